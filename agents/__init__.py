@@ -1,0 +1,1 @@
+"""The box program and the instrument agent."""

@@ -1,0 +1,68 @@
+"""Board files: which interface is which port. Supporting a new box is a new TOML file, not code.
+
+A board file in `hal/boards/` is known by its name ("rap-4"); any other by its path:
+
+    name = "rap-4"
+    summary = "compact fanless box: uplink and four instrument ports"
+    uplink = "enp1s0"
+
+    [instrument_ports]
+    1 = "enp2s0"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+_BOARDS = Path(__file__).parent / "boards"
+
+# Linux: IFNAMSIZ is 16 with the terminating NUL.
+Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+class BoardError(ValueError):
+    """A board that does not exist or a board file that is wrong; the message says what would be right."""
+
+
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A kind of box. Port numbers are those printed on it, counted from 1."""
+
+    name: str
+    uplink: Interface
+    instrument_ports: dict[PortNumber, Interface]
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a port map that no box can have."""
+        interfaces = [self.uplink, *self.instrument_ports.values()]
+        for interface in interfaces:
+            if interfaces.count(interface) > 1:
+                raise ValueError(f"interface {interface!r} has more than one port")
+        if sorted(self.instrument_ports) != list(range(1, len(self.instrument_ports) + 1)):
+            raise ValueError("`instrument_ports` must be numbered 1, 2, 3, … without a hole")
+
+
+def board_names() -> list[str]:
+    """The boards that ship with this package, sorted."""
+    return sorted(path.stem for path in _BOARDS.glob("*.toml"))
+
+
+def load_board(name_or_path: str | Path) -> Board:
+    """The board of that name, or of that file if it ends in `.toml`. Errors: BoardError."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = _BOARDS / f"{name_or_path}.toml"
+        if str(name_or_path) not in board_names():
+            raise BoardError(f"there is no board {str(name_or_path)!r}; there are {', '.join(board_names())}")
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Board, str_keys=True)
+    except FileNotFoundError as error:
+        known = ", ".join(board_names())
+        raise BoardError(f"there is no board file {path}; boards known by name are {known}") from error
+    except (OSError, ValueError, msgspec.ValidationError) as error:
+        raise BoardError(f"{path}: {error}") from error
