@@ -1,0 +1,169 @@
+"""A whole test hierarchy of certificates: the vendor's authority for boxes and instruments, a public-style
+chain (root, intermediate) for the data center.
+
+RSA with a fixed length throughout: an ECDSA signature's length varies from one signature to the next, and with
+it the moment at which a simulated handshake ends. Serial numbers count upwards for the same reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wire.tls import Identity
+
+KEY_BITS: Final = 2048
+LEAF_DAYS: Final = 825
+AUTHORITY_DAYS: Final = 3650
+_SERIAL_BASE: Final = 1 << 64
+
+
+def make_key() -> rsa.RSAPrivateKey:
+    """A new private key."""
+    return rsa.generate_private_key(65537, KEY_BITS)
+
+
+@dataclass(frozen=True)
+class Validity:
+    """When a certificate is valid, UTC."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+
+    @classmethod
+    def days(cls, days: int) -> Validity:
+        """From yesterday for that many days; with a negative number it ended that many days ago."""
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        start = now - datetime.timedelta(days=1 if days > 0 else 1 - 2 * days)
+        return cls(start, now + datetime.timedelta(days=days))
+
+
+@dataclass
+class Authority:
+    """A certificate authority with its key; `chain` are the certificates from itself up, without the root."""
+
+    name: str
+    key: rsa.RSAPrivateKey
+    certificate: x509.Certificate
+    root: x509.Certificate
+    chain: tuple[x509.Certificate, ...] = ()
+    _serial: int = field(default=_SERIAL_BASE, repr=False)
+
+    @classmethod
+    def make(cls, name: str) -> Authority:
+        """A self-signed root."""
+        key = make_key()
+        certificate = _sign(
+            name, key.public_key(), name, key, 1, Validity.days(AUTHORITY_DAYS), authority=True
+        )
+        return cls(name, key, certificate, certificate)
+
+    def subordinate(self, name: str) -> Authority:
+        """An intermediate authority under this one."""
+        key = make_key()
+        validity = Validity.days(AUTHORITY_DAYS)
+        certificate = _sign(
+            name, key.public_key(), self.name, self.key, self._next(), validity, authority=True
+        )
+        return Authority(name, key, certificate, self.root, (certificate, *self.chain))
+
+    def issue(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        hosts: tuple[str, ...] = (),
+        believes: Authority,
+        key: rsa.RSAPrivateKey | None = None,
+        validity: Validity | None = None,
+    ) -> Identity:
+        """Write `name`'s certificate chain, key and authorities to `folder`, and say where.
+
+        `hosts` are DNS names or addresses for which it may serve; `believes` is whose certificates it accepts.
+        """
+        key = key or make_key()
+        validity = validity or Validity.days(LEAF_DAYS)
+        certificate = _sign(name, key.public_key(), self.name, self.key, self._next(), validity, hosts=hosts)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = name.lower()
+        identity = Identity(folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt")
+        identity.certificate.write_bytes(b"".join(map(_pem, (certificate, *self.chain))))
+        identity.authorities.write_bytes(_pem(believes.root))
+        identity.key.touch(mode=0o600)
+        identity.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return identity
+
+    def _next(self) -> int:
+        self._serial += 1
+        return self._serial
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _sign(
+    name: str,
+    public_key: rsa.RSAPublicKey,
+    issuer: str,
+    issuer_key: rsa.RSAPrivateKey,
+    serial: int,
+    validity: Validity,
+    *,
+    authority: bool = False,
+    hosts: tuple[str, ...] = (),
+) -> x509.Certificate:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(public_key)
+        .serial_number(serial)
+        .not_valid_before(validity.start)
+        .not_valid_after(validity.end)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+        )
+        .add_extension(_key_usage(authority), critical=True)
+    )
+    if not authority:
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        names = [_alternative(host) for host in hosts or (name.lower(),)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _key_usage(authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=not authority,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
