@@ -1,0 +1,96 @@
+"""Faults: what can go wrong in a lab, one file a kind.
+
+A fault is a msgspec Struct whose fields are its parameters in the lab file. Its file in this package is all there
+is to write; `fault_kinds` finds it. For example `sim/faults/link_degraded.py`:
+
+    @fault("link-degraded", targets=("uplink", "instrument"))
+    class LinkDegraded(Fault):
+        \"\"\"The link loses, delays and reorders packets.\"\"\"
+
+        loss: Percentage = 0.0
+        delay: Nanoseconds = 0
+
+        async def start(self, world: World, target: str) -> None:
+            world.link(target).degrade(loss=self.loss, delay_ns=self.delay)
+
+        async def stop(self, world: World, target: str) -> None:
+            world.link(target).restore()
+
+and in a lab file:
+
+    [[event]]
+    at = "2h"
+    fault = "link-degraded"
+    target = "instrument:1"
+    lasts = "5min"
+    loss = "2%"
+
+Parameters with a unit take their types from `sim.values`; a parameter without a default must be given.
+
+The world awaits `start` at `at`. With `lasts` it awaits `stop` that much later. Without `lasts`, a fault declared
+`momentary` is stopped at once (the power comes straight back), and any other stays for the rest of the run.
+An instance may be started by several events: what it must remember between start and stop belongs to the world.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+
+import msgspec
+
+World: TypeAlias = Any
+"""What a fault acts on: the world that runs the lab. Each fault asks it for the parts it needs, by target."""
+
+TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "instrument")
+"""What a fault can befall. In a lab file "instrument" is followed by its port: `instrument:1`."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of fault with its parameters; see the module."""
+
+    kind: ClassVar[str]
+    targets: ClassVar[tuple[str, ...]]
+    momentary: ClassVar[bool]
+
+    async def start(self, world: World, target: str) -> None:
+        """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`."""
+        raise NotImplementedError
+
+    async def stop(self, world: World, target: str) -> None:
+        """Make `target` whole again. A kind that leaves nothing to undo need not define it."""
+
+
+AnyFault = TypeVar("AnyFault", bound=type[Fault])
+_registered: dict[str, type[Fault]] = {}
+
+
+def fault(kind: str, *, targets: tuple[str, ...], momentary: bool = False) -> Callable[[AnyFault], AnyFault]:
+    """Register a class as the fault that lab files call `kind`."""
+    assert targets and set(targets) <= set(TARGETS), f"{kind}: targets must be among {TARGETS}"
+
+    def register(cls: AnyFault) -> AnyFault:
+        assert kind not in _registered, f"fault {kind!r} is defined twice"
+        cls.kind, cls.targets, cls.momentary = kind, targets, momentary
+        _registered[kind] = cls
+        return cls
+
+    return register
+
+
+@cache
+def fault_kinds() -> Mapping[str, type[Fault]]:
+    """Every fault of this package by its kind, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    return MappingProxyType(dict(sorted(_registered.items())))
+
+
+def port_of(target: str) -> int | None:
+    """The port in `instrument:<port>`; None for any other target."""
+    name, colon, port = target.partition(":")
+    return int(port) if name == "instrument" and colon else None
