@@ -1,0 +1,193 @@
+"""An asyncio event loop whose clock is a SimPy environment.
+
+`select`, where an ordinary loop waits for sockets, steps the environment until a step has made some callback
+ready or the next timer is due; no time passes otherwise. So code that awaits and SimPy processes that yield
+live in one order of events, and a day takes as long as its events do.
+
+Simulated time is an integer number of nanoseconds from the start of the lab. asyncio's own times are floats of
+seconds, which are exact to a nanosecond for 104 days.
+
+The loop owns no socket, no selector and no thread. Connections go to the simulated network of the host on
+whose behalf the code runs (`sim.net.host.current`), and `run_in_executor` runs its function at once, then lets
+the time pass that the host's disk says it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import ssl as ssl_module
+from asyncio import base_events, sslproto
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any, Final, TypeVar
+
+import simpy
+
+from sim.clock import Environment
+from sim.net.host import current
+from sim.net.transport import Listener, SimTransport
+
+_T = TypeVar("_T")
+NS: Final = 1_000_000_000
+
+
+class Deadlock(Exception):
+    """Nothing is left that could ever happen, and something is still awaited."""
+
+
+class SteppingSelector:
+    """What the loop calls to wait: steps the environment instead."""
+
+    def __init__(self, env: Environment, ready: Any) -> None:
+        self._env = env
+        self._ready = ready
+
+    def select(self, timeout: float | None) -> tuple[()]:
+        """Run events until a callback is ready, or until `timeout` seconds have passed."""
+        env, ready = self._env, self._ready
+        if timeout is None:
+            while not ready:
+                self._step()
+            return ()
+        until = env.now + round(timeout * NS)
+        while not ready:
+            if env.peek() > until:
+                env.advance(until)
+                break
+            env.step()
+        return ()
+
+    def _step(self) -> None:
+        try:
+            self._env.step()
+        except simpy.core.EmptySchedule:
+            raise Deadlock("no event is scheduled, and no timer is set") from None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimLoop(base_events.BaseEventLoop):
+    """The event loop of the virtual world; `env` is its clock, `failures` what no task handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env = Environment()
+        self.failures: list[str] = []
+        # The names that asyncio's base class asks its subclasses for
+        self._selector = SteppingSelector(self.env, self._ready)  # type: ignore[attr-defined]
+        self._clock_resolution = 1e-9
+        self._task_numbers = itertools.count()
+        self.set_task_factory(_make_task)  # type: ignore[arg-type]
+        self.set_exception_handler(_note_failure)
+
+    def time(self) -> float:
+        """Seconds since the start of the lab."""
+        return self.env.now / NS
+
+    def _process_events(self, events: Any) -> None:
+        """There are none: the selector has run them."""
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps in a system call here."""
+
+    def run_for(self, delay_ns: int) -> None:
+        """Let simulated time pass."""
+        self.run_until_complete(asyncio.sleep(delay_ns / NS))
+
+    def run_in_executor(  # type: ignore[override]
+        self, _executor: Any, func: Callable[..., _T], *args: Any
+    ) -> asyncio.Future[_T]:
+        """Call `func` now; its result is there when the host's devices have spent the time it cost."""
+        future: asyncio.Future[_T] = self.create_future()
+        try:
+            result, error = func(*args), None
+        except Exception as exception:  # it is the future's, as in any executor
+            result, error = None, exception
+        incarnation = current.get(None)
+        until = incarnation.busy_until_ns if incarnation else 0
+
+        def finish(_event: Any) -> None:
+            if future.cancelled() or (incarnation and not incarnation.alive):
+                return
+            if error is None:
+                future.set_result(result)  # type: ignore[arg-type]
+            else:
+                future.set_exception(error)
+
+        if until > self.env.now:
+            self.env.after(until - self.env.now, finish)
+        else:
+            finish(None)
+        return future
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """Connect from the current host. Raises OSError as a real loop would."""
+        protocol = protocol_factory()
+        waiter: asyncio.Future[None] = self.create_future()
+        transport = self._connecting(protocol, host, port, ssl, server_hostname or host, waiter)
+        try:
+            await waiter
+        except BaseException:
+            transport.abort()
+            raise
+        return transport.app_transport(), protocol
+
+    def _connecting(
+        self,
+        protocol: asyncio.BaseProtocol,
+        host: str,
+        port: int,
+        ssl: ssl_module.SSLContext | None,
+        server_hostname: str,
+        waiter: asyncio.Future[None],
+    ) -> SimTransport:
+        inner = protocol
+        if ssl is not None:
+            inner = sslproto.SSLProtocol(
+                self, protocol, ssl, waiter, server_side=False, server_hostname=server_hostname
+            )
+        return current.get().connect(self, inner, host, port, waiter, plain=ssl is None)
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> Listener:
+        """Listen on the current host's address `host`. Raises OSError if the address is taken."""
+
+        def accept() -> asyncio.BaseProtocol:
+            protocol = protocol_factory()
+            if ssl is None:
+                return protocol
+            return sslproto.SSLProtocol(self, protocol, ssl, None, server_side=True)
+
+        return current.get().listen(self, accept, host, port)
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coro: Generator[Any, None, _T], context: Context | None = None
+) -> asyncio.Task[_T]:
+    task: asyncio.Task[_T] = asyncio.Task(coro, loop=loop, context=context)  # type: ignore[arg-type]
+    incarnation = current.get(None) if context is None else context.get(current)
+    if incarnation is not None:
+        incarnation.tasks[next(loop._task_numbers)] = task  # type: ignore[attr-defined]
+    return task
+
+
+def _note_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    assert isinstance(loop, SimLoop)
+    error = context.get("exception")
+    loop.failures.append(f"{context.get('message')}: {error!r}")

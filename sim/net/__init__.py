@@ -1,0 +1,1 @@
+"""The simulated network: hosts, links, TCP, and asyncio transports on top."""

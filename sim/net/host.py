@@ -1,0 +1,189 @@
+"""Hosts: machines on the simulated network, each living through one incarnation after another.
+
+Whatever code a machine runs, it runs in a context that names the machine's present incarnation. When the power
+goes, that incarnation is dead for good: its disk and its connections no longer do anything, so that no `finally`
+block and no late callback can act for a machine that is off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from sim.net.link import Link
+from sim.net.tcp import Endpoint, Segment
+from sim.net.transport import Listener, SimTransport
+
+if TYPE_CHECKING:
+    from sim.loop import SimLoop
+
+current: ContextVar[Incarnation] = ContextVar("current")
+"""The incarnation on whose behalf the running code acts."""
+
+
+class Network:
+    """Who can be reached under which address, over which link."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, Host] = {}
+        self._links: dict[tuple[Host, Host], Link] = {}
+
+    def connect(self, one: Host, other: Host, link: Link) -> None:
+        """Join two hosts; `one` is the link's near end."""
+        self._links[one, other] = self._links[other, one] = link
+        link.ends = (one, other)
+
+    def route(self, source: Host, address: str) -> tuple[Host, Link] | None:
+        """The host that has `address` and the link to it; None when there is no way there."""
+        target = self.hosts.get(address)
+        link = self._links.get((source, target)) if target else None
+        return (target, link) if target and link else None
+
+
+class Host:
+    """A machine with one or more addresses."""
+
+    def __init__(self, network: Network, name: str, *addresses: str) -> None:
+        self.network = network
+        self.name = name
+        self.incarnation: Incarnation | None = None
+        self._ports = itertools.cycle(range(32768, 61000))
+        for address in (name, *addresses):
+            assert address not in network.hosts, f"address {address} is taken"
+            network.hosts[address] = self
+
+    def power_on(self) -> Incarnation:
+        """Begin a new incarnation."""
+        assert self.incarnation is None, f"{self.name} is on already"
+        self.incarnation = Incarnation(self)
+        return self.incarnation
+
+    def power_off(self) -> None:
+        """End the present incarnation without a word to anybody."""
+        if self.incarnation is not None:
+            incarnation, self.incarnation = self.incarnation, None
+            incarnation.die(silently=True)
+
+    def kill(self) -> Incarnation:
+        """End every program, as SIGKILL does: the kernel lives on and resets the connections."""
+        assert self.incarnation is not None
+        self.incarnation.die(silently=False)
+        self.incarnation = None
+        return self.power_on()
+
+    def next_port(self) -> int:
+        """An ephemeral TCP port."""
+        return next(self._ports)
+
+    def receive(self, segment: Segment, link: Link) -> None:
+        """A segment came in for this machine."""
+        if self.incarnation is not None:
+            self.incarnation.receive(segment, link)
+
+
+class Incarnation:
+    """One life of a host, from power-on to the end of its programs."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.alive = True
+        self.busy_until_ns = 0
+        """Until when the devices are busy with what the programs asked of them."""
+        self.tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
+        self.context: Context = copy_context()
+        self.context.run(current.set, self)
+        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._endpoints: dict[tuple[str, int, int], Endpoint] = {}
+
+    def run(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a program on this machine."""
+        context = self.context.copy()
+        return context.run(loop.create_task, coro)
+
+    def spend(self, now_ns: int, delay_ns: int) -> None:
+        """The devices are busy for `delay_ns` more."""
+        self.busy_until_ns = max(now_ns, self.busy_until_ns) + delay_ns
+
+    def die(self, *, silently: bool) -> None:
+        """Stop everything; unless `silently`, the other ends of connections are told."""
+        self.alive = False
+        self._listeners.clear()
+        for endpoint in list(self._endpoints.values()):
+            endpoint.die(reset=not silently)
+        self._endpoints.clear()
+        for _, task in sorted(self.tasks.items()):
+            task.cancel()
+
+    def connect(
+        self,
+        loop: SimLoop,
+        protocol: asyncio.BaseProtocol,
+        address: str,
+        port: int,
+        waiter: asyncio.Future[None],
+        *,
+        plain: bool,
+    ) -> SimTransport:
+        """Open a connection; `waiter` is resolved when it is made if it is a plain one, failed if it is not."""
+        if not self.alive:
+            raise OSError(f"{self.host.name} is off")
+        route = self.host.network.route(self.host, address)
+        if route is None:
+            raise OSError(f"{self.host.name}: no route to {address}")
+        target, link = route
+        local_port = self.host.next_port()
+        transport = SimTransport(loop, protocol, (address, port), (self.host.name, local_port))
+        transport.waiter = (waiter, plain)
+        endpoint = Endpoint(loop.env, link, self.host, target, local_port, port, transport, address)
+        self._attach(endpoint, transport)
+        endpoint.connect()
+        return transport
+
+    def listen(
+        self, loop: SimLoop, accept: Callable[[], asyncio.BaseProtocol], address: str, port: int
+    ) -> Listener:
+        """Accept connections at `address`:`port`; the empty address is all of them."""
+        if not self.alive:
+            raise OSError(f"{self.host.name} is off")
+        if (address, port) in self._listeners:
+            raise OSError(f"{self.host.name}: {address}:{port} is in use")
+        listener = Listener(loop, accept, address, port, lambda: self._listeners.pop((address, port), None))
+        self._listeners[address, port] = listener
+        return listener
+
+    def _attach(self, endpoint: Endpoint, transport: SimTransport) -> None:
+        key = (endpoint.remote.name, endpoint.local_port, endpoint.remote_port)
+        self._endpoints[key] = endpoint
+        transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(key, None))
+
+    def receive(self, segment: Segment, link: Link) -> None:
+        """Hand a segment to its connection, to a listener, or answer that there is none."""
+        remote = link.other(self.host)
+        endpoint = self._endpoints.get((remote.name, segment.target_port, segment.source_port))
+        if endpoint is not None:
+            endpoint.receive(segment)
+        elif segment.syn and not segment.has_ack:
+            self._accept(segment, link, remote)
+        elif not segment.rst:
+            link.send(self.host, Segment.reset_for(segment))
+
+    def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
+        port = segment.target_port
+        listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
+        if listener is None:
+            link.send(self.host, Segment.reset_for(segment))
+            return
+        loop = listener.loop
+        context = self.context.copy()
+        protocol = context.run(listener.accept)
+        peer, local = (remote.name, segment.source_port), (segment.address, port)
+        transport = SimTransport(loop, protocol, peer, local)
+        endpoint = Endpoint(
+            loop.env, link, self.host, remote, port, segment.source_port, transport, segment.address
+        )
+        self._attach(endpoint, transport)
+        endpoint.accept(segment)

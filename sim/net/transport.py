@@ -1,0 +1,202 @@
+"""asyncio transports over simulated connections, and listeners."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import sslproto
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from sim.net.tcp import Endpoint
+
+if TYPE_CHECKING:
+    from sim.loop import SimLoop
+
+WRITE_HIGH_BYTES: Final = 64 * 1024
+WRITE_LOW_BYTES: Final = 16 * 1024
+
+
+class SimTransport(asyncio.Transport):
+    """A connected (or connecting) stream between two simulated hosts."""
+
+    _start_tls_compatible = True
+
+    def __init__(
+        self, loop: SimLoop, protocol: asyncio.BaseProtocol, peer: tuple[str, int], local: tuple[str, int]
+    ) -> None:
+        super().__init__({"peername": peer, "sockname": local})
+        self._loop = loop
+        self._endpoint: Endpoint
+        self._context: Context
+        self._detach: Callable[[], object]
+        self.waiter: tuple[asyncio.Future[None], bool] | None = None
+        self._closing = self._gone = False
+        self._paused_protocol = False
+        self.set_protocol(protocol)
+
+    def attach(self, endpoint: Endpoint, context: Context, detach: Callable[[], object]) -> None:
+        """Use `endpoint`; run the protocol in `context`; call `detach` when the connection is over."""
+        self._endpoint, self._context, self._detach = endpoint, context, detach
+
+    def app_transport(self) -> asyncio.BaseTransport:
+        """What the program sees: the transport of the TLS layer where there is one."""
+        if isinstance(self._protocol, sslproto.SSLProtocol):
+            return self._protocol._app_transport
+        return self
+
+    # what the endpoint tells
+
+    def on_connected(self) -> None:
+        self._context.run(self._protocol.connection_made, self)
+        if self.waiter is not None and self.waiter[1]:
+            self._resolve_waiter(None)
+
+    def on_data(self, data: bytes) -> None:
+        if not self._gone:
+            self._context.run(self._feed, data)
+
+    def _feed(self, data: bytes) -> None:
+        protocol = self._protocol
+        if not isinstance(protocol, asyncio.BufferedProtocol):
+            assert isinstance(protocol, asyncio.Protocol)
+            protocol.data_received(data)
+            return
+        view = memoryview(data)
+        while view:
+            buffer = memoryview(protocol.get_buffer(len(view)))
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            protocol.buffer_updated(size)
+            view = view[size:]
+
+    def on_eof(self) -> None:
+        if self._gone:
+            return
+        protocol = self._protocol
+        assert isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol))
+        if not self._context.run(protocol.eof_received):
+            self.close()
+
+    def on_lost(self, error: OSError | None) -> None:
+        self._detach()
+        self._resolve_waiter(error or ConnectionResetError("connection closed"))
+        self._lose(error)
+
+    def on_acknowledged(self) -> None:
+        if self._paused_protocol and self._endpoint.unsent <= WRITE_LOW_BYTES:
+            self._paused_protocol = False
+            self._context.run(self._protocol.resume_writing)
+
+    # what the program asks
+
+    def write(self, data: Any) -> None:
+        if self._closing or self._gone:
+            return
+        self._endpoint.write(data)
+        if not self._paused_protocol and self._endpoint.unsent > WRITE_HIGH_BYTES:
+            self._paused_protocol = True
+            self._context.run(self._protocol.pause_writing)
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._endpoint.close()
+            self._lose(None)
+
+    def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, error: Exception | None) -> None:
+        if not self._closing:
+            self._closing = True
+            self._endpoint.die(reset=True)
+            self._detach()
+            self._lose(error)
+
+    def _lose(self, error: Exception | None) -> None:
+        self._closing = True
+        if not self._gone:
+            self._gone = True
+            self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
+
+    def _resolve_waiter(self, error: OSError | None) -> None:
+        if self.waiter is None:
+            return
+        future = self.waiter[0]
+        self.waiter = None
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        self._endpoint.pause()
+
+    def resume_reading(self) -> None:
+        self._endpoint.resume()
+
+    def is_reading(self) -> bool:
+        return True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol: Any = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol  # type: ignore[no-any-return]
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The limits are the simulated kernel's."""
+
+
+class _Name:
+    """What is left of a listening socket: its name."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self._name = (address, port)
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._name
+
+
+class Listener(asyncio.AbstractServer):
+    """A listening address of a simulated host."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        accept: Callable[[], asyncio.BaseProtocol],
+        address: str,
+        port: int,
+        forget: Callable[[], object],
+    ) -> None:
+        self.loop = loop
+        self.accept = accept
+        self.sockets = (_Name(address, port),)
+        self._forget = forget
+
+    def close(self) -> None:
+        self._forget()
+
+    async def wait_closed(self) -> None:
+        """Closing is immediate."""
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    def is_serving(self) -> bool:
+        return True
+
+    async def start_serving(self) -> None:
+        """Listening starts at once."""
+
+    async def serve_forever(self) -> None:
+        await self.loop.create_future()

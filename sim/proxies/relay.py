@@ -1,0 +1,179 @@
+"""What every proxy does once it has understood whom to connect: carry bytes both ways.
+
+The ways in which a proxy misbehaves are states of `Behavior`, which the proxy's connections look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+REQUEST_BYTES_MAX = 16 * 1024
+
+
+@dataclass
+class Behavior:
+    """How the proxy treats its clients at present."""
+
+    refuses: bool = False
+    """Authentication fails, whatever the password."""
+    half_open: bool = False
+    """Takes whatever is sent and says nothing more, in either direction."""
+    idle_s_max: float | None = None
+    """Ends tunnels through which nothing went for so long."""
+    delay_s: float = 0.0
+    """Holds everything back for so long."""
+    tunnels: set[Tunnel] = field(default_factory=set)
+    requests: int = 0
+    refused: int = 0
+
+
+class Tunnel(asyncio.Protocol):
+    """A client's connection: first a negotiation, which subclasses speak, then a tunnel to the target."""
+
+    def __init__(self, behavior: Behavior) -> None:
+        self._behavior = behavior
+        self._loop = asyncio.get_running_loop()
+        self._client: asyncio.Transport
+        self._far: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._opening = False
+        self._last_s = 0.0
+
+    def negotiate(self, received: bytearray) -> None:
+        """Take what is complete from `received`; answer with `answer`, end with `open` or `refuse`."""
+        raise NotImplementedError
+
+    def established(self) -> bytes:
+        """What tells the client that the tunnel is open."""
+        raise NotImplementedError
+
+    def unreachable(self) -> bytes:
+        """What tells the client that the target cannot be reached."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._client = transport
+        self._behavior.tunnels.add(self)
+        self._touch()
+        self.watch_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._behavior.tunnels.discard(self)
+        if self._far is not None:
+            self._far.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._behavior.half_open:
+            return
+        self._touch()
+        if self._far is not None:
+            self._carry(self._far, data)
+            return
+        self._received += data
+        if len(self._received) > REQUEST_BYTES_MAX:
+            self._client.abort()
+        elif not self._opening:
+            self.negotiate(self._received)
+
+    def answer(self, data: bytes) -> None:
+        """Say something to the client."""
+        if not self._behavior.half_open:
+            self._client.write(data)
+
+    def refuse(self, data: bytes) -> None:
+        """Say why not, and end the connection."""
+        self._behavior.refused += 1
+        self.answer(data)
+        self._client.close()
+
+    def open(self, host: str, port: int) -> None:
+        """Connect to the target."""
+        self._opening = True
+        self._behavior.requests += 1
+        self._task = self._loop.create_task(self._open(host, port))
+
+    async def _open(self, host: str, port: int) -> None:
+        try:
+            async with asyncio.timeout(30):
+                far, _ = await self._loop.create_connection(lambda: _FarEnd(self), host, port)
+        except (OSError, TimeoutError):
+            self.refuse(self.unreachable())
+            return
+        if self._client.is_closing():
+            far.close()
+            return
+        self._far = far
+        self.answer(self.established())
+        if self._received:
+            self._carry(far, bytes(self._received))
+
+    def from_far(self, data: bytes) -> None:
+        """Bytes from the target."""
+        if not self._behavior.half_open:
+            self._touch()
+            self._carry(self._client, data)
+
+    def close(self) -> None:
+        """End the tunnel."""
+        self._client.close()
+
+    def far_lost(self) -> None:
+        """The target has ended the connection."""
+        self._client.close()
+
+    def pause_writing(self) -> None:
+        if self._far is not None:
+            self._far.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._far is not None:
+            self._far.resume_reading()
+
+    def pause_client(self) -> None:
+        """The target takes no more for now."""
+        self._client.pause_reading()
+
+    def resume_client(self) -> None:
+        """The target takes more again."""
+        self._client.resume_reading()
+
+    def _carry(self, target: asyncio.Transport, data: bytes) -> None:
+        if self._behavior.delay_s:
+            self._loop.call_later(self._behavior.delay_s, target.write, data)
+        else:
+            target.write(data)
+
+    def _touch(self) -> None:
+        self._last_s = self._loop.time()
+
+    def watch_idle(self) -> None:
+        """End the tunnel when it has been idle for long enough, if the behavior is such."""
+        limit = self._behavior.idle_s_max
+        if limit is None or self._client.is_closing():
+            return
+        left = self._last_s + limit - self._loop.time()
+        if left <= 0:
+            self._client.close()
+        else:
+            self._loop.call_later(left, self.watch_idle)
+
+
+class _FarEnd(asyncio.Protocol):
+    """The tunnel's connection to its target."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+
+    def data_received(self, data: bytes) -> None:
+        self._tunnel.from_far(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tunnel.far_lost()
+
+    def pause_writing(self) -> None:
+        self._tunnel.pause_client()
+
+    def resume_writing(self) -> None:
+        self._tunnel.resume_client()
