@@ -1,0 +1,42 @@
+"""How long to wait before the next try: exponential, with full jitter.
+
+After a power cut in a district every box in it loses its uplink and gets it back in the same second. With a delay
+drawn from the whole interval they come back spread out, and with the least work in total (AWS Architecture Blog,
+"Exponential Backoff And Jitter", 2015).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+DELAY_SECONDS_MIN: Final = 0.25
+DELAY_SECONDS_FIRST: Final = 1.0
+DELAY_SECONDS_MAX: Final = 60.0
+RETRY_AFTER_SECONDS_MAX: Final = 15 * 60.0
+"""However long the other end asks to be left alone."""
+
+
+class Backoff:
+    """The delays of one thing that is tried again and again."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """Begin with short delays again."""
+        self._failures = 0
+
+    def failed(self, retry_after_s: float = 0.0) -> float:
+        """Seconds to wait now, and at least as long as the other end asked for, within reason."""
+        ceiling = min(DELAY_SECONDS_MAX, DELAY_SECONDS_FIRST * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        delay = self._random.uniform(DELAY_SECONDS_MIN, ceiling)
+        return delay + min(retry_after_s, RETRY_AFTER_SECONDS_MAX)
+
+
+def retry_after(headers: dict[str, str]) -> float:
+    """The seconds of a response's `Retry-After` (RFC 9110, 10.2.3); 0 without one, or if it is a date."""
+    value = headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
