@@ -4,10 +4,10 @@ A fault is a msgspec Struct whose fields are its parameters in the lab file. Its
 is to write; `fault_kinds` finds it. For example `sim/faults/link_degraded.py`:
 
     @fault("link-degraded", targets=("uplink", "instrument"))
-    class LinkDegraded(Fault):
+    class LinkDegraded(Fault, frozen=True):
         \"\"\"The link loses, delays and reorders packets.\"\"\"
 
-        loss: Percentage = 0.0
+        loss: Fraction = 0.0
         delay: Nanoseconds = 0
 
         async def start(self, world: World, target: str) -> None:

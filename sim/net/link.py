@@ -121,6 +121,11 @@ class Link:
 
         pipe.send(HEADER_BYTES + len(segment.data), segment, deliver)
 
+    @property
+    def quality(self) -> Quality:
+        """The nominal qualities."""
+        return self._nominal
+
     def other(self, host: Host) -> Host:
         """The host at the other end."""
         assert self.ends is not None

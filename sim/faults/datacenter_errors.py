@@ -1,0 +1,21 @@
+"""The data center's bad day."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sim.faults import Fault, World, fault
+from sim.values import Count
+
+
+@fault("datacenter-errors", targets=("datacenter",))
+class DatacenterErrors(Fault, frozen=True):
+    """The data center answers every batch with an error."""
+
+    status: Annotated[int, Count(400, 599)] = 503
+
+    async def start(self, world: World, target: str) -> None:
+        world.datacenter.status = self.status
+
+    async def stop(self, world: World, target: str) -> None:
+        world.datacenter.status = None

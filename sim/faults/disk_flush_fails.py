@@ -1,0 +1,18 @@
+"""The flush that fails."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sim.faults import Fault, World, fault
+from sim.values import Count
+
+
+@fault("disk-flush-fails", targets=("disk",), momentary=True)
+class DiskFlushFails(Fault, frozen=True):
+    """The next `times` flushes fail, and what they should have written may be there or not."""
+
+    times: Annotated[int, Count(1, 1000)] = 1
+
+    async def start(self, world: World, target: str) -> None:
+        world.box.disk.backend.fail_next_flush(self.times)

@@ -1,0 +1,16 @@
+"""No room left."""
+
+from __future__ import annotations
+
+from sim.faults import Fault, World, fault
+
+
+@fault("disk-full", targets=("disk",))
+class DiskFull(Fault, frozen=True):
+    """Something else takes all the room that the disk has left."""
+
+    async def start(self, world: World, target: str) -> None:
+        world.box.disk.backend.fill()
+
+    async def stop(self, world: World, target: str) -> None:
+        world.box.disk.backend.set_capacity(world.box.disk_bytes)

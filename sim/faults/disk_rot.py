@@ -1,0 +1,20 @@
+"""Bits that change by themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sim.faults import Fault, World, fault
+from sim.values import Count
+
+
+@fault("disk-rot", targets=("disk",), momentary=True)
+class DiskRot(Fault, frozen=True):
+    """Some bits flip in each of some sectors that hold data."""
+
+    sectors: Annotated[int, Count(1, 10_000)] = 1
+    bits: Annotated[int, Count(1, 4096)] = 1
+
+    async def start(self, world: World, target: str) -> None:
+        for _ in range(self.sectors):
+            world.box.disk.backend.rot(bits=self.bits)

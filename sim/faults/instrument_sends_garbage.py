@@ -1,0 +1,20 @@
+"""Software that has lost its mind."""
+
+from __future__ import annotations
+
+from sim.faults import Fault, World, fault
+from sim.units import SECOND_NS
+from sim.values import Nanoseconds
+
+
+@fault("instrument-sends-garbage", targets=("instrument",))
+class InstrumentSendsGarbage(Fault, frozen=True):
+    """Beside its agent something on the instrument sends garbage `every` so often: no TLS, no HTTP, no report."""
+
+    every: Nanoseconds = 10 * SECOND_NS
+
+    async def start(self, world: World, target: str) -> None:
+        world.instrument(target).send_garbage(self.every)
+
+    async def stop(self, world: World, target: str) -> None:
+        world.instrument(target).send_garbage(None)
