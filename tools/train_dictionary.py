@@ -125,8 +125,8 @@ def _rare(chance: random.Random) -> Iterator[Entry]:
         Gap(next(times), "disk-full", 128, ((1, 128),)),
         Gap(next(times), "corrupt", 2, ((700, 701),)),
     ]
-    for body in said:
-        yield Entry("", 0, body)
+    for word in said:
+        yield Entry("", 0, word)
     unused = set(get_args(Channel)).difference(*READINGS.values())
     for serial, assays in ASSAYS.items():
         for body in _seldom(chance, assays, times):

@@ -1,0 +1,105 @@
+"""The data center's configuration: a TOML file with no key that is not known here.
+
+boxes = ["RAP-0001"]                # serial numbers that may send; the others' records stay
+
+[listen]
+host = "0.0.0.0"
+port = 443
+
+[tls]                               # PEM files, relative to this file
+certificate = "datacenter.crt"
+key = "datacenter.key"
+authorities = "vendor-ca.crt"       # whose certificates boxes must have
+
+[store]
+url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from wire.messages import Serial
+from wire.tls import Identity
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message names the file, the key and what would be right."""
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Listen(_Section, frozen=True):
+    """Where boxes connect to; port 0 is any free one."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - to be reached is what a data center is for
+    port: Annotated[int, Meta(ge=0, le=65535)] = 443
+
+
+class Tls(_Section, frozen=True):
+    """PEM files; see `wire.tls.Identity`."""
+
+    certificate: str
+    key: str
+    authorities: str
+
+
+class Database(_Section, frozen=True):
+    """An SQLAlchemy URL of SQLite or PostgreSQL."""
+
+    url: str
+
+
+class Config(_Section, frozen=True):
+    """The whole file."""
+
+    tls: Tls
+    store: Database
+    boxes: Annotated[list[Serial], Meta(min_length=1)]
+    listen: Listen = Listen()
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in the file at `path`, its files' paths made absolute. Raises ConfigError."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+        config = msgspec.convert(document, Config)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error))}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    files = {name: _file(path, name, value) for name, value in msgspec.structs.asdict(config.tls).items()}
+    return msgspec.structs.replace(config, tls=Tls(**files))
+
+
+def identity(config: Config) -> Identity:
+    """The certificate, key and authorities of the configuration."""
+    return Identity(Path(config.tls.certificate), Path(config.tls.key), Path(config.tls.authorities))
+
+
+def _file(config: Path, key: str, value: str) -> str:
+    file = (config.parent / value).resolve()
+    if not file.is_file():
+        raise ConfigError(f"{config}: `tls.{key}`: there is no file {file}; give a PEM file")
+    return str(file)
+
+
+def _explain(error: str) -> str:
+    """The decoder's message, with the key by its TOML name and, for an unknown one, those that are known."""
+    what, _, place = error.partition(" - at ")
+    key = place.strip("`").removeprefix("$").removeprefix(".")
+    message = f"`{key}`: {what}" if key else what
+    if "unknown field" in what:
+        section: type[Struct] = {"tls": Tls, "store": Database, "listen": Listen}.get(key, Config)
+        message += f"; known are {', '.join(section.__struct_fields__)}"
+    return re.sub(r"\bObject\b", "the section" if key else "the file", message)

@@ -1,0 +1,62 @@
+"""`POST /v1/batches`: one block of the connection's compressed stream in, the answer out once it is committed.
+
+What each answer tells the box:
+
+    200  the whole batch is committed; the body is a BatchReply
+    400  the body does not continue the stream: the connection ends, a new one starts a new stream
+    403  the certificate's name is not that of a box that may send; the connection ends
+    422  the block was read, and what it says is not a Batch: sending it again will not help
+    503  the database failed, nothing is stored: send it again later, on the same stream
+
+The handler is a plain `wire.http.Handler`, so a composition root may put another around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from http import HTTPStatus
+from typing import Final
+
+from datacenter.store import Store, StoreError, UnknownBoxError
+from wire.compression import CompressionError, Decompressor
+from wire.http import Handler, Request, Response
+from wire.messages import BATCH_BYTES_MAX, Batch, MessageError, decode, encode
+
+PATH: Final = "/v1/batches"
+_STREAM: Final = "datacenter.ingest.stream"
+
+
+def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | None) -> Handler:
+    """The handler that ingests into `store`, whose calls block and run one at a time on `executor`.
+
+    `now_ms` is the data center's wall clock. The peer's certificate name is the box's serial number, so the
+    server must demand a certificate.
+    """
+
+    async def ingest(request: Request) -> Response:
+        if request.target != PATH:
+            return _refusal(HTTPStatus.NOT_FOUND, f"there is only {PATH}")
+        if request.method != "POST":
+            return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
+        stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
+        try:
+            batch = decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX))
+            box, loop = request.peer.name, asyncio.get_running_loop()
+            reply = await loop.run_in_executor(executor, store.ingest, box, batch, now_ms())
+        except CompressionError as error:
+            return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
+        except MessageError as error:
+            return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        except UnknownBoxError:
+            return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not a box that may send", close=True)
+        except StoreError:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database failed; nothing was stored")
+        return Response(HTTPStatus.OK, encode(reply))
+
+    return ingest
+
+
+def _refusal(status: HTTPStatus, reason: str, *, close: bool = False) -> Response:
+    return Response(status, reason.encode(), close=close)

@@ -1,0 +1,54 @@
+"""The data center as a program: the real clock, a real database thread, and a clean stop at SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from datacenter.config import Config, identity, load_config
+from datacenter.ingest import make_ingest
+from datacenter.store import Store
+from wire.http import serve
+from wire.messages import BATCH_BODY_BYTES_MAX
+from wire.tls import server_context
+
+
+def run_datacenter(config_path: Path, ready: Callable[[int], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
+
+    Raises ConfigError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used.
+    """
+    asyncio.run(_serve(load_config(Path(config_path)), ready))
+
+
+async def _serve(config: Config, ready: Callable[[int], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tls = server_context(identity(config))
+    store = Store(config.store.url)
+    try:
+        store.authorize(config.boxes, _now_ms())
+        # one thread: the database is written by one at a time, and what was begun is finished before the stop
+        with ThreadPoolExecutor(1, "store") as executor:
+            server = await serve(
+                make_ingest(store, _now_ms, executor),
+                config.listen.host,
+                config.listen.port,
+                tls=tls,
+                body_bytes_max=BATCH_BODY_BYTES_MAX,
+                now=time.time,
+            )
+            ready(server.port)
+            await stop.wait()
+            await server.close()
+    finally:
+        store.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

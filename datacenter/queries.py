@@ -1,0 +1,93 @@
+"""What checkers and dashboards ask of the store. Each function is one query; errors: StoreError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+
+from datacenter import schema
+from datacenter.store import Store
+from wire.messages import Gap, decode
+
+_RECORDS = schema.records.c
+
+
+class StoredRecord(NamedTuple):
+    """A record without its body; `number` is None for the box's own."""
+
+    box: str
+    epoch: int
+    sequence: int
+    instrument: str
+    run: int
+    number: int | None
+    kind: str
+    at_ms: int
+    stored_at_ms: int
+
+
+class StoredGap(NamedTuple):
+    """What a box said it lost, and the record in which it said so."""
+
+    box: str
+    epoch: int
+    sequence: int
+    gap: Gap
+
+
+class Duplicate(NamedTuple):
+    """A report whose whole content is stored `copies` times."""
+
+    box: str
+    instrument: str
+    kind: str
+    at_ms: int
+    copies: int
+
+
+class StoredCommand(NamedTuple):
+    """A command and what became of it; `outcome` is None while it waits."""
+
+    id: int
+    box: str
+    instrument: str
+    verb: str
+    created_at_ms: int
+    delivered_count: int
+    outcome: str | None
+    closed_at_ms: int | None
+
+
+def counts(store: Store) -> dict[tuple[str, str], int]:
+    """How many records there are of each (box, instrument); the box's own have an empty instrument."""
+    key = (_RECORDS.box, _RECORDS.instrument)
+    rows = store.read(select(*key, func.count()).group_by(*key).order_by(*key))
+    return {(box, instrument): count for box, instrument, count in rows}
+
+
+def records(store: Store) -> Iterator[StoredRecord]:
+    """All records by box, epoch and sequence."""
+    columns = [_RECORDS[name] for name in StoredRecord._fields]
+    return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
+
+
+def gaps(store: Store) -> list[StoredGap]:
+    """What boxes said they lost, by box, epoch and sequence."""
+    key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
+    rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
+    return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
+
+
+def duplicates(store: Store) -> list[Duplicate]:
+    """Reports of equal content, which includes number and time: none, unless the identities failed."""
+    key = (_RECORDS.box, _RECORDS.instrument, _RECORDS.kind, _RECORDS.at_ms)
+    same = select(*key, func.count()).group_by(*key, _RECORDS.body).having(func.count() > 1)
+    return [Duplicate(*row) for row in store.read(same.order_by(*key))]
+
+
+def commands(store: Store) -> list[StoredCommand]:
+    """All commands by rising number."""
+    columns = [schema.commands.c[name] for name in StoredCommand._fields]
+    return [StoredCommand(*row) for row in store.read(select(*columns).order_by(schema.commands.c.id))]
