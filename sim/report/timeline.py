@@ -1,0 +1,248 @@
+"""The run over lab time: faults and connection, the uplink's use, the backlog by priority, on one time axis.
+
+What a fault did is seen by looking straight down from it: the rows share the axis, the pointer and the zoom, and
+each fault shades all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sim.report.figure import Figure, Trace, axis, escaped, layout, swatch, title
+from sim.report.quantities import duration, rate
+from sim.result import Fault, Result, Series
+
+_NS_PER_MS: Final = 1_000_000
+_LABELED_FAULTS_MAX: Final = 12
+"""With more faults than this their labels would only hide each other; the table of faults has them all."""
+_SHADED_FAULTS_MAX: Final = 100
+_LANE_PX: Final = 26
+_ROW_PX: Final = 130
+_GAP_PX: Final = 36
+
+
+def timeline(result: Result) -> Figure | None:
+    """The figure, or None for a run that kept no series."""
+    series = result.series
+    if series is None:
+        return None
+    lanes = ["connection", *dict.fromkeys(fault.target for fault in result.faults)]
+    heights = [len(lanes) * _LANE_PX, _ROW_PX, _ROW_PX, _ROW_PX]
+    domains = _domains(heights)
+    run_ms = result.sim_seconds * 1000
+    headings = [
+        "Faults and connection, by target",
+        f"Uplink, bit/s: {swatch('up', '--up')}  {swatch('down', '--down')}",
+        f"Waiting on the box: {swatch('routine', '--routine')}",
+        f"Waiting on the box: {swatch('alert', '--alert')}  {swatch('audit', '--audit')}",
+    ]
+    return {
+        "data": [*_lanes(result, lanes), *_uplink(series), *_backlog(series)],
+        "layout": layout(
+            sum(heights) + _GAP_PX * (len(heights) - 1) + 22 + 40,
+            margin={"l": 78, "r": 12, "t": 22, "b": 40},
+            barmode="overlay",
+            hovermode="x unified",
+            hoversubplots="axis",
+            dragmode="zoom",
+            xaxis=_time_axis(run_ms),
+            yaxis=_lane_axis(lanes, domains[0]),
+            yaxis2=_uplink_axis(result, domains[1]),
+            yaxis3=_row_axis(domains[2], tickformat="~s"),
+            yaxis4=_row_axis(domains[3], tickformat="~s"),
+            shapes=[*_shades(result), *_rate_line(result)],
+            annotations=[
+                *(title(text, top) for text, (_, top) in zip(headings, domains, strict=True)),
+                *_rate_label(result),
+            ],
+        ),
+    }
+
+
+def _domains(heights: list[int]) -> list[tuple[float, float]]:
+    """Where each row lies in the plot, 0 at the bottom, from rows of those pixel heights downwards."""
+    total = sum(heights) + _GAP_PX * (len(heights) - 1)
+    top, domains = total, []
+    for height in heights:
+        domains.append(((top - height) / total, top / total))
+        top -= height + _GAP_PX
+    return domains
+
+
+def _time_axis(run_ms: float) -> dict[str, Any]:
+    day_ms = 86_400_000
+    return axis(
+        type="date",
+        range=[0, run_ms],
+        minallowed=0,
+        maxallowed=run_ms,
+        anchor="y4",
+        hoverformat="day %-j, %H:%M:%S" if run_ms > day_ms else "%H:%M:%S",
+        tickformatstops=[
+            {"dtickrange": [None, 1000], "value": "%H:%M:%S.%L"},
+            {"dtickrange": [1000, 60_000], "value": "%H:%M:%S"},
+            {"dtickrange": [60_000, day_ms], "value": "%H:%M\nday %-j" if run_ms > day_ms else "%H:%M"},
+            {"dtickrange": [day_ms, None], "value": "day %-j"},
+        ],
+        showspikes=True,
+        spikemode="across",
+        spikesnap="cursor",
+        spikethickness=1,
+        spikedash="solid",
+        spikecolor="--muted",
+    )
+
+
+def _row_axis(domain: tuple[float, float], **more: Any) -> dict[str, Any]:
+    return axis(domain=domain, rangemode="tozero", fixedrange=True, nticks=5, **more)
+
+
+def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
+    """Logarithmic: on most lines the everyday traffic is a thousandth of what follows an outage."""
+    assert result.series is not None
+    rates = _rates(result.series.bytes_up, result.series) + _rates(result.series.bytes_down, result.series)
+    some = [bps for bps in rates if bps] or [1]
+    top = max(*some, result.uplink.rate_bps or 1)
+    decades = [math.floor(math.log10(min(some))), math.log10(top) + 0.25]
+    return axis(domain=domain, type="log", range=decades, dtick=1, tickformat="~s", fixedrange=True)
+
+
+def _rates(counts: tuple[int, ...], series: Series) -> list[int | None]:
+    """Bytes a bin as bit/s, rounded up; none at all has no place on a logarithmic axis and leaves a hole."""
+    return [math.ceil(number * 8e9 / series.bin_ns) or None for number in counts]
+
+
+def _lane_axis(lanes: list[str], domain: tuple[float, float]) -> dict[str, Any]:
+    """One lane a target, numbered downwards, so that any name is only ever a label."""
+    return axis(
+        domain=domain,
+        range=[len(lanes) - 0.5, -0.5],
+        tickvals=list(range(len(lanes))),
+        ticktext=[escaped(lane) for lane in lanes],
+        fixedrange=True,
+        showgrid=False,
+    )
+
+
+def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
+    assert result.series is not None
+    traces = [_bars(list(result.series.connected), 0, "--good")]
+    for lane, target in enumerate(lanes[1:], start=1):
+        faults = [fault for fault in result.faults if fault.target == target]
+        traces.append(_bars([_span(fault) for fault in faults if fault.lasts_ns], lane, "--bad"))
+        traces.append(_moments([fault for fault in faults if not fault.lasts_ns], lane))
+    if len(result.faults) <= _LABELED_FAULTS_MAX:
+        traces += [_label(fault, lanes.index(fault.target, 1), result) for fault in result.faults]
+    return traces
+
+
+def _span(fault: Fault) -> tuple[int, int]:
+    return fault.at_ns, fault.at_ns + (fault.lasts_ns or 0)
+
+
+def _bars(intervals: list[tuple[int, int]], lane: int, color: str) -> Trace:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "base": [start / _NS_PER_MS for start, _ in intervals],
+        "x": [(end - start) / _NS_PER_MS for start, end in intervals],
+        "y": [lane] * len(intervals),
+        "width": 0.36,
+        "marker": {"color": color, "line": {"width": 0}},
+        "hoverinfo": "skip",
+    }
+
+
+def _moments(faults: list[Fault], lane: int) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [fault.at_ns / _NS_PER_MS for fault in faults],
+        "y": [lane] * len(faults),
+        "marker": {"symbol": "diamond", "size": 11, "color": "--bad"},
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
+
+
+def _label(fault: Fault, lane: int, result: Result) -> Trace:
+    """The fault's name beside its mark: after it, or before it where the run is about to end."""
+    start, end = (ns / _NS_PER_MS for ns in _span(fault))
+    late = end > result.sim_seconds * 1000 * 0.75
+    text = fault.kind if fault.lasts_ns is None else f"{fault.kind}, {duration(fault.lasts_ns)}"
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [start if late else end],
+        "y": [lane],
+        "text": [f"{escaped(text)}   " if late else f"   {escaped(text)}"],
+        "textposition": "middle left" if late else "middle right",
+        "textfont": {"color": "--ink", "size": 11},
+        "hoverinfo": "skip",
+    }
+
+
+def _uplink(series: Series) -> list[Trace]:
+    busy = [round(100 * share) for share in series.busy]
+    return [
+        _binned("up", "y2", _rates(series.bytes_up, series), series)
+        | {"customdata": busy, "hovertemplate": "up %{y:.3~s}bit/s, busy %{customdata} %<extra></extra>"},
+        _binned("down", "y2", _rates(series.bytes_down, series), series)
+        | {"hovertemplate": "down %{y:.3~s}bit/s<extra></extra>", "fill": "none"},
+    ]
+
+
+def _backlog(series: Series) -> list[Trace]:
+    rows = (("routine", "y3"), ("alert", "y4"), ("audit", "y4"))
+    return [
+        _binned(name, row, getattr(series.backlog, name), series)
+        | {"hovertemplate": f"{name} waiting %{{y:,d}}<extra></extra>"}
+        for name, row in rows
+    ]
+
+
+def _binned(name: str, row: str, values: Sequence[int | None], series: Series) -> Trace:
+    """A stepped line with one step a bin."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x0": 0,
+        "dx": series.bin_ns / _NS_PER_MS,
+        "y": list(values),
+        "yaxis": row,
+        "line": {"shape": "hv", "width": 1.5, "color": f"--{name}"},
+        "fill": "tozeroy",
+        "fillcolor": f"--{name}-fill",
+    }
+
+
+def _shades(result: Result) -> list[dict[str, Any]]:
+    """Each fault across all rows: a band while it lasts, a line for a moment."""
+    shades = []
+    for start, end in map(_span, result.faults[:_SHADED_FAULTS_MAX]):
+        at = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+        at |= {"x0": start / _NS_PER_MS, "x1": end / _NS_PER_MS}
+        if end > start:
+            shades.append(at | {"type": "rect", "fillcolor": "--bad-fill", "line": {"width": 0}})
+        else:
+            shades.append(at | {"type": "line", "line": {"width": 1, "dash": "dot", "color": "--bad"}})
+    return shades
+
+
+def _rate_line(result: Result) -> list[dict[str, Any]]:
+    bps = result.uplink.rate_bps
+    if bps is None:
+        return []
+    line = {"width": 1, "dash": "dash", "color": "--muted"}
+    return [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": bps, "y1": bps, "line": line}]
+
+
+def _rate_label(result: Result) -> list[dict[str, Any]]:
+    bps = result.uplink.rate_bps
+    if bps is None:
+        return []
+    place = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y2", "y": math.log10(bps), "yanchor": "bottom"}
+    return [place | {"text": f"the link's rate, {rate(bps)}", "showarrow": False, "font": {"size": 11}}]

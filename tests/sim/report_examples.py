@@ -1,0 +1,272 @@
+"""Two runs to render, made up but consistent: a day at a clinic that holds, and the same day that does not.
+
+Three instruments report all day over 128 kbit/s; the uplink is down from 02:00 to 05:00 and the box loses power at
+08:00. Numbers come from a small queue model, so that the charts look as they will in earnest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import msgspec
+
+from sim.report.latency import summarize
+from sim.result import (
+    Backlog,
+    Bytes,
+    Expectation,
+    Failure,
+    Fault,
+    Gap,
+    Instrument,
+    Note,
+    Reports,
+    Result,
+    Series,
+    TracedReport,
+    Uplink,
+)
+
+SECOND = 10**9
+MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
+MINUTES = 24 * 60
+DOWN = range(120, 300)  # minutes of the uplink's outage
+OFF = 480  # the minute of the power cut
+
+LINK_DOWN = Fault(kind="link-down", at_ns=2 * HOUR, target="uplink", lasts_ns=3 * HOUR)
+POWER_CUT = Fault(kind="power-cut", at_ns=8 * HOUR, target="box")
+
+
+def passing() -> Result:
+    """Lab 01 as it should end."""
+    random_stream = random.Random(1)
+    return Result(
+        lab="01-clinic-128k",
+        description="A clinic with three analyzers on a 128 kbit/s line that fails for three hours.",
+        world="virtual",
+        seed=1,
+        commit="f1e2ea5",
+        expectations=(
+            _expectation("lost", 0, 0, "Every acknowledged report is stored or accounted for by a gap record."),
+            _expectation("duplicates", 0, 0, "The data center stores no report twice."),
+            Expectation(
+                name="backlog_drained_within",
+                limit=600,
+                measured=107.25,
+                holds=True,
+                unit="s",
+                explanation="After each outage the box delivers what had waited within this time.",
+            ),
+            Expectation(
+                name="alert_latency_p99",
+                limit=30,
+                measured=1.62,
+                holds=True,
+                unit="s",
+                explanation="Alerts made while the uplink is up reach the data center within this time.",
+            ),
+        ),
+        reports=Reports(made=12960, acknowledged=12958, stored=12958, lost=0, duplicates=0, dropped=0),
+        uplink=_uplink(),
+        faults=(LINK_DOWN, POWER_CUT),
+        sim_seconds=86_400.0,
+        wall_seconds=11.4,
+        trace_sha256=hashlib.sha256(b"01-clinic-128k").hexdigest(),
+        replay="rap lab run labs/01-clinic-128k.toml --world virtual --seed 1",
+        series=_series(random_stream),
+        latencies=(
+            summarize("alert", _latencies(random_stream, 57, 0.35)),
+            summarize("audit", _latencies(random_stream, 31, 0.5)),
+            summarize("routine", _latencies(random_stream, 12870, 1.2)),
+        ),
+        instruments=(
+            _instrument("CA-2041", "chemistry-analyzer", 1, 4320, 21),
+            _instrument("IA-0778", "immunoassay-analyzer", 2, 4320, 17),
+            _instrument("HA-5310", "hematology-analyzer", 3, 4318, 19),
+        ),
+        notes=(
+            Note(at_ns=2 * HOUR + 8 * SECOND, priority="audit", source="RAP-0001", text="uplink-lost"),
+            Note(at_ns=5 * HOUR + 3 * SECOND, priority="audit", source="RAP-0001", text="uplink-restored"),
+            Note(at_ns=6 * HOUR, priority="alert", source="CA-2041", text="L0102 lamp: warning, value 61"),
+            Note(at_ns=8 * HOUR + 41 * SECOND, priority="audit", source="RAP-0001", text="started-after-crash"),
+        ),
+        notes_total=88,
+    )
+
+
+def failing() -> Result:
+    """The same lab where the power cut costs three acknowledged reports and the backlog drains too slowly."""
+    held = passing()
+    lost, duplicates, drained, alert = held.expectations
+    return msgspec.structs.replace(
+        held,
+        seed=4711,
+        expectations=(
+            msgspec.structs.replace(lost, measured=3, holds=False),
+            duplicates,
+            msgspec.structs.replace(drained, measured=None, holds=False),
+            alert,
+        ),
+        reports=Reports(made=12960, acknowledged=12958, stored=12950, lost=3, duplicates=0, dropped=5),
+        replay="rap lab run labs/01-clinic-128k.toml --world virtual --seed 4711",
+        failures=(_lost_in_the_power_cut(), _never_drained()),
+        instruments=(
+            msgspec.structs.replace(held.instruments[0], stored=4312, lost=3, dropped=5),
+            *held.instruments[1:],
+        ),
+    )
+
+
+def hostile() -> Result:
+    """A result whose every text tries to become markup."""
+    evil = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&\"'"
+    held = failing()
+    return msgspec.structs.replace(
+        held,
+        lab=evil,
+        description=evil,
+        replay=evil,
+        expectations=(_expectation(evil, 0, 1, evil),),
+        faults=(Fault(kind=evil, at_ns=HOUR, target=evil),),
+        instruments=(_instrument(evil, evil, 1, 5, 0),),
+        notes=(Note(at_ns=0, priority="alert", source=evil, text=evil),),
+        failures=(msgspec.structs.replace(held.failures[0], expectation=evil, explanation=evil),),
+    )
+
+
+def bare() -> Result:
+    """The least a world may fill in: no series, latencies or causes."""
+    held = passing()
+    return msgspec.structs.replace(
+        held,
+        description="",
+        commit=None,
+        faults=(),
+        uplink=Uplink(bytes_up=0, bytes_down=0, seconds_busy=0.0),
+        series=None,
+        latencies=(),
+        instruments=(),
+        notes=(),
+        notes_total=0,
+    )
+
+
+def _lost_in_the_power_cut() -> Failure:
+    return Failure(
+        expectation="lost",
+        explanation="3 acknowledged reports are neither stored, nor on the box's disk, nor in a gap record.",
+        reports=tuple(
+            TracedReport(
+                instrument="CA-2041",
+                run=1,
+                number=1437 + i,
+                kind="status",
+                made_ns=8 * HOUR - (3 - i) * 20 * SECOND,
+                acknowledged_ns=8 * HOUR - (3 - i) * 20 * SECOND + 4_200_000,
+                fate="in a torn sector of segment 12 when the power went",
+            )
+            for i in range(3)
+        ),
+        reports_total=3,
+        fault_before=POWER_CUT,
+        gaps=(
+            Gap(
+                at_ns=8 * HOUR + 42 * SECOND,
+                reason="corrupt",
+                records=5,
+                ranges=((5203, 5206), (5209, 5209)),
+            ),
+        ),
+    )
+
+
+def _never_drained() -> Failure:
+    return Failure(
+        expectation="backlog_drained_within",
+        explanation="The backlog of the outage that ended at 05:00:00 was not empty at the end of the run.",
+        fault_before=LINK_DOWN,
+    )
+
+
+def _expectation(name: str, limit: int, measured: int, explanation: str) -> Expectation:
+    return Expectation(
+        name=name,
+        limit=limit,
+        measured=measured,
+        holds=measured <= limit,
+        relation="exactly",
+        explanation=explanation,
+    )
+
+
+def _instrument(serial: str, model: str, port: int, made: int, alerts: int) -> Instrument:
+    return Instrument(
+        serial=serial,
+        model=model,
+        port=port,
+        made=made,
+        acknowledged=made,
+        stored=made,
+        lost=0,
+        dropped=0,
+        alerts=alerts,
+    )
+
+
+def _uplink() -> Uplink:
+    up = Bytes(payload=561_204, http=1_310_775, tls=377_412, tcpip=905_133)
+    down = Bytes(payload=26_804, http=402_118, tls=371_020, tcpip=884_906)
+    return Uplink(
+        bytes_up=3_154_524,
+        bytes_down=1_684_848,
+        seconds_busy=197.2,
+        up=up,
+        down=down,
+        rate_bps=128_000,
+        description="128 kbit/s, 40 ms ± 10 ms, 0.5 % loss, HTTP proxy with basic authentication",
+    )
+
+
+def _series(random_stream: random.Random) -> Series:
+    """One bin a minute; what waits goes out at the link's rate when it is back."""
+    up, down, busy = [], [], []
+    backlog: dict[str, list[int]] = {"alert": [], "audit": [], "routine": []}
+    waiting = {"alert": 0, "audit": 0, "routine": 0}
+    for minute in range(MINUTES):
+        made = {"alert": random_stream.random() < 0.04, "audit": random_stream.random() < 0.02, "routine": 9}
+        for priority, number in made.items():
+            waiting[priority] += number
+        room = 0 if minute in DOWN or minute == OFF else 900
+        sent = 0
+        for priority in backlog:
+            gone = min(waiting[priority], room - sent)
+            waiting[priority] -= gone
+            sent += gone
+            backlog[priority].append(waiting[priority])
+        noise = random_stream.uniform(0.85, 1.15) if sent else 0
+        up.append(min(round((1400 + 55 * sent) * noise), 960_000))
+        down.append(round((1000 + 11 * sent) * noise))
+        busy.append(min(1.0, up[-1] * 8 / 60 / 128_000))
+    return Series(
+        bin_ns=MINUTE,
+        bytes_up=tuple(up),
+        bytes_down=tuple(down),
+        busy=tuple(busy),
+        backlog=Backlog(**{priority: tuple(samples) for priority, samples in backlog.items()}),
+        connected=(
+            (2 * SECOND, 2 * HOUR + 8 * SECOND),
+            (5 * HOUR + 3 * SECOND, 8 * HOUR),
+            (8 * HOUR + 41 * SECOND, 24 * HOUR),
+        ),
+    )
+
+
+def _latencies(random_stream: random.Random, count: int, typical_s: float) -> list[int]:
+    """Log-normal while the uplink is up; an eighth of them waited for the end of the outage."""
+    return [
+        round(random_stream.uniform(5, 10_800) * SECOND)
+        if random_stream.random() < 1 / 8
+        else round(random_stream.lognormvariate(0, 0.4) * typical_s * SECOND)
+        for _ in range(count)
+    ]
