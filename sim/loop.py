@@ -101,11 +101,14 @@ class SimLoop(base_events.BaseEventLoop):
     ) -> asyncio.Future[_T]:
         """Call `func` now; its result is there when the host's devices have spent the time it cost."""
         future: asyncio.Future[_T] = self.create_future()
+        incarnation = current.get(None)
+        if incarnation is not None and not incarnation.alive:
+            future.set_exception(OSError(f"{incarnation.host.name} is off"))
+            return future
         try:
             result, error = func(*args), None
         except Exception as exception:  # it is the future's, as in any executor
             result, error = None, exception
-        incarnation = current.get(None)
         until = incarnation.busy_until_ns if incarnation else 0
 
         def finish(_event: Any) -> None:

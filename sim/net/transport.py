@@ -96,7 +96,7 @@ class SimTransport(asyncio.Transport):
         self._endpoint.write(data)
         if not self._paused_protocol and self._endpoint.unsent > WRITE_HIGH_BYTES:
             self._paused_protocol = True
-            self._context.run(self._protocol.pause_writing)
+            self._protocol.pause_writing()
 
     def close(self) -> None:
         if not self._closing:
@@ -139,7 +139,7 @@ class SimTransport(asyncio.Transport):
         self._endpoint.pause()
 
     def resume_reading(self) -> None:
-        self._endpoint.resume()
+        self._loop.call_soon(self._endpoint.resume)
 
     def is_reading(self) -> bool:
         return True

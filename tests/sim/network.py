@@ -1,0 +1,60 @@
+"""Two simulated hosts and a link between them, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
+
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.net.link import Link, Quality
+
+CLINIC = Quality(rate_bits=128_000, delay_ns=40_000_000, jitter_ns=10_000_000)
+LAN = Quality(rate_bits=100_000_000, delay_ns=100_000)
+
+
+class Pair:
+    """Hosts "a" and "b", both on."""
+
+    def __init__(self, quality: Quality = LAN, seed: int = 1) -> None:
+        self.loop = SimLoop()
+        self.network = Network()
+        self.a, self.b = Host(self.network, "a"), Host(self.network, "b")
+        self.link = Link(self.loop.env, "line", quality, Random(seed))
+        self.network.connect(self.a, self.b, self.link)
+        self.a.power_on()
+        self.b.power_on()
+
+    def on(self, host: Host, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        assert host.incarnation is not None
+        return host.incarnation.run(self.loop, coro)
+
+    def run(self, host: Host, coro: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(self.on(host, coro))
+
+
+class Recorder(asyncio.Protocol):
+    """Keeps what comes in, and echoes it if asked to."""
+
+    def __init__(self, *, echo: bool = False) -> None:
+        self.received = bytearray()
+        self.echo = echo
+        self.lost: list[BaseException | None] = []
+        self.eof = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if self.echo:
+            self.transport.write(data)
+
+    def eof_received(self) -> None:
+        self.eof = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
