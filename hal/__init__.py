@@ -1,1 +1,1 @@
-"""Hardware contracts (`hal.disk`, `hal.clock`, …), their implementations (`hal.linux`, `hal.emul`) and boards."""
+"""Hardware contracts (`hal.disk`, `hal.clock`, …), their two implementations, and the boards."""

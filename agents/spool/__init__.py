@@ -1,0 +1,42 @@
+"""The box's durable buffer: a segmented log on a `hal.disk.Disk`. Start reading at `spool.py`.
+
+terms       the words: Priority, Gap, SpoolLimits, SpoolError
+group       what one write and one flush make durable, byte by byte
+segment     one preallocated file, and finding groups in it
+log         the segments in order, and the one place that writes
+spool       append, read, ack
+routine     reading and counting routine records
+index       where alerts and audit records are
+ledger      what is gone, and who has been told
+reclaim     making room
+recovery    opening, after whatever happened
+"""
+
+from agents.spool.recovery import Recovered, Recovery
+from agents.spool.routine import Record
+from agents.spool.spool import Spool
+from agents.spool.terms import (
+    Gap,
+    GapReason,
+    Priority,
+    Range,
+    SpoolError,
+    SpoolErrorKind,
+    SpoolLimits,
+    SpoolStatus,
+)
+
+__all__ = [
+    "Gap",
+    "GapReason",
+    "Priority",
+    "Range",
+    "Record",
+    "Recovered",
+    "Recovery",
+    "Spool",
+    "SpoolError",
+    "SpoolErrorKind",
+    "SpoolLimits",
+    "SpoolStatus",
+]

@@ -1,0 +1,148 @@
+"""A group on the disk: what one write and one flush make durable.
+
+    [header][aux][table] [payload 0][payload 1] … [zeros] [aux][table][header]
+
+The table holds a CRC-32C, a length and a priority for each record, as three arrays, so that packing and
+checking run in C (`map` over `crc32c` and `len`). Header, aux and table have one CRC between them and are there
+twice, first and last: rot in a table loses no record, since the other copy serves, and rot in a payload loses
+that record alone. Groups begin and end on sector boundaries, for two reasons. A torn write can then not touch a
+sector that holds something already acknowledged; and after an unreadable group the next header, or the last
+copy of this one, is found by looking at sector bounds only.
+
+The first twelve bytes (magic, epoch, generation of the segment) are the same for all groups of one life of one
+segment, and different for what an earlier life left behind in the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate, compress
+from operator import ne
+from struct import Struct
+
+from crc32c import crc32c
+
+from agents.spool.terms import SECTOR_BYTES
+
+MAGIC = b"RAPg"
+PREFIX = Struct("<4sII")  # magic, epoch, generation
+_HEADER = Struct("<BxxxQIII3Q")  # kind, first seq, records, aux bytes, payload bytes, cursors
+_CRC = Struct("<I")
+HEADER_BYTES = PREFIX.size + _HEADER.size + _CRC.size
+TABLE_BYTES = 9  # a record's line in the table
+RECORD_BYTES_MIN = 2 * TABLE_BYTES  # what an empty record adds to a group
+
+_tables: dict[int, Struct] = {}
+
+
+class Kind(IntEnum):
+    """What a group is for."""
+
+    DATA = 1  # records with consecutive numbers; aux: numbers this group reports as lost
+    CARRIED = 2  # alerts and audit records copied from an older segment; aux: their runs
+    MANIFEST = 3  # no records; aux: the runs of all carried groups before it
+    CHECKPOINT = 4  # no records, first in its segment; aux: see `checkpoint.py`
+    CLOSED = 5  # no records: the spool was closed in good order after everything before this
+
+
+_KINDS = frozenset(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group's header, aux and table, as found at `offset` of its segment; the payloads stay on the disk."""
+
+    offset: int
+    end: int
+    kind: Kind
+    first_seq: int
+    cursors: tuple[int, ...]
+    aux: bytes
+    crcs: tuple[int, ...]
+    lengths: tuple[int, ...]
+    priorities: bytes
+    payload_offset: int
+    payload_bytes: int
+
+    @property
+    def count(self) -> int:
+        """Records in the group."""
+        return len(self.crcs)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last record; `first_seq - 1` if there is none."""
+        return self.first_seq + len(self.crcs) - 1
+
+    def payloads(self, data: bytes) -> list[bytes]:
+        """The records in `data`, the payload bytes as read from the disk, unchecked."""
+        ends = accumulate(self.lengths)
+        return [data[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
+
+    def bad(self, payloads: Sequence[bytes]) -> list[int]:
+        """Which records do not have their CRC, by position in the group."""
+        if tuple(map(crc32c, payloads)) == self.crcs:
+            return []
+        return list(compress(range(self.count), map(ne, map(crc32c, payloads), self.crcs)))
+
+
+def _table(count: int) -> Struct:
+    table = _tables.get(count)
+    if table is None:
+        table = _tables[count] = Struct(f"<{2 * count}I")
+    return table
+
+
+def encode(
+    prefix: bytes,
+    kind: Kind,
+    first_seq: int,
+    cursors: Sequence[int],
+    priorities: Sequence[int] = (),
+    payloads: Sequence[bytes] = (),
+    aux: bytes = b"",
+) -> bytes:
+    """The bytes of one group, a whole number of sectors."""
+    count = len(payloads)
+    lengths = tuple(map(len, payloads))
+    payload_bytes = sum(lengths)
+    table = (_tables.get(count) or _table(count)).pack(*map(crc32c, payloads), *lengths)
+    body = b"%b%b%b" % (aux, table, bytes(priorities))
+    header = prefix + _HEADER.pack(kind, first_seq, count, len(aux), payload_bytes, *cursors)
+    header += _CRC.pack(crc32c(body, crc32c(header)))
+    pad = -(2 * (HEADER_BYTES + len(body)) + payload_bytes) % SECTOR_BYTES
+    return b"".join((header, body, *payloads, bytes(pad), body, header))
+
+
+def body_bytes(header: bytes) -> tuple[int, int]:
+    """How long (the body, the whole group) is, by a header that has not been checked yet."""
+    _, _, count, aux_bytes, payload_bytes, *_ = _HEADER.unpack_from(header, PREFIX.size)
+    body = aux_bytes + TABLE_BYTES * count
+    plain = 2 * (HEADER_BYTES + body) + payload_bytes
+    return body, plain + -plain % SECTOR_BYTES
+
+
+def decode(header: bytes, body: bytes, offset: int) -> Group | None:
+    """The group at `offset` if this header and this body belong together, whichever copies they are."""
+    (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
+    if crc32c(body, crc32c(header[: -_CRC.size])) != crc:
+        return None
+    kind, first_seq, count, aux_bytes, payload_bytes, *cursors = _HEADER.unpack_from(header, PREFIX.size)
+    table = (_tables.get(count) or _table(count)).unpack_from(body, aux_bytes)
+    if kind not in _KINDS or sum(table[count:]) != payload_bytes:
+        return None
+    return Group(
+        offset=offset,
+        end=offset + body_bytes(header)[1],
+        kind=Kind(kind),
+        first_seq=first_seq,
+        cursors=tuple(cursors),
+        aux=body[:aux_bytes],
+        crcs=table[:count],
+        lengths=table[count:],
+        priorities=body[aux_bytes + 8 * count :],
+        payload_offset=offset + HEADER_BYTES + len(body),
+        payload_bytes=payload_bytes,
+    )

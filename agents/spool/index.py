@@ -1,0 +1,103 @@
+"""Where the unacknowledged alerts (or audit records) are: 24 bytes a record, in ascending order.
+
+Routine records need no index, since they are delivered in the order of the log. Alerts and audit records are
+picked out of it, and may have been carried into a newer segment.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+_COMPACT_AT = 1024
+
+
+class Place(NamedTuple):
+    """One record's number, where it is, and what it must look like."""
+
+    seq: int
+    generation: int
+    offset: int
+    length: int
+    crc: int
+
+
+class PlaceIndex:
+    """Places by sequence number. The front is popped as acknowledgements come."""
+
+    def __init__(self) -> None:
+        self._seqs = array("Q")
+        self._wheres = array("Q")  # generation << 32 | offset
+        self._whats = array("Q")  # length << 32 | crc
+        self._start = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._seqs) - self._start
+
+    def __contains__(self, seq: int) -> bool:
+        at = bisect_left(self._seqs, seq, self._start)
+        return at < len(self._seqs) and self._seqs[at] == seq
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number in it, 0 if it is empty."""
+        return self._seqs[-1] if len(self) else 0
+
+    def put(self, place: Place) -> Place | None:
+        """Add a record, or say that it has moved: then the place where it was is returned."""
+        where, what = place.generation << 32 | place.offset, place.length << 32 | place.crc
+        at = len(self._seqs) if place.seq > self.last_seq else bisect_left(self._seqs, place.seq, self._start)
+        if at < len(self._seqs) and self._seqs[at] == place.seq:
+            old = self._place(at)
+            self._wheres[at], self._whats[at] = where, what
+            return old
+        self._seqs.insert(at, place.seq)
+        self._wheres.insert(at, where)
+        self._whats.insert(at, what)
+        self.bytes += place.length
+        return None
+
+    def after(self, seq: int, records_max: int) -> list[Place]:
+        """The first `records_max` places with a higher number."""
+        first = bisect_right(self._seqs, seq, self._start)
+        return [self._place(at) for at in range(first, min(first + records_max, len(self._seqs)))]
+
+    def between(self, first: int, last: int) -> list[int]:
+        """The numbers from `first` to `last` that are in it."""
+        start = bisect_left(self._seqs, first, self._start)
+        return list(self._seqs[start : bisect_right(self._seqs, last, start)])
+
+    def of_segment(self, generation: int) -> list[Place]:
+        """All places in one segment."""
+        return [
+            p for p in map(self._place, range(self._start, len(self._seqs))) if p.generation == generation
+        ]
+
+    def pop_through(self, seq: int) -> list[Place]:
+        """Take out all places up to and including `seq`."""
+        stop = bisect_right(self._seqs, seq, self._start)
+        popped = [self._place(at) for at in range(self._start, stop)]
+        self.bytes -= sum(place.length for place in popped)
+        self._start = stop
+        if self._start > _COMPACT_AT and self._start * 2 > len(self._seqs):
+            for column in (self._seqs, self._wheres, self._whats):
+                del column[: self._start]
+            self._start = 0
+        return popped
+
+    def remove(self, seq: int) -> Place | None:
+        """Take out one record, if it is there."""
+        at = bisect_left(self._seqs, seq, self._start)
+        if at == len(self._seqs) or self._seqs[at] != seq:
+            return None
+        place = self._place(at)
+        for column in (self._seqs, self._wheres, self._whats):
+            del column[at]
+        self.bytes -= place.length
+        return place
+
+    def _place(self, at: int) -> Place:
+        where, what = self._wheres[at], self._whats[at]
+        return Place(self._seqs[at], where >> 32, where & 0xFFFFFFFF, what >> 32, what & 0xFFFFFFFF)

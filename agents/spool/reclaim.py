@@ -1,0 +1,91 @@
+"""Making room when no segment is free: whether, and what has to be saved first. Nothing is written here.
+
+The oldest segment always goes first: its routine records, the oldest there are, are dropped; its alerts and audit
+records are carried into the newest segment. That is worth doing as long as something in the spool can go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crc32c import crc32c
+
+from agents.spool.checkpoint import pack_runs
+from agents.spool.group import HEADER_BYTES, TABLE_BYTES, Kind, encode
+from agents.spool.index import Place, PlaceIndex
+from agents.spool.ledger import Ledger
+from agents.spool.log import Log
+from agents.spool.ranges import RangeSet
+from agents.spool.routine import routine_positions
+from agents.spool.segment import Segment, groups, read_salvaging
+from agents.spool.terms import Priority, SpoolLimits
+
+# Carrying a segment full of alerts forward gains nothing. Without routine records to drop it is only done when at
+# least this share of the spool is dead, so that a segment is won by moving at most three.
+DEAD_SHARE_MIN = 0.25
+
+
+def may_reclaim(segments: Sequence[Segment], limits: SpoolLimits) -> bool:
+    """Whether dropping or moving what the oldest segment holds will lead to a free segment."""
+    if all(segment.is_dead for segment in segments):
+        return False
+    if any(segment.routine_records for segment in segments):
+        return True
+    live = sum(segment.pinned_bytes for segment in segments)
+    return live < (1 - DEAD_SHARE_MIN) * len(segments) * limits.segment_bytes_writable
+
+
+@dataclass(slots=True)
+class Cargo:
+    """What has to be done about a segment before its file can be used again."""
+
+    places: list[tuple[Priority, Place]] = field(default_factory=list)  # to carry, by sequence number
+    payloads: list[bytes] = field(default_factory=list)  # of `places`
+    unreadable: list[tuple[Priority, Place]] = field(default_factory=list)
+    dropped: RangeSet = field(default_factory=RangeSet)
+
+    @property
+    def runs(self) -> bytes:
+        """The carried records' numbers and priorities, for an aux."""
+        return pack_runs((place.seq, priority) for priority, place in self.places)
+
+    @property
+    def payload_offset(self) -> int:
+        """Where in `encode` the payloads begin."""
+        return HEADER_BYTES + len(self.runs) + TABLE_BYTES * len(self.places)
+
+    def encode(self, prefix: bytes, cursors: Sequence[int]) -> bytes:
+        """The carried records as a group, and a manifest apart from it that tells what was in it."""
+        if not self.places:
+            return b""
+        priorities = bytes(priority for priority, _ in self.places)
+        carried = encode(prefix, Kind.CARRIED, 0, cursors, priorities, self.payloads, self.runs)
+        return carried + encode(prefix, Kind.MANIFEST, 0, cursors, aux=self.runs)
+
+
+def load_cargo(
+    log: Log, ledger: Ledger, indexes: Mapping[Priority, PlaceIndex], victim: Segment, cursor: int
+) -> Cargo:
+    """Read what `victim` holds that is live. Errors: DiskError GONE."""
+    cargo = Cargo()
+    found = [(p, place) for p, index in indexes.items() for place in index.of_segment(victim.generation)]
+    for priority, place in sorted(found, key=lambda item: item[1].seq):
+        payload = read_place(log, place)
+        if payload is None:
+            cargo.unreadable.append((priority, place))
+        else:
+            cargo.places.append((priority, place))
+            cargo.payloads.append(payload)
+    for group in groups(log.disk, victim, 0, victim.end):
+        if group.kind is Kind.DATA:
+            for at in routine_positions(group, cursor, group.last_seq, ledger):
+                cargo.dropped.add(group.first_seq + at, group.first_seq + at)
+    return cargo
+
+
+def read_place(log: Log, place: Place) -> bytes | None:
+    """The payload, or None if it cannot be read any more. Errors: DiskError GONE."""
+    name = log.of_generation(place.generation).name
+    payload = read_salvaging(log.disk, name, place.offset, place.length)
+    return payload if crc32c(payload) == place.crc else None

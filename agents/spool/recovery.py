@@ -1,0 +1,284 @@
+"""Opening a spool: what the disk holds becomes the state it was left in, whatever happened to it.
+
+Nothing is written here, and nothing in the files can make it fail. For each segment the names (its own, its
+successor's) say which numbers it must hold; each is then found readable, found acknowledged, or lost.
+
+**The tail.** After the last group that can be made out there may have been others that cannot: one that was being
+written when the power went, or acknowledged ones that have rotted beyond recognition. Only the newest segment has
+such a tail, since the others end where the next begins. A record takes at least RECORD_BYTES_MIN of it, which
+bounds how many numbers it can have used; the sequence goes on beyond that bound, and so gives no number twice.
+Closing in good order leaves a CLOSED group, and then there is no tail.
+
+**The last group.** Nothing on a disk tells a torn write from rot. Unreadable records of the last group are
+therefore reported as "unfinished", and readable ones after them are kept but marked as uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges, unpack_runs
+from agents.spool.group import RECORD_BYTES_MIN, Group, Kind
+from agents.spool.index import Place, PlaceIndex
+from agents.spool.ledger import Ledger
+from agents.spool.log import Log
+from agents.spool.ranges import RangeSet
+from agents.spool.routine import count_group
+from agents.spool.segment import Segment, groups, parse_name, read_salvaging
+from agents.spool.terms import Gap, GapReason, Priority, SpoolLimits
+from hal.disk import Disk, DiskError, DiskErrorKind
+
+PINNED = (Priority.ALERT, Priority.AUDIT)
+
+
+class Recovered(NamedTuple):
+    """A record that was in the spool when it was opened, acknowledged to its source or delivered since or not.
+
+    `certain` is False behind an unreadable record of the last group: its source may never have been told, and
+    its being here is no proof that what the source sent before it is here too.
+    """
+
+    seq: int
+    priority: Priority
+    payload: bytes
+    certain: bool
+
+
+@dataclass(slots=True)
+class State:
+    """All that a spool knows, rebuilt."""
+
+    log: Log
+    ledger: Ledger = field(default_factory=Ledger)
+    cursors: list[int] = field(default_factory=lambda: [0, 0, 0])
+    indexes: dict[Priority, PlaceIndex] = field(default_factory=lambda: {p: PlaceIndex() for p in PINNED})
+
+
+class Recovery:
+    """What opening found. `records` can be read until the first append."""
+
+    def __init__(self, state: State) -> None:
+        self.snapshot = b""  # the newest one that can be read
+        self.salvaged = 0  # readable records that wait for delivery
+        self.gaps: tuple[Gap, ...] = ()  # found now; they are reported with the first append
+        self.was_closed = False  # in good order
+        self.first_unreadable_of_last_group = 0
+        self.snapshot_generation = 0
+        self._state = state
+
+    def records(self) -> Iterator[Recovered]:
+        """Every readable record appended since `snapshot` was taken, in order, delivered ones too."""
+        log, lost = self._state.log, self._state.ledger.lost
+        for segment in log.segments:
+            if segment.generation < self.snapshot_generation:
+                continue
+            for group in groups(log.disk, segment, 0, segment.end):
+                if group.kind is Kind.DATA:
+                    yield from self._records(segment, group, lost)
+
+    def _records(self, segment: Segment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
+        payloads = _payloads(self._state.log.disk, segment, group)
+        bad = group.bad(payloads)
+        doubt_from = self.first_unreadable_of_last_group
+        for at, payload in enumerate(payloads):
+            seq = group.first_seq + at
+            if at not in bad and seq not in lost:
+                certain = not doubt_from or seq < doubt_from
+                yield Recovered(seq, Priority(group.priorities[at]), payload, certain)
+
+
+def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Recovery]:
+    """Read everything. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
+    state = State(_find_segments(disk, limits, random))
+    recovery = Recovery(state)
+    _read_newest(state, recovery)
+    last_group = None
+    for segment in state.log.segments:
+        last_group = _survey(state, recovery, segment) or last_group
+    _lose_the_missing_carried(state)
+    _settle_tail(state, recovery, last_group)
+    recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
+    return state, recovery
+
+
+def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
+    """The files by their names. Other epochs' (a disk from another box) are left alone."""
+    parsed = sorted((fields[1], *fields) for name in disk.names() if (fields := parse_name(name)))
+    epoch = parsed[-1][1] if parsed else random.getrandbits(32)
+    log = Log(disk, limits, epoch)
+    for generation, file_epoch, _, base, skipped in parsed:
+        segment = Segment(file_epoch, generation, base, skipped)
+        if file_epoch != epoch or disk.size(segment.name) != limits.segment_bytes:
+            continue
+        if generation:
+            log.segments.append(segment)
+        else:
+            log.spares.append(segment.name)
+    if log.segments:
+        log.generation, log.next_seq = log.segments[-1].generation, log.segments[-1].base
+    return log
+
+
+def _read_newest(state: State, recovery: Recovery) -> None:
+    """Cursors, snapshot and what has been reported, from the newest groups that have them."""
+    log, have_cursors = state.log, False
+    for segment in reversed(log.segments):
+        found = False
+        for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
+            if group.kind is Kind.DATA and group.last_seq >= _upper(log, segment):
+                break
+            _read_lost(state, recovery, segment, group)
+            if not have_cursors:
+                state.cursors = [max(pair) for pair in zip(state.cursors, group.cursors, strict=True)]
+            found = True
+        have_cursors = have_cursors or found
+
+
+def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
+    if group.kind is Kind.CHECKPOINT:
+        ranges, snapshot = unpack_checkpoint(group.aux)
+        if not recovery.snapshot_generation:
+            recovery.snapshot, recovery.snapshot_generation = snapshot, segment.generation
+    elif group.kind is Kind.DATA and group.aux and not group.bad(_payloads(state.log.disk, segment, group)):
+        ranges = unpack_ranges(group.aux)
+    else:
+        return
+    for first, last in ranges:
+        state.ledger.lost.add(first, last)
+
+
+def _survey(state: State, recovery: Recovery, segment: Segment) -> Group | None:
+    """Go through one segment; returns the last group of records in it."""
+    log, is_newest = state.log, segment is state.log.segments[-1]
+    upper = _upper(log, segment)
+    expected, last = segment.base, None
+    _lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
+    for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
+        if group.kind is Kind.DATA:
+            if group.last_seq >= upper:
+                break  # its flush failed, and it was written again in the next segment
+            if group.first_seq < expected:
+                continue
+            _lose(state, expected, group.first_seq - 1)
+            _take_data(state, recovery, segment, group)
+            expected, last = group.last_seq + 1, group
+        elif group.kind is Kind.CARRIED:
+            _take_carried(state, recovery, segment, group)
+        recovery.was_closed = is_newest and group.kind is Kind.CLOSED
+        segment.end = group.end
+    if is_newest:
+        log.next_seq = expected
+    else:
+        _lose(state, expected, upper - 1)
+    return last
+
+
+def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
+    payloads = _payloads(state.log.disk, segment, group)
+    bad = group.bad(payloads)
+    for at in bad:
+        if group.first_seq + at > state.cursors[group.priorities[at]]:
+            state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
+    records, size = count_group(group, state.cursors[Priority.ROUTINE], group.last_seq, state.ledger)
+    segment.routine_records += records
+    segment.routine_bytes += size
+    recovery.salvaged += records
+    if group.priorities.count(Priority.ROUTINE) < group.count:
+        seqs = range(group.first_seq, group.last_seq + 1)
+        for place, priority in places(segment, group, zip(seqs, group.priorities, strict=True)):
+            if place.seq not in state.ledger.lost:
+                _index(state, recovery, segment, place, priority)
+
+
+def _take_carried(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
+    bad = set(group.bad(_payloads(state.log.disk, segment, group)))
+    for at, (place, priority) in enumerate(places(segment, group, unpack_runs(group.aux))):
+        if at not in bad:
+            _index(state, recovery, segment, place, priority)
+
+
+def places(
+    segment: Segment, group: Group, numbered: Iterator[tuple[int, int]]
+) -> Iterator[tuple[Place, int]]:
+    """Where in `segment` the alerts and audit records of `group` are, with their priorities."""
+    offset = group.payload_offset
+    for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
+        if priority != Priority.ROUTINE:
+            yield Place(seq, segment.generation, offset, length, crc), priority
+        offset += length
+
+
+def _index(state: State, recovery: Recovery, segment: Segment, place: Place, priority: int) -> None:
+    if place.seq <= state.cursors[priority]:
+        return
+    old = state.indexes[Priority(priority)].put(place)
+    if old is not None:  # carried, and the segment it came from is still there
+        previous = state.log.of_generation(old.generation)
+        previous.pinned_records -= 1
+        previous.pinned_bytes -= old.length
+        recovery.salvaged -= 1
+    segment.pinned_records += 1
+    segment.pinned_bytes += place.length
+    recovery.salvaged += 1
+
+
+def _lose(state: State, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
+    """Numbers of unknown priority that cannot be made out: lost, unless acknowledged in all priorities."""
+    state.ledger.find(max(first, min(state.cursors) + 1), last, reason)
+
+
+def _upper(log: Log, segment: Segment) -> int:
+    """The number from which on `segment` cannot hold any: what its successor begins with."""
+    return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
+
+
+def _lose_the_missing_carried(state: State) -> None:
+    """Compare what was carried, by the manifests, with what is there."""
+    for segment in state.log.segments:
+        for group in groups(state.log.disk, segment, 0, segment.end):
+            if group.kind is not Kind.MANIFEST:
+                continue
+            for seq, priority in unpack_runs(group.aux):
+                if seq > state.cursors[priority] and seq not in state.indexes[Priority(priority)]:
+                    state.ledger.find(seq, seq, GapReason.CORRUPT)
+
+
+def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> None:
+    """Decide where the sequence goes on, and in which segment."""
+    log = state.log
+    if not log.segments:
+        return
+    newest = log.segments[-1]
+    if not recovery.was_closed:
+        if last_group is not None:
+            first, last = last_group.first_seq, last_group.last_seq
+            unreadable = state.ledger.reclassify(first, last, GapReason.CORRUPT, GapReason.UNFINISHED)
+            recovery.first_unreadable_of_last_group = unreadable
+        log.skipped = (log.limits.segment_bytes - newest.end) // RECORD_BYTES_MIN
+        state.ledger.find(log.next_seq, log.next_seq + log.skipped - 1, GapReason.UNUSED)
+        log.next_seq += log.skipped
+    if newest.end == 0:  # begun, and nothing in it can be read: free for another try
+        log.skipped += newest.skipped
+        log.spares.append(log.segments.pop().name)
+    elif _flushed(log.disk, newest):
+        log.active = newest
+    for segment in log.dead():
+        segment.freed_at = 0
+
+
+def _flushed(disk: Disk, segment: Segment) -> bool:
+    """A killed process leaves groups that can be read and are not durable yet; make them so."""
+    try:
+        disk.flush(segment.name)
+    except DiskError as error:
+        if error.kind is DiskErrorKind.GONE:
+            raise
+        return False
+    return True
+
+
+def _payloads(disk: Disk, segment: Segment, group: Group) -> list[bytes]:
+    return group.payloads(read_salvaging(disk, segment.name, group.payload_offset, group.payload_bytes))

@@ -1,0 +1,139 @@
+"""A segment: one preallocated file of the log, its name, and finding groups in it.
+
+The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal. Renaming is atomic and durable, and
+file systems guard their directories better than a file's content, so the most important facts (which life of the
+file this is, the number its first record has, how many before that were never given out) do not depend on
+anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one byte of
+it can be read.
+
+A file is reused by renaming it to the next generation. Nothing is zeroed: groups of earlier lives carry another
+generation and are not found. Generation 0 is a spare that has never been written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agents.spool.group import HEADER_BYTES, MAGIC, PREFIX, Group, body_bytes, decode
+from agents.spool.terms import SECTOR_BYTES
+from hal.disk import Disk, DiskError, DiskErrorKind
+
+_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})\.seg")
+_PROBE_BYTES = 1024  # holds the header and table of a usual group
+_SCAN_BYTES = 256 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One segment in use. The counts are of records that have not been acknowledged."""
+
+    epoch: int
+    generation: int
+    base: int  # the number of the first record appended to it
+    skipped: int = 0  # numbers just before `base` that no record has
+    end: int = 0  # bytes holding durable groups
+    routine_records: int = 0
+    routine_bytes: int = 0
+    pinned_records: int = 0  # alerts and audit records
+    pinned_bytes: int = 0
+    freed_at: int | None = None  # commits made when it was found that it and all older ones hold nothing live
+    name: str = field(init=False)
+    prefix: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = segment_name(self.epoch, self.generation, self.base, self.skipped)
+        self.prefix = PREFIX.pack(MAGIC, self.epoch, self.generation)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it holds nothing that is still to be delivered."""
+        return not self.routine_records and not self.pinned_records
+
+
+def segment_name(epoch: int, generation: int, base: int, skipped: int = 0) -> str:
+    """The file's name."""
+    return f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}.seg"
+
+
+def parse_name(name: str) -> tuple[int, int, int, int] | None:
+    """(epoch, generation, base, skipped), or None for a file that is not a segment."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    epoch, generation, base, skipped = (int(field, 16) for field in match.groups())
+    return epoch, generation, base, skipped
+
+
+def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
+    """The bytes, with zeros for sectors that cannot be read (their CRC will tell). Errors: DiskError GONE."""
+    try:
+        return disk.read(name, offset, length)
+    except DiskError as error:
+        if error.kind is DiskErrorKind.GONE:
+            raise
+    if length <= SECTOR_BYTES and offset // SECTOR_BYTES == (offset + length - 1) // SECTOR_BYTES:
+        return bytes(length)
+    parts, end = [], offset + length
+    while offset < end:
+        stop = min(end, (offset // SECTOR_BYTES + 1) * SECTOR_BYTES)
+        parts.append(read_salvaging(disk, name, offset, stop - offset))
+        offset = stop
+    return b"".join(parts)
+
+
+def next_group(disk: Disk, segment: Segment, offset: int, end: int) -> Group | None:
+    """The first group of `segment` that can be made out at or after `offset` and before `end`."""
+    if offset >= end:
+        return None
+    return _group_at(disk, segment, offset, end) or _resync(disk, segment, offset, end)
+
+
+def groups(disk: Disk, segment: Segment, offset: int, end: int) -> Iterator[Group]:
+    """All groups that can be made out from `offset` up to `end`, in order."""
+    group = next_group(disk, segment, offset, end)
+    while group is not None:
+        yield group
+        group = next_group(disk, segment, group.end, end)
+
+
+def _group_at(disk: Disk, segment: Segment, offset: int, end: int) -> Group | None:
+    """The group whose first copy is at `offset`."""
+    probe = read_salvaging(disk, segment.name, offset, min(_PROBE_BYTES, end - offset))
+    if not probe.startswith(segment.prefix):
+        return None
+    body, total = body_bytes(probe)
+    if total > end - offset:
+        return None
+    stop = HEADER_BYTES + body
+    if stop > len(probe):
+        probe += read_salvaging(disk, segment.name, offset + len(probe), stop - len(probe))
+    return decode(probe[:HEADER_BYTES], probe[HEADER_BYTES:stop], offset)
+
+
+def _group_before(disk: Disk, segment: Segment, start: int, stop: int) -> Group | None:
+    """The group whose last copy ends at `stop`, if it begins at or after `start`."""
+    header = read_salvaging(disk, segment.name, stop - HEADER_BYTES, HEADER_BYTES)
+    body, total = body_bytes(header)
+    if total > stop - start:
+        return None
+    tail = read_salvaging(disk, segment.name, stop - HEADER_BYTES - body, body)
+    return decode(header, tail, stop - total)
+
+
+def _resync(disk: Disk, segment: Segment, start: int, end: int) -> Group | None:
+    """Look at sector bounds for the next copy of a header, first or last, that holds."""
+    for chunk_at in range(start, end, _SCAN_BYTES):
+        chunk = read_salvaging(disk, segment.name, chunk_at, min(_SCAN_BYTES, end - chunk_at))
+        at = chunk.find(segment.prefix)
+        while at >= 0:
+            group = None
+            if at % SECTOR_BYTES == 0:
+                group = _group_at(disk, segment, chunk_at + at, end)
+            elif at % SECTOR_BYTES == SECTOR_BYTES - HEADER_BYTES:
+                group = _group_before(disk, segment, start, chunk_at + at + HEADER_BYTES)
+            if group is not None:
+                return group
+            at = chunk.find(segment.prefix, at + 1)
+    return None

@@ -1,0 +1,404 @@
+"""The spool: what the box must not lose, in order, on one disk. Synchronous; used from one thread.
+
+Identity of a record is (epoch, sequence number): the epoch is drawn when a spool is first made, the sequence counts
+from 1 over all priorities and never gives a number twice. `append` returns when the group is durable; `read` takes
+nothing out; `ack` moves a cursor, which becomes durable with the next group, and always before the disk space it
+sets free is written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+
+from crc32c import crc32c
+
+from agents.spool.checkpoint import pack_checkpoint, pack_ranges
+from agents.spool.group import HEADER_BYTES, TABLE_BYTES, Kind, encode
+from agents.spool.index import Place
+from agents.spool.ledger import Ledger, chunks, gap_of
+from agents.spool.log import Log
+from agents.spool.ranges import RangeSet
+from agents.spool.reclaim import Cargo, load_cargo, may_reclaim, read_place
+from agents.spool.recovery import PINNED, Recovery, State, recover
+from agents.spool.routine import Record, RoutineCounter, RoutineReader
+from agents.spool.segment import Segment
+from agents.spool.terms import (
+    Gap,
+    GapReason,
+    Priority,
+    SpoolError,
+    SpoolErrorKind,
+    SpoolLimits,
+    SpoolStatus,
+)
+from hal.disk import Disk, DiskError
+
+_ROUTINE = int(Priority.ROUTINE)
+_AUDIT = bytes((Priority.AUDIT,))
+
+
+class Spool:
+    """A durable queue with three priorities. Made by `open`."""
+
+    def __init__(
+        self,
+        state: State,
+        recovery: Recovery,
+        encode_gap: Callable[[Gap], bytes],
+        snapshot: Callable[[], bytes],
+    ) -> None:
+        self.recovery = recovery
+        self._log: Log = state.log
+        self._limits: SpoolLimits = state.log.limits
+        self._ledger: Ledger = state.ledger
+        self._cursors, self._indexes = state.cursors, state.indexes
+        self._encode_gap, self._snapshot = encode_gap, snapshot
+        self._reader = RoutineReader(self._log, self._ledger, self._routine_unreadable)
+        self._counter = RoutineCounter(self._log, self._ledger)
+        self._routine_records = sum(segment.routine_records for segment in self._log.segments)
+        self._gaps_reported = 0
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        limits: SpoolLimits,
+        *,
+        random: Random,
+        encode_gap: Callable[[Gap], bytes],
+        snapshot: Callable[[], bytes] = bytes,
+    ) -> Spool:
+        """Whatever the disk holds, in whatever state, as a spool. Reads everything, writes nothing.
+
+        `encode_gap` makes the payload of the audit record that reports a gap. `snapshot` is called when a
+        segment begins and gives at most `snapshot_bytes_max` bytes, which must cover all records appended
+        until then: `recovery.snapshot` after the next crash, `recovery.records()` what came after it.
+        `random` draws the epoch of a new spool. Errors: SpoolError IO (no directory, or the disk is gone).
+        """
+        with _disk_errors():
+            state, recovery = recover(disk, limits, random)
+        return cls(state, recovery, encode_gap, snapshot)
+
+    @property
+    def epoch(self) -> int:
+        """The spool's identity, 32 bits."""
+        return self._log.epoch
+
+    @property
+    def limits(self) -> SpoolLimits:
+        """What it was opened with."""
+        return self._limits
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def append(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> range:
+        """Make records durable, all or none, and return their sequence numbers.
+
+        `priorities[i]` is the `Priority` of `payloads[i]`. One group, one write and one flush; a gap that
+        waits to be reported goes first, in a group of its own, and does so without any records too. When the
+        disk or its share of it is full the oldest routine records are dropped, with a gap record. Errors:
+        SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.
+        """
+        self._check(priorities, payloads)
+        if self._ledger.unreported():
+            self._report_gaps()
+        if not payloads:
+            return range(self._log.next_seq, self._log.next_seq)
+        return self._append(bytes(priorities), payloads)
+
+    def ack(self, priority: Priority, through_seq: int) -> None:
+        """Records of `priority` up to `through_seq` are delivered and will not be read again.
+
+        Lazily durable: after a crash some may come again, with the same numbers and payloads.
+        """
+        if not 0 <= through_seq < self._log.next_seq:
+            raise ValueError(f"there is no record {through_seq} to acknowledge")
+        cursor = self._cursors[priority]
+        if through_seq <= cursor:
+            return
+        self._cursors[priority] = through_seq
+        if priority == Priority.ROUTINE:
+            with _disk_errors():
+                self._counter.move(cursor, through_seq)
+            self._count_routine()
+        else:
+            for place in self._indexes[priority].pop_through(through_seq):
+                self._unpin(place)
+        self._log.dead()
+
+    def close(self) -> None:
+        """Leave the mark of a good end, if the disk lets us. The spool is of no use afterwards."""
+        try:
+            self.append((), ())
+            log = self._log
+            if log.active is not None:
+                log.commit(encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._effective()))
+        except SpoolError:
+            pass  # the next open finds no mark and takes it for a crash, which it can
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    def read(self, priority: Priority, records_max: int, bytes_max: int, after_seq: int = 0) -> list[Record]:
+        """Records (number, payload) above `after_seq` that are not acknowledged, oldest first.
+
+        At most `records_max` and `bytes_max` bytes of payload, but at least one if there is one. What turns
+        out to be unreadable is left out and reported as a gap. Errors: SpoolError IO (the disk is gone).
+        """
+        after = max(after_seq, self._cursors[priority])
+        with _disk_errors():
+            if priority == Priority.ROUTINE:
+                return self._reader.read(after, records_max, bytes_max)
+            return self._read_pinned(priority, after, records_max, bytes_max)
+
+    def status(self) -> SpoolStatus:
+        """Counts, sizes, and what waits to be reported."""
+        routine_bytes = sum(segment.routine_bytes for segment in self._log.segments)
+        return SpoolStatus(
+            epoch=self._log.epoch,
+            next_seq=self._log.next_seq,
+            records={p: len(self._indexes[p]) for p in PINNED} | {Priority.ROUTINE: self._routine_records},
+            bytes={p: self._indexes[p].bytes for p in PINNED} | {Priority.ROUTINE: routine_bytes},
+            segments=len(self._log.segments),
+            disk_bytes=self._log.disk_bytes(),
+            gaps_reported=self._gaps_reported,
+            gaps_pending=self._ledger.unreported(),
+            limits=self._limits,
+        )
+
+    # -- appending, step by step ------------------------------------------------------------------------
+
+    def _check(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> None:
+        limits, count = self._limits, len(payloads)
+        if len(priorities) != count or count > limits.group_records_max:
+            most = f"a group has at most {limits.group_records_max} (group_records_max)"
+            raise ValueError(f"{count} records, {len(priorities)} priorities; {most}")
+        if count and max(map(len, payloads)) > limits.record_bytes_max:
+            raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
+        if count > 1 and sum(map(len, payloads)) > limits.group_bytes_max:
+            raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
+
+    def _append(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes = b"") -> range:
+        start = self._commit_somewhere(priorities, payloads, aux)
+        log, count = self._log, len(payloads)
+        segment, first = log.active, log.next_seq
+        assert segment is not None
+        log.next_seq, log.skipped = first + count, 0
+        routine = priorities.count(_ROUTINE)
+        if routine == count:
+            segment.routine_bytes += sum(map(len, payloads))
+        else:
+            self._pin(
+                segment, start + HEADER_BYTES + len(aux) + TABLE_BYTES * count, first, priorities, payloads
+            )
+        segment.routine_records += routine
+        self._routine_records += routine
+        return range(first, first + count)
+
+    def _commit_somewhere(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes) -> int:
+        """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
+        for last_try in (False, True):
+            try:
+                return self._log.commit(self._encode_with_room(priorities, payloads, aux))
+            except SpoolError as error:
+                if last_try or error.kind is not SpoolErrorKind.IO:
+                    raise
+        raise AssertionError
+
+    def _encode_with_room(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes) -> bytes:
+        log = self._log
+        for _ in range(self._limits.segments_max + 2):
+            if log.active is not None:
+                cursors = self._effective()
+                encoded = encode(
+                    log.active.prefix, Kind.DATA, log.next_seq, cursors, priorities, payloads, aux
+                )
+                if len(encoded) <= log.room():
+                    return encoded
+            self._roll()
+        raise SpoolError(SpoolErrorKind.FULL, "alerts and audit records fill the spool")
+
+    def _effective(self) -> tuple[int, int, int]:
+        """The cursors, moved past the end where nothing waits: so that other priorities' numbers are settled."""
+        alert, audit, routine = self._cursors
+        last = self._log.next_seq - 1
+        return (
+            alert if len(self._indexes[Priority.ALERT]) else last,
+            audit if len(self._indexes[Priority.AUDIT]) else last,
+            routine if self._routine_records else last,
+        )
+
+    def _roll(self) -> None:
+        """Begin a new segment, and leave at least one free for the time when something must be dropped."""
+        log = self._log
+        if not log.free_now() and not log.add_spare():
+            raise SpoolError(SpoolErrorKind.FULL, "there is no room for a segment")
+        if log.free_soon() >= 2 or log.add_spare():
+            segment = log.start()
+            log.write_first(self._checkpoint(segment.prefix))
+        elif may_reclaim(log.segments, self._limits):
+            self._reclaim()
+        else:
+            raise SpoolError(SpoolErrorKind.FULL, "nothing is left that may be dropped")
+
+    def _checkpoint(self, prefix: bytes) -> bytes:
+        snapshot = self._snapshot()
+        if len(snapshot) > self._limits.snapshot_bytes_max:
+            raise ValueError(
+                f"the snapshot is longer than {self._limits.snapshot_bytes_max} (snapshot_bytes_max)"
+            )
+        cursors = self._effective()
+        lost = self._ledger.settled(min(cursors), self._limits.lost_ranges_max)
+        return encode(
+            prefix, Kind.CHECKPOINT, self._log.next_seq, cursors, aux=pack_checkpoint(lost, snapshot)
+        )
+
+    def _report_gaps(self) -> None:
+        for gap in self._ledger.pending(self._limits.gap_ranges_max):
+            self._append(_AUDIT, [self._encoded_gap(gap)], pack_ranges(gap.ranges))
+            self._ledger.reported(gap)
+            self._gaps_reported += 1
+
+    def _encoded_gap(self, gap: Gap) -> bytes:
+        payload = self._encode_gap(gap)
+        if len(payload) > self._limits.record_bytes_max:
+            raise ValueError(
+                f"a gap record is longer than {self._limits.record_bytes_max} (record_bytes_max)"
+            )
+        return payload
+
+    # -- making room ------------------------------------------------------------------------------------
+
+    def _reclaim(self) -> None:
+        """Begin a new segment with what must be kept of the oldest one, and a record of what is dropped."""
+        log = self._log
+        victim = next(segment for segment in log.segments if not segment.is_dead)
+        with _disk_errors():
+            cargo = load_cargo(log, self._ledger, self._indexes, victim, self._cursors[_ROUTINE])
+        for priority, place in cargo.unreadable:
+            self._lose_pinned(priority, place)
+        gaps = chunks(cargo.dropped, self._limits.gap_ranges_max)
+        reports = [self._encoded_gap(gap_of(ranges, GapReason.FULL)) for ranges in gaps]
+        if sum(map(len, self._reclaimed(victim.prefix, victim, cargo, reports))) > self._limits.segment_bytes:
+            raise SpoolError(
+                SpoolErrorKind.FULL, "what must be kept of the oldest segment does not fit a new one"
+            )
+        segment = log.start()
+        checkpoint, kept, reported = self._reclaimed(segment.prefix, victim, cargo, reports)
+        log.commit(checkpoint + kept + reported)
+        self._move_cargo(cargo, victim, segment, len(checkpoint))
+        if reports:
+            self._cursors[_ROUTINE] = self._cursor_after(victim)
+            offset = len(checkpoint) + len(kept) + HEADER_BYTES + TABLE_BYTES * len(reports)
+            self._pin(segment, offset, log.next_seq, _AUDIT * len(reports), reports)
+            log.next_seq, log.skipped = log.next_seq + len(reports), 0
+            self._gaps_reported += len(reports)
+
+    def _reclaimed(
+        self, prefix: bytes, victim: Segment, cargo: Cargo, reports: list[bytes]
+    ) -> tuple[bytes, bytes, bytes]:
+        """What the new segment begins with: a checkpoint, what is kept, and what says what is dropped.
+
+        Only the last moves the cursor beyond what is dropped: no report, no drop.
+        """
+        alert, audit, routine = cursors = self._effective()
+        checkpoint = self._checkpoint(prefix)
+        kept = cargo.encode(prefix, cursors)
+        if not reports:
+            return checkpoint, kept, b""
+        if victim.routine_records < self._routine_records:
+            routine = self._cursor_after(victim)
+        else:
+            routine = self._log.next_seq - 1
+        first = self._log.next_seq
+        return (
+            checkpoint,
+            kept,
+            encode(prefix, Kind.DATA, first, (alert, audit, routine), _AUDIT * len(reports), reports),
+        )
+
+    def _cursor_after(self, victim: Segment) -> int:
+        return max(self._log.upper_bound(victim) - 1, self._cursors[_ROUTINE])
+
+    def _move_cargo(self, cargo: Cargo, victim: Segment, segment: Segment, offset: int) -> None:
+        offset += cargo.payload_offset
+        for (priority, place), payload in zip(cargo.places, cargo.payloads, strict=True):
+            self._indexes[priority].put(place._replace(generation=segment.generation, offset=offset))
+            offset += len(payload)
+        segment.pinned_records += len(cargo.places)
+        segment.pinned_bytes += sum(map(len, cargo.payloads))
+        victim.pinned_records = victim.pinned_bytes = victim.routine_records = victim.routine_bytes = 0
+        victim.freed_at = self._log.commits - 1
+        self._count_routine()
+
+    # -- bookkeeping ------------------------------------------------------------------------------------
+
+    def _count_routine(self) -> None:
+        self._routine_records = sum(segment.routine_records for segment in self._log.segments)
+
+    def _pin(
+        self, segment: Segment, offset: int, first_seq: int, priorities: bytes, payloads: Sequence[bytes]
+    ) -> None:
+        """Index the alerts and audit records of a group whose payloads begin at `offset`; count all."""
+        for seq, (priority, payload) in enumerate(zip(priorities, payloads, strict=True), first_seq):
+            size = len(payload)
+            if priority == _ROUTINE:
+                segment.routine_bytes += size
+            else:
+                place = Place(seq, segment.generation, offset, size, crc32c(payload))
+                self._indexes[Priority(priority)].put(place)
+                segment.pinned_records += 1
+                segment.pinned_bytes += size
+            offset += size
+
+    def _unpin(self, place: Place) -> None:
+        segment = self._log.of_generation(place.generation)
+        segment.pinned_records -= 1
+        segment.pinned_bytes -= place.length
+
+    def _read_pinned(self, priority: Priority, after: int, records_max: int, bytes_max: int) -> list[Record]:
+        found: list[Record] = []
+        size = 0
+        while len(found) < records_max:
+            places = self._indexes[priority].after(after, records_max - len(found))
+            for place in places:
+                size += place.length
+                if size > bytes_max and found:
+                    return found
+                payload = read_place(self._log, place)
+                if payload is None:
+                    self._lose_pinned(priority, place)
+                else:
+                    found.append((place.seq, payload))
+                after = place.seq
+            if not places:
+                break
+        return found
+
+    def _lose_pinned(self, priority: Priority, place: Place) -> None:
+        if self._indexes[priority].remove(place.seq) is not None:
+            self._unpin(place)
+        self._ledger.find(place.seq, place.seq, GapReason.CORRUPT)
+        self._log.dead()
+
+    def _routine_unreadable(self, segment: Segment, first: int, last: int) -> None:
+        """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
+        news = RangeSet([(first, last)]).without(self._ledger.lost)
+        for index in self._indexes.values():
+            news = news.without([(seq, seq) for seq in index.between(first, last)])
+        for range_first, range_last in list(news):
+            self._ledger.find(range_first, range_last, GapReason.CORRUPT)
+        if news:
+            self._counter.recount(segment, self._cursors[_ROUTINE])
+            self._count_routine()
+            self._log.dead()
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A disk's error is the spool's."""
+    try:
+        yield
+    except DiskError as error:
+        raise SpoolError(SpoolErrorKind.IO, str(error)) from error
