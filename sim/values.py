@@ -1,0 +1,136 @@
+"""What a value in a lab file may be: its unit, its bounds, and how to say what would be right.
+
+A key's type carries this with it, so that reading, checking and the reference page all have one source:
+
+    delay: Nanoseconds = 0                                    # "40ms"; up to 30 days
+    linger: Annotated[int, duration("1ms", "1min")] = ...     # tighter bounds
+
+Every `read` takes what the TOML file gave and returns the value in the unit of its type, or raises ValueError
+with what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Protocol, TypeAlias
+
+from sim import units
+
+
+class Form(Protocol):
+    """One form of value."""
+
+    @property
+    def rule(self) -> str:
+        """What is allowed, for the reference page."""
+        ...
+
+    def read(self, given: object) -> object:
+        """The value. Errors: ValueError, saying what would be right."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number with its unit, in a string. `least` and `most` are allowed."""
+
+    noun: str
+    parse: Callable[[object], float]
+    least: str
+    most: str
+
+    @property
+    def rule(self) -> str:
+        """Bounds as they would be written."""
+        return f"{self.noun}, {self.least} to {self.most}"
+
+    def read(self, given: object) -> float:
+        """In the base unit of the quantity."""
+        try:
+            value = self.parse(given)
+        except units.UnitError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        if not self.parse(self.least) <= value <= self.parse(self.most):
+            raise ValueError(f"must be from {self.least} to {self.most}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A whole number."""
+
+    least: int
+    most: int
+
+    @property
+    def rule(self) -> str:
+        """Bounds."""
+        return f"whole number, {self.least} to {self.most}"
+
+    def read(self, given: object) -> int:
+        """As given; TOML's true is not a number."""
+        if not isinstance(given, int) or isinstance(given, bool):
+            raise ValueError(f"give a whole number from {self.least} to {self.most}, without quotation marks")
+        if not self.least <= given <= self.most:
+            raise ValueError(f"must be from {self.least} to {self.most}")
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string that matches `pattern` whole; `noun` describes it."""
+
+    noun: str
+    pattern: str
+
+    @property
+    def rule(self) -> str:
+        """In words."""
+        return self.noun
+
+    def read(self, given: object) -> str:
+        """As given."""
+        if not isinstance(given, str) or not re.fullmatch(self.pattern, given):
+            raise ValueError(f"give {self.noun}")
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """A time such as "06:00"; as nanoseconds since midnight."""
+
+    rule: str = 'time of day, "00:00" to "23:59"'
+
+    def read(self, given: object) -> int:
+        """Hours and minutes."""
+        match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", given) if isinstance(given, str) else None
+        if match is None:
+            raise ValueError('give a time of day from "00:00" to "23:59", such as "06:00"')
+        return (int(match[1]) * 60 + int(match[2])) * 60 * 1_000_000_000
+
+
+def duration(least: str = "0s", most: str = "30d") -> Quantity:
+    """A duration, in nanoseconds."""
+    return Quantity("a duration", units.duration_ns, least, most)
+
+
+def rate(least: str = "1kbit", most: str = "10gbit") -> Quantity:
+    """A rate, in bits a second."""
+    return Quantity("a rate", units.rate_bits, least, most)
+
+
+def size(least: str, most: str) -> Quantity:
+    """An amount of data, in bytes."""
+    return Quantity("a size", units.size_bytes, least, most)
+
+
+def percentage(least: str = "0%", most: str = "100%") -> Quantity:
+    """A share, as a fraction of 1."""
+    return Quantity("a percentage", units.fraction, least, most)
+
+
+Nanoseconds: TypeAlias = Annotated[int, duration()]
+BitsPerSecond: TypeAlias = Annotated[int, rate()]
+Fraction: TypeAlias = Annotated[float, percentage()]
