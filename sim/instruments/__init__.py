@@ -1,0 +1,35 @@
+"""Models of laboratory analyzers. A new one is one file in `sim/instruments/models/`, and no other change."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from sim.instruments import models
+from sim.instruments.instrument import Emit, Instrument
+from sim.instruments.model import Model
+
+__all__ = ["Emit", "Instrument", "Model", "ModelError", "load_model", "model_names"]
+
+
+class ModelError(ValueError):
+    """There is no such model; the message says which there are."""
+
+
+@cache
+def _models() -> dict[str, Model]:
+    modules = (import_module(f"{models.__name__}.{info.name}") for info in iter_modules(models.__path__))
+    return {module.MODEL.name: module.MODEL for module in modules}
+
+
+def model_names() -> list[str]:
+    """The models there are, sorted."""
+    return sorted(_models())
+
+
+def load_model(name: str) -> Model:
+    """The model of that name, as lab files spell it ("chemistry-analyzer"). Raises ModelError."""
+    if name not in _models():
+        raise ModelError(f"there is no instrument model {name!r}; there are {', '.join(model_names())}")
+    return _models()[name]

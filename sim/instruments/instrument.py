@@ -1,0 +1,350 @@
+"""An analyzer at work: one process that reports, and state that is brought up to date only when it does.
+
+Three doors. What it says goes out through `emit`; the hooks for people are what an operator can do standing
+before it; the hooks for faults are what a lab file can do to it. Everything random comes from one stream, with a
+branch for each part, so that for instance the samples that arrive depend neither on how often it reports nor on
+what its operator does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from random import Random
+from typing import Any, Final, Protocol
+
+import simpy
+
+from sim.instruments.gauge import Gauge
+from sim.instruments.model import Mishap, Model
+from sim.instruments.quality import Controls
+from sim.instruments.shelf import Shelf
+from sim.instruments.trouble import (
+    LAMP_OLD,
+    WASTE_FULL,
+    WASTE_NEARLY_FULL,
+    Catalogue,
+    Trouble,
+    Troubles,
+)
+from sim.instruments.workload import Workload
+from sim.streams import branch
+from sim.units import DAY_NS, HOUR_NS, SECOND_NS
+from wire.messages import Alert, Calibration, Command, Inventory, Quality, Report, Status
+from wire.vocabulary import Assay, Channel, Outcome, State, Verb
+
+INVENTORY_EVERY_NS: Final = HOUR_NS
+WASTE_WARNING_PCT: Final = 90
+_CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
+
+Process = Generator[simpy.Event, object, None]
+
+
+class Emit(Protocol):
+    """Where reports go: the instrument's agent, which adds number and time."""
+
+    def __call__(self, kind: type[Report], /, *fields: Any) -> None:
+        """A report of `kind`, with the fields that `kind` has beyond those of `Report`."""
+        ...
+
+
+class Instrument:
+    """One analyzer. Times are `env.now`, in nanoseconds; `start_of_day_ns` is any one midnight."""
+
+    def __init__(
+        self,
+        model: Model,
+        env: simpy.Environment,
+        serial: str,
+        random: Random,
+        emit: Emit,
+        report_every_ns: int,
+        start_of_day_ns: int = 0,
+    ) -> None:
+        now_ns = int(env.now)
+        self.model, self.env, self.serial = model, env, serial
+        self.files: dict[Verb, bytes] = {}
+        """What commands brought, the latest of each verb."""
+        self._emit = emit
+        self._report_every_ns = report_every_ns
+        self._random = branch(random)
+        self._catalogue = Catalogue(model)
+        self._troubles = Troubles(self._begun)
+        self._watchers: list[Callable[[Trouble], None]] = []
+        self._shelf = Shelf(model.reagents, branch(random), self._marked)
+        self._workload = Workload(model, branch(random), self._shelf, start_of_day_ns, now_ns)
+        self._gauges = {s.channel: Gauge(s, branch(random), now_ns) for s in model.sensors}
+        self._controls = {
+            assay: Controls(branch(random), now_ns, model.calibration_valid_ns) for assay in model.controls
+        }
+        self._controlling = False
+        self._calibrating: set[Assay] = set()
+        self._waste_from = -int(self._random.uniform(0.0, 0.5) * model.waste_samples)
+        self._lamp_ns = int(self._random.uniform(0.0, 0.9) * model.lamp.life_h * HOUR_NS) if model.lamp else 0
+        self._updated_ns = self._ready_ns = now_ns
+        self._next_inventory_ns = now_ns
+        self._on = True
+        self._flooding: object | None = None
+        env.process(self._report_forever())
+        env.process(self._have_mishaps())
+
+    def _now(self) -> int:
+        return int(self.env.now)
+
+    # ---- what it says
+
+    def _report_forever(self) -> Process:
+        # instruments are not switched on in the same instant: their reports must not coincide for ever
+        yield self.env.timeout(self._random.randrange(self._report_every_ns) + 1)
+        while True:
+            self._update()
+            if self._on:
+                self._report()
+            yield self.env.timeout(self._report_every_ns)
+
+    def _update(self) -> None:
+        now_ns = self._now()
+        able = self._on and now_ns >= self._ready_ns and not self._troubles.stopped
+        self._workload.advance(now_ns, may_work=able)
+        if self._on:
+            self._lamp_ns += now_ns - self._updated_ns
+        self._updated_ns = now_ns
+
+    def _report(self) -> None:
+        self._tell_status()
+        if self._now() >= self._next_inventory_ns:
+            self._next_inventory_ns = self._now() + INVENTORY_EVERY_NS
+            self._check_slow_things()
+            self._take_stock()
+
+    def _tell_status(self) -> None:
+        readings = self._readings()  # may find trouble that changes the state
+        self._emit(Status, self._state(), self._workload.samples, readings)
+
+    def _readings(self) -> dict[Channel, int]:
+        """Those that change often first, and next to each other: a batch compresses better."""
+        now_ns, model = self._now(), self.model
+        readings: dict[Channel, int] = {model.counter: self._workload.cycles, "queue-n": self._workload.queue}
+        for channel, gauge in self._gauges.items():
+            value = readings[channel] = gauge.read(now_ns)
+            if not gauge.low <= value <= gauge.high and now_ns >= self._ready_ns:
+                self._troubles.begin(self._catalogue.range[channel], value)
+        if model.lamp:
+            readings[model.lamp.hours] = self._lamp_ns // HOUR_NS
+            if model.lamp.intensity:
+                readings[model.lamp.intensity] = round(100 - 30 * self.lamp_share_used())
+        waste_pct = readings["waste-pct"] = self.waste_pct()
+        if waste_pct >= WASTE_WARNING_PCT:
+            self._troubles.begin(WASTE_FULL if waste_pct == 100 else WASTE_NEARLY_FULL, waste_pct)
+        return readings
+
+    def _state(self) -> State:
+        now_ns = self._now()
+        if self._troubles.stopped:
+            return "stopped"
+        if now_ns < self._ready_ns:
+            return "maintenance"
+        if self._calibrating:
+            return "calibrating"
+        return "running" if self._workload.running(now_ns) else "idle"
+
+    def _check_slow_things(self) -> None:
+        if self.model.lamp and self.lamp_share_used() >= 1.0:
+            self._troubles.begin(LAMP_OLD, self._lamp_ns // HOUR_NS)
+        for assay, controls in self._controls.items():
+            age_ns = controls.age_ns(self._now())
+            if age_ns >= self.model.calibration_valid_ns:
+                self._troubles.begin(self._catalogue.assay[assay].due, age_ns // DAY_NS)
+
+    def _take_stock(self) -> None:
+        if self._on:
+            self._emit(Inventory, dict(self._shelf.tests_left))
+
+    def _begun(self, trouble: Trouble, value: int | None) -> None:
+        if not self._on:
+            return  # found out at power-on
+        self._emit(Alert, trouble.code, trouble.component, trouble.severity, value)
+        for watcher in self._watchers:
+            watcher(trouble)
+
+    def _marked(self, assay: Assay, left: int) -> None:
+        catalogue = self._catalogue
+        self._troubles.begin((catalogue.low if left else catalogue.out)[assay], left)
+
+    # ---- what it does by itself
+
+    def _have_mishaps(self) -> Process:
+        happen: list[Callable[[], None]] = [partial(self._mishap, m) for m in self.model.mishaps]
+        happen += [partial(self._start_drift, gauge) for gauge in self._gauges.values()]
+        per_day = [m.per_day for m in self.model.mishaps] + [s.drifts_per_day for s in self.model.sensors]
+        random = branch(self._random)
+        while any(per_day):
+            yield self.env.timeout(int(random.expovariate(sum(per_day)) * DAY_NS))
+            (it,) = random.choices(happen, per_day)
+            if self._on:
+                it()
+
+    def _mishap(self, mishap: Mishap) -> None:
+        concerned = self._random.randint(1, mishap.value_max)
+        self._troubles.begin(self._catalogue.mishap[mishap.code], concerned)
+
+    def _start_drift(self, gauge: Gauge) -> None:
+        hours_to_limit = self._random.uniform(0.5, 3.0) * self._random.choice((-1, 1))
+        gauge.drift(self._now(), (gauge.high - gauge.low) / 2 / hours_to_limit)
+
+    def _run_controls(self, assays: tuple[Assay, ...]) -> Process:
+        for level in range(1, self.model.control_levels + 1):
+            for assay in assays:
+                yield self.env.timeout(self.model.control_every_ns)
+                if self._on:
+                    self._control(assay, level)
+
+    def _control(self, assay: Assay, level: int) -> None:
+        deviation_msd, rejected = self._controls[assay].measure(self._now())
+        self._emit(Quality, assay, level, deviation_msd)
+        if rejected:
+            self._troubles.begin(self._catalogue.assay[assay].rejected, deviation_msd)
+
+    def _calibrate(self, assay: Assay) -> Process:
+        yield self.env.timeout(self.model.calibration_ns)
+        self._calibrating.discard(assay)
+        if not self._on:
+            return
+        curve = self._controls[assay].calibrate(self._now())
+        self._emit(Calibration, assay, curve.slope_ppm, curve.offset_ppm, curve.accepted)
+        troubles = self._catalogue.assay[assay]
+        if not curve.accepted:
+            self._troubles.begin(troubles.refused)
+            return
+        self._troubles.end(troubles.rejected.code, troubles.due.code)
+        yield from self._run_controls((assay,))
+
+    # ---- for people
+
+    def watch(self, begun: Callable[[Trouble], None]) -> None:
+        """Call `begun(trouble)` at each alert from now on."""
+        self._watchers.append(begun)
+
+    def stands(self, trouble: Trouble) -> bool:
+        """Whether it was reported and not put right yet."""
+        return self._troubles.stands(trouble.code)
+
+    def share_left(self, assay: Assay) -> float:
+        """How much of a reagent is on board, 0.0 to 1.0."""
+        return self._shelf.share_left(assay)
+
+    def waste_pct(self) -> int:
+        """How full the waste container is."""
+        samples = self._workload.samples - self._waste_from
+        return min(100, 100 * samples // self.model.waste_samples)
+
+    def lamp_share_used(self) -> float:
+        """How much of the lamp's life is over: 1.0 when it should be replaced; 0.0 without a lamp."""
+        return self._lamp_ns / (self.model.lamp.life_h * HOUR_NS) if self.model.lamp else 0.0
+
+    def reload(self, assay: Assay) -> None:
+        """Put new reagent in."""
+        if self._shelf.reload(assay) and assay in self._controls:
+            self._controls[assay].change_lot()
+        self._troubles.end(self._catalogue.low[assay].code, self._catalogue.out[assay].code)
+        self._take_stock()
+
+    def empty_waste(self) -> None:
+        """Change the waste container."""
+        self._waste_from = self._workload.samples
+        self._troubles.end(WASTE_NEARLY_FULL.code, WASTE_FULL.code)
+
+    def replace_lamp(self) -> None:
+        """Put a new lamp in; it has to settle before samples are processed again."""
+        self._lamp_ns = 0
+        self._ready_ns = self._now() + self.model.warm_up_ns
+        self._troubles.end(LAMP_OLD.code)
+
+    def recalibrate(self, assay: Assay) -> None:
+        """Start a calibration, with controls after it; no news if one is under way."""
+        self._troubles.end(self._catalogue.assay[assay].refused.code)
+        if assay not in self._calibrating:
+            self._calibrating.add(assay)
+            self.env.process(self._calibrate(assay))
+
+    def control_quality(self) -> None:
+        """Start the controls of all assays; no news if they are under way."""
+        if not self._controlling:
+            self.env.process(self._control_all())
+
+    def _control_all(self) -> Process:
+        self._controlling = True
+        yield from self._run_controls(self.model.controls)
+        self._controlling = False
+
+    def clear(self, code: str) -> None:
+        """Confirm on the screen that a trouble was put right by hand; a sensor is readjusted."""
+        for channel, trouble in self._catalogue.range.items():
+            if trouble.code == code:
+                self._gauges[channel].reset()
+        self._troubles.end(code)
+
+    # ---- for commands
+
+    def execute(self, command: Command) -> Outcome:
+        """Do what the data center asks. A command that should carry a file and does not is refused."""
+        if not self._on:
+            return "failed"
+        if command.verb in _CARRIES_FILE and not command.body:
+            return "refused"
+        if command.verb == "send-inventory":
+            self._take_stock()
+        else:
+            self.files[command.verb] = command.body
+        return "done"
+
+    # ---- for faults
+
+    def unpowered(self) -> None:
+        """Lose power: not a word from now on, and samples pile up before it."""
+        self._update()
+        self._on = False
+
+    def powered(self) -> None:
+        """Get power back: warm up, count anew, report anew whatever is still wrong."""
+        self._update()
+        self._on = True
+        now_ns = self._next_inventory_ns = self._now()
+        self._ready_ns = now_ns + self.model.warm_up_ns
+        for gauge in self._gauges.values():
+            gauge.start_cold(now_ns)
+        self._waste_from -= self._workload.samples
+        self._workload.restart()
+        self._troubles.end_all()
+        self._shelf.check()
+
+    def drift(self, channel: Channel, per_hour: float) -> None:
+        """Let a sensor's quantity drift, by so much of its unit in an hour, until somebody clears its alert."""
+        if channel not in self._gauges:
+            raise ValueError(f"{self.model.name} regulates {', '.join(self._gauges)}, not {channel!r}")
+        self._gauges[channel].drift(self._now(), per_hour)
+
+    def exhaust(self, assay: Assay) -> None:
+        """Lose a reagent."""
+        if assay not in self._shelf.tests_left:
+            raise ValueError(f"{self.model.name} holds {', '.join(self._shelf.tests_left)}, not {assay!r}")
+        self._shelf.exhaust(assay)
+
+    def mishap(self, code: str) -> None:
+        """Have one of the model's mishaps now."""
+        known = {mishap.code: mishap for mishap in self.model.mishaps}
+        if code not in known:
+            raise ValueError(f"{self.model.name} has the mishaps {', '.join(known)}, not {code!r}")
+        self._mishap(known[code])
+
+    def flood(self, per_second: int | None) -> None:
+        """A software fault: that many status reports a second beside the regular ones; None ends it."""
+        self._flooding = object() if per_second else None
+        if per_second:
+            self.env.process(self._flood(SECOND_NS // per_second, self._flooding))
+
+    def _flood(self, every_ns: int, this_flood: object) -> Process:
+        while self._flooding is this_flood:
+            if self._on:
+                self._tell_status()
+            yield self.env.timeout(every_ns)

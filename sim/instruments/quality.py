@@ -1,0 +1,83 @@
+"""Calibration and quality control of one assay.
+
+A control is a sample whose result is known: its deviation from target, in standard deviations of the method, is the
+assay's bias plus one standard normal draw. The bias drifts from a calibration on, jumps with a reagent lot, and is
+taken back by the next calibration. A run is rejected by two of Westgard's rules: 1-3s (one result beyond 3 SD)
+and 2-2s (two consecutive results beyond 2 SD on the same side).
+
+Source: Westgard et al., Clin Chem 27 (1981) 493–501.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from sim.units import DAY_NS
+
+DRIFT_SD_PER_DAY: Final = 0.04
+LOT_SHIFT_SD: Final = 0.5
+CALIBRATED_BIAS_SD: Final = 0.15
+REFUSED_PROBABILITY: Final = 0.03
+DEVIATION_STEP_MSD: Final = 50
+"""A control result has three significant digits: some twenty steps to a standard deviation."""
+NOMINAL_PPM: Final = 1_000_000
+SLOPE_STEP_PPM: Final = 500
+
+
+def rejects(previous_msd: int, deviation_msd: int) -> bool:
+    """Whether this control result, after the previous one, rejects the run (1-3s or 2-2s)."""
+    if abs(deviation_msd) > 3000:
+        return True
+    return min(previous_msd, deviation_msd) > 2000 or max(previous_msd, deviation_msd) < -2000
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The outcome of a calibration: slope (nominal 1,000,000) and offset in ppm, and whether it stands."""
+
+    slope_ppm: int
+    offset_ppm: int
+    accepted: bool
+
+
+class Controls:
+    """One assay: how far off it is, and since when."""
+
+    def __init__(self, random: Random, now_ns: int, valid_ns: int) -> None:
+        self._random = random
+        self._bias_sd = random.gauss(0.0, CALIBRATED_BIAS_SD)
+        self._drift_sd_per_day = random.gauss(0.0, DRIFT_SD_PER_DAY)
+        self._calibrated_ns = now_ns - int(valid_ns * random.random())
+        self._previous_msd = 0
+
+    def age_ns(self, now_ns: int) -> int:
+        """Since the last calibration that stood."""
+        return now_ns - self._calibrated_ns
+
+    def measure(self, now_ns: int) -> tuple[int, bool]:
+        """Run one control: its deviation in thousandths of a standard deviation, and whether that rejects."""
+        drifted = self._drift_sd_per_day * self.age_ns(now_ns) / DAY_NS
+        deviation_sd = self._random.gauss(self._bias_sd + drifted, 1.0)
+        deviation_msd = round(deviation_sd * 1000 / DEVIATION_STEP_MSD) * DEVIATION_STEP_MSD
+        rejected = rejects(self._previous_msd, deviation_msd)
+        self._previous_msd = deviation_msd
+        return deviation_msd, rejected
+
+    def change_lot(self) -> None:
+        """A pack of another lot was opened."""
+        self._bias_sd += self._random.gauss(0.0, LOT_SHIFT_SD)
+
+    def calibrate(self, now_ns: int) -> Curve:
+        """Calibrate; a curve that does not stand leaves everything as it was."""
+        accepted = self._random.random() >= REFUSED_PROBABILITY
+        spread_ppm = 6_000 if accepted else 80_000
+        slope = round(self._random.gauss(0.0, spread_ppm) / SLOPE_STEP_PPM) * SLOPE_STEP_PPM
+        offset = round(self._random.gauss(0.0, spread_ppm / 4) / SLOPE_STEP_PPM) * SLOPE_STEP_PPM
+        if accepted:
+            self._bias_sd = self._random.gauss(0.0, CALIBRATED_BIAS_SD)
+            self._drift_sd_per_day = self._random.gauss(0.0, DRIFT_SD_PER_DAY)
+            self._calibrated_ns = now_ns
+            self._previous_msd = 0
+        return Curve(NOMINAL_PPM + slope, offset, accepted)

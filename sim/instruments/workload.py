@@ -1,0 +1,104 @@
+"""Samples: when they arrive, and how they pass through the analyzer.
+
+Arrivals are a Poisson process whose rate follows the hour of day: one large peak when the morning round's blood
+arrives, a long afternoon, and at night what the emergency department sends. The process is drawn by a change of
+time: counted in *expected arrivals* instead of hours, the gaps between arrivals are exponential with mean 1.
+So the number that arrived by any moment is exact whatever the moments at which anybody looks, and a sample
+costs no event.
+
+The analyzer is a budget of cycles: time earns them, a sample's panel spends them, and an idle analyzer saves none.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from random import Random
+from typing import Final
+
+from sim.instruments.model import Model
+from sim.instruments.shelf import Shelf
+from sim.streams import branch
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
+
+SAMPLES_BY_HOUR: Final = (
+    *(1.4, 1.2, 1.1, 1.2, 2.0, 4.5, 8.0, 10.5),  # 00–07
+    *(11.5, 10.5, 9.0, 7.5, 6.0, 5.5, 4.5, 3.5),  # 08–15
+    *(2.7, 2.2, 1.9, 1.7, 1.5, 1.4, 1.4, 1.3),  # 16–23
+)
+"""Share of a day's samples by the hour in which they arrive; relative."""
+STAYS_RUNNING_NS: Final = 15 * MINUTE_NS
+"""From a sample's pipetting to its last result: about this long the analyzer does not call itself idle."""
+
+_TOTAL: Final = sum(SAMPLES_BY_HOUR)
+_SHARE: Final = tuple(weight / _TOTAL for weight in SAMPLES_BY_HOUR)
+_BEFORE: Final = (0.0, *accumulate(_SHARE))
+
+
+class Arrivals:
+    """The samples that one analyzer is brought."""
+
+    def __init__(self, random: Random, samples_per_day: int, start_of_day_ns: int, now_ns: int) -> None:
+        self._random = random
+        self._samples_per_day = samples_per_day
+        self._start_of_day_ns = start_of_day_ns
+        self._next = self._expected(now_ns) + random.expovariate(1.0)
+
+    def until(self, now_ns: int) -> int:
+        """How many arrived since the last call."""
+        expected = self._expected(now_ns)
+        arrived = 0
+        while self._next <= expected:
+            arrived += 1
+            self._next += self._random.expovariate(1.0)
+        return arrived
+
+    def _expected(self, now_ns: int) -> float:
+        days, rest_ns = divmod(now_ns - self._start_of_day_ns, DAY_NS)
+        hour, part_ns = divmod(rest_ns, HOUR_NS)
+        return self._samples_per_day * (days + _BEFORE[hour] + _SHARE[hour] * part_ns / HOUR_NS)
+
+
+class Workload:
+    """The analyzer's queue and what it has done since power-on."""
+
+    def __init__(self, model: Model, random: Random, shelf: Shelf, start_of_day_ns: int, now_ns: int) -> None:
+        self._model = model
+        self._arrivals = Arrivals(branch(random), model.samples_per_day, start_of_day_ns, now_ns)
+        self._panels = branch(random)
+        self._weights = tuple(accumulate(panel.weight for panel in model.panels))
+        self._shelf = shelf
+        self._credit = 0.0
+        self._last_ns = now_ns
+        self._last_sample_ns = now_ns - DAY_NS
+        self.queue = 0
+        self.samples = 0
+        self.cycles = 0
+
+    def advance(self, now_ns: int, *, may_work: bool) -> None:
+        """Bring it up to now; since the last call the analyzer could work, or it could not."""
+        self.queue = min(self.queue + self._arrivals.until(now_ns), self._model.queue_max)
+        if may_work and self.queue:
+            self._credit += (now_ns - self._last_ns) * self._model.cycles_per_hour / HOUR_NS
+            self._work()
+            self._last_sample_ns = now_ns
+        if not self.queue:
+            self._credit = min(self._credit, 0.0)
+        self._last_ns = now_ns
+
+    def running(self, now_ns: int) -> bool:
+        """Whether samples wait or are still in process."""
+        return self.queue > 0 or now_ns - self._last_sample_ns < STAYS_RUNNING_NS
+
+    def restart(self) -> None:
+        """Count anew, after a power cut."""
+        self.samples = self.cycles = 0
+        self._credit = 0.0
+
+    def _work(self) -> None:
+        while self.queue and self._credit > 0:
+            (panel,) = self._panels.choices(self._model.panels, cum_weights=self._weights)
+            self._credit -= panel.cycles
+            self.queue -= 1
+            self.samples += 1
+            self.cycles += panel.cycles
+            self._shelf.take(panel.uses)

@@ -1,0 +1,160 @@
+"""The people of a laboratory, as far as an instrument notices them: the operator on its bench.
+
+One process a bench: it takes the most urgent job, walks over, does it by hand, and looks what is next. Alerts
+make jobs; so does the beginning of each shift, with the quality controls and a look at reagents, waste and
+lamp. At night fewer people look after more benches, so it takes longer until somebody comes.
+
+A bench has its own stream and its own operator: an instrument more in the laboratory does not change what
+happens at this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+import simpy
+
+from sim.instruments.instrument import Instrument, Process
+from sim.instruments.trouble import Remedy, Trouble
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
+from wire.vocabulary import Assay, Severity
+
+TOP_UP_BELOW: Final = 0.3
+"""At the beginning of a shift, reagents are filled up that are less full than this."""
+EMPTY_WASTE_FROM_PCT: Final = 60
+REPLACE_LAMP_FROM: Final = 0.95
+"""By schedule, before the lamp has reached its hours."""
+WALK_SIGMA: Final = 0.6
+"""Of the logarithm of the walking time: one walk in twenty takes 2.7 times the median."""
+
+_URGENCY: Final[dict[Severity, int]] = {"critical": 0, "error": 1, "warning": 2, "info": 3}
+_ROUTINE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """When it begins, and how long it typically takes until somebody is at the bench."""
+
+    begins_hour: int
+    walk_median_ns: int
+
+
+SHIFTS: Final = (
+    Shift(6, 4 * MINUTE_NS),
+    Shift(14, 6 * MINUTE_NS),
+    Shift(22, 12 * MINUTE_NS),
+)
+
+_HANDS_ON_NS: Final[dict[Remedy, int]] = {
+    "reload": 2 * MINUTE_NS,
+    "recalibrate": 4 * MINUTE_NS,
+    "empty-waste": 3 * MINUTE_NS,
+    "replace-lamp": 10 * MINUTE_NS,
+    "readjust": 5 * MINUTE_NS,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Job:
+    urgency: int
+    number: int
+    """Of equally urgent ones the oldest is next."""
+    takes_ns: int
+    do: Callable[[], None]
+    needed: Callable[[], bool]
+
+
+class Bench:
+    """The operator who looks after one instrument, around the clock in three shifts."""
+
+    def __init__(
+        self, env: simpy.Environment, instrument: Instrument, random: Random, start_of_day_ns: int = 0
+    ) -> None:
+        self._env = env
+        self._instrument = instrument
+        self._random = random
+        self._start_of_day_ns = start_of_day_ns
+        self._jobs = simpy.PriorityStore(env)
+        self._jobs_made = 0
+        instrument.watch(self._answer)
+        env.process(self._work_forever())
+        env.process(self._begin_shifts())
+
+    def _answer(self, trouble: Trouble) -> None:
+        needed = partial(self._instrument.stands, trouble)
+        do = partial(self._apply, trouble)
+        self._add(_URGENCY[trouble.severity], _HANDS_ON_NS[trouble.remedy], do, needed)
+
+    def _apply(self, trouble: Trouble) -> None:
+        instrument = self._instrument
+        match trouble.remedy, trouble.assay:
+            case "reload", str(assay):
+                instrument.reload(assay)
+            case "recalibrate", str(assay):
+                instrument.recalibrate(assay)
+            case "empty-waste", _:
+                instrument.empty_waste()
+            case "replace-lamp", _:
+                instrument.replace_lamp()
+            case _:
+                instrument.clear(trouble.code)
+
+    def _begin_shifts(self) -> Process:
+        while True:
+            yield self._env.timeout(self._until_next_shift_ns())
+            self._add(_ROUTINE, 2 * MINUTE_NS, self._instrument.control_quality)
+            self._top_up()
+
+    def _top_up(self) -> None:
+        instrument = self._instrument
+        for reagent in instrument.model.reagents:
+            if instrument.share_left(reagent.assay) < TOP_UP_BELOW:
+                reload = partial(instrument.reload, reagent.assay)
+                self._add(_ROUTINE, _HANDS_ON_NS["reload"], reload, partial(self._runs_low, reagent.assay))
+        if instrument.waste_pct() >= EMPTY_WASTE_FROM_PCT:
+            self._add(_ROUTINE, _HANDS_ON_NS["empty-waste"], instrument.empty_waste)
+        if instrument.lamp_share_used() >= REPLACE_LAMP_FROM:
+            self._add(_ROUTINE, _HANDS_ON_NS["replace-lamp"], instrument.replace_lamp)
+
+    def _runs_low(self, assay: Assay) -> bool:
+        return self._instrument.share_left(assay) < TOP_UP_BELOW
+
+    def _add(
+        self,
+        urgency: int,
+        takes_ns: int,
+        do: Callable[[], None],
+        needed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._jobs_made += 1
+        self._jobs.put(_Job(urgency, self._jobs_made, takes_ns, do, needed))
+
+    def _work_forever(self) -> Process:
+        left_ns = -1
+        while True:
+            job = yield self._jobs.get()
+            assert isinstance(job, _Job)
+            if self._env.now != left_ns:  # otherwise the operator is still standing there
+                yield self._env.timeout(self._walk_ns())
+            if job.needed():
+                yield self._env.timeout(job.takes_ns)
+                job.do()
+            left_ns = int(self._env.now)
+
+    def _time_of_day_ns(self) -> int:
+        return int(self._env.now - self._start_of_day_ns) % DAY_NS
+
+    def _walk_ns(self) -> int:
+        hour = self._time_of_day_ns() // HOUR_NS
+        begun = [shift for shift in SHIFTS if shift.begins_hour <= hour]
+        shift = begun[-1] if begun else SHIFTS[-1]
+        return int(self._random.lognormvariate(math.log(shift.walk_median_ns), WALK_SIGMA))
+
+    def _until_next_shift_ns(self) -> int:
+        time_ns = self._time_of_day_ns()
+        return min((s.begins_hour * HOUR_NS - time_ns - 1) % DAY_NS + 1 for s in SHIFTS)

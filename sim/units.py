@@ -1,0 +1,117 @@
+"""The units of lab files: what people write ("1h30m", "128kbit", "64MiB"), in integers.
+
+Durations are nanoseconds, rates bits a second (decimal prefixes, as `tc` has them), sizes bytes, percentages
+fractions of one. Whatever is written is read exactly or not at all: "0.3ns" is an error, and so is a bare number.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+SECOND_NS: Final = 1_000_000_000
+MILLISECOND_NS: Final = SECOND_NS // 1000
+MICROSECOND_NS: Final = SECOND_NS // 1_000_000
+MINUTE_NS: Final = 60 * SECOND_NS
+HOUR_NS: Final = 60 * MINUTE_NS
+DAY_NS: Final = 24 * HOUR_NS
+
+# Largest first: formatting goes down this list.
+_DURATIONS: Final = {
+    "d": DAY_NS,
+    "h": HOUR_NS,
+    "min": MINUTE_NS,
+    "m": MINUTE_NS,
+    "s": SECOND_NS,
+    "ms": MILLISECOND_NS,
+    "us": MICROSECOND_NS,
+    "ns": 1,
+}
+_RATES: Final = {"Gbit": 10**9, "gbit": 10**9, "Mbit": 10**6, "mbit": 10**6, "kbit": 10**3, "bit": 1}
+_SIZES: Final = {
+    "GiB": 2**30,
+    "GB": 10**9,
+    "MiB": 2**20,
+    "MB": 10**6,
+    "KiB": 2**10,
+    "kB": 10**3,
+    "B": 1,
+}
+_WRITTEN_RATES: Final = {unit: _RATES[unit] for unit in ("gbit", "mbit", "kbit", "bit")}
+_QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)")
+_DURATION: Final = re.compile(rf"(?:{_QUANTITY.pattern})+")
+_PERCENTAGE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
+
+
+class UnitError(ValueError):
+    """Not a quantity of the kind wanted; the message says what was given and what would be right."""
+
+    def __init__(self, given: object, kind: str, right: str) -> None:
+        super().__init__(f"{given!r} is not {kind}: write it like {right}")
+
+
+def duration_ns(given: object) -> int:
+    """Nanoseconds in "24h", "90s", "40ms" or "1h30m". Raises UnitError."""
+    if not isinstance(given, str) or not _DURATION.fullmatch(given):
+        raise UnitError(given, "a duration", '"90s", "40ms" or "1h30m"')
+    parts = _QUANTITY.findall(given)
+    return sum(_amount(given, "a duration", number, unit, _DURATIONS) for number, unit in parts)
+
+
+def rate_bits(given: object) -> int:
+    """Bits a second in "128kbit" or "100mbit". Raises UnitError."""
+    return _single(given, "a rate", '"128kbit" or "100mbit"', _RATES)
+
+
+def size_bytes(given: object) -> int:
+    """Bytes in "64MiB" or "4GB". Raises UnitError."""
+    return _single(given, "a size", '"64MiB" or "4GB"', _SIZES)
+
+
+def fraction(given: object) -> float:
+    """The fraction, from 0.0 to 1.0, in "0.5%". Raises UnitError."""
+    match = _PERCENTAGE.fullmatch(given) if isinstance(given, str) else None
+    if match is None or Decimal(match[1]) > 100:
+        raise UnitError(given, "a percentage", '"0.5%", from "0%" to "100%"')
+    return float(Decimal(match[1]) / 100)
+
+
+def format_duration(ns: int) -> str:
+    """What `duration_ns` reads as `ns` (at least 0) again: "1h30min"."""
+    text = ""
+    for unit, size in _DURATIONS.items():
+        count, ns = divmod(ns, size)
+        if count:
+            text += f"{count}{unit}"
+    return text or "0s"
+
+
+def format_rate(bits: int) -> str:
+    """What `rate_bits` reads as that rate (at least 0) again, in its shortest form: "128kbit"."""
+    return _shortest(bits, _WRITTEN_RATES)
+
+
+def format_size(size: int) -> str:
+    """What `size_bytes` reads as that size (at least 0) again, in its shortest form: "64MiB"."""
+    return _shortest(size, _SIZES)
+
+
+def _single(given: object, kind: str, right: str, units: dict[str, int]) -> int:
+    match = _QUANTITY.fullmatch(given) if isinstance(given, str) else None
+    if match is None:
+        raise UnitError(given, kind, right)
+    return _amount(given, kind, match[1], match[2], units)
+
+
+def _amount(given: object, kind: str, number: str, unit: str, units: dict[str, int]) -> int:
+    if unit not in units:
+        raise UnitError(given, kind, f'"{number}{next(iter(units))}"; the units are {", ".join(units)}')
+    amount = Decimal(number) * units[unit]
+    if amount != int(amount):
+        raise UnitError(given, kind, f"a whole number of {list(units)[-1]}")
+    return int(amount)
+
+
+def _shortest(amount: int, units: dict[str, int]) -> str:
+    return min((f"{amount // size}{unit}" for unit, size in units.items() if amount % size == 0), key=len)

@@ -1,0 +1,346 @@
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import pytest
+import simpy
+
+from sim.instruments import Instrument, ModelError, load_model, model_names
+from sim.instruments.gauge import DRIFT_MAX, Gauge
+from sim.instruments.model import Sensor
+from sim.instruments.quality import Controls, rejects
+from sim.instruments.workload import SAMPLES_BY_HOUR, Arrivals
+from sim.people import Bench
+from sim.streams import stream
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
+from wire.messages import Alert, Calibration, Command, Entry, Inventory, Quality, Status, decode, encode
+
+DAYS = 7
+
+
+class Lab:
+    """Instruments in one environment, and what each of them said: (time, kind, fields)."""
+
+    def __init__(self, seed=1):
+        self.env = simpy.Environment(0)
+        self.seed = seed
+        self.said = {}
+
+    def add(self, model, serial="X-1", *, every_ns=MINUTE_NS, staffed=False):
+        said = self.said[serial] = []
+        instrument = Instrument(
+            load_model(model),
+            self.env,
+            serial,
+            stream(self.seed, f"instrument/{serial}"),
+            lambda kind, *fields: said.append((self.env.now, kind, fields)),
+            every_ns,
+        )
+        if staffed:
+            Bench(self.env, instrument, stream(self.seed, f"people/{serial}"))
+        return instrument
+
+    def of(self, kind, serial="X-1"):
+        return [fields for _, its, fields in self.said[serial] if its is kind]
+
+
+def week(model, seed=1):
+    lab = Lab(seed)
+    lab.add(model, staffed=True)
+    lab.env.run(DAYS * DAY_NS)
+    return lab
+
+
+@pytest.fixture(scope="module", params=model_names())
+def a_week(request):
+    return week(request.param)
+
+
+@pytest.fixture(params=model_names())
+def model(request):
+    return request.param
+
+
+def test_the_models_are_found_by_their_files():
+    assert {"chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"} <= set(model_names())
+    with pytest.raises(ModelError, match=r"'toaster'; there are chemistry-analyzer, "):
+        load_model("toaster")
+
+
+def test_a_model_is_consistent(model):
+    it = load_model(model)
+    shelf = {reagent.assay for reagent in it.reagents}
+    assert {assay for panel in it.panels for assay in panel.uses} == shelf
+    assert all(0 < reagent.low < reagent.capacity / 2 for reagent in it.reagents)
+    for sensor in it.sensors:
+        assert sensor.low < sensor.setpoint - sensor.span * sensor.step
+        assert sensor.high > sensor.setpoint + sensor.span * sensor.step
+    codes = [mishap.code for mishap in it.mishaps]
+    assert len(set(codes)) == len(codes)
+
+
+# ---- determinism
+
+
+def test_the_same_seed_says_the_same(model):
+    assert week(model).said == week(model).said
+    assert week(model).said != week(model, seed=2).said
+
+
+def test_another_instrument_changes_nothing_at_this_one(model):
+    alone = week(model)
+    lab = Lab()
+    lab.add("hematology-analyzer", "X-0", staffed=True)
+    lab.add(model, staffed=True)
+    lab.env.run(DAYS * DAY_NS)
+    assert lab.said["X-1"] == alone.said["X-1"]
+
+
+def test_samples_arrive_whether_or_not_anybody_looks():
+    often, seldom = (Arrivals(Random(7), 500, 0, 0) for _ in range(2))
+    assert sum(often.until(t) for t in range(0, DAY_NS + 1, 10 * SECOND_NS)) == seldom.until(DAY_NS)
+
+
+# ---- the wire
+
+
+def test_every_report_passes_the_wire(a_week):
+    for number, (at_ns, kind, fields) in enumerate(a_week.said["X-1"], 1):
+        entry = Entry("X-1", 1, kind(number, at_ns // 1_000_000, *fields))
+        assert decode(Entry, encode(entry)) == entry
+
+
+def test_a_status_has_eight_to_ten_readings(a_week):
+    assert {len(readings) for _, _, readings in a_week.of(Status)} <= {8, 9, 10}
+
+
+# ---- plausibility of a week
+
+
+def test_a_status_comes_each_minute_and_an_inventory_each_hour(a_week):
+    assert len(a_week.of(Status)) == DAYS * 24 * 60
+    assert len(a_week.of(Inventory)) >= DAYS * 24
+
+
+def test_reagents_run_down_and_are_never_negative(a_week):
+    stocks = [stock for (stock,) in a_week.of(Inventory)]
+    assert all(left >= 0 for stock in stocks for left in stock.values())
+    changes = [after[a] - before[a] for before, after in pairwise(stocks) for a in before]
+    assert min(changes) < 0 < max(changes)
+
+
+def test_the_morning_is_the_busiest_time(a_week):
+    by_hour = Counter()
+    before = 0
+    for at_ns, kind, fields in a_week.said["X-1"]:
+        if kind is Status:
+            by_hour[at_ns % DAY_NS // HOUR_NS] += fields[1] - before
+            before = fields[1]
+    morning = sum(by_hour[hour] for hour in (7, 8, 9, 10))
+    evening = sum(by_hour[hour] for hour in (19, 20, 21, 22))
+    assert max(by_hour, key=by_hour.__getitem__) in (7, 8, 9, 10)
+    assert morning > 4 * evening > 0
+    assert min(by_hour.values()) > 0, "emergency samples come at night"
+
+
+def test_it_never_does_more_than_its_throughput(a_week, request):
+    it = load_model(request.node.callspec.params["a_week"])
+    counts = [readings[it.counter] for _, _, readings in a_week.of(Status)]
+    dearest = max(panel.cycles for panel in it.panels)
+    hourly = [after - before for before, after in zip(counts, counts[60:], strict=False)]
+    assert max(hourly) <= it.cycles_per_hour + dearest
+    assert max(hourly) > it.cycles_per_hour / 5
+
+
+def test_controls_are_mostly_within_two_standard_deviations(a_week):
+    deviations = [deviation for _, _, deviation in a_week.of(Quality)]
+    within = sum(abs(deviation) <= 2000 for deviation in deviations) / len(deviations)
+    assert 0.85 < within < 0.99
+
+
+def test_controls_run_three_times_a_day(a_week, request):
+    it = load_model(request.node.callspec.params["a_week"])
+    per_run = len(it.controls) * it.control_levels
+    shifts = 3 * (DAYS - 1)
+    assert len(a_week.of(Quality)) >= shifts * per_run
+
+
+def test_alerts_happen_and_are_no_flood(a_week):
+    per_day = Counter(at_ns // DAY_NS for at_ns, kind, _ in a_week.said["X-1"] if kind is Alert)
+    assert len(a_week.of(Alert)) >= DAYS
+    assert max(per_day.values()) <= 36
+
+
+def test_it_mostly_works(a_week):
+    states = Counter(state for state, _, _ in a_week.of(Status))
+    assert states["running"] > 0.5 * states.total()
+    assert states["idle"] > 0
+    assert states["stopped"] < 0.03 * states.total()
+
+
+# ---- faults and hooks
+
+
+def test_without_people_it_comes_to_a_stop_and_says_so_once(model):
+    lab = Lab()
+    lab.add(model)
+    lab.env.run(DAYS * DAY_NS)
+    state, _, readings = lab.of(Status)[-1]
+    assert state == "stopped"
+    assert readings["queue-n"] == load_model(model).queue_max
+    codes = [code for code, *_ in lab.of(Alert)]
+    assert len(set(codes)) == len(codes)
+
+
+def test_an_essential_reagent_stops_it_and_another_does_not(model):
+    for reagent in load_model(model).reagents:
+        lab = Lab()
+        instrument = lab.add(model)
+        lab.env.run(10 * HOUR_NS)
+        instrument.exhaust(reagent.assay)
+        lab.env.run(10 * HOUR_NS + 5 * MINUTE_NS)
+        assert (lab.of(Status)[-1][0] == "stopped") == reagent.essential
+        severity = "critical" if reagent.essential else "error"
+        assert [fields[1:] for fields in lab.of(Alert)][-1] == ("reagent", severity, 0)
+        instrument.reload(reagent.assay)
+        assert lab.of(Inventory)[-1][0][reagent.assay] == reagent.capacity
+        lab.env.run(10 * HOUR_NS + 10 * MINUTE_NS)
+        assert lab.of(Status)[-1][0] == "running"
+
+
+def test_a_drift_leaves_its_range_alerts_once_and_ends_when_cleared(model):
+    lab = Lab()
+    instrument = lab.add(model)
+    sensor = load_model(model).sensors[0]
+    instrument.drift(sensor.channel, (sensor.high - sensor.setpoint) * 2)
+    lab.env.run(2 * HOUR_NS)
+    (code, component, severity, value) = next(f for f in lab.of(Alert) if f[0].startswith("T01"))
+    assert (component, severity) == (sensor.component, "error")
+    assert value > sensor.high
+    assert lab.of(Status)[-1][2][sensor.channel] > sensor.high
+    instrument.clear(code)
+    lab.env.run(3 * HOUR_NS)
+    assert sensor.low <= lab.of(Status)[-1][2][sensor.channel] <= sensor.high
+    assert [fields[0] for fields in lab.of(Alert)].count(code) == 1
+
+
+def test_hooks_refuse_what_the_model_does_not_have():
+    instrument = Lab().add("hematology-analyzer")
+    with pytest.raises(ValueError, match=r"regulates bath-temp-mc, .* not 'luminometer-dark-n'"):
+        instrument.drift("luminometer-dark-n", 1)
+    with pytest.raises(ValueError, match=r"holds diluent, .* not 'tsh'"):
+        instrument.exhaust("tsh")
+    with pytest.raises(ValueError, match=r"has the mishaps B0101, .* not 'Z9999'"):
+        instrument.mishap("Z9999")
+
+
+def test_a_flood_comes_as_fast_as_told_and_ends():
+    lab = Lab()
+    instrument = lab.add("chemistry-analyzer")
+    lab.env.run(HOUR_NS)
+    before = len(lab.of(Status))
+    instrument.flood(50)
+    lab.env.run(HOUR_NS + 10 * SECOND_NS)
+    flooded = len(lab.of(Status)) - before
+    assert 500 <= flooded <= 502
+    instrument.flood(None)
+    lab.env.run(2 * HOUR_NS)
+    assert len(lab.of(Status)) - before - flooded <= 61
+
+
+def test_without_power_it_is_silent_and_then_warms_up_from_cold(model):
+    lab = Lab()
+    instrument = lab.add(model)
+    lab.env.run(9 * HOUR_NS)
+    samples = lab.of(Status)[-1][1]
+    instrument.unpowered()
+    said = len(lab.said["X-1"])
+    lab.env.run(10 * HOUR_NS)
+    assert len(lab.said["X-1"]) == said
+    assert instrument.execute(Command(1, "X-1", "send-inventory")) == "failed"
+    instrument.powered()
+    lab.env.run(10 * HOUR_NS + 2 * MINUTE_NS)
+    state, counted, readings = lab.of(Status)[-1]
+    sensor = next(sensor for sensor in load_model(model).sensors if sensor.cold)
+    assert (state, counted) == ("maintenance", 0) and samples > 0
+    assert readings[sensor.channel] < sensor.low or sensor.cold > sensor.setpoint
+    assert readings["queue-n"] > 0
+    lab.env.run(11 * HOUR_NS)
+    state, counted, readings = lab.of(Status)[-1]
+    assert state == "running" and counted > 0
+    assert sensor.low < readings[sensor.channel] < sensor.high
+
+
+def test_commands():
+    lab = Lab()
+    instrument = lab.add("immunoassay-analyzer")
+    assert instrument.execute(Command(1, "X-1", "send-inventory")) == "done"
+    assert len(lab.of(Inventory)) == 1
+    assert instrument.execute(Command(2, "X-1", "test-menu", b"more")) == "done"
+    assert instrument.files["test-menu"] == b"more"
+    assert instrument.execute(Command(3, "X-1", "help-file")) == "refused"
+    assert instrument.execute(Command(4, "X-1", "data-upload")) == "done"
+
+
+def test_a_calibration_is_followed_by_controls():
+    lab = Lab()
+    instrument = lab.add("hematology-analyzer")
+    instrument.recalibrate("hgb")
+    lab.env.run(HOUR_NS)
+    (calibration,) = lab.of(Calibration)
+    assert calibration[0] == "hgb" and calibration[3]
+    assert [fields[:2] for fields in lab.of(Quality)] == [("hgb", 1), ("hgb", 2), ("hgb", 3)]
+
+
+# ---- the parts
+
+
+@pytest.mark.parametrize(
+    ("previous", "deviation", "rejected"),
+    [
+        (0, 3000, False),
+        (0, 3050, True),
+        (0, -3050, True),
+        (2050, 2050, True),
+        (-2050, -2050, True),
+        (2050, -2050, False),
+        (2000, 2900, False),
+        (2900, 2000, False),
+    ],
+)
+def test_westgard_rules(previous, deviation, rejected):
+    assert rejects(previous, deviation) is rejected
+
+
+def test_a_calibration_takes_a_bias_back():
+    controls = Controls(Random(3), 0, DAY_NS)
+    controls._bias_sd = 5.0
+    while not controls.calibrate(0).accepted:
+        pass
+    mean = sum(controls.measure(0)[0] for _ in range(500)) / 500
+    assert abs(mean) < 700
+
+
+def test_a_gauge_wanders_around_its_setpoint_within_its_span():
+    sensor = Sensor("vacuum-pa", "vacuum", 40_000, 100, 30_000, 50_000, span=8, hop_ns=MINUTE_NS)
+    gauge = Gauge(sensor, Random(5), 0)
+    values = [gauge.read(t * MINUTE_NS) for t in range(20_000)]
+    assert set(values) <= set(range(39_200, 40_801, 100))
+    assert abs(sum(values) / len(values) - 40_000) < 30
+    variance = sum((value - 40_000) ** 2 for value in values) / len(values)
+    assert 150 < variance**0.5 < 250, "two steps, the square root of span / 2"
+
+
+def test_a_drift_ends_somewhere():
+    sensor = Sensor("vacuum-pa", "vacuum", 40_000, 100, 39_000, 41_000)
+    gauge = Gauge(sensor, Random(5), 0)
+    gauge.drift(0, -1000)
+    assert abs(gauge.read(1000 * HOUR_NS) - (40_000 - DRIFT_MAX * 1000)) <= 200
+
+
+def test_a_day_has_the_samples_it_should_at_the_hours_it_should():
+    arrivals = Arrivals(Random(11), 24_000, 6 * HOUR_NS, 6 * HOUR_NS)
+    by_hour = [arrivals.until((6 + hour) * HOUR_NS) for hour in range(1, 25)]
+    for count, weight in zip(by_hour, SAMPLES_BY_HOUR, strict=True):
+        expected = 24_000 * weight / sum(SAMPLES_BY_HOUR)
+        assert abs(count - expected) < 5 * expected**0.5

@@ -1,0 +1,104 @@
+from itertools import pairwise
+
+import pytest
+import simpy
+
+from sim.instruments import Instrument, load_model
+from sim.people import REPLACE_LAMP_FROM, SHIFTS, Bench
+from sim.streams import stream
+from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
+from wire.messages import Alert, Inventory, Quality, Status
+
+
+class Room:
+    """One instrument with its bench, and what it said: (time, kind, fields)."""
+
+    def __init__(self, model="chemistry-analyzer", seed=1):
+        self.env = simpy.Environment(0)
+        self.said = []
+        self.instrument = Instrument(
+            load_model(model),
+            self.env,
+            "X-1",
+            stream(seed, "instrument/X-1"),
+            lambda kind, *fields: self.said.append((self.env.now, kind, fields)),
+            MINUTE_NS,
+        )
+        Bench(self.env, self.instrument, stream(seed, "people/X-1"))
+
+    def times(self, kind):
+        return [at_ns for at_ns, its, _ in self.said if its is kind]
+
+
+def test_the_controls_begin_with_each_shift():
+    room = Room()
+    room.env.run(DAY_NS)
+    for shift in SHIFTS:
+        begin_ns = shift.begins_hour * HOUR_NS
+        assert any(begin_ns < at_ns < begin_ns + 2 * HOUR_NS for at_ns in room.times(Quality))
+    assert min(room.times(Quality)) > SHIFTS[0].begins_hour * HOUR_NS
+
+
+def test_a_missing_reagent_is_replaced_after_a_walk():
+    waits = []
+    for seed in range(20):
+        room = Room(seed=seed)
+        room.env.run(3 * HOUR_NS)
+        room.instrument.exhaust("wash")
+        while room.instrument.share_left("wash") == 0:
+            room.env.step()
+        waits.append(room.env.now - 3 * HOUR_NS)
+    assert min(waits) > 2 * MINUTE_NS
+    assert max(waits) < 2 * HOUR_NS
+    assert len(set(waits)) == len(waits)
+
+
+def test_the_night_waits_longer_than_the_morning():
+    def mean_wait_ns(hour):
+        total_ns = 0
+        for seed in range(30):
+            room = Room(seed=seed)
+            room.env.run(hour * HOUR_NS)
+            room.instrument.exhaust("wash")
+            while room.instrument.share_left("wash") == 0:
+                room.env.step()
+            total_ns += room.env.now - hour * HOUR_NS
+        return total_ns / 30
+
+    assert mean_wait_ns(3) > 1.5 * mean_wait_ns(9)
+
+
+def test_what_stops_the_instrument_comes_first():
+    room = Room()
+    room.env.run(12 * HOUR_NS)
+    for assay in ("glu", "alb", "wash"):
+        room.instrument.exhaust(assay)
+    reloaded = []
+    seen = len(room.said)
+    room.env.run(14 * HOUR_NS)
+    before = {"glu": 0, "alb": 0, "wash": 0}
+    for _, kind, fields in room.said[seen:]:
+        if kind is Inventory:
+            reloaded += [assay for assay in before if fields[0][assay] > before[assay]]
+            before = {assay: fields[0][assay] for assay in before}
+    assert reloaded[0] == "wash"
+    assert set(reloaded) == set(before)
+
+
+@pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer"])
+def test_the_lamp_is_replaced_by_schedule(model):
+    room = Room(model)
+    life_h = load_model(model).lamp.life_h
+    room.instrument._lamp_ns = int(REPLACE_LAMP_FROM * life_h - 1) * HOUR_NS
+    room.env.run(2 * DAY_NS)
+    assert room.instrument.lamp_share_used() < 0.1
+    assert "maintenance" in {fields[0] for _, kind, fields in room.said if kind is Status}
+    assert "L0100" not in {fields[0] for _, kind, fields in room.said if kind is Alert}
+
+
+def test_the_waste_is_emptied_before_it_is_full():
+    room = Room("immunoassay-analyzer")
+    room.env.run(7 * DAY_NS)
+    levels = [fields[2]["waste-pct"] for _, kind, fields in room.said if kind is Status]
+    assert any(after < before for before, after in pairwise(levels))
+    assert max(levels) < 100

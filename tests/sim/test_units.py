@@ -1,0 +1,85 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim import units
+from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS, MINUTE_NS, SECOND_NS, UnitError
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("24h", DAY_NS),
+        ("90s", 90 * SECOND_NS),
+        ("40ms", 40 * MILLISECOND_NS),
+        ("1h30m", 90 * MINUTE_NS),
+        ("10min", 10 * MINUTE_NS),
+        ("1.5h", 90 * MINUTE_NS),
+        ("0.1s", SECOND_NS // 10),
+        ("7us", 7000),
+        ("3ns", 3),
+        ("0s", 0),
+        ("30d", 30 * 24 * HOUR_NS),
+    ],
+)
+def test_durations(text, ns):
+    assert units.duration_ns(text) == ns
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"), [("128kbit", 128_000), ("100mbit", 10**8), ("10Gbit", 10**10), ("1.5Mbit", 1_500_000)]
+)
+def test_rates(text, bits):
+    assert units.rate_bits(text) == bits
+
+
+@pytest.mark.parametrize(("text", "size"), [("64MiB", 64 << 20), ("4GB", 4 * 10**9), ("512B", 512)])
+def test_sizes(text, size):
+    assert units.size_bytes(text) == size
+
+
+def test_percentages():
+    assert units.fraction("0.5%") == 0.005
+    assert units.fraction("100%") == 1.0
+    assert units.fraction("0%") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "right"),
+    [
+        (units.duration_ns, "10", '"90s"'),
+        (units.duration_ns, 10, '"90s"'),
+        (units.duration_ns, "", '"1h30m"'),
+        (units.duration_ns, "-5s", '"90s"'),
+        (units.duration_ns, "1h 30m", '"1h30m"'),
+        (units.duration_ns, "5 weeks", '"90s"'),
+        (units.duration_ns, "5w", "the units are d, h, min"),
+        (units.duration_ns, "0.3ns", "whole number of ns"),
+        (units.rate_bits, "128", '"128kbit"'),
+        (units.rate_bits, "1mbit500kbit", '"128kbit"'),
+        (units.rate_bits, "128kbps", "kbit, bit"),
+        (units.size_bytes, "64Mb", "MiB, MB"),
+        (units.fraction, "101%", '"100%"'),
+        (units.fraction, 0.5, '"0.5%"'),
+        (units.fraction, "half", '"0.5%"'),
+    ],
+)
+def test_an_error_says_what_was_given_and_what_would_be_right(read, given, right):
+    with pytest.raises(UnitError) as caught:
+        read(given)
+    assert repr(given) in str(caught.value)
+    assert right in str(caught.value)
+
+
+def test_what_is_formatted_reads_well():
+    assert units.format_duration(90 * MINUTE_NS) == "1h30min"
+    assert units.format_duration(0) == "0s"
+    assert units.format_rate(128_000) == "128kbit"
+    assert units.format_size(64 << 20) == "64MiB"
+
+
+@given(st.integers(0, 2**62))
+def test_what_is_formatted_is_read_as_the_same(number):
+    assert units.duration_ns(units.format_duration(number)) == number
+    assert units.rate_bits(units.format_rate(number)) == number
+    assert units.size_bytes(units.format_size(number)) == number
