@@ -101,12 +101,23 @@ class Spool:
         disk or its share of it is full the oldest routine records are dropped, with a gap record. Errors:
         SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.
         """
-        self._check(priorities, payloads)
+        self.check(priorities, payloads)
         if self._ledger.unreported():
             self._report_gaps()
         if not payloads:
             return range(self._log.next_seq, self._log.next_seq)
         return self._append(bytes(priorities), payloads)
+
+    def check(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> None:
+        """Whether a group is within the limits. Errors: ValueError, which says which limit it exceeds."""
+        limits, count = self._limits, len(payloads)
+        if len(priorities) != count or count > limits.group_records_max:
+            most = f"a group has at most {limits.group_records_max} (group_records_max)"
+            raise ValueError(f"{count} records, {len(priorities)} priorities; {most}")
+        if count and max(map(len, payloads)) > limits.record_bytes_max:
+            raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
+        if count > 1 and sum(map(len, payloads)) > limits.group_bytes_max:
+            raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
 
     def ack(self, priority: Priority, through_seq: int) -> None:
         """Records of `priority` up to `through_seq` are delivered and will not be read again.
@@ -168,16 +179,6 @@ class Spool:
         )
 
     # -- appending, step by step ------------------------------------------------------------------------
-
-    def _check(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> None:
-        limits, count = self._limits, len(payloads)
-        if len(priorities) != count or count > limits.group_records_max:
-            most = f"a group has at most {limits.group_records_max} (group_records_max)"
-            raise ValueError(f"{count} records, {len(priorities)} priorities; {most}")
-        if count and max(map(len, payloads)) > limits.record_bytes_max:
-            raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
-        if count > 1 and sum(map(len, payloads)) > limits.group_bytes_max:
-            raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
 
     def _append(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes = b"") -> range:
         start = self._commit_somewhere(priorities, payloads, aux)

@@ -1,0 +1,161 @@
+"""The spool for asyncio: who awaits `append` has it on the disk when the await returns.
+
+Callers that come while a group is on its way to the disk wait for the next one and share its flush, so that the
+rate of appends is not bounded by the rate of flushes. All of the spool's calls run on one thread of their own (in
+the virtual world `run_in_executor` runs them in line). No task is made for an append, only a future.
+
+What follows an `await append(…)`, up to the next await, runs before the next group is begun. Marks that are updated
+there are therefore complete whenever the spool calls for a snapshot, which it does on its own thread: `snapshot`
+must be one step that the interpreter does not interrupt, such as encoding a dict with msgspec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from agents.spool import Priority, Record, Spool, SpoolStatus
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_Append = tuple[bytes, Sequence[bytes], asyncio.Future[range]]  # priorities, payloads, who waits
+_ONE = {priority: bytes((priority,)) for priority in Priority}
+
+
+class Buffer:
+    """The asyncio front of one spool. Made and used on one running event loop.
+
+    `executor` must run one call at a time; without one the buffer has a thread of its own.
+    """
+
+    def __init__(self, spool: Spool, executor: Executor | None = None) -> None:
+        self._spool, self._limits = spool, spool.limits
+        self._loop = asyncio.get_running_loop()
+        self._owned = ThreadPoolExecutor(1, "spool") if executor is None else None
+        self._executor = executor or self._owned
+        self._queue: deque[_Append] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._listeners: list[Callable[[Priority], None]] = []
+        self.arrived = {priority: asyncio.Event() for priority in Priority}
+
+    @property
+    def epoch(self) -> int:
+        """See `Spool.epoch`."""
+        return self._spool.epoch
+
+    def append(self, priority: Priority, payload: bytes) -> asyncio.Future[range]:
+        """Await the result to have the record durable; it is its number, as a range of one.
+
+        A caller that gives up waiting does not take the record back. Errors as for `append_all`.
+        """
+        return self.append_all(_ONE[priority], (payload,))
+
+    def append_all(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
+        """Await the result to have all records durable, all or none; it is their numbers.
+
+        `priorities[i]` is the Priority of `payloads[i]`. Errors: SpoolError FULL or IO when awaited, with nothing
+        kept; ValueError at once, beyond a limit of `SpoolLimits`.
+        """
+        if self._closed:
+            raise RuntimeError("append after close")
+        self._spool.check(priorities, payloads)
+        future: asyncio.Future[range] = self._loop.create_future()
+        self._queue.append((bytes(priorities), payloads, future))
+        if self._idle.is_set():
+            self._idle.clear()
+            self._loop.call_soon(self._commit)  # after those who append in this turn of the loop
+        return future
+
+    def listen(self, arrived: Callable[[Priority], None]) -> Callable[[], None]:
+        """Call `arrived(priority)` when records of it have become durable, until the result is called.
+
+        `buffer.arrived[priority]` is the same as an event, for one listener, who clears it.
+        """
+        self._listeners.append(arrived)
+        return partial(self._listeners.remove, arrived)
+
+    async def read(
+        self, priority: Priority, records_max: int, bytes_max: int, after_seq: int = 0
+    ) -> list[Record]:
+        """See `Spool.read`."""
+        return await self._run(self._spool.read, priority, records_max, bytes_max, after_seq)
+
+    async def ack(self, priority: Priority, through_seq: int) -> None:
+        """See `Spool.ack`."""
+        await self._run(self._spool.ack, priority, through_seq)
+
+    async def status(self) -> SpoolStatus:
+        """See `Spool.status`."""
+        return await self._run(self._spool.status)
+
+    async def report_gaps(self) -> None:
+        """Append the audit records of gaps that wait, without waiting for other records. Errors: SpoolError."""
+        if (await self.status()).gaps_pending:
+            await self._run(self._spool.append, b"", ())
+            self._announce((Priority.AUDIT,))
+
+    async def close(self) -> None:
+        """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread."""
+        self._closed = True
+        await self._idle.wait()
+        await self._run(self._spool.close)
+        if self._owned is not None:
+            self._owned.shutdown(wait=False)
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs
+        return await self._loop.run_in_executor(self._executor, call, *args)
+
+    # -- group commit -----------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """Send off one group: all that waits, as far as the limits go."""
+        group, priorities, payloads = self._gather()
+        done = self._loop.run_in_executor(self._executor, self._spool.append, priorities, payloads)
+        done.add_done_callback(partial(self._settle, group, priorities))
+
+    def _gather(self) -> tuple[list[_Append], bytes, list[bytes]]:
+        queue, limits = self._queue, self._limits
+        group = [queue.popleft()]
+        payloads = list(group[0][1])
+        size = sum(map(len, payloads))
+        while queue:
+            more = queue[0][1]
+            size += sum(map(len, more))
+            if len(payloads) + len(more) > limits.group_records_max or size > limits.group_bytes_max:
+                break
+            payloads += more
+            group.append(queue.popleft())
+        return group, b"".join([append[0] for append in group]), payloads
+
+    def _settle(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
+        """Tell those who wait, and then, after they have had their turn, begin the next group."""
+        error = done.exception()
+        at = 0
+        for its_priorities, _, waiter in group:
+            if waiter.done():  # gave up
+                pass
+            elif error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(done.result()[at : at + len(its_priorities)])
+            at += len(its_priorities)
+        if error is None:
+            self._announce(set(priorities))
+        if self._queue:
+            self._loop.call_soon(self._commit)
+        else:
+            self._idle.set()
+
+    def _announce(self, priorities: Sequence[int] | set[int]) -> None:
+        for priority in map(Priority, sorted(priorities)):
+            self.arrived[priority].set()
+            for arrived in list(self._listeners):
+                arrived(priority)

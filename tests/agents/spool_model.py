@@ -1,0 +1,126 @@
+"""A model of what a spool owes its users, and small limits that make rare things common."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolLimits
+from hal.emul.disk import EmulDisk
+
+LIMITS = SpoolLimits(
+    segment_bytes=16 * 1024,
+    spool_bytes_max=5 * 16 * 1024,
+    record_bytes_max=2048,
+    group_records_max=16,
+    group_bytes_max=4096,
+    snapshot_bytes_max=64,
+    gap_ranges_max=16,
+    lost_ranges_max=16,
+)
+
+
+def encode_gap(gap: Gap) -> bytes:
+    return b"gap:" + msgspec.json.encode(gap)
+
+
+def decode_gap(payload: bytes) -> Gap | None:
+    return msgspec.json.decode(payload[4:], type=Gap) if payload.startswith(b"gap:") else None
+
+
+class Harness:
+    """A spool on an emulated disk, and everything it has promised so far."""
+
+    def __init__(self, seed: int = 0, limits: SpoolLimits = LIMITS, capacity_bytes: int = 1 << 30) -> None:
+        self.random = Random(seed)
+        self.limits = limits
+        self.disk = EmulDisk(capacity_bytes, self.random)
+        self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source
+        self.given: dict[int, bytes] = {}  # every payload ever read, by number
+        self.acked = dict.fromkeys(Priority, 0)
+        self.explained: set[int] = set()
+        self.rotten = False
+        self.made = 0
+        self.spool = self.open()
+
+    def open(self) -> Spool:
+        try:
+            self.spool = Spool.open(self.disk, self.limits, random=self.random, encode_gap=encode_gap)
+        except SpoolError:
+            self.disk = self.disk.backend.reboot()
+            return self.open()
+        for gap in self.spool.recovery.gaps:
+            self.explain(gap)
+        return self.spool
+
+    def explain(self, gap: Gap) -> None:
+        for first, last in gap.ranges:
+            if not self.rotten and gap.reason is not GapReason.FULL:
+                assert not self.promised.keys() & range(first, last + 1), f"{gap} is not true"
+            self.explained.update(range(first, last + 1))
+
+    def payload(self, size: int) -> bytes:
+        """A payload no other record has."""
+        self.made += 1
+        return (b"%d:" % self.made).ljust(size, b"x")
+
+    def append(self, priorities: list[Priority], sizes: list[int]) -> bool:
+        payloads = [self.payload(size) for size in sizes]
+        try:
+            seqs = self.spool.append(priorities, payloads)
+        except SpoolError:
+            return False
+        for seq, priority, payload in zip(seqs, priorities, payloads, strict=True):
+            assert seq not in self.promised and self.given.get(seq, payload) == payload, (
+                f"{seq} was used twice"
+            )
+            self.promised[seq] = (priority, payload)
+        return True
+
+    def read(self, priority: Priority, records: int = 1000, after: int = 0) -> list[tuple[int, bytes]]:
+        found = self.spool.read(priority, records, 1 << 30, after)
+        assert [seq for seq, _ in found] == sorted({seq for seq, _ in found})
+        for seq, payload in found:
+            assert self.given.setdefault(seq, payload) == payload, f"{seq} has two payloads"
+            if seq in self.promised:
+                assert self.promised[seq] == (priority, payload)
+            gap = decode_gap(payload)
+            if gap is not None:
+                self.explain(gap)
+        return found
+
+    def read_all(self, priority: Priority, batch: int = 1000) -> list[tuple[int, bytes]]:
+        found: list[tuple[int, bytes]] = []
+        while more := self.read(priority, batch, found[-1][0] if found else 0):
+            found += more
+        return found
+
+    def ack(self, priority: Priority, through: int) -> None:
+        self.spool.ack(priority, through)
+        self.acked[priority] = max(self.acked[priority], through)
+
+    def reboot(self) -> None:
+        if self.disk.backend.has_power:
+            self.disk = self.disk.backend.cut_power()
+        else:
+            self.disk = self.disk.backend.reboot()
+        self.open()
+
+    def check(self) -> None:
+        """Everything promised is there, delivered, or explained; everything that is there was made here."""
+        for _ in range(3):  # reading may find losses, which the next append reports
+            present = {p: dict(self.read_all(p)) for p in Priority}
+            self.append([], [])
+        for p in Priority:
+            present[p] |= dict(self.read_all(p))
+        for seq, (priority, payload) in self.promised.items():
+            found = present[priority].get(seq)
+            if found is None:
+                gone = seq <= self.acked[priority] or seq in self.explained
+                assert gone, f"{priority.name} {seq} is missing and nobody said so"
+            else:
+                assert found == payload
+        if not self.rotten:
+            records = self.spool.status().records
+            assert records == {p: len(self.read_all(p)) for p in Priority}

@@ -1,0 +1,137 @@
+"""Drive a spool on a disk that fails in every way, against the model."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from agents.spool import Priority, SpoolError
+from tests.agents.spool_model import LIMITS, Harness
+
+priorities = st.sampled_from([Priority.ROUTINE] * 4 + [Priority.AUDIT, Priority.ALERT])
+records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), min_size=1, max_size=8)
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    @initialize(seed=st.integers(0, 2**16))
+    def start(self, seed: int) -> None:
+        self.h = Harness(seed)
+
+    @rule(group=records, times=st.integers(1, 8))
+    def append(self, group: list[tuple[Priority, int]], times: int) -> None:
+        for _ in range(times):
+            before = self.h.spool.status()
+            done = self.h.append([p for p, _ in group], [size for _, size in group])
+            if not self.h.disk.backend.has_power:
+                return self.h.reboot()
+            if done:
+                assert self.h.spool.status().disk_bytes <= LIMITS.spool_bytes_max
+            else:
+                assert self.h.spool.status().records[Priority.ALERT] >= before.records[Priority.ALERT]
+        return None
+
+    @rule(priority=st.sampled_from(Priority), n=st.integers(1, 40), share=st.floats(0, 1))
+    def deliver(self, priority: Priority, n: int, share: float) -> None:
+        found = self.h.read(priority, n)
+        if found:
+            self.h.ack(priority, found[int(share * (len(found) - 1))][0])
+
+    @rule(priority=st.sampled_from(Priority), batch=st.integers(1, 5))
+    def pipeline(self, priority: Priority, batch: int) -> None:
+        whole = [seq for seq, _ in self.h.read_all(priority, batch)]
+        assert whole == [seq for seq, _ in self.h.read(priority, 100000)]
+
+    @rule()
+    def drain(self) -> None:
+        for priority in Priority:
+            found = self.h.read_all(priority)
+            if found:
+                self.h.ack(priority, found[-1][0])
+
+    @rule(operation=st.integers(1, 6))
+    def arm_power_cut(self, operation: int) -> None:
+        self.h.disk.backend.cut_power_at(operation)
+
+    @rule()
+    def cut_power(self) -> None:
+        self.h.reboot()
+
+    @rule()
+    def kill(self) -> None:
+        self.h.open()
+
+    @rule()
+    def close(self) -> None:
+        self.h.spool.close()
+        if self.h.disk.backend.has_power:
+            self.h.open()
+        else:
+            self.h.reboot()
+
+    @rule(times=st.integers(1, 3))
+    def fail_flushes(self, times: int) -> None:
+        self.h.disk.backend.fail_next_flush(times)
+
+    @rule()
+    def fail_write(self) -> None:
+        self.h.disk.backend.fail_next_write()
+
+    @rule()
+    def fill(self) -> None:
+        self.h.disk.backend.fill()
+
+    @rule()
+    def make_room(self) -> None:
+        self.h.disk.backend.set_capacity(1 << 30)
+
+    @rule()
+    def check(self) -> None:
+        if self.h.disk.backend.has_power:
+            try:
+                self.h.check()
+            except SpoolError:
+                assert not self.h.disk.backend.has_power
+        if not self.h.disk.backend.has_power:
+            self.h.reboot()
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        if not hasattr(self, "h"):
+            return
+        h = self.h
+        for priority in Priority:
+            present = dict(h.read_all(priority))
+            for seq, (its_priority, payload) in h.promised.items():
+                if its_priority is priority and seq > h.acked[priority] and seq not in h.explained:
+                    assert h.rotten or present.get(seq) == payload, (priority, seq)
+
+
+class RottingSpoolMachine(SpoolMachine):
+    @rule(bits=st.integers(1, 3), now=st.booleans())
+    def rot(self, bits: int, now: bool) -> None:
+        if self.h.promised and self.h.disk.backend.has_power:
+            self.h.rotten = True
+            self.h.disk.backend.rot(bits=bits)
+            if now:
+                self.h.reboot()
+
+    @rule()
+    def unreadable_sector(self) -> None:
+        names = self.h.disk.names()
+        if names:
+            self.h.rotten = True
+            name = self.h.random.choice(names)
+            self.h.disk.backend.make_unreadable(name, self.h.random.randrange(LIMITS.segment_bytes))
+
+
+EXAMPLES = int(os.environ.get("SPOOL_EXAMPLES", "60"))
+_settings = settings(
+    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestSpool = SpoolMachine.TestCase
+TestSpool.settings = _settings
+TestRottingSpool = RottingSpoolMachine.TestCase
+TestRottingSpool.settings = _settings
