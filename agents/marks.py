@@ -1,0 +1,82 @@
+"""Which reports the box has already accepted: one high-water mark an instrument and priority.
+
+An instrument whose acknowledgement got lost sends its reports again, and the box must not keep them twice. It sends
+those of one priority by rising number and goes on only after an acknowledgement, so a mark (run, number) says all:
+what is not above it has been accepted. Another run is another life of the agent, which begins anew at 1; it need not
+be a higher one, because taking a clock's mistake for a repetition would lose reports.
+
+The marks survive a crash as the spool's snapshot and the records after it. One thing can then stand below a mark and
+still be missing: a report of the group that was being written when the power went, of which a later part reached the
+disk and an earlier did not. Such numbers are the mark's *holes*; their reports were never acknowledged, come again
+first, and are new.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from agents.spool.terms import Priority
+
+INSTRUMENTS_MAX: Final = 16
+"""Instruments of one box; their marks have to fit into the spool's snapshot (4,096 bytes)."""
+HOLES_MAX: Final = 2
+"""Beyond that a record found after a crash does not count as accepted, and may be kept twice."""
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """Accepted: all numbers of `run` up to `number`, except those within `holes` (first, last)."""
+
+    run: int = -1
+    number: int = 0
+    holes: list[tuple[int, int]] = []
+
+    def accepted(self, run: int, number: int) -> bool:
+        """Whether this report has been accepted before."""
+        if run != self.run or number > self.number:
+            return False
+        return not self.holes or all(not first <= number <= last for first, last in self.holes)
+
+    def accept(self, run: int, number: int) -> None:
+        """It is durable now."""
+        if run != self.run or number > self.number:
+            self.run, self.number, self.holes = run, number, []
+        else:
+            self.holes = [hole for hole in self.holes if number < hole[0]] + [
+                (number + 1, last) for first, last in self.holes if first <= number < last
+            ]
+
+    def recall(self, run: int, number: int, *, certain: bool) -> None:
+        """It was found on the disk; if that is not `certain`, what it follows may not be there."""
+        first_missing = self.number + 1 if run == self.run else 1
+        if certain or number == first_missing:
+            self.accept(run, number)
+        elif number > first_missing and len(self.holes) < HOLES_MAX:
+            holes = self.holes if run == self.run else []
+            self.run, self.number, self.holes = run, number, [*holes, (first_missing, number - 1)]
+
+
+_Marks = dict[str, list[Mark]]
+
+
+class Marks:
+    """The marks of all instruments, three each, by `Priority`."""
+
+    def __init__(self, snapshot: bytes = b"") -> None:
+        self._marks: _Marks = msgspec.msgpack.decode(snapshot, type=_Marks) if snapshot else {}
+
+    def of(self, instrument: str) -> list[Mark]:
+        """The instrument's marks by priority; they are its own, not a copy."""
+        marks = self._marks.get(instrument)
+        if marks is None:
+            marks = self._marks[instrument] = [Mark() for _ in Priority]
+        return marks
+
+    def keep_only(self, instruments: set[str]) -> None:
+        """Forget instruments that are no longer enrolled, so that the snapshot stays within its limit."""
+        self._marks = {name: marks for name, marks in self._marks.items() if name in instruments}
+
+    def snapshot(self) -> bytes:
+        """All of it, for `Marks(snapshot)`."""
+        return msgspec.msgpack.encode(self._marks)
