@@ -38,6 +38,8 @@ class Peer:
     name: str
     """Common name in its verified certificate; empty without one."""
     address: str
+    hang_up: Callable[[], None]
+    """Ends the connection at once; an answer that was not sent yet never is."""
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -72,13 +74,25 @@ class _Parsing(asyncio.Protocol):
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
         self._transport: asyncio.Transport | None = None
+        self._in_head = False
+        self._fed_bytes = 0
         self._reset()
+
+    def _feed(self, parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
+        """Parse `data`. The parser keeps an unfinished header to itself, so that is bounded here."""
+        self._fed_bytes += len(data)
+        parser.feed_data(data)
+        if self._in_head and self._fed_bytes > HEAD_BYTES_MAX:
+            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _reset(self) -> None:
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._fed_bytes = True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
@@ -87,6 +101,7 @@ class _Parsing(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         length = self._headers.get("content-length", "0")
         if "transfer-encoding" in self._headers:
             raise _Refused(HTTPStatus.LENGTH_REQUIRED)
@@ -111,9 +126,12 @@ class _Refused(Exception):
         self.status = status
 
 
-def _cause(error: httptools.HttpParserError) -> BaseException | None:
-    # llhttp reports an exception raised in a callback as an error of its own, with ours as context
-    return error.__context__ or error.__cause__
+def _status(error: Exception) -> HTTPStatus:
+    """Why parsing ended: the parser gives an exception of our callback as an error of its own, ours in context."""
+    if isinstance(error, httptools.HttpParserUpgrade):
+        return HTTPStatus.NOT_IMPLEMENTED
+    refused = error if isinstance(error, _Refused) else error.__context__
+    return refused.status if isinstance(refused, _Refused) else HTTPStatus.BAD_REQUEST
 
 
 _STATUS_LINES: Final = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
@@ -138,6 +156,9 @@ class ServerConnection(_Parsing):
         self._target = b""
         self._waiting: deque[Request | Response] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._ended = False
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._last_request = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -146,7 +167,7 @@ class ServerConnection(_Parsing):
         self._connections.add(self)
         address = transport.get_extra_info("peername") or ("",)
         certificate = transport.get_extra_info("peercert")
-        self.peer = Peer(common_name(certificate), str(address[0]))
+        self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
         self._idle = self._loop.call_later(IDLE_SECONDS_MAX, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -154,6 +175,14 @@ class ServerConnection(_Parsing):
         self._connections.discard(self)
         self._idle.cancel()
         self._waiting.clear()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: take up no further request of its until it does."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def close(self) -> None:
         """End the connection now."""
@@ -161,13 +190,12 @@ class ServerConnection(_Parsing):
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(HTTPStatus.NOT_IMPLEMENTED)
-        except httptools.HttpParserError as error:
-            cause = _cause(error)
-            self._refuse(cause.status if isinstance(cause, _Refused) else HTTPStatus.BAD_REQUEST)
+            self._feed(self._parser, data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
+            self._refuse(_status(error))
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -191,9 +219,8 @@ class ServerConnection(_Parsing):
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer what was asked before, then this, then close: the rest of the stream cannot be trusted."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-            self._queue(Response(status, status.phrase.encode(), close=True))
+        self._ended = True
+        self._queue(Response(status, status.phrase.encode(), close=True))
 
     def _queue(self, item: Request | Response) -> None:
         self._waiting.append(item)
@@ -202,14 +229,26 @@ class ServerConnection(_Parsing):
 
     async def _answer(self) -> None:
         while self._waiting:
+            await self._writable.wait()
+            if self._transport is None:
+                return
             item = self._waiting.popleft()
-            response = item if isinstance(item, Response) else await self._handler(item)
+            response = item if isinstance(item, Response) else await self._handle(item)
             if self._transport is None:
                 return
             self._transport.write(self._head(response) + response.body)
             if response.close:
+                self._ended = True
+                self._waiting.clear()
                 self._transport.close()
-                return
+
+    async def _handle(self, request: Request) -> Response:
+        try:
+            return await self._handler(request)
+        except Exception as bug:
+            # the connection must not be left open without an answer, nor the bug without a witness
+            self._loop.call_exception_handler({"message": "HTTP handler failed", "exception": bug})
+            return Response(HTTPStatus.INTERNAL_SERVER_ERROR, close=True)
 
     def _head(self, response: Response) -> bytes:
         extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
@@ -222,8 +261,8 @@ class ServerConnection(_Parsing):
         left = self._last_request + IDLE_SECONDS_MAX - self._loop.time()
         if left > 0:
             self._idle = self._loop.call_later(left, self._check_idle)
-        else:
-            self.close()
+        elif self._transport is not None:
+            self._transport.abort()
 
 
 class Server:
@@ -319,8 +358,8 @@ class ClientConnection(_Parsing):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._feed(self._parser, data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
             if self._transport is not None:
                 self._transport.abort()
             self._fail(HttpError(f"the other end does not speak HTTP/1.1 as it should: {error}"))

@@ -1,0 +1,294 @@
+"""Bounded, ordered HTTP, on a transport that only writes down what it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import wire.http
+from wire.http import (
+    HEAD_BYTES_MAX,
+    PIPELINE_MAX,
+    ClientConnection,
+    Handler,
+    HttpError,
+    Request,
+    Response,
+    ServerConnection,
+    serve,
+)
+
+BODY_MAX = 100
+
+
+class Line(asyncio.Transport):
+    """The transport beneath a connection under test."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.sent = b""
+        self.closed = False
+        protocol.connection_made(self)
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed, "written to after the close"
+        self.sent += data
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.protocol.connection_lost(None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def statuses(self) -> list[int]:
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.sent)]
+
+
+async def echo(request: Request) -> Response:
+    return Response(200, request.method.encode() + b" " + request.target.encode() + b" " + request.body)
+
+
+def answered(*chunks: bytes, handler: Handler = echo) -> Line:
+    """What a server does with these bytes."""
+
+    async def exchange() -> Line:
+        line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, set()))
+        for chunk in chunks:
+            line.protocol.data_received(chunk)
+        await settle()
+        return line
+
+    return asyncio.run(exchange())
+
+
+async def settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def post(body: bytes, target: str = "/x") -> bytes:
+    return f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_a_request_is_answered_whole() -> None:
+    line = answered(post(b"abc"))
+    assert line.sent == (
+        b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 11\r\n\r\nPOST /x abc"
+    )
+
+
+def test_it_does_not_matter_how_the_bytes_are_cut() -> None:
+    request = post(b"abc") + post(b"defg", "/other")
+    whole = answered(request)
+    assert answered(*(request[i : i + 1] for i in range(len(request)))).sent == whole.sent
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    async def slower_for_the_first(request: Request) -> Response:
+        for _ in range(5 - int(request.body)):
+            await asyncio.sleep(0)
+        return Response(200, request.body)
+
+    line = answered(b"".join(post(str(i).encode()) for i in range(4)), handler=slower_for_the_first)
+    assert [part[:1] for part in line.sent.split(b"\r\n\r\n")[1:]] == [b"0", b"1", b"2", b"3"]
+
+
+def test_as_many_requests_may_wait_as_the_limit_says() -> None:
+    line = answered(post(b"") * PIPELINE_MAX)
+    assert line.statuses() == [200] * PIPELINE_MAX
+
+
+def test_one_request_more_than_the_limit_ends_the_connection_after_the_answers() -> None:
+    line = answered(post(b"") * (PIPELINE_MAX + 1))
+    assert line.statuses() == [200] * PIPELINE_MAX + [429]
+    assert line.closed
+
+
+def test_a_body_of_the_limit_is_taken() -> None:
+    assert answered(post(bytes(BODY_MAX))).statuses() == [200]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post(bytes(BODY_MAX + 1)), 413),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", 411),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * HEAD_BYTES_MAX + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * HEAD_BYTES_MAX + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 501),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9999999999999999999999\r\n\r\n", 400),
+    ],
+)
+def test_what_is_refused_is_refused_once_and_ends_the_connection(request_bytes: bytes, status: int) -> None:
+    line = answered(request_bytes, post(b"never heard"), post(b"never heard"))
+    assert line.statuses()[-1] == status
+    assert b"never heard" not in line.sent
+    assert line.closed
+
+
+def test_an_unfinished_header_is_not_collected_for_ever() -> None:
+    line = answered(b"GET / HTTP/1.1\r\nA: ", *[b"a" * 1024] * (HEAD_BYTES_MAX // 1024 + 1))
+    assert line.statuses() == [431]
+
+
+def test_a_head_of_almost_the_limit_is_taken_in_pieces() -> None:
+    head = b"GET /y HTTP/1.1\r\nA: " + b"a" * (HEAD_BYTES_MAX - 100) + b"\r\n\r\n"
+    line = answered(post(bytes(BODY_MAX)), *(head[i : i + 100] for i in range(0, len(head), 100)))
+    assert line.statuses() == [200, 200]
+
+
+def test_after_an_answer_that_closes_nothing_more_is_handled() -> None:
+    handled = []
+
+    async def refuse(request: Request) -> Response:
+        handled.append(request.body)
+        return Response(400, close=True)
+
+    line = answered(post(b"1") + post(b"2"), post(b"3"), handler=refuse)
+    assert (handled, line.statuses(), line.closed) == ([b"1"], [400], True)
+
+
+def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
+    async def broken(request: Request) -> Response:
+        raise KeyError("a bug")
+
+    async def exchange() -> tuple[Line, list[str]]:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, set()))
+        line.protocol.data_received(post(b""))
+        await settle()
+        return line, told
+
+    line, told = asyncio.run(exchange())
+    assert (line.statuses(), line.closed, told) == ([500], True, ["HTTP handler failed"])
+
+
+def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
+    async def exchange() -> None:
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, set()))
+        line.protocol.pause_writing()
+        line.protocol.data_received(post(b"1") + post(b"2"))
+        await settle()
+        assert line.sent == b""
+        line.protocol.resume_writing()
+        await settle()
+        assert line.statuses() == [200, 200]
+
+    asyncio.run(exchange())
+
+
+def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> None:
+    async def exchange() -> None:
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, set()))
+        line.protocol.pause_writing()
+        line.protocol.data_received(post(b"1"))
+        await settle()
+        line.close()
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(exchange())
+
+
+def test_a_peer_that_never_completes_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.http, "IDLE_SECONDS_MAX", 0.005)
+
+    async def exchange() -> bytes:
+        server = await serve(echo, "127.0.0.1", 0, tls=None, body_bytes_max=BODY_MAX, now=lambda: 0.0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nContent-Le")
+        try:
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+            await server.close()
+
+    try:
+        assert asyncio.run(exchange()) == b""
+    except ConnectionResetError:
+        pass
+
+
+def client_with(
+    use: Callable[[ClientConnection, Line], Awaitable[object]], body_bytes_max: int = BODY_MAX
+) -> object:
+    async def exchange() -> object:
+        client = ClientConnection("h", body_bytes_max)
+        return await use(client, Line(client))
+
+    return asyncio.run(exchange())
+
+
+def test_a_client_matches_answers_to_requests_sent_ahead() -> None:
+    async def use(client: ClientConnection, line: Line) -> object:
+        first, second = client.request("POST", "/a", b"1"), client.request("POST", "/b", b"2")
+        client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 503 No\r\nContent-Len")
+        client.data_received(b"gth: 0\r\n\r\n")
+        return [(await first).status, (await first).body, (await second).status]
+
+    assert client_with(use) == [200, b"1", 503]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"a" * (HEAD_BYTES_MAX + 1000),
+    ],
+)
+def test_a_client_ends_a_connection_to_something_that_does_not_answer_as_it_should(garbage: bytes) -> None:
+    async def use(client: ClientConnection, line: Line) -> object:
+        request = client.request("GET", "/")
+        for i in range(0, len(garbage), 1000):
+            client.data_received(garbage[i : i + 1000])
+        with pytest.raises(HttpError):
+            await request
+        return line.closed and client.lost.done()
+
+    assert client_with(use)
+
+
+def test_a_client_ends_a_connection_that_answers_what_was_not_asked() -> None:
+    async def use(client: ClientConnection, line: Line) -> object:
+        client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        return line.closed and client.lost.done()
+
+    assert client_with(use)
+
+
+def test_a_clients_waiting_requests_fail_when_the_connection_is_lost() -> None:
+    async def use(client: ClientConnection, line: Line) -> object:
+        before = client.request("GET", "/")
+        line.close()
+        after = client.request("GET", "/")
+        for request in (before, after):
+            with pytest.raises(HttpError):
+                await request
+        return client.transport
+
+    assert client_with(use) is None
+
+
+def test_a_client_counts_heads_and_bodies_apart() -> None:
+    async def use(client: ClientConnection, line: Line) -> object:
+        request = client.request("POST", "/", b"12345")
+        client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+        await request
+        assert client.head_bytes_sent + client.body_bytes_sent == len(line.sent)
+        return client.body_bytes_sent, client.body_bytes_received, client.head_bytes_received
+
+    assert client_with(use) == (5, 3, 38)
