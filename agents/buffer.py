@@ -42,7 +42,7 @@ class Buffer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._listeners: list[Callable[[Priority], None]] = []
+        self._listeners: list[Callable[[Priority, int], None]] = []
         self.arrived = {priority: asyncio.Event() for priority in Priority}
 
     @property
@@ -73,8 +73,8 @@ class Buffer:
             self._loop.call_soon(self._commit)  # after those who append in this turn of the loop
         return future
 
-    def listen(self, arrived: Callable[[Priority], None]) -> Callable[[], None]:
-        """Call `arrived(priority)` when records of it have become durable, until the result is called.
+    def listen(self, arrived: Callable[[Priority, int], None]) -> Callable[[], None]:
+        """Call `arrived(priority, records)` when records have become durable, until the result is called.
 
         `buffer.arrived[priority]` is the same as an event, for one listener, who clears it.
         """
@@ -99,7 +99,7 @@ class Buffer:
         """Append the audit records of gaps that wait, without waiting for other records. Errors: SpoolError."""
         if (await self.status()).gaps_pending:
             await self._run(self._spool.append, b"", ())
-            self._announce((Priority.AUDIT,))
+            self._announce(_ONE[Priority.AUDIT])
 
     async def close(self) -> None:
         """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread."""
@@ -148,14 +148,15 @@ class Buffer:
                 waiter.set_result(done.result()[at : at + len(its_priorities)])
             at += len(its_priorities)
         if error is None:
-            self._announce(set(priorities))
+            self._announce(priorities)
         if self._queue:
             self._loop.call_soon(self._commit)
         else:
             self._idle.set()
 
-    def _announce(self, priorities: Sequence[int] | set[int]) -> None:
-        for priority in map(Priority, sorted(priorities)):
-            self.arrived[priority].set()
-            for arrived in list(self._listeners):
-                arrived(priority)
+    def _announce(self, priorities: bytes) -> None:
+        for priority in Priority:
+            if records := priorities.count(priority):
+                self.arrived[priority].set()
+                for arrived in list(self._listeners):
+                    arrived(priority, records)
