@@ -106,10 +106,14 @@ class CommandResult(Report, frozen=True, tag="result"):
 
 
 class Gap(Message, frozen=True, tag="gap"):
-    """Audit: records that the box no longer has, by sequence number, and why (`disk-full` or `corrupt`)."""
+    """Audit: sequence numbers that will not come, and why.
+
+    `disk-full` and `corrupt` records are lost; those `unfinished` at a crash were not acknowledged to anybody,
+    and `unused` numbers never had a record.
+    """
 
     at_ms: TimeMs
-    reason: Annotated[str, Meta(pattern=r"^(disk-full|corrupt)\Z")]
+    reason: Annotated[str, Meta(pattern=r"^(disk-full|corrupt|unfinished|unused)\Z")]
     records: Count
     ranges: Annotated[tuple[tuple[Number, Number], ...], Meta(max_length=64)]
 
