@@ -145,7 +145,7 @@ class ServerConnection(_Parsing):
         handler: Handler,
         body_bytes_max: int,
         now: Callable[[], float],
-        connections: set[ServerConnection],
+        connections: dict[ServerConnection, None],
     ) -> None:
         super().__init__(body_bytes_max)
         self._handler = handler
@@ -164,7 +164,7 @@ class ServerConnection(_Parsing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._connections.add(self)
+        self._connections[self] = None
         address = transport.get_extra_info("peername") or ("",)
         certificate = transport.get_extra_info("peercert")
         self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
@@ -172,7 +172,7 @@ class ServerConnection(_Parsing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._connections.discard(self)
+        self._connections.pop(self, None)
         self._idle.cancel()
         self._waiting.clear()
         self._writable.set()
@@ -268,7 +268,7 @@ class ServerConnection(_Parsing):
 class Server:
     """A listening HTTP server; make it with `serve`."""
 
-    def __init__(self, listener: asyncio.Server, connections: set[ServerConnection]) -> None:
+    def __init__(self, listener: asyncio.Server, connections: dict[ServerConnection, None]) -> None:
         self._listener = listener
         self._connections = connections
 
@@ -295,7 +295,7 @@ async def serve(
     now: Callable[[], float],
 ) -> Server:
     """Answer requests at `host`:`port` with `handler`; `now` is the wall clock, in seconds, for `Date`."""
-    connections: set[ServerConnection] = set()
+    connections: dict[ServerConnection, None] = {}
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
         lambda: ServerConnection(handler, body_bytes_max, now, connections), host, port, ssl=tls

@@ -23,7 +23,8 @@ class Behavior:
     """Ends tunnels through which nothing went for so long."""
     delay_s: float = 0.0
     """Holds everything back for so long."""
-    tunnels: set[Tunnel] = field(default_factory=set)
+    tunnels: dict[Tunnel, None] = field(default_factory=dict)
+    """Those that are open, oldest first."""
     requests: int = 0
     refused: int = 0
 
@@ -55,12 +56,12 @@ class Tunnel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._client = transport
-        self._behavior.tunnels.add(self)
+        self._behavior.tunnels[self] = None
         self._touch()
         self.watch_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._behavior.tunnels.discard(self)
+        self._behavior.tunnels.pop(self, None)
         if self._far is not None:
             self._far.close()
 
