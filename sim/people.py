@@ -19,7 +19,8 @@ from typing import Final
 
 import simpy
 
-from sim.instruments.instrument import Instrument, Process
+from sim.instruments.assurance import Process
+from sim.instruments.instrument import Instrument
 from sim.instruments.trouble import Remedy, Trouble
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.vocabulary import Assay, Severity

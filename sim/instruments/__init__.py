@@ -7,7 +7,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from sim.instruments import models
-from sim.instruments.instrument import Emit, Instrument
+from sim.instruments.assurance import Emit
+from sim.instruments.instrument import Instrument
 from sim.instruments.model import Model
 
 __all__ = ["Emit", "Instrument", "Model", "ModelError", "load_model", "model_names"]

@@ -8,16 +8,16 @@ what its operator does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final
 
 import simpy
 
+from sim.instruments.assurance import Assurance, Emit, Process
 from sim.instruments.gauge import Gauge
 from sim.instruments.model import Mishap, Model
-from sim.instruments.quality import Controls
 from sim.instruments.shelf import Shelf
 from sim.instruments.trouble import (
     LAMP_OLD,
@@ -30,22 +30,12 @@ from sim.instruments.trouble import (
 from sim.instruments.workload import Workload
 from sim.streams import branch
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
-from wire.messages import Alert, Calibration, Command, Inventory, Quality, Report, Status
+from wire.messages import Alert, Command, Inventory, Status
 from wire.vocabulary import Assay, Channel, Outcome, State, Verb
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
 WASTE_WARNING_PCT: Final = 90
 _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
-
-Process = Generator[simpy.Event, object, None]
-
-
-class Emit(Protocol):
-    """Where reports go: the instrument's agent, which adds number and time."""
-
-    def __call__(self, kind: type[Report], /, *fields: Any) -> None:
-        """A report of `kind`, with the fields that `kind` has beyond those of `Report`."""
-        ...
 
 
 class Instrument:
@@ -74,11 +64,7 @@ class Instrument:
         self._shelf = Shelf(model.reagents, branch(random), self._marked)
         self._workload = Workload(model, branch(random), self._shelf, start_of_day_ns, now_ns)
         self._gauges = {s.channel: Gauge(s, branch(random), now_ns) for s in model.sensors}
-        self._controls = {
-            assay: Controls(branch(random), now_ns, model.calibration_valid_ns) for assay in model.controls
-        }
-        self._controlling = False
-        self._calibrating: set[Assay] = set()
+        self._assurance = Assurance(model, env, branch(random), emit, self._troubles, self._catalogue)
         self._waste_from = -int(self._random.uniform(0.0, 0.5) * model.waste_samples)
         self._lamp_ns = int(self._random.uniform(0.0, 0.9) * model.lamp.life_h * HOUR_NS) if model.lamp else 0
         self._updated_ns = self._ready_ns = now_ns
@@ -144,17 +130,14 @@ class Instrument:
             return "stopped"
         if now_ns < self._ready_ns:
             return "maintenance"
-        if self._calibrating:
+        if self._assurance.calibrating:
             return "calibrating"
         return "running" if self._workload.running(now_ns) else "idle"
 
     def _check_slow_things(self) -> None:
         if self.model.lamp and self.lamp_share_used() >= 1.0:
             self._troubles.begin(LAMP_OLD, self._lamp_ns // HOUR_NS)
-        for assay, controls in self._controls.items():
-            age_ns = controls.age_ns(self._now())
-            if age_ns >= self.model.calibration_valid_ns:
-                self._troubles.begin(self._catalogue.assay[assay].due, age_ns // DAY_NS)
+        self._assurance.check_ages()
 
     def _take_stock(self) -> None:
         if self._on:
@@ -192,33 +175,6 @@ class Instrument:
         hours_to_limit = self._random.uniform(0.5, 3.0) * self._random.choice((-1, 1))
         gauge.drift(self._now(), (gauge.high - gauge.low) / 2 / hours_to_limit)
 
-    def _run_controls(self, assays: tuple[Assay, ...]) -> Process:
-        for level in range(1, self.model.control_levels + 1):
-            for assay in assays:
-                yield self.env.timeout(self.model.control_every_ns)
-                if self._on:
-                    self._control(assay, level)
-
-    def _control(self, assay: Assay, level: int) -> None:
-        deviation_msd, rejected = self._controls[assay].measure(self._now())
-        self._emit(Quality, assay, level, deviation_msd)
-        if rejected:
-            self._troubles.begin(self._catalogue.assay[assay].rejected, deviation_msd)
-
-    def _calibrate(self, assay: Assay) -> Process:
-        yield self.env.timeout(self.model.calibration_ns)
-        self._calibrating.discard(assay)
-        if not self._on:
-            return
-        curve = self._controls[assay].calibrate(self._now())
-        self._emit(Calibration, assay, curve.slope_ppm, curve.offset_ppm, curve.accepted)
-        troubles = self._catalogue.assay[assay]
-        if not curve.accepted:
-            self._troubles.begin(troubles.refused)
-            return
-        self._troubles.end(troubles.rejected.code, troubles.due.code)
-        yield from self._run_controls((assay,))
-
     # ---- for people
 
     def watch(self, begun: Callable[[Trouble], None]) -> None:
@@ -244,8 +200,8 @@ class Instrument:
 
     def reload(self, assay: Assay) -> None:
         """Put new reagent in."""
-        if self._shelf.reload(assay) and assay in self._controls:
-            self._controls[assay].change_lot()
+        if self._shelf.reload(assay):
+            self._assurance.change_lot(assay)
         self._troubles.end(self._catalogue.low[assay].code, self._catalogue.out[assay].code)
         self._take_stock()
 
@@ -262,20 +218,11 @@ class Instrument:
 
     def recalibrate(self, assay: Assay) -> None:
         """Start a calibration, with controls after it; no news if one is under way."""
-        self._troubles.end(self._catalogue.assay[assay].refused.code)
-        if assay not in self._calibrating:
-            self._calibrating.add(assay)
-            self.env.process(self._calibrate(assay))
+        self._assurance.calibrate(assay)
 
     def control_quality(self) -> None:
         """Start the controls of all assays; no news if they are under way."""
-        if not self._controlling:
-            self.env.process(self._control_all())
-
-    def _control_all(self) -> Process:
-        self._controlling = True
-        yield from self._run_controls(self.model.controls)
-        self._controlling = False
+        self._assurance.control_all()
 
     def clear(self, code: str) -> None:
         """Confirm on the screen that a trouble was put right by hand; a sensor is readjusted."""
@@ -303,12 +250,12 @@ class Instrument:
     def unpowered(self) -> None:
         """Lose power: not a word from now on, and samples pile up before it."""
         self._update()
-        self._on = False
+        self._on = self._assurance.powered = False
 
     def powered(self) -> None:
         """Get power back: warm up, count anew, report anew whatever is still wrong."""
         self._update()
-        self._on = True
+        self._on = self._assurance.powered = True
         now_ns = self._next_inventory_ns = self._now()
         self._ready_ns = now_ns + self.model.warm_up_ns
         for gauge in self._gauges.values():

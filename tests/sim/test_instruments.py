@@ -13,7 +13,19 @@ from sim.instruments.workload import SAMPLES_BY_HOUR, Arrivals
 from sim.people import Bench
 from sim.streams import stream
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
-from wire.messages import Alert, Calibration, Command, Entry, Inventory, Quality, Status, decode, encode
+from wire.compression import Compressor
+from wire.messages import (
+    Alert,
+    Calibration,
+    Command,
+    Entry,
+    Inventory,
+    Quality,
+    Status,
+    decode,
+    encode,
+    encode_batch,
+)
 
 DAYS = 7
 
@@ -112,6 +124,19 @@ def test_every_report_passes_the_wire(a_week):
 
 def test_a_status_has_eight_to_ten_readings(a_week):
     assert {len(readings) for _, _, readings in a_week.of(Status)} <= {8, 9, 10}
+
+
+def test_a_status_is_small_on_a_slow_uplink(a_week):
+    statuses = [(at_ns, fields) for at_ns, kind, fields in a_week.said["X-1"] if kind is Status]
+    entries = [
+        encode(Entry("X-1", 1, Status(number, 1_790_000_000_000 + at_ns // 1_000_000, *fields)))
+        for number, (at_ns, fields) in enumerate(statuses, 1)
+    ]
+    compressor, sent = Compressor(), 0
+    for first in range(0, len(entries), 64):
+        batch = list(enumerate(entries[first : first + 64], first + 1))
+        sent += len(compressor.compress(encode_batch(1, batch)))
+    assert sent / len(entries) < 20
 
 
 # ---- plausibility of a week

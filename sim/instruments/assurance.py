@@ -1,0 +1,113 @@
+"""Quality assurance on an analyzer: the runs of controls and the calibrations, spread over minutes as they are.
+
+A rejected control is a trouble that only an accepted calibration ends; controls follow each calibration. A
+calibration in a power cut is lost, and so are the controls that would have been measured meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from random import Random
+from typing import Any, Protocol
+
+import simpy
+
+from sim.instruments.model import Model
+from sim.instruments.quality import Controls
+from sim.instruments.trouble import Catalogue, Troubles
+from sim.streams import branch
+from sim.units import DAY_NS
+from wire.messages import Calibration, Quality, Report
+from wire.vocabulary import Assay
+
+Process = Generator[simpy.Event, object, None]
+
+
+class Emit(Protocol):
+    """Where reports go: the instrument's agent, which adds number and time."""
+
+    def __call__(self, kind: type[Report], /, *fields: Any) -> None:
+        """A report of `kind`, with the fields that `kind` has beyond those of `Report`."""
+        ...
+
+
+class Assurance:
+    """The calibrations and controls of one analyzer."""
+
+    def __init__(
+        self,
+        model: Model,
+        env: simpy.Environment,
+        random: Random,
+        emit: Emit,
+        troubles: Troubles,
+        catalogue: Catalogue,
+    ) -> None:
+        self._model, self._env, self._emit = model, env, emit
+        self._troubles, self._catalogue = troubles, catalogue
+        now_ns, valid_ns = int(env.now), model.calibration_valid_ns
+        self._controls = {assay: Controls(branch(random), now_ns, valid_ns) for assay in model.controls}
+        self._calibrating: set[Assay] = set()
+        self._controlling = False
+        self.powered = True
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether a calibration is under way."""
+        return bool(self._calibrating)
+
+    def change_lot(self, assay: Assay) -> None:
+        """A reagent of another lot was put in; nothing happens to what has no controls."""
+        if assay in self._controls:
+            self._controls[assay].change_lot()
+
+    def check_ages(self) -> None:
+        """Ask for a calibration of whatever was not calibrated for too long."""
+        for assay, controls in self._controls.items():
+            age_ns = controls.age_ns(int(self._env.now))
+            if age_ns >= self._model.calibration_valid_ns:
+                self._troubles.begin(self._catalogue.assay[assay].due, age_ns // DAY_NS)
+
+    def calibrate(self, assay: Assay) -> None:
+        """Start a calibration, with controls after it; no news if one is under way."""
+        self._troubles.end(self._catalogue.assay[assay].refused.code)
+        if assay not in self._calibrating:
+            self._calibrating.add(assay)
+            self._env.process(self._calibrate(assay))
+
+    def control_all(self) -> None:
+        """Start the controls of all assays; no news if they are under way."""
+        if not self._controlling:
+            self._env.process(self._control_all())
+
+    def _calibrate(self, assay: Assay) -> Process:
+        yield self._env.timeout(self._model.calibration_ns)
+        self._calibrating.discard(assay)
+        if not self.powered:
+            return
+        curve = self._controls[assay].calibrate(int(self._env.now))
+        self._emit(Calibration, assay, curve.slope_ppm, curve.offset_ppm, curve.accepted)
+        troubles = self._catalogue.assay[assay]
+        if not curve.accepted:
+            self._troubles.begin(troubles.refused)
+            return
+        self._troubles.end(troubles.rejected.code, troubles.due.code)
+        yield from self._run_controls((assay,))
+
+    def _control_all(self) -> Process:
+        self._controlling = True
+        yield from self._run_controls(self._model.controls)
+        self._controlling = False
+
+    def _run_controls(self, assays: tuple[Assay, ...]) -> Process:
+        for level in range(1, self._model.control_levels + 1):
+            for assay in assays:
+                yield self._env.timeout(self._model.control_every_ns)
+                if self.powered:
+                    self._control(assay, level)
+
+    def _control(self, assay: Assay, level: int) -> None:
+        deviation_msd, rejected = self._controls[assay].measure(int(self._env.now))
+        self._emit(Quality, assay, level, deviation_msd)
+        if rejected:
+            self._troubles.begin(self._catalogue.assay[assay].rejected, deviation_msd)
