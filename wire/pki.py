@@ -58,17 +58,17 @@ class Authority:
     _serial: int = field(default=_SERIAL_BASE, repr=False)
 
     @classmethod
-    def make(cls, name: str) -> Authority:
+    def make(cls, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
         """A self-signed root."""
-        key = make_key()
+        key = key or make_key()
         certificate = _sign(
             name, key.public_key(), name, key, 1, Validity.days(AUTHORITY_DAYS), authority=True
         )
         return cls(name, key, certificate, certificate)
 
-    def subordinate(self, name: str) -> Authority:
+    def subordinate(self, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
         """An intermediate authority under this one."""
-        key = make_key()
+        key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS)
         certificate = _sign(
             name, key.public_key(), self.name, self.key, self._next(), validity, authority=True
