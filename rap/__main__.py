@@ -1,0 +1,60 @@
+"""Entry point of `rap`: finds the nouns, runs the command, and turns every ending into an exit status.
+
+A noun is a module of this package with a SUMMARY and an `add_verbs`. It imports what its commands need when they
+run, so that `rap --help` is immediate.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import rap
+from rap.outcome import BUG, HOLDS, CommandError
+from rap.parser import Parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `rap` with these arguments, the process's own by default; the result is the exit status."""
+    try:
+        arguments = make_parser().parse_args(argv)
+        status: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"rap: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader has what it wanted; Python would complain once more while it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HOLDS
+    except Exception:
+        traceback.print_exc()
+        print("rap: this is a bug in rap itself; please report it with the lines above", file=sys.stderr)
+        return BUG
+    return status
+
+
+def make_parser() -> Parser:
+    """The whole grammar."""
+    parser = Parser(
+        prog="rap",
+        description="Remote Application Processor box: simulate it, run it, look after it.",
+        epilog="Exit status: 0 it holds; 1 an expectation failed; 2 wrong input; 3 the machine lacks something.",
+    )
+    parser.add_argument("--version", action="version", version=f"rap {rap.VERSION}")
+    for module in pkgutil.iter_modules(rap.__path__):
+        if module.name in ("__main__", "outcome", "parser"):
+            continue
+        noun = import_module(f"rap.{module.name}")
+        noun.add_verbs(parser.word(module.name, noun.SUMMARY))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

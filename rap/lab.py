@@ -1,0 +1,148 @@
+"""`rap lab`: simulated laboratories."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rap.outcome import FAILED, HOLDS, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from sim.labfile import Lab
+    from sim.result import Result
+
+SUMMARY = "simulated laboratories: list, check, run"
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap lab`."""
+    list_ = parser.word("list", "the lab files of a folder")
+    list_.add_argument(
+        "folder", metavar="DIR", type=Path, nargs="?", default=Path("labs"), help="default: labs"
+    )
+    list_.does(_list)
+    check = parser.word("check", "whether a lab file is right, without running it")
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.does(_check)
+    run = parser.word("run", "run a lab, and say whether its expectations hold")
+    run.add_argument("file", metavar="FILE", type=Path)
+    run.add_argument(
+        "--world", choices=("virtual",), default="virtual", help="where it runs; default: virtual"
+    )
+    run.add_argument("--seed", type=_seed, metavar="N", help="instead of the lab file's")
+    run.add_argument(
+        "--report", metavar="DIR", type=Path, help="write report.html, junit.xml and result.json there"
+    )
+    run.does(_run)
+    for verb in (list_, check, run):
+        verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from sim.labfile import lab_paths
+
+    paths = lab_paths(arguments.folder)
+    if not paths:
+        raise WrongInput(f"{arguments.folder}: holds no lab file (*.toml); give the folder that does")
+    labs = [_load(path) for path in paths]
+    if arguments.json:
+        _print_json([_summary(lab) for lab in labs])
+        return HOLDS
+    width = max(len(str(path)) for path in paths)
+    for lab in labs:
+        failing = " (meant to fail)" if lab.about.meant_to_fail else ""
+        print(f"{lab.path!s:{width}}  {lab.about.description or lab.name}{failing}")
+    return HOLDS
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    lab = _load(arguments.file)
+    summary = _summary(lab)
+    if arguments.json:
+        _print_json(summary)
+    else:
+        print(f"{lab.path}: right; {lab.name}: {summary['duration']} on a {lab.board.name}", end="")
+        print(f", instruments: {summary['instruments']}, events: {summary['events']}")
+    return HOLDS
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    lab = _load(arguments.file)
+    if arguments.report is not None:
+        _make_folder(arguments.report)
+    result = _run_lab(lab, arguments)
+    if arguments.report is not None:
+        from sim.report import write_report
+
+        page = write_report(result, arguments.report).page
+    if arguments.json:
+        from sim.result import to_json
+
+        print(to_json(result), end="")
+    else:
+        from rich.console import Console
+
+        from sim.report.terminal import print_result
+
+        print_result(result, Console(highlight=False))
+        if arguments.report is not None:
+            print(f"Report\n  {page}")
+    return HOLDS if result.verdict == "pass" else FAILED
+
+
+def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
+    from rich.console import Console
+
+    from sim.report.terminal import RunProgress
+    from sim.worlds import run_lab
+
+    with RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
+        return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
+
+
+def _load(path: Path) -> Lab:
+    from sim.labfile import load_lab
+    from sim.labkeys import LabFileError
+
+    try:
+        return load_lab(path)
+    except LabFileError as error:
+        raise WrongInput(str(error)) from error
+
+
+def _summary(lab: Lab) -> dict[str, Any]:
+    from sim.units import format_duration
+
+    return {
+        "file": str(lab.path),
+        "lab": lab.name,
+        "description": lab.about.description,
+        "duration": format_duration(lab.about.duration),
+        "board": lab.board.name,
+        "instruments": len(lab.instruments),
+        "events": len(lab.events),
+        "meant_to_fail": lab.about.meant_to_fail,
+    }
+
+
+def _make_folder(folder: Path) -> None:
+    """Before the run: a report that cannot be written should not cost one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongInput(
+            f"--report {folder}: {error.strerror}; give a folder that can be written to"
+        ) from error
+
+
+def _seed(given: str) -> int:
+    if not given.isdecimal() or int(given) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{given!r}: a seed is a whole number from 0 to 2^63-1")
+    return int(given)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,56 @@
+"""`rap pki`: certificates for test boxes, instruments and data centers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rap.outcome import HOLDS, WrongInput
+from rap.parser import Parser
+
+SUMMARY = "test certificates, all from one folder"
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap pki`."""
+    init = parser.word("init", "make the authorities in a new folder")
+    init.add_argument("folder", metavar="DIR", type=Path)
+    init.does(_init)
+    issue = parser.word("issue", "issue a certificate and its key")
+    issue.add_argument("folder", metavar="DIR", type=Path, help="where `rap pki init` made the authorities")
+    issue.add_argument("name", metavar="NAME", help="serial number, such as RAP-0001 or CHEM-0001")
+    issue.add_argument(
+        "--for",
+        dest="purpose",
+        required=True,
+        choices=("box", "instrument", "datacenter"),
+        help="what it is for",
+    )
+    issue.add_argument(
+        "--host", action="append", default=[], help="DNS name or address it serves; may be repeated"
+    )
+    issue.does(_issue)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from wire import pki_folder
+
+    try:
+        paths = pki_folder.init(arguments.folder)
+    except (pki_folder.PkiError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    print(*paths, sep="\n")
+    return HOLDS
+
+
+def _issue(arguments: argparse.Namespace) -> int:
+    from wire import pki_folder
+
+    try:
+        identity = pki_folder.issue(
+            arguments.folder, arguments.name, arguments.purpose, tuple(arguments.host)
+        )
+    except (pki_folder.PkiError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    print(identity.certificate, identity.key, identity.authorities, sep="\n")
+    return HOLDS
