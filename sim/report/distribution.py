@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sim.report.figure import Figure, Trace, axis, layout, swatch, title
+from sim.report.figure import Figure, Trace, axis, layout, stacked, swatch, title
 from sim.report.quantities import count, duration, size
 from sim.result import Latency, Result
 
@@ -16,6 +16,8 @@ CAUSES: Final = (
 )
 """Fields of `Bytes`, and what people call them."""
 
+_ROW_PX: Final = 66
+_GAP_PX: Final = 24
 _QUANTILES: Final = (
     ("p50", "circle"),
     ("p90", "diamond"),
@@ -44,7 +46,7 @@ def latency(result: Result) -> Figure | None:
     figure: Figure = {
         "data": [],
         "layout": layout(
-            92 * len(rows) + 48,
+            (_ROW_PX + _GAP_PX) * len(rows) - _GAP_PX + 48,
             margin={"l": 12, "r": 16, "t": 22, "b": 26},
             hovermode="closest",
             xaxis=axis(
@@ -56,17 +58,17 @@ def latency(result: Result) -> Figure | None:
             annotations=[],
         ),
     }
-    for i, row in enumerate(rows):
-        top = 1 - i / len(rows)
+    domains = stacked([_ROW_PX] * len(rows), _GAP_PX)
+    for i, (row, domain) in enumerate(zip(rows, domains, strict=True)):
         name = "y" if i == 0 else f"y{i + 1}"
         figure["layout"]["yaxis" + name[1:]] = axis(
-            domain=[top - 0.72 / len(rows), top],
+            domain=domain,
             fixedrange=True,
             showticklabels=False,
             showgrid=False,
             range=[0, max(row.counts) * 1.35],
         )
-        figure["layout"]["annotations"].append(title(swatch(row.priority, f"--{row.priority}"), top))
+        figure["layout"]["annotations"].append(title(swatch(row.priority, f"--{row.priority}"), domain[1]))
         figure["data"] += [_histogram(row, name), _quantiles(row, name)]
     return figure
 

@@ -1,17 +1,35 @@
 """The parts every chart shares. A figure is the plain dictionary that plotly.js draws; nothing here draws.
 
 Colors are the names of the page's CSS variables ("--alert"): the page's script puts in what they are in light or
-dark before it hands the figure to plotly.js. Times of the lab are milliseconds on a date axis that starts in 1970,
-where day 1 of the year is day 1 of the run.
+dark before it hands the figure to plotly.js. Times of the lab go on a date axis, on which every run starts with
+the first day of a year: the day of the year is the day of the run.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Figure: TypeAlias = dict[str, Any]
 """`{"data": [trace, …], "layout": {…}}`, as https://plotly.com/javascript/reference/ has it."""
 Trace: TypeAlias = dict[str, Any]
+
+_START_MS: Final = 978_307_200_000
+"""2001-01-01T00:00:00Z. Counting from 0 would not do: plotly.js takes a number below 10,000 for a year."""
+
+
+def at(lab_ns: int) -> float:
+    """A time of the lab as a value of the date axis, in milliseconds."""
+    return _START_MS + lab_ns / 1_000_000
+
+
+def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
+    """Where rows of those pixel heights lie in a plot, the first on top: (bottom, top) of each, from 0 to 1."""
+    total = sum(heights) + gap * (len(heights) - 1)
+    top, domains = total, []
+    for height in heights:
+        domains.append(((top - height) / total, top / total))
+        top -= height + gap
+    return domains
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:

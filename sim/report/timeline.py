@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sim.report.figure import Figure, Trace, axis, escaped, layout, swatch, title
+from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
 from sim.report.quantities import duration, rate
 from sim.result import Fault, Result, Series
 
-_NS_PER_MS: Final = 1_000_000
+_DAY_NS: Final = 86_400 * 10**9
 _LABELED_FAULTS_MAX: Final = 12
 """With more faults than this their labels would only hide each other; the table of faults has them all."""
 _SHADED_FAULTS_MAX: Final = 100
@@ -30,8 +30,9 @@ def timeline(result: Result) -> Figure | None:
         return None
     lanes = ["connection", *dict.fromkeys(fault.target for fault in result.faults)]
     heights = [len(lanes) * _LANE_PX, _ROW_PX, _ROW_PX, _ROW_PX]
-    domains = _domains(heights)
-    run_ms = result.sim_seconds * 1000
+    domains = stacked(heights, _GAP_PX)
+    run_ns = round(result.sim_seconds * 1e9)
+    bottom_px = 40 if run_ns > _DAY_NS else 26
     headings = [
         "Faults and connection, by target",
         f"Uplink, bit/s: {swatch('up', '--up')}  {swatch('down', '--down')}",
@@ -41,13 +42,12 @@ def timeline(result: Result) -> Figure | None:
     return {
         "data": [*_lanes(result, lanes), *_uplink(series), *_backlog(series)],
         "layout": layout(
-            sum(heights) + _GAP_PX * (len(heights) - 1) + 22 + 40,
-            margin={"l": 78, "r": 12, "t": 22, "b": 40},
-            barmode="overlay",
+            sum(heights) + _GAP_PX * (len(heights) - 1) + 22 + bottom_px,
+            margin={"l": 78, "r": 12, "t": 22, "b": bottom_px},
             hovermode="x unified",
             hoversubplots="axis",
             dragmode="zoom",
-            xaxis=_time_axis(run_ms),
+            xaxis=_time_axis(run_ns),
             yaxis=_lane_axis(lanes, domains[0]),
             yaxis2=_uplink_axis(result, domains[1]),
             yaxis3=_row_axis(domains[2], tickformat="~s"),
@@ -61,29 +61,20 @@ def timeline(result: Result) -> Figure | None:
     }
 
 
-def _domains(heights: list[int]) -> list[tuple[float, float]]:
-    """Where each row lies in the plot, 0 at the bottom, from rows of those pixel heights downwards."""
-    total = sum(heights) + _GAP_PX * (len(heights) - 1)
-    top, domains = total, []
-    for height in heights:
-        domains.append(((top - height) / total, top / total))
-        top -= height + _GAP_PX
-    return domains
-
-
-def _time_axis(run_ms: float) -> dict[str, Any]:
-    day_ms = 86_400_000
+def _time_axis(run_ns: int) -> dict[str, Any]:
+    days = run_ns > _DAY_NS
+    day_ms = _DAY_NS / 1e6
     return axis(
         type="date",
-        range=[0, run_ms],
-        minallowed=0,
-        maxallowed=run_ms,
+        range=[at(0), at(run_ns)],
+        minallowed=at(0),
+        maxallowed=at(run_ns),
         anchor="y4",
-        hoverformat="day %-j, %H:%M:%S" if run_ms > day_ms else "%H:%M:%S",
+        hoverformat="day %-j, %H:%M:%S" if days else "%H:%M:%S",
         tickformatstops=[
             {"dtickrange": [None, 1000], "value": "%H:%M:%S.%L"},
             {"dtickrange": [1000, 60_000], "value": "%H:%M:%S"},
-            {"dtickrange": [60_000, day_ms], "value": "%H:%M\nday %-j" if run_ms > day_ms else "%H:%M"},
+            {"dtickrange": [60_000, day_ms], "value": "%H:%M\nday %-j" if days else "%H:%M"},
             {"dtickrange": [day_ms, None], "value": "day %-j"},
         ],
         showspikes=True,
@@ -102,16 +93,33 @@ def _row_axis(domain: tuple[float, float], **more: Any) -> dict[str, Any]:
 def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
     """Logarithmic: on most lines the everyday traffic is a thousandth of what follows an outage."""
     assert result.series is not None
-    rates = _rates(result.series.bytes_up, result.series) + _rates(result.series.bytes_down, result.series)
-    some = [bps for bps in rates if bps] or [1]
-    top = max(*some, result.uplink.rate_bps or 1)
-    decades = [math.floor(math.log10(min(some))), math.log10(top) + 0.25]
-    return axis(domain=domain, type="log", range=decades, dtick=1, tickformat="~s", fixedrange=True)
+    bottom = _bottom_decade(result.series)
+    busiest = max(*_rates(result.series.bytes_up, result.series), result.uplink.rate_bps or 1)
+    top = math.log10(busiest) + 0.25
+    decades = range(bottom, math.floor(top) + 1)
+    return axis(
+        domain=domain,
+        type="log",
+        range=[bottom, top],
+        tickvals=[10.0**decade for decade in decades],
+        ticktext=["0", *(_power_of_ten(decade) for decade in decades[1:])],
+        fixedrange=True,
+    )
 
 
-def _rates(counts: tuple[int, ...], series: Series) -> list[int | None]:
-    """Bytes a bin as bit/s, rounded up; none at all has no place on a logarithmic axis and leaves a hole."""
-    return [math.ceil(number * 8e9 / series.bin_ns) or None for number in counts]
+def _bottom_decade(series: Series) -> int:
+    """The power of ten below everything that was sent; it stands for nothing sent at all."""
+    some = [bps for bps in _rates(series.bytes_up + series.bytes_down, series) if bps]
+    return math.floor(math.log10(min(some, default=1))) - 1
+
+
+def _power_of_ten(exponent: int) -> str:
+    return str(10 ** (exponent % 3)) + ("", "k", "M", "G", "T")[exponent // 3]
+
+
+def _rates(counts: tuple[int, ...], series: Series) -> list[int]:
+    """Bytes a bin as bit/s, rounded up, so that something sent is never nothing."""
+    return [math.ceil(number * 8e9 / series.bin_ns) for number in counts]
 
 
 def _lane_axis(lanes: list[str], domain: tuple[float, float]) -> dict[str, Any]:
@@ -143,14 +151,16 @@ def _span(fault: Fault) -> tuple[int, int]:
 
 
 def _bars(intervals: list[tuple[int, int]], lane: int, color: str) -> Trace:
+    """Thick lines, broken between the intervals."""
+    xs: list[float | None] = []
+    for start, end in intervals:
+        xs += [at(start), at(end), None]
     return {
-        "type": "bar",
-        "orientation": "h",
-        "base": [start / _NS_PER_MS for start, _ in intervals],
-        "x": [(end - start) / _NS_PER_MS for start, end in intervals],
-        "y": [lane] * len(intervals),
-        "width": 0.36,
-        "marker": {"color": color, "line": {"width": 0}},
+        "type": "scatter",
+        "mode": "lines",
+        "x": xs,
+        "y": [lane] * len(xs),
+        "line": {"width": 9, "color": color},
         "hoverinfo": "skip",
     }
 
@@ -159,7 +169,7 @@ def _moments(faults: list[Fault], lane: int) -> Trace:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [fault.at_ns / _NS_PER_MS for fault in faults],
+        "x": [at(fault.at_ns) for fault in faults],
         "y": [lane] * len(faults),
         "marker": {"symbol": "diamond", "size": 11, "color": "--bad"},
         "hoverinfo": "skip",
@@ -169,13 +179,13 @@ def _moments(faults: list[Fault], lane: int) -> Trace:
 
 def _label(fault: Fault, lane: int, result: Result) -> Trace:
     """The fault's name beside its mark: after it, or before it where the run is about to end."""
-    start, end = (ns / _NS_PER_MS for ns in _span(fault))
-    late = end > result.sim_seconds * 1000 * 0.75
+    start, end = _span(fault)
+    late = end > result.sim_seconds * 1e9 * 0.75
     text = fault.kind if fault.lasts_ns is None else f"{fault.kind}, {duration(fault.lasts_ns)}"
     return {
         "type": "scatter",
         "mode": "text",
-        "x": [start if late else end],
+        "x": [at(start if late else end)],
         "y": [lane],
         "text": [f"{escaped(text)}   " if late else f"   {escaped(text)}"],
         "textposition": "middle left" if late else "middle right",
@@ -185,13 +195,15 @@ def _label(fault: Fault, lane: int, result: Result) -> Trace:
 
 
 def _uplink(series: Series) -> list[Trace]:
-    busy = [round(100 * share) for share in series.busy]
-    return [
-        _binned("up", "y2", _rates(series.bytes_up, series), series)
-        | {"customdata": busy, "hovertemplate": "up %{y:.3~s}bit/s, busy %{customdata} %<extra></extra>"},
-        _binned("down", "y2", _rates(series.bytes_down, series), series)
-        | {"hovertemplate": "down %{y:.3~s}bit/s<extra></extra>", "fill": "none"},
-    ]
+    up, down = _rates(series.bytes_up, series), _rates(series.bytes_down, series)
+    busy = [f"up {rate(bps)}, busy {share:.0%}" for bps, share in zip(up, series.busy, strict=True)]
+    return [_sent("up", up, busy, series), _sent("down", down, [f"down {rate(bps)}" for bps in down], series)]
+
+
+def _sent(name: str, rates: list[int], texts: list[str], series: Series) -> Trace:
+    bottom = 10.0 ** _bottom_decade(series)
+    shown = [bps or bottom for bps in rates]
+    return _binned(name, "y2", shown, series) | {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
 
 
 def _backlog(series: Series) -> list[Trace]:
@@ -199,23 +211,22 @@ def _backlog(series: Series) -> list[Trace]:
     return [
         _binned(name, row, getattr(series.backlog, name), series)
         | {"hovertemplate": f"{name} waiting %{{y:,d}}<extra></extra>"}
+        | {"fill": "tozeroy", "fillcolor": f"--{name}-fill"}
         for name, row in rows
     ]
 
 
-def _binned(name: str, row: str, values: Sequence[int | None], series: Series) -> Trace:
+def _binned(name: str, row: str, values: Sequence[float], series: Series) -> Trace:
     """A stepped line with one step a bin."""
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x0": 0,
-        "dx": series.bin_ns / _NS_PER_MS,
+        "x0": at(0),
+        "dx": series.bin_ns / 1e6,
         "y": list(values),
         "yaxis": row,
         "line": {"shape": "hv", "width": 1.5, "color": f"--{name}"},
-        "fill": "tozeroy",
-        "fillcolor": f"--{name}-fill",
     }
 
 
@@ -223,12 +234,11 @@ def _shades(result: Result) -> list[dict[str, Any]]:
     """Each fault across all rows: a band while it lasts, a line for a moment."""
     shades = []
     for start, end in map(_span, result.faults[:_SHADED_FAULTS_MAX]):
-        at = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-        at |= {"x0": start / _NS_PER_MS, "x1": end / _NS_PER_MS}
+        place = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "x0": at(start), "x1": at(end)}
         if end > start:
-            shades.append(at | {"type": "rect", "fillcolor": "--bad-fill", "line": {"width": 0}})
+            shades.append(place | {"type": "rect", "fillcolor": "--bad-fill", "line": {"width": 0}})
         else:
-            shades.append(at | {"type": "line", "line": {"width": 1, "dash": "dot", "color": "--bad"}})
+            shades.append(place | {"type": "line", "line": {"width": 1, "dash": "dot", "color": "--bad"}})
     return shades
 
 
@@ -237,12 +247,21 @@ def _rate_line(result: Result) -> list[dict[str, Any]]:
     if bps is None:
         return []
     line = {"width": 1, "dash": "dash", "color": "--muted"}
-    return [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": bps, "y1": bps, "line": line}]
+    return [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": bps, "y1": bps, "line": line}
+    ]
 
 
 def _rate_label(result: Result) -> list[dict[str, Any]]:
     bps = result.uplink.rate_bps
     if bps is None:
         return []
-    place = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y2", "y": math.log10(bps), "yanchor": "bottom"}
+    place = {
+        "xref": "paper",
+        "x": 1,
+        "xanchor": "right",
+        "yref": "y2",
+        "y": math.log10(bps),
+        "yanchor": "bottom",
+    }
     return [place | {"text": f"the link's rate, {rate(bps)}", "showarrow": False, "font": {"size": 11}}]

@@ -1,0 +1,49 @@
+"""Why an expectation failed, in lines of plain text, for the terminal and for JUnit's failure text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sim.report.quantities import clock, count, fault_in_words
+from sim.result import Expectation, Failure, Gap, Result, TracedReport
+
+SHOWN_REPORTS_MAX: Final = 5
+"""The most reports named in a text; the page and the JSON document have more of them."""
+
+
+def explanation(result: Result, expectation: Expectation) -> list[str]:
+    """Lines that say what happened, which fault was before it, and to which reports; none without evidence."""
+    return [
+        line
+        for failure in result.failures
+        if failure.expectation == expectation.name
+        for line in _lines(failure)
+    ]
+
+
+def _lines(failure: Failure) -> list[str]:
+    lines = [failure.explanation]
+    if failure.fault_before is not None:
+        lines.append(f"the fault before it: {fault_in_words(failure.fault_before)}")
+    shown = failure.reports[:SHOWN_REPORTS_MAX]
+    lines += [report_in_words(report) for report in shown]
+    if failure.reports_total > len(shown):
+        lines.append(f"and {count(failure.reports_total - len(shown))} more reports")
+    lines += [gap_in_words(gap) for gap in failure.gaps]
+    return lines
+
+
+def report_in_words(report: TracedReport) -> str:
+    """One report on one line: which, when, and what became of it."""
+    known = "never acknowledged"
+    if report.acknowledged_ns is not None:
+        known = f"acknowledged {clock(report.acknowledged_ns)}"
+    identity = f"{report.instrument} run {report.run} number {report.number} ({report.kind})"
+    return f"{identity}: made {clock(report.made_ns)}, {known}, {report.fate}"
+
+
+def gap_in_words(gap: Gap) -> str:
+    """One gap record on one line: "gap record of 08:00:42: 5 records, corrupt, sequence 12–15, 18"."""
+    ranges = ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in gap.ranges)
+    records = "1 record" if gap.records == 1 else f"{count(gap.records)} records"
+    return f"gap record of {clock(gap.at_ns)}: {records}, {gap.reason}, sequence {ranges}"

@@ -1,0 +1,135 @@
+"""What a person at the terminal sees: a progress bar while the lab runs, and the verdict when it has.
+
+Everything fits 80 columns. Texts from the lab file are `rich.text.Text` and not markup, so that a bracket in a name
+is a bracket on the screen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from sim.report import quantities
+from sim.report.explanation import explanation
+from sim.result import Expectation, Result
+
+_REDRAW_S: Final = 0.1
+_GOOD, _BAD, _QUIET = "bold green", "bold red", "dim"
+
+
+def print_result(result: Result, console: Console) -> None:
+    """The verdict, the expectations, what failed and how to replay it, and the run's figures."""
+    console.print(verdict(result))
+
+
+def verdict(result: Result) -> RenderableType:
+    """What `print_result` prints."""
+    parts: list[RenderableType] = [_banner(result), "", _expectations(result), "", _figures(result)]
+    failed = [expectation for expectation in result.expectations if not expectation.holds]
+    for expectation in failed:
+        parts += ["", _failure(result, expectation)]
+    parts += ["", Text("Replay with"), Text(f"  {result.replay}", style="bold", overflow="fold")]
+    return Group(*parts)
+
+
+def _banner(result: Result) -> Text:
+    style = _GOOD if result.verdict == "pass" else _BAD
+    return Text.assemble(
+        (f" {result.verdict.upper()} ", f"{style} reverse"),
+        (f" {result.lab}", "bold"),
+        (f"  {result.world} world, seed {result.seed}", _QUIET),
+    )
+
+
+def _expectations(result: Result) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=_QUIET)
+    table.add_column("")
+    table.add_column("Expectation", overflow="fold")
+    table.add_column("Limit", justify="right")
+    table.add_column("Measured", justify="right")
+    for expectation in result.expectations:
+        table.add_row(
+            Text("✓", style=_GOOD) if expectation.holds else Text("✗", style=_BAD),
+            Text(expectation.name),
+            Text(quantities.limit(expectation)),
+            Text(quantities.measured(expectation), style="" if expectation.holds else _BAD),
+        )
+    return table
+
+
+def _figures(result: Result) -> Table:
+    reports, uplink = result.reports, result.uplink
+    counts = [f"{quantities.count(getattr(reports, name))} {name}" for name in reports.__struct_fields__]
+    sizes = [f"{quantities.size(uplink.bytes_up)} up", f"{quantities.size(uplink.bytes_down)} down"]
+    busy = f"busy {quantities.duration(uplink.seconds_busy * 1e9)}"
+    lab, real = (quantities.duration(s * 1e9) for s in (result.sim_seconds, result.wall_seconds))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row(Text("Reports", style=_QUIET), Text(", ".join(counts)))
+    table.add_row(Text("Uplink", style=_QUIET), Text(", ".join([*sizes, busy])))
+    table.add_row(Text("Time", style=_QUIET), Text(f"{lab} in {real}, {result.speed_up:,.0f}× real time"))
+    table.add_row(Text("Trace", style=_QUIET), Text(result.trace_sha256, overflow="fold"))
+    return table
+
+
+def _failure(result: Result, expectation: Expectation) -> RenderableType:
+    heading = Text.assemble(("✗ ", _BAD), (expectation.name, "bold"))
+    lines = [Text(line, overflow="fold") for line in explanation(result, expectation)]
+    return Group(heading, *(Padding(line, (0, 0, 0, 2), expand=False) for line in lines))
+
+
+class RunProgress:
+    """A bar of lab time done, with the speed-up and what is stored and waiting; nothing where there is no terminal.
+
+        with RunProgress(console, "01-clinic-128k", duration_ns) as progress:
+            progress.update(now_ns, stored=12, backlog=3)     # as often as is convenient
+
+    It draws when updated, ten times a second at most, and has no thread: the world's own loop keeps it going.
+    `get_time` gives seconds of real time.
+    """
+
+    def __init__(
+        self, console: Console, lab: str, duration_ns: int, *, get_time: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._duration_ns = duration_ns
+        self._get_time = get_time
+        self._started = get_time()
+        self._drawn: float | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            disable=not console.is_terminal,
+            get_time=get_time,
+        )
+        shortened = lab if len(lab) <= 16 else lab[:15] + "…"
+        self._task = self._progress.add_task(shortened, total=duration_ns, figures="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, now_ns: int, *, stored: int, backlog: int) -> None:
+        """The lab is at `now_ns`; so many reports are stored, and so many wait on the box."""
+        now = self._get_time()
+        if self._drawn is not None and now - self._drawn < _REDRAW_S and now_ns < self._duration_ns:
+            return
+        self._drawn = now
+        speed_up = now_ns / 1e9 / max(now - self._started, 1e-3)
+        figures = f"{quantities.clock(now_ns)}  {speed_up:,.0f}×  {stored:,} stored  {backlog:,} wait"
+        self._progress.update(self._task, completed=now_ns, figures=figures, refresh=True)
