@@ -12,8 +12,6 @@ a link that just became slow shows, outweighs many fast ones at once.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Final
 
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
@@ -23,6 +21,12 @@ BATCH_RAW_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 2048
 """A batch before compression: whatever is in it, it then fits into the body's limit after it, too."""
 RECORDS_FIRST: Final = 64
 """The size of a batch as long as nothing has been measured."""
+ROUTINE_IN_FLIGHT_MAX: Final = 2
+"""Batches with routine records: one travels while the other is answered."""
+URGENT_IN_FLIGHT_MAX: Final = 2
+"""Batches of alerts and audit records alone."""
+ROUTINE_WORTH_A_BATCH: Final = 64
+"""So many routine records go at once; fewer wait for company, since a batch of one costs ten times its record."""
 DECAY: Final = 0.75
 OVERHEAD_BYTES: Final = 160
 """What HTTP's head and TLS's record add to a batch."""
@@ -67,24 +71,17 @@ class Pace:
         return max(1, min(RECORDS_PER_BATCH_MAX, int(records)))
 
 
-@dataclass(slots=True)
-class Linger:
-    """When the routine records that wait must go: together, since a batch of one costs ten times its record."""
+def may_send(
+    *, urgent: bool, urgent_in_flight: int, routine: int, routine_is_due: bool, routine_in_flight: int
+) -> tuple[bool, bool]:
+    """Whether the next batch takes (urgent, routine) records; (False, False) is to wait.
 
-    linger_s: float
-    records: int = 64
-    _since: float = -math.inf
-
-    def due_at(self, waiting: int) -> float:
-        """The event loop's time at which `waiting` records have to go; -inf is now, inf never."""
-        if waiting >= self.records:
-            return -math.inf
-        return self._since + self.linger_s if waiting else math.inf
-
-    def arrived(self, now: float) -> None:
-        """The first record since the last batch came now."""
-        self._since = now
-
-    def backlog(self) -> None:
-        """Records wait from before: do not wait any longer."""
-        self._since = -math.inf
+    `urgent` says that alerts or audit records wait, `routine` how many routine records do. The counts in flight are
+    of batches: with routine records, and without.
+    """
+    take_urgent = urgent and urgent_in_flight < URGENT_IN_FLIGHT_MAX
+    if routine == 0 or routine_in_flight >= ROUTINE_IN_FLIGHT_MAX:
+        return take_urgent, False
+    if take_urgent:
+        return True, routine < ROUTINE_WORTH_A_BATCH  # a few ride along, more would delay the alert
+    return False, routine_is_due or routine >= ROUTINE_WORTH_A_BATCH

@@ -17,7 +17,8 @@ from typing import Final
 
 import msgspec
 
-from agents.spool.terms import Priority
+from agents.spool import Priority, Recovered, Recovery
+from wire.messages import Entry, MessageError, Report, decode
 
 INSTRUMENTS_MAX: Final = 16
 """Instruments of one box; their marks have to fit into the spool's snapshot (4,096 bytes)."""
@@ -63,8 +64,8 @@ _Marks = dict[str, list[Mark]]
 class Marks:
     """The marks of all instruments, three each, by `Priority`."""
 
-    def __init__(self, snapshot: bytes = b"") -> None:
-        self._marks: _Marks = msgspec.msgpack.decode(snapshot, type=_Marks) if snapshot else {}
+    def __init__(self) -> None:
+        self._marks: _Marks = {}
 
     def of(self, instrument: str) -> list[Mark]:
         """The instrument's marks by priority; they are its own, not a copy."""
@@ -73,10 +74,23 @@ class Marks:
             marks = self._marks[instrument] = [Mark() for _ in Priority]
         return marks
 
-    def keep_only(self, instruments: set[str]) -> None:
-        """Forget instruments that are no longer enrolled, so that the snapshot stays within its limit."""
+    def snapshot(self) -> bytes:
+        """All of it, for `restore`; one step that no other thread can come between."""
+        return msgspec.msgpack.encode(self._marks)
+
+    def restore(self, recovery: Recovery, instruments: set[str]) -> None:
+        """Take over what the spool kept. Instruments that are not enrolled any more are forgotten."""
+        if recovery.snapshot:
+            self._marks = msgspec.msgpack.decode(recovery.snapshot, type=_Marks)
+        for record in recovery.records():
+            self._recall(record)
         self._marks = {name: marks for name, marks in self._marks.items() if name in instruments}
 
-    def snapshot(self) -> bytes:
-        """All of it, for `Marks(snapshot)`."""
-        return msgspec.msgpack.encode(self._marks)
+    def _recall(self, record: Recovered) -> None:
+        try:
+            entry = decode(Entry, record.payload)
+        except MessageError:  # written by a program with other words; the data center will judge it
+            return
+        if entry.instrument and isinstance(entry.body, Report):
+            mark = self.of(entry.instrument)[record.priority]
+            mark.recall(entry.run, entry.body.number, certain=record.certain)

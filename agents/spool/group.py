@@ -21,6 +21,7 @@ from enum import IntEnum
 from itertools import accumulate, compress
 from operator import ne
 from struct import Struct
+from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -28,9 +29,11 @@ from agents.spool.terms import SECTOR_BYTES
 
 MAGIC = b"RAPg"
 PREFIX = Struct("<4sII")  # magic, epoch, generation
-_HEADER = Struct("<BxxxQIII3Q")  # kind, first seq, records, aux bytes, payload bytes, cursors
+_HEADER = Struct("<BxxxQIII")  # kind, first seq, records, aux bytes, payload bytes
+CURSORS = Struct("<3Q")  # everything up to these has been acknowledged, by priority
 _CRC = Struct("<I")
-HEADER_BYTES = PREFIX.size + _HEADER.size + _CRC.size
+HEADER_BYTES = PREFIX.size + _HEADER.size + CURSORS.size + _CRC.size
+_CURSORS_AT = PREFIX.size + _HEADER.size
 TABLE_BYTES = 9  # a record's line in the table
 RECORD_BYTES_MIN = 2 * TABLE_BYTES  # what an empty record adds to a group
 
@@ -48,6 +51,7 @@ class Kind(IntEnum):
 
 
 _KINDS = frozenset(Kind)
+_PADS = tuple(bytes(size) for size in range(SECTOR_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +99,41 @@ def _table(count: int) -> Struct:
     return table
 
 
+class Prepared(NamedTuple):
+    """Records ready to be written: all of a group that does not depend on where it goes."""
+
+    priorities: bytes
+    payloads: Sequence[bytes]
+    table: bytes
+    payload_bytes: int
+
+
+NOTHING = Prepared(b"", (), b"", 0)
+
+
+def prepare(priorities: bytes, payloads: Sequence[bytes]) -> Prepared:
+    """Make the table. This is most of the work, and can be done while the disk is busy with another group."""
+    lengths = tuple(map(len, payloads))
+    count = len(lengths)
+    table = (_tables.get(count) or _table(count)).pack(*map(crc32c, payloads), *lengths) + priorities
+    return Prepared(priorities, payloads, table, sum(lengths))
+
+
 def encode(
-    prefix: bytes,
-    kind: Kind,
-    first_seq: int,
-    cursors: Sequence[int],
-    priorities: Sequence[int] = (),
-    payloads: Sequence[bytes] = (),
-    aux: bytes = b"",
+    prefix: bytes, kind: int, first_seq: int, cursors: bytes, records: Prepared, aux: bytes = b""
 ) -> bytes:
     """The bytes of one group, a whole number of sectors."""
-    count = len(payloads)
-    lengths = tuple(map(len, payloads))
-    payload_bytes = sum(lengths)
-    table = (_tables.get(count) or _table(count)).pack(*map(crc32c, payloads), *lengths)
-    body = b"%b%b%b" % (aux, table, bytes(priorities))
-    header = prefix + _HEADER.pack(kind, first_seq, count, len(aux), payload_bytes, *cursors)
+    _, payloads, table, payload_bytes = records
+    body = aux + table if aux else table
+    header = prefix + _HEADER.pack(kind, first_seq, len(payloads), len(aux), payload_bytes) + cursors
     header += _CRC.pack(crc32c(body, crc32c(header)))
     pad = -(2 * (HEADER_BYTES + len(body)) + payload_bytes) % SECTOR_BYTES
-    return b"".join((header, body, *payloads, bytes(pad), body, header))
+    return b"".join((header, body, *payloads, _PADS[pad], body, header))
 
 
 def body_bytes(header: bytes) -> tuple[int, int]:
     """How long (the body, the whole group) is, by a header that has not been checked yet."""
-    _, _, count, aux_bytes, payload_bytes, *_ = _HEADER.unpack_from(header, PREFIX.size)
+    _, _, count, aux_bytes, payload_bytes = _HEADER.unpack_from(header, PREFIX.size)
     body = aux_bytes + TABLE_BYTES * count
     plain = 2 * (HEADER_BYTES + body) + payload_bytes
     return body, plain + -plain % SECTOR_BYTES
@@ -129,7 +144,7 @@ def decode(header: bytes, body: bytes, offset: int) -> Group | None:
     (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
     if crc32c(body, crc32c(header[: -_CRC.size])) != crc:
         return None
-    kind, first_seq, count, aux_bytes, payload_bytes, *cursors = _HEADER.unpack_from(header, PREFIX.size)
+    kind, first_seq, count, aux_bytes, payload_bytes = _HEADER.unpack_from(header, PREFIX.size)
     table = (_tables.get(count) or _table(count)).unpack_from(body, aux_bytes)
     if kind not in _KINDS or sum(table[count:]) != payload_bytes:
         return None
@@ -138,7 +153,7 @@ def decode(header: bytes, body: bytes, offset: int) -> Group | None:
         end=offset + body_bytes(header)[1],
         kind=Kind(kind),
         first_seq=first_seq,
-        cursors=tuple(cursors),
+        cursors=CURSORS.unpack_from(header, _CURSORS_AT),
         aux=body[:aux_bytes],
         crcs=table[:count],
         lengths=table[count:],

@@ -18,48 +18,48 @@ class Ledger:
 
     def __init__(self) -> None:
         self.lost = RangeSet()
-        self._pending: dict[GapReason, RangeSet] = {}
+        self.unreported: dict[GapReason, RangeSet] = {}
 
     def find(self, first: int, last: int, reason: GapReason) -> bool:
         """`first` to `last` are gone. True if that is news."""
         news = RangeSet([(first, last)]).without(self.lost)
         for range_first, range_last in news:
             self.lost.add(range_first, range_last)
-            self._pending.setdefault(reason, RangeSet()).add(range_first, range_last)
+            self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
         return len(news) > 0
 
     def pending(self, ranges_max: int) -> list[Gap]:
         """The gaps to report now, each with at most `ranges_max` ranges."""
         return [
             gap_of(chunk, reason)
-            for reason, ranges in self._pending.items()
+            for reason, ranges in self.unreported.items()
             for chunk in chunks(ranges, ranges_max)
         ]
 
     def reported(self, gap: Gap) -> None:
         """`gap` has been reported, durably."""
-        ranges = self._pending[gap.reason]
+        ranges = self.unreported[gap.reason]
         for first, last in gap.ranges:
             ranges.remove(first, last)
         if not ranges:
-            del self._pending[gap.reason]
+            del self.unreported[gap.reason]
 
     def reclassify(self, first: int, last: int, old: GapReason, new: GapReason) -> int:
         """What is pending as `old` between `first` and `last` is `new`; returns the lowest such number, or 0."""
-        ranges = self._pending.get(old, RangeSet())
+        ranges = self.unreported.get(old, RangeSet())
         moved = ranges.without([(0, first - 1), (last + 1, 1 << 64)])
         lowest = 0
         for range_first, range_last in moved:
             lowest = lowest or range_first
             ranges.remove(range_first, range_last)
-            self._pending.setdefault(new, RangeSet()).add(range_first, range_last)
+            self.unreported.setdefault(new, RangeSet()).add(range_first, range_last)
         if not ranges:
-            self._pending.pop(old, None)
+            self.unreported.pop(old, None)
         return lowest
 
-    def unreported(self) -> int:
+    def unreported_ranges(self) -> int:
         """How many ranges wait to be reported."""
-        return sum(map(len, self._pending.values()))
+        return sum(map(len, self.unreported.values()))
 
     def settled(self, through_seq: int, ranges_max: int) -> list[Range]:
         """The reported ranges to keep in a checkpoint: the newest `ranges_max` beyond `through_seq`.
@@ -68,7 +68,7 @@ class Ledger:
         """
         self.lost.remove(0, through_seq)
         reported = self.lost
-        for ranges in self._pending.values():
+        for ranges in self.unreported.values():
             reported = reported.without(ranges)
         return list(reported)[-ranges_max:]
 

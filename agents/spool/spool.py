@@ -15,7 +15,7 @@ from random import Random
 from crc32c import crc32c
 
 from agents.spool.checkpoint import pack_checkpoint, pack_ranges
-from agents.spool.group import HEADER_BYTES, TABLE_BYTES, Kind, encode
+from agents.spool.group import CURSORS, HEADER_BYTES, NOTHING, TABLE_BYTES, Kind, Prepared, encode, prepare
 from agents.spool.index import Place
 from agents.spool.ledger import Ledger, chunks, gap_of
 from agents.spool.log import Log
@@ -36,6 +36,7 @@ from agents.spool.terms import (
 from hal.disk import Disk, DiskError
 
 _ROUTINE = int(Priority.ROUTINE)
+_DATA = int(Kind.DATA)
 _AUDIT = bytes((Priority.AUDIT,))
 
 
@@ -59,6 +60,7 @@ class Spool:
         self._counter = RoutineCounter(self._log, self._ledger)
         self._routine_records = sum(segment.routine_records for segment in self._log.segments)
         self._gaps_reported = 0
+        self._settled = b""  # the effective cursors, packed; empty when they must be packed anew
 
     @classmethod
     def open(
@@ -101,23 +103,31 @@ class Spool:
         disk or its share of it is full the oldest routine records are dropped, with a gap record. Errors:
         SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.
         """
-        self.check(priorities, payloads)
-        if self._ledger.unreported():
-            self._report_gaps()
-        if not payloads:
-            return range(self._log.next_seq, self._log.next_seq)
-        return self._append(bytes(priorities), payloads)
+        return self.append_prepared(self.prepare(priorities, payloads))
 
-    def check(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> None:
-        """Whether a group is within the limits. Errors: ValueError, which says which limit it exceeds."""
+    def prepare(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> Prepared:
+        """The part of `append` that needs no disk; on any thread, at any time. Errors: ValueError beyond a limit."""
+        prepared = prepare(bytes(priorities), payloads)
         limits, count = self._limits, len(payloads)
         if len(priorities) != count or count > limits.group_records_max:
             most = f"a group has at most {limits.group_records_max} (group_records_max)"
             raise ValueError(f"{count} records, {len(priorities)} priorities; {most}")
-        if count and max(map(len, payloads)) > limits.record_bytes_max:
+        if (
+            prepared.payload_bytes > limits.record_bytes_max
+            and max(map(len, payloads)) > limits.record_bytes_max
+        ):
             raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
-        if count > 1 and sum(map(len, payloads)) > limits.group_bytes_max:
+        if prepared.payload_bytes > limits.group_bytes_max:
             raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
+        return prepared
+
+    def append_prepared(self, records: Prepared) -> range:
+        """The rest of `append`."""
+        if self._ledger.unreported:
+            self._report_gaps()
+        if not records.payloads:
+            return range(self._log.next_seq, self._log.next_seq)
+        return self._append(records)
 
     def ack(self, priority: Priority, through_seq: int) -> None:
         """Records of `priority` up to `through_seq` are delivered and will not be read again.
@@ -129,7 +139,7 @@ class Spool:
         cursor = self._cursors[priority]
         if through_seq <= cursor:
             return
-        self._cursors[priority] = through_seq
+        self._cursors[priority], self._settled = through_seq, b""
         if priority == Priority.ROUTINE:
             with _disk_errors():
                 self._counter.move(cursor, through_seq)
@@ -145,7 +155,7 @@ class Spool:
             self.append((), ())
             log = self._log
             if log.active is not None:
-                log.commit(encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._effective()))
+                log.commit(encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._settle(), NOTHING))
         except SpoolError:
             pass  # the next open finds no mark and takes it for a crash, which it can
 
@@ -174,47 +184,36 @@ class Spool:
             segments=len(self._log.segments),
             disk_bytes=self._log.disk_bytes(),
             gaps_reported=self._gaps_reported,
-            gaps_pending=self._ledger.unreported(),
+            gaps_pending=self._ledger.unreported_ranges(),
             limits=self._limits,
         )
 
     # -- appending, step by step ------------------------------------------------------------------------
 
-    def _append(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes = b"") -> range:
-        start = self._commit_somewhere(priorities, payloads, aux)
-        log, count = self._log, len(payloads)
+    def _append(self, records: Prepared, aux: bytes = b"") -> range:
+        start = self._commit(records, aux)
+        log, count = self._log, len(records.payloads)
         segment, first = log.active, log.next_seq
         assert segment is not None
         log.next_seq, log.skipped = first + count, 0
-        routine = priorities.count(_ROUTINE)
-        if routine == count:
-            segment.routine_bytes += sum(map(len, payloads))
-        else:
-            self._pin(
-                segment, start + HEADER_BYTES + len(aux) + TABLE_BYTES * count, first, priorities, payloads
-            )
-        segment.routine_records += routine
-        self._routine_records += routine
+        self._count_appended(segment, start + HEADER_BYTES + len(aux) + TABLE_BYTES * count, first, records)
         return range(first, first + count)
 
-    def _commit_somewhere(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes) -> int:
+    def _commit(self, records: Prepared, aux: bytes) -> int:
         """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
-        for last_try in (False, True):
-            try:
-                return self._log.commit(self._encode_with_room(priorities, payloads, aux))
-            except SpoolError as error:
-                if last_try or error.kind is not SpoolErrorKind.IO:
-                    raise
-        raise AssertionError
+        try:
+            return self._log.commit(self._encode_with_room(records, aux))
+        except SpoolError as error:
+            if error.kind is not SpoolErrorKind.IO:
+                raise
+        return self._log.commit(self._encode_with_room(records, aux))
 
-    def _encode_with_room(self, priorities: bytes, payloads: Sequence[bytes], aux: bytes) -> bytes:
+    def _encode_with_room(self, records: Prepared, aux: bytes) -> bytes:
         log = self._log
         for _ in range(self._limits.segments_max + 2):
             if log.active is not None:
-                cursors = self._effective()
-                encoded = encode(
-                    log.active.prefix, Kind.DATA, log.next_seq, cursors, priorities, payloads, aux
-                )
+                cursors = self._settled or self._settle()
+                encoded = encode(log.active.prefix, _DATA, log.next_seq, cursors, records, aux)
                 if len(encoded) <= log.room():
                     return encoded
             self._roll()
@@ -229,6 +228,11 @@ class Spool:
             audit if len(self._indexes[Priority.AUDIT]) else last,
             routine if self._routine_records else last,
         )
+
+    def _settle(self) -> bytes:
+        """The effective cursors as a group has them, kept until one moves or something begins to wait."""
+        self._settled = CURSORS.pack(*self._effective())
+        return self._settled
 
     def _roll(self) -> None:
         """Begin a new segment, and leave at least one free for the time when something must be dropped."""
@@ -251,13 +255,12 @@ class Spool:
             )
         cursors = self._effective()
         lost = self._ledger.settled(min(cursors), self._limits.lost_ranges_max)
-        return encode(
-            prefix, Kind.CHECKPOINT, self._log.next_seq, cursors, aux=pack_checkpoint(lost, snapshot)
-        )
+        aux = pack_checkpoint(lost, snapshot)
+        return encode(prefix, Kind.CHECKPOINT, self._log.next_seq, CURSORS.pack(*cursors), NOTHING, aux)
 
     def _report_gaps(self) -> None:
         for gap in self._ledger.pending(self._limits.gap_ranges_max):
-            self._append(_AUDIT, [self._encoded_gap(gap)], pack_ranges(gap.ranges))
+            self._append(prepare(_AUDIT, [self._encoded_gap(gap)]), pack_ranges(gap.ranges))
             self._ledger.reported(gap)
             self._gaps_reported += 1
 
@@ -280,7 +283,8 @@ class Spool:
         for priority, place in cargo.unreadable:
             self._lose_pinned(priority, place)
         gaps = chunks(cargo.dropped, self._limits.gap_ranges_max)
-        reports = [self._encoded_gap(gap_of(ranges, GapReason.FULL)) for ranges in gaps]
+        payloads = [self._encoded_gap(gap_of(ranges, GapReason.FULL)) for ranges in gaps]
+        reports = prepare(_AUDIT * len(payloads), payloads)
         if sum(map(len, self._reclaimed(victim.prefix, victim, cargo, reports))) > self._limits.segment_bytes:
             raise SpoolError(
                 SpoolErrorKind.FULL, "what must be kept of the oldest segment does not fit a new one"
@@ -289,35 +293,31 @@ class Spool:
         checkpoint, kept, reported = self._reclaimed(segment.prefix, victim, cargo, reports)
         log.commit(checkpoint + kept + reported)
         self._move_cargo(cargo, victim, segment, len(checkpoint))
-        if reports:
+        if payloads:
             self._cursors[_ROUTINE] = self._cursor_after(victim)
-            offset = len(checkpoint) + len(kept) + HEADER_BYTES + TABLE_BYTES * len(reports)
-            self._pin(segment, offset, log.next_seq, _AUDIT * len(reports), reports)
-            log.next_seq, log.skipped = log.next_seq + len(reports), 0
-            self._gaps_reported += len(reports)
+            offset = len(checkpoint) + len(kept) + HEADER_BYTES + TABLE_BYTES * len(payloads)
+            self._count_appended(segment, offset, log.next_seq, reports)
+            log.next_seq, log.skipped = log.next_seq + len(payloads), 0
+            self._gaps_reported += len(payloads)
 
     def _reclaimed(
-        self, prefix: bytes, victim: Segment, cargo: Cargo, reports: list[bytes]
+        self, prefix: bytes, victim: Segment, cargo: Cargo, reports: Prepared
     ) -> tuple[bytes, bytes, bytes]:
         """What the new segment begins with: a checkpoint, what is kept, and what says what is dropped.
 
         Only the last moves the cursor beyond what is dropped: no report, no drop.
         """
-        alert, audit, routine = cursors = self._effective()
+        alert, audit, routine = self._effective()
         checkpoint = self._checkpoint(prefix)
-        kept = cargo.encode(prefix, cursors)
-        if not reports:
+        kept = cargo.encode(prefix, CURSORS.pack(alert, audit, routine))
+        if not reports.payloads:
             return checkpoint, kept, b""
         if victim.routine_records < self._routine_records:
             routine = self._cursor_after(victim)
         else:
             routine = self._log.next_seq - 1
-        first = self._log.next_seq
-        return (
-            checkpoint,
-            kept,
-            encode(prefix, Kind.DATA, first, (alert, audit, routine), _AUDIT * len(reports), reports),
-        )
+        moved = CURSORS.pack(alert, audit, routine)
+        return checkpoint, kept, encode(prefix, Kind.DATA, self._log.next_seq, moved, reports)
 
     def _cursor_after(self, victim: Segment) -> int:
         return max(self._log.upper_bound(victim) - 1, self._cursors[_ROUTINE])
@@ -336,22 +336,37 @@ class Spool:
     # -- bookkeeping ------------------------------------------------------------------------------------
 
     def _count_routine(self) -> None:
+        self._settled = b""
         self._routine_records = sum(segment.routine_records for segment in self._log.segments)
 
-    def _pin(
-        self, segment: Segment, offset: int, first_seq: int, priorities: bytes, payloads: Sequence[bytes]
-    ) -> None:
-        """Index the alerts and audit records of a group whose payloads begin at `offset`; count all."""
-        for seq, (priority, payload) in enumerate(zip(priorities, payloads, strict=True), first_seq):
-            size = len(payload)
-            if priority == _ROUTINE:
-                segment.routine_bytes += size
-            else:
-                place = Place(seq, segment.generation, offset, size, crc32c(payload))
-                self._indexes[Priority(priority)].put(place)
-                segment.pinned_records += 1
-                segment.pinned_bytes += size
-            offset += size
+    def _count_appended(self, segment: Segment, offset: int, first_seq: int, records: Prepared) -> None:
+        """Account for a durable group whose payloads begin at `offset`; index its alerts and audit records."""
+        routine = records.priorities.count(_ROUTINE)
+        if routine:
+            if not self._routine_records:
+                self._settled = b""
+            segment.routine_records += routine
+            segment.routine_bytes += records.payload_bytes
+            self._routine_records += routine
+        if routine == len(records.payloads):
+            return
+        self._settled = b""
+        for seq, (priority, payload) in enumerate(
+            zip(records.priorities, records.payloads, strict=True), first_seq
+        ):
+            if priority != _ROUTINE:
+                segment.routine_bytes -= len(payload) if routine else 0
+                self._pin(
+                    segment,
+                    Priority(priority),
+                    Place(seq, segment.generation, offset, len(payload), crc32c(payload)),
+                )
+            offset += len(payload)
+
+    def _pin(self, segment: Segment, priority: Priority, place: Place) -> None:
+        self._indexes[priority].put(place)
+        segment.pinned_records += 1
+        segment.pinned_bytes += place.length
 
     def _unpin(self, place: Place) -> None:
         segment = self._log.of_generation(place.generation)
@@ -380,6 +395,7 @@ class Spool:
     def _lose_pinned(self, priority: Priority, place: Place) -> None:
         if self._indexes[priority].remove(place.seq) is not None:
             self._unpin(place)
+        self._settled = b""
         self._ledger.find(place.seq, place.seq, GapReason.CORRUPT)
         self._log.dead()
 

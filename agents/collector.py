@@ -1,0 +1,152 @@
+"""`POST /v1/reports`: what instruments say, durable before it is acknowledged, and kept once.
+
+Each instrument port has a listener of its own, which serves only the instruments enrolled at that port; who an
+instrument is, the common name of its certificate says. A report's way: decode against the allow-list, compare with
+the marks, append, move the marks, answer.
+
+Requests of one instrument are handled one after the other. A repetition that comes on a new connection, while the
+first is still on its way to the disk, therefore finds the marks moved, or, had the disk failed, does the work itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agents.buffer import Buffer
+from agents.commands import Commands, Desk
+from agents.marks import Mark, Marks
+from agents.ratelimit import TokenBucket
+from agents.spool import Priority, SpoolError
+from wire.http import Request, Response, Server, serve
+from wire.messages import (
+    REPORTS_BODY_BYTES_MAX,
+    Alert,
+    CommandResult,
+    Entry,
+    InstrumentReport,
+    MessageError,
+    Receipt,
+    Reports,
+    decode,
+    encode,
+)
+
+PATH: Final = "/v1/reports"
+RETRY_SPOOL_SECONDS: Final = 10
+"""When an instrument may try again after the disk was full or failed."""
+
+_PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """An enrolled instrument."""
+
+    serial: str
+    marks: list[Mark]
+    desk: Desk
+    port: int
+    bucket: TokenBucket = field(default_factory=TokenBucket)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Collector:
+    """Answers instruments. `accepted` counts reports kept, `repeated` those that were already."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        marks: Marks,
+        commands: Commands,
+        note: Callable[[str, int], object],
+        ports: Mapping[str, int],
+    ) -> None:
+        """`ports` says at which port an instrument is enrolled; `note` audits (event, port)."""
+        self._buffer, self._note = buffer, note
+        self._loop = asyncio.get_running_loop()
+        self._sources = {
+            serial: _Source(serial, marks.of(serial), commands.of(serial), port)
+            for serial, port in ports.items()
+        }
+        self.accepted = self.repeated = 0
+
+    async def listen(
+        self, port: int, host: str, tcp_port: int, tls: ssl.SSLContext, now: Callable[[], float]
+    ) -> Server:
+        """Serve the instruments of `port`; `now` is the wall clock in seconds. Raises OSError."""
+
+        async def handle(request: Request) -> Response:
+            return await self.handle(port, request)
+
+        return await serve(
+            handle, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now
+        )
+
+    async def handle(self, port: int, request: Request) -> Response:
+        """The answer to a request that came in at `port`."""
+        source = self._sources.get(request.peer.name)
+        if source is None or source.port != port:
+            self._note("instrument-not-enrolled", port)
+            return _text(403, f"{request.peer.name} is not enrolled at port {port}")
+        if request.target != PATH:
+            return _text(404, f"there is only {PATH}")
+        if request.method != "POST":
+            return Response(405, b"POST only", {"allow": "POST"})
+        try:
+            message = decode(Reports, request.body)
+            sorted_out = _sort_out(message.reports)
+        except MessageError as error:
+            self._note("reports-refused", port)
+            return _text(400, str(error))
+        now = self._loop.time()
+        if seconds := source.bucket.take(len(message.reports), now):
+            self._note("reports-too-many", port)
+            return _later(429, math.ceil(seconds))
+        try:
+            async with source.turn:
+                await self._keep(source, message.run, sorted_out)
+        except SpoolError as error:
+            self._note(f"spool-{error.kind.value}", port)
+            return _later(503, RETRY_SPOOL_SECONDS)
+        return Response(200, encode(Receipt(len(message.reports), source.desk.take(now))))
+
+    async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
+        marks = source.marks
+        new = [pair for pair in reports if not marks[pair[0]].accepted(run, pair[1].number)]
+        if new:
+            entries = [encode(Entry(source.serial, run, report)) for _, report in new]
+            await self._buffer.append_all([priority for priority, _ in new], entries)
+            # the marks move before anything else is awaited: see `agents.buffer`
+            for priority, report in new:
+                marks[priority].accept(run, report.number)
+        for priority, report in reports:
+            if priority == Priority.AUDIT and isinstance(report, CommandResult):
+                source.desk.finished(report.command)
+        self.accepted += len(new)
+        self.repeated += len(reports) - len(new)
+
+
+def _sort_out(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:
+    """Each report with its priority. Raises MessageError if the numbers of a priority do not rise."""
+    last = [0, 0, 0]
+    result = []
+    for report in reports:
+        priority = _PRIORITIES.get(type(report), Priority.ROUTINE)
+        if report.number <= last[priority]:
+            raise MessageError(f"report {report.number} comes after {last[priority]}")
+        last[priority] = report.number
+        result.append((priority, report))
+    return result
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(status, text.encode())
+
+
+def _later(status: int, seconds: int) -> Response:
+    return Response(status, headers={"retry-after": str(seconds)})
