@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 from sim.report.figure import Figure, Trace, axis, layout, stacked, swatch, title
@@ -74,10 +75,10 @@ def latency(result: Result) -> Figure | None:
 
 
 def _histogram(row: Latency, axis_name: str) -> Trace:
-    bins = zip(row.edges_ns, row.edges_ns[1:], row.counts, strict=False)
+    bins = zip(pairwise(row.edges_ns), row.counts, strict=True)
     texts = [
         f"{duration(start)} to {duration(end)}: {count(number)} reports ({100 * number / row.count:.1f} %)"
-        for start, end, number in bins
+        for (start, end), number in bins
     ]
     seconds = [edge / 1e9 for edge in row.edges_ns]
     return {

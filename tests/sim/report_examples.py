@@ -48,7 +48,9 @@ def passing() -> Result:
         seed=1,
         commit="f1e2ea5",
         expectations=(
-            _expectation("lost", 0, 0, "Every acknowledged report is stored or accounted for by a gap record."),
+            _expectation(
+                "lost", 0, 0, "Every acknowledged report is stored or accounted for by a gap record."
+            ),
             _expectation("duplicates", 0, 0, "The data center stores no report twice."),
             Expectation(
                 name="backlog_drained_within",
@@ -89,7 +91,9 @@ def passing() -> Result:
             Note(at_ns=2 * HOUR + 8 * SECOND, priority="audit", source="RAP-0001", text="uplink-lost"),
             Note(at_ns=5 * HOUR + 3 * SECOND, priority="audit", source="RAP-0001", text="uplink-restored"),
             Note(at_ns=6 * HOUR, priority="alert", source="CA-2041", text="L0102 lamp: warning, value 61"),
-            Note(at_ns=8 * HOUR + 41 * SECOND, priority="audit", source="RAP-0001", text="started-after-crash"),
+            Note(
+                at_ns=8 * HOUR + 41 * SECOND, priority="audit", source="RAP-0001", text="started-after-crash"
+            ),
         ),
         notes_total=88,
     )
