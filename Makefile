@@ -1,0 +1,58 @@
+# Two commands on a fresh machine: `make lab` and `make test`. Each first sets up what it needs, in .venv.
+# Needed: git, make, Python 3.11 or later. pip's own configuration says where packages come from.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup lab test check format bench lock clean
+
+LAB ?= labs/01-clinic-128k.toml
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c "$(NEW_ENOUGH)" 2>/dev/null && echo $$python && break; done)
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(READY)  ## the command and its tools, in .venv
+
+lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
+	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
+
+test: $(READY)  ## all tests
+	$(BIN)/pytest --numprocesses auto
+
+check: $(READY)  ## form, types, layers, tidiness
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/tidy.py
+
+format: $(READY)  ## put the code into form
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(READY)  ## measure, into bench-results
+	for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit; done
+
+lock: $(READY)  ## choose the versions of all packages again
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \
+		--allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.txt pyproject.toml
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) build reports bench-results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 3; }
+	@$(PYTHON) -c "$(NEW_ENOUGH)" || { echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 3; }
+	@$(PYTHON) -c "import ensurepip, venv" || { echo "make: $(PYTHON) cannot make virtual environments; install its venv package (python3-venv)" >&2; exit 3; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
