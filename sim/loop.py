@@ -175,7 +175,7 @@ class SimLoop(base_events.BaseEventLoop):
             protocol = protocol_factory()
             if ssl is None:
                 return protocol
-            return sslproto.SSLProtocol(self, protocol, ssl, None, server_side=True)
+            return sslproto.SSLProtocol(self, protocol, ssl, None, server_side=True)  # type: ignore[arg-type]
 
         return current.get().listen(self, accept, host, port)
 
@@ -183,7 +183,7 @@ class SimLoop(base_events.BaseEventLoop):
 def _make_task(
     loop: asyncio.AbstractEventLoop, coro: Generator[Any, None, _T], context: Context | None = None
 ) -> asyncio.Task[_T]:
-    task: asyncio.Task[_T] = asyncio.Task(coro, loop=loop, context=context)  # type: ignore[arg-type]
+    task: asyncio.Task[_T] = asyncio.Task(coro, loop=loop, context=context)
     incarnation = current.get(None) if context is None else context.get(current)
     if incarnation is not None:
         incarnation.tasks[next(loop._task_numbers)] = task  # type: ignore[attr-defined]

@@ -57,6 +57,8 @@ class Pipe:
         self.busy_ns = 0
         self.on_send: Callable[[int, int, int], None] | None = None
         """Called for each packet that takes the line's time, with (start_ns, duration_ns, bytes)."""
+        self.resent_bytes = 0
+        """Of `bytes`, what was sent before, above TCP/IP."""
 
     def send(self, length: int, segment: Segment, deliver: Callable[[Timeout], None]) -> None:
         """Take a packet; `deliver` gets it as an event's value, later, twice or never."""
@@ -120,6 +122,12 @@ class Link:
                 target.receive(event._value, self)
 
         pipe.send(HEADER_BYTES + len(segment.data), segment, deliver)
+
+    def resent(self, source: Host, length: int) -> None:
+        """Note that so many bytes of what `source` sends next were sent before."""
+        assert self.ends is not None
+        pipe = self.forward if source is self.ends[0] else self.backward
+        pipe.resent_bytes += length
 
     @property
     def quality(self) -> Quality:

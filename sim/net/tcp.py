@@ -209,6 +209,8 @@ class Endpoint:
     def _transmit(self, seq: int, data: bytes, *, syn: bool = False, has_ack: bool = True, fin: bool = False,
                   rst: bool = False) -> None:  # fmt: skip
         self._unacknowledged = 0
+        if data and seq < self._highest:
+            self._link.resent(self._local, len(data))
         segment = Segment(
             self.local_port, self.remote_port, self._address, seq, data, self._rcv_next,
             WINDOW_BYTES - len(self._held), syn=syn, has_ack=has_ack, fin=fin, rst=rst,

@@ -1,0 +1,46 @@
+"""Worlds: where a lab runs. Each reaches the same verdict in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sim.labfile import Lab
+from sim.result import Result
+
+
+class Progress(Protocol):
+    """Told now and then how far a run has come."""
+
+    def __call__(self, now_ns: int, *, stored: int, backlog: int) -> None:
+        """The lab is at `now_ns`; so many reports are stored, and so many wait on the box."""
+
+
+def run_lab(
+    lab: Lab,
+    *,
+    world: str = "virtual",
+    seed: int | None = None,
+    progress: Progress | None = None,
+    trace_file: Path | None = None,
+) -> Result:
+    """Run a lab to its end and judge it; `seed` instead of the lab file's."""
+    return _RUNNERS[world](lab, seed, progress, trace_file)
+
+
+def _virtual(lab: Lab, seed: int | None, progress: Progress | None, trace_file: Path | None) -> Result:
+    from sim.worlds.virtual import VirtualWorld
+
+    with VirtualWorld(lab, seed, trace_file) as running:
+
+        def tell(now_ns: int) -> None:
+            if progress is not None:
+                waiting = running.box.backlog() or ()
+                progress(now_ns, stored=running.datacenter.stored, backlog=sum(waiting))
+
+        return running.run(tell)
+
+
+_RUNNERS: dict[str, Callable[[Lab, int | None, Progress | None, Path | None], Result]] = {"virtual": _virtual}
+"""A world's runner by its name."""

@@ -1,0 +1,159 @@
+"""An instrument of a virtual lab: the model, its bench, its agent, and the computer that the agent runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+from agents.dial import FarEnd, dial
+from agents.instrument import InstrumentAgent
+from hal.clock import WallClock
+from sim import labfile
+from sim.instruments import Instrument, load_model
+from sim.ledger import Ledger, Run
+from sim.loop import SimLoop
+from sim.net.host import Host
+from sim.people import Bench
+from sim.units import SECOND_NS
+from wire.http import HttpError
+from wire.messages import Command, InstrumentReport, Report
+from wire.tls import ClientContext, Identity, client_context
+from wire.vocabulary import Outcome
+
+
+class Analyzer:
+    """One instrument; `random` gives the stream of each of its parts by name."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        host: Host,
+        spec: labfile.Instrument,
+        box: FarEnd,
+        identity: Identity,
+        clock: WallClock,
+        ledger: Ledger,
+        random: Callable[[str], Random],
+        start_of_day_ns: int,
+    ) -> None:
+        self.spec = spec
+        self.host = host
+        self._loop = loop
+        self._box = box
+        self._identity = identity
+        self._clock = clock
+        self._ledger = ledger
+        self._random = random
+        self._runs = itertools.count(1)
+        self._agent: InstrumentAgent | None = None
+        self._run: Run | None = None
+        self._garbage: asyncio.Task[None] | None = None
+        self.model = Instrument(
+            load_model(spec.model),
+            loop.env,
+            spec.serial,
+            random("model"),
+            self._emit,
+            spec.report_every,
+            start_of_day_ns,
+        )
+        self.bench = Bench(loop.env, self.model, random("bench"), start_of_day_ns)
+        self._start_agent()
+
+    def _start_agent(self) -> None:
+        number = next(self._runs)
+        self._run = self._ledger.begin(self.spec.serial, number)
+        incarnation = self.host.power_on()
+        incarnation.run(self._loop, self._live(number))
+
+    async def _live(self, number: int) -> None:
+        self._agent = InstrumentAgent(
+            self._box,
+            client_context(self._identity),
+            run_number=number,
+            clock=self._clock,
+            random=self._random(f"agent{number}"),
+            execute=self._execute,
+            on_acknowledged=self._acknowledged,
+        )
+        await self._agent.run()
+
+    def _emit(self, kind: type[Report], *fields: object) -> None:
+        if self._agent is not None and self._run is not None:
+            self._agent.submit(kind, *fields)  # type: ignore[arg-type]
+            self._run.made(str(kind.__struct_config__.tag), self._loop.env.now)
+
+    def _acknowledged(self, reports: list[InstrumentReport]) -> None:
+        assert self._run is not None
+        for report in reports:
+            self._run.acknowledged(report.number, self._loop.env.now)
+
+    async def _execute(self, command: Command) -> Outcome:
+        return self.model.execute(command)
+
+    # -- what befalls it
+
+    def power_off(self) -> None:
+        """Lose power; what the agent had not delivered is gone."""
+        self.model.unpowered()
+        self.host.power_off()
+        self._agent = self._run = None
+
+    def power_on(self) -> None:
+        """Get power back."""
+        self.model.powered()
+        self._start_agent()
+
+    def flood(self, per_second: int | None) -> None:
+        """Emit so many status reports a second beside the regular ones; None to stop."""
+        self.model.flood(per_second)
+
+    def send_garbage(self, every_ns: int | None) -> None:
+        """Send the box garbage in turn with every kind of it, that often; None to stop."""
+        if self._garbage is not None:
+            self._garbage.cancel()
+            self._garbage = None
+        incarnation = self.host.incarnation
+        if every_ns is not None and incarnation is not None:
+            self._garbage = incarnation.run(self._loop, self._keep_sending_garbage(every_ns / SECOND_NS))
+
+    async def _keep_sending_garbage(self, every_s: float) -> None:
+        random, tls = self._random("garbage"), client_context(self._identity)
+        for kind in itertools.cycle(GARBAGE):
+            with suppress(OSError, HttpError):  # the box hangs up, as it should
+                await kind(self._box, tls, random)
+            await asyncio.sleep(every_s)
+
+
+async def _no_tls(box: FarEnd, _tls: ClientContext, random: Random) -> None:
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, box.address, box.port)
+    transport.write(random.randbytes(2000))
+    await asyncio.sleep(1)
+    transport.close()
+
+
+async def _no_http(box: FarEnd, tls: ClientContext, random: Random) -> None:
+    connection = await dial(box, tls, reply_bytes_max=1 << 20)
+    assert connection.transport is not None
+    connection.transport.write(random.randbytes(2000))
+    await asyncio.sleep(1)
+    connection.close()
+
+
+async def _no_report(box: FarEnd, tls: ClientContext, random: Random) -> None:
+    connection = await dial(box, tls, reply_bytes_max=1 << 20)
+    await connection.request("POST", "/v1/reports", random.randbytes(2000))
+    connection.close()
+
+
+async def _too_much(box: FarEnd, tls: ClientContext, _random: Random) -> None:
+    connection = await dial(box, tls, reply_bytes_max=1 << 20)
+    await connection.request("POST", "/v1/reports", bytes(1 << 20))
+    connection.close()
+
+
+GARBAGE: Final = (_no_tls, _no_http, _no_report, _too_much)

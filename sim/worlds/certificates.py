@@ -1,0 +1,63 @@
+"""The certificates of a virtual lab.
+
+The vendor's authority signs those of the box and the instruments, an intermediate of a public-style root that of the
+data center. Every certificate is its owner's own, but all of them have one key: nothing in a lab depends on
+keys being different, and making one takes as long as simulating half an hour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sim.worlds import farend
+from wire.pki import Authority, Validity, make_key
+from wire.tls import Identity
+
+BOX_NAME: Final = "rap-box"
+
+
+class Certificates:
+    """A hierarchy in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = make_key()
+        self._vendor = Authority.make("vendor root", key=self._key)
+        self._public = Authority.make("public root", key=self._key)
+        self._issuing = self._public.subordinate("public issuing", key=self._key)
+
+    def box(self) -> Identity:
+        """The box's, for the data center."""
+        return self._issue(BOX_NAME.upper(), believes=self._public)
+
+    def box_for_instruments(self) -> Identity:
+        """The box's, for its instruments."""
+        return self._issue(f"{BOX_NAME.upper()}-LAN", believes=self._vendor)
+
+    def instrument(self, serial: str) -> Identity:
+        """An instrument's."""
+        return self._issue(serial, believes=self._vendor)
+
+    def _issue(self, name: str, *, believes: Authority) -> Identity:
+        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), believes=believes, key=self._key)
+
+    def datacenter(self) -> dict[str, Identity]:
+        """Those that the data center can present: a good one, an expired one, one of a wrong authority."""
+        wrong = Authority.make("another root", key=self._key)
+        expired = Validity.days(-30)
+        return {
+            "good": self._far_end(self._issuing, "good"),
+            "expired": self._far_end(self._issuing, "expired", expired),
+            "wrong": self._far_end(wrong, "wrong"),
+        }
+
+    def _far_end(self, authority: Authority, folder: str, validity: Validity | None = None) -> Identity:
+        return authority.issue(
+            self._folder / folder,
+            farend.NAME,
+            hosts=(farend.NAME,),
+            believes=self._vendor,
+            key=self._key,
+            validity=validity,
+        )

@@ -1,0 +1,190 @@
+"""The virtual world: a whole lab in one process, in SimPy time, with the box program as it ships.
+
+    instrument ── LAN ──┐
+    instrument ── LAN ──┤ box ── uplink ── [proxy ── backbone ──] data center
+    instrument ── LAN ──┘
+
+The lab file says what the uplink is like; the LANs and the backbone behind a proxy are good and never the bottleneck.
+Everything follows from the lab file, the seed and the program: each link, machine and person has a stream of random
+numbers of its own, derived from the seed and its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Final
+
+from agents.dial import FarEnd as Address
+from hal.emul.clock import EmulClock
+from sim.labfile import Event, Lab
+from sim.ledger import Ledger
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.net.link import Link, Quality
+from sim.result import Result
+from sim.streams import stream
+from sim.trace import Trace
+from sim.worlds.analyzer import Analyzer
+from sim.worlds.certificates import Certificates
+from sim.worlds.farend import FarEnd
+from sim.worlds.machine import BOX_NAME, COLLECTOR_PORT, BoxMachine
+from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.proxy import SiteProxy
+from sim.worlds.verdict import conclude
+
+EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
+"""The Monday on which every lab begins; the time of day is the lab's."""
+LAN: Final = Quality(rate_bits=100_000_000, delay_ns=100_000)
+BACKBONE: Final = Quality(rate_bits=1_000_000_000, delay_ns=5_000_000)
+
+
+class VirtualWorld:
+    """One run of one lab; use it in a `with` statement, which cleans up after it."""
+
+    def __init__(self, lab: Lab, seed: int | None = None, trace_file: Path | None = None) -> None:
+        self.lab = lab
+        self.seed = lab.about.seed if seed is None else seed
+        self._folder = tempfile.TemporaryDirectory(prefix="rap-lab-")
+        folder = Path(self._folder.name)
+        self.loop = SimLoop()
+        self.env = self.loop.env
+        self.trace = Trace(lambda: self.env.now, trace_file)
+        self.ledger = Ledger()
+        self.happened: list[Event] = []
+        self._links: dict[str, Link] = {}
+        self._wall_started = time.perf_counter()
+
+        network = Network()
+        certificates = Certificates(folder / "pki")
+        spec = lab.uplink
+        self.datacenter = FarEnd(self.loop, network, folder, certificates.datacenter(), self.wall_ns)
+        self.proxy = SiteProxy(self.loop, network, spec.proxy) if spec.proxy else None
+        self.box = BoxMachine(self, network, certificates)
+        near = self.proxy.host if self.proxy else self.datacenter.host
+        quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
+        self.uplink = self._join(network, "uplink", self.box.host, near, quality)
+        if self.proxy:
+            self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
+        self.analyzers = {
+            spec.port: self._analyzer(network, certificates, spec.port) for spec in lab.instruments
+        }
+        self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
+        self.backlog_meter = BacklogMeter()
+        self.loop.run_until_complete(self._start())
+
+    def _join(self, network: Network, name: str, one: Host, other: Host, quality: Quality) -> Link:
+        link = Link(self.env, name, quality, self.random(f"link {name}"))
+        network.connect(one, other, link)
+        self._links[name] = link
+        link.on_change.append(lambda up: self.trace.add(f"link {name} {'up' if up else 'down'}"))
+        return link
+
+    def _analyzer(self, network: Network, certificates: Certificates, port: int) -> Analyzer:
+        spec = next(spec for spec in self.lab.instruments if spec.port == port)
+        host = Host(network, f"instrument{port}")
+        link = self._join(network, f"instrument:{port}", host, self.box.host, LAN)
+        link.on_change.append(self.box.port_changed(port))
+        return Analyzer(
+            self.loop,
+            host,
+            spec,
+            Address(BOX_NAME, COLLECTOR_PORT, self.box.address(port)),
+            certificates.instrument(spec.serial),
+            EmulClock(self.wall_ns),
+            self.ledger,
+            lambda name: self.random(f"{spec.serial} {name}"),
+            -self.lab.about.start,
+        )
+
+    def random(self, name: str) -> Random:
+        """The stream of random numbers of that name."""
+        return stream(self.seed, name)
+
+    def wall_ns(self) -> int:
+        """The right time of day, in nanoseconds since 1970."""
+        return EPOCH_NS + self.lab.about.start + self.env.now
+
+    async def _start(self) -> None:
+        await self.datacenter.start(BOX_NAME.upper())
+        if self.proxy:
+            await self.proxy.start()
+        self.uplink.on_change.append(self.box.uplink_changed)
+        self.box.restore_power()
+        for event in self.lab.events:
+            self.loop.create_task(self._befall(event))
+        self._sample()
+
+    def _sample(self, _event: object = None) -> None:
+        now = self.env.now
+        self.backlog_meter.sample(now, self.box.backlog(), connected=self.box.connected())
+        self.env.after(self.uplink_meter.bin_ns, self._sample)
+
+    # -- faults
+
+    async def _befall(self, event: Event) -> None:
+        await asyncio.sleep(event.at / 1e9)
+        await self.start_fault(event)
+        if event.lasts is not None:
+            await asyncio.sleep(event.lasts / 1e9)
+        if event.lasts is not None or event.fault.momentary:
+            self.trace.add(f"end {event.fault.kind} {event.target}")
+            await event.fault.stop(self, event.target)
+
+    async def start_fault(self, event: Event) -> None:
+        """Let a fault happen now; whoever started it stops it."""
+        self.trace.add(f"fault {event.fault.kind} {event.target}")
+        self.happened.append(event)
+        await event.fault.start(self, event.target)
+
+    def link(self, target: str) -> Link:
+        """The link that faults call `uplink` or `instrument:<port>`."""
+        return self._links[target]
+
+    def instrument(self, target: str) -> Analyzer:
+        """The instrument that faults call `instrument:<port>`."""
+        return self.analyzers[int(target.partition(":")[2])]
+
+    # -- running
+
+    def run_until(self, until_ns: int) -> None:
+        """Let lab time pass."""
+        self.loop.run_for(until_ns - self.env.now)
+
+    def run(self, progress: Callable[[int], None] = lambda _now_ns: None, steps: int = 200) -> Result:
+        """Run the lab to its end, telling `progress` the time now and then; then judge it."""
+        duration = self.lab.about.duration
+        for step in range(1, steps + 1):
+            self.run_until(duration * step // steps)
+            progress(self.env.now)
+        return self.finish()
+
+    def finish(self) -> Result:
+        """End the lab now: cut the box's power, look at what is there, and judge."""
+        return conclude(self, time.perf_counter() - self._wall_started)
+
+    def __enter__(self) -> VirtualWorld:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every task, and remove the lab's files."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.datacenter.store.close()
+        self.loop.close()
+        self._folder.cleanup()

@@ -1,0 +1,96 @@
+"""The checkers themselves: a report that is gone must be seen to be gone."""
+
+from __future__ import annotations
+
+from sim.checks import Outcome, evaluate, outage_ends
+from sim.faults import fault_kinds
+from sim.labfile import Event, Expect
+from sim.ledger import Ledger
+from sim.result import Gap
+
+SECOND = 1_000_000_000
+DOWN = fault_kinds()["link-down"]()
+CUT = fault_kinds()["power-cut"]()
+
+
+def ledger(*fates: str, kind: str = "status") -> Ledger:
+    """A run whose report n was: S stored, B on the box, G gone though acknowledged, U not acknowledged."""
+    result = Ledger()
+    run = result.begin("CHEM-0001", 1)
+    for number, fate in enumerate(fates, 1):
+        run.made(kind, number * SECOND)
+        if fate != "U":
+            run.acknowledged(number, number * SECOND + 1000)
+        if fate == "S":
+            run.found(number, number, number * SECOND + 2 * SECOND)
+        elif fate == "B":
+            run.found(number, number)
+    return result
+
+
+def outcome(book: Ledger, *gaps: tuple[int, int], duplicates: int = 0) -> Outcome:
+    sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
+    named = [Gap(at_ns=0, reason="disk-full", records=b - a + 1, ranges=((a, b),)) for a, b in gaps]
+    return Outcome(book, sequences, named, duplicates)
+
+
+def test_what_is_stored_or_on_the_box_or_never_acknowledged_is_not_lost() -> None:
+    result = outcome(ledger(*"SSBBU"))
+    assert (result.reports.lost, result.reports.dropped) == (0, 0)
+    assert (result.reports.made, result.reports.acknowledged, result.reports.stored) == (5, 4, 2)
+
+
+def test_what_is_gone_is_lost_and_named_by_number() -> None:
+    assert [entry.number for entry in outcome(ledger(*"SSGSGS")).lost] == [3, 5]
+
+
+def test_what_is_gone_at_the_very_end_is_lost() -> None:
+    assert [entry.number for entry in outcome(ledger(*"SSG")).lost] == [3]
+
+
+def test_a_gap_record_excuses_what_it_names_and_nothing_else() -> None:
+    result = outcome(ledger(*"SSGGSGS"), (3, 4))
+    assert [entry.number for entry in result.dropped] == [3, 4]
+    assert [entry.number for entry in result.lost] == [6]
+
+
+def test_a_gap_record_that_names_too_little_excuses_nothing() -> None:
+    result = outcome(ledger(*"SSGGS"), (3, 3))
+    assert [entry.number for entry in result.lost] == [3, 4]
+
+
+def test_a_gap_record_that_names_what_is_there_excuses_nothing() -> None:
+    result = outcome(ledger(*"SSGS"), (1, 2))
+    assert [entry.number for entry in result.lost] == [3]
+
+
+def test_every_expectation_can_fail_and_says_why() -> None:
+    book = ledger(*"SGSSB")
+    expect = Expect(
+        dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND
+    )
+    events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
+    expectations, failures = evaluate(expect, outcome(book, duplicates=1), events)
+    failed = {expectation.name for expectation in expectations if not expectation.holds}
+    assert failed == {"lost", "duplicates", "backlog_drained_within", "latency_p99", "alert_latency_p99"}
+    by_name = {failure.expectation: failure for failure in failures}
+    assert [report.number for report in by_name["lost"].reports] == [2]
+    assert by_name["lost"].fault_before is not None
+    assert by_name["lost"].fault_before.kind == "link-down"
+    assert [report.fate for report in by_name["backlog_drained_within"].reports] == [
+        "stored 2.000 s after it was made"
+    ]
+
+
+def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
+    expect = Expect(backlog_drained_within=10 * SECOND)
+    events = [Event(0, DOWN, "uplink", int(2.5 * SECOND))]
+    expectations, _ = evaluate(expect, outcome(ledger(*"SSSS")), events)
+    (drained,) = [e for e in expectations if e.name == "backlog_drained_within"]
+    assert drained.measured == 1.5  # report 2, made at 2 s and stored at 4 s
+    assert drained.holds
+
+
+def test_an_outage_that_ends_within_another_is_not_over() -> None:
+    events = [Event(0, DOWN, "uplink", 10), Event(5, CUT, "box", 20), Event(40, CUT, "box", None)]
+    assert outage_ends(events) == [25, 40]
