@@ -32,12 +32,12 @@ class AuditLog:
         self._limits: dict[tuple[str, int], TokenBucket] = {}
         self.suppressed = self.lost = 0
 
-    def note(self, event: str, value: int = 0, *, port: int = 0) -> None:
+    def note(self, event: str, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
         """Note an event that must not be waited for."""
         limit = self._limits.get((event, port))
         if limit is None:
             limit = self._limits[event, port] = TokenBucket(NOTES_PER_SECOND, NOTES_BURST)
-        if limit.take(1, self._loop.time()):
+        if not unlimited and limit.take(1, self._loop.time()):
             self.suppressed += 1
         else:
             self.record(event, value, port=port).add_done_callback(self._written)

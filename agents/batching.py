@@ -12,13 +12,15 @@ a link that just became slow shows, outweighs many fast ones at once.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
+from agents.spool import Priority
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 
 BATCH_SECONDS: Final = 0.5
-BATCH_RAW_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 2048
-"""A batch before compression: whatever is in it, it then fits into the body's limit after it, too."""
+BATCH_ENTRIES_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 12 * RECORDS_PER_BATCH_MAX
+"""A batch's entries before compression: even if nothing could be compressed, the body would be within its limit."""
 RECORDS_FIRST: Final = 64
 """The size of a batch as long as nothing has been measured."""
 ROUTINE_IN_FLIGHT_MAX: Final = 2
@@ -71,17 +73,54 @@ class Pace:
         return max(1, min(RECORDS_PER_BATCH_MAX, int(records)))
 
 
-def may_send(
-    *, urgent: bool, urgent_in_flight: int, routine: int, routine_is_due: bool, routine_in_flight: int
-) -> tuple[bool, bool]:
-    """Whether the next batch takes (urgent, routine) records; (False, False) is to wait.
+class Flow:
+    """What waits and what is in flight, and from that, what may go next.
 
-    `urgent` says that alerts or audit records wait, `routine` how many routine records do. The counts in flight are
-    of batches: with routine records, and without.
+    `urgent` says that alerts or audit records may wait. `routine` counts waiting routine records; it may be too
+    high, since records can be dropped or reported twice at a stream's beginning, but never too low.
     """
-    take_urgent = urgent and urgent_in_flight < URGENT_IN_FLIGHT_MAX
-    if routine == 0 or routine_in_flight >= ROUTINE_IN_FLIGHT_MAX:
-        return take_urgent, False
-    if take_urgent:
-        return True, routine < ROUTINE_WORTH_A_BATCH  # a few ride along, more would delay the alert
-    return False, routine_is_due or routine >= ROUTINE_WORTH_A_BATCH
+
+    def __init__(self, linger_s: float, routine: int = 0) -> None:
+        self._linger_s = linger_s
+        self.urgent = True
+        self.routine = routine
+        self.routine_due_at = -inf
+        """The event loop's time at which routine records go, however few they are."""
+        self.urgent_in_flight = 0
+        """Batches without routine records."""
+        self.routine_in_flight = 0
+        """Batches with routine records."""
+
+    def arrived(self, priority: Priority, records: int, now: float) -> bool:
+        """New records wait. True if that is a reason to look at `choose` or `due_at` again."""
+        if priority != Priority.ROUTINE:
+            self.urgent = True
+            return True
+        first = self.routine == 0
+        if first:
+            self.routine_due_at = now + self._linger_s
+        self.routine += records
+        return first or (self.routine >= ROUTINE_WORTH_A_BATCH and self._routine_has_room)
+
+    def choose(self, now: float) -> tuple[bool, bool]:
+        """Whether the next batch takes (urgent, routine) records; (False, False) is to wait."""
+        urgent = self.urgent and self.urgent_in_flight < URGENT_IN_FLIGHT_MAX
+        if self.routine == 0 or not self._routine_has_room:
+            return urgent, False
+        worth_a_batch = self.routine >= ROUTINE_WORTH_A_BATCH
+        if urgent:
+            return True, not worth_a_batch  # a few ride along, more would delay the alert
+        return False, worth_a_batch or now >= self.routine_due_at
+
+    def due_at(self) -> float:
+        """When `choose` has another answer by the mere passing of time; inf for never."""
+        return self.routine_due_at if self.routine and self._routine_has_room else inf
+
+    def routine_read(self, expected: int, records: int) -> None:
+        """Of `expected` waiting records these many were read; none means that there were none."""
+        self.routine -= min(records, expected) or expected
+        self.routine_due_at = -inf if self.routine else inf
+
+    @property
+    def _routine_has_room(self) -> bool:
+        return self.routine_in_flight < ROUTINE_IN_FLIGHT_MAX

@@ -83,9 +83,7 @@ class Collector:
         async def handle(request: Request) -> Response:
             return await self.handle(port, request)
 
-        return await serve(
-            handle, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now
-        )
+        return await serve(handle, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now)
 
     async def handle(self, port: int, request: Request) -> Response:
         """The answer to a request that came in at `port`."""
@@ -134,7 +132,7 @@ class Collector:
 def _sort_out(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:
     """Each report with its priority. Raises MessageError if the numbers of a priority do not rise."""
     last = [0, 0, 0]
-    result = []
+    result: list[tuple[int, InstrumentReport]] = []
     for report in reports:
         priority = _PRIORITIES.get(type(report), Priority.ROUTINE)
         if report.number <= last[priority]:

@@ -19,12 +19,12 @@ from math import inf
 from typing import Final
 
 from agents.backoff import retry_after
-from agents.batching import BATCH_RAW_BYTES_MAX, Pace, may_send
+from agents.batching import BATCH_ENTRIES_BYTES_MAX, Flow, Pace
 from agents.buffer import Buffer
 from agents.spool import Priority, Record
 from wire.compression import Compressor
 from wire.http import ClientConnection, HttpError, Response
-from wire.messages import RECORDS_PER_BATCH_MAX, BatchReply, MessageError, decode, encode_batch
+from wire.messages import ENTRY_BYTES_MAX, BatchReply, MessageError, decode, encode_batch
 
 PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
@@ -64,19 +64,34 @@ class Timing:
     """After so long without a batch `heartbeat` is called, so that the far end knows, and can give commands."""
 
 
+class _Batch:
+    """A batch being gathered. `through` is the last sequence number of each priority in it."""
+
+    def __init__(self, records_max: int) -> None:
+        self.records: list[Record] = []
+        self.through: dict[Priority, int] = {}
+        self.records_left = records_max
+        self.bytes_left = BATCH_ENTRIES_BYTES_MAX
+
+    def add(self, records: list[Record]) -> None:
+        self.records += records
+        self.records_left -= len(records)
+        self.bytes_left -= sum(len(entry) for _, entry in records)
+
+    @property
+    def is_full(self) -> bool:
+        return self.records_left <= 0 or self.bytes_left < ENTRY_BYTES_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch in flight. `through` is the last sequence number of each priority in it."""
+    """A batch in flight."""
 
     answer: asyncio.Future[Response]
     through: dict[Priority, int]
     records: int
     body_bytes: int
     at: float
-
-    @property
-    def has_routine(self) -> bool:
-        return Priority.ROUTINE in self.through
 
 
 class Stream:
@@ -100,17 +115,15 @@ class Stream:
         self._compressor = Compressor()
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
-        self._urgent = True  # alerts or audit records may wait
-        self._routine = 0  # routine records that wait, as far as is known
-        self._routine_due_at = -inf
+        self._flow = Flow(timing.linger_s)
         self._sent_at = self._answered_at = self._loop.time()
 
     async def run(self) -> None:
         """Forward until the stream's end. Errors: StreamError always; SpoolError when the disk is gone."""
         stop = self._buffer.listen(self._arrived)
-        self._connection.lost.add_done_callback(self._happened)
+        self._connection.lost.add_done_callback(self._ended)
         try:
-            await self._count_routine()
+            self._flow.routine += (await self._buffer.status()).records[Priority.ROUTINE]
             while True:
                 self._wake.clear()
                 await self._settle_answered()
@@ -125,18 +138,10 @@ class Stream:
     # -- what happens meanwhile -------------------------------------------------------------------------
 
     def _arrived(self, priority: Priority, records: int) -> None:
-        if priority != Priority.ROUTINE:
-            self._urgent = True
-            self._wake.set()
-            return
-        if self._routine == 0:
-            self._routine_due_at = self._loop.time() + self._timing.linger_s
-            self._wake.set()
-        self._routine += records
-        if may_send(**self._waiting())[1]:
+        if self._flow.arrived(priority, records, self._loop.time()):
             self._wake.set()
 
-    def _happened(self, _future: asyncio.Future[None]) -> None:
+    def _ended(self, _lost: asyncio.Future[None]) -> None:
         self._wake.set()
 
     def _answered(self, answer: asyncio.Future[Response]) -> None:
@@ -146,58 +151,102 @@ class Stream:
 
     async def _wait(self) -> None:
         """Until something happens, or the next thing is due."""
-        due = self._sent_at + self._timing.heartbeat_s
-        if self._routine and not self._in_flight_routine():
-            due = min(due, self._routine_due_at)
-        if self._in_flight:
-            due = min(due, self._answer_due_at())
-        timer = self._loop.call_at(due, self._wake.set)
+        late_at = self._late_at()
+        heartbeat_at = self._sent_at + self._timing.heartbeat_s
+        timer = self._loop.call_at(min(late_at, heartbeat_at, self._flow.due_at()), self._wake.set)
         await self._wake.wait()
         timer.cancel()
         now = self._loop.time()
-        if self._in_flight and now >= self._answer_due_at() and not self._in_flight[0].answer.done():
+        if now >= late_at and not self._in_flight[0].answer.done():
             raise StreamError(StreamEnd.LATE, "the data center does not answer")
-        if now >= self._sent_at + self._timing.heartbeat_s:
+        if now >= heartbeat_at:
             self._sent_at = now
             self._heartbeat()
 
-    def _answer_due_at(self) -> float:
+    def _late_at(self) -> float:
+        """When the next answer is late; inf if none is awaited."""
+        if not self._in_flight:
+            return inf
         first = self._in_flight[0]
-        return max(first.at, self._answered_at) + REPLY_SECONDS + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
+        begun_at = max(first.at, self._answered_at)
+        return begun_at + REPLY_SECONDS + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    def _in_flight_routine(self) -> int:
-        return sum(sent.has_routine for sent in self._in_flight)
-
-    def _waiting(self) -> dict[str, int]:
-        routine_in_flight = self._in_flight_routine()
-        return {
-            "urgent": self._urgent,
-            "urgent_in_flight": len(self._in_flight) - routine_in_flight,
-            "routine": self._routine,
-            "routine_is_due": self._loop.time() >= self._routine_due_at,
-            "routine_in_flight": routine_in_flight,
-        }
-
     async def _send(self) -> bool:
         """Send the next batch, if one may go now."""
-        urgent, routine = may_send(**self._waiting())
-        records: list[Record] = []
-        through: dict[Priority, int] = {}
+        flow, batch = self._flow, _Batch(self._pace.records_max)
+        urgent, routine = flow.choose(self._loop.time())
         if urgent:
-            self._urgent = False
-            for priority in (Priority.ALERT, Priority.AUDIT):
-                await self._read(priority, records, through)
-            self._urgent = self._urgent or len(records) >= self._pace.records_max
+            flow.urgent = False  # until the next one arrives, also while this reads
+            await self._read(Priority.ALERT, batch)
+            await self._read(Priority.AUDIT, batch)
+            flow.urgent = flow.urgent or batch.is_full
         if routine:
-            await self._read_routine(records, through)
-        if records:
-            self._post(sorted(records), through)
-        return bool(records)
+            expected = flow.routine
+            flow.routine_read(expected, await self._read(Priority.ROUTINE, batch))
+        if batch.records:
+            self._post(batch)
+        return urgent or routine
 
-    async def _read_routine(self, records: list[Record], through: dict[Priority, int]) -> None:
-        before = len(records)
-        read = await self._read(Priority.ROUTINE, records, through)
-        self._routine = max(0, self._routine - read)
-        self._routine_due_at = -inf if self._routine else inf
+    async def _read(self, priority: Priority, batch: _Batch) -> int:
+        """Add records of `priority` to the batch, as far as it has room; returns how many."""
+        if batch.is_full:
+            return 0
+        after = self._read_through[priority]
+        records = await self._buffer.read(priority, batch.records_left, batch.bytes_left, after)
+        if records:
+            self._read_through[priority] = batch.through[priority] = records[-1][0]
+            batch.add(records)
+        return len(records)
+
+    def _post(self, batch: _Batch) -> None:
+        body = self._compressor.compress(encode_batch(self._buffer.epoch, sorted(batch.records)))
+        answer = self._connection.request("POST", PATH, body)
+        answer.add_done_callback(self._answered)
+        self._sent_at = self._loop.time()
+        sent = _Sent(answer, batch.through, len(batch.records), len(body), self._sent_at)
+        self._pace.sent(sent.records, sent.body_bytes)
+        self._in_flight.append(sent)
+        self._count_in_flight(sent, 1)
+
+    def _count_in_flight(self, sent: _Sent, change: int) -> None:
+        if Priority.ROUTINE in sent.through:
+            self._flow.routine_in_flight += change
+        else:
+            self._flow.urgent_in_flight += change
+
+    # -- settling ---------------------------------------------------------------------------------------
+
+    async def _settle_answered(self) -> None:
+        while self._in_flight and self._in_flight[0].answer.done():
+            sent = self._in_flight.popleft()
+            reply = _judge(sent)
+            now = self._loop.time()
+            self._pace.answered(
+                sent.body_bytes,
+                now - max(sent.at, self._answered_at),
+                link_was_busy=sent.at < self._answered_at,
+            )
+            self._answered_at = now
+            for priority, through in sent.through.items():
+                await self._buffer.ack(priority, through)
+            self._count_in_flight(sent, -1)
+            await self._settled(sent.records, reply)
+
+
+def _judge(sent: _Sent) -> BatchReply:
+    """The reply to a batch. Errors: StreamError LOST, REFUSED, NONSENSE."""
+    try:
+        response = sent.answer.result()
+        if response.status != 200:
+            wanted = retry_after(response.headers)
+            raise StreamError(StreamEnd.REFUSED, f"answered {response.status}", response.status, wanted)
+        reply = decode(BatchReply, response.body)
+    except HttpError as error:
+        raise StreamError(StreamEnd.LOST, str(error)) from None
+    except MessageError as error:
+        raise StreamError(StreamEnd.NONSENSE, str(error)) from None
+    if reply.stored > sent.records:
+        raise StreamError(StreamEnd.NONSENSE, f"stored {reply.stored} of {sent.records} records")
+    return reply

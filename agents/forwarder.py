@@ -1,0 +1,217 @@
+"""Keeps one connection to the data center up, with a `Stream` on it, for as long as the uplink allows.
+
+It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened again at
+once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try, whatever the back-off
+says. A connection that outlives a long loss of carrier is given up, since TCP may by then be waiting a minute between
+its tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from agents.accounting import Traffic
+from agents.audit import AuditLog
+from agents.backoff import Backoff
+from agents.batching import Pace
+from agents.buffer import Buffer
+from agents.dial import FarEnd, dial
+from agents.proxy import Proxy, ProxyError
+from agents.spool import SpoolError
+from agents.stream import Stream, StreamEnd, StreamError, Timing
+from hal.ethernet import EthernetPort
+from wire.http import ClientConnection
+from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
+from wire.tls import ClientContext
+
+STEADY_SECONDS: Final = 5.0
+"""A connection that lived so long is opened again at once when it is closed while idle."""
+CARRIER_BLINK_SECONDS: Final = 5.0
+"""A carrier that was away for longer takes the connection with it."""
+
+OnCommands = Callable[[list[Command]], Awaitable[None]]
+
+
+class Forwarder:
+    """Empties the buffer into the data center."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        far_end: FarEnd,
+        tls: ClientContext,
+        *,
+        proxy: Proxy | None,
+        uplink: EthernetPort,
+        audit: AuditLog,
+        on_commands: OnCommands,
+        random: Random,
+        timing: Timing,
+    ) -> None:
+        self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
+        self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
+        self._loop = asyncio.get_running_loop()
+        self._backoff = Backoff(random)
+        self._pace = Pace()
+        self._traffic = Traffic()
+        self._connection: ClientConnection | None = None
+        self._dialling: asyncio.Timeout | None = None
+        self._plugged = asyncio.Event()
+        self._carrier_lost_at = 0.0
+        self._connected_at = self._loop.time()
+        self._has_answered = False  # on this connection
+        self._lost_at: float | None = self._connected_at
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as anybody can know."""
+        return self._connection is not None and self._connection.transport is not None
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the uplink has cost until now."""
+        total = replace(self._traffic)
+        if self._connection is not None:
+            _add(total, self._connection)
+        return total
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        stop = self._uplink.watch(self._carrier_changed)
+        try:
+            while True:
+                if not self._uplink.carrier():
+                    await self._plugged.wait()
+                self._plugged.clear()
+                try:
+                    await self._forward_until_lost()
+                except (OSError, ProxyError, StreamError, SpoolError) as error:
+                    delay = self._judge(error)
+                await self._rest(delay)
+        finally:
+            stop()
+
+    # -- carrier ----------------------------------------------------------------------------------------
+
+    def _carrier_changed(self, carrier: bool) -> None:
+        now = self._loop.time()
+        if not carrier:
+            self._carrier_lost_at = now
+            return
+        self._plugged.set()
+        if self._dialling is not None:
+            self._dialling.reschedule(now)
+        elif self._connection is not None and now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
+            self._connection.abort()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not beyond the return of the carrier."""
+        if seconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._plugged.wait()
+
+    # -- one connection ---------------------------------------------------------------------------------
+
+    async def _forward_until_lost(self) -> None:
+        """Always ends with an error: OSError or ProxyError from dialling, StreamError, SpoolError."""
+        connection = await self._dial()
+        stream = Stream(
+            connection,
+            self._buffer,
+            self._pace,
+            self._timing,
+            heartbeat=lambda: self._audit.note("alive", unlimited=True),
+            settled=self._settled,
+        )
+        try:
+            await stream.run()
+        finally:
+            _add(self._traffic, connection)
+            self._connection = None
+
+    async def _dial(self) -> ClientConnection:
+        try:
+            async with asyncio.timeout(None) as self._dialling:
+                connection = await dial(
+                    self._far_end,
+                    self._tls,
+                    reply_bytes_max=REPLY_BYTES_MAX,
+                    proxy=self._proxy,
+                    traffic=self._traffic,
+                )
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
+            self._tls.forget()  # in case it is the resumption that fails
+            raise
+        finally:
+            self._dialling = None
+        self._connection, self._connected_at = connection, self._loop.time()
+        self._traffic.connections += 1
+        if connection.transport is not None:
+            secured = connection.transport.get_extra_info("ssl_object")
+            self._traffic.cipher = secured.cipher()[0]
+            self._traffic.resumed += secured.session_reused
+        return connection
+
+    async def _settled(self, records: int, reply: BatchReply) -> None:
+        """The data center has committed a batch."""
+        self._traffic.batches += 1
+        self._traffic.records += records
+        if not self._has_answered:
+            self._established()
+        if reply.commands:
+            await self._on_commands(reply.commands)
+
+    def _established(self) -> None:
+        """The first answer on this connection: all of it works, both ways."""
+        self._has_answered = True
+        self._backoff.succeeded()
+        now = self._loop.time()
+        if self._lost_at is not None:
+            self._audit.note("uplink-restored", int(now - self._lost_at))
+            self._lost_at = None
+        if self._connection is not None and self._connection.transport is not None:
+            self._tls.remember(self._connection.transport, now)
+
+    # -- its end ----------------------------------------------------------------------------------------
+
+    def _judge(self, error: Exception) -> float:
+        """Note what happened; returns the seconds to wait before dialling again."""
+        answered, self._has_answered = self._has_answered, False
+        now = self._loop.time()
+        if isinstance(error, StreamError):
+            if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
+                return 0.0
+            if not answered:
+                self._tls.forget()
+        if self._lost_at is None:
+            self._lost_at = now
+            self._audit.note("uplink-lost")
+        cause, value = _cause(error)
+        if cause:
+            self._audit.note(cause, value)
+        return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
+
+
+def _cause(error: Exception) -> tuple[str, int]:
+    """The audit event and value of an error that somebody could do something about; else an empty event."""
+    if isinstance(error, ProxyError):
+        return f"proxy-{error.kind.value}", 0
+    if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.NONSENSE):
+        return f"far-end-{error.kind.value}", error.status
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "far-end-not-trusted", error.verify_code
+    return "", 0
+
+
+def _add(traffic: Traffic, connection: ClientConnection) -> None:
+    traffic.body_bytes_sent += connection.body_bytes_sent
+    traffic.head_bytes_sent += connection.head_bytes_sent
+    traffic.body_bytes_received += connection.body_bytes_received
+    traffic.head_bytes_received += connection.head_bytes_received
