@@ -20,9 +20,8 @@ import ssl as ssl_module
 from asyncio import base_events, sslproto
 from collections.abc import Callable, Generator
 from contextvars import Context
+from math import inf
 from typing import Any, Final, TypeVar
-
-import simpy
 
 from sim.clock import Environment
 from sim.net.host import current
@@ -39,30 +38,27 @@ class Deadlock(Exception):
 class SteppingSelector:
     """What the loop calls to wait: steps the environment instead."""
 
-    def __init__(self, env: Environment, ready: Any) -> None:
+    def __init__(self, env: Environment, ready: Any, timers: list[asyncio.TimerHandle]) -> None:
         self._env = env
         self._ready = ready
+        self._timers = timers
 
     def select(self, timeout: float | None) -> tuple[()]:
-        """Run events until a callback is ready, or until `timeout` seconds have passed."""
-        env, ready = self._env, self._ready
-        if timeout is None:
-            while not ready:
-                self._step()
-            return ()
-        until = env.now + round(timeout * NS)
+        """Run events until a callback is ready, a timer is due, or `timeout` seconds have passed."""
+        env, ready, timers = self._env, self._ready, self._timers
+        until = inf if timeout is None else env.now + round(timeout * NS)
+        first = timers[0] if timers else None
         while not ready:
+            if timers and timers[0] is not first:  # an event has set a timer that comes before the others
+                first = timers[0]
+                until = min(until, round(first.when() * NS))
             if env.peek() > until:
-                env.advance(until)
+                env.advance(int(until))
                 break
+            if until == inf and env.peek() == inf:
+                raise Deadlock("no event is scheduled, and no timer is set")
             env.step()
         return ()
-
-    def _step(self) -> None:
-        try:
-            self._env.step()
-        except simpy.core.EmptySchedule:
-            raise Deadlock("no event is scheduled, and no timer is set") from None
 
     def close(self) -> None:
         """Nothing is held."""
@@ -76,7 +72,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.env = Environment()
         self.failures: list[str] = []
         # The names that asyncio's base class asks its subclasses for
-        self._selector = SteppingSelector(self.env, self._ready)  # type: ignore[attr-defined]
+        self._selector = SteppingSelector(self.env, self._ready, self._scheduled)  # type: ignore[attr-defined]
         self._clock_resolution = 1e-9
         self._task_numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]

@@ -66,9 +66,7 @@ def test_a_gap_record_that_names_what_is_there_excuses_nothing() -> None:
 
 def test_every_expectation_can_fail_and_says_why() -> None:
     book = ledger(*"SGSSB")
-    expect = Expect(
-        dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND
-    )
+    expect = Expect(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
     events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
     expectations, failures = evaluate(expect, outcome(book, duplicates=1), events)
     failed = {expectation.name for expectation in expectations if not expectation.holds}

@@ -44,6 +44,13 @@ def test_processes_and_tasks_share_one_order_of_events() -> None:
     assert [at for _, at in seen] == [int(s * 1e9) for s in (1.5, 2, 3, 4, 4.5, 6)]
 
 
+def test_a_timer_that_an_event_sets_is_not_late() -> None:
+    loop, seen = SimLoop(), []
+    loop.env.after(5, lambda _: loop.call_later(1.0, lambda: seen.append(loop.env.now)))
+    loop.run_for(60_000_000_000)
+    assert seen == [1_000_000_005]
+
+
 def test_waiting_for_what_can_never_happen_is_an_error_and_not_a_hang() -> None:
     loop = SimLoop()
     with pytest.raises(Deadlock):
@@ -97,6 +104,7 @@ def test_a_machine_without_power_gets_nothing_done_even_in_its_finally_blocks() 
 
 def test_no_real_socket_thread_or_sleep_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exchange over the network, with everything real made to fail."""
+
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("the virtual world touched the real one")
 

@@ -151,7 +151,7 @@ def test_nothing_sent_is_drawn_at_the_bottom_and_said_to_be_nothing():
     figures = json.loads(Document(page.render(passing())).scripts[0])
     up = next(trace for trace in figures["timeline"]["data"] if trace.get("name") == "up")
     axis = figures["timeline"]["layout"]["yaxis2"]
-    assert up["text"][150] == "up 0 bit/s, busy 0%"  # minute 150 is in the outage
+    assert up["text"][150] == "up 0 bit/s, busy 0 %"  # minute 150 is in the outage
     assert up["y"][150] == axis["tickvals"][0] == 10 ** axis["range"][0]
     assert axis["ticktext"][0] == "0"
     assert min(up["y"][:100]) > up["y"][150]
