@@ -58,7 +58,7 @@ class Box(Table, frozen=True):
     """Which kind of box: how many instruments it has ports for."""
     linger: Annotated[int, values.duration("1ms", "1min")] = 1_000_000_000
     """How long a routine report may wait for others to travel with."""
-    spool_bytes_max: Annotated[int, values.size("1MiB", "1TiB")] = 256 * 2**20
+    spool_bytes_max: Annotated[int, values.size("16MiB", "1024GiB")] = 256 * 2**20
     """How much of the disk the buffer may take."""
 
 
@@ -211,6 +211,7 @@ def parse_lab(
     _check_instruments(file.instrument, board, _models() if models is None else models, mistakes)
     _check_proxy(file.uplink.proxy, mistakes)
     _check_events(events, file, mistakes)
+    _check_overlaps(events, file.lab.duration, mistakes)
     mistakes.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
@@ -311,6 +312,17 @@ def _check_events(events: list[Event], file: _File, mistakes: Mistakes) -> None:
             )
         elif event.target not in targets:
             mistakes.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
+
+
+def _check_overlaps(events: list[Event], duration: int, mistakes: Mistakes) -> None:
+    """The end of one would undo the other."""
+    ends: dict[tuple[str, str], int] = {}
+    for n, event in sorted(enumerate(events, 1), key=lambda numbered: numbered[1].at):
+        what = (event.fault.kind, event.target)
+        if event.at < ends.get(what, 0):
+            mistakes.add(("event", n, "at"), f"{what[0]} still befalls {what[1]} then, from an earlier event")
+        stays = 0 if event.fault.momentary else duration - event.at
+        ends[what] = event.at + (stays if event.lasts is None else event.lasts)
 
 
 def _targets(fault: Fault, file: _File) -> list[str]:

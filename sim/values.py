@@ -41,6 +41,9 @@ class Quantity:
     least: str
     most: str
 
+    def __post_init__(self) -> None:
+        assert self.parse(self.least) <= self.parse(self.most), f"{self.noun}: bounds the wrong way round"
+
     @property
     def rule(self) -> str:
         """Bounds as they would be written."""

@@ -74,9 +74,9 @@ class Refuse(Dim, frozen=True):
     pass
 
 
-Shake.kind, Shake.targets = "shake", ("box",)
-Dim.kind, Dim.targets = "dim", ("uplink", "instrument")
-Refuse.kind, Refuse.targets = "refuse", ("proxy",)
+Shake.kind, Shake.targets, Shake.momentary = "shake", ("box",), True
+Dim.kind, Dim.targets, Dim.momentary = "dim", ("uplink", "instrument"), False
+Refuse.kind, Refuse.targets, Refuse.momentary = "refuse", ("proxy",), False
 FAULTS = {"shake": Shake, "dim": Dim, "refuse": Refuse}
 
 
@@ -161,6 +161,13 @@ def test_a_fault_of_the_proxy_needs_a_proxy() -> None:
     text = CLINIC.replace("proxy = {", "# proxy = {").replace('"shake"', '"refuse"').replace("times = 2", "")
     with pytest.raises(LabFileError, match="refuse needs a proxy"):
         parse(text)
+
+
+def test_a_fault_may_befall_the_same_thing_again_only_after_it_has_ended() -> None:
+    again = '[[event]]\nat = "{}"\nfault = "dim"\ntarget = "instrument:3"\n\n[expect]'
+    assert len(parse(CLINIC.replace("[expect]", again.format("5h"))).events) == 3
+    with pytest.raises(LabFileError, match="dim still befalls instrument:3 then"):
+        parse(CLINIC.replace("[expect]", again.format("4h")))
 
 
 def test_a_lab_needs_an_instrument() -> None:
