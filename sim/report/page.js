@@ -18,7 +18,7 @@ function draw() {
   const style = getComputedStyle(document.documentElement);
   for (const [id, figure] of Object.entries(figures)) {
     const { data, layout } = colored(figure, style);
-    if (touch) layout.dragmode = false;  // a finger on a chart scrolls the page
+    if (touch) layout.dragmode = false;  // there a drag is for scrolling the page
     Plotly.react(id, data, layout, {
       responsive: true,
       displayModeBar: false,  // its buttons would cover the charts, and one of them leads to the network

@@ -42,12 +42,13 @@ def _figures(result: Result) -> dict[str, Figure]:
 
 
 def _headline(result: Result) -> str:
-    held = sum(expectation.holds for expectation in result.expectations)
     total = len(result.expectations)
-    if held == total:
-        return f"{'Both' if total == 2 else f'All {total}'} expectations hold" if total > 1 else "It holds"
-    failed = total - held
-    return f"{failed} of {total} expectations {'does' if failed == 1 else 'do'} not hold"
+    failed = sum(not expectation.holds for expectation in result.expectations)
+    if not total:
+        return "Nothing was expected of this run"
+    if failed:
+        return f"{failed} of {total} expectations {'does' if failed == 1 else 'do'} not hold"
+    return "The one expectation holds" if total == 1 else f"All {total} expectations hold"
 
 
 def _causes(result: Result) -> list[tuple[str, str, int, int]]:

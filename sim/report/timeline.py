@@ -94,7 +94,7 @@ def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
     """Logarithmic: on most lines the everyday traffic is a thousandth of what follows an outage."""
     assert result.series is not None
     bottom = _bottom_decade(result.series)
-    busiest = max(*_rates(result.series.bytes_up, result.series), result.uplink.rate_bps or 1)
+    busiest = max([*_rates(result.series.bytes_up, result.series), result.uplink.rate_bps or 1])
     top = math.log10(busiest) + 0.25
     decades = range(bottom, math.floor(top) + 1)
     return axis(
@@ -196,7 +196,7 @@ def _label(fault: Fault, lane: int, result: Result) -> Trace:
 
 def _uplink(series: Series) -> list[Trace]:
     up, down = _rates(series.bytes_up, series), _rates(series.bytes_down, series)
-    busy = [f"up {rate(bps)}, busy {share:.0%}" for bps, share in zip(up, series.busy, strict=True)]
+    busy = [f"up {rate(bps)}, busy {100 * share:.0f} %" for bps, share in zip(up, series.busy, strict=True)]
     return [_sent("up", up, busy, series), _sent("down", down, [f"down {rate(bps)}" for bps in down], series)]
 
 
@@ -262,6 +262,6 @@ def _rate_label(result: Result) -> list[dict[str, Any]]:
         "xanchor": "right",
         "yref": "y2",
         "y": math.log10(bps),
-        "yanchor": "bottom",
+        "yanchor": "top",
     }
     return [place | {"text": f"the link's rate, {rate(bps)}", "showarrow": False, "font": {"size": 11}}]

@@ -9,7 +9,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from sim.report import page, write_report
-from sim.result import Fault
+from sim.result import Backlog, Fault, Series
 from tests.sim.report_examples import HOUR, bare, failing, hostile, passing
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -155,6 +155,31 @@ def test_nothing_sent_is_drawn_at_the_bottom_and_said_to_be_nothing():
     assert up["y"][150] == axis["tickvals"][0] == 10 ** axis["range"][0]
     assert axis["ticktext"][0] == "0"
     assert min(up["y"][:100]) > up["y"][150]
+
+
+@pytest.mark.parametrize("bins", [0, 3])
+def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
+    none = (0,) * bins
+    series = Series(
+        bin_ns=10**9,
+        bytes_up=none,
+        bytes_down=none,
+        busy=(0.0,) * bins,
+        backlog=Backlog(alert=none, audit=none, routine=none),
+    )
+    text = page.render(msgspec.structs.replace(passing(), series=series, sim_seconds=3.0))
+    timeline = json.loads(Document(text).scripts[0])["timeline"]
+    assert [len(trace["y"]) for trace in timeline["data"] if trace.get("name") == "up"] == [bins]
+
+
+def test_days_are_named_once_there_is_more_than_one():
+    def tick_formats(days: int) -> str:
+        text = page.render(msgspec.structs.replace(passing(), sim_seconds=86_400.0 * days))
+        figure = json.loads(Document(text).scripts[0])["timeline"]
+        return figure["layout"]["xaxis"]["tickformatstops"][2]["value"]
+
+    assert tick_formats(1) == "%H:%M"
+    assert tick_formats(7) == "%H:%M\nday %-j"
 
 
 def test_many_faults_do_not_bury_the_timeline_in_labels():
