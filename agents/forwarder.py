@@ -1,9 +1,9 @@
 """Keeps one connection to the data center up, with a `Stream` on it, for as long as the uplink allows.
 
-It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened again at
-once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try, whatever the back-off
-says. A connection that outlives a long loss of carrier is given up, since TCP may by then be waiting a minute between
-its tries.
+It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened
+again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
+whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
+be waiting a minute between its tries.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Forwarder:
         self._plugged.set()
         if self._dialling is not None:
             self._dialling.reschedule(now)
+            self._dialling = None
         elif self._connection is not None and now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
             self._connection.abort()
 
@@ -156,7 +157,7 @@ class Forwarder:
         if connection.transport is not None:
             secured = connection.transport.get_extra_info("ssl_object")
             self._traffic.cipher = secured.cipher()[0]
-            self._traffic.resumed += secured.session_reused
+            self._traffic.resumed += bool(secured.session_reused)
         return connection
 
     async def _settled(self, records: int, reply: BatchReply) -> None:

@@ -1,0 +1,172 @@
+"""The box: a spool, a collector at each instrument port, a forwarder, and the wires between them.
+
+It starts unattended after any crash: what the spool kept is all the state there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+from agents.accounting import Traffic
+from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
+from agents.buffer import Buffer
+from agents.collector import Collector
+from agents.commands import Commands
+from agents.config import BoxConfig, Port
+from agents.forwarder import Forwarder
+from agents.marks import Marks
+from agents.spool import Spool, SpoolLimits, SpoolStatus
+from agents.stream import Timing
+from hal.clock import WallClock
+from hal.disk import Disk
+from hal.ethernet import EthernetPort
+from wire.messages import Command
+from wire.tls import client_context, server_context
+from wire.vocabulary import Outcome
+
+PORT_RETRY_SECONDS: Final = 5.0
+"""When to try again to listen on a port whose address is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread."""
+
+    disk: Disk
+    clock: WallClock
+    uplink: EthernetPort
+    executor: Executor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxStatus:
+    """A running box at one moment."""
+
+    spool: SpoolStatus
+    traffic: Traffic
+    is_connected: bool
+    reports_accepted: int
+    reports_repeated: int
+    audits_suppressed: int
+
+
+class Box:
+    """One life of a box. `run` it; `tcp_ports` then says where each instrument port is served."""
+
+    def __init__(self, config: BoxConfig, hardware: Hardware, random: Random) -> None:
+        """Reads the certificates. Raises OSError or ssl.SSLError for unusable ones."""
+        self._config, self._hardware, self._random = config, hardware, random
+        self._server_tls = server_context(config.identity.towards_instruments())
+        self._client_tls = client_context(config.identity.towards_datacenter())
+        self._marks = Marks()
+        self._running: _Running | None = None
+        self.tcp_ports: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Collect and forward until cancelled, then close cleanly. Errors: SpoolError IO if there is no disk."""
+        spool = await self._open_spool()
+        buffer = Buffer(spool, self._hardware.executor)
+        try:
+            self._running = running = self._assemble(buffer)
+            running.audit.note("started" if spool.recovery.was_closed else "started-after-crash")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(running.forwarder.run())
+                tasks.create_task(buffer.report_gaps())
+                for port in self._config.port:
+                    tasks.create_task(self._serve(running, port))
+        finally:
+            self._running = None
+            await buffer.close()
+
+    async def status(self) -> BoxStatus | None:
+        """How it is; None before the spool is open."""
+        running = self._running
+        if running is None:
+            return None
+        return BoxStatus(
+            await running.buffer.status(),
+            running.forwarder.traffic,
+            running.forwarder.is_connected,
+            running.collector.accepted,
+            running.collector.repeated,
+            running.audit.suppressed,
+        )
+
+    async def _open_spool(self) -> Spool:
+        hardware, limits = (
+            self._hardware,
+            SpoolLimits(spool_bytes_max=self._config.spool.bytes_max, gap_ranges_max=GAP_RANGES_MAX),
+        )
+
+        def open_spool() -> Spool:
+            spool = Spool.open(
+                hardware.disk,
+                limits,
+                random=self._random,
+                encode_gap=partial(encode_gap, clock=hardware.clock),
+                snapshot=self._marks.snapshot,
+            )
+            self._marks.restore(spool.recovery, set(self._config.enrolled()))
+            return spool
+
+        return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
+
+    def _assemble(self, buffer: Buffer) -> _Running:
+        audit = AuditLog(buffer, self._hardware.clock)
+        enrolled = self._config.enrolled()
+        commands = Commands(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
+        collector = Collector(
+            buffer, self._marks, commands, lambda event, port: audit.note(event, port=port), enrolled
+        )
+        forwarder = Forwarder(
+            buffer,
+            self._config.datacenter.far_end(),
+            self._client_tls,
+            proxy=self._config.proxy,
+            uplink=self._hardware.uplink,
+            audit=audit,
+            on_commands=commands.arrived,
+            random=self._random,
+            timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
+        )
+        return _Running(buffer, audit, collector, forwarder)
+
+    async def _serve(self, running: _Running, port: Port) -> None:
+        clock = self._hardware.clock
+        while True:
+            try:
+                server = await running.collector.listen(
+                    port.number, port.listen, port.tcp_port, self._server_tls, lambda: clock.now_ns() / 1e9
+                )
+                break
+            except OSError:
+                running.audit.note("port-not-served", port=port.number)
+                await asyncio.sleep(PORT_RETRY_SECONDS)
+        self.tcp_ports[port.number] = server.port
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self.tcp_ports[port.number]
+            await server.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """The parts of a running box."""
+
+    buffer: Buffer
+    audit: AuditLog
+    collector: Collector
+    forwarder: Forwarder
+
+
+async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
+    """`send-inventory` to the box itself: what waits, by priority."""
+    for priority, records in (await buffer.status()).records.items():
+        audit.note(f"backlog-{priority.name.lower()}", records, unlimited=True)
+    return "done"

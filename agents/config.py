@@ -1,0 +1,191 @@
+"""The box's configuration file.
+
+board = "rap-4"                        # or the path of a board file
+
+[identity]                             # PEM files; relative to this file
+certificate = "box.crt"
+key = "box.key"
+vendor_authority = "vendor.crt"        # whom instruments have their certificates from
+datacenter_authority = "public.crt"    # whom the data center has its certificate from
+
+[datacenter]
+host = "ingest.example.com"
+port = 443
+
+[proxy]                                # only where the site has one
+kind = "http"                          # or "socks5"
+host = "10.0.0.3"
+port = 3128
+
+[[port]]
+number = 1
+listen = "10.77.1.1"                   # the box's address on this port's subnet
+instruments = ["CHEM-0001"]
+
+[spool]
+directory = "/var/lib/rap/spool"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agents.dial import FarEnd
+from agents.marks import INSTRUMENTS_MAX
+from agents.proxy import Proxy
+from agents.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
+from hal.board import PortNumber
+from wire.messages import Serial
+from wire.tls import Identity
+
+MIB: Final = 1024 * 1024
+
+Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z")]
+TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common form of the tables: nothing unknown in them."""
+
+
+class Certificates(_Table, frozen=True):
+    """Who the box is, and whom it believes."""
+
+    certificate: Path
+    key: Path
+    vendor_authority: Path
+    datacenter_authority: Path
+
+    def towards_instruments(self) -> Identity:
+        """As a server, to instruments."""
+        return Identity(self.certificate, self.key, self.vendor_authority)
+
+    def towards_datacenter(self) -> Identity:
+        """As a client, to the data center."""
+        return Identity(self.certificate, self.key, self.datacenter_authority)
+
+
+class DataCenter(_Table, frozen=True):
+    """The far end. `host` is what its certificate says; `address`, if given, saves asking the DNS."""
+
+    host: Host
+    port: TcpPort = 443
+    address: Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]{0,45}\Z")] = ""
+
+    def far_end(self) -> FarEnd:
+        """As what is dialled."""
+        return FarEnd(self.host, self.port, self.address)
+
+
+class Port(_Table, frozen=True):
+    """One instrument port: where the box listens on its subnet, and for whom."""
+
+    number: PortNumber
+    listen: Host
+    instruments: list[Serial]
+    tcp_port: Annotated[int, Meta(ge=0, le=65535)] = 443
+    """0 lets the system choose."""
+
+
+class SpoolSize(_Table, frozen=True):
+    """Where reports are kept, and how much of the disk they may take."""
+
+    directory: Path = Path("/var/lib/rap/spool")
+    bytes_max: Annotated[int, Meta(ge=16 * MIB, le=1024 * 1024 * MIB)] = 1024 * MIB
+
+
+class Sending(_Table, frozen=True):
+    """When records leave that could wait, in seconds."""
+
+    linger_s: Annotated[float, Meta(ge=0, le=3600)] = LINGER_SECONDS
+    heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] = HEARTBEAT_SECONDS
+
+
+class BoxConfig(_Table, frozen=True):
+    """Everything that makes one box different from another."""
+
+    board: str
+    identity: Certificates
+    datacenter: DataCenter
+    port: list[Port]
+    proxy: Proxy | None = None
+    spool: SpoolSize = SpoolSize()
+    sending: Sending = Sending()
+
+    def __post_init__(self) -> None:
+        """Refuse what no box can be."""
+        numbers = [port.number for port in self.port]
+        serials = [serial for port in self.port for serial in port.instruments]
+        if twice := _repeated(numbers) + _repeated(serials):
+            raise ValueError(f"each port and each instrument is there once; repeated: {', '.join(twice)}")
+        if len(serials) > INSTRUMENTS_MAX:
+            raise ValueError(f"{len(serials)} instruments; a box has at most {INSTRUMENTS_MAX}")
+
+    def enrolled(self) -> dict[str, int]:
+        """The port of each instrument."""
+        return {serial: port.number for port in self.port for serial in port.instruments}
+
+
+def _repeated(values: Sequence[object]) -> list[str]:
+    return sorted({str(value) for value in values if values.count(value) > 1})
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used: the file, the key in it ("" for the whole), and what would be right."""
+
+    def __init__(self, file: Path, key: str, message: str) -> None:
+        super().__init__(f"{file}: {key}: {message}" if key else f"{file}: {message}")
+        self.file = file
+        self.key = key
+        self.message = message
+
+
+def load_config(file: Path) -> BoxConfig:
+    """The configuration in `file`, its paths made absolute. Errors: ConfigError."""
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(file, "", f"cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(file, "", f"is not TOML: {error}") from error
+    try:
+        return msgspec.convert(table, BoxConfig, dec_hook=lambda _type, value: file.parent / value)
+    except msgspec.ValidationError as error:
+        raise _explained(file, str(error), BoxConfig) from None
+
+
+def _explained(file: Path, text: str, top: type[Struct]) -> ConfigError:
+    """msgspec says "problem - at `$.table[0].key`"; where it names what is wrong, say also what would be right."""
+    problem, _, path = text.partition(" - at ")
+    keys = [key for key in path.strip("`").removeprefix("$").split(".") if key]
+    if problem.startswith("Object contains unknown field"):
+        known = ", ".join(sorted(_table_at(top, keys).__struct_fields__))
+        keys.append(problem.split("`")[1])
+        problem = f"there is no such key; there are {known}"
+    elif problem.startswith("Object missing required field"):
+        keys.append(problem.split("`")[1])
+        problem = "is required, and is not there"
+    elif problem.startswith("Invalid enum value"):
+        words = get_args(_type_of(_table_at(top, keys[:-1]), keys[-1]))
+        problem = f"must be one of {', '.join(words)}, not {problem.split()[-1]}"
+    return ConfigError(file, ".".join(keys), problem)
+
+
+def _table_at(table: type[Struct], keys: list[str]) -> type[Struct]:
+    """The type of the table that these keys lead to."""
+    for key in keys:
+        kind = _type_of(table, key)
+        candidates = get_args(kind) or (kind,)  # Struct, Struct | None or list[Struct]
+        table = next(c for c in candidates if isinstance(c, type) and issubclass(c, Struct))
+    return table
+
+
+def _type_of(table: type[Struct], key: str) -> Any:
+    name = key.partition("[")[0]
+    return next(field.type for field in msgspec.structs.fields(table) if field.name == name)
