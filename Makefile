@@ -35,8 +35,9 @@ format: $(READY)  ## put the code into form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(READY)  ## measure, into bench-results
-	for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit; done
+bench: $(READY)  ## measure
+	@for bench in $(filter-out bench/__init__.py,$(wildcard bench/*.py)); do \
+		echo "== $$bench"; $(BIN)/python -m bench.$$(basename $$bench .py) || exit; done
 
 lock: $(READY)  ## choose the versions of all packages again
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from agents.stream import LINGER_SECONDS
 from hal.board import Board, board_names, load_board
 from sim import values
 from sim.faults import Fault, fault_kinds
 from sim.labkeys import LabFileError, Mistakes, nearest, read_table, shown
-from sim.units import HOUR_NS, format_duration
+from sim.units import HOUR_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, Count, Nanoseconds, Text
 
 LABS = Path("labs")
@@ -56,7 +57,7 @@ class Box(Table, frozen=True):
 
     board: Annotated[str, Text("the name of a board", r"[a-z0-9-]{1,64}")]
     """Which kind of box: how many instruments it has ports for."""
-    linger: Annotated[int, values.duration("1ms", "1min")] = 1_000_000_000
+    linger: Annotated[int, values.duration("0s", "1h")] = int(LINGER_SECONDS * SECOND_NS)
     """How long a routine report may wait for others to travel with."""
     spool_bytes_max: Annotated[int, values.size("16MiB", "1024GiB")] = 256 * 2**20
     """How much of the disk the buffer may take."""
@@ -97,7 +98,7 @@ class Instrument(Table, frozen=True):
     """What it is."""
     speaks: Literal["agent"] = "agent"
     """How it talks to the box."""
-    report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * 1_000_000_000
+    report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """How often its agent reports its status."""
     serial: Annotated[str, Text('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number; left out, the model's letters and the port: `CHEM-0001`."""
