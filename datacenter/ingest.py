@@ -5,7 +5,7 @@ What each answer tells the box:
     200  the whole batch is committed; the body is a BatchReply
     400  the body does not continue the stream: the connection ends, a new one starts a new stream
     403  the certificate's name is not that of a box that may send; the connection ends
-    422  the block was read, and what it says is not a Batch: sending it again will not help
+    422  what the block says is not a Batch, or not all of one; the connection ends
     503  the database failed, nothing is stored: send it again later, on the same stream
 
 The handler is a plain `wire.http.Handler`, so a composition root may put another around it.
@@ -48,7 +48,7 @@ def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | No
         except CompressionError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
         except MessageError as error:
-            return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+            return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), close=True)
         except UnknownBoxError:
             return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not a box that may send", close=True)
         except StoreError:

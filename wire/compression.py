@@ -73,7 +73,10 @@ class Decompressor:
         self._zstd: zstd.ZstdDecompressor | None = None
 
     def decompress(self, block: bytes, bytes_max: int) -> bytes:
-        """The batch in `block`, of at most `bytes_max` bytes. Raises CompressionError."""
+        """The batch in `block`, of at most `bytes_max` bytes. Raises CompressionError.
+
+        A block that was cut short gives no error here but less than its batch, which is then no message.
+        """
         if self._zstd is None:
             if not block:
                 raise CompressionError("an empty body cannot start a stream")
@@ -84,11 +87,10 @@ class Decompressor:
             block = block[1:]
         try:
             data = self._zstd.decompress(block, max_length=bytes_max + 1)
-            complete = self._zstd.needs_input and not self._zstd.eof
         except (zstd.ZstdError, EOFError) as error:
             raise CompressionError(f"not the next block of this stream: {error}") from None
         if len(data) > bytes_max:
             raise CompressionError(f"decompresses to more than {bytes_max} bytes")
-        if not complete:
-            raise CompressionError("the stream was ended, or the block is not whole")
+        if self._zstd.eof:
+            raise CompressionError("the stream was ended")
         return data

@@ -60,7 +60,7 @@ def answered(*chunks: bytes, handler: Handler = echo) -> Line:
     """What a server does with these bytes."""
 
     async def exchange() -> Line:
-        line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, set()))
+        line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, {}))
         for chunk in chunks:
             line.protocol.data_received(chunk)
         await settle()
@@ -166,7 +166,7 @@ def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
     async def exchange() -> tuple[Line, list[str]]:
         told: list[str] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
-        line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, set()))
+        line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, {}))
         line.protocol.data_received(post(b""))
         await settle()
         return line, told
@@ -177,7 +177,7 @@ def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
 
 def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
     async def exchange() -> None:
-        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, set()))
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, {}))
         line.protocol.pause_writing()
         line.protocol.data_received(post(b"1") + post(b"2"))
         await settle()
@@ -191,7 +191,7 @@ def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
 
 def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> None:
     async def exchange() -> None:
-        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, set()))
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, {}))
         line.protocol.pause_writing()
         line.protocol.data_received(post(b"1"))
         await settle()

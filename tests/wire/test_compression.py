@@ -1,0 +1,112 @@
+"""One stream a connection, its bounds, and the dictionary it starts with."""
+
+from __future__ import annotations
+
+import random
+from importlib import resources
+from typing import get_args
+
+import pytest
+
+from wire import vocabulary
+from wire.compression import CURRENT_DICTIONARY, WINDOW_LOG, CompressionError, Compressor, Decompressor, zstd
+from wire.messages import Alert, Entry, encode, encode_batch
+
+LIMIT = 1 << 20
+
+
+def blocks(*data: bytes) -> list[bytes]:
+    sender = Compressor()
+    return [sender.compress(one) for one in data]
+
+
+def test_each_block_can_be_read_when_it_has_come() -> None:
+    data = [b"first", b"", b"second" * 1000, random.Random(1).randbytes(200_000), b"last"]
+    receiver = Decompressor()
+    assert [receiver.decompress(block, LIMIT) for block in blocks(*data)] == data
+
+
+def test_a_block_refers_to_those_before_it() -> None:
+    said = random.Random(1).randbytes(2000)
+    first, again = blocks(said, said)
+    assert len(again) < 30 < len(first)
+
+
+def test_a_block_of_the_limit_is_read_and_one_byte_more_is_not() -> None:
+    assert Decompressor().decompress(*blocks(bytes(1000)), 1000) == bytes(1000)
+    with pytest.raises(CompressionError, match="more than 1000"):
+        Decompressor().decompress(*blocks(bytes(1001)), 1000)
+
+
+def test_a_bomb_is_refused_without_being_inflated() -> None:
+    (bomb,) = blocks(bytes(200_000_000))
+    assert len(bomb) < 50_000
+    with pytest.raises(CompressionError, match="more than 524288"):
+        Decompressor().decompress(bomb, 524_288)
+
+
+def test_a_stream_with_a_larger_window_is_refused() -> None:
+    greedy = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: WINDOW_LOG + 1})
+    block = greedy.compress(bytes(10), mode=greedy.FLUSH_BLOCK)
+    with pytest.raises(CompressionError):
+        Decompressor().decompress(bytes([CURRENT_DICTIONARY]) + block, LIMIT)
+
+
+def test_a_block_cut_short_never_passes_for_the_whole() -> None:
+    said = random.Random(1).randbytes(300)
+    (block,) = blocks(said)
+    for length in range(1, len(block)):
+        assert len(Decompressor().decompress(block[:length], LIMIT)) < len(said)
+
+
+def test_a_block_out_of_its_order_never_passes_for_what_was_sent() -> None:
+    data = [random.Random(i).randbytes(300) + b"the same" for i in range(3)]
+    first, _, third = blocks(*data)
+    receiver = Decompressor()
+    assert receiver.decompress(first, LIMIT) == data[0]
+    try:
+        assert receiver.decompress(third, LIMIT) != b""
+    except CompressionError:
+        pass
+
+
+def test_a_block_cannot_start_a_stream() -> None:
+    _, second = blocks(b"first", b"second" * 100)
+    with pytest.raises(CompressionError):
+        Decompressor().decompress(second, LIMIT)
+
+
+def test_an_ended_stream_is_refused() -> None:
+    sender = zstd.ZstdCompressor()
+    whole = bytes([CURRENT_DICTIONARY]) + sender.compress(b"all of it", mode=sender.FLUSH_FRAME)
+    with pytest.raises(CompressionError, match="ended"):
+        Decompressor().decompress(whole, LIMIT)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x01garbage", b"\x28\xb5\x2f\xfd", b"\xff" * 100])
+def test_garbage_is_refused(body: bytes) -> None:
+    with pytest.raises(CompressionError):
+        Decompressor().decompress(body, LIMIT)
+
+
+def test_a_dictionary_of_the_future_is_refused_by_its_version() -> None:
+    with pytest.raises(CompressionError, match=f"up to v{CURRENT_DICTIONARY}"):
+        Decompressor().decompress(bytes([CURRENT_DICTIONARY + 1]) + b"rest", LIMIT)
+
+
+def test_the_dictionary_is_small_and_says_every_word_of_a_report() -> None:
+    content = (resources.files("wire") / "dictionaries" / f"v{CURRENT_DICTIONARY}.zdict").read_bytes()
+    assert len(content) <= 16 * 1024
+    kinds = (vocabulary.Channel, vocabulary.Assay, vocabulary.Component, vocabulary.State)
+    for words in (*kinds, vocabulary.Severity, vocabulary.Outcome):
+        assert [word for word in get_args(words) if encode_word(word) not in content] == []
+
+
+def encode_word(word: str) -> bytes:
+    return bytes([0xA0 | len(word)]) + word.encode()
+
+
+def test_a_lone_alert_is_small_even_as_the_first_of_its_stream() -> None:
+    alert = Alert(4242, 1_790_123_456_789, "R0103", "reagent", "warning", 119)
+    (block,) = blocks(encode_batch(7, [(98_765, encode(Entry("CHEM-0001", 1, alert)))]))
+    assert len(block) <= 45
