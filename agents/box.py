@@ -73,7 +73,7 @@ class Box:
         buffer = Buffer(spool, self._hardware.executor)
         try:
             self._running = running = self._assemble(buffer)
-            running.audit.note("started" if spool.recovery.was_closed else "started-after-crash")
+            running.audit.note(await self._how_it_starts(spool, buffer))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(running.forwarder.run())
                 tasks.create_task(buffer.report_gaps())
@@ -82,6 +82,16 @@ class Box:
         finally:
             self._running = None
             await buffer.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in this life until now."""
+        return Traffic() if self._running is None else self._running.forwarder.traffic
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the data center, as far as anybody can know."""
+        return self._running is not None and self._running.forwarder.is_connected
 
     async def status(self) -> BoxStatus | None:
         """How it is; None before the spool is open."""
@@ -115,6 +125,10 @@ class Box:
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
+
+    async def _how_it_starts(self, spool: Spool, buffer: Buffer) -> str:
+        is_new = (await buffer.status()).next_seq == 1
+        return "started" if is_new or spool.recovery.was_closed else "started-after-crash"
 
     def _assemble(self, buffer: Buffer) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
