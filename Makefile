@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test check format bench lock clean
+.PHONY: help setup lab test check format golden bench lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -34,6 +34,9 @@ check: $(READY)  ## form, types, layers, tidiness
 format: $(READY)  ## put the code into form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+golden: $(READY)  ## write again what is derived from the code
+	$(BIN)/python -m tools.lab_reference
 
 bench: $(READY)  ## measure
 	@for bench in $(filter-out bench/__init__.py,$(wildcard bench/*.py)); do \

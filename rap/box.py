@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rap.outcome import HOLDS, WrongInput
+from rap.outcome import HOLDS, MachineLacks, WrongInput
 from rap.parser import Parser
 
 SUMMARY = "the box program on real hardware"
@@ -23,7 +23,9 @@ def _run(arguments: argparse.Namespace) -> int:
     import ssl
 
     from agents.config import ConfigError, load_config
+    from agents.spool.terms import SpoolError
     from hal.board import BoardError, load_board
+    from hal.disk import DiskError
 
     try:
         load_board(load_config(arguments.config).board)
@@ -35,6 +37,8 @@ def _run(arguments: argparse.Namespace) -> int:
         run_box(arguments.config)
     except (ConfigError, BoardError) as error:
         raise WrongInput(str(error)) from error
+    except (DiskError, SpoolError) as error:
+        raise MachineLacks(f"the disk under {arguments.config} cannot be used: {error}") from error
     except (OSError, ssl.SSLError) as error:
         raise WrongInput(
             f"{arguments.config}: an address, folder or PEM file cannot be used: {error}"

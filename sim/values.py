@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias
 
 from sim import units
 
@@ -38,6 +38,8 @@ class Quantity:
 
     noun: str
     parse: Callable[[object], float]
+    write: Callable[[Any], str]
+    """The reverse of `parse`."""
     least: str
     most: str
 
@@ -116,22 +118,22 @@ class TimeOfDay:
 
 def duration(least: str = "0s", most: str = "30d") -> Quantity:
     """A duration, in nanoseconds."""
-    return Quantity("a duration", units.duration_ns, least, most)
+    return Quantity("a duration", units.duration_ns, units.format_duration, least, most)
 
 
 def rate(least: str = "1kbit", most: str = "10gbit") -> Quantity:
     """A rate, in bits a second."""
-    return Quantity("a rate", units.rate_bits, least, most)
+    return Quantity("a rate", units.rate_bits, units.format_rate, least, most)
 
 
 def size(least: str, most: str) -> Quantity:
     """An amount of data, in bytes."""
-    return Quantity("a size", units.size_bytes, least, most)
+    return Quantity("a size", units.size_bytes, units.format_size, least, most)
 
 
 def percentage(least: str = "0%", most: str = "100%") -> Quantity:
     """A share, as a fraction of 1."""
-    return Quantity("a percentage", units.fraction, least, most)
+    return Quantity("a percentage", units.fraction, lambda share: f"{share * 100:g}%", least, most)
 
 
 Nanoseconds: TypeAlias = Annotated[int, duration()]

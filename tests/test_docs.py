@@ -1,0 +1,87 @@
+"""The documents are true: their commands run and print what they say, and their tables are the code's.
+
+A fenced block marked `console` is run: each line that begins with `$` is a command, and what stands below it must be
+its output, where `…` stands for anything. A command whose exit status is not 0 says so in a comment: `# exit status 2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rap.__main__ import make_parser
+from tools import lab_reference
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:^(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+def console_pages() -> list[Path]:
+    return [page for page in PAGES if BLOCK.search(page.read_text("utf-8"))]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with the labs and the command in it, and nothing else."""
+    (tmp_path / "labs").symlink_to(ROOT / "labs")
+    command = tmp_path / ".bin" / "rap"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m rap "$@"\n')
+    command.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_of_a_page_do_what_it_says(page: Path, desk: Path) -> None:
+    path = os.pathsep.join((str(desk / ".bin"), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    for block in BLOCK.findall(page.read_text("utf-8")):
+        for step in STEP.finditer(block):
+            command, expected = step["command"], step["output"]
+            status = re.search(r"# exit status (\d+)", command)
+            ran = subprocess.run(
+                command,
+                shell=True,
+                check=False,
+                cwd=desk,
+                env=environment,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            assert ran.returncode == int(status[1] if status else 0), f"$ {command}\n{ran.stdout}"
+            pattern = ".*".join(map(re.escape, expected.strip().split("…")))
+            assert re.fullmatch(pattern, ran.stdout.strip(), re.DOTALL) or not expected, (
+                f"$ {command}\n{ran.stdout}"
+            )
+
+
+def test_the_reference_of_lab_files_is_the_codes() -> None:
+    page = (ROOT / lab_reference.PAGE).read_text("utf-8")
+    assert lab_reference.render(page) == page, "run `make golden`"
+
+
+def words(parser: argparse.ArgumentParser, so_far: str = "") -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield f"{so_far}{name}"
+                yield from words(child, f"{so_far}{name} ")
+        elif action.option_strings != ["-h", "--help"]:
+            yield from action.option_strings
+
+
+def test_the_reference_of_the_command_line_leaves_nothing_out() -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text("utf-8")
+    missing = {word for word in words(make_parser()) if word not in page}
+    assert not missing

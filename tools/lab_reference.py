@@ -1,0 +1,109 @@
+"""Writes the tables of docs/reference/lab-file.md from the Structs that read lab files; `make golden` runs it.
+
+What a key means is the docstring below its field; its form, bounds and default are the field's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
+
+from hal.board import board_names, load_board
+from sim import labfile
+from sim.faults import fault_kinds
+from sim.instruments import model_names
+from sim.labkeys import rule_of
+from sim.values import Quantity, TimeOfDay
+
+PAGE: Final = Path("docs/reference/lab-file.md")
+BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"
+TABLES: Final = {
+    "[lab]": labfile.About,
+    "[box]": labfile.Box,
+    "[uplink]": labfile.Uplink,
+    "[uplink] proxy": labfile.Proxy,
+    "[[instrument]]": labfile.Instrument,
+    "[[event]]": labfile.Occasion,
+    "[expect]": labfile.Expect,
+}
+
+
+def render(page: str) -> str:
+    """The page with its tables made new."""
+    head = page.partition(BEGIN)[0]
+    return (
+        head + BEGIN + "".join(_table(title, kind) for title, kind in TABLES.items()) + _faults() + _names()
+    )
+
+
+def _table(title: str, kind: type[msgspec.Struct]) -> str:
+    meanings = _meanings(kind)
+    rows = [
+        f"| `{info.name}` | {_rule(info)} | {_default(info)} | {meanings[info.name]} |\n"
+        for info in fields(kind)
+    ]
+    head = f"\n## `{title}`\n\n{inspect.getdoc(kind)}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"
+    return head + "".join(rows)
+
+
+def _meanings(kind: type[msgspec.Struct]) -> dict[str, str]:
+    body = ast.parse(inspect.getsource(kind)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    meanings = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+            assert isinstance(statement.target, ast.Name)
+            meanings[statement.target.id] = " ".join(ast.literal_eval(following.value).split())
+    return meanings
+
+
+def _faults() -> str:
+    head = (
+        "\n## Faults\n\n| fault | targets | without `lasts` | keys | what happens |\n|---|---|---|---|---|\n"
+    )
+    rows = []
+    for name, kind in fault_kinds().items():
+        targets = ", ".join(f"`{target}`" for target in kind.targets)
+        keys = "<br>".join(f"`{i.name}`: {_rule(i)}; {_default(i)}" for i in fields(kind))
+        what = " ".join((inspect.getdoc(kind) or "").split())
+        rows.append(
+            f"| `{name}` | {targets} | {'is over at once' if kind.momentary else 'stays'} | {keys} | {what} |\n"
+        )
+    return head + "".join(rows)
+
+
+def _names() -> str:
+    boards = "".join(f"| `{name}` | {load_board(name).summary} |\n" for name in board_names())
+    models = "".join(f"- `{name}`\n" for name in model_names())
+    return f"\n## Boards\n\n| board | what it is |\n|---|---|\n{boards}\n## Instrument models\n\n{models}"
+
+
+def _rule(info: FieldInfo) -> str:
+    return rule_of(info).replace("|", "\\|")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.required:
+        return "required"
+    if info.default is None or info.default == "":
+        return "none"
+    return f"`{_as_written(info.type, info.default)}`"
+
+
+def _as_written(kind: Any, value: Any) -> str:
+    form = get_args(kind)[-1] if get_args(kind) else None
+    if isinstance(form, Quantity):
+        return f'"{form.write(value)}"'
+    if isinstance(form, TimeOfDay):
+        minutes = value // 60_000_000_000
+        return f'"{minutes // 60:02}:{minutes % 60:02}"'
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text("utf-8")), "utf-8")
