@@ -69,11 +69,12 @@ class ClientContext(ssl.SSLContext):
     def remember(self, transport: asyncio.BaseTransport, now: float) -> None:
         """Resume this connection's session from now on; call it when the first response has come.
 
-        `now` is the event loop's time. With TLS 1.3 the session's name arrives after the handshake.
+        `now` is the event loop's time. With TLS 1.3 the session's name, its ticket, arrives after the handshake;
+        with TLS 1.2 and this server there is never a ticket, and the name is known at once.
         """
         connection = transport.get_extra_info("ssl_object")
         session = connection.session if connection is not None else None
-        if session is not None and session.has_ticket:
+        if session is not None and session.id:
             self._session, self._session_until = session, now + SESSION_SECONDS_MAX
 
     def forget(self) -> None:

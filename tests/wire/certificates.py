@@ -1,0 +1,42 @@
+"""Who appears in the tests of TLS, made once for all of them: RSA keys take their time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wire.pki import Authority, Validity, make_key
+from wire.tls import Identity
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The vendor's authority for boxes, a public chain for the data center, and who is not what he should be."""
+
+    server: Identity
+    box: Identity
+    expired_box: Identity
+    stranger: Identity
+    """Of another vendor, who does believe in our data center."""
+    expired_server: Identity
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """All of them below `folder`, with one key."""
+    key, hosts, past = make_key(), ("localhost", "127.0.0.1"), Validity.days(-1)
+    vendor, other = Authority.make("vendor"), Authority.make("other vendor")
+    public = Authority.make("public root").subordinate("public intermediate")
+
+    def box(where: str, authority: Authority, validity: Validity | None = None) -> Identity:
+        return authority.issue(folder / where, "RAP-0001", believes=public, key=key, validity=validity)
+
+    def server(where: str, validity: Validity | None = None) -> Identity:
+        return public.issue(folder / where, "dc", hosts=hosts, believes=vendor, key=key, validity=validity)
+
+    return Certificates(
+        server("dc"),
+        box("box", vendor),
+        box("old", vendor, past),
+        box("other", other),
+        server("old-dc", past),
+    )
