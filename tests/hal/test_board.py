@@ -1,0 +1,50 @@
+"""Board files are data, and what is wrong with one is said clearly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hal.board import BoardError, board_names, load_board
+
+
+def test_the_boards_that_ship() -> None:
+    assert board_names() == ["rap-4", "rap-8"]
+    for name, ports in (("rap-4", 4), ("rap-8", 8)):
+        board = load_board(name)
+        assert board.name == name and board.uplink
+        assert list(board.instrument_ports) == list(range(1, ports + 1))
+
+
+def test_an_unknown_board_names_those_there_are() -> None:
+    with pytest.raises(BoardError, match=r"no board 'rap-5'; there are rap-4, rap-8"):
+        load_board("rap-5")
+
+
+def test_a_board_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nuplink = "eth0"\n[instrument_ports]\n1 = "eth1"\n')
+    assert load_board(path).instrument_ports == {1: "eth1"}
+    with pytest.raises(BoardError, match="there is no board file"):
+        load_board(tmp_path / "other.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "x"\nuplink = "e0"', "instrument_ports"),
+        ('name = "x"\nuplink = "e0"\nlights = 2\n[instrument_ports]\n1 = "e1"', "lights"),
+        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e0"', "'e0' has more than one port"),
+        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n2 = "e1"', "without a hole"),
+        ('name = "x"\nuplink = "e 0"\n[instrument_ports]\n1 = "e1"', "uplink"),
+        ('name = "x"\nuplink = "e0"\n[instrument_ports]\nfirst = "e1"', "instrument_ports"),
+        ("name = ", "bad.toml"),
+    ],
+)
+def test_a_wrong_board_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(BoardError, match=message) as caught:
+        load_board(path)
+    assert str(path) in str(caught.value)
