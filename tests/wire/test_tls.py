@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -31,7 +32,12 @@ async def listen(identity: Identity) -> Server:
     return await serve(name, "127.0.0.1", 0, tls=server_context(identity), body_bytes_max=10, now=lambda: 0.0)
 
 
-async def exchange(port: int, tls: ssl.SSLContext, host: str = "localhost") -> Seen:
+async def exchange(
+    port: int,
+    tls: ssl.SSLContext,
+    host: str = "localhost",
+    end: Callable[[ClientConnection], None] = ClientConnection.close,
+) -> Seen:
     loop = asyncio.get_running_loop()
     transport, client = await loop.create_connection(
         lambda: ClientConnection(host, 1000), "127.0.0.1", port, ssl=tls, server_hostname=host
@@ -45,7 +51,7 @@ async def exchange(port: int, tls: ssl.SSLContext, host: str = "localhost") -> S
             response.body.decode(), connection.cipher()[0], connection.version(), connection.session_reused
         )
     finally:
-        client.close()
+        end(client)
 
 
 def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Seen]:
@@ -98,6 +104,18 @@ def test_a_session_is_resumed_and_the_peer_is_still_known(
         (True, "RAP-0001"),
         (True, "RAP-0001"),
     ]
+
+
+def test_a_session_is_resumed_after_a_connection_that_ended_without_a_goodbye(
+    certificates: Certificates,
+) -> None:
+    async def run() -> list[bool]:
+        server, client = await listen(certificates.server), client_context(certificates.box)
+        seen = [await exchange(server.port, client, end=ClientConnection.abort) for _ in range(3)]
+        await server.close()
+        return [one.resumed for one in seen]
+
+    assert asyncio.run(run()) == [False, True, True]
 
 
 def test_a_forgotten_session_is_not_resumed(certificates: Certificates) -> None:
