@@ -6,8 +6,8 @@ the link's time: an alert then waits for a second of link time at worst, and the
 travels and the next one's answer is under way.
 
 The rate is measured on batches whose answer came while the next was already on its way, since then the time between
-two answers is the link's. It is a ratio of decayed sums and not a mean of ratios: a single slow batch, which is what
-a link that just became slow shows, outweighs many fast ones at once.
+two answers is the link's. It is a ratio of decayed sums and not a mean of ratios, so that a single slow batch, which
+is what a link that just became slow shows, outweighs many fast ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ URGENT_IN_FLIGHT_MAX: Final = 2
 """Batches of alerts and audit records alone."""
 ROUTINE_WORTH_A_BATCH: Final = 64
 """So many routine records go at once; fewer wait for company, since a batch of one costs ten times its record."""
-DECAY: Final = 0.75
+DECAY: Final = 0.5
+"""A single batch after the link became slow brings the estimate to within a factor of two."""
 OVERHEAD_BYTES: Final = 160
 """What HTTP's head and TLS's record add to a batch."""
 

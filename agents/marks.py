@@ -50,12 +50,14 @@ class Mark(msgspec.Struct, array_like=True):
 
     def recall(self, run: int, number: int, *, certain: bool) -> None:
         """It was found on the disk; if that is not `certain`, what it follows may not be there."""
-        first_missing = self.number + 1 if run == self.run else 1
-        if certain or number == first_missing:
+        if certain:
             self.accept(run, number)
-        elif number > first_missing and len(self.holes) < HOLES_MAX:
-            holes = self.holes if run == self.run else []
-            self.run, self.number, self.holes = run, number, [*holes, (first_missing, number - 1)]
+            return
+        number_before, holes = (self.number, self.holes) if run == self.run else (0, [])
+        if number > number_before + 1:
+            holes = [*holes, (number_before + 1, number - 1)]
+        if number > number_before and len(holes) <= HOLES_MAX:
+            self.run, self.number, self.holes = run, number, holes
 
 
 _Marks = dict[str, list[Mark]]

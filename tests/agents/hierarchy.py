@@ -1,0 +1,45 @@
+"""The certificates of a test's world, made once a session: all leaves share one key, since keys are what is slow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wire.pki import Authority, Validity, make_key
+from wire.tls import Identity
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    box: Identity
+    """Towards the data center; `box_server` is the same towards instruments."""
+    box_server: Identity
+    datacenter: Identity
+    instrument: Identity
+    """CHEM-1; the others are HEMA-1 and these three, whom nobody should believe or serve."""
+    other_instrument: Identity
+    stranger: Identity
+    expired: Identity
+    impostor: Identity
+
+    @classmethod
+    def make(cls, folder: Path) -> Hierarchy:
+        vendor, public, strange = Authority.make("VENDOR"), Authority.make("PUBLIC"), Authority.make("STRANGE")
+        key = make_key()
+        datacenter = public.subordinate("PUBLIC ISSUING").issue(
+            folder, "INGEST", hosts=LOOPBACK, believes=vendor, key=key
+        )
+        box = vendor.issue(folder, "RAP-1", hosts=LOOPBACK, believes=public, key=key)
+        instrument = vendor.issue(folder, "CHEM-1", believes=vendor, key=key)
+        return cls(
+            box=box,
+            box_server=Identity(box.certificate, box.key, instrument.authorities),
+            datacenter=datacenter,
+            instrument=instrument,
+            other_instrument=vendor.issue(folder, "HEMA-1", believes=vendor, key=key),
+            stranger=vendor.issue(folder, "NOBODY-1", believes=vendor, key=key),
+            expired=vendor.issue(folder / "old", "CHEM-1", believes=vendor, key=key, validity=Validity.days(-1)),
+            impostor=strange.issue(folder / "strange", "CHEM-1", believes=vendor, key=key),
+        )

@@ -1,0 +1,115 @@
+"""A data center of fifty lines: keeps each record once, and misbehaves as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import time
+
+from wire.compression import CompressionError, Decompressor
+from wire.http import Request, Response, Server, serve
+from wire.messages import (
+    BATCH_BODY_BYTES_MAX,
+    BATCH_BYTES_MAX,
+    Alert,
+    Audit,
+    Batch,
+    BatchReply,
+    Command,
+    Entry,
+    decode,
+    encode,
+    sequences,
+)
+from wire.tls import Identity, server_context
+
+Misbehave = Callable[[Response], Response | None]
+"""What becomes of the next answer; None is none, ever."""
+
+
+class StandIn:
+    """`stored` is by (epoch, sequence), in the order of arrival; `misbehaviours` are used up one a batch."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[int, int], Entry] = {}
+        self.batches: list[list[Entry]] = []
+        self.repeated = 0
+        self.commands: list[Command] = []
+        self.misbehaviours: deque[Misbehave] = deque()
+        self.before_answer: Callable[[], asyncio.Future[None]] | None = None
+        self.ciphers: list[str] = []
+        self._changed = asyncio.Event()
+        self.server: Server
+
+    @property
+    def reports(self) -> list[tuple[str, int, int]]:
+        """(instrument, run, number) of what instruments said."""
+        return [
+            (entry.instrument, entry.run, entry.body.number)
+            for entry in self.stored.values()
+            if not isinstance(entry.body, Audit) and entry.instrument
+        ]
+
+    @property
+    def audits(self) -> list[str]:
+        return [entry.body.event for entry in self.stored.values() if isinstance(entry.body, Audit)]
+
+    @property
+    def alerts(self) -> list[int]:
+        return [entry.body.number for entry in self.stored.values() if isinstance(entry.body, Alert)]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until a batch makes it hold."""
+        async with asyncio.timeout(20):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def handle(self, request: Request) -> Response:
+        stream = request.peer.state.setdefault("stream", Decompressor())
+        try:
+            batch = decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX))
+        except CompressionError as error:
+            return Response(409, str(error).encode())
+        response = self._store(batch)
+        self._changed.set()
+        if self.before_answer is not None:
+            await self.before_answer()
+        if self.misbehaviours:
+            changed = self.misbehaviours.popleft()(response)
+            if changed is None:
+                await asyncio.Event().wait()
+            else:
+                return changed
+        return response
+
+    def _store(self, batch: Batch) -> Response:
+        new = 0
+        for sequence, record in zip(sequences(batch), batch.records, strict=True):
+            if (batch.epoch, sequence) in self.stored:
+                self.repeated += 1
+            else:
+                self.stored[batch.epoch, sequence] = record.entry
+                new += 1
+        self.batches.append([record.entry for record in batch.records])
+        return Response(200, encode(BatchReply(new, self.commands)))
+
+
+@asynccontextmanager
+async def stand_in(identity: Identity, port: int = 0) -> AsyncIterator[StandIn]:
+    """A data center on a loopback port, for the time of the context."""
+    center = StandIn()
+    center.server = await serve(
+        center.handle,
+        "127.0.0.1",
+        port,
+        tls=server_context(identity),
+        body_bytes_max=BATCH_BODY_BYTES_MAX,
+        now=time,
+    )
+    try:
+        yield center
+    finally:
+        await center.server.close()

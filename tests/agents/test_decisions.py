@@ -1,0 +1,276 @@
+"""The decisions that need no socket: back-off, pace and flow, marks, rates, desks, the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from random import Random
+
+import pytest
+
+from agents import backoff
+from agents.backoff import DELAY_SECONDS_MAX, DELAY_SECONDS_MIN, RETRY_AFTER_SECONDS_MAX, Backoff, retry_after
+from agents.batching import ROUTINE_WORTH_A_BATCH, Flow, Pace
+from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Commands, Desk
+from agents.marks import HOLES_MAX, INSTRUMENTS_MAX, Mark, Marks
+from agents.outbox import Outbox
+from agents.ratelimit import TokenBucket
+from agents.spool import Priority, SpoolLimits
+from wire.messages import (
+    INT_MAX,
+    RECORDS_PER_BATCH_MAX,
+    REPORTS_PER_POST_MAX,
+    Alert,
+    Command,
+    CommandResult,
+    InstrumentReport,
+    Quality,
+)
+from wire.vocabulary import Outcome
+
+
+def routine(number: int) -> InstrumentReport:
+    return Quality(number, 0, "glu", 1, 0)
+
+
+def alert(number: int) -> InstrumentReport:
+    return Alert(number, 0, "E0001", "lamp", "error")
+
+
+# -- back-off -------------------------------------------------------------------------------------------
+
+
+def test_delays_are_spread_and_bounded_and_grow() -> None:
+    trials = [Backoff(Random(seed)) for seed in range(200)]
+    delays = [[trial.failed() for _ in range(12)] for trial in trials]
+    assert all(DELAY_SECONDS_MIN <= delay <= DELAY_SECONDS_MAX for trial in delays for delay in trial)
+    means = [sum(column) / len(trials) for column in zip(*delays, strict=True)]
+    assert means[0] < 1 < means[3] < means[6]
+    assert len({round(trial[-1], 3) for trial in delays}) > 150
+
+
+def test_success_starts_over_and_the_other_end_is_heeded_within_reason() -> None:
+    trial = Backoff(Random(1))
+    for _ in range(20):
+        trial.failed()
+    trial.succeeded()
+    assert trial.failed() <= backoff.DELAY_SECONDS_FIRST
+    assert trial.failed(30) >= 30
+    assert trial.failed(1e9) <= RETRY_AFTER_SECONDS_MAX + DELAY_SECONDS_MAX
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("17", 17), ("", 0), ("-1", 0), ("Wed, 21 Oct", 0), ("9" * 400, 0), ("²", 0)]
+)
+def test_retry_after(value: str, seconds: float) -> None:
+    assert retry_after({"retry-after": value}) == seconds
+
+
+# -- pace and flow --------------------------------------------------------------------------------------
+
+
+def test_pace_sizes_a_batch_to_half_a_second_of_the_link() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.sent(100, 4000)
+        pace.answered(4000, 0.26, link_was_busy=True)  # 16,000 bytes/s
+    assert 180 <= pace.records_max <= 200
+
+
+def test_pace_follows_a_link_that_becomes_slow_at_once_and_stays_within_its_bounds() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.sent(1000, 30_000)
+        pace.answered(30_000, 0.001, link_was_busy=True)
+    assert pace.records_max == RECORDS_PER_BATCH_MAX
+    pace.answered(30_000, 2.0, link_was_busy=True)
+    assert pace.records_max < 500  # the measured rate allows 250
+    pace.answered(30_000, 3000.0, link_was_busy=True)
+    assert pace.records_max == 1
+
+
+def test_a_single_batch_on_an_idle_link_says_only_that_it_is_no_slower() -> None:
+    pace = Pace()
+    pace.sent(100, 4000)
+    pace.answered(4000, 0.25, link_was_busy=True)
+    before = pace.records_max
+    pace.answered(40, 0.5, link_was_busy=False)
+    assert pace.records_max == before
+
+
+def test_few_routine_records_linger_and_many_do_not() -> None:
+    flow = Flow(30.0)
+    flow.urgent = False
+    assert flow.arrived(Priority.ROUTINE, 1, 100.0)
+    assert flow.choose(129.0) == (False, False)
+    assert flow.due_at() == 130.0
+    assert flow.choose(130.0) == (False, True)
+    assert not flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 2, 101.0)
+    assert flow.arrived(Priority.ROUTINE, 1, 101.0)
+    assert flow.choose(101.0) == (False, True)
+
+
+def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> None:
+    flow = Flow(30.0, routine=1000)
+    flow.urgent = False
+    flow.routine_in_flight = 2
+    assert flow.choose(0.0) == (False, False)
+    assert flow.due_at() == inf
+    assert flow.arrived(Priority.ALERT, 1, 0.0)
+    assert flow.choose(0.0) == (True, False)
+    flow.urgent_in_flight = 2
+    assert flow.choose(0.0) == (False, False)
+
+
+def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
+    flow = Flow(30.0)
+    flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
+    assert flow.choose(0.0) == (True, True)
+    flow.arrived(Priority.ROUTINE, 1, 0.0)
+    assert flow.choose(0.0) == (True, False)
+
+
+def test_what_cannot_be_read_is_not_waited_for() -> None:
+    flow = Flow(30.0, routine=5)
+    flow.routine_read(5, 3)
+    assert flow.routine == 2
+    flow.routine_read(2, 0)
+    assert flow.routine == 0
+    assert flow.due_at() == inf
+
+
+# -- marks ----------------------------------------------------------------------------------------------
+
+
+def test_a_mark_knows_repetitions_and_another_life() -> None:
+    mark = Mark()
+    assert not mark.accepted(7, 1)
+    mark.accept(7, 5)
+    assert mark.accepted(7, 5)
+    assert mark.accepted(7, 1)
+    assert not mark.accepted(7, 6)
+    assert not mark.accepted(6, 1)  # a clock set back must not swallow reports
+    assert not mark.accepted(8, 1)
+
+
+def test_reports_missing_from_a_torn_group_are_new_when_they_come_again() -> None:
+    mark = Mark()
+    mark.accept(1, 10)
+    mark.recall(1, 14, certain=False)
+    mark.recall(1, 15, certain=False)
+    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [11, 12, 13, 16, 17]
+    mark.accept(1, 11)
+    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [12, 13, 16, 17]
+    mark.accept(1, 16)
+    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [17]
+
+
+def test_too_many_holes_are_not_remembered_and_nothing_is_lost() -> None:
+    mark = Mark()
+    mark.accept(1, 1)
+    for number in range(3, 3 + 2 * (HOLES_MAX + 1), 2):
+        mark.recall(1, number, certain=False)
+    assert len(mark.holes) == HOLES_MAX
+    assert not mark.accepted(1, 3 + 2 * HOLES_MAX)
+
+
+def test_the_marks_of_the_most_instruments_fit_into_the_snapshot() -> None:
+    marks = Marks()
+    for instrument in range(INSTRUMENTS_MAX):
+        for mark in marks.of(f"{instrument:024}"):
+            mark.run, mark.number = 2**32 - 1, INT_MAX
+            mark.holes = [(INT_MAX, INT_MAX)] * HOLES_MAX
+    assert len(marks.snapshot()) <= SpoolLimits().snapshot_bytes_max
+
+
+# -- rates, desks, the outbox ---------------------------------------------------------------------------
+
+
+def test_a_bucket_lets_a_burst_through_and_then_the_rate() -> None:
+    bucket = TokenBucket(20.0, 100)
+    assert bucket.take(100, 5.0) == 0
+    assert bucket.take(40, 5.0) == 2.0
+    assert bucket.take(40, 7.0) == 0
+    assert bucket.take(1, 7.0) == pytest.approx(0.05)
+    assert bucket.take(101, 1e6) > 0
+
+
+def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
+    desk, command = Desk(), Command(4, "CHEM-1", "help-file")
+    assert desk.put(command)
+    assert not desk.put(command)
+    assert desk.take(0.0) == [command]
+    assert desk.take(1.0) == []
+    assert desk.take(REPEAT_SECONDS) == [command]
+    desk.finished(4)
+    assert desk.take(1e6) == []
+    assert not desk.put(command)
+
+
+def test_a_desk_has_limits() -> None:
+    desk = Desk()
+    for number in range(1, FINISHED_MAX + 2):
+        desk.finished(number)
+    taken = [desk.put(Command(number, "CHEM-1", "help-file")) for number in range(1, WAITING_MAX + 1000)]
+    assert taken[0] and not any(taken[1 : FINISHED_MAX + 1])  # only the oldest has been forgotten
+    assert taken.count(True) == WAITING_MAX
+
+
+def test_commands_go_to_their_desk_or_are_executed_or_noted() -> None:
+    noted: list[tuple[str, int]] = []
+
+    async def inventory(_command: Command) -> Outcome:
+        return "done"
+
+    async def scenario() -> None:
+        commands = Commands(
+            ["CHEM-1"], {"send-inventory": inventory}, lambda event, value: noted.append((event, value))
+        )
+        ours = Command(1, "CHEM-1", "help-file")
+        boxes = [Command(3, "", "send-inventory"), Command(4, "", "test-menu"), Command(3, "", "send-inventory")]
+        await commands.arrived([ours, Command(2, "NOBODY", "help-file"), *boxes])
+        assert commands.of("CHEM-1").take(0.0) == [ours]
+
+    asyncio.run(scenario())
+    assert noted == [("command-for-unknown-instrument", 2), ("command-done", 3), ("command-unknown", 4)]
+
+
+def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -> None:
+    outbox = Outbox()
+    for number in range(1, REPORTS_PER_POST_MAX + 3):
+        outbox.put(routine(number))
+    first = outbox.post()
+    assert [report.number for report in first] == list(range(1, REPORTS_PER_POST_MAX + 1))
+    outbox.put(alert(100))
+    assert outbox.post() == first
+    assert outbox.posted() == first
+    assert [report.number for report in outbox.post()] == [100, REPORTS_PER_POST_MAX + 1, REPORTS_PER_POST_MAX + 2]
+    outbox.posted()
+    assert not outbox
+    assert list(outbox.acknowledged) == [(1, REPORTS_PER_POST_MAX + 2), (100, 100)]
+
+
+def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> None:
+    outbox = Outbox(4)
+    for report in [routine(1), alert(2), routine(3), CommandResult(4, 0, 9, "done"), alert(5), alert(6), alert(7)]:
+        outbox.put(report)
+    assert list(outbox.dropped) == [(1, 1), (3, 3)]
+    assert [report.number for report in outbox.post()] == [2, 5, 6, 7, 4]
+
+
+def test_a_refused_request_is_taken_apart_until_the_culprit_is_found() -> None:
+    outbox = Outbox()
+    for number in (1, 2, 3):
+        outbox.put(routine(number))
+    outbox.post()
+    outbox.refused()
+    assert [report.number for report in outbox.post()] == [1]
+    outbox.posted()
+    assert [report.number for report in outbox.post()] == [2]
+    outbox.refused()
+    outbox.put(routine(4))
+    assert [report.number for report in outbox.post()] == [3]
+    outbox.posted()
+    assert [report.number for report in outbox.post()] == [4]
+    assert list(outbox.dropped) == [(2, 2)]
+    assert list(outbox.acknowledged) == [(1, 1), (3, 3)]
