@@ -1,0 +1,247 @@
+"""What keeping a record costs, against the least that can be: `python -m bench.buffer [--json]`.
+
+* Throughput of the spool against a bare zero-filled file, pwrite and fdatasync, of the same records. Both write to
+  the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts.
+* Bytes written to the device for each byte of payload, in a steady state with acknowledgements and recycling.
+* SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue, side by side.
+
+Device bytes are those of a loop device with an ext4 of its own, when run as root; otherwise the kernel's count of
+bytes this process caused to be written, which leaves out the journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import persistqueue
+
+from agents.spool import Gap, Priority, Spool, SpoolLimits
+from hal.linux.disk import LinuxDisk
+
+RECORD_BYTES = 512
+LIMITS = SpoolLimits(spool_bytes_max=64 * 1024 * 1024)
+Write = Callable[[Sequence[bytes]], None]
+Figure = dict[str, Any]
+
+
+def _gap(gap: Gap) -> bytes:
+    return repr(gap).encode()
+
+
+class Bare:
+    """The least there is: no framing, no check, no recovery."""
+
+    def __init__(self, directory: Path) -> None:
+        self._disk = LinuxDisk(directory / "bare")
+        self._disk.create("bare", LIMITS.segment_bytes)
+        self._fd = os.open(directory / "bare" / "bare", os.O_RDWR)
+        self._offset = 0
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        data = b"".join(payloads)
+        if self._offset + len(data) > LIMITS.segment_bytes:
+            self._offset = 0
+        os.pwrite(self._fd, data, self._offset)
+        os.fdatasync(self._fd)
+        self._offset += len(data)
+
+    def take(self, records: int) -> None:
+        pass
+
+
+class Spooled:
+    """The box's own."""
+
+    def __init__(self, directory: Path) -> None:
+        disk = LinuxDisk(directory / "spool")
+        self._spool = Spool.open(disk, LIMITS, random=Random(1), encode_gap=_gap)
+        self._after = 0
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        self._spool.append(bytes((Priority.ROUTINE,)) * len(payloads), payloads)
+
+    def take(self, records: int) -> None:
+        found = self._spool.read(Priority.ROUTINE, records, 1 << 30, self._after)
+        if found:
+            self._after = found[-1][0]
+            self._spool.ack(Priority.ROUTINE, self._after)
+
+
+class Sqlite:
+    """SQLite as a queue: WAL, synchronous=FULL."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = sqlite3.connect(directory / "queue.sqlite", isolation_level=None)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute("CREATE TABLE queue (seq INTEGER PRIMARY KEY, payload BLOB)")
+        self._acked = 0
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT INTO queue (payload) VALUES (?)", [(p,) for p in payloads])
+        self._db.execute("COMMIT")
+
+    def take(self, records: int) -> None:
+        self._db.execute("SELECT payload FROM queue ORDER BY seq LIMIT ?", (records,)).fetchall()
+        self._acked += records
+        self._db.execute("DELETE FROM queue WHERE seq <= ?", (self._acked,))
+
+
+class PersistQueue:
+    """persist-queue's file queue. It has no group commit, and (1.1) no fsync of its data: not durable."""
+
+    def __init__(self, directory: Path) -> None:
+        self._queue = persistqueue.Queue(str(directory / "persist-queue"), tempdir=str(directory))
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            self._queue.put(payload)
+
+    def take(self, records: int) -> None:
+        for _ in range(records):
+            self._queue.get()
+        self._queue.task_done()
+
+
+def seconds(write: Write, payloads: Sequence[bytes]) -> float:
+    start = time.perf_counter()
+    write(payloads)
+    return time.perf_counter() - start
+
+
+def throughput(directory: Path, group: int, groups: int) -> dict[str, float]:
+    """Median seconds a group for each contender, measured turn by turn."""
+    payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
+    contenders = {"bare": Bare(directory), "spool": Spooled(directory), "sqlite": Sqlite(directory)}
+    contenders["persist-queue"] = PersistQueue(directory)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(groups):
+        for name, contender in contenders.items():
+            if name in ("bare", "spool") or turn % 10 == 0:
+                times[name].append(seconds(contender.write, payloads))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def own_write_bytes() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("write_bytes")).split()[1])
+
+
+def loop_write_bytes(device: str) -> int:
+    return int(Path(f"/sys/block/{Path(device).name}/stat").read_text().split()[6]) * 512
+
+
+@contextlib.contextmanager
+def ext4(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
+    """A fresh ext4 on a loop device: its mount point, and what has been written to the device so far."""
+    image, mount = directory / "ext4.img", directory / "mnt"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(512 * 1024 * 1024)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], check=True
+    )
+    run = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
+    device = run.stdout.strip()
+    try:
+        subprocess.run(["mount", device, mount], check=True)
+        try:
+            yield mount, lambda: loop_write_bytes(device)
+        finally:
+            subprocess.run(["umount", "--lazy", mount], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextlib.contextmanager
+def own(directory: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
+    yield directory, own_write_bytes
+
+
+def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, directory: Path) -> float:
+    """Device bytes a payload byte, after a warm-up that has brought recycling about."""
+    where = ext4 if os.geteuid() == 0 and shutil.which("mkfs.ext4") else own
+    payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
+    groups = megabytes * 1024 * 1024 // (RECORD_BYTES * group)
+    with where(directory) as (mount, written):
+        contender = make(mount)
+        for turn in range(3 * groups):
+            if turn == groups:
+                os.sync()
+                before = written()
+            contender.write(payloads)
+            if turn % 4 == 3:
+                contender.take(4 * group)
+        os.sync()
+        total = written() - before
+        del contender
+    return total / (2 * groups * group * RECORD_BYTES)
+
+
+def figure(name: str, unit: str, measured: float, target: str = "") -> Figure:
+    """One line of the result; `target` is like ">= 0.9", or empty for what is only reported."""
+    holds = True
+    if target:
+        relation, bound = target.split()
+        holds = measured >= float(bound) if relation == ">=" else measured <= float(bound)
+    return {
+        "name": name,
+        "unit": unit,
+        "target": target or None,
+        "measured": round(measured, 3),
+        "holds": holds,
+    }
+
+
+def figures(directory: Path = Path("build/bench-buffer"), groups: int = 3000) -> list[Figure]:
+    """All figures. `directory` is made and removed; it should be on the disk that matters."""
+    found: list[Figure] = []
+    directory.mkdir(parents=True, exist_ok=True)
+    for group, target in ((64, ">= 0.9"), (1, ">= 0.95")):
+        with tempfile.TemporaryDirectory(dir=directory) as place:
+            medians = throughput(Path(place), group, groups)
+        found.append(figure(f"bare write and flush, group of {group}", "µs", medians["bare"] * 1e6))
+        for name in ("spool", "sqlite", "persist-queue"):
+            ratio = medians["bare"] / medians[name]
+            goal = target if name == "spool" else ""
+            found.append(figure(f"{name} throughput, group of {group}", "of bare", ratio, goal))
+    makers = {"spool": Spooled, "sqlite": Sqlite, "persist-queue": PersistQueue}
+    for name, make in makers.items():
+        with tempfile.TemporaryDirectory(dir=directory) as place:
+            measured = device_bytes(make, 64, 16 if name == "spool" else 4, Path(place))
+        goal = "<= 1.3" if name == "spool" else ""
+        found.append(figure(f"{name} device bytes, group of 64", "bytes a payload byte", measured, goal))
+    shutil.rmtree(directory, ignore_errors=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument("--groups", type=int, default=3000, help="groups to write for each throughput figure")
+    args = parser.parse_args()
+    found = figures(groups=args.groups)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return
+    for line in found:
+        mark = ("held" if line["holds"] else "MISSED") if line["target"] else ""
+        print(f"{line['name']:45} {line['measured']:9.3f} {line['unit']:22} {line['target'] or '':8} {mark}")
+
+
+if __name__ == "__main__":
+    main()

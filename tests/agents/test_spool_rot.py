@@ -1,0 +1,156 @@
+"""What rots is reported by its number, and only that is lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agents.spool import Gap, GapReason, Priority, Spool, SpoolLimits
+from agents.spool.group import Kind
+from agents.spool.segment import groups
+from hal.disk import Disk
+from hal.emul.disk import EmulDisk
+from tests.agents.spool_model import LIMITS, decode_gap, encode_gap
+
+ALERT, AUDIT, ROUTINE = Priority
+
+
+def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
+    return Spool.open(disk, limits, random=Random(1), encode_gap=encode_gap)
+
+
+def filled(groups_of: int = 8, count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    for number in range(count):
+        spool.append(
+            [ROUTINE] * groups_of, [b"%d/%d " % (number, at) * (size // 8) for at in range(groups_of)]
+        )
+    return disk, spool
+
+
+def flip(disk: EmulDisk, spool: Spool, offset: int) -> None:
+    """Flip one bit of one byte of the newest segment."""
+    disk._files[spool._log.segments[-1].name].data[offset] ^= 4
+
+
+def corrupt(gaps: tuple[Gap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
+    ranges = [r for gap in gaps if gap.reason is reason for r in gap.ranges]
+    return {seq for first, last in ranges for seq in range(first, last + 1)}
+
+
+def data_groups(spool: Spool, disk: Disk) -> list:
+    segment = spool._log.segments[-1]
+    return [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.DATA]
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_rotten_payload_loses_that_record(at: int, closed: bool) -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.payload_offset + sum(second.lengths[:at]) + 3)
+    if closed:
+        spool.close()
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == {9 + at}
+    assert [seq for seq, _ in again.read(ROUTINE, 99, 1 << 20)] == [n for n in range(1, 25) if n != 9 + at]
+    assert again.recovery.salvaged == 23
+
+
+@pytest.mark.parametrize("copy", ["first", "last"])
+@pytest.mark.parametrize("of", ["header", "table"])
+def test_one_rotten_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    distance = 20 if of == "header" else 90
+    flip(disk, spool, second.offset + distance if copy == "first" else second.end - distance)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == set()
+    assert len(again.read(ROUTINE, 99, 1 << 20)) == 24
+
+
+def test_both_copies_rotten_lose_that_group() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.offset + 20)
+    flip(disk, spool, second.end - 20)
+    assert corrupt(open_spool(disk).recovery.gaps) == set(range(9, 17))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_last_group_may_have_been_torn(closed: bool) -> None:
+    disk, spool = filled()
+    last = data_groups(spool, disk)[-1]
+    if closed:
+        spool.close()
+    flip(disk, spool, last.payload_offset + sum(last.lengths[:3]))
+    again = open_spool(disk)
+    reason = GapReason.CORRUPT if closed else GapReason.UNFINISHED
+    assert corrupt(again.recovery.gaps, reason) == {20}
+    certain = {record.seq: record.certain for record in again.recovery.records()}
+    assert 20 not in certain and certain[19] and certain[21] is closed
+
+
+def test_numbers_go_on_beyond_an_unreadable_end() -> None:
+    disk, spool = filled()
+    for group in data_groups(spool, disk)[1:]:
+        flip(disk, spool, group.offset + 20)
+        flip(disk, spool, group.end - 20)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
+    assert again.append([ROUTINE], [b"new"])[0] > 24
+
+
+def test_a_segment_that_cannot_be_read_at_all() -> None:
+    disk, spool = filled(count=40, size=400)
+    segments = spool._log.segments
+    lost = segments[1]
+    disk._files[lost.name].data[:] = bytes(LIMITS.segment_bytes)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
+
+
+def test_a_gap_is_reported_once() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.payload_offset)
+    for _ in range(3):
+        spool = open_spool(disk)
+        spool.append([], [])
+        spool.read(ROUTINE, 99, 1 << 20)
+        spool.close()
+    reports = [decode_gap(payload) for _, payload in spool.read(AUDIT, 99, 1 << 20)]
+    assert [gap.ranges for gap in reports if gap.reason is GapReason.CORRUPT] == [((9, 9),)]
+
+
+def test_rot_found_while_reading() -> None:
+    disk, spool = filled()
+    spool.append([ALERT, AUDIT], [b"alert" * 9, b"audit" * 9])
+    groups_ = data_groups(spool, disk)
+    flip(disk, spool, groups_[0].payload_offset)
+    flip(disk, spool, groups_[-1].payload_offset)
+    assert [seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)] == list(range(2, 25))
+    assert spool.read(ALERT, 9, 1 << 20) == []
+    assert spool.status().records == {ALERT: 0, AUDIT: 1, ROUTINE: 23}
+    spool.append([], [])
+    found = [decode_gap(payload) for _, payload in spool.read(AUDIT, 9, 1 << 20)[1:]]
+    assert found == [Gap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
+
+
+def test_an_unreadable_sector_is_like_rot() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    disk.backend.make_unreadable(spool._log.segments[-1].name, second.payload_offset + 600)
+    lost = corrupt(open_spool(disk).recovery.gaps)
+    assert 0 < len(lost) <= 6 and lost < set(range(9, 17))
+
+
+def test_foreign_files_are_left_alone() -> None:
+    disk = EmulDisk(1 << 30, Random(2))
+    disk.create("readme.txt", 100)
+    spool = open_spool(disk)
+    spool.append([ROUTINE], [b"x"])
+    assert "readme.txt" in disk.names()
+    assert open_spool(disk).read(ROUTINE, 9, 99) == [(1, b"x")]
