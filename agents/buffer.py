@@ -65,7 +65,7 @@ class Buffer:
         """
         if self._closed:
             raise RuntimeError("append after close")
-        self._spool.prepare(priorities, payloads)
+        self._spool.check(len(priorities), payloads)
         future: asyncio.Future[range] = self._loop.create_future()
         self._queue.append((bytes(priorities), payloads, future))
         if self._idle.is_set():

@@ -108,17 +108,7 @@ class Spool:
     def prepare(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> Prepared:
         """The part of `append` that needs no disk; on any thread, at any time. Errors: ValueError beyond a limit."""
         prepared = prepare(bytes(priorities), payloads)
-        limits, count = self._limits, len(payloads)
-        if len(priorities) != count or count > limits.group_records_max:
-            most = f"a group has at most {limits.group_records_max} (group_records_max)"
-            raise ValueError(f"{count} records, {len(priorities)} priorities; {most}")
-        if (
-            prepared.payload_bytes > limits.record_bytes_max
-            and max(map(len, payloads)) > limits.record_bytes_max
-        ):
-            raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
-        if prepared.payload_bytes > limits.group_bytes_max:
-            raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
+        self._check(len(priorities), payloads, prepared.payload_bytes)
         return prepared
 
     def append_prepared(self, records: Prepared) -> range:
@@ -128,6 +118,20 @@ class Spool:
         if not records.payloads:
             return range(self._log.next_seq, self._log.next_seq)
         return self._append(records)
+
+    def check(self, priorities: int, payloads: Sequence[bytes]) -> None:
+        """Whether a group with so many priorities is within the limits. Errors: ValueError, naming the limit."""
+        self._check(priorities, payloads, sum(map(len, payloads)))
+
+    def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:
+        limits, count = self._limits, len(payloads)
+        if priorities != count or count > limits.group_records_max:
+            most = f"a group has at most {limits.group_records_max} (group_records_max)"
+            raise ValueError(f"{count} records, {priorities} priorities; {most}")
+        if size > limits.record_bytes_max and max(map(len, payloads)) > limits.record_bytes_max:
+            raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
+        if size > limits.group_bytes_max:
+            raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
 
     def ack(self, priority: Priority, through_seq: int) -> None:
         """Records of `priority` up to `through_seq` are delivered and will not be read again.
@@ -191,22 +195,18 @@ class Spool:
     # -- appending, step by step ------------------------------------------------------------------------
 
     def _append(self, records: Prepared, aux: bytes = b"") -> range:
-        start = self._commit(records, aux)
+        """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
         log, count = self._log, len(records.payloads)
+        encoded = self._encode_with_room(records, aux)
+        try:
+            start = log.commit(encoded)
+        except SpoolError:
+            start = log.commit(self._encode_with_room(records, aux))
         segment, first = log.active, log.next_seq
         assert segment is not None
         log.next_seq, log.skipped = first + count, 0
         self._count_appended(segment, start + HEADER_BYTES + len(aux) + TABLE_BYTES * count, first, records)
         return range(first, first + count)
-
-    def _commit(self, records: Prepared, aux: bytes) -> int:
-        """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
-        try:
-            return self._log.commit(self._encode_with_room(records, aux))
-        except SpoolError as error:
-            if error.kind is not SpoolErrorKind.IO:
-                raise
-        return self._log.commit(self._encode_with_room(records, aux))
 
     def _encode_with_room(self, records: Prepared, aux: bytes) -> bytes:
         log = self._log
