@@ -76,7 +76,6 @@ class Box:
             running.audit.note(await self._how_it_starts(spool, buffer))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(running.forwarder.run())
-                tasks.create_task(buffer.report_gaps())
                 for port in self._config.port:
                     tasks.create_task(self._serve(running, port))
         finally:

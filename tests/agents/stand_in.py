@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import time
 
@@ -38,8 +38,7 @@ class StandIn:
         self.repeated = 0
         self.commands: list[Command] = []
         self.misbehaviours: deque[Misbehave] = deque()
-        self.before_answer: Callable[[], asyncio.Future[None]] | None = None
-        self.ciphers: list[str] = []
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
         self._changed = asyncio.Event()
         self.server: Server
 
