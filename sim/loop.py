@@ -5,7 +5,7 @@ ready or the next timer is due; no time passes otherwise. So code that awaits an
 live in one order of events, and a day takes as long as its events do.
 
 Simulated time is an integer number of nanoseconds from the start of the lab. asyncio's own times are floats of
-seconds, which are exact to a nanosecond for 104 days.
+seconds, which are exact to a nanosecond for 52 days.
 
 The loop owns no socket, no selector and no thread. Connections go to the simulated network of the host on
 whose behalf the code runs (`sim.net.host.current`), and `run_in_executor` runs its function at once, then lets
@@ -20,7 +20,7 @@ import ssl as ssl_module
 from asyncio import base_events, sslproto
 from collections.abc import Callable, Generator
 from contextvars import Context
-from math import inf
+from math import ceil, inf
 from typing import Any, Final, TypeVar
 
 from sim.clock import Environment
@@ -44,14 +44,15 @@ class SteppingSelector:
         self._timers = timers
 
     def select(self, timeout: float | None) -> tuple[()]:
-        """Run events until a callback is ready, a timer is due, or `timeout` seconds have passed."""
+        """Run events until a callback is ready or the first timer is due; with `timeout` 0, nothing."""
         env, ready, timers = self._env, self._ready, self._timers
-        until = inf if timeout is None else env.now + round(timeout * NS)
-        first = timers[0] if timers else None
+        if timeout == 0:
+            return ()
+        first, until = None, inf
         while not ready:
             if timers and timers[0] is not first:  # an event has set a timer that comes before the others
                 first = timers[0]
-                until = min(until, round(first.when() * NS))
+                until = round(first.when() * NS)
             if env.peek() > until:
                 env.advance(int(until))
                 break
@@ -73,7 +74,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.failures: list[str] = []
         # The names that asyncio's base class asks its subclasses for
         self._selector = SteppingSelector(self.env, self._ready, self._scheduled)  # type: ignore[attr-defined]
-        self._clock_resolution = 1e-9
+        self._clock_resolution = 0.5 / NS
         self._task_numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
         self.set_exception_handler(_note_failure)
@@ -81,6 +82,15 @@ class SimLoop(base_events.BaseEventLoop):
     def time(self) -> float:
         """Seconds since the start of the lab."""
         return self.env.now / NS
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As in any loop; on the next whole nanosecond, so that the time then is never before `when`."""
+        at_ns = ceil(when * NS)
+        while at_ns / NS < when:
+            at_ns += 1
+        return super().call_at(at_ns / NS, callback, *args, context=context)
 
     def _process_events(self, events: Any) -> None:
         """There are none: the selector has run them."""

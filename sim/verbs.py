@@ -59,13 +59,14 @@ class BoxVerbs(Part):
     @property
     def backlog(self) -> int:
         """Records that are not acknowledged by the data center; those of a box that is off count as one."""
-        backlog = self._lab.world.box.backlog()
+        world = self._lab.world
+        backlog = world.loop.run_until_complete(world.backlog())
         return sum(backlog) if backlog is not None else 1
 
     @property
     def connected(self) -> bool:
         """Whether it has a connection to the data center."""
-        return self._lab.world.box.connected()
+        return self._lab.world.box.is_connected
 
     def cut_power(self) -> None:
         """Cut the power; it stays off until `restore_power`."""

@@ -31,7 +31,7 @@ class SimTransport(asyncio.Transport):
         self._context: Context
         self._detach: Callable[[], object]
         self.waiter: tuple[asyncio.Future[None], bool] | None = None
-        self._closing = self._gone = False
+        self._made = self._closing = self._gone = False
         self._paused_protocol = False
         self.set_protocol(protocol)
 
@@ -48,6 +48,7 @@ class SimTransport(asyncio.Transport):
     # what the endpoint tells
 
     def on_connected(self) -> None:
+        self._made = True
         self._context.run(self._protocol.connection_made, self)
         if self.waiter is not None and self.waiter[1]:
             self._resolve_waiter(None)
@@ -118,7 +119,8 @@ class SimTransport(asyncio.Transport):
         self._closing = True
         if not self._gone:
             self._gone = True
-            self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
+            if self._made:
+                self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
 
     def _resolve_waiter(self, error: OSError | None) -> None:
         if self.waiter is None:

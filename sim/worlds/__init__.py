@@ -36,7 +36,7 @@ def _virtual(lab: Lab, seed: int | None, progress: Progress | None, trace_file: 
 
         def tell(now_ns: int) -> None:
             if progress is not None:
-                waiting = running.box.backlog() or ()
+                waiting = running.loop.run_until_complete(running.backlog()) or ()
                 progress(now_ns, stored=running.datacenter.stored, backlog=sum(waiting))
 
         return running.run(tell)

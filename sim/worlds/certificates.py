@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from agents import config
 from sim.worlds import farend
 from wire.pki import Authority, Validity, make_key
 from wire.tls import Identity
 
 BOX_NAME: Final = "rap-box"
+BOX_SERIAL: Final = "RAP-BOX"
 
 
 class Certificates:
@@ -27,13 +29,16 @@ class Certificates:
         self._public = Authority.make("public root", key=self._key)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
-    def box(self) -> Identity:
-        """The box's, for the data center."""
-        return self._issue(BOX_NAME.upper(), believes=self._public)
-
-    def box_for_instruments(self) -> Identity:
-        """The box's, for its instruments."""
-        return self._issue(f"{BOX_NAME.upper()}-LAN", believes=self._vendor)
+    def box(self) -> config.Certificates:
+        """The box's, for both sides."""
+        towards_datacenter = self._issue(BOX_SERIAL, believes=self._public)
+        towards_instruments = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
+        return config.Certificates(
+            certificate=towards_datacenter.certificate,
+            key=towards_datacenter.key,
+            vendor_authority=towards_instruments.authorities,
+            datacenter_authority=towards_datacenter.authorities,
+        )
 
     def instrument(self, serial: str) -> Identity:
         """An instrument's."""

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final
 
 from agents.dial import FarEnd as Address
+from agents.spool import Priority
 from hal.emul.clock import EmulClock
 from sim.labfile import Event, Lab
 from sim.ledger import Ledger
@@ -35,7 +36,7 @@ from sim.trace import Trace
 from sim.worlds.analyzer import Analyzer
 from sim.worlds.certificates import Certificates
 from sim.worlds.farend import FarEnd
-from sim.worlds.machine import BOX_NAME, COLLECTOR_PORT, BoxMachine
+from sim.worlds.machine import COLLECTOR_PORT, NAME, SERIAL, BoxMachine, address
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from sim.worlds.proxy import SiteProxy
 from sim.worlds.verdict import conclude
@@ -67,7 +68,16 @@ class VirtualWorld:
         spec = lab.uplink
         self.datacenter = FarEnd(self.loop, network, folder, certificates.datacenter(), self.wall_ns)
         self.proxy = SiteProxy(self.loop, network, spec.proxy) if spec.proxy else None
-        self.box = BoxMachine(self, network, certificates)
+        self.box = BoxMachine(
+            self.loop,
+            network,
+            lab,
+            certificates.box(),
+            self.proxy.for_clients() if self.proxy else None,
+            self.wall_ns,
+            self.random,
+            self.trace,
+        )
         near = self.proxy.host if self.proxy else self.datacenter.host
         quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join(network, "uplink", self.box.host, near, quality)
@@ -91,12 +101,11 @@ class VirtualWorld:
         spec = next(spec for spec in self.lab.instruments if spec.port == port)
         host = Host(network, f"instrument{port}")
         link = self._join(network, f"instrument:{port}", host, self.box.host, LAN)
-        link.on_change.append(self.box.port_changed(port))
         return Analyzer(
             self.loop,
             host,
             spec,
-            Address(BOX_NAME, COLLECTOR_PORT, self.box.address(port)),
+            Address(NAME, COLLECTOR_PORT, address(port)),
             certificates.instrument(spec.serial),
             EmulClock(self.wall_ns),
             self.ledger,
@@ -113,19 +122,28 @@ class VirtualWorld:
         return EPOCH_NS + self.lab.about.start + self.env.now
 
     async def _start(self) -> None:
-        await self.datacenter.start(BOX_NAME.upper())
+        await self.datacenter.start(SERIAL)
         if self.proxy:
             await self.proxy.start()
         self.uplink.on_change.append(self.box.uplink_changed)
         self.box.restore_power()
         for event in self.lab.events:
             self.loop.create_task(self._befall(event))
-        self._sample()
+        self.loop.create_task(self._sample())
 
-    def _sample(self, _event: object = None) -> None:
-        now = self.env.now
-        self.backlog_meter.sample(now, self.box.backlog(), connected=self.box.connected())
-        self.env.after(self.uplink_meter.bin_ns, self._sample)
+    async def _sample(self) -> None:
+        while True:
+            backlog = await self.backlog()
+            self.backlog_meter.sample(self.env.now, backlog, connected=self.box.is_connected)
+            await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
+
+    async def backlog(self) -> tuple[int, int, int] | None:
+        """Records on the box that are not acknowledged, by priority; None while its program does not run."""
+        status = await self.box.status()
+        if status is None:
+            return None
+        alert, audit, routine = (status.spool.records[priority] for priority in Priority)
+        return alert, audit, routine
 
     # -- faults
 

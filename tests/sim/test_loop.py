@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from random import Random
 
 import pytest
 
@@ -42,6 +43,22 @@ def test_processes_and_tasks_share_one_order_of_events() -> None:
     loop.run_until_complete(task())
     loop.run_for(2_000_000_000)
     assert [at for _, at in seen] == [int(s * 1e9) for s in (1.5, 2, 3, 4, 4.5, 6)]
+
+
+def test_a_timer_is_never_early_by_a_fraction_of_a_nanosecond() -> None:
+    loop = SimLoop()
+    random = Random(5)
+    loop.env.advance(30 * 86400 * 10**9)
+
+    async def sleep() -> None:
+        for _ in range(10_000):
+            deadline = loop.time() + random.random()
+            called = loop.create_future()
+            loop.call_at(deadline, called.set_result, None)
+            await called
+            assert loop.time() >= deadline
+
+    loop.run_until_complete(sleep())
 
 
 def test_a_timer_that_an_event_sets_is_not_late() -> None:

@@ -1,0 +1,195 @@
+"""The box of a virtual lab: the box program as it ships, on an emulated disk, clock and uplink port.
+
+The machine does what the hardware and the system below the program do: it boots, it starts the program again when that
+ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond a flush, 500 MB/s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from agents.accounting import Traffic
+from agents.box import Box, BoxStatus, Hardware
+from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending, SpoolSize
+from agents.proxy import Proxy
+from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
+from hal.disk import DiskError
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from hal.emul.ethernet import EmulEthernetPort
+from sim.labfile import Lab
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.trace import Trace
+from sim.units import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
+from sim.worlds import farend
+
+NAME: Final = "rap-box"
+SERIAL: Final = NAME.upper()
+COLLECTOR_PORT: Final = 443
+BOOT_SECONDS: Final = 20.0
+RESTART_SECONDS: Final = 1.0
+FLUSH_NS: Final = 500 * MICROSECOND_NS
+WRITTEN_BYTE_NS: Final = 2.0
+DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
+
+
+class BoxMachine:
+    """The box's hardware, and whatever runs on it at present."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        network: Network,
+        lab: Lab,
+        identity: Certificates,
+        proxy: Proxy | None,
+        wall_ns: Callable[[], int],
+        random: Callable[[str], Random],
+        trace: Trace,
+    ) -> None:
+        self._loop = loop
+        self._random = random
+        self._trace = trace
+        self._lives = 0
+        self._box: Box | None = None
+        self._traffic = Traffic()
+        self.host = Host(network, NAME, *(address(spec.port) for spec in lab.instruments))
+        self.flush_ns = FLUSH_NS
+        self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
+        self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
+        self.disk.backend.set_latency(FLUSH_NS, WRITTEN_BYTE_NS)
+        self.clock = EmulClock(wall_ns)
+        self.uplink = EmulEthernetPort("uplink")
+        self._config = BoxConfig(
+            board=lab.box.board,
+            identity=identity,
+            datacenter=DataCenter(host=farend.NAME, port=farend.PORT),
+            port=[_port(spec.port, spec.serial) for spec in lab.instruments],
+            proxy=proxy,
+            spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
+            sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+        )
+
+    # -- what it is asked
+
+    async def status(self) -> BoxStatus | None:
+        """How the program is; None while it does not run."""
+        return await self._box.status() if self._box else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the program has a connection to the data center, as far as it can know."""
+        return self._box is not None and self._box.is_connected
+
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in all lives of the program."""
+        return _sum(self._traffic, self._box.traffic) if self._box else self._traffic
+
+    def remaining(self) -> list[Record]:
+        """Cut the power for good, and give the records that are on the disk and not acknowledged."""
+        self.cut_power()
+        limits = SpoolLimits(spool_bytes_max=self._config.spool.bytes_max)
+        spool = Spool.open(
+            self.disk,
+            limits,
+            random=self._random("inspection"),
+            encode_gap=lambda _: b"",
+            snapshot=lambda: b"",
+        )
+        return [record for priority in Priority for record in _read_all(spool, priority)]
+
+    # -- what befalls it
+
+    def uplink_changed(self, up: bool) -> None:
+        """The uplink's cable was pulled or put back."""
+        if up:
+            self.uplink.backend.plug()
+        else:
+            self.uplink.backend.unplug()
+
+    def restore_power(self) -> None:
+        """Boot, if the power was off."""
+        if self.host.incarnation is None:
+            self._trace.add("box boots")
+            self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
+
+    def cut_power(self) -> None:
+        """Lose power, and with it all that was not flushed."""
+        if self.host.incarnation is None:
+            return
+        self._trace.add("box loses power")
+        self._end_life()
+        self.host.power_off()
+        backend = self.disk.backend
+        self.disk = backend.cut_power() if backend.has_power else backend.reboot()
+
+    async def cut_power_at(self, operation: int) -> None:
+        """Lose power in the middle of the disk's `operation`-th coming one."""
+        backend = self.disk.backend
+        backend.cut_power_at(operation)
+        while backend.has_power:
+            await asyncio.sleep(MILLISECOND_NS / SECOND_NS)
+        self.cut_power()
+
+    def kill(self) -> None:
+        """SIGKILL the program; the system starts it again."""
+        if self.host.incarnation is not None:
+            self._trace.add("box program killed")
+            self._end_life()
+            self.host.kill().run(self._loop, self._run(RESTART_SECONDS))
+
+    # -- running the program
+
+    async def _run(self, delay_s: float) -> None:
+        while True:
+            await asyncio.sleep(delay_s)
+            self._lives += 1
+            self._trace.add(f"box program starts, life {self._lives}")
+            hardware = Hardware(self.disk, self.clock, self.uplink)
+            self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
+            try:
+                await self._box.run()
+            except* (DiskError, SpoolError) as error:
+                self._trace.add(f"box program ends: {error.exceptions[0]!r}")
+            self._end_life()
+            delay_s = RESTART_SECONDS
+
+    def _end_life(self) -> None:
+        self._traffic, self._box = self.traffic(), None
+
+    def _disk_now_ns(self) -> int:
+        """When the disk gets to what it is asked now."""
+        incarnation = self.host.incarnation
+        return max(self._loop.env.now, incarnation.busy_until_ns if incarnation else 0)
+
+    def _spend(self, delay_ns: int) -> None:
+        if self.host.incarnation is not None:
+            self.host.incarnation.spend(self._loop.env.now, delay_ns)
+
+
+def address(port: int) -> str:
+    """The box's address on an instrument port's subnet."""
+    return f"port{port}"
+
+
+def _port(number: int, serial: str) -> Port:
+    return Port(number=number, listen=address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
+
+
+def _read_all(spool: Spool, priority: Priority) -> list[Record]:
+    records: list[Record] = []
+    while more := spool.read(priority, 1000, 1 << 20, records[-1][0] if records else 0):
+        records += more
+    return records
+
+
+def _sum(one: Traffic, other: Traffic) -> Traffic:
+    names = [field.name for field in fields(Traffic) if field.name != "cipher"]
+    total = {name: getattr(one, name) + getattr(other, name) for name in names}
+    return Traffic(**total, cipher=other.cipher or one.cipher)
