@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from random import Random
 
-from agents.box import Box
+import msgspec
+
+from agents.box import Box, Hardware
 from hal.emul.ethernet import EmulEthernetPort
-from tests.agents.boxes import box_config, disk, running_agent, running_box
+from tests.agents.boxes import CLOCK, box_config, disk, running_agent, running_box
+from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
-from tests.agents.stand_in import stand_in
-from wire.messages import Alert, Command, CommandResult, Quality
+from tests.agents.stand_in import StandIn, stand_in
+from wire.messages import Command, CommandResult, Quality
 from wire.vocabulary import Outcome
+
+NOWHERE = 9  # the discard port: no data center
 
 
 def test_reports_travel_from_instrument_to_data_center_once(pki: Hierarchy) -> None:
@@ -29,5 +36,88 @@ def test_reports_travel_from_instrument_to_data_center_once(pki: Hierarchy) -> N
                 assert status.traffic.cipher == "TLS_AES_128_GCM_SHA256"
                 assert status.reports_accepted == 300
                 assert center.repeated == 0
+
+    asyncio.run(scenario())
+
+
+def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        on = disk()
+        async with (
+            running_box(box_config(pki, NOWHERE), on) as box,
+            running_agent(box, pki.instrument) as agent,
+        ):
+            for _ in range(200):
+                agent.submit(Quality, "glu", 1, 17)
+            await eventually(lambda: agent.waiting == 0)
+            on = on.backend.cut_power()
+        async with stand_in(pki.datacenter) as center:
+            config = box_config(pki, center.server.port, linger_s=0)
+            async with running_box(config, on) as box, running_agent(box, pki.instrument) as agent:
+                for _ in range(201):  # the same numbers again, and one more
+                    agent.submit(Quality, "glu", 1, 17)
+                await center.until(lambda: len(center.reports) == 201)
+                assert sorted(center.reports) == [("CHEM-1", 1, number) for number in range(1, 202)]
+                assert "started-after-crash" in center.audits
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_stop_is_no_crash(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        on = disk()
+        for _ in range(3):
+            async with running_box(box_config(pki, NOWHERE), on):
+                pass
+        async with stand_in(pki.datacenter) as center, running_box(box_config(pki, center.server.port), on):
+            await center.until(lambda: center.audits.count("started") == 4)
+            assert "started-after-crash" not in center.audits
+
+    asyncio.run(scenario())
+
+
+def test_a_command_travels_to_the_instrument_and_its_result_back(pki: Hierarchy) -> None:
+    received: list[Command] = []
+
+    async def execute(command: Command) -> Outcome:
+        received.append(command)
+        return "refused"
+
+    async def scenario() -> None:
+        async with stand_in(pki.datacenter) as center:
+            center.commands = [Command(5, "CHEM-1", "help-file", b"text"), Command(6, "", "send-inventory")]
+            config = box_config(pki, center.server.port, linger_s=0)
+            async with (
+                running_box(config, disk()) as box,
+                running_agent(box, pki.instrument, execute=execute) as agent,
+            ):
+                await center.until(lambda: "command-done" in center.audits)
+                agent.submit(Quality, "glu", 1, 17)
+                await center.until(lambda: len(results(center)) == 1)
+                assert received == [center.commands[0]]
+                assert results(center)[0].command == 5
+                assert results(center)[0].outcome == "refused"
+                assert "backlog-routine" in center.audits
+
+    def results(center: StandIn) -> list[CommandResult]:
+        bodies = [entry.body for entry in center.stored.values()]
+        return [body for body in bodies if isinstance(body, CommandResult)]
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_cannot_be_served_is_noted_and_the_others_are(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        async with stand_in(pki.datacenter) as center:
+            config = box_config(pki, center.server.port)
+            taken = msgspec.structs.replace(config.port[1], tcp_port=center.server.port)
+            config = msgspec.structs.replace(config, port=[config.port[0], taken])
+            box = Box(config, Hardware(disk(), CLOCK, EmulEthernetPort("uplink")), Random(1))
+            task = asyncio.ensure_future(box.run())
+            await center.until(lambda: "port-not-served" in center.audits)
+            await eventually(lambda: list(box.tcp_ports) == [1])
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     asyncio.run(scenario())

@@ -27,7 +27,7 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.tls import Identity, client_context
+from wire.tls import Identity
 
 NOWHERE = 9  # the discard port: no data center
 Scenario = Callable[[Box, EmulDisk], Awaitable[None]]

@@ -115,7 +115,7 @@ def with_a_forwarder(pki: Hierarchy, scenario: Scenario, **options: Any) -> None
 
 async def drained(bench: Bench) -> None:
     async with asyncio.timeout(20):
-        while await bench.waiting():
+        while await bench.waiting():  # noqa: ASYNC110  acknowledgements tell nobody
             await asyncio.sleep(0.001)
 
 
@@ -216,7 +216,9 @@ def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
 
         center.before_answer = raise_an_alert
         await drained(bench)
-        index = next(i for i, batch in enumerate(center.batches) if any(isinstance(e.body, Alert) for e in batch))
+        index = next(
+            i for i, batch in enumerate(center.batches) if any(isinstance(e.body, Alert) for e in batch)
+        )
         assert index <= 4  # two routine batches were already on their way
         assert len(center.batches) > 8
         assert len(center.batches[index]) <= 3  # and the backlog did not come along

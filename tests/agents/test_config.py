@@ -1,0 +1,90 @@
+"""The configuration file: what it may say, and what the box says when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.config import ConfigError, load_config
+from agents.dial import FarEnd
+from agents.marks import INSTRUMENTS_MAX
+from agents.proxy import Proxy
+
+GOOD = """\
+board = "rap-4"
+[identity]
+certificate = "box.crt"
+key = "/etc/rap/box.key"
+vendor_authority = "vendor.crt"
+datacenter_authority = "public.crt"
+[datacenter]
+host = "ingest.example.com"
+[[port]]
+number = 1
+listen = "10.77.1.1"
+instruments = ["CHEM-1"]
+"""
+
+
+def load(folder: Path, text: str) -> ConfigError | None:
+    file = folder / "box.toml"
+    file.write_text(text)
+    try:
+        load_config(file)
+    except ConfigError as error:
+        assert str(error).startswith(str(file))
+        return error
+    return None
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    (tmp_path / "box.toml").write_text(GOOD + '[proxy]\nkind = "http"\nhost = "10.0.0.3"\nport = 3128\n')
+    config = load_config(tmp_path / "box.toml")
+    assert config.identity.towards_datacenter().certificate == tmp_path / "box.crt"
+    assert config.identity.towards_datacenter().authorities == tmp_path / "public.crt"
+    assert config.identity.towards_instruments().key == Path("/etc/rap/box.key")
+    assert config.identity.towards_instruments().authorities == tmp_path / "vendor.crt"
+    assert config.datacenter.far_end() == FarEnd("ingest.example.com", 443)
+    assert config.proxy == Proxy("http", "10.0.0.3", 3128)
+    assert config.enrolled() == {"CHEM-1": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ('colour = "red"\n' + GOOD, "colour", "there are board, datacenter, identity"),
+        (GOOD + 'color = "red"\n', "port[0].color", "there are instruments, listen, number, tcp_port"),
+        (GOOD.replace('board = "rap-4"\n', ""), "board", "is required"),
+        (GOOD.replace("number = 1", 'number = "1"'), "port[0].number", "Expected `int`"),
+        (GOOD.replace('com"', 'com"\nport = 70000'), "datacenter.port", "<= 65535"),
+        (GOOD.replace("CHEM-1", "chem"), "port[0].instruments[0]", "A-Z"),
+        (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),
+        (GOOD.replace('"CHEM-1"', '"CHEM-1", "CHEM-1"'), "", "repeated: CHEM-1"),
+        (GOOD + "[sending]\nlinger_s = -1\n", "sending.linger_s", ">= 0"),
+        ("board = \n", "", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_key_and_what_would_be_right(
+    tmp_path: Path, text: str, key: str, says: str
+) -> None:
+    error = load(tmp_path, text)
+    assert error is not None
+    assert error.key == key
+    assert says in error.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "box.toml")
+
+
+def test_the_most_instruments(tmp_path: Path) -> None:
+    def with_instruments(count: int) -> str:
+        names = ", ".join(f'"CHEM-{n}"' for n in range(count))
+        return GOOD.replace('"CHEM-1"', names)
+
+    assert load(tmp_path, with_instruments(INSTRUMENTS_MAX)) is None
+    error = load(tmp_path, with_instruments(INSTRUMENTS_MAX + 1))
+    assert error is not None
+    assert f"at most {INSTRUMENTS_MAX}" in error.message
