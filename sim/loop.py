@@ -110,6 +110,7 @@ class SimLoop(base_events.BaseEventLoop):
         incarnation = current.get(None)
         if incarnation is not None and not incarnation.alive:
             future.set_exception(OSError(f"{incarnation.host.name} is off"))
+            future.exception()  # there may be nobody left to see it
             return future
         try:
             result, error = func(*args), None

@@ -65,15 +65,20 @@ class ClientContext(ssl.SSLContext):
 
     _session: ssl.SSLSession | None = None
     _session_until = 0.0
+    _session_of: object = None
 
     def remember(self, transport: asyncio.BaseTransport, now: float) -> None:
         """Resume this connection's session from now on; call it when the first response has come.
 
         `now` is the event loop's time. With TLS 1.3 the session's name, its ticket, arrives after the handshake;
-        with TLS 1.2 and this server there is never a ticket, and the name is known at once.
+        with TLS 1.2 and this server there is never a ticket, and the name is known at once. Further calls for the
+        same connection do nothing, and are cheap.
         """
         connection = transport.get_extra_info("ssl_object")
-        session = connection.session if connection is not None else None
+        if connection is None or connection is self._session_of:
+            return
+        self._session_of = connection
+        session = connection.session
         if session is not None and session.id:
             self._session, self._session_until = session, now + SESSION_SECONDS_MAX
 

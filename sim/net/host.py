@@ -85,6 +85,12 @@ class Host:
             self.incarnation.receive(segment, link)
 
 
+def _ignore(task: asyncio.Task[Any]) -> None:
+    """How a dead machine's task ends is nobody's business."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Incarnation:
     """One life of a host, from power-on to the end of its programs."""
 
@@ -116,6 +122,7 @@ class Incarnation:
             endpoint.die(reset=not silently)
         self._endpoints.clear()
         for _, task in sorted(self.tasks.items()):
+            task.add_done_callback(_ignore)
             task.cancel()
 
     def connect(
