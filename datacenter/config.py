@@ -17,10 +17,9 @@ url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -67,6 +66,13 @@ class Config(_Section, frozen=True):
     listen: Listen = Listen()
 
 
+_SECTIONS: Final[dict[str, type[Config | Tls | Database | Listen]]] = {
+    "tls": Tls,
+    "store": Database,
+    "listen": Listen,
+}
+
+
 def load_config(path: Path) -> Config:
     """The configuration in the file at `path`, its files' paths made absolute. Raises ConfigError."""
     try:
@@ -98,8 +104,7 @@ def _explain(error: str) -> str:
     """The decoder's message, with the key by its TOML name and, for an unknown one, those that are known."""
     what, _, place = error.partition(" - at ")
     key = place.strip("`").removeprefix("$").removeprefix(".")
-    message = f"`{key}`: {what}" if key else what
     if "unknown field" in what:
-        section: type[Struct] = {"tls": Tls, "store": Database, "listen": Listen}.get(key, Config)
-        message += f"; known are {', '.join(section.__struct_fields__)}"
-    return re.sub(r"\bObject\b", "the section" if key else "the file", message)
+        known = _SECTIONS.get(key, Config).__struct_fields__
+        what += f"; known are {', '.join(known)}"
+    return f"`{key}`: {what}" if key else what.replace("Object", "this file")

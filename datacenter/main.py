@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datacenter.config import Config, identity, load_config
+from datacenter.config import Config, ConfigError, identity, load_config
 from datacenter.ingest import make_ingest
 from datacenter.store import Store
 from wire.http import serve
@@ -17,37 +17,40 @@ from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.tls import server_context
 
 
-def run_datacenter(config_path: Path, ready: Callable[[int], None] = lambda _: None) -> None:
+def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
 
     Raises ConfigError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used.
     """
-    asyncio.run(_serve(load_config(Path(config_path)), ready))
+    config = load_config(Path(config_path))
+    try:
+        store = Store(config.store.url)
+    except ValueError as error:
+        raise ConfigError(f"{config_path}: `store.url`: {error}") from error
+    try:
+        asyncio.run(_serve(config, store, ready))
+    finally:
+        store.close()
 
 
-async def _serve(config: Config, ready: Callable[[int], None]) -> None:
+async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tls = server_context(identity(config))
-    store = Store(config.store.url)
-    try:
-        store.authorize(config.boxes, _now_ms())
-        # one thread: the database is written by one at a time, and what was begun is finished before the stop
-        with ThreadPoolExecutor(1, "store") as executor:
-            server = await serve(
-                make_ingest(store, _now_ms, executor),
-                config.listen.host,
-                config.listen.port,
-                tls=tls,
-                body_bytes_max=BATCH_BODY_BYTES_MAX,
-                now=time.time,
-            )
-            ready(server.port)
-            await stop.wait()
-            await server.close()
-    finally:
-        store.close()
+    store.authorize(config.boxes, _now_ms())
+    # one thread: one writes at a time, and what was begun is finished before the stop
+    with ThreadPoolExecutor(1, "store") as executor:
+        server = await serve(
+            make_ingest(store, _now_ms, executor),
+            config.listen.host,
+            config.listen.port,
+            tls=server_context(identity(config)),
+            body_bytes_max=BATCH_BODY_BYTES_MAX,
+            now=time.time,
+        )
+        ready(server.port)
+        await stop.wait()
+        await server.close()
 
 
 def _now_ms() -> int:

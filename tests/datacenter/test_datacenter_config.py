@@ -1,0 +1,67 @@
+"""A configuration that is wrong says in which file, which key, and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datacenter.config import ConfigError, load_config
+
+GOOD = """
+boxes = ["RAP-0001"]
+
+[listen]
+host = "127.0.0.1"
+port = 8443
+
+[tls]
+certificate = "dc.crt"
+key = "dc.key"
+authorities = "vendor.crt"
+
+[store]
+url = "sqlite:///reports.db"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    for name in ("dc.crt", "dc.key", "vendor.crt"):
+        (tmp_path / name).touch()
+    (tmp_path / "dc.toml").write_text(GOOD)
+    return tmp_path / "dc.toml"
+
+
+def test_a_good_file_is_read_and_its_paths_are_beside_it(file: Path) -> None:
+    config = load_config(file)
+    assert (config.boxes, config.listen.port) == (["RAP-0001"], 8443)
+    assert config.tls.key == str(file.parent / "dc.key")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "parts"),
+    [
+        ("port = 8443", "port = 65536", ["`listen.port`", "<= 65535"]),
+        ("port = 8443", 'prot = "8443"', ["`listen`", "`prot`", "known are host, port"]),
+        ('boxes = ["RAP-0001"]', "", ["missing required field `boxes`"]),
+        ('"RAP-0001"', '"rap 1"', ["`boxes[0]`", "regex"]),
+        ('"RAP-0001"', "", ["`boxes`", "length >= 1"]),
+        ('key = "dc.key"', "key = 1", ["`tls.key`", "Expected `str`"]),
+        ('key = "dc.key"', 'key = "no.key"', ["`tls.key`", "no.key", "PEM"]),
+        ("[store]", "[strore]", ["`strore`", "known are tls, store, boxes, listen"]),
+        ("[store]", "[store", ["line 13"]),
+    ],
+)
+def test_what_is_wrong_is_named(file: Path, right: str, wrong: str, parts: list[str]) -> None:
+    assert right in GOOD
+    file.write_text(GOOD.replace(right, wrong))
+    with pytest.raises(ConfigError) as error:
+        load_config(file)
+    for part in (str(file), *parts):
+        assert part in str(error.value)
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        load_config(tmp_path / "none.toml")

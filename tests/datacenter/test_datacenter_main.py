@@ -1,0 +1,78 @@
+"""The program itself: ready when it says so, and gone when it is told, with everything it answered for kept."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from batches import alert, encoded
+
+from datacenter import queries
+from datacenter.config import ConfigError
+from datacenter.main import run_datacenter
+from datacenter.store import Store
+from wire.compression import Compressor
+from wire.http import ClientConnection
+from wire.pki import Authority, make_key
+from wire.tls import Identity, client_context
+
+PROGRAM = """
+import sys
+from datacenter.main import run_datacenter
+run_datacenter(sys.argv[1], ready=lambda port: print(port, flush=True))
+print("stopped", flush=True)
+"""
+
+
+def configure(folder: Path, url: str) -> tuple[Path, Identity]:
+    """The program's configuration, and a box's identity."""
+    vendor, key = Authority.make("vendor"), make_key()
+    vendor.issue(folder, "dc", hosts=("localhost",), believes=vendor, key=key)
+    file = folder / "dc.toml"
+    file.write_text(
+        f'boxes = ["RAP-0001"]\n[listen]\nhost = "127.0.0.1"\nport = 0\n[store]\nurl = "{url}"\n'
+        '[tls]\ncertificate = "dc.crt"\nkey = "dc.key"\nauthorities = "dc.ca.crt"\n'
+    )
+    return file, vendor.issue(folder, "RAP-0001", believes=vendor, key=key)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, box = configure(tmp_path, url)
+
+    async def send(port: int) -> int:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: ClientConnection("localhost", 1000),
+            "127.0.0.1",
+            port,
+            ssl=client_context(box),
+            server_hostname="localhost",
+        )
+        response = await connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
+        program.send_signal(number)
+        await connection.lost
+        return response.status
+
+    command = [sys.executable, "-c", PROGRAM, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        try:
+            assert asyncio.run(send(int(program.stdout.readline()))) == 200
+            rest, _ = program.communicate(timeout=20)
+        finally:
+            program.kill()
+    assert (program.returncode, rest) == (0, "stopped\n")
+    store = Store(url)
+    assert queries.counts(store) == {("RAP-0001", "CHEM-0001"): 1}
+    store.close()
+
+
+def test_a_database_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    file, _ = configure(tmp_path, "mongodb://localhost/rap")
+    with pytest.raises(ConfigError, match=r"dc\.toml: `store\.url`: .*"):
+        run_datacenter(file)

@@ -1,0 +1,250 @@
+"""The far end as a box meets it: real mutual TLS over loopback, and everything that should not be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from batches import AT_MS, alert, encoded
+
+from datacenter import queries
+from datacenter.ingest import PATH, make_ingest
+from datacenter.store import Store
+from wire.compression import Compressor, Decompressor
+from wire.http import ClientConnection, Handler, HttpError, Request, Response, serve
+from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, REPLY_BYTES_MAX, Batch, BatchReply, decode
+from wire.pki import Authority, make_key
+from wire.tls import Identity, client_context, server_context
+
+BOX = "RAP-0001"
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Identity]:
+    """Of the data center, of two boxes that may send, and of one whose certificate is good but who may not."""
+    folder, key = tmp_path_factory.mktemp("pki"), make_key()
+    vendor, public = Authority.make("vendor"), Authority.make("public")
+    server = public.issue(folder, "datacenter", hosts=("localhost",), believes=vendor, key=key)
+    boxes = [vendor.issue(folder, name, believes=public, key=key) for name in (BOX, "RAP-0002", "RAP-0666")]
+    return dict(zip(("server", BOX, "RAP-0002", "RAP-0666"), (server, *boxes), strict=True))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+Client = Callable[[ClientConnection], Awaitable[object]]
+
+
+@pytest.fixture
+def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
+    """Have clients talk to a data center one after the other, each as the box of that name."""
+
+    def run(
+        *clients: tuple[str, Client], around: Callable[[Handler], Handler] = lambda inner: inner
+    ) -> Store:
+        store = Store(file)
+        store.authorize([BOX, "RAP-0002"], 0)
+
+        async def exchange() -> None:
+            loop = asyncio.get_running_loop()
+            with ThreadPoolExecutor(1) as executor:
+                handler = around(make_ingest(store, lambda: AT_MS, executor))
+                tls = server_context(identities["server"])
+                server = await serve(
+                    handler, "127.0.0.1", 0, tls=tls, body_bytes_max=BATCH_BODY_BYTES_MAX, now=lambda: 0.0
+                )
+                for name, client in clients:
+                    _, connection = await loop.create_connection(
+                        lambda: ClientConnection("localhost", REPLY_BYTES_MAX),
+                        "127.0.0.1",
+                        server.port,
+                        ssl=client_context(identities[name]),
+                        server_hostname="localhost",
+                    )
+                    await asyncio.wait_for(client(connection), 20)
+                    connection.close()
+                await server.close()
+
+        asyncio.run(exchange())
+        return store
+
+    return run
+
+
+def numbers(store: Store) -> list[int | None]:
+    return [record.number for record in queries.records(store)]
+
+
+def test_a_batch_is_committed_before_it_is_answered(meet: Callable[..., Store], file: str) -> None:
+    async def client(connection: ClientConnection) -> None:
+        response = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1), alert(2))))
+        assert (response.status, decode(BatchReply, response.body).stored) == (200, 2)
+        other = Store(file)
+        assert numbers(other) == [1, 2]
+        other.close()
+
+    meet((BOX, client))
+
+
+def test_batches_sent_ahead_continue_one_stream(meet: Callable[..., Store]) -> None:
+    async def client(connection: ClientConnection) -> None:
+        stream = Compressor()
+        answers = [
+            connection.request("POST", PATH, stream.compress(encoded(alert(n), first=n))) for n in range(1, 6)
+        ]
+        assert [(await answer).status for answer in answers] == [200] * 5
+
+    assert numbers(meet((BOX, client))) == [1, 2, 3, 4, 5]
+
+
+def test_a_new_connection_starts_a_new_stream_and_repeats_make_no_duplicate(
+    meet: Callable[..., Store],
+) -> None:
+    async def client(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        assert answer.status == 200
+
+    store = meet((BOX, client), (BOX, client), ("RAP-0002", client))
+    assert [(record.box, record.number) for record in queries.records(store)] == [(BOX, 1), ("RAP-0002", 1)]
+
+
+def test_the_answer_brings_the_commands_that_wait(meet: Callable[..., Store], file: str) -> None:
+    store = Store(file)
+    store.authorize([BOX], 0)
+    number = store.queue_command(BOX, "CHEM-0001", "help-file", b"text", 0)
+    store.close()
+
+    async def client(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        assert [command.id for command in decode(BatchReply, answer.body).commands] == [number]
+
+    meet((BOX, client))
+
+
+def test_a_box_that_may_not_send_is_refused_and_cut_off(meet: Callable[..., Store]) -> None:
+    async def client(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        assert answer.status == 403
+        await connection.lost
+
+    assert numbers(meet(("RAP-0666", client))) == []
+
+
+def first(data: bytes) -> bytes:
+    """The body that starts a stream with this data."""
+    return Compressor().compress(data)
+
+
+def middle() -> bytes:
+    stream = Compressor()
+    stream.compress(encoded(*(alert(n) for n in range(1, 40))))
+    return stream.compress(encoded(*(alert(n) for n in range(40, 80)), first=40))
+
+
+def inventory(kind: str, contents: object) -> bytes:
+    return first(msgspec.msgpack.encode([1, 0, [[1, ["A", 1, [kind, 1, 2, contents]]]]]))
+
+
+REFUSED = {
+    "empty": (b"", 400),
+    "garbage": (b"\x01" + b"garbage" * 10, 400),
+    "json": (b'{"records": []}', 400),
+    "dictionary-of-the-future": (b"\x63" + first(encoded(alert(1)))[1:], 400),
+    "bomb": (first(bytes(100 * BATCH_BYTES_MAX)), 400),
+    "a-byte-too-large": (first(bytes(BATCH_BYTES_MAX + 1)), 400),
+    "middle-of-a-stream": (middle(), 400),
+    "cut-short": (first(encoded(alert(1)))[:-4], 422),
+    "no-message": (first(b"no message"), 422),
+    "largest-nonsense": (first(bytes(BATCH_BYTES_MAX)), 422),
+    "unknown-kind": (inventory("gossip", {"glu": 3}), 422),
+    "unknown-field": (inventory("inventory", {"Jane Doe": 3}), 422),
+    "no-records": (first(msgspec.msgpack.encode([1, 0, []])), 422),
+    "bytes-left-over": (first(encoded(alert(1)) + b"\x00"), 422),
+    "body-too-large": (bytes(BATCH_BODY_BYTES_MAX + 1), 413),
+}
+
+
+def test_the_refused_are_refused_for_their_one_mistake() -> None:
+    right = inventory("inventory", {"glu": 3})
+    assert decode(Batch, Decompressor().decompress(right, BATCH_BYTES_MAX))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_a_batch_is_refused_and_its_connection_ended(
+    meet: Callable[..., Store], case: str
+) -> None:
+    body, status = REFUSED[case]
+
+    async def client(connection: ClientConnection) -> None:
+        assert (await connection.request("POST", PATH, body)).status == status
+        await connection.lost
+
+    async def another(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(7))))
+        assert answer.status == 200
+
+    assert numbers(meet((BOX, client), (BOX, another))) == [7]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [("GET", PATH, 405), ("PUT", PATH, 405), ("GET", "/", 404), ("POST", "/v2/batches", 404)],
+)
+def test_there_is_nothing_else(meet: Callable[..., Store], method: str, target: str, status: int) -> None:
+    async def client(connection: ClientConnection) -> None:
+        assert (await connection.request(method, target)).status == status
+        again = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        assert again.status == 200
+
+    assert numbers(meet((BOX, client))) == [1]
+
+
+def test_a_failing_database_is_503_and_the_stream_goes_on(meet: Callable[..., Store], file: str) -> None:
+    def rename(table: str, to: str) -> None:
+        with closing(sqlite3.connect(file.removeprefix("sqlite:///"))) as database:
+            database.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+    async def client(connection: ClientConnection) -> None:
+        stream = Compressor()
+
+        async def send() -> int:
+            return (await connection.request("POST", PATH, stream.compress(encoded(alert(1))))).status
+
+        rename("commands", "hidden")
+        assert await send() == 503
+        rename("hidden", "commands")
+        assert await send() == 200
+
+    assert numbers(meet((BOX, client))) == [1]
+
+
+def test_a_response_that_is_lost_after_the_commit_makes_no_duplicate(meet: Callable[..., Store]) -> None:
+    lost = []
+
+    def lose_the_first(inner: Handler) -> Handler:
+        async def handler(request: Request) -> Response:
+            response = await inner(request)
+            if not lost:
+                lost.append(response)
+                request.peer.hang_up()
+            return response
+
+        return handler
+
+    async def unlucky(connection: ClientConnection) -> None:
+        with pytest.raises(HttpError):
+            await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+
+    async def again(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1), alert(2))))
+        assert decode(BatchReply, answer.body).stored == 1
+
+    assert numbers(meet((BOX, unlucky), (BOX, again), around=lose_the_first)) == [1, 2]
