@@ -197,10 +197,11 @@ class Spool:
     def _append(self, records: Prepared, aux: bytes = b"") -> range:
         """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
         log, count = self._log, len(records.payloads)
-        encoded = self._encode_with_room(records, aux)
         try:
-            start = log.commit(encoded)
-        except SpoolError:
+            start = log.commit(self._encode_with_room(records, aux))
+        except SpoolError as error:
+            if error.kind is not SpoolErrorKind.IO:
+                raise
             start = log.commit(self._encode_with_room(records, aux))
         segment, first = log.active, log.next_seq
         assert segment is not None
