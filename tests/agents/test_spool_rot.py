@@ -154,3 +154,37 @@ def test_foreign_files_are_left_alone() -> None:
     spool.append([ROUTINE], [b"x"])
     assert "readme.txt" in disk.names()
     assert open_spool(disk).read(ROUTINE, 9, 99) == [(1, b"x")]
+
+
+def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None:
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
+    carried = None
+    while carried is None:
+        spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
+        segment = spool._log.segments[-1]
+        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.CARRIED]
+        carried = found[0] if found else None
+    while spool._log.segments[0].base == 1:  # until the file they came from is written again
+        spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
+    assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
+    data = disk._files[segment.name].data
+    data[carried.offset + 20] ^= 4
+    data[carried.end - 20] ^= 4
+    assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
+
+
+def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
+    disk, spool = filled()
+    flip(disk, spool, data_groups(spool, disk)[1].payload_offset)
+    spool.append([ALERT], [b"keeps all this from being acknowledged"])
+    spool = open_spool(disk)
+    spool.append([], [])
+    first = spool._log.segments[0]
+    for _ in range(8):  # into further segments, whose checkpoints know of it
+        spool.append([AUDIT], [b"y" * 2000])
+    for group in groups(disk, first, 0, first.end):
+        if group.aux and group.kind is Kind.DATA:
+            disk._files[first.name].data[group.payload_offset] ^= 1  # the report itself is gone
+    assert 9 not in corrupt(open_spool(disk).recovery.gaps)
