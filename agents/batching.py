@@ -1,30 +1,34 @@
 """How much to send at once, and when: the forwarder's decisions, without its sockets.
 
 An alert must overtake a backlog of a million routine records on a slow uplink. What has been handed to TCP cannot be
-overtaken, so the forwarder keeps at most two routine batches in flight and sizes each to about BATCH_SECONDS of
-the link's time: an alert then waits for a second of link time at worst, and the link is never idle while one batch
-travels and the next one's answer is under way.
+overtaken, so a batch is sized to about BATCH_SECONDS of the link's time, and of batches with routine records only so
+many are in flight that the link does not idle: one that travels, and what fits into the time there and back. An alert
+then waits for about a second of link time at worst.
 
-The rate is measured on batches whose answer came while the next was already on its way, since then the time between
-two answers is the link's. It is a ratio of decayed sums and not a mean of ratios, so that a single slow batch, which
-is what a link that just became slow shows, outweighs many fast ones.
+The rate is that of the link, not that of the exchange: a batch's time on the link begins when the batch before it was
+through, or when it was sent, and the way there and back does not count. It is a ratio of decayed sums and not a mean
+of ratios, so that a single slow batch, which is what a link that just became slow shows, outweighs many fast ones.
 """
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import Final
 
 from agents.spool import Priority
+from wire.http import PIPELINE_MAX
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 
 BATCH_SECONDS: Final = 0.5
 BATCH_ENTRIES_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 12 * RECORDS_PER_BATCH_MAX
 """A batch's entries before compression: even if nothing could be compressed, the body would be within its limit."""
+RECORDS_MIN: Final = 16
+"""Fewer would be mostly head."""
 RECORDS_FIRST: Final = 64
 """The size of a batch as long as nothing has been measured."""
-ROUTINE_IN_FLIGHT_MAX: Final = 2
-"""Batches with routine records: one travels while the other is answered."""
+ROUTINE_IN_FLIGHT_MIN: Final = 2
+ROUTINE_IN_FLIGHT_MAX: Final = PIPELINE_MAX - 2
+"""Batches with routine records, by how long the way there and back is."""
 URGENT_IN_FLIGHT_MAX: Final = 2
 """Batches of alerts and audit records alone."""
 ROUTINE_WORTH_A_BATCH: Final = 64
@@ -36,28 +40,32 @@ OVERHEAD_BYTES: Final = 160
 
 
 class Pace:
-    """The uplink's measured rate, as a number of records."""
+    """What is known about the uplink: its rate, and the time there and back. Times are in seconds, the loop's."""
 
     def __init__(self) -> None:
         self._bytes = self._seconds = 0.0
         self._record_bytes = self._records = 0.0
+        self._round_trip_s = inf
+        self._answered_at = -inf
+
+    def connected(self) -> None:
+        """A new connection, whose way may be another."""
+        self._round_trip_s = inf
 
     def sent(self, records: int, body_bytes: int) -> None:
         """A batch of so many records came to so many bytes."""
         self._record_bytes = self._record_bytes * DECAY + body_bytes
         self._records = self._records * DECAY + records
 
-    def answered(self, body_bytes: int, seconds: float, *, link_was_busy: bool) -> None:
-        """A batch was answered `seconds` after the one before it, or after it was sent.
-
-        If the link had idled before, the time includes the way there and back, and says only that the rate
-        is no lower.
-        """
-        size = body_bytes + OVERHEAD_BYTES
-        seconds = max(seconds, 1e-3)
-        if link_was_busy or size * self._seconds > self._bytes * seconds:
-            self._bytes = self._bytes * DECAY + size
-            self._seconds = self._seconds * DECAY + seconds
+    def answered(self, body_bytes: int, sent_at: float, now: float) -> None:
+        """A batch that was sent at `sent_at` has been answered."""
+        if now - sent_at < self._round_trip_s:
+            self._round_trip_s = now - sent_at  # a small batch on an idle link: as good as the way alone
+        else:
+            begun_at = max(sent_at + self._round_trip_s, self._answered_at)
+            self._bytes = self._bytes * DECAY + body_bytes + OVERHEAD_BYTES
+            self._seconds = self._seconds * DECAY + max(now - begun_at, 1e-3)
+        self._answered_at = now
 
     @property
     def bytes_per_second(self) -> float:
@@ -71,7 +79,15 @@ class Pace:
             return RECORDS_FIRST
         bytes_each = max(1.0, self._record_bytes / self._records)
         records = (self.bytes_per_second * BATCH_SECONDS - OVERHEAD_BYTES) / bytes_each
-        return max(1, min(RECORDS_PER_BATCH_MAX, int(records)))
+        return max(RECORDS_MIN, min(RECORDS_PER_BATCH_MAX, int(records)))
+
+    @property
+    def routine_in_flight_max(self) -> int:
+        """How many batches with routine records keep the link busy."""
+        if self._round_trip_s == inf:
+            return ROUTINE_IN_FLIGHT_MIN
+        batches = 1 + ceil(self._round_trip_s / BATCH_SECONDS)
+        return max(ROUTINE_IN_FLIGHT_MIN, min(ROUTINE_IN_FLIGHT_MAX, batches))
 
 
 class Flow:
@@ -81,7 +97,8 @@ class Flow:
     high, since records can be dropped or reported twice at a stream's beginning, but never too low.
     """
 
-    def __init__(self, linger_s: float, routine: int = 0) -> None:
+    def __init__(self, pace: Pace, linger_s: float, routine: int = 0) -> None:
+        self._pace = pace
         self._linger_s = linger_s
         self.urgent = True
         self.routine = routine
@@ -124,4 +141,4 @@ class Flow:
 
     @property
     def _routine_has_room(self) -> bool:
-        return self.routine_in_flight < ROUTINE_IN_FLIGHT_MAX
+        return self.routine_in_flight < self._pace.routine_in_flight_max

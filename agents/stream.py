@@ -115,11 +115,12 @@ class Stream:
         self._compressor = Compressor()
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
-        self._flow = Flow(timing.linger_s)
+        self._flow = Flow(pace, timing.linger_s)
         self._sent_at = self._answered_at = self._loop.time()
 
     async def run(self) -> None:
         """Forward until the stream's end. Errors: StreamError always; SpoolError when the disk is gone."""
+        self._pace.connected()
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
         try:
@@ -223,11 +224,7 @@ class Stream:
             sent = self._in_flight.popleft()
             reply = _judge(sent)
             now = self._loop.time()
-            self._pace.answered(
-                sent.body_bytes,
-                now - max(sent.at, self._answered_at),
-                link_was_busy=sent.at < self._answered_at,
-            )
+            self._pace.answered(sent.body_bytes, sent.at, now)
             self._answered_at = now
             for priority, through in sent.through.items():
                 await self._buffer.ack(priority, through)

@@ -10,7 +10,15 @@ import pytest
 
 from agents import backoff
 from agents.backoff import DELAY_SECONDS_MAX, DELAY_SECONDS_MIN, RETRY_AFTER_SECONDS_MAX, Backoff, retry_after
-from agents.batching import ROUTINE_WORTH_A_BATCH, Flow, Pace
+from agents.batching import (
+    OVERHEAD_BYTES,
+    RECORDS_MIN,
+    ROUTINE_IN_FLIGHT_MAX,
+    ROUTINE_IN_FLIGHT_MIN,
+    ROUTINE_WORTH_A_BATCH,
+    Flow,
+    Pace,
+)
 from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Commands, Desk
 from agents.marks import HOLES_MAX, INSTRUMENTS_MAX, Mark, Marks
 from agents.outbox import Outbox
@@ -69,37 +77,55 @@ def test_retry_after(value: str, seconds: float) -> None:
 # -- pace and flow --------------------------------------------------------------------------------------
 
 
-def test_pace_sizes_a_batch_to_half_a_second_of_the_link() -> None:
-    pace = Pace()
-    for _ in range(10):
-        pace.sent(100, 4000)
-        pace.answered(4000, 0.26, link_was_busy=True)  # 16,000 bytes/s
-    assert 180 <= pace.records_max <= 200
+class Link:
+    """Answers batches as a link of that rate and round trip would, two in flight; tells the pace."""
+
+    def __init__(self, pace: Pace, bytes_per_second: float, round_trip_s: float) -> None:
+        self.pace, self.rate, self.round_trip_s = pace, bytes_per_second, round_trip_s
+        self.now = self.free_at = 0.0
+
+    def carry(self, batches: int, records: int, bytes_each: float = 40) -> None:
+        """Batches one after the other, each sent while the one before it is under way."""
+        for _ in range(batches):
+            sent_at = self.now
+            self.free_at = max(sent_at, self.free_at) + (records * bytes_each + OVERHEAD_BYTES) / self.rate
+            self.pace.sent(records, int(records * bytes_each))
+            self.pace.answered(int(records * bytes_each), sent_at, self.free_at + self.round_trip_s)
+            self.now = self.free_at  # as the batch leaves, the next is queued
 
 
-def test_pace_follows_a_link_that_becomes_slow_at_once_and_stays_within_its_bounds() -> None:
+@pytest.mark.parametrize("round_trip_s", [0.001, 0.08, 1.2])
+def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(round_trip_s: float) -> None:
     pace = Pace()
-    for _ in range(10):
-        pace.sent(1000, 30_000)
-        pace.answered(30_000, 0.001, link_was_busy=True)
+    link = Link(pace, 16_000, round_trip_s)
+    link.carry(1, 1)
+    link.carry(10, 100)
+    assert 180 <= pace.records_max <= 210
+
+
+def test_so_many_batches_are_in_flight_that_the_link_does_not_idle() -> None:
+    for round_trip_s, batches in ((0.001, 2), (0.08, 2), (0.6, 3), (1.2, 4), (60.0, ROUTINE_IN_FLIGHT_MAX)):
+        pace = Pace()
+        assert pace.routine_in_flight_max == ROUTINE_IN_FLIGHT_MIN
+        Link(pace, 1e6, round_trip_s).carry(1, 1)
+        assert pace.routine_in_flight_max == batches
+
+
+def test_pace_follows_a_link_that_becomes_slow_and_stays_within_its_bounds() -> None:
+    pace = Pace()
+    link = Link(pace, 1e9, 0.01)
+    link.carry(10, 1000)
     assert pace.records_max == RECORDS_PER_BATCH_MAX
-    pace.answered(30_000, 2.0, link_was_busy=True)
-    assert pace.records_max < 500  # the measured rate allows 250
-    pace.answered(30_000, 3000.0, link_was_busy=True)
-    assert pace.records_max == 1
-
-
-def test_a_single_batch_on_an_idle_link_says_only_that_it_is_no_slower() -> None:
-    pace = Pace()
-    pace.sent(100, 4000)
-    pace.answered(4000, 0.25, link_was_busy=True)
-    before = pace.records_max
-    pace.answered(40, 0.5, link_was_busy=False)
-    assert pace.records_max == before
+    link.rate = 16_000
+    link.carry(1, 1000)
+    assert pace.records_max < 500  # the rate allows 200
+    link.rate = 1
+    link.carry(1, 1000)
+    assert pace.records_max == RECORDS_MIN
 
 
 def test_few_routine_records_linger_and_many_do_not() -> None:
-    flow = Flow(30.0)
+    flow = Flow(Pace(), 30.0)
     flow.urgent = False
     assert flow.arrived(Priority.ROUTINE, 1, 100.0)
     assert flow.choose(129.0) == (False, False)
@@ -111,7 +137,7 @@ def test_few_routine_records_linger_and_many_do_not() -> None:
 
 
 def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> None:
-    flow = Flow(30.0, routine=1000)
+    flow = Flow(Pace(), 30.0, routine=1000)
     flow.urgent = False
     flow.routine_in_flight = 2
     assert flow.choose(0.0) == (False, False)
@@ -123,7 +149,7 @@ def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> N
 
 
 def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
-    flow = Flow(30.0)
+    flow = Flow(Pace(), 30.0)
     flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
     assert flow.choose(0.0) == (True, True)
     flow.arrived(Priority.ROUTINE, 1, 0.0)
@@ -131,7 +157,7 @@ def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
 
 
 def test_what_cannot_be_read_is_not_waited_for() -> None:
-    flow = Flow(30.0, routine=5)
+    flow = Flow(Pace(), 30.0, routine=5)
     flow.routine_read(5, 3)
     assert flow.routine == 2
     flow.routine_read(2, 0)
@@ -227,7 +253,11 @@ def test_commands_go_to_their_desk_or_are_executed_or_noted() -> None:
             ["CHEM-1"], {"send-inventory": inventory}, lambda event, value: noted.append((event, value))
         )
         ours = Command(1, "CHEM-1", "help-file")
-        boxes = [Command(3, "", "send-inventory"), Command(4, "", "test-menu"), Command(3, "", "send-inventory")]
+        boxes = [
+            Command(3, "", "send-inventory"),
+            Command(4, "", "test-menu"),
+            Command(3, "", "send-inventory"),
+        ]
         await commands.arrived([ours, Command(2, "NOBODY", "help-file"), *boxes])
         assert commands.of("CHEM-1").take(0.0) == [ours]
 
@@ -244,7 +274,11 @@ def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -
     outbox.put(alert(100))
     assert outbox.post() == first
     assert outbox.posted() == first
-    assert [report.number for report in outbox.post()] == [100, REPORTS_PER_POST_MAX + 1, REPORTS_PER_POST_MAX + 2]
+    assert [report.number for report in outbox.post()] == [
+        100,
+        REPORTS_PER_POST_MAX + 1,
+        REPORTS_PER_POST_MAX + 2,
+    ]
     outbox.posted()
     assert not outbox
     assert list(outbox.acknowledged) == [(1, REPORTS_PER_POST_MAX + 2), (100, 100)]
@@ -252,7 +286,15 @@ def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -
 
 def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> None:
     outbox = Outbox(4)
-    for report in [routine(1), alert(2), routine(3), CommandResult(4, 0, 9, "done"), alert(5), alert(6), alert(7)]:
+    for report in [
+        routine(1),
+        alert(2),
+        routine(3),
+        CommandResult(4, 0, 9, "done"),
+        alert(5),
+        alert(6),
+        alert(7),
+    ]:
         outbox.put(report)
     assert list(outbox.dropped) == [(1, 1), (3, 3)]
     assert [report.number for report in outbox.post()] == [2, 5, 6, 7, 4]
