@@ -22,6 +22,7 @@ class Environment(simpy.Environment):
 
     def advance(self, until_ns: int) -> None:
         """Let time pass up to `until_ns`, before which no event may lie."""
+        assert until_ns >= self._now, "time does not run backwards"
         self._now = until_ns
 
     def after(self, delay_ns: int, callback: Callable[[Timeout], None], value: Any = None) -> None:

@@ -38,21 +38,21 @@ class Deadlock(Exception):
 class SteppingSelector:
     """What the loop calls to wait: steps the environment instead."""
 
-    def __init__(self, env: Environment, ready: Any, timers: list[asyncio.TimerHandle]) -> None:
-        self._env = env
-        self._ready = ready
-        self._timers = timers
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
 
     def select(self, timeout: float | None) -> tuple[()]:
         """Run events until a callback is ready or the first timer is due; with `timeout` 0, nothing."""
-        env, ready, timers = self._env, self._ready, self._timers
+        loop = self._loop
+        env, ready = loop.env, loop._ready  # type: ignore[attr-defined]
+        timers = loop._scheduled  # type: ignore[attr-defined]  # a new list now and then
         if timeout == 0:
             return ()
         first, until = None, inf
         while not ready:
             if timers and timers[0] is not first:  # an event has set a timer that comes before the others
                 first = timers[0]
-                until = round(first.when() * NS)
+                until = max(env.now, round(first.when() * NS))
             if env.peek() > until:
                 env.advance(int(until))
                 break
@@ -73,7 +73,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.env = Environment()
         self.failures: list[str] = []
         # The names that asyncio's base class asks its subclasses for
-        self._selector = SteppingSelector(self.env, self._ready, self._scheduled)  # type: ignore[attr-defined]
+        self._selector = SteppingSelector(self)  # type: ignore[attr-defined]
         self._clock_resolution = 0.5 / NS
         self._task_numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]

@@ -61,6 +61,26 @@ def test_a_timer_is_never_early_by_a_fraction_of_a_nanosecond() -> None:
     loop.run_until_complete(sleep())
 
 
+def test_many_cancelled_timers_do_not_stop_the_time() -> None:
+    loop = SimLoop()
+
+    async def ask_and_cancel() -> int:
+        for n in range(1000):
+            loop.call_later(10 + n / 1000, print).cancel()
+            await asyncio.sleep(0.01)
+        return loop.env.now
+
+    assert loop.run_until_complete(ask_and_cancel()) == 10_000_000_000
+
+
+def test_a_timer_for_the_past_is_due_now() -> None:
+    loop, seen = SimLoop(), []
+    loop.run_for(5_000_000_000)
+    loop.call_at(1.0, lambda: seen.append(loop.env.now))
+    loop.run_for(1)
+    assert seen == [5_000_000_000]
+
+
 def test_a_timer_that_an_event_sets_is_not_late() -> None:
     loop, seen = SimLoop(), []
     loop.env.after(5, lambda _: loop.call_later(1.0, lambda: seen.append(loop.env.now)))
