@@ -11,6 +11,7 @@ from agents.accounting import Traffic
 from agents.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
 from wire.http import ClientConnection
 
+HTTPS_PORT: Final = 443
 DIAL_SECONDS_MAX: Final = 45.0
 """From the first packet to the end of the TLS handshake."""
 PROXY_SECONDS_MAX: Final = 20.0
@@ -35,7 +36,9 @@ async def dial(
     traffic: Traffic | None = None,
 ) -> ClientConnection:
     """Connect and shake hands. Errors: ProxyError; OSError, which TimeoutError and ssl.SSLError are."""
-    connection = ClientConnection(f"{far_end.host}:{far_end.port}", reply_bytes_max)
+    # RFC 9110, 7.2: the default port is left out, which in a request for one alert is 2 % of it
+    authority = far_end.host if far_end.port == HTTPS_PORT else f"{far_end.host}:{far_end.port}"
+    connection = ClientConnection(authority, reply_bytes_max)
     async with asyncio.timeout(DIAL_SECONDS_MAX):
         if proxy is None:
             await asyncio.get_running_loop().create_connection(

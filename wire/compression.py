@@ -1,10 +1,13 @@
-"""Compression of batches: one zstd stream a connection, primed with a versioned dictionary.
+"""Compression of batches: a zstd stream a connection, primed with a versioned dictionary.
 
-A batch of one alert has nothing in it to compress against. So the stream is not ended between batches: each
-batch is one flushed block of the connection's stream, and refers to what the batches before it said and,
-at the start, to the dictionary. The identity of the dictionary travels in the frame header of a stream's
-first batch. Whoever cannot continue a stream (another server, a restart) refuses the batch, and the sender
-starts a new stream: that is what `Compressor` objects are for, one a stream.
+A batch of one alert has nothing in it to compress against. So a zstd frame is not ended with the batch: each batch is
+one flushed block, and refers to what the batches before it said and to the dictionary. Once so much has been said
+that the dictionary would leave the window, the frame is ended and the next batch begins a new one: an alert is rare,
+and its words are in the dictionary and not in the routine reports before it. A frame's first block is preceded by the
+version of its dictionary.
+
+Whoever cannot continue a stream (another server, a restart) refuses the batch, and the sender starts a new stream:
+that is what `Compressor` objects are for, one a connection.
 
 Memory is bounded on both sides by the window, and decompression by the caller's limit: output is produced at
 most one byte beyond it.
@@ -23,7 +26,9 @@ else:
     from backports import zstd
 
 WINDOW_LOG: Final = 16
-"""A window of 64 KiB: some 2,000 routine reports, and what a data center must hold for each box."""
+"""A window of 64 KiB: some 300 routine reports, and what a data center must hold for each box."""
+FRAME_BYTES_MAX: Final = 48 * 1024
+"""What goes into a frame before it is ended, so that the dictionary (up to 16 KiB) stays within the window."""
 LEVEL: Final = 9
 """Above 9 a batch costs twice the time for under 1 % fewer bytes."""
 CURRENT_DICTIONARY: Final = 1
@@ -48,22 +53,28 @@ class Compressor:
     """The sending end of one stream."""
 
     def __init__(self) -> None:
-        self._zstd = zstd.ZstdCompressor(
-            options={
-                zstd.CompressionParameter.compression_level: LEVEL,
-                zstd.CompressionParameter.window_log: WINDOW_LOG,
-            },
-            zstd_dict=dictionary(CURRENT_DICTIONARY),
-        )
-        self._started = False
+        self._zstd: zstd.ZstdCompressor | None = None
+        self._room = 0
 
     def compress(self, data: bytes) -> bytes:
         """The next batch's bytes on the wire."""
-        block = self._zstd.compress(data, mode=self._zstd.FLUSH_BLOCK)
-        if self._started:
-            return block
-        self._started = True
-        return bytes([CURRENT_DICTIONARY]) + block
+        start = b""
+        if self._zstd is None:
+            start = bytes([CURRENT_DICTIONARY])
+            self._room = FRAME_BYTES_MAX
+            self._zstd = zstd.ZstdCompressor(
+                options={
+                    zstd.CompressionParameter.compression_level: LEVEL,
+                    zstd.CompressionParameter.window_log: WINDOW_LOG,
+                },
+                zstd_dict=dictionary(CURRENT_DICTIONARY),
+            )
+        self._room -= len(data)
+        ends = self._room < 0
+        block = self._zstd.compress(data, mode=self._zstd.FLUSH_FRAME if ends else self._zstd.FLUSH_BLOCK)
+        if ends:
+            self._zstd = None
+        return start + block
 
 
 class Decompressor:
@@ -77,9 +88,9 @@ class Decompressor:
 
         A block that was cut short gives no error here but less than its batch, which is then no message.
         """
-        if self._zstd is None:
+        if self._zstd is None or self._zstd.eof:
             if not block:
-                raise CompressionError("an empty body cannot start a stream")
+                raise CompressionError("an empty body cannot start a frame")
             self._zstd = zstd.ZstdDecompressor(
                 zstd_dict=dictionary(block[0]),
                 options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG},
@@ -91,6 +102,6 @@ class Decompressor:
             raise CompressionError(f"not the next block of this stream: {error}") from None
         if len(data) > bytes_max:
             raise CompressionError(f"decompresses to more than {bytes_max} bytes")
-        if self._zstd.eof:
-            raise CompressionError("the stream was ended")
+        if self._zstd.unused_data:
+            raise CompressionError("something follows the end of the frame")
         return data

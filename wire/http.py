@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -134,7 +135,13 @@ def _status(error: Exception) -> HTTPStatus:
     return refused.status if isinstance(refused, _Refused) else HTTPStatus.BAD_REQUEST
 
 
-_STATUS_LINES: Final = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    """A `Date` header's value; asked for the same second again and again."""
+    return formatdate(second, usegmt=True)
 
 
 class ServerConnection(_Parsing):
@@ -253,7 +260,7 @@ class ServerConnection(_Parsing):
     def _head(self, response: Response) -> bytes:
         extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
         return (
-            f"{_STATUS_LINES[HTTPStatus(response.status)]}Date: {formatdate(self._now(), usegmt=True)}\r\n"
+            f"{_STATUS_LINES[response.status]}Date: {_date(int(self._now()))}\r\n"
             f"Content-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 

@@ -70,7 +70,7 @@ def test_many_cancelled_timers_do_not_stop_the_time() -> None:
             await asyncio.sleep(0.01)
         return loop.env.now
 
-    assert loop.run_until_complete(ask_and_cancel()) == 10_000_000_000
+    assert 0 <= loop.run_until_complete(ask_and_cancel()) - 10_000_000_000 <= 1000  # each rounds up
 
 
 def test_a_timer_for_the_past_is_due_now() -> None:

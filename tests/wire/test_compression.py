@@ -9,8 +9,16 @@ from typing import get_args
 import pytest
 
 from wire import vocabulary
-from wire.compression import CURRENT_DICTIONARY, WINDOW_LOG, CompressionError, Compressor, Decompressor, zstd
-from wire.messages import Alert, Entry, encode, encode_batch
+from wire.compression import (
+    CURRENT_DICTIONARY,
+    FRAME_BYTES_MAX,
+    WINDOW_LOG,
+    CompressionError,
+    Compressor,
+    Decompressor,
+    zstd,
+)
+from wire.messages import Alert, Entry, Status, encode, encode_batch
 
 LIMIT = 1 << 20
 
@@ -77,11 +85,33 @@ def test_a_block_cannot_start_a_stream() -> None:
         Decompressor().decompress(second, LIMIT)
 
 
-def test_an_ended_stream_is_refused() -> None:
-    sender = zstd.ZstdCompressor()
-    whole = bytes([CURRENT_DICTIONARY]) + sender.compress(b"all of it", mode=sender.FLUSH_FRAME)
-    with pytest.raises(CompressionError, match="ended"):
-        Decompressor().decompress(whole, LIMIT)
+def test_a_stream_goes_on_beyond_many_frames() -> None:
+    source = random.Random(2)
+    data = [source.randbytes(source.randrange(FRAME_BYTES_MAX // 3)) for _ in range(40)]
+    receiver = Decompressor()
+    assert [receiver.decompress(block, LIMIT) for block in blocks(*data)] == data
+
+
+def test_what_follows_the_end_of_a_frame_is_refused() -> None:
+    (block,) = blocks(bytes(FRAME_BYTES_MAX + 1))
+    with pytest.raises(CompressionError, match="follows"):
+        Decompressor().decompress(block + b"more", LIMIT)
+
+
+def test_a_lone_alert_is_small_whatever_was_said_before_it() -> None:
+    source = random.Random(3)
+    sender = Compressor()
+    sizes = []
+    for number in range(1, 2000):
+        readings = {"reaction-temp-mc": source.randrange(36900, 37100), "lamp-h": number // 60}
+        status = Status(number, 1_790_000_000_000 + number * 60_000, "running", number, readings)
+        sender.compress(encode_batch(7, [(number, encode(Entry("CHEM-0001", 1, status)))]))
+        if number % 7 == 0:
+            alert = Alert(number, 1_790_000_000_000 + number * 60_007, "R0103", "reagent", "warning", 119)
+            sizes.append(
+                len(sender.compress(encode_batch(7, [(number, encode(Entry("CHEM-0001", 1, alert)))])))
+            )
+    assert max(sizes) <= 45
 
 
 @pytest.mark.parametrize("body", [b"", b"\x01garbage", b"\x28\xb5\x2f\xfd", b"\xff" * 100])
