@@ -16,7 +16,7 @@ from agents.accounting import Traffic
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.buffer import Buffer
 from agents.collector import Collector
-from agents.commands import Commands
+from agents.commands import Dispatcher
 from agents.config import BoxConfig, Port
 from agents.forwarder import Forwarder
 from agents.marks import Marks
@@ -132,7 +132,7 @@ class Box:
     def _assemble(self, buffer: Buffer) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
-        commands = Commands(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
+        commands = Dispatcher(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
         collector = Collector(
             buffer, self._marks, commands, lambda event, port: audit.note(event, port=port), enrolled
         )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agents.buffer import Buffer
-from agents.commands import Commands, Desk
+from agents.commands import Desk, Dispatcher
 from agents.marks import Mark, Marks
 from agents.ratelimit import TokenBucket
 from agents.spool import Priority, SpoolError
@@ -62,7 +62,7 @@ class Collector:
         self,
         buffer: Buffer,
         marks: Marks,
-        commands: Commands,
+        dispatcher: Dispatcher,
         note: Callable[[str, int], object],
         ports: Mapping[str, int],
     ) -> None:
@@ -70,7 +70,7 @@ class Collector:
         self._buffer, self._note = buffer, note
         self._loop = asyncio.get_running_loop()
         self._sources = {
-            serial: _Source(serial, marks.of(serial), commands.of(serial), port)
+            serial: _Source(serial, marks.of(serial), dispatcher.of(serial), port)
             for serial, port in ports.items()
         }
         self.accepted = self.repeated = 0

@@ -55,7 +55,7 @@ class Desk:
             self._finished.popitem(last=False)
 
 
-class Commands:
+class Dispatcher:
     """The desks of all instruments, and the box's own, whose commands are executed here."""
 
     def __init__(

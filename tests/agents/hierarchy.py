@@ -26,7 +26,11 @@ class Hierarchy:
 
     @classmethod
     def make(cls, folder: Path) -> Hierarchy:
-        vendor, public, strange = Authority.make("VENDOR"), Authority.make("PUBLIC"), Authority.make("STRANGE")
+        vendor, public, strange = (
+            Authority.make("VENDOR"),
+            Authority.make("PUBLIC"),
+            Authority.make("STRANGE"),
+        )
         key = make_key()
         datacenter = public.subordinate("PUBLIC ISSUING").issue(
             folder, "INGEST", hosts=LOOPBACK, believes=vendor, key=key
@@ -40,6 +44,8 @@ class Hierarchy:
             instrument=instrument,
             other_instrument=vendor.issue(folder, "HEMA-1", believes=vendor, key=key),
             stranger=vendor.issue(folder, "NOBODY-1", believes=vendor, key=key),
-            expired=vendor.issue(folder / "old", "CHEM-1", believes=vendor, key=key, validity=Validity.days(-1)),
+            expired=vendor.issue(
+                folder / "old", "CHEM-1", believes=vendor, key=key, validity=Validity.days(-1)
+            ),
             impostor=strange.issue(folder / "strange", "CHEM-1", believes=vendor, key=key),
         )

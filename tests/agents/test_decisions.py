@@ -19,7 +19,7 @@ from agents.batching import (
     Flow,
     Pace,
 )
-from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Commands, Desk
+from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk, Dispatcher
 from agents.marks import HOLES_MAX, INSTRUMENTS_MAX, Mark, Marks
 from agents.outbox import Outbox
 from agents.ratelimit import TokenBucket
@@ -249,7 +249,7 @@ def test_commands_go_to_their_desk_or_are_executed_or_noted() -> None:
         return "done"
 
     async def scenario() -> None:
-        commands = Commands(
+        commands = Dispatcher(
             ["CHEM-1"], {"send-inventory": inventory}, lambda event, value: noted.append((event, value))
         )
         ours = Command(1, "CHEM-1", "help-file")
