@@ -83,6 +83,10 @@ class Log:
             dead.append(segment)
         return dead
 
+    def has_written(self) -> bool:
+        """Whether anything has become durable since the spool was opened."""
+        return self.commits > 1
+
     # -- writing ----------------------------------------------------------------------------------------
 
     def room(self) -> int:

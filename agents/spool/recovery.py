@@ -1,7 +1,8 @@
 """Opening a spool: what the disk holds becomes the state it was left in, whatever happened to it.
 
-Nothing is written here, and nothing in the files can make it fail. For each segment the names (its own, its
-successor's) say which numbers it must hold; each is then found readable, found acknowledged, or lost.
+Nothing in the files can make it fail, and nothing is written but the last commit, once more. For each segment the
+names (its own, its successor's) say which numbers it must hold; each is then found readable, found acknowledged, or
+lost.
 
 **The tail.** After the last group that can be made out there may have been others that cannot: one that was being
 written when the power went, or acknowledged ones that have rotted beyond recognition. Only the newest segment has
@@ -37,8 +38,9 @@ PINNED = (Priority.ALERT, Priority.AUDIT)
 class Recovered(NamedTuple):
     """A record that was in the spool when it was opened, acknowledged to its source or delivered since or not.
 
-    `certain` is False behind an unreadable record of the last group: its source may never have been told, and
-    its being here is no proof that what the source sent before it is here too.
+    `certain` is False behind an unreadable record of the last group, or when the last group could not be made
+    durable: its source may never have been told, and its being here is no proof that what the source sent before
+    is here too.
     """
 
     seq: int
@@ -65,7 +67,9 @@ class Recovery:
         self.salvaged = 0  # readable records that wait for delivery
         self.gaps: tuple[Gap, ...] = ()  # found now; they are reported with the first append
         self.was_closed = False  # in good order
-        self.first_unreadable_of_last_group = 0
+        self.doubtful_from = (
+            0  # a number: readable records from there on may never have been acknowledged; 0: none
+        )
         self.snapshot_generation = 0
         self._state = state
 
@@ -82,7 +86,7 @@ class Recovery:
     def _records(self, segment: Segment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
         payloads = _payloads(self._state.log.disk, segment, group)
         bad = group.bad(payloads)
-        doubt_from = self.first_unreadable_of_last_group
+        doubt_from = self.doubtful_from
         for at, payload in enumerate(payloads):
             seq = group.first_seq + at
             if at not in bad and seq not in lost:
@@ -256,23 +260,33 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
         if last_group is not None:
             first, last = last_group.first_seq, last_group.last_seq
             unreadable = state.ledger.reclassify(first, last, GapReason.CORRUPT, GapReason.UNFINISHED)
-            recovery.first_unreadable_of_last_group = unreadable
+            recovery.doubtful_from = unreadable
         log.skipped = (log.limits.segment_bytes - newest.end) // RECORD_BYTES_MIN
         state.ledger.find(log.next_seq, log.next_seq + log.skipped - 1, GapReason.UNUSED)
         log.next_seq += log.skipped
     if newest.end == 0:  # begun, and nothing in it can be read: free for another try
         log.skipped += newest.skipped
         log.spares.append(log.segments.pop().name)
-    elif _flushed(log.disk, newest):
+    elif recovery.was_closed or _made_durable(log.disk, newest):
         log.active = newest
+    elif last_group is not None:  # it can be read, but who knows from where
+        recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
     for segment in log.dead():
         segment.freed_at = 0
 
 
-def _flushed(disk: Disk, segment: Segment) -> bool:
-    """A killed process leaves groups that can be read and are not durable yet; make them so."""
+def _made_durable(disk: Disk, newest: Segment) -> bool:
+    """Write the last commit again, and flush it: reading it is no proof that the media has it.
+
+    A killed process leaves groups in the cache that were never flushed, or whose flush failed; then the cache holds
+    them to be clean, and another flush alone would do nothing. The last commit is the last group of records, or,
+    if there is only one, all the segment begins with.
+    """
+    starts = [group.offset for group in groups(disk, newest, 0, newest.end) if group.kind is Kind.DATA]
+    start = starts[-1] if len(starts) > 1 else 0
     try:
-        disk.flush(segment.name)
+        disk.write(newest.name, start, disk.read(newest.name, start, newest.end - start))
+        disk.flush(newest.name)
     except DiskError as error:
         if error.kind is DiskErrorKind.GONE:
             raise

@@ -72,7 +72,7 @@ class Spool:
         encode_gap: Callable[[Gap], bytes],
         snapshot: Callable[[], bytes] = bytes,
     ) -> Spool:
-        """Whatever the disk holds, in whatever state, as a spool. Reads everything, writes nothing.
+        """Whatever the disk holds, in whatever state, as a spool. Reads everything.
 
         `encode_gap` makes the payload of the audit record that reports a gap. `snapshot` is called when a
         segment begins and gives at most `snapshot_bytes_max` bytes, which must cover all records appended
@@ -158,8 +158,11 @@ class Spool:
         try:
             self.append((), ())
             log = self._log
-            if log.active is not None:
-                log.commit(encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._settle(), NOTHING))
+            if log.active is None or (self.recovery.was_closed and not log.has_written()):
+                return
+            mark = encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._settle(), NOTHING)
+            if log.active.end + len(mark) <= self._limits.segment_bytes:
+                log.commit(mark)
         except SpoolError:
             pass  # the next open finds no mark and takes it for a crash, which it can
 

@@ -214,3 +214,15 @@ def test_a_backlog_costs_no_memory() -> None:
     tracemalloc.stop()
     assert spool.status().records[ROUTINE] > 207_360
     assert sum(trace.size for trace in taken.traces) < 1_000_000
+
+
+def test_closing_again_and_again_takes_no_room() -> None:
+    h = Harness()
+    for turn in range(100):
+        assert h.append([ROUTINE], [100]) or turn
+        for _ in range(10):
+            h.spool.close()
+            h.open()
+            assert h.spool.recovery.was_closed or h.spool._log.active is not None
+    h.check()
+    assert h.spool.status().gaps_reported == 0
