@@ -1,7 +1,7 @@
 """The documents are true: their commands run and print what they say, and their tables are the code's.
 
-A fenced block marked `console` is run: each line that begins with `$` is a command, and what stands below it must be
-its output, where `…` stands for anything. A command whose exit status is not 0 says so in a comment: `# exit status 2`.
+A fenced block marked `console` is run: each line that begins with `$` is a command, what stands below it must be
+its output (`…` stands for anything), and an exit status other than 0 is said in a comment: `# exit status 2`.
 """
 
 from __future__ import annotations
