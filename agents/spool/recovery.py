@@ -171,6 +171,9 @@ def _survey(state: State, recovery: Recovery, segment: Segment) -> Group | None:
             expected, last = group.last_seq + 1, group
         elif group.kind is Kind.CARRIED:
             _take_carried(state, recovery, segment, group)
+        elif group.kind is Kind.CLOSED and expected < group.first_seq < upper:
+            _lose(state, expected, group.first_seq - 1)
+            expected = group.first_seq
         recovery.was_closed = is_newest and group.kind is Kind.CLOSED
         segment.end = group.end
     if is_newest:

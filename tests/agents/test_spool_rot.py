@@ -103,6 +103,17 @@ def test_numbers_go_on_beyond_an_unreadable_end() -> None:
     assert again.append([ROUTINE], [b"new"])[0] > 24
 
 
+def test_a_rotten_group_before_a_good_end() -> None:
+    disk, spool = filled()
+    last = data_groups(spool, disk)[-1]
+    spool.close()
+    flip(disk, spool, last.offset + 20)
+    flip(disk, spool, last.end - 20)
+    again = open_spool(disk)
+    assert again.recovery.was_closed and corrupt(again.recovery.gaps) == set(range(17, 25))
+    assert again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
+
+
 def test_a_segment_that_cannot_be_read_at_all() -> None:
     disk, spool = filled(count=40, size=400)
     segments = spool._log.segments
