@@ -204,10 +204,14 @@ def _engine(url: str, durable: bool) -> tuple[Engine, str]:
 
 
 def _sqlite_settings(durable: bool) -> Any:
-    """With a write-ahead log a commit is one sequential write; FULL flushes it before the commit returns."""
+    """With a write-ahead log a commit is one sequential write; FULL flushes it before the commit returns.
+
+    Where nothing need survive, each page is written once and what undoes a transaction is kept in memory.
+    """
+    journal, synchronous = ("WAL", "FULL") if durable else ("MEMORY", "OFF")
 
     def apply(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
 
     return apply

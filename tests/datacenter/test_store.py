@@ -132,11 +132,13 @@ def test_what_was_stored_is_there_for_the_next_process(tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 0)])
-def test_a_commit_is_flushed_unless_told_otherwise(tmp_path: Path, durable: bool, synchronous: int) -> None:
+@pytest.mark.parametrize(("durable", "journal", "synchronous"), [(True, "wal", 2), (False, "memory", 0)])
+def test_a_commit_is_flushed_unless_told_otherwise(
+    tmp_path: Path, durable: bool, journal: str, synchronous: int
+) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.db'}", durable=durable)
     with store._engine.connect() as connection:
-        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA journal_mode")) == journal
         assert connection.scalar(text("PRAGMA synchronous")) == synchronous
     store.close()
 
