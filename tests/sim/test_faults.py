@@ -1,0 +1,97 @@
+"""Nothing acknowledged is lost and nothing is stored twice: under every fault alone, and under many together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from sim.faults import fault_kinds
+from sim.labfile import Lab, parse_lab
+from sim.result import Result
+from sim.worlds import run_lab
+
+LAB = """
+[lab]
+name = "faulty"
+duration = "90min"
+seed = {seed}
+[box]
+board = "rap-4"
+linger = "10s"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+jitter = "10ms"
+loss = "0.5%"
+proxy = {{ kind = "{proxy}", auth = "{auth}" }}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "10s"
+{events}
+[expect]
+lost = 0
+duplicates = 0
+"""
+PARAMETERS = {
+    "link-degraded": 'loss = "20%"\nduplication = "5%"\nreordering = "5%"\njitter = "100ms"',
+    "link-rate": 'rate = "9600bit"',
+    "proxy-kills-idle": 'after = "5s"',
+    "proxy-slow": 'delay = "3s"',
+    "datacenter-slow": 'delay = "15s"',
+    "disk-slow": 'flush = "2s"',
+    "disk-flush-fails": "times = 3",
+    "disk-rot": "sectors = 3\nbits = 5",
+    "disk-torn": "operation = 2",
+    "clock-jump": 'by = "400d"\ndirection = "backwards"',
+    "instrument-floods": "rate = 60",
+}
+MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump")
+
+
+def event(kind: str, at_min: float, lasts_min: float) -> str:
+    target = fault_kinds()[kind].targets[-1]
+    target = "instrument:1" if target == "instrument" else target
+    lasts = "" if kind in MOMENTARY else f'lasts = "{int(lasts_min * 60)}s"'
+    parameters = PARAMETERS.get(kind, "").replace("400d", "30d")
+    return f'[[event]]\nat = "{int(at_min * 60)}s"\nfault = "{kind}"\ntarget = "{target}"\n{lasts}\n{parameters}\n'
+
+
+def lab(events: str, seed: int = 1) -> Lab:
+    proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
+    text = LAB.format(events=events, seed=seed, proxy=proxy, auth=auth)
+    return parse_lab(text, Path("faulty.toml"))
+
+
+def judge(result: Result) -> None:
+    assert result.verdict == "pass", (result.failures, [event.kind for event in result.faults])
+    assert result.reports.stored > 0
+
+
+@pytest.mark.parametrize("kind", fault_kinds())
+def test_nothing_is_lost_or_doubled_under_each_fault(kind: str) -> None:
+    result = run_lab(lab(event(kind, 20, 25)))
+    judge(result)
+    assert result.faults[0].kind == kind
+    if kind != "disk-rot":
+        assert result.reports.dropped == 0
+
+
+@pytest.mark.parametrize("kind", fault_kinds())
+def test_nor_while_the_uplink_is_away(kind: str) -> None:
+    outage = '[[event]]\nat = "10min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "40min"\n'
+    judge(run_lab(lab(outage + event(kind, 49, 2), seed=2)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nor_under_many_faults_together(seed: int) -> None:
+    random = Random(seed)
+    kinds = [random.choice(list(fault_kinds())) for _ in range(8)]
+    events = "".join(event(kind, random.uniform(1, 70), random.uniform(0.5, 15)) for kind in kinds)
+    judge(run_lab(lab(events, seed)))

@@ -1,0 +1,77 @@
+"""The `lab` fixture, used as a tester would."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.verbs import LabUnderTest
+
+pytest_plugins = ["pytester"]
+
+
+def test_an_outage(lab: LabUnderTest) -> None:
+    lab.wait_until(lambda: lab.box.connected, within="10s")
+    lab.uplink.down()
+    lab.run_for("1h")
+    assert not lab.box.connected
+    assert lab.box.backlog >= 100
+    lab.uplink.up()
+    lab.wait_until(lambda: lab.box.backlog == 0, within="2min")
+    lab.expect_nothing_lost()
+
+
+def test_a_power_cut_in_the_middle_of_a_drain(lab: LabUnderTest) -> None:
+    lab.run_for("1min")
+    lab.uplink.down()
+    lab.run_for("10h")
+    lab.uplink.up()
+    lab.wait_until(lambda: 0 < lab.box.backlog < 1000, within="2min")
+    lab.box.cut_power()
+    lab.run_for("1h")
+    lab.box.restore_power()
+    lab.wait_until(lambda: lab.box.connected and lab.box.backlog == 0, within="10min")
+    lab.expect_nothing_lost()
+
+
+def test_any_fault_by_its_name(lab: LabUnderTest) -> None:
+    end = lab.datacenter.suffer("datacenter-errors", status=500)
+    lab.run_for("10min")
+    assert lab.box.backlog > 10
+    end()
+    lab.wait_until(lambda: lab.box.backlog == 0, within="5min")
+
+
+@pytest.mark.lab("labs/02-satellite-socks.toml")
+def test_a_lab_file_of_ones_own(lab: LabUnderTest) -> None:
+    assert lab.world.proxy is not None
+    lab.run_for("5min")
+    lab.expect_nothing_lost()
+
+
+def test_what_does_not_exist_is_refused_with_what_does(lab: LabUnderTest) -> None:
+    with pytest.raises(ValueError, match="did you mean link-down"):
+        lab.uplink.suffer("link-dwon")
+    with pytest.raises(ValueError, match="loss"):
+        lab.uplink.suffer("link-degraded", los="5%")
+
+
+def test_a_condition_that_does_not_come_true_fails_and_says_where_the_lab_stands(lab: LabUnderTest) -> None:
+    with pytest.raises(
+        AssertionError, match=r"within 1min of lab time; at 1min: backlog \d+, connected, seed 1"
+    ):
+        lab.wait_until(lambda: False, within="1min")
+
+
+def test_a_loss_is_seen(lab: LabUnderTest) -> None:
+    """The fixture's own expectation can fail: take records from the store behind everybody's back."""
+    lab.run_for("10min")
+    with lab.world.datacenter.store._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM records WHERE kind = 'status' AND number = 4")
+    with pytest.raises(AssertionError, match="reports are lost"):
+        lab.expect_nothing_lost()
+
+
+def test_the_seed_of_the_command_line_is_used(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_seed(lab):\n    assert lab.world.seed == 42\n")
+    result = pytester.runpytest_subprocess("--lab-seed", "42", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
