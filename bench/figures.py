@@ -1,0 +1,38 @@
+"""One line of a bench: what was measured, against what it should be."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Figure: TypeAlias = dict[str, Any]
+
+
+def figure(name: str, unit: str, measured: float, target: str = "") -> Figure:
+    """`target` is like ">= 0.9", or empty for what is only reported."""
+    holds = True
+    if target:
+        relation, bound = target.split()
+        holds = measured >= float(bound) if relation == ">=" else measured <= float(bound)
+    return {"name": name, "unit": unit, "target": target or None, "measured": round(measured, 3), "holds": holds}
+
+
+def show(figures: list[Figure]) -> None:
+    """Print them as a table."""
+    for line in figures:
+        mark = ("held" if line["holds"] else "MISSED") if line["target"] else ""
+        print(f"{line['name']:58} {line['measured']:>12,.6g} {line['unit']:24} {line['target'] or '':9} {mark}")
+
+
+def run(figures: Callable[[], list[Figure]], description: str | None) -> None:
+    """The command line of one bench."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    arguments = parser.parse_args()
+    found = figures()
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)

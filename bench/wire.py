@@ -1,0 +1,101 @@
+"""What travels: `python -m bench.wire [--json]`.
+
+Bytes of IP packets on the uplink's simulated line, everything included: payload, HTTP, TLS records and handshakes,
+TCP acknowledgements.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from bench.figures import Figure, figure, run
+from sim.labfile import Lab, parse_lab
+from sim.units import HOUR_NS, SECOND_NS
+from sim.worlds.virtual import VirtualWorld
+
+LAB = """
+[lab]
+name = "wire"
+duration = "30d"
+[box]
+board = "rap-4"
+linger = "{linger}"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+{proxy}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "{every}"
+[[instrument]]
+port = 2
+model = "chemistry-analyzer"
+report_every = "{every}"
+[[instrument]]
+port = 3
+model = "immunoassay-analyzer"
+report_every = "{every}"
+[[instrument]]
+port = 4
+model = "hematology-analyzer"
+report_every = "{every}"
+"""
+PROXY = 'proxy = { kind = "http", auth = "basic" }'
+
+
+def lab(linger: str, every: str, proxy: str = "") -> Lab:
+    return parse_lab(LAB.format(linger=linger, every=every, proxy=proxy), Path("wire.toml"))
+
+
+def batches_of_64() -> Figure:
+    """Routine reports that wait until 64 are there; the day's alerts and audit records go at once, and count too."""
+    with VirtualWorld(lab("1h", "10s")) as world:
+        world.run_until(HOUR_NS)
+        link, stored = world.uplink, world.datacenter.stored
+        before = link.forward.bytes + link.backward.bytes
+        world.run_until(13 * HOUR_NS)
+        spent = link.forward.bytes + link.backward.bytes - before
+        each = spent / (world.datacenter.stored - stored)
+    return figure("a report on the wire both ways, batches of 64", "B", each, "<= 48")
+
+
+def alerts() -> Figure:
+    """Alerts on a warm connection, between the routine batches of an ordinary day."""
+    with VirtualWorld(lab("1h", "60s")) as world:
+        spent, link = [], world.uplink
+        for hour in range(1, 13):
+            # between two batches of 64: nothing else is under way
+            world.run_until(hour * HOUR_NS)
+            model = world.analyzers[1 + hour % 4].model
+            world.run_until(world.env.now + 70 * SECOND_NS)
+            before, packets = link.forward.bytes, world.datacenter.stored
+            model.mishap(model.model.mishaps[hour % len(model.model.mishaps)].code)
+            world.run_until(world.env.now + 3 * SECOND_NS)
+            if world.datacenter.stored == packets + 1:
+                spent.append(link.forward.bytes - before)
+    assert len(spent) >= 8, spent
+    return figure("an alert on a warm connection, up", "B", statistics.median(spent), "<= 200")
+
+
+def reconnection() -> Figure:
+    """The proxy ends the idle connection; the box opens another and resumes the session."""
+    with VirtualWorld(lab("1h", "60s", PROXY)) as world:
+        world.run_until(HOUR_NS)
+        assert world.proxy is not None
+        link, traffic = world.uplink, world.box.traffic()
+        before = link.forward.bytes + link.backward.bytes
+        world.proxy.end_tunnels()
+        world.run_until(world.env.now + 10 * SECOND_NS)
+        spent = link.forward.bytes + link.backward.bytes - before
+        assert world.box.traffic().resumed == traffic.resumed + 1, "the session was not resumed"
+    return figure("a reconnection with a resumed session, both ways", "B", spent, "<= 3072")
+
+
+def figures() -> list[Figure]:
+    return [batches_of_64(), alerts(), reconnection()]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
