@@ -6,11 +6,12 @@ It starts unattended after any crash: what the spool kept is all the state there
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 from agents.accounting import Traffic
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
@@ -31,6 +32,13 @@ from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
 """When to try again to listen on a port whose address is not there yet."""
+
+Served: TypeAlias = Callable[[int, int], object]
+"""Takes the number of an instrument port and the TCP port it is served on."""
+
+
+def _tell_nobody(_port: int, _tcp_port: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +66,18 @@ class BoxStatus:
 class Box:
     """One life of a box. `run` it; `tcp_ports` then says where each instrument port is served."""
 
-    def __init__(self, config: BoxConfig, hardware: Hardware, random: Random) -> None:
-        """Reads the certificates. Raises OSError or ssl.SSLError for unusable ones."""
-        self._config, self._hardware, self._random = config, hardware, random
+    def __init__(
+        self,
+        config: BoxConfig,
+        hardware: Hardware,
+        random: Random,
+        served: Served = _tell_nobody,
+    ) -> None:
+        """Reads the certificates. Raises OSError or ssl.SSLError for unusable ones.
+
+        `served` is called when instruments can connect at a port.
+        """
+        self._config, self._hardware, self._random, self._served = config, hardware, random, served
         self._server_tls = server_context(config.identity.towards_instruments())
         self._client_tls = client_context(config.identity.towards_datacenter())
         self._marks = Marks()
@@ -161,6 +178,7 @@ class Box:
                 running.audit.note("port-not-served", port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
         self.tcp_ports[port.number] = server.port
+        self._served(port.number, server.port)
         try:
             await asyncio.Event().wait()
         finally:
