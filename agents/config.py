@@ -1,6 +1,6 @@
 """The box's configuration file.
 
-board = "rap-4"                        # or the path of a board file
+board = "rap-4"                        # or a board file, "….toml", relative to this file
 
 [identity]                             # PEM files; relative to this file
 certificate = "box.crt"
@@ -155,9 +155,12 @@ def load_config(file: Path) -> BoxConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(file, "", f"is not TOML: {error}") from error
     try:
-        return msgspec.convert(table, BoxConfig, dec_hook=lambda _type, value: file.parent / value)
+        config = msgspec.convert(table, BoxConfig, dec_hook=lambda _type, value: file.parent / value)
     except msgspec.ValidationError as error:
         raise _explained(file, str(error), BoxConfig) from None
+    if config.board.endswith(".toml"):
+        return msgspec.structs.replace(config, board=str(file.parent / config.board))
+    return config
 
 
 def _explained(file: Path, text: str, top: type[Struct]) -> ConfigError:
