@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rap.outcome import HOLDS, MachineLacks, WrongInput
@@ -20,27 +21,25 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import ssl
-
-    from agents.config import ConfigError, load_config
+    from agents.config import ConfigError
+    from agents.main import check_box, run_box
     from agents.spool.terms import SpoolError
-    from hal.board import BoardError, load_board
     from hal.disk import DiskError
 
     try:
-        load_board(load_config(arguments.config).board)
         if arguments.check:
+            check_box(arguments.config)
             print(f"{arguments.config}: right")
-            return HOLDS
-        from agents.main import run_box
-
-        run_box(arguments.config)
-    except (ConfigError, BoardError) as error:
+        else:
+            run_box(arguments.config, _say_served)
+    except ConfigError as error:
         raise WrongInput(str(error)) from error
     except (DiskError, SpoolError) as error:
-        raise MachineLacks(f"the disk under {arguments.config} cannot be used: {error}") from error
-    except (OSError, ssl.SSLError) as error:
-        raise WrongInput(
-            f"{arguments.config}: an address, folder or PEM file cannot be used: {error}"
+        raise MachineLacks(
+            f"{arguments.config}: spool.directory: the disk cannot be used: {error}"
         ) from error
     return HOLDS
+
+
+def _say_served(port: int, tcp_port: int) -> None:
+    print(f"rap: port {port} is served on TCP port {tcp_port}", file=sys.stderr)
