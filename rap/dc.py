@@ -28,8 +28,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     try:
         run_datacenter(arguments.config, lambda port: print(f"rap: ready on port {port}", file=sys.stderr))
-    except (ConfigError, StoreError) as error:
+    except ConfigError as error:
         raise WrongInput(str(error)) from error
+    except StoreError as error:
+        raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error
     except (OSError, ssl.SSLError) as error:
         raise WrongInput(f"{arguments.config}: an address or PEM file cannot be used: {error}") from error
     return HOLDS
