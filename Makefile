@@ -38,9 +38,8 @@ format: $(READY)  ## put the code into form
 golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.lab_reference
 
-bench: $(READY)  ## measure
-	@for bench in $(filter-out bench/__init__.py,$(wildcard bench/*.py)); do \
-		echo "== $$bench"; $(BIN)/python -m bench.$$(basename $$bench .py) || exit; done
+bench: $(READY)  ## measure, into bench-results
+	$(BIN)/python -m bench
 
 lock: $(READY)  ## choose the versions of all packages again
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \
