@@ -16,14 +16,22 @@ def figure(name: str, unit: str, measured: float, target: str = "") -> Figure:
     if target:
         relation, bound = target.split()
         holds = measured >= float(bound) if relation == ">=" else measured <= float(bound)
-    return {"name": name, "unit": unit, "target": target or None, "measured": round(measured, 3), "holds": holds}
+    return {
+        "name": name,
+        "unit": unit,
+        "target": target or None,
+        "measured": round(measured, 3),
+        "holds": holds,
+    }
 
 
 def show(figures: list[Figure]) -> None:
     """Print them as a table."""
     for line in figures:
         mark = ("held" if line["holds"] else "MISSED") if line["target"] else ""
-        print(f"{line['name']:58} {line['measured']:>12,.6g} {line['unit']:24} {line['target'] or '':9} {mark}")
+        print(
+            f"{line['name']:58} {line['measured']:>12,.6g} {line['unit']:24} {line['target'] or '':9} {mark}"
+        )
 
 
 def run(figures: Callable[[], list[Figure]], description: str | None) -> None:

@@ -49,7 +49,12 @@ def figures() -> list[Figure]:
         journeys.append(processor / result.reports.stored / ((before + timeout_seconds()) / 2))
     return [
         figure("a report's journey in lab 01", "SimPy timeouts", statistics.median(journeys), "<= 500"),
-        figure("lab 01 against real time, set-up and verdict included", "x", statistics.median(speeds), ">= 30000"),
+        figure(
+            "lab 01 against real time, set-up and verdict included",
+            "x",
+            statistics.median(speeds),
+            ">= 30000",
+        ),
     ]
 
 

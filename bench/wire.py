@@ -74,7 +74,9 @@ def alerts() -> Figure:
             if world.datacenter.stored == stored + 1:
                 spent.append(link.forward.bytes - before)
     assert len(spent) >= 20, spent
-    return figure(f"an alert on a warm connection, up, median of {len(spent)}", "B", statistics.median(spent), "<= 200")
+    return figure(
+        f"an alert on a warm connection, up, median of {len(spent)}", "B", statistics.median(spent), "<= 200"
+    )
 
 
 def reconnection() -> Figure:

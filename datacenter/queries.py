@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -71,6 +71,13 @@ def records(store: Store) -> Iterator[StoredRecord]:
     """All records by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
     return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
+
+
+def bodies(store: Store, kinds: Sequence[str]) -> Iterator[tuple[StoredRecord, bytes]]:
+    """The records of these kinds with their bodies, by box, epoch and sequence."""
+    columns = [_RECORDS[name] for name in StoredRecord._fields]
+    chosen = select(*columns, _RECORDS.body).where(_RECORDS.kind.in_(kinds)).order_by(*columns[:3])
+    return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(chosen))
 
 
 def gaps(store: Store) -> list[StoredGap]:

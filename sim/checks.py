@@ -17,6 +17,7 @@ from typing import Final
 
 from sim.labfile import Event, Expect
 from sim.ledger import NEVER, Entry, Ledger
+from sim.report.latency import quantile
 from sim.result import (
     FAILED_REPORTS_MAX,
     Expectation,
@@ -50,10 +51,11 @@ class Outcome:
 
     def __post_init__(self) -> None:
         named = _Ranges(r for gap in self.gaps for r in gap.ranges)
+        used = _Ranges(r for gap in self.gaps if gap.reason != "unused" for r in gap.ranges)
         for run in self.ledger.runs.values():
-            self._judge(list(run), named)
+            self._judge(list(run), named, used)
 
-    def _judge(self, entries: list[Entry], named: _Ranges) -> None:
+    def _judge(self, entries: list[Entry], named: _Ranges, used: _Ranges) -> None:
         self.made += len(entries)
         self.acknowledged += sum(entry.acknowledged_ns != NEVER for entry in entries)
         self.stored += sum(entry.stored_ns != NEVER for entry in entries)
@@ -64,16 +66,16 @@ class Outcome:
                 if entry.sequence != NEVER:
                     before = entry.sequence
                 elif entry.acknowledged_ns != NEVER:
-                    excused = self._excused(before, after, named)
+                    excused = self._excused(before, after, named, used)
                     (self.dropped if excused else self.lost).append(entry)
 
-    def _excused(self, before: int, after: int | None, named: _Ranges) -> bool:
+    def _excused(self, before: int, after: int | None, named: _Ranges, used: _Ranges) -> bool:
         """Whether some sequences between are missing, and the box has named all of those."""
         if (before, after) not in self._judged:
-            self._judged[before, after] = self._all_named(before, after, named)
+            self._judged[before, after] = self._all_named(before, after, named, used)
         return self._judged[before, after]
 
-    def _all_named(self, before: int, after: int | None, named: _Ranges) -> bool:
+    def _all_named(self, before: int, after: int | None, named: _Ranges, used: _Ranges) -> bool:
         stored = self.stored_sequences
         end = after if after is not None else (stored[-1] + 1 if stored else before + 1)
         low, high = bisect_right(stored, before), bisect_left(stored, end)
@@ -81,7 +83,8 @@ class Outcome:
         unnamed = missing - named.count(before + 1, end - 1) + sum(
             named.count(s, s) for s in stored[low:high]
         )  # fmt: skip
-        return missing > 0 and unnamed <= 0
+        # numbers that were never given to a record excuse none
+        return missing > 0 and unnamed <= 0 and used.count(before + 1, end - 1) > 0
 
     @property
     def reports(self) -> Reports:
@@ -209,16 +212,11 @@ def _of_latency(
         return None
     stored = [entry for entry in entries if entry.stored_ns != NEVER]
     latencies = sorted(entry.stored_ns - entry.made_ns for entry in stored)
-    measured = quantile(latencies, 0.99) if latencies else NEVER
+    measured = quantile(latencies, 99) if latencies else NEVER
     late = [entry for entry in stored if entry.stored_ns - entry.made_ns > limit]
     kind = "alerts" if name.startswith("alert") else "reports"
     what = f"99 % of the {kind} are stored within this of being made."
     return _of_time(name, limit, measured, late, what, events)
-
-
-def quantile(ordered: Sequence[int], share: float) -> int:
-    """The smallest of the sorted values that at least `share` of them do not exceed."""
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 def outage_ends(events: Sequence[Event]) -> list[int]:
@@ -232,7 +230,9 @@ def _of_reports(
 ) -> _Judged:
     holds = len(entries) <= limit
     expectation = Expectation(name=name, limit=limit, measured=len(entries), holds=holds, explanation=what)
-    return expectation, _failure(name, what, entries, events, tuple(outcome.gaps))
+    return expectation, _failure(
+        name, what, entries, events, tuple(gap for gap in outcome.gaps if gap.records)
+    )
 
 
 def _of_time(
@@ -256,14 +256,14 @@ def _failure(
     return Failure(
         expectation=name,
         explanation=what,
-        reports=tuple(_traced(entry) for entry in shown),
+        reports=tuple(_traced(entry, given_up=name == "dropped") for entry in shown),
         reports_total=len(entries),
         fault_before=_last_fault(events, shown[0].made_ns if shown else None),
         gaps=gaps[:FAILED_REPORTS_MAX],
     )
 
 
-def _traced(entry: Entry) -> TracedReport:
+def _traced(entry: Entry, *, given_up: bool) -> TracedReport:
     return TracedReport(
         instrument=entry.serial,
         run=entry.run,
@@ -271,7 +271,7 @@ def _traced(entry: Entry) -> TracedReport:
         kind=entry.kind,
         made_ns=entry.made_ns,
         acknowledged_ns=None if entry.acknowledged_ns == NEVER else entry.acknowledged_ns,
-        fate=_fate(entry),
+        fate="given up by the box, and named in a gap record" if given_up else _fate(entry),
         stored_ns=None if entry.stored_ns == NEVER else entry.stored_ns,
     )
 
@@ -282,7 +282,7 @@ def _fate(entry: Entry) -> str:
         return f"stored {seconds:,.3f} s after it was made"
     if entry.sequence != NEVER:
         return "still on the box at the end"
-    return "acknowledged, and not there at the end"
+    return "acknowledged, and gone at the end"
 
 
 def _last_fault(events: Sequence[Event], before_ns: int | None = None) -> Fault | None:

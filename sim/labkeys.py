@@ -125,9 +125,9 @@ def rule_of(info: FieldInfo) -> str:
         return _one_of(list(get_args(kind)))
     if kind is bool:
         return "true or false"
-    if get_origin(kind) is tuple or issubclass(get_origin(kind) or kind, msgspec.Struct):
-        return "a table" if get_origin(kind) is None else "an array of tables"
-    return _form(kind).rule
+    if get_origin(kind) is tuple:
+        return "an array of tables"
+    return "a table" if isinstance(kind, type) else _form(kind).rule
 
 
 def nearest(given: str, known: list[str]) -> str:

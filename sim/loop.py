@@ -73,7 +73,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.env = Environment()
         self.failures: list[str] = []
         # The names that asyncio's base class asks its subclasses for
-        self._selector = SteppingSelector(self)  # type: ignore[attr-defined]
+        self._selector = SteppingSelector(self)
         self._clock_resolution = 0.5 / NS
         self._task_numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
@@ -83,8 +83,8 @@ class SimLoop(base_events.BaseEventLoop):
         """Seconds since the start of the lab."""
         return self.env.now / NS
 
-    def call_at(
-        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As in any loop; on the next whole nanosecond, so that the time then is never before `when`."""
         at_ns = ceil(when * NS)

@@ -116,7 +116,8 @@ class LabUnderTest:
     def describe(self) -> str:
         """Where the lab stands, for messages."""
         state = "connected" if self.box.connected else "not connected"
-        return f"at {format_duration(self.world.env.now)}: backlog {self.box.backlog}, {state}, seed {self.world.seed}"
+        now = format_duration(self.world.env.now)
+        return f"at {now}: backlog {self.box.backlog}, {state}, seed {self.world.seed}"
 
     def start_fault(self, kind: str, target: str, **parameters: Any) -> Callable[[], None]:
         """Start any fault; call the result to end it. ValueError for a kind or parameter that does not exist."""

@@ -27,16 +27,16 @@ def summarize(priority: Priority, samples_ns: Iterable[int]) -> Latency:
     return Latency(
         priority=priority,
         count=len(ordered),
-        p50_ns=_quantile(ordered, 50),
-        p90_ns=_quantile(ordered, 90),
-        p99_ns=_quantile(ordered, 99),
+        p50_ns=quantile(ordered, 50),
+        p90_ns=quantile(ordered, 90),
+        p99_ns=quantile(ordered, 99),
         max_ns=ordered[-1],
         edges_ns=edges,
         counts=counts,
     )
 
 
-def _quantile(ordered: list[int], percent: int) -> int:
+def quantile(ordered: list[int], percent: int) -> int:
     """The smallest sample that at least `percent` of the samples do not exceed (nearest rank)."""
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 

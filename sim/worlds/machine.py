@@ -1,7 +1,7 @@
 """The box of a virtual lab: the box program as it ships, on an emulated disk, clock and uplink port.
 
-The machine does what the hardware and the system below the program do: it boots, it starts the program again when that
-ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond a flush, 500 MB/s.
+The machine does what the hardware and the system below the program do: it boots, it starts the program again when
+that ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond a flush, 500 MB/s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agents.accounting import Traffic
 from agents.box import Box, BoxStatus, Hardware
 from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending, SpoolSize
 from agents.proxy import Proxy
-from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
+from agents.spool import Gap, Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -91,8 +91,8 @@ class BoxMachine:
         """What the uplink has cost in all lives of the program."""
         return _sum(self._traffic, self._box.traffic) if self._box else self._traffic
 
-    def remaining(self) -> list[Record]:
-        """Cut the power for good, and give the records that are on the disk and not acknowledged."""
+    def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
+        """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
         self.cut_power()
         limits = SpoolLimits(spool_bytes_max=self._config.spool.bytes_max)
         spool = Spool.open(
@@ -102,7 +102,8 @@ class BoxMachine:
             encode_gap=lambda _: b"",
             snapshot=lambda: b"",
         )
-        return [record for priority in Priority for record in _read_all(spool, priority)]
+        records = [record for priority in Priority for record in _read_all(spool, priority)]
+        return records, spool.recovery.gaps
 
     # -- what befalls it
 
@@ -133,7 +134,7 @@ class BoxMachine:
         """Lose power in the middle of the disk's `operation`-th coming one."""
         backend = self.disk.backend
         backend.cut_power_at(operation)
-        while backend.has_power:
+        while backend.has_power:  # noqa: ASYNC110 - the disk is no asyncio program that could set an event
             await asyncio.sleep(MILLISECOND_NS / SECOND_NS)
         self.cut_power()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from agents.accounting import Traffic
 from datacenter import queries
+from sim import result
 from sim.checks import Outcome, as_fault, evaluate
 from sim.ledger import NEVER, PRIORITIES
 from sim.net.link import Pipe
@@ -15,7 +16,6 @@ from sim.result import (
     Bytes,
     Expectation,
     Failure,
-    Gap,
     Instrument,
     Latency,
     Note,
@@ -24,7 +24,7 @@ from sim.result import (
     Uplink,
 )
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
-from wire.messages import Audit, Entry, decode
+from wire.messages import Alert, Audit, Entry, Gap, Message, decode
 
 if TYPE_CHECKING:
     from sim.worlds.virtual import VirtualWorld
@@ -32,15 +32,19 @@ if TYPE_CHECKING:
 _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 
 
+_KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
+
+
 def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
     """End the lab now: cut the box's power, see what is there, and judge."""
     lab, now = world.lab, world.env.now
     traffic = world.box.traffic()
-    sequences, notes = _read_datacenter(world)
-    sequences += _read_disk(world)
-    gaps = _gaps(world)
+    notes = _notes(world)
+    gaps = [_gap(world, stored.gap) for stored in queries.gaps(world.datacenter.store)]
+    stored = _read_datacenter(world)
+    on_disk, only_there = _read_disk(world)
     copies = sum(duplicate.copies - 1 for duplicate in queries.duplicates(world.datacenter.store))
-    outcome = Outcome(world.ledger, sorted(sequences), gaps, copies)
+    outcome = Outcome(world.ledger, sorted(stored + on_disk), gaps + only_there, copies)
     expectations, failures = evaluate(lab.expect, outcome, world.happened)
     errors, why = _program_errors(world)
     for note in notes:
@@ -69,47 +73,71 @@ def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
     )
 
 
-def _read_datacenter(world: VirtualWorld) -> tuple[list[int], list[Note]]:
-    """Note in the ledger what is stored; the sequences of all records, and the alerts and audit records."""
-    epoch_ms = (world.wall_ns() - world.env.now) // MILLISECOND_NS
-    sequences, notes = [], []
+def _read_datacenter(world: VirtualWorld) -> list[int]:
+    """Note in the ledger what is stored; the sequences of all records."""
+    epoch_ms = _epoch_ms(world)
+    sequences = []
     for record in queries.records(world.datacenter.store):
         sequences.append(record.sequence)
-        at_ns = (record.at_ms - epoch_ms) * MILLISECOND_NS
-        if record.number is None:
-            notes.append(Note(at_ns=at_ns, priority="audit", source="box", text=record.kind))
-            continue
-        stored_ns = (record.stored_at_ms - epoch_ms) * MILLISECOND_NS
-        world.ledger.runs[record.instrument, record.run].found(record.number, record.sequence, stored_ns)
-        if record.kind == "alert":
-            notes.append(Note(at_ns=at_ns, priority="alert", source=record.instrument, text="alert"))
-    return sequences, sorted(notes, key=lambda note: note.at_ns)
-
-
-def _read_disk(world: VirtualWorld) -> list[int]:
-    """Note in the ledger what is on the box's disk and has not been stored; their sequences."""
-    sequences = []
-    for sequence, payload in world.box.remaining():
-        sequences.append(sequence)
-        entry = decode(Entry, payload)
-        if entry.instrument and not isinstance(entry.body, Audit):
-            run = world.ledger.runs[entry.instrument, entry.run]
-            run.found(entry.body.number, sequence)  # type: ignore[union-attr]
+        if record.number is not None:
+            stored_ns = (record.stored_at_ms - epoch_ms) * MILLISECOND_NS
+            run = world.ledger.runs[record.instrument, record.run]
+            run.found(record.number, record.sequence, stored_ns)
     return sequences
 
 
-def _gaps(world: VirtualWorld) -> list[Gap]:
-    stored = [gap.gap for gap in queries.gaps(world.datacenter.store)]
-    epoch_ms = (world.wall_ns() - world.env.now) // MILLISECOND_NS
-    return [
-        Gap(
-            at_ns=(gap.at_ms - epoch_ms) * MILLISECOND_NS,
-            reason=gap.reason,
-            records=gap.records,
-            ranges=gap.ranges,
+def _notes(world: VirtualWorld) -> list[Note]:
+    """The alerts and audit records that are stored, by rising time."""
+    epoch_ms = _epoch_ms(world)
+    notes = []
+    for record, body in queries.bodies(world.datacenter.store, ("alert", "audit", "gap")):
+        notes.append(
+            Note(
+                at_ns=(record.at_ms - epoch_ms) * MILLISECOND_NS,
+                priority="alert" if record.kind == "alert" else "audit",
+                source=record.instrument or "box",
+                text=_say(decode(_KINDS[record.kind], body)),
+            )
         )
-        for gap in stored
+    return sorted(notes, key=lambda note: note.at_ns)
+
+
+def _say(message: Message) -> str:
+    match message:
+        case Alert():
+            value = "" if message.value is None else f", {message.value}"
+            return f"{message.severity}: {message.code} {message.component}{value}"
+        case Audit():
+            port = f", port {message.port}" if message.port else ""
+            return message.event + port + (f", {message.value}" if message.value else "")
+        case Gap():
+            return f"gap: {message.records} records, {message.reason}"
+    raise AssertionError(message)
+
+
+def _epoch_ms(world: VirtualWorld) -> int:
+    """The lab's beginning, in milliseconds since 1970."""
+    return (world.wall_ns() - world.env.now) // MILLISECOND_NS
+
+
+def _read_disk(world: VirtualWorld) -> tuple[list[int], list[result.Gap]]:
+    """Note in the ledger what is on the box's disk and not stored; their sequences, and the gaps only it knows of."""
+    records, found = world.box.remaining()
+    gaps = [
+        result.Gap(at_ns=world.env.now, reason=g.reason, records=g.records, ranges=g.ranges) for g in found
     ]
+    for sequence, payload in records:
+        entry = decode(Entry, payload)
+        if isinstance(entry.body, Gap):
+            gaps.append(_gap(world, entry.body))
+        elif not isinstance(entry.body, Audit):
+            world.ledger.runs[entry.instrument, entry.run].found(entry.body.number, sequence)
+    return [sequence for sequence, _ in records], gaps
+
+
+def _gap(world: VirtualWorld, gap: Gap) -> result.Gap:
+    at_ns = (gap.at_ms - _epoch_ms(world)) * MILLISECOND_NS
+    return result.Gap(at_ns=at_ns, reason=gap.reason, records=gap.records, ranges=gap.ranges)
 
 
 def _program_errors(world: VirtualWorld) -> tuple[Expectation, tuple[Failure, ...]]:

@@ -104,7 +104,7 @@ class VirtualWorld:
     def _analyzer(self, network: Network, certificates: Certificates, port: int) -> Analyzer:
         spec = next(spec for spec in self.lab.instruments if spec.port == port)
         host = Host(network, f"instrument{port}")
-        link = self._join(network, f"instrument:{port}", host, self.box.host, LAN)
+        self._join(network, f"instrument:{port}", host, self.box.host, LAN)
         return Analyzer(
             self.loop,
             host,

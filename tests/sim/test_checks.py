@@ -59,6 +59,13 @@ def test_a_gap_record_that_names_too_little_excuses_nothing() -> None:
     assert [entry.number for entry in result.lost] == [3, 4]
 
 
+def test_numbers_that_were_never_used_excuse_nothing() -> None:
+    book = ledger(*"SGS")
+    gap = Gap(at_ns=0, reason="unused", records=0, ranges=((2, 2),))
+    sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
+    assert [entry.number for entry in Outcome(book, sequences, [gap], 0).lost] == [2]
+
+
 def test_a_gap_record_that_names_what_is_there_excuses_nothing() -> None:
     result = outcome(ledger(*"SSGS"), (1, 2))
     assert [entry.number for entry in result.lost] == [3]
