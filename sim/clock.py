@@ -10,7 +10,7 @@ from simpy.events import Timeout
 
 
 class Environment(simpy.Environment):
-    """A SimPy environment in nanoseconds that can be moved forward between events."""
+    """A SimPy environment in nanoseconds."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -19,11 +19,6 @@ class Environment(simpy.Environment):
     def now(self) -> int:
         """Nanoseconds since the start of the lab."""
         return self._now  # type: ignore[return-value]
-
-    def advance(self, until_ns: int) -> None:
-        """Let time pass up to `until_ns`, before which no event may lie."""
-        assert until_ns >= self._now, "time does not run backwards"
-        self._now = until_ns
 
     def after(self, delay_ns: int, callback: Callable[[Timeout], None], value: Any = None) -> None:
         """Call `callback` with an event that carries `value`, `delay_ns` from now."""

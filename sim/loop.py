@@ -1,11 +1,11 @@
 """An asyncio event loop whose clock is a SimPy environment.
 
-`select`, where an ordinary loop waits for sockets, steps the environment until a step has made some callback
-ready or the next timer is due; no time passes otherwise. So code that awaits and SimPy processes that yield
-live in one order of events, and a day takes as long as its events do.
+Where an ordinary loop waits for sockets and timers, this one steps the environment until a step has made some
+callback ready; a timer is a SimPy event like any other. So code that awaits and SimPy processes that yield live in
+one order of events, no time passes but theirs, and a day takes as long as its events do.
 
 Simulated time is an integer number of nanoseconds from the start of the lab. asyncio's own times are floats of
-seconds, which are exact to a nanosecond for 52 days.
+seconds, which tell nanoseconds apart for 52 days.
 
 The loop owns no socket, no selector and no thread. Connections go to the simulated network of the host on
 whose behalf the code runs (`sim.net.host.current`), and `run_in_executor` runs its function at once, then lets
@@ -18,10 +18,14 @@ import asyncio
 import itertools
 import ssl as ssl_module
 from asyncio import base_events, sslproto
+from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context
-from math import ceil, inf
+from math import ceil
 from typing import Any, Final, TypeVar
+
+from simpy.core import EmptySchedule
+from simpy.events import Timeout
 
 from sim.clock import Environment
 from sim.net.host import current
@@ -35,46 +39,17 @@ class Deadlock(Exception):
     """Nothing is left that could ever happen, and something is still awaited."""
 
 
-class SteppingSelector:
-    """What the loop calls to wait: steps the environment instead."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Run events until a callback is ready or the first timer is due; with `timeout` 0, nothing."""
-        loop = self._loop
-        env, ready = loop.env, loop._ready  # type: ignore[attr-defined]
-        timers = loop._scheduled  # type: ignore[attr-defined]  # a new list now and then
-        if timeout == 0:
-            return ()
-        first, until = None, inf
-        while not ready:
-            if timers and timers[0] is not first:  # an event has set a timer that comes before the others
-                first = timers[0]
-                until = max(env.now, round(first.when() * NS))
-            if env.peek() > until:
-                env.advance(int(until))
-                break
-            if until == inf and env.peek() == inf:
-                raise Deadlock("no event is scheduled, and no timer is set")
-            env.step()
-        return ()
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 class SimLoop(base_events.BaseEventLoop):
     """The event loop of the virtual world; `env` is its clock, `failures` what no task handled."""
+
+    # The names under which asyncio's base class keeps these
+    _ready: deque[asyncio.Handle]
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.env = Environment()
         self.failures: list[str] = []
-        # The names that asyncio's base class asks its subclasses for
-        self._selector = SteppingSelector(self)
-        self._clock_resolution = 0.5 / NS
         self._task_numbers = itertools.count()
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
         self.set_exception_handler(_note_failure)
@@ -90,10 +65,30 @@ class SimLoop(base_events.BaseEventLoop):
         at_ns = ceil(when * NS)
         while at_ns / NS < when:
             at_ns += 1
-        return super().call_at(at_ns / NS, callback, *args, context=context)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self.env.after(max(0, at_ns - self.env.now), self._due, timer)
+        return timer
 
-    def _process_events(self, events: Any) -> None:
-        """There are none: the selector has run them."""
+    def _due(self, event: Timeout) -> None:
+        timer = event._value
+        assert isinstance(timer, asyncio.TimerHandle)
+        if not timer.cancelled():
+            self._ready.append(timer)
+
+    def _run_once(self) -> None:
+        """One turn: step until something is ready, then run what is, but not what that makes ready."""
+        ready = self._ready
+        if not ready and not self._stopping:
+            step = self.env.step
+            try:
+                while not ready:
+                    step()
+            except EmptySchedule:
+                raise Deadlock("no event is scheduled, and no timer is set") from None
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call here."""

@@ -99,7 +99,7 @@ class _Parsing(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX:
             raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._headers[_header_name(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -136,6 +136,12 @@ def _status(error: Exception) -> HTTPStatus:
 
 
 _STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+
+@lru_cache(maxsize=64)
+def _header_name(name: bytes) -> str:
+    """Names of header fields do not tell case apart, and there are few of them."""
+    return name.decode("latin-1").lower()
 
 
 @lru_cache(maxsize=4)

@@ -162,7 +162,7 @@ def test_a_slow_proxy_holds_back_both_ways(site: Site) -> None:
         (3128, b"x" * 20_000, b""),
         (1080, b"\x04\x01", b""),
         (1080, b"\x05\x01\x00", b"\x05\xff"),
-        (1080, b"\x05\x01\x02\x01\x03box\x06secret\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x02\x01\x00\x05\x07"),
+        (1080, b"\x05\x01\x02\x01\x03box\x06secret\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x02\x01\x00\x05\x07"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_it_refuses_what_it_does_not_understand(site: Site, port: int, said: bytes, answered: bytes) -> None:
