@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -32,15 +34,21 @@ def console_pages() -> list[Path]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A folder with the labs and the commands in it, and nothing else."""
+def desk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with the labs and the commands in it, and nothing else.
+
+    What a page leaves running ends with it: the process of each `.pid` file.
+    """
     (tmp_path / "labs").symlink_to(ROOT / "labs")
-    for command in ("rap", "pytest"):
+    for command, module in (("rap", "-m rap"), ("pytest", "-m pytest"), ("python", "")):
         path = tmp_path / ".bin" / command
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -m {command} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
         path.chmod(0o755)
-    return tmp_path
+    yield tmp_path
+    for file in tmp_path.glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -62,6 +70,7 @@ def check(command: str, expected: str, desk: Path) -> None:
         command,
         shell=True,
         check=False,
+        timeout=300,
         cwd=desk,
         env=environment,
         text=True,
