@@ -72,7 +72,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
     async def scenario() -> None:
         to_box, to_datacenter = Door(), Door()
         box_port, datacenter_port = await to_box.open(), await to_datacenter.open()
-        async with asyncio.timeout(60), Site(folder, INSTRUMENTS) as site:
+        async with asyncio.timeout(30), Site(folder, INSTRUMENTS) as site:
             datacenter, to_datacenter.behind = await site.start_datacenter()
             box, to_box.behind = await site.start_box(datacenter_port)
             site.start_agents(box_port)
