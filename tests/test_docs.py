@@ -70,7 +70,7 @@ def check(command: str, expected: str, desk: Path) -> None:
         command,
         shell=True,
         check=False,
-        timeout=300,
+        timeout=120,
         cwd=desk,
         env=environment,
         text=True,
