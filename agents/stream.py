@@ -30,7 +30,7 @@ PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
 """How long an answer may take, beyond the time the batch needs on the slowest link."""
 LINK_BYTES_PER_SECOND_MIN: Final = 2048
-LINGER_SECONDS: Final = 60.0
+LINGER_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 300.0
 
 
