@@ -1,8 +1,10 @@
 """The spool for asyncio: who awaits `append` has it on the disk when the await returns.
 
 Callers that come while a group is on its way to the disk wait for the next one and share its flush, so that the
-rate of appends is not bounded by the rate of flushes. All of the spool's calls run on one thread of their own (in
-the virtual world `run_in_executor` runs them in line). No task is made for an append, only a future.
+rate of appends is not bounded by the rate of flushes. Records are prepared as they come, on the
+event loop's thread, which is to say while the disk is busy with the group before theirs; all other calls of the
+spool run on one thread of their own (in the virtual world `run_in_executor` runs them in line). No task is made for
+an append, only a future.
 
 What follows an `await append(…)`, up to the next await, runs before the next group is begun. Marks that are updated
 there are therefore complete whenever the spool calls for a snapshot, which it does on its own thread: `snapshot`
@@ -18,12 +20,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from agents.spool import Priority, Record, Spool, SpoolStatus
+from agents.spool import Prepared, Priority, Record, Spool, SpoolStatus, merge
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Append = tuple[bytes, Sequence[bytes], asyncio.Future[range]]  # priorities, payloads, who waits
+_Append = tuple[Prepared, asyncio.Future[range]]  # records, who waits
 _ONE = {priority: bytes((priority,)) for priority in Priority}
 
 
@@ -65,9 +67,9 @@ class Buffer:
         """
         if self._closed:
             raise RuntimeError("append after close")
-        self._spool.check(len(priorities), payloads)
+        records = self._spool.prepare(priorities, payloads)
         future: asyncio.Future[range] = self._loop.create_future()
-        self._queue.append((bytes(priorities), payloads, future))
+        self._queue.append((records, future))
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._commit)  # after those who append in this turn of the loop
@@ -117,36 +119,37 @@ class Buffer:
 
     def _commit(self) -> None:
         """Send off one group: all that waits, as far as the limits go."""
-        group, priorities, payloads = self._gather()
-        done = self._loop.run_in_executor(self._executor, self._spool.append, priorities, payloads)
-        done.add_done_callback(partial(self._settle, group, priorities))
+        group = self._gather()
+        records = merge([records for records, _ in group])
+        done = self._loop.run_in_executor(self._executor, self._spool.append_prepared, records)
+        done.add_done_callback(partial(self._settle, group, records.priorities))
 
-    def _gather(self) -> tuple[list[_Append], bytes, list[bytes]]:
+    def _gather(self) -> list[_Append]:
         queue, limits = self._queue, self._limits
-        group = [queue.popleft()]
-        payloads = list(group[0][1])
-        size = sum(map(len, payloads))
+        group: list[_Append] = []
+        count = size = 0
         while queue:
-            more = queue[0][1]
-            size += sum(map(len, more))
-            if len(payloads) + len(more) > limits.group_records_max or size > limits.group_bytes_max:
+            records = queue[0][0]
+            count += len(records.payloads)
+            size += records.payload_bytes
+            if count > limits.group_records_max or size > limits.group_bytes_max:
                 break
-            payloads += more
             group.append(queue.popleft())
-        return group, b"".join([append[0] for append in group]), payloads
+        return group
 
     def _settle(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
         """Tell those who wait, and then, after they have had their turn, begin the next group."""
         error = done.exception()
         at = 0
-        for its_priorities, _, waiter in group:
+        for records, waiter in group:
+            count = len(records.payloads)
             if waiter.done():  # gave up
                 pass
             elif error is not None:
                 waiter.set_exception(error)
             else:
-                waiter.set_result(done.result()[at : at + len(its_priorities)])
-            at += len(its_priorities)
+                waiter.set_result(done.result()[at : at + count])
+            at += count
         if error is None:
             self._announce(priorities)
         if self._queue:

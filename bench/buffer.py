@@ -1,7 +1,9 @@
 """What keeping a record costs, against the least that can be: `python -m bench.buffer [--json]`.
 
 * Throughput of the spool against a bare zero-filled file, pwrite and fdatasync, of the same records. Both write to
-  the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts.
+  the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts. The
+  figure that counts is that of two threads, as in `agents.buffer`: one makes the next group ready (the spool's
+  `prepare`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device for each byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue, side by side.
 
@@ -11,9 +13,7 @@ bytes this process caused to be written, which leaves out the journal.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import shutil
 import sqlite3
@@ -22,18 +22,21 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from random import Random
 from typing import Any
 
 import persistqueue
 
-from agents.spool import Gap, Priority, Spool, SpoolLimits
+from agents.spool import Gap, Prepared, Priority, Spool, SpoolLimits
+from bench.figures import Figure, figure, run
 from hal.linux.disk import LinuxDisk
 
 RECORD_BYTES = 512
 LIMITS = SpoolLimits(spool_bytes_max=64 * 1024 * 1024)
-Figure = dict[str, Any]
+BLOCK = 20  # groups that one contender writes before it is another's turn
 
 
 def _gap(gap: Gap) -> bytes:
@@ -50,7 +53,12 @@ class Bare:
         self._offset = 0
 
     def write(self, payloads: Sequence[bytes]) -> None:
-        data = b"".join(payloads)
+        self.write_ready(self.ready(payloads))
+
+    def ready(self, payloads: Sequence[bytes]) -> bytes:
+        return b"".join(payloads)
+
+    def write_ready(self, data: bytes) -> None:
         if self._offset + len(data) > LIMITS.segment_bytes:
             self._offset = 0
         os.pwrite(self._fd, data, self._offset)
@@ -70,7 +78,13 @@ class Spooled:
         self._after = 0
 
     def write(self, payloads: Sequence[bytes]) -> None:
-        self._spool.append(bytes((Priority.ROUTINE,)) * len(payloads), payloads)
+        self.write_ready(self.ready(payloads))
+
+    def ready(self, payloads: Sequence[bytes]) -> Prepared:
+        return self._spool.prepare(bytes((Priority.ROUTINE,)) * len(payloads), payloads)
+
+    def write_ready(self, records: Prepared) -> None:
+        self._spool.append_prepared(records)
 
     def take(self, records: int) -> None:
         found = self._spool.read(Priority.ROUTINE, records, 1 << 30, self._after)
@@ -100,17 +114,6 @@ class Sqlite:
         self._db.execute("DELETE FROM queue WHERE seq <= ?", (self._acked,))
 
 
-class PreparedSpooled(Spooled):
-    """The same, with the tables made beforehand: what is left when that happens during another group's flush."""
-
-    def ready(self, payloads: Sequence[bytes]) -> None:
-        self._prepared = self._spool.prepare(bytes((Priority.ROUTINE,)) * len(payloads), payloads)
-
-    def write(self, payloads: Sequence[bytes]) -> None:
-        assert len(payloads) == len(self._prepared.payloads)
-        self._spool.append_prepared(self._prepared)
-
-
 class PersistQueue:
     """persist-queue 1.1: syncs a chunk of 100 items when it is full, and its index never. Not durable."""
 
@@ -127,27 +130,60 @@ class PersistQueue:
         self._queue.task_done()
 
 
-def seconds(contender: Any, payloads: Sequence[bytes]) -> float:
-    if hasattr(contender, "ready"):
-        contender.ready(payloads)
-    start = time.perf_counter()
-    contender.write(payloads)
-    return time.perf_counter() - start
-
-
 def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
-    """Median seconds a group for each contender, measured turn by turn."""
+    """Median seconds a group for each contender, measured turn by turn, all on one thread."""
     payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
+    with made(makers, directory) as contenders:
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(groups):
+            for name, contender in contenders.items():
+                start = time.perf_counter()
+                contender.write(payloads)
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
+    """Median seconds from one durable group to the next, while another thread makes the next one ready."""
+    payloads = [os.urandom(RECORD_BYTES) for _ in range(group)]
+    with made(makers, directory) as contenders, ThreadPoolExecutor(1) as loop:
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(groups // BLOCK):
+            for name, contender in contenders.items():
+                asked: SimpleQueue[bool] = SimpleQueue()
+                ready: SimpleQueue[Any] = SimpleQueue()
+                producer = loop.submit(produce, contender, payloads, asked, ready)
+                asked.put(True)
+                group_ready, last = ready.get(), time.perf_counter()
+                try:
+                    for _ in range(BLOCK):
+                        asked.put(True)
+                        contender.write_ready(group_ready)
+                        group_ready, now = ready.get(), time.perf_counter()
+                        times[name].append(now - last)
+                        last = now
+                finally:
+                    asked.put(False)
+                producer.result()
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def produce(
+    contender: Any, payloads: Sequence[bytes], asked: SimpleQueue[bool], ready: SimpleQueue[Any]
+) -> None:
+    """What the event loop's thread does meanwhile."""
+    while asked.get():
+        ready.put(contender.ready(payloads))
+
+
+@contextlib.contextmanager
+def made(makers: dict[str, Any], directory: Path) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(dir=directory) as place:
         contenders = {}
         for number, (name, make) in enumerate(makers.items()):
             (home := Path(place) / str(number)).mkdir()
             contenders[name] = make(home)
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(groups):
-            for name, contender in contenders.items():
-                times[name].append(seconds(contender, payloads))
-    return {name: statistics.median(taken) for name, taken in times.items()}
+        yield contenders
 
 
 def own_write_bytes() -> int:
@@ -206,33 +242,18 @@ def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, direct
     return total / (2 * groups * group * RECORD_BYTES)
 
 
-def figure(name: str, unit: str, measured: float, target: str = "") -> Figure:
-    """One line of the result; `target` is like ">= 0.9", or empty for what is only reported."""
-    holds = True
-    if target:
-        relation, bound = target.split()
-        holds = measured >= float(bound) if relation == ">=" else measured <= float(bound)
-    return {
-        "name": name,
-        "unit": unit,
-        "target": target or None,
-        "measured": round(measured, 3),
-        "holds": holds,
-    }
-
-
 def figures(directory: Path = Path("build/bench-buffer"), groups: int = 3000) -> list[Figure]:
     """All figures. `directory` is made and removed; it should be on the disk that matters."""
     found: list[Figure] = []
     directory.mkdir(parents=True, exist_ok=True)
     for group, target in ((64, ">= 0.9"), (1, ">= 0.95")):
-        ours = {"bare": Bare, "spool": Spooled, "spool, prepared beforehand": PreparedSpooled}
-        medians = throughput(ours, directory, group, groups)
-        found.append(figure(f"bare write and flush, group of {group}", "µs", medians["bare"] * 1e6))
-        for name in ("spool", "spool, prepared beforehand"):
-            goal = target if name == "spool" else ""
-            ratio = medians["bare"] / medians[name]
-            found.append(figure(f"{name}, group of {group}", "of bare throughput", ratio, goal))
+        ours = {"bare": Bare, "spool": Spooled}
+        for threads, measure, goal in (("two threads", pipelined, target), ("one thread", throughput, "")):
+            medians = measure(ours, directory, group, groups)
+            what = f"group of {group}, {threads}"
+            found.append(figure(f"bare write and flush, {what}", "µs", medians["bare"] * 1e6))
+            ratio = medians["bare"] / medians["spool"]
+            found.append(figure(f"spool, {what}", "of bare throughput", ratio, goal))
         others = {"bare": Bare, "sqlite": Sqlite, "persist-queue": PersistQueue}
         medians = throughput(others, directory, group, groups // 10)
         for name in ("sqlite", "persist-queue"):
@@ -248,19 +269,5 @@ def figures(directory: Path = Path("build/bench-buffer"), groups: int = 3000) ->
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    parser.add_argument("--groups", type=int, default=3000, help="groups to write for each throughput figure")
-    args = parser.parse_args()
-    found = figures(groups=args.groups)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return
-    for line in found:
-        mark = ("held" if line["holds"] else "MISSED") if line["target"] else ""
-        print(f"{line['name']:45} {line['measured']:9.3f} {line['unit']:22} {line['target'] or '':8} {mark}")
-
-
 if __name__ == "__main__":
-    main()
+    run(figures, __doc__)

@@ -12,6 +12,7 @@ reclaim     making room
 recovery    opening, after whatever happened
 """
 
+from agents.spool.group import Prepared, merge
 from agents.spool.recovery import Recovered, Recovery
 from agents.spool.routine import Record
 from agents.spool.spool import Spool
@@ -29,6 +30,7 @@ from agents.spool.terms import (
 __all__ = [
     "Gap",
     "GapReason",
+    "Prepared",
     "Priority",
     "Range",
     "Record",
@@ -39,4 +41,5 @@ __all__ = [
     "SpoolErrorKind",
     "SpoolLimits",
     "SpoolStatus",
+    "merge",
 ]

@@ -3,11 +3,11 @@
     [header][aux][table] [payload 0][payload 1] … [zeros] [aux][table][header]
 
 The table holds a CRC-32C, a length and a priority for each record, as three arrays, so that packing and
-checking run in C (`map` over `crc32c` and `len`). Header, aux and table have one CRC between them and are there
-twice, first and last: rot in a table loses no record, since the other copy serves, and rot in a payload loses
-that record alone. Groups begin and end on sector boundaries, for two reasons. A torn write can then not touch a
-sector that holds something already acknowledged; and after an unreadable group the next header, or the last
-copy of this one, is found by looking at sector bounds only.
+checking run in C (`map` over `crc32c` and `len`). Aux, table and header have one CRC between them, in this order
+since the header is known last, and are there twice, first and last: rot in a table loses no record, since the other
+copy serves, and rot in a payload loses that record alone. Groups begin and end on sector boundaries, for two
+reasons. A torn write can then not touch a sector that holds something already acknowledged; and after an unreadable
+group the next header, or the last copy of this one, is found by looking at sector bounds only.
 
 The first twelve bytes (magic, epoch, generation of the segment) are the same for all groups of one life of one
 segment, and different for what an earlier life left behind in the same file.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress
 from operator import ne
 from struct import Struct
 from typing import NamedTuple
@@ -100,35 +100,64 @@ def _table(count: int) -> Struct:
 
 
 class Prepared(NamedTuple):
-    """Records ready to be written: all of a group that does not depend on where it goes."""
+    """Records ready to be written: all of a group but its headers, which depend on where it goes."""
 
     priorities: bytes
     payloads: Sequence[bytes]
-    table: bytes
+    crcs: tuple[int, ...]
+    lengths: tuple[int, ...]
+    aux_bytes: int
     payload_bytes: int
+    body_crc: int
+    group_bytes: int
+    inside: bytes  # the group without its first and its last header
+
+    @property
+    def payload_offset(self) -> int:
+        """Where in the group the payloads begin."""
+        return HEADER_BYTES + self.aux_bytes + TABLE_BYTES * len(self.crcs)
 
 
-NOTHING = Prepared(b"", (), b"", 0)
+def prepare(priorities: bytes, payloads: Sequence[bytes], aux: bytes = b"") -> Prepared:
+    """Most of the work of a group. It can be done while the disk is busy with another one."""
+    return _assemble(priorities, payloads, tuple(map(crc32c, payloads)), tuple(map(len, payloads)), aux)
 
 
-def prepare(priorities: bytes, payloads: Sequence[bytes]) -> Prepared:
-    """Make the table. This is most of the work, and can be done while the disk is busy with another group."""
-    lengths = tuple(map(len, payloads))
-    count = len(lengths)
-    table = (_tables.get(count) or _table(count)).pack(*map(crc32c, payloads), *lengths) + priorities
-    return Prepared(priorities, payloads, table, sum(lengths))
+def merge(parts: Sequence[Prepared]) -> Prepared:
+    """The records of all parts as one group. No record is looked at again."""
+    if len(parts) == 1:
+        return parts[0]
+    priorities, payloads, crcs, lengths, *_ = zip(*parts, strict=True)
+    flat = chain.from_iterable
+    return _assemble(b"".join(priorities), [*flat(payloads)], (*flat(crcs),), (*flat(lengths),), b"")
 
 
-def encode(
-    prefix: bytes, kind: int, first_seq: int, cursors: bytes, records: Prepared, aux: bytes = b""
-) -> bytes:
+def _assemble(
+    priorities: bytes, payloads: Sequence[bytes], crcs: tuple[int, ...], lengths: tuple[int, ...], aux: bytes
+) -> Prepared:
+    body = aux + _table(len(crcs)).pack(*crcs, *lengths) + priorities
+    size = sum(lengths)
+    pad = _PADS[-(2 * (HEADER_BYTES + len(body)) + size) % SECTOR_BYTES]
+    inside = b"".join((body, *payloads, pad, body))
+    return Prepared(
+        priorities,
+        payloads,
+        crcs,
+        lengths,
+        len(aux),
+        size,
+        crc32c(body),
+        len(inside) + 2 * HEADER_BYTES,
+        inside,
+    )
+
+
+def encode(prefix: bytes, kind: int, first_seq: int, cursors: bytes, records: Prepared) -> bytes:
     """The bytes of one group, a whole number of sectors."""
-    _, payloads, table, payload_bytes = records
-    body = aux + table if aux else table
-    header = prefix + _HEADER.pack(kind, first_seq, len(payloads), len(aux), payload_bytes) + cursors
-    header += _CRC.pack(crc32c(body, crc32c(header)))
-    pad = -(2 * (HEADER_BYTES + len(body)) + payload_bytes) % SECTOR_BYTES
-    return b"".join((header, body, *payloads, _PADS[pad], body, header))
+    _, payloads, _, _, aux_bytes, payload_bytes, body_crc, _, inside = records
+    header = prefix + _HEADER.pack(kind, first_seq, len(payloads), aux_bytes, payload_bytes) + cursors
+    header += _CRC.pack(crc32c(header, body_crc))
+    return b"".join((header, inside, header))
 
 
 def body_bytes(header: bytes) -> tuple[int, int]:
@@ -142,10 +171,10 @@ def body_bytes(header: bytes) -> tuple[int, int]:
 def decode(header: bytes, body: bytes, offset: int) -> Group | None:
     """The group at `offset` if this header and this body belong together, whichever copies they are."""
     (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
-    if crc32c(body, crc32c(header[: -_CRC.size])) != crc:
+    if crc32c(header[: -_CRC.size], crc32c(body)) != crc:
         return None
     kind, first_seq, count, aux_bytes, payload_bytes = _HEADER.unpack_from(header, PREFIX.size)
-    table = (_tables.get(count) or _table(count)).unpack_from(body, aux_bytes)
+    table = _table(count).unpack_from(body, aux_bytes)
     if kind not in _KINDS or sum(table[count:]) != payload_bytes:
         return None
     return Group(

@@ -31,6 +31,7 @@ class Log:
         self.generation = 0  # the highest ever used
         self.next_seq = 1  # the number after the last durable record's
         self.skipped = 0  # numbers just before `next_seq` that no record has
+        self.room = 0  # bytes that an ordinary commit may still write to the active segment
         self.commits = 1  # groups of writes made durable
         self._head = b""  # encoded groups that go before the next commit, in the same write
         self._spares_made = 0
@@ -89,30 +90,24 @@ class Log:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def room(self) -> int:
-        """Bytes that an ordinary commit may still write to the active segment."""
-        if self.active is None:
-            return 0
-        return self.limits.segment_bytes_writable - self.active.end - len(self._head)
-
     def commit(self, encoded: bytes) -> int:
         """Write and flush; returns the offset at which `encoded` begins. Errors: SpoolError IO.
 
         After an error the segment is not written any more: a failed flush leaves its last bytes in doubt.
         """
-        segment = self.active
-        assert (
-            segment is not None and segment.end + len(self._head) + len(encoded) <= self.limits.segment_bytes
-        )
-        start = segment.end + len(self._head)
+        segment, disk, head = self.active, self.disk, self._head
+        assert segment is not None
+        start = segment.end + len(head)
+        end = start + len(encoded)
+        assert end <= self.limits.segment_bytes
         try:
-            self.disk.write(segment.name, segment.end, self._head + encoded if self._head else encoded)
-            self.disk.flush(segment.name)
+            disk.write(segment.name, segment.end, head + encoded if head else encoded)
+            disk.flush(segment.name)
         except DiskError as error:
             self._abandon(segment)
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
-        segment.end = start + len(encoded)
-        self._head = b""
+        segment.end, self._head = end, b""
+        self.room -= len(encoded)
         self.commits += 1
         return start
 
@@ -127,12 +122,13 @@ class Log:
         del (self.spares if self.spares else self.segments)[0]
         self.generation += 1
         self.segments.append(segment)
-        self.active, self._head = segment, b""
+        self.active, self._head, self.room = segment, b"", self.limits.segment_bytes_writable
         return segment
 
     def write_first(self, encoded: bytes) -> None:
         """Put `encoded` before the next commit, to be durable with it."""
         self._head += encoded
+        self.room -= len(encoded)
 
     def add_spare(self) -> bool:
         """Make a new file if limits and disk have room for one. Errors: SpoolError IO."""
@@ -153,7 +149,7 @@ class Log:
         return True
 
     def _abandon(self, segment: Segment) -> None:
-        self.active, self._head = None, b""
+        self.active, self._head, self.room = None, b"", 0
         if not segment.end:  # nothing durable in it: the file is free for another try
             self.segments.remove(segment)
             self.spares.append(segment.name)

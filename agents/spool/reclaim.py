@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from crc32c import crc32c
 
 from agents.spool.checkpoint import pack_runs
-from agents.spool.group import HEADER_BYTES, NOTHING, TABLE_BYTES, Kind, encode, prepare
+from agents.spool.group import Kind, Prepared, encode, prepare
 from agents.spool.index import Place, PlaceIndex
 from agents.spool.ledger import Ledger
 from agents.spool.log import Log
@@ -53,16 +53,18 @@ class Cargo:
     @property
     def payload_offset(self) -> int:
         """Where in `encode` the payloads begin."""
-        return HEADER_BYTES + len(self.runs) + TABLE_BYTES * len(self.places)
+        return self._records.payload_offset
 
     def encode(self, prefix: bytes, cursors: bytes) -> bytes:
         """The carried records as a group, and a manifest apart from it that tells what was in it."""
         if not self.places:
             return b""
-        priorities = bytes(priority for priority, _ in self.places)
-        records = prepare(priorities, self.payloads)
-        carried = encode(prefix, Kind.CARRIED, 0, cursors, records, self.runs)
-        return carried + encode(prefix, Kind.MANIFEST, 0, cursors, NOTHING, self.runs)
+        carried = encode(prefix, Kind.CARRIED, 0, cursors, self._records)
+        return carried + encode(prefix, Kind.MANIFEST, 0, cursors, prepare(b"", (), self.runs))
+
+    @property
+    def _records(self) -> Prepared:
+        return prepare(bytes(priority for priority, _ in self.places), self.payloads, self.runs)
 
 
 def load_cargo(

@@ -271,7 +271,7 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
         log.skipped += newest.skipped
         log.spares.append(log.segments.pop().name)
     elif recovery.was_closed or _made_durable(log.disk, newest):
-        log.active = newest
+        log.active, log.room = newest, log.limits.segment_bytes_writable - newest.end
     elif last_group is not None:  # it can be read, but who knows from where
         recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
     for segment in log.dead():

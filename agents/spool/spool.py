@@ -15,7 +15,7 @@ from random import Random
 from crc32c import crc32c
 
 from agents.spool.checkpoint import pack_checkpoint, pack_ranges
-from agents.spool.group import CURSORS, HEADER_BYTES, NOTHING, TABLE_BYTES, Kind, Prepared, encode, prepare
+from agents.spool.group import CURSORS, Kind, Prepared, encode, prepare
 from agents.spool.index import Place
 from agents.spool.ledger import Ledger, chunks, gap_of
 from agents.spool.log import Log
@@ -106,7 +106,7 @@ class Spool:
         return self.append_prepared(self.prepare(priorities, payloads))
 
     def prepare(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> Prepared:
-        """The part of `append` that needs no disk; on any thread, at any time. Errors: ValueError beyond a limit."""
+        """The part of `append` that needs no disk; on any thread, at any time. Errors: ValueError."""
         prepared = prepare(bytes(priorities), payloads)
         self._check(len(priorities), payloads, prepared.payload_bytes)
         return prepared
@@ -118,10 +118,6 @@ class Spool:
         if not records.payloads:
             return range(self._log.next_seq, self._log.next_seq)
         return self._append(records)
-
-    def check(self, priorities: int, payloads: Sequence[bytes]) -> None:
-        """Whether a group with so many priorities is within the limits. Errors: ValueError, naming the limit."""
-        self._check(priorities, payloads, sum(map(len, payloads)))
 
     def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:
         limits, count = self._limits, len(payloads)
@@ -160,7 +156,7 @@ class Spool:
             log = self._log
             if log.active is None or (self.recovery.was_closed and not log.has_written()):
                 return
-            mark = encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._settle(), NOTHING)
+            mark = encode(log.active.prefix, Kind.CLOSED, log.next_seq, self._settle(), prepare(b"", ()))
             if log.active.end + len(mark) <= self._limits.segment_bytes:
                 log.commit(mark)
         except SpoolError:
@@ -197,30 +193,33 @@ class Spool:
 
     # -- appending, step by step ------------------------------------------------------------------------
 
-    def _append(self, records: Prepared, aux: bytes = b"") -> range:
-        """Commit to the active segment, or to a fresh one if it is full or its flush fails."""
-        log, count = self._log, len(records.payloads)
-        try:
-            start = log.commit(self._encode_with_room(records, aux))
-        except SpoolError as error:
-            if error.kind is not SpoolErrorKind.IO:
-                raise
-            start = log.commit(self._encode_with_room(records, aux))
-        segment, first = log.active, log.next_seq
-        assert segment is not None
-        log.next_seq, log.skipped = first + count, 0
-        self._count_appended(segment, start + HEADER_BYTES + len(aux) + TABLE_BYTES * count, first, records)
-        return range(first, first + count)
+    def _append(self, records: Prepared, last_try: bool = False) -> range:
+        """Commit to the active segment, or to a fresh one if it is full or its flush fails.
 
-    def _encode_with_room(self, records: Prepared, aux: bytes) -> bytes:
+        This and what it calls is all that the disk waits for between two groups, with caches gone cold during the
+        flush: the fewer steps the better.
+        """
         log = self._log
+        try:
+            if records.group_bytes > log.room:
+                self._find_room(records.group_bytes)  # this may append a gap record
+            segment, first = log.active, log.next_seq
+            assert segment is not None
+            cursors = self._settled or self._settle()
+            start = log.commit(encode(segment.prefix, _DATA, first, cursors, records))
+        except SpoolError as error:
+            if last_try or error.kind is not SpoolErrorKind.IO:
+                raise
+            return self._append(records, last_try=True)
+        log.next_seq, log.skipped = first + len(records.payloads), 0
+        self._count_appended(segment, start, first, records)
+        return range(first, log.next_seq)
+
+    def _find_room(self, size: int) -> None:
         for _ in range(self._limits.segments_max + 2):
-            if log.active is not None:
-                cursors = self._settled or self._settle()
-                encoded = encode(log.active.prefix, _DATA, log.next_seq, cursors, records, aux)
-                if len(encoded) <= log.room():
-                    return encoded
             self._roll()
+            if size <= self._log.room:
+                return
         raise SpoolError(SpoolErrorKind.FULL, "alerts and audit records fill the spool")
 
     def _effective(self) -> tuple[int, int, int]:
@@ -259,12 +258,12 @@ class Spool:
             )
         cursors = self._effective()
         lost = self._ledger.settled(min(cursors), self._limits.lost_ranges_max)
-        aux = pack_checkpoint(lost, snapshot)
-        return encode(prefix, Kind.CHECKPOINT, self._log.next_seq, CURSORS.pack(*cursors), NOTHING, aux)
+        records = prepare(b"", (), pack_checkpoint(lost, snapshot))
+        return encode(prefix, Kind.CHECKPOINT, self._log.next_seq, CURSORS.pack(*cursors), records)
 
     def _report_gaps(self) -> None:
         for gap in self._ledger.pending(self._limits.gap_ranges_max):
-            self._append(prepare(_AUDIT, [self._encoded_gap(gap)]), pack_ranges(gap.ranges))
+            self._append(prepare(_AUDIT, [self._encoded_gap(gap)], pack_ranges(gap.ranges)))
             self._ledger.reported(gap)
             self._gaps_reported += 1
 
@@ -299,8 +298,7 @@ class Spool:
         self._move_cargo(cargo, victim, segment, len(checkpoint))
         if payloads:
             self._cursors[_ROUTINE] = self._cursor_after(victim)
-            offset = len(checkpoint) + len(kept) + HEADER_BYTES + TABLE_BYTES * len(payloads)
-            self._count_appended(segment, offset, log.next_seq, reports)
+            self._count_appended(segment, len(checkpoint) + len(kept), log.next_seq, reports)
             log.next_seq, log.skipped = log.next_seq + len(payloads), 0
             self._gaps_reported += len(payloads)
 
@@ -344,7 +342,7 @@ class Spool:
         self._routine_records = sum(segment.routine_records for segment in self._log.segments)
 
     def _count_appended(self, segment: Segment, offset: int, first_seq: int, records: Prepared) -> None:
-        """Account for a durable group whose payloads begin at `offset`; index its alerts and audit records."""
+        """Account for a durable group at `offset`; index its alerts and audit records."""
         routine = records.priorities.count(_ROUTINE)
         if routine:
             if not self._routine_records:
@@ -355,6 +353,7 @@ class Spool:
         if routine == len(records.payloads):
             return
         self._settled = b""
+        offset += records.payload_offset
         for seq, (priority, payload) in enumerate(
             zip(records.priorities, records.payloads, strict=True), first_seq
         ):

@@ -35,12 +35,26 @@ def _disk_error(error: OSError, name: str) -> DiskError:
     return DiskError(kind, f"{name}: {error.strerror or error}")
 
 
+class _Descriptors(dict[str, int]):
+    """File descriptors by name, opened when first asked for. Errors: DiskError."""
+
+    def __init__(self, directory_fd: int) -> None:
+        self._directory_fd = directory_fd
+
+    def __missing__(self, name: str) -> int:
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory_fd)
+        except OSError as error:
+            raise _disk_error(error, name) from error
+        self[name] = fd
+        return fd
+
+
 class LinuxDisk:
     """`hal.disk.Disk` in `directory`, which is made if need be. File descriptors stay open until `close`."""
 
     def __init__(self, directory: Path | str) -> None:
         self._path = Path(directory)
-        self._fds: dict[str, int] = {}
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._directory_fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,6 +62,7 @@ class LinuxDisk:
                 unfinished.unlink()
         except OSError as error:
             raise _disk_error(error, str(directory)) from error
+        self._fds = _Descriptors(self._directory_fd)
 
     def close(self) -> None:
         """Close all file descriptors. The disk is of no use afterwards."""
@@ -64,7 +79,7 @@ class LinuxDisk:
 
     def size(self, name: str) -> int:
         """See `Disk.size`."""
-        fd = self._fds[name] if name in self._fds else self._open(name)
+        fd = self._fds[name]
         try:
             return os.fstat(fd).st_size
         except OSError as error:
@@ -96,7 +111,7 @@ class LinuxDisk:
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """See `Disk.read`."""
-        fd = self._fds[name] if name in self._fds else self._open(name)
+        fd = self._fds[name]
         try:
             data = os.pread(fd, length, offset)
         except OSError as error:
@@ -107,7 +122,7 @@ class LinuxDisk:
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """See `Disk.write`."""
-        fd = self._fds[name] if name in self._fds else self._open(name)
+        fd = self._fds[name]
         try:
             written = os.pwrite(fd, data, offset)
         except OSError as error:
@@ -117,7 +132,7 @@ class LinuxDisk:
 
     def flush(self, name: str) -> None:
         """See `Disk.flush`."""
-        fd = self._fds[name] if name in self._fds else self._open(name)
+        fd = self._fds[name]
         try:
             os.fdatasync(fd)
         except OSError as error:
@@ -143,14 +158,6 @@ class LinuxDisk:
         except OSError as error:
             raise _disk_error(error, name) from error
         self._forget(name)
-
-    def _open(self, name: str) -> int:
-        try:
-            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory_fd)
-        except OSError as error:
-            raise _disk_error(error, name) from error
-        self._fds[name] = fd
-        return fd
 
     def _forget(self, name: str) -> None:
         fd = self._fds.pop(name, None)
