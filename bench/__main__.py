@@ -1,4 +1,4 @@
-"""Every bench, one after the other: `python -m bench`. Prints target and measured, and writes bench-results/bench.json.
+"""Every bench, one after the other: `python -m bench`. Prints target and measured; writes bench-results/bench.json.
 
 The exit status is 1 if a target is missed. Ratios are of things measured side by side in one run; nothing here is
 part of the tests.

@@ -73,7 +73,7 @@ def figures() -> list[Figure]:
     return [
         figure("lab 03: records that wait when the uplink returns", "records", got["backlog"]),
         figure("lab 03: bytes a record, up, everything included", "B", got["bytes_each"]),
-        figure("lab 03: the drain against its bytes over the rate", "ratio", got["drained_s"] / got["line_s"], "<= 1.10"),
+        figure("lab 03: the drain over its bytes' time", "ratio", got["drained_s"] / got["line_s"], "<= 1.10"),
         figure("lab 03: the drain", "min", got["drained_s"] / 60, "<= 10"),
         figure("lab 03: alerts raised meanwhile", "alerts", got["alerts"]),
         figure("lab 03: those alerts, 99th percentile", "s", got["alert_p99_s"], "<= 2"),

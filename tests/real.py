@@ -152,7 +152,7 @@ class Site:
         """All records of instruments in the database, once there are so many."""
         store = Store(f"sqlite:///{self._folder}/reports.db")
         try:
-            while _reports(store) < reports:  # noqa: ASYNC110  a database tells nobody
+            while _reports(store) < reports:
                 await asyncio.sleep(STORED_LOOK_SECONDS)
             return [record for record in queries.records(store) if record.instrument]
         finally:

@@ -115,7 +115,7 @@ def with_a_forwarder(pki: Hierarchy, scenario: Scenario, **options: Any) -> None
 
 async def drained(bench: Bench) -> None:
     async with asyncio.timeout(20):
-        while await bench.waiting():  # noqa: ASYNC110  acknowledgements tell nobody
+        while await bench.waiting():
             await asyncio.sleep(0.001)
 
 
