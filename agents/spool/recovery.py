@@ -243,10 +243,13 @@ def _upper(log: Log, segment: Segment) -> int:
 
 
 def _lose_the_missing_carried(state: State) -> None:
-    """Compare what was carried, by the manifests, with what is there."""
+    """Compare what was carried with what is there.
+
+    The carried groups say it as well as the manifests: each may be the only one that can still be read.
+    """
     for segment in state.log.segments:
         for group in groups(state.log.disk, segment, 0, segment.end):
-            if group.kind is not Kind.MANIFEST:
+            if group.kind not in (Kind.CARRIED, Kind.MANIFEST):
                 continue
             for seq, priority in unpack_runs(group.aux):
                 if seq > state.cursors[priority] and seq not in state.indexes[Priority(priority)]:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from agents.spool import Gap, GapReason, Priority, Spool, SpoolLimits
-from agents.spool.group import Kind
+from agents.spool.group import Group, Kind
 from agents.spool.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
@@ -167,7 +167,8 @@ def test_foreign_files_are_left_alone() -> None:
     assert open_spool(disk).read(ROUTINE, 9, 99) == [(1, b"x")]
 
 
-def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None:
+def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
+    """Alert 1 and audit record 3 carried, the file they came from written again, and the bytes of their segment."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
@@ -175,15 +176,27 @@ def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None
     while carried is None:
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
         segment = spool._log.segments[-1]
-        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.CARRIED]
-        carried = found[0] if found else None
+        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind in (Kind.CARRIED, Kind.MANIFEST)]
+        carried, manifest = found or (None, None)
     while spool._log.segments[0].base == 1:  # until the file they came from is written again
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
     assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
-    data = disk._files[segment.name].data
+    return disk, carried, manifest, disk._files[segment.name].data
+
+
+def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None:
+    disk, carried, _, data = carried_and_manifest()
     data[carried.offset + 20] ^= 4
     data[carried.end - 20] ^= 4
     assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
+
+
+def test_a_carried_record_that_cannot_be_read_is_missed_without_its_manifest() -> None:
+    disk, carried, manifest, data = carried_and_manifest()
+    data[carried.payload_offset] ^= 4
+    data[manifest.offset + 20] ^= 4
+    data[manifest.end - 20] ^= 4
+    assert corrupt(open_spool(disk).recovery.gaps) == {1}
 
 
 def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
