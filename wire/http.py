@@ -44,7 +44,7 @@ class Peer:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: that makes it three times as dear, on every exchange
 class Request:
     """One request, whole."""
 
@@ -55,7 +55,7 @@ class Request:
     peer: Peer
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Response:
     """One response, whole; `headers` beyond the length and the date, by lower-case name."""
 

@@ -54,7 +54,7 @@ _KINDS = frozenset(Kind)
 _PADS = tuple(bytes(size) for size in range(SECTOR_BYTES))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it three times as dear, for every group that is read
 class Group:
     """A group's header, aux and table, as found at `offset` of its segment; the payloads stay on the disk."""
 
