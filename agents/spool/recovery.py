@@ -99,10 +99,10 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Rec
     state = State(_find_segments(disk, limits, random))
     recovery = Recovery(state)
     _read_newest(state, recovery)
-    last_group = None
+    last_group, carried = None, list[tuple[int, int]]()
     for segment in state.log.segments:
-        last_group = _survey(state, recovery, segment) or last_group
-    _lose_the_missing_carried(state)
+        last_group = _survey(state, recovery, segment, carried) or last_group
+    _lose_the_missing_carried(state, carried)
     _settle_tail(state, recovery, last_group)
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
     return state, recovery
@@ -154,8 +154,14 @@ def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group)
         state.ledger.lost.add(first, last)
 
 
-def _survey(state: State, recovery: Recovery, segment: Segment) -> Group | None:
-    """Go through one segment; returns the last group of records in it."""
+def _survey(
+    state: State, recovery: Recovery, segment: Segment, carried: list[tuple[int, int]]
+) -> Group | None:
+    """Go through one segment; returns the last group of records in it.
+
+    What was carried to it, (number, priority), is added to `carried`: the carried groups say it as well as the
+    manifests, and each may be the only one that can still be read.
+    """
     log, is_newest = state.log, segment is state.log.segments[-1]
     upper = _upper(log, segment)
     expected, last = segment.base, None
@@ -169,8 +175,10 @@ def _survey(state: State, recovery: Recovery, segment: Segment) -> Group | None:
             _lose(state, expected, group.first_seq - 1)
             _take_data(state, recovery, segment, group)
             expected, last = group.last_seq + 1, group
-        elif group.kind is Kind.CARRIED:
-            _take_carried(state, recovery, segment, group)
+        elif group.kind in (Kind.CARRIED, Kind.MANIFEST):
+            carried += unpack_runs(group.aux)
+            if group.kind is Kind.CARRIED:
+                _take_carried(state, recovery, segment, group)
         elif group.kind is Kind.CLOSED and expected < group.first_seq < upper:
             _lose(state, expected, group.first_seq - 1)
             expected = group.first_seq
@@ -242,18 +250,11 @@ def _upper(log: Log, segment: Segment) -> int:
     return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
 
 
-def _lose_the_missing_carried(state: State) -> None:
-    """Compare what was carried with what is there.
-
-    The carried groups say it as well as the manifests: each may be the only one that can still be read.
-    """
-    for segment in state.log.segments:
-        for group in groups(state.log.disk, segment, 0, segment.end):
-            if group.kind not in (Kind.CARRIED, Kind.MANIFEST):
-                continue
-            for seq, priority in unpack_runs(group.aux):
-                if seq > state.cursors[priority] and seq not in state.indexes[Priority(priority)]:
-                    state.ledger.find(seq, seq, GapReason.CORRUPT)
+def _lose_the_missing_carried(state: State, carried: list[tuple[int, int]]) -> None:
+    """Compare what was carried with what is there."""
+    for seq, priority in carried:
+        if seq > state.cursors[priority] and seq not in state.indexes[Priority(priority)]:
+            state.ledger.find(seq, seq, GapReason.CORRUPT)
 
 
 def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> None:
