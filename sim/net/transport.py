@@ -143,9 +143,6 @@ class SimTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self._loop.call_soon(self._endpoint.resume)
 
-    def is_reading(self) -> bool:
-        return True
-
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
 

@@ -8,15 +8,11 @@ keys being different, and making one takes as long as simulating half an hour.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from agents import config
-from sim.worlds import farend
+from sim.worlds import farend, machine
 from wire.pki import Authority, Validity, make_key
 from wire.tls import Identity
-
-BOX_NAME: Final = "rap-box"
-BOX_SERIAL: Final = "RAP-BOX"
 
 
 class Certificates:
@@ -31,8 +27,8 @@ class Certificates:
 
     def box(self) -> config.Certificates:
         """The box's, for both sides."""
-        towards_datacenter = self._issue(BOX_SERIAL, believes=self._public)
-        towards_instruments = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
+        towards_datacenter = self._issue(machine.SERIAL, believes=self._public)
+        towards_instruments = self._issue(f"{machine.SERIAL}-LAN", believes=self._vendor)
         return config.Certificates(
             certificate=towards_datacenter.certificate,
             key=towards_datacenter.key,
@@ -45,7 +41,7 @@ class Certificates:
         return self._issue(serial, believes=self._vendor)
 
     def _issue(self, name: str, *, believes: Authority) -> Identity:
-        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), believes=believes, key=self._key)
+        return self._vendor.issue(self._folder, name, hosts=(machine.NAME,), believes=believes, key=self._key)
 
     def datacenter(self) -> dict[str, Identity]:
         """Those that the data center can present: a good one, an expired one, one of a wrong authority."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.net.link import Link, Pipe
+from sim.net.link import Link
 from sim.result import Backlog, Interval, Series
 from sim.trace import Trace
 from sim.units import SECOND_NS
@@ -86,8 +86,3 @@ class BacklogMeter:
 def bin_width(duration_ns: int) -> int:
     """The width of a bin, in whole seconds: the shortest that needs no more than BINS of them."""
     return max(1, -(-duration_ns // (BINS * SECOND_NS))) * SECOND_NS
-
-
-def payload_bytes(pipe: Pipe) -> int:
-    """Bytes of a direction above TCP/IP."""
-    return pipe.bytes - pipe.header_bytes

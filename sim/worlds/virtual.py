@@ -26,7 +26,7 @@ from typing import Final
 from agents.dial import FarEnd as Address
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
-from sim.labfile import Event, Lab
+from sim.labfile import Event, Instrument, Lab
 from sim.ledger import Ledger
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
@@ -87,9 +87,7 @@ class VirtualWorld:
         self.uplink = self._join(network, "uplink", self.box.host, near, quality)
         if self.proxy:
             self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
-        self.analyzers = {
-            spec.port: self._analyzer(network, certificates, spec.port) for spec in lab.instruments
-        }
+        self.analyzers = {i.port: self._analyzer(network, certificates, i) for i in lab.instruments}
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.loop.run_until_complete(self._start())
@@ -101,15 +99,14 @@ class VirtualWorld:
         link.on_change.append(lambda up: self.trace.add(f"link {name} {'up' if up else 'down'}"))
         return link
 
-    def _analyzer(self, network: Network, certificates: Certificates, port: int) -> Analyzer:
-        spec = next(spec for spec in self.lab.instruments if spec.port == port)
-        host = Host(network, f"instrument{port}")
-        self._join(network, f"instrument:{port}", host, self.box.host, LAN)
+    def _analyzer(self, network: Network, certificates: Certificates, spec: Instrument) -> Analyzer:
+        host = Host(network, f"instrument{spec.port}")
+        self._join(network, f"instrument:{spec.port}", host, self.box.host, LAN)
         return Analyzer(
             self.loop,
             host,
             spec,
-            Address(NAME, COLLECTOR_PORT, address(port)),
+            Address(NAME, COLLECTOR_PORT, address(spec.port)),
             certificates.instrument(spec.serial),
             EmulClock(self.wall_ns),
             self.ledger,
