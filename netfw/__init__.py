@@ -1,0 +1,1 @@
+"""The box's firewall: a policy, the ruleset that follows from it, and the proof that the kernel holds to it."""
