@@ -24,6 +24,9 @@ instruments = ["CHEM-0001"]
 
 [spool]
 directory = "/var/lib/rap/spool"
+
+[status]
+socket = "/run/rap/box.sock"           # where `rap box status` asks; without the table nobody can
 """
 
 from __future__ import annotations
@@ -107,6 +110,12 @@ class Sending(_Table, frozen=True):
     heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] = HEARTBEAT_SECONDS
 
 
+class StatusSocket(_Table, frozen=True):
+    """Where the running program tells how it is."""
+
+    socket: Path = Path("/run/rap/box.sock")
+
+
 class BoxConfig(_Table, frozen=True):
     """Everything that makes one box different from another."""
 
@@ -117,6 +126,7 @@ class BoxConfig(_Table, frozen=True):
     proxy: Proxy | None = None
     spool: SpoolSize = SpoolSize()
     sending: Sending = Sending()
+    status: StatusSocket | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no box can be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import msgspec
 
 from agents.box import Box, Hardware, Served
 from agents.config import BoxConfig, ConfigError, load_config
+from agents.status import SOCKET_PATH_BYTES_MAX, served_status
 from hal.board import Board, BoardError, load_board
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
@@ -38,7 +40,19 @@ def check_box(config_path: Path) -> tuple[BoxConfig, Board]:
             message = f"{board.name} has no port {port.number}; it has {there_are}"
             raise ConfigError(config_path, f"port[{index}].number", message)
     _check_identity(config_path, config)
+    _check_status(config_path, config)
     return config, board
+
+
+def _check_status(config_path: Path, config: BoxConfig) -> None:
+    if config.status is None:
+        return
+    socket = config.status.socket
+    if not socket.parent.is_dir():
+        raise ConfigError(config_path, "status.socket", f"there is no folder {socket.parent}; make it first")
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
+        message = f"{socket} is too long; the system allows {SOCKET_PATH_BYTES_MAX} bytes"
+        raise ConfigError(config_path, "status.socket", message)
 
 
 def _check_identity(config_path: Path, config: BoxConfig) -> None:
@@ -72,5 +86,10 @@ async def _run(config: BoxConfig, board: Board, served: Served) -> None:
         running = asyncio.ensure_future(box.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        async with _told_to_those_who_ask(config, box):
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+
+def _told_to_those_who_ask(config: BoxConfig, box: Box) -> contextlib.AbstractAsyncContextManager[None]:
+    return served_status(config.status.socket, box.status) if config.status else contextlib.nullcontext()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rap.outcome import HOLDS, MachineLacks, WrongInput
+from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 SUMMARY = "the box program on real hardware"
@@ -18,6 +18,10 @@ def add_verbs(parser: Parser) -> None:
     run.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     run.add_argument("--check", action="store_true", help="only say whether the configuration is right")
     run.does(_run)
+    status = parser.word("status", "how the running box program is")
+    status.add_argument("--config", metavar="FILE", type=Path, required=True, help="the running program's")
+    status.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    status.does(_status)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -38,6 +42,35 @@ def _run(arguments: argparse.Namespace) -> int:
         raise MachineLacks(
             f"{arguments.config}: spool.directory: the disk cannot be used: {error}"
         ) from error
+    return HOLDS
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from agents.config import ConfigError, load_config
+    from agents.status import NotRunning, read_status
+
+    try:
+        config = load_config(arguments.config)
+        if config.status is None:
+            raise WrongInput(
+                f"{arguments.config}: status: is not there; give the box a `socket` to answer at"
+            )
+        status = read_status(config.status.socket)
+    except ConfigError as error:
+        raise WrongInput(str(error)) from error
+    except NotRunning as error:
+        raise CommandError(str(error)) from error
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(status)).decode())
+        return HOLDS
+    waiting, traffic = status.backlog, status.traffic
+    print(f"data center  {'connected, ' + traffic.cipher if status.connected else 'not connected'}")
+    print(f"waiting      {waiting.alert} alerts, {waiting.audit} audit records, {waiting.routine} reports")
+    print(f"taken        {status.accepted} reports, {status.repeated} that came again")
+    print(f"sent         {traffic.records} records in {traffic.batches} batches")
+    print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
     return HOLDS
 
 

@@ -59,6 +59,8 @@ directory = "spool"
 bytes_max = 16777216
 [sending]
 linger_s = 0.1
+[status]
+socket = "box.sock"
 """
 
 

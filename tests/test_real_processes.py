@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import stat
 from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.status import read_status
 from tests.agents.eventually import eventually
 from tests.real import Site, prepare, rap, write_box_config
 from wire.messages import Quality
@@ -98,12 +100,22 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
             each_once = Counter((name, 1, n) for name in INSTRUMENTS for n in range(1, REPORTS_EACH + 1))
             assert Counter((record.instrument, record.run, record.number) for record in stored) == each_once
             assert not any(agent.dropped for agent in site.agents)
+            config = folder / "box.toml"
+            assert await rap("box", "status", "--config", config) == (0, "")
+            said = await asyncio.to_thread(read_status, folder / "box.sock")
+            assert said.connected
+            assert said.backlog.routine == 0
+            assert 0 < said.accepted <= REPORTS
+            assert stat.S_IMODE((folder / "box.sock").stat().st_mode) == 0o600
             assert to_box.suites == to_datacenter.suites == {TLS_AES_128_GCM_SHA256}
 
             for program in (box, datacenter):
                 program.send_signal(signal.SIGTERM)
-                _, said = await program.communicate()
-                assert (program.returncode, said) == (0, b"")
+                _, last_words = await program.communicate()
+                assert (program.returncode, last_words) == (0, b"")
+            status, why = await rap("box", "status", "--config", config)
+            assert status == 1
+            assert "no box program answers there" in why
 
     asyncio.run(scenario())
 
@@ -116,6 +128,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
         ('"board.toml"', '"rap-5"', "board: there is no board 'rap-5'; there are rap-4, rap-8"),
         ("number = 1", "number = 2", "port[0].number: loopback has no port 2; it has 1"),
         ('"rap-0001.key"', '"none.key"', "identity.key: {folder}/none.key: No such file or directory; give a PEM"),
+        ('"box.sock"', '"none/box.sock"', "status.socket: there is no folder {folder}/none; make it first"),
         ('"rap-0001.key"', '"dc.key"', "identity: one of the files is not PEM, or `key` is not the key of"),
     ],
 )  # fmt: skip

@@ -1,0 +1,112 @@
+"""A running box, asked from beside it: one JSON document a connection, on a Unix socket that only its owner can open.
+
+Whoever may read the socket's folder may know how many reports wait; nothing can be changed through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agents.accounting import Traffic
+from agents.box import BoxStatus
+from agents.spool import Priority
+
+ANSWER_SECONDS: Final = 5.0
+"""How long a question waits for the box."""
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""unix(7): `sun_path` has 108 bytes, the last of them NUL."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Records that the data center has not acknowledged, by priority."""
+
+    alert: int
+    audit: int
+    routine: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a running box says of itself. Totals are those since the program started."""
+
+    connected: bool
+    backlog: Waiting
+    accepted: int
+    """Reports taken from instruments."""
+    repeated: int
+    """Reports that came again and were recognized."""
+    spool_bytes: int
+    """Of the disk, taken by the spool."""
+    gaps_reported: int
+    traffic: Traffic
+
+
+class NotRunning(Exception):
+    """Nobody answers at the socket."""
+
+
+def as_status(status: BoxStatus) -> Status:
+    """The part of it that others are told."""
+    alert, audit, routine = (status.spool.records[priority] for priority in Priority)
+    return Status(
+        connected=status.is_connected,
+        backlog=Waiting(alert, audit, routine),
+        accepted=status.reports_accepted,
+        repeated=status.reports_repeated,
+        spool_bytes=status.spool.disk_bytes,
+        gaps_reported=status.spool.gaps_reported,
+        traffic=status.traffic,
+    )
+
+
+@contextlib.asynccontextmanager
+async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
+    """Answer at `path` while the context lasts; what a killed program left there is replaced. Errors: OSError.
+
+    `ask` gives None as long as the spool is not open; the connection is then closed without an answer.
+    """
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            status = await ask()
+            if status is not None:
+                writer.write(msgspec.json.encode(as_status(status)))
+            writer.close()
+            await writer.wait_closed()
+
+    _remove(path)
+    before = os.umask(0o177)
+    try:
+        server = await asyncio.start_unix_server(answer, path)
+    finally:
+        os.umask(before)
+    async with server:
+        try:
+            yield
+        finally:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def read_status(path: Path) -> Status:
+    """Ask the box at `path`. Errors: NotRunning, with the reason."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            connection.connect(os.fspath(path))
+            said = b"".join(iter(lambda: connection.recv(4096), b""))
+        except OSError as error:
+            raise NotRunning(f"{path}: no box program answers there: {error.strerror or error}") from error
+    if not said:
+        raise NotRunning(f"{path}: the box program is still opening its spool")
+    return msgspec.json.decode(said, type=Status)
