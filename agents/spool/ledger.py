@@ -29,12 +29,13 @@ class Ledger:
         return len(news) > 0
 
     def pending(self, ranges_max: int) -> list[Gap]:
-        """The gaps to report now, each with at most `ranges_max` ranges."""
-        return [
+        """The gaps to report now, each with at most `ranges_max` ranges, by their first numbers."""
+        gaps = [
             gap_of(chunk, reason)
             for reason, ranges in self.unreported.items()
             for chunk in chunks(ranges, ranges_max)
         ]
+        return sorted(gaps, key=lambda gap: gap.ranges)
 
     def reported(self, gap: Gap) -> None:
         """`gap` has been reported, durably."""
@@ -56,6 +57,10 @@ class Ledger:
         if not ranges:
             self.unreported.pop(old, None)
         return lowest
+
+    def unreported_in(self, first: int, last: int) -> bool:
+        """Whether any number from `first` to `last` waits to be reported."""
+        return any(ranges.meets(first, last) for ranges in self.unreported.values())
 
     def unreported_ranges(self) -> int:
         """How many ranges wait to be reported."""

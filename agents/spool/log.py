@@ -10,6 +10,7 @@ something needs room to write down what was dropped.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from operator import attrgetter
 
 from agents.spool.segment import Segment, segment_name
@@ -83,6 +84,15 @@ class Log:
                 segment.freed_at = self.commits
             dead.append(segment)
         return dead
+
+    def hold(self, unreported: Callable[[int, int], bool]) -> None:
+        """Dead segments that name a loss nobody has been told of are not free before another commit.
+
+        The reserve is: it was settled before it became the reserve, and without it nothing can be told.
+        """
+        for segment in self.dead()[not self.spares :]:
+            if unreported(segment.base - segment.skipped, self.upper_bound(segment) - 1):
+                segment.freed_at = self.commits
 
     def has_written(self) -> bool:
         """Whether anything has become durable since the spool was opened."""

@@ -44,6 +44,7 @@ class Cargo:
     payloads: list[bytes] = field(default_factory=list)  # of `places`
     unreadable: list[tuple[Priority, Place]] = field(default_factory=list)
     dropped: RangeSet = field(default_factory=RangeSet)
+    missing: RangeSet = field(default_factory=RangeSet)  # beyond the cursor, in no group that can be made out
 
     @property
     def runs(self) -> bytes:
@@ -80,8 +81,10 @@ def load_cargo(
         else:
             cargo.places.append((priority, place))
             cargo.payloads.append(payload)
+    cargo.missing.add(max(victim.base, cursor + 1), log.upper_bound(victim) - 1)
     for group in groups(log.disk, victim, 0, victim.end):
         if group.kind is Kind.DATA:
+            cargo.missing.remove(group.first_seq, group.last_seq)
             for at in routine_positions(group, cursor, group.last_seq, ledger):
                 cargo.dropped.add(group.first_seq + at, group.first_seq + at)
     return cargo

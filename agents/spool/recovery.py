@@ -280,6 +280,7 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
         recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
     for segment in log.dead():
         segment.freed_at = 0
+    log.hold(state.ledger.unreported_in)
 
 
 def _made_durable(disk: Disk, newest: Segment) -> bool:

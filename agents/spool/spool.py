@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from random import Random
+from typing import TypeVar
 
 from crc32c import crc32c
 
@@ -38,6 +41,7 @@ from hal.disk import Disk, DiskError
 _ROUTINE = int(Priority.ROUTINE)
 _DATA = int(Kind.DATA)
 _AUDIT = bytes((Priority.AUDIT,))
+T = TypeVar("T")
 
 
 class Spool:
@@ -114,10 +118,10 @@ class Spool:
     def append_prepared(self, records: Prepared) -> range:
         """The rest of `append`."""
         if self._ledger.unreported:
-            self._report_gaps()
+            _trying_twice(self._report_gaps)
         if not records.payloads:
             return range(self._log.next_seq, self._log.next_seq)
-        return self._append(records)
+        return _trying_twice(partial(self._append, records))
 
     def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:
         limits, count = self._limits, len(payloads)
@@ -193,24 +197,19 @@ class Spool:
 
     # -- appending, step by step ------------------------------------------------------------------------
 
-    def _append(self, records: Prepared, last_try: bool = False) -> range:
-        """Commit to the active segment, or to a fresh one if it is full or its flush fails.
+    def _append(self, records: Prepared) -> range:
+        """Commit to the active segment, or to a fresh one if it is full."""
+        if records.group_bytes > self._log.room:
+            self._find_room(records.group_bytes)  # this may append gap records
+        return self._commit(records, self._settled or self._settle())
 
-        This and what it calls is all that the disk waits for between two groups, with caches gone cold during the
-        flush: the fewer steps the better.
-        """
+    def _commit(self, records: Prepared, cursors: bytes) -> range:
+        """This and what calls it is all that the disk waits for between two groups, with caches gone cold during
+        the flush: the fewer steps the better."""
         log = self._log
-        try:
-            if records.group_bytes > log.room:
-                self._find_room(records.group_bytes)  # this may append a gap record
-            segment, first = log.active, log.next_seq
-            assert segment is not None
-            cursors = self._settled or self._settle()
-            start = log.commit(encode(segment.prefix, _DATA, first, cursors, records))
-        except SpoolError as error:
-            if last_try or error.kind is not SpoolErrorKind.IO:
-                raise
-            return self._append(records, last_try=True)
+        segment, first = log.active, log.next_seq
+        assert segment is not None
+        start = log.commit(encode(segment.prefix, _DATA, first, cursors, records))
         log.next_seq, log.skipped = first + len(records.payloads), 0
         self._count_appended(segment, start, first, records)
         return range(first, log.next_seq)
@@ -222,20 +221,27 @@ class Spool:
                 return
         raise SpoolError(SpoolErrorKind.FULL, "alerts and audit records fill the spool")
 
-    def _effective(self) -> tuple[int, int, int]:
-        """The cursors, moved past the end where nothing waits: so that other priorities' numbers are settled."""
-        alert, audit, routine = self._cursors
-        last = self._log.next_seq - 1
-        return (
-            alert if len(self._indexes[Priority.ALERT]) else last,
-            audit if len(self._indexes[Priority.AUDIT]) else last,
-            routine if self._routine_records else last,
-        )
+    def _effective(self, leaving: Sequence[Gap] | None = None, dropping: Segment | None = None) -> bytes:
+        """The cursors as a group has them: past the end where nothing waits, for the other priorities' sake.
 
-    def _settle(self) -> bytes:
-        """The effective cursors as a group has them, kept until one moves or something begins to wait."""
-        self._settled = CURSORS.pack(*self._effective())
-        return self._settled
+        No cursor moves past a loss that nobody has been told of, since recovery would not look there again:
+        `leaving` are those that this group does not tell of either, by default all. `dropping` is a segment whose
+        routine records this group says are gone.
+        """
+        last = self._log.next_seq - 1
+        cursors, waits = (
+            list(self._cursors),
+            [len(self._indexes[p]) for p in PINNED] + [self._routine_records],
+        )
+        if dropping is not None:
+            cursors[_ROUTINE] = self._cursor_after(dropping)
+            waits[_ROUTINE] -= dropping.routine_records
+        if leaving is None:
+            leaving = self._ledger.pending(self._limits.gap_ranges_max)
+        bound = leaving[0].ranges[0][0] - 1 if leaving else last
+        return CURSORS.pack(
+            *(min(bound, cursor if waiting else last) for cursor, waiting in zip(cursors, waits, strict=True))
+        )
 
     def _roll(self) -> None:
         """Begin a new segment, and leave at least one free for the time when something must be dropped."""
@@ -257,15 +263,34 @@ class Spool:
                 f"the snapshot is longer than {self._limits.snapshot_bytes_max} (snapshot_bytes_max)"
             )
         cursors = self._effective()
-        lost = self._ledger.settled(min(cursors), self._limits.lost_ranges_max)
+        lost = self._ledger.settled(min(CURSORS.unpack(cursors)), self._limits.lost_ranges_max)
         records = prepare(b"", (), pack_checkpoint(lost, snapshot))
-        return encode(prefix, Kind.CHECKPOINT, self._log.next_seq, CURSORS.pack(*cursors), records)
+        return encode(prefix, Kind.CHECKPOINT, self._log.next_seq, cursors, records)
 
     def _report_gaps(self) -> None:
-        for gap in self._ledger.pending(self._limits.gap_ranges_max):
-            self._append(prepare(_AUDIT, [self._encoded_gap(gap)], pack_ranges(gap.ranges)))
+        """Append what says what is gone: one group, or as few as hold it."""
+        limits, log = self._limits, self._log
+        while waiting := self._ledger.pending(limits.gap_ranges_max):
+            told = waiting[: limits.group_records_max]
+            while (reports := self._reports(told)).group_bytes > limits.group_bytes_encoded_max:
+                told = told[: len(told) // 2]
+            if reports.group_bytes > log.room:
+                self._find_room(reports.group_bytes)  # this may tell of some of them, and find others
+                continue
+            self._commit(reports, self._effective(leaving=waiting[len(told) :]))
+            self._told(told)
+            log.hold(self._ledger.unreported_in)
+
+    def _reports(self, told: Sequence[Gap], dropped: Sequence[Gap] = ()) -> Prepared:
+        """An audit record for each gap. What was not dropped here, but found to be gone, is in the aux as well."""
+        payloads = [self._encoded_gap(gap) for gap in (*dropped, *told)]
+        aux = pack_ranges(chain.from_iterable(gap.ranges for gap in told))
+        return prepare(_AUDIT * len(payloads), payloads, aux)
+
+    def _told(self, gaps: Sequence[Gap]) -> None:
+        for gap in gaps:
             self._ledger.reported(gap)
-            self._gaps_reported += 1
+        self._gaps_reported += len(gaps)
 
     def _encoded_gap(self, gap: Gap) -> bytes:
         payload = self._encode_gap(gap)
@@ -275,50 +300,66 @@ class Spool:
             )
         return payload
 
+    def _settle(self) -> bytes:
+        """`_effective`, kept until a cursor moves or something begins to wait."""
+        self._settled = self._effective()
+        return self._settled
+
     # -- making room ------------------------------------------------------------------------------------
 
     def _reclaim(self) -> None:
-        """Begin a new segment with what must be kept of the oldest one, and a record of what is dropped."""
+        """Begin a new segment with what must be kept of the oldest one, and a record of what is dropped.
+
+        With it goes the record of every loss known up to the victim's end that nobody has been told of: the file
+        is the last that names it.
+        """
         log = self._log
         victim = next(segment for segment in log.segments if not segment.is_dead)
-        with _disk_errors():
-            cargo = load_cargo(log, self._ledger, self._indexes, victim, self._cursors[_ROUTINE])
-        for priority, place in cargo.unreadable:
-            self._lose_pinned(priority, place)
-        gaps = chunks(cargo.dropped, self._limits.gap_ranges_max)
-        payloads = [self._encoded_gap(gap_of(ranges, GapReason.FULL)) for ranges in gaps]
-        reports = prepare(_AUDIT * len(payloads), payloads)
-        if sum(map(len, self._reclaimed(victim.prefix, victim, cargo, reports))) > self._limits.segment_bytes:
+        cargo = self._load_cargo(victim)
+        upper, most = log.upper_bound(victim), self._limits.gap_ranges_max
+        dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(cargo.dropped, most)]
+        told = [gap for gap in self._ledger.pending(most) if gap.ranges[0][0] < upper]
+        reports = self._reports(told, dropped)
+        if (
+            sum(map(len, self._reclaimed(victim.prefix, victim, cargo, told, reports)))
+            > log.limits.segment_bytes
+        ):
             raise SpoolError(
                 SpoolErrorKind.FULL, "what must be kept of the oldest segment does not fit a new one"
             )
         segment = log.start()
-        checkpoint, kept, reported = self._reclaimed(segment.prefix, victim, cargo, reports)
+        checkpoint, kept, reported = self._reclaimed(segment.prefix, victim, cargo, told, reports)
         log.commit(checkpoint + kept + reported)
         self._move_cargo(cargo, victim, segment, len(checkpoint))
-        if payloads:
+        if reported:
             self._cursors[_ROUTINE] = self._cursor_after(victim)
             self._count_appended(segment, len(checkpoint) + len(kept), log.next_seq, reports)
-            log.next_seq, log.skipped = log.next_seq + len(payloads), 0
-            self._gaps_reported += len(payloads)
+            log.next_seq, log.skipped = log.next_seq + len(reports.payloads), 0
+            self._told(told)
+            self._gaps_reported += len(dropped)
+
+    def _load_cargo(self, victim: Segment) -> Cargo:
+        with _disk_errors():
+            cargo = load_cargo(self._log, self._ledger, self._indexes, victim, self._cursors[_ROUTINE])
+            for priority, place in cargo.unreadable:
+                self._lose_pinned(priority, place)
+            for first, last in list(cargo.missing):
+                self._routine_unreadable(victim, first, last)
+        return cargo
 
     def _reclaimed(
-        self, prefix: bytes, victim: Segment, cargo: Cargo, reports: Prepared
+        self, prefix: bytes, victim: Segment, cargo: Cargo, told: Sequence[Gap], reports: Prepared
     ) -> tuple[bytes, bytes, bytes]:
-        """What the new segment begins with: a checkpoint, what is kept, and what says what is dropped.
+        """What the new segment begins with: a checkpoint, what is kept, and what says what is gone.
 
         Only the last moves the cursor beyond what is dropped: no report, no drop.
         """
-        alert, audit, routine = self._effective()
         checkpoint = self._checkpoint(prefix)
-        kept = cargo.encode(prefix, CURSORS.pack(alert, audit, routine))
+        kept = cargo.encode(prefix, self._effective())
         if not reports.payloads:
             return checkpoint, kept, b""
-        if victim.routine_records < self._routine_records:
-            routine = self._cursor_after(victim)
-        else:
-            routine = self._log.next_seq - 1
-        moved = CURSORS.pack(alert, audit, routine)
+        leaving = self._ledger.pending(self._limits.gap_ranges_max)[len(told) :]
+        moved = self._effective(leaving, victim)
         return checkpoint, kept, encode(prefix, Kind.DATA, self._log.next_seq, moved, reports)
 
     def _cursor_after(self, victim: Segment) -> int:
@@ -422,3 +463,13 @@ def _disk_errors() -> Iterator[None]:
         yield
     except DiskError as error:
         raise SpoolError(SpoolErrorKind.IO, str(error)) from error
+
+
+def _trying_twice(append: Callable[[], T]) -> T:
+    """After a failed write or flush: once more, in another segment."""
+    try:
+        return append()
+    except SpoolError as error:
+        if error.kind is not SpoolErrorKind.IO:
+            raise
+    return append()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from random import Random
 
 import pytest
 
-from agents.spool import Gap, GapReason, Priority, Spool, SpoolLimits
+from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolLimits
 from agents.spool.group import Group, Kind
 from agents.spool.segment import groups
 from hal.disk import Disk
@@ -212,3 +213,67 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
         if group.aux and group.kind is Kind.DATA:
             disk._files[first.name].data[group.payload_offset] ^= 1  # the report itself is gone
     assert 9 not in corrupt(open_spool(disk).recovery.gaps)
+
+
+def full(size: int = 600) -> tuple[EmulDisk, Spool]:
+    """A spool of routine records in which the next group drops the oldest segment."""
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    while spool._log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
+        spool.append([ROUTINE], [b"x" * size])
+    spool._log.room = 0
+    return disk, spool
+
+
+def told(spool: Spool) -> dict[int, GapReason]:
+    """Who is gone, by the spool's own records, each number once."""
+    gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
+    pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("flushes", [0, 1, 2])
+@pytest.mark.parametrize("rotten", [[1], [2, 4], [2, 20], [20]], ids=str)
+def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int, rotten: list[int]) -> None:
+    """The disk is full, and after so many good flushes it fails until the process is killed."""
+    disk, spool = full()
+    for number in rotten:
+        segment = spool._log.segment_of(number)
+        assert segment is not None
+        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.DATA]
+        place = next(g.payload_offset for g in found if g.first_seq == number)
+        disk._files[segment.name].data[place] ^= 4
+    appended = set(range(1, spool.status().next_seq))
+    spool.read(ROUTINE, 99, 1 << 20)
+    spool.ack(ROUTINE, 3)
+    real, left = disk.flush, [flushes]
+
+    def flush(name: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            disk.backend.fail_next_flush()
+        real(name)
+
+    disk.flush = flush  # type: ignore[method-assign]
+    with contextlib.suppress(SpoolError):
+        spool.append([ROUTINE], [b"new"])
+    spool = open_spool(disk.backend.cut_power())
+    spool.append([], [])
+    delivered = {1, 2, 3}.difference(rotten)
+    read = {seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)}
+    assert appended <= read | told(spool).keys() | delivered
+    assert all(told(spool).get(number) is GapReason.CORRUPT for number in rotten)
+
+
+def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> None:
+    disk, spool = full()
+    first = spool._log.segments[0]
+    second = [g for g in groups(disk, first, 0, first.end) if g.kind is Kind.DATA][1]
+    for at in (second.offset + 20, second.end - 20):
+        disk._files[first.name].data[at] ^= 4
+    spool.append([ROUTINE], [b"new"])
+    last = spool._log.upper_bound(first) - 1
+    assert told(spool) == {
+        n: GapReason.CORRUPT if n == second.first_seq else GapReason.FULL for n in range(1, last + 1)
+    }

@@ -16,6 +16,8 @@ records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), mi
 
 
 class SpoolMachine(RuleBasedStateMachine):
+    looks = True  # after each step
+
     @initialize(seed=st.integers(0, 2**16))
     def start(self, seed: int) -> None:
         self.h = Harness(seed)
@@ -99,7 +101,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        if not hasattr(self, "h"):
+        if not hasattr(self, "h") or not self.looks:
             return
         h = self.h
         for priority in Priority:
@@ -117,6 +119,11 @@ class RottingSpoolMachine(SpoolMachine):
             self.h.disk.backend.rot(bits=bits)
             if now:
                 self.h.reboot()
+
+    @rule()
+    def look_away(self) -> None:
+        """Reading finds losses; from now on others may have to find them first."""
+        self.looks = False
 
     @rule()
     def unreadable_sector(self) -> None:
