@@ -1,25 +1,41 @@
-"""An Ethernet port by the kernel's name, through sysfs.
+"""An Ethernet port by the kernel's name, through netlink.
 
-`/sys/class/net/NAME/carrier` reads 1 or 0, and EINVAL while the interface is administratively down. sysfs
-tells nobody when it changes, so watching means looking once a second: soon enough for a forwarder that has
-timeouts of its own, and it needs no privilege and no library.
+Link events come as they happen, on the event loop's thread. An event says only *that* something changed; what is so
+now is then asked for. So nothing hangs on the events being complete: when the kernel had to drop some (ENOBUFS), when
+the interface vanished, or came back with another index, the next question has the answer. The kernel itself tells at
+most one loss of carrier a second (`net/core/link_watch.c`), so that a loose plug floods nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+import contextlib
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-POLL_SECONDS = 1.0
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP
+
+from hal.ethernet import Counters, EthernetError, EthernetErrorKind, Traffic
+from hal.linux import netlink
+
+_EVENT_BYTES_MAX = 1 << 16
+_SPEEDS_UNKNOWN = (0, 0xFFFFFFFF)  # SPEED_UNKNOWN is -1; some drivers say 0
+_KINDS = {
+    errno.ENODEV: EthernetErrorKind.GONE,
+    errno.EPERM: EthernetErrorKind.DENIED,
+    errno.EACCES: EthernetErrorKind.DENIED,
+}
 
 
 class LinuxEthernetPort:
-    """`hal.ethernet.EthernetPort`: `name` is the board's, `interface` the kernel's."""
+    """`hal.ethernet.EthernetPort`: `name` is the board's, `interface` the kernel's, which need not exist yet."""
 
-    def __init__(self, name: str, interface: str, *, sysfs: Path = Path("/sys/class/net")) -> None:
-        self._name = name
-        self._path = sysfs / interface / "carrier"
+    def __init__(self, name: str, interface: str) -> None:
+        self._name, self._interface = name, interface
+        self._events: _Events | None = None
 
     @property
     def name(self) -> str:
@@ -29,31 +45,104 @@ class LinuxEthernetPort:
     def carrier(self) -> bool:
         """See `EthernetPort.carrier`."""
         try:
-            return self._path.read_text().strip() == "1"
+            return bool(netlink.link(self._interface)["flags"] & IFF_LOWER_UP)
         except OSError:
             return False
 
     def watch(self, changed: Callable[[bool], None]) -> Callable[[], None]:
-        """See `EthernetPort.watch`. Needs a running event loop."""
-        return _Watch(self, changed).stop
+        """See `EthernetPort.watch`. Needs a running event loop; what was begun on one ends on it."""
+        if self._events is None or self._events.closed:
+            self._events = _Events(self.carrier)
+        return self._events.tell(changed)
+
+    def speed(self) -> int | None:
+        """See `EthernetPort.speed`."""
+        if not self.carrier():
+            return None
+        try:
+            with contextlib.closing(IoctlEthtool(self._interface)) as driver:
+                mbits = int(driver.get_link_settings().speed)
+        except (EthtoolError, OSError):
+            return None
+        return None if mbits in _SPEEDS_UNKNOWN else mbits
+
+    def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """See `EthernetPort.addresses`."""
+        with self._errors():
+            found = netlink.addresses(self._interface)
+        # of a point-to-point link IFA_ADDRESS is the far end's and IFA_LOCAL ours; IPv6 has only the former
+        pairs = [(it.get_attr("IFA_LOCAL") or it.get_attr("IFA_ADDRESS"), it["prefixlen"]) for it in found]
+        return tuple(
+            sorted(
+                (ip_interface(f"{address}/{length}") for address, length in pairs), key=lambda a: a.version
+            )
+        )
+
+    def counters(self) -> Counters:
+        """See `EthernetPort.counters`."""
+        with self._errors():
+            stats = netlink.link(self._interface).get_attr("IFLA_STATS64")
+        return Counters(*(_traffic(stats, way) for way in ("rx", "tx")))
+
+    def set_up(self, up: bool) -> None:
+        """See `EthernetPort.set_up`. Needs CAP_NET_ADMIN."""
+        with self._errors():
+            netlink.set_link_up(self._interface, up)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kind = _KINDS.get(error.errno or 0, EthernetErrorKind.IO)
+            raise EthernetError(kind, f"{self._name} ({self._interface}): {error.strerror}") from error
 
 
-class _Watch:
-    """Look once a second, from now until `stop`."""
+def _traffic(stats: dict[str, int], way: str) -> Traffic:
+    return Traffic(*(stats[f"{way}_{what}"] for what in ("bytes", "packets", "errors", "dropped")))
 
-    def __init__(self, port: LinuxEthernetPort, changed: Callable[[bool], None]) -> None:
-        self._port, self._changed, self._seen = port, changed, port.carrier()
+
+class _Events:
+    """The kernel's link events on the running loop, open for as long as somebody wants to be told."""
+
+    def __init__(self, carrier: Callable[[], bool]) -> None:
+        self._watchers: dict[object, Callable[[bool], None]] = {}
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(POLL_SECONDS, self._look)
+        self._socket = netlink.open_link_events()
+        self._loop.add_reader(self._socket, self._changed)
+        self._carrier, self._told = carrier, carrier()  # asked only once the kernel's ear is open
 
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(POLL_SECONDS, self._look)
-        carrier = self._port.carrier()
-        if carrier != self._seen:
-            self._seen = carrier
-            self._changed(carrier)
+    @property
+    def closed(self) -> bool:
+        return not self._watchers
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def tell(self, changed: Callable[[bool], None]) -> Callable[[], None]:
+        key = object()
+        self._watchers[key] = changed
+        return lambda: self._stop(key)
+
+    def _stop(self, key: object) -> None:
+        if self._watchers.pop(key, None) and not self._watchers:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _changed(self) -> None:
+        self._drain()
+        carrier = self._carrier()
+        if carrier == self._told:
+            return
+        self._told = carrier
+        for key, changed in list(self._watchers.items()):
+            if key in self._watchers:  # an earlier watcher may have stopped this one
+                changed(carrier)
+
+    def _drain(self) -> None:
+        """Read all there is. ENOBUFS, that some was lost, is read as an error, once; the rest comes after it."""
+        while True:
+            try:
+                self._socket.recv(_EVENT_BYTES_MAX, socket.MSG_TRUNC)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise

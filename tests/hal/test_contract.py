@@ -1,8 +1,7 @@
-"""Both implementations of each trait keep the trait's promises."""
+"""Both disks and both clocks keep their traits' promises."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import subprocess
@@ -12,16 +11,13 @@ from random import Random
 
 import pytest
 
-from hal.contract import CLOCK_CHECKS, DISK_CHECKS, ETHERNET_CHECKS, DiskBench
+from hal.contract import CLOCK_CHECKS, DISK_CHECKS, DiskBench
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from hal.emul.ethernet import EmulEthernetPort
 from hal.linux import disk as linux_disk
-from hal.linux import ethernet as linux_ethernet
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
-from hal.linux.ethernet import LinuxEthernetPort
 
 
 class EmulDiskBench:
@@ -134,90 +130,3 @@ def test_emul_clock_jumps() -> None:
     assert clock.now_ns() == 600
     clock.backend.jump(10**18)
     assert clock.now_ns() == 600 + 10**18
-
-
-class EmulEthernetBench:
-    def __init__(self) -> None:
-        self.port = EmulEthernetPort("uplink")
-
-    async def unplug(self) -> None:
-        self.port.backend.unplug()
-
-    async def plug(self) -> None:
-        self.port.backend.plug()
-
-
-class SysfsBench:
-    """A port whose sysfs is ours."""
-
-    def __init__(self, sysfs: Path) -> None:
-        self._carrier = sysfs / "eth9" / "carrier"
-        self._carrier.parent.mkdir(parents=True)
-        self._carrier.write_text("1\n")
-        self.port = LinuxEthernetPort("uplink", "eth9", sysfs=sysfs)
-
-    async def unplug(self) -> None:
-        self._carrier.write_text("0\n")
-        await asyncio.sleep(0.05)
-
-    async def plug(self) -> None:
-        self._carrier.write_text("1\n")
-        await asyncio.sleep(0.05)
-
-
-class VethBench:
-    """A real veth pair; taking the far end down is pulling the cable."""
-
-    def __init__(self) -> None:
-        self.port = LinuxEthernetPort("uplink", "rapt0")
-
-    async def unplug(self) -> None:
-        self._set_far_end("down")
-        await asyncio.sleep(0.1)
-
-    async def plug(self) -> None:
-        self._set_far_end("up")
-        await asyncio.sleep(0.1)
-
-    @staticmethod
-    def _set_far_end(state: str) -> None:
-        subprocess.run(["ip", "link", "set", "rapt1", state], check=True)
-
-
-@pytest.fixture
-def fast_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linux_ethernet, "POLL_SECONDS", 0.005)
-
-
-@pytest.fixture
-def veth() -> Iterator[VethBench]:
-    add = ["ip", "link", "add", "rapt0", "type", "veth", "peer", "name", "rapt1"]
-    try:
-        made = os.geteuid() == 0 and subprocess.run(add, check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
-        pytest.skip("needs root and veth")
-    for end in ("rapt0", "rapt1"):
-        subprocess.run(["ip", "link", "set", end, "up"], check=True)
-    yield VethBench()
-    subprocess.run(["ip", "link", "del", "rapt0"], check=True)
-
-
-@pytest.mark.parametrize("check", ETHERNET_CHECKS, ids=lambda check: check.__name__)
-def test_emul_ethernet(check: Callable[..., object]) -> None:
-    asyncio.run(check(EmulEthernetBench()))
-
-
-@pytest.mark.parametrize("check", ETHERNET_CHECKS, ids=lambda check: check.__name__)
-def test_linux_ethernet(check: Callable[..., object], tmp_path: Path, fast_poll: None) -> None:
-    asyncio.run(check(SysfsBench(tmp_path)))
-
-
-@pytest.mark.parametrize("check", ETHERNET_CHECKS, ids=lambda check: check.__name__)
-def test_linux_ethernet_on_a_veth(check: Callable[..., object], veth: VethBench, fast_poll: None) -> None:
-    asyncio.run(check(veth))
-
-
-def test_a_port_that_is_not_there_has_no_carrier() -> None:
-    assert not LinuxEthernetPort("uplink", "nothere9").carrier()

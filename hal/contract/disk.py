@@ -1,24 +1,13 @@
-"""The conformance suite: what the traits' docstrings promise, as functions that anybody's driver can be run against.
-
-A driver's author gives a **bench**: the driver, and hands on whatever it drives. Each check takes a fresh bench and
-asserts one obligation; `DISK_CHECKS` and its like list them, ready for `pytest.mark.parametrize`:
-
-    @pytest.mark.parametrize("check", DISK_CHECKS)
-    def test_my_disk(check, tmp_path):
-        check(MyDiskBench(tmp_path))
-"""
+"""What `hal.disk` promises."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
-from hal.clock import WallClock
 from hal.disk import Disk, DiskError, DiskErrorKind
-from hal.ethernet import EthernetPort
 
 SIZE = 64 * 1024
-_HOUR_NS = 3600 * 10**9
 
 
 class DiskBench(Protocol):
@@ -32,20 +21,6 @@ class DiskBench(Protocol):
 
     def fill(self) -> None:
         """Leave no room for a file of `SIZE` bytes."""
-        ...
-
-
-class EthernetBench(Protocol):
-    """A port with its cable in."""
-
-    port: EthernetPort
-
-    async def unplug(self) -> None:
-        """Pull the cable; on return watchers have had the time they need."""
-        ...
-
-    async def plug(self) -> None:
-        """Put it back; on return watchers have had the time they need."""
         ...
 
 
@@ -232,53 +207,4 @@ DISK_CHECKS: tuple[Callable[[DiskBench], None], ...] = (
     disk_remove_is_durable,
     disk_says_what_is_missing,
     disk_says_when_it_is_full,
-)
-
-
-def clock_counts_nanoseconds(clock: WallClock) -> None:
-    """Integer nanoseconds, and two calls in a row are not hours apart unless somebody set the clock."""
-    first, second = clock.now_ns(), clock.now_ns()
-    assert type(first) is int and abs(second - first) < _HOUR_NS
-
-
-CLOCK_CHECKS: tuple[Callable[[WallClock], None], ...] = (clock_counts_nanoseconds,)
-
-
-async def ethernet_sees_the_cable(bench: EthernetBench) -> None:
-    """`carrier` says what is so now."""
-    assert bench.port.carrier()
-    await bench.unplug()
-    assert not bench.port.carrier()
-    await bench.plug()
-    assert bench.port.carrier()
-
-
-async def ethernet_tells_watchers(bench: EthernetBench) -> None:
-    """Each change is told, and the last call is the present state."""
-    told: list[bool] = []
-    stop = bench.port.watch(told.append)
-    await bench.unplug()
-    assert told == [False]
-    await bench.plug()
-    assert told == [False, True]
-    stop()
-
-
-async def ethernet_stops_telling(bench: EthernetBench) -> None:
-    """After the result of `watch` was called nothing is told; other watchers still are. Twice is harmless."""
-    told: list[bool] = []
-    others: list[bool] = []
-    stop = bench.port.watch(told.append)
-    stop_other = bench.port.watch(others.append)
-    stop()
-    stop()
-    await bench.unplug()
-    assert told == [] and others == [False]
-    stop_other()
-
-
-ETHERNET_CHECKS: tuple[Callable[[EthernetBench], Awaitable[None]], ...] = (
-    ethernet_sees_the_cable,
-    ethernet_tells_watchers,
-    ethernet_stops_telling,
 )

@@ -1,0 +1,17 @@
+"""The conformance suite: what the traits' docstrings promise, as functions that anybody's driver can be run against.
+
+A driver's author gives a **bench**: the driver, and hands on whatever it drives. Each check takes a fresh bench and
+asserts one obligation; `DISK_CHECKS` and its like list them, ready for `pytest.mark.parametrize`:
+
+    @pytest.mark.parametrize("check", DISK_CHECKS)
+    def test_my_disk(check, tmp_path):
+        check(MyDiskBench(tmp_path))
+
+A check that is a coroutine function wants an event loop: `asyncio.run(check(bench))`.
+"""
+
+from hal.contract.clock import CLOCK_CHECKS
+from hal.contract.disk import DISK_CHECKS, DiskBench
+from hal.contract.ethernet import ETHERNET_CHECKS, EthernetBench
+
+__all__ = ["CLOCK_CHECKS", "DISK_CHECKS", "ETHERNET_CHECKS", "DiskBench", "EthernetBench"]

@@ -1,0 +1,157 @@
+"""Both Ethernet ports keep the trait's promises: the emulated one, and a real one at the end of a real veth pair."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+
+import pytest
+
+from hal.contract import ETHERNET_CHECKS
+from hal.contract.patience import until
+from hal.emul.ethernet import EmulEthernetPort
+from hal.ethernet import EthernetError, EthernetErrorKind
+from hal.linux import netlink
+from hal.linux.ethernet import LinuxEthernetPort
+from tests.hal.namespaces import own_network
+
+
+class EmulEthernetBench:
+    def __init__(self) -> None:
+        self.port = EmulEthernetPort("uplink")
+        backend = self.port.backend
+        self.speed = backend.speed
+        self.unplug, self.plug = backend.unplug, backend.plug
+        self.vanish, self.come_back = backend.vanish, backend.come_back
+        self.receive, self.send = backend.receive, backend.send
+        self.give = backend.addresses.append
+
+
+def ip(*words: object) -> None:
+    subprocess.run(["ip", *map(str, words)], check=True, stderr=subprocess.DEVNULL)
+
+
+class VethBench:
+    """`rap0` is the port and `far0` its link partner, in a namespace of their own; unplugging is closing `far0`."""
+
+    speed = 10_000
+
+    def __init__(self) -> None:
+        self.port = LinuxEthernetPort("uplink", "rap0")
+        self.come_back()
+        self.port.set_up(True)
+
+    def come_back(self) -> None:
+        ip("link", "add", "rap0", "type", "veth", "peer", "name", "far0")
+        for end in ("rap0", "far0"):  # the kernel's own neighbour discovery would be counted
+            Path(f"/proc/sys/net/ipv6/conf/{end}/addr_gen_mode").write_text("1")
+        self.plug()
+
+    def vanish(self) -> None:
+        ip("link", "del", "rap0")
+
+    def unplug(self) -> None:
+        ip("link", "set", "far0", "down")
+
+    def plug(self) -> None:
+        ip("link", "set", "far0", "up")
+
+    def give(self, address: IPv4Interface | IPv6Interface) -> None:
+        ip("address", "add", address, "dev", "rap0", *(["nodad"] if address.version == 6 else []))
+
+    def receive(self, frames: int, frame_bytes: int) -> None:
+        self._send("far0", frames, frame_bytes)
+
+    def send(self, frames: int, frame_bytes: int) -> None:
+        self._send("rap0", frames, frame_bytes)
+
+    @staticmethod
+    def _send(interface: str, frames: int, frame_bytes: int) -> None:
+        head = b"\xff" * 6 + bytes(6) + b"\x88\xb5"  # IEEE 802: a local experiment, which no stack answers
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind((interface, 0))
+            for _ in range(frames):
+                raw.send(head.ljust(frame_bytes, b"."))
+
+
+@pytest.fixture
+def veth() -> Iterator[VethBench]:
+    with own_network():
+        yield VethBench()
+
+
+each_check = pytest.mark.parametrize("check", ETHERNET_CHECKS, ids=lambda check: check.__name__)
+
+
+@each_check
+def test_emul_ethernet(check: Callable[..., object]) -> None:
+    asyncio.run(check(EmulEthernetBench()))
+
+
+@each_check
+def test_linux_ethernet(check: Callable[..., object], veth: VethBench) -> None:
+    asyncio.run(check(veth))
+
+
+def test_a_port_that_is_not_there_has_no_carrier() -> None:
+    assert not LinuxEthernetPort("uplink", "nothere9").carrier()
+
+
+def test_a_driver_that_does_not_say_its_speed(veth: VethBench) -> None:
+    ip("link", "set", "lo", "up")
+    port = LinuxEthernetPort("port1", "lo")
+    assert port.carrier() and port.speed() is None
+
+
+def test_the_kernels_errors_have_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = LinuxEthernetPort("port1", "eth9")
+    for errno, kind in (
+        (1, EthernetErrorKind.DENIED),
+        (19, EthernetErrorKind.GONE),
+        (5, EthernetErrorKind.IO),
+    ):
+
+        def refuse(interface: str, up: bool, errno: int = errno) -> None:
+            raise OSError(errno, "it said")
+
+        monkeypatch.setattr(netlink, "set_link_up", refuse)
+        with pytest.raises(EthernetError, match=r"port1 \(eth9\): it said") as caught:
+            port.set_up(True)
+        assert caught.value.kind is kind
+
+
+def test_events_that_the_kernel_had_to_drop(veth: VethBench) -> None:
+    """With the ear full, the change of the cable itself is among the lost; it is noticed all the same."""
+
+    async def flood() -> None:
+        told: list[bool] = []
+        stop = veth.port.watch(told.append)
+        # each an event of about 1.4 KB, into 208 KiB, and nobody reads
+        orders = "".join(f"link set far0 mtu {mtu}\n" for mtu in range(1000, 1400))
+        subprocess.run(["ip", "-batch", "-"], input=orders.encode(), check=True)
+        veth.unplug()
+        await until(lambda: told == [False])
+        veth.plug()
+        await until(lambda: told == [False, True])
+        stop()
+
+    asyncio.run(flood())
+
+
+def test_no_watcher_no_socket(veth: VethBench) -> None:
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def watch() -> None:
+        before = open_files()
+        stops = [veth.port.watch(lambda carrier: None) for _ in range(3)]
+        assert open_files() == before + 1
+        for stop in stops:
+            stop()
+        assert open_files() == before
+
+    asyncio.run(watch())
