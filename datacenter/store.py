@@ -17,7 +17,7 @@ from typing import Any, Final, get_args
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, select, text, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from datacenter.schema import boxes, commands, metadata
 from wire.messages import (
@@ -79,6 +79,7 @@ class Store:
         self._may_send, self._insert, self._close, self._waiting, self._delivered = (
             statement.replace("?", mark) for statement in (_MAY_SEND, _INSERT, _CLOSE, _WAITING, _DELIVERED)
         )
+        self._writer: PoolProxiedConnection | None = None
         self._driver_error = self._engine.dialect.loaded_dbapi.Error
         try:
             metadata.create_all(self._engine)
@@ -87,6 +88,7 @@ class Store:
 
     def close(self) -> None:
         """End the connections; the store is of no further use."""
+        self._give_back_writer()
         self._engine.dispose()
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
@@ -156,16 +158,25 @@ class Store:
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        """The driver's cursor in a transaction of its own, committed at the end of the block."""
+        """The driver's cursor in a transaction of its own, committed at the end of the block.
+
+        Its connection is kept for the next time, and given back, which undoes what was not committed, after any
+        error: the next one may need another.
+        """
         try:
-            connection = self._engine.raw_connection()
-            try:
-                yield connection.cursor()
-                connection.commit()
-            finally:
-                connection.close()  # back to the pool, which rolls back what was not committed
-        except (self._driver_error, SQLAlchemyError) as error:
-            raise StoreError(str(error)) from error
+            writer = self._writer = self._writer or self._engine.raw_connection()
+            yield writer.cursor()
+            writer.commit()
+        except BaseException as error:
+            self._give_back_writer()
+            if isinstance(error, (self._driver_error, SQLAlchemyError)):
+                raise StoreError(str(error)) from error
+            raise
+
+    def _give_back_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
 
 def repeat_delay_ms(deliveries: int) -> int:
@@ -193,8 +204,8 @@ def _engine(url: str, durable: bool) -> tuple[Engine, str]:
     except (ArgumentError, ImportError) as error:
         raise ValueError(f"{url}: {error}") from error
     if engine.dialect.name == "sqlite":
-        if engine.url.database in (None, "", ":memory:"):
-            # one database for all threads, not one for each
+        if engine.url.database in (None, "", ":memory:", "file:"):
+            # it ends with its connection: one for all threads, not one for each
             engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _sqlite_settings(durable))
     mark = {"pysqlite": "?", "psycopg": "%s"}.get(engine.dialect.driver)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 
 from datacenter.ingest import make_ingest
 from datacenter.store import Store
@@ -26,7 +25,6 @@ class FarEnd:
         self,
         loop: SimLoop,
         network: Network,
-        folder: Path,
         identities: Mapping[str, Identity],
         now_ns: Callable[[], int],
     ) -> None:
@@ -34,8 +32,8 @@ class FarEnd:
         self._identities = identities
         self._now_ns = now_ns
         self.host = Host(network, NAME)
-        # the simulated machine never loses its power: nothing is gained by flushing
-        self.store = Store(f"sqlite:///{folder / 'datacenter.db'}", durable=False)
+        # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
+        self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None
         self.status: int | None = None
         """Answer everything with this."""

@@ -70,7 +70,7 @@ class VirtualWorld:
         network = Network()
         certificates = Certificates(folder / "pki")
         spec = lab.uplink
-        self.datacenter = FarEnd(self.loop, network, folder, certificates.datacenter(), self.wall_ns)
+        self.datacenter = FarEnd(self.loop, network, certificates.datacenter(), self.wall_ns)
         self.proxy = SiteProxy(self.loop, network, spec.proxy) if spec.proxy else None
         self.box = BoxMachine(
             self.loop,
