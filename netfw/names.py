@@ -1,0 +1,57 @@
+"""Names in the kernel: one table, its chains, sets and counters. What reads the ruleset goes by these."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FAMILY: Final = "inet"
+TABLE: Final = "rap"
+
+LOG_GROUP: Final = 77
+"""NFLOG group; what is logged there can be read in any network namespace."""
+LOG_PREFIX: Final = "rap-fw"
+LOG_BYTES: Final = 64
+"""Of each packet logged: headers. What an instrument says is nobody's business."""
+LOG_PER_SECOND: Final = 5
+LOG_BURST: Final = 10
+
+UNUSED: Final = "unused"
+"""Came in at an interface of no zone."""
+SPOOFED: Final = "spoofed"
+"""Had a source address that does not belong where it came in."""
+ROUTER: Final = "router"
+"""Wanted to tell the box where to send its packets: router advertisements and redirects nobody asked for."""
+INVALID: Final = "invalid"
+"""Belongs to no connection, and cannot begin one."""
+OUTSIDE: Final = "outside"
+"""Came from the uplink unasked, to the box or to an instrument."""
+TUNNEL: Final = "tunnel"
+"""Came from staff, without an open session."""
+INSTRUMENT: Final = "instrument"
+"""An instrument wanted of the box what its port does not offer."""
+CROSSING: Final = "crossing"
+"""An instrument wanted to reach another one, or staff without a session."""
+LEAVING: Final = "leaving"
+"""An instrument wanted to reach the uplink."""
+EGRESS: Final = "egress"
+"""The box wanted to reach an address that is not authorized."""
+UNFORESEEN: Final = "unforeseen"
+"""Reached the end of the output chain, behind a rule that lets nothing through: always 0."""
+
+CAUSES: Final = (
+    UNUSED,
+    SPOOFED,
+    ROUTER,
+    INVALID,
+    OUTSIDE,
+    TUNNEL,
+    INSTRUMENT,
+    CROSSING,
+    LEAVING,
+    EGRESS,
+    UNFORESEEN,
+)
+"""Why packets are refused: a named counter each."""
+
+SESSIONS: Final = {4: "sessions4", 6: "sessions6"}
+"""The sets whose elements are open sessions, by IP version."""

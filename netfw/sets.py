@@ -1,0 +1,158 @@
+"""The named sets: what of a policy grows with it. Rules stay the same in number; only sets become longer.
+
+Exact addresses are kept in hash sets, prefixes in interval sets: the first cost the same
+to look up, and little to load, however many they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import collapse_addresses, summarize_address_range
+from typing import Any, Final
+
+from netfw.names import SESSIONS
+from netfw.policy import (
+    NOWHERE,
+    SESSIONS_MAX,
+    Address,
+    InterfaceAddress,
+    Network,
+    Policy,
+    Service,
+    reserved,
+)
+from netfw.terms import Json, concat
+
+PORTS: Final = "ports"
+INTERFACES: Final = "interfaces"
+AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
+AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
+GATEWAYS: Final = {4: "gateways4", 6: "gateways6"}
+SERVICES: Final = {4: "services4", 6: "services6"}
+SOURCES: Final = {4: "sources4", 6: "sources6"}
+INSIDE: Final = {4: "inside4", 6: "inside6"}
+
+_ADDRESS: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
+_ANY_PORT: Final = {"range": [0, 65535]}
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A named set; `kind` is the type of its elements, a list if they are concatenated."""
+
+    name: str
+    kind: Json
+    elements: tuple[Json, ...]
+    flags: tuple[str, ...] = ()
+    size: int | None = None
+
+
+def sets(policy: Policy) -> Iterator[Set]:
+    """All of them, also those that are empty."""
+    ports = tuple(port.interface for port in policy.ports)
+    tunnel = (policy.tunnel.interface,) if policy.tunnel else ()
+    yield Set(PORTS, "ifname", ports)
+    yield Set(INTERFACES, "ifname", (policy.uplink, *ports, *tunnel))
+    for version in (4, 6):
+        yield from _of_version(policy, version)
+
+
+def _of_version(policy: Policy, version: int) -> Iterator[Set]:
+    address, interval = _ADDRESS[version], ("interval",)
+    service = [address, "inet_proto", "inet_service"]
+    exact, networks = _authorized(policy, version)
+    yield Set(SOURCES[version], ["ifname", address], tuple(_sources(policy, version)), interval)
+    yield Set(INSIDE[version], address, tuple(_inside(policy, version)), interval)
+    yield Set(SERVICES[version], ["ifname", *service], tuple(_services(policy, version)))
+    yield Set(AUTHORIZED[version], service, exact)
+    yield Set(AUTHORIZED_NETWORKS[version], service, networks, interval)
+    if policy.ipsec_required:
+        yield Set(GATEWAYS[version], [*service, "inet_service"], tuple(_gateways(policy, version)), interval)
+    if policy.tunnel:
+        kind = [address, "ifname", *service]
+        yield Set(SESSIONS[version], kind, (), ("timeout",), SESSIONS_MAX)
+
+
+def _sources(policy: Policy, version: int) -> Iterator[Json]:
+    """(interface, source address) that may come in, but for the uplink."""
+    for port in policy.ports:
+        for own in port.addresses:
+            if own.version == version:
+                yield from (concat(port.interface, part) for part in _others(own))
+    if policy.tunnel:
+        for network in _collapsed(version, policy.tunnel.staff):
+            yield concat(policy.tunnel.interface, _prefix(network))
+
+
+def _inside(policy: Policy, version: int) -> Iterator[Json]:
+    """Source addresses that cannot come in at the uplink."""
+    networks = [own.network for port in policy.ports for own in port.addresses]
+    networks += [*(policy.tunnel.staff if policy.tunnel else ()), *NOWHERE]
+    return map(_prefix, _collapsed(version, networks))
+
+
+def _services(policy: Policy, version: int) -> Iterator[Json]:
+    for port in policy.ports:
+        for own in port.addresses:
+            if own.version == version:
+                for service in port.services:
+                    yield concat(port.interface, str(own.ip), *service)
+
+
+def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+    """Exact addresses, and networks; of each service those of several entries together, without overlap."""
+    by_service: defaultdict[Service, list[Network]] = defaultdict(list)
+    for entry in policy.authorized:
+        for service in entry.services:
+            by_service[service] += _of(version, entry.networks)
+    exact: dict[tuple[Service, Network], Json] = {}
+    networks: list[Json] = []
+    for service, given in by_service.items():
+        hosts = [network for network in given if network.num_addresses == 1]
+        wide = [network for network in given if network.num_addresses > 1]
+        exact |= {(service, host): concat(str(host.network_address), *service) for host in hosts}
+        networks += [concat(_prefix(network), *service) for network in _collapsed(version, wide)]
+    return tuple(exact.values()), tuple(networks)
+
+
+def _gateways(policy: Policy, version: int) -> Iterator[Json]:
+    """(gateway, protocol, port there, port here): IKE (RFC 7296, RFC 3948), and ESP, which has no ports."""
+    given = [n for entry in policy.authorized if entry.role == "gateway" for n in entry.networks]
+    for network in _collapsed(version, given):
+        yield concat(_prefix(network), "udp", 500, 500)
+        yield concat(_prefix(network), "udp", 4500, 4500)
+        yield concat(_prefix(network), "esp", _ANY_PORT, _ANY_PORT)
+
+
+def _of(version: int, networks: Iterable[Network]) -> list[Network]:
+    return [network for network in networks if network.version == version]
+
+
+def _collapsed(version: int, networks: Iterable[Network]) -> Iterable[Network]:
+    """Without overlap, and as few as possible."""
+    chosen: Any = _of(version, networks)  # of one version, which the type of `collapse_addresses` asks for
+    return collapse_addresses(chosen)
+
+
+def _others(own: InterfaceAddress) -> Iterator[Json]:
+    """What is in the box's subnet and may be an instrument's address."""
+    holes = sorted(int(address) for address in reserved(own))
+    first, last = int(own.network.network_address), int(own.network.broadcast_address)
+    starts = [first, *(hole + 1 for hole in holes)]
+    ends = [*(hole - 1 for hole in holes), last]
+    make = type(own.ip)
+    return (_range(make(start), make(end)) for start, end in zip(starts, ends, strict=True) if start <= end)
+
+
+def _range(first: Address, last: Address) -> Json:
+    """As the kernel lists it: a prefix where it is one."""
+    blocks: list[Network] = list(summarize_address_range(first, last))
+    return _prefix(blocks[0]) if len(blocks) == 1 else {"range": [str(first), str(last)]}
+
+
+def _prefix(network: Network) -> Json:
+    if network.num_addresses == 1:
+        return str(network.network_address)
+    return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
