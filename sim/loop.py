@@ -20,12 +20,11 @@ import ssl as ssl_module
 from asyncio import base_events, sslproto
 from collections import deque
 from collections.abc import Callable, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from math import ceil
 from typing import Any, Final, TypeVar
 
 from simpy.core import EmptySchedule
-from simpy.events import Timeout
 
 from sim.clock import Environment
 from sim.net.host import current
@@ -39,11 +38,34 @@ class Deadlock(Exception):
     """Nothing is left that could ever happen, and something is still awaited."""
 
 
+class _Handle(asyncio.TimerHandle):
+    """A callback that is due, without what asyncio keeps for debugging: there are ten of them for each report."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: SimLoop,
+        context: Context | None,
+    ) -> None:
+        self._when, self._callback, self._args, self._loop = when, callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = self._scheduled = False
+        self._source_traceback = self._repr = None
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = self._args = None  # type: ignore[assignment]
+
+
 class SimLoop(base_events.BaseEventLoop):
     """The event loop of the virtual world; `env` is its clock, `failures` what no task handled."""
 
     # The names under which asyncio's base class keeps these
-    _ready: deque[asyncio.Handle]
+    _ready: deque[_Handle]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -56,7 +78,7 @@ class SimLoop(base_events.BaseEventLoop):
 
     def time(self) -> float:
         """Seconds since the start of the lab."""
-        return self.env.now / NS
+        return self.env._now / NS
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -65,30 +87,40 @@ class SimLoop(base_events.BaseEventLoop):
         at_ns = ceil(when * NS)
         while at_ns / NS < when:
             at_ns += 1
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Handle(when, callback, args, self, context)
         self.env.after(max(0, at_ns - self.env.now), self._due, timer)
         return timer
 
-    def _due(self, event: Timeout) -> None:
-        timer = event._value
-        assert isinstance(timer, asyncio.TimerHandle)
-        if not timer.cancelled():
+    def _due(self, timer: _Handle) -> None:
+        if not timer._cancelled:
             self._ready.append(timer)
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As in any loop."""
+        handle = _Handle(0.0, callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def _run_once(self) -> None:
         """One turn: step until something is ready, then run what is, but not what that makes ready."""
         ready = self._ready
         if not ready and not self._stopping:
-            step = self.env.step
             try:
-                while not ready:
-                    step()
+                self.env.step_until(ready)
             except EmptySchedule:
                 raise Deadlock("no event is scheduled, and no timer is set") from None
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            if handle._cancelled:
+                continue
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": "callback failed", "exception": error})
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call here."""

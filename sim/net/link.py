@@ -17,8 +17,6 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from simpy.events import Timeout
-
     from sim.clock import Environment
     from sim.net.host import Host
     from sim.net.tcp import Segment
@@ -60,8 +58,8 @@ class Pipe:
         self.resent_bytes = 0
         """Of `bytes`, what was sent before, above TCP/IP."""
 
-    def send(self, length: int, segment: Segment, deliver: Callable[[Timeout], None]) -> None:
-        """Take a packet; `deliver` gets it as an event's value, later, twice or never."""
+    def send(self, length: int, segment: Segment, deliver: Callable[[Segment], None]) -> None:
+        """Take a packet; `deliver` gets it, later, twice or never."""
         quality, now = self.quality, self._env.now
         start = max(now, self._free_at_ns)
         if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
@@ -82,7 +80,7 @@ class Pipe:
         if quality.duplication and self._random.random() < quality.duplication:
             self._arrive(start + duration + quality.delay_ns - now, segment, deliver)
 
-    def _arrive(self, delay: int, segment: Segment, deliver: Callable[[Timeout], None]) -> None:
+    def _arrive(self, delay: int, segment: Segment, deliver: Callable[[Segment], None]) -> None:
         quality, now = self.quality, self._env.now
         if quality.jitter_ns:
             delay += self._random.randrange(quality.jitter_ns)
@@ -117,9 +115,9 @@ class Link:
         pipe, target = (self.forward, far) if source is near else (self.backward, near)
         cut = self._cut
 
-        def deliver(event: Timeout) -> None:
+        def deliver(segment: Segment) -> None:
             if cut == self._cut:
-                target.receive(event._value, self)
+                target.receive(segment, self)
 
         pipe.send(HEADER_BYTES + len(segment.data), segment, deliver)
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sim.net.link import HEADER_BYTES, MTU_BYTES, Link
 
 if TYPE_CHECKING:
-    from simpy.events import Timeout
-
     from sim.clock import Environment
     from sim.net.host import Host
 
@@ -248,7 +246,7 @@ class Endpoint:
             self._timer_set = True
             self._env.after(self._rto, self._timer)
 
-    def _timer(self, _event: Timeout) -> None:
+    def _timer(self, _: None) -> None:
         self._timer_set = False
         if not self.alive or (self._una == self._next and not self._buffer):
             return
@@ -438,7 +436,7 @@ class Endpoint:
         else:
             self._held += data
 
-    def _ack_timer(self, _event: Timeout) -> None:
+    def _ack_timer(self, _: None) -> None:
         self._ack_timer_set = False
         if self._unacknowledged:
             self._acknowledge()
