@@ -13,5 +13,14 @@ A check that is a coroutine function wants an event loop: `asyncio.run(check(ben
 from hal.contract.clock import CLOCK_CHECKS
 from hal.contract.disk import DISK_CHECKS, DiskBench
 from hal.contract.ethernet import ETHERNET_CHECKS, EthernetBench
+from hal.contract.serial import SERIAL_CHECKS, SerialBench
 
-__all__ = ["CLOCK_CHECKS", "DISK_CHECKS", "ETHERNET_CHECKS", "DiskBench", "EthernetBench"]
+__all__ = [
+    "CLOCK_CHECKS",
+    "DISK_CHECKS",
+    "ETHERNET_CHECKS",
+    "SERIAL_CHECKS",
+    "DiskBench",
+    "EthernetBench",
+    "SerialBench",
+]

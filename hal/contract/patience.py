@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+SECONDS_MAX = 5.0
+"""Only a check that fails waits so long."""
 _TURN_SECONDS = 0.002
-_TURNS_MAX = 2500  # five seconds: only a check that fails waits so long
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds; it is a failure of the check when it never does."""
-    for _ in range(_TURNS_MAX):
+    for _ in range(int(SECONDS_MAX / _TURN_SECONDS)):
         if condition():
             return
         await asyncio.sleep(_TURN_SECONDS)

@@ -1,0 +1,196 @@
+"""Both serial ports keep the trait's promises: the emulated one, and the Linux one on a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import termios
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hal.contract.patience import until
+from hal.contract.serial import FAST, SERIAL_CHECKS
+from hal.emul.serial import BAUD_MAX, EmulSerialPort
+from hal.linux.serial import LinuxSerialPort, unmark
+from hal.serial import Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
+
+
+class EmulSerialBench:
+    impossible = SerialSettings(baud=2 * BAUD_MAX)
+
+    def __init__(self) -> None:
+        self.port, self._partner = EmulSerialPort("serial1"), EmulSerialPort("instrument")
+        self.port.backend.connect(self._partner)
+        self._partner.open(FAST)
+        self.vanish = self.port.backend.vanish
+
+    async def say(self, data: bytes) -> None:
+        await self._partner.write(data)
+
+    async def hear(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            data += await self._partner.read(count - len(data))
+        return data
+
+    async def disturb(self, kind: SerialErrorKind) -> None:
+        if kind is SerialErrorKind.BREAK:
+            self.port.backend.send_break()
+        else:
+            self.port.backend.spoil(1)
+            await self.say(b"?")
+
+    def occupy(self) -> None:
+        self.port.backend.busy = True
+
+
+class PtyBench:
+    """The port is a pseudo-terminal and its partner the other side; it has neither parity nor a second stop bit."""
+
+    impossible = SerialSettings(parity=Parity.EVEN)
+
+    def __init__(self) -> None:
+        self._master, self._slave = pty.openpty()
+        os.set_blocking(self._master, False)
+        self._device = os.ttyname(self._slave)
+        self.port = LinuxSerialPort("serial1", self._device)
+
+    async def say(self, data: bytes) -> None:
+        os.write(self._master, data)
+
+    async def hear(self, count: int) -> bytes:
+        data = bytearray()
+
+        def enough() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                data.extend(os.read(self._master, count - len(data)))
+            return len(data) == count
+
+        await until(enough)
+        return bytes(data)
+
+    async def disturb(self, kind: SerialErrorKind) -> None:
+        """There is no line to disturb: let through, unquoted, what the kernel writes for one that is."""
+        attributes = termios.tcgetattr(self._slave)
+        attributes[0] &= ~termios.PARMRK
+        termios.tcsetattr(self._slave, termios.TCSANOW, attributes)
+        await self.say(b"\xff\x00" + (b"\x00" if kind is SerialErrorKind.BREAK else b"?"))
+
+    def occupy(self) -> None:
+        self._other = LinuxSerialPort("other", self._device)
+        self._other.open(FAST)
+
+    def vanish(self) -> None:
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = -1
+
+    def close(self) -> None:
+        for fd in (self._master, self._slave):
+            if fd >= 0:
+                os.close(fd)
+
+
+@pytest.fixture
+def pseudo_terminal() -> Iterator[PtyBench]:
+    bench = PtyBench()
+    yield bench
+    bench.close()
+
+
+each_check = pytest.mark.parametrize("check", SERIAL_CHECKS, ids=lambda check: check.__name__)
+
+
+@each_check
+def test_emul_serial(check: Callable[..., object]) -> None:
+    async def run() -> None:
+        await check(EmulSerialBench())  # type: ignore[misc]
+
+    asyncio.run(run())
+
+
+@each_check
+def test_linux_serial(check: Callable[..., object], pseudo_terminal: PtyBench) -> None:
+    asyncio.run(check(pseudo_terminal))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raw", "pieces", "rest"),
+    [
+        (b"", [], b""),
+        (b"abc", [b"abc"], b""),
+        (b"a\xff\xffb", [b"a", b"\xff", b"b"], b""),
+        (b"\xff\xff\x00A", [b"\xff", b"\x00A"], b""),
+        (b"\xff\x00\x00\xff\x00\xff", [SerialErrorKind.BREAK, SerialErrorKind.LINE], b""),
+        (b"\xff\x00\n.", [SerialErrorKind.LINE, b"."], b""),
+        (b"a\xff", [b"a"], b"\xff"),
+        (b"a\xff\x00", [b"a"], b"\xff\x00"),
+    ],
+)
+def test_marks_of_the_line(raw: bytes, pieces: list[object], rest: bytes) -> None:
+    assert unmark(raw) == (pieces, rest)
+
+
+def test_a_full_line_makes_the_writer_wait(pseudo_terminal: PtyBench) -> None:
+    """More than a pseudo-terminal holds: the writer waits, and nothing is lost."""
+
+    async def run() -> bytes:
+        pseudo_terminal.port.open(FAST)
+        writing = asyncio.ensure_future(pseudo_terminal.port.write(data))
+        await asyncio.sleep(0)
+        assert not writing.done()
+        heard = b""
+        while len(heard) < len(data):
+            heard += await pseudo_terminal.hear(min(1024, len(data) - len(heard)))
+            await asyncio.sleep(0)
+        await writing
+        pseudo_terminal.port.close()
+        return heard
+
+    data = bytes(range(251)) * 1000
+    assert asyncio.run(run()) == data
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/nothere9", "/dev"])
+def test_what_is_no_serial_port_is_missing(device: str) -> None:
+    with pytest.raises(SerialError, match=rf"serial1 \({device}\)") as caught:
+        LinuxSerialPort("serial1", device).open(FAST)
+    assert caught.value.kind is SerialErrorKind.MISSING
+
+
+def emulated(check: Callable[[SerialPort, EmulSerialPort], object]) -> None:
+    async def run() -> None:
+        port, partner = EmulSerialPort("a"), EmulSerialPort("b")
+        port.backend.connect(partner)
+        await check(port, partner)  # type: ignore[misc]
+
+    asyncio.run(run())
+
+
+def test_emulated_ends_that_are_set_differently() -> None:
+    async def check(port: EmulSerialPort, partner: EmulSerialPort) -> None:
+        port.open(FAST)
+        partner.open(SerialSettings(baud=57_600))
+        await partner.write(b"?")
+        with pytest.raises(SerialError) as caught:
+            await port.read()
+        assert caught.value.kind is SerialErrorKind.LINE
+
+    emulated(check)
+
+
+def test_an_emulated_cable_that_was_pulled_carries_nothing() -> None:
+    async def check(port: EmulSerialPort, partner: EmulSerialPort) -> None:
+        port.open(FAST)
+        partner.open(FAST)
+        await partner.write(b"lost")
+        partner.backend.disconnect()
+        await partner.write(b"lost too")
+        partner.backend.connect(port)
+        await partner.write(b"arrived")
+        assert await port.read() == b"arrived"
+
+    emulated(check)
