@@ -1,0 +1,41 @@
+"""The kernel world's ground: a lab of network namespaces that can leave nothing behind.
+
+    supervisor (pid 1 of the lab)
+      ├── hosts: a network, mount and UTS namespace each      ── `host.spawn`, `host.inside`
+      ├── links: what carries frames between two hosts        ── `link.cut`, `link.degrade`, …
+      └── /run, /tmp: a tmpfs each; everything else is read-only
+
+Whatever a lab makes belongs to a namespace, to a process or to an open file of the lab, and the kernel removes
+it when the supervisor dies, even by SIGKILL, at any moment. Nothing is registered in files, so nothing has to
+be cleaned up.
+
+    async def main(lab: KernelLab) -> int:
+        box, far = lab.host("box"), lab.host("far")
+        lab.link("uplink", (box, "enp1s0"), (far, "eth0"), Quality(rate_bits=128_000, delay_ns=40_000_000))
+        box.address("enp1s0", "10.0.0.1/24")
+        far.address("eth0", "10.0.0.2/24")
+        return await box.spawn(["ping", "-c1", "10.0.0.2"]).wait()
+
+    assert run("example", main) == 0
+"""
+
+from sim.worlds.kernel.host import Host
+from sim.worlds.kernel.lab import KernelLab
+from sim.worlds.kernel.link import KernelLink
+from sim.worlds.kernel.missing import missing
+from sim.worlds.kernel.process import LabProcess
+from sim.worlds.kernel.supervisor import LabEnded, LabExists, down, run, running, up
+
+__all__ = [
+    "Host",
+    "KernelLab",
+    "KernelLink",
+    "LabEnded",
+    "LabExists",
+    "LabProcess",
+    "down",
+    "missing",
+    "run",
+    "running",
+    "up",
+]

@@ -1,0 +1,69 @@
+"""Captures that Wireshark opens: pcapng (draft-ietf-opsawg-pcapng), one section with one Ethernet interface.
+
+Each packet is written as it comes, so that a file can be watched while it grows, and is whole when its writer
+was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+_SECTION_HEADER: Final = 0x0A0D0D0A
+_INTERFACE_DESCRIPTION: Final = 1
+_ENHANCED_PACKET: Final = 6
+_BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
+_LENGTH_UNKNOWN: Final = 0xFFFFFFFFFFFFFFFF
+_ETHERNET: Final = 1
+_OPTION_NAME: Final = 2
+_OPTION_FLAGS: Final = 2
+_OPTION_TIME_RESOLUTION: Final = 9
+_NANOSECONDS: Final = bytes([9])
+_INBOUND: Final = 1
+_OUTBOUND: Final = 2
+
+
+class Capture:
+    """A file that gets frames, with the time and the direction of each. Any thread may add and close."""
+
+    def __init__(self, file: Path, interface: str) -> None:
+        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._lock = Lock()
+        section = struct.pack("=IHHQ", _BYTE_ORDER_MAGIC, 1, 0, _LENGTH_UNKNOWN)
+        options = _option(_OPTION_NAME, interface.encode()) + _option(_OPTION_TIME_RESOLUTION, _NANOSECONDS)
+        description = struct.pack("=HHI", _ETHERNET, 0, 0) + options + _option(0, b"")
+        self._write(_block(_SECTION_HEADER, section) + _block(_INTERFACE_DESCRIPTION, description))
+
+    def add(self, frame: bytes, at_ns: int, *, outbound: bool) -> None:
+        """Add a frame, seen `at_ns` since 1970; ignored once the file is closed."""
+        header = struct.pack("=IIIII", 0, at_ns >> 32, at_ns & 0xFFFFFFFF, len(frame), len(frame))
+        flags = struct.pack("=I", _OUTBOUND if outbound else _INBOUND)
+        options = _option(_OPTION_FLAGS, flags) + _option(0, b"")
+        self._write(_block(_ENHANCED_PACKET, header + _padded(frame) + options))
+
+    def close(self) -> None:
+        """Write no more."""
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, blocks: bytes) -> None:
+        with self._lock:
+            if self._file >= 0:
+                os.write(self._file, blocks)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _option(code: int, value: bytes) -> bytes:
+    return struct.pack("=HH", code, len(value)) + _padded(value)
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = len(body) + 12
+    return struct.pack("=II", kind, length) + body + struct.pack("=I", length)

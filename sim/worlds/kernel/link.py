@@ -1,0 +1,84 @@
+"""A link of the kernel world: the virtual one, with frames instead of segments and real time instead of simulated.
+
+What a link does to a packet, its account, and the operations for faults are those of `sim.net.link`, by the
+same code.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Final, cast
+
+from sim.net.link import Link, Pipe, Quality
+from sim.worlds.kernel.cable import NearEnd
+from sim.worlds.kernel.capture import Capture
+from sim.worlds.kernel.relay import Relay
+
+ETHERNET_BYTES: Final = 14
+"""The header of a frame; a link's lengths are those of the IP packets."""
+
+
+class KernelLink(Link):
+    """A link between interfaces of two hosts; `forward` leads from the first to the second.
+
+    The callbacks of its pipes (`on_send`) come from the relay's thread, those of `on_change` from whoever cuts
+    and mends.
+    """
+
+    def __init__(
+        self, name: str, cable: tuple[NearEnd, NearEnd], quality: Quality, random: Random, relay: Relay
+    ) -> None:
+        super().__init__(cast(Any, relay.clock), name, quality, random)
+        self.cable = cable
+        self._capture: Capture | None = None
+        one, other = cable
+        for source, pipe, target in ((one, self.forward, other), (other, self.backward, one)):
+            relay.carry(source.socket, partial(self._carry, source, pipe, target))
+
+    @property
+    def overrun(self) -> int:
+        """Frames that were lost because this machine was too slow to carry them: not the link's doing."""
+        return sum(end.overrun for end in self.cable)
+
+    def start_capture(self, file: Path) -> None:
+        """Write what the first host sends and receives here to a pcapng file, until `stop_capture`."""
+        self.stop_capture()
+        self._capture = Capture(file, self.cable[0].interface)
+
+    def stop_capture(self) -> None:
+        """Write no more."""
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.close()
+
+    def _set(self, *, up: bool) -> None:
+        for end in self.cable:
+            end.set_up(up=up)
+        super()._set(up=up)
+
+    def _carry(self, source: NearEnd, pipe: Pipe, target: NearEnd, frame: bytes) -> None:
+        if not self.up:
+            return
+        cut = self._cut
+
+        def deliver(_event: object) -> None:
+            if cut == self._cut:
+                self._give(frame, target)
+
+        self._note(frame, source, outbound=True)
+        pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
+
+    def _give(self, frame: bytes, target: NearEnd) -> None:
+        try:
+            target.socket.send(frame)
+        except OSError:
+            return  # the cable was pulled this very moment, or the host cannot take more
+        self._note(frame, target, outbound=False)
+
+    def _note(self, frame: bytes, end: NearEnd, *, outbound: bool) -> None:
+        capture = self._capture
+        if capture is not None and end is self.cable[0]:
+            capture.add(frame, time.time_ns(), outbound=outbound)

@@ -1,0 +1,51 @@
+"""What this machine lacks for labs in the kernel world, and what gives it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+PROGRAMS: Final = {"nsenter": "util-linux", "mount": "mount", "mkfs.ext4": "e2fsprogs"}
+"""The programs of the ground itself, with the Debian packages that have them."""
+_CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
+_NAMESPACES: Final = ("net", "mnt", "pid", "uts", "ipc")
+
+
+def missing(programs: dict[str, str] | None = None) -> list[str]:
+    """What is missing, a sentence each with its remedy; empty if labs can run.
+
+    `programs` are further ones that a lab needs, with the packages that have them.
+    """
+    if sys.platform != "linux":
+        return ["the kernel world runs on Linux only; use --world virtual here"]
+    return [*_rights(), *_kernel(), *_programs(PROGRAMS | (programs or {}))]
+
+
+def _rights() -> list[str]:
+    effective = next(
+        int(line.split()[1], 16)
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("CapEff:")
+    )
+    lacking = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
+    if not lacking:
+        return []
+    why = "not root" if os.geteuid() else "root without its rights"
+    return [f"{why}: needs {', '.join(lacking)}; run it with sudo, or in a privileged container"]
+
+
+def _kernel() -> list[str]:
+    lacking = [kind for kind in _NAMESPACES if not Path(f"/proc/self/ns/{kind}").exists()]
+    return [f"this kernel has no {kind} namespaces; boot one that has them" for kind in lacking]
+
+
+def _programs(programs: dict[str, str]) -> list[str]:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return [
+        f"the program {program} is missing; `make setup-kernel` or the package {package} gives it"
+        for program, package in programs.items()
+        if shutil.which(program, path=path) is None
+    ]
