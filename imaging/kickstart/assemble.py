@@ -1,0 +1,153 @@
+"""Assembling a kickstart: the fragments in `kickstart/fragments/`, in the order of their names, with a site's values.
+
+A fragment is a Jinja2 template of whole kickstart lines; a new one needs no code. The same site and release give the
+same bytes everywhere: nothing is drawn, dated or named after the machine that assembles.
+
+Secrets come in as hashes from files that the site names, and are looked at first: what is not a hash that FIPS mode
+accepts goes no further. The passphrase of LUKS does not come in at all: the installer reads it from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import msgspec
+
+from imaging.kickstart.data import FRAGMENTS, Release, releases
+from imaging.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, site_board
+
+MEDIA: Final = "/run/install/repo"
+"""Where the installer mounts what it was started from."""
+_CERTIFICATE: Final = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----", re.ASCII
+)
+
+
+def assemble(site: Site, file: Path, release: str = "") -> str:
+    """The kickstart of a site, for its own release or the one given.
+
+    `file` is the site's, for messages. Errors: SiteError, also for files that the site names.
+    """
+    values = values_of(site, file, release)
+    return "\n".join(render(fragment, values) for fragment in fragments())
+
+
+def fragments() -> list[str]:
+    """The names of the fragments, in their order."""
+    return sorted(path.name for path in FRAGMENTS.glob("*.ks"))
+
+
+def render(fragment: str, values: dict[str, Any]) -> str:
+    """One fragment with these values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FRAGMENTS),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # not HTML; the site file's patterns leave nothing to escape
+    )
+    return environment.get_template(fragment).render(values)
+
+
+def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
+    """What fragments may use. Errors: SiteError."""
+    chosen = _release(site, file, release)
+    board = site_board(site)
+    return {
+        "site": site,
+        "release": chosen,
+        "board": board,
+        "ports": site.ports(board),
+        "partitions": site.partitions(),
+        "media": MEDIA,
+        "box_repository": box_repository(site),
+        "grub_hash": _secret(file, "boot.password_hash_file", site.boot.password_hash_file, GRUB_HASH),
+        "password_hashes": _password_hashes(site, file),
+        "audit_authority": _certificate(file, site.audit.authority),
+        "box_site": box_site(site),
+        "netmask": lambda address: IPv4Interface(address).netmask,
+    }
+
+
+def box_repository(site: Site) -> str:
+    """The address of the repository with the box's own package."""
+    given = site.install.box_repository
+    return f"file://{MEDIA}/rap-box" if given == "media" else given
+
+
+def box_site(site: Site) -> str:
+    """What the provisioning program needs to know of the site, as TOML; no secrets, and no paths of the builder."""
+    tables: dict[str, Any] = {
+        "": {
+            key: getattr(site, key)
+            for key in ("board", "hostname", "timezone", "time_servers", "instrument_network")
+        },
+        "uplink": msgspec.to_builtins(site.uplink),
+        "datacenter": msgspec.to_builtins(site.datacenter),
+        "proxy": msgspec.to_builtins(site.proxy) if site.proxy else {},
+        "audit": {"host": site.audit.host, "port": site.audit.port},
+        "luks": {"tpm": site.luks.tpm} if site.luks else {},
+    }
+    tables[""]["board"] = site_board(site).name
+    return "\n".join(_toml_table(name, table) for name, table in tables.items() if table)
+
+
+def _toml_table(name: str, table: dict[str, Any]) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's too."""
+    head = f"[{name}]\n" if name else ""
+    return head + "".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items()
+    )
+
+
+def _release(site: Site, file: Path, release: str) -> Release:
+    chosen = releases()[release or site.release]
+    install = site.install
+    own = {key: url for key in ("base", "appstream") if (url := getattr(install, key))}
+    chosen = msgspec.structs.replace(chosen, **own)
+    if install.source == "network" and not chosen.base:
+        raise SiteError(
+            file, "install.base", f"{chosen.title} has no public repository; give the URL of yours"
+        )
+    return chosen
+
+
+def _password_hashes(site: Site, file: Path) -> dict[str, str]:
+    return {
+        person.name: _secret(
+            file, f"administrator[{number}].password_hash_file", person.password_hash_file, CRYPT_HASH
+        )
+        for number, person in enumerate(site.administrator)
+        if person.password_hash_file is not None
+    }
+
+
+def _secret(file: Path, key: str, path: Path, form: re.Pattern[str]) -> str:
+    """A hash; what the file holds is never part of a message."""
+    text = _read(file, key, path).strip()
+    if not form.fullmatch(text):
+        right = "grub.pbkdf2.sha512.…" if form is GRUB_HASH else "$6$… (SHA-512)"
+        raise SiteError(file, key, f"{path} does not hold one hash of the form {right}")
+    return text
+
+
+def _certificate(file: Path, path: Path) -> str:
+    found = _CERTIFICATE.findall(_read(file, "audit.authority", path).replace("\r\n", "\n"))
+    if not found:
+        raise SiteError(file, "audit.authority", f"{path} holds no certificate (PEM)")
+    return "\n".join(found)
+
+
+def _read(file: Path, key: str, path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except OSError as error:
+        raise SiteError(file, key, f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SiteError(file, key, f"{path} is not plain ASCII text") from None

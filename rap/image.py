@@ -1,0 +1,80 @@
+"""`rap image`: from a kickstart to an image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rap.outcome import FAILED, HOLDS, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from imaging.kickstart.lint import Report
+
+SUMMARY = "images of the box: kickstarts"
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap image`, each with its own function."""
+    _add_ks(parser)
+
+
+def _add_ks(parser: Parser) -> None:
+    ks = parser.word("ks", "assemble a site's kickstart, or check any")
+    ks.add_argument("site", metavar="SITE", type=Path, nargs="?", help="site file to assemble from")
+    ks.add_argument(
+        "--release", metavar="NAME", help="such as rhel9; default: the site's, or the kickstart's"
+    )
+    ks.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    ks.add_argument("--check", metavar="FILE", type=Path, help="check this kickstart instead")
+    ks.add_argument(
+        "--repo",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="with --check: a package repository; may be repeated",
+    )
+    ks.add_argument("--board", metavar="NAME", help="with --check: the box it is for")
+    ks.add_argument("--disk-bytes", metavar="N", type=_bytes, help="with --check: the disk it is for")
+    ks.add_argument("--json", action="store_true", help="with --check: one JSON document on standard output")
+    ks.does(_ks)
+
+
+def _ks(arguments: argparse.Namespace) -> int:
+    if (arguments.site is None) == (arguments.check is None):
+        raise WrongInput("give either a site file to assemble from, or --check and a kickstart")
+    return _assemble(arguments) if arguments.check is None else _check(arguments)
+
+
+def _assemble(arguments: argparse.Namespace) -> int:
+    from imaging.kickstart.assemble import assemble
+    from imaging.kickstart.data import releases
+    from imaging.site import SiteError, load_site
+
+    if arguments.release and arguments.release not in releases():
+        raise WrongInput(f"--release {arguments.release}: it is one of {', '.join(releases())}")
+    try:
+        text = assemble(load_site(arguments.site), arguments.site, arguments.release or "")
+    except SiteError as error:
+        raise WrongInput(str(error)) from error
+    if arguments.output is None:
+        print(text, end="")
+        return HOLDS
+    try:
+        arguments.output.write_text(text, "utf-8")
+    except OSError as error:
+        raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error
+    return HOLDS
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    raise WrongInput("not yet")
+
+
+def _bytes(given: str) -> int:
+    if not given.isdecimal() or not int(given):
+        raise argparse.ArgumentTypeError(f"{given!r}: a size is a whole number of bytes, such as 32000000000")
+    return int(given)

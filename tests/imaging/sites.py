@@ -1,0 +1,63 @@
+"""A site to assemble from, with the files that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+SITE: Final = """\
+board = "rap-4"
+release = "almalinux9"
+timezone = "Europe/Berlin"
+time_servers = ["ntp1.example.com", "ntp2.example.com"]
+
+[uplink]
+address = "192.0.2.10/24"
+gateway = "192.0.2.1"
+nameservers = ["192.0.2.53"]
+
+[datacenter]
+host = "ingest.example.com"
+
+[proxy]
+kind = "http"
+host = "192.0.2.3"
+port = 3128
+
+[audit]
+host = "audit.example.com"
+authority = "audit-ca.pem"
+
+[[administrator]]
+name = "labadmin"
+ssh_keys = ["ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIrGaXAFMXn7VmwIkkFxyiVlTgxGZlkMBeVzNSh6vEHZvYJLYqPaYGUnPrSB/WWTAQ1Y4n5+9DPjaPMJ7BvOoGg= desk"]
+password_hash_file = "labadmin.hash"
+
+[disk]
+device = "sda"
+
+[boot]
+password_hash_file = "grub.hash"
+
+[luks]
+passphrase_file = "/run/install/repo/luks-passphrase"
+
+[install]
+source = "network"
+base = "https://mirror.example.com/BaseOS/"
+appstream = "https://mirror.example.com/AppStream/"
+box_repository = "https://images.example.com/rap-box/"
+"""
+CRYPT_HASH: Final = "$6$saltsaltsaltsalt$" + "ab./" * 21 + "ab"
+GRUB_HASH: Final = "grub.pbkdf2.sha512.10000." + "0A" * 64 + "." + "1B" * 64
+AUTHORITY: Final = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUExample\n-----END CERTIFICATE-----\n"
+
+
+def write_site(folder: Path, text: str = SITE) -> Path:
+    """The site file in this folder, beside the files that it names."""
+    (folder / "audit-ca.pem").write_text(AUTHORITY)
+    (folder / "labadmin.hash").write_text(CRYPT_HASH + "\n")
+    (folder / "grub.hash").write_text(GRUB_HASH + "\n")
+    site = folder / "site.toml"
+    site.write_text(text)
+    return site
