@@ -15,6 +15,7 @@ import math
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from agents.buffer import Buffer
@@ -79,11 +80,8 @@ class Collector:
         self, port: int, host: str, tcp_port: int, tls: ssl.SSLContext, now: Callable[[], float]
     ) -> Server:
         """Serve the instruments of `port`; `now` is the wall clock in seconds. Raises OSError."""
-
-        async def handle(request: Request) -> Response:
-            return await self.handle(port, request)
-
-        return await serve(handle, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now)
+        handler = partial(self.handle, port)
+        return await serve(handler, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now)
 
     async def handle(self, port: int, request: Request) -> Response:
         """The answer to a request that came in at `port`."""

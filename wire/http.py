@@ -144,10 +144,15 @@ def _header_name(name: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
-@lru_cache(maxsize=4)
 def _date(second: int) -> str:
-    """A `Date` header's value; asked for the same second again and again."""
-    return formatdate(second, usegmt=True)
+    """A `Date` header's value, seconds since 1970 (RFC 9110, 5.6.7)."""
+    day, left = divmod(second, 86400)
+    return f"{_day(day)} {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} GMT"
+
+
+@lru_cache(maxsize=4)
+def _day(day: int) -> str:
+    return formatdate(day * 86400, usegmt=True)[: len("Thu, 01 Jan 1970")]
 
 
 class ServerConnection(_Parsing):
@@ -168,10 +173,9 @@ class ServerConnection(_Parsing):
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._waiting: deque[Request | Response] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._to_do: asyncio.Future[None] = self._loop.create_future()
         self._ended = False
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._writable = True
         self._last_request = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,20 +186,22 @@ class ServerConnection(_Parsing):
         certificate = transport.get_extra_info("peercert")
         self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
         self._idle = self._loop.call_later(IDLE_SECONDS_MAX, self._check_idle)
+        self._worker = self._loop.create_task(self._answer())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._connections.pop(self, None)
         self._idle.cancel()
         self._waiting.clear()
-        self._writable.set()
+        self._wake()
 
     def pause_writing(self) -> None:
         """The peer does not read its answers: take up no further request of its until it does."""
-        self._writable.clear()
+        self._writable = False
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._writable = True
+        self._wake()
 
     def close(self) -> None:
         """End the connection now."""
@@ -237,14 +243,19 @@ class ServerConnection(_Parsing):
 
     def _queue(self, item: Request | Response) -> None:
         self._waiting.append(item)
-        if self._worker is None or self._worker.done():
-            self._worker = self._loop.create_task(self._answer())
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._to_do.done():
+            self._to_do.set_result(None)
 
     async def _answer(self) -> None:
-        while self._waiting:
-            await self._writable.wait()
-            if self._transport is None:
-                return
+        """The connection's one task: a task for each request would cost more than the rest of its way here."""
+        while self._transport is not None:
+            if not self._waiting or not self._writable:
+                self._to_do = self._loop.create_future()
+                await self._to_do
+                continue
             item = self._waiting.popleft()
             response = item if isinstance(item, Response) else await self._handle(item)
             if self._transport is None:
@@ -264,7 +275,7 @@ class ServerConnection(_Parsing):
             return Response(HTTPStatus.INTERNAL_SERVER_ERROR, close=True)
 
     def _head(self, response: Response) -> bytes:
-        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         return (
             f"{_STATUS_LINES[response.status]}Date: {_date(int(self._now()))}\r\n"
             f"Content-Length: {len(response.body)}\r\n{extra}\r\n"
