@@ -1,0 +1,126 @@
+"""The firewall in the kernel: put a policy in force, compare, count.
+
+A policy is put in force in one transaction: either all of it holds afterwards, or what held before. Where the table
+in force has the same shape, its chains and what differs in its sets are flushed and filled again in place; where it
+has another, it is replaced. Either way open sessions stay open, if the new policy has them, and counts go on.
+
+Only the firewall's own table is ever touched. Another one, such as firewalld's, lives beside it: a packet must pass
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from netfw import listing, names
+from netfw.nft import FirewallError, Kind, Nft
+from netfw.policy import Policy
+from netfw.render import Ruleset, render
+from netfw.sessions import OpenSession, open_sessions, timed_elements, with_sessions
+from netfw.terms import Json
+
+ATTEMPTS_MAX: Final = 3
+"""Somebody may change the table between reading it and writing it."""
+
+
+class Count(NamedTuple):
+    """What was refused for one cause."""
+
+    packets: int
+    bytes: int
+
+
+class Firewall:
+    """The table in this network namespace. Errors of all methods: FirewallError."""
+
+    def __init__(self, nft: Nft) -> None:
+        self.nft = nft
+
+    def apply(self, policy: Policy) -> None:
+        """Put the policy in force. On return the kernel holds it."""
+        ruleset = render(policy)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                self.nft.run(_transition(policy, ruleset, self.nft.table()))
+            except FirewallError as error:
+                if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
+                    raise
+            else:
+                return
+
+    def differences(self, policy: Policy) -> list[str]:
+        """What the kernel holds otherwise than the policy, a line each."""
+        table = self.nft.table()
+        if table is None:
+            return [f"there is no table {names.FAMILY} {names.TABLE}"]
+        return list(listing.differences(listing.of_ruleset(render(policy)), listing.of_objects(table)))
+
+    def counts(self) -> dict[str, Count]:
+        """What was refused since the box started, by cause. Empty if there is no table."""
+        listed = [thing["counter"] for thing in self.nft.table() or [] if "counter" in thing]
+        return {counter["name"]: Count(counter["packets"], counter["bytes"]) for counter in listed}
+
+    def snapshot(self) -> list[Json] | None:
+        """The table as it is, for `restore`; None if there is none."""
+        return self.nft.table()
+
+    def restore(self, snapshot: list[Json] | None) -> None:
+        """Make the table again what it was, or remove it if there was none. A session that ended since stays so."""
+        still_open = dict(timed_elements(self.nft.table() or []))
+        things = [with_sessions(thing, still_open) for thing in snapshot or []]
+        self.nft.run([*_removal(), *({"add": thing} for thing in things)])
+
+    def remove(self) -> None:
+        """Take the table away: nothing is refused any more."""
+        self.restore(None)
+
+
+def _transition(policy: Policy, ruleset: Ruleset, table: list[Json] | None) -> Iterator[Json] | list[Json]:
+    """The commands that lead from the table in force to the ruleset."""
+    if table is None:
+        return ruleset.commands()
+    sessions = open_sessions(policy, table)
+    wanted, in_force = listing.of_ruleset(ruleset), listing.of_objects(table)
+    if wanted.declarations == in_force.declarations:
+        settled = {name for name in wanted.elements if wanted.elements[name] == in_force.elements[name]}
+        return _in_place(ruleset, {*settled, *names.SESSIONS.values()}, sessions.strangers)
+    return _replacement(ruleset, table, sessions.open)
+
+
+def _in_place(ruleset: Ruleset, settled: Container[str], strangers: Sequence[Json]) -> Iterator[Json]:
+    """Sets that are `settled` are left alone: of 10,000 addresses seldom many change."""
+    for chain in ruleset.chains:
+        yield {"flush": {"chain": _ours(chain.name)}}
+    for kept in ruleset.sets:
+        if kept.name not in settled:
+            yield {"flush": {"set": _ours(kept.name)}}
+    for element in strangers:
+        yield {"delete": element}
+    for thing in ruleset.contents():
+        if "rule" in thing or thing["element"]["name"] not in settled:
+            yield {"add": thing}
+
+
+def _replacement(ruleset: Ruleset, table: list[Json], sessions: Sequence[OpenSession]) -> Iterator[Json]:
+    counted = {thing["counter"]["name"]: thing["counter"] for thing in table if "counter" in thing}
+    yield from _removal()
+    for thing in (*ruleset.declarations(), *ruleset.contents()):
+        if "counter" in thing:
+            before = counted.get(thing["counter"]["name"], {})
+            kept = {key: before[key] for key in ("packets", "bytes") if key in before}
+            yield {"add": {"counter": thing["counter"] | kept}}
+        else:
+            yield {"add": thing}
+    for session in sessions:
+        yield {"add": session.element()}
+
+
+def _removal() -> list[Json]:
+    """Removing what may not be there: `add` first, which does nothing where it is."""
+    table = {"table": {"family": names.FAMILY, "name": names.TABLE}}
+    return [{"add": table}, {"delete": table}]
+
+
+def _ours(name: str) -> Json:
+    return {"family": names.FAMILY, "table": names.TABLE, "name": name}

@@ -1,0 +1,100 @@
+"""Netlink messages of the kernel's netfilter (linux/netlink.h, linux/netfilter/nfnetlink.h), as far as used here.
+
+Written out, because it is short: pyroute2 runs an event loop of its own in every socket, which does not go with ours.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+NETLINK_NETFILTER: Final = 12
+
+F_REQUEST: Final = 0x1
+F_ACK: Final = 0x4
+F_DUMP: Final = 0x300
+ERROR: Final = 2
+DONE: Final = 3
+NESTED: Final = 0x8000
+
+RECEIVE_BYTES: Final = 1 << 18
+_HEADER: Final = struct.Struct("=IHHII")
+_FAMILY: Final = struct.Struct("!BBH")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+
+
+class Message(NamedTuple):
+    """One message: its type, and what stands behind the netlink header."""
+
+    kind: int
+    payload: bytes
+
+    def family(self) -> int:
+        """Address family (or NFPROTO) of a netfilter message."""
+        return self.payload[0]
+
+    def attributes(self) -> dict[int, bytes]:
+        """The attributes behind a netfilter message's own header."""
+        return attributes(self.payload[_FAMILY.size :])
+
+
+def netfilter_socket() -> socket.socket:
+    """A socket to netfilter in this network namespace."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+
+
+def request(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
+    """A message to netfilter."""
+    payload = _FAMILY.pack(family, 0, 0) + body
+    return _HEADER.pack(_HEADER.size + len(payload), kind, F_REQUEST | flags, 0, 0) + payload
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Attributes by type; those with attributes in them are as bytes, to be taken apart again."""
+    found = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        found[kind & 0x3FFF] = data[_ATTRIBUTE.size : length]
+        data = data[max(length + 3 & ~3, _ATTRIBUTE.size) :]
+    return found
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages in one datagram."""
+    while len(data) >= _HEADER.size:
+        length, kind, *_ = _HEADER.unpack_from(data)
+        yield Message(kind, data[_HEADER.size : length])
+        data = data[max(length + 3 & ~3, _HEADER.size) :]
+
+
+def dump(sock: socket.socket, query: bytes) -> Iterator[Message]:
+    """Everything that answers a dump. Errors: OSError."""
+    sock.send(query)
+    while True:
+        for message in messages(sock.recv(RECEIVE_BYTES)):
+            if message.kind == DONE:
+                return
+            _raise_if_error(message)
+            yield message
+
+
+def acknowledged(sock: socket.socket, command: bytes) -> None:
+    """Send a command that asks for an acknowledgement, and wait for it. Errors: OSError."""
+    sock.send(command)
+    for message in messages(sock.recv(RECEIVE_BYTES)):
+        _raise_if_error(message)
+
+
+def _raise_if_error(message: Message) -> None:
+    if message.kind == ERROR:
+        (number,) = struct.unpack_from("=i", message.payload)
+        if number:
+            raise OSError(-number, os.strerror(-number))

@@ -1,0 +1,193 @@
+"""`rap fw`: the box's firewall, from its policy file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netfw.policy import Policy
+    from netfw.watch import Alarm, Repair
+
+SUMMARY = "the box's firewall"
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap fw`."""
+    render = parser.word("render", "write the ruleset that follows from a policy")
+    form = render.add_mutually_exclusive_group()
+    form.add_argument("--nft", action="store_true", help="as text for `nft -f`; the default")
+    form.add_argument("--json", action="store_true", help="as libnftables' JSON")
+    check = parser.word("check", "say whether the kernel holds exactly this policy, and what was refused")
+    check.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    apply_ = parser.word("apply", "put a policy in force, all of it or nothing")
+    apply_.add_argument(
+        "--confirm",
+        metavar="SECONDS",
+        type=_seconds,
+        help='take it back unless somebody types "yes" within this time',
+    )
+    watch = parser.word("watch", "repair what others change in the firewall, until SIGTERM")
+    verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
+    verbs = [(render, _render), (check, _check), (apply_, _apply), (watch, _watch)]
+    for verb, command in verbs:
+        verb.add_argument("policy", metavar="POLICY", type=Path, help="TOML file")
+        verb.does(command)
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from netfw.render import render
+    from netfw.text import ruleset_text
+
+    ruleset = render(_load(arguments.policy))
+    if arguments.json:
+        _print_json({"nftables": ruleset.commands()})
+    else:
+        print(ruleset_text(ruleset), end="")
+    return HOLDS
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from netfw.firewall import Firewall
+    from netfw.nft import Nft
+    from netfw.sessions import Sessions
+
+    policy = _load(arguments.policy)
+    with _told():
+        nft = Nft()
+        firewall = Firewall(nft)
+        differences, counts = firewall.differences(policy), firewall.counts()
+        sessions = Sessions(nft, policy).list()
+    if arguments.json:
+        _print_json(
+            {
+                "policy": str(arguments.policy),
+                "holds": not differences,
+                "differences": differences,
+                "refused": {cause: count._asdict() for cause, count in counts.items()},
+                "sessions": len(sessions),
+            }
+        )
+        return FAILED if differences else HOLDS
+    print(f"{arguments.policy}: the kernel holds {'something else' if differences else 'exactly this'}")
+    print(*(f"  {difference}" for difference in differences), sep="\n", end="\n" if differences else "")
+    if counts:
+        print(f"open sessions: {len(sessions)}\nrefused:")
+    for cause, count in counts.items():
+        print(f"  {cause:<12} {count.packets:>12} packets {count.bytes:>15} bytes")
+    return FAILED if differences else HOLDS
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from netfw.firewall import Firewall
+    from netfw.nft import Nft
+
+    policy = _load(arguments.policy)
+    with _told():
+        if arguments.confirm is not None:
+            return _apply_on_trial(arguments.policy, policy, arguments.confirm)
+        Firewall(Nft()).apply(policy)
+    print(f"{arguments.policy}: in force")
+    return HOLDS
+
+
+def _apply_on_trial(file: Path, policy: Policy, seconds: int) -> int:
+    from netfw.nft import Nft
+    from netfw.trial import Trial
+
+    trial = Trial(Nft(), policy, seconds)
+    print(f'{file}: in force for {seconds} s; type "yes" to keep it: ', end="", flush=True)
+    if _says_yes(trial.fileno()) and trial.keep():
+        print(f"{file}: kept")
+        return HOLDS
+    print()
+    if not trial.revert():
+        raise CommandError("what was in force before could not be put back; apply a policy now")
+    print(f"{file}: taken back; what was in force before is again")
+    return FAILED
+
+
+def _says_yes(over: int) -> bool:
+    """Whether a line is typed that is "yes", before `over` becomes readable."""
+    import select
+
+    readable, _, _ = select.select([sys.stdin, over], [], [])
+    return over not in readable and sys.stdin.readline().strip() == "yes"
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    with _told():
+        asyncio.run(_watching(arguments.policy, _load(arguments.policy)))
+    return HOLDS
+
+
+async def _watching(file: Path, policy: Policy) -> None:
+    import asyncio
+    import signal
+
+    from netfw.firewall import Firewall
+    from netfw.nft import Nft
+    from netfw.watch import Watch
+
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    watch = Watch(Firewall(Nft()), policy, _say)
+    watch.start()
+    print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
+    await ended.wait()
+    watch.stop()
+
+
+def _say(event: Alarm | Repair) -> None:
+    from netfw.watch import Alarm
+
+    if isinstance(event, Alarm):
+        print(f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})", flush=True)
+        return
+    print(*(f"  {difference}" for difference in event.differences), sep="\n")
+    print("the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}", flush=True)
+
+
+def _load(file: Path) -> Policy:
+    from netfw.policyfile import PolicyError, load_policy
+
+    try:
+        return load_policy(file)
+    except PolicyError as error:
+        raise WrongInput(str(error)) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the firewall as endings of the command."""
+    from netfw.nft import FirewallError, Kind
+
+    try:
+        yield
+    except FirewallError as error:
+        if error.kind in (Kind.LACKING, Kind.DENIED):
+            raise MachineLacks(str(error)) from error
+        raise CommandError(str(error)) from error
+
+
+def _seconds(given: str) -> int:
+    if not given.isdecimal() or not 1 <= int(given) <= 3600:
+        raise argparse.ArgumentTypeError(f"{given!r}: a number of seconds from 1 to 3600")
+    return int(given)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2))
