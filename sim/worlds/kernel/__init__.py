@@ -19,12 +19,15 @@ be cleaned up.
     assert run("example", main) == 0
 """
 
+from sim.worlds.kernel.answer import LabEnded
+from sim.worlds.kernel.control import Refused, ask, call_in_host
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.lab import KernelLab
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.missing import missing
 from sim.worlds.kernel.process import LabProcess
-from sim.worlds.kernel.supervisor import LabEnded, LabExists, down, run, running, up
+from sim.worlds.kernel.registry import LabExists, NoSuchLab, running
+from sim.worlds.kernel.supervisor import down, run, up
 
 __all__ = [
     "Host",
@@ -33,6 +36,10 @@ __all__ = [
     "LabEnded",
     "LabExists",
     "LabProcess",
+    "NoSuchLab",
+    "Refused",
+    "ask",
+    "call_in_host",
     "down",
     "missing",
     "run",

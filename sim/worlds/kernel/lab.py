@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sim.net.link import Quality
 from sim.streams import stream
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.cable import NearEnd
+from sim.worlds.kernel.control import Control, Refused
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.netlink import Netlink
@@ -18,7 +20,7 @@ from sim.worlds.kernel.relay import Relay
 class KernelLab:
     """The hosts and links of one lab. `sim.worlds.kernel.supervisor` makes it, and gives it to `main`."""
 
-    def __init__(self, name: str, on_up: Callable[[], None]) -> None:
+    def __init__(self, name: str, listener: socket.socket, is_up: Callable[[], None]) -> None:
         self.name = name
         self.seed = 0
         """Of the links' random streams; to be set before the first link is made."""
@@ -26,13 +28,15 @@ class KernelLab:
         self.links: dict[str, KernelLink] = {}
         self.folder: Path = files.FOLDER
         """In memory, and gone with the lab."""
-        self.is_up = on_up
+        self.is_up = is_up
         """To be called once the lab is up, if it is to stay: whoever started it is waiting."""
         for switch in ("all", "default"):  # the near ends of links have nothing of their own to say
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")
         self._netlink = Netlink(self._network)
         self._relay = Relay()
+        self.control = Control(listener, self._namespaces)
+        """Answers other processes' requests; set its `handler`."""
 
     def host(self, name: str) -> Host:
         """Make a host. Raises ValueError if there is one of that name."""
@@ -56,3 +60,8 @@ class KernelLab:
         random = stream(self.seed, f"link {name}")
         self.links[name] = KernelLink(name, (near, far), quality, random, self._relay)
         return self.links[name]
+
+    def _namespaces(self, host: str) -> Mapping[str, int]:
+        if host not in self.hosts:
+            raise Refused(f"the lab has no host {host!r}; it has {', '.join(self.hosts)}")
+        return self.hosts[host].namespaces

@@ -18,7 +18,7 @@ _thread: Final = ThreadPoolExecutor(1, "netlink")
 
 
 class Netlink:
-    """Asks the kernel about a network namespace, a file descriptor. Raises NetlinkError, whose `code` is the errno."""
+    """Asks the kernel about a network namespace, a file descriptor. NetlinkError's `code` is the errno."""
 
     def __init__(self, network: int) -> None:
         self._socket: IPRoute = _thread.submit(_open, network).result()

@@ -61,9 +61,9 @@ def unshare(namespaces: int) -> None:
     _check(_libc.unshare(namespaces), "unshare")
 
 
-def enter(namespace: int) -> None:
-    """setns(2): bring the calling thread into the namespace of this file descriptor."""
-    _check(_libc.setns(namespace, 0), "setns")
+def enter(namespace: int, kinds: int = 0) -> None:
+    """setns(2): bring the calling thread into a namespace, or into those `kinds` of a process, by its pidfd."""
+    _check(_libc.setns(namespace, kinds), "setns")
 
 
 def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:

@@ -1,0 +1,127 @@
+"""Requests to a running lab, from another process: a JSON object each way over the supervisor's socket.
+
+Only root can connect to some purpose: the supervisor hangs up on anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from sim.worlds.kernel import syscalls
+from sim.worlds.kernel.registry import connect, supervisor_of
+
+Request: TypeAlias = dict[str, Any]
+Handler: TypeAlias = Callable[[Request], Awaitable[object]]
+
+_BYTES_MAX: Final = 65536
+_ENTER: Final = "enter-host"
+
+
+class Refused(Exception):
+    """The lab could not do what it was asked; says why."""
+
+
+def ask(name: str, request: Request) -> Any:
+    """The lab's answer to a request. Raises NoSuchLab, Refused."""
+    with connect(name) as connection:
+        answer, _ = _exchange(connection, request)
+    return answer
+
+
+def call_in_host(name: str, host: str, argv: Sequence[str]) -> int:
+    """Run a program in a host of a running lab, on this terminal; its exit status. Raises NoSuchLab, Refused."""
+    supervisor = supervisor_of(name)
+    with connect(name) as connection:
+        _, namespaces = _exchange(connection, {_ENTER: host})
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.enter(supervisor, syscalls.NEW_PIDS)
+            for namespace in namespaces:
+                syscalls.enter(namespace)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(_spawn(argv), 0)[1]))
+        finally:
+            os._exit(127)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _spawn(argv: Sequence[str]) -> int:
+    return os.posix_spawnp(argv[0], list(argv), os.environ)
+
+
+def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
+    connection.sendall(json.dumps(request).encode())
+    connection.shutdown(socket.SHUT_WR)
+    data, descriptors, _, _ = socket.recv_fds(connection, _BYTES_MAX, 8)
+    while more := connection.recv(_BYTES_MAX):
+        data += more
+    if not data:
+        raise Refused("the lab ended, or does not listen to you: only root may ask")
+    answer = json.loads(data)
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return answer["answer"], descriptors
+
+
+class Control:
+    """Answers requests on the supervisor's socket, while the event loop runs."""
+
+    def __init__(self, listener: socket.socket, namespaces: Callable[[str], Mapping[str, int]]) -> None:
+        self.handler: Handler = _nothing_known
+        """Answers what the lab itself does not know; raises Refused for what it cannot do."""
+        self._namespaces = namespaces
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = listener
+        listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with connection:
+            if not _from_root(connection):
+                return
+            data = b""
+            while (more := await loop.sock_recv(connection, _BYTES_MAX)) and len(data) < _BYTES_MAX:
+                data += more
+            if not data:
+                return
+            descriptors: list[int] = []
+            try:
+                answer: Request = {"answer": await self._answer(json.loads(data), descriptors)}
+            except (Refused, ValueError) as error:
+                answer = {"error": str(error)}
+            encoded = json.dumps(answer).encode()
+            if descriptors:
+                socket.send_fds(connection, [encoded], descriptors)
+            else:
+                await loop.sock_sendall(connection, encoded)
+
+    async def _answer(self, request: Request, descriptors: list[int]) -> object:
+        if _ENTER not in request:
+            return await self.handler(request)
+        namespaces = self._namespaces(request[_ENTER])
+        descriptors += [namespaces["net"], namespaces["uts"], namespaces["mnt"]]
+        return None
+
+
+def _from_root(connection: socket.socket) -> bool:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return bool(user == 0)
+
+
+async def _nothing_known(request: Request) -> object:
+    raise Refused(f"this lab does not know the request {request}")
