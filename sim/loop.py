@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl as ssl_module
-from asyncio import base_events, sslproto
+from asyncio import base_events
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
@@ -28,6 +28,7 @@ from simpy.core import EmptySchedule
 
 from sim.clock import Environment
 from sim.net.host import current
+from sim.net.tls import TlsProtocol
 from sim.net.transport import Listener, SimTransport
 
 _T = TypeVar("_T")
@@ -190,7 +191,7 @@ class SimLoop(base_events.BaseEventLoop):
     ) -> SimTransport:
         inner = protocol
         if ssl is not None:
-            inner = sslproto.SSLProtocol(
+            inner = TlsProtocol(
                 self, protocol, ssl, waiter, server_side=False, server_hostname=server_hostname
             )
         return current.get().connect(self, inner, host, port, waiter, plain=ssl is None)
@@ -209,7 +210,7 @@ class SimLoop(base_events.BaseEventLoop):
             protocol = protocol_factory()
             if ssl is None:
                 return protocol
-            return sslproto.SSLProtocol(self, protocol, ssl, None, server_side=True)  # type: ignore[arg-type]
+            return TlsProtocol(self, protocol, ssl, None, server_side=True)  # type: ignore[arg-type]
 
         return current.get().listen(self, accept, host, port)
 

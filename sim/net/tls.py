@@ -1,0 +1,40 @@
+"""TLS as asyncio does it, with OpenSSL, for programs that exchange one record at a time.
+
+Two things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
+gives no more than one record; and it reads until OpenSSL raises that there is nothing more, though an exception is
+dearer than asking first.
+"""
+
+from __future__ import annotations
+
+from asyncio import sslproto
+from ssl import SSLWantReadError
+from typing import Any, Final
+
+RECORD_BYTES_MAX: Final = 16 * 1024
+"""Plaintext of one record (RFC 8446, 5.1)."""
+
+
+class TlsProtocol(sslproto.SSLProtocol):
+    """The TLS layer between a transport and a protocol."""
+
+    max_size = RECORD_BYTES_MAX
+
+    # The names under which asyncio's class keeps these
+    _sslobj: Any
+    _incoming: Any
+    _app_protocol: Any
+
+    def _do_read__copied(self) -> None:
+        chunks = []
+        try:
+            chunks.append(self._sslobj.read(RECORD_BYTES_MAX))
+            while chunks[-1] and (self._incoming.pending or self._sslobj.pending()):
+                chunks.append(self._sslobj.read(RECORD_BYTES_MAX))
+        except SSLWantReadError:
+            pass
+        if data := b"".join(chunks):
+            self._app_protocol.data_received(data)
+        if chunks and not chunks[-1]:  # the other end's close_notify
+            self._call_eof_received()
+            self._start_shutdown()  # type: ignore[attr-defined]
