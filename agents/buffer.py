@@ -1,10 +1,10 @@
 """The spool for asyncio: who awaits `append` has it on the disk when the await returns.
 
 Callers that come while a group is on its way to the disk wait for the next one and share its flush, so that the
-rate of appends is not bounded by the rate of flushes. Records are prepared as they come, on the
-event loop's thread, which is to say while the disk is busy with the group before theirs; all other calls of the
-spool run on one thread of their own (in the virtual world `run_in_executor` runs them in line). No task is made for
-an append, only a future.
+rate of appends is not bounded by the rate of flushes. Records are measured as they come, on the event loop's
+thread. The spool's other calls run on one thread of their own (in the virtual world `run_in_executor` runs them in
+line), and while that thread flushes, the event loop's makes the next group ready from what waits already. No task is
+made for an append, only a future.
 
 What follows an `await append(…)`, up to the next await, runs before the next group is begun. Marks that are updated
 there are therefore complete whenever the spool calls for a snapshot, which it does on its own thread: `snapshot`
@@ -18,14 +18,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from agents.spool import Prepared, Priority, Record, Spool, SpoolStatus, merge
+from agents.spool import Priority, Ready, Record, Records, Spool, SpoolStatus, merge
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Append = tuple[Prepared, asyncio.Future[range]]  # records, who waits
+_Append = tuple[Records, asyncio.Future[range]]  # records, who waits
 _ONE = {priority: bytes((priority,)) for priority in Priority}
 
 
@@ -41,6 +42,8 @@ class Buffer:
         self._owned = ThreadPoolExecutor(1, "spool") if executor is None else None
         self._executor = executor or self._owned
         self._queue: deque[_Append] = deque()
+        self._next: tuple[int, Ready] | None = None  # the first so many of `_queue`, as a group
+        self._looks_ahead = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -67,12 +70,15 @@ class Buffer:
         """
         if self._closed:
             raise RuntimeError("append after close")
-        records = self._spool.prepare(priorities, payloads)
+        records = self._spool.measure(priorities, payloads)
         future: asyncio.Future[range] = self._loop.create_future()
         self._queue.append((records, future))
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._commit)  # after those who append in this turn of the loop
+        elif self._owned is not None and not self._looks_ahead:
+            self._looks_ahead = True
+            self._loop.call_soon(self._look_ahead)
         return future
 
     def listen(self, arrived: Callable[[Priority, int], None]) -> Callable[[], None]:
@@ -119,23 +125,31 @@ class Buffer:
 
     def _commit(self) -> None:
         """Send off one group: all that waits, as far as the limits go."""
-        group = self._gather()
-        records = merge([records for records, _ in group])
-        done = self._loop.run_in_executor(self._executor, self._spool.append_prepared, records)
-        done.add_done_callback(partial(self._settle, group, records.priorities))
+        group = [self._queue.popleft() for _ in range(self._fitting())]
+        if self._next is not None and self._next[0] == len(group):
+            ready = self._next[1]
+        else:
+            ready = self._spool.make_ready(merge([records for records, _ in group]))
+        self._next, self._looks_ahead = None, False
+        done = self._loop.run_in_executor(self._executor, self._spool.append_ready, ready)
+        done.add_done_callback(partial(self._settle, group, ready.records.priorities))
 
-    def _gather(self) -> list[_Append]:
-        queue, limits = self._queue, self._limits
-        group: list[_Append] = []
-        count = size = 0
-        while queue:
-            records = queue[0][0]
+    def _look_ahead(self) -> None:
+        """Make the next group ready while the disk is busy, in the hope that nobody else joins it."""
+        if self._queue:
+            count = self._fitting()
+            parts = [records for records, _ in islice(self._queue, count)]
+            self._next = count, self._spool.make_ready(merge(parts))
+
+    def _fitting(self) -> int:
+        """How many of those who wait fit one group."""
+        limits, count, size = self._limits, 0, 0
+        for at, (records, _) in enumerate(self._queue):
             count += len(records.payloads)
             size += records.payload_bytes
             if count > limits.group_records_max or size > limits.group_bytes_max:
-                break
-            group.append(queue.popleft())
-        return group
+                return at
+        return len(self._queue)
 
     def _settle(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
         """Tell those who wait, and then, after they have had their turn, begin the next group."""

@@ -5,6 +5,8 @@ group       what one write and one flush make durable, byte by byte
 segment     one preallocated file, and finding groups in it
 log         the segments in order, and the one place that writes
 spool       append, read, ack
+writer      appending, and what is written besides: checkpoints, gap records, what is carried
+holdings    what waits for delivery
 routine     reading and counting routine records
 index       where alerts and audit records are
 ledger      what is gone, and who has been told
@@ -12,7 +14,7 @@ reclaim     making room
 recovery    opening, after whatever happened
 """
 
-from agents.spool.group import Prepared, merge
+from agents.spool.group import Ready, Records, merge
 from agents.spool.recovery import Recovered, Recovery
 from agents.spool.routine import Record
 from agents.spool.spool import Spool
@@ -30,10 +32,11 @@ from agents.spool.terms import (
 __all__ = [
     "Gap",
     "GapReason",
-    "Prepared",
     "Priority",
     "Range",
+    "Ready",
     "Record",
+    "Records",
     "Recovered",
     "Recovery",
     "Spool",

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from agents.spool.terms import SECTOR_BYTES
+from agents.spool.terms import SECTOR_BYTES, Priority
 
 MAGIC = b"RAPg"
 PREFIX = Struct("<4sII")  # magic, epoch, generation
@@ -37,6 +37,7 @@ _CURSORS_AT = PREFIX.size + _HEADER.size
 TABLE_BYTES = 9  # a record's line in the table
 RECORD_BYTES_MIN = 2 * TABLE_BYTES  # what an empty record adds to a group
 
+_ROUTINE = int(Priority.ROUTINE)
 _tables: dict[int, Struct] = {}
 
 
@@ -99,65 +100,77 @@ def _table(count: int) -> Struct:
     return table
 
 
-class Prepared(NamedTuple):
-    """Records ready to be written: all of a group but its headers, which depend on where it goes."""
+class Records(NamedTuple):
+    """Records to be appended together. What has to look at each of them has been done."""
 
     priorities: bytes
     payloads: Sequence[bytes]
     crcs: tuple[int, ...]
     lengths: tuple[int, ...]
-    aux_bytes: int
     payload_bytes: int
-    body_crc: int
-    group_bytes: int
-    inside: bytes  # the group without its first and its last header
-
-    @property
-    def payload_offset(self) -> int:
-        """Where in the group the payloads begin."""
-        return HEADER_BYTES + self.aux_bytes + TABLE_BYTES * len(self.crcs)
 
 
-def prepare(priorities: bytes, payloads: Sequence[bytes], aux: bytes = b"") -> Prepared:
-    """Most of the work of a group. It can be done while the disk is busy with another one."""
-    return _assemble(priorities, payloads, tuple(map(crc32c, payloads)), tuple(map(len, payloads)), aux)
+class Heading(NamedTuple):
+    """What a group says of its place: its segment's `prefix`, its first number, the packed cursors."""
+
+    prefix: bytes
+    first_seq: int
+    cursors: bytes
 
 
-def merge(parts: Sequence[Prepared]) -> Prepared:
-    """The records of all parts as one group. No record is looked at again."""
+NOWHERE = Heading(bytes(PREFIX.size), 0, bytes(CURSORS.size))  # of no group that was ever written
+
+
+class Ready(NamedTuple):
+    """Records as the group that they are if it goes where `heading` says. Never changed: any thread may make it."""
+
+    heading: Heading
+    records: Records
+    data: bytes
+    payload_offset: int
+    routine_records: int
+    routine_bytes: int
+
+
+def measure(priorities: bytes, payloads: Sequence[bytes]) -> Records:
+    """What can be done for records as they come, before it is known what they will share a group with."""
+    lengths = tuple(map(len, payloads))
+    return Records(priorities, payloads, tuple(map(crc32c, payloads)), lengths, sum(lengths))
+
+
+def merge(parts: Sequence[Records]) -> Records:
+    """The records of all parts. No payload is looked at again."""
     if len(parts) == 1:
         return parts[0]
-    priorities, payloads, crcs, lengths, *_ = zip(*parts, strict=True)
+    priorities, payloads, crcs, lengths, sizes = zip(*parts, strict=True)
     flat = chain.from_iterable
-    return _assemble(b"".join(priorities), [*flat(payloads)], (*flat(crcs),), (*flat(lengths),), b"")
+    return Records(b"".join(priorities), [*flat(payloads)], (*flat(crcs),), (*flat(lengths),), sum(sizes))
 
 
-def _assemble(
-    priorities: bytes, payloads: Sequence[bytes], crcs: tuple[int, ...], lengths: tuple[int, ...], aux: bytes
-) -> Prepared:
-    body = aux + _table(len(crcs)).pack(*crcs, *lengths) + priorities
-    size = sum(lengths)
-    pad = _PADS[-(2 * (HEADER_BYTES + len(body)) + size) % SECTOR_BYTES]
-    inside = b"".join((body, *payloads, pad, body))
-    return Prepared(
-        priorities,
-        payloads,
-        crcs,
-        lengths,
-        len(aux),
-        size,
-        crc32c(body),
-        len(inside) + 2 * HEADER_BYTES,
-        inside,
-    )
-
-
-def encode(prefix: bytes, kind: int, first_seq: int, cursors: bytes, records: Prepared) -> bytes:
+def encode(kind: int, heading: Heading, records: Records, aux: bytes = b"") -> bytes:
     """The bytes of one group, a whole number of sectors."""
-    _, payloads, _, _, aux_bytes, payload_bytes, body_crc, _, inside = records
-    header = prefix + _HEADER.pack(kind, first_seq, len(payloads), aux_bytes, payload_bytes) + cursors
-    header += _CRC.pack(crc32c(header, body_crc))
-    return b"".join((header, inside, header))
+    priorities, payloads, crcs, lengths, payload_bytes = records
+    prefix, first_seq, cursors = heading
+    body = aux + _table(len(crcs)).pack(*crcs, *lengths) + priorities
+    header = prefix + _HEADER.pack(kind, first_seq, len(crcs), len(aux), payload_bytes) + cursors
+    header += _CRC.pack(crc32c(header, crc32c(body)))
+    pad = _PADS[-(2 * (HEADER_BYTES + len(body)) + payload_bytes) % SECTOR_BYTES]
+    return b"".join((header, body, *payloads, pad, body, header))
+
+
+def make_ready(heading: Heading, records: Records, aux: bytes = b"") -> Ready:
+    """The records as a DATA group."""
+    priorities, _, crcs, lengths, routine_bytes = records
+    routine = priorities.count(_ROUTINE)
+    if routine < len(crcs):
+        routine_bytes = sum(compress(lengths, map(_ROUTINE.__eq__, priorities)))
+    data = encode(Kind.DATA, heading, records, aux)
+    return Ready(heading, records, data, payload_offset(records, aux), routine, routine_bytes)
+
+
+def payload_offset(records: Records, aux: bytes = b"") -> int:
+    """Where in their group the payloads begin."""
+    return HEADER_BYTES + len(aux) + TABLE_BYTES * len(records.crcs)
 
 
 def body_bytes(header: bytes) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from crc32c import crc32c
 
 from agents.spool.checkpoint import pack_runs
-from agents.spool.group import Kind, Prepared, encode, prepare
+from agents.spool.group import Heading, Kind, Records, encode, measure, payload_offset
 from agents.spool.index import Place, PlaceIndex
 from agents.spool.ledger import Ledger
 from agents.spool.log import Log
@@ -54,25 +54,31 @@ class Cargo:
     @property
     def payload_offset(self) -> int:
         """Where in `encode` the payloads begin."""
-        return self._records.payload_offset
+        return payload_offset(self._records, self.runs)
 
     def encode(self, prefix: bytes, cursors: bytes) -> bytes:
         """The carried records as a group, and a manifest apart from it that tells what was in it."""
         if not self.places:
             return b""
-        carried = encode(prefix, Kind.CARRIED, 0, cursors, self._records)
-        return carried + encode(prefix, Kind.MANIFEST, 0, cursors, prepare(b"", (), self.runs))
+        heading, runs = Heading(prefix, 0, cursors), self.runs
+        return encode(Kind.CARRIED, heading, self._records, runs) + encode(
+            Kind.MANIFEST, heading, measure(b"", ()), runs
+        )
 
     @property
-    def _records(self) -> Prepared:
-        return prepare(bytes(priority for priority, _ in self.places), self.payloads, self.runs)
+    def _records(self) -> Records:
+        return measure(bytes(priority for priority, _ in self.places), self.payloads)
 
 
 def load_cargo(
-    log: Log, ledger: Ledger, indexes: Mapping[Priority, PlaceIndex], victim: Segment, cursor: int
+    log: Log,
+    ledger: Ledger,
+    indexes: Mapping[Priority, PlaceIndex],
+    victim: Segment,
+    cursors: Sequence[int],
 ) -> Cargo:
     """Read what `victim` holds that is live. Errors: DiskError GONE."""
-    cargo = Cargo()
+    cargo, cursor = Cargo(), cursors[Priority.ROUTINE]
     found = [(p, place) for p, index in indexes.items() for place in index.of_segment(victim.generation)]
     for priority, place in sorted(found, key=lambda item: item[1].seq):
         payload = read_place(log, place)

@@ -85,13 +85,13 @@ def test_what_follows_an_append_runs_before_the_next_group() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         marks: list[int] = []
         seen: list[int] = []
-        spool_append = buffer._spool.append_prepared
+        spool_append = buffer._spool.append_ready
 
         def append(*args: Any) -> range:
             seen.append(len(marks))
             return spool_append(*args)
 
-        buffer._spool.append_prepared = append  # type: ignore[method-assign]
+        buffer._spool.append_ready = append  # type: ignore[method-assign]
 
         async def collector() -> None:
             for _ in range(3):

@@ -1,0 +1,141 @@
+"""What waits for delivery: the cursors, where the alerts and audit records are, how many routine records there are.
+
+Kept right as records become durable, are acknowledged, are carried elsewhere or turn out to be unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.spool.group import CURSORS, Ready, Records
+from agents.spool.index import Place
+from agents.spool.ledger import Ledger
+from agents.spool.log import Log
+from agents.spool.ranges import RangeSet
+from agents.spool.reclaim import Cargo
+from agents.spool.recovery import PINNED, State
+from agents.spool.routine import RoutineCounter
+from agents.spool.segment import Segment
+from agents.spool.terms import Gap, GapReason, Priority
+
+_ROUTINE = int(Priority.ROUTINE)
+
+
+class Holdings:
+    """The live records of one spool, in whichever segments they are."""
+
+    def __init__(self, state: State) -> None:
+        self._log: Log = state.log
+        self._ledger: Ledger = state.ledger
+        self.cursors, self.indexes = state.cursors, state.indexes  # by priority
+        self._counter = RoutineCounter(state.log, state.ledger)
+        self.routine_records = sum(segment.routine_records for segment in state.log.segments)
+        self.settled = b""  # what `settle` gave last; empty when that is no longer right
+
+    # -- cursors ----------------------------------------------------------------------------------------
+
+    def settle(self) -> bytes:
+        """`effective`, kept until a cursor moves or something begins to wait."""
+        self.settled = self.effective(self._ledger.pending(1))
+        return self.settled
+
+    def effective(self, untold: Sequence[Gap], dropping: Segment | None = None) -> bytes:
+        """The cursors as a group has them: past the end where nothing waits, for the other priorities' sake.
+
+        No cursor moves past a loss that nobody has been told of, since recovery would not look there again:
+        `untold` are those, by their first numbers, that this group does not tell of either. `dropping` is a segment
+        whose routine records this group says are gone.
+        """
+        last = self._log.next_seq - 1
+        cursors, waits = list(self.cursors), [len(self.indexes[p]) for p in PINNED] + [self.routine_records]
+        if dropping is not None:
+            cursors[_ROUTINE] = self.routine_cursor_after(dropping)
+            waits[_ROUTINE] -= dropping.routine_records
+        bound = untold[0].ranges[0][0] - 1 if untold else last
+        return CURSORS.pack(
+            *(min(bound, cursor if waiting else last) for cursor, waiting in zip(cursors, waits, strict=True))
+        )
+
+    def routine_cursor_after(self, segment: Segment) -> int:
+        """The routine cursor when nothing in `segment` or before it waits."""
+        return max(self._log.upper_bound(segment) - 1, self.cursors[_ROUTINE])
+
+    def ack(self, priority: Priority, through_seq: int) -> None:
+        """Move a cursor forward. Errors: DiskError GONE."""
+        cursor = self.cursors[priority]
+        if through_seq <= cursor:
+            return
+        self.cursors[priority], self.settled = through_seq, b""
+        if priority == Priority.ROUTINE:
+            self._counter.move(cursor, through_seq)
+            self._count_routine()
+        else:
+            for place in self.indexes[priority].pop_through(through_seq):
+                self._unpin(place)
+        self._log.dead()
+
+    # -- records come, move and are dropped -------------------------------------------------------------
+
+    def add(self, segment: Segment, offset: int, first_seq: int, group: Ready) -> None:
+        """A group has become durable at `offset`."""
+        if group.routine_records:
+            if not self.routine_records:
+                self.settled = b""
+            segment.routine_records += group.routine_records
+            segment.routine_bytes += group.routine_bytes
+            self.routine_records += group.routine_records
+        if group.routine_records < len(group.records.crcs):
+            self.settled = b""
+            self._add_pinned(segment, offset + group.payload_offset, first_seq, group.records)
+
+    def _add_pinned(self, segment: Segment, offset: int, first_seq: int, records: Records) -> None:
+        ours = zip(records.priorities, records.lengths, records.crcs, strict=True)
+        for seq, (priority, length, crc) in enumerate(ours, first_seq):
+            if priority != _ROUTINE:
+                self.indexes[Priority(priority)].put(Place(seq, segment.generation, offset, length, crc))
+                segment.pinned_records += 1
+                segment.pinned_bytes += length
+            offset += length
+
+    def move(self, cargo: Cargo, victim: Segment, segment: Segment, offset: int) -> None:
+        """What was kept of `victim` is now at `offset` of `segment`, and the rest of it is gone."""
+        offset += cargo.payload_offset
+        for (priority, place), payload in zip(cargo.places, cargo.payloads, strict=True):
+            self.indexes[priority].put(place._replace(generation=segment.generation, offset=offset))
+            offset += len(payload)
+        segment.pinned_records += len(cargo.places)
+        segment.pinned_bytes += sum(map(len, cargo.payloads))
+        victim.pinned_records = victim.pinned_bytes = victim.routine_records = victim.routine_bytes = 0
+        victim.freed_at = self._log.commits - 1
+        self._count_routine()
+
+    # -- records turn out to be unreadable --------------------------------------------------------------
+
+    def lose_pinned(self, priority: Priority, place: Place) -> None:
+        """An alert or audit record cannot be read."""
+        if self.indexes[priority].remove(place.seq) is not None:
+            self._unpin(place)
+        self.settled = b""
+        self._ledger.find(place.seq, place.seq, GapReason.CORRUPT)
+        self._log.dead()
+
+    def lose_routine(self, segment: Segment, first: int, last: int) -> None:
+        """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
+        news = RangeSet([(first, last)]).without(self._ledger.lost)
+        for index in self.indexes.values():
+            news = news.without([(seq, seq) for seq in index.between(first, last)])
+        for range_first, range_last in news:
+            self._ledger.find(range_first, range_last, GapReason.CORRUPT)
+        if news:
+            self._counter.recount(segment, self.cursors[_ROUTINE])
+            self._count_routine()
+            self._log.dead()
+
+    def _count_routine(self) -> None:
+        self.settled = b""
+        self.routine_records = sum(segment.routine_records for segment in self._log.segments)
+
+    def _unpin(self, place: Place) -> None:
+        segment = self._log.of_generation(place.generation)
+        segment.pinned_records -= 1
+        segment.pinned_bytes -= place.length
