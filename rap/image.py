@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rap.outcome import FAILED, HOLDS, WrongInput
 from rap.parser import Parser
@@ -71,7 +72,42 @@ def _assemble(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    raise WrongInput("not yet")
+    from hal.board import BoardError, load_board
+    from imaging.kickstart.document import KickstartUnreadable
+    from imaging.kickstart.lint import UnknownVersion, lint
+    from imaging.repository import Repository, RepositoryError
+
+    try:
+        report = lint(
+            arguments.check,
+            arguments.release or "",
+            [Repository.load(folder) for folder in arguments.repo],
+            load_board(arguments.board) if arguments.board else None,
+            arguments.disk_bytes,
+        )
+    except (BoardError, KickstartUnreadable, RepositoryError, UnknownVersion) as error:
+        raise WrongInput(str(error)) from error
+    if arguments.json:
+        print(json.dumps(_as_document(report), indent=2, ensure_ascii=False))
+    else:
+        _print_report(report)
+    return FAILED if report.findings else HOLDS
+
+
+def _as_document(report: Report) -> dict[str, Any]:
+    return {
+        "file": str(report.path),
+        "version": report.version,
+        "verdict": "fail" if report.findings else "pass",
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def _print_report(report: Report) -> None:
+    for finding in report.findings:
+        print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}\n    {finding.repair}")
+    if not report.findings:
+        print(f"{report.path}: right, for {report.version}")
 
 
 def _bytes(given: str) -> int:

@@ -1,0 +1,301 @@
+"""A kickstart as rules see it: its commands and sections with their lines, each parsed by pykickstart on its own.
+
+pykickstart stops at the first mistake of some kinds, prints those of others, and forgets the lines of most. Here the
+file is cut into commands and sections first, and each goes through the version's own handler; what it refuses
+becomes a `Refusal` on that line, and reading goes on.
+
+`%include` is followed. A file that does not exist yet may be made by a `%pre` script; where that script writes it as
+a here-document, its lines are read as commands as well, and what the shell would fill in is left open.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pykickstart.base import RemovedCommand
+from pykickstart.errors import KickstartError, KickstartParseWarning
+from pykickstart.parser import KickstartParser
+from pykickstart.version import makeVersion
+
+SCRIPTS: Final = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
+SECTIONS: Final = (*SCRIPTS, "%packages", "%addon", "%anaconda", "%certificate")
+INCLUDES_MAX: Final = 16
+"""How deep files may include each other."""
+_HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a kickstart; lines count from 1."""
+
+    line: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `data` is pykickstart's object for it, or None where it was refused or left open."""
+
+    spot: Spot
+    name: str
+    words: tuple[str, ...]
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section; `body` is without its first line and its %end. `script` is pykickstart's, for scripts."""
+
+    spot: Spot
+    name: str
+    words: tuple[str, ...]
+    body: tuple[str, ...]
+    script: Any = None
+
+    def lines(self) -> Iterator[tuple[Spot, str]]:
+        """The body's lines, each with its place."""
+        for number, text in enumerate(self.body, self.spot.line + 1):
+            yield Spot(number, self.spot.file), text
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What pykickstart, or the reader, has against a line. `word` is the command or section."""
+
+    spot: Spot
+    word: str
+    message: str
+    deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole kickstart. `open_ended`: a %pre script adds commands that cannot be known before it runs."""
+
+    path: Path
+    version: str
+    commands: list[Command] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    missing_includes: list[tuple[Spot, str]] = field(default_factory=list)
+    packages: Any = None
+    open_ended: bool = False
+
+    def named(self, *names: str) -> Iterator[Command]:
+        """The commands of these names that pykickstart accepted, in order."""
+        return (command for command in self.commands if command.name in names and command.data is not None)
+
+    def last(self, name: str) -> Command | None:
+        """The command that counts where each replaces the one before."""
+        return next(reversed(list(self.named(name))), None)
+
+    def said(self, *names: str) -> bool:
+        """Whether one of these commands is there at all, right or wrong."""
+        return any(command.name in names for command in self.commands)
+
+    def of(self, *names: str) -> Iterator[Section]:
+        """The sections of these names, in order."""
+        return (section for section in self.sections if section.name in names)
+
+    @property
+    def top(self) -> Spot:
+        """Where to point at for what is nowhere."""
+        return Spot(1, str(self.path))
+
+
+class KickstartUnreadable(Exception):
+    """A kickstart that cannot be read at all; the message names the file and what would be right."""
+
+
+def stated_version(path: Path) -> str:
+    """What the file says of itself with Anaconda's own `#version=RHEL9`, or ""."""
+    for line in _text(path).splitlines():
+        if line.startswith("#version="):
+            return line.partition("=")[2].strip()
+    return ""
+
+
+def read(path: Path, version: str) -> Document:
+    """The kickstart in `path`, in the syntax of `version` ("RHEL9"). Errors: KickstartUnreadable."""
+    return _Reader(path, version).read()
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise KickstartUnreadable(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise KickstartUnreadable(f"{path}: is not a kickstart: it is not UTF-8 text") from None
+    if "\0" in text:
+        raise KickstartUnreadable(f"{path}: is not a kickstart: it has NUL bytes")
+    return text
+
+
+class _Reader:
+    """Cuts a file and those it includes into commands and sections."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self._version = version
+        self._handler = makeVersion(version)
+        self._parser = KickstartParser(self._handler, followIncludes=False)
+        self._document = Document(path, version)
+        self._open_ended = False
+        self._waiting: list[tuple[Spot, str]] = []
+
+    def read(self) -> Document:
+        self._file(self._path, depth=0)
+        for spot, target in self._waiting:
+            self._made_by_script(spot, target)
+        return Document(
+            self._path,
+            self._version,
+            self._document.commands,
+            self._document.sections,
+            self._document.refusals,
+            self._document.missing_includes,
+            self._handler.packages if any(self._document.of("%packages")) else None,
+            self._open_ended,
+        )
+
+    def _file(self, path: Path, depth: int) -> None:
+        lines = _text(path).splitlines()
+        number = 0
+        while number < len(lines):
+            spot = Spot(number + 1, str(path))
+            text = lines[number].strip()
+            number += 1
+            if not text or text.startswith("#"):
+                continue
+            if text.startswith(("%include", "%ksappend")):
+                self._include(spot, text, path.parent, depth)
+            elif text.startswith("%"):
+                number = self._section(spot, text, lines, number)
+            else:
+                self._command(spot, text, sure=True)
+
+    def _section(self, spot: Spot, text: str, lines: list[str], start: int) -> int:
+        """One section; the result is the index of the first line after it."""
+        words = self._split(spot, text)
+        end = start
+        while end < len(lines) and lines[end].split()[:1] != ["%end"] and lines[end].split()[:1] != ["%post"]:
+            if lines[end].split()[:1] and lines[end].split()[0] in SECTIONS:
+                break
+            end += 1
+        closed = end < len(lines) and lines[end].split()[:1] == ["%end"]
+        if not words:
+            return end + closed
+        name, body = words[0], tuple(lines[start:end])
+        if name not in SECTIONS:
+            self._refuse(spot, name, f"there is no section {name}")
+        elif not closed:
+            self._refuse(spot, name, f"section {name} does not end with %end")
+        else:
+            self._parse_section(spot, "\n".join((text, *body, "%end", "")), name)
+        scripts = self._handler.scripts
+        script = scripts[-1] if name in SCRIPTS and closed and scripts else None
+        self._document.sections.append(Section(spot, name, tuple(words[1:]), body, script))
+        return end + closed
+
+    def _parse_section(self, spot: Spot, text: str, name: str) -> None:
+        with self._refusing(spot, name):
+            self._parser.readKickstartFromString(text)
+
+    def _command(self, spot: Spot, text: str, *, sure: bool) -> None:
+        """One command; one that is not `sure` has blanks that a shell will fill in."""
+        words = self._split(spot, text)
+        if not words:
+            return
+        data: Any = None
+        if not sure and re.search(r"=\s*\"?[$`]", re.sub(r"--passphrase=\S+", "", text)):
+            self._open_ended = True
+        else:
+            with self._refusing(spot, words[0]):
+                self._handler.currentLine = text
+                data = copy.copy(self._handler.dispatcher(words, spot.line))
+                if isinstance(data, RemovedCommand):
+                    data = None
+        self._document.commands.append(Command(spot, words[0], tuple(words[1:]), data))
+
+    def _include(self, spot: Spot, text: str, folder: Path, depth: int) -> None:
+        words = self._split(spot, text)
+        target = words[1] if len(words) > 1 else ""
+        if "://" in target:
+            self._open_ended = True
+        elif not target or depth >= INCLUDES_MAX:
+            self._refuse(spot, words[0] if words else "%include", "it names no file, or goes too deep")
+        elif (folder / target).is_file():
+            self._file(folder / target, depth + 1)
+        else:
+            self._waiting.append((spot, target))
+
+    def _made_by_script(self, spot: Spot, target: str) -> None:
+        """Commands of a file that a %pre script writes, as far as they can be known."""
+        writers = [
+            s for s in self._document.of("%pre", "%pre-install") if any(target in line for line in s.body)
+        ]
+        if not writers:
+            self._document.missing_includes.append((spot, target))
+        for section in writers:
+            found = list(here_document(section, target))
+            self._open_ended |= not found
+            for place, text in found:
+                self._command(place, text, sure=False)
+
+    def _split(self, spot: Spot, text: str) -> list[str]:
+        try:
+            return shlex.split(text, comments=True)
+        except ValueError as error:
+            self._refuse(spot, text.split()[0], f"quotation marks: {error}")
+            return []
+
+    def _refuse(self, spot: Spot, word: str, message: str, *, deprecated: bool = False) -> None:
+        self._document.refusals.append(Refusal(spot, word, " ".join(message.split()), deprecated))
+
+    def _refusing(self, spot: Spot, word: str) -> _Refusing:
+        return _Refusing(self, spot, word)
+
+
+class _Refusing:
+    """Around pykickstart: its errors and warnings become refusals of the line that it reads."""
+
+    def __init__(self, reader: _Reader, spot: Spot, word: str) -> None:
+        self._refuse = reader._refuse
+        self._spot = spot
+        self._word = word
+        self._catching = warnings.catch_warnings(record=True)
+        self._caught: list[warnings.WarningMessage] = []
+
+    def __enter__(self) -> None:
+        self._caught = self._catching.__enter__() or []
+        warnings.simplefilter("always")
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        self._catching.__exit__(kind, error, traceback)
+        if isinstance(error, KickstartError):
+            self._refuse(self._spot, self._word, str(error.message))
+        for warning in self._caught:
+            if issubclass(warning.category, KickstartParseWarning):
+                self._refuse(self._spot, self._word, str(warning.message), deprecated=True)
+        return isinstance(error, KickstartError)
+
+
+def here_document(section: Section, target: str) -> Iterator[tuple[Spot, str]]:
+    """The lines that a script writes into `target` with `cat > target <<WORD`."""
+    ending = ""
+    for spot, text in section.lines():
+        if ending and text.strip() == ending:
+            ending = ""
+        elif ending:
+            if text.strip() and not text.lstrip().startswith("#"):
+                yield spot, text.strip()
+        elif target in text and (match := _HERE.search(text)):
+            ending = match[2]

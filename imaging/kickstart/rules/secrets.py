@@ -1,0 +1,252 @@
+"""Secrets: none in the file but as hashes, and those of a kind that holds."""
+
+from __future__ import annotations
+
+import base64
+import re
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from typing import Any, Final
+
+from imaging.kickstart.document import Command
+from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.rules.storage import volumes
+from imaging.site import FIPS_KEY_KINDS
+
+CRYPT: Final = re.compile(
+    r"(\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$([./A-Za-z0-9]{43}|[./A-Za-z0-9]{86})"
+    r"|\$y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{0,86}\$[./A-Za-z0-9]{43}"
+    r"|\$1\$[./A-Za-z0-9]{0,8}\$[./A-Za-z0-9]{22}|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}|[./A-Za-z0-9]{13})"
+)
+"""crypt(5): SHA-256, SHA-512, yescrypt, MD5, bcrypt, DES."""
+GRUB: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-Fa-f]+")
+IN_SCRIPT: Final = (
+    re.compile(r"\bpasswd\b.*--stdin"),
+    re.compile(r"\bchpasswd\b(?!.*(-e\b|--encrypted))"),
+    re.compile(r"\becho\s+[^|;]*\|\s*cryptsetup\b"),
+)
+SHELL: Final = re.compile(r"\$\{?\w")
+"""What a %pre script fills in is in no file."""
+
+
+@rule
+def plaintext_password(case: Case) -> Faults:
+    """A kickstart lies on servers and media, and a copy stays on the box.
+
+    Source: RHEL-09-611140.
+    """
+    for command in _accounts(case):
+        password = _password(command.data)
+        if password and not command.data.isCrypted and not SHELL.match(password):
+            yield Fault(
+                command.spot,
+                f"`{command.name}` has its password in plaintext",
+                "write --iscrypted and a $6$ hash",
+            )
+
+
+@rule
+def no_password_hash(case: Case) -> Faults:
+    """--iscrypted says that a hash comes; without one the account has none.
+
+    Source: crypt(5).
+    """
+    for command in _accounts(case):
+        password = _password(command.data)
+        if command.data.isCrypted and not password:
+            yield Fault(
+                command.spot, f"`{command.name} --iscrypted` without a password", "give the hash, or --lock"
+            )
+        elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password[:2]):
+            yield Fault(
+                command.spot,
+                f"what `{command.name} --iscrypted` gives is no hash of crypt(5)",
+                "make one: `mkpasswd -m sha-512`",
+            )
+
+
+@rule
+def weak_password_hash(case: Case) -> Faults:
+    """FIPS mode has only SHA-2 for passwords.
+
+    Source: RHEL-09-671015.
+    """
+    for command in _accounts(case):
+        password = _password(command.data)
+        if command.data.isCrypted and CRYPT.fullmatch(password) and not password.startswith(("$5$", "$6$")):
+            kind = {"$y": "yescrypt", "$1": "MD5", "$2": "bcrypt"}.get(password[:2], "DES")
+            yield Fault(
+                command.spot,
+                f"a {kind} hash cannot be checked in FIPS mode",
+                "make one with SHA-512: `mkpasswd -m sha-512`",
+            )
+
+
+@rule
+def root_password_missing(case: Case) -> Faults:
+    """Without `rootpw` an unattended installation stops and asks.
+
+    Source: Anaconda's mandatory spokes.
+    """
+    if not case.ks.said("rootpw") and not any("wheel" in c.data.groups for c in case.ks.named("user")):
+        yield Fault(
+            case.ks.top,
+            "there is no rootpw, and no administrator",
+            "write `rootpw --lock`, and a `user` in wheel",
+        )
+
+
+@rule
+def user_without_lock_or_key(case: Case) -> Faults:
+    """An account that is neither locked nor can log in is a mistake of one kind or the other.
+
+    Source: RHEL-09-611155.
+    """
+    keys = {command.data.username for command in case.ks.named("sshkey")}
+    for command in case.ks.named("user"):
+        data = command.data
+        if not data.password and not data.lock and data.name not in keys:
+            yield Fault(
+                command.spot,
+                f"user {data.name} has no password, no key, and no lock",
+                "add `sshkey`, a hash, or --lock",
+            )
+
+
+@rule
+def boot_loader_password(case: Case) -> Faults:
+    """Who can edit the kernel's command line needs no other password.
+
+    Source: RHEL-09-212010.
+    """
+    command = case.ks.last("bootloader")
+    if command is None or command.data.disabled:
+        return
+    password = command.data.password
+    if not password:
+        yield Fault(
+            command.spot,
+            "the boot loader has no superuser's password",
+            "add --iscrypted --password=grub.pbkdf2.…",
+        )
+    elif not command.data.isCrypted:
+        yield Fault(
+            command.spot,
+            "the boot loader has its password in plaintext",
+            "make a hash: `grub2-mkpasswd-pbkdf2`",
+        )
+    elif not GRUB.fullmatch(password):
+        yield Fault(
+            command.spot,
+            "the boot loader's --iscrypted password is no hash of GRUB's",
+            "make one: `grub2-mkpasswd-pbkdf2`",
+        )
+
+
+@rule
+def passphrase_in_file(case: Case) -> Faults:
+    """A passphrase of LUKS that every copy of the kickstart has protects nothing.
+
+    Source: RHEL-09-231190.
+    """
+    for command in (*volumes(case), *case.ks.named("autopart")):
+        given = getattr(command.data, "passphrase", "")
+        if given and not SHELL.match(given):
+            yield Fault(
+                command.spot,
+                "the passphrase of LUKS is in the file",
+                "let a %pre script read it, and %include the line",
+            )
+
+
+@rule
+def passphrase_missing(case: Case) -> Faults:
+    """--encrypted without a passphrase stops an unattended installation.
+
+    Source: RHEL's kickstart reference, `part --passphrase`.
+    """
+    general = any(command.data.passphrase for command in case.ks.named("autopart"))
+    for command in (*volumes(case), *case.ks.named("autopart")):
+        encrypted = getattr(command.data, "encrypted", False)
+        if encrypted and not command.data.passphrase and not general:
+            yield Fault(
+                command.spot,
+                "--encrypted without a passphrase: the installer stops and asks",
+                "let a %pre script read it, and %include the line",
+            )
+
+
+@rule
+def ssh_key_form(case: Case) -> Faults:
+    """A key that sshd cannot read, or refuses in FIPS mode, locks its owner out.
+
+    Source: RFC 4253, 6.6; sshd(8).
+    """
+    for command in case.ks.named("sshkey"):
+        words = str(command.data.key).split()
+        if len(words) < 2 or not _is_key(words[0], words[1]):
+            yield Fault(
+                command.spot,
+                "this is no public key of SSH",
+                'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
+            )
+        elif words[0] not in FIPS_KEY_KINDS:
+            yield Fault(
+                command.spot,
+                f"a key of kind {words[0]} is refused in FIPS mode",
+                f"use {', '.join(FIPS_KEY_KINDS)}",
+            )
+
+
+@rule
+def key_of_nobody(case: Case) -> Faults:
+    """A key for a user that the kickstart does not make.
+
+    Source: RHEL's kickstart reference, `sshkey`.
+    """
+    users = {command.data.name for command in case.ks.named("user")} | {"root"}
+    for command in case.ks.named("sshkey"):
+        if command.data.username not in users and not case.ks.open_ended:
+            yield Fault(
+                command.spot,
+                f"there is no user {command.data.username}",
+                f"one of {', '.join(sorted(users))}, or add `user`",
+            )
+
+
+@rule
+def password_in_script(case: Case) -> Faults:
+    """A script that sets a password holds it.
+
+    Source: RHEL-09-611140.
+    """
+    for section in case.ks.of("%pre", "%pre-install", "%post"):
+        for spot, text in section.lines():
+            if not text.lstrip().startswith("#") and any(form.search(text) for form in IN_SCRIPT):
+                yield Fault(
+                    spot,
+                    f"{section.name} sets a password that it holds itself",
+                    "use `user --iscrypted --password=$6$…`",
+                )
+
+
+def _accounts(case: Case) -> Iterator[Command]:
+    """What gives somebody a password."""
+    return (c for c in case.ks.named("rootpw", "user", "sshpw") if not _locked_without(c.data))
+
+
+def _locked_without(data: Any) -> bool:
+    return bool(data.lock) and not _password(data)
+
+
+def _password(data: Any) -> str:
+    return str(data.password or "")
+
+
+def _is_key(kind: str, text: str) -> bool:
+    """Whether the text is base64 of a blob that begins with its kind."""
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except (NotBase64, ValueError):
+        return False
+    return blob[4 : 4 + int.from_bytes(blob[:4], "big")] == kind.encode()

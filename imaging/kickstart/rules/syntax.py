@@ -1,0 +1,95 @@
+"""What the installer's own reader refuses, with what would be right instead."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imaging.kickstart.document import Refusal
+from imaging.kickstart.lint import Case, Fault, Faults, rule
+
+# Red Hat, "Automatically installing RHEL", appendix "Changes in kickstart".
+REPLACED: Final = {
+    "auth": "write `authselect select …`",
+    "authconfig": "write `authselect select …`",
+    "autostep": "leave it out",
+    "clevis": "kickstart has none: call `clevis luks bind` in %post",
+    "device": "leave it out",
+    "deviceprobe": "leave it out",
+    "dmraid": "leave it out",
+    "install": "leave it out: cdrom, url, nfs or harddrive say it",
+    "logging": "give inst.syslog= to the installer",
+    "method": "write cdrom, url, nfs or harddrive",
+    "multipath": "leave it out",
+    "nvdimm": "leave it out",
+    "upgrade": "kickstart cannot upgrade: install anew",
+    "vnc": "write `rdp`, or leave it out",
+}
+OPTIONS: Final = {
+    "--ntpservers": "write `timesource --ntp-server=…`",
+    "--nontp": "write `timesource --ntp-disable`",
+    "--isUtc": "write --utc",
+    "--md5pass": "write --iscrypted --password=grub.pbkdf2.sha512.…",
+    "--instLangs": "write --inst-langs",
+    "--excludeWeakdeps": "write --exclude-weakdeps",
+    "--teamslaves": "write --bondslaves",
+}
+
+
+@rule
+def syntax(case: Case) -> Faults:
+    """The version's own handler refuses it, so the installation stops.
+
+    Source: pykickstart's handler.
+    """
+    for refusal in case.ks.refusals:
+        if not refusal.deprecated:
+            yield Fault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+
+
+@rule
+def deprecated(case: Case) -> Faults:
+    """It does nothing any more, or will not in the next release.
+
+    Source: pykickstart's warnings.
+    """
+    for refusal in case.ks.refusals:
+        if refusal.deprecated:
+            yield Fault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+
+
+@rule
+def missing_include(case: Case) -> Faults:
+    """The installer stops where a file to include is neither there nor written by %pre.
+
+    Source: Anaconda.
+    """
+    for spot, target in case.ks.missing_includes:
+        yield Fault(
+            spot, f"{target} does not exist, and no %pre script writes it", "give the file, or write it"
+        )
+
+
+@rule
+def unknown_addon(case: Case) -> Faults:
+    """Anaconda stores what an unknown add-on says, and does nothing.
+
+    Source: Anaconda, `kickstart/addon.py`.
+    """
+    for section in case.ks.of("%addon"):
+        name = section.words[0] if section.words else ""
+        if name not in case.installer.addons:
+            known = ", ".join(case.installer.addons)
+            yield Fault(section.spot, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
+
+
+def _repair(refusal: Refusal, version: str) -> str:
+    for option, repair in OPTIONS.items():
+        if option in refusal.message:
+            return repair
+    if "%end" in refusal.message:
+        return "close it with a line that says %end"
+    if refusal.word in REPLACED:
+        return REPLACED[refusal.word]
+    if refusal.word.startswith("%"):
+        return "the sections are %pre, %pre-install, %packages, %post, %addon, %onerror, %traceback, %certificate"
+    return f"write `{refusal.word}` as pykickstart's documentation of {version} says"

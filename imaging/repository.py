@@ -1,0 +1,252 @@
+"""Package repositories: what is there, and what a `%packages` section comes to with all that it needs.
+
+`Repository.resolve` answers what an installation would run into: names that nobody has, requirements that nothing
+meets, packages that are excluded and needed all the same. It chooses providers as dnf does in the plain cases (what
+is chosen already, then the shortest name, the newest version) and does not search for another solution where that
+choice ends in a conflict; so it says what cannot work, and does not promise that everything else will.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property, cmp_to_key
+from pathlib import Path
+from typing import Any, Final
+
+from imaging.repodata import (
+    Group,
+    Package,
+    RepositoryError,
+    locations,
+    read_files,
+    read_groups,
+    read_packages,
+)
+from imaging.versions import Dependency, Evr, compare
+
+__all__ = ["Package", "Repository", "RepositoryError", "Resolution"]
+
+_TOKEN: Final = re.compile(r"\(|\)|[^\s()]+(?:\([^()\s]*\))*")
+_OPERATORS: Final = ("and", "or", "if", "unless", "with", "without", "else")
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What became of a %packages section."""
+
+    installed: dict[str, Package] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """Words of the section that name nothing, as written: "htop", "@web-server", "@^minimal"."""
+    unmet: list[tuple[str, str, bool]] = field(default_factory=list)
+    """(package, what it requires, whether only an exclusion is in the way)."""
+
+
+class Repository:
+    """The packages and groups of one or more repositories."""
+
+    def __init__(self, packages: list[Package], groups: list[Group], file_lists: list[Path]) -> None:
+        self.packages = packages
+        self.groups = {group.id: group for group in groups if not group.is_environment}
+        self.environments = {group.id: group for group in groups if group.is_environment}
+        self._file_lists = file_lists
+
+    @classmethod
+    def load(cls, folder: Path) -> Repository:
+        """The repository in `folder`. Errors: RepositoryError."""
+        found = locations(folder)
+        comps = found.get("group") or found.get("group_gz") or found.get("group_zst") or found.get("group_xz")
+        groups = read_groups(comps) if comps else []
+        lists = [found["filelists"]] if "filelists" in found else []
+        return cls(read_packages(found["primary"]), groups, lists)
+
+    @classmethod
+    def joined(cls, repositories: Sequence[Repository]) -> Repository:
+        """Several repositories as one."""
+        if len(repositories) == 1:
+            return repositories[0]
+        return cls(
+            [package for one in repositories for package in one.packages],
+            [group for one in repositories for group in (*one.groups.values(), *one.environments.values())],
+            [path for one in repositories for path in one._file_lists],
+        )
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Package]]:
+        """The packages of each name, newest first."""
+        table: dict[str, list[Package]] = defaultdict(list)
+        for package in self.packages:
+            if package.arch != "src":
+                table[package.name].append(package)
+        for same in table.values():
+            same.sort(key=cmp_to_key(lambda a, b: compare(b.evr, a.evr)))
+        return dict(table)
+
+    @cached_property
+    def offers(self) -> dict[str, list[tuple[Dependency, Package]]]:
+        """Who offers what, by capability and by file that the primary metadata names."""
+        table: dict[str, list[tuple[Dependency, Package]]] = defaultdict(list)
+        for same in self.by_name.values():
+            for package in same:
+                for offer in package.provides:
+                    table[offer.name].append((offer, package))
+                for path in package.files:
+                    table[path].append((Dependency(path), package))
+        return table
+
+    @cached_property
+    def files(self) -> dict[str, list[Package]]:
+        """Who has which file, all of them. Errors: RepositoryError."""
+        known = {(package.name, package.arch, package.evr): package for package in self.packages}
+        for path in self._file_lists:
+            read_files(path, known)
+        table: dict[str, list[Package]] = defaultdict(list)
+        for package in self.packages:
+            for name in package.files:
+                table[name].append(package)
+        return table
+
+    def providers(self, wanted: Dependency) -> list[Package]:
+        """Who meets a plain requirement, best first."""
+        found = {id(p): p for offer, p in self.offers.get(wanted.name, ()) if wanted.met_by(offer)}
+        if not found and wanted.name.startswith("/"):
+            found = {id(p): p for p in self.files.get(wanted.name, ())}
+        return sorted(found.values(), key=lambda p: (p.name != wanted.name, len(p.name), p.name))
+
+    def matching(self, word: str) -> list[str]:
+        """The names of packages that a word of %packages means: a name, a glob, name.arch, a file, a capability."""
+        if word in self.by_name:
+            return [word]
+        if any(sign in word for sign in "*?["):
+            return fnmatch.filter(self.by_name, word)
+        name, _, arch = word.rpartition(".")
+        if any(package.arch == arch for package in self.by_name.get(name, ())):
+            return [name]
+        return [package.name for package in self.providers(Dependency(word))[:1]]
+
+    def members(self, word: str, *, environment: bool, optional: bool = False) -> list[str] | None:
+        """The packages of a group or environment, by id or name; None if there is none."""
+        table = self.environments if environment else self.groups
+        group = table.get(word) or next((g for g in table.values() if g.name.lower() == word.lower()), None)
+        if group is None:
+            return None
+        if not environment:
+            return [*group.members, *(group.optional if optional else ())]
+        return [name for part in group.members for name in self.members(part, environment=False) or ()]
+
+    def nearest(self, word: str) -> str:
+        """The name that was perhaps meant, as it is written in %packages, or ""."""
+        mark = "@^" if word.startswith("@^") else "@" if word.startswith("@") else ""
+        tables: dict[str, Iterable[str]] = {"@^": self.environments, "@": self.groups, "": self.by_name}
+        close = get_close_matches(word.removeprefix(mark), tables[mark], n=1, cutoff=0.75)
+        return mark + close[0] if close else ""
+
+    def resolve(self, section: Any) -> Resolution:
+        """What a %packages section (pykickstart's `Packages`) comes to."""
+        return _Resolver(self, section).run()
+
+
+class _Resolver:
+    """One walk over requirements, breadth first."""
+
+    def __init__(self, repository: Repository, section: Any) -> None:
+        self._repository = repository
+        self._section = section
+        self._result = Resolution()
+        self._excluded: set[str] = set()
+        self._queue: list[Package] = []
+        self._met: set[Dependency] = set()
+
+    def run(self) -> Resolution:
+        for word in self._section.excludedList:
+            self._excluded.update(self._repository.matching(word))
+        for group in self._section.excludedGroupList:
+            self._excluded.update(self._repository.members(group.name, environment=False) or ())
+        for name in self._wanted():
+            self._choose(self._repository.by_name[name][0])
+        for package in self._queue:  # grows while it is walked
+            for requirement in package.requires:
+                self._meet(package, requirement)
+        return self._result
+
+    def _wanted(self) -> Iterator[str]:
+        """Names of packages asked for; what names nothing goes into the result."""
+        for word in self._section.packageList:
+            names = self._repository.matching(word)
+            if not names:
+                self._result.unknown.append(word)
+            yield from names
+        groups = [(f"@{g.name}", g.name, False, g.include == 2) for g in self._section.groupList]
+        if self._section.environment:
+            name = self._section.environment
+            groups.append((f"@^{name}", name, True, False))
+        if not self._section.nocore and "core" in self._repository.groups:
+            groups.append(("@core", "core", False, False))
+        for word, name, environment, optional in groups:
+            members = self._repository.members(name, environment=environment, optional=optional)
+            if members is None:
+                self._result.unknown.append(word)
+            yield from (m for m in members or () if m in self._repository.by_name and m not in self._excluded)
+
+    def _choose(self, package: Package) -> None:
+        if package.name not in self._result.installed:
+            self._result.installed[package.name] = package
+            self._queue.append(package)
+
+    def _meet(self, package: Package, requirement: Dependency) -> None:
+        if requirement in self._met or requirement.name.startswith(("rpmlib(", "config(")):
+            return
+        rich = requirement.name.startswith("(")
+        if self._rich(requirement.name) if rich else self._plain(requirement):
+            self._met.add(requirement)
+        else:
+            blocked = not rich and bool(self._repository.providers(requirement))
+            self._result.unmet.append((package.name, str(requirement), blocked))
+
+    def _plain(self, requirement: Dependency) -> bool:
+        candidates = [p for p in self._repository.providers(requirement) if p.name not in self._excluded]
+        if not candidates:
+            return False
+        chosen = next((p for p in candidates if p.name in self._result.installed), candidates[0])
+        self._choose(chosen)
+        return True
+
+    def _rich(self, text: str) -> bool:
+        """A boolean dependency, such as `(a >= 1 or b)`; what is conditional counts as met.
+
+        Source: rpm's manual, boolean_dependencies.
+        """
+        tokens = _TOKEN.findall(text)[1:-1]
+        if any(word in tokens for word in ("if", "unless", "without", "(")):
+            return True
+        operands = _operands(tokens)
+        if "or" in tokens:
+            return any(self._plain(operand) for operand in operands)
+        return all(self._plain(operand) for operand in operands)
+
+
+def _operands(tokens: list[str]) -> list[Dependency]:
+    """`a >= 1 or b` without its operators."""
+    operands: list[Dependency] = []
+    words: list[str] = []
+    for token in (*tokens, "or"):
+        if token not in _OPERATORS:
+            words.append(token)
+            continue
+        flag = (
+            {"=": "EQ", "<": "LT", "<=": "LE", ">": "GT", ">=": "GE"}.get(words[1], "") if words[1:] else ""
+        )
+        if words:
+            operands.append(Dependency(words[0], flag, _evr_of(words[2]) if words[2:] else Evr(0, "", "")))
+        words = []
+    return operands
+
+
+def _evr_of(text: str) -> Evr:
+    epoch, _, rest = text.rpartition(":")
+    version, _, release = rest.partition("-")
+    return Evr(int(epoch or 0), version, release)
