@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import count, repeat
 from typing import Final, NamedTuple
 
 from sim.result import Priority
@@ -68,9 +69,10 @@ class Run:
             self._stored[number - 1] = stored_ns
 
     def __iter__(self) -> Iterator[Entry]:
-        columns = (self._kind, self._made, self._acknowledged, self._stored, self._sequence)
-        for number, (kind, made, acknowledged, stored, sequence) in enumerate(zip(*columns, strict=True), 1):
-            yield Entry(self.serial, self.run, number, KINDS[kind], made, acknowledged, stored, sequence)
+        kinds = map(KINDS.__getitem__, self._kind)
+        names = (repeat(self.serial), repeat(self.run), count(1), kinds)
+        times = (self._made, self._acknowledged, self._stored, self._sequence)
+        return map(Entry._make, zip(*names, *times, strict=False))  # the first two never end
 
 
 class Ledger:

@@ -61,7 +61,7 @@ class Pipe:
     def send(self, length: int, segment: Segment, deliver: Callable[[Segment], None]) -> None:
         """Take a packet; `deliver` gets it, later, twice or never."""
         quality, now = self.quality, self._env.now
-        start = max(now, self._free_at_ns)
+        start = self._free_at_ns if self._free_at_ns > now else now
         if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
             self.lost += 1
             return
@@ -86,9 +86,10 @@ class Pipe:
             delay += self._random.randrange(quality.jitter_ns)
         if quality.reordering and self._random.random() < quality.reordering:
             delay += max(quality.delay_ns, _NS // 100)
-        else:
-            delay = max(delay, self._last_arrival_ns - now)
+        elif now + delay > self._last_arrival_ns:
             self._last_arrival_ns = now + delay
+        else:
+            delay = self._last_arrival_ns - now
         self._env.after(delay, deliver, segment)
 
 

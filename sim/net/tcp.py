@@ -223,20 +223,21 @@ class Endpoint:
         if not self._established or not self.alive:
             return
         window = min(self._cwnd, self._peer_window)
-        while True:
-            flight = self._next - self._una
-            size = min(MSS, len(self._buffer) - flight, window - flight)
-            if size <= 0 or (size < MSS and size < len(self._buffer) - flight and flight):
+        while (left := len(self._buffer) - (flight := self._next - self._una)) > 0:
+            size = min(MSS, left, window - flight)
+            if size <= 0 or (size < MSS and size < left and flight):
                 break
             if self._timed[0] < 0 and self._next >= self._highest:
                 self._timed = (self._next + size, self._env.now)
-            self._transmit(self._next, bytes(self._buffer[flight : flight + size]))
+            data = self._buffer[flight : flight + size] if flight or size < left else self._buffer
+            self._transmit(self._next, bytes(data))
             self._next += size
         if self._fin_wanted and self._next - self._una == len(self._buffer):
             self._transmit(self._next, b"", fin=True)
             self._next += 1
             self._fin_sent = True
-        self._highest = max(self._highest, self._next)
+        if self._next > self._highest:
+            self._highest = self._next
         if self._next > self._una or self._buffer:
             self._start_timer()
 
@@ -341,9 +342,10 @@ class Endpoint:
 
     def _advance(self, ack: int) -> None:
         acked = ack - self._una
-        del self._buffer[: min(acked, len(self._buffer))]
+        del self._buffer[:acked]
         self._una = ack
-        self._next = max(self._next, ack)
+        if ack > self._next:
+            self._next = ack
         self._retries = 0
         if 0 <= self._timed[0] <= ack:
             self._measure(self._env.now - self._timed[1])
@@ -428,7 +430,8 @@ class Endpoint:
         if self._unacknowledged and not self._ack_timer_set:
             self._ack_timer_set = True
             self._env.after(DELAYED_ACK_NS, self._ack_timer)
-        self._deliver_eof()
+        if self._fin_at >= 0:
+            self._deliver_eof()
 
     def _hand_over(self, data: bytes) -> None:
         if self._reading:

@@ -36,5 +36,5 @@ class TlsProtocol(sslproto.SSLProtocol):
         if data := b"".join(chunks):
             self._app_protocol.data_received(data)
         if chunks and not chunks[-1]:  # the other end's close_notify
-            self._call_eof_received()
-            self._start_shutdown()  # type: ignore[attr-defined]
+            self._call_eof_received()  # type: ignore[attr-defined]
+            self._start_shutdown()
