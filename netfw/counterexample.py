@@ -6,16 +6,17 @@ asking for each in turn and keeping what still refutes the theorem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
 import z3
 
-from netfw.packet import ESP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, Packet, parse, with_checksum
+from netfw.packet import ACK, ESP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, Packet, parse, with_checksum
 from netfw.packet import ip as ip_packet
 from netfw.policy import Address, Policy
+from netfw.smt import Question
 from netfw.symbolic import FAMILIES, STATES, Symbol
 
 STRANGER: Final = ("198.51.100.77", "2001:db8:77::77")
@@ -26,7 +27,7 @@ _TRANSPORT_BYTES: Final = {TCP: 20, UDP: 8}
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """One packet, and what connection tracking says of it. `way` is "in", "through" or "out"."""
+    """One packet, and what connection tracking says of it. `way` is "arriving" (before it is known where it goes), "in", "through" or "out"."""
 
     way: str
     iif: str
@@ -49,7 +50,7 @@ class Counterexample:
     @property
     def packet(self) -> Packet:
         """The packet itself, with right checksums; cut off behind the IP header if it is not whole."""
-        iif, oif = self.iif if self.way != "out" else "", self.oif if self.way != "in" else ""
+        iif, oif = self.iif if self.way != "out" else "", self.oif if self.way in ("through", "out") else ""
         data = ip_packet(self.source, self.destination, self.protocol, self._segment(), hops=self.hops)
         return parse(data, iif=iif, oif=oif, ipsec_in=self.ipsec_in, ipsec_out=self.ipsec_out)
 
@@ -73,8 +74,10 @@ class Counterexample:
     def __str__(self) -> str:
         """As in `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
         words = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
-        words += [f"in at {self.iif}"] if self.way != "out" else []
-        words += [f"out at {self.oif}"] if self.way != "in" else []
+        words += (
+            [f"{'arriving' if self.way == 'arriving' else 'in'} at {self.iif}"] if self.way != "out" else []
+        )
+        words += [f"out at {self.oif}"] if self.way in ("through", "out") else []
         tracked = self.state not in ("invalid", "untracked", "new")
         words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
         words += [] if self.whole else ["cut off behind the IP header"]
@@ -94,7 +97,7 @@ class Counterexample:
 
 
 def counterexample(
-    solver: z3.Solver, packet: Symbol, policy: Policy, way: str, asked: list[tuple[str, tuple[Any, ...], Any]]
+    solver: z3.Solver, packet: Symbol, policy: Policy, way: str, asked: Iterable[Question]
 ) -> Counterexample:
     """The packet of a solver that has found one."""
     model = solver.model()
@@ -112,7 +115,7 @@ class _Reader:
     def __init__(self, model: z3.ModelRef, packet: Symbol) -> None:
         self._model, self._packet, self._names = model, packet, packet.interfaces.names()
 
-    def counterexample(self, way: str, asked: list[tuple[str, tuple[Any, ...], Any]]) -> Counterexample:
+    def counterexample(self, way: str, asked: Iterable[Question]) -> Counterexample:
         packet, number = self._packet, self._number
         version = 4 if number(packet.family) == FAMILIES[4] else 6
         states = {bit: word for word, bit in STATES.items()}
@@ -170,7 +173,7 @@ def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
     yield packet.is_in("new")
     yield packet.protocol(TCP, UDP)
     yield packet.protocol(TCP)
-    yield packet.flags == SYN
+    yield packet.flags == z3.If(packet.is_in("new"), z3.BitVecVal(SYN, 8), z3.BitVecVal(ACK, 8))
     yield packet.hops == 64
     for interface in (packet.iif, packet.oif):
         yield interface != packet.interfaces.number("lo")

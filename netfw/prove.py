@@ -4,15 +4,17 @@ Each theorem (`netfw.theorems`) is refuted by some packet or by none; z3 searche
 kernel can show to the hook (`netfw.symbolic`), through the rules as the kernel lists them (`netfw.smt`). That nothing
 is found is a proof; what is found is a packet that anybody can send.
 
-The last theorem says that the listing is the policy's ruleset. Where it is written otherwise, z3 says whether that makes
-a difference to any packet.
+The last theorem says that the listing is the policy's ruleset. Where it is written otherwise, z3 says whether that
+makes a difference to any packet.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import z3
 
@@ -27,7 +29,7 @@ from netfw.theorems import Claims, Theorem
 
 SAME = "ruleset"
 """The name of the theorem that the listing is the policy's ruleset."""
-_WAYS = {"prerouting": "in", "input": "in", "forward": "through", "output": "out"}
+_WAYS = {"prerouting": "arriving", "input": "in", "forward": "through", "output": "out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,29 @@ class Finding:
     counterexample: Counterexample | None = None
     notes: tuple[str, ...] = ()
     """How the listing is written otherwise than the policy's ruleset."""
+
+    def __str__(self) -> str:
+        """A line, and a line each for the packet and the notes."""
+        lines = [f"{'✓' if self.holds else '✗'} {self.name:<12} {self.says} ({self.seconds:.2f} s)"]
+        lines += [f"    {self.counterexample}"] if self.counterexample else []
+        return "\n".join(lines + [f"    {note}" for note in self.notes])
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        packet = asdict(self.counterexample) if self.counterexample else None
+        words = (
+            {"text": str(self.counterexample), **json.loads(json.dumps(packet, default=str))}
+            if packet
+            else None
+        )
+        return {
+            "name": self.name,
+            "says": self.says,
+            "holds": self.holds,
+            "seconds": round(self.seconds, 3),
+            "counterexample": words,
+            "notes": list(self.notes),
+        }
 
 
 def prove(policy: Policy, objects: Iterable[Json]) -> Iterator[Finding]:
@@ -72,10 +97,13 @@ def _search(
     # the parts one by one: z3 then puts in what is certain, before it looks into anything
     solver.add(premises, *(refuting.children() if z3.is_and(refuting) else [refuting]))
     answer = solver.check()
+    if answer == z3.sat:
+        solver.add(ruleset.packet.sets.definitions())
+        answer = solver.check()
     assert answer != z3.unknown, "every formula here is decidable, and no time limit is set"
     if answer == z3.unsat:
         return None
-    return counterexample(solver, ruleset.packet, policy, way, ruleset.asked)
+    return counterexample(solver, ruleset.packet, policy, way, ruleset.asked.values())
 
 
 def _is_the_policys(policy: Policy, objects: list[Json], ruleset: Ruleset) -> Finding:

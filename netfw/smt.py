@@ -6,7 +6,7 @@ what runs through it to the caller. `jump` continues behind the rule that made i
 through its target returns to where the chain itself was called, or to the base chain's policy.
 
 An accepting verdict ends only the base chain it was spoken in: the packet goes on to the other base chains of the
-hook, of this table and of foreign ones. A hook therefore accepts what all of our base chains there accept, and foreign
+hook, of this table and of foreign ones. A hook therefore accepts what all of our base chains there accept. Foreign
 tables are of no concern: an accept of theirs cannot undo a drop of ours, and they can but drop more.
 
 `limit` may match or not; the proof takes either to be possible. `counter` and `log` decide nothing. The elements of
@@ -26,7 +26,7 @@ import z3
 from netfw.model_values import RulesetError, bits
 from netfw.names import FAMILY, SESSIONS, TABLE
 from netfw.symbolic import Symbol, Term, Unproven
-from netfw.tries import Intervals, complement, member, member_of_rows
+from netfw.tries import Intervals
 
 Json: TypeAlias = Any
 
@@ -48,6 +48,14 @@ class Outcome(NamedTuple):
     accepted: z3.BoolRef
     refused: z3.BoolRef
     through: z3.BoolRef
+
+
+class Question(NamedTuple):
+    """Is this an element of that session set?"""
+
+    name: str
+    key: tuple[z3.BitVecRef, ...]
+    answer: z3.BoolRef
 
 
 @dataclass
@@ -93,8 +101,8 @@ class Ruleset:
         """`objects` as the kernel lists them: `{"chain": …}`, `{"rule": …}`, … Errors: Unproven."""
         self._table = _Table.of(objects)
         self.packet = packet
-        self.asked: list[tuple[str, tuple[z3.BitVecRef, ...], z3.BoolRef]] = []
-        """Each question to a session set: its name, its key, and the answer."""
+        self.asked: dict[int, Question] = {}
+        """The questions to session sets."""
         self._outcomes: dict[str, Outcome] = {}
         self._hooks: dict[str, list[Outcome]] = {hook: [] for hook in HOOKS}
         try:
@@ -112,7 +120,7 @@ class Ruleset:
         """Whether the key is an open session: an unknown, the same for equal keys."""
         sorts = [value.sort() for value in key]
         answer = z3.Function(name, *sorts, z3.BoolSort())(*key)
-        self.asked.append((name, tuple(key), answer))
+        self.asked[answer.get_id()] = Question(name, tuple(key), answer)
         return answer
 
     def elements(self, name: str) -> list[tuple[Intervals, ...]]:
@@ -220,7 +228,7 @@ class Ruleset:
         (_, value, kind) = terms[0]
         if operator == "in":
             return z3.And(valid, value & bits(kind, right) != 0)
-        return z3.And(valid, member(value, self._compared(terms[0], operator, right, match)))
+        return z3.And(valid, self.packet.sets.member(value, self._compared(terms[0], operator, right, match)))
 
     def _compared(self, term: Term, operator: str, right: Json, match: Json) -> Intervals:
         first, last = self.packet.intervals(term.kind, right)[0]
@@ -245,9 +253,9 @@ class Ruleset:
                 raise Unproven(f"set {name!r} of type {declared} asked for {kinds}")
             if name in SESSIONS.values():
                 return self.session(name, values)
-            return member_of_rows(values, self.elements(name))
+            return self.packet.sets.member_of_rows(values, self.elements(name))
         written = right["set"] if isinstance(right, dict) and set(right) == {"set"} else [right]
-        return member_of_rows(values, [self._row(element, kinds) for element in written])
+        return self.packet.sets.member_of_rows(values, [self._row(element, kinds) for element in written])
 
     def _row(self, element: Json, kinds: Sequence[str]) -> tuple[Intervals, ...]:
         if isinstance(element, dict) and set(element) == {"elem"}:
@@ -279,12 +287,10 @@ class Ruleset:
                 raise Unproven(data)
         for element, verdict in pairs:
             row = self._row(element, kinds)
-            yield z3.And(valid, member_of_rows([term.value for term in terms], [row])), verdict
-
-
-def outside(term: Term, intervals: Intervals) -> z3.BoolRef:
-    """Whether a field is not in a set."""
-    return member(term.value, complement(intervals, term.value.size()))
+            yield (
+                z3.And(valid, self.packet.sets.member_of_rows([term.value for term in terms], [row])),
+                verdict,
+            )
 
 
 def _hook(chain: Json) -> str:

@@ -2,8 +2,9 @@
 
 The kernel's guarantees are constraints on it, and only those that Linux gives by construction: conntrack's state is
 exactly one of its states, what is new goes in the original direction, what has no connection has no direction, what
-is ICMP and related to a connection is one of the messages that quote it. Everything else may occur: reserved flags, ports that are parts of a checksum, a transport header that is cut off.
-A proof about this packet is one about every packet.
+is ICMP and related to a connection is one of the messages that quote it. Everything else may occur: reserved flags,
+ports that are parts of a checksum, a transport header that is cut off. A proof about this packet is one about every
+packet.
 
 Its fields are numbers: interfaces by their index among the names that policy and listing mention, and one that stands
 for all the others.
@@ -17,7 +18,7 @@ import z3
 
 from netfw.model_values import WORDS, RulesetError, bits, bounds
 from netfw.packet import ICMP, ICMPV6, TCP, UDP
-from netfw.tries import Interval, Intervals, member, union
+from netfw.tries import Interval, Intervals, Memberships, union
 
 INTERFACE_BITS: Final = 16
 FAMILIES: Final = {4: WORDS["nf_proto"]["ipv4"], 6: WORDS["nf_proto"]["ipv6"]}
@@ -62,7 +63,7 @@ class Symbol:
 
     def __init__(self) -> None:
         number = z3.BitVec
-        self.interfaces = Interfaces()
+        self.interfaces, self.sets = Interfaces(), Memberships()
         self.family = number("family", 8)
         self.iif, self.oif = number("iif", INTERFACE_BITS), number("oif", INTERFACE_BITS)
         self.saddr = {4: number("saddr4", 32), 6: number("saddr6", 128)}
@@ -198,7 +199,3 @@ class Symbol:
             first = last = self.interfaces.number(first)
         assert isinstance(last, int), "only interface names are no numbers, and they have no ranges"
         return first, last
-
-    def member(self, term: Term, written: Any) -> z3.BoolRef:
-        """Whether a field is what is written, or in it."""
-        return member(term.value, self.intervals(term.kind, written))

@@ -5,11 +5,11 @@ sessions'. Half of them are about safety, which a firewall that drops everything
 policy promises is accepted.
 
 Words: an *answer* belongs to a connection that the receiving side began. An *error* is ICMP about a connection that
-there is. *Neighbours* are the messages by which machines of one link find each other (RFC 4861) and their multicast groups
-(RFC 2710, RFC 3810), which cannot have come through a router.
+there is. *Neighbours* are the messages by which machines of one link find each other (RFC 4861) and their multicast
+groups (RFC 2710, RFC 3810), which cannot have come through a router.
 
-What comes in meets two hooks, prerouting and then input or forward. That an answer from outside is one to what the box
-itself began follows from the theorem "outside": a connection has begun only if its first packet was accepted.
+What comes in meets two hooks, prerouting and then input or forward. That an answer from outside is one to what the
+box itself began follows from "outside": a connection has begun only if its first packet was accepted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from netfw.names import SESSIONS
 from netfw.packet import ESP, TCP, UDP
 from netfw.policy import NOWHERE, Network, Policy, Port, Service, reserved
 from netfw.smt import Ruleset
-from netfw.tries import Intervals, complement, member, member_of_rows, union
+from netfw.tries import Intervals, complement, union
 
-Hook: TypeAlias = Literal["in", "through", "out", ""]
+Hook: TypeAlias = Literal["arriving", "in", "through", "out"]
 
 PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 LINK: Final = (IPv6Network("::/128"), IPv6Network("fe80::/10"))
@@ -51,6 +51,7 @@ class Claims:
 
     def __init__(self, policy: Policy, ruleset: Ruleset) -> None:
         self._policy, self._packet, self._ruleset = policy, ruleset.packet, ruleset
+        self._sets = ruleset.packet.sets
         came = ruleset.accepted("prerouting")
         self._came = came
         self._in = z3.And(came, ruleset.accepted("input"))
@@ -69,10 +70,8 @@ class Claims:
 
     def assumption(self) -> z3.BoolRef:
         """Open sessions are ones that the policy allows: the theorem about the elements says so of those listed."""
-        asked = self._ruleset.asked
-        return z3.And(
-            [z3.Implies(open_, self._allowed(name, key)) for name, key, open_ in asked if len(key) == 5]
-        )
+        asked = self._ruleset.asked.values()
+        return z3.And([z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked])
 
     # --- safety
 
@@ -80,11 +79,17 @@ class Claims:
         packet, policy = self._packet, self._policy
         known = [*self._zones, "lo"]
         yield Theorem(
-            "unused", "nothing comes in at an unused interface", "in", z3.And(self._came, self._not_at(known))
+            "unused",
+            "nothing comes in at an unused interface",
+            "arriving",
+            z3.And(self._came, self._not_at(known)),
         )
         spoofed = [self._at(interface, self._foreign(interface)) for interface in self._zones]
         yield Theorem(
-            "spoofed", "no source address from where it is not", "in", z3.And(self._came, z3.Or(spoofed))
+            "spoofed",
+            "no source address from where it is not",
+            "arriving",
+            z3.And(self._came, z3.Or(spoofed)),
         )
         unasked = z3.Not(z3.Or(self._answer(inward=True), self._gateway(inward=True)))
         yield Theorem(
@@ -130,7 +135,7 @@ class Claims:
         packet, wrong = self._packet, []
         for version, name in SESSIONS.items() if self._policy.tunnel else ():
             key = [packet.saddr[version], packet.oif, packet.daddr[version], packet.l4proto, packet.dport]
-            listed = member_of_rows(key, self._ruleset.elements(name))
+            listed = self._sets.member_of_rows(key, self._ruleset.elements(name))
             wrong.append(
                 z3.And(packet.is_version(version), packet.transport, listed, z3.Not(self._allowed(name, key)))
             )
@@ -225,7 +230,7 @@ class Claims:
         networks = tuple(networks)
         return z3.Or(
             [
-                z3.And(self._packet.is_version(v), member(addresses[v], _intervals(networks, v)))
+                z3.And(self._packet.is_version(v), self._sets.member(addresses[v], _intervals(networks, v)))
                 for v in (4, 6)
             ]
         )
@@ -236,7 +241,10 @@ class Claims:
     def _is_instrument(self, addresses: dict[int, z3.BitVecRef], port: Port) -> z3.BoolRef:
         """The address is one that an instrument of the port may have."""
         return z3.Or(
-            [z3.And(self._packet.is_version(v), member(addresses[v], _instruments(port, v))) for v in (4, 6)]
+            [
+                z3.And(self._packet.is_version(v), self._sets.member(addresses[v], _instruments(port, v)))
+                for v in (4, 6)
+            ]
         )
 
     def _foreign(self, interface: str) -> z3.BoolRef:
@@ -290,7 +298,9 @@ class Claims:
 
     def _service(self, services: Iterable[Service], port: z3.BitVecRef) -> z3.BoolRef:
         packet = self._packet
-        return z3.And(packet.transport, member_of_rows([packet.l4proto, port], list(map(_pair, services))))
+        return z3.And(
+            packet.transport, self._sets.member_of_rows([packet.l4proto, port], list(map(_pair, services)))
+        )
 
     def _served(self, port: Port) -> z3.BoolRef:
         """To the box's address on this port, and to a service of it, as part of a connection."""
@@ -327,7 +337,9 @@ class Claims:
                     for n in entry.networks
                     if n.version == version and (n.num_addresses == 1) == single
                 ]
-                found.append(z3.And(packet.is_version(version), packet.transport, member_of_rows(key, rows)))
+                found.append(
+                    z3.And(packet.is_version(version), packet.transport, self._sets.member_of_rows(key, rows))
+                )
         protected = [packet.ipsec_out == 1] if policy.ipsec_required else []
         return z3.And(z3.Or(found), *protected)
 
@@ -350,12 +362,14 @@ class Claims:
         desktops = [
             z3.And(
                 interface == self._packet.interfaces.number(port.interface),
-                member(instrument, _instruments(port, version)),
-                member_of_rows([protocol, number], list(map(_pair, port.desktop))),
+                self._sets.member(instrument, _instruments(port, version)),
+                self._sets.member_of_rows([protocol, number], list(map(_pair, port.desktop))),
             )
             for port in self._policy.ports
         ]
-        return z3.And(member(staff, _intervals(self._policy.tunnel.staff, version)), z3.Or(desktops))
+        return z3.And(
+            self._sets.member(staff, _intervals(self._policy.tunnel.staff, version)), z3.Or(desktops)
+        )
 
     def _in_session(self) -> z3.BoolRef:
         packet, found = self._packet, []

@@ -1,20 +1,21 @@
 """Membership in a set of numbers, as a formula: a trie over the bits.
 
 A firewall's sets are intervals of numbers: addresses, ports, protocols. A disjunction of comparisons would cost z3 an
-adder for each; a binary trie that tests one bit at each node costs it one clause. Ten thousand addresses are a
-trie of twenty thousand nodes, written as SMT-LIB text, because parsing it takes a tenth of the time that building
-it call by call does.
+adder for each; a binary trie that tests one bit at each node costs it one clause. Tries are written as SMT-LIB text,
+because parsing ten thousand nodes takes a tenth of the time that building them call by call does.
 
-Equal sets give the same trie and z3 keeps one copy of equal terms: when the policy's addresses and the kernel's are
-the same set, the proof sees one and the same proposition on both sides, and never looks inside. When they differ, it
-looks, and what it finds is exact.
+A large set is a name first: a proposition that may be true or false of any packet, the same one wherever the same set
+is asked about the same field. What no packet refutes then, no packet refutes whatever is in the set, so the proof is
+sound and never looks inside. Only when the solver finds a packet are the names' definitions given to it, and what it
+finds then is exact. So ten thousand addresses cost next to nothing where the kernel's set is the policy's, and a
+trie of twenty thousand nodes where it is not.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import z3
 
@@ -22,6 +23,9 @@ Interval: TypeAlias = tuple[int, int]
 """First and last number."""
 Intervals: TypeAlias = tuple[Interval, ...]
 """Sorted, disjoint and not adjacent, so that equal sets are equal values."""
+
+LARGE: Final = 64
+"""Intervals, beyond which a set is a name first."""
 
 
 def union(intervals: Iterable[Interval]) -> Intervals:
@@ -42,47 +46,83 @@ def complement(intervals: Intervals, width: int) -> Intervals:
     return tuple((first, min(last, (1 << width) - 1)) for first, last in gaps if first <= last)
 
 
-def member(value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
-    """Whether the value is in the set."""
-    text = "".join(_nodes(intervals, 0, value.size()))
-    assertion = f"(assert (let ((x {value.sexpr()})) {text}))"
+class Memberships:
+    """Questions whether a value is in a set; equal questions are the same formula."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[int, Intervals], tuple[z3.BitVecRef, z3.BoolRef]] = {}
+
+    def member(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
+        """Whether the value is in the set."""
+        key = (value.get_id(), intervals)
+        if key not in self._asked:
+            large = len(intervals) > LARGE
+            answer = z3.FreshConst(z3.BoolSort(), "set") if large else _trie(value, intervals)
+            self._asked[key] = value, answer  # and keeps the value, whose id is only its own while it lives
+        return self._asked[key][1]
+
+    def definitions(self) -> list[z3.BoolRef]:
+        """What the names of large sets stand for."""
+        return [
+            answer == _trie(value, intervals)
+            for (_, intervals), (value, answer) in self._asked.items()
+            if len(intervals) > LARGE
+        ]
+
+    def member_of_rows(
+        self, values: Sequence[z3.BitVecRef], rows: Iterable[tuple[Intervals, ...]]
+    ) -> z3.BoolRef:
+        """Whether the values, one a column, are together in one of the rows: an nftables concatenation."""
+        rows = list(rows)
+        if len(values) == 1:
+            return self.member(values[0], union(interval for (column,) in rows for interval in column))
+        # the column with the fewest different entries first: ten thousand addresses on one port are one trie
+        at = min(range(len(values)), key=lambda column: len({row[column] for row in rows}))
+        groups: defaultdict[Intervals, list[tuple[Intervals, ...]]] = defaultdict(list)
+        for row in rows:
+            groups[row[at]].append(row[:at] + row[at + 1 :])
+        others = [*values[:at], *values[at + 1 :]]
+        return z3.Or(
+            [
+                z3.And(self.member(values[at], entry), self.member_of_rows(others, rest))
+                for entry, rest in groups.items()
+            ]
+        )
+
+
+def _trie(value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
+    text: list[str] = []
+    _write(text, intervals, 0, value.size())
+    assertion = f"(assert (let ((x {value.sexpr()})) {''.join(text)}))"
     return z3.parse_smt2_string(assertion, decls=dict(_constants(value)))[0]
 
 
-def member_of_rows(values: Sequence[z3.BitVecRef], rows: Iterable[tuple[Intervals, ...]]) -> z3.BoolRef:
-    """Whether the values, one a column, are together in one of the rows: an nftables concatenation."""
-    rows = list(rows)
-    if not rows:
-        return z3.BoolVal(False)
-    if len(values) == 1:
-        return member(values[0], union(interval for (column,) in rows for interval in column))
-    # the column with the fewest different entries first: ten thousand addresses on one port are one trie
-    at = min(range(len(values)), key=lambda column: len({row[column] for row in rows}))
-    groups: defaultdict[Intervals, list[tuple[Intervals, ...]]] = defaultdict(list)
-    for row in rows:
-        groups[row[at]].append(row[:at] + row[at + 1 :])
-    others = [*values[:at], *values[at + 1 :]]
-    return z3.Or(
-        [z3.And(member(values[at], entry), member_of_rows(others, rest)) for entry, rest in groups.items()]
-    )
-
-
-def _nodes(intervals: Sequence[Interval], base: int, bits: int) -> Iterator[str]:
+def _write(text: list[str], intervals: Sequence[Interval], base: int, bits: int) -> None:
     """The trie of the intervals, all within the 2**bits numbers from `base`, as SMT-LIB text."""
     if not intervals:
-        yield "false"
-    elif intervals[0] == (base, base + (1 << bits) - 1):
-        yield "true"
-    elif len(intervals) == 1 and intervals[0][0] == intervals[0][1]:
-        yield f"(= ((_ extract {bits - 1} 0) x) (_ bv{intervals[0][0] - base} {bits}))"
+        text.append("false")
+        return
+    first, last = intervals[0][0], intervals[-1][1]
+    fork = (first ^ last).bit_length()  # bits from here upward are the same in all members
+    whole = len(intervals) == 1 and last - first == (1 << fork) - 1
+    if fork < bits:
+        text.append(
+            f"(and (= ((_ extract {bits - 1} {fork}) x) (_ bv{(first - base) >> fork} {bits - fork})) "
+        )
+        if whole:
+            text.append("true)")
+        else:
+            _write(text, intervals, first >> fork << fork, fork)
+            text.append(")")
+    elif whole:
+        text.append("true")
     else:
-        bits -= 1
-        middle = base + (1 << bits)
-        yield f"(ite (= ((_ extract {bits} {bits}) x) #b1) "
-        yield from _nodes([(max(i[0], middle), i[1]) for i in intervals if i[1] >= middle], middle, bits)
-        yield " "
-        yield from _nodes([(i[0], min(i[1], middle - 1)) for i in intervals if i[0] < middle], base, bits)
-        yield ")"
+        middle = base + (1 << bits - 1)
+        text.append(f"(ite (= ((_ extract {bits - 1} {bits - 1}) x) #b1) ")
+        _write(text, [(max(i[0], middle), i[1]) for i in intervals if i[1] >= middle], middle, bits - 1)
+        text.append(" ")
+        _write(text, [(i[0], min(i[1], middle - 1)) for i in intervals if i[0] < middle], base, bits - 1)
+        text.append(")")
 
 
 def _constants(value: z3.ExprRef) -> Iterator[tuple[str, z3.ExprRef]]:

@@ -37,9 +37,14 @@ def add_verbs(parser: Parser) -> None:
         type=_seconds,
         help='take it back unless somebody types "yes" within this time',
     )
+    prove = parser.word("prove", "prove of the kernel's own listing that it does what the policy says")
+    prove.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    prove.add_argument(
+        "--listing", metavar="FILE", type=Path, help="of `nft -j list table inet rap`, elsewhere"
+    )
     watch = parser.word("watch", "repair what others change in the firewall, until SIGTERM")
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
-    verbs = [(render, _render), (check, _check), (apply_, _apply), (watch, _watch)]
+    verbs = [(render, _render), (check, _check), (apply_, _apply), (prove, _prove), (watch, _watch)]
     for verb, command in verbs:
         verb.add_argument("policy", metavar="POLICY", type=Path, help="TOML file")
         verb.does(command)
@@ -123,6 +128,48 @@ def _says_yes(over: int) -> bool:
 
     readable, _, _ = select.select([sys.stdin, over], [], [])
     return over not in readable and sys.stdin.readline().strip() == "yes"
+
+
+def _prove(arguments: argparse.Namespace) -> int:
+    try:
+        from netfw.prove import prove
+    except ImportError as error:
+        raise MachineLacks("the prover z3 is not on this machine; pip install z3-solver") from error
+    from netfw.symbolic import Unproven
+
+    policy, objects = _load(arguments.policy), _listing(arguments.listing)
+    findings = []
+    try:
+        for finding in prove(policy, objects):
+            findings.append(finding)
+            if not arguments.json:
+                print(finding)
+    except Unproven as error:
+        raise CommandError(str(error)) from error
+    holds = all(finding.holds for finding in findings)
+    if arguments.json:
+        theorems = [finding.summary() for finding in findings]
+        _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems})
+    return HOLDS if holds else FAILED
+
+
+def _listing(file: Path | None) -> list[Any]:
+    """The table as the kernel lists it now, or as it was listed into a file."""
+    if file is None:
+        from netfw.nft import Nft
+
+        with _told():
+            objects = Nft().table()
+        if objects is None:
+            raise CommandError("the kernel has no firewall of this box; put one in force with `rap fw apply`")
+        return objects
+    try:
+        listed: list[Any] = json.loads(file.read_text("utf-8"))["nftables"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise WrongInput(
+            f"{file}: cannot be read as a listing ({error}); write it with `nft -j list table inet rap`"
+        ) from error
+    return [thing for thing in listed if "metainfo" not in thing]
 
 
 def _watch(arguments: argparse.Namespace) -> int:
