@@ -302,7 +302,28 @@ def _explained(file: Path, text: str) -> SiteError:
     elif problem.startswith("Object missing required field"):
         keys.append(problem.split("`")[1])
         problem = "is required, and is not there"
+    elif "matching regex" in problem:
+        problem = f"write it like {EXAMPLES[keys[-1].partition('[')[0]]}"
     return SiteError(file, ".".join(keys), problem)
+
+
+EXAMPLES: Final = {
+    "host": "ingest.example.com",
+    "time_servers": "ntp.example.com",
+    "gateway": "192.0.2.1",
+    "nameservers": "192.0.2.53",
+    "base": "https://mirror.example.com/BaseOS/",
+    "appstream": "https://mirror.example.com/AppStream/",
+    "box_repository": "media, or https://images.example.com/rap-box/",
+    "name": "labadmin",
+    "ssh_keys": "ecdsa-sha2-nistp384 AAAA… desk",
+    "device": "sda or nvme0n1",
+    "passphrase_file": "/run/install/repo/luks-passphrase",
+    "hostname": "rap-box",
+    "language": "en_US.UTF-8",
+    "keyboard": "us",
+}
+"""What is right where a pattern says what is wrong."""
 
 
 def _table_at(keys: list[str]) -> type[Struct]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+SSH_KEY: Final = (
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIrGaXAFMXn7VmwIkkFxyiVlTgxG"
+    "ZlkMBeVzNSh6vEHZvYJLYqPaYGUnPrSB/WWTAQ1Y4n5+9DPjaPMJ7BvOoGg= desk"
+)
 SITE: Final = """\
 board = "rap-4"
 release = "almalinux9"
@@ -30,7 +34,7 @@ authority = "audit-ca.pem"
 
 [[administrator]]
 name = "labadmin"
-ssh_keys = ["ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIrGaXAFMXn7VmwIkkFxyiVlTgxGZlkMBeVzNSh6vEHZvYJLYqPaYGUnPrSB/WWTAQ1Y4n5+9DPjaPMJ7BvOoGg= desk"]
+ssh_keys = ["SSH_KEY"]
 password_hash_file = "labadmin.hash"
 
 [disk]
@@ -47,7 +51,7 @@ source = "network"
 base = "https://mirror.example.com/BaseOS/"
 appstream = "https://mirror.example.com/AppStream/"
 box_repository = "https://images.example.com/rap-box/"
-"""
+""".replace("SSH_KEY", SSH_KEY)
 CRYPT_HASH: Final = "$6$saltsaltsaltsalt$" + "ab./" * 21 + "ab"
 GRUB_HASH: Final = "grub.pbkdf2.sha512.10000." + "0A" * 64 + "." + "1B" * 64
 AUTHORITY: Final = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUExample\n-----END CERTIFICATE-----\n"

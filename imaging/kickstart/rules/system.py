@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from imaging.kickstart.document import Spot
 from imaging.kickstart.lint import Case, Fault, Faults, rule
 
-LOCALE: Final = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
+LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
 KEYMAP: Final = re.compile(r"[a-z]{2,}[A-Za-z0-9_-]*(\s?\([A-Za-z0-9_-]+\))?")
 MAC: Final = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 BY_KIND: Final = ("link", "bootif", "ibft")
