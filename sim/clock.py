@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from heapq import heappop, heappush
-from operator import attrgetter
 from typing import Any
 
 import simpy
@@ -25,7 +24,10 @@ class Environment(simpy.Environment):
     def __init__(self) -> None:
         super().__init__(0)
 
-    now = property(attrgetter("_now"), doc="Nanoseconds since the start of the lab.")
+    @property
+    def now(self) -> int:
+        """Nanoseconds since the start of the lab."""
+        return self._now
 
     def after(self, delay_ns: int, callback: Callable[[Any], None], value: Any = None) -> None:
         """Call `callback(value)`, `delay_ns` from now."""

@@ -39,23 +39,17 @@ class Deadlock(Exception):
     """Nothing is left that could ever happen, and something is still awaited."""
 
 
-class _Handle(asyncio.TimerHandle):
+class _Timer(asyncio.TimerHandle):
     """A callback that is due, without what asyncio keeps for debugging: there are ten of them for each report."""
 
     __slots__ = ()
 
     def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: SimLoop,
-        context: Context | None,
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
     ) -> None:
-        self._when, self._callback, self._args, self._loop = when, callback, args, loop
+        self._when, self._callback, self._args, self._cancelled = when, callback, args, False
         self._context = copy_context() if context is None else context
-        self._cancelled = self._scheduled = False
-        self._source_traceback = self._repr = None
+        self._source_traceback = None
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -66,7 +60,7 @@ class SimLoop(base_events.BaseEventLoop):
     """The event loop of the virtual world; `env` is its clock, `failures` what no task handled."""
 
     # The names under which asyncio's base class keeps these
-    _ready: deque[_Handle]
+    _ready: deque[_Timer]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -88,11 +82,11 @@ class SimLoop(base_events.BaseEventLoop):
         at_ns = ceil(when * NS)
         while at_ns / NS < when:
             at_ns += 1
-        timer = _Handle(when, callback, args, self, context)
+        timer = _Timer(when, callback, args, context)
         self.env.after(max(0, at_ns - self.env.now), self._due, timer)
         return timer
 
-    def _due(self, timer: _Handle) -> None:
+    def _due(self, timer: _Timer) -> None:
         if not timer._cancelled:
             self._ready.append(timer)
 
@@ -100,7 +94,7 @@ class SimLoop(base_events.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """As in any loop."""
-        handle = _Handle(0.0, callback, args, self, context)
+        handle = _Timer(0.0, callback, args, context)
         self._ready.append(handle)
         return handle
 

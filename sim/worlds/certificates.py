@@ -1,13 +1,16 @@
 """The certificates of a virtual lab.
 
 The vendor's authority signs those of the box and the instruments, an intermediate of a public-style root that of the
-data center. Every certificate is its owner's own, but all of them have one key: nothing in a lab depends on
-keys being different, and making one takes as long as simulating half an hour.
+data center. Every certificate is its owner's own, but all of them, in all labs of a process, have one key: nothing in
+a lab depends on keys being different, and making one takes as long as simulating half an hour.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from agents import config
 from sim.worlds import farend, machine
@@ -15,12 +18,17 @@ from wire.pki import Authority, Validity, make_key
 from wire.tls import Identity
 
 
+@cache
+def _one_key() -> RSAPrivateKey:
+    return make_key()
+
+
 class Certificates:
     """A hierarchy in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._key = make_key()
+        self._key = _one_key()
         self._vendor = Authority.make("vendor root", key=self._key)
         self._public = Authority.make("public root", key=self._key)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
