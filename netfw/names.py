@@ -19,8 +19,8 @@ UNUSED: Final = "unused"
 """Came in at an interface of no zone."""
 SPOOFED: Final = "spoofed"
 """Had a source address that does not belong where it came in."""
-ROUTER: Final = "router"
-"""Wanted to tell the box where to send its packets: router advertisements and redirects nobody asked for."""
+LINK: Final = "link"
+"""Talk on a link that is not for the box: router discovery, redirects, who listens to which group."""
 INVALID: Final = "invalid"
 """Belongs to no connection, and cannot begin one."""
 OUTSIDE: Final = "outside"
@@ -41,7 +41,7 @@ UNFORESEEN: Final = "unforeseen"
 CAUSES: Final = (
     UNUSED,
     SPOOFED,
-    ROUTER,
+    LINK,
     INVALID,
     OUTSIDE,
     TUNNEL,

@@ -128,14 +128,15 @@ def render(policy: Policy) -> Ruleset:
 def _prerouting(policy: Policy) -> Iterator[Rule]:
     believed = ["nd-router-advert"] if policy.believes_routers else []
     unasked = ["nd-router-solicit", "nd-redirect", *([] if believed else ["nd-router-advert"])]
+    unasked += ["mld-listener-report", "mld-listener-done", "mld2-listener-report"]
     neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *believed]
     uplink = where(IIFNAME, policy.uplink)
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
-    yield refuse(names.ROUTER, where(ICMPV6_TYPE, any_of(*unasked)))
+    yield refuse(names.LINK, where(ICMPV6_TYPE, any_of(*unasked)))
     if believed:
         elsewhere = where_not(IIFNAME, policy.uplink)
-        yield refuse(names.ROUTER, elsewhere, where(ICMPV6_TYPE, "nd-router-advert"))
+        yield refuse(names.LINK, elsewhere, where(ICMPV6_TYPE, "nd-router-advert"))
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
     link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT

@@ -1,0 +1,175 @@
+"""Somebody changes the firewall while it is watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import pytest
+from boxlab import POLICIES
+from netns import Namespace, namespace
+
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.policy import Service
+from netfw.policyfile import load_policy
+from netfw.sessions import Session, Sessions
+from netfw.watch import Alarm, Repair, Watch
+
+POLICY = load_policy(POLICIES / "clinic.toml")
+MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
+OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
+PATIENCE_SECONDS = 10
+
+
+@dataclass
+class Place:
+    """A namespace with the policy in force, and what a watch there has told."""
+
+    namespace: Namespace
+    firewall: Firewall
+    told: asyncio.Queue[Alarm | Repair] = field(default_factory=asyncio.Queue)
+
+    def watch(self, sessions: dict[Session, int] | None = None) -> Watch:
+        owned = None if sessions is None else (lambda: sessions)
+        return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.told.put_nowait, owned))
+
+    async def nft(self, *words: str) -> None:
+        """Somebody else, in a process of their own."""
+        await asyncio.to_thread(self.namespace.command, "nft", *words)
+
+    async def next(self) -> Alarm | Repair:
+        return await asyncio.wait_for(self.told.get(), PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with namespace() as here:
+        nft = here.run(Nft)
+        Firewall(nft).apply(POLICY)
+        yield Place(here, Firewall(nft))
+        nft.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "flush ruleset",
+        "delete table inet rap",
+        "flush chain inet rap input",
+        "insert rule inet rap input accept",
+        "add rule inet rap output accept",
+        "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }",
+        "delete element inet rap services4 { enp2s0 . 10.77.1.1 . tcp . 443 }",
+        "add chain inet rap forward { policy accept; }",
+        "add chain inet rap more { type filter hook input priority -400; policy accept; }",
+        "add table inet rap { flags dormant; }",
+        "add set inet rap other { type ipv4_addr; }",
+        "delete element inet rap inside4 { 127.0.0.0/8 }",
+    ],
+)
+def test_a_change_is_told_and_taken_back(place: Place, change: str) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft(change)
+        alarm, repair = await place.next(), await place.next()
+        assert isinstance(alarm, Alarm)
+        assert alarm.program == "nft"
+        assert isinstance(repair, Repair)
+        assert repair.differences
+        assert repair.in_force
+        assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft("add table inet firewalld")
+        place.firewall.apply(POLICY)
+        await place.nft("delete table inet firewalld")
+        await place.nft("add table ip rap")  # another family is another table
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await place.next(), Alarm)
+        assert alarm.program == "nft"
+        assert len((await place.next()).differences) == 1  # type: ignore[union-attr]
+        assert place.told.empty()
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        changes = [place.nft(f"add element inet rap ports {{ more{n} }}") for n in range(20)]
+        await asyncio.gather(*changes)
+        await place.nft("add rule inet rap output accept")
+        while not (isinstance(told := await place.next(), Repair) and "output" in str(told.differences)):
+            pass
+        assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
+    async def scenario() -> None:
+        await place.nft("flush chain inet rap forward")
+        watch = place.watch()
+        watch.start()
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert repair.in_force
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_the_owners_sessions_stay_and_others_go(place: Place) -> None:
+    async def scenario() -> None:
+        sessions = Sessions(place.firewall.nft, POLICY)
+        sessions.open(MINE, 500)
+        watch = place.namespace.run(lambda: place.watch({MINE: 400}))
+        watch.start()
+        await place.nft(
+            "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
+        )
+        assert isinstance(await place.next(), Alarm)
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert "10.99.1.3" in repair.differences[0]
+        assert [found.session for found in sessions.list()] == [MINE]
+        await place.nft("flush ruleset")
+        assert isinstance(await place.next(), Alarm)
+        assert isinstance(await place.next(), Repair)
+        (found,) = sessions.list()
+        assert found.session == MINE
+        assert found.seconds_left <= 400
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_without_an_owner_sessions_are_let_be(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft(
+            "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
+        )
+        await place.nft("flush chain inet rap output")
+        assert isinstance(await place.next(), Alarm)
+        assert "output" in (await place.next()).differences[0]  # type: ignore[union-attr]
+        assert [found.session for found in Sessions(place.firewall.nft, POLICY).list()] == [OTHERS]
+        assert place.told.empty()
+        watch.stop()
+
+    asyncio.run(scenario())
