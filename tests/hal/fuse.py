@@ -1,0 +1,205 @@
+"""A device file that answers real system calls: a FUSE file system of one file, spoken raw over /dev/fuse.
+
+A test kernel has no watchdog and no chassis switch. A process that opens this file and calls `ioctl` on it cannot
+tell: the kernel carries the call here (<linux/fuse.h>; "restricted" ioctl, which takes the size and the direction of
+the argument from the request's number). The file system is mounted nowhere: it hangs on a file descriptor, by way of
+/proc/self/fd, and is gone when that is closed, or the process dies.
+
+The server is a process of its own: a thread would die together with the caller it has yet to answer, and the kernel
+waits for that answer. What test and server share of the device is in shared memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import RawValue
+from typing import TypeVar
+
+import pytest
+from cffi import FFI
+
+FILE = "device"
+_ROOT_INODE, _FILE_INODE = 1, 2
+_REQUEST_BYTES_MAX = 1 << 17
+_NOTIFY_POLL = 1
+_FOPEN_DIRECT_IO, _FOPEN_NONSEEKABLE, _FOPEN_NOFLUSH = 1, 4, 32
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_CONFIG_STRING, _CONFIG_CREATE = 1, 6
+_CLOSE_ON_EXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+
+
+class Op(IntEnum):
+    """`enum fuse_opcode`, as far as one open file needs it."""
+
+    LOOKUP, FORGET, GETATTR, OPEN, READ, WRITE = 1, 2, 3, 14, 15, 16
+    RELEASE, INIT, INTERRUPT, IOCTL, POLL = 18, 26, 36, 39, 40
+
+
+_ffi = FFI()
+_ffi.cdef("long syscall(long number, ...);")
+_libc = _ffi.dlopen(None)
+
+
+class Device(ctypes.Structure):
+    """What the file does, for its user; its fields are the test's to read and change. An OSError is the caller's."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def ioctl(self, request: int, argument: bytes) -> bytes:
+        """`argument` is what the request's number says is passed in; so is the length of the result."""
+        raise OSError(errno.ENOTTY, "")
+
+    def write(self, data: bytes) -> None:
+        raise OSError(errno.EINVAL, "")
+
+    def read(self) -> bytes:
+        """What is there; EAGAIN if nothing."""
+        raise OSError(errno.EAGAIN, "")
+
+    def readable(self) -> bool:
+        return False
+
+
+AnyDevice = TypeVar("AnyDevice", bound=Device)
+
+
+@contextmanager
+def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
+    """A new device, all its fields zero, and its path. Skips the test where this cannot be done."""
+    try:
+        channel = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        pytest.skip(f"needs /dev/fuse: {error.strerror}")
+    try:
+        mount = _mount(channel)
+        device = RawValue(kind)
+        server = get_context("fork").Process(target=_serve, args=(channel, mount, device), daemon=True)
+        server.start()
+    finally:
+        os.close(
+            channel
+        )  # the server's copy is then the only one: when it dies, whoever waits for it is told
+    try:
+        yield device, f"/proc/self/fd/{mount}/{FILE}"
+    finally:
+        server.kill()
+        server.join()
+        os.close(mount)
+
+
+def _serve(channel: int, mount: int, device: Device) -> None:
+    os.close(mount)  # the test's is the only one: when the test dies, the kernel ends the connection
+    _Server(channel, device).run()
+
+
+def _mount(channel: int) -> int:
+    """The root of a FUSE file system served over `channel`, as a file descriptor."""
+    context = _call(_FSOPEN, _text("fuse"), _number(_CLOSE_ON_EXEC))
+    options = {"source": "rap-test", "fd": channel, "rootmode": "40000", "user_id": 0, "group_id": 0}
+    for key, value in options.items():
+        _call(_FSCONFIG, _number(context), _number(_CONFIG_STRING), _text(key), _text(str(value)), _number(0))
+    _call(_FSCONFIG, _number(context), _number(_CONFIG_CREATE), _ffi.NULL, _ffi.NULL, _number(0))
+    mount = _call(_FSMOUNT, _number(context), _number(_CLOSE_ON_EXEC), _number(0))
+    os.close(context)
+    return mount
+
+
+def _text(text: str) -> object:
+    return _ffi.new("char[]", text.encode())
+
+
+def _number(number: int) -> object:
+    return _ffi.cast("long", number)
+
+
+def _call(number: int, *arguments: object) -> int:
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
+        pytest.skip(f"needs the right to mount FUSE: {os.strerror(_ffi.errno)}")
+    return result
+
+
+class _Server:
+    """Answers the kernel's requests, one at a time, until the file system is gone."""
+
+    def __init__(self, channel: int, device: Device) -> None:
+        self._channel, self._device = channel, device
+        self._poller: int | None = None  # who is to be told when there is something to read
+
+    def run(self) -> None:
+        while True:
+            try:
+                request = os.read(self._channel, _REQUEST_BYTES_MAX)
+            except OSError as error:
+                if error.errno == errno.ENODEV:  # unmounted
+                    return
+                continue  # ENOENT: the caller gave up before it was read
+            self._serve(request)
+            if self._poller is not None and self._device.readable():
+                os.write(self._channel, struct.pack("<IiQQ", 24, _NOTIFY_POLL, 0, self._poller))
+                self._poller = None
+
+    def _serve(self, request: bytes) -> None:
+        _, opcode, unique, node = struct.unpack_from("<IIQQ", request)
+        if opcode in (Op.FORGET, Op.INTERRUPT):
+            return
+        try:
+            answer, code = self._answer(opcode, node, request[40:]), 0
+        except OSError as error:
+            answer, code = b"", error.errno or errno.EIO
+        with suppress(FileNotFoundError):  # the caller gave up meanwhile
+            os.write(self._channel, struct.pack("<IiQ", 16 + len(answer), -code, unique) + answer)
+
+    def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
+        match opcode:
+            case Op.INIT:
+                return struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, 0)
+            case Op.LOOKUP:
+                if body != FILE.encode() + b"\0":
+                    raise OSError(errno.ENOENT, "")
+                return struct.pack("<QQQQII", _FILE_INODE, 0, 0, 0, 0, 0) + _attributes(_FILE_INODE)
+            case Op.GETATTR:
+                return struct.pack("<QII", 0, 0, 0) + _attributes(node)
+            case Op.OPEN:
+                self._device.open()
+                return struct.pack("<QII", 0, _FOPEN_DIRECT_IO | _FOPEN_NONSEEKABLE | _FOPEN_NOFLUSH, 0)
+            case Op.READ:
+                return self._device.read()
+            case Op.WRITE:
+                data = body[40:]
+                self._device.write(data)
+                return struct.pack("<II", len(data), 0)
+            case Op.IOCTL:
+                return self._ioctl(body)
+            case Op.POLL:
+                readable = self._device.readable()
+                if not readable:
+                    (self._poller,) = struct.unpack_from("<Q", body, 8)
+                return struct.pack("<II", select.POLLIN if readable else 0, 0)
+            case Op.RELEASE:
+                self._device.close()
+                return b""
+        raise OSError(errno.ENOSYS, "")
+
+    def _ioctl(self, body: bytes) -> bytes:
+        _, _, request, _, in_size, out_size = struct.unpack_from("<QIIQII", body)
+        result = self._device.ioctl(request, body[32 : 32 + in_size])
+        assert len(result) == out_size, (hex(request), result)
+        return struct.pack("<iIII", 0, 0, 0, 0) + result
+
+
+def _attributes(node: int) -> bytes:
+    """`struct fuse_attr`."""
+    mode = stat.S_IFDIR | 0o700 if node == _ROOT_INODE else stat.S_IFREG | 0o600
+    return struct.pack("<QQQQQQIIIIIIIIII", node, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 0, 0)
