@@ -28,8 +28,6 @@ _SIOCETHTOOL: Final = 0x8946
 # <linux/ethtool.h>: checksums, scatter-gather, TSO, GSO and GRO. Without them each packet on the link is one that a
 # cable could carry, with its checksum in it.
 _ETHTOOL_SWITCHES: Final = (0x17, 0x15, 0x19, 0x1F, 0x24, 0x2C)
-_AT_ONCE: Final = ("net.ipv6.conf.default.accept_dad", "net.ipv6.conf.default.accept_ra")
-"""Set to 0, so that an IPv6 address can be used at once (RFC 4862, 5.4) and nobody hands out others."""
 
 
 class Host:
@@ -47,8 +45,6 @@ class Host:
             raise failures[0]
         self.netlink = Netlink(self.network)
         self.netlink.set_interface(self.netlink.index("lo"), state="up")
-        for switch in _AT_ONCE:
-            self.sysctl(switch, 0)
 
     def _found(self, failures: list[BaseException]) -> None:
         try:

@@ -11,6 +11,7 @@ from sim.streams import stream
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.cable import NearEnd
 from sim.worlds.kernel.control import Control, Refused
+from sim.worlds.kernel.disk import mount_disk
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.netlink import Netlink
@@ -60,6 +61,10 @@ class KernelLab:
         random = stream(self.seed, f"link {name}")
         self.links[name] = KernelLink(name, (near, far), quality, random, self._relay)
         return self.links[name]
+
+    def disk(self, name: str, size: int) -> Path:
+        """An empty ext4 disk of `size` bytes, in memory; the folder at which every host sees it."""
+        return mount_disk(name, size)
 
     def _namespaces(self, host: str) -> Mapping[str, int]:
         if host not in self.hosts:

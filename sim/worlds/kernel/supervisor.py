@@ -161,6 +161,7 @@ def _work(orders: _Orders) -> NoReturn:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
         files.furnish_lab(orders.writable)
         socket.sethostname(orders.name)
+        asyncio._set_running_loop(None)  # the caller's, if it called from one
         answer.value(asyncio.run(_live(orders, answer)))
     except BaseException as error:
         answer.error(error)

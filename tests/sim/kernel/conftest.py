@@ -1,0 +1,24 @@
+"""Tests of the kernel world need root, and say so instead of passing without having looked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+
+from sim.worlds.kernel import missing
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _machine() -> None:
+    if lacks := missing():
+        pytest.fail("the kernel world cannot be tested here: " + "; ".join(lacks))
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other lab has, whoever tests at the same time."""
+    return f"test-{os.getpid()}-{next(_numbers)}"

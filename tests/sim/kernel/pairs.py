@@ -1,0 +1,91 @@
+"""Two hosts with a link between them, and traffic that goes over it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import dataclass
+
+from sim.net.link import Quality
+from sim.worlds.kernel import Host, KernelLab, KernelLink
+
+PORT = 4000
+TIMEOUT_SECONDS = 20
+
+
+@dataclass
+class Pair:
+    one: Host
+    other: Host
+    link: KernelLink
+
+    def socket(self, host: Host, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
+        with host.inside():
+            made = socket.socket(socket.AF_INET, kind)
+        made.settimeout(TIMEOUT_SECONDS)
+        return made
+
+    def datagrams(self) -> tuple[socket.socket, socket.socket]:
+        """A socket at each end, connected to the other; they know each other's Ethernet addresses."""
+        near, far = self.socket(self.one), self.socket(self.other)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
+        near.bind(("10.9.0.1", PORT))
+        far.bind(("10.9.0.2", PORT))
+        near.connect(("10.9.0.2", PORT))
+        far.connect(("10.9.0.1", PORT))
+        return near, far
+
+
+def pair(lab: KernelLab, quality: Quality) -> Pair:
+    """10.9.0.1 at eth1 of `one`, 10.9.0.2 at eth2 of `other`; without IPv6, which talks by itself."""
+    hosts = lab.host("one"), lab.host("other")
+    for host in hosts:
+        host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+    one, other = hosts
+    link = lab.link("uplink", (one, "eth1"), (other, "eth2"), quality)
+    one.address("eth1", "10.9.0.1/24")
+    other.address("eth2", "10.9.0.2/24")
+    return Pair(one, other, link)
+
+
+async def say(sender: socket.socket, receiver: socket.socket, data: bytes = b"hello") -> None:
+    """Send a datagram and see it arrive, perhaps after some that the kernel had kept."""
+    sender.send(data)
+    while await asyncio.to_thread(receiver.recv, 65536) != data:
+        pass
+
+
+async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float) -> bool:
+    """Whether a datagram sent now arrives within that time."""
+    sender.send(b"anybody?")
+    receiver.settimeout(seconds)
+    try:
+        return bool(await asyncio.to_thread(receiver.recv, 65536))
+    except TimeoutError:
+        return False
+    finally:
+        receiver.settimeout(TIMEOUT_SECONDS)
+
+
+async def transfer(both: Pair, data: bytes) -> float:
+    """Send data by TCP from one to the other; the seconds from the connection's beginning to its end."""
+    server, client = both.socket(both.other, socket.SOCK_STREAM), both.socket(both.one, socket.SOCK_STREAM)
+    server.bind(("10.9.0.2", PORT))
+    server.listen()
+    started = time.monotonic()
+
+    def send() -> None:
+        client.connect(("10.9.0.2", PORT))
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+
+    def receive() -> bytes:
+        connection, _ = server.accept()
+        connection.settimeout(TIMEOUT_SECONDS)
+        with connection, connection.makefile("rb") as stream:
+            return stream.read()
+
+    _, received = await asyncio.gather(asyncio.to_thread(send), asyncio.to_thread(receive))
+    assert received == data
+    return time.monotonic() - started

@@ -1,0 +1,268 @@
+"""A lab ends with its supervisor, and leaves nothing behind, whenever and however it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from sim.net.link import Quality
+from sim.worlds.kernel import (
+    KernelLab,
+    LabEnded,
+    LabExists,
+    NoSuchLab,
+    Refused,
+    ask,
+    call_in_host,
+    down,
+    run,
+    running,
+    up,
+)
+from sim.worlds.kernel.registry import supervisor_of
+
+KILLS = 20
+SETTLE_SECONDS = 10.0
+WHOLE_SET_UP_SECONDS = 0.15
+QUALITY = Quality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
+
+
+async def big(lab: KernelLab) -> None:
+    """A lab with some of everything that could be left behind, which never ends by itself."""
+    box = lab.host("box")
+    for number in range(3):
+        other = lab.host(f"instrument{number}")
+        lab.link(f"instrument:{number}", (box, f"eth{number}"), (other, "eth0"), QUALITY)
+        box.address(f"eth{number}", f"10.0.{number}.1/24")
+        other.address("eth0", f"10.0.{number}.2/24")
+        other.spawn(["sh", "-c", "setsid sleep 1000 & exec sleep 1000"])
+    Path("/tmp/litter").write_text("litter")  # noqa: ASYNC240
+    lab.disk("ssd", 4_000_000)
+    lab.is_up()
+    await asyncio.Event().wait()
+
+
+def names(folder: str) -> list[str]:
+    return sorted(entry.name for entry in Path(folder).iterdir())
+
+
+def census() -> dict[str, object]:
+    """All that a lab could leave on the machine that this process sees."""
+    return {
+        "processes": [name for name in names("/proc") if name.isdecimal()],
+        "mounts": Path("/proc/mounts").read_text(),
+        "interfaces": names("/sys/class/net"),
+        "networks": sorted({str(path.readlink()) for path in Path("/proc").glob("[0-9]*/ns/net")}),
+        "files": [names(folder) for folder in ("/tmp", "/run", "/var/tmp", "/dev/shm")],
+        "labs": running(),
+    }
+
+
+def loops() -> list[str]:
+    """The files in memory that loop devices of this machine hold, with their sizes: of whichever lab."""
+    files = Path("/sys/block").glob("loop*/loop/backing_file")
+    return sorted(file.read_text() for file in files)
+
+
+def settles(before: object, look: Callable[[], object]) -> bool:
+    """Whether it looks as before, soon."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while look() != before and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return look() == before
+
+
+def killed(name: str, after_seconds: float) -> dict[str, object]:
+    """Run a big lab in a process of its own, and kill that process after a while; the census just before."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(name, big)
+        finally:
+            os._exit(1)
+    time.sleep(after_seconds)
+    seen = census()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return seen
+
+
+def test_it_gives_back_what_main_returns_and_raises_what_it_raises(name: str) -> None:
+    async def sums(lab: KernelLab) -> int:
+        return len(lab.name) + os.getppid()
+
+    async def fails(lab: KernelLab) -> None:
+        raise ZeroDivisionError(lab.name)
+
+    class Local(Exception):
+        """Cannot be pickled."""
+
+    async def fails_locally(lab: KernelLab) -> None:
+        raise Local("cannot be pickled")
+
+    assert run(name, sums) == len(name) + 1
+    with pytest.raises(ZeroDivisionError, match=name) as caught:
+        run(name, fails)
+    assert "raise ZeroDivisionError(lab.name)" in caught.value.__notes__[0]
+    with pytest.raises(LabEnded, match="cannot be pickled"):
+        run(name, fails_locally)
+
+
+def test_the_callers_own_namespaces_are_untouched(name: str) -> None:
+    def namespaces() -> list[str]:
+        return [str(path.readlink()) for path in sorted(Path("/proc/thread-self/ns").iterdir())]
+
+    async def main(lab: KernelLab) -> list[str]:
+        lab.host("box")
+        return namespaces()
+
+    before = namespaces()
+    inside = run(name, main)
+    assert namespaces() == before
+    assert len(set(inside) & set(before)) < len(set(before)) - 4
+    subprocess.run(["true"], check=True)
+
+
+def test_a_lab_can_write_nowhere_but_where_it_was_told(name: str, tmp_path: Path) -> None:
+    async def main(lab: KernelLab) -> list[str]:
+        refused = []
+        for folder in ("/", "/etc", "/var", str(Path(__file__).parent)):
+            try:
+                (Path(folder) / "litter").touch()
+            except OSError as error:
+                refused.append(error.strerror)
+        Path("/tmp/litter").touch()  # noqa: ASYNC240
+        (tmp_path / "report").write_text("kept")
+        return refused
+
+    assert run(name, main, writable=[tmp_path]) == ["Read-only file system"] * 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
+    assert not Path("/tmp/litter").exists()
+
+
+def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
+    assert name not in running()
+    up(name, big)
+    try:
+        assert name in running()
+        with pytest.raises(LabExists, match=f"rap lab down {name}"):
+            up(name, big)
+        with pytest.raises(LabExists):
+            run(name, big)
+        assert (
+            call_in_host(name, "box", ["sh", "-c", "test $(hostname) = box -a -e /sys/class/net/eth2"]) == 0
+        )
+        assert call_in_host(name, "box", ["sh", "-c", "exit 7"]) == 7
+        with pytest.raises(Refused, match="'bax'; it has box, instrument0"):
+            call_in_host(name, "bax", ["true"])
+        with pytest.raises(Refused, match="does not know"):
+            ask(name, {"please": "dance"})
+    finally:
+        down(name)
+    assert name not in running()
+    with pytest.raises(NoSuchLab, match=name):
+        down(name)
+
+
+def test_a_running_lab_answers_requests(name: str) -> None:
+    async def doubles(request: dict[str, int]) -> int:
+        if "number" not in request:
+            raise Refused("wants a number")
+        return 2 * request["number"]
+
+    async def main(lab: KernelLab) -> None:
+        lab.control.handler = doubles
+        lab.is_up()
+        await asyncio.Event().wait()
+
+    up(name, main)
+    try:
+        assert ask(name, {"number": 21}) == 42
+        with pytest.raises(Refused, match="wants a number"):
+            ask(name, {})
+    finally:
+        down(name)
+
+
+def test_a_lab_that_ends_before_it_is_up_says_so(name: str) -> None:
+    async def ends(lab: KernelLab) -> None:
+        pass
+
+    async def fails(lab: KernelLab) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(LabEnded, match="before it was up"):
+        up(name, ends)
+    with pytest.raises(ZeroDivisionError):
+        up(name, fails)
+    assert name not in running()
+
+
+@pytest.mark.parametrize("wrong", ["", "two words", "a/b", "ü", "x" * 65])
+def test_a_name_that_cannot_be_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a lab"):
+        run(wrong, big)
+
+
+def test_two_labs_run_side_by_side_and_do_not_meet(name: str) -> None:
+    async def main(lab: KernelLab) -> list[str]:
+        host = lab.host("box")
+        with host.inside(), socket.socket() as anywhere:
+            anywhere.bind(("127.0.0.1", 9))
+        return names("/run/netns")
+
+    up(name, big)
+    try:
+        assert run(f"{name}-too", main) == ["box"]
+    finally:
+        down(name)
+
+
+def test_killed_at_any_moment_it_leaves_nothing(name: str) -> None:
+    """The machine is a lab itself, so that the census counts nothing of what others do at the same time."""
+    moments = Random(name.rpartition("-")[2])
+
+    async def machine(lab: KernelLab) -> tuple[list[int], dict[str, object], dict[str, object]]:
+        before = census()
+        stages = []
+        for number in range(KILLS):
+            during = killed(f"{name}-{number}", moments.uniform(0, WHOLE_SET_UP_SECONDS))
+            stages.append(len(during["networks"]))
+            if not settles(before, census):
+                break
+        return stages, before, census()
+
+    loops_before = loops()
+    stages, before, after = run(name, machine)
+    assert after == before
+    assert len(stages) == KILLS
+    assert len(set(stages)) >= 3  # some died early, some late
+    assert max(stages) >= 4
+    assert settles(loops_before, loops)
+
+
+def test_with_its_supervisor_goes_everything(name: str) -> None:
+    async def machine(lab: KernelLab) -> tuple[dict[str, object], dict[str, object], bool]:
+        before = census()
+        up(f"{name}-inner", big)
+        while_up = census()
+        supervisor = supervisor_of(f"{name}-inner")
+        signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
+        os.close(supervisor)
+        return before, while_up, settles(before, census)
+
+    before, while_up, gone = run(name, machine)
+    assert gone
+    assert len(while_up["processes"]) >= len(before["processes"]) + 8
+    assert while_up["labs"] == [f"{name}-inner"]
+    assert len(while_up["networks"]) > len(before["networks"])
