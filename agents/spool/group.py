@@ -181,8 +181,8 @@ def body_bytes(header: bytes) -> tuple[int, int]:
     return body, plain + -plain % SECTOR_BYTES
 
 
-def decode(header: bytes, body: bytes, offset: int) -> Group | None:
-    """The group at `offset` if this header and this body belong together, whichever copies they are."""
+def decode(header: bytes, body: bytes, offset: int, end: int) -> Group | None:
+    """The group from `offset` to `end` if this header and body belong together, whichever copies they are."""
     (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
     if crc32c(header[: -_CRC.size], crc32c(body)) != crc:
         return None
@@ -192,7 +192,7 @@ def decode(header: bytes, body: bytes, offset: int) -> Group | None:
         return None
     return Group(
         offset=offset,
-        end=offset + body_bytes(header)[1],
+        end=end,
         kind=Kind(kind),
         first_seq=first_seq,
         cursors=CURSORS.unpack_from(header, _CURSORS_AT),

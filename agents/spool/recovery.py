@@ -16,7 +16,7 @@ therefore reported as "unfinished", and readable ones after them are kept but ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from agents.spool.segment import Segment, groups, parse_name, read_salvaging
 from agents.spool.terms import Gap, GapReason, Priority, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 
+Seen = tuple[Group, list[int]]  # and the positions of its unreadable records
 PINNED = (Priority.ALERT, Priority.AUDIT)
 
 
@@ -98,10 +99,11 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Rec
     """Read everything. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
     state = State(_find_segments(disk, limits, random))
     recovery = Recovery(state)
-    _read_newest(state, recovery)
+    newest = _read_newest(state, recovery)
     last_group, carried = None, list[tuple[int, int]]()
     for segment in state.log.segments:
-        last_group = _survey(state, recovery, segment, carried) or last_group
+        seen = newest.get(segment.generation) or _look_at(state.log, segment)
+        last_group = _survey(state, recovery, segment, seen, carried) or last_group
     _lose_the_missing_carried(state, carried)
     _settle_tail(state, recovery, last_group)
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
@@ -126,27 +128,39 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
     return log
 
 
-def _read_newest(state: State, recovery: Recovery) -> None:
-    """Cursors, snapshot and what has been reported, from the newest groups that have them."""
-    log, have_cursors = state.log, False
+def _look_at(log: Log, segment: Segment) -> Iterator[Seen]:
+    """The groups that can be made out in a segment, each with the positions of its unreadable records."""
+    for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
+        yield group, group.bad(_payloads(log.disk, segment, group))
+
+
+def _read_newest(state: State, recovery: Recovery) -> dict[int, list[Seen]]:
+    """Cursors, snapshot and what has been reported, from the newest segments that have them: usually the last.
+
+    What was seen of these is returned by generation, so that nothing is read twice.
+    """
+    log, have_cursors, newest = state.log, False, dict[int, list[Seen]]()
     for segment in reversed(log.segments):
-        found = False
-        for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
+        seen = newest[segment.generation] = list(_look_at(log, segment))
+        for group, bad in seen:
             if group.kind is Kind.DATA and group.last_seq >= _upper(log, segment):
                 break
-            _read_lost(state, recovery, segment, group)
-            if not have_cursors:
+            _read_lost(state, recovery, segment, group, bad)
+            # what moves a cursor past dropped records is no more to be believed than its report can be read
+            if not have_cursors and not bad:
                 state.cursors = [max(pair) for pair in zip(state.cursors, group.cursors, strict=True)]
-            found = True
-        have_cursors = have_cursors or found
+        have_cursors = have_cursors or any(not bad for _, bad in seen)
+        if have_cursors and recovery.snapshot_generation:
+            break
+    return newest
 
 
-def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
+def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
     if group.kind is Kind.CHECKPOINT:
         ranges, snapshot = unpack_checkpoint(group.aux)
         if not recovery.snapshot_generation:
             recovery.snapshot, recovery.snapshot_generation = snapshot, segment.generation
-    elif group.kind is Kind.DATA and group.aux and not group.bad(_payloads(state.log.disk, segment, group)):
+    elif group.kind is Kind.DATA and group.aux and not bad:
         ranges = unpack_ranges(group.aux)
     else:
         return
@@ -155,7 +169,11 @@ def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group)
 
 
 def _survey(
-    state: State, recovery: Recovery, segment: Segment, carried: list[tuple[int, int]]
+    state: State,
+    recovery: Recovery,
+    segment: Segment,
+    seen: Iterable[Seen],
+    carried: list[tuple[int, int]],
 ) -> Group | None:
     """Go through one segment; returns the last group of records in it.
 
@@ -166,19 +184,19 @@ def _survey(
     upper = _upper(log, segment)
     expected, last = segment.base, None
     _lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
-    for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
+    for group, bad in seen:
         if group.kind is Kind.DATA:
             if group.last_seq >= upper:
                 break  # its flush failed, and it was written again in the next segment
             if group.first_seq < expected:
                 continue
             _lose(state, expected, group.first_seq - 1)
-            _take_data(state, recovery, segment, group)
+            _take_data(state, recovery, segment, group, bad)
             expected, last = group.last_seq + 1, group
         elif group.kind in (Kind.CARRIED, Kind.MANIFEST):
             carried += unpack_runs(group.aux)
             if group.kind is Kind.CARRIED:
-                _take_carried(state, recovery, segment, group)
+                _take_carried(state, recovery, segment, group, bad)
         elif group.kind is Kind.CLOSED and expected < group.first_seq < upper:
             _lose(state, expected, group.first_seq - 1)
             expected = group.first_seq
@@ -191,9 +209,7 @@ def _survey(
     return last
 
 
-def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
-    payloads = _payloads(state.log.disk, segment, group)
-    bad = group.bad(payloads)
+def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
     for at in bad:
         if group.first_seq + at > state.cursors[group.priorities[at]]:
             state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
@@ -208,8 +224,9 @@ def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group)
                 _index(state, recovery, segment, place, priority)
 
 
-def _take_carried(state: State, recovery: Recovery, segment: Segment, group: Group) -> None:
-    bad = set(group.bad(_payloads(state.log.disk, segment, group)))
+def _take_carried(
+    state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]
+) -> None:
     for at, (place, priority) in enumerate(places(segment, group, unpack_runs(group.aux))):
         if at not in bad:
             _index(state, recovery, segment, place, priority)
@@ -274,7 +291,7 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
     if newest.end == 0:  # begun, and nothing in it can be read: free for another try
         log.skipped += newest.skipped
         log.spares.append(log.segments.pop().name)
-    elif recovery.was_closed or _made_durable(log.disk, newest):
+    elif recovery.was_closed or _made_durable(log.disk, newest, last_group):
         log.active, log.room = newest, log.limits.segment_bytes_writable - newest.end
     elif last_group is not None:  # it can be read, but who knows from where
         recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
@@ -283,15 +300,15 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
     log.hold(state.ledger.unreported_in)
 
 
-def _made_durable(disk: Disk, newest: Segment) -> bool:
+def _made_durable(disk: Disk, newest: Segment, last_group: Group | None) -> bool:
     """Write the last commit again, and flush it: reading it is no proof that the media has it.
 
     A killed process leaves groups in the cache that were never flushed, or whose flush failed; then the cache holds
     them to be clean, and another flush alone would do nothing. The last commit is the last group of records, or,
-    if there is only one, all the segment begins with.
+    if that is the segment's first, all the segment begins with.
     """
-    starts = [group.offset for group in groups(disk, newest, 0, newest.end) if group.kind is Kind.DATA]
-    start = starts[-1] if len(starts) > 1 else 0
+    is_first = last_group is None or last_group.first_seq <= newest.base
+    start = 0 if is_first or last_group is None else last_group.offset
     try:
         disk.write(newest.name, start, disk.read(newest.name, start, newest.end - start))
         disk.flush(newest.name)

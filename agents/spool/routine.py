@@ -63,14 +63,15 @@ class RoutineCounter:
         if segment is not self._segment:
             self._segment, self._offset = segment, 0
         for group in groups(self._log.disk, segment, self._offset, segment.end):
-            if group.kind is not Kind.DATA:
-                continue
-            if group.first_seq > through:
+            if group.kind is Kind.DATA:
+                records, size = count_group(group, cursor, through, self._ledger)
+                segment.routine_records -= records
+                segment.routine_bytes -= size
+                if group.last_seq > through:
+                    break
+            self._offset = group.end
+            if group.kind is Kind.DATA and group.last_seq == through:
                 break
-            self._offset = group.offset
-            records, size = count_group(group, cursor, through, self._ledger)
-            segment.routine_records -= records
-            segment.routine_bytes -= size
 
     def recount(self, segment: Segment, cursor: int) -> None:
         """Count one segment afresh, after something in it was found unreadable."""

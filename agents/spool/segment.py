@@ -23,6 +23,9 @@ from hal.disk import Disk, DiskError, DiskErrorKind
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})\.seg")
 _PROBE_BYTES = 1024  # holds the header and table of a usual group
 _SCAN_BYTES = 256 * 1024
+_REMEMBERED_RECORDS_MAX = (
+    8  # of a larger group each record costs little to decode again, and much to remember
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +42,7 @@ class Segment:
     pinned_records: int = 0  # alerts and audit records
     pinned_bytes: int = 0
     freed_at: int | None = None  # commits made when it was found that it and all older ones hold nothing live
+    last_read: Group | None = None  # a small group is read, and soon after acknowledged
     name: str = field(init=False)
     prefix: bytes = field(init=False)
 
@@ -87,7 +91,11 @@ def next_group(disk: Disk, segment: Segment, offset: int, end: int) -> Group | N
     """The first group of `segment` that can be made out at or after `offset` and before `end`."""
     if offset >= end:
         return None
-    return _group_at(disk, segment, offset, end) or _resync(disk, segment, offset, end)
+    group = segment.last_read
+    if group is None or group.offset != offset or group.end > end:
+        group = _group_at(disk, segment, offset, end) or _resync(disk, segment, offset, end)
+        segment.last_read = group if group and group.count <= _REMEMBERED_RECORDS_MAX else None
+    return group
 
 
 def groups(disk: Disk, segment: Segment, offset: int, end: int) -> Iterator[Group]:
@@ -109,7 +117,7 @@ def _group_at(disk: Disk, segment: Segment, offset: int, end: int) -> Group | No
     stop = HEADER_BYTES + body
     if stop > len(probe):
         probe += read_salvaging(disk, segment.name, offset + len(probe), stop - len(probe))
-    return decode(probe[:HEADER_BYTES], probe[HEADER_BYTES:stop], offset)
+    return decode(probe[:HEADER_BYTES], probe[HEADER_BYTES:stop], offset, offset + total)
 
 
 def _group_before(disk: Disk, segment: Segment, start: int, stop: int) -> Group | None:
@@ -119,7 +127,7 @@ def _group_before(disk: Disk, segment: Segment, start: int, stop: int) -> Group 
     if total > stop - start:
         return None
     tail = read_salvaging(disk, segment.name, stop - HEADER_BYTES - body, body)
-    return decode(header, tail, stop - total)
+    return decode(header, tail, stop - total, stop)
 
 
 def _resync(disk: Disk, segment: Segment, start: int, end: int) -> Group | None:

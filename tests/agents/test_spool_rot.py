@@ -277,3 +277,14 @@ def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> No
     assert told(spool) == {
         n: GapReason.CORRUPT if n == second.first_seq else GapReason.FULL for n in range(1, last + 1)
     }
+
+
+def test_a_drop_whose_report_cannot_be_read_is_no_drop() -> None:
+    """The group that drops a segment is torn: its header, with the cursor moved, is there, its records are not."""
+    disk, spool = full()
+    spool._writer._find_room(1)
+    report = data_groups(spool, disk)[-1]
+    assert report.cursors[ROUTINE] > 0 and report.count == 1
+    flip(disk, spool, report.payload_offset)
+    again = open_spool(disk)
+    assert again.read(ROUTINE, 1, 1 << 20)[0][0] == 1
