@@ -19,6 +19,8 @@ from netfw.policy import Policy
 from netfw.terms import Json
 
 SECONDS_MAX: Final = 3600
+_APPLYING_SECONDS_MAX: Final = 60
+_BEGUN: Final = b"b"
 _KEEP: Final = b"k"
 _REVERTED: Final = b"r"
 _ATTEMPTS_MAX: Final = 10
@@ -32,13 +34,13 @@ class Trial:
         """Put the policy in force. Errors: FirewallError; nothing is changed then."""
         firewall = Firewall(nft)
         before = firewall.snapshot()
-        self.ends_at = time.monotonic() + seconds
-        self._answer, self._to_guardian = _guarded(before, self.ends_at)
+        self._answer, self._to_guardian = _guarded(before, seconds)
         try:
             firewall.apply(policy)
         except FirewallError:
             self.keep()
             raise
+        os.write(self._to_guardian, _BEGUN)
 
     def fileno(self) -> int:
         """Becomes readable when the trial is over."""
@@ -64,7 +66,7 @@ class Trial:
         return answer
 
 
-def _guarded(before: list[Json] | None, ends_at: float) -> tuple[int, int]:
+def _guarded(before: list[Json] | None, seconds: float) -> tuple[int, int]:
     """Start the guardian; where its answer comes from, and where to write to it."""
     orders, to_guardian = os.pipe()
     answer, to_us = os.pipe()
@@ -77,7 +79,7 @@ def _guarded(before: list[Json] | None, ends_at: float) -> tuple[int, int]:
         if os.fork() == 0:
             os.close(to_guardian)
             os.close(answer)
-            _guard(before, ends_at, orders, to_us)
+            _guard(before, seconds, orders, to_us)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(orders)
@@ -85,19 +87,25 @@ def _guarded(before: list[Json] | None, ends_at: float) -> tuple[int, int]:
     return answer, to_guardian
 
 
-def _guard(before: list[Json] | None, ends_at: float, orders: int, to_us: int) -> NoReturn:
-    """The guardian's life."""
+def _guard(before: list[Json] | None, seconds: float, orders: int, to_us: int) -> NoReturn:
+    """The guardian's life. Its time begins when the policy is in force: before, there is nothing to take back."""
     status = 1
     try:
         for standard in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), standard)
-        select.select([orders], [], [], max(0.0, ends_at - time.monotonic()))
-        told = select.select([orders], [], [], 0)[0] and os.read(orders, 1)
+        told = _heard(orders, _APPLYING_SECONDS_MAX)
+        if told == _BEGUN:
+            told = _heard(orders, seconds)
         if told == _KEEP or _reverted(before):
             os.write(to_us, _KEEP if told == _KEEP else _REVERTED)
             status = 0
     finally:
         os._exit(status)
+
+
+def _heard(orders: int, seconds: float) -> bytes:
+    """The next order; nothing if none comes in time, or nobody is left to give one."""
+    return os.read(orders, 1) if select.select([orders], [], [], seconds)[0] else b""
 
 
 def _reverted(before: list[Json] | None) -> bool:

@@ -65,16 +65,20 @@ class Namespace:
 
         return in_thread(inside)
 
+    def words(self, *words: str) -> tuple[str, ...]:
+        """A command that is this one in here."""
+        return ("nsenter", f"--net={self.path}", *words)
+
     def command(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in here, to its end."""
-        return subprocess.run(words, check=True, text=True, preexec_fn=self.enter, **more)
+        return subprocess.run(self.words(*words), check=True, text=True, **more)
 
     def ip(self, *commands: str) -> None:
         """Run these commands of ip(8) in here."""
         self.command("ip", "-batch", "-", input="".join(f"{command}\n" for command in commands))
 
     def enter(self) -> None:
-        """Go in; for `preexec_fn`."""
+        """Go in, with this thread, for good."""
         _enter(self.fd)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:

@@ -1,0 +1,146 @@
+"""`rap fw`, run as people run it, in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boxlab import PATIENCE_SECONDS, POLICIES
+from netns import Namespace, namespace
+
+from netfw import names
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.policyfile import load_policy
+
+CLINIC = str(POLICIES / "clinic.toml")
+IPSEC = str(POLICIES / "ipsec.toml")
+RAP = (sys.executable, "-m", "rap", "fw")
+
+
+@pytest.fixture
+def here() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+def rap(here: Namespace, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(here.words(*RAP, *words), check=False, capture_output=True, text=True)
+
+
+def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        here.words(*RAP, *words), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+    )
+
+
+def in_force(here: Namespace, file: str) -> bool:
+    return Firewall(here.run(Nft)).differences(load_policy(Path(file))) == []
+
+
+def test_a_policy_is_rendered_for_nft_and_as_json(here: Namespace) -> None:
+    text = rap(here, "render", CLINIC).stdout
+    here.command("nft", "-f", "-", input=text)
+    assert in_force(here, CLINIC)
+    document = json.loads(rap(here, "render", "--json", IPSEC).stdout)
+    here.command("nft", "flush", "ruleset")
+    here.command("nft", "-j", "-f", "-", input=json.dumps(document))
+    assert in_force(here, IPSEC)
+
+
+def test_applied_and_checked(here: Namespace) -> None:
+    assert rap(here, "check", CLINIC).returncode == 1
+    assert rap(here, "apply", CLINIC).stdout == f"{CLINIC}: in force\n"
+    checked = rap(here, "check", CLINIC)
+    assert checked.returncode == 0
+    assert f"{CLINIC}: the kernel holds exactly this\nopen sessions: 0\nrefused:\n" in checked.stdout
+    here.command("nft", "add rule inet rap input accept")
+    checked = rap(here, "check", CLINIC)
+    assert checked.returncode == 1
+    assert "chain input has beyond the policy, as rule 12: accept" in checked.stdout
+    document = json.loads(rap(here, "check", "--json", CLINIC).stdout)
+    assert document["holds"] is False
+    assert set(document["refused"]) == set(names.CAUSES)
+
+
+def test_a_wrong_policy_changes_nothing(here: Namespace, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('board = "rap-4"\n[[port]]\nnumber = 9\naddresses = ["10.0.0.1/24"]\n')
+    rap(here, "apply", CLINIC)
+    for verb in ("render", "check", "apply", "watch"):
+        ended = rap(here, verb, str(wrong))
+        assert ended.returncode == 2
+        assert f"{wrong}: port[0].number: rap-4 has no port 9; it has 1, 2, 3, 4" in ended.stderr
+    assert in_force(here, CLINIC)
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"), [("yes\n", 0, "kept"), ("no\n", 1, "taken back"), ("", 1, "taken back")]
+)
+def test_confirmed_or_taken_back(here: Namespace, typed: str, status: int, said: str) -> None:
+    rap(here, "apply", IPSEC)
+    applying = start(here, "apply", "--confirm", "60", CLINIC)
+    output, _ = applying.communicate(typed, timeout=PATIENCE_SECONDS)
+    assert applying.returncode == status
+    assert said in output
+    assert in_force(here, CLINIC if status == 0 else IPSEC)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_taken_back_when_the_one_who_applied_is_gone(here: Namespace, number: int) -> None:
+    applying = start(here, "apply", "--confirm", "60", CLINIC)
+    assert applying.stdout is not None
+    assert "type" in os.read(applying.stdout.fileno(), 200).decode()
+    assert in_force(here, CLINIC)
+    applying.send_signal(number)
+    applying.wait(PATIENCE_SECONDS)
+    over = time.monotonic() + PATIENCE_SECONDS
+    while (left := Firewall(here.run(Nft)).snapshot()) is not None and time.monotonic() < over:
+        time.sleep(0.005)
+    assert left is None
+
+
+def test_taken_back_in_time(here: Namespace) -> None:
+    applying = start(here, "apply", "--confirm", "1", CLINIC)
+    assert applying.stdout is not None
+    assert "taken back" in applying.stdout.read()
+    assert applying.wait(PATIENCE_SECONDS) == 1
+    assert Firewall(here.run(Nft)).snapshot() is None
+
+
+def test_watched(here: Namespace) -> None:
+    watching = start(here, "watch", CLINIC)
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    assert f"watching that {CLINIC} is in force" in watching.stderr.readline()
+    assert [watching.stdout.readline() for _ in range(2)][1] == "the policy is in force again\n"
+    here.command("nft", "flush ruleset")
+    assert watching.stdout.readline().startswith("changed by nft (process ")
+    assert watching.stdout.readline() == "  there is no table inet rap\n"
+    assert watching.stdout.readline() == "the policy is in force again\n"
+    watching.terminate()
+    assert watching.wait(PATIENCE_SECONDS) == 0
+    assert in_force(here, CLINIC)
+
+
+def test_without_the_right_it_says_what_is_needed(here: Namespace) -> None:
+    weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    words = here.words(*weak, *RAP, "apply", CLINIC)
+    ended = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert ended.returncode == 3, ended.stderr
+    assert "be root" in ended.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "3601"])
+def test_a_time_that_is_none(here: Namespace, seconds: str) -> None:
+    ended = rap(here, "apply", f"--confirm={seconds}", CLINIC)
+    assert ended.returncode == 2
+    assert "a number of seconds from 1 to 3600" in ended.stderr
