@@ -9,6 +9,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -46,7 +48,7 @@ async def big(lab: KernelLab) -> None:
         other.address("eth0", f"10.0.{number}.2/24")
         other.spawn(["sh", "-c", "setsid sleep 1000 & exec sleep 1000"])
     Path("/tmp/litter").write_text("litter")  # noqa: ASYNC240
-    lab.disk("ssd", 4_000_000)
+    lab.disk(f"ssd-{lab.name}", 4_000_000)
     lab.is_up()
     await asyncio.Event().wait()
 
@@ -67,10 +69,13 @@ def census() -> dict[str, object]:
     }
 
 
-def loops() -> list[str]:
-    """The files in memory that loop devices of this machine hold, with their sizes: of whichever lab."""
-    files = Path("/sys/block").glob("loop*/loop/backing_file")
-    return sorted(file.read_text() for file in files)
+def loops(name: str) -> list[str]:
+    """The loop devices of this machine that hold a disk of that lab, or of one whose name begins like it."""
+    held = []
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it is let go this moment
+            held.append(file.read_text())
+    return [path for path in held if f"ssd-{name}" in path]
 
 
 def settles(before: object, look: Callable[[], object]) -> bool:
@@ -241,28 +246,29 @@ def test_killed_at_any_moment_it_leaves_nothing(name: str) -> None:
                 break
         return stages, before, census()
 
-    loops_before = loops()
     stages, before, after = run(name, machine)
     assert after == before
     assert len(stages) == KILLS
     assert len(set(stages)) >= 3  # some died early, some late
     assert max(stages) >= 4
-    assert settles(loops_before, loops)
+    assert settles([], partial(loops, name))
 
 
 def test_with_its_supervisor_goes_everything(name: str) -> None:
-    async def machine(lab: KernelLab) -> tuple[dict[str, object], dict[str, object], bool]:
+    async def machine(lab: KernelLab) -> tuple[dict[str, object], dict[str, object], int, bool]:
         before = census()
         up(f"{name}-inner", big)
-        while_up = census()
+        while_up, loops_up = census(), len(loops(name))
         supervisor = supervisor_of(f"{name}-inner")
         signal.pidfd_send_signal(supervisor, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
+        os.waitid(os.P_PIDFD, supervisor, os.WEXITED)  # noqa: ASYNC222
         os.close(supervisor)
-        return before, while_up, settles(before, census)
+        return before, while_up, loops_up, settles(before, census)
 
-    before, while_up, gone = run(name, machine)
+    before, while_up, loops_up, gone = run(name, machine)
     assert gone
+    assert loops_up == 1
+    assert settles([], partial(loops, name))
     assert len(while_up["processes"]) >= len(before["processes"]) + 8
     assert while_up["labs"] == [f"{name}-inner"]
     assert len(while_up["networks"]) > len(before["networks"])
