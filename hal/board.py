@@ -8,6 +8,17 @@ A board file in `hal/boards/` is known by its name ("rap-4"); any other by its p
 
     [instrument_ports]
     1 = "enp2s0"
+
+and, where the box has such things, by the names that the program knows them by:
+
+    [serial_ports]
+    1 = "/dev/ttyS0"
+
+    [leds]                                      # folders of /sys/class/leds
+    status = "rap:green:status"
+
+    [switches]                                  # input devices; closed is "on"
+    chassis = { device = "/dev/input/by-path/platform-gpio-keys-event", code = 16 }
 """
 
 from __future__ import annotations
@@ -22,11 +33,22 @@ _BOARDS = Path(__file__).parent / "boards"
 
 # Linux: IFNAMSIZ is 16 with the terminating NUL.
 Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+Device = Annotated[str, msgspec.Meta(pattern=r"^/dev/[!-~]+$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+# Linux: LED_MAX_NAME_SIZE is 64 with the terminating NUL; a folder's name, never a path
+LedName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_:.-]{0,62}$")]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 
 class BoardError(ValueError):
     """A board that does not exist or a board file that is wrong; the message says what would be right."""
+
+
+class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A switch of an input device. `code` is that of <linux/input-event-codes.h>; 16 is SW_MACHINE_COVER."""
+
+    device: Device
+    code: Annotated[int, msgspec.Meta(ge=0, le=63)] = 16
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +58,9 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uplink: Interface
     instrument_ports: dict[PortNumber, Interface]
     summary: str = ""
+    serial_ports: dict[PortNumber, Device] = {}
+    leds: dict[Name, LedName] = {}
+    switches: dict[Name, Switch] = {}
 
     def __post_init__(self) -> None:
         """Refuse a port map that no box can have."""

@@ -13,14 +13,20 @@ A check that is a coroutine function wants an event loop: `asyncio.run(check(ben
 from hal.contract.clock import CLOCK_CHECKS
 from hal.contract.disk import DISK_CHECKS, DiskBench
 from hal.contract.ethernet import ETHERNET_CHECKS, EthernetBench
+from hal.contract.indicators import INDICATORS_CHECKS, IndicatorsBench
 from hal.contract.serial import SERIAL_CHECKS, SerialBench
+from hal.contract.watchdog import WATCHDOG_CHECKS, WatchdogBench
 
 __all__ = [
     "CLOCK_CHECKS",
     "DISK_CHECKS",
     "ETHERNET_CHECKS",
+    "INDICATORS_CHECKS",
     "SERIAL_CHECKS",
+    "WATCHDOG_CHECKS",
     "DiskBench",
     "EthernetBench",
+    "IndicatorsBench",
     "SerialBench",
+    "WatchdogBench",
 ]

@@ -50,9 +50,12 @@ _libc = _ffi.dlopen(None)
 
 
 class Device(ctypes.Structure):
-    """What the file does, for its user; its fields are the test's to read and change. An OSError is the caller's."""
+    """What the file does, for its user; its fields are the test's to read and change. An OSError is the caller's.
 
-    def open(self) -> None: ...
+    `handle` tells one opening of the file from another: 1, 2, 3, …
+    """
+
+    def open(self, handle: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -63,11 +66,11 @@ class Device(ctypes.Structure):
     def write(self, data: bytes) -> None:
         raise OSError(errno.EINVAL, "")
 
-    def read(self) -> bytes:
+    def read(self, handle: int) -> bytes:
         """What is there; EAGAIN if nothing."""
         raise OSError(errno.EAGAIN, "")
 
-    def readable(self) -> bool:
+    def readable(self, handle: int) -> bool:
         return False
 
 
@@ -135,7 +138,8 @@ class _Server:
 
     def __init__(self, channel: int, device: Device) -> None:
         self._channel, self._device = channel, device
-        self._poller: int | None = None  # who is to be told when there is something to read
+        self._handles = 0
+        self._pollers: dict[int, int] = {}  # by handle, whom to tell when there is something to read
 
     def run(self) -> None:
         while True:
@@ -146,9 +150,8 @@ class _Server:
                     return
                 continue  # ENOENT: the caller gave up before it was read
             self._serve(request)
-            if self._poller is not None and self._device.readable():
-                os.write(self._channel, struct.pack("<IiQQ", 24, _NOTIFY_POLL, 0, self._poller))
-                self._poller = None
+            for handle in [handle for handle in self._pollers if self._device.readable(handle)]:
+                os.write(self._channel, struct.pack("<IiQQ", 24, _NOTIFY_POLL, 0, self._pollers.pop(handle)))
 
     def _serve(self, request: bytes) -> None:
         _, opcode, unique, node = struct.unpack_from("<IIQQ", request)
@@ -162,6 +165,7 @@ class _Server:
             os.write(self._channel, struct.pack("<IiQ", 16 + len(answer), -code, unique) + answer)
 
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
+        (handle,) = struct.unpack_from("<Q", body.ljust(8))  # where there is one, it stands first
         match opcode:
             case Op.INIT:
                 return struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, 0)
@@ -172,10 +176,13 @@ class _Server:
             case Op.GETATTR:
                 return struct.pack("<QII", 0, 0, 0) + _attributes(node)
             case Op.OPEN:
-                self._device.open()
-                return struct.pack("<QII", 0, _FOPEN_DIRECT_IO | _FOPEN_NONSEEKABLE | _FOPEN_NOFLUSH, 0)
+                self._handles += 1
+                self._device.open(self._handles)
+                return struct.pack(
+                    "<QII", self._handles, _FOPEN_DIRECT_IO | _FOPEN_NONSEEKABLE | _FOPEN_NOFLUSH, 0
+                )
             case Op.READ:
-                return self._device.read()
+                return self._device.read(handle)
             case Op.WRITE:
                 data = body[40:]
                 self._device.write(data)
@@ -183,11 +190,12 @@ class _Server:
             case Op.IOCTL:
                 return self._ioctl(body)
             case Op.POLL:
-                readable = self._device.readable()
+                readable = self._device.readable(handle)
                 if not readable:
-                    (self._poller,) = struct.unpack_from("<Q", body, 8)
+                    (self._pollers[handle],) = struct.unpack_from("<Q", body, 8)
                 return struct.pack("<II", select.POLLIN if readable else 0, 0)
             case Op.RELEASE:
+                self._pollers.pop(handle, None)
                 self._device.close()
                 return b""
         raise OSError(errno.ENOSYS, "")

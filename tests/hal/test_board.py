@@ -8,6 +8,8 @@ import pytest
 
 from hal.board import BoardError, board_names, load_board
 
+RIGHT = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
+
 
 def test_the_boards_that_ship() -> None:
     assert board_names() == ["rap-4", "rap-8"]
@@ -15,6 +17,7 @@ def test_the_boards_that_ship() -> None:
         board = load_board(name)
         assert board.name == name and board.uplink
         assert list(board.instrument_ports) == list(range(1, ports + 1))
+        assert "status" in board.leds and "chassis" in board.switches
 
 
 def test_an_unknown_board_names_those_there_are() -> None:
@@ -25,7 +28,9 @@ def test_an_unknown_board_names_those_there_are() -> None:
 def test_a_board_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\nuplink = "eth0"\n[instrument_ports]\n1 = "eth1"\n')
-    assert load_board(path).instrument_ports == {1: "eth1"}
+    board = load_board(path)
+    assert board.instrument_ports == {1: "eth1"}
+    assert not board.serial_ports and not board.leds and not board.switches
     with pytest.raises(BoardError, match="there is no board file"):
         load_board(tmp_path / "other.toml")
 
@@ -39,6 +44,10 @@ def test_a_board_by_path(tmp_path: Path) -> None:
         ('name = "x"\nuplink = "e0"\n[instrument_ports]\n2 = "e1"', "without a hole"),
         ('name = "x"\nuplink = "e 0"\n[instrument_ports]\n1 = "e1"', "uplink"),
         ('name = "x"\nuplink = "e0"\n[instrument_ports]\nfirst = "e1"', "instrument_ports"),
+        (f'{RIGHT}[leds]\nstatus = "../../etc"', "leds"),
+        (f'{RIGHT}[switches]\nchassis = {{ device = "event0" }}', "switches"),
+        (f'{RIGHT}[switches]\nchassis = {{ device = "/dev/input/event0", code = 64 }}', "code"),
+        (f'{RIGHT}[serial_ports]\nfirst = "/dev/ttyS0"', "serial_ports"),
         ("name = ", "bad.toml"),
     ],
 )

@@ -84,7 +84,7 @@ class Driver(Device):
         *((number, ctypes.c_int) for number in ("timeout", "left", "resets")),
     )
 
-    def open(self) -> None:
+    def open(self, handle: int) -> None:
         if self.opened:
             raise OSError(errno.EBUSY, "")
         self.opened = self.runs = True

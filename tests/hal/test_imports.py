@@ -1,0 +1,27 @@
+"""Whoever only emulates needs no driver library, and a missing one stops nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LIBRARIES = ("pyroute2", "serial", "cffi", "hal.linux._ioctl")
+
+
+def imports(*modules: str) -> subprocess.CompletedProcess[str]:
+    """Import `modules` in a Python where none of the libraries is installed."""
+    without = "".join(f"sys.modules[{library!r}] = None;" for library in LIBRARIES)
+    program = f"import sys;{without}import {', '.join(modules)}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_traits_emulations_and_contracts_need_no_library() -> None:
+    names = ("disk", "clock", "ethernet", "serial", "watchdog", "indicators")
+    emulated = [f"hal.emul.{name}" for name in names]
+    done = imports("hal.board", "hal.contract", *emulated)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_compiled_part_is_missed_only_when_it_is_used() -> None:
+    done = imports("hal.linux.disk", "hal.linux.clock", "hal.linux.watchdog", "hal.linux.indicators")
+    assert done.returncode == 0, done.stderr
