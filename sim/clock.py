@@ -29,7 +29,7 @@ class Environment(simpy.Environment):
         """Nanoseconds since the start of the lab."""
         return self._now
 
-    def after(self, delay_ns: int, callback: Callable[[Any], None], value: Any = None) -> None:
+    def after(self, delay_ns: int, callback: Callable[[Any], object], value: Any = None) -> None:
         """Call `callback(value)`, `delay_ns` from now."""
         entry: Any = (self._now + delay_ns, NORMAL, next(self._eid), callback, value)
         heappush(self._queue, entry)

@@ -163,3 +163,14 @@ def test_no_real_socket_thread_or_sleep_is_reached(monkeypatch: pytest.MonkeyPat
 
     pair.run(pair.b, server())
     assert pair.run(pair.a, client()) == b"hello"
+
+
+def test_a_callback_that_fails_is_noted_and_the_others_run() -> None:
+    loop, seen = SimLoop(), list[str]()
+    loop.call_soon([].pop)
+    loop.call_later(1, seen.append, "later")
+    loop.call_later(1, seen.append, "cancelled").cancel()
+    loop.run_for(2 * 10**9)
+    assert seen == ["later"]
+    assert len(loop.failures) == 1 and "IndexError" in loop.failures[0]
+    loop.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
 import pytest
 
@@ -83,6 +84,17 @@ def test_a_request_is_answered_whole() -> None:
     assert line.sent == (
         b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 11\r\n\r\nPOST /x abc"
     )
+
+
+@pytest.mark.parametrize("second", [0, 59, 86_399, 86_400, 951_782_400, 1_767_592_800, 4_102_444_799])
+def test_the_date_is_that_of_rfc_9110(second: int) -> None:
+    async def head() -> bytes:
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: second + 0.9, {}))
+        line.protocol.data_received(post(b""))
+        await settle()
+        return line.sent
+
+    assert f"\r\nDate: {formatdate(second, usegmt=True)}\r\n".encode() in asyncio.run(head())
 
 
 def test_it_does_not_matter_how_the_bytes_are_cut() -> None:
