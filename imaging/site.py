@@ -52,13 +52,12 @@ from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
-from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import Meta, Struct
 
 from hal.board import Board, BoardError, load_board
-from imaging.kickstart.data import MIB, TABLE_MIB, Partition, layout, releases
+from imaging.kickstart.data import MIB, TABLE_MIB, Partition, layout, releases, time_zones
 
 Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})\Z")]
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,3}){3}\Z")]
@@ -253,7 +252,7 @@ def _wrong_board(site: Site) -> str:
 
 
 def _wrong_timezone(site: Site) -> str:
-    right = site.timezone in available_timezones()
+    right = site.timezone in time_zones()
     return "" if right else f"there is no time zone {site.timezone!r}; write it like Europe/Berlin or Etc/UTC"
 
 

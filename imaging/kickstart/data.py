@@ -6,6 +6,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
+from zoneinfo import available_timezones
 
 import msgspec
 
@@ -69,6 +70,12 @@ def layout() -> list[Partition]:
     """The box's disk as it comes, before a site changes sizes."""
     table = tomllib.loads((FOLDER / "layout.toml").read_text("utf-8"))
     return msgspec.convert(table["partition"], list[Partition])
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """All time zones that this machine knows; reading them takes a tenth of a second."""
+    return frozenset(available_timezones())
 
 
 def _inherited(tables: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pykickstart.base import RemovedCommand
-from pykickstart.errors import KickstartError, KickstartParseWarning
+from pykickstart.errors import KickstartDeprecationWarning, KickstartError
 from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
@@ -265,25 +265,25 @@ class _Reader:
 
 
 class _Refusing:
-    """Around pykickstart: its errors and warnings become refusals of the line that it reads."""
+    """Around pykickstart: its errors, and what it says is going, become refusals of the line that it reads."""
 
     def __init__(self, reader: _Reader, spot: Spot, word: str) -> None:
         self._refuse = reader._refuse
         self._spot = spot
         self._word = word
         self._catching = warnings.catch_warnings(record=True)
-        self._caught: list[warnings.WarningMessage] = []
+        self._caught: list[warnings.WarningMessage] | None = None
 
     def __enter__(self) -> None:
-        self._caught = self._catching.__enter__() or []
+        self._caught = self._catching.__enter__()
         warnings.simplefilter("always")
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
         self._catching.__exit__(kind, error, traceback)
         if isinstance(error, KickstartError):
             self._refuse(self._spot, self._word, str(error.message))
-        for warning in self._caught:
-            if issubclass(warning.category, KickstartParseWarning):
+        for warning in self._caught or ():
+            if issubclass(warning.category, KickstartDeprecationWarning):
                 self._refuse(self._spot, self._word, str(warning.message), deprecated=True)
         return isinstance(error, KickstartError)
 

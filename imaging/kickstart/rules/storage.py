@@ -314,15 +314,11 @@ def not_separate(case: Case) -> Faults:
 
     Source: RHEL-09-231010 to 231035.
     """
-    mounts = set(map(mount_of, volumes(case)))
-    if complete(case) and "/" in mounts:
-        root = next(command for command in volumes(case) if mount_of(command) == "/")
-        for mount in [mount for mount in SEPARATE if mount not in mounts]:
-            yield Fault(
-                root.spot,
-                f"{mount} has no file system of its own ({SEPARATE[mount]})",
-                f"add `part {mount} …`",
-            )
+    mounts = {mount_of(command): command for command in volumes(case)}
+    missing = [mount for mount in SEPARATE if mount not in mounts]
+    if complete(case) and "/" in mounts and missing:
+        sources = ", ".join(f"{mount} ({SEPARATE[mount]})" for mount in missing)
+        yield Fault(mounts["/"].spot, f"there is no file system for {sources}", f"add `part {missing[0]} …`")
 
 
 @rule

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import Any, Final
-from zoneinfo import available_timezones
 
+from imaging.kickstart.data import time_zones
 from imaging.kickstart.document import Spot
 from imaging.kickstart.lint import Case, Fault, Faults, rule
 
@@ -120,6 +120,24 @@ def address_twice(case: Case) -> Faults:
 
 
 @rule
+def defined_twice(case: Case) -> Faults:
+    """Of two users or repositories with one name, the installer takes one.
+
+    Source: pykickstart warns of it, and ksvalidator accepts it.
+    """
+    seen: dict[tuple[str, str], Spot] = {}
+    for command in case.ks.named("user", "repo"):
+        key = (command.name, command.data.name)
+        if key in seen:
+            yield Fault(
+                command.spot,
+                f"{command.name} {key[1]} is there already, in line {seen[key].line}",
+                "rename one",
+            )
+        seen.setdefault(key, command.spot)
+
+
+@rule
 def unknown_time_zone(case: Case) -> Faults:
     """Anaconda falls back to New York.
 
@@ -127,7 +145,7 @@ def unknown_time_zone(case: Case) -> Faults:
     """
     for command in case.ks.named("timezone"):
         name = command.data.timezone
-        if name and name not in available_timezones():
+        if name and name not in time_zones():
             yield Fault(
                 command.spot, f"there is no time zone {name!r}", "write it like Europe/Berlin or Etc/UTC"
             )
