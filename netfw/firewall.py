@@ -11,6 +11,7 @@ both.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from netfw import listing, names
@@ -39,10 +40,9 @@ class Firewall:
 
     def apply(self, policy: Policy) -> None:
         """Put the policy in force. On return the kernel holds it."""
-        ruleset = render(policy)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self.nft.run(_transition(policy, ruleset, self.nft.table()))
+                self.nft.run(_transition(policy, self.nft.table()))
             except FirewallError as error:
                 if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
@@ -54,7 +54,7 @@ class Firewall:
         table = self.nft.table()
         if table is None:
             return [f"there is no table {names.FAMILY} {names.TABLE}"]
-        return list(listing.differences(listing.of_ruleset(render(policy)), listing.of_objects(table)))
+        return list(listing.differences(_rendered(policy)[1], listing.of_objects(table)))
 
     def counts(self) -> dict[str, Count]:
         """What was refused since the box started, by cause. Empty if there is no table."""
@@ -76,12 +76,20 @@ class Firewall:
         self.restore(None)
 
 
-def _transition(policy: Policy, ruleset: Ruleset, table: list[Json] | None) -> Iterator[Json] | list[Json]:
+@lru_cache(maxsize=2)
+def _rendered(policy: Policy) -> tuple[Ruleset, listing.Listing]:
+    """The ruleset, and how the kernel should list it. Asked for again at every change that a watch sees."""
+    ruleset = render(policy)
+    return ruleset, listing.of_ruleset(ruleset)
+
+
+def _transition(policy: Policy, table: list[Json] | None) -> Iterator[Json] | list[Json]:
     """The commands that lead from the table in force to the ruleset."""
+    ruleset, wanted = _rendered(policy)
     if table is None:
         return ruleset.commands()
     sessions = open_sessions(policy, table)
-    wanted, in_force = listing.of_ruleset(ruleset), listing.of_objects(table)
+    in_force = listing.of_objects(table)
     if wanted.declarations == in_force.declarations:
         settled = {name for name in wanted.elements if wanted.elements[name] == in_force.elements[name]}
         return _in_place(ruleset, {*settled, *names.SESSIONS.values()}, sessions.strangers)

@@ -137,13 +137,15 @@ class Watch:
     def _repair(self) -> None:
         found: tuple[str, ...] = ()
         try:
+            left = self._differences()
+            found = tuple(left)
             for _ in range(REPAIRS_MAX):
-                if not (now := self._differences()):
+                if not left:
                     break
-                found = found or tuple(now)
                 self.firewall.apply(self.policy)
                 self._repair_sessions()
-            self.told(Repair(found, in_force=not self._differences()))
+                left = self._differences()
+            self.told(Repair(found, in_force=not left))
         except FirewallError as error:
             self.told(Repair(found, in_force=False, problem=str(error)))
 
