@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from random import Random
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.buffer import Buffer
-from agents.spool import Priority, Spool, SpoolError, SpoolErrorKind
+from agents.spool import Priority, Ready, Records, Spool, SpoolError, SpoolErrorKind
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, encode_gap
 
@@ -71,6 +72,42 @@ def test_those_who_append_together_share_a_flush() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
+    """And made one anew, with whoever comes after that."""
+
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        flushing, go_on = threading.Event(), threading.Event()
+        real_flush, real_ready = disk.flush, buffer._spool.make_ready
+        made: list[int] = []
+
+        def flush(name: str) -> None:
+            flushing.set()
+            assert go_on.wait(5)
+            real_flush(name)
+
+        def make_ready(records: Records) -> Ready:
+            made.append(len(records.payloads))
+            return real_ready(records)
+
+        disk.flush, buffer._spool.make_ready = flush, make_ready  # type: ignore[method-assign]
+        first = buffer.append(ROUTINE, b"1")
+        await asyncio.to_thread(flushing.wait, 5)
+        during = [buffer.append(ROUTINE, b"2"), buffer.append(AUDIT, b"3")]
+        await asyncio.sleep(0)
+        assert made == [1, 2]
+        after = [buffer.append(ROUTINE, b"4") for _ in range(late)]
+        go_on.set()
+        assert [(await one)[0] for one in (first, *during, *after)] == list(range(1, 4 + late))
+        assert made == [1, 2] + [3] * late and disk.backend.flushes == 2
+        await buffer.close()
+        again = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+        assert [seq for seq, _ in again.read(ROUTINE, 9, 99)] == [1, 2, 4][: 2 + late]
+        assert again.read(AUDIT, 9, 99) == [(3, b"3")] and not again.recovery.gaps
+
+    run(test)
+
+
 def test_groups_keep_to_the_bytes_limit() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         waiting = [buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max)) for _ in range(5)]
@@ -87,9 +124,9 @@ def test_what_follows_an_append_runs_before_the_next_group() -> None:
         seen: list[int] = []
         spool_append = buffer._spool.append_ready
 
-        def append(*args: Any) -> range:
+        def append(group: Ready) -> range:
             seen.append(len(marks))
-            return spool_append(*args)
+            return spool_append(group)
 
         buffer._spool.append_ready = append  # type: ignore[method-assign]
 

@@ -94,3 +94,26 @@ def test_failing_once_at_every_group(kind: str) -> None:
             assert h.append(MIXED, [250] * 6), "one failure is got over"
         h.reboot()
         h.check()
+
+
+@pytest.mark.parametrize("between", ["append", "ack", "roll", "failure", "reopening"])
+def test_a_group_made_for_another_place_is_made_anew(between: str) -> None:
+    h = Harness()
+    assert h.append([ROUTINE] * 2, [100] * 2)
+    group = h.spool.make_ready(h.spool.measure([ROUTINE, ALERT], [b"a", b"b"]))
+    if between == "append":
+        h.append([ROUTINE], [10])
+    elif between == "ack":
+        h.ack(ROUTINE, 1)
+    elif between == "roll":
+        h.spool._log.room = 0
+    elif between == "failure":
+        h.disk.backend.fail_next_flush()
+    else:
+        h.reboot()
+    numbers = h.spool.append_ready(group)
+    h.reboot()
+    assert h.spool.read(ALERT, 9, 99) == [(numbers[1], b"b")]
+    assert (numbers[0], b"a") in h.read_all(ROUTINE)
+    assert h.acked[ROUTINE] == h.spool._holdings.cursors[ROUTINE]
+    h.check()
