@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -35,6 +36,15 @@ def ip(*words: object) -> None:
     subprocess.run(["ip", *map(str, words)], check=True, stderr=subprocess.DEVNULL)
 
 
+def wait_until_operational(interface: str) -> None:
+    """RFC 2863, ifOperStatus: the carrier is there at once, the queue behind it a moment later."""
+    for _ in range(2500):
+        if netlink.link(interface).get_attr("IFLA_OPERSTATE") == "UP":
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"{interface} never came up")
+
+
 class VethBench:
     """`rap0` is the port and `far0` its link partner, in a namespace of their own; unplugging is closing `far0`."""
 
@@ -44,6 +54,8 @@ class VethBench:
         self.port = LinuxEthernetPort("uplink", "rap0")
         self.come_back()
         self.port.set_up(True)
+        for end in ("rap0", "far0"):  # until then the kernel drops what is sent, in silence
+            wait_until_operational(end)
 
     def come_back(self) -> None:
         ip("link", "add", "rap0", "type", "veth", "peer", "name", "far0")

@@ -1,4 +1,4 @@
-"""Both indicators keep the trait's promises: Linux's on a folder like sysfs's, and on a device file of real system calls."""
+"""Both indicators keep the trait's promises: Linux's on a folder of sysfs form and a file that answers system calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hal.linux.indicators import LinuxIndicators
 from tests.hal.fuse import Device, device_file
 
 EVIOCGSW_8 = 0x8008451B  # <linux/input.h>, by hand: read, 8 bytes, 'E', number
-EV_SYN, EV_SW, SW_LID, SW_MACHINE_COVER = 0, 5, 0, 16
+EV_SYN, EV_SW, SW_LID, SW_MACHINE_COVER, SW_NEXT = 0, 5, 0, 16, 17
 EVENT = "qqHHi"
 
 
@@ -149,11 +149,12 @@ def test_linux_indicators(check: Callable[..., object], kernel: KernelBench) -> 
     asyncio.run(check(kernel))  # type: ignore[arg-type]
 
 
-def test_another_switch_of_the_same_device_is_not_told(kernel: KernelBench) -> None:
+def test_other_switches_of_the_same_device_are_not_told(kernel: KernelBench) -> None:
     async def run() -> None:
         told: list[bool] = []
         stop = kernel.indicators.watch("chassis", told.append)
         kernel.happen(SW_LID, 1)
+        kernel.happen(SW_NEXT, 1)
         kernel.open_cover()
         await until(lambda: told == [False])
         stop()
