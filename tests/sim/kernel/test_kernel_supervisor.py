@@ -57,13 +57,22 @@ def names(folder: str) -> list[str]:
     return sorted(entry.name for entry in Path(folder).iterdir())
 
 
+def networks() -> list[str]:
+    """The network namespaces in which there are processes."""
+    seen = set()
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):  # it has ended meanwhile
+            seen.add(str(path.readlink()))
+    return sorted(seen)
+
+
 def census() -> dict[str, object]:
     """All that a lab could leave on the machine that this process sees."""
     return {
         "processes": [name for name in names("/proc") if name.isdecimal()],
         "mounts": Path("/proc/mounts").read_text(),
         "interfaces": names("/sys/class/net"),
-        "networks": sorted({str(path.readlink()) for path in Path("/proc").glob("[0-9]*/ns/net")}),
+        "networks": networks(),
         "files": [names(folder) for folder in ("/tmp", "/run", "/var/tmp", "/dev/shm")],
         "labs": running(),
     }

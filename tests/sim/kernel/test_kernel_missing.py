@@ -1,0 +1,41 @@
+"""What a machine lacks is told with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sim.worlds.kernel import missing
+
+NOBODY = 65534
+
+
+def test_nothing_is_missing_here() -> None:
+    assert missing() == []
+
+
+def test_whoever_is_not_root_is_told_what_to_do() -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setuid(NOBODY)
+            os.write(writer, json.dumps(missing()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = json.load(answer)
+    os.waitpid(pid, 0)
+    assert said == [
+        "not root: needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN; run it with sudo, or in a privileged container"
+    ]
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [said] = missing({"no-squid": "squid"})[-1:]
+    assert said == "the program no-squid is missing; `make setup-kernel` or the package squid gives it"
