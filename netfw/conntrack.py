@@ -39,8 +39,8 @@ _ANSWERS: Final = {
     ICMPV6: {128: 129, 129: 128, 139: 140, 140: 139},
 }
 _REQUESTS: Final = {ICMP: frozenset({8, 13, 15, 17}), ICMPV6: frozenset({128, 139})}
-_UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143})
-"""Neighbour discovery and multicast listeners."""
+_UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143, 151, 152, 153})
+"""Neighbour discovery, multicast listeners, multicast router discovery."""
 
 _INVALID: Final = NOT_TRACKED_YET
 _UNTRACKED: Final = Tracking(STATES["untracked"])
@@ -86,7 +86,7 @@ class Conntrack:
     def track(self, packet: Packet, now_ns: int, *, incoming: bool) -> Tracked:
         """What is known of a packet that comes in, or that the box sends."""
         protocol = packet.tracked_proto
-        if protocol is None or packet.tracked_at > len(packet.data):
+        if protocol is None or (packet.family == 4 and packet.tracked_at > len(packet.data)):
             return Tracked(_INVALID)
         checked = incoming and self.settings.checksum
         if protocol == (ICMP if packet.family == 4 else ICMPV6):
@@ -188,7 +188,7 @@ class Conntrack:
     def _error(self, packet: Packet, at: int, now_ns: int) -> Tracked:
         """An ICMP error is related to the connection whose packet it quotes, if it goes to that packet's sender."""
         quoted = embedded(packet.data, at, packet.family)
-        if quoted is None or quoted[3] > len(packet.data):
+        if quoted is None or (packet.family == 4 and quoted[3] > len(packet.data)):
             return Tracked(_INVALID)
         source, destination, protocol, offset = quoted
         numbers = _numbers(packet.data, protocol, offset)
@@ -258,6 +258,8 @@ def _checksum_holds(packet: Packet, covered: int) -> bool:
     """The Internet checksum over all the IP packet's payload, whatever length the transport header says."""
     protocol = packet.tracked_proto
     assert protocol is not None, "what has no protocol has no checksum"
+    if protocol == UDPLITE:
+        protocol = UDP  # wrong by RFC 3828 section 3.1, but what the kernel does, in nf_conntrack_proto_udp.c
     body = packet.data[packet.tracked_at : packet.tracked_at + covered]
     if protocol == ICMP:
         return ones_sum(body) == 0xFFFF

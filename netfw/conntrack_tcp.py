@@ -68,6 +68,7 @@ TIMEOUTS_S: Final = {
     State.CLOSE: 10,
     State.SYN_SENT2: 120,
 }
+_CLOSING: Final = frozenset({State.FIN_WAIT, State.CLOSE_WAIT, State.LAST_ACK, State.TIME_WAIT, State.CLOSE})
 UNACKNOWLEDGED_S: Final = 300
 
 _LETTERS: Final = dict(
@@ -263,8 +264,10 @@ class Connection:
 
     def _check_reset(self, seg: Segment, direction: int) -> State:
         """CLOSE: as any segment; INVALID: too old; IGNORE: passes, closes nothing; NONE: without window check."""
+        if self.state in _CLOSING:  # the ends may have gone on already: what is known is of no use
+            return State.NONE
         maxack = self.sides[1 - direction].maxack
-        if maxack is not None:
+        if maxack is not None and self.last_kind is not Kind.SYN:
             established = self.answered and self.assured and self.state is State.ESTABLISHED
             if seg.seq == 0 and not established:
                 return State.CLOSE
@@ -282,7 +285,7 @@ class Connection:
     def _in_window(self, seg: Segment, direction: int) -> Literal["accept", "ignore", "invalid"]:
         sender, receiver = self.sides[direction], self.sides[1 - direction]
         seq, end, ack = seg.seq, seg.end, seg.ack
-        reopened = self.state is (State.SYN_RECV if direction else State.SYN_SENT)
+        again = seg.flags & SYN and self.state in (State.SYN_SENT, State.SYN_RECV)
         if sender.maxwin == 0:
             if seg.flags & SYN:
                 self._begin_side(seg, direction)
@@ -290,7 +293,7 @@ class Connection:
                     return "accept"
             else:
                 self._pick_up(seg, sender, receiver)
-        elif reopened and _before(sender.end, end):
+        elif again and _before(sender.end, end):
             self._begin_side(seg, direction)
             if direction == 1 and not seg.flags & ACK:
                 return "accept"
@@ -298,14 +301,11 @@ class Connection:
             ack = receiver.end
         if seg.flags & RST and seq == 0 and self.state is State.SYN_SENT:
             seq = end = sender.end
-        liberal = sender.liberal or receiver.liberal
         if not _before(seq, sender.maxend + 1) or not _before(ack, receiver.end + 1):
-            if not liberal:
-                return "invalid"
-        elif _too_old(sender, receiver, end, ack):
-            return "ignore"
-        else:
-            _widen(seg, sender, receiver, end, ack)
+            return "accept" if sender.liberal else "invalid"
+        if _too_old(sender, receiver, end, ack):
+            return "accept" if sender.liberal else "ignore"
+        _widen(seg, sender, receiver, end, ack)
         if seg.kind is Kind.ACK:
             self.last_end = end
         return "accept"

@@ -9,7 +9,7 @@ Not modelled: the limits on memory and time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from netfw.packet import (
     EXTENSIONS,
@@ -28,6 +28,9 @@ from netfw.packet import (
     read_for_tracking,
 )
 
+Taken: TypeAlias = Literal["new", "known", "contradicts", "overlaps"]
+"""What a fragment is to those before it; one that contradicts has another end than they have, or nothing in it."""
+
 IP_BYTES_MAX: Final = 65535
 
 _HEADER_BYTES_MIN: Final = {TCP: 20, UDP: 8, ICMPV6: 8}
@@ -43,37 +46,37 @@ class _Queue:
     length: int = 0
     last_seen: bool = False
 
-    def put(self, offset: int, part: bytes, more: bool) -> bool:
-        """Take a fragment in; False if all of them are to be forgotten."""
+    def put(self, offset: int, part: bytes, more: bool) -> Taken:
+        """Take a fragment in."""
         end = offset + len(part)
         if not more:
             if end < self.length or (self.last_seen and end != self.length):
-                return False
+                return "contradicts"
             self.last_seen, self.length = True, end
         elif end > self.length:
             if self.last_seen:
-                return False
+                return "contradicts"
             self.length = end
-        return end != offset and self._insert(offset, end, part)
+        return "contradicts" if end == offset else self._insert(offset, end, part)
 
-    def _insert(self, offset: int, end: int, part: bytes) -> bool:
+    def _insert(self, offset: int, end: int, part: bytes) -> Taken:
         last = max(self.runs, default=(0, 0))
         if end > last[1]:
             if offset < last[1]:
-                return False
+                return "overlaps"
             if self.runs and offset == last[1]:
                 self.runs.remove(last)
                 self.runs.append((last[0], end))
             else:
                 self.runs.append((offset, end))
         elif any(start <= offset and end <= stop for start, stop in self.runs):
-            return True
+            return "known"
         elif any(offset < stop and start < end for start, stop in self.runs):
-            return False
+            return "overlaps"
         else:
             self.runs.append((offset, end))
         self.parts[offset] = part
-        return True
+        return "new"
 
     @property
     def whole(self) -> bool:
@@ -152,8 +155,10 @@ class Reassembly:
         self, key: tuple[object, ...], head: bytes, offset: int, part: bytes, more: bool
     ) -> tuple[bytes, bytes] | None:
         queue = self._queues.setdefault(key, _Queue())
-        if not queue.put(offset, part, more):
+        taken = queue.put(offset, part, more)
+        if taken == "overlaps" or (taken == "contradicts" and key[0] == 4):
             del self._queues[key]
+        if taken != "new":
             return None
         if offset == 0 and not queue.head:
             queue.head = head

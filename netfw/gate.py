@@ -58,19 +58,19 @@ class Gate:
             return before, tracked
         tracked = self.conntrack.track(packet, now_ns, incoming=hook == "prerouting")
         after = self.model.evaluate(hook, packet, tracked.tracking, now_ns, above=CONNTRACK)
-        return Verdict(after.action, before.counters + after.counters), tracked
+        return Verdict(after.action, before.counters + after.counters, hook), tracked
 
     def _pass(self, packet: Packet, now_ns: int, first: Hook, *others: Hook) -> Verdict:
         verdict, tracked = self._begin(_at(first, packet), now_ns, first)
         counters = verdict.counters
         for hook in others:
             if verdict.action != "accept":
-                return Verdict(verdict.action, counters)
+                break
             verdict = self.model.evaluate(hook, _at(hook, packet), tracked.tracking, now_ns)
             counters += verdict.counters
         if verdict.action == "accept":
             self.conntrack.confirm(tracked.entry)
-        return Verdict(verdict.action, counters)
+        return Verdict(verdict.action, counters, verdict.hook)
 
 
 def _at(hook: Hook, packet: Packet) -> Packet:

@@ -29,10 +29,11 @@ CONNTRACK: Final = -200
 
 
 class Verdict(NamedTuple):
-    """What became of a packet, and the named counters that it touched, in order."""
+    """What became of a packet, the named counters that it touched, in order, and the last hook that it met."""
 
     action: Action
     counters: tuple[str, ...] = ()
+    hook: Hook = "prerouting"
 
     @property
     def cause(self) -> str | None:
@@ -114,8 +115,8 @@ class Model:
             if above <= priority < below:
                 action = self._run(table, chain, packet, tracking, now_ns, counters)
                 if action != "accept":
-                    return Verdict(action, tuple(counters))
-        return Verdict("accept", tuple(counters))
+                    return Verdict(action, tuple(counters), hook)
+        return Verdict("accept", tuple(counters), hook)
 
     def _run(
         self, table: str, base: _Chain, packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]

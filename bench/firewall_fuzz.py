@@ -1,0 +1,289 @@
+"""The kernel as judge of the firewall's model: random packets, the same ruleset, and both must agree on every one.
+
+`compare` shoots packets in batches into a namespace with the ruleset applied, and adds up what each named counter and
+each observer counted; the model must come to the same sums. A batch that disagrees is halved until the shot is found.
+
+    python -m bench.firewall_fuzz --packets 1000000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+from bench.figures import Figure, figure
+from bench.firewall_shots import OUT, Item, Shooter, Shot
+from bench.firewall_world import FRAGMENT_SECONDS, World, enter_namespace, processors
+from netfw.conntrack import Settings
+from netfw.fragments import Reassembly
+from netfw.gate import Gate
+from netfw.names import SESSIONS
+from netfw.packet import PacketError, parse
+from netfw.policy import Policy
+from netfw.policyfile import load_policy
+from netfw.render import render
+
+PACKETS: Final = 1_000_000
+BATCH_SHOTS: Final = 400
+BUILD_SHARE: Final = 0.05
+STEADY_TRIES: Final = 50
+IDLE: Final = ("idle0",)
+NOW_NS: Final = 0
+"""The model's clock stands still: a batch is over long before any timeout."""
+
+POLICY: Final = """
+board = "rap-4"
+
+[uplink]
+from_outside = "{outside}"
+router_advertisements = {routers}
+
+[[authorized]]
+role = "datacenter"
+addresses = ["203.0.113.5", "203.0.113.64/26", "2001:db8:1::/64", "2001:db8:2::7"]
+protocol = "tcp"
+ports = [443]
+
+[[authorized]]
+role = "time"
+addresses = ["203.0.113.123", "2001:db8:3::123"]
+protocol = "udp"
+ports = [123]
+
+[[port]]
+number = 1
+addresses = ["10.77.1.1/24", "fd00:77:1::1/64"]
+services = ["tcp/443"]
+desktop = ["tcp/5900"]
+
+[[port]]
+number = 2
+addresses = ["10.77.2.1/24", "fd00:77:2::1/64"]
+services = ["tcp/443", "udp/123"]
+desktop = ["tcp/5900"]
+
+[[port]]
+number = 3
+addresses = ["10.77.3.129/25"]
+services = []
+
+[tunnel]
+interface = "tun-rap"
+staff = ["10.99.0.0/16", "fd00:99::/64"]
+"""
+
+
+class Disagreement(NamedTuple):
+    """A shot on which kernel and model differ: what each counted."""
+
+    seed: int
+    shot: Shot
+    kernel: dict[str, int]
+    model: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}: the kernel counted {self.kernel}, the model {self.model}"]
+        return "\n  ".join([*lines, *(f"{item.iif or 'out'}: {item.data.hex()}" for item in self.shot)])
+
+
+class Outcome(NamedTuple):
+    """What came of a comparison. `counted`: how many packets were counted where, by the kernel."""
+
+    packets: int
+    disagreements: list[Disagreement]
+    counted: dict[str, int]
+    seconds: float
+
+
+class Judge:
+    """Kernel and model side by side. The process must be in a namespace of its own."""
+
+    def __init__(self, policy: Policy, seed: int, *, tcp_loose: bool) -> None:
+        ruleset = render(policy).commands()
+        self.seed = seed
+        self.world = World(policy, ruleset, idle=IDLE, tcp_loose=tcp_loose)
+        self.gate = Gate(ruleset, Settings(tcp_loose=tcp_loose))
+        self.reassembly = Reassembly()
+        ports = {port.number: port for port in policy.ports}
+        self.sessions = (
+            ("10.99.0.7", ports[1].interface, "10.77.1.5", 5900),
+            ("fd00:99::7", ports[2].interface, "fd00:77:2::5", 5900),
+        )
+        for staff, port, instrument, desktop in self.sessions:
+            self._open(6 if ":" in staff else 4, {"concat": [staff, port, instrument, "tcp", desktop]})
+
+    def _open(self, version: int, key: Any) -> None:
+        element = {"elem": {"val": key, "timeout": 3600}}
+        self.gate.open(SESSIONS[version], element, NOW_NS)
+        self.world.run(
+            [
+                {
+                    "add": {
+                        "element": {
+                            "family": "inet",
+                            "table": "rap",
+                            "name": SESSIONS[version],
+                            "elem": [element],
+                        }
+                    }
+                }
+            ]
+        )
+
+    def judge(self, shots: list[Shot]) -> list[Disagreement]:
+        """Shoot them, and find those on which the two differ."""
+        kernel, model = self._both(shots)
+        if kernel == model:
+            return []
+        return self._culprits(shots) or [Disagreement(self.seed, _joined(shots), dict(kernel), dict(model))]
+
+    def _culprits(self, shots: list[Shot]) -> list[Disagreement]:
+        """Those shots that differ also when shot alone; else they differ together only."""
+        found = []
+        time.sleep(FRAGMENT_SECONDS + 0.5)  # what is shot again must not meet its own fragments
+        for shot in shots:
+            kernel, model = self._both([shot])
+            if kernel != model:
+                found.append(Disagreement(self.seed, shot, dict(kernel), dict(model)))
+        return found
+
+    def _both(self, shots: list[Shot]) -> tuple[Counter[str], Counter[str]]:
+        self.world.flush_connections()
+        self.gate.conntrack.flush()
+        self.reassembly.flush()
+        before = Counter(self.world.counters())
+        expected: Counter[str] = Counter()
+        for shot in shots:
+            for item in shot:
+                self._one(item, expected)
+        expected = +expected
+        for _ in range(STEADY_TRIES):
+            counted = Counter(self.world.counters()) - before
+            if counted == expected:
+                break
+            time.sleep(0.001)
+        return counted, expected
+
+    def _one(self, item: Item, expected: Counter[str]) -> None:
+        if item.iif == OUT:
+            packet = parse(item.data)
+            packet = packet.leaving(self.world.leaves(packet))
+            self.world.send(packet)
+            expected["offered"] += 1
+            verdict = self.gate.send(packet, NOW_NS)
+            expected.update(verdict.counters)
+            expected["sent"] += verdict.action == "accept"
+            return
+        self.world.shoot(item.iif, item.data)
+        try:
+            packet = parse(item.data, iif=item.iif)
+        except PacketError:
+            return
+        if not self.world.enters(packet):
+            return
+        expected["arrived"] += 1
+        whole = self.reassembly.put(packet)
+        if whole is not None:
+            self._incoming(whole, expected)
+
+    def _incoming(self, packet: Any, expected: Counter[str]) -> None:
+        way = self.world.way(packet)
+        if way == "lost":
+            verdict = self.gate.arrive(packet, NOW_NS)
+        elif way == "input":
+            verdict = self.gate.receive(packet, NOW_NS)
+        else:
+            verdict = self.gate.forward(packet.leaving(way), NOW_NS)
+        expected.update(verdict.counters)
+        passed = verdict.hook != "prerouting" or verdict.action == "accept"
+        expected["let_in"] += passed
+        if passed and way != "lost":
+            expected["at_input" if way == "input" else "at_forward"] += 1
+            expected["received" if way == "input" else "forwarded"] += verdict.action == "accept"
+
+
+def _joined(shots: list[Shot]) -> Shot:
+    return tuple(item for shot in shots for item in shot)
+
+
+def _policy(seed: int) -> Policy:
+    text = POLICY.format(outside="reject" if seed & 1 else "drop", routers="true" if seed & 2 else "false")
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "firewall.toml")
+        file.write_text(text)
+        return load_policy(file)
+
+
+def _compare_here(packets: int, seed: int) -> Outcome:
+    enter_namespace()
+    policy = _policy(seed)
+    judge = Judge(policy, seed, tcp_loose=not seed & 4)
+    shooter = Shooter(policy, IDLE, judge.sessions, seed).shots()
+    began, shot_packets, found = time.monotonic(), 0, []
+    while shot_packets < packets and len(found) < 6:
+        batch = list(islice(shooter, BATCH_SHOTS))
+        found += judge.judge(batch)
+        shot_packets += sum(map(len, batch))
+    return Outcome(shot_packets, found, judge.world.counters(), time.monotonic() - began)
+
+
+def compare(packets: int, seed: int) -> Outcome:
+    """Shoot at least that many packets, in a process and a namespace of their own. Needs root."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_compare_here, packets, seed).result()
+
+
+def compare_in_parallel(packets: int, seed: int) -> Outcome:
+    """The same with one namespace a processor, and eight kinds of seeds."""
+    shares = 8
+    with ProcessPoolExecutor(processors(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        began = time.monotonic()
+        parts = list(
+            pool.map(
+                _compare_here, [packets // shares + 1] * shares, range(seed * shares, (seed + 1) * shares)
+            )
+        )
+    counted: Counter[str] = Counter()
+    for part in parts:
+        counted.update(part.counted)
+    found = [disagreement for part in parts for disagreement in part.disagreements]
+    return Outcome(sum(part.packets for part in parts), found, dict(counted), time.monotonic() - began)
+
+
+def figures(packets: int = PACKETS, seed: int = 1) -> list[Figure]:
+    """For the bench."""
+    outcome = compare_in_parallel(packets, seed)
+    for disagreement in outcome.disagreements:
+        print(disagreement)
+    return [
+        figure("random packets judged by kernel and model", "packets", outcome.packets, f">= {packets}"),
+        figure("packets on which they differ", "packets", len(outcome.disagreements), "<= 0"),
+        figure("packets judged per second by both", "packets/s", outcome.packets / outcome.seconds),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="the kernel as judge of the firewall's model")
+    parser.add_argument("--packets", type=int, default=PACKETS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--alone", action="store_true", help="one namespace, this very seed")
+    arguments = parser.parse_args()
+    run = compare if arguments.alone else compare_in_parallel
+    outcome = run(arguments.packets, arguments.seed)
+    for disagreement in outcome.disagreements:
+        print(disagreement)
+    print(f"{outcome.packets} packets, {len(outcome.disagreements)} disagreements, {outcome.seconds:.1f} s")
+    print(dict(sorted(outcome.counted.items())))
+    return bool(outcome.disagreements)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
