@@ -19,15 +19,18 @@ from netfw.policy import Address, Policy
 from netfw.smt import Question
 from netfw.symbolic import FAMILIES, STATES, Symbol
 
-STRANGER: Final = ("198.51.100.77", "2001:db8:77::77")
-"""Addresses for documentation (RFC 5737, RFC 3849), if anybody's will do."""
+STRANGERS: Final = (("198.51.100.77", "2001:db8:77::77"), ("198.51.100.88", "2001:db8:88::88"))
+"""Addresses for documentation (RFC 5737, RFC 3849), if anybody's will do: as source, and as destination."""
 _NAMES: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", ESP: "esp"}
 _TRANSPORT_BYTES: Final = {TCP: 20, UDP: 8}
 
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """One packet, and what connection tracking says of it. `way` is "arriving" (before it is known where it goes), "in", "through" or "out"."""
+    """One packet, and what connection tracking says of it.
+
+    `way` is "in", "through", "out", or "arriving" as long as it is not known whether in or through.
+    """
 
     way: str
     iif: str
@@ -174,6 +177,7 @@ def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
     yield packet.protocol(TCP, UDP)
     yield packet.protocol(TCP)
     yield packet.flags == z3.If(packet.is_in("new"), z3.BitVecVal(SYN, 8), z3.BitVecVal(ACK, 8))
+    yield z3.Or(packet.flags == SYN, packet.flags == ACK)  # others begin nothing
     yield packet.hops == 64
     for interface in (packet.iif, packet.oif):
         yield interface != packet.interfaces.number("lo")
@@ -181,14 +185,17 @@ def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
     own = [str(own.ip) for port in policy.ports[:2] for own in port.addresses]
     near = [str(own.ip + 9) for port in policy.ports[:2] for own in port.addresses]
     staff = [str(n.network_address + 5) for n in policy.tunnel.staff[:2]] if policy.tunnel else []
-    for addresses, candidates in ((packet.saddr, near + staff), (packet.daddr, own + near)):
-        for candidate in (*STRANGER, *candidates, *STRANGER):
+    sources, destinations = near + staff, own + near[2:] + near[:2] + staff
+    for addresses, candidates, strangers in zip(
+        (packet.saddr, packet.daddr), (sources, destinations), STRANGERS, strict=True
+    ):
+        for candidate in (*strangers, *candidates):
             address = ip_address(candidate)
             yield addresses[address.version] == int(address)
+    yield z3.And(packet.ipsec_in == 0, packet.ipsec_out == 0)
     yield packet.sport == 1234
     yield packet.dport == 443
     yield packet.dport != 0
-    yield z3.And(packet.ipsec_in == 0, packet.ipsec_out == 0)
 
 
 def _address(version: int, number: int) -> Address:

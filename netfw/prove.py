@@ -68,8 +68,11 @@ class Finding:
         }
 
 
-def prove(policy: Policy, objects: Iterable[Json]) -> Iterator[Finding]:
-    """Each theorem, as it is decided. `objects` as the kernel lists them. Errors: netfw.symbolic.Unproven."""
+def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[Finding]:
+    """Each theorem, or `only` that of this name, as it is decided. `objects` as the kernel lists them.
+
+    Errors: netfw.symbolic.Unproven.
+    """
     objects = list(objects)
     packet = Symbol()
     packet.interfaces.number("lo")
@@ -80,8 +83,10 @@ def prove(policy: Policy, objects: Iterable[Json]) -> Iterator[Finding]:
     )  # which makes all questions to the session sets, and so all of the assumption
     premises = z3.And(packet.guarantees(), claims.assumption())
     for theorem in theorems:
-        yield _decide(theorem, policy, ruleset, premises)
-    yield _is_the_policys(policy, objects, ruleset)
+        if only in ("", theorem.name):
+            yield _decide(theorem, policy, ruleset, premises)
+    if only in ("", SAME):
+        yield _is_the_policys(policy, objects, ruleset)
 
 
 def _decide(theorem: Theorem, policy: Policy, ruleset: Ruleset, premises: z3.BoolRef) -> Finding:

@@ -1,0 +1,487 @@
+"""Rulesets of the clinic's policy with one thing wrong, as somebody's edit or a bug in the rendering would make them.
+
+A mutant says which theorem must find it. Rules are found by words in their text, not by their place, so that mutants
+outlive changes of the ruleset that are none of theirs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from netfw.policy import Policy
+from netfw.render import render
+
+OURS = {"family": "inet", "table": "rap"}
+ACCEPT, DROP = {"accept": None}, {"drop": None}
+
+
+@dataclass
+class Draft:
+    """A ruleset that can be edited."""
+
+    commands: list[Any]
+
+    def chain(self, name: str) -> Any:
+        return self._thing("chain", name)
+
+    def elements(self, name: str) -> list[Any]:
+        return self._thing("element", name)["elem"]
+
+    def declared(self, name: str) -> Any:
+        return self._thing("set", name)
+
+    def add(self, name: str, *parts: Any) -> None:
+        """An element more, of a set of concatenations."""
+        element = {"concat": list(parts)}
+        self.commands.append({"add": {"element": {**OURS, "name": name, "elem": [element]}}})
+
+    def rule(self, chain: str, *words: str) -> list[Any]:
+        """The statements of the first rule that has all these words."""
+        return self.commands[self._at(chain, *words)]["add"]["rule"]["expr"]
+
+    def drop_rule(self, chain: str, *words: str) -> None:
+        del self.commands[self._at(chain, *words)]
+
+    def first(self, chain: str, *statements: Any) -> None:
+        """Put a rule before all others of the chain."""
+        at = next(i for i, c in enumerate(self.commands) if c["add"].get("rule", {}).get("chain") == chain)
+        rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
+        self.commands.insert(at, {"add": {"rule": rule}})
+
+    def without(self, chain: str, rule: tuple[str, ...], word: str) -> None:
+        """Take out of a rule the one statement that has the word."""
+        statements = self.rule(chain, *rule)
+        (at,) = (i for i, statement in enumerate(statements) if word in json.dumps(statement))
+        del statements[at]
+
+    def replace(self, chain: str, rule: tuple[str, ...], old: str, new: str) -> None:
+        """Change the text of a rule."""
+        statements = self.rule(chain, *rule)
+        text = json.dumps(statements)
+        assert old in text, f"{old} is not in {text}"
+        statements[:] = json.loads(text.replace(old, new))
+
+    def verdict(self, chain: str, *words: str, becomes: Any) -> None:
+        self.rule(chain, *words)[-1] = becomes
+
+    def swap(self, chain: str, one: tuple[str, ...], other: tuple[str, ...]) -> None:
+        a, b = self._at(chain, *one), self._at(chain, *other)
+        self.commands[a], self.commands[b] = self.commands[b], self.commands[a]
+
+    def change(self, name: str, old: str, new: str) -> None:
+        """Change the text of a set's elements."""
+        elements = self.elements(name)
+        text = json.dumps(elements)
+        assert old in text, f"{old} is not in {text}"
+        elements[:] = json.loads(text.replace(old, new))
+
+    def _thing(self, kind: str, name: str) -> Any:
+        return next(c["add"][kind] for c in self.commands if c["add"].get(kind, {}).get("name") == name)
+
+    def _at(self, chain: str, *words: str) -> int:
+        for at, command in enumerate(self.commands):
+            rule = command["add"].get("rule")
+            if rule and rule["chain"] == chain and all(word in json.dumps(rule["expr"]) for word in words):
+                return at
+        raise AssertionError(f"no rule of {chain} has {words}")
+
+
+class Mutant(NamedTuple):
+    """`theorem` is one that must fail; `policy` is a file in policies/."""
+
+    name: str
+    theorem: str
+    edit: Callable[[Draft], Any]
+    policy: str = "clinic"
+
+    def commands(self, policy: Policy) -> list[Any]:
+        """What loads it."""
+        draft = Draft(copy.deepcopy(render(policy).commands()))
+        self.edit(draft)
+        return draft.commands
+
+
+def match(left: Any, right: Any) -> Any:
+    return {"match": {"op": "==", "left": left, "right": right}}
+
+
+def prefix(address: str, length: int) -> Any:
+    return {"prefix": {"addr": address, "len": length}}
+
+
+def state(*states: str) -> Any:
+    return {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": list(states)}}
+
+
+def at(interface: str) -> Any:
+    return match({"meta": {"key": "iifname"}}, interface)
+
+
+def to(interface: str) -> Any:
+    return match({"meta": {"key": "oifname"}}, interface)
+
+
+def payload(protocol: str, field: str, value: Any) -> Any:
+    return match({"payload": {"protocol": protocol, "field": field}}, value)
+
+
+REPLY = ("enp1s0", "established", "reply")
+THERE4, BACK4 = ("original", "@sessions4"), ("reply", "@sessions4")
+MUTANTS = [
+    # what comes in
+    Mutant("no anti-spoofing", "spoofed", lambda d: d.first("prerouting", ACCEPT)),
+    Mutant(
+        "final drop of prerouting became accept",
+        "spoofed",
+        lambda d: d.verdict("prerouting", '"spoofed"}', becomes=ACCEPT),
+    ),
+    Mutant(
+        "unused interfaces come through",
+        "unused",
+        lambda d: (d.drop_rule("prerouting", "@interfaces"), d.first("prerouting", at("enp4s0"), ACCEPT)),
+    ),
+    Mutant(
+        "unused interface added",
+        "unused",
+        lambda d: (
+            d.elements("interfaces").append("enp4s0"),
+            d.elements("sources4").append(
+                {"concat": ["enp4s0", {"prefix": {"addr": "10.77.1.0", "len": 24}}]}
+            ),
+        ),
+    ),
+    Mutant(
+        "/24 became /23 of sources",
+        "spoofed",
+        lambda d: d.change(
+            "sources4", '{"range": ["10.77.2.2", "10.77.2.254"]}', '{"range": ["10.77.2.2", "10.77.3.254"]}'
+        ),
+    ),
+    Mutant(
+        "the box's own address as a source",
+        "spoofed",
+        lambda d: d.change("sources4", "10.77.1.2", "10.77.1.1"),
+    ),
+    Mutant(
+        "the interface taken from the sources",
+        "spoofed",
+        lambda d: d.first(
+            "prerouting", payload("ip", "saddr", {"prefix": {"addr": "10.77.1.0", "len": 24}}), ACCEPT
+        ),
+    ),
+    Mutant(
+        "staff may come from outside",
+        "spoofed",
+        lambda d: d.elements("inside4").remove({"prefix": {"addr": "10.99.0.0", "len": 16}}),
+    ),
+    Mutant(
+        "version 6 of the uplink's sources forgotten",
+        "spoofed",
+        lambda d: d.replace("prerouting", ("enp1s0", "@inside6"), '"@inside6"', '"::"'),
+    ),
+    Mutant(
+        "a hole in what is inside", "spoofed", lambda d: d.change("inside6", "fd00:77:1::", "fd00:78:1::")
+    ),
+    Mutant(
+        "link addresses for everything",
+        "spoofed",
+        lambda d: d.without("prerouting", ("fe80::", "nd-neighbor"), '"type"'),
+    ),
+    # to the box
+    Mutant(
+        "input accepts by policy",
+        "outside",
+        lambda d: (d.chain("input").update(policy="accept"), d.drop_rule("outside", "drop")),
+    ),
+    Mutant("established in either direction", "outside", lambda d: d.without("input", REPLY, "direction")),
+    Mutant("answers accepted everywhere", "instrument", lambda d: d.without("input", REPLY, "iifname")),
+    Mutant("outside became accept", "outside", lambda d: d.verdict("outside", "drop", becomes=ACCEPT)),
+    Mutant("log turned into accept", "outside", lambda d: d.verdict("outside", "log", becomes=ACCEPT)),
+    Mutant(
+        "ping from outside",
+        "outside",
+        lambda d: d.first("input", payload("icmp", "type", "echo-request"), ACCEPT),
+    ),
+    Mutant("invalid accepted", "outside", lambda d: d.verdict("input", '"invalid"', becomes=ACCEPT)),
+    Mutant(
+        "invalid services before invalid",
+        "instrument",
+        lambda d: (
+            d.without("input", ("@services4",), "state"),
+            d.swap("input", ('"invalid"',), ("@services4",)),
+        ),
+    ),
+    Mutant(
+        "hop limit not looked at",
+        "outside",
+        lambda d: d.first("input", payload("icmpv6", "type", "nd-neighbor-solicit"), ACCEPT),
+    ),
+    Mutant(
+        "routers believed",
+        "outside",
+        lambda d: (
+            d.first("input", payload("icmpv6", "type", "nd-router-advert"), ACCEPT)
+            or d.replace("prerouting", ("nd-router-advert",), '"nd-router-advert", ', "")
+        ),
+    ),
+    Mutant(
+        "source port instead of destination port",
+        "instrument",
+        lambda d: d.replace("input", ("@services4",), '"dport"', '"sport"'),
+    ),
+    Mutant(
+        "a service of another port",
+        "instrument",
+        lambda d: d.change(
+            "services4", '["enp3s0", "10.77.2.1", "tcp", 2575]', '["enp2s0", "10.77.1.1", "tcp", 2575]'
+        ),
+    ),
+    Mutant(
+        "the policy's address replaced",
+        "instrument",
+        lambda d: d.change("services4", "10.77.1.1", "10.77.2.1"),
+    ),
+    Mutant(
+        "destination not looked at",
+        "instrument",
+        lambda d: d.first("input", state("new"), at("enp2s0"), payload("tcp", "dport", 443), ACCEPT),
+    ),
+    Mutant(
+        "services in UDP too",
+        "instrument",
+        lambda d: d.elements("services6").append({"concat": ["enp2s0", "fd00:77:1::1", "udp", 443]}),
+    ),
+    Mutant(
+        "final drop of input became accept",
+        "instrument",
+        lambda d: d.verdict("input", '"instrument"}', becomes=ACCEPT),
+    ),
+    Mutant(
+        "goto became jump, and the end accepts",
+        "outside",
+        lambda d: (
+            d.replace("input", ("vmap",), '"goto"', '"jump"'),
+            d.drop_rule("outside", "drop"),
+            d.verdict("input", '"instrument"}', becomes=ACCEPT),
+        ),
+    ),
+    Mutant("staff reach the box", "staff", lambda d: d.verdict("tunnel", "drop", becomes=ACCEPT)),
+    Mutant("connections begin without SYN", "beginning", lambda d: d.drop_rule("input", "flags")),
+    Mutant(
+        "connections begin with ACK",
+        "beginning",
+        lambda d: d.replace("input", ("flags",), '"right": "syn"', '"right": "ack"'),
+    ),
+    # through the box
+    Mutant(
+        "forward accepts by policy",
+        "crossing",
+        lambda d: (d.chain("forward").update(policy="accept"), d.drop_rule("forward", '"crossing"')),
+    ),
+    Mutant(
+        "final drop of forward became accept",
+        "crossing",
+        lambda d: d.verdict("forward", '"crossing"', becomes=ACCEPT),
+    ),
+    Mutant("instruments get out", "leaving", lambda d: d.verdict("forward", '"leaving"', becomes=ACCEPT)),
+    Mutant("established passes", "sessions", lambda d: d.first("forward", state("established"), ACCEPT)),
+    Mutant(
+        "session's answers without session",
+        "sessions",
+        lambda d: (
+            d.drop_rule("forward", *BACK4)
+            or d.first(
+                "forward",
+                to("tun-rap"),
+                state("established"),
+                match({"ct": {"key": "direction"}}, "reply"),
+                ACCEPT,
+            )
+        ),
+    ),
+    Mutant(
+        "session for any source",
+        "sessions",
+        lambda d: d.first("forward", at("tun-rap"), to("enp2s0"), payload("tcp", "dport", 5900), ACCEPT),
+    ),
+    Mutant("session's direction forgotten", "sessions", lambda d: d.without("forward", THERE4, "direction")),
+    Mutant(
+        "session's addresses swapped", "shows", lambda d: d.replace("forward", THERE4, '"saddr"', '"daddr"')
+    ),
+    Mutant(
+        "session to a port that is no desktop",
+        "elements",
+        lambda d: d.commands.append(
+            {
+                "add": {
+                    "element": {
+                        "family": "inet",
+                        "table": "rap",
+                        "name": "sessions4",
+                        "elem": [
+                            {
+                                "elem": {
+                                    "val": {"concat": ["10.99.0.5", "enp2s0", "10.77.1.5", "tcp", 22]},
+                                    "timeout": 3600,
+                                }
+                            }
+                        ],
+                    }
+                }
+            }
+        ),
+    ),
+    # from the box
+    Mutant(
+        "output accepts by policy",
+        "egress",
+        lambda d: (
+            d.chain("output").update(policy="accept"),
+            d.drop_rule("output", "reject"),
+            d.drop_rule("output", '"unforeseen"'),
+        ),
+    ),
+    Mutant("reject became accept", "egress", lambda d: d.verdict("output", "reject", becomes=ACCEPT)),
+    Mutant("established leaves", "egress", lambda d: d.first("output", state("established"), ACCEPT)),
+    Mutant(
+        "authorized in any port",
+        "egress",
+        lambda d: d.first("output", to("enp1s0"), payload("ip", "daddr", "203.0.113.5"), ACCEPT),
+    ),
+    Mutant(
+        "source port authorized",
+        "egress",
+        lambda d: d.replace("output", ('"@authorized4"',), '"dport"', '"sport"'),
+    ),
+    Mutant(
+        "an address too many",
+        "egress",
+        lambda d: d.elements("authorized4").append({"concat": ["203.0.113.6", "tcp", 443]}),
+    ),
+    Mutant("a wider network", "egress", lambda d: d.change("authorized_networks6", '"len": 64', '"len": 63')),
+    Mutant(
+        "authorized at any interface",
+        "elsewhere",
+        lambda d: d.without("output", ('"@authorized4"',), "oifname"),
+    ),
+    Mutant(
+        "the box speaks to instruments",
+        "answers",
+        lambda d: d.without("output", ("@ports", "reply"), "direction"),
+    ),
+    # what is promised
+    Mutant("everything dropped", "serves", lambda d: d.first("input", DROP)),
+    Mutant(
+        "a service missing",
+        "serves",
+        lambda d: d.elements("services4").remove({"concat": ["enp2s0", "10.77.1.1", "tcp", 443]}),
+    ),
+    Mutant("version 6 services forgotten", "serves", lambda d: d.drop_rule("input", "@services6")),
+    Mutant(
+        "services only when new",
+        "serves",
+        lambda d: d.replace("input", ("@services4",), '["established", "new"]', '"new"'),
+    ),
+    Mutant("answers dropped", "hears", lambda d: d.drop_rule("input", *REPLY)),
+    Mutant("errors dropped", "errors", lambda d: d.drop_rule("input", "related")),
+    Mutant("neighbours not heard", "neighbours", lambda d: d.drop_rule("input", "nd-neighbor-solicit")),
+    Mutant(
+        "an address missing",
+        "goes",
+        lambda d: d.elements("authorized4").remove({"concat": ["203.0.113.5", "tcp", 443]}),
+    ),
+    Mutant("a smaller network", "goes", lambda d: d.change("authorized_networks6", '"len": 64', '"len": 65')),
+    Mutant("instruments unanswered", "replies", lambda d: d.elements("ports").remove("enp2s0")),
+    Mutant("session without answers", "shows", lambda d: d.drop_rule("forward", *BACK4)),
+    Mutant(
+        "table lets itself drop all of loopback", "hears itself", lambda d: d.drop_rule("prerouting", '"lo"')
+    ),
+    # inside IPsec
+    Mutant(
+        "clear text leaves",
+        "egress",
+        lambda d: d.without("output", ('"@authorized_networks4"',), "ipsec"),
+        "ipsec",
+    ),
+    Mutant(
+        "clear text comes in",
+        "outside",
+        lambda d: d.without("input", ("established", "reply"), "ipsec"),
+        "ipsec",
+    ),
+    Mutant(
+        "ESP from anybody",
+        "outside",
+        lambda d: d.first("input", match({"meta": {"key": "l4proto"}}, "esp"), ACCEPT),
+        "ipsec",
+    ),
+    Mutant(
+        "gateway in any port",
+        "egress",
+        lambda d: d.change("gateways4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
+        "ipsec",
+    ),
+    Mutant(
+        "routers believed at ports",
+        "instrument",
+        lambda d: d.drop_rule("prerouting", "!=", '"nd-router-advert"'),
+        "ipsec",
+    ),
+]
+
+EQUAL = [
+    Mutant(
+        "answers may be new as well, which they never are",
+        "",
+        lambda d: d.replace("input", REPLY, '"established"', '["established", "new"]'),
+    ),
+    Mutant("versions the other way round", "", lambda d: d.swap("input", ("@services4",), ("@services6",))),
+    Mutant(
+        "a rule behind the end",
+        "",
+        lambda d: d.commands.append(
+            {"add": {"rule": {"family": "inet", "table": "rap", "chain": "input", "expr": [ACCEPT]}}}
+        ),
+    ),
+    Mutant(
+        "a service in a rule of its own",
+        "",
+        lambda d: (
+            d.elements("services4").remove({"concat": ["enp2s0", "10.77.1.1", "tcp", 443]}),
+            d.first(
+                "input",
+                state("new", "established"),
+                at("enp2s0"),
+                payload("ip", "daddr", "10.77.1.1"),
+                match(
+                    {"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, ["fin", "syn", "rst", "ack"]]},
+                    "syn",
+                ),
+                payload("tcp", "dport", 443),
+                ACCEPT,
+            ),
+            d.first(
+                "input",
+                state("established"),
+                at("enp2s0"),
+                payload("ip", "daddr", "10.77.1.1"),
+                payload("tcp", "dport", 443),
+                ACCEPT,
+            ),
+        ),
+    ),
+    Mutant(
+        "a network as two halves",
+        "",
+        lambda d: (
+            d.change("authorized_networks6", '"len": 64', '"len": 65'),
+            d.add("authorized_networks6", prefix("2001:db8:1:0:8000::", 65), "tcp", 443),
+        ),
+    ),
+    Mutant("without its log", "", lambda d: d.drop_rule("input", "log")),
+]
+"""Written otherwise, and the same to every packet."""
