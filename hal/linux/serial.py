@@ -22,7 +22,7 @@ import serial
 from hal.serial import FlowControl, Parity, SerialError, SerialErrorKind, SerialSettings
 
 _READ_BYTES = 4096
-_IFLAG, _CFLAG, _CC = 0, 2, 6  # where they stand in what termios.tcgetattr gives
+_IFLAG, _CFLAG, _OSPEED, _CC = 0, 2, 5, 6  # where they stand in what termios.tcgetattr gives
 _KINDS = {
     errno.ENOENT: SerialErrorKind.MISSING,
     errno.ENODEV: SerialErrorKind.MISSING,
@@ -68,7 +68,7 @@ class LinuxSerialPort:
         return self._name
 
     def open(self, settings: SerialSettings) -> None:
-        """See `SerialPort.open`."""
+        """See `SerialPort.open`. Needs a running event loop."""
         assert self._line is None, f"{self._name} is open"
         port = serial.Serial(
             baudrate=settings.baud,
@@ -126,12 +126,14 @@ def _finish_settings(fd: int, settings: SerialSettings) -> str:
     attributes[_CC][termios.VMIN] = 1  # nothing there is EAGAIN then, and zero bytes mean the end
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
     termios.tcflush(fd, termios.TCIFLUSH)
-    flags = termios.tcgetattr(fd)[_CFLAG]
+    attributes = termios.tcgetattr(fd)
+    flags, speed = attributes[_CFLAG], attributes[_OSPEED]
     parity = Parity.NONE
     if flags & termios.PARENB:
         parity = Parity.ODD if flags & termios.PARODD else Parity.EVEN
     bits = {termios.CS7: 7, termios.CS8: 8}.get(flags & termios.CSIZE)
     left_out = {
+        f"{settings.baud} baud": speed != getattr(termios, f"B{settings.baud}", speed),
         f"parity {settings.parity}": parity is not settings.parity,
         f"{settings.data_bits} data bits": bits != settings.data_bits,
         f"{settings.stop_bits} stop bits": bool(flags & termios.CSTOPB) != (settings.stop_bits == 2),
@@ -205,6 +207,8 @@ class _Line:
             self._waiting.discard(ready)
             if self._fd >= 0:
                 remove(self._fd)
+        if self._fd < 0:  # closed between its being ready and this
+            raise self._error(SerialErrorKind.GONE, "it was closed")
 
     def _failure(self, error: OSError) -> SerialError:
         kind = SerialErrorKind.GONE if error.errno in _GONE else SerialErrorKind.IO

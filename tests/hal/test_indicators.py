@@ -1,4 +1,4 @@
-"""Both indicators keep the trait's promises: Linux's on a folder of sysfs form and a file that answers system calls."""
+"""Both indicators keep the trait's promises: Linux's on a folder like sysfs's, and a file that answers ioctls."""
 
 from __future__ import annotations
 
