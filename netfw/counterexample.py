@@ -100,15 +100,14 @@ class Counterexample:
 
 
 def counterexample(
-    solver: z3.Solver, packet: Symbol, policy: Policy, way: str, asked: Iterable[Question]
+    solver: z3.Solver, model: z3.ModelRef, packet: Symbol, policy: Policy, way: str, asked: Iterable[Question]
 ) -> Counterexample:
-    """The packet of a solver that has found one."""
-    model = solver.model()
+    """The packet of a model that the solver has found, or a better one."""
     for wish in _wishes(packet, policy):
         solver.push()
         solver.add(wish)
-        if solver.check() == z3.sat:
-            model = solver.model()
+        if (better := packet.sets.search(solver)) is not None:
+            model = better
         else:
             solver.pop()
     return _Reader(model, packet).counterexample(way, asked)

@@ -101,14 +101,10 @@ def _search(
     solver = z3.Solver()
     # the parts one by one: z3 then puts in what is certain, before it looks into anything
     solver.add(premises, *(refuting.children() if z3.is_and(refuting) else [refuting]))
-    answer = solver.check()
-    if answer == z3.sat:
-        solver.add(ruleset.packet.sets.definitions())
-        answer = solver.check()
-    assert answer != z3.unknown, "every formula here is decidable, and no time limit is set"
-    if answer == z3.unsat:
+    model = ruleset.packet.sets.search(solver)
+    if model is None:
         return None
-    return counterexample(solver, ruleset.packet, policy, way, ruleset.asked.values())
+    return counterexample(solver, model, ruleset.packet, policy, way, ruleset.asked.values())
 
 
 def _is_the_policys(policy: Policy, objects: list[Json], ruleset: Ruleset) -> Finding:

@@ -6,16 +6,18 @@ because parsing ten thousand nodes takes a tenth of the time that building them 
 
 A large set is a name first: a proposition that may be true or false of any packet, the same one wherever the same set
 is asked about the same field. What no packet refutes then, no packet refutes whatever is in the set, so the proof is
-sound and never looks inside. Only when the solver finds a packet are the names' definitions given to it, and what it
-finds then is exact. So ten thousand addresses cost next to nothing where the kernel's set is the policy's, and a
-trie of twenty thousand nodes where it is not.
+sound and never looks inside. A set that differs in a few numbers is the name, with and without these. When the solver
+finds a packet, it is compared with the sets; a wrong guess is answered with the truth about that part of the set, and
+what is found in the end is exact. So ten thousand addresses cost next to nothing where the kernel's set is the
+policy's, or nearly.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import z3
 
@@ -26,6 +28,8 @@ Intervals: TypeAlias = tuple[Interval, ...]
 
 LARGE: Final = 64
 """Intervals, beyond which a set is a name first."""
+GUESSES_MAX: Final = 50
+"""Wrong guesses about large sets that are corrected one by one, before the sets are told whole."""
 
 
 def union(intervals: Iterable[Interval]) -> Intervals:
@@ -46,28 +50,82 @@ def complement(intervals: Intervals, width: int) -> Intervals:
     return tuple((first, min(last, (1 << width) - 1)) for first, last in gaps if first <= last)
 
 
+def difference(these: Intervals, those: Intervals) -> Intervals:
+    """The numbers of the first set that are not in the second."""
+    found: list[Interval] = []
+    at = 0
+    for first, last in these:
+        while at < len(those) and those[at][1] < first:
+            at += 1
+        hole = at
+        while hole < len(those) and those[hole][0] <= last:
+            if first < those[hole][0]:
+                found.append((first, those[hole][0] - 1))
+            first = those[hole][1] + 1
+            hole += 1
+        if first <= last:
+            found.append((first, last))
+    return tuple(found)
+
+
+class _Named(NamedTuple):
+    value: z3.BitVecRef
+    intervals: Intervals
+    name: z3.BoolRef
+
+
 class Memberships:
     """Questions whether a value is in a set; equal questions are the same formula."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[int, Intervals], tuple[z3.BitVecRef, z3.BoolRef]] = {}
+        self._asked: dict[tuple[int, Intervals], z3.BoolRef] = {}
+        self._named: list[_Named] = []
+        self._values: list[z3.BitVecRef] = []
+        """Kept, because the id of a value is its own only while it lives."""
 
     def member(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
         """Whether the value is in the set."""
         key = (value.get_id(), intervals)
         if key not in self._asked:
-            large = len(intervals) > LARGE
-            answer = z3.FreshConst(z3.BoolSort(), "set") if large else _trie(value, intervals)
-            self._asked[key] = value, answer  # and keeps the value, whose id is only its own while it lives
-        return self._asked[key][1]
+            self._values.append(value)
+            self._asked[key] = (
+                self._name(value, intervals) if len(intervals) > LARGE else _trie(value, intervals)
+            )
+        return self._asked[key]
 
-    def definitions(self) -> list[z3.BoolRef]:
-        """What the names of large sets stand for."""
-        return [
-            answer == _trie(value, intervals)
-            for (_, intervals), (value, answer) in self._asked.items()
-            if len(intervals) > LARGE
-        ]
+    def _name(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
+        """A name, or what a set of nearly the same numbers is called, and what is otherwise."""
+        for other in self._named:
+            beyond, lacking = difference(intervals, other.intervals), difference(other.intervals, intervals)
+            if other.value.eq(value) and len(beyond) + len(lacking) <= LARGE:
+                more, less = self.member(value, beyond), self.member(value, lacking)
+                return z3.And(z3.Or(other.name, more), z3.Not(less))
+        self._named.append(_Named(value, intervals, z3.FreshConst(z3.BoolSort(), "set")))
+        return self._named[-1].name
+
+    def search(self, solver: z3.Solver) -> z3.ModelRef | None:
+        """A model of what the solver was told, true to all sets; None if there is none."""
+        for _ in range(GUESSES_MAX):
+            if (model := _model(solver)) is None:
+                return None
+            mistakes = [lemma for named in self._named for lemma in self._mistakes(model, named)]
+            if not mistakes:
+                return model
+            solver.add(mistakes)
+        solver.add([named.name == _trie(named.value, named.intervals) for named in self._named])
+        return _model(solver)
+
+    def _mistakes(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
+        """If the model is wrong about its value: the truth about all values from there to the set's next edges."""
+        number = model.eval(named.value, model_completion=True).as_long()
+        at = bisect(named.intervals, number, key=lambda interval: interval[0])
+        inside = at > 0 and number <= named.intervals[at - 1][1]
+        if z3.is_true(model.eval(named.name, model_completion=True)) == inside:
+            return
+        after = named.intervals[at][0] - 1 if at < len(named.intervals) else (1 << named.value.size()) - 1
+        before = named.intervals[at - 1][1] + 1 if at > 0 else 0
+        around = named.intervals[at - 1] if inside else (before, after)
+        yield z3.Implies(self.member(named.value, (around,)), named.name if inside else z3.Not(named.name))
 
     def member_of_rows(
         self, values: Sequence[z3.BitVecRef], rows: Iterable[tuple[Intervals, ...]]
@@ -88,6 +146,12 @@ class Memberships:
                 for entry, rest in groups.items()
             ]
         )
+
+
+def _model(solver: z3.Solver) -> z3.ModelRef | None:
+    answer = solver.check()
+    assert answer != z3.unknown, "every formula here is decidable, and no time limit is set"
+    return solver.model() if answer == z3.sat else None
 
 
 def _trie(value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:

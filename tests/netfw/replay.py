@@ -1,8 +1,8 @@
 """A counterexample, sent to a real kernel: is the packet accepted there as the proof says?
 
 The box has the policy's interfaces and unused ones, each a cable to one other namespace. What connection tracking
-is to say of the packet is arranged beforehand. A table of our own counts the packet behind the firewall's chains, at the
-end of the hook: what comes there was accepted.
+is to say of the packet is arranged beforehand. A table of our own counts the packet behind the firewall's chains, at
+the end of the hook: what comes there was accepted.
 """
 
 from __future__ import annotations
