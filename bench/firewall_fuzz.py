@@ -222,7 +222,7 @@ def _policy(seed: int) -> Policy:
         return load_policy(file)
 
 
-def _compare_here(packets: int, seed: int) -> Outcome:
+def compare_here(packets: int, seed: int) -> Outcome:
     enter_namespace()
     policy = _policy(seed)
     judge = Judge(policy, seed, tcp_loose=not seed & 4)
@@ -238,7 +238,7 @@ def _compare_here(packets: int, seed: int) -> Outcome:
 def compare(packets: int, seed: int) -> Outcome:
     """Shoot at least that many packets, in a process and a namespace of their own. Needs root."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_compare_here, packets, seed).result()
+        return pool.submit(compare_here, packets, seed).result()
 
 
 def compare_in_parallel(packets: int, seed: int) -> Outcome:
@@ -248,7 +248,7 @@ def compare_in_parallel(packets: int, seed: int) -> Outcome:
         began = time.monotonic()
         parts = list(
             pool.map(
-                _compare_here, [packets // shares + 1] * shares, range(seed * shares, (seed + 1) * shares)
+                compare_here, [packets // shares + 1] * shares, range(seed * shares, (seed + 1) * shares)
             )
         )
     counted: Counter[str] = Counter()

@@ -323,7 +323,7 @@ class Shooter:
         cuts = sorted(
             {0, *(8 * random.randrange(1, 2 + len(segment) // 8) for _ in range(random.randrange(4)))}
         )
-        cuts = [cut for cut in cuts if cut < len(segment)]
+        cuts = [cut for cut in cuts if cut < len(segment) or not cut]
         pieces = [
             (at, segment[at:end], end < len(segment))
             for at, end in zip(cuts, [*cuts[1:], len(segment)], strict=True)

@@ -39,7 +39,7 @@ _ANSWERS: Final = {
     ICMPV6: {128: 129, 129: 128, 139: 140, 140: 139},
 }
 _REQUESTS: Final = {ICMP: frozenset({8, 13, 15, 17}), ICMPV6: frozenset({128, 139})}
-_UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143, 151, 152, 153})
+_UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143, 151, 152})
 """Neighbour discovery, multicast listeners, multicast router discovery."""
 
 _INVALID: Final = NOT_TRACKED_YET

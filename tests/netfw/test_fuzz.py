@@ -1,0 +1,51 @@
+"""The kernel as judge: the model agrees with it on every random packet, and a model with a flaw does not.
+
+`make bench` shoots a million; here are fewer. Needs root, and works in network namespaces of its own processes.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from unittest.mock import patch
+
+import pytest
+
+from bench.firewall_fuzz import Outcome, compare, compare_here
+from netfw import conntrack, fragments
+from netfw.names import CAUSES, UNFORESEEN
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+@pytest.mark.parametrize("seed", [101, 102, 104])
+def test_kernel_and_model_agree_on_random_packets(seed: int) -> None:
+    outcome = compare(7_000, seed)
+    assert outcome.packets >= 7_000
+    assert not outcome.disagreements, "\n".join(map(str, outcome.disagreements))
+
+
+def test_random_packets_meet_every_refusal_and_every_way_in() -> None:
+    counted = compare(2_000, 103).counted
+    assert {name for name, packets in counted.items() if packets == 0} <= {UNFORESEEN}
+    assert set(CAUSES) < set(counted)
+
+
+def _with_a_flaw(where: str) -> Outcome:
+    """In a process of its own: compare with a model that is wrong in one place."""
+    if where == "neighbours":
+        flaw = patch.object(conntrack, "_UNTRACKED_ICMPV6", frozenset({130, 131, 132, 133, 134, 136, 143}))
+    else:
+        flaw = patch.object(fragments._Queue, "_insert", lambda *_: "overlaps")
+    with flaw:
+        return compare_here(600, 105)
+
+
+@pytest.mark.parametrize("where", ["neighbours", "fragments"])
+def test_a_flaw_in_the_model_is_found_down_to_the_packet(where: str) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        outcome = pool.submit(_with_a_flaw, where).result()
+    assert outcome.disagreements
+    assert all(len(disagreement.shot) < 20 for disagreement in outcome.disagreements)
+    assert "seed 105" in str(outcome.disagreements[0])

@@ -1,0 +1,228 @@
+"""The model of a ruleset: each kind of expression, what it refuses to guess, and how fast it is in long sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from netfw.gate import Gate
+from netfw.model import Model
+from netfw.model_values import NOT_TRACKED_YET, RulesetError
+from netfw.packet import ACK, ESP, SYN, UDP, PacketError, icmp, ip, parse, tcp, udp
+
+SECOND_NS = 1_000_000_000
+MINE = {"family": "inet", "table": "rap"}
+WEB = parse(tcp("10.0.0.5", 5000, "10.0.0.1", 443), iif="eth1")
+NAMES = parse(udp("10.0.0.5", 5000, "10.0.0.1", 53), iif="eth1")
+IP6 = parse(tcp("fd00::5", 5000, "fd00::1", 443), iif="eth2")
+
+
+def table(
+    *rules: list[Any], sets: tuple[Any, ...] = (), chains: dict[str, list[list[Any]]] | None = None
+) -> Model:
+    """A table with one base chain on input, and perhaps others to jump to."""
+    commands: list[Any] = [{"table": {"family": "inet", "name": "rap"}}]
+    commands += [{"counter": {**MINE, "name": name}} for name in ("one", "two")]
+    commands += [{"set": {**MINE, **declared}} for declared in sets]
+    base = {"type": "filter", "hook": "input", "prio": 0, "policy": "drop"}
+    commands.append({"chain": {**MINE, "name": "input", **base}})
+    commands += [{"chain": {**MINE, "name": name}} for name in chains or {}]
+    for name, others in {"input": list(rules), **(chains or {})}.items():
+        commands += [{"rule": {**MINE, "chain": name, "expr": rule}} for rule in others]
+    return Model({"nftables": commands})
+
+
+def where(left: Any, right: Any, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def payload(protocol: str, field: str) -> dict[str, Any]:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def accepts(match: Any, packet: Any, **more: Any) -> bool:
+    verdict = table([match, {"accept": None}], **more).evaluate("input", packet, NOT_TRACKED_YET)
+    return verdict.action == "accept"
+
+
+BOTH = {"concat": [payload("ip", "saddr"), payload("th", "dport")]}
+FLAGS = {"&": [payload("tcp", "flags"), ["fin", "syn", "rst", "ack"]]}
+
+
+@pytest.mark.parametrize(
+    ("match", "packet", "holds"),
+    [
+        (where({"meta": {"key": "iifname"}}, "eth1"), WEB, True),
+        (where({"meta": {"key": "iifname"}}, "eth1", "!="), WEB, False),
+        (where({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]}), NAMES, True),
+        (where({"meta": {"key": "nfproto"}}, "ipv6"), IP6, True),
+        (where(payload("ip", "saddr"), "10.0.0.5"), WEB, True),
+        (where(payload("ip", "saddr"), {"prefix": {"addr": "10.0.0.0", "len": 30}}), WEB, False),
+        (where(payload("ip", "saddr"), {"range": ["10.0.0.5", "10.0.0.9"]}), WEB, True),
+        (where(payload("ip", "saddr"), "10.0.0.9", "!="), IP6, False),  # no IPv4 address: not even another one
+        (where(payload("tcp", "dport"), 443), WEB, True),
+        (where(payload("tcp", "dport"), 53, "!="), NAMES, False),
+        (where(payload("th", "dport"), 53), NAMES, True),
+        (where(payload("th", "dport"), 1023, "<="), NAMES, True),
+        (where(FLAGS, "syn"), WEB, True),
+        (where(FLAGS, "syn", "!="), WEB, False),
+        (where({"ct": {"key": "state"}}, ["invalid", "new"], "in"), WEB, True),
+        (where({"ct": {"key": "direction"}}, "original"), WEB, False),
+        (where({"meta": {"key": "ipsec"}}, True), WEB, False),
+        (where(BOTH, {"set": [{"concat": ["10.0.0.5", 443]}]}), WEB, True),
+    ],
+)  # fmt: skip
+def test_a_match_holds_as_in_the_kernel(match: Any, packet: Any, holds: bool) -> None:
+    assert accepts(match, packet) is holds
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"match": {"op": "==", "left": {"socket": {"key": "transparent"}}, "right": 1}},
+        where({"meta": {"key": "cpu"}}, 1),
+        where(payload("ip", "tos"), 0),
+        where({"ct": {"key": "mark"}}, 1),
+        where({"meta": {"key": "iifname"}}, "eth*"),
+        where(payload("ip", "saddr"), "fd00::1"),
+        where(payload("tcp", "dport"), "no-such-service"),
+        where(payload("tcp", "dport"), "@nothing"),
+        {"counter": "three"},
+        {"notrack": None},
+        {"jump": {"target": "nowhere"}},
+    ],
+)
+def test_what_it_does_not_know_is_an_error(statement: Any) -> None:
+    with pytest.raises(RulesetError):
+        table([statement])
+
+
+def test_a_verdict_behind_a_limit_is_refused_because_it_would_depend_on_time() -> None:
+    table([{"limit": {"rate": 1, "per": "second"}}, {"log": {"prefix": "x"}}])
+    with pytest.raises(RulesetError, match="limit"):
+        table([{"limit": {"rate": 1, "per": "second"}}, {"accept": None}])
+
+
+def test_jumps_come_back_and_gotos_do_not() -> None:
+    chains = {"aside": [[{"counter": "one"}]]}
+    jump = table([{"jump": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains)
+    assert jump.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("accept", ("one", "two"))
+    gone = table([{"goto": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains)
+    assert gone.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
+
+
+def test_a_verdict_map_decides_and_goes_on_where_it_says_nothing() -> None:
+    key = {"meta": {"key": "iifname"}}
+    model = table(
+        [{"vmap": {"key": key, "data": {"set": [["eth1", {"accept": None}]]}}}], [{"counter": "one"}]
+    )
+    assert model.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("accept", ())
+    assert model.evaluate("input", IP6, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
+
+
+def test_named_sets_hold_exact_elements_ranges_and_prefixes_side_by_side() -> None:
+    kind = ["ifname", "ipv4_addr", "inet_service"]
+    elements = [
+        {"concat": ["eth1", {"prefix": {"addr": "10.1.0.0", "len": 16}}, 443]},
+        {"concat": ["eth1", {"range": ["10.0.0.3", "10.0.0.6"]}, {"range": [400, 500]}]},
+        {"concat": ["eth1", "192.0.2.1", 443]},
+    ]
+    declared = {"name": "some", "type": kind, "flags": ["interval"], "elem": elements}
+    left = {"concat": [{"meta": {"key": "iifname"}}, payload("ip", "saddr"), payload("th", "dport")]}
+
+    def found(source: str, port: int) -> bool:
+        packet = parse(tcp(source, 5000, "10.0.0.1", port), iif="eth1")
+        return accepts(where(left, "@some"), packet, sets=(declared,))
+
+    assert found("10.1.255.255", 443)
+    assert not found("10.2.0.0", 443)
+    assert not found("10.1.0.0", 444)
+    assert found("10.0.0.6", 500)
+    assert not found("10.0.0.7", 500)
+    assert found("192.0.2.1", 443)
+
+
+def test_an_element_ends_with_its_timeout_and_when_it_is_taken_out() -> None:
+    commands = [
+        {"table": {"family": "inet", "name": "rap"}},
+        {"set": {**MINE, "name": "open", "type": "ipv4_addr", "flags": ["timeout"]}},
+        {"chain": {**MINE, "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}},
+        {
+            "rule": {
+                **MINE,
+                "chain": "input",
+                "expr": [where(payload("ip", "saddr"), "@open"), {"accept": None}],
+            }
+        },
+    ]
+    gate = Gate(commands)
+    element = {"elem": {"val": "10.0.0.5", "timeout": 10}}
+    assert gate.receive(WEB, 0).action == "drop"
+    gate.open("open", element, 5 * SECOND_NS)
+    assert gate.receive(WEB, 15 * SECOND_NS - 1).action == "accept"
+    assert gate.receive(WEB, 15 * SECOND_NS).action == "drop"
+    gate.open("open", element, 20 * SECOND_NS)
+    gate.close("open", element)
+    assert gate.receive(WEB, 21 * SECOND_NS).action == "drop"
+
+
+def test_chains_of_one_hook_run_in_the_order_of_their_priorities() -> None:
+    late = {"type": "filter", "hook": "input", "prio": 10, "policy": "drop"}
+    early = {"type": "filter", "hook": "input", "prio": "raw", "policy": "accept"}
+    model = Model(
+        [
+            {"table": {"family": "inet", "name": "rap"}},
+            *({"counter": {**MINE, "name": name}} for name in ("one", "two")),
+            {"chain": {**MINE, "name": "late", **late}},
+            {"chain": {**MINE, "name": "early", **early}},
+            {"rule": {**MINE, "chain": "late", "expr": [{"counter": "two"}]}},
+            {"rule": {**MINE, "chain": "early", "expr": [{"counter": "one"}, {"accept": None}]}},
+        ]
+    )
+    assert model.evaluate("input", WEB, NOT_TRACKED_YET) == ("drop", ("one", "two"), "input")
+
+
+def test_what_the_ip_layer_throws_away_is_no_packet() -> None:
+    good = tcp("10.0.0.5", 1, "10.0.0.1", 2)
+    wrong = [
+        b"",
+        b"\x50" + good[1:],
+        good[:-1],
+        good[:10] + b"\0\0" + good[12:],
+        good[:19],
+        tcp("fd00::1", 1, "fd00::2", 2)[:-1],
+    ]
+    for data in wrong:
+        with pytest.raises(PacketError):
+            parse(data)
+    assert parse(good + b"padding").data == good
+
+
+def test_rules_and_tracking_read_an_authentication_header_differently() -> None:
+    segment = tcp("fd00::1", 1, "fd00::2", 443)[40:]
+    packet = parse(ip("fd00::1", "fd00::2", 51, bytes((6, 1)) + bytes(10) + segment))
+    assert (packet.l4proto, packet.tracked_proto) == (51, 6)
+
+
+def test_the_builders_agree_with_scapy() -> None:
+    from scapy.layers.inet import ICMP, IP, TCP
+    from scapy.layers.inet import UDP as Udp
+    from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+
+    segment = TCP(sport=1, dport=2, seq=3, ack=4, flags="SA", window=5) / b"odd"
+    ours = tcp("10.0.0.5", 1, "10.0.0.1", 2, SYN | ACK, seq=3, ack=4, window=5, payload=b"odd")
+    assert ours == bytes(IP(src="10.0.0.5", dst="10.0.0.1", id=0) / segment)
+    assert udp("fd00::1", 7, "fd00::2", 9, b"x") == bytes(
+        IPv6(src="fd00::1", dst="fd00::2") / Udp(sport=7, dport=9) / b"x"
+    )
+    assert icmp("10.0.0.5", "10.0.0.1", 8, rest=b"\0\1\0\2") == bytes(
+        IP(src="10.0.0.5", dst="10.0.0.1", id=0) / ICMP(type=8, id=1, seq=2)
+    )
+    assert icmp("fd00::1", "fd00::2", 128, rest=b"\0\1\0\2") == bytes(
+        IPv6(src="fd00::1", dst="fd00::2") / ICMPv6EchoRequest(id=1, seq=2)
+    )
+    assert ip("10.0.0.5", "10.0.0.1", ESP, b"", hops=9) == bytes(
+        IP(src="10.0.0.5", dst="10.0.0.1", id=0, ttl=9, proto=ESP)
+    )
+    assert parse(ours).l4proto != UDP
