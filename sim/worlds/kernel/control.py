@@ -11,7 +11,8 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from contextlib import ExitStack
+from typing import Any, Final, NoReturn, TypeAlias
 
 from sim.worlds.kernel import syscalls
 from sim.worlds.kernel.registry import connect, supervisor_of
@@ -35,20 +36,36 @@ def ask(name: str, request: Request) -> Any:
 
 
 def call_in_host(name: str, host: str, argv: Sequence[str]) -> int:
-    """Run a program in a host of a running lab, on this terminal; its exit status. Raises NoSuchLab, Refused."""
-    supervisor = supervisor_of(name)
-    with connect(name) as connection:
-        _, namespaces = _exchange(connection, {_ENTER: host})
-    pid = os.fork()
-    if pid == 0:
-        try:
-            syscalls.enter(supervisor, syscalls.NEW_PIDS)
-            for namespace in namespaces:
-                syscalls.enter(namespace)
-            os._exit(os.waitstatus_to_exitcode(os.waitpid(_spawn(argv), 0)[1]))
-        finally:
-            os._exit(127)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Run a program in a host of a running lab, on this terminal; its exit status, as a shell has it.
+
+    Raises NoSuchLab, Refused.
+    """
+    with ExitStack() as opened:  # a descriptor of a namespace that is kept keeps the lab's mounts and disks
+        supervisor = supervisor_of(name)
+        opened.callback(os.close, supervisor)
+        with connect(name) as connection:
+            _, namespaces = _exchange(connection, {_ENTER: host})
+        for namespace in namespaces:
+            opened.callback(os.close, namespace)
+        pid = os.fork()
+        if pid == 0:
+            _enter_and_run(supervisor, namespaces, argv)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _enter_and_run(supervisor: int, namespaces: Sequence[int], argv: Sequence[str]) -> NoReturn:
+    """Become a stranger in the lab whose child is one of its processes, and end as that does."""
+    status = 127
+    try:
+        syscalls.enter(supervisor, syscalls.NEW_PIDS)
+        for namespace in namespaces:
+            syscalls.enter(namespace)
+        ended = os.waitstatus_to_exitcode(os.waitpid(_spawn(argv), 0)[1])
+        status = ended if ended >= 0 else 128 - ended
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(status)
 
 
 def _spawn(argv: Sequence[str]) -> int:

@@ -176,6 +176,8 @@ def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
             call_in_host(name, "box", ["sh", "-c", "test $(hostname) = box -a -e /sys/class/net/eth2"]) == 0
         )
         assert call_in_host(name, "box", ["sh", "-c", "exit 7"]) == 7
+        assert call_in_host(name, "box", ["sh", "-c", "kill -9 $$"]) == 128 + 9
+        assert call_in_host(name, "box", ["no-such-program"]) == 127
         with pytest.raises(Refused, match="'bax'; it has box, instrument0"):
             call_in_host(name, "bax", ["true"])
         with pytest.raises(Refused, match="does not know"):
@@ -183,6 +185,7 @@ def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
     finally:
         down(name)
     assert name not in running()
+    assert settles([], partial(loops, name))
     with pytest.raises(NoSuchLab, match=name):
         down(name)
 
