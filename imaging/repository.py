@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, cmp_to_key
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from imaging.repodata import (
     read_files,
     read_groups,
     read_packages,
+    without_collector,
 )
 from imaging.versions import Dependency, Evr, compare
 
@@ -90,8 +92,8 @@ class Repository:
     def offers(self) -> dict[str, list[tuple[Dependency, Package]]]:
         """Who offers what, by capability and by file that the primary metadata names."""
         table: dict[str, list[tuple[Dependency, Package]]] = defaultdict(list)
-        for same in self.by_name.values():
-            for package in same:
+        with without_collector():
+            for package in chain.from_iterable(self.by_name.values()):
                 for offer in package.provides:
                     table[offer.name].append((offer, package))
                 for path in package.files:
@@ -105,9 +107,10 @@ class Repository:
         for path in self._file_lists:
             read_files(path, known)
         table: dict[str, list[Package]] = defaultdict(list)
-        for package in self.packages:
-            for name in package.files:
-                table[name].append(package)
+        with without_collector():
+            for package in self.packages:
+                for name in package.files:
+                    table[name].append(package)
         return table
 
     def providers(self, wanted: Dependency) -> list[Package]:

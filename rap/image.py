@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,17 @@ def _add_ks(parser: Parser) -> None:
 def _ks(arguments: argparse.Namespace) -> int:
     if (arguments.site is None) == (arguments.check is None):
         raise WrongInput("give either a site file to assemble from, or --check and a kickstart")
-    return _assemble(arguments) if arguments.check is None else _check(arguments)
+    if arguments.check is None:
+        _refuse(arguments, "--check", ("repo", "board", "disk_bytes", "json"))
+        return _assemble(arguments)
+    _refuse(arguments, "a site file", ("output",))
+    return _check(arguments)
+
+
+def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
+    for option in options:
+        if getattr(arguments, option):
+            raise WrongInput(f"--{option.replace('_', '-')} goes with {needed}")
 
 
 def _assemble(arguments: argparse.Namespace) -> int:

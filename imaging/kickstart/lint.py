@@ -136,13 +136,13 @@ def version_of(path: Path, release: str = "") -> str:
         if release not in releases():
             raise UnknownVersion(f"there is no release {release!r}; there are {', '.join(releases())}")
         return releases()[release].version
-    stated = stated_version(path)
-    if stated and stated != "DEVEL" and stated not in installers():
-        known = ", ".join(installers())
+    known = list(installers())
+    stated = stated_version(path).partition(".")[0]  # "RHEL9.4" is RHEL9's syntax
+    if stated not in ("", "DEVEL", *known):
         raise UnknownVersion(
-            f"{path}: is for {stated}; there are rules for {known}: say which with --release"
+            f"{path}: is for {stated}; there are rules for {', '.join(known)}: say which with --release"
         )
-    return stated if stated in installers() else next(iter(installers()))
+    return stated if stated in known else known[0]
 
 
 def _source(check: Check) -> str:

@@ -1,0 +1,97 @@
+"""Reading kickstarts: lines, includes, and what a %pre script makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imaging.kickstart.document import KickstartUnreadable, read
+from imaging.kickstart.lint import UnknownVersion, lint, version_of
+
+
+def write(folder: Path, text: str, name: str = "a.ks") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_every_command_and_section_knows_its_line(tmp_path: Path) -> None:
+    ks = read(write(tmp_path, "# a\ntext\n\n%post --log=/x\necho\n%end\nreboot\n"), "RHEL9")
+    assert [(command.name, command.spot.line) for command in ks.commands] == [("text", 2), ("reboot", 7)]
+    (post,) = ks.of("%post")
+    assert [(spot.line, text) for spot, text in post.lines()] == [(5, "echo")]
+    assert post.script.logfile == "/x"
+
+
+def test_reading_goes_on_after_every_mistake(tmp_path: Path) -> None:
+    text = 'nonsense\nlang "en\n%adon x\n%end\npart /\n%post\necho\n%packages\na\n%end\nreboot\n'
+    ks = read(write(tmp_path, text), "RHEL9")
+    assert [refusal.spot.line for refusal in ks.refusals if not refusal.deprecated] == [1, 2, 3, 6]
+    assert ks.commands[-1].name == "reboot"
+    assert ks.packages.packageList == ["a"]
+
+
+def test_an_included_file_is_read_with_its_own_lines(tmp_path: Path) -> None:
+    other = write(tmp_path, "\npart / --fstype=ext5 --size=1\n", "disk.ks")
+    ks = read(write(tmp_path, "text\n%include disk.ks\n"), "RHEL9")
+    assert [(c.name, c.spot.file, c.spot.line) for c in ks.commands][1:] == [("part", str(other), 2)]
+
+
+def test_files_that_include_each_other_come_to_an_end(tmp_path: Path) -> None:
+    write(tmp_path, "%include a.ks\n", "b.ks")
+    ks = read(write(tmp_path, "%include b.ks\n"), "RHEL9")
+    assert "goes too deep" in ks.refusals[0].message
+
+
+@pytest.mark.parametrize("redirect", ["cat > /tmp/x <<EOF", "cat <<'EOF' >/tmp/x", 'cat <<-"EOF" >> /tmp/x'])
+def test_a_here_document_of_pre_is_read_as_commands(tmp_path: Path, redirect: str) -> None:
+    script = f"%include /tmp/x\n%pre\n{redirect}\npart / --size=1 --passphrase=$p\nEOF\n%end\n"
+    ks = read(write(tmp_path, script), "RHEL9")
+    assert [(c.name, c.spot.line, c.data.passphrase) for c in ks.commands] == [("part", 4, "$p")]
+    assert not ks.open_ended
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'echo "part / --size=$size" > /tmp/x',
+        "cat > /tmp/x <<EOF\npart / --size=$size\nEOF",
+        "cat > /tmp/x <<EOF\npart / --size=1 --ondisk=$disk\nEOF",
+    ],
+)
+def test_what_a_shell_fills_in_is_left_open(tmp_path: Path, script: str) -> None:
+    path = write(tmp_path, f"%include /tmp/x\n%pre\n{script}\n%end\n")
+    ks = read(path, "RHEL9")
+    assert ks.open_ended
+    assert ks.refusals == []
+    assert not {"no-root", "not-separate", "no-packages"} & {finding.rule for finding in lint(path).findings}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"text\0\n", None])
+def test_what_is_no_kickstart_is_told(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.ks"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(KickstartUnreadable, match=str(path)):
+        read(path, "RHEL9")
+
+
+@pytest.mark.parametrize(
+    ("head", "release", "version"),
+    [
+        ("#version=RHEL10\n", "", "RHEL10"),
+        ("#version=RHEL9.4\n", "", "RHEL9"),
+        ("#version=DEVEL\n", "", "RHEL9"),
+        ("", "", "RHEL9"),
+        ("#version=RHEL10\n", "rocky9", "RHEL9"),
+        ("#version=F40\n", "centos-stream10", "RHEL10"),
+    ],
+)
+def test_which_version_judges(tmp_path: Path, head: str, release: str, version: str) -> None:
+    assert version_of(write(tmp_path, head), release) == version
+
+
+def test_a_version_without_rules_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UnknownVersion, match="is for F40; there are rules for RHEL9, RHEL10"):
+        version_of(write(tmp_path, "#version=F40\n"))
