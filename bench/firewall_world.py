@@ -182,7 +182,9 @@ class World:
             return "input"
         if packet.data[7] <= 1:
             return "lost"
-        oif = packet.iif if link else self.route(packet)
+        oif = packet.iif if destination >> 64 == 0xFE80 << 48 else self.route(packet)
+        if link and oif != packet.iif:  # such an address is only good on its own link
+            return "lost"
         return "lost" if oif != packet.iif and (source == 0 or source >> 118 == 0x3FA) else oif
 
     def route(self, packet: Packet) -> str:

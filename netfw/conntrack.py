@@ -241,7 +241,7 @@ def _well_formed(packet: Packet, checked: bool) -> bool:
     length = len(data) - at
     match packet.tracked_proto:
         case 6:
-            return segment(data, at) is not None and (not checked or _checksum_holds(packet, length))
+            return not checked or _checksum_holds(packet, length)  # more is judged with its connection
         case 17:
             if length < 8 or not 8 <= unpack_from("!H", data, at + 4)[0] <= length:
                 return False

@@ -14,6 +14,8 @@ from enum import IntEnum
 from struct import unpack_from
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from netfw.packet import ACK, FIN, RST, SYN, URG
 
 HEADER_BYTES: Final = 20
@@ -101,9 +103,11 @@ _NEXT: Final = (
 """Next state by direction (original, reply), kind, and state from NONE to SYN_SENT2."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What matters of a segment. `end` is the sequence number behind it; SYN and FIN count as one each."""
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """What matters of a segment; its row in the table is its `kind`.
+
+    `end` is the sequence number behind it; SYN and FIN count as one each.
+    """
 
     flags: int
     seq: int
@@ -111,17 +115,17 @@ class Segment:
     window: int
     end: int
     scale: int | None
+    kind: Kind
 
-    @property
-    def kind(self) -> Kind:
-        """Its row in the table."""
-        if self.flags & RST:
-            return Kind.RST
-        if self.flags & SYN:
-            return Kind.SYN_ACK if self.flags & ACK else Kind.SYN
-        if self.flags & FIN:
-            return Kind.FIN
-        return Kind.ACK if self.flags & ACK else Kind.NOTHING
+
+def _kind(flags: int) -> Kind:
+    if flags & RST:
+        return Kind.RST
+    if flags & SYN:
+        return Kind.SYN_ACK if flags & ACK else Kind.SYN
+    if flags & FIN:
+        return Kind.FIN
+    return Kind.ACK if flags & ACK else Kind.NOTHING
 
 
 def segment(data: bytes, at: int) -> Segment | None:

@@ -175,7 +175,7 @@ def _fragment_header(data: bytes) -> tuple[int, int] | None:
         if kind not in EXTENSIONS or kind == NO_NEXT or at + 2 > len(data):
             return None
         field_at, kind, at = at, data[at], at + extension_bytes(data, kind, at)
-    return field_at, at
+    return (field_at, at) if at <= len(data) else None
 
 
 def _truncated(data: bytes, at: int) -> bool:

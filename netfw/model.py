@@ -10,7 +10,7 @@ Connection tracking is not here but in `netfw.conntrack`; `netfw.gate` puts the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -60,12 +60,13 @@ class _Decide(NamedTuple):
     verdicts: ModelSet
 
 
-@dataclass(slots=True)
-class _Rule:
-    tests: list[Test] = field(default_factory=list)
-    count: str | None = None
-    decide: _Decide | None = None
-    outcome: _Outcome = None
+class _Rule(NamedTuple):
+    """All tests must hold; then the packet is counted, and has an outcome or goes on to the next rule."""
+
+    tests: tuple[Test, ...]
+    counted: str | None
+    decide: _Decide | None
+    outcome: _Outcome
 
 
 @dataclass(slots=True)
@@ -121,24 +122,18 @@ class Model:
     def _run(
         self, table: str, base: _Chain, packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]
     ) -> Action:
-        returns: list[tuple[_Chain, int]] = []
-        chain, place = base, 0
+        callers: list[Iterator[_Rule]] = []
+        rules = iter(base.rules)
         while True:
-            if place == len(chain.rules):
-                outcome: _Outcome = _Return()
-            else:
-                outcome = _apply(chain.rules[place], packet, tracking, now_ns, counters)
-                place += 1
-                if outcome is None:
-                    continue
+            outcome = _first(rules, packet, tracking, now_ns, counters)
             if isinstance(outcome, str):
                 return outcome
             if isinstance(outcome, _Jump):
                 if outcome.returns:
-                    returns.append((chain, place))
-                chain, place = self._chains[table, outcome.chain], 0
-            elif returns:
-                chain, place = returns.pop()
+                    callers.append(rules)
+                rules = iter(self._chains[table, outcome.chain].rules)
+            elif callers:
+                rules = callers.pop()
             else:
                 return base.policy
 
@@ -212,16 +207,19 @@ class Model:
 
     def _rule(self, table: str, statements: Iterable[Json]) -> _Rule:
         """A rule has tests first, then at most one named counter, then at most one verdict."""
-        rule = _Rule()
+        tests: list[Test] = []
+        count: str | None = None
+        decide: _Decide | None = None
+        outcome: _Outcome = None
         limited = False
         for statement in statements:
-            if rule.outcome is not None or rule.decide is not None:
+            if outcome is not None or decide is not None:
                 raise RulesetError(f"{statement!r} comes after a verdict")
             match statement:
                 case {"match": comparison}:
-                    if rule.count is not None:
+                    if count is not None:
                         raise RulesetError(f"{statement!r} comes after a counter")
-                    rule.tests.append(self._match(table, comparison))
+                    tests.append(self._match(table, comparison))
                 case {"limit": _}:
                     limited = True
                 case {"log": _} | {"counter": None} | {"counter": {"packets": _}}:
@@ -231,12 +229,12 @@ class Model:
                 case {"counter": str(name)}:
                     if name not in self._counters:
                         raise RulesetError(f"there is no counter {name!r}")
-                    rule.count = name
+                    count = name
                 case {"vmap": {"key": key, "data": data}}:
-                    rule.decide = self._verdict_map(table, key, data)
+                    decide = self._verdict_map(table, key, data)
                 case _:
-                    rule.outcome = _verdict(statement)
-        return rule
+                    outcome = _verdict(statement)
+        return _Rule(tuple(tests), count, decide, outcome)
 
     def _match(self, table: str, comparison: Json) -> Test:
         match comparison:
@@ -281,17 +279,23 @@ class Model:
                     raise RulesetError(f"chain {name} goes to {rule.outcome.chain!r}, which is not there")
 
 
-def _apply(rule: _Rule, packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]) -> _Outcome:
-    for test in rule.tests:
-        if not test(packet, tracking, now_ns):
-            return None
-    if rule.count is not None:
-        counters.append(rule.count)
-    if rule.decide is not None:
-        value = rule.decide.key(packet, tracking)
-        found: _Outcome = None if value is None else rule.decide.verdicts.find(value, now_ns)
-        return found
-    return rule.outcome
+def _first(
+    rules: Iterator[_Rule], packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]
+) -> Action | _Jump | _Return:
+    """The first outcome of the rules that are left."""
+    for tests, count, decide, outcome in rules:
+        for test in tests:
+            if not test(packet, tracking, now_ns):
+                break
+        else:
+            if count is not None:
+                counters.append(count)
+            if decide is not None:
+                value = decide.key(packet, tracking)
+                outcome = None if value is None else decide.verdicts.find(value, now_ns)
+            if outcome is not None:
+                return outcome
+    return _Return()
 
 
 def _verdict(statement: Json) -> _Outcome:
@@ -325,13 +329,8 @@ def _key(expression: Json) -> tuple[Field, tuple[str, ...]]:
 
 def _joined(fields: list[Field]) -> Field:
     def joined(packet: Packet, tracking: Tracking) -> tuple[Scalar, ...] | None:
-        values: list[Json] = []
-        for part in fields:
-            value = part(packet, tracking)
-            if value is None:
-                return None
-            values.append(value)
-        return tuple(values)
+        values: Json = tuple([part(packet, tracking) for part in fields])
+        return None if None in values else values
 
     return joined
 
@@ -347,15 +346,15 @@ def _member(key: Field, members: ModelSet, wanted: bool) -> Test:
 def _masked(value_of: Field, op: str, mask: int, right: int) -> Test:
     def test(packet: Packet, tracking: Tracking, _: int) -> bool:
         value: Json = value_of(packet, tracking)
-        if value is None:
-            return False
-        if op == "in":
-            return bool(value & mask)
-        return ((value & mask) == right) is (op == "==")
+        return value is not None and ((value & mask) == right) is (op == "==")
+
+    def any_bit(packet: Packet, tracking: Tracking, _: int) -> bool:
+        value: Json = value_of(packet, tracking)
+        return value is not None and value & mask != 0
 
     if op not in ("in", "==", "!="):
         raise RulesetError(f"operator {op!r} with a mask is not modelled")
-    return test
+    return any_bit if op == "in" else test
 
 
 _COMPARISONS: Final[dict[str, Callable[[Json, Json], bool]]] = {
@@ -370,6 +369,8 @@ _COMPARISONS: Final[dict[str, Callable[[Json, Json], bool]]] = {
 
 def _compared(typed: Typed, op: str, right: Scalar) -> Test:
     value_of, compare = typed.field, _COMPARISONS[op]
+    if op == "==":
+        return lambda packet, tracking, _: value_of(packet, tracking) == right
 
     def test(packet: Packet, tracking: Tracking, _: int) -> bool:
         value = value_of(packet, tracking)

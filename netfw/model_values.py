@@ -136,7 +136,10 @@ def bits(kind: str, word: Json) -> int:
 
 
 def _number(family: int | None, protocols: tuple[int, ...], offset: int, size: int) -> Field:
-    """A field of the network header, or of the transport header where `protocols` are given."""
+    """A field of the network header, or of the transport header where `protocols` are given.
+
+    libnftables adds the family that a field implies as a match of its own: ICMPv6 in an IPv4 packet has no type.
+    """
     if not protocols:
 
         def in_network_header(packet: Packet, _: Tracking) -> int | None:
@@ -147,7 +150,7 @@ def _number(family: int | None, protocols: tuple[int, ...], offset: int, size: i
         return in_network_header
 
     def in_transport_header(packet: Packet, _: Tracking) -> int | None:
-        if packet.l4proto not in protocols or packet.fragment_offset:
+        if packet.l4proto not in protocols or packet.fragment_offset or family not in (None, packet.family):
             return None
         start = packet.at + offset
         if start + size > len(packet.data):
@@ -199,12 +202,12 @@ PAYLOADS: Final[Mapping[str, Mapping[str, Typed]]] = {
     "udp": _ports_of(UDP),
     "udplite": _ports_of(UDPLITE),
     "icmp": {
-        "type": Typed(_number(None, (ICMP,), 0, 1), "icmp_type"),
-        "code": Typed(_number(None, (ICMP,), 1, 1), "icmp_code"),
+        "type": Typed(_number(4, (ICMP,), 0, 1), "icmp_type"),
+        "code": Typed(_number(4, (ICMP,), 1, 1), "icmp_code"),
     },
     "icmpv6": {
-        "type": Typed(_number(None, (ICMPV6,), 0, 1), "icmpv6_type"),
-        "code": Typed(_number(None, (ICMPV6,), 1, 1), "icmpv6_code"),
+        "type": Typed(_number(6, (ICMPV6,), 0, 1), "icmpv6_type"),
+        "code": Typed(_number(6, (ICMPV6,), 1, 1), "icmpv6_code"),
     },
 }
 

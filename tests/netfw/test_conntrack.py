@@ -10,7 +10,7 @@ import pytest
 from crc32c import crc32c
 
 from netfw.conntrack import Conntrack, Entry, Settings, Tracked, inverse, tuple_of
-from netfw.conntrack_tcp import Segment
+from netfw.conntrack_tcp import Kind, Segment
 from netfw.conntrack_tcp import segment as segment_at
 from netfw.fragments import Reassembly
 from netfw.model_values import STATES
@@ -210,7 +210,7 @@ def test_tuples_invert_and_what_is_no_question_has_no_inverse() -> None:
 def test_a_segment_is_read_with_its_window_scale() -> None:
     options = b"\x02\x04\x05\xb4\x01\x03\x03\x07"
     data = pack("!HHIIBBHHH", 1, 2, 10, 20, 7 << 4, SYN, 512, 0, 0) + options
-    assert segment_at(data, 0) == Segment(SYN, 10, 20, 512, 11, 7)
+    assert segment_at(data, 0) == Segment(SYN, 10, 20, 512, 11, 7, Kind.SYN)
     assert segment_at(data[:-1], 0) is None
 
 
