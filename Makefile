@@ -51,7 +51,7 @@ clean:  ## remove everything that was made here
 	rm -rf .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml setup.py hal/linux/ioctl_build.py
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 3; }
 	@$(PYTHON) -c "$(NEW_ENOUGH)" || { echo "make: $(PYTHON) is not Python 3.11 or later" >&2; exit 3; }
 	@$(PYTHON) -c "import ensurepip, venv" || { echo "make: $(PYTHON) cannot make virtual environments; install its venv package (python3-venv)" >&2; exit 3; }

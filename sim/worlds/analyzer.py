@@ -1,22 +1,24 @@
-"""An instrument of a virtual lab: the model, its bench, its agent, and the computer that the agent runs on."""
+"""An instrument of a lab: the model, its bench, its agent, and the computer that the agent runs on.
+
+The same in every world; what differs is the computer, and how fast SimPy's time passes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Any, Final, Protocol
 
 from agents.dial import FarEnd, dial
 from agents.instrument import InstrumentAgent
 from hal.clock import WallClock
 from sim import labfile
+from sim.clock import Environment
 from sim.instruments import Instrument, load_model
 from sim.ledger import Ledger, Run
-from sim.loop import SimLoop
-from sim.net.host import Host
 from sim.people import Bench
 from sim.units import SECOND_NS
 from wire.http import HttpError
@@ -25,13 +27,29 @@ from wire.tls import ClientContext, Identity, client_context
 from wire.vocabulary import Outcome
 
 
+class Computer(Protocol):
+    """What an instrument's agent runs on. While it is off nothing runs."""
+
+    def power_on(self) -> None:
+        """Turn it on; it was off."""
+        ...
+
+    def power_off(self) -> None:
+        """Turn it off: its programs end, without a word to anybody."""
+        ...
+
+    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a program on it; it is on."""
+        ...
+
+
 class Analyzer:
-    """One instrument; `random` gives the stream of each of its parts by name."""
+    """One instrument, running; `random` gives the stream of each of its parts by name."""
 
     def __init__(
         self,
-        loop: SimLoop,
-        host: Host,
+        env: Environment,
+        computer: Computer,
         spec: labfile.Instrument,
         box: FarEnd,
         identity: Identity,
@@ -41,8 +59,8 @@ class Analyzer:
         start_of_day_ns: int,
     ) -> None:
         self.spec = spec
-        self.host = host
-        self._loop = loop
+        self._env = env
+        self._computer = computer
         self._box = box
         self._identity = identity
         self._clock = clock
@@ -54,21 +72,21 @@ class Analyzer:
         self._garbage: asyncio.Task[None] | None = None
         self.model = Instrument(
             load_model(spec.model),
-            loop.env,
+            env,
             spec.serial,
             random("model"),
             self._emit,
             spec.report_every,
             start_of_day_ns,
         )
-        self.bench = Bench(loop.env, self.model, random("bench"), start_of_day_ns)
+        self.bench = Bench(env, self.model, random("bench"), start_of_day_ns)
         self._start_agent()
 
     def _start_agent(self) -> None:
         number = next(self._runs)
         self._run = self._ledger.begin(self.spec.serial, number)
-        incarnation = self.host.power_on()
-        incarnation.run(self._loop, self._live(number))
+        self._computer.power_on()
+        self._computer.start(self._live(number))
 
     async def _live(self, number: int) -> None:
         self._agent = InstrumentAgent(
@@ -85,12 +103,12 @@ class Analyzer:
     def _emit(self, kind: type[Report], *fields: object) -> None:
         if self._agent is not None and self._run is not None:
             self._agent.submit(kind, *fields)  # type: ignore[arg-type]
-            self._run.made(str(kind.__struct_config__.tag), self._loop.env.now)
+            self._run.made(str(kind.__struct_config__.tag), self._env.now)
 
     def _acknowledged(self, reports: list[InstrumentReport]) -> None:
         assert self._run is not None
         for report in reports:
-            self._run.acknowledged(report.number, self._loop.env.now)
+            self._run.acknowledged(report.number, self._env.now)
 
     async def _execute(self, command: Command) -> Outcome:
         return self.model.execute(command)
@@ -100,7 +118,7 @@ class Analyzer:
     def power_off(self) -> None:
         """Lose power; what the agent had not delivered is gone."""
         self.model.unpowered()
-        self.host.power_off()
+        self._computer.power_off()
         self._agent = self._run = None
 
     def power_on(self) -> None:
@@ -117,9 +135,8 @@ class Analyzer:
         if self._garbage is not None:
             self._garbage.cancel()
             self._garbage = None
-        incarnation = self.host.incarnation
-        if every_ns is not None and incarnation is not None:
-            self._garbage = incarnation.run(self._loop, self._keep_sending_garbage(every_ns / SECOND_NS))
+        if every_ns is not None and self._run is not None:
+            self._garbage = self._computer.start(self._keep_sending_garbage(every_ns / SECOND_NS))
 
     async def _keep_sending_garbage(self, every_s: float) -> None:
         random, tls = self._random("garbage"), client_context(self._identity)

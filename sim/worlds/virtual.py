@@ -16,12 +16,12 @@ import calendar
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from agents.dial import FarEnd as Address
 from agents.spool import Priority
@@ -46,6 +46,23 @@ EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """The Monday on which every lab begins; the time of day is the lab's."""
 LAN: Final = Quality(rate_bits=100_000_000, delay_ns=100_000)
 BACKBONE: Final = Quality(rate_bits=1_000_000_000, delay_ns=5_000_000)
+
+
+class _Computer:
+    """`sim.worlds.analyzer.Computer` on a simulated host."""
+
+    def __init__(self, loop: SimLoop, host: Host) -> None:
+        self._loop, self._host = loop, host
+
+    def power_on(self) -> None:
+        self._host.power_on()
+
+    def power_off(self) -> None:
+        self._host.power_off()
+
+    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._host.incarnation is not None
+        return self._host.incarnation.run(self._loop, program)
 
 
 class VirtualWorld:
@@ -103,8 +120,8 @@ class VirtualWorld:
         host = Host(network, f"instrument{spec.port}")
         self._join(network, f"instrument:{spec.port}", host, self.box.host, LAN)
         return Analyzer(
-            self.loop,
-            host,
+            self.env,
+            _Computer(self.loop, host),
             spec,
             Address(NAME, COLLECTOR_PORT, address(spec.port)),
             certificates.instrument(spec.serial),
