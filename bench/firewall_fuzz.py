@@ -33,7 +33,6 @@ from netfw.render import render
 
 PACKETS: Final = 1_000_000
 BATCH_SHOTS: Final = 400
-BUILD_SHARE: Final = 0.05
 STEADY_TRIES: Final = 50
 IDLE: Final = ("idle0",)
 NOW_NS: Final = 0
@@ -227,7 +226,8 @@ def compare_here(packets: int, seed: int) -> Outcome:
     policy = _policy(seed)
     judge = Judge(policy, seed, tcp_loose=not seed & 4)
     shooter = Shooter(policy, IDLE, judge.sessions, seed).shots()
-    began, shot_packets, found = time.monotonic(), 0, []
+    began, shot_packets = time.monotonic(), 0
+    found: list[Disagreement] = []
     while shot_packets < packets and len(found) < 6:
         batch = list(islice(shooter, BATCH_SHOTS))
         found += judge.judge(batch)

@@ -35,17 +35,21 @@ _SPECIAL: Final = {
         "ff02::1:ff00:b", "ff02::1:ff00:1", "ff02::1:ff77:77", "ff01::1", "fe80::", LINK_LOCAL, "::10.0.0.1"),
 }  # fmt: skip
 _FLAGS: Final = (p.SYN, p.ACK, p.SYN | p.ACK, p.FIN | p.ACK, p.RST, p.RST | p.ACK, p.PSH | p.ACK, 0, p.FIN)
-_ICMP_TYPES: Final = {4: (0, 3, 4, 5, 8, 9, 10, 11, 12, 13, 17, 30), 6: (1, 2, 3, 4, 128, 129, 130, 131, 132, 133, 134,
-                      135, 136, 137, 138, 139, 140, 141, 143, 151, 152, 153, 154)}  # fmt: skip
+_ICMP_TYPES: Final = {
+    4: (0, 3, 4, 5, 8, 9, 10, 11, 12, 13, 17, 30),
+    6: (1, 2, 3, 4, 128, 129, *range(130, 144), 151, 152, 153, 154),
+}
 _OTHERS: Final = (2, 4, 41, 47, 50, 51, 59, 88, 89, 103, 112, 132, 136, 253)
 _OPTIONS: Final = (b"\x01\x01\x01\x01", b"\x94\x04\x00\x00", b"\x07\x07\x04\0\0\0\0\0", b"\x83\x07\x04\1\2\3\4\0",
                    b"\x88\x01\0\0", b"\x00\xff\xff\xff")  # fmt: skip
-_TCP_OPTIONS: Final = (b"", b"\x02\x04\x05\xb4", b"\x01\x03\x03\x07", b"\x04\x02\x01\x01", b"\x02\x04\x05\xb4\x01\x03\x03\x02",
-                       b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2", b"\x63\x00\x01\x01")  # fmt: skip
+_TCP_OPTIONS: Final = (
+    b"", b"\x02\x04\x05\xb4", b"\x01\x03\x03\x07", b"\x04\x02\x01\x01", b"\x02\x04\x05\xb4\x01\x03\x03\x02",
+    b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2", b"\x63\x00\x01\x01",
+)  # fmt: skip
 
 
 class Shooter:
-    """Endless shots at a box with this policy, and with these sessions open: (staff, port, instrument, desktop port)."""
+    """Endless shots at a box with this policy and these sessions: (staff, port, instrument, desktop port)."""
 
     def __init__(
         self,

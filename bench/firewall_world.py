@@ -2,9 +2,9 @@
 
 The box's interfaces are veths whose other ends are in the same namespace, without addresses: what a raw socket writes
 there comes in at the box's. A second table, `watch`, counts packets between the steps of their way, and stops those
-that came through at the very end, after connection tracking has confirmed them (its chains have the last priority, and
-were there before connection tracking was). So nothing is answered, and nothing leaves. What the kernel itself would
-send (errors, neighbour discovery, resets) is stopped before it meets the ruleset: it lacks the mark of our own packets.
+that came through at the very end, after connection tracking has confirmed them (its chains have the last priority,
+and were there before connection tracking was). So nothing is answered, and nothing leaves. What the kernel itself
+would send (errors, neighbour discovery, resets) is stopped before it meets the ruleset: it lacks our packets' mark.
 
 `World.way` is what the kernel does with a packet outside netfilter, stated here as an assumption: forwarding on,
 rp_filter, redirects and source routes off, one route a zone, and the default route at the uplink.
@@ -85,7 +85,7 @@ def _watch() -> list[Any]:
 
 
 class World:
-    """The namespace that this process is in, made into a box with this policy's interfaces; `idle` ones are in no zone."""
+    """The namespace that this process is in, made into a box of this policy; `idle` interfaces are in no zone."""
 
     def __init__(
         self, policy: Policy, ruleset: list[Any], *, idle: tuple[str, ...] = (), tcp_loose: bool = True

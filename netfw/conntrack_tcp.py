@@ -138,9 +138,8 @@ def segment(data: bytes, at: int) -> Segment | None:
     if not HEADER_BYTES <= header <= length or flags & FLAGS_JUDGED not in VALID_FLAGS:
         return None
     end = seq + length - header + bool(flags & SYN) + bool(flags & FIN)
-    return Segment(
-        flags, seq, ack, window, end & 0xFFFFFFFF, _window_scale(data[at + HEADER_BYTES : at + header])
-    )
+    scale = None if header == HEADER_BYTES else _window_scale(data[at + HEADER_BYTES : at + header])
+    return Segment(flags, seq, ack, window, end & 0xFFFFFFFF, scale, _kind(flags))
 
 
 def _window_scale(options: bytes) -> int | None:
