@@ -44,6 +44,7 @@ board = "rap-4"
 [uplink]
 from_outside = "{outside}"
 router_advertisements = {routers}
+ipsec = "{ipsec}"
 
 [[authorized]]
 role = "datacenter"
@@ -57,6 +58,7 @@ addresses = ["203.0.113.123", "2001:db8:3::123"]
 protocol = "udp"
 ports = [123]
 
+{gateway}
 [[port]]
 number = 1
 addresses = ["10.77.1.1/24", "fd00:77:1::1/64"]
@@ -78,6 +80,31 @@ services = []
 interface = "tun-rap"
 staff = ["10.99.0.0/16", "fd00:99::/64"]
 """
+
+
+GATEWAY: Final = """
+[[authorized]]
+role = "gateway"
+addresses = ["203.0.113.250", "2001:db8:4::/126"]
+"""
+
+KINDS: Final = 32
+
+
+class Kind(NamedTuple):
+    """What is compared with this seed; every KINDS seeds in a row are all kinds."""
+
+    rejects: bool
+    routers: bool
+    tcp_loose: bool
+    listed: bool
+    """Whether the model reads the kernel's own listing, instead of what was rendered."""
+    ipsec: bool
+    """Whether IPsec is required; as there is none in the namespace, only its gateways are left."""
+
+    @classmethod
+    def of(cls, seed: int) -> Kind:
+        return cls(bool(seed & 1), bool(seed & 2), not seed & 4, bool(seed & 8), bool(seed & 16))
 
 
 class Disagreement(NamedTuple):
@@ -105,11 +132,13 @@ class Outcome(NamedTuple):
 class Judge:
     """Kernel and model side by side. The process must be in a namespace of its own."""
 
-    def __init__(self, policy: Policy, seed: int, *, tcp_loose: bool) -> None:
-        ruleset = render(policy).commands()
+    def __init__(self, seed: int) -> None:
+        kind = Kind.of(seed)
         self.seed = seed
-        self.world = World(policy, ruleset, idle=IDLE, tcp_loose=tcp_loose)
-        self.gate = Gate(ruleset, Settings(tcp_loose=tcp_loose))
+        self.policy = policy = _policy(kind)
+        ruleset = render(policy).commands()
+        self.world = World(policy, ruleset, idle=IDLE, tcp_loose=kind.tcp_loose)
+        self.gate = Gate(self.world.listing() if kind.listed else ruleset, Settings(tcp_loose=kind.tcp_loose))
         self.reassembly = Reassembly()
         ports = {port.number: port for port in policy.ports}
         self.sessions = (
@@ -213,8 +242,10 @@ def _joined(shots: list[Shot]) -> Shot:
     return tuple(item for shot in shots for item in shot)
 
 
-def _policy(seed: int) -> Policy:
-    text = POLICY.format(outside="reject" if seed & 1 else "drop", routers="true" if seed & 2 else "false")
+def _policy(kind: Kind) -> Policy:
+    outside, routers = "reject" if kind.rejects else "drop", str(kind.routers).lower()
+    ipsec, gateway = ("required", GATEWAY) if kind.ipsec else ("off", "")
+    text = POLICY.format(outside=outside, routers=routers, ipsec=ipsec, gateway=gateway)
     with TemporaryDirectory() as folder:
         file = Path(folder, "firewall.toml")
         file.write_text(text)
@@ -223,9 +254,8 @@ def _policy(seed: int) -> Policy:
 
 def compare_here(packets: int, seed: int) -> Outcome:
     enter_namespace()
-    policy = _policy(seed)
-    judge = Judge(policy, seed, tcp_loose=not seed & 4)
-    shooter = Shooter(policy, IDLE, judge.sessions, seed).shots()
+    judge = Judge(seed)
+    shooter = Shooter(judge.policy, IDLE, judge.sessions, seed).shots()
     began, shot_packets = time.monotonic(), 0
     found: list[Disagreement] = []
     while shot_packets < packets and len(found) < 6:
@@ -242,15 +272,11 @@ def compare(packets: int, seed: int) -> Outcome:
 
 
 def compare_in_parallel(packets: int, seed: int) -> Outcome:
-    """The same with one namespace a processor, and eight kinds of seeds."""
-    shares = 8
+    """The same with one namespace a processor at a time, and all kinds of seeds."""
+    share = packets // KINDS + 1
     with ProcessPoolExecutor(processors(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         began = time.monotonic()
-        parts = list(
-            pool.map(
-                compare_here, [packets // shares + 1] * shares, range(seed * shares, (seed + 1) * shares)
-            )
-        )
+        parts = list(pool.map(compare_here, [share] * KINDS, range(seed * KINDS, (seed + 1) * KINDS)))
     counted: Counter[str] = Counter()
     for part in parts:
         counted.update(part.counted)

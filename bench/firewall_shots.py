@@ -94,6 +94,7 @@ class Shooter:
         self.staff = [str(network[7]) for network in policy.tunnel.staff] if policy.tunnel else []
         self.services = sorted({service.port for port in policy.ports for service in port.services})
         self.services += sorted({service.port for entry in policy.authorized for service in entry.services})
+        self.services += [500, 4500]
         self.kinds: list[tuple[int, Callable[[], Shot]]] = [
             (52, self.single),
             (8, self.output),

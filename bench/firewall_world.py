@@ -280,6 +280,10 @@ class World:
         """A transaction of libnftables."""
         self._nft.run(commands)
 
+    def listing(self) -> list[Any]:
+        """The ruleset, as the kernel lists it."""
+        return self._nft.table() or []
+
     def counters(self) -> dict[str, int]:
         """All named counters, since the beginning."""
         counted = {}
