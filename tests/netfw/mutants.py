@@ -482,6 +482,13 @@ EQUAL = [
             d.add("authorized_networks6", prefix("2001:db8:1:0:8000::", 65), "tcp", 443),
         ),
     ),
+    Mutant(
+        "what is not tracked has no direction to match",
+        "",
+        lambda d: d.first(
+            "input", state("untracked", "invalid"), match({"ct": {"key": "direction"}}, "original"), ACCEPT
+        ),
+    ),
     Mutant("without its log", "", lambda d: d.drop_rule("input", "log")),
 ]
 """Written otherwise, and the same to every packet."""
