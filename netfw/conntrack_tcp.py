@@ -31,6 +31,9 @@ Answer: TypeAlias = Literal["accept", "invalid", "reopen", "gone"]
 """`reopen`: forget this connection and look the segment up again; `gone`: accepted, and the connection forgotten."""
 
 
+_ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
+
+
 class State(IntEnum):
     """Columns of the table."""
 
@@ -241,9 +244,19 @@ class Connection:
             if checked is State.NONE:  # answers what was let through before: no window to check
                 return self._advance(seg, direction, old, new)
         fits = self._in_window(seg, direction)
-        if fits != "accept":
-            return "accept" if fits == "ignore" else "invalid"
-        return self._advance(seg, direction, old, new)
+        if fits == "invalid":
+            self._remember_end(kind, direction)
+        return self._advance(seg, direction, old, new) if fits == "accept" else _ANSWER[fits]
+
+    def _remember_end(self, kind: Kind, direction: int) -> None:
+        """An end that does not fit the windows closes nothing, but may tell that what is known here is old."""
+        ends = (Kind.FIN, Kind.RST)
+        if (
+            self.assured
+            and kind in ends
+            and not (self.last_direction != direction and self.last_kind in ends)
+        ):
+            self.last_kind, self.last_direction = kind, direction
 
     def _synchronizes(self, seg: Segment, direction: int) -> bool:
         """A SYN-ACK that answers a SYN ignored before: the ends agree, and here they are believed."""
