@@ -119,6 +119,21 @@ def test_a_reset_closes_and_a_new_connection_may_follow_at_once() -> None:
     assert take(table, call(SYN, 90_000)) == "new original"
 
 
+def test_ends_that_still_talk_after_a_lost_close_are_believed_again() -> None:
+    table = talked(4)
+    assert take(table, call(SYN, 900_000)) == "established original"  # let through: who knows
+    assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
+    assert take(table, call(ACK, 900_001, 500_001)) == "established original"
+
+
+def test_a_close_outside_the_windows_ends_that_belief() -> None:
+    table = talked(4)
+    assert take(table, call(SYN, 900_000)) == "established original"
+    assert take(table, answer(FIN | ACK, 7001, 5_000_000)) == "invalid"
+    assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
+    assert take(table, call(ACK, 900_001, 500_001)) == "invalid"
+
+
 def test_a_reset_as_the_only_answer_forgets_the_connection() -> None:
     table = talked(1)
     assert take(table, call(RST, 1001)) == "new original"
