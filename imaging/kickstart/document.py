@@ -26,6 +26,8 @@ from pykickstart.version import makeVersion
 
 SCRIPTS: Final = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
 SECTIONS: Final = (*SCRIPTS, "%packages", "%addon", "%anaconda", "%certificate")
+ITS_BUGS: Final = (AttributeError, LookupError, TypeError, ValueError)
+"""What pykickstart raises for lines that it did not expect; Anaconda would stop with a traceback."""
 INCLUDES_MAX: Final = 16
 """How deep files may include each other."""
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
@@ -282,10 +284,12 @@ class _Refusing:
         self._catching.__exit__(kind, error, traceback)
         if isinstance(error, KickstartError):
             self._refuse(self._spot, self._word, str(error.message))
+        elif isinstance(error, ITS_BUGS):
+            self._refuse(self._spot, self._word, f"pykickstart cannot read it ({error})")
         for warning in self._caught or ():
             if issubclass(warning.category, KickstartDeprecationWarning):
                 self._refuse(self._spot, self._word, str(warning.message), deprecated=True)
-        return isinstance(error, KickstartError)
+        return isinstance(error, (KickstartError, *ITS_BUGS))
 
 
 def here_document(section: Section, target: str) -> Iterator[tuple[Spot, str]]:

@@ -32,6 +32,12 @@ def test_reading_goes_on_after_every_mistake(tmp_path: Path) -> None:
     assert ks.packages.packageList == ["a"]
 
 
+def test_a_line_that_pykickstart_trips_over_is_a_refusal_too(tmp_path: Path) -> None:
+    ks = read(write(tmp_path, '%packages ""\n%end "\nuser --name=""\ntext\n%post "\n%end\n'), "RHEL9")
+    assert ks.commands[-1].name == "text"
+    assert [refusal.spot.line for refusal in ks.refusals][-1] == 5
+
+
 def test_an_included_file_is_read_with_its_own_lines(tmp_path: Path) -> None:
     other = write(tmp_path, "\npart / --fstype=ext5 --size=1\n", "disk.ks")
     ks = read(write(tmp_path, "text\n%include disk.ks\n"), "RHEL9")

@@ -1,4 +1,10 @@
-"""Planted faults: each is caught by its rule, on its line, with its repair; and every rule catches one."""
+"""Planted faults: each is caught by its rule, on its line, with its repair; and every rule catches one.
+
+They are data, in `faults/`, one file for each module of rules. In the box's own kickstart, `old` becomes `new`; then
+exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`. `also` names
+rules that rightly speak as well. `site` and `release` choose another kickstart to plant it in. ksvalidator accepts
+them all but those that are `refused`.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +28,11 @@ from imaging.site import load_site
 from tests.imaging.repositories import BOX, BOX_COMPS, write_repository
 from tests.imaging.sites import CRYPT_HASH, GRUB_HASH, SITE, write_site
 
-FAULTS: Final[list[dict[str, Any]]] = tomllib.loads(
-    (Path(__file__).parent / "ks_faults.toml").read_text("utf-8")
-)["fault"]
+FAULTS: Final[list[dict[str, Any]]] = [
+    fault
+    for path in sorted((Path(__file__).parent / "faults").glob("*.toml"))
+    for fault in tomllib.loads(path.read_text("utf-8"))["fault"]
+]
 LUKS: Final = '[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n'
 
 
