@@ -141,6 +141,11 @@ def _text(path: Path) -> str:
     return text
 
 
+def _first(text: str) -> str:
+    """The first word of a line, or ""."""
+    return next(iter(text.split(maxsplit=1)), "")
+
+
 class _Reader:
     """Cuts a file and those it includes into commands and sections."""
 
@@ -179,6 +184,8 @@ class _Reader:
                 continue
             if text.startswith(("%include", "%ksappend")):
                 self._include(spot, text, path.parent, depth)
+            elif text.split()[0] == "%end":
+                self._refuse(spot, "%end", "there is no section that it ends")
             elif text.startswith("%"):
                 number = self._section(spot, text, lines, number)
             else:
@@ -188,11 +195,9 @@ class _Reader:
         """One section; the result is the index of the first line after it."""
         words = self._split(spot, text)
         end = start
-        while end < len(lines) and lines[end].split()[:1] != ["%end"] and lines[end].split()[:1] != ["%post"]:
-            if lines[end].split()[:1] and lines[end].split()[0] in SECTIONS:
-                break
+        while end < len(lines) and _first(lines[end]) not in ("%end", *SECTIONS):
             end += 1
-        closed = end < len(lines) and lines[end].split()[:1] == ["%end"]
+        closed = end < len(lines) and _first(lines[end]) == "%end"
         if not words:
             return end + closed
         name, body = words[0], tuple(lines[start:end])

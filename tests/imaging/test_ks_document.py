@@ -33,9 +33,17 @@ def test_reading_goes_on_after_every_mistake(tmp_path: Path) -> None:
 
 
 def test_a_line_that_pykickstart_trips_over_is_a_refusal_too(tmp_path: Path) -> None:
-    ks = read(write(tmp_path, '%packages ""\n%end "\nuser --name=""\ntext\n%post "\n%end\n'), "RHEL9")
+    ks = read(write(tmp_path, "%packages\n-\n%end\ntext\n"), "RHEL9")
+    assert [(r.spot.line, r.message) for r in ks.refusals] == [
+        (1, "pykickstart cannot read it (string index out of range)")
+    ]
     assert ks.commands[-1].name == "text"
-    assert [refusal.spot.line for refusal in ks.refusals][-1] == 5
+
+
+def test_an_end_without_a_section_is_told(tmp_path: Path) -> None:
+    ks = read(write(tmp_path, "text\n%end\nreboot\n"), "RHEL9")
+    assert [(r.spot.line, r.message) for r in ks.refusals] == [(2, "there is no section that it ends")]
+    assert ks.commands[-1].name == "reboot"
 
 
 def test_an_included_file_is_read_with_its_own_lines(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def _repair(refusal: Refusal, version: str) -> str:
     for option, repair in OPTIONS.items():
         if option in refusal.message:
             return repair
+    if refusal.word == "%end":
+        return "leave it out, or begin the section: %post, %packages, …"
     if "%end" in refusal.message:
         return "close it with a line that says %end"
     if refusal.word in REPLACED:
