@@ -6,9 +6,9 @@ It starts unattended after any crash: what the spool kept is all the state there
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Final, TypeAlias
@@ -19,6 +19,8 @@ from agents.buffer import Buffer
 from agents.collector import Collector
 from agents.commands import Dispatcher
 from agents.config import BoxConfig, Port
+from agents.feeding import feed_while_well
+from agents.firewall import Doorkeeper, FirewallStatus, Gatekeeper, Say
 from agents.forwarder import Forwarder
 from agents.marks import Marks
 from agents.spool import Spool, SpoolLimits, SpoolStatus
@@ -26,6 +28,8 @@ from agents.stream import Timing
 from hal.clock import WallClock
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
+from hal.indicators import Indicators
+from hal.watchdog import Watchdog
 from wire.messages import Command
 from wire.tls import client_context, server_context
 from wire.vocabulary import Outcome
@@ -37,18 +41,26 @@ Served: TypeAlias = Callable[[int, int], object]
 """Takes the number of an instrument port and the TCP port it is served on."""
 
 
-def _tell_nobody(_port: int, _tcp_port: int) -> None:
+def _tell_nobody(*_what: object) -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread."""
+    """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread.
+
+    `gatekeeper` and `watchdog` are there if the configuration has [firewall] and [watchdog]. `ports` are all the
+    board's instrument ports by number, to be opened once the firewall is in force.
+    """
 
     disk: Disk
     clock: WallClock
     uplink: EthernetPort
     executor: Executor | None = None
+    gatekeeper: Gatekeeper | None = None
+    ports: Mapping[int, EthernetPort] = field(default_factory=dict)
+    indicators: Indicators | None = None
+    watchdog: Watchdog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class BoxStatus:
     reports_accepted: int
     reports_repeated: int
     audits_suppressed: int
+    firewall: FirewallStatus | None = None
+    """None if the box has none to look after."""
 
 
 class Box:
@@ -72,12 +86,16 @@ class Box:
         hardware: Hardware,
         random: Random,
         served: Served = _tell_nobody,
+        say: Say = _tell_nobody,
     ) -> None:
         """Reads the certificates. Raises OSError or ssl.SSLError for unusable ones.
 
-        `served` is called when instruments can connect at a port.
+        `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
         """
-        self._config, self._hardware, self._random, self._served = config, hardware, random, served
+        assert (config.firewall is None) == (hardware.gatekeeper is None)
+        assert (config.watchdog is None) == (hardware.watchdog is None)
+        self._config, self._hardware, self._random = config, hardware, random
+        self._served, self._say = served, say
         self._server_tls = server_context(config.identity.towards_instruments())
         self._client_tls = client_context(config.identity.towards_datacenter())
         self._marks = Marks()
@@ -86,18 +104,38 @@ class Box:
 
     async def run(self) -> None:
         """Collect and forward until cancelled, then close cleanly. Errors: SpoolError IO if there is no disk."""
+        doorkeeper = self._doorkeeper()
+        if doorkeeper is not None:
+            doorkeeper.secure()
         spool = await self._open_spool()
         buffer = Buffer(spool, self._hardware.executor)
         try:
-            self._running = running = self._assemble(buffer)
+            self._running = running = self._assemble(buffer, doorkeeper)
             running.audit.note(await self._how_it_starts(spool, buffer))
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(running.forwarder.run())
-                for port in self._config.port:
-                    tasks.create_task(self._serve(running, port))
+            await self._live(running)
         finally:
             self._running = None
             await buffer.close()
+
+    async def _live(self, running: _Running) -> None:
+        config, watchdog = self._config, self._hardware.watchdog
+        work = partial(self._work, running)
+        async with asyncio.TaskGroup() as tasks:
+            if config.watchdog and watchdog:
+                tasks.create_task(
+                    feed_while_well(watchdog, config.watchdog.timeout_s, running.buffer, running.audit)
+                )
+            if running.doorkeeper:
+                tasks.create_task(running.doorkeeper.guard(running.audit, work))
+            else:
+                tasks.create_task(work())
+
+    async def _work(self, running: _Running) -> None:
+        """Collect and forward."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(running.forwarder.run())
+            for port in self._config.port:
+                tasks.create_task(self._serve(running, port))
 
     @property
     def traffic(self) -> Traffic:
@@ -121,7 +159,14 @@ class Box:
             running.collector.accepted,
             running.collector.repeated,
             running.audit.suppressed,
+            running.doorkeeper.status() if running.doorkeeper else None,
         )
+
+    def _doorkeeper(self) -> Doorkeeper | None:
+        config, hardware = self._config.firewall, self._hardware
+        if config is None or hardware.gatekeeper is None:
+            return None
+        return Doorkeeper(hardware.gatekeeper, hardware.ports, hardware.indicators, config.retry_s, self._say)
 
     async def _open_spool(self) -> Spool:
         hardware, limits = (
@@ -146,7 +191,7 @@ class Box:
         is_new = (await buffer.status()).next_seq == 1
         return "started" if is_new or spool.recovery.was_closed else "started-after-crash"
 
-    def _assemble(self, buffer: Buffer) -> _Running:
+    def _assemble(self, buffer: Buffer, doorkeeper: Doorkeeper | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
         commands = Dispatcher(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
@@ -164,7 +209,7 @@ class Box:
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
         )
-        return _Running(buffer, audit, collector, forwarder)
+        return _Running(buffer, audit, collector, forwarder, doorkeeper)
 
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock
@@ -194,6 +239,7 @@ class _Running:
     audit: AuditLog
     collector: Collector
     forwarder: Forwarder
+    doorkeeper: Doorkeeper | None
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:

@@ -27,6 +27,13 @@ directory = "/var/lib/rap/spool"
 
 [status]
 socket = "/run/rap/box.sock"           # where `rap box status` asks; without the table nobody can
+
+[firewall]                             # without the table the program leaves the firewall and the ports alone
+policy = "firewall.toml"               # instruments are served only while this is in force
+
+[watchdog]                             # only where the machine has one
+device = "/dev/watchdog0"
+timeout_s = 60
 """
 
 from __future__ import annotations
@@ -116,6 +123,20 @@ class StatusSocket(_Table, frozen=True):
     socket: Path = Path("/run/rap/box.sock")
 
 
+class FirewallPolicy(_Table, frozen=True):
+    """What must be in force for the box to work, and after how many seconds that is tried again."""
+
+    policy: Path
+    retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+
+
+class HardwareWatchdog(_Table, frozen=True):
+    """What resets the machine when the program hangs for so many seconds."""
+
+    device: Annotated[str, Meta(pattern=r"^/dev/[!-~]+\Z")] = "/dev/watchdog0"
+    timeout_s: Annotated[int, Meta(ge=5, le=3600)] = 60
+
+
 class BoxConfig(_Table, frozen=True):
     """Everything that makes one box different from another."""
 
@@ -127,6 +148,8 @@ class BoxConfig(_Table, frozen=True):
     spool: SpoolSize = SpoolSize()
     sending: Sending = Sending()
     status: StatusSocket | None = None
+    firewall: FirewallPolicy | None = None
+    watchdog: HardwareWatchdog | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no box can be."""

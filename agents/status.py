@@ -17,6 +17,7 @@ import msgspec
 
 from agents.accounting import Traffic
 from agents.box import BoxStatus
+from agents.firewall import FirewallStatus
 from agents.spool import Priority
 
 ANSWER_SECONDS: Final = 5.0
@@ -46,6 +47,8 @@ class Status(msgspec.Struct, frozen=True):
     """Of the disk, taken by the spool."""
     gaps_reported: int
     traffic: Traffic
+    firewall: FirewallStatus | None = None
+    """None if the box has none to look after."""
 
 
 class NotRunning(Exception):
@@ -63,6 +66,7 @@ def as_status(status: BoxStatus) -> Status:
         spool_bytes=status.spool.disk_bytes,
         gaps_reported=status.spool.gaps_reported,
         traffic=status.traffic,
+        firewall=status.firewall,
     )
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from agents.firewall import FirewallStatus
+    from agents.status import Status
 
 SUMMARY = "the box program on real hardware"
 
@@ -25,18 +30,20 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from agents.boxcheck import check_box
     from agents.config import ConfigError
-    from agents.main import check_box, run_box
+    from agents.main import run_box
     from agents.spool.terms import SpoolError
     from hal.disk import DiskError
+    from netfw.policyfile import PolicyError
 
     try:
         if arguments.check:
             check_box(arguments.config)
             print(f"{arguments.config}: right")
         else:
-            run_box(arguments.config, _say_served)
-    except ConfigError as error:
+            run_box(arguments.config, _say_served, _say)
+    except (ConfigError, PolicyError) as error:
         raise WrongInput(str(error)) from error
     except (DiskError, SpoolError) as error:
         raise MachineLacks(
@@ -65,14 +72,29 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(status)).decode())
         return HOLDS
+    _print_status(status)
+    return HOLDS
+
+
+def _print_status(status: Status) -> None:
     waiting, traffic = status.backlog, status.traffic
     print(f"data center  {'connected, ' + traffic.cipher if status.connected else 'not connected'}")
     print(f"waiting      {waiting.alert} alerts, {waiting.audit} audit records, {waiting.routine} reports")
     print(f"taken        {status.accepted} reports, {status.repeated} that came again")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")
     print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
-    return HOLDS
+    if status.firewall is not None:
+        _print_firewall(status.firewall)
+
+
+def _print_firewall(firewall: FirewallStatus) -> None:
+    print(f"firewall     {'in force' if firewall.in_force else 'NOT IN FORCE: ' + firewall.problem}")
+    print(f"             changed by others {firewall.alarms} times, repaired {firewall.repairs} times")
 
 
 def _say_served(port: int, tcp_port: int) -> None:
-    print(f"rap: port {port} is served on TCP port {tcp_port}", file=sys.stderr)
+    _say(f"port {port} is served on TCP port {tcp_port}")
+
+
+def _say(what: str) -> None:
+    print(f"rap: {what}", file=sys.stderr)
