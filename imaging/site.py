@@ -49,7 +49,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
@@ -90,10 +90,14 @@ class Uplink(_Table, frozen=True):
 
     def __post_init__(self) -> None:
         """A fixed address needs its way out."""
-        if self.address:
-            IPv4Interface(self.address)
+        for address in (*self.nameservers, *([self.gateway] if self.gateway else [])):
+            IPv4Address(address)
         if self.address and not self.gateway:
             raise ValueError("a fixed `address` needs a `gateway`")
+        if self.address and "/" not in self.address:
+            raise ValueError("write `address` with its prefix length, like 192.0.2.10/24")
+        if self.address and IPv4Address(self.gateway) not in IPv4Interface(self.address).network:
+            raise ValueError(f"`gateway` {self.gateway} is not on the network of {self.address}")
 
 
 class DataCenter(_Table, frozen=True):
@@ -261,9 +265,11 @@ def _wrong_network(site: Site) -> str:
         network = IPv4Network(site.instrument_network)
     except ValueError as error:
         return f"{error}; write it like 10.77.0.0/16"
-    return (
-        "" if network.prefixlen <= 16 else "must have room for a /24 for every port: a prefix of at most 16"
-    )
+    if network.prefixlen > 16:
+        return "must have room for a /24 for every port: a prefix of at most 16"
+    if site.uplink.address and network.overlaps(IPv4Interface(site.uplink.address).network):
+        return f"{network} overlaps with the uplink's {site.uplink.address}; take another private network"
+    return ""
 
 
 def _wrong_sizes(site: Site) -> str:

@@ -12,7 +12,7 @@ from pykickstart.version import makeVersion
 
 from hal.board import board_names, load_board
 from imaging.kickstart.assemble import assemble, box_repository
-from imaging.kickstart.data import MIB, layout, releases
+from imaging.kickstart.data import FOLDER, MIB, layout, releases
 from imaging.kickstart.lint import lint
 from imaging.repository import Repository
 from imaging.site import SiteError, load_site
@@ -81,6 +81,11 @@ def test_the_media_hold_the_box_repository_unless_the_site_says_where(tmp_path: 
     assert box_repository(load_site(write_site(tmp_path))) == "https://images.example.com/rap-box/"
 
 
+def test_the_example_of_a_site_is_right(tmp_path: Path) -> None:
+    file = write_site(tmp_path, (FOLDER / "example-site.toml").read_text("utf-8"))
+    assert assemble(load_site(file), file).startswith("#version=RHEL9\n# AlmaLinux 9")
+
+
 def test_the_layout_has_two_slots_of_one_size_and_only_the_buffer_grows() -> None:
     by_mount = {partition.mount: partition for partition in layout()}
     assert by_mount["/"].size_mib == by_mount["/slots/b"].size_mib
@@ -113,6 +118,21 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
         ("ecdsa-sha2-nistp256", "ssh-ed25519", "administrator[0]", "is refused in FIPS mode"),
         ('device = "sda"', "bytes = 8_000_000_000", "disk.bytes", "the partitions need"),
         ('device = "sda"', 'sizes_mib = { "/opt" = 5 }', "disk.sizes_mib", "there are biosboot, /boot/efi"),
+        ("192.0.2.10/24", "192.0.2.10", "uplink", "with its prefix length, like 192.0.2.10/24"),
+        (
+            'gateway = "192.0.2.1"',
+            'gateway = "198.51.100.1"',
+            "uplink",
+            "is not on the network of 192.0.2.10/24",
+        ),
+        ('nameservers = ["192.0.2.53"]', 'nameservers = ["192.0.2.530"]', "uplink", "192.0.2.530"),
+        (
+            "[uplink]",
+            'instrument_network = "192.0.0.0/16"\n[uplink]',
+            "instrument_network",
+            "overlaps with the uplink",
+        ),
+        ("[uplink]", 'instrument_network = "10.77.0.0/24"\n[uplink]', "instrument_network", "room for a /24"),
         ('kind = "http"', 'kind = "ftp"', "proxy.kind", "ftp"),
         ('host = "audit.example.com"', 'host = "a b"', "audit.host", "write it like ingest.example.com"),
         ('board = "rap-4"', 'board = "rap-4', "", "is not TOML"),
