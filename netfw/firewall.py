@@ -1,8 +1,8 @@
 """The firewall in the kernel: put a policy in force, compare, count.
 
 A policy is put in force in one transaction: either all of it holds afterwards, or what held before. Where the table
-in force has the same shape, its chains and what differs in its sets are flushed and filled again in place; where it
-has another, it is replaced. Either way open sessions stay open, if the new policy has them, and counts go on.
+in force has the same shape, its chains and sets are flushed and filled again in place; where it has another, it is
+replaced. Either way open sessions stay open, if the new policy has them, and counts go on.
 
 Only the firewall's own table is ever touched. Another one, such as firewalld's, lives beside it: a packet must pass
 both.
@@ -11,14 +11,13 @@ both.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from netfw import listing, names
 from netfw.nft import FirewallError, Kind, Nft
 from netfw.policy import Policy
 from netfw.render import Ruleset, render
-from netfw.sessions import OpenSession, open_sessions, timed_elements, with_sessions
+from netfw.sessions import OpenSession, found_sessions, timed_elements, with_sessions
 from netfw.terms import Json
 
 ATTEMPTS_MAX: Final = 3
@@ -32,34 +31,67 @@ class Count(NamedTuple):
     bytes: int
 
 
+class _Rendered(NamedTuple):
+    """A policy, its ruleset, and how the kernel should list that."""
+
+    policy: Policy
+    ruleset: Ruleset
+    listing: listing.Listing
+
+
 class Firewall:
     """The table in this network namespace. Errors of all methods: FirewallError."""
 
     def __init__(self, nft: Nft) -> None:
         self.nft = nft
+        self._rendered: _Rendered | None = None
 
-    def apply(self, policy: Policy) -> None:
-        """Put the policy in force. On return the kernel holds it."""
+    def apply(self, policy: Policy, *, settled: Container[str] = ()) -> None:
+        """Put the policy in force. On return the kernel holds it.
+
+        Sets that are `settled` hold the policy's elements already, the caller says, and are left alone.
+        """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self.nft.run(_transition(policy, self.nft.table()))
+                self.nft.run(_transition(self._of(policy), self.nft, settled))
             except FirewallError as error:
                 if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
             else:
                 return
 
-    def differences(self, policy: Policy) -> list[str]:
-        """What the kernel holds otherwise than the policy, a line each."""
-        table = self.nft.table()
-        if table is None:
+    def differences(self, policy: Policy, *, settled: Container[str] = ()) -> list[str]:
+        """What the kernel holds otherwise than the policy, a line each; sets that are `settled` are not looked at."""
+        outline = self.nft.outline()
+        if outline is None:
             return [f"there is no table {names.FAMILY} {names.TABLE}"]
-        return list(listing.differences(_rendered(policy)[1], listing.of_objects(table)))
+        wanted, found = self._of(policy).listing, listing.of_objects(outline)
+        for name in {*found.elements, *wanted.elements}:
+            if name in settled:
+                found.elements[name] = wanted.elements[name]
+            else:
+                found.elements[name] = self.nft.elements(name)
+        return list(listing.differences(wanted, found))
+
+    def mark(self) -> str:
+        """The mark of the policy that is said to be in force; "" if none is."""
+        return listing.mark(self.nft.outline() or [])
+
+    def mark_of(self, policy: Policy) -> str:
+        """What `mark` is while this policy is in force."""
+        return self._of(policy).ruleset.mark
 
     def counts(self) -> dict[str, Count]:
         """What was refused since the box started, by cause. Empty if there is no table."""
-        listed = [thing["counter"] for thing in self.nft.table() or [] if "counter" in thing]
+        listed = [thing["counter"] for thing in self.nft.outline() or [] if "counter" in thing]
         return {counter["name"]: Count(counter["packets"], counter["bytes"]) for counter in listed}
+
+    def _of(self, policy: Policy) -> _Rendered:
+        """Kept, for a watch asks at every change. By identity: to compare 10,000 addresses takes its time."""
+        if self._rendered is None or self._rendered.policy is not policy:
+            ruleset = render(policy)
+            self._rendered = _Rendered(policy, ruleset, listing.of_ruleset(ruleset))
+        return self._rendered
 
     def snapshot(self) -> list[Json] | None:
         """The table as it is, for `restore`; None if there is none."""
@@ -76,32 +108,23 @@ class Firewall:
         self.restore(None)
 
 
-@lru_cache(maxsize=2)
-def _rendered(policy: Policy) -> tuple[Ruleset, listing.Listing]:
-    """The ruleset, and how the kernel should list it. Asked for again at every change that a watch sees."""
-    ruleset = render(policy)
-    return ruleset, listing.of_ruleset(ruleset)
-
-
-def _transition(policy: Policy, table: list[Json] | None) -> Iterator[Json] | list[Json]:
+def _transition(rendered: _Rendered, nft: Nft, settled: Container[str]) -> Iterator[Json] | list[Json]:
     """The commands that lead from the table in force to the ruleset."""
-    ruleset, wanted = _rendered(policy)
-    if table is None:
+    ruleset, outline = rendered.ruleset, nft.outline()
+    if outline is None:
         return ruleset.commands()
-    sessions = open_sessions(policy, table)
-    in_force = listing.of_objects(table)
-    if wanted.declarations == in_force.declarations:
-        settled = {name for name in wanted.elements if wanted.elements[name] == in_force.elements[name]}
-        return _in_place(ruleset, {*settled, *names.SESSIONS.values()}, sessions.strangers)
-    return _replacement(ruleset, table, sessions.open)
+    sessions = found_sessions(rendered.policy, nft)
+    if rendered.listing.declarations == listing.of_objects(outline).declarations:
+        return _in_place(ruleset, settled, sessions.strangers)
+    return _replacement(ruleset, outline, sessions.open)
 
 
 def _in_place(ruleset: Ruleset, settled: Container[str], strangers: Sequence[Json]) -> Iterator[Json]:
-    """Sets that are `settled` are left alone: of 10,000 addresses seldom many change."""
+    """Sets are filled anew without asking what they hold: listing 10,000 elements takes longer than loading them."""
     for chain in ruleset.chains:
         yield {"flush": {"chain": _ours(chain.name)}}
     for kept in ruleset.sets:
-        if kept.name not in settled:
+        if kept.name not in settled and kept.name not in names.SESSIONS.values():
             yield {"flush": {"set": _ours(kept.name)}}
     for element in strangers:
         yield {"delete": element}

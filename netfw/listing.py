@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from netfw.names import SESSIONS
+from netfw.names import MARK, SESSIONS
 from netfw.render import Ruleset
 from netfw.terms import Json
 from netfw.text import rule_text, value_text
@@ -30,7 +30,7 @@ class Listing:
 
     declarations: dict[str, str] = field(default_factory=dict)
     """"set authorized4" and so on, to its attributes."""
-    elements: defaultdict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
+    elements: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
     rules: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -53,8 +53,14 @@ def of_objects(objects: Iterable[Json]) -> Listing:
             attributes["flags"] = _sorted(body.get("flags", []))
             listing.declarations[f"{kind} {body['name']}"] = _dump(attributes)
         if body["name"] not in SESSIONS.values():
-            listing.elements[body["name"]] |= _members(body.get("elem", []))
+            listing.elements[body["name"]] += body.get("elem", [])
     return listing
+
+
+def mark(objects: Iterable[Json]) -> str:
+    """The mark of the policy that a listing says to follow from; "" if it says none."""
+    comments = [str(body.get("comment", "")) for thing in objects for body in thing.values()]
+    return next((comment for comment in comments if comment.startswith(MARK)), "")
 
 
 def differences(policy: Listing, kernel: Listing) -> Iterator[str]:
@@ -68,13 +74,15 @@ def differences(policy: Listing, kernel: Listing) -> Iterator[str]:
         elif wanted != found:
             yield f"{name} should be {wanted}, and is {found}"
     for name in sorted({*policy.elements, *kernel.elements}):
-        yield from _element_differences(name, policy.elements[name], kernel.elements[name])
+        yield from element_differences(name, policy.elements[name], kernel.elements[name])
     for chain in sorted({*policy.rules, *kernel.rules}):
         yield from _rule_differences(chain, policy.rules[chain], kernel.rules[chain])
 
 
-def _element_differences(name: str, policy: dict[str, Json], kernel: dict[str, Json]) -> Iterator[str]:
-    for here, there, what in ((policy, kernel, "lacks"), (kernel, policy, "has beyond the policy")):
+def element_differences(name: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
+    """What this set has otherwise, a line each."""
+    wanted, found = _members(policy), _members(kernel)
+    for here, there, what in ((wanted, found, "lacks"), (found, wanted, "has beyond the policy")):
         odd = [value_text(here[key]) for key in sorted(here.keys() - there.keys())]
         if odd:
             more = f" and {len(odd) - _SHOWN_MAX} more" if len(odd) > _SHOWN_MAX else ""
@@ -96,7 +104,10 @@ def _members(elements: Iterable[Json]) -> dict[str, Json]:
     plain: list[tuple[int, int, int]] = []
     others: dict[str, Json] = {}
     for element in elements:
-        if interval := _interval(element):
+        # nearly all there are: several plain values, of which 10,000 should take no longer than they must
+        if type(element) is dict and "{" not in (text := repr(element.get("concat", {}))):
+            others[text] = element
+        elif interval := _interval(element):
             plain.append(interval)
         else:
             others[_dump(_settled(element))] = element

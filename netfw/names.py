@@ -7,6 +7,9 @@ from typing import Final
 FAMILY: Final = "inet"
 TABLE: Final = "rap"
 
+MARK: Final = "policy "
+"""Before the policy's digest, in the comment of the table's first rule."""
+
 LOG_GROUP: Final = 77
 """NFLOG group; what is logged there can be read in any network namespace."""
 LOG_PREFIX: Final = "rap-fw"
@@ -20,7 +23,7 @@ UNUSED: Final = "unused"
 SPOOFED: Final = "spoofed"
 """Had a source address that does not belong where it came in."""
 LINK: Final = "link"
-"""Talk on a link that is not for the box: router discovery, redirects, who listens to which group."""
+"""Said to a whole link, from an address of that link alone: router discovery, who listens to which group, mDNS."""
 INVALID: Final = "invalid"
 """Belongs to no connection, and cannot begin one."""
 OUTSIDE: Final = "outside"

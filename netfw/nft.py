@@ -1,25 +1,22 @@
 """libnftables, which speaks to the kernel's nf_tables: transactions in, listings out, both in its JSON.
 
-Of the library's interface (libnftables(3)) six functions are enough, so they are bound here. The Python module that
-comes with nftables 0.9 to 1.0.6 cannot say "check only".
-
 A context belongs to the network namespace that the thread was in when it was made, and stays there.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Iterable
+from ctypes import c_bool, c_void_p, cdll
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
+
+from nftables import Nftables
 
 from netfw.names import FAMILY, TABLE
 from netfw.terms import Json
 
 LIBRARY: Final = "libnftables.so.1"
-_OUTPUT_JSON: Final = 1 << 4
-_OUTPUT_HANDLE: Final = 1 << 3
 
 
 class Kind(Enum):
@@ -43,70 +40,92 @@ class FirewallError(Exception):
         self.kind = kind
 
 
-class Nft:
+class Nft(Nftables):  # type: ignore[misc]  # the module has no types
     """A context of the library, for this network namespace. Errors of all methods: FirewallError."""
 
     def __init__(self, library: str = LIBRARY) -> None:
         """Errors: FirewallError (LACKING), saying which packages have the library."""
-        self._library = _load(library)
-        self._context = ctypes.c_void_p(self._library.nft_ctx_new(0))
-        self._library.nft_ctx_buffer_output(self._context)
-        self._library.nft_ctx_buffer_error(self._context)
-        self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(_OUTPUT_JSON | _OUTPUT_HANDLE))
+        try:
+            self._library = cdll.LoadLibrary(library)
+        except OSError:
+            raise FirewallError(
+                Kind.LACKING,
+                f"{library} is not on this machine; "
+                "install libnftables1 (Debian, Ubuntu) or nftables (RHEL, Fedora)",
+            ) from None
+        super().__init__(library)
+        self.set_json_output(True)
+        self.set_handle_output(True)
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give the context back."""
-        self._library.nft_ctx_free(self._context)
-        self._context = ctypes.c_void_p()
+        if context := self.__dict__.pop(_CONTEXT, None):
+            self.nft_ctx_free(context)
 
     def run(self, commands: Iterable[Json]) -> None:
         """Do all these in one transaction, or none of them."""
-        status, _, complaint = self._say({"nftables": list(commands)})
-        if status != 0:
-            raise _explained(complaint)
+        self._say(*commands)
 
     def check(self, commands: Iterable[Json]) -> None:
         """Find out whether `run` would take these, and change nothing."""
         fresh = Nft()  # what a context was told to check it later believes to be there
         try:
-            fresh._library.nft_ctx_set_dry_run(fresh._context, ctypes.c_bool(True))
+            # libnftables(3) has it; the class knows it since nftables 1.0.8
+            fresh._library.nft_ctx_set_dry_run(c_void_p(fresh.__dict__[_CONTEXT]), c_bool(True))
             fresh.run(commands)
         finally:
             fresh.close()
 
     def table(self) -> list[Json] | None:
         """The objects of the firewall's own table, as the kernel lists them; None if there is no such table."""
-        status, output, complaint = self._say(
-            {"nftables": [{"list": {"table": {"family": FAMILY, "name": TABLE}}}]}
-        )
-        if status != 0:
-            if "No such file or directory" in complaint:
+        return self._listed({"table": {"family": FAMILY, "name": TABLE}})
+
+    def outline(self) -> list[Json] | None:
+        """As `table`, without the elements of its sets, and so in a time that does not grow with them.
+
+        The library leaves the elements in the kernel only if it is asked for the ruleset, so other tables of the
+        family are listed too, and passed over.
+        """
+        before = self.set_terse_output(True)
+        try:
+            listed = self._listed({"ruleset": {"family": FAMILY}}) or []
+        finally:
+            self.set_terse_output(before)
+        return [thing for thing in listed if _is_ours(thing)] or None
+
+    def elements(self, name: str) -> list[Json]:
+        """The elements of this set of the table; none if there is no such set."""
+        listed = self._listed({"set": {"family": FAMILY, "table": TABLE, "name": name}})
+        return [element for thing in listed or [] for element in thing["set"].get("elem", [])]
+
+    def _listed(self, what: Json) -> list[Json] | None:
+        try:
+            output = self._say({"list": what})
+        except FirewallError as error:
+            if "No such file or directory" in str(error):
                 return None
-            raise _explained(complaint)
-        listed: list[Json] = json.loads(output)["nftables"]
+            raise
+        listed: list[Json] = json.loads(output)["nftables"] if output else []
         return [thing for thing in listed if "metainfo" not in thing]
 
-    def _say(self, document: Json) -> tuple[int, str, str]:
-        assert self._context.value, "used after close()"
-        text = json.dumps(document).encode()
-        status = self._library.nft_run_cmd_from_buffer(self._context, ctypes.c_char_p(text))
-        output = self._library.nft_ctx_get_output_buffer(self._context)
-        complaint = self._library.nft_ctx_get_error_buffer(self._context)
-        return status, output.decode(), complaint.decode()
+    def _say(self, *commands: Json) -> str:
+        assert _CONTEXT in self.__dict__, "used after close()"
+        status, output, complaint = self.cmd(json.dumps({"nftables": commands}))
+        if status != 0:
+            raise _explained(complaint)
+        return str(output)
 
 
-def _load(name: str) -> Any:
-    try:
-        library = ctypes.CDLL(name)
-    except OSError:
-        raise FirewallError(
-            Kind.LACKING,
-            f"{name} is not on this machine; install libnftables1 (Debian, Ubuntu) or nftables (RHEL, Fedora)",
-        ) from None
-    library.nft_ctx_new.restype = ctypes.c_void_p
-    library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-    return library
+_CONTEXT: Final = "_Nftables__ctx"
+"""Where the class keeps its context: from all but itself."""
+
+
+def _is_ours(thing: Json) -> bool:
+    ((kind, body),) = thing.items()
+    return bool(body["name" if kind == "table" else "table"] == TABLE)
 
 
 def _explained(complaint: str) -> FirewallError:

@@ -15,8 +15,11 @@ refused packet is counted under one cause (`netfw.names`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from netfw import names
@@ -73,13 +76,19 @@ class Chain:
     priority: int = FILTER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ruleset:
     """The table, without what belongs to the moment: sessions, handles, counts."""
 
     counters: tuple[str, ...]
     sets: tuple[Set, ...]
     chains: tuple[Chain, ...]
+
+    @cached_property
+    def mark(self) -> str:
+        """What the first rule says as its comment: which policy this follows from, for who finds another in force."""
+        said = json.dumps([*self.declarations(), *self._elements(), *self._rules()])
+        return names.MARK + hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def declarations(self) -> Iterator[Json]:
         """The table, its counters, its sets without their elements, and its chains without their rules."""
@@ -96,9 +105,17 @@ class Ruleset:
 
     def contents(self) -> Iterator[Json]:
         """The elements of its sets, and its rules in their order."""
+        yield from self._elements()
+        first, *others = self._rules()
+        yield {"rule": first["rule"] | {"comment": self.mark}}
+        yield from others
+
+    def _elements(self) -> Iterator[Json]:
         for kept in self.sets:
             if kept.elements:
                 yield {"element": _ours(name=kept.name, elem=list(kept.elements))}
+
+    def _rules(self) -> Iterator[Json]:
         for chain in self.chains:
             for rule in chain.rules:
                 yield {"rule": _ours(chain=chain.name, expr=list(rule))}
@@ -127,19 +144,18 @@ def render(policy: Policy) -> Ruleset:
 
 def _prerouting(policy: Policy) -> Iterator[Rule]:
     believed = ["nd-router-advert"] if policy.believes_routers else []
-    unasked = ["nd-router-solicit", "nd-redirect", *([] if believed else ["nd-router-advert"])]
-    unasked += ["mld-listener-report", "mld-listener-done", "mld2-listener-report"]
     neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *believed]
     uplink = where(IIFNAME, policy.uplink)
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
-    yield refuse(names.LINK, where(ICMPV6_TYPE, any_of(*unasked)))
     if believed:
         elsewhere = where_not(IIFNAME, policy.uplink)
         yield refuse(names.LINK, elsewhere, where(ICMPV6_TYPE, "nd-router-advert"))
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
     link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
+    # What is told to a whole link (reports of listeners, mDNS, DHCPv6) comes all day, from honest instruments.
+    yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
     for version in (4, 6):
         yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
     for version in (4, 6):

@@ -59,7 +59,7 @@ class Sessions:
 
     def list(self) -> list[OpenSession]:
         """Those open now."""
-        return open_sessions(self._policy, self._nft.table() or []).open
+        return found_sessions(self._policy, self._nft).open
 
     def open(self, session: Session, seconds: int) -> None:
         """Open the path for so long from now; if it is open, that becomes its time. It is open on return."""
@@ -109,11 +109,11 @@ class Sessions:
         return port
 
 
-def open_sessions(policy: Policy, table: list[Json]) -> Found:
-    """The sessions in a listed table, and what else is in their sets."""
+def found_sessions(policy: Policy, nft: Nft) -> Found:
+    """The sessions in the kernel, and what else is in their sets."""
     found = Found([], [])
     for version, name in SESSIONS.items():
-        for element in _elements(table, name):
+        for element in nft.elements(name):
             timed = element.get("elem", {"val": element})
             session = _read(policy, timed["val"])
             if session is None:

@@ -103,18 +103,21 @@ def _services(policy: Policy, version: int) -> Iterator[Json]:
 
 def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
     """Exact addresses, and networks; of each service those of several entries together, without overlap."""
-    by_service: defaultdict[Service, list[Network]] = defaultdict(list)
+    hosts: defaultdict[Service, dict[str, None]] = defaultdict(dict)
+    wide: defaultdict[Service, list[Network]] = defaultdict(list)
     for entry in policy.authorized:
+        given = _of(version, entry.networks)
+        alone = [str(network.network_address) for network in given if _is_host(network)]
         for service in entry.services:
-            by_service[service] += _of(version, entry.networks)
-    exact: dict[tuple[Service, Network], Json] = {}
-    networks: list[Json] = []
-    for service, given in by_service.items():
-        hosts = [network for network in given if network.num_addresses == 1]
-        wide = [network for network in given if network.num_addresses > 1]
-        exact |= {(service, host): concat(str(host.network_address), *service) for host in hosts}
-        networks += [concat(_prefix(network), *service) for network in _collapsed(version, wide)]
-    return tuple(exact.values()), tuple(networks)
+            hosts[service] |= dict.fromkeys(alone)
+            wide[service] += [network for network in given if not _is_host(network)]
+    exact = tuple(concat(host, *service) for service, found in hosts.items() for host in found)
+    networks = [
+        concat(_prefix(network), *service)
+        for service, found in wide.items()
+        for network in _collapsed(version, found)
+    ]
+    return exact, tuple(networks)
 
 
 def _gateways(policy: Policy, version: int) -> Iterator[Json]:
@@ -124,6 +127,10 @@ def _gateways(policy: Policy, version: int) -> Iterator[Json]:
         yield concat(_prefix(network), "udp", 500, 500)
         yield concat(_prefix(network), "udp", 4500, 4500)
         yield concat(_prefix(network), "esp", _ANY_PORT, _ANY_PORT)
+
+
+def _is_host(network: Network) -> bool:
+    return network.prefixlen == network.max_prefixlen  # many times faster than `num_addresses`
 
 
 def _of(version: int, networks: Iterable[Network]) -> list[Network]:
@@ -153,6 +160,6 @@ def _range(first: Address, last: Address) -> Json:
 
 
 def _prefix(network: Network) -> Json:
-    if network.num_addresses == 1:
+    if _is_host(network):
         return str(network.network_address)
     return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}

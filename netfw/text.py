@@ -40,7 +40,9 @@ def _lines(ruleset: Ruleset) -> Iterator[str]:
         yield f"\n\tchain {chain.name} {{"
         if chain.hook:
             yield f"\t\ttype filter hook {chain.hook} priority {chain.priority}; policy drop;"
-        yield from (f"\t\t{rule_text(list(rule))}" for rule in chain.rules)
+        for rule in chain.rules:
+            mark = f' comment "{ruleset.mark}"' if rule is ruleset.chains[0].rules[0] else ""
+            yield f"\t\t{rule_text(list(rule))}{mark}"
         yield "\t}"
 
 
@@ -67,6 +69,8 @@ def _statement(statement: Json) -> str:
             return f"reject with {kind} {reason}"
         case {"goto": {"target": chain}} | {"jump": {"target": chain}}:
             return f"{next(iter(statement))} {chain}"
+        case {"comment": str(comment)}:
+            return f'comment "{comment}"'
         case {"accept": None} | {"drop": None} | {"return": None}:
             return str(next(iter(statement)))
     return json.dumps(statement)

@@ -225,7 +225,9 @@ MUTANTS = [
         "outside",
         lambda d: (
             d.first("input", payload("icmpv6", "type", "nd-router-advert"), ACCEPT)
-            or d.replace("prerouting", ("nd-router-advert",), '"nd-router-advert", ', "")
+            or d.replace(
+                "prerouting", ("nd-neighbor-advert",), '"nd-neighbor', '"nd-router-advert", "nd-neighbor'
+            )
         ),
     ),
     Mutant(

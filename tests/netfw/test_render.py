@@ -23,7 +23,7 @@ from boxlab import (
     box_lab,
 )
 from netns import Namespace, cable, namespace
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
@@ -204,6 +204,15 @@ def test_a_false_source_is_refused_before_it_is_tracked(
     before = lab.refused()
     put(here, name, ip(src=source[version], dst=target[version]) / TCP(dport=HTTPS))
     assert lab.causes(before) == {names.SPOOFED}
+
+
+@pytest.mark.parametrize("where", ["port 1", "uplink"])
+def test_what_is_said_to_a_whole_link_is_not_taken_for_spoofing(lab: BoxLab, where: str) -> None:
+    here, name = {"port 1": (lab.instrument[1], "eth0"), "uplink": (lab.outside, "wan")}[where]
+    before = lab.refused()
+    put(here, name, IPv6(src="fe80::5", dst="ff02::fb") / UDP(sport=5353, dport=5353))
+    assert lab.causes(before) == set()
+    assert lab.packets(names.LINK) > before[names.LINK]
 
 
 @both_versions
