@@ -30,7 +30,7 @@ def add_verbs(parser: Parser) -> None:
     run = parser.word("run", "run a lab, and say whether its expectations hold")
     run.add_argument("file", metavar="FILE", type=Path)
     run.add_argument(
-        "--world", choices=("virtual",), default="virtual", help="where it runs; default: virtual"
+        "--world", choices=("virtual", "kernel"), default="virtual", help="where it runs; default: virtual"
     )
     run.add_argument("--seed", type=_seed, metavar="N", help="instead of the lab file's")
     run.add_argument(

@@ -56,6 +56,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kind: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     momentary: ClassVar[bool]
+    emulated: ClassVar[bool]
+    """Whether it takes hardware or a far end that is emulated, as only the virtual world's are."""
 
     async def start(self, world: World, target: str) -> None:
         """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`."""
@@ -69,13 +71,15 @@ AnyFault = TypeVar("AnyFault", bound=type[Fault])
 _registered: dict[str, type[Fault]] = {}
 
 
-def fault(kind: str, *, targets: tuple[str, ...], momentary: bool = False) -> Callable[[AnyFault], AnyFault]:
+def fault(
+    kind: str, *, targets: tuple[str, ...], momentary: bool = False, emulated: bool = False
+) -> Callable[[AnyFault], AnyFault]:
     """Register a class as the fault that lab files call `kind`."""
     assert targets and set(targets) <= set(TARGETS), f"{kind}: targets must be among {TARGETS}"
 
     def register(cls: AnyFault) -> AnyFault:
         assert kind not in _registered, f"fault {kind!r} is defined twice"
-        cls.kind, cls.targets, cls.momentary = kind, targets, momentary
+        cls.kind, cls.targets, cls.momentary, cls.emulated = kind, targets, momentary, emulated
         _registered[kind] = cls
         return cls
 

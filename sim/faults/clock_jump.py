@@ -8,7 +8,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Nanoseconds
 
 
-@fault("clock-jump", targets=("clock",), momentary=True)
+@fault("clock-jump", targets=("clock",), momentary=True, emulated=True)
 class ClockJump(Fault, frozen=True):
     """The box's wall clock jumps `by` that much, `forwards` or `backwards`."""
 

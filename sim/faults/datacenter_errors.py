@@ -8,7 +8,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Count
 
 
-@fault("datacenter-errors", targets=("datacenter",))
+@fault("datacenter-errors", targets=("datacenter",), emulated=True)
 class DatacenterErrors(Fault, frozen=True):
     """The data center answers every batch with an error."""
 

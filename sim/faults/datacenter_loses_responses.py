@@ -5,7 +5,7 @@ from __future__ import annotations
 from sim.faults import Fault, World, fault
 
 
-@fault("datacenter-loses-responses", targets=("datacenter",))
+@fault("datacenter-loses-responses", targets=("datacenter",), emulated=True)
 class DatacenterLosesResponses(Fault, frozen=True):
     """The data center commits each batch; its response never arrives."""
 

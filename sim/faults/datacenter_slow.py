@@ -7,7 +7,7 @@ from sim.units import SECOND_NS
 from sim.values import Nanoseconds
 
 
-@fault("datacenter-slow", targets=("datacenter",))
+@fault("datacenter-slow", targets=("datacenter",), emulated=True)
 class DatacenterSlow(Fault, frozen=True):
     """The data center takes `delay` before it looks at a batch."""
 

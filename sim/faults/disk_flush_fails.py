@@ -8,7 +8,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Count
 
 
-@fault("disk-flush-fails", targets=("disk",), momentary=True)
+@fault("disk-flush-fails", targets=("disk",), momentary=True, emulated=True)
 class DiskFlushFails(Fault, frozen=True):
     """The next `times` flushes fail, and what they should have written may be there or not."""
 

@@ -10,7 +10,7 @@ class DiskFull(Fault, frozen=True):
     """Something else takes all the room that the disk has left."""
 
     async def start(self, world: World, target: str) -> None:
-        world.box.disk.backend.fill()
+        world.box.fill_disk()
 
     async def stop(self, world: World, target: str) -> None:
-        world.box.disk.backend.set_capacity(world.box.disk_bytes)
+        world.box.free_disk()

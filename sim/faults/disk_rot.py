@@ -8,7 +8,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Count
 
 
-@fault("disk-rot", targets=("disk",), momentary=True)
+@fault("disk-rot", targets=("disk",), momentary=True, emulated=True)
 class DiskRot(Fault, frozen=True):
     """Some bits flip in each of some sectors that hold data."""
 

@@ -6,7 +6,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Nanoseconds
 
 
-@fault("disk-slow", targets=("disk",))
+@fault("disk-slow", targets=("disk",), emulated=True)
 class DiskSlow(Fault, frozen=True):
     """Each flush takes `flush`."""
 

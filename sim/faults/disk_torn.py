@@ -8,7 +8,7 @@ from sim.faults import Fault, World, fault
 from sim.values import Count
 
 
-@fault("disk-torn", targets=("disk",), momentary=True)
+@fault("disk-torn", targets=("disk",), momentary=True, emulated=True)
 class DiskTorn(Fault, frozen=True):
     """The power goes in the middle of one of the disk's coming operations; with `lasts` it comes back later."""
 

@@ -10,8 +10,7 @@ class ProxyHalfOpen(Fault, frozen=True):
     """The proxy takes what it is sent, forwards nothing and says nothing; its connections stay up."""
 
     async def start(self, world: World, target: str) -> None:
-        world.proxy.behavior.half_open = True
+        await world.proxy.go_silent(on=True)
 
     async def stop(self, world: World, target: str) -> None:
-        world.proxy.behavior.half_open = False
-        world.proxy.end_tunnels()
+        await world.proxy.go_silent(on=False)

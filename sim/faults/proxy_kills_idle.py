@@ -14,7 +14,7 @@ class ProxyKillsIdle(Fault, frozen=True):
     after: Nanoseconds
 
     async def start(self, world: World, target: str) -> None:
-        world.proxy.kill_idle_after(self.after / SECOND_NS)
+        await world.proxy.kill_idle_after(self.after / SECOND_NS)
 
     async def stop(self, world: World, target: str) -> None:
-        world.proxy.kill_idle_after(None)
+        await world.proxy.kill_idle_after(None)

@@ -10,8 +10,7 @@ class ProxyRefuses(Fault, frozen=True):
     """The proxy refuses to authenticate anybody (HTTP: 407); tunnels that are open are ended."""
 
     async def start(self, world: World, target: str) -> None:
-        world.proxy.behavior.refuses = True
-        world.proxy.end_tunnels()
+        await world.proxy.refuse(on=True)
 
     async def stop(self, world: World, target: str) -> None:
-        world.proxy.behavior.refuses = False
+        await world.proxy.refuse(on=False)

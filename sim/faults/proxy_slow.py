@@ -14,7 +14,7 @@ class ProxySlow(Fault, frozen=True):
     delay: Nanoseconds
 
     async def start(self, world: World, target: str) -> None:
-        world.proxy.behavior.delay_s = self.delay / SECOND_NS
+        await world.proxy.hold_back(self.delay / SECOND_NS)
 
     async def stop(self, world: World, target: str) -> None:
-        world.proxy.behavior.delay_s = 0.0
+        await world.proxy.hold_back(0.0)

@@ -42,5 +42,14 @@ def _virtual(lab: Lab, seed: int | None, progress: Progress | None, trace_file: 
         return running.run(tell)
 
 
-_RUNNERS: dict[str, Callable[[Lab, int | None, Progress | None, Path | None], Result]] = {"virtual": _virtual}
+def _kernel(lab: Lab, seed: int | None, progress: Progress | None, _trace_file: Path | None) -> Result:
+    from sim.worlds.kernel.main import run_kernel_lab
+
+    return run_kernel_lab(lab, seed, progress)
+
+
+_RUNNERS: dict[str, Callable[[Lab, int | None, Progress | None, Path | None], Result]] = {
+    "virtual": _virtual,
+    "kernel": _kernel,
+}
 """A world's runner by its name."""

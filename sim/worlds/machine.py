@@ -18,7 +18,7 @@ from agents.box import Box, BoxStatus, Hardware
 from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending, SpoolSize
 from agents.proxy import Proxy
 from agents.spool import Gap, Priority, Record, Spool, SpoolError, SpoolLimits
-from hal.disk import DiskError
+from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
@@ -89,23 +89,22 @@ class BoxMachine:
 
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program."""
-        return _sum(self._traffic, self._box.traffic) if self._box else self._traffic
+        return added(self._traffic, self._box.traffic) if self._box else self._traffic
 
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
         """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
         self.cut_power()
-        limits = SpoolLimits(spool_bytes_max=self._config.spool.bytes_max)
-        spool = Spool.open(
-            self.disk,
-            limits,
-            random=self._random("inspection"),
-            encode_gap=lambda _: b"",
-            snapshot=lambda: b"",
-        )
-        records = [record for priority in Priority for record in _read_all(spool, priority)]
-        return records, spool.recovery.gaps
+        return inspect(self.disk, self._config.spool.bytes_max, self._random("inspection"))
 
     # -- what befalls it
+
+    def fill_disk(self) -> None:
+        """Let something else take all the room that the disk has left."""
+        self.disk.backend.fill()
+
+    def free_disk(self) -> None:
+        """Take it away again."""
+        self.disk.backend.set_capacity(self.disk_bytes)
 
     def uplink_changed(self, up: bool) -> None:
         """The uplink's cable was pulled or put back."""
@@ -183,6 +182,19 @@ def _port(number: int, serial: str) -> Port:
     return Port(number=number, listen=address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
 
 
+def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> tuple[list[Record], tuple[Gap, ...]]:
+    """The records on a box's disk that are not acknowledged, and what the spool knows is missing."""
+    spool = Spool.open(
+        disk,
+        SpoolLimits(spool_bytes_max=spool_bytes_max),
+        random=random,
+        encode_gap=lambda _: b"",
+        snapshot=lambda: b"",
+    )
+    records = [record for priority in Priority for record in _read_all(spool, priority)]
+    return records, spool.recovery.gaps
+
+
 def _read_all(spool: Spool, priority: Priority) -> list[Record]:
     records: list[Record] = []
     while more := spool.read(priority, 1000, 1 << 20, records[-1][0] if records else 0):
@@ -190,7 +202,8 @@ def _read_all(spool: Spool, priority: Priority) -> list[Record]:
     return records
 
 
-def _sum(one: Traffic, other: Traffic) -> Traffic:
+def added(one: Traffic, other: Traffic) -> Traffic:
+    """Both together; the cipher is the newer one's."""
     names = [field.name for field in fields(Traffic) if field.name != "cipher"]
     total = {name: getattr(one, name) + getattr(other, name) for name in names}
     return Traffic(**total, cipher=other.cipher or one.cipher)

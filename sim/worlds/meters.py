@@ -17,6 +17,8 @@ class UplinkMeter:
 
     def __init__(self, link: Link, duration_ns: int, trace: Trace) -> None:
         self._trace = trace
+        self.began_ns = 0
+        """When the lab began, on the link's clock."""
         self.bin_ns = bin_width(duration_ns)
         bins = -(-duration_ns // self.bin_ns)
         self.up, self.down = [0] * bins, [0] * bins
@@ -25,6 +27,7 @@ class UplinkMeter:
         link.backward.on_send = self._sent_down
 
     def _sent_up(self, start_ns: int, duration_ns: int, length: int) -> None:
+        start_ns -= self.began_ns
         self._trace.add(f"uplink > {start_ns} {length}")
         first = start_ns // self.bin_ns
         if first >= len(self.up):
@@ -36,6 +39,7 @@ class UplinkMeter:
             start_ns, duration_ns, first = start_ns + share, duration_ns - share, first + 1
 
     def _sent_down(self, start_ns: int, _duration_ns: int, length: int) -> None:
+        start_ns -= self.began_ns
         self._trace.add(f"uplink < {start_ns} {length}")
         index = start_ns // self.bin_ns
         if index < len(self.down):

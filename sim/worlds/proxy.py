@@ -43,12 +43,27 @@ class SiteProxy:
         user, password = self._credentials or ("", "")
         return Proxy(self._kind, NAME, PORTS[self._kind], user, password)
 
-    def end_tunnels(self) -> None:
-        """End every tunnel that is open."""
+    async def refuse(self, *, on: bool) -> None:
+        """Let nobody through, whatever password they give; tunnels that are open are ended."""
+        self.behavior.refuses = on
+        if on:
+            self._end_tunnels()
+
+    async def go_silent(self, *, on: bool) -> None:
+        """Take everything and answer nothing; at its end, tunnels are ended."""
+        self.behavior.half_open = on
+        if not on:
+            self._end_tunnels()
+
+    async def hold_back(self, seconds: float) -> None:
+        """Hold everything back for so long, each way."""
+        self.behavior.delay_s = seconds
+
+    def _end_tunnels(self) -> None:
         for tunnel in list(self.behavior.tunnels):
             tunnel.close()
 
-    def kill_idle_after(self, seconds: float | None) -> None:
+    async def kill_idle_after(self, seconds: float | None) -> None:
         """From now on end tunnels that are idle for so long; None to stop that."""
         self.behavior.idle_s_max = seconds
         for tunnel in list(self.behavior.tunnels):

@@ -1,15 +1,20 @@
-"""The end of a virtual lab: what is found at the data center and on the box's disk, and the result of it all."""
+"""The end of a lab, in whatever world: what the data center and the box's disk hold, and the result of it all."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from agents import spool
 from agents.accounting import Traffic
+from agents.spool import Record
 from datacenter import queries
+from datacenter.store import Store
 from sim import result
 from sim.checks import Outcome, as_fault, evaluate
-from sim.ledger import NEVER, PRIORITIES
-from sim.net.link import Pipe
+from sim.clock import Environment
+from sim.labfile import Event, Lab
+from sim.ledger import NEVER, PRIORITIES, Ledger
+from sim.net.link import Link, Pipe
 from sim.report.latency import summarize
 from sim.result import (
     NOTES_MAX,
@@ -23,11 +28,76 @@ from sim.result import (
     Result,
     Uplink,
 )
+from sim.trace import Trace
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
+from sim.worlds.analyzer import Analyzer
+from sim.worlds.meters import BacklogMeter, UplinkMeter
 from wire.messages import Alert, Audit, Entry, Gap, Message, decode
 
-if TYPE_CHECKING:
-    from sim.worlds.virtual import VirtualWorld
+
+class Box(Protocol):
+    """What of the box is asked at the end."""
+
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in all lives of its program."""
+        ...
+
+    def remaining(self) -> tuple[list[Record], tuple[spool.Gap, ...]]:
+        """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
+        ...
+
+
+class DataCenter(Protocol):
+    """What of the data center is asked at the end."""
+
+    @property
+    def store(self) -> Store:
+        """Its database."""
+        ...
+
+
+class World(Protocol):
+    """A world whose lab has come to its end."""
+
+    name: result.World
+    lab: Lab
+    seed: int
+    ledger: Ledger
+    happened: list[Event]
+    trace: Trace
+    analyzers: dict[int, Analyzer]
+    uplink_meter: UplinkMeter
+    backlog_meter: BacklogMeter
+
+    @property
+    def env(self) -> Environment:
+        """Whose `now` is lab time."""
+        ...
+
+    @property
+    def box(self) -> Box:
+        """The box."""
+        ...
+
+    @property
+    def datacenter(self) -> DataCenter:
+        """The data center."""
+        ...
+
+    @property
+    def uplink(self) -> Link:
+        """The line; `forward` leads to the data center."""
+        ...
+
+    @property
+    def failures(self) -> list[str]:
+        """Errors that no part of the programs handled."""
+        ...
+
+    def wall_ns(self) -> int:
+        """The time of day, in nanoseconds since 1970."""
+        ...
+
 
 _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 
@@ -35,7 +105,7 @@ _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
 
 
-def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
+def conclude(world: World, wall_seconds: float) -> Result:
     """End the lab now: cut the box's power, see what is there, and judge."""
     lab, now = world.lab, world.env.now
     traffic = world.box.traffic()
@@ -54,7 +124,7 @@ def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
     return Result(
         lab=lab.name,
         description=lab.about.description,
-        world="virtual",
+        world=world.name,
         seed=world.seed,
         expectations=(*expectations, errors),
         failures=(*failures, *why),
@@ -64,7 +134,7 @@ def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
         sim_seconds=now / SECOND_NS,
         wall_seconds=wall_seconds,
         trace_sha256=world.trace.close(),
-        replay=f"rap lab run {lab.path} --world virtual --seed {world.seed}",
+        replay=f"rap lab run {lab.path} --world {world.name} --seed {world.seed}",
         series=world.backlog_meter.series(world.uplink_meter, now),
         latencies=_latencies(world),
         instruments=_instruments(world, outcome),
@@ -73,7 +143,7 @@ def conclude(world: VirtualWorld, wall_seconds: float) -> Result:
     )
 
 
-def _read_datacenter(world: VirtualWorld) -> list[int]:
+def _read_datacenter(world: World) -> list[int]:
     """Note in the ledger what is stored; the sequences of all records."""
     epoch_ms = _epoch_ms(world)
     sequences = []
@@ -86,7 +156,7 @@ def _read_datacenter(world: VirtualWorld) -> list[int]:
     return sequences
 
 
-def _notes(world: VirtualWorld) -> list[Note]:
+def _notes(world: World) -> list[Note]:
     """The alerts and audit records that are stored, by rising time."""
     epoch_ms = _epoch_ms(world)
     notes = []
@@ -115,12 +185,12 @@ def _say(message: Message) -> str:
     raise AssertionError(message)
 
 
-def _epoch_ms(world: VirtualWorld) -> int:
+def _epoch_ms(world: World) -> int:
     """The lab's beginning, in milliseconds since 1970."""
     return (world.wall_ns() - world.env.now) // MILLISECOND_NS
 
 
-def _read_disk(world: VirtualWorld) -> tuple[list[int], list[result.Gap]]:
+def _read_disk(world: World) -> tuple[list[int], list[result.Gap]]:
     """Note in the ledger what is on the box's disk and not stored; their sequences, and the gaps only it knows of."""
     records, found = world.box.remaining()
     gaps = [
@@ -135,14 +205,14 @@ def _read_disk(world: VirtualWorld) -> tuple[list[int], list[result.Gap]]:
     return [sequence for sequence, _ in records], gaps
 
 
-def _gap(world: VirtualWorld, gap: Gap) -> result.Gap:
+def _gap(world: World, gap: Gap) -> result.Gap:
     at_ns = (gap.at_ms - _epoch_ms(world)) * MILLISECOND_NS
     return result.Gap(at_ns=at_ns, reason=gap.reason, records=gap.records, ranges=gap.ranges)
 
 
-def _program_errors(world: VirtualWorld) -> tuple[Expectation, tuple[Failure, ...]]:
+def _program_errors(world: World) -> tuple[Expectation, tuple[Failure, ...]]:
     """A program that failed in a way nobody handles fails the lab."""
-    failures = world.loop.failures
+    failures = world.failures
     what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
     expectation = Expectation(
         name="program_errors", limit=0, measured=len(failures), holds=not failures, explanation=what
@@ -150,7 +220,7 @@ def _program_errors(world: VirtualWorld) -> tuple[Expectation, tuple[Failure, ..
     return expectation, (Failure(expectation="program_errors", explanation=what),) if failures else ()
 
 
-def _latencies(world: VirtualWorld) -> tuple[Latency, ...]:
+def _latencies(world: World) -> tuple[Latency, ...]:
     samples: dict[Priority, list[int]] = {lane: [] for lane in _LANES}
     for entry in world.ledger:
         if entry.stored_ns != NEVER:
@@ -158,11 +228,11 @@ def _latencies(world: VirtualWorld) -> tuple[Latency, ...]:
     return tuple(summarize(lane, samples[lane]) for lane in _LANES if samples[lane])
 
 
-def _instruments(world: VirtualWorld, outcome: Outcome) -> tuple[Instrument, ...]:
+def _instruments(world: World, outcome: Outcome) -> tuple[Instrument, ...]:
     return tuple(_instrument(world, outcome, port) for port in sorted(world.analyzers))
 
 
-def _instrument(world: VirtualWorld, outcome: Outcome, port: int) -> Instrument:
+def _instrument(world: World, outcome: Outcome, port: int) -> Instrument:
     spec = world.analyzers[port].spec
     entries = [entry for run in world.ledger.runs.values() if run.serial == spec.serial for entry in run]
     return Instrument(
@@ -178,7 +248,7 @@ def _instrument(world: VirtualWorld, outcome: Outcome, port: int) -> Instrument:
     )
 
 
-def _uplink(world: VirtualWorld, traffic: Traffic) -> Uplink:
+def _uplink(world: World, traffic: Traffic) -> Uplink:
     link, spec = world.uplink, world.lab.uplink
     up, down = link.forward, link.backward
     return Uplink(
@@ -202,7 +272,7 @@ def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
     return Bytes(payload=payload, http=http, tls=pipe.bytes - tcpip - payload - http, tcpip=tcpip)
 
 
-def _describe(world: VirtualWorld) -> str:
+def _describe(world: World) -> str:
     spec = world.lab.uplink
     words = [f"{spec.rate / 1000:g} kbit/s", f"{format_duration(spec.delay)} delay"]
     if spec.jitter:

@@ -32,6 +32,7 @@ from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
 from sim.result import Result
+from sim.result import World as Name
 from sim.streams import stream
 from sim.trace import Trace
 from sim.worlds.analyzer import Analyzer
@@ -67,6 +68,8 @@ class _Computer:
 
 class VirtualWorld:
     """One run of one lab; use it in a `with` statement, which cleans up after it."""
+
+    name: Name = "virtual"
 
     def __init__(self, lab: Lab, seed: int | None = None, trace_file: Path | None = None) -> None:
         self.lab = lab
@@ -138,6 +141,11 @@ class VirtualWorld:
     def wall_ns(self) -> int:
         """The right time of day, in nanoseconds since 1970."""
         return EPOCH_NS + self.lab.about.start + self.env.now
+
+    @property
+    def failures(self) -> list[str]:
+        """Errors that no part of the programs handled."""
+        return self.loop.failures
 
     async def _start(self) -> None:
         await self.datacenter.start(SERIAL)

@@ -11,7 +11,7 @@ from sim.streams import stream
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.cable import NearEnd
 from sim.worlds.kernel.control import Control, Refused
-from sim.worlds.kernel.disk import mount_disk
+from sim.worlds.kernel.disk import Disk
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.netlink import Netlink
@@ -62,9 +62,9 @@ class KernelLab:
         self.links[name] = KernelLink(name, (near, far), quality, random, self._relay)
         return self.links[name]
 
-    def disk(self, name: str, size: int) -> Path:
-        """An empty ext4 disk of `size` bytes, in memory; the folder at which every host sees it."""
-        return mount_disk(name, size)
+    def disk(self, name: str, size: int) -> Disk:
+        """An empty ext4 disk of `size` bytes, in memory."""
+        return Disk(name, size)
 
     def _namespaces(self, host: str) -> Mapping[str, int]:
         if host not in self.hosts:

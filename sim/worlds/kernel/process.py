@@ -47,6 +47,11 @@ class LabProcess:
         """Kill it, if it still runs."""
         self.send_signal(signal.SIGKILL)
 
+    def kill_now(self) -> None:
+        """Kill it, and return when it is gone."""
+        self.kill()
+        self._process.wait()
+
     def output(self) -> str:
         """What it has written up to now, on standard output and standard error."""
         return self.log.read_text(errors="replace")

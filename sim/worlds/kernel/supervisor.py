@@ -27,6 +27,7 @@ from typing import Any, NoReturn, TypeVar
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.answer import Answer, LabEnded, receive
 from sim.worlds.kernel.lab import KernelLab
+from sim.worlds.kernel.pace import HostLoop
 from sim.worlds.kernel.registry import supervisor_of, take_name
 
 T = TypeVar("T")
@@ -162,7 +163,8 @@ def _work(orders: _Orders) -> NoReturn:
         files.furnish_lab(orders.writable)
         socket.sethostname(orders.name)
         asyncio._set_running_loop(None)  # the caller's, if it called from one
-        answer.value(asyncio.run(_live(orders, answer)))
+        with asyncio.Runner(loop_factory=HostLoop) as runner:
+            answer.value(runner.run(_live(orders, answer)))
     except BaseException as error:
         answer.error(error)
     finally:

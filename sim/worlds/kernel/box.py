@@ -1,0 +1,178 @@
+"""The box of a lab in the kernel world: `rap box run` as it ships, in a host of its own, on an ext4 disk.
+
+A power cut kills the program and takes what the disk's own sectors hold at that moment: the file behind the loop
+device has what was written to the device, and nothing that still stood in the page cache. When power comes back, a
+copy of it is mounted, as a disk that lost its power would be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from agents.accounting import Traffic
+from agents.config import Certificates
+from agents.proxy import Proxy
+from agents.spool import Gap, Record
+from agents.status import NotRunning, Status, read_status
+from hal.linux.disk import LinuxDisk
+from sim.labfile import Lab
+from sim.trace import Trace
+from sim.units import SECOND_NS
+from sim.worlds.farend import NAME as DATACENTER_NAME
+from sim.worlds.kernel.disk import Disk
+from sim.worlds.kernel.host import Host
+from sim.worlds.kernel.process import LabProcess
+from sim.worlds.kernel.site import DATACENTER, box_address
+from sim.worlds.machine import (
+    BOOT_SECONDS,
+    COLLECTOR_PORT,
+    DISK_BYTES_BESIDE_SPOOL,
+    RESTART_SECONDS,
+    added,
+    inspect,
+)
+
+_DIE_SECONDS_MAX: Final = 5.0
+
+
+class KernelBox:
+    """The box's hardware, and the program that runs on it at present."""
+
+    def __init__(
+        self,
+        host: Host,
+        lab: Lab,
+        identity: Certificates,
+        proxy: Proxy | None,
+        folder: Path,
+        random: Callable[[str], Random],
+        trace: Trace,
+    ) -> None:
+        self._host, self._lab, self._random, self._trace = host, lab, random, trace
+        self._disk = Disk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
+        self._spool = self._disk.folder / "spool"
+        self._spool.mkdir()
+        self._socket = folder / "box.sock"
+        folder.mkdir()
+        self._config = folder / "box.toml"
+        self._config.write_text(self._configuration(lab, identity, proxy))
+        self._process: LabProcess | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._lives = 0
+        self._earlier, self._status = Traffic(), None
+
+    _status: Status | None
+
+    def _configuration(self, lab: Lab, identity: Certificates, proxy: Proxy | None) -> str:
+        lines = [
+            f'board = "{lab.box.board}"',
+            "[identity]",
+            *(f'{name} = "{getattr(identity, name)}"' for name in identity.__struct_fields__),
+            "[datacenter]",
+            f'host = "{DATACENTER_NAME}"',
+            f'address = "{DATACENTER}"',
+        ]
+        if proxy is not None:
+            lines += [
+                "[proxy]",
+                *(f"{key} = {_toml(getattr(proxy, key))}" for key in proxy.__struct_fields__),
+            ]
+        for spec in lab.instruments:
+            lines += [
+                "[[port]]",
+                f"number = {spec.port}",
+                f'listen = "{box_address(spec.port)}"',
+                f"tcp_port = {COLLECTOR_PORT}",
+                f'instruments = ["{spec.serial}"]',
+            ]
+        lines += ["[spool]", f'directory = "{self._spool}"', f"bytes_max = {lab.box.spool_bytes_max}"]
+        lines += ["[sending]", f"linger_s = {lab.box.linger / SECOND_NS}"]
+        lines += ["[status]", f'socket = "{self._socket}"']
+        return "\n".join(lines) + "\n"
+
+    # -- what it is asked
+
+    async def status(self) -> Status | None:
+        """How the program is; None while it does not run or does not answer."""
+        try:
+            self._status = await asyncio.to_thread(read_status, self._socket)
+        except NotRunning:
+            return None
+        return self._status
+
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in all lives of the program, as far as it told."""
+        return added(self._earlier, self._status.traffic) if self._status else self._earlier
+
+    def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
+        """Cut the power for good; what is on the disk: see `sim.worlds.machine.inspect`."""
+        self.cut_power()
+        self._disk.mount()
+        disk = LinuxDisk(self._spool)
+        try:
+            return inspect(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
+        finally:
+            disk.close()
+
+    # -- what befalls it
+
+    def restore_power(self) -> None:
+        """Boot, if the power was off."""
+        if self._keeper is None:
+            self._trace.add("box boots")
+            self._disk.mount()
+            delay_s = BOOT_SECONDS if self._lives else 0.0
+            self._keeper = asyncio.get_running_loop().create_task(self._keep_running(delay_s))
+
+    def cut_power(self) -> None:
+        """Lose power, and with it all that had not reached the disk."""
+        if self._keeper is not None:
+            self._trace.add("box loses power")
+            self._keeper.cancel()
+            self._keeper = None
+            self.kill()
+            self._disk.cut_power()
+
+    def kill(self) -> None:
+        """SIGKILL the program; as long as there is power, the system starts it again."""
+        process = self._process
+        if process is not None:
+            self._trace.add("box program killed")
+            process.kill_now()
+        if self._status is not None:
+            self._earlier, self._status = self.traffic(), None
+
+    def fill_disk(self) -> None:
+        """Let something else take all the room that the disk has left."""
+        with (self._disk.folder / "something-else").open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 20))
+            except OSError:
+                return
+
+    def free_disk(self) -> None:
+        """Take it away again."""
+        (self._disk.folder / "something-else").unlink(missing_ok=True)
+
+    # -- running the program
+
+    async def _keep_running(self, delay_s: float) -> None:
+        while True:
+            await asyncio.sleep(delay_s)
+            self._lives += 1
+            self._trace.add(f"box program starts, life {self._lives}")
+            command = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
+            self._process = self._host.spawn(command)
+            status = await self._process.wait()
+            self._trace.add(f"box program ends: {status}")
+            delay_s = RESTART_SECONDS
+
+
+def _toml(value: str | int) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)

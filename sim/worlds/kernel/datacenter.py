@@ -1,0 +1,81 @@
+"""The data center of a lab in the kernel world: `rap dc serve`, in a host of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from datacenter import queries
+from datacenter.store import Store
+from sim.worlds.kernel.host import Host
+from sim.worlds.kernel.process import LabProcess
+from sim.worlds.kernel.site import DATACENTER
+from sim.worlds.machine import SERIAL
+from wire.tls import Identity
+
+PORT: Final = 443
+READY_SECONDS_MAX: Final = 30.0
+CONFIG: Final = """\
+boxes = ["{box}"]
+[listen]
+host = "{address}"
+port = {port}
+[tls]
+certificate = "{identity.certificate}"
+key = "{identity.key}"
+authorities = "{identity.authorities}"
+[store]
+url = "{url}"
+"""
+
+
+class KernelDataCenter:
+    """A running data center; `identities` are the certificates it can present, "good" among them."""
+
+    def __init__(self, host: Host, folder: Path, identities: Mapping[str, Identity]) -> None:
+        self._host, self._folder, self._identities = host, folder, identities
+        self._url = f"sqlite:///{folder / 'reports.db'}"
+        self._process: LabProcess | None = None
+        folder.mkdir()
+
+    async def start(self) -> None:
+        """Start it under its good certificate, and wait until boxes can connect."""
+        await self.present("good")
+
+    async def present(self, identity: str) -> None:
+        """Start it anew with that certificate; connections that are open are ended."""
+        self.stop()
+        config = self._folder / f"{identity}.toml"
+        config.write_text(
+            CONFIG.format(
+                box=SERIAL, address=DATACENTER, port=PORT, identity=self._identities[identity], url=self._url
+            )
+        )
+        self._process = process = self._host.spawn(
+            [sys.executable, "-m", "rap", "dc", "serve", "--config", config]
+        )
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            while "ready" not in process.output():
+                if process.returncode is not None:
+                    raise RuntimeError(f"the data center ended at once: {process.output()}")
+                await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        """Kill it; what it has committed stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    @cached_property
+    def store(self) -> Store:
+        """Its database, for looking at."""
+        return Store(self._url)
+
+    @property
+    def stored(self) -> int:
+        """Records stored so far, each once."""
+        return sum(queries.counts(self.store).values())

@@ -1,0 +1,227 @@
+"""The site's proxy: squid or dante, as the distribution has it, and what can befall it.
+
+What it shall do otherwise is told by its configuration, with which it is started again; that ends its tunnels, as
+people who change a proxy's configuration do. A proxy that says nothing is one that is stopped (SIGSTOP): the kernel
+goes on accepting its connections, and nobody ever answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from agents.proxy import Proxy
+from sim import labfile
+from sim.worlds.kernel.host import Host
+from sim.worlds.kernel.link import KernelLink
+from sim.worlds.kernel.process import LabProcess
+from sim.worlds.kernel.site import INTERFACE, PROXY
+
+PORTS: Final = {"http": 3128, "socks5": 1080}
+PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}
+"""The program for each kind of proxy, with the Debian package that has it."""
+START_SECONDS_MAX: Final = 10.0
+_USER: Final = "rap-box"
+_PASSWORD: Final = "clinic-proxy"  # noqa: S105 - of a proxy that lives as long as the lab
+_NS: Final = 1_000_000_000
+
+SQUID: Final = """\
+http_port {port}
+visible_hostname proxy
+pid_filename {folder}/squid.pid
+cache_log {folder}/cache.log
+access_log stdio:{folder}/access.log
+coredump_dir {folder}
+cache deny all
+shutdown_lifetime 0 seconds
+{login}
+acl secure port 443
+http_access deny !secure
+http_access {allowed}
+http_access deny all
+{patience}
+"""
+SQUID_LOGIN: Final = """\
+auth_param basic program {helper} {folder}/passwords
+auth_param basic realm clinic
+acl known proxy_auth REQUIRED"""
+DANTE: Final = """\
+logoutput: stderr
+internal: {interface} port = {port}
+external: {interface}
+clientmethod: none
+socksmethod: {method}
+user.privileged: root
+user.unprivileged: nobody
+{patience}
+client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
+socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mood:
+    """How the proxy is configured at present."""
+
+    refuses: bool = False
+    idle_seconds_max: int | None = None
+
+
+class KernelProxy:
+    """A running proxy; see `sim.worlds.proxy.SiteProxy` for the same in the virtual world."""
+
+    def __init__(self, host: Host, spec: labfile.Proxy, folder: Path, backbone: KernelLink) -> None:
+        self._host, self._spec, self._backbone = host, spec, backbone
+        self._folder = folder
+        self._folder.mkdir(mode=0o755)
+        self._mood = _Mood()
+        self._process: LabProcess | None = None
+        if spec.kind == "http":
+            user = pwd.getpwnam("proxy")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        else:
+            _enrol(folder)
+
+    def for_clients(self) -> Proxy:
+        """How a client is told to use it."""
+        user, password = ("", "") if self._spec.auth == "none" else (_USER, _PASSWORD)
+        return Proxy(self._spec.kind, PROXY, PORTS[self._spec.kind], user, password)
+
+    # -- what befalls it
+
+    async def refuse(self, *, on: bool) -> None:
+        """Let nobody through, whatever password they give."""
+        await self._become(replace(self._mood, refuses=on))
+
+    async def kill_idle_after(self, seconds: float | None) -> None:
+        """End tunnels that were idle for so long; None to stop that."""
+        await self._become(replace(self._mood, idle_seconds_max=None if seconds is None else int(seconds)))
+
+    async def go_silent(self, *, on: bool) -> None:
+        """Take everything and answer nothing; at its end, tunnels are ended."""
+        assert self._process is not None
+        if on:
+            for pid in _with_children(self._process.pid):
+                os.kill(pid, signal.SIGSTOP)
+        else:
+            await self._become(self._mood)
+
+    async def hold_back(self, seconds: float) -> None:
+        """Hold everything back for so long, each way."""
+        if seconds:
+            self._backbone.degrade(delay_ns=self._backbone.quality.delay_ns + int(seconds * _NS))
+        else:
+            self._backbone.restore()
+
+    # -- running it
+
+    async def start(self) -> None:
+        """Start it, and wait until it listens."""
+        await self._become(self._mood)
+
+    async def _become(self, mood: _Mood) -> None:
+        self._mood = mood
+        if self._process is not None:
+            for pid in _with_children(self._process.pid):
+                os.kill(pid, signal.SIGKILL)
+            await self._process.wait()
+        (self._folder / "squid.pid").unlink(missing_ok=True)
+        command = self._squid() if self._spec.kind == "http" else self._dante()
+        self._process = self._host.spawn(command)
+        async with asyncio.timeout(START_SECONDS_MAX):
+            while not self._listens():
+                if self._process.returncode is not None:
+                    raise RuntimeError(f"the proxy ended at once: {self._process.output()}")
+                await asyncio.sleep(0.02)
+
+    def _listens(self) -> bool:
+        wanted = f":{PORTS[self._spec.kind]:04X}"
+        with self._host.inside():
+            lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()
+            lines += Path("/proc/thread-self/net/tcp6").read_text().splitlines()
+        return any(
+            line.split()[1].endswith(wanted) and line.split()[3] == "0A" for line in lines[1:] if ":" in line
+        )
+
+    def _squid(self) -> list[str]:
+        has_login = self._spec.auth != "none"
+        (self._folder / "passwords").write_text(
+            f"{_USER}:{_hashed('no one' if self._mood.refuses else _PASSWORD)}\n"
+        )
+        idle = self._mood.idle_seconds_max
+        config = self._folder / "squid.conf"
+        config.write_text(
+            SQUID.format(
+                port=PORTS["http"],
+                folder=self._folder,
+                login=SQUID_LOGIN.format(helper=_basic_helper(), folder=self._folder) if has_login else "",
+                allowed="allow known" if has_login else "allow all",
+                patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
+            )
+        )
+        return ["squid", "-N", "-f", str(config), "-n", "lab"]
+
+    def _dante(self) -> list[str]:
+        idle = self._mood.idle_seconds_max
+        config = self._folder / "danted.conf"
+        has_login = self._spec.auth != "none"
+        _set_password("no one" if self._mood.refuses else _PASSWORD)
+        config.write_text(
+            DANTE.format(
+                port=PORTS["socks5"],
+                interface=INTERFACE,
+                method="username" if has_login or self._mood.refuses else "none",
+                patience="" if idle is None else f"timeout.io.tcp: {idle}",
+            )
+        )
+        return ["danted", "-f", str(config), "-p", str(self._folder / "danted.pid")]
+
+
+def _basic_helper() -> Path:
+    """squid's program for password files: Debian and RHEL keep it in different places."""
+    places = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
+    return next(place / "basic_ncsa_auth" for place in places if (place / "basic_ncsa_auth").exists())
+
+
+def _hashed(password: str) -> str:
+    command = ["openssl", "passwd", "-6", "-salt", "clinic", password]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _enrol(folder: Path) -> None:
+    """Make the user whom dante asks the system about, in copies of the system's files that only the lab sees."""
+    user = f"{_USER}:x:64077:64077::/nonexistent:/usr/sbin/nologin\n"
+    for name, line in (("passwd", user), ("shadow", "")):
+        copy = folder / name
+        shutil.copy(f"/etc/{name}", copy)
+        copy.write_text(copy.read_text() + line)
+        subprocess.run(["mount", "--bind", copy, f"/etc/{name}"], check=True)
+
+
+def _set_password(password: str) -> None:
+    shadow = Path("/etc/shadow")
+    others = [line for line in shadow.read_text().splitlines() if not line.startswith(f"{_USER}:")]
+    shadow.write_text("\n".join([*others, f"{_USER}:{_hashed(password)}:19000:0:99999:7:::"]) + "\n")
+
+
+def _with_children(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has just ended
+            parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    family = [pid]
+    for member in family:
+        family += parents.get(member, [])
+    return family

@@ -1,0 +1,94 @@
+"""The network of a lab in the kernel world: who stands where, and under which address.
+
+    instrument ── LAN ──┐
+    instrument ── LAN ──┤ box ── uplink ── router ── backbone ── data center
+    instrument ── LAN ──┘                    │
+                                           proxy
+
+The uplink is the lab file's line; everything else is good and never the bottleneck. The box's interfaces have the
+names that its board gives them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from sim.labfile import Lab
+from sim.net.link import Quality
+from sim.worlds.farend import NAME as DATACENTER_NAME
+from sim.worlds.kernel.host import Host
+from sim.worlds.kernel.lab import KernelLab
+from sim.worlds.kernel.link import KernelLink
+from sim.worlds.virtual import BACKBONE, LAN
+
+BOX: Final = "192.168.1.2"
+ROUTER: Final = "192.168.1.1"
+PROXY: Final = "192.168.2.2"
+DATACENTER: Final = "198.51.100.2"
+INTERFACE: Final = "eth0"
+"""What every machine but the box and the router calls its only port."""
+
+
+class Site:
+    """Hosts and links of a lab, with addresses and routes."""
+
+    def __init__(self, ground: KernelLab, lab: Lab) -> None:
+        self._ground = ground
+        spec = lab.uplink
+        _name_hosts(ground.folder)
+        self.box, self.router = self._host("box"), self._host("router")
+        self.datacenter = self._host("datacenter")
+        quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
+        self.uplink = self._join("uplink", (self.box, lab.board.uplink), "to-box", quality, BOX)
+        self.backbone = self._join("backbone", (self.datacenter, INTERFACE), "to-far", BACKBONE, DATACENTER)
+        self.proxy: Host | None = None
+        if spec.proxy is not None:
+            self.proxy = self._host("proxy")
+            self._join("proxy", (self.proxy, INTERFACE), "to-proxy", LAN, PROXY)
+        self.router.sysctl("net.ipv4.ip_forward", 1)
+        self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
+
+    def _host(self, name: str) -> Host:
+        host = self._ground.host(name)
+        host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would take the line's time
+        return host
+
+    def _join(
+        self, name: str, end: tuple[Host, str], router: str, quality: Quality, address: str
+    ) -> KernelLink:
+        """Put a machine behind a port of the router, which is its way to everybody else."""
+        host, interface = end
+        link = self._ground.link(name, end, (self.router, router), quality)
+        gateway = address.rpartition(".")[0] + ".1"
+        host.address(interface, f"{address}/24")
+        self.router.address(router, f"{gateway}/24")
+        host.route("default", gateway)
+        return link
+
+    def _instrument(self, lab: Lab, port: int) -> Host:
+        host = self._host(f"instrument{port}")
+        interface = lab.board.instrument_ports[port]
+        self._ground.link(f"instrument:{port}", (host, INTERFACE), (self.box, interface), LAN)
+        host.address(INTERFACE, f"{instrument_address(port)}/24")
+        self.box.address(interface, f"{box_address(port)}/24")
+        host.route("default", box_address(port))
+        return host
+
+
+def box_address(port: int) -> str:
+    """The box's address on the subnet of an instrument port."""
+    return f"10.77.{port}.1"
+
+
+def instrument_address(port: int) -> str:
+    """The address of the instrument at a port."""
+    return f"10.77.{port}.10"
+
+
+def _name_hosts(folder: Path) -> None:
+    """Give the lab a name service: its own /etc/hosts, over the machine's."""
+    hosts = folder / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{DATACENTER} {DATACENTER_NAME}\n{PROXY} proxy\n")
+    subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)

@@ -1,0 +1,180 @@
+"""The kernel world: a lab in real time, with real programs on real networks.
+
+The same instruments, people, faults, meters, checks and result as in the virtual world; the box program, the data
+center and the proxy are processes, each in a host of its own, and what is between them is the kernel's. It runs in
+the supervisor's process (`sim.worlds.kernel.supervisor`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from random import Random
+from typing import Final
+
+from agents.dial import FarEnd as Address
+from hal.linux.clock import LinuxClock
+from sim.labfile import Event, Instrument, Lab
+from sim.ledger import Ledger
+from sim.result import Result
+from sim.result import World as Name
+from sim.streams import stream
+from sim.trace import Trace
+from sim.worlds.analyzer import Analyzer
+from sim.worlds.certificates import Certificates
+from sim.worlds.kernel.box import KernelBox
+from sim.worlds.kernel.datacenter import KernelDataCenter
+from sim.worlds.kernel.lab import KernelLab
+from sim.worlds.kernel.link import KernelLink
+from sim.worlds.kernel.pace import HostComputer, HostLoop, RealTimeEnvironment
+from sim.worlds.kernel.proxy import KernelProxy
+from sim.worlds.kernel.site import Site, box_address
+from sim.worlds.machine import COLLECTOR_PORT, NAME
+from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.verdict import conclude
+
+_NS: Final = 1_000_000_000
+
+
+class KernelWorld:
+    """One run of one lab. `start` it, let time pass, `finish` it."""
+
+    name: Name = "kernel"
+
+    def __init__(self, ground: KernelLab, lab: Lab, seed: int | None = None) -> None:
+        self.lab, self.ground = lab, ground
+        self.seed = lab.about.seed if seed is None else seed
+        ground.seed = self.seed
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HostLoop)
+        self._loop = loop
+        self.ledger = Ledger()
+        self.happened: list[Event] = []
+        self.analyzers: dict[int, Analyzer] = {}
+        self._certificates = certificates = Certificates(ground.folder / "pki")
+        self.site = site = Site(ground, lab)
+        self.datacenter = KernelDataCenter(
+            site.datacenter, ground.folder / "datacenter", certificates.datacenter()
+        )
+        self.proxy: KernelProxy | None = None
+        if site.proxy is not None and lab.uplink.proxy is not None:
+            self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, ground.folder / "proxy", site.backbone)
+        self.env = RealTimeEnvironment()
+        self.trace = Trace(lambda: self.env.now)
+        self.box = KernelBox(
+            site.box,
+            lab,
+            certificates.box(),
+            self.proxy.for_clients() if self.proxy else None,
+            ground.folder / "box",
+            self.random,
+            self.trace,
+        )
+        self.uplink = site.uplink
+        self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
+        self.backlog_meter = BacklogMeter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def random(self, name: str) -> Random:
+        """The stream of random numbers of that name."""
+        return stream(self.seed, name)
+
+    def wall_ns(self) -> int:
+        """The time of day, in nanoseconds since 1970."""
+        return time.time_ns()
+
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong in the simulator's own programs, or made the run prove nothing."""
+        overrun = {name: link.overrun for name, link in self.ground.links.items() if link.overrun}
+        slow = [
+            f"this machine was too slow: {n} frames of {name} were lost by it" for name, n in overrun.items()
+        ]
+        return self._loop.failures + slow
+
+    async def start(self) -> None:
+        """Start every program; lab time begins when the data center and the proxy can be reached."""
+        await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
+        self.env.begin()
+        self.uplink_meter.began_ns = self.env.began_ns
+        self.box.restore_power()
+        self.analyzers = {spec.port: self._analyzer(spec) for spec in self.lab.instruments}
+        for work in (self.env.run_forever(), self._sample(), *map(self._befall, self.lab.events)):
+            self._tasks.add(self._loop.create_task(work))
+
+    def _analyzer(self, spec: Instrument) -> Analyzer:
+        return Analyzer(
+            self.env,
+            HostComputer(self.site.instruments[spec.port]),
+            spec,
+            Address(NAME, COLLECTOR_PORT, box_address(spec.port)),
+            self._certificates.instrument(spec.serial),
+            LinuxClock(),
+            self.ledger,
+            lambda name: self.random(f"{spec.serial} {name}"),
+            -self.lab.about.start,
+        )
+
+    async def _sample(self) -> None:
+        while True:
+            status = await self.box.status()
+            backlog = None
+            if status is not None:
+                backlog = (status.backlog.alert, status.backlog.audit, status.backlog.routine)
+            connected = status is not None and status.connected
+            self.backlog_meter.sample(self.env.now, backlog, connected=connected)
+            bins = len(self.backlog_meter.samples)
+            await asyncio.sleep(max(0, bins * self.uplink_meter.bin_ns - self.env.now) / _NS)
+
+    @property
+    def backlog(self) -> int:
+        """Records on the box that were not acknowledged when it was last asked."""
+        return sum(self.backlog_meter.samples[-1]) if self.backlog_meter.samples else 0
+
+    # -- faults
+
+    async def _befall(self, event: Event) -> None:
+        await asyncio.sleep(max(0, event.at - self.env.now) / _NS)
+        await self.start_fault(event)
+        if event.lasts is not None:
+            await asyncio.sleep(event.lasts / _NS)
+        if event.lasts is not None or event.fault.momentary:
+            self.trace.add(f"end {event.fault.kind} {event.target}")
+            await event.fault.stop(self, event.target)
+
+    async def start_fault(self, event: Event) -> None:
+        """Let a fault happen now; whoever started it stops it."""
+        self.trace.add(f"fault {event.fault.kind} {event.target}")
+        self.happened.append(event)
+        await event.fault.start(self, event.target)
+
+    def link(self, target: str) -> KernelLink:
+        """The link that faults call `uplink` or `instrument:<port>`."""
+        return self.ground.links[target]
+
+    def instrument(self, target: str) -> Analyzer:
+        """The instrument that faults call `instrument:<port>`."""
+        return self.analyzers[int(target.partition(":")[2])]
+
+    # -- the end
+
+    def finish(self) -> Result:
+        """End the lab now: cut the box's power, look at what is there, and judge."""
+        for task in self._tasks:
+            task.cancel()
+        self.datacenter.stop()
+        return conclude(self, self.env.now / _NS)
+
+
+async def run_world(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
+    """Run the lab to its end and judge it; meanwhile `ask(name, {"how": "far"})` tells where it stands."""
+    world = KernelWorld(ground, lab, seed)
+    ground.control.handler = partial(_how_far, world)
+    await world.start()
+    await asyncio.sleep(lab.about.duration / _NS)
+    return world.finish()
+
+
+async def _how_far(world: KernelWorld, _request: object) -> dict[str, int]:
+    return {"now_ns": world.env.now, "stored": world.datacenter.stored, "backlog": world.backlog}
