@@ -9,8 +9,8 @@ the ports stay as they are. The next start finds it in force and keeps it, so th
 closing the ports comes first, even before the spool is opened.
 
 Words in the audit log: firewall-in-force, firewall-not-in-force, firewall-changed (by which process),
-firewall-repaired (how many differences), port-not-opened (which), and refused-CAUSE (how many packets), with causes
-as in `netfw.names`.
+firewall-repaired (how many differences), port-not-opened and port-not-closed (which), and refused-CAUSE (how many
+packets), with causes as in `netfw.names`.
 """
 
 from __future__ import annotations
@@ -181,8 +181,9 @@ class Doorkeeper:
     def _open_ports(self, audit: AuditLog) -> None:
         """Open those in use, and close the others; what is so already stays so."""
         for number in self._ports:
-            if self._set_up(number, number in self._gatekeeper.ports):
-                audit.note("port-not-opened", port=number)
+            in_use = number in self._gatekeeper.ports
+            if self._set_up(number, in_use):
+                audit.note("port-not-opened" if in_use else "port-not-closed", port=number)
 
     def _heard(self, audit: AuditLog, event: Alarm | Repair) -> None:
         if isinstance(event, Alarm):
