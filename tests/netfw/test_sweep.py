@@ -1,0 +1,89 @@
+"""From every zone to every other on the kernel, as in `make bench-kernel`, with some hundred ports instead of all.
+
+Needs root, and works in network namespaces of its own processes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.firewall_sweep import POLICY, allowed, probes, sweep
+from netfw.policy import Service
+from netfw.policyfile import load_policy
+from netfw.render import render
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+CLINIC = load_policy(POLICY)
+PORTS = sorted(
+    {*range(0, 1 << 16, 653), 1, 22, 80, 122, 123, 124, 442, 443, 444, 2575, 5899, 5900, 5901, 65535}
+)
+FEW = [22, 123, 443, 2575, 5900]
+
+
+def holes(ruleset: list[Any]) -> set[tuple[str, str, str, int, bool, bool]]:
+    """What a sweep of that ruleset finds otherwise than the policy has it."""
+    found = sweep(CLINIC, ruleset, FEW).mismatches
+    return {
+        (m.probe.source.name, m.probe.target.name, m.probe.protocol, m.port, m.probe.session, m.passed)
+        for m in found
+    }
+
+
+def test_every_zone_reaches_of_every_other_what_the_policy_says_and_nothing_else() -> None:
+    outcome = sweep(CLINIC, ports=PORTS)
+    assert outcome.mismatches == []
+    assert outcome.packets == outcome.probes * len(PORTS)
+    every = list(probes(CLINIC))
+    assert (outcome.probes, outcome.passed) == (
+        len(every),
+        sum(len(allowed(CLINIC, probe)) for probe in every),
+    )
+
+
+def test_what_is_expected_is_what_the_policy_file_says() -> None:
+    ways = {
+        (p.source.name, p.target.name, p.session, f"{p.protocol}/{port}")
+        for p in probes(CLINIC)
+        for port in allowed(CLINIC, p)
+    }
+    always = {
+        ("instrument 1", "box at port 1", "tcp/443"),
+        ("instrument 2", "box at port 2", "tcp/443"),
+        ("instrument 2", "box at port 2", "tcp/2575"),
+        ("instrument 2", "box at port 2", "udp/123"),
+        ("box at its uplink", "data center", "tcp/443"),
+        ("box at its uplink", "data center", "udp/123"),
+    }
+    assert ways == {(*way[:2], is_open, way[2]) for way in always for is_open in (False, True)} | {
+        ("staff", "instrument 1", True, "tcp/5900")
+    }
+
+
+def test_a_service_too_many_and_one_too_few_are_found() -> None:
+    one, two = CLINIC.ports
+    other = replace(CLINIC, ports=(replace(one, services=(Service("tcp", 22),)), two))
+    way = ("instrument 1", "box at port 1", "tcp")
+    assert holes(render(other).commands()) == {
+        (*way, port, is_open, port == 22) for port in (22, 443) for is_open in (False, True)
+    }
+
+
+def test_a_rule_too_many_in_the_forward_chain_is_found() -> None:
+    ruleset = render(CLINIC).commands()
+    hole = [
+        {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "enp2s0"}},
+        {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5900}},
+        {"accept": None},
+    ]
+    first = next(i for i, c in enumerate(ruleset) if c["add"].get("rule", {}).get("chain") == "forward")
+    ruleset.insert(
+        first, {"add": {"rule": {"family": "inet", "table": "rap", "chain": "forward", "expr": hole}}}
+    )
+    assert {(source, protocol, port, passed) for source, _, protocol, port, _, passed in holes(ruleset)} == {
+        ("instrument 1", "udp", 5900, True)
+    }
