@@ -23,6 +23,9 @@ from netfw.terms import Json
 ATTEMPTS_MAX: Final = 3
 """Somebody may change the table between reading it and writing it."""
 
+LISTED_MAX: Final = 1000
+"""Elements. 10,000 take 250 ms to list and compare, and 80 ms to load."""
+
 
 class Count(NamedTuple):
     """What was refused for one cause."""
@@ -46,32 +49,38 @@ class Firewall:
         self.nft = nft
         self._rendered: _Rendered | None = None
 
-    def apply(self, policy: Policy, *, settled: Container[str] = ()) -> None:
+    def apply(self, policy: Policy, changed: Container[str] | None = None) -> None:
         """Put the policy in force. On return the kernel holds it.
 
-        Sets that are `settled` hold the policy's elements already, the caller says, and are left alone.
+        Who knows that only some sets are `changed` since it was in force says so, and the others are left alone.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self.nft.run(_transition(self._of(policy), self.nft, settled))
+                self.nft.run(_transition(self._of(policy), self.nft, changed))
             except FirewallError as error:
                 if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
             else:
                 return
 
-    def differences(self, policy: Policy, *, settled: Container[str] = ()) -> list[str]:
-        """What the kernel holds otherwise than the policy, a line each; sets that are `settled` are not looked at."""
+    def differences(self, policy: Policy, changed: Container[str] | None = None) -> list[str]:
+        """What the kernel holds otherwise than the policy, a line each.
+
+        Of sets only those are looked at that may be `changed`: all, if nobody knows.
+        """
         outline = self.nft.outline()
         if outline is None:
             return [f"there is no table {names.FAMILY} {names.TABLE}"]
         wanted, found = self._of(policy).listing, listing.of_objects(outline)
         for name in {*found.elements, *wanted.elements}:
-            if name in settled:
-                found.elements[name] = wanted.elements[name]
-            else:
-                found.elements[name] = self.nft.elements(name)
+            may_be = changed is None or name in changed
+            found.elements[name] = self.nft.elements(name) if may_be else wanted.elements[name]
         return list(listing.differences(wanted, found))
+
+    def large_sets(self, policy: Policy) -> frozenset[str]:
+        """Sets of the policy that are filled anew in less time than it takes to see what they hold."""
+        sizes = {name: len(elements) for name, elements in self._of(policy).listing.elements.items()}
+        return frozenset(name for name, size in sizes.items() if size > LISTED_MAX)
 
     def mark(self) -> str:
         """The mark of the policy that is said to be in force; "" if none is."""
@@ -108,28 +117,29 @@ class Firewall:
         self.restore(None)
 
 
-def _transition(rendered: _Rendered, nft: Nft, settled: Container[str]) -> Iterator[Json] | list[Json]:
+def _transition(rendered: _Rendered, nft: Nft, changed: Container[str] | None) -> Iterator[Json] | list[Json]:
     """The commands that lead from the table in force to the ruleset."""
     ruleset, outline = rendered.ruleset, nft.outline()
     if outline is None:
         return ruleset.commands()
     sessions = found_sessions(rendered.policy, nft)
     if rendered.listing.declarations == listing.of_objects(outline).declarations:
-        return _in_place(ruleset, settled, sessions.strangers)
+        filled = {kept.name for kept in ruleset.sets if changed is None or kept.name in changed}
+        return _in_place(ruleset, filled - {*names.SESSIONS.values()}, sessions.strangers)
     return _replacement(ruleset, outline, sessions.open)
 
 
-def _in_place(ruleset: Ruleset, settled: Container[str], strangers: Sequence[Json]) -> Iterator[Json]:
+def _in_place(ruleset: Ruleset, filled: Container[str], strangers: Sequence[Json]) -> Iterator[Json]:
     """Sets are filled anew without asking what they hold: listing 10,000 elements takes longer than loading them."""
     for chain in ruleset.chains:
         yield {"flush": {"chain": _ours(chain.name)}}
     for kept in ruleset.sets:
-        if kept.name not in settled and kept.name not in names.SESSIONS.values():
+        if kept.name in filled:
             yield {"flush": {"set": _ours(kept.name)}}
     for element in strangers:
         yield {"delete": element}
     for thing in ruleset.contents():
-        if "rule" in thing or thing["element"]["name"] not in settled:
+        if "rule" in thing or thing["element"]["name"] in filled:
             yield {"add": thing}
 
 

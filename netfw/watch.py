@@ -5,7 +5,11 @@ transaction with a message that says which process it was. Our own transactions 
 tables are let be, unless they take ours with them, as `flush ruleset` does.
 
 A change that comes while one is being repaired is not lost: what the kernel holds is compared again afterwards, and
-messages that came in the meantime are read next.
+messages that came in the meantime are read next. Only what was told to be changed is looked at: to list 10,000
+addresses each time would take longer than the repair may.
+
+The table says which policy it follows from (`Firewall.mark`). If that is another one all of a sudden, somebody has
+put it in force on purpose, and the watch stands back. A change by hand leaves the mark as it was, or takes it away.
 """
 
 from __future__ import annotations
@@ -27,12 +31,15 @@ from netfw.sessions import Session, Sessions
 
 REPAIRS_MAX: Final = 5
 """In a row; whoever changes it more often is told of, and repaired with the next message."""
-BUFFER_BYTES: Final = 4 * 1024 * 1024
+BUFFER_BYTES: Final = 16 * 1024 * 1024
+"""A transaction with 10,000 elements is told in 10,000 messages at once."""
+_SO_RCVBUFFORCE: Final = 33
 
 _NFNLGRP_NFTABLES: Final = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SUBSYSTEM: Final = 10 << 8
 _NEWSETELEM, _DELSETELEM, _NEWGEN = _SUBSYSTEM | 12, _SUBSYSTEM | 14, _SUBSYSTEM | 15
+_ABOUT_SETS: Final = (_SUBSYSTEM | 9, _SUBSYSTEM | 11, _NEWSETELEM, _DELSETELEM)
 _TABLE_NAME, _SET_NAME = 1, 2
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 _FAMILIES: Final = {"inet": 1}
@@ -60,6 +67,8 @@ class _Transaction:
     """What has been told of a transaction that is not closed yet."""
 
     touches_ours: bool = False
+    sets: set[str] = field(default_factory=set)
+    """Those of the table's sets that are not what they were."""
 
 
 @dataclass(slots=True)
@@ -68,12 +77,18 @@ class Watch:
 
     `sessions` are those that the owner opened, with the seconds they have left: others are closed, and these opened
     again if they are gone. Without an owner, sessions are let be.
+
+    `newer` is asked when another policy was put in force, with its mark, and gives it, if that is what should be
+    watched from now on. Otherwise the watch stands back, until a policy that it watched before is in force again.
     """
 
     firewall: Firewall
     policy: Policy
     told: Callable[[Alarm | Repair], None]
     sessions: Callable[[], Mapping[Session, int]] | None = None
+    newer: Callable[[str], Policy | None] | None = None
+    _known: dict[str, Policy] = field(default_factory=dict)
+    _stands_back: str = ""
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _transaction: _Transaction = field(default_factory=_Transaction)
 
@@ -81,11 +96,12 @@ class Watch:
         """Listen from now on, on the running event loop. What is wrong already is repaired first."""
         self._socket.setblocking(False)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
         self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
         asyncio.get_running_loop().add_reader(self._socket, self._heard)
-        if self._differences():
-            self._repair()
+        self._known[self.firewall.mark_of(self.policy)] = self.policy
+        if self._differences(None):
+            self._repair(None)
 
     def stop(self) -> None:
         """Listen no more."""
@@ -93,14 +109,16 @@ class Watch:
         self._socket.close()
 
     def _heard(self) -> None:
+        changed: set[str] | None = set()
         alarms = list(self._alarms())
-        for alarm in alarms:
+        for alarm, sets in alarms:
             self.told(alarm)
-        if alarms:
-            self._repair()
+            changed = None if changed is None or sets is None else changed | sets
+        if alarms and not self._gives_way():
+            self._repair(changed)
 
-    def _alarms(self) -> Iterator[Alarm]:
-        """What the messages that wait amount to."""
+    def _alarms(self) -> Iterator[tuple[Alarm, set[str] | None]]:
+        """What the messages that wait amount to, with the sets that were changed; None if that is not known."""
         while True:
             try:
                 datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -109,22 +127,29 @@ class Watch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                yield Alarm(0, "")  # messages were lost; any of them may have been about us
+                yield Alarm(0, ""), None  # messages were lost; any of them may have been about us
                 continue
             for message in netlink.messages(datagram):
-                if alarm := self._alarm(message):
+                if message.kind != _NEWGEN:
+                    self._note(message)
+                elif alarm := self._alarm(message):
                     yield alarm
 
-    def _alarm(self, message: netlink.Message) -> Alarm | None:
+    def _note(self, message: netlink.Message) -> None:
         given = message.attributes()
-        if message.kind != _NEWGEN:
-            self._transaction.touches_ours |= self._is_ours(message, given)
-            return None
+        if self._is_ours(message, given):
+            self._transaction.touches_ours = True
+            if message.kind in _ABOUT_SETS:
+                self._transaction.sets.add(_name(given, _SET_NAME))
+
+    def _alarm(self, message: netlink.Message) -> tuple[Alarm, set[str]] | None:
+        """At the end of a transaction: whether it was about us, and not by us."""
+        given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
         pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
         if not ended.touches_ours or _is_this_process(pid):
             return None
-        return Alarm(pid, given.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode(errors="replace"))
+        return Alarm(pid, _name(given, _GEN_PROC_NAME)), ended.sets
 
     def _is_ours(self, message: netlink.Message, given: dict[int, bytes]) -> bool:
         if message.family() != _FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
@@ -134,25 +159,43 @@ class Watch:
         )
         return self.sessions is not None or not about_sessions
 
-    def _repair(self) -> None:
+    def _gives_way(self) -> bool:
+        """Whether another policy is in force on purpose, and not one that is to be watched."""
+        mark = self.firewall.mark()
+        if mark and mark not in self._known and self.newer and (newer := self.newer(mark)):
+            self._known[mark] = newer
+        if not mark or mark in self._known:
+            self.policy, self._stands_back = self._known.get(mark, self.policy), ""
+            return False
+        if mark != self._stands_back:
+            self._stands_back = mark
+            self.told(
+                Repair((), in_force=False, problem=f"another policy was put in force ({mark}), and is let be")
+            )
+        return True
+
+    def _repair(self, changed: set[str] | None) -> None:
+        """Of sets, only those `changed`."""
         found: tuple[str, ...] = ()
         try:
-            left = self._differences()
+            left = self._differences(changed)
             found = tuple(left)
             for _ in range(REPAIRS_MAX):
                 if not left:
                     break
-                self.firewall.apply(self.policy)
+                self.firewall.apply(self.policy, changed)
                 self._repair_sessions()
-                left = self._differences()
+                left = self._differences((changed or set()) - self.firewall.large_sets(self.policy))
             self.told(Repair(found, in_force=not left))
         except FirewallError as error:
             self.told(Repair(found, in_force=False, problem=str(error)))
 
-    def _differences(self) -> list[str]:
+    def _differences(self, changed: set[str] | None) -> list[str]:
         missing, strange = self._session_differences()
+        unlisted = self.firewall.large_sets(self.policy) & (changed or set())
         return [
-            *self.firewall.differences(self.policy),
+            *self.firewall.differences(self.policy, None if changed is None else changed - unlisted),
+            *(f"set {name} was changed" for name in sorted(unlisted)),
             *(f"the session {_path(session)} is closed" for session in missing),
             *(f"a session {_path(session)} is open that nobody asked for" for session in strange),
         ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ def add_verbs(parser: Parser) -> None:
         "--listing", metavar="FILE", type=Path, help="of `nft -j list table inet rap`, elsewhere"
     )
     watch = parser.word("watch", "repair what others change in the firewall, until SIGTERM")
+    watch.add_argument(
+        "--json", action="store_true", help="each event as a JSON document, on a line of its own"
+    )
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
     verbs = [(render, _render), (check, _check), (apply_, _apply), (prove, _prove), (watch, _watch)]
     for verb, command in verbs:
@@ -176,11 +180,11 @@ def _watch(arguments: argparse.Namespace) -> int:
     import asyncio
 
     with _told():
-        asyncio.run(_watching(arguments.policy, _load(arguments.policy)))
+        asyncio.run(_watching(arguments.policy, _load(arguments.policy), arguments.json))
     return HOLDS
 
 
-async def _watching(file: Path, policy: Policy) -> None:
+async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
     import asyncio
     import signal
 
@@ -188,24 +192,40 @@ async def _watching(file: Path, policy: Policy) -> None:
     from netfw.nft import Nft
     from netfw.watch import Watch
 
+    firewall = Firewall(Nft())
+
+    def newer(mark: str) -> Policy | None:
+        """What the file says by now, if that was put in force."""
+        with contextlib.suppress(WrongInput):
+            if firewall.mark_of(applied := _load(file)) == mark:
+                _say("follows", f"{file} was applied anew, and is watched as it is now", as_json)
+                return applied
+        return None
+
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    watch = Watch(Firewall(Nft()), policy, _say)
+    watch = Watch(firewall, policy, lambda event: _say_event(event, as_json), newer=newer)
     watch.start()
     print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
     await ended.wait()
     watch.stop()
 
 
-def _say(event: Alarm | Repair) -> None:
+def _say_event(event: Alarm | Repair, as_json: bool) -> None:
     from netfw.watch import Alarm
 
     if isinstance(event, Alarm):
-        print(f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})", flush=True)
+        said = f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})"
+        _say("changed", said, as_json, program=event.program, process=event.pid)
         return
-    print(*(f"  {difference}" for difference in event.differences), sep="\n")
-    print("the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}", flush=True)
+    result = "the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}"
+    said = "\n".join((*(f"  {difference}" for difference in event.differences), result))
+    _say("repaired" if event.in_force else "not repaired", said, as_json, **asdict(event))
+
+
+def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
+    print(json.dumps({"event": event, **more}) if as_json else said, flush=True)
 
 
 def _load(file: Path) -> Policy:
@@ -217,7 +237,7 @@ def _load(file: Path) -> Policy:
         raise WrongInput(str(error)) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Errors of the firewall as endings of the command."""
     from netfw.nft import FirewallError, Kind

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,55 @@ def test_watched(here: Namespace) -> None:
     watching.terminate()
     assert watching.wait(PATIENCE_SECONDS) == 0
     assert in_force(here, CLINIC)
+
+
+def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
+    """A watch that tells what it sees in JSON, and its next event."""
+    watching = start(here, "watch", "--json", str(file))
+    assert watching.stderr is not None
+    assert "is in force" in watching.stderr.readline()
+    output = watching.stdout
+    assert output is not None
+    return watching, lambda: json.loads(output.readline())
+
+
+def test_a_watch_follows_its_file_when_that_is_applied_anew(here: Namespace, tmp_path: Path) -> None:
+    file = tmp_path / "firewall.toml"
+    shutil.copy(CLINIC, file)
+    rap(here, "apply", str(file))
+    watching, event = watch(here, file)
+    file.write_text(file.read_text().replace('from_outside = "drop"', 'from_outside = "reject"'))
+    assert rap(here, "apply", str(file)).returncode == 0
+    assert event()["event"] == "changed"
+    assert event() == {"event": "follows"}
+    assert event()["differences"] == []
+    here.command("nft", "flush", "chain", "inet", "rap", "output")
+    assert event()["program"] == "nft"
+    assert event()["event"] == "repaired"
+    assert in_force(here, str(file))
+    watching.terminate()
+    assert watching.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_watch_lets_another_policy_be_until_its_own_is_back(here: Namespace, tmp_path: Path) -> None:
+    file = tmp_path / "firewall.toml"
+    shutil.copy(CLINIC, file)
+    rap(here, "apply", str(file))
+    watching, event = watch(here, file)
+    rap(here, "apply", IPSEC)
+    assert event()["event"] == "changed"
+    assert "another policy was put in force" in str(event()["problem"])
+    here.command("nft", "add", "rule", "inet", "rap", "output", "drop")
+    assert event()["event"] == "changed"
+    rap(here, "apply", str(file))
+    assert event()["event"] == "changed"
+    assert event() == {"event": "repaired", "differences": [], "in_force": True, "problem": ""}
+    here.command("nft", "flush", "ruleset")
+    assert event()["event"] == "changed"
+    assert event()["differences"] == ["there is no table inet rap"]
+    assert in_force(here, str(file))
+    watching.terminate()
+    assert watching.wait(PATIENCE_SECONDS) == 0
 
 
 def test_without_the_right_it_says_what_is_needed(here: Namespace) -> None:
