@@ -28,10 +28,9 @@ class KernelGatekeeper:
 
     def holds(self) -> bool:
         """See `Gatekeeper.holds`."""
-        try:
+        with contextlib.suppress(NotEnforced), _as_not_enforced():
             return not self._firewall().differences(self._policy)
-        except FirewallError:
-            return False
+        return False
 
     def enforce(self) -> None:
         """See `Gatekeeper.enforce`."""
@@ -77,6 +76,10 @@ def _as_not_enforced() -> Iterator[None]:
         yield
     except FirewallError as error:
         raise NotEnforced(str(error)) from error
+    except (
+        ValueError
+    ) as error:  # nftables 1.0.6 breaks off where a table is another program's own (`flags owner`)
+        raise NotEnforced(f"the kernel's listing cannot be read, {error}") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise NotEnforced(f"{where}{error.strerror or error}") from error

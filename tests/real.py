@@ -64,9 +64,9 @@ socket = "box.sock"
 """
 
 
-async def start(*arguments: object) -> Process:
-    """`rap` with these arguments, in a process of its own."""
-    command = (sys.executable, "-m", "rap", *map(str, arguments))
+async def start(*arguments: object, within: Sequence[str] = ()) -> Process:
+    """`rap` with these arguments, in a process of its own; `within` is a command that becomes its last arguments."""
+    command = (*within, sys.executable, "-m", "rap", *map(str, arguments))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
 
