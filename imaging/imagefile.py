@@ -1,0 +1,163 @@
+"""Disk images as files: which parts of a sparse one hold something, and its form compressed by zstd.
+
+Compressed images are usually one long stream, whose holes must be decompressed to get past them. Here each mapped
+range is a zstd frame of its own, each hole some frames of zeros, and at the end stands the table of zstd's seekable
+format (contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, of each frame's two lengths, and a
+footer with 0x8F92EAB1). `zstd -d` makes the raw image of it; whoever reads the table decompresses nothing but what is
+mapped, several ranges at a time. Of the same image and map come the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from imaging.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LEVEL: Final = 9
+"""Made once, read often: what a higher level saves is less than a percent of a system's files."""
+HOLE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A frame of zeros is at most so long: what a reader that knows no table holds in memory is bounded."""
+_SKIPPABLE: Final = 0x184D2A5E
+_SEEKABLE: Final = 0x8F92EAB1
+_ENTRY: Final = struct.Struct("<II")
+_FOOTER: Final = struct.Struct("<IBI")
+
+
+class ImageError(Exception):
+    """The file is no image that can be used; the message says why."""
+
+
+class Frame(NamedTuple):
+    """Where a frame is in the file, and which bytes of the image it holds."""
+
+    file_offset: int
+    file_bytes: int
+    offset: int
+    length: int
+
+
+def mapped_extents(file: Path) -> list[tuple[int, int]]:
+    """Offset and length of what the file system keeps of a sparse file, in whole blocks of 4 KiB. Raises OSError."""
+    with file.open("rb") as image:
+        os.fsync(image.fileno())  # what is not on the disk yet may not have its final place
+        size = os.fstat(image.fileno()).st_size
+        extents: list[tuple[int, int]] = []
+        for start, end in _data(image.fileno(), size):
+            first = start // BLOCK_BYTES * BLOCK_BYTES
+            last = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, size)
+            if extents and extents[-1][0] + extents[-1][1] >= first:
+                first = extents.pop()[0]
+            extents.append((first, last - first))
+        return extents
+
+
+def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                return
+            raise
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def make_bmap(file: Path) -> Bmap:
+    """The block map of a sparse raw image, each range hashed. Raises OSError."""
+    with file.open("rb") as image, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fd = image.fileno()
+        cells = [cell for extent in mapped_extents(file) for cell in _cells(*extent)]
+        hashes = pool.map(lambda cell: hashlib.sha256(os.pread(fd, cell[1], cell[0])).digest(), cells)
+        ranges = tuple(Range(*cell, sha256) for cell, sha256 in zip(cells, hashes, strict=True))
+        return Bmap(os.fstat(fd).st_size, ranges)
+
+
+def _cells(offset: int, length: int) -> Iterator[tuple[int, int]]:
+    end = offset + length
+    while offset < end:
+        size = min(end, (offset // CELL_BYTES + 1) * CELL_BYTES) - offset
+        yield offset, size
+        offset += size
+
+
+def compress_framed(raw: Path, bmap: Bmap, target: Path) -> None:
+    """Write the compressed form of `raw` to `target`, which must not exist. Raises OSError."""
+    with raw.open("rb") as source, target.open("xb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fd = source.fileno()
+        table = bytearray()
+        end = 0
+        frames = pool.map(lambda span: _compress(os.pread(fd, span.length, span.offset)), bmap.ranges)
+        for span, frame in zip(bmap.ranges, frames, strict=True):
+            table += _write_hole(out, span.offset - end)
+            out.write(frame)
+            table += _ENTRY.pack(len(frame), span.length)
+            end = span.end
+        table += _write_hole(out, bmap.image_bytes - end)
+        footer = _FOOTER.pack(len(table) // _ENTRY.size, 0, _SEEKABLE)
+        out.write(struct.pack("<II", _SKIPPABLE, len(table) + len(footer)) + table + footer)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _compress(data: bytes) -> bytes:
+    return zstd.compress(data, LEVEL)
+
+
+@cache
+def _zeros(length: int) -> bytes:
+    return _compress(bytes(length))
+
+
+def _write_hole(out: BinaryIO, length: int) -> bytes:
+    table = b""
+    while length:
+        size = min(length, HOLE_BYTES_MAX)
+        out.write(_zeros(size))
+        table += _ENTRY.pack(len(_zeros(size)), size)
+        length -= size
+    return table
+
+
+def frames(fd: int) -> list[Frame]:
+    """The frames of a compressed image, from the table at its end. Raises ImageError, OSError."""
+    size = os.fstat(fd).st_size
+    footer = os.pread(fd, _FOOTER.size, max(0, size - _FOOTER.size))
+    if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[2] != _SEEKABLE:
+        raise ImageError("has no table of frames at its end: it is cut off, or not made by `rap image`")
+    count, descriptor, _ = _FOOTER.unpack(footer)
+    table_offset = size - _FOOTER.size - count * _ENTRY.size
+    if descriptor or table_offset < 0:
+        raise ImageError("has a table of frames that this program cannot read")
+    found = []
+    file_offset = offset = 0
+    for file_bytes, length in _ENTRY.iter_unpack(os.pread(fd, count * _ENTRY.size, table_offset)):
+        found.append(Frame(file_offset, file_bytes, offset, length))
+        file_offset, offset = file_offset + file_bytes, offset + length
+    return found
+
+
+def decompress(frame: bytes, length: int) -> bytes:
+    """The `length` bytes that a frame holds; never more are made. Raises ImageError."""
+    try:
+        data = zstd.ZstdDecompressor().decompress(frame, length + 1)
+    except zstd.ZstdError as error:
+        raise ImageError(f"has a damaged frame: {error}") from None
+    if len(data) != length:
+        raise ImageError(f"has a frame of another length than the {length} bytes that its table says")
+    return data

@@ -1,0 +1,159 @@
+"""Who made an image: a manifest with the SHA-256 of every file, signed with Ed25519 (RFC 8032).
+
+Beside an image `box.raw` or `box.raw.zst` are
+
+    box.bmap              which parts of it hold something, and their hashes
+    box.manifest.json     what it is, and the size and hash of every file that belongs to it
+    box.manifest.json.sig the signature of the manifest's bytes: 64 bytes, nothing else
+
+so that the signature covers every byte that is written to a disk: by the manifest the map, by the map each range.
+Anybody can check without this program: `openssl pkeyutl -verify -rawin -pubin -inkey KEY -in MANIFEST -sigfile SIG`.
+
+Keys are PEM files; the private one is unencrypted and readable by its owner alone, for it belongs on a machine that
+does nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+IMAGE_ENDS: Final = (".raw", ".raw.zst")
+
+
+class SigningError(Exception):
+    """A key, manifest or signature is not what it must be: names the file and what would be right."""
+
+
+class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file beside the manifest. `bytes` is its size."""
+
+    name: FileName
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: Sha256Hex
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an image is. `about` is for people and records: release, board, version …"""
+
+    format: Literal["rap-image-1"] = "rap-image-1"
+    name: str
+    files: list[SignedFile]
+    about: dict[str, str] = {}
+
+    def file(self, name: str) -> SignedFile | None:
+        """The file of that name."""
+        return next((file for file in self.files if file.name == name), None)
+
+
+def stem(image: Path) -> Path:
+    """An image's path without its ending, so that its other files can be found. Raises SigningError."""
+    for end in IMAGE_ENDS:
+        if image.name.endswith(end):
+            return image.with_name(image.name.removesuffix(end))
+    raise SigningError(f"{image}: an image's name ends with {' or '.join(IMAGE_ENDS)}")
+
+
+def beside(image: Path, end: str) -> Path:
+    """The image's file with that ending, such as ".bmap"."""
+    base = stem(image)
+    return base.with_name(base.name + end)
+
+
+def describe(file: Path) -> SignedFile:
+    """A file's entry in a manifest. Raises OSError."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256")
+    return SignedFile(file.name, file.stat().st_size, digest.hexdigest())
+
+
+def make_key(private: Path, public: Path) -> None:
+    """Draw a signing key; neither file may exist. Raises OSError."""
+    key = Ed25519PrivateKey.generate()
+    public_bytes = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private.touch(mode=0o600, exist_ok=False)
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    with public.open("xb") as file:
+        file.write(public_bytes)
+
+
+def load_private_key(file: Path) -> Ed25519PrivateKey:
+    """Raises SigningError."""
+    try:
+        key = serialization.load_pem_private_key(_read(file), None)
+    except (ValueError, TypeError) as error:
+        raise SigningError(f"{file}: is not an unencrypted private key in PEM: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SigningError(
+            f"{file}: is not an Ed25519 key; make one with `openssl genpkey -algorithm ed25519`"
+        )
+    return key
+
+
+def load_public_key(file: Path) -> Ed25519PublicKey:
+    """Raises SigningError."""
+    try:
+        key = serialization.load_pem_public_key(_read(file))
+    except ValueError as error:
+        raise SigningError(f"{file}: is not a public key in PEM: {error}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise SigningError(f"{file}: is not an Ed25519 key; it is the public half of what signed the image")
+    return key
+
+
+def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> None:
+    """Write a manifest and, beside it, its signature. Raises OSError."""
+    data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+    file.write_bytes(data)
+    _signature_of(file).write_bytes(key.sign(data))
+
+
+def read_manifest(file: Path, key: Ed25519PublicKey) -> Manifest:
+    """The manifest, after its signature was verified. Raises SigningError."""
+    data = _read(file)
+    try:
+        key.verify(_read(_signature_of(file)), data)
+    except InvalidSignature:
+        raise SigningError(
+            f"{file}: the signature beside it is not by this key: it was changed, or somebody else made it"
+        ) from None
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise SigningError(f"{file}: is signed, but no manifest of an image: {error}") from None
+
+
+def read_signed(manifest: Manifest, file: Path) -> bytes:
+    """The content of a file that the manifest names. Raises SigningError if it is another."""
+    data = _read(file)
+    entry = manifest.file(file.name)
+    if entry is None:
+        raise SigningError(f"{file}: the manifest of {manifest.name} does not name it")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise SigningError(f"{file}: was changed: its SHA-256 is not the one in the signed manifest")
+    return data
+
+
+def _signature_of(file: Path) -> Path:
+    return file.with_name(file.name + ".sig")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SigningError(f"{file}: cannot be read: {error.strerror}") from None
