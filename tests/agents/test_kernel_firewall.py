@@ -1,0 +1,114 @@
+"""The kernel's side of the box's firewall, in a network namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.firewall import NotEnforced
+from agents.kernel_firewall import KernelGatekeeper
+from agents.kernel_settings import KernelSettings
+from netfw.nft import FirewallError, Kind
+from netfw.policy import Authorized, Policy, Port, Service, Tunnel
+from tests.netfw.netns import Namespace, cable, namespaces
+
+POLICY = Policy(
+    uplink="uplink",
+    ports=(Port(1, "port1", (ip_interface("10.77.1.1/24"),), (Service("tcp", 443),)),),
+    authorized=(Authorized("datacenter", (ip_network("203.0.113.5"),), (Service("tcp", 443),)),),
+)
+WITH_TUNNEL = replace(POLICY, tunnel=Tunnel("tun-rap", (ip_network("10.99.0.0/16"),)))
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/port1/forwarding")
+
+
+@pytest.fixture
+def box() -> Iterator[Namespace]:
+    with namespaces(2) as (box, other):
+        for name in ("uplink", "port1"):
+            cable(box, name, other, f"{name}-peer")
+        yield box
+
+
+def settings(box: Namespace, *names: str) -> list[str]:
+    return [box.run(Path("/proc/sys/net", name).read_text).strip() for name in names]
+
+
+def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespace) -> None:
+    gatekeeper = KernelGatekeeper(POLICY)
+    assert not box.run(gatekeeper.holds)
+    box.run(gatekeeper.enforce)
+    assert box.run(gatekeeper.holds)
+    assert gatekeeper.ports == [1]
+    assert set(box.run(gatekeeper.refused).values()) == {0}
+    box.command("nft", "insert rule inet rap input accept")
+    assert not box.run(gatekeeper.holds)
+
+
+@pytest.mark.parametrize(("policy", "forwards"), [(POLICY, "0"), (WITH_TUNNEL, "1")])
+def test_packets_pass_between_interfaces_only_for_a_tunnel(
+    box: Namespace, policy: Policy, forwards: str
+) -> None:
+    gatekeeper = KernelGatekeeper(policy)
+    for name in FORWARDING[:2]:
+        box.write(name, 1)
+    box.run(lambda: gatekeeper.let_forward(False))
+    assert settings(box, *FORWARDING) == ["0"] * 3
+    box.run(gatekeeper.enforce)
+    assert settings(box, *FORWARDING) == ["0"] * 3
+    box.run(lambda: gatekeeper.let_forward(True))
+    assert settings(box, *FORWARDING) == [forwards] * 3
+    # which the kernel changes when it is told to forward or not
+    assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
+
+
+@pytest.mark.parametrize("believes", [False, True])
+def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, believes: bool) -> None:
+    box.run(KernelGatekeeper(replace(POLICY, believes_routers=believes)).enforce)
+    box.ip("link add later type veth peer name later-peer")
+    for name in ("all", "default", "uplink", "port1", "later"):
+        assert settings(
+            box,
+            *(
+                f"ipv4/conf/{name}/{it}"
+                for it in ("rp_filter", "arp_ignore", "arp_announce", "send_redirects")
+            ),
+            *(f"ipv6/conf/{name}/{it}" for it in ("accept_source_route", "accept_ra", "keep_addr_on_down")),
+        ) == ["1", "1", "2", "0", "0", "2" if believes and name == "uplink" else "0", "1"]
+    assert settings(box, "ipv4/tcp_timestamps", "ipv4/tcp_syncookies") == ["0", "1"]
+    assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
+
+
+def test_without_the_library_it_says_what_to_install_and_asks_again(
+    monkeypatch: pytest.MonkeyPatch, box: Namespace
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise FirewallError(Kind.LACKING, "install libnftables1")
+
+    gatekeeper = KernelGatekeeper(POLICY)
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.kernel_firewall.Nft", lacking)
+        assert not box.run(gatekeeper.holds)
+        with pytest.raises(NotEnforced, match="install libnftables1"):
+            box.run(gatekeeper.enforce)
+    box.run(gatekeeper.enforce)
+    assert box.run(gatekeeper.holds)
+
+
+def test_a_kernel_without_a_setting_is_told_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "ipv4" / "conf" / "all").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as failed:
+        KernelSettings("uplink", folder=tmp_path).set()
+    assert str(tmp_path) in str(failed.value.filename)
+
+
+def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
+    (tmp_path / "ipv4").mkdir()
+    (tmp_path / "ipv4" / "ip_forward").write_text("1")
+    KernelSettings("uplink", folder=tmp_path).set_forwarding(False)
+    assert (tmp_path / "ipv4" / "ip_forward").read_text() == "0"
+    assert not (tmp_path / "ipv6").exists()
