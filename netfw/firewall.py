@@ -72,10 +72,11 @@ class Firewall:
         if outline is None:
             return [f"there is no table {names.FAMILY} {names.TABLE}"]
         wanted, found = self._of(policy).listing, listing.of_objects(outline)
-        for name in {*found.elements, *wanted.elements}:
-            may_be = changed is None or name in changed
-            found.elements[name] = self.nft.elements(name) if may_be else wanted.elements[name]
-        return list(listing.differences(wanted, found))
+        looked_at = {
+            name for name in (*found.elements, *wanted.elements) if changed is None or name in changed
+        }
+        found.elements |= {name: self.nft.elements(name) for name in looked_at}
+        return list(listing.differences(wanted, found, looked_at))
 
     def large_sets(self, policy: Policy) -> frozenset[str]:
         """Sets of the policy that are filled anew in less time than it takes to see what they hold."""

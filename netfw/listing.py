@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -63,8 +63,11 @@ def mark(objects: Iterable[Json]) -> str:
     return next((comment for comment in comments if comment.startswith(MARK)), "")
 
 
-def differences(policy: Listing, kernel: Listing) -> Iterator[str]:
-    """What the kernel has otherwise, a line each. Nothing, if it holds exactly the policy's ruleset."""
+def differences(policy: Listing, kernel: Listing, sets: Container[str] | None = None) -> Iterator[str]:
+    """What the kernel has otherwise, a line each. Nothing, if it holds exactly the policy's ruleset.
+
+    The elements of all sets are compared, or those of these `sets`.
+    """
     for name in sorted({*policy.declarations, *kernel.declarations}):
         wanted, found = policy.declarations.get(name), kernel.declarations.get(name)
         if found is None:
@@ -74,13 +77,13 @@ def differences(policy: Listing, kernel: Listing) -> Iterator[str]:
         elif wanted != found:
             yield f"{name} should be {wanted}, and is {found}"
     for name in sorted({*policy.elements, *kernel.elements}):
-        yield from element_differences(name, policy.elements[name], kernel.elements[name])
+        if sets is None or name in sets:
+            yield from _element_differences(name, policy.elements[name], kernel.elements[name])
     for chain in sorted({*policy.rules, *kernel.rules}):
         yield from _rule_differences(chain, policy.rules[chain], kernel.rules[chain])
 
 
-def element_differences(name: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
-    """What this set has otherwise, a line each."""
+def _element_differences(name: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
     wanted, found = _members(policy), _members(kernel)
     for here, there, what in ((wanted, found, "lacks"), (found, wanted, "has beyond the policy")):
         odd = [value_text(here[key]) for key in sorted(here.keys() - there.keys())]

@@ -40,6 +40,13 @@ class Message(NamedTuple):
         """The attributes behind a netfilter message's own header."""
         return attributes(self.payload[_FAMILY.size :])
 
+    def beginning(self, *first: int) -> bytes:
+        """What it begins with if these are its first attributes: its own header, and them."""
+        given = self.attributes()
+        return self.payload[: _FAMILY.size] + b"".join(
+            attribute(kind, given[kind]) for kind in first if kind in given
+        )
+
 
 def netfilter_socket() -> socket.socket:
     """A socket to netfilter in this network namespace."""

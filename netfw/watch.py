@@ -69,6 +69,8 @@ class _Transaction:
     touches_ours: bool = False
     sets: set[str] = field(default_factory=set)
     """Those of the table's sets that are not what they were."""
+    repeated: tuple[int, bytes] = (-1, b"")
+    """Type and beginning of the last message: what begins alike, as thousands do, is about the same."""
 
 
 @dataclass(slots=True)
@@ -136,11 +138,16 @@ class Watch:
                     yield alarm
 
     def _note(self, message: netlink.Message) -> None:
+        transaction = self._transaction
+        kind, beginning = transaction.repeated
+        if message.kind == kind and message.payload.startswith(beginning):
+            return
         given = message.attributes()
+        transaction.repeated = message.kind, message.beginning(_TABLE_NAME, _SET_NAME)
         if self._is_ours(message, given):
-            self._transaction.touches_ours = True
+            transaction.touches_ours = True
             if message.kind in _ABOUT_SETS:
-                self._transaction.sets.add(_name(given, _SET_NAME))
+                transaction.sets.add(_name(given, _SET_NAME))
 
     def _alarm(self, message: netlink.Message) -> tuple[Alarm, set[str]] | None:
         """At the end of a transaction: whether it was about us, and not by us."""
