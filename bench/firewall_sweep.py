@@ -1,9 +1,9 @@
 """Every TCP and UDP port from every zone to every other, probed on the kernel: `python -m bench.firewall_sweep`.
 
-A probe is one volley: a packet to each of the 65,536 ports, from one zone to another, through a namespace in which the
-ruleset is in force (`bench.firewall_world`). A table behind the ruleset remembers in a set which ports came through,
-and where they came out. What should have come through is read off the policy here, in a few lines that know nothing
-of rules: the rendering, the model and the kernel are all on the other side of the comparison.
+A probe is one volley: a packet to each of the 65,536 ports, from one zone to another, through a namespace in which
+the ruleset is in force (`bench.firewall_range`). A table behind the ruleset remembers in a set which ports came
+through, and where they came out. What should have come through is read off the policy here, in a few lines that know
+nothing of rules: the rendering, the model and the kernel are all on the other side of the comparison.
 
 A volley is a template. The destination port changes, and 16 bits that nobody looks at change against it, so that
 their sum, and with it the checksum, stays as it was.
@@ -12,7 +12,6 @@ their sum, and with it the checksum, stays as it was.
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,42 +20,25 @@ from contextlib import closing
 from ipaddress import ip_address
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 from struct import pack
 from typing import Any, Final, NamedTuple
 
-from pyroute2 import IPRoute
-
 from bench.figures import Figure, figure, run
-from bench.firewall_world import BOX_MAC, LAST, MARK, PEER_MAC, UPLINK, World, enter_namespace, processors
+from bench.firewall_range import BOX, POLICY, Place, Range, box_at, places, session
+from bench.firewall_world import LAST, enter_namespace, processors
 from bench.volley import send_all
-from netfw.nft import Nft
 from netfw.packet import tcp, udp
 from netfw.policy import Policy, Protocol, Service
 from netfw.policyfile import load_policy
 from netfw.render import render
-from netfw.sessions import Session, Sessions
 from netfw.terms import ACCEPT, DPORT, OIFNAME, PROTOCOL, any_of, concat, where
 
-POLICY: Final = Path(__file__).with_name("firewall.toml")
 ALL_PORTS: Final = range(1 << 16)
-UNUSED: Final = "enp5s0"
-SESSION_SECONDS: Final = 3600
 TRIES_MAX: Final = 5
 WAIT_SECONDS_MAX: Final = 5
 """For packets that still wait in the kernel's queue."""
 
-BOX: Final = ""
-_ETHERNET_TYPE: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
 SEEN: Final = "seen"
-
-
-class Place(NamedTuple):
-    """Who may send and be sent to: behind an interface of the box, or with `interface` BOX the box itself."""
-
-    name: str
-    interface: str
-    addresses: dict[int, str]
 
 
 class Probe(NamedTuple):
@@ -99,47 +81,14 @@ class Outcome(NamedTuple):
 # What the policy says
 
 
-def places(policy: Policy) -> list[Place]:
-    """Where packets come from and go to, the box itself apart."""
-    assert policy.tunnel, "the sweep wants a policy with sessions"
-    return [
-        Place("outside", policy.uplink, {4: "203.0.113.99", 6: "2001:db8:9::9"}),
-        Place("data center", policy.uplink, {4: "203.0.113.5", 6: "2001:db8:1::5"}),
-        *(
-            Place(
-                f"instrument {port.number}",
-                port.interface,
-                {own.version: str(own.network[5]) for own in port.addresses},
-            )
-            for port in policy.ports
-        ),
-        Place("unused port", UNUSED, {4: "10.77.4.5", 6: "fd00:77:4::5"}),
-        Place("staff", policy.tunnel.interface, {net.version: str(net[7]) for net in policy.tunnel.staff}),
-    ]
-
-
-def box_at(policy: Policy) -> dict[str, Place]:
-    """The box, by each interface on which it has addresses."""
-    uplink = {ip_address(text.split("/")[0]).version: text.split("/")[0] for text in UPLINK}
-    return {
-        policy.uplink: Place("box at its uplink", BOX, uplink),
-        **{
-            port.interface: Place(
-                f"box at port {port.number}", BOX, {own.version: str(own.ip) for own in port.addresses}
-            )
-            for port in policy.ports
-        },
-    }
-
-
 def probes(policy: Policy) -> Iterator[Probe]:
     """All of them; those with the session closed come first."""
     others, box = places(policy), box_at(policy)
     ways = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
     ways += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
     protocols: tuple[Protocol, ...] = ("tcp", "udp")
-    for session, (source, target), version, protocol in product((False, True), ways, (4, 6), protocols):
-        yield Probe(source, target, version, protocol, session)
+    for is_open, (source, target), version, protocol in product((False, True), ways, (4, 6), protocols):
+        yield Probe(source, target, version, protocol, is_open)
 
 
 def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
@@ -155,14 +104,6 @@ def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
     if probe.session and source.name == "staff" and session(policy, probe.version).instrument == address:
         services = [session(policy, probe.version).desktop]
     return frozenset(service.port for service in services if service.protocol == probe.protocol)
-
-
-def session(policy: Policy, version: int) -> Session:
-    """The session that is opened: one of the desktop services of the first instrument, for one of the staff."""
-    staff, port = places(policy)[-1], policy.ports[0]
-    instrument = next(place for place in places(policy) if place.interface == port.interface)
-    there, here = (ip_address(place.addresses[version]) for place in (instrument, staff))
-    return Session(here, port.number, there, port.desktop[0])
 
 
 # What the kernel does
@@ -184,26 +125,12 @@ def volley(probe: Probe, ports: Iterable[int]) -> Iterator[bytes]:
         yield head + pack("!H", port) + middle + pack("!H", 0xFFFF - port) + tail
 
 
-class Range:
-    """The namespace that this process is in, with the ruleset in force and the observer behind it."""
+class Observed(Range):
+    """A range with an observer behind the ruleset."""
 
     def __init__(self, policy: Policy, ruleset: list[Any]) -> None:
-        self.policy = policy
-        self.world = World(policy, ruleset, idle=(UNUSED,))
-        with (
-            IPRoute() as ip
-        ):  # no real box has a way to an unused port; here the ruleset alone is to close it
-            unused = ip.link_lookup(ifname=UNUSED)[0]
-            for network in ("10.77.4.0/24", "fd00:77:4::/64"):
-                ip.route("add", dst=network, oif=unused)
-            self._peers = {name: _peer(ip, name) for name in self.world.own}
-        self.world.run(_observer())
-        self._sessions = Sessions(Nft(), policy)
-
-    def open_sessions(self) -> None:
-        """One of each IP version."""
-        for version in (4, 6):
-            self._sessions.open(session(self.policy, version), SESSION_SECONDS)
+        super().__init__(policy, ruleset)
+        self.world.run(list(_observer()))
 
     def fire(self, probe: Probe, ports: Sequence[int]) -> set[tuple[str, int]]:
         """Where which ports came out."""
@@ -216,33 +143,14 @@ class Range:
 
     def _complete(self, probe: Probe, ports: Sequence[int]) -> bool:
         """Send a volley; whether all of it met the firewall."""
-        from_box = probe.source.interface == BOX
-        counter = "offered" if from_box else "arrived"
-        link = b"" if from_box else BOX_MAC + PEER_MAC + _ETHERNET_TYPE[probe.version]
+        counter = "offered" if probe.source.interface == BOX else "arrived"
         before = self.world.counters()[counter]
-        with closing(self._mouth(probe)) as mouth:
-            send_all(mouth, [link + packet for packet in volley(probe, ports)])
+        with closing(self.mouth(probe.source, probe.target, probe.version)) as mouth:
+            send_all(mouth.socket, [mouth.link + packet for packet in volley(probe, ports)])
         until = time.monotonic() + WAIT_SECONDS_MAX
         while (met := self.world.counters()[counter] - before) < len(ports) and time.monotonic() < until:
             time.sleep(0.001)
         return met == len(ports)
-
-    def _mouth(self, probe: Probe) -> socket.socket:
-        """Where the packets go in: raw IP on the box itself, else the far end of the interface's cable."""
-        if probe.source.interface == BOX:
-            family = socket.AF_INET if probe.version == 4 else socket.AF_INET6
-            raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-            raw.connect((probe.target.addresses[probe.version], 0))
-            return raw
-        cable = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        cable.bind((self._peers[probe.source.interface], 0))
-        return cable
-
-
-def _peer(ip: IPRoute, interface: str) -> str:
-    """The other end of a veth."""
-    return socket.if_indextoname(ip.link("get", ifname=interface)[0].get_attr("IFLA_LINK"))
 
 
 _SEEN: Final = {"family": "inet", "table": SEEN}
@@ -286,7 +194,7 @@ def sweep_here(
     """
     enter_namespace()
     began = time.monotonic()
-    place, mismatches, passed, opened = Range(policy, ruleset), [], 0, False
+    place, mismatches, passed, opened = Observed(policy, ruleset), [], 0, False
     mine = list(probes(policy))[share[0] :: share[1]]
     for probe in mine:
         if probe.session and not opened:

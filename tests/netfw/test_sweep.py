@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.firewall_sweep import POLICY, allowed, probes, sweep
+from bench.firewall_range import POLICY
+from bench.firewall_sweep import allowed, probes, sweep
 from netfw.policy import Service
 from netfw.policyfile import load_policy
 from netfw.render import render

@@ -1,0 +1,145 @@
+"""Ten thousand addresses to load, and what the ruleset costs a forwarded packet: `python -m bench.firewall_forward`.
+
+Loading is `Firewall.apply` in a fresh process where there was no table, rendering included. Forwarded is the flow of
+an open session: UDP datagrams of a few bytes from the staff to the instrument's desktop, which leave through the
+instrument's cable, with the ruleset in force and with no ruleset at all in turn. The kernel forwards in the time of
+the process that sends, so rates are of that process's processor time, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from ipaddress import ip_address
+from multiprocessing import get_context
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from pyroute2 import IPRoute
+
+from bench.figures import Figure, figure, run
+from bench.firewall_range import POLICY, SESSION_SECONDS, Mouth, Range, crowded, places
+from bench.firewall_world import PEER_MAC, enter_namespace
+from bench.volley import send_all
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.packet import udp
+from netfw.policyfile import load_policy
+from netfw.render import render
+from netfw.sessions import Session, Sessions
+
+ADDRESSES: Final = 10_000
+LOADS: Final = 7
+TURNS: Final = 15
+PACKETS: Final = 30_000
+"""A turn; a third of a second or so."""
+_PERMANENT: Final = 0x80
+_WATCH: Final = {"delete": {"table": {"family": "inet", "name": "watch"}}}
+
+
+class Forwarding(NamedTuple):
+    """Packets a second of processor time, with the ruleset and without, and the median of the turns' ratios."""
+
+    with_ruleset: float
+    without: float
+    ratio: float
+
+
+def load_seconds() -> float:
+    """Until a policy with that many addresses is in force, where there was none."""
+    enter_namespace()
+    policy = crowded(load_policy(POLICY), ADDRESSES)
+    firewall = Firewall(Nft())
+    began = time.perf_counter()
+    firewall.apply(policy)
+    seconds = time.perf_counter() - began
+    assert firewall.differences(policy) == []
+    return seconds
+
+
+class Stream:
+    """An established flow through the box, in a namespace of this process."""
+
+    def __init__(self) -> None:
+        self.policy = crowded(load_policy(POLICY), ADDRESSES)
+        self.place = Range(self.policy, render(self.policy).commands())
+        self.place.world.run([_WATCH])  # it would stop what has passed
+        one, staff = places(self.policy)[2], places(self.policy)[-1]
+        port = self.policy.ports[0]
+        self.session = Session(
+            ip_address(staff.addresses[4]), port.number, ip_address(one.addresses[4]), port.desktop[1]
+        )
+        desktop = self.session.desktop.port
+        there = udp(staff.addresses[4], 40000, one.addresses[4], desktop, b"screen")
+        back = udp(one.addresses[4], desktop, staff.addresses[4], 40000, b"screen")
+        self._there = self._packets(self.place.mouth(staff, one, 4), there, PACKETS)
+        self._back = self._packets(self.place.mouth(one, staff, 4), back, 1)
+        self._ip = IPRoute()
+        self._leaving = {
+            name: self._ip.link_lookup(ifname=name)[0] for name in (one.interface, staff.interface)
+        }
+        for end in (one, staff):
+            index = self._leaving[end.interface]
+            self._ip.neigh(
+                "add", dst=end.addresses[4], lladdr=PEER_MAC.hex(":"), ifindex=index, state=_PERMANENT
+            )
+
+    @staticmethod
+    def _packets(mouth: Mouth, packet: bytes, count: int) -> tuple[Any, list[bytes]]:
+        return mouth.socket, [mouth.link + packet] * count
+
+    def left(self) -> int:
+        """How many packets have left through the cables of the two."""
+        return sum(
+            self._ip.link("get", index=index)[0].get_attr("IFLA_STATS64")["tx_packets"]
+            for index in self._leaving.values()
+        )
+
+    def rate(self) -> float:
+        """Packets a second, once the connection is established."""
+        before = self.left()
+        send_all(self._there[0], self._there[1][:1])
+        send_all(*self._back)
+        began = time.process_time()
+        send_all(*self._there)
+        seconds = time.process_time() - began
+        for _ in range(1000):
+            if self.left() - before >= PACKETS + 2:  # the kernel itself may have said a word
+                return PACKETS / seconds
+            time.sleep(0.001)
+        raise RuntimeError(f"of {PACKETS + 2} packets only {self.left() - before} were forwarded")
+
+    def turns(self) -> Iterator[tuple[float, float]]:
+        """With the ruleset, and without."""
+        firewall = Firewall(self.place.nft)
+        for _ in range(TURNS):
+            firewall.apply(self.policy)
+            Sessions(self.place.nft, self.policy).open(self.session, SESSION_SECONDS)
+            guarded = self.rate()
+            firewall.remove()
+            yield guarded, self.rate()
+
+
+def forwarding() -> Forwarding:
+    """Measure the flow in turns."""
+    enter_namespace()
+    turns = list(Stream().turns())
+    guarded, bare = zip(*turns, strict=True)
+    return Forwarding(median(guarded), median(bare), median(one / other for one, other in turns))
+
+
+def figures() -> list[Figure]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        loading = median(pool.submit(load_seconds).result() for _ in range(LOADS))
+        forwarded = pool.submit(forwarding).result()
+    return [
+        figure("10,000 authorized addresses in force", "ms", loading * 1000, "<= 100"),
+        figure("forwarded in a session, 10,000 addresses", "packets/s", forwarded.with_ruleset),
+        figure("forwarded without any ruleset", "packets/s", forwarded.without),
+        figure("the one against the other", "ratio", forwarded.ratio, ">= 0.90"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
