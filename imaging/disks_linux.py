@@ -1,0 +1,177 @@
+"""The facts about this machine's disks, from sysfs, procfs, udev's database and the disks' own first bytes.
+
+Nothing is written, and nothing has to be installed: an installer's station may have no lsblk. What cannot be found
+out is said (`unreadable`), and `imaging.disks` then refuses the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from imaging.disks import Device, Kind, Machine, Mount
+from imaging.signatures import signatures
+
+_BUSES: Final = {
+    "nvme": r"/nvme\d",
+    "usb": r"/usb\d",
+    "mmc": r"/mmc\d",
+    "ata": r"/ata\d",
+    "virtio": r"/virtio\d",
+    "scsi": r"/host\d",
+}
+_NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
+
+
+def gather() -> Machine:
+    """This machine, now."""
+    names = [path for path in sorted(Path("/sys/block").iterdir()) if _flag(path / "hidden") != "1"]
+    numbers = {_flag(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
+    devices = []
+    for disk in names:
+        whole = _device(disk, _kind(disk), _over(disk, numbers))
+        devices += [whole, *(_device(part, "partition", (disk.name,)) for part in _partitions(disk))]
+    return Machine(devices, _mounts(), _swaps(), _pools())
+
+
+def device_name(path: Path) -> str:
+    """The kernel's name of a device given by any path, such as /dev/disk/by-id/…. Raises OSError."""
+    number = path.stat().st_rdev
+    link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    return link.resolve().name if number and link.exists() else path.name
+
+
+def _device(path: Path, kind: Kind, over: tuple[str, ...]) -> Device:
+    size = int(_flag(path / "size") or 0) * 512
+    holds, unreadable = _look(path.name, size) if kind in ("disk", "loop", "partition") else ((), "")
+    return Device(
+        name=path.name,
+        kind=kind,
+        number=_flag(path / "dev"),
+        bytes=size,
+        block_bytes=int(_flag(path / "queue/logical_block_size") or 512),
+        model=_flag(path / "device/model") or _flag(path / "device/name"),
+        serial="" if kind == "partition" else _serial(path),
+        bus=_bus(path, kind),
+        read_only=_flag(path / "ro") == "1",
+        over=over,
+        holds=holds,
+        unreadable=unreadable,
+        claimed=bool(size) and kind in ("disk", "loop") and _claimed(path.name),
+        file=_flag(path / "loop/backing_file"),
+    )
+
+
+def _partitions(disk: Path) -> list[Path]:
+    return sorted(path.parent for path in disk.glob("*/partition"))
+
+
+def _kind(disk: Path) -> Kind:
+    if disk.name.startswith("loop"):
+        return "loop"
+    for kind in ("dm", "md"):
+        if (disk / kind).is_dir():
+            return "dm" if kind == "dm" else "md"
+    if disk.name.startswith("zram"):
+        return "zram"
+    if disk.name.startswith("sr"):
+        return "optical"
+    return "other" if _NOT_DISKS.match(disk.name) else "disk"
+
+
+def _over(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
+    """What it is made of; of a loop device, the device with its file, if that is still to be found."""
+    slaves = tuple(sorted(path.name for path in (disk / "slaves").glob("*")))
+    file = _flag(disk / "loop/backing_file")
+    if not file:
+        return slaves
+    try:
+        number = Path(file).stat().st_dev
+    except OSError:  # deleted, or in another namespace
+        return slaves
+    name = numbers.get(f"{os.major(number)}:{os.minor(number)}")
+    return (*slaves, name) if name else slaves
+
+
+def _bus(path: Path, kind: Kind) -> str:
+    if kind not in ("disk", "loop"):
+        return ""
+    place = str(path.resolve())
+    return next((bus for bus, pattern in _BUSES.items() if re.search(pattern, place)), "")
+
+
+def _serial(path: Path) -> str:
+    for known in (_udev(path, "ID_SERIAL_SHORT"), _flag(path / "device/serial"), _flag(path / "serial")):
+        if known:
+            return known
+    try:  # SCSI vital product data, page 0x80: four bytes, then the serial
+        return (path / "device/vpd_pg80").read_bytes()[4:].decode("ascii", "replace").strip(" \0")
+    except OSError:
+        return ""
+
+
+def _udev(path: Path, key: str) -> str:
+    lines = _flag(Path(f"/run/udev/data/b{_flag(path / 'dev')}")).splitlines()
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"E:{key}=")), "")
+
+
+def _look(name: str, size: int) -> tuple[tuple[str, ...], str]:
+    if not size:
+        return (), ""
+    try:
+        fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return (), str(error.strerror)
+    try:
+        return tuple(signatures(lambda offset, length: os.pread(fd, length, offset), size)), ""
+    except OSError as error:
+        return (), str(error.strerror)
+    finally:
+        os.close(fd)
+
+
+def _claimed(name: str) -> bool:
+    try:
+        os.close(os.open(f"/dev/{name}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _mounts() -> list[Mount]:
+    """/proc/self/mountinfo: numbers, point, then after a "-" type and source (proc_pid_mountinfo(5))."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        fields = line.split(" ")
+        dash = fields.index("-", 6)
+        source = fields[dash + 2]
+        if source.startswith("/dev/"):
+            source = f"/dev/{Path(source).resolve().name}"  # of /dev/mapper/…, the kernel's own name
+        found.append(Mount(fields[2], source, fields[4], fields[dash + 1]))
+    return [mount for mount in found if mount.source.startswith("/") or not mount.number.startswith("0:")]
+
+
+def _swaps() -> list[str]:
+    """Devices that are swapped to; of a swap file, the file system's being mounted tells."""
+    lines = _flag(Path("/proc/swaps")).splitlines()[1:]
+    return [device_name(Path(line.split()[0])) for line in lines if line.startswith("/dev/")]
+
+
+def _pools() -> dict[str, list[str]]:
+    """Btrfs file systems that are mounted, in whatever namespace."""
+    return {folder.parent.name: sorted(_names(folder)) for folder in Path("/sys/fs/btrfs").glob("*/devices")}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    return (path.name for path in folder.iterdir())
+
+
+def _flag(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip(" \n\0")
+    except OSError:
+        return ""

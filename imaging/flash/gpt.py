@@ -1,0 +1,116 @@
+"""GUID partition tables (UEFI specification 2.10, chapter 5): read one, and fit one to a larger disk.
+
+A table is kept twice: its header in block 1 with the entries behind it, and a copy in the last blocks of the disk, of
+which the very last is the header. Block 0 is a protective MBR, without which firmware takes neither for valid. An
+image is smaller than most disks it is written to: the copy must move to the disk's end, and both headers must say so.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+SECTOR: Final = 512
+ENTRIES_BYTES: Final = 128 * 128
+TAIL_BYTES: Final = ENTRIES_BYTES + SECTOR
+"""What the copy takes at the end of a disk."""
+_HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")
+_ENTRY: Final = struct.Struct("<16s16sQQQ72s")
+_MAGIC: Final = b"EFI PART"
+_PROTECTIVE: Final = 0xEE
+
+
+class GptError(Exception):
+    """The table cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A partition: `offset` and `length` in bytes."""
+
+    label: str
+    offset: int
+    length: int
+
+
+def has_protective_mbr(sector: bytes) -> bool:
+    """Whether block 0 is what firmware wants to see before it looks for a GPT."""
+    kinds = (sector[446 + 16 * index + 4] for index in range(4))
+    return sector[510:512] == b"\x55\xaa" and _PROTECTIVE in kinds
+
+
+def has_header(sector: bytes, entries: bytes, block: int) -> bool:
+    """Whether this is a valid header at that block, with valid entries."""
+    try:
+        _read(sector, entries, block)
+    except GptError:
+        return False
+    return True
+
+
+def slices(head: bytes) -> list[Slice]:
+    """The partitions, in the order of the table; `head` is the first MiB of the disk. Raises GptError."""
+    fields = _read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1)
+    count, size = fields[11], fields[12]
+    found = []
+    for index in range(count):
+        at = 2 * SECTOR + index * size
+        kind, _, first, last, _, label = _ENTRY.unpack_from(head, at)
+        if any(kind):
+            text = label.decode("utf-16-le", "replace").partition("\0")[0]
+            found.append(Slice(text, first * SECTOR, (last + 1 - first) * SECTOR))
+    return found
+
+
+def fit(head: bytes, disk_bytes: int) -> tuple[bytes, bytes]:
+    """The first MiB and the last `TAIL_BYTES` of a disk of that size, made from an image's first MiB.
+
+    Raises GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
+    """
+    fields = list(_read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1))
+    if not has_protective_mbr(head):
+        raise GptError("has no protective MBR: no firmware would start it")
+    if fields[11] * fields[12] != ENTRIES_BYTES or fields[10] != 2:
+        raise GptError("has a partition table of unusual size: make it with 128 entries of 128 bytes")
+    last = disk_bytes // SECTOR - 1
+    usable = last - TAIL_BYTES // SECTOR
+    if any(part.offset + part.length > (usable + 1) * SECTOR for part in slices(head)):
+        raise GptError("has partitions that leave no room for the copy of the table at the disk's end")
+    fields[8] = usable
+    entries = head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES]
+    front = _header([*fields[:5], 1, last, *fields[7:]])
+    back = _header([*fields[:5], last, 1, *fields[7:10], usable + 1, *fields[11:]])
+    mbr = _grow_protective(head[:SECTOR], last)
+    return mbr + front + head[2 * SECTOR :], entries + back
+
+
+def _read(sector: bytes, entries: bytes, block: int) -> tuple[int, ...]:
+    if len(sector) < SECTOR or sector[:8] != _MAGIC:
+        raise GptError("has no GUID partition table")
+    fields: tuple[int, ...] = _HEADER.unpack_from(sector)
+    size, crc = fields[2], fields[3]
+    blank = sector[:16] + bytes(4) + sector[20:size]
+    if not _HEADER.size <= size <= SECTOR or zlib.crc32(blank) != crc or fields[5] != block:
+        raise GptError("has a damaged partition table: its header's checksum is wrong")
+    length = fields[11] * fields[12]
+    if fields[12] != _ENTRY.size or length > len(entries) or zlib.crc32(entries[:length]) != fields[13]:
+        raise GptError("has a damaged partition table: its entries' checksum is wrong")
+    return fields
+
+
+def _header(fields: list[int]) -> bytes:
+    fields[2:4] = [_HEADER.size, 0]
+    crc = zlib.crc32(_HEADER.pack(*fields))
+    return _HEADER.pack(*fields[:3], crc, *fields[4:]).ljust(SECTOR, b"\0")
+
+
+def _grow_protective(mbr: bytes, last: int) -> bytes:
+    """The protective entry covers the disk, or as much of it as 32 bits can say."""
+    grown = bytearray(mbr)
+    for index in range(4):
+        at = 446 + 16 * index
+        if grown[at + 4] == _PROTECTIVE:
+            struct.pack_into("<I", grown, at + 12, min(last, 0xFFFFFFFF))
+    return bytes(grown)

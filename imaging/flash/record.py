@@ -1,0 +1,149 @@
+"""The record of a flash: what was written where, by hash; and whether a disk still holds it.
+
+A record is one JSON document. It says of every byte that was written where it is and its hash, so that a disk can be
+compared with it years later and without the image. Of secrets it holds the hash only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from imaging.bmap import CELL_BYTES
+from imaging.flash.gpt import Slice
+from imaging.flash.target import Target, buffer
+from imaging.flash.write import IN_FLIGHT, Written
+from imaging.signing import Sha256Hex
+
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Length = Annotated[int, msgspec.Meta(ge=512, le=CELL_BYTES, multiple_of=512)]
+Offset = Annotated[int, msgspec.Meta(ge=0, multiple_of=512)]
+
+
+class RecordError(Exception):
+    """The file is no record of a flash; the message says why."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common form: nothing unknown in it."""
+
+
+class Disk(_Table, frozen=True):
+    """What was written to."""
+
+    model: str
+    serial: str
+    bus: str
+    bytes: Whole
+
+
+class Part(_Table, frozen=True):
+    """A partition; offset and length in bytes, `sha256` of the hashes of what was written in it, in order."""
+
+    label: str
+    offset: Whole
+    length: Whole
+    sha256: Sha256Hex
+
+
+class Span(_Table, frozen=True):
+    """Bytes that were written and read back."""
+
+    offset: Offset
+    length: Length
+    sha256: Sha256Hex
+
+
+class Record(_Table, frozen=True):
+    """A flash that was completed. `written_at` is UTC (RFC 3339); `box` is "" if no identity was written."""
+
+    format: Literal["rap-flash-record-1"] = "rap-flash-record-1"
+    written_at: str
+    image: str
+    about: dict[str, str]
+    manifest_sha256: Sha256Hex
+    signed_by_sha256: Sha256Hex
+    box: str
+    certificate_sha256: str
+    disk: Disk
+    seconds: float
+    parts: list[Part]
+    spans: list[Span]
+    sha256: Sha256Hex
+
+    @property
+    def written_bytes(self) -> int:
+        """How much was written."""
+        return sum(span.length for span in self.spans)
+
+
+def summary(written: Sequence[Written | Span]) -> str:
+    """One hash for many spans: of their offsets, lengths and hashes, a line each."""
+    lines = "".join(f"{span.offset} {span.length} {span.sha256}\n" for span in written)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def parts(slices: Sequence[Slice], written: Sequence[Written]) -> list[Part]:
+    """The partitions, each with the hash of what was written in it."""
+    return [
+        Part(label=s.label, offset=s.offset, length=s.length, sha256=summary(inside(s, written)))
+        for s in slices
+    ]
+
+
+def inside(part: Slice | Part, written: Sequence[Written]) -> list[Written]:
+    """What was written within a partition."""
+    return [span for span in written if part.offset <= span.offset < part.offset + part.length]
+
+
+def save(record: Record, file: Path) -> None:
+    """Write the record to a file that must not exist. Raises OSError."""
+    with file.open("xb") as out:
+        out.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def load(file: Path) -> Record:
+    """Raises RecordError."""
+    try:
+        record = msgspec.json.decode(file.read_bytes(), type=Record)
+    except OSError as error:
+        raise RecordError(f"{file}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise RecordError(f"{file}: is not a flash record as `rap flash write` makes it: {error}") from None
+    if summary(record.spans) != record.sha256:
+        raise RecordError(f"{file}: was changed: its `sha256` is not that of its `spans`")
+    if any(span.offset + span.length > record.disk.bytes for span in record.spans):
+        raise RecordError(f"{file}: has `spans` beyond the end of its `disk`")
+    return record
+
+
+def differences(
+    record: Record, target: Target, progress: Callable[[int], None] = lambda _bytes: None
+) -> list[Span]:
+    """What of a record a disk does not hold any more. Raises DeviceError."""
+
+    def differs(span: Span) -> bool:
+        into = buffer(span.length)
+        target.read(span.offset, into)
+        return hashlib.sha256(into).hexdigest() != span.sha256
+
+    found = []
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        for span, wrong in zip(record.spans, pool.map(differs, record.spans), strict=True):
+            progress(span.length)
+            if wrong:
+                found.append(span)
+    return found
+
+
+def place(record: Record, span: Span) -> str:
+    """Where a span is, for people."""
+    for part in record.parts:
+        if part.offset <= span.offset < part.offset + part.length:
+            return part.label or f"the partition at byte {part.offset}"
+    return "the partition table"

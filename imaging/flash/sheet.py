@@ -1,0 +1,82 @@
+"""The flash record as one page for the wall: which box, which image, which disk, and the hash to compare.
+
+The code in the corner says the same as the page, so that nobody has to type a hash.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from imaging.flash.record import Record
+
+MARGIN: Final = 50
+LINE: Final = 16
+CODE_POINTS: Final = 120
+PARTS_MAX: Final = 24
+"""More than a page has room for; the rest is in the record."""
+
+
+def save_sheet(record: Record, file: Path) -> None:
+    """Write the page (PDF, A4) to a file that must not exist. Raises OSError, ImportError without reportlab."""
+    from reportlab.lib.pagesizes import A4
+    from reportlab.pdfgen.canvas import Canvas
+
+    with file.open("xb") as out:
+        canvas = Canvas(out, pagesize=A4, invariant=True)
+        canvas.setTitle(f"Flash record {record.box or record.disk.serial}")
+        _draw_code(canvas, record, A4[0] - MARGIN - CODE_POINTS, A4[1] - MARGIN - CODE_POINTS)
+        y = A4[1] - MARGIN - 20
+        canvas.setFont("Helvetica-Bold", 24)
+        canvas.drawString(MARGIN, y, record.box or "RAP box")
+        y -= 2 * LINE
+        for name, value in facts(record):
+            y = _line(canvas, y, name, value)
+        y -= LINE
+        canvas.setFont("Helvetica-Bold", 10)
+        canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of what was written")
+        for part in record.parts[:PARTS_MAX]:
+            y = _line(canvas, y - 3, f"{part.label or '-'}, {_size(part.length)}", part.sha256)
+        canvas.setFont("Helvetica", 9)
+        canvas.drawString(MARGIN, MARGIN, f"Check with: rap flash verify DEVICE --record {file.stem}.json")
+        canvas.save()
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """What the page says, a line each."""
+    about = ", ".join(f"{name} {value}" for name, value in sorted(record.about.items()))
+    return [
+        ("Written", f"{record.written_at}, read back and compared"),
+        ("Image", " ".join(filter(None, (record.image, about)))),
+        ("Manifest SHA-256", record.manifest_sha256),
+        ("Signing key SHA-256", record.signed_by_sha256),
+        ("Disk", f"{record.disk.model or 'without a model name'}, {_size(record.disk.bytes)}"),
+        ("Disk serial", record.disk.serial or "none"),
+        ("Certificate SHA-256", record.certificate_sha256 or "none yet"),
+        ("Bytes written", f"{record.written_bytes:,} in {record.seconds:.1f} s"),
+        ("SHA-256 of all", record.sha256),
+    ]
+
+
+def _line(canvas: Any, y: float, name: str, value: str) -> float:
+    y -= LINE
+    canvas.setFont("Helvetica", 9)
+    canvas.drawString(MARGIN, y, name[:28])
+    canvas.setFont("Courier", 8)
+    canvas.drawString(MARGIN + 130, y, value[:76])
+    return y
+
+
+def _draw_code(canvas: Any, record: Record, x: float, y: float) -> None:
+    from reportlab.graphics import renderPDF
+    from reportlab.graphics.barcode.qr import QrCodeWidget
+    from reportlab.graphics.shapes import Drawing
+
+    text = f"rap-flash {record.box or '-'} {record.disk.serial or '-'} {record.written_at} {record.sha256}"
+    drawing = Drawing(CODE_POINTS, CODE_POINTS)
+    drawing.add(QrCodeWidget(text, barWidth=CODE_POINTS, barHeight=CODE_POINTS))
+    renderPDF.draw(drawing, canvas, x, y)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,118 @@
+"""Where the bytes come from: a signed image, opened.
+
+Nothing of an image is believed before the signature of its manifest was verified, and no range of it before it was
+compared with its hash. What the table of a compressed image says is not signed, and need not be: a wrong one gives a
+range with a wrong hash, and never more bytes than were asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from imaging import signing
+from imaging.bmap import Bmap, BmapError, Range, parse
+from imaging.flash.target import buffer
+from imaging.imagefile import Frame, ImageError, decompress, frames
+
+
+class _Reader(Protocol):
+    def __call__(self, span: Range, into: memoryview) -> None: ...
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image whose manifest and map were verified."""
+
+    path: Path
+    manifest: signing.Manifest
+    bmap: Bmap
+    bmap_sha256: str
+    _read: _Reader
+
+    def read(self, span: Range, into: memoryview) -> None:
+        """Fill `into` with a range's bytes, which are then known to be the signed ones. Raises ImageError."""
+        self._read(span, into)
+        if hashlib.sha256(into).digest() != span.sha256:
+            raise ImageError(
+                f"{self.path}: was changed or is damaged: bytes {span.offset} to {span.end - 1} are not those "
+                "that were signed; fetch it again"
+            )
+
+    def bytes(self, offset: int, length: int) -> bytes:
+        """Some bytes of the image; what is not mapped is zeros. Raises ImageError."""
+        found = bytearray(length)
+        for span in self.bmap.ranges:
+            start, end = max(span.offset, offset), min(span.end, offset + length)
+            if start < end:
+                into = buffer(span.length)
+                self.read(span, into)
+                found[start - offset : end - offset] = into[start - span.offset : end - span.offset]
+        return bytes(found)
+
+
+@contextmanager
+def open_image(path: Path, key: Ed25519PublicKey) -> Iterator[Image]:
+    """Verify what belongs to an image and open it. Raises ImageError, SigningError."""
+    manifest = signing.read_manifest(signing.beside(path, ".manifest.json"), key)
+    map_file = signing.beside(path, ".bmap")
+    map_bytes = signing.read_signed(manifest, map_file)
+    try:
+        bmap = parse(map_bytes)
+    except BmapError as error:
+        raise ImageError(f"{map_file}: {error}") from None
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        reader = _framed(path, fd, bmap) if path.name.endswith(".zst") else _raw(path, fd, bmap)
+        yield Image(path, manifest, bmap, hashlib.sha256(map_bytes).hexdigest(), reader)
+    finally:
+        os.close(fd)
+
+
+def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
+    if (size := os.fstat(fd).st_size) != bmap.image_bytes:
+        raise ImageError(f"{path}: is {size} bytes, and its map is of {bmap.image_bytes}: fetch it again")
+
+    def read(span: Range, into: memoryview) -> None:
+        try:
+            count = os.preadv(fd, [into], span.offset)
+        except OSError as error:
+            raise ImageError(f"{path}: byte {span.offset} cannot be read: {error.strerror}") from None
+        if count != span.length:
+            raise ImageError(f"{path}: ends at byte {span.offset + count}: it was cut off meanwhile")
+
+    return read
+
+
+def _framed(path: Path, fd: int, bmap: Bmap) -> _Reader:
+    found = _frames_by_range(path, fd, bmap)
+
+    def read(span: Range, into: memoryview) -> None:
+        frame = found[span.offset]
+        try:
+            into[:] = decompress(os.pread(fd, frame.file_bytes, frame.file_offset), span.length)
+        except (ImageError, OSError) as error:
+            raise ImageError(f"{path}: {error}") from None
+
+    return read
+
+
+def _frames_by_range(path: Path, fd: int, bmap: Bmap) -> dict[int, Frame]:
+    try:
+        found = {frame.offset: frame for frame in frames(fd)}
+    except (ImageError, OSError) as error:
+        raise ImageError(f"{path}: {error}") from None
+    for span in bmap.ranges:
+        if span.offset not in found or found[span.offset].length != span.length:
+            raise ImageError(f"{path}: its frames are not the ranges of its map: it belongs to another image")
+    return found
