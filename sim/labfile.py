@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -306,7 +306,7 @@ def _check_events(events: list[Event], file: _File, mistakes: Mistakes) -> None:
         elif event.lasts is not None and event.at + event.lasts > duration:
             left = format_duration(duration - event.at)
             mistakes.add((*key, "lasts"), f"at most {left} are left of the lab; to stay, leave `lasts` out")
-        targets = _targets(event.fault, file)
+        targets = targets_of(type(event.fault), file.instrument, file.uplink.proxy)
         if not targets:
             mistakes.add(
                 (*key, "fault"), f"{event.fault.kind} needs a proxy in [uplink], which this lab has not"
@@ -326,10 +326,10 @@ def _check_overlaps(events: list[Event], duration: int, mistakes: Mistakes) -> N
         ends[what] = event.at + (stays if event.lasts is None else event.lasts)
 
 
-def _targets(fault: Fault, file: _File) -> list[str]:
-    """What in this lab the fault can befall."""
-    instruments = [f"instrument:{instrument.port}" for instrument in file.instrument]
+def targets_of(fault: type[Fault], instruments: Sequence[Instrument], proxy: Proxy | None) -> list[str]:
+    """What the fault can befall in a lab with these instruments and that proxy."""
+    ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]
-    if "proxy" in fault.targets and file.uplink.proxy is not None:
+    if "proxy" in fault.targets and proxy is not None:
         present.append("proxy")
-    return present + (instruments if "instrument" in fault.targets else [])
+    return present + (ports if "instrument" in fault.targets else [])

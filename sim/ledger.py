@@ -58,6 +58,11 @@ class Run:
         for times in (self._acknowledged, self._stored, self._sequence):
             times.append(NEVER)
 
+    @property
+    def acknowledgements(self) -> int:
+        """How many of them the box has said that it has."""
+        return len(self) - self._acknowledged.count(NEVER)
+
     def acknowledged(self, number: int, now_ns: int) -> None:
         """The box has said that it has this report."""
         self._acknowledged[number - 1] = now_ns

@@ -113,6 +113,11 @@ class Analyzer:
     async def _execute(self, command: Command) -> Outcome:
         return self.model.execute(command)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        return self._run is not None
+
     # -- what befalls it
 
     def power_off(self) -> None:

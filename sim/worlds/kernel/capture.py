@@ -1,14 +1,14 @@
 """Captures that Wireshark opens: pcapng (draft-ietf-opsawg-pcapng), one section with one Ethernet interface.
 
 Each packet is written as it comes, so that a file can be watched while it grows, and is whole when its writer
-was killed.
+was killed. What takes them must never hold up the line: packets that it has no room for are left out and counted,
+and when it takes no more, the capture ends.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
 from threading import Lock
 from typing import Final
 
@@ -27,11 +27,16 @@ _OUTBOUND: Final = 2
 
 
 class Capture:
-    """A file that gets frames, with the time and the direction of each. Any thread may add and close."""
+    """A file that gets frames, with the time and the direction of each. Any thread may add and close.
 
-    def __init__(self, file: Path, interface: str) -> None:
-        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    `file` is a descriptor, closed with the capture: a file's, or that of a socket that keeps messages apart.
+    """
+
+    def __init__(self, file: int, interface: str) -> None:
+        self._file = file
         self._lock = Lock()
+        self.left_out = 0
+        """Packets for which there was no room."""
         section = struct.pack("=IHHQ", _BYTE_ORDER_MAGIC, 1, 0, _LENGTH_UNKNOWN)
         options = _option(_OPTION_NAME, interface.encode()) + _option(_OPTION_TIME_RESOLUTION, _NANOSECONDS)
         description = struct.pack("=HHI", _ETHERNET, 0, 0) + options + _option(0, b"")
@@ -47,13 +52,23 @@ class Capture:
     def close(self) -> None:
         """Write no more."""
         with self._lock:
-            os.close(self._file)
-            self._file = -1
+            self._end()
 
     def _write(self, blocks: bytes) -> None:
         with self._lock:
-            if self._file >= 0:
+            if self._file < 0:
+                return
+            try:
                 os.write(self._file, blocks)
+            except BlockingIOError:
+                self.left_out += 1
+            except OSError:  # the disk is full, or nobody listens any more
+                self._end()
+
+    def _end(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def _padded(data: bytes) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
 from sim.worlds.kernel import syscalls
@@ -22,10 +24,18 @@ Handler: TypeAlias = Callable[[Request], Awaitable[object]]
 
 _BYTES_MAX: Final = 65536
 _ENTER: Final = "enter-host"
+_FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
 
 
 class Refused(Exception):
     """The lab could not do what it was asked; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a handler answers with a socket for the asker to have; the lab's own descriptor of it is closed then."""
+
+    socket: socket.socket
 
 
 def ask(name: str, request: Request) -> Any:
@@ -35,10 +45,18 @@ def ask(name: str, request: Request) -> Any:
     return answer
 
 
-def call_in_host(name: str, host: str, argv: Sequence[str]) -> int:
+def ask_for_socket(name: str, request: Request) -> socket.socket:
+    """The socket that the lab answers with (Handed). Raises NoSuchLab, Refused."""
+    with connect(name) as connection:
+        _, (descriptor,) = _exchange(connection, request)
+    return socket.socket(fileno=descriptor)
+
+
+def call_in_host(name: str, host: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
     """Run a program in a host of a running lab, on this terminal; its exit status, as a shell has it.
 
-    Raises NoSuchLab, Refused.
+    It has the terminal to itself: Ctrl-C and Ctrl-\\ are its business alone, and when it ends, the terminal is
+    the caller's again. `env` is added to the caller's environment. Raises NoSuchLab, Refused.
     """
     with ExitStack() as opened:  # a descriptor of a namespace that is kept keeps the lab's mounts and disks
         supervisor = supervisor_of(name)
@@ -47,20 +65,40 @@ def call_in_host(name: str, host: str, argv: Sequence[str]) -> int:
             _, namespaces = _exchange(connection, {_ENTER: host})
         for namespace in namespaces:
             opened.callback(os.close, namespace)
-        pid = os.fork()
-        if pid == 0:
-            _enter_and_run(supervisor, namespaces, argv)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with _terminal_lent():
+            pid = os.fork()
+            if pid == 0:
+                _enter_and_run(supervisor, namespaces, argv, {**os.environ, **(env or {})})
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _enter_and_run(supervisor: int, namespaces: Sequence[int], argv: Sequence[str]) -> NoReturn:
+@contextmanager
+def _terminal_lent() -> Iterator[None]:
+    """Ignore the terminal's signals for a while, as system(3) does, and take the terminal back at the end.
+
+    An interactive shell puts a process group of its own into the foreground. When it ends it cannot give the
+    terminal back, because the group that had it has no number in the lab's PID namespace.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # there is no terminal, or it has hung up
+            os.tcsetpgrp(0, os.getpgrp())
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _enter_and_run(
+    supervisor: int, namespaces: Sequence[int], argv: Sequence[str], env: Mapping[str, str]
+) -> NoReturn:
     """Become a stranger in the lab whose child is one of its processes, and end as that does."""
     status = 127
     try:
         syscalls.enter(supervisor, syscalls.NEW_PIDS)
         for namespace in namespaces:
             syscalls.enter(namespace)
-        ended = os.waitstatus_to_exitcode(os.waitpid(_spawn(argv), 0)[1])
+        ended = os.waitstatus_to_exitcode(os.waitpid(_spawn(argv, env), 0)[1])
         status = ended if ended >= 0 else 128 - ended
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
@@ -68,8 +106,9 @@ def _enter_and_run(supervisor: int, namespaces: Sequence[int], argv: Sequence[st
         os._exit(status)
 
 
-def _spawn(argv: Sequence[str]) -> int:
-    return os.posix_spawnp(argv[0], list(argv), os.environ)
+def _spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    usual = (*_FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores the last two
+    return os.posix_spawnp(argv[0], list(argv), env, setsigdef=usual)
 
 
 def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
@@ -115,23 +154,27 @@ class Control:
                 data += more
             if not data:
                 return
-            descriptors: list[int] = []
-            try:
-                answer: Request = {"answer": await self._answer(json.loads(data), descriptors)}
-            except (Refused, ValueError) as error:
-                answer = {"error": str(error)}
-            encoded = json.dumps(answer).encode()
-            if descriptors:
-                socket.send_fds(connection, [encoded], descriptors)
-            else:
-                await loop.sock_sendall(connection, encoded)
+            with ExitStack() as handed:
+                try:
+                    answer, descriptors = await self._answer(json.loads(data), handed)
+                except Refused as error:
+                    answer, descriptors = {"error": str(error)}, []
+                except Exception as error:  # a bug, but the asker waits, and the lab goes on
+                    answer, descriptors = {"error": f"the lab failed to: {error!r}"}, []
+                encoded = json.dumps(answer).encode()
+                if descriptors:
+                    socket.send_fds(connection, [encoded], descriptors)
+                else:
+                    await loop.sock_sendall(connection, encoded)
 
-    async def _answer(self, request: Request, descriptors: list[int]) -> object:
-        if _ENTER not in request:
-            return await self.handler(request)
-        namespaces = self._namespaces(request[_ENTER])
-        descriptors += [namespaces["net"], namespaces["uts"], namespaces["mnt"]]
-        return None
+    async def _answer(self, request: Request, handed: ExitStack) -> tuple[Request, list[int]]:
+        if _ENTER in request:
+            namespaces = self._namespaces(request[_ENTER])
+            return {"answer": None}, [namespaces["net"], namespaces["uts"], namespaces["mnt"]]
+        answer = await self.handler(request)
+        if isinstance(answer, Handed):
+            return {"answer": None}, [handed.enter_context(answer.socket).fileno()]
+        return {"answer": answer}, []
 
 
 def _from_root(connection: socket.socket) -> bool:

@@ -35,6 +35,8 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.addresses: dict[str, str] = {}
+        """The address that each interface was given last, with its prefix."""
         self._namespaces: dict[str, int] = {}
         self._processes = 0
         failures: list[BaseException] = []
@@ -76,6 +78,7 @@ class Host:
 
     def address(self, interface: str, address: str) -> None:
         """Give an interface an address with its prefix: "10.0.0.1/24", "fd00::1/64"."""
+        self.addresses[interface] = address
         ip, _, prefix = address.partition("/")
         self.netlink.add_address(self.netlink.index(interface), ip, int(prefix))
 

@@ -6,6 +6,7 @@ same code.
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -43,9 +44,27 @@ class KernelLink(Link):
         """Frames that were lost because this machine was too slow to carry them: not the link's doing."""
         return sum(end.overrun for end in self.cable)
 
-    def start_capture(self, file: Path) -> None:
-        """Write what the first host sends and receives here to a pcapng file, until `stop_capture`."""
+    @property
+    def captured(self) -> bool:
+        """Whether a capture is under way."""
+        return self._capture is not None
+
+    def used_ns(self) -> tuple[int, int]:
+        """How long each pipe has been sending, up to now; what waits in its queue is not sent yet."""
+        now = time.monotonic_ns()
+        forward, backward = (
+            pipe.busy_ns - max(0, pipe._free_at_ns - now) for pipe in (self.forward, self.backward)
+        )
+        return forward, backward
+
+    def start_capture(self, file: Path | int) -> None:
+        """Write what the first host sends and receives here as pcapng, until `stop_capture`.
+
+        `file` is a path, or a descriptor for `Capture`.
+        """
         self.stop_capture()
+        if isinstance(file, Path):
+            file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._capture = Capture(file, self.cable[0].interface)
 
     def stop_capture(self) -> None:

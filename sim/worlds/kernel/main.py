@@ -1,26 +1,33 @@
-"""Running a lab file in the kernel world, from a process outside of it."""
+"""Running a lab file in the kernel world, from a process outside of it: to its end, or until it is taken down."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from sim.labfile import Lab
 from sim.labkeys import LabFileError
 from sim.result import Result
+from sim.worlds.kernel.console import Console
 from sim.worlds.kernel.control import Refused, ask
+from sim.worlds.kernel.lab import KernelLab
 from sim.worlds.kernel.missing import missing
 from sim.worlds.kernel.proxy import PROGRAMS
 from sim.worlds.kernel.registry import NoSuchLab
-from sim.worlds.kernel.supervisor import run
-from sim.worlds.kernel.world import run_world
+from sim.worlds.kernel.supervisor import run, up
+from sim.worlds.kernel.world import KernelWorld
 
 if TYPE_CHECKING:
     from sim.worlds import Progress
 
 _LOOK_SECONDS: Final = 0.5
+_START_LOOK_SECONDS: Final = 0.02
+_NS: Final = 1_000_000_000
 
 
 class MachineLacksError(Exception):
@@ -36,11 +43,43 @@ def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Res
     if progress is not None:
         watcher.start()
     try:
-        return run(name, partial(run_world, lab, seed))
+        return run(name, partial(_to_the_end, lab, seed))
     finally:
         over.set()
         if progress is not None:
             watcher.join()
+
+
+async def _to_the_end(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
+    world = await _begin(lab, seed, ground)
+    await asyncio.sleep(lab.about.duration / _NS)
+    return world.finish()
+
+
+def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
+    """Start a lab that goes on, under that name, until `down`; its events happen unless `events` is false.
+
+    Returns when all its programs run. Errors: LabFileError, MachineLacksError, LabExists, LabEnded; ValueError for
+    what cannot be a name.
+    """
+    lab = lab if events else msgspec.structs.replace(lab, events=())
+    check(lab)
+    up(name, partial(_for_good, lab, seed))
+
+
+async def _for_good(lab: Lab, seed: int | None, ground: KernelLab) -> None:
+    world = await _begin(lab, seed, ground)
+    while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
+        await asyncio.sleep(_START_LOOK_SECONDS)
+    ground.is_up()
+    await asyncio.Event().wait()
+
+
+async def _begin(lab: Lab, seed: int | None, ground: KernelLab) -> KernelWorld:
+    world = KernelWorld(ground, lab, seed)
+    await world.start()
+    ground.control.handler = Console(world).answer
+    return world
 
 
 def check(lab: Lab) -> None:
@@ -61,6 +100,6 @@ def _tell(name: str, progress: Progress, over: threading.Event) -> None:
     """Ask the lab now and then how far it is."""
     while not over.wait(_LOOK_SECONDS):
         try:
-            progress(**ask(name, {"how": "far"}))
+            progress(**ask(name, {"verb": "far"}))
         except (NoSuchLab, Refused, OSError):
             continue  # it is beginning, or just over

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from random import Random
 from typing import Final
 
@@ -51,6 +50,9 @@ class KernelWorld:
         self._loop = loop
         self.ledger = Ledger()
         self.happened: list[Event] = []
+        self.finished = False
+        self.under_way: dict[tuple[str, str], Event] = {}
+        """The faults that are not over, by kind and target."""
         self.analyzers: dict[int, Analyzer] = {}
         self._certificates = certificates = Certificates(ground.folder / "pki")
         self.site = site = Site(ground, lab)
@@ -137,17 +139,28 @@ class KernelWorld:
     async def _befall(self, event: Event) -> None:
         await asyncio.sleep(max(0, event.at - self.env.now) / _NS)
         await self.start_fault(event)
+        await self.see_through(event)
+
+    async def start_fault(self, event: Event) -> None:
+        """Let a fault happen now; whoever starts it sees it through."""
+        self.trace.add(f"fault {event.fault.kind} {event.target}")
+        self.happened.append(event)
+        self.under_way[event.fault.kind, event.target] = event
+        await event.fault.start(self, event.target)
+
+    async def see_through(self, event: Event) -> None:
+        """Let a fault that was started be over when its time has come, unless it stays."""
         if event.lasts is not None:
             await asyncio.sleep(event.lasts / _NS)
         if event.lasts is not None or event.fault.momentary:
+            await self.stop_fault(event)
+
+    async def stop_fault(self, event: Event) -> None:
+        """Let a fault be over; no news if it is."""
+        if self.under_way.get((event.fault.kind, event.target)) is event:
+            del self.under_way[event.fault.kind, event.target]
             self.trace.add(f"end {event.fault.kind} {event.target}")
             await event.fault.stop(self, event.target)
-
-    async def start_fault(self, event: Event) -> None:
-        """Let a fault happen now; whoever started it stops it."""
-        self.trace.add(f"fault {event.fault.kind} {event.target}")
-        self.happened.append(event)
-        await event.fault.start(self, event.target)
 
     def link(self, target: str) -> KernelLink:
         """The link that faults call `uplink` or `instrument:<port>`."""
@@ -161,20 +174,8 @@ class KernelWorld:
 
     def finish(self) -> Result:
         """End the lab now: cut the box's power, look at what is there, and judge."""
+        self.finished = True
         for task in self._tasks:
             task.cancel()
         self.datacenter.stop()
         return conclude(self, self.env.now / _NS)
-
-
-async def run_world(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
-    """Run the lab to its end and judge it; meanwhile `ask(name, {"how": "far"})` tells where it stands."""
-    world = KernelWorld(ground, lab, seed)
-    ground.control.handler = partial(_how_far, world)
-    await world.start()
-    await asyncio.sleep(lab.about.duration / _NS)
-    return world.finish()
-
-
-async def _how_far(world: KernelWorld, _request: object) -> dict[str, int]:
-    return {"now_ns": world.env.now, "stored": world.datacenter.stored, "backlog": world.backlog}
