@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test check format golden bench lock clean
+.PHONY: help setup setup-kernel lab test check format golden bench bench-kernel lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -14,9 +14,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c "$(NEW_ENOUGH)" 2>/dev/null && echo $$python && break; done)
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY)  ## the command and its tools, in .venv
+
+setup-kernel:  ## packages for the kernel world; as root (apt-get, dnf)
+	@sh tools/setup-kernel.sh
 
 lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
@@ -40,6 +43,9 @@ golden: $(READY)  ## write again what is derived from the code
 
 bench: $(READY)  ## measure, into bench-results
 	$(BIN)/python -m bench
+
+bench-kernel: $(READY)  ## measure on the real kernel; as root (ONLY=sweep)
+	$(BIN)/python -m bench.kernel $(addprefix --only ,$(ONLY))
 
 lock: $(READY)  ## choose the versions of all packages again
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \

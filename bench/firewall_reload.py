@@ -238,19 +238,19 @@ def figures(reloads: int = RELOADS) -> list[Figure]:
         met, passed = outcome.met, outcome.passed
         found += [
             figure(f"reloads {name} under flood", "reloads", outcome.reloads, f">= {reloads // 2}"),
-            figure("  forbidden packets that came", "packets", met[FORBIDDEN], ">= 1"),
-            figure("  forbidden packets that passed", "packets", passed[FORBIDDEN], "<= 0"),
-            figure("  allowed packets that came", "packets", met[ALLOWED], ">= 1"),
-            figure("  allowed packets that were lost", "packets", met[ALLOWED] - passed[ALLOWED], "<= 0"),
-            figure("  flood", "packets/s", outcome.flood_rate),
-            figure("  one reload", "ms", outcome.reload_seconds * 1000),
+            figure(f"  {name}: forbidden packets that came", "packets", met[FORBIDDEN], ">= 1"),
+            figure(f"  {name}: forbidden packets that passed", "packets", passed[FORBIDDEN], "<= 0"),
+            figure(f"  {name}: allowed packets that came", "packets", met[ALLOWED], ">= 1"),
+            figure(f"  {name}: allowed packets lost", "packets", met[ALLOWED] - passed[ALLOWED], "<= 0"),
+            figure(f"  {name}: flood", "packets/s", outcome.flood_rate),
+            figure(f"  {name}: one reload", "ms", outcome.reload_seconds * 1000),
         ]
     leaky = alone(control, CONTROL_RELOADS_MAX)
     return [
         *found,
         figure("control, policy drop alone: reloads", "reloads", leaky.reloads),
-        figure("  forbidden packets that came", "packets", leaky.met[FORBIDDEN]),
-        figure("  forbidden packets that passed", "packets", leaky.passed[FORBIDDEN], ">= 1"),
+        figure("  control: forbidden packets that came", "packets", leaky.met[FORBIDDEN]),
+        figure("  control: forbidden packets that passed", "packets", leaky.passed[FORBIDDEN], ">= 1"),
     ]
 
 

@@ -1,0 +1,52 @@
+"""How long it takes to prove ten thousand entries: `python -m bench.firewall_proof`.
+
+The ruleset of a policy with that many authorized addresses is put in force in a namespace, listed by the kernel, and
+all theorems about the listing are proven.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from bench.figures import Figure, figure, run
+from bench.firewall_range import POLICY, crowded
+from bench.firewall_world import enter_namespace
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.policyfile import load_policy
+from netfw.prove import Finding, prove
+
+
+def proof() -> tuple[list[Finding], float, float]:
+    """The findings, and the seconds to list and to prove."""
+    enter_namespace()
+    policy, nft = crowded(load_policy(POLICY)), Nft()
+    Firewall(nft).apply(policy)
+    began = time.perf_counter()
+    listed = nft.table()
+    listing = time.perf_counter() - began
+    assert listed is not None
+    began = time.perf_counter()
+    found = list(prove(policy, listed))
+    return found, listing, time.perf_counter() - began
+
+
+def figures() -> list[Figure]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found, listing, proving = pool.submit(proof).result()
+    for finding in found:
+        if not finding.holds:
+            print(finding)
+    return [
+        figure(
+            "theorems proven at 10,000 entries", "theorems", sum(f.holds for f in found), f">= {len(found)}"
+        ),
+        figure("  all of them", "s", proving, "<= 5"),
+        figure("  the kernel's listing, before that", "s", listing),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

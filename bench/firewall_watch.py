@@ -1,0 +1,117 @@
+"""How soon a foreign change of the firewall is told and taken back: `python -m bench.firewall_watch`.
+
+Another process changes the ruleset that a watch looks after. The clock begins before that process gives its command
+to the kernel, which takes a part of the time itself, and is CLOCK_MONOTONIC for both. Told is when the watch calls
+back; repaired is when it says that the policy is in force again, which it says after it has compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from bench.figures import Figure, figure, run
+from bench.firewall_range import POLICY, crowded
+from bench.firewall_world import enter_namespace
+from netfw.firewall import Firewall
+from netfw.names import FAMILY, TABLE
+from netfw.nft import Nft
+from netfw.policy import Policy
+from netfw.policyfile import load_policy
+from netfw.sets import AUTHORIZED, SERVICES
+from netfw.terms import ACCEPT, concat
+from netfw.watch import Alarm, Repair, Watch
+
+TIMES: Final = 20
+"""Each of the changes."""
+_OURS: Final = {"family": FAMILY, "table": TABLE}
+_SERVICE: Final = concat("enp2s0", "10.77.1.1", "tcp", 443)
+CHANGES: Final[tuple[Any, ...]] = (
+    {"insert": {"rule": {**_OURS, "chain": "input", "expr": [ACCEPT]}}},
+    {"flush": {"chain": {**_OURS, "name": "forward"}}},
+    {"add": {"element": {**_OURS, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
+    {"delete": {"element": {**_OURS, "name": SERVICES[4], "elem": [_SERVICE]}}},
+)
+DISASTER: Final[Any] = {"delete": {"table": {"family": FAMILY, "name": TABLE}}}
+
+
+class Times(NamedTuple):
+    """Seconds from the beginning of a change."""
+
+    told: float
+    repaired: float
+
+
+def changed(change: Any, entries: int) -> list[Times]:
+    """The same change, so often, with so many authorized addresses."""
+    enter_namespace()
+    policy = load_policy(POLICY)
+    policy = crowded(policy, entries) if entries else policy
+    firewall = Firewall(Nft())
+    firewall.apply(policy)
+    ours, theirs = get_context("fork").Pipe()
+    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
+    stranger.start()  # a process of its own, in this namespace
+    try:
+        return asyncio.run(_watched(firewall, policy, ours))
+    finally:
+        ours.send(False)
+        stranger.join()
+
+
+def _change(orders: Connection, change: Any) -> None:
+    nft = Nft()
+    while orders.recv():
+        began = time.monotonic()
+        nft.run([change])
+        orders.send(began)
+
+
+async def _watched(firewall: Firewall, policy: Policy, stranger: Connection) -> list[Times]:
+    told: asyncio.Queue[tuple[Alarm | Repair, float]] = asyncio.Queue()
+    watch = Watch(firewall, policy, lambda what: told.put_nowait((what, time.monotonic())))
+    watch.start()
+    found = []
+    for _ in range(TIMES):
+        stranger.send(True)
+        (alarm, heard), (repair, done) = await told.get(), await told.get()
+        assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
+        assert repair.in_force and repair.differences, repair
+        began = await asyncio.to_thread(stranger.recv)
+        found.append(Times(heard - began, done - began))
+    watch.stop()
+    return found
+
+
+def _measured() -> Iterator[tuple[str, list[Times]]]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for entries in (0, 10_000):
+            name = f"{entries:,} addresses" if entries else "the clinic's policy"
+            yield (
+                name,
+                [times for change in CHANGES for times in pool.submit(changed, change, entries).result()],
+            )
+            yield f"{name}, table deleted", pool.submit(changed, DISASTER, entries).result()
+
+
+def figures() -> list[Figure]:
+    found = []
+    for name, times in _measured():
+        told, repaired = ([getattr(each, word) * 1000 for each in times] for word in Times._fields)
+        found += [
+            figure(f"foreign change told, {name}, median", "ms", median(told)),
+            figure(f"foreign change told, {name}, longest", "ms", max(told), "<= 10"),
+            figure(f"  repaired, {name}, median", "ms", median(repaired)),
+            figure(f"  repaired, {name}, longest", "ms", max(repaired), "<= 100"),
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
