@@ -15,8 +15,10 @@ from boxlab import (
     DATACENTER,
     ELSEWHERE,
     INSTRUMENT,
+    PATIENCE_SECONDS,
     POLICIES,
     PORT,
+    ROUTER,
     STAFF,
     UPLINK,
     BoxLab,
@@ -36,7 +38,7 @@ from netfw.policyfile import load_policy
 from netfw.render import RULES_MAX, render
 from netfw.text import ruleset_text
 
-HTTPS, MLLP, DESKTOP = 443, 2575, 5900
+HTTPS, MLLP, DESKTOP, IKE = 443, 2575, 5900, 500
 EVERY_POLICY = sorted(POLICIES.glob("*.toml"))
 both_versions = pytest.mark.parametrize("version", [4, 6])
 
@@ -155,6 +157,30 @@ def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, vers
     one = lab.instrument[1]
     assert lab.attempt(lab.box, one, INSTRUMENT[1][version], HTTPS) == told
     assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == told
+
+
+@both_versions
+def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) -> None:
+    """Whether the kernel transforms a packet is its own to say, and it may not know how: see the design note."""
+    gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
+    lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), ipsec_required=True))
+    told = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == told
+    assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == told
+    with pytest.raises(PermissionError):  # IKE has the same port at both ends
+        lab.attempt(lab.box, lab.outside, ROUTER[version], IKE, kind="udp")
+    with closing(lab.box.socket({4: socket.AF_INET, 6: socket.AF_INET6}[version], socket.SOCK_DGRAM)) as ike:
+        ike.bind((UPLINK[version], IKE))
+        with closing(lab.listener(lab.outside, ROUTER[version], IKE, "udp")) as there:
+            for end in (ike, there):
+                end.settimeout(PATIENCE_SECONDS)
+            ike.sendto(b"initiator", (ROUTER[version], IKE))
+            assert there.recv(64) == b"initiator"
+            before = lab.refused()
+            there.sendto(b"responder", (UPLINK[version], IKE))
+            there.sendto(b"rekey", (UPLINK[version], IKE))
+            assert [ike.recv(64), ike.recv(64)] == [b"responder", b"rekey"]
+            assert lab.causes(before) == set()
 
 
 def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> None:

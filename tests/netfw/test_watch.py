@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
-from netfw.firewall import Firewall
+from netfw.firewall import LISTED_MAX, Firewall
 from netfw.nft import Nft
 from netfw.policy import Service
 from netfw.policyfile import load_policy
@@ -128,6 +128,62 @@ def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
         repair = await place.next()
         assert isinstance(repair, Repair)
         assert repair.in_force
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("flush set inet rap authorized4", ("set authorized4 was changed",)),
+        ("flush chain inet rap forward", None),
+        ("delete table inet rap", None),
+    ],
+)
+def test_a_set_too_large_to_be_read_each_time_is_filled_again(
+    place: Place, change: str, told: tuple[str, ...] | None
+) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        await place.nft(change)
+        assert isinstance(await place.next(), Alarm)
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert repair.in_force
+        assert told is None or repair.differences == told
+        assert place.firewall.differences(policy) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_put_in_force_on_purpose_is_let_be(place: Place) -> None:
+    other = replace(POLICY, rejects_outside=True)
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        place.firewall.apply(other)
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(await place.next(), Alarm)
+        stands_back = await place.next()
+        assert isinstance(stands_back, Repair)
+        assert not stands_back.in_force
+        assert "another policy was put in force" in stands_back.problem
+        assert len(place.firewall.differences(other)) == 1, "neither this nor that was taken back"
+        # without a mark it is nobody's policy
+        await place.nft("flush chain inet rap prerouting")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert place.firewall.differences(POLICY) == []
         watch.stop()
 
     asyncio.run(scenario())
