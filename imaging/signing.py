@@ -122,8 +122,8 @@ def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> No
     _signature_of(file).write_bytes(key.sign(data))
 
 
-def read_manifest(file: Path, key: Ed25519PublicKey) -> Manifest:
-    """The manifest, after its signature was verified. Raises SigningError."""
+def read_manifest(file: Path, key: Ed25519PublicKey) -> tuple[Manifest, str]:
+    """The manifest after its signature was verified, and its SHA-256. Raises SigningError."""
     data = _read(file)
     try:
         key.verify(_read(_signature_of(file)), data)
@@ -132,7 +132,7 @@ def read_manifest(file: Path, key: Ed25519PublicKey) -> Manifest:
             f"{file}: the signature beside it is not by this key: it was changed, or somebody else made it"
         ) from None
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        return msgspec.json.decode(data, type=Manifest), hashlib.sha256(data).hexdigest()
     except msgspec.DecodeError as error:
         raise SigningError(f"{file}: is signed, but no manifest of an image: {error}") from None
 

@@ -33,7 +33,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Common form: nothing unknown in it."""
 
 
-class Disk(_Table, frozen=True):
+class Disk(_Table, frozen=True, kw_only=True):
     """What was written to."""
 
     model: str
@@ -42,7 +42,7 @@ class Disk(_Table, frozen=True):
     bytes: Whole
 
 
-class Part(_Table, frozen=True):
+class Part(_Table, frozen=True, kw_only=True):
     """A partition; offset and length in bytes, `sha256` of the hashes of what was written in it, in order."""
 
     label: str
@@ -51,7 +51,7 @@ class Part(_Table, frozen=True):
     sha256: Sha256Hex
 
 
-class Span(_Table, frozen=True):
+class Span(_Table, frozen=True, kw_only=True):
     """Bytes that were written and read back."""
 
     offset: Offset
@@ -59,7 +59,7 @@ class Span(_Table, frozen=True):
     sha256: Sha256Hex
 
 
-class Record(_Table, frozen=True):
+class Record(_Table, frozen=True, kw_only=True):
     """A flash that was completed. `written_at` is UTC (RFC 3339); `box` is "" if no identity was written."""
 
     format: Literal["rap-flash-record-1"] = "rap-flash-record-1"
@@ -90,15 +90,11 @@ def summary(written: Sequence[Written | Span]) -> str:
 
 def parts(slices: Sequence[Slice], written: Sequence[Written]) -> list[Part]:
     """The partitions, each with the hash of what was written in it."""
-    return [
-        Part(label=s.label, offset=s.offset, length=s.length, sha256=summary(inside(s, written)))
-        for s in slices
-    ]
-
-
-def inside(part: Slice | Part, written: Sequence[Written]) -> list[Written]:
-    """What was written within a partition."""
-    return [span for span in written if part.offset <= span.offset < part.offset + part.length]
+    found = []
+    for part in slices:
+        digest = summary([span for span in written if _holds(part, span)])
+        found.append(Part(label=part.label, offset=part.offset, length=part.length, sha256=digest))
+    return found
 
 
 def save(record: Record, file: Path) -> None:
@@ -120,6 +116,20 @@ def load(file: Path) -> Record:
     if any(span.offset + span.length > record.disk.bytes for span in record.spans):
         raise RecordError(f"{file}: has `spans` beyond the end of its `disk`")
     return record
+
+
+def only(record: Record, labels: Sequence[str]) -> Record:
+    """The record of these partitions alone. Raises RecordError: there is none of that label."""
+    chosen = [part for part in record.parts if part.label in labels]
+    if missing := set(labels) - {part.label for part in chosen}:
+        known = ", ".join(part.label for part in record.parts)
+        raise RecordError(f"there is no partition {sorted(missing)[0]!r} in the record; there are {known}")
+    spans = [span for span in record.spans if any(_holds(part, span) for part in chosen)]
+    return msgspec.structs.replace(record, spans=spans)
+
+
+def _holds(part: Slice | Part, span: Written | Span) -> bool:
+    return part.offset <= span.offset < part.offset + part.length
 
 
 def differences(
@@ -144,6 +154,6 @@ def differences(
 def place(record: Record, span: Span) -> str:
     """Where a span is, for people."""
     for part in record.parts:
-        if part.offset <= span.offset < part.offset + part.length:
+        if _holds(part, span):
             return part.label or f"the partition at byte {part.offset}"
     return "the partition table"

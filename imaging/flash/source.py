@@ -34,7 +34,7 @@ class Image:
     path: Path
     manifest: signing.Manifest
     bmap: Bmap
-    bmap_sha256: str
+    manifest_sha256: str
     _read: _Reader
 
     def read(self, span: Range, into: memoryview) -> None:
@@ -61,7 +61,7 @@ class Image:
 @contextmanager
 def open_image(path: Path, key: Ed25519PublicKey) -> Iterator[Image]:
     """Verify what belongs to an image and open it. Raises ImageError, SigningError."""
-    manifest = signing.read_manifest(signing.beside(path, ".manifest.json"), key)
+    manifest, digest = signing.read_manifest(signing.beside(path, ".manifest.json"), key)
     map_file = signing.beside(path, ".bmap")
     map_bytes = signing.read_signed(manifest, map_file)
     try:
@@ -74,7 +74,7 @@ def open_image(path: Path, key: Ed25519PublicKey) -> Iterator[Image]:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         reader = _framed(path, fd, bmap) if path.name.endswith(".zst") else _raw(path, fd, bmap)
-        yield Image(path, manifest, bmap, hashlib.sha256(map_bytes).hexdigest(), reader)
+        yield Image(path, manifest, bmap, digest, reader)
     finally:
         os.close(fd)
 

@@ -1,0 +1,200 @@
+"""One flash from beginning to end, without a word about terminals: what `rap flash` asks for, in its order.
+
+The order is the promise: the image's signature and map, then the machine's facts and the judgement on the disk, then
+the kernel's own lock on it, and only then, in `Job.run`, the first byte. Up to there every problem is `Refused`, and
+nothing was changed; from there on it is `Interrupted`, and the disk does not start.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from imaging import signing
+from imaging.disks import Device, refusals
+from imaging.disks_linux import device_name, gather
+from imaging.flash import gpt, identity, record
+from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
+from imaging.flash.source import Image, open_image
+from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
+from imaging.flash.write import WentWrong, flash
+from imaging.imagefile import ImageError
+from imaging.site import SiteError, load_site
+
+
+class Refused(Exception):
+    """It cannot be done as asked; the message says why and what would be right. Nothing was changed."""
+
+
+class Interrupted(Exception):
+    """The writing had begun, and did not come to its end; the cause is ImageError, DeviceError or WentWrong."""
+
+
+class Job:
+    """An image and a disk that may be written with it."""
+
+    def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: Target) -> None:
+        self._image, self._key, self._target = image, key, target
+        self._identity: dict[str, bytes] = {}
+        self._plan = self._make_plan()
+        self.disk = disk
+
+    @property
+    def total_bytes(self) -> int:
+        """What `progress` is told in all: everything is written, and read back."""
+        return 2 * self._plan.bulk_bytes
+
+    def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:
+        """Make an identity, with a certificate from `pki` if given; `resume` keeps the key that is there.
+
+        Raises Refused.
+        """
+        try:
+            load_site(site)
+            before = self._identity_there() if resume else None
+            made = identity.make(box, site.read_bytes(), before)
+            self._identity = identity.issue(made, pki) if pki else made
+            self._plan = self._make_plan()
+        except (SiteError, identity.IdentityError, OSError) as error:
+            raise Refused(str(error)) from error
+
+    def run(self, resume: bool, progress: Callable[[int], None]) -> record.Record:
+        """Write the disk; see `imaging.flash.write`. Raises Interrupted."""
+        start = time.monotonic()
+        try:
+            written = flash(self._plan, self._image, self._target, resume=resume, progress=progress)
+        except (ImageError, DeviceError, WentWrong) as error:
+            raise Interrupted(str(error)) from error
+        spans = [record.Span(offset=w.offset, length=w.length, sha256=w.sha256) for w in written]
+        certificate = self._identity.get(identity.CERTIFICATE)
+        return record.Record(
+            written_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            image=self._image.path.name,
+            about=self._image.manifest.about,
+            manifest_sha256=self._image.manifest_sha256,
+            signed_by_sha256=key_sha256(self._key),
+            box=self._identity.get(identity.SERIAL, b"").decode().strip(),
+            certificate_sha256=hashlib.sha256(certificate).hexdigest() if certificate else "",
+            disk=record.Disk(
+                model=self.disk.model, serial=self.disk.serial, bus=self.disk.bus, bytes=self._plan.disk_bytes
+            ),
+            seconds=round(time.monotonic() - start, 3),
+            parts=record.parts(self._plan.slices, written),
+            spans=spans,
+            sha256=record.summary(spans),
+        )
+
+    def request(self) -> bytes:
+        """The certificate request of the identity that was given."""
+        return identity.request(self._identity)
+
+    def _make_plan(self) -> Plan:
+        packed = identity.pack(self._identity) if self._identity else b""
+        try:
+            return make_plan(self._image, self._target.size, packed)
+        except ImageError as error:
+            raise Refused(str(error)) from error
+
+    def _identity_there(self) -> dict[str, bytes] | None:
+        part = identity_slice(self._plan.slices)
+        try:
+            return identity.unpack(read(self._target, part.offset, part.length)) if part else None
+        except (identity.IdentityError, DeviceError):
+            return None
+
+
+class IdentityOnDisk:
+    """The identity on a disk that was written, and where it is."""
+
+    def __init__(self, target: Target) -> None:
+        try:
+            part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
+            if part is None:
+                raise Refused("the disk has no partition for an identity: no box's image was written to it")
+            self._files = identity.unpack(read(target, part.offset, part.length))
+        except (gpt.GptError, identity.IdentityError, DeviceError) as error:
+            raise Refused(f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)) from error
+        self._target, self._part = target, part
+
+    def request(self) -> bytes:
+        """Its certificate request."""
+        return identity.request(self._files)
+
+    def put_certificate(self, file: Path) -> None:
+        """Add the certificate that came back. Raises Refused, OSError."""
+        try:
+            self._replace(identity.with_certificate(self._files, file.read_bytes()))
+        except identity.IdentityError as error:
+            raise Refused(f"{file}: {error}") from error
+
+    def issue(self, folder: Path) -> None:
+        """Add one issued from a lab's folder of `rap pki`. Raises Refused, OSError."""
+        try:
+            self._replace(identity.issue(self._files, folder))
+        except identity.IdentityError as error:
+            raise Refused(str(error)) from error
+
+    def _replace(self, files: dict[str, bytes]) -> None:
+        packed = identity.pack(files)
+        if len(packed) > self._part.length:
+            raise identity.IdentityError(
+                f"is too large: the partition has room for {self._part.length} bytes"
+            )
+        self._target.write(self._part.offset, aligned(packed))
+        self._target.flush()
+        if read(self._target, self._part.offset, len(packed)) != packed:
+            raise Refused("the disk does not give back what was written to it: take another")
+
+
+@contextmanager
+def prepare(image: Path, key: Path, device: Path) -> Iterator[Job]:
+    """Verify the image, judge the disk and lock it. Raises Refused."""
+    try:
+        public = signing.load_public_key(key)
+        with open_image(image, public) as opened, _locked(device, opened.bmap.image_bytes) as (disk, target):
+            yield Job(opened, public, disk, target)
+    except (signing.SigningError, ImageError) as error:
+        raise Refused(str(error)) from error
+
+
+@contextmanager
+def open_identity(device: Path) -> Iterator[IdentityOnDisk]:
+    """Lock a disk that was written, and read its identity. Raises Refused."""
+    with _locked(device, 0) as (_, target):
+        try:
+            yield IdentityOnDisk(target)
+        except DeviceError as error:
+            raise Refused(str(error)) from error
+
+
+def key_sha256(key: Ed25519PublicKey) -> str:
+    """How a public key is known: the SHA-256 of its DER form."""
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()
+
+
+@contextmanager
+def _locked(device: Path, image_bytes: int) -> Iterator[tuple[Device, Target]]:
+    machine = gather()
+    try:
+        name = device_name(device)
+        if reasons := refusals(machine, name, image_bytes):
+            raise Refused(f"{device} may not be written: it {'; '.join(reasons)}")
+        target = BlockDevice(Path("/dev") / name, write=True)
+    except OSError as error:
+        raise Refused(f"{device}: {error.strerror}; `rap flash list` shows the disks") from error
+    except DeviceRefused as error:
+        raise Refused(str(error)) from error
+    disk = machine.device(name)
+    assert disk is not None
+    try:
+        yield disk, target
+    finally:
+        target.close()

@@ -1,0 +1,293 @@
+"""`rap flash`: write images to disks, for field installers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from imaging.disks import Device, Machine
+    from imaging.flash.job import Job
+    from imaging.flash.record import Record
+    from imaging.flash.target import BlockDevice
+
+SUMMARY = "disks of boxes: write them, check them"
+SIGNING_KEY: Final = Path("/etc/rap/image-signing.pub")
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap flash`."""
+    listing = parser.word("list", "show the disks, what they hold, and why one may not be written")
+    listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    listing.does(_list)
+    _add_write(parser)
+    identity = parser.word("identity", "a written disk's certificate: request out, certificate in")
+    identity.add_argument("device", metavar="DEVICE", type=Path)
+    identity.add_argument("--csr", metavar="FILE", type=Path, help="write the certificate request there")
+    identity.add_argument("--certificate", metavar="FILE", type=Path, help="put this certificate in")
+    identity.add_argument("--pki", metavar="DIR", type=Path, help="issue it from this folder of `rap pki`")
+    identity.does(_identity)
+    verify = parser.word("verify", "compare a disk with the record of its flash")
+    verify.add_argument("device", metavar="DEVICE", type=Path)
+    verify.add_argument("--record", metavar="FILE", type=Path, required=True)
+    verify.add_argument(
+        "--only", metavar="LABEL", action="append", default=[], help="this partition only; may be repeated"
+    )
+    verify.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    verify.does(_verify)
+
+
+def _add_write(parser: Parser) -> None:
+    write = parser.word("write", "write a signed image to a disk, and read all of it back")
+    write.add_argument(
+        "image", metavar="IMAGE", type=Path, help="….raw or ….raw.zst, with its files beside it"
+    )
+    write.add_argument("device", metavar="DEVICE", type=Path, help="such as /dev/sdb")
+    write.add_argument(
+        "--key", metavar="FILE", type=Path, default=SIGNING_KEY, help="whose images to write: a public key"
+    )
+    write.add_argument("--serial", metavar="TEXT", help="the disk's serial, instead of typing it")
+    write.add_argument("--resume", action="store_true", help="keep what an interrupted flash wrote")
+    write.add_argument("--box", metavar="NAME", help="make an identity for this box, such as RAP-0001")
+    write.add_argument("--site", metavar="FILE", type=Path, help="with --box: its site file")
+    write.add_argument("--csr", metavar="FILE", type=Path, help="with --box: write its certificate request")
+    write.add_argument("--pki", metavar="DIR", type=Path, help="with --box: issue its certificate there")
+    write.add_argument("--record", metavar="FILE.json", type=Path, help="default: flash-….json here")
+    write.add_argument("--json", action="store_true", help="print the record")
+    write.does(_write)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from imaging.disks import refusals
+    from imaging.disks_linux import gather
+
+    machine = gather()
+    judged = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
+    if arguments.json:
+        print(json.dumps([_as_document(machine, disk, reasons) for disk, reasons in judged], indent=2))
+        return HOLDS
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("disk", "model", "size", "bus", "serial", "holds", "may be written")
+    for disk, reasons in judged:
+        may = "[green]yes[/]" if not reasons else f"[red]no[/]: {'; '.join(reasons)}"
+        size = f"{disk.bytes / 1e9:.1f} GB"
+        model = disk.model or disk.file
+        table.add_row(f"/dev/{disk.name}", model, size, disk.bus, disk.serial, _holds(machine, disk), may)
+    Console().print(table)
+    return HOLDS
+
+
+def _holds(machine: Machine, disk: Device) -> str:
+    own = [", ".join(disk.holds)] if disk.holds else []
+    inner = [d for d in machine.devices if d.kind == "partition" and disk.name in d.over and d.holds]
+    return "; ".join(own + [f"{d.name}: {', '.join(d.holds)}" for d in inner])
+
+
+def _as_document(machine: Machine, disk: Device, reasons: list[str]) -> dict[str, Any]:
+    shown = {name: getattr(disk, name) for name in ("name", "model", "bytes", "bus", "serial", "file")}
+    return {**shown, "holds": _holds(machine, disk), "may_be_written": not reasons, "reasons": reasons}
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from imaging.flash import job
+
+    _check_options(arguments)
+    made = _outputs(arguments)
+    try:
+        with job.prepare(arguments.image, arguments.key, arguments.device) as prepared:
+            _confirm(prepared, arguments.serial)
+            if arguments.box:
+                prepared.give_identity(arguments.box, arguments.site, arguments.pki, arguments.resume)
+            with _Bar(prepared.total_bytes) as progress:
+                record = prepared.run(arguments.resume, progress)
+            _save(record, prepared, arguments.csr, *made)
+    except job.Refused as error:
+        raise WrongInput(f"{error}. Nothing was written") from error
+    except job.Interrupted as error:
+        raise _by_status(error)(
+            f"{error}\n{arguments.device} does not start now; once that is repaired, "
+            "give the same command with --resume"
+        ) from error
+    if arguments.json:
+        print(made[0].read_text("utf-8"), end="")
+    else:
+        print(*(path for path in (*made, arguments.csr) if path), sep="\n")
+    return HOLDS
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if bool(arguments.box) != bool(arguments.site):
+        raise WrongInput("--box and --site go together: an identity has both")
+    if (arguments.csr or arguments.pki) and not arguments.box:
+        raise WrongInput("--csr and --pki go with --box")
+
+
+def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Where the record and its page go. Nothing is overwritten, which is better known before than after."""
+    name = arguments.box or arguments.device.name
+    record: Path = arguments.record or Path(f"flash-{name.lower()}.json")
+    if record.suffix != ".json":
+        raise WrongInput(
+            f"--record {record}: its name ends with .json; the page beside it will end with .pdf"
+        )
+    sheet = record.with_suffix(".pdf")
+    for path in (record, sheet, arguments.csr):
+        if path and path.exists():
+            raise WrongInput(f"{path} exists, and is not overwritten: move it, or give --record another name")
+        if path and not path.parent.is_dir():
+            raise WrongInput(f"{path}: there is no folder {path.parent}")
+    return record, sheet
+
+
+def _confirm(job: Job, given: str | None) -> None:
+    """The person at the keyboard says which disk is meant, by what is printed on it."""
+    disk = job.disk
+    what = "serial" if disk.serial else "name (it has no serial)"
+    if given is None:
+        if not sys.stdin.isatty():
+            raise WrongInput(f"give the disk's {what} with --serial: nobody is there to type it")
+        print(f"/dev/{disk.name}: {disk.model or disk.file}, {disk.bytes / 1e9:.1f} GB", file=sys.stderr)
+        print(f"All that is on it will be lost. To go on, type its {what}: ", end="", file=sys.stderr)
+        given = sys.stdin.readline().strip()
+    if given != disk.word:
+        raise WrongInput(
+            f"{given!r} is not the {what} of /dev/{disk.name}; `rap flash list` shows it. Nothing was written"
+        )
+
+
+def _save(record: Record, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
+    from imaging.flash.record import save
+    from imaging.flash.sheet import save_sheet
+
+    try:
+        save(record, file)
+        if csr:
+            csr.write_bytes(job.request())
+        save_sheet(record, sheet)
+    except OSError as error:
+        raise MachineLacks(
+            f"the disk is written and right, but {error.filename}: {error.strerror}"
+        ) from error
+
+
+def _by_status(error: Exception) -> type[CommandError]:
+    """A disk that fails is the machine's lack, an image that was changed a wrong input, bad memory a failure."""
+    from imaging.flash.target import DeviceError
+    from imaging.flash.write import WentWrong
+    from imaging.imagefile import ImageError
+
+    cause = error.__cause__
+    if isinstance(cause, ImageError):
+        return WrongInput
+    if isinstance(cause, DeviceError):
+        return MachineLacks
+    assert isinstance(cause, WentWrong)
+    return CommandError
+
+
+def _identity(arguments: argparse.Namespace) -> int:
+    from imaging.flash import job
+
+    if arguments.certificate and arguments.pki:
+        raise WrongInput("give either --certificate or --pki")
+    if not (arguments.csr or arguments.certificate or arguments.pki):
+        raise WrongInput("give --csr to get the request, or --certificate or --pki to put a certificate in")
+    try:
+        with job.open_identity(arguments.device) as identity:
+            if arguments.csr:
+                with arguments.csr.open("xb") as file:
+                    file.write(identity.request())
+            if arguments.certificate:
+                identity.put_certificate(arguments.certificate)
+            if arguments.pki:
+                identity.issue(arguments.pki)
+    except FileExistsError as error:
+        raise WrongInput(f"{error.filename} exists, and is not overwritten: give another name") from error
+    except (job.Refused, OSError) as error:
+        raise WrongInput(str(error)) from error
+    return HOLDS
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from imaging.flash import record as records
+    from imaging.flash.plan import IDENTITY_LABEL
+    from imaging.flash.target import DeviceError
+
+    record = _load_record(arguments.record, arguments.only)
+    target = _open_for_reading(arguments.device)
+    try:
+        with _Bar(record.written_bytes) as progress:
+            found = records.differences(record, target, progress)
+    except DeviceError as error:
+        raise MachineLacks(str(error)) from error
+    finally:
+        target.close()
+    places = sorted({records.place(record, span) for span in found})
+    wrong = [place for place in places if place != IDENTITY_LABEL]
+    if arguments.json:
+        document = {"verdict": "fail" if wrong else "pass", "differs": places}
+        print(json.dumps(document, indent=2))
+        return FAILED if wrong else HOLDS
+    for place in wrong:
+        print(f"{place}: differs from what was written")
+    if IDENTITY_LABEL in places:
+        print(f"{IDENTITY_LABEL}: a certificate came in, or the box took it, as is meant")
+    if not wrong:
+        print(f"{arguments.device}: holds what was written at {record.written_at}")
+    return FAILED if wrong else HOLDS
+
+
+def _load_record(file: Path, only: list[str]) -> Record:
+    from imaging.flash import record as records
+
+    try:
+        record = records.load(file)
+        return records.only(record, only) if only else record
+    except records.RecordError as error:
+        raise WrongInput(str(error)) from error
+
+
+def _open_for_reading(path: Path) -> BlockDevice:
+    from imaging.flash.target import BlockDevice, DeviceRefused
+
+    try:
+        return BlockDevice(path, write=False)
+    except DeviceRefused as error:
+        raise WrongInput(str(error)) from error
+
+
+class _Bar:
+    """A bar with rate and time left, on standard error; quiet where that is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        console = Console(stderr=True)
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, size: int) -> None:
+        self._progress.advance(self._task, size)
