@@ -43,6 +43,13 @@ def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def said(process: subprocess.Popen[str]) -> str:
+    """Its first line on standard error; everything there, if it has ended."""
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    return first if first.startswith("rap: ") else first + process.stderr.read()
+
+
 def in_force(here: Namespace, file: str) -> bool:
     return Firewall(here.run(Nft)).differences(load_policy(Path(file))) == []
 
@@ -112,7 +119,7 @@ def test_taken_back_when_the_one_who_applied_is_gone(here: Namespace, number: in
 def test_taken_back_in_time(here: Namespace) -> None:
     applying = start(here, "apply", "--confirm", "1", CLINIC)
     assert applying.stdout is not None
-    assert "taken back" in applying.stdout.read()
+    assert "taken back" in applying.stdout.read(), said(applying)
     assert applying.wait(PATIENCE_SECONDS) == 1
     assert Firewall(here.run(Nft)).snapshot() is None
 
@@ -120,8 +127,7 @@ def test_taken_back_in_time(here: Namespace) -> None:
 def test_watched(here: Namespace) -> None:
     watching = start(here, "watch", CLINIC)
     assert watching.stdout is not None
-    assert watching.stderr is not None
-    assert f"watching that {CLINIC} is in force" in watching.stderr.readline()
+    assert f"watching that {CLINIC} is in force" in said(watching)
     assert [watching.stdout.readline() for _ in range(2)][1] == "the policy is in force again\n"
     here.command("nft", "flush ruleset")
     assert watching.stdout.readline().startswith("changed by nft (process ")
@@ -135,8 +141,7 @@ def test_watched(here: Namespace) -> None:
 def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
     """A watch that tells what it sees in JSON, and its next event."""
     watching = start(here, "watch", "--json", str(file))
-    assert watching.stderr is not None
-    assert "is in force" in watching.stderr.readline()
+    assert "is in force" in said(watching)
     output = watching.stdout
     assert output is not None
     return watching, lambda: json.loads(output.readline())
