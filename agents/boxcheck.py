@@ -36,11 +36,19 @@ def check_box(file: Path) -> CheckedConfig:
     board = _check_board(file, config)
     _check_identity(file, config)
     _check_status(file, config)
-    policy = None
-    if config.firewall is not None:
-        policy = load_policy(config.firewall.policy)
-        _check_policy(file, config, board, policy)
+    policy = fitting_policy(file, config, board) if config.firewall else None
     return CheckedConfig(config, board, policy)
+
+
+def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
+    """The policy that the configuration in `file` names, if it lets the box do what it is to do.
+
+    Errors: ConfigError, PolicyError.
+    """
+    assert config.firewall is not None
+    policy = load_policy(config.firewall.policy)
+    _check_policy(file, config, board, policy)
+    return policy
 
 
 def _check_board(file: Path, config: BoxConfig) -> Board:
@@ -83,7 +91,6 @@ def _check_identity(file: Path, config: BoxConfig) -> None:
 
 
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
-    """Whether what the box is to do is what the policy lets it do. Errors: ConfigError."""
     assert config.firewall is not None
     policy_file = config.firewall.policy
     theirs = {0: policy.uplink} | {port.number: port.interface for port in policy.ports}

@@ -161,8 +161,7 @@ class Doorkeeper:
     def _open(self, audit: AuditLog) -> None:
         """Open the ports in use, and only then let packets pass between interfaces. Errors: NotEnforced."""
         self._refused = dict(self._gatekeeper.refused())
-        self._open_ports(audit)
-        self._gatekeeper.let_forward(True)
+        self._open_ways(audit)
         self._said = ""
         self._show(Light.OFF)
         audit.note("firewall-in-force")
@@ -178,6 +177,11 @@ class Doorkeeper:
                 noted_at = loop.time()
                 self._note_refused(audit)
 
+    def _open_ways(self, audit: AuditLog) -> None:
+        """Errors: NotEnforced."""
+        self._open_ports(audit)
+        self._gatekeeper.let_forward(True)
+
     def _open_ports(self, audit: AuditLog) -> None:
         """Open those in use, and close the others; what is so already stays so."""
         for number in self._ports:
@@ -192,9 +196,17 @@ class Doorkeeper:
         elif event.in_force:
             self._repairs += bool(event.differences)
             audit.note("firewall-repaired", len(event.differences))
+            self._open_again(audit)
         else:
             why = event.problem or f"others change it again and again: {event.differences[0]}"
             self._failed(why)
+
+    def _open_again(self, audit: AuditLog) -> None:
+        """It may be a newer policy that is in force, with other ports in use."""
+        try:
+            self._open_ways(audit)
+        except NotEnforced as error:
+            self._failed(str(error))
 
     def _note_refused(self, audit: AuditLog) -> None:
         try:

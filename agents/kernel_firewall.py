@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from agents.firewall import NotEnforced, Told
@@ -10,15 +11,19 @@ from agents.kernel_settings import KernelSettings
 from netfw.firewall import Firewall
 from netfw.nft import FirewallError, Nft
 from netfw.policy import Policy
-from netfw.watch import Watch
+from netfw.watch import Alarm, Repair, Watch
 
 
 class KernelGatekeeper:
-    """`agents.firewall.Gatekeeper` for one policy. Made and used on one thread."""
+    """`agents.firewall.Gatekeeper` for a policy file. Made and used on one thread.
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._settings = KernelSettings(policy.uplink, policy.believes_routers)
+    Who edits the file and puts it in force with `rap fw apply` is followed; any other policy is somebody else's.
+    """
+
+    def __init__(self, policy: Policy, policy_now: Callable[[], Policy | None] = lambda: None) -> None:
+        """`policy_now` reads the file again, and gives None if it is not right."""
+        self._policy, self._policy_now = policy, policy_now
+        self._is_fresh = True  # just read by whoever made this
         self._in_kernel: Firewall | None = None
 
     @property
@@ -35,12 +40,14 @@ class KernelGatekeeper:
     def enforce(self) -> None:
         """See `Gatekeeper.enforce`."""
         with _as_not_enforced():
+            self._read_again()
             firewall = self._firewall()
             if firewall.differences(self._policy):
                 firewall.apply(self._policy)
             if left := firewall.differences(self._policy):
                 raise NotEnforced(f"the kernel holds something else than what it took: {left[0]}")
             self._settings.set()
+            _give_memory_back()
 
     def let_forward(self, allowed: bool) -> None:
         """See `Gatekeeper.let_forward`. Only remote sessions pass between interfaces, so it takes a tunnel."""
@@ -53,21 +60,49 @@ class KernelGatekeeper:
 
     def watch(self, told: Told) -> Callable[[], None]:
         """See `Gatekeeper.watch`. Needs the running event loop."""
+
+        def tell(event: Alarm | Repair) -> None:
+            self._policy = watch.policy
+            told(event)
+            if isinstance(event, Repair):
+                _give_memory_back()
+
         with _as_not_enforced():
-            watch = Watch(self._firewall(), self._policy, told)
+            watch = Watch(self._firewall(), self._policy, tell, newer=self._newer)
             watch.start()
             return watch.stop
+
+    def _newer(self, mark: str) -> Policy | None:
+        """The policy in the file, if it is the one that is in force by now."""
+        policy = self._policy_now()
+        return policy if policy and self._firewall().mark_of(policy) == mark else None
 
     def refused(self) -> Mapping[str, int]:
         """See `Gatekeeper.refused`."""
         with _as_not_enforced():
             return {cause: count.packets for cause, count in self._firewall().counts().items()}
 
+    def _read_again(self) -> None:
+        """It may be the file that is to be mended; while that is wrong, what it said before holds."""
+        if not self._is_fresh and (now := self._policy_now()) and now != self._policy:
+            self._policy = now
+        self._is_fresh = False
+
+    @property
+    def _settings(self) -> KernelSettings:
+        return KernelSettings(self._policy.uplink, self._policy.believes_routers)
+
     def _firewall(self) -> Firewall:
         """Made when first needed, again and again while the library is missing. Errors: FirewallError."""
         if self._in_kernel is None:
             self._in_kernel = Firewall(Nft())
         return self._in_kernel
+
+
+def _give_memory_back() -> None:
+    """The library takes 25 MB while it applies 10,000 addresses, and the C library would keep 20 of them."""
+    with contextlib.suppress(AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

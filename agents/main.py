@@ -14,8 +14,8 @@ from pathlib import Path
 from random import SystemRandom
 
 from agents.box import Box, Hardware, Served
-from agents.boxcheck import CheckedConfig, check_box
-from agents.config import BoxConfig
+from agents.boxcheck import CheckedConfig, check_box, fitting_policy
+from agents.config import BoxConfig, ConfigError
 from agents.firewall import Say
 from agents.kernel_firewall import KernelGatekeeper
 from agents.status import served_status
@@ -25,6 +25,8 @@ from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
+from netfw.policy import Policy
+from netfw.policyfile import PolicyError
 
 
 def run_box(config_path: Path, served: Served, say: Say) -> None:
@@ -33,14 +35,14 @@ def run_box(config_path: Path, served: Served, say: Say) -> None:
     `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
     Errors: ConfigError or PolicyError for a wrong file; DiskError or SpoolError for a disk that cannot be used.
     """
-    asyncio.run(_run(check_box(config_path), served, say))
+    asyncio.run(_run(config_path, check_box(config_path), served, say))
 
 
-async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
+async def _run(path: Path, checked: CheckedConfig, served: Served, say: Say) -> None:
     config = checked.config
     disk = LinuxDisk(config.spool.directory)
     with contextlib.closing(disk), ThreadPoolExecutor(1, "disk") as executor:
-        box = Box(config, _hardware(checked, disk, executor), SystemRandom(), served, say)
+        box = Box(config, _hardware(path, checked, disk, executor), SystemRandom(), served, say)
         running = asyncio.ensure_future(box.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -49,14 +51,19 @@ async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
                 await running
 
 
-def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
+def _hardware(path: Path, checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
+    def policy_now() -> Policy | None:
+        with contextlib.suppress(ConfigError, PolicyError):
+            return fitting_policy(path, checked.config, checked.board)
+        return None
+
     board, watchdog = checked.board, checked.config.watchdog
     return Hardware(
         disk,
         LinuxClock(),
         LinuxEthernetPort("uplink", board.uplink),
         executor,
-        gatekeeper=KernelGatekeeper(checked.policy) if checked.policy else None,
+        gatekeeper=KernelGatekeeper(checked.policy, policy_now) if checked.policy else None,
         ports={n: LinuxEthernetPort(f"port{n}", name) for n, name in board.instrument_ports.items()},
         indicators=LinuxIndicators(board.leds, board.switches),
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,

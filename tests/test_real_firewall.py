@@ -279,7 +279,7 @@ def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place)
                     status = await asyncio.to_thread(place.status)
                     assert status.firewall is not None
                     assert not status.firewall.in_force
-                    assert status.backlog.audit >= 2
+                    await eventually(lambda: place.status().backlog.audit >= 2)
                     box.send_signal(signal.SIGTERM)
                     assert await box.wait() == 0
             async with running(place.box, *box_run) as box:

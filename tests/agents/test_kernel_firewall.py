@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
@@ -13,8 +14,13 @@ import pytest
 from agents.firewall import NotEnforced
 from agents.kernel_firewall import KernelGatekeeper
 from agents.kernel_settings import KernelSettings
+from netfw.names import CAUSES
 from netfw.nft import FirewallError, Kind
 from netfw.policy import Authorized, Policy, Port, Service, Tunnel
+from netfw.render import render
+from netfw.text import ruleset_text
+from netfw.watch import Alarm, Repair
+from tests.agents.eventually import eventually
 from tests.netfw.netns import Namespace, cable, namespaces
 
 POLICY = Policy(
@@ -44,7 +50,7 @@ def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespa
     box.run(gatekeeper.enforce)
     assert box.run(gatekeeper.holds)
     assert gatekeeper.ports == [1]
-    assert set(box.run(gatekeeper.refused).values()) == {0}
+    assert set(box.run(gatekeeper.refused)) == set(CAUSES)
     box.command("nft", "insert rule inet rap input accept")
     assert not box.run(gatekeeper.holds)
 
@@ -112,3 +118,36 @@ def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
     KernelSettings("uplink", folder=tmp_path).set_forwarding(False)
     assert (tmp_path / "ipv4" / "ip_forward").read_text() == "0"
     assert not (tmp_path / "ipv6").exists()
+
+
+def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Namespace) -> None:
+    async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
+        told: list[Alarm | Repair] = []
+        gatekeeper = KernelGatekeeper(POLICY, lambda: in_file)
+        gatekeeper.enforce()
+        stop = gatekeeper.watch(told.append)
+        await asyncio.to_thread(apply_in_another_process, in_force)
+        await eventually(lambda: len(told) == 2)
+        stop()
+        before = gatekeeper.holds()
+        gatekeeper.enforce()
+        gatekeeper.let_forward(True)
+        return told, before
+
+    def apply_in_another_process(policy: Policy) -> None:
+        text = ruleset_text(render(policy))
+        box.command("nft", "-f", "-", input=f"table inet rap\ndelete table inet rap\n{text}")
+
+    def tried(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
+        return box.run(lambda: asyncio.run(scenario(in_force, in_file)))
+
+    (alarm, repair), holds = tried(WITH_TUNNEL, WITH_TUNNEL)
+    assert isinstance(alarm, Alarm)
+    assert (repair, holds) == (Repair((), in_force=True), True)
+    assert settings(box, "ipv4/ip_forward") == ["1"]
+    (_, repair), holds = tried(WITH_TUNNEL, None)
+    assert isinstance(repair, Repair)
+    assert not repair.in_force
+    assert "another policy was put in force" in repair.problem
+    assert not holds
+    assert settings(box, "ipv4/ip_forward") == ["0"]
