@@ -17,6 +17,8 @@ import rap
 from rap.outcome import BUG, HOLDS, CommandError
 from rap.parser import Parser
 
+_NO_NOUNS = ("__main__", "lablive", "labsteer", "outcome", "parser")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `rap` with these arguments, the process's own by default; the result is the exit status."""
@@ -49,7 +51,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"rap {rap.VERSION}")
     for module in pkgutil.iter_modules(rap.__path__):
-        if module.name in ("__main__", "outcome", "parser"):
+        if module.name in _NO_NOUNS:
             continue
         noun = import_module(f"rap.{module.name}")
         noun.add_verbs(parser.word(module.name, noun.SUMMARY))

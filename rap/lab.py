@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sim.labfile import Lab
     from sim.result import Result
 
-SUMMARY = "simulated laboratories: list, check, run"
+SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, capture, watch, down"
 
 
 def add_verbs(parser: Parser) -> None:
@@ -32,13 +33,16 @@ def add_verbs(parser: Parser) -> None:
     run.add_argument(
         "--world", choices=("virtual", "kernel"), default="virtual", help="where it runs; default: virtual"
     )
-    run.add_argument("--seed", type=_seed, metavar="N", help="instead of the lab file's")
+    run.add_argument("--seed", type=seed, metavar="N", help="instead of the lab file's")
     run.add_argument(
         "--report", metavar="DIR", type=Path, help="write report.html, junit.xml and result.json there"
     )
     run.does(_run)
     for verb in (list_, check, run):
         verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    from rap import lablive  # which takes from here what it has in common with these
+
+    lablive.add_verbs(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -47,9 +51,9 @@ def _list(arguments: argparse.Namespace) -> int:
     paths = lab_paths(arguments.folder)
     if not paths:
         raise WrongInput(f"{arguments.folder}: holds no lab file (*.toml); give the folder that does")
-    labs = [_load(path) for path in paths]
+    labs = [load(path) for path in paths]
     if arguments.json:
-        _print_json([_summary(lab) for lab in labs])
+        print_json([_summary(lab) for lab in labs])
         return HOLDS
     width = max(len(str(path)) for path in paths)
     for lab in labs:
@@ -59,10 +63,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    lab = _load(arguments.file)
+    lab = load(arguments.file)
     summary = _summary(lab)
     if arguments.json:
-        _print_json(summary)
+        print_json(summary)
     else:
         print(f"{lab.path}: right; {lab.name}: {summary['duration']} on a {lab.board.name}", end="")
         print(f", instruments: {summary['instruments']}, events: {summary['events']}")
@@ -70,15 +74,32 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    lab = _load(arguments.file)
+    lab = load(arguments.file)
     if arguments.report is not None:
-        _make_folder(arguments.report)
+        make_folder(arguments.report)
     result = _run_lab(lab, arguments)
-    if arguments.report is not None:
+    return show_result(result, arguments.report, json=arguments.json)
+
+
+def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
+    from rich.console import Console
+
+    from rap.lablive import told
+    from sim.report.terminal import RunProgress
+    from sim.worlds import run_lab
+
+    errors = told() if arguments.world == "kernel" else nullcontext()
+    with errors, RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
+        return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
+
+
+def show_result(result: Result, report: Path | None, *, json: bool) -> int:
+    """Print what came of a run, and write its report if there is to be one; the exit status."""
+    if report is not None:
         from sim.report import write_report
 
-        page = write_report(result, arguments.report).page
-    if arguments.json:
+        page = write_report(result, report).page
+    if json:
         from sim.result import to_json
 
         print(to_json(result), end="")
@@ -88,22 +109,13 @@ def _run(arguments: argparse.Namespace) -> int:
         from sim.report.terminal import print_result
 
         print_result(result, Console(highlight=False))
-        if arguments.report is not None:
+        if report is not None:
             print(f"Report\n  {page}")
     return HOLDS if result.verdict == "pass" else FAILED
 
 
-def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
-    from rich.console import Console
-
-    from sim.report.terminal import RunProgress
-    from sim.worlds import run_lab
-
-    with RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
-        return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
-
-
-def _load(path: Path) -> Lab:
+def load(path: Path) -> Lab:
+    """The lab in a file. Errors: WrongInput."""
     from sim.labfile import load_lab
     from sim.labkeys import LabFileError
 
@@ -128,7 +140,7 @@ def _summary(lab: Lab) -> dict[str, Any]:
     }
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Before the run: a report that cannot be written should not cost one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,11 +150,13 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _seed(given: str) -> int:
+def seed(given: str) -> int:
+    """A seed as given on the command line."""
     if not given.isdecimal() or int(given) >= 2**63:
         raise argparse.ArgumentTypeError(f"{given!r}: a seed is a whole number from 0 to 2^63-1")
     return int(given)
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """Print it on standard output."""
     print(json.dumps(document, indent=2, ensure_ascii=False))

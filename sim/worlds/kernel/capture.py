@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from threading import Lock
 from typing import Final
 
 _SECTION_HEADER: Final = 0x0A0D0D0A
 _INTERFACE_DESCRIPTION: Final = 1
+_INTERFACE_STATISTICS: Final = 5
 _ENHANCED_PACKET: Final = 6
 _BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
 _LENGTH_UNKNOWN: Final = 0xFFFFFFFFFFFFFFFF
 _ETHERNET: Final = 1
 _OPTION_NAME: Final = 2
+_OPTION_DROPPED: Final = 5
 _OPTION_FLAGS: Final = 2
 _OPTION_TIME_RESOLUTION: Final = 9
 _NANOSECONDS: Final = bytes([9])
@@ -50,7 +53,11 @@ class Capture:
         self._write(_block(_ENHANCED_PACKET, header + _padded(frame) + options))
 
     def close(self) -> None:
-        """Write no more."""
+        """Write how many packets were left out, and then no more."""
+        now_ns = time.time_ns()
+        statistics = struct.pack("=III", 0, now_ns >> 32, now_ns & 0xFFFFFFFF)
+        dropped = _option(_OPTION_DROPPED, struct.pack("=Q", self.left_out))
+        self._write(_block(_INTERFACE_STATISTICS, statistics + dropped + _option(0, b"")))
         with self._lock:
             self._end()
 

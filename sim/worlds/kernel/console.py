@@ -120,19 +120,19 @@ class Console:
             raise Refused(f"the lab has no link {shown(name)}; {nearest(name, list(links))}")
         return links[name]
 
-    async def _link(self, name: str, change: str, to: Mapping[str, str] | None = None) -> None:
+    async def _link(self, link: str, change: str, to: Mapping[str, str] | None = None) -> None:
         """`change` is "down", "up", "restore", or "set" with the qualities `to` have from now on."""
-        link = self._line(name)
+        line = self._line(link)
         if change == "set":
             mistakes = _Words()
-            wanted = read_table(Qualities, dict(to or {}), (name,), mistakes)
+            wanted = read_table(Qualities, dict(to or {}), (link,), mistakes)
             mistakes.refuse_if_any()
             assert wanted is not None
             changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(wanted).items() if v is not None}
-            link.degrade(**changes)
+            line.degrade(**changes)
         else:
-            {"down": link.cut, "up": link.mend, "restore": link.restore}[change]()
-        self._world.trace.add(f"link {name} {change} {to or ''}".rstrip())
+            {"down": line.cut, "up": line.mend, "restore": line.restore}[change]()
+        self._world.trace.add(f"link {link} {change} {to or ''}".rstrip())
 
     async def _capture(self, link: str) -> Handed:
         line = self._line(link)

@@ -46,7 +46,7 @@ def ask(name: str, request: Request) -> Any:
 
 
 def ask_for_socket(name: str, request: Request) -> socket.socket:
-    """The socket that the lab answers with (Handed). Raises NoSuchLab, Refused."""
+    """The socket that a lab answers a request with (Handed). Raises NoSuchLab, Refused."""
     with connect(name) as connection:
         _, (descriptor,) = _exchange(connection, request)
     return socket.socket(fileno=descriptor)

@@ -6,6 +6,7 @@ It fits 80 columns, and a screen of 24 lines with four instruments.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
@@ -15,12 +16,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agents.firewall import FirewallStatus
 from sim.report import quantities
+from sim.units import MILLISECOND_NS
 from sim.worlds.kernel.control import ask
 from sim.worlds.kernel.state import Device, Line, State, Trouble
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
-_BAR_CELLS: Final = 8
+_BAR_CELLS: Final = 6
 
 Use = dict[str, tuple[float, float]]
 """The share of its time that each link was sending, each way, by the link's name."""
@@ -81,11 +84,11 @@ def _banner(now: State) -> Text:
 
 
 def _links(now: State, shares: Use) -> Table:
-    table = _table("Link", "Between", "Line", "there", "back")
+    table = _table("Link", "Between", "there", "back", "Line")
     for line in now.links:
         there, back = shares[line.name]
         between = " → ".join(line.ends)
-        table.add_row(Text(line.name), Text(between), _quality(line), _bar(there, line), _bar(back, line))
+        table.add_row(Text(line.name), Text(between), _bar(there, line), _bar(back, line), _quality(line))
     return table
 
 
@@ -93,10 +96,10 @@ def _quality(line: Line) -> Text:
     if not line.up:
         return Text("down", style=_BAD)
     words = [quantities.rate(line.rate_bps)]
-    if line.delay_ns:
+    if line.delay_ns >= MILLISECOND_NS:
         words.append(quantities.duration(line.delay_ns))
     if line.loss:
-        words.append(f"{line.loss:.2%} lost")
+        words.append(f"{line.loss * 100:g} % lost")
     captured = Text(" captured", style="cyan") if line.captured else Text()
     return Text(", ".join(words), style="" if line.is_nominal else "yellow") + captured
 
@@ -121,27 +124,26 @@ def _figures(now: State) -> Table:
         Text(f"{now.made:,} made, {now.acknowledged:,} acknowledged by the box, {now.stored:,} stored"),
     )
     if now.firewall is not None:
-        table.add_row(Text("Firewall", style=_QUIET), Text(_firewall(now)))
+        table.add_row(Text("Firewall", style=_QUIET), _firewall(now.firewall))
     return table
 
 
-def _firewall(now: State) -> str:
-    assert now.firewall is not None
-    firewall = now.firewall
-    state = "in force" if firewall.in_force else f"NOT IN FORCE: {firewall.problem}"
+def _firewall(firewall: FirewallStatus) -> Text:
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(firewall.refused.items()) if count)
-    return (
-        f"{state}; changed by others {firewall.alarms} times, repaired {firewall.repairs} times"
-        f"; refused: {refused or 'nothing'}"
-    )
+    text = Text("in force") if firewall.in_force else Text(f"NOT IN FORCE: {firewall.problem}", style=_BAD)
+    if firewall.alarms:
+        changes = f"; others changed it {firewall.alarms:,} times, {firewall.repairs:,} repairs"
+        text.append(changes, style="yellow")
+    return text.append(f"; refused: {refused or 'nothing'}")
 
 
 def _instruments(devices: list[Device]) -> Table:
-    table = _table("Port", "Instrument", "Model", "Made", "Not yet on the box")
+    table = _table("Port", "Instrument", "Model", "Made", "On the box or beyond")
     for device in devices:
         serial = Text(device.serial) if device.on else Text(f"{device.serial} off", style=_BAD)
-        missing = device.made - device.acknowledged
-        table.add_row(str(device.port), serial, Text(device.model), f"{device.made:,}", f"{missing:,}")
+        table.add_row(
+            str(device.port), serial, Text(device.model), f"{device.made:,}", f"{device.acknowledged:,}"
+        )
     return table
 
 
@@ -164,10 +166,11 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def looks(name: str) -> Iterator[tuple[State, State]]:
-    """Each look at the lab with the one before it, for ever. Raises NoSuchLab, Refused."""
+def looks(name: str, every_s: float) -> Iterator[tuple[State, State]]:
+    """Look at the lab that often; each time with the time before. Raises NoSuchLab, Refused."""
     before = look_at(name)
     while True:
+        time.sleep(every_s)
         now = look_at(name)
         yield before, now
         before = now

@@ -16,7 +16,7 @@ from sim.result import Result
 from sim.worlds.kernel.console import Console
 from sim.worlds.kernel.control import Refused, ask
 from sim.worlds.kernel.lab import KernelLab
-from sim.worlds.kernel.missing import missing
+from sim.worlds.kernel.missing import require
 from sim.worlds.kernel.proxy import PROGRAMS
 from sim.worlds.kernel.registry import NoSuchLab
 from sim.worlds.kernel.supervisor import run, up
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 0.5
 _START_LOOK_SECONDS: Final = 0.02
 _NS: Final = 1_000_000_000
-
-
-class MachineLacksError(Exception):
-    """This machine cannot run labs in the kernel world; says what is missing, and what gives it."""
 
 
 def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
@@ -92,8 +88,7 @@ def check(lab: Lab) -> None:
     if wrong:
         raise LabFileError("\n".join(dict.fromkeys(wrong)))
     proxy = lab.uplink.proxy
-    if lacking := missing(PROGRAMS[proxy.kind] if proxy else None):
-        raise MachineLacksError("\n".join(lacking))
+    require(PROGRAMS[proxy.kind] if proxy else None)
 
 
 def _tell(name: str, progress: Progress, over: threading.Event) -> None:

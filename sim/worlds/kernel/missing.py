@@ -14,6 +14,16 @@ _CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADM
 _NAMESPACES: Final = ("net", "mnt", "pid", "uts", "ipc")
 
 
+class MachineLacksError(Exception):
+    """This machine cannot run labs in the kernel world; says what is missing, and what gives it."""
+
+
+def require(programs: dict[str, str] | None = None) -> None:
+    """Raise MachineLacksError if anything is `missing`."""
+    if lacking := missing(programs):
+        raise MachineLacksError("\n".join(lacking))
+
+
 def missing(programs: dict[str, str] | None = None) -> list[str]:
     """What is missing, a sentence each with its remedy; empty if labs can run.
 

@@ -65,7 +65,12 @@ def supervisor_of(name: str) -> int:
     return os.pidfd_open(pid)
 
 
-def _address(name: str) -> str:
+def check_name(name: str) -> None:
+    """Raise ValueError for what cannot name a lab."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a lab: use 1 to 64 letters, digits, '-', '_' and '.'")
+
+
+def _address(name: str) -> str:
+    check_name(name)
     return _PREFIX.replace("@", "\0") + name

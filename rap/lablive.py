@@ -1,0 +1,288 @@
+"""`rap lab up`, and the verbs for a lab that runs: what the tester who plays with it types.
+
+A running lab is found by its name; where only one runs, nobody need say it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rap.lab import load, make_folder, print_json, seed, show_result
+from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
+from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from sim.worlds.kernel.state import State
+
+_WATCH_SECONDS: Final = 0.3
+_JSON_SECONDS: Final = 1.0
+
+
+def add_verbs(parser: Parser) -> None:
+    """The verbs of `rap lab` for labs that run."""
+    from rap.labsteer import add_verbs as add_verbs_that_change
+
+    up = parser.word("up", "start a lab on the real kernel that goes on until `down`")
+    up.add_argument("file", metavar="FILE", type=Path)
+    up.add_argument("--name", metavar="NAME", help="what to call it; default: as the lab file does")
+    up.add_argument("--seed", type=seed, metavar="N", help="instead of the lab file's")
+    up.add_argument("--no-events", action="store_true", help="leave the lab file's events out")
+    up.does(_up)
+    ps = parser.word("ps", "the labs that run")
+    ps.does(_ps)
+    watch = of_running(parser.word("watch", "see a running lab live"))
+    watch.add_argument("--seconds", metavar="N", type=seconds, help="end after so long; default: Ctrl-C")
+    watch.does(_watch)
+    shell = of_running(parser.word("shell", "a shell, or a command, in a host of a running lab"))
+    shell.add_argument("host", metavar="HOST")
+    shell.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER, help="default: a shell")
+    shell.does(_shell)
+    add_verbs_that_change(parser)
+    down = parser.word("down", "end a running lab")
+    down.add_argument("lab", metavar="NAME", nargs="?", help="needed where several labs run")
+    down.add_argument("--all", action="store_true", help="every lab that runs")
+    down.add_argument("--report", metavar="DIR", type=Path, help="judge it first, and write the report there")
+    down.does(_down)
+    for verb in (up, ps, down):
+        verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    watch.add_argument("--json", action="store_true", help="one JSON document a second, each on one line")
+
+
+def of_running(parser: Parser) -> Parser:
+    """Let the verb have a running lab."""
+    parser.add_argument("--lab", metavar="NAME", help="needed where several labs run")
+    return parser
+
+
+def seconds(given: str) -> float:
+    """A number of seconds as given on the command line."""
+    with suppress(ValueError):
+        if 0 < float(given) < float("inf"):
+            return float(given)
+    raise argparse.ArgumentTypeError(f"{given!r}: give a number of seconds greater than 0")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What can be wrong with labs on the real kernel, as errors of the command."""
+    if sys.platform != "linux":
+        raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
+    from sim.labkeys import LabFileError
+    from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, Refused
+    from sim.worlds.kernel.missing import MachineLacksError
+
+    try:
+        yield
+    except MachineLacksError as error:
+        raise MachineLacks(str(error)) from error
+    except LabExists as error:
+        raise WrongInput(f"{error}, or give this one another --name") from error
+    except (LabFileError, NoSuchLab, Refused) as error:
+        raise WrongInput(str(error)) from error
+    except (LabEnded, ConnectionError) as error:
+        raise CommandError(f"the lab has ended: {error}") from error
+
+
+def choose(given: str | None) -> str:
+    """The lab that is meant. Errors: MachineLacks, WrongInput."""
+    with told():
+        from sim.worlds.kernel import running
+        from sim.worlds.kernel.missing import require
+
+        require()
+        names = running()
+    if given in names:
+        return given
+    if not names:
+        raise WrongInput("no lab is running; start one with `rap lab up FILE`")
+    if given is not None:
+        raise WrongInput(f"no lab named {given!r} is running; running: {', '.join(names)}")
+    if len(names) > 1:
+        raise WrongInput(f"several labs are running: {', '.join(names)}; say which, with its name")
+    return names[0]
+
+
+def request(name: str, verb: str, **words: Any) -> Any:
+    """A running lab's answer. Errors: CommandError."""
+    with told():
+        from sim.worlds.kernel import ask
+
+        return ask(name, {"verb": verb, **words})
+
+
+# -- its beginning and its end
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    lab = load(arguments.file)
+    name = arguments.name or lab.name
+    started = time.monotonic()
+    with told():
+        from sim.worlds.kernel.main import start_kernel_lab
+        from sim.worlds.kernel.registry import check_name
+
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise WrongInput(f"--name: {error}") from error
+        start_kernel_lab(lab, name, arguments.seed, events=not arguments.no_events)
+    about = {**request(name, "about"), "start_seconds": round(time.monotonic() - started, 3)}
+    if arguments.json:
+        print_json(about)
+    else:
+        _print_up(about)
+    return HOLDS
+
+
+def _print_up(about: dict[str, Any]) -> None:
+    from sim.worlds.kernel import running
+
+    print(f"{about['lab']} is up after {about['start_seconds']:.1f} s\n")
+    width = max(map(len, about["hosts"]))
+    for host, addresses in about["hosts"].items():
+        print(f"  {host:{width}}  {', '.join(f'{where} {what}' for where, what in addresses.items())}")
+    print(f"\nLinks\n  {', '.join(about['links'])}\n\nWhat next")
+    one = f" --lab {about['lab']}" if len(running()) > 1 else ""
+    instrument = next(host for host in about["hosts"] if host.startswith("instrument"))
+    for line, what in (
+        (f"watch{one}", "see it live"),
+        (f"shell{one} {instrument}", "be on a host of it"),
+        (f"link{one} uplink down", "pull a cable; `up` puts it back"),
+        (f"fault{one} power-cut box --lasts 10s", "let something go wrong; `--list` says what can"),
+        (f"capture{one} uplink FILE.pcapng", "look at the packets with Wireshark"),
+        (f"down {about['lab'] if one else ''}".rstrip(), "end it; with `--report DIR`, judge it before"),
+    ):
+        print(f"  rap lab {line:36}  {what}")
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    with told():
+        from sim.worlds.kernel import down, running
+
+    if arguments.all and (arguments.lab or arguments.report):
+        raise WrongInput("--all takes every lab; give neither a name nor --report with it")
+    names = running() if arguments.all else [choose(arguments.lab)]
+    if arguments.all and names:
+        choose(names[0])  # whether this user may
+    if arguments.report is None:
+        for name in names:
+            with told():
+                down(name)
+        if arguments.json:
+            print_json({"ended": names})
+        return HOLDS
+    return _judge_and_end(names[0], arguments)
+
+
+def _judge_and_end(name: str, arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from sim.result import Result
+    from sim.worlds.kernel import down
+
+    make_folder(arguments.report)
+    result = msgspec.convert(request(name, "finish"), Result)
+    with told():
+        down(name)
+    return show_result(result, arguments.report, json=arguments.json)
+
+
+# -- looking at it
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    with told():
+        from sim.worlds.kernel import running
+    if arguments.json:
+        print_json(running())
+    else:
+        print("\n".join(running()) or "no lab is running; start one with `rap lab up FILE`")
+    return HOLDS
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    name = choose(arguments.lab)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the screen is put back then, too
+    every_s = _JSON_SECONDS if arguments.json else _WATCH_SECONDS
+    states = _states(name, every_s, arguments.seconds)
+    with suppress(KeyboardInterrupt):
+        if arguments.json:
+            _watch_lines(states)
+        elif sys.stdout.isatty():
+            _watch_screen(states)
+        else:
+            _watch_once(states)
+    return HOLDS
+
+
+def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[State, State]]:
+    """Each look with the one before it, until the time is over or the lab has ended."""
+    from sim.worlds.kernel import NoSuchLab, Refused
+    from sim.worlds.kernel.live import looks
+
+    end = None if length_s is None else time.monotonic() + length_s
+    with suppress(NoSuchLab, Refused, ConnectionError):
+        for states in looks(name, every_s):
+            yield states
+            if end is not None and time.monotonic() >= end:
+                return
+    if end is None or time.monotonic() < end:
+        print(f"rap: the lab {name} has ended", file=sys.stderr)
+
+
+def _watch_lines(states: Iterator[tuple[State, State]]) -> None:
+    from sim.worlds.kernel.live import document
+
+    for before, now in states:
+        print(json.dumps(document(before, now), ensure_ascii=False), flush=True)
+
+
+def _watch_screen(states: Iterator[tuple[State, State]]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from sim.worlds.kernel.live import screen
+
+    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+        for before, now in states:
+            live.update(screen(before, now), refresh=True)
+
+
+def _watch_once(states: Iterator[tuple[State, State]]) -> None:
+    from rich.console import Console
+
+    from sim.worlds.kernel.live import screen
+
+    for before, now in states:
+        Console(highlight=False).print(screen(before, now))
+        return
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    words = arguments.words
+    if len(words) > 1 and words[0] == "--lab":  # argparse leaves it to the command
+        arguments.lab, words = words[1], words[2:]
+    name = choose(arguments.lab)
+    path = os.pathsep.join(
+        (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
+    )
+    with told():
+        from sim.worlds.kernel import call_in_host
+
+        prompt = f"[{name} {arguments.host}] \\w\\$ " if _bash() else f"[{name} {arguments.host}] # "
+        return call_in_host(name, arguments.host, words or _bash() or ["sh"], {"PATH": path, "PS1": prompt})
+
+
+def _bash() -> list[str]:
+    bash = shutil.which("bash")
+    return [bash, "--norc", "--noprofile"] if bash else []
