@@ -9,18 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.outcome import FAILED, HOLDS, WrongInput
+from rap.outcome import FAILED, HOLDS, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
     from imaging.kickstart.lint import Report
 
-SUMMARY = "images of the box: kickstarts"
+SUMMARY = "images of the box: kickstarts, and its package"
 
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap image`, each with its own function."""
     _add_ks(parser)
+    _add_rpm(parser)
 
 
 def _add_ks(parser: Parser) -> None:
@@ -119,6 +120,31 @@ def _print_report(report: Report) -> None:
         print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}\n    {finding.repair}")
     if not report.findings:
         print(f"{report.path}: right, for {report.version}")
+
+
+def _add_rpm(parser: Parser) -> None:
+    rpm = parser.word("rpm", "build the box program's package")
+    rpm.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("build"), help="default: build")
+    rpm.add_argument("--release", metavar="NAME", default="rhel9", help="rhel9, the default, or rhel10")
+    rpm.add_argument("--python", metavar="VERSION", default="", help="another than the release's usual one")
+    rpm.add_argument("--wheels", metavar="DIR", type=Path, help="take packages from there, not the network")
+    rpm.add_argument("--no-bytecode", action="store_true", help="for a Python that is not on this machine")
+    rpm.does(_rpm)
+
+
+def _rpm(arguments: argparse.Namespace) -> int:
+    from imaging.rpm import build_rpm
+    from imaging.rpm_contents import RpmError, ToolMissing
+
+    asked = arguments.output, arguments.release, arguments.python, arguments.wheels
+    try:
+        built = build_rpm(*asked, bytecode=not arguments.no_bytecode)
+    except RpmError as error:
+        raise WrongInput(str(error)) from error
+    except ToolMissing as error:
+        raise MachineLacks(str(error)) from error
+    print(f"{built.path}\nSHA-256 {built.sha256}")
+    return HOLDS
 
 
 def _bytes(given: str) -> int:

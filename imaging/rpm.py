@@ -1,0 +1,141 @@
+"""The box's package: a tree (`imaging.rpm_tree`), and rpmbuild to wrap it up after `firmware-image/rpm/rap-box.spec`.
+
+Two builds from the same commit give the same bytes. rpmbuild would put in its host's name and the time; it is given
+the commit's time (SOURCE_DATE_EPOCH, as reproducible-builds.org has it) and no name. Its macros, database and
+folders are private ones: on a machine whose own packages are not RPMs it finds nothing, and touches nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.rpm_contents import (
+    RECIPE,
+    REPOSITORY,
+    Contents,
+    Locked,
+    RpmError,
+    Target,
+    ToolMissing,
+    load_contents,
+    locked,
+    make_target,
+    version,
+)
+from imaging.rpm_tree import PREFIX, compile_python, make_tree, settle
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltRpm:
+    """A package that was built: its file, and that file's SHA-256, in hexadecimal."""
+
+    path: Path
+    sha256: str
+
+
+def build_rpm(
+    output: Path, release: str, python: str = "", wheels: Path | None = None, *, bytecode: bool = True
+) -> BuiltRpm:
+    """Build the box's package into the folder `output`.
+
+    `python` is that of the release unless given; `wheels` a folder of wheels, for builds without a network; without
+    `bytecode` any machine can build for any Python. Errors: RpmError, ToolMissing; nothing was written then.
+    """
+    contents = load_contents()
+    target = make_target(contents, release, python)
+    packages = locked(contents, (REPOSITORY / "requirements.txt").read_text("utf-8"))
+    epoch = source_date_epoch()
+    if shutil.which("rpmbuild") is None:
+        raise ToolMissing("rpmbuild is missing: install rpm (Debian, Ubuntu) or rpm-build (RHEL, Fedora)")
+    with tempfile.TemporaryDirectory(prefix="rap-rpm-") as name:
+        place = Path(name)
+        tree = place / "tree"
+        make_tree(tree, target, contents, packages, wheels)
+        if bytecode:
+            compile_python(tree, target)
+        settle(tree, epoch)
+        (place / ".rpmmacros").write_text(_macros(place, target, contents, packages), "utf-8")
+        (place / "files").write_text(file_list(tree), "utf-8")
+        return _keep(_wrap_up(place, epoch), output)
+
+
+def source_date_epoch() -> int:
+    """The time of what is built, in seconds since 1970: the environment's, or the commit's. Errors: RpmError."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not given.isdecimal():
+            raise RpmError(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
+        return int(given)
+    command = ["git", "-C", str(REPOSITORY), "log", "-1", "--format=%ct"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise RpmError("there is no commit to take the time from: set SOURCE_DATE_EPOCH") from None
+    return int(done.stdout)
+
+
+def file_list(tree: Path) -> str:
+    """The %files section: every file, and the folders that are the box's own."""
+    own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
+    lines = ["%defattr(-, root, root, -)"]
+    for path in sorted(tree.rglob("*")):
+        name = f'"/{path.relative_to(tree)}"'
+        if path.is_symlink() or not path.is_dir():
+            lines.append(f"%config(noreplace) {name}" if path.is_relative_to(tree / "etc") else name)
+        elif any(path.is_relative_to(folder) for folder in own):
+            lines.append(f"%dir {name}")
+    return "\n".join(lines) + "\n"
+
+
+def _macros(place: Path, target: Target, contents: Contents, packages: list[Locked]) -> str:
+    """rpm's settings for this build, and the values that the spec file asks for."""
+    major, minor = target.python.split(".")
+    python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"
+    licenses = sorted({contents.licenses[package.name] for package in packages} | {"Apache-2.0"})
+    tags = [f"Requires: {needed}" for needed in (*contents.requires, python)]
+    tags += [f"Provides: bundled(python3dist({one.name})) = {one.version}" for one in packages]
+    values = {
+        "_topdir": place,
+        "_tmppath": place,
+        "_dbpath": place / "db",
+        "_buildhost": "rap-box",
+        "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
+        "use_source_date_epoch_as_buildtime": 1,
+        "clamp_mtime_to_source_date_epoch": 1,
+        "rap_tree": place / "tree",
+        "rap_files": place / "files",
+        "rap_version": version(),
+        "rap_dist": target.tag,
+        "rap_license": " AND ".join(f"({one})" if " OR " in one else one for one in licenses),
+        "rap_requires": "\\\n".join(["%{nil}", *tags]),
+    }
+    return "".join(f"%{name} {value}\n" for name, value in values.items())
+
+
+def _wrap_up(place: Path, epoch: int) -> Path:
+    """The package that rpmbuild makes of what is in `place`, which is its home."""
+    options = ["--quiet", "--target", "x86_64", "--buildroot", str(place / "root")]
+    words = ["rpmbuild", "-bb", *options, str(RECIPE / "rpm/rap-box.spec")]
+    environment = {**os.environ, "HOME": str(place), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, check=False)
+    built = sorted((place / "RPMS").glob("*.rpm"))
+    if done.returncode or not built:
+        raise RpmError(f"rpmbuild failed:\n{(done.stderr or done.stdout).strip()}")
+    return built[0]
+
+
+def _keep(built: Path, output: Path) -> BuiltRpm:
+    part = output / f".{built.name}.part"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(built, part)
+        kept = part.replace(output / built.name)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RpmError(f"--output {output}: cannot be written: {error.strerror}") from error
+    return BuiltRpm(kept, hashlib.sha256(kept.read_bytes()).hexdigest())

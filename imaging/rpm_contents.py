@@ -1,0 +1,100 @@
+"""What goes into the box's package: `firmware-image/rpm/contents.toml`, and versions and hashes from requirements.txt.
+
+requirements.txt locks everything that anybody needs who works on the repository. pip-compile notes beneath each entry
+for whom it is there ("# via cffi"), so that what the box needs is found without asking anything: what the box's own
+modules import, and what is there via these.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+REPOSITORY: Final = Path(__file__).parents[1]
+RECIPE: Final = REPOSITORY / "firmware-image"
+_ENTRY: Final = re.compile(r"^([a-z0-9-]+)==(\S+).*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+_VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)
+
+
+class RpmError(Exception):
+    """No package can be made of what was given; the message says what would be right."""
+
+
+class ToolMissing(Exception):
+    """This machine lacks a program; the message says which package has it."""
+
+
+class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """contents.toml, which explains itself."""
+
+    packages: list[str]
+    modules: list[str]
+    without: list[str]
+    requires: list[str]
+    licenses: dict[str, str]
+    python: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a package is for: a release ("rhel9"), a Python ("3.11"), and the system's package of that Python."""
+
+    release: str
+    python: str
+    python_package: str
+
+    @property
+    def tag(self) -> str:
+        """How packages for the release are marked: "el9"."""
+        return self.release.replace("rhel", "el")
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One entry of requirements.txt; `text` is all of it, with hashes and marker."""
+
+    name: str
+    version: str
+    text: str
+
+
+def load_contents() -> Contents:
+    """The table of contents."""
+    table = tomllib.loads((RECIPE / "rpm/contents.toml").read_text("utf-8"))
+    return msgspec.convert(table, Contents)
+
+
+def make_target(contents: Contents, release: str, python: str = "") -> Target:
+    """The target of that name; without `python`, its usual one. Errors: RpmError."""
+    pythons = contents.python.get(release)
+    if pythons is None:
+        raise RpmError(f"--release {release}: it is one of {', '.join(contents.python)}")
+    python = python or next(iter(pythons))
+    if python not in pythons:
+        raise RpmError(f"--python {python}: {release} has {', '.join(pythons)}")
+    return Target(release, python, pythons[python])
+
+
+def locked(contents: Contents, requirements: str) -> list[Locked]:
+    """What the box needs of requirements.txt, in its order. Errors: RpmError, for one that is not there."""
+    entries = {match[1]: Locked(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)}
+    if missing := contents.licenses.keys() - entries.keys():
+        raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")
+    wanted = set(contents.licenses)
+    while more := {name for name, one in entries.items() if wanted & set(_VIA.findall(one.text))} - wanted:
+        wanted |= more
+    if unread := wanted - contents.licenses.keys():
+        names = ", ".join(sorted(unread))
+        raise RpmError(f"firmware-image/rpm/contents.toml: licenses: say under which licence {names} is")
+    return [one for name, one in entries.items() if name in wanted]
+
+
+def version() -> str:
+    """The version of this repository."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    return str(project["version"])

@@ -1,0 +1,147 @@
+"""The tree that the box's package is made of: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
+
+Everything in it follows from the sources, from requirements.txt and from the interpreter and compiler that are used:
+all files get one time and one of two modes, and what pip writes about an installation is left out. Byte code
+carries a hash of its source instead of its time (PEP 552), unchecked, because nobody changes the source on a box.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from hal.linux.ioctl_build import ffi
+from imaging.rpm_contents import RECIPE, REPOSITORY, Contents, Locked, RpmError, Target, ToolMissing
+
+PREFIX: Final = "usr/lib/rap"
+"""Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""
+LAUNCHERS: Final = ("usr/bin/rap", "usr/libexec/rap/provision")
+SHIPPED: Final = frozenset({".py", ".toml", ".zdict", ".typed"})
+"""Endings of what of a Python package goes on a box."""
+INSTALLERS_NOTES: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
+PLATFORMS: Final = tuple(
+    f"manylinux{tag}_x86_64" for tag in ("_2_34", "_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
+)
+"""What runs with RHEL 9's glibc, 2.34, and later ones (PEP 600)."""
+
+
+def make_tree(
+    root: Path, target: Target, contents: Contents, packages: Iterable[Locked], wheels: Path | None
+) -> None:
+    """Make the tree in the empty folder `root`. Errors: RpmError, ToolMissing."""
+    python = root / PREFIX / "python"
+    shutil.copytree(RECIPE / "root", root, dirs_exist_ok=True)
+    for name in LAUNCHERS:
+        text = (root / name).read_text("utf-8")
+        (root / name).write_text(text.replace("@PYTHON@", f"/usr/bin/python{target.python}"), "utf-8")
+    _install(packages, python, target, wheels)
+    _copy_modules(contents, python)
+    _compile_ioctl(python / "hal/linux/_ioctl.abi3.so")
+    (root / PREFIX / "provision").symlink_to("../../libexec/rap/provision")
+    (root / "etc/rap").mkdir()
+    licenses = root / "usr/share/licenses/rap-box"
+    licenses.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "LICENSE", licenses)
+
+
+def compile_python(root: Path, target: Target) -> None:
+    """Byte-compile the tree. Errors: ToolMissing, without the target's interpreter; RpmError."""
+    mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
+    paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
+    environment = {"PYTHONHASHSEED": "0"}  # sets of constants are written in their order
+    _run([interpreter(target.python), "-m", "compileall", *mode, *paths], environment)
+
+
+def interpreter(version: str) -> str:
+    """The interpreter of this version. Errors: ToolMissing."""
+    if sysconfig.get_python_version() == version:
+        return sys.executable
+    found = shutil.which(f"python{version}")
+    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        raise ToolMissing(
+            f"byte-compiling for Python {version} takes that Python: install python{version}, "
+            "or leave the byte code out with --no-bytecode"
+        )
+    return found
+
+
+def settle(root: Path, epoch: int) -> None:
+    """Give everything in the tree the same time, in seconds since 1970, and one of two modes."""
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or str(path.relative_to(root)) in LAUNCHERS else 0o644)
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
+
+
+def _install(packages: Iterable[Locked], python: Path, target: Target, wheels: Path | None) -> None:
+    """The locked packages, as pip unpacks them, without what it notes about this machine."""
+    python.mkdir(parents=True)
+    requirements = python / "requirements.txt"
+    requirements.write_text("".join(package.text for package in packages), "utf-8")
+    source = ["--no-index", "--find-links", str(wheels)] if wheels else []
+    platform = [word for name in PLATFORMS for word in ("--platform", name)]
+    what = [
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version",
+        target.python,
+        *platform,
+    ]
+    where = ["--target", str(python), "--no-compile", "--quiet", "--disable-pip-version-check"]
+    _run([sys.executable, "-m", "pip", "install", *where, *what, *source, "--requirement", str(requirements)])
+    requirements.unlink()
+    shutil.rmtree(python / "bin", ignore_errors=True)
+    for note in [path for name in INSTALLERS_NOTES for path in python.glob(f"*.dist-info/{name}")]:
+        note.unlink()
+
+
+def _copy_modules(contents: Contents, python: Path) -> None:
+    listed = [REPOSITORY / module for module in contents.modules]
+    inside = [path for package in contents.packages for path in (REPOSITORY / package).rglob("*")]
+    without = [REPOSITORY / path for path in contents.without]
+    for path in (*listed, *inside):
+        if path.suffix not in SHIPPED and path.name != "py.typed":
+            continue
+        if any(path == left_out or left_out in path.parents for left_out in without):
+            continue
+        copy = python / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _compile_ioctl(library: Path) -> None:
+    """The compiled part of `hal.linux`, by the stable ABI: one for every Python since 3.2."""
+    source = library.with_name("_ioctl.c")
+    with contextlib.redirect_stdout(io.StringIO()):
+        ffi.emit_c_code(str(source))
+    flags = [
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-g0",
+        "-fstack-protector-strong",
+        "-Wl,--build-id=none,-z,relro,-z,now",
+    ]
+    include = f"-I{sysconfig.get_path('include')}"
+    if shutil.which("cc") is None:
+        raise ToolMissing("a C compiler is missing: install gcc")
+    _run(["cc", *flags, include, "-o", library.name, source.name], folder=library.parent)
+    source.unlink()
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str] = {}, folder: Path | None = None) -> None:
+    done = subprocess.run(
+        words, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        program = Path(words[0]).name if words[1] != "-m" else words[2]
+        raise RpmError(f"{program} failed:\n{(done.stderr or done.stdout).strip()}")
