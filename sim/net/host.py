@@ -3,6 +3,9 @@
 Whatever code a machine runs, it runs in a context that names the machine's present incarnation. When the power
 goes, that incarnation is dead for good: its disk and its connections no longer do anything, so that no `finally`
 block and no late callback can act for a machine that is off.
+
+A host may have a firewall. It is asked until it has let a connection's handshake through, and again about its end;
+what is between costs nothing (`sim.worlds.gatekeeper` says why that is sound).
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
 from sim.net.link import Link
-from sim.net.tcp import Endpoint, Segment
+from sim.net.tcp import Endpoint, Segment, Unreachable
 from sim.net.transport import Listener, SimTransport
 
 if TYPE_CHECKING:
@@ -23,6 +26,18 @@ if TYPE_CHECKING:
 
 current: ContextVar[Incarnation] = ContextVar("current")
 """The incarnation on whose behalf the running code acts."""
+
+
+class Firewall(Protocol):
+    """What lets a host's segments pass: "reject" tells whoever sent it, "drop" tells nobody."""
+
+    def receive(self, segment: Segment, link: Link) -> Literal["accept", "drop", "reject"]:
+        """What becomes of a segment that came in over `link`."""
+        ...
+
+    def send(self, segment: Segment, link: Link) -> Literal["accept", "drop", "reject"]:
+        """What becomes of a segment of the host's own that is to leave over `link`."""
+        ...
 
 
 class Network:
@@ -38,18 +53,29 @@ class Network:
         link.ends = (one, other)
 
     def route(self, source: Host, address: str) -> tuple[Host, Link] | None:
-        """The host that has `address` and the link to it; None when there is no way there."""
+        """Who is next on the way to `address`, and the link there; None when there is no way."""
         target = self.hosts.get(address)
+        if target is not None and (source, target) not in self._links:
+            target = source.gateway
         link = self._links.get((source, target)) if target else None
         return (target, link) if target and link else None
 
+    def ip(self, address: str) -> str:
+        """The address in numbers, for one that may be a host's name."""
+        host = self.hosts[address]
+        return host.addresses[0] if address == host.name else address
+
 
 class Host:
-    """A machine with one or more addresses."""
+    """A machine with one or more addresses, and its name as another."""
 
     def __init__(self, network: Network, name: str, *addresses: str) -> None:
         self.network = network
         self.name = name
+        self.addresses = addresses
+        self.gateway: Host | None = None
+        """Where it sends what is for hosts that no link leads to. Hosts do not pass on what is not for them."""
+        self.firewall: Firewall | None = None
         self.incarnation: Incarnation | None = None
         self._ports = itertools.cycle(range(32768, 61000))
         for address in (name, *addresses):
@@ -171,18 +197,41 @@ class Incarnation:
         """Hand a segment to its connection, to a listener, or answer that there is none."""
         remote = link.other(self.host)
         endpoint = self._endpoints.get((remote.name, segment.target_port, segment.source_port))
+        if self.host.firewall is not None and not self._may_enter(segment, link, endpoint):
+            return
         if endpoint is not None:
             endpoint.receive(segment)
         elif segment.syn and not segment.has_ack:
             self._accept(segment, link, remote)
         elif not segment.rst:
-            link.send(self.host, Segment.reset_for(segment))
+            self._reset(segment, link)
+
+    def _may_enter(self, segment: Segment, link: Link, endpoint: Endpoint | None) -> bool:
+        """Ask the firewall at the beginning, and tell it the end."""
+        admitted = endpoint is not None and endpoint.passes
+        if admitted and not (segment.fin or segment.rst):
+            return True
+        assert self.host.firewall is not None
+        verdict = self.host.firewall.receive(segment, link)
+        if verdict == "accept":
+            if endpoint is not None and not segment.syn:
+                endpoint.passes = True
+        elif verdict == "reject" and not segment.rst:
+            link.send(self.host, Unreachable.reset_for(segment))
+        return admitted or verdict == "accept"
+
+    def _reset(self, segment: Segment, link: Link) -> None:
+        reset, firewall = Segment.reset_for(segment), self.host.firewall
+        if firewall is None or firewall.send(reset, link) == "accept":
+            link.send(self.host, reset)
 
     def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
+        if self.host.network.hosts[segment.address] is not self.host:
+            return  # for somebody behind this host
         port = segment.target_port
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:
-            link.send(self.host, Segment.reset_for(segment))
+            self._reset(segment, link)
             return
         loop = listener.loop
         context = self.context.copy()

@@ -10,6 +10,7 @@ delays are Linux's.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sim.net.link import HEADER_BYTES, MTU_BYTES, Link
@@ -78,6 +79,12 @@ class Segment:
         )
 
 
+class Unreachable(Segment):
+    """Stands for the ICMP error of a firewall that rejects: "administratively prohibited" (RFC 1812, 5.2.7.1)."""
+
+    __slots__ = ()
+
+
 class Owner(Protocol):
     """What an endpoint tells the transport above it."""
 
@@ -120,6 +127,8 @@ class Endpoint:
         self._owner = owner
         self._address = address
         self.alive = True
+        self.passes = local.firewall is None
+        """Whether a firewall need not be asked any more: it has let the handshake through."""
         self._established = False
         # sending: `_buffer` holds what is not acknowledged, from `_una` on
         self._buffer = bytearray()
@@ -213,7 +222,24 @@ class Endpoint:
             self.local_port, self.remote_port, self._address, seq, data, self._rcv_next,
             WINDOW_BYTES - len(self._held), syn=syn, has_ack=has_ack, fin=fin, rst=rst,
         )  # fmt: skip
-        self._link.send(self._local, segment)
+        if self._local.firewall is None or self._may_leave(segment):
+            self._link.send(self._local, segment)
+
+    def _may_leave(self, segment: Segment) -> bool:
+        """Ask the firewall at the beginning, and tell it the end."""
+        if self.passes and not (segment.fin or segment.rst):
+            return True
+        firewall = self._local.firewall
+        assert firewall is not None
+        verdict = firewall.send(segment, self._link)
+        if verdict == "accept":
+            self.passes = self.passes or not segment.syn
+        elif verdict == "reject" and not self.passes:
+            self._env.after(0, self._rejected)
+        return self.passes or verdict == "accept"
+
+    def _rejected(self, _: None) -> None:
+        self._end(OSError(errno.EHOSTUNREACH, "refused by the firewall"))
 
     def _acknowledge(self) -> None:
         if self.alive:
@@ -290,8 +316,7 @@ class Endpoint:
     def receive(self, segment: Segment) -> None:
         """A segment of this connection came in."""
         if segment.rst:
-            self._end(ConnectionResetError("connection reset by the other end")
-                      if self._established else ConnectionRefusedError("connection refused"))  # fmt: skip
+            self._end(self._why_ended(segment))
             return
         if segment.syn:
             self._receive_syn()
@@ -305,6 +330,13 @@ class Endpoint:
             self._receive_ack(segment)
         if self.alive and (segment.data or segment.fin):
             self._receive_data(segment)
+
+    def _why_ended(self, segment: Segment) -> OSError:
+        if isinstance(segment, Unreachable):
+            return OSError(errno.EHOSTUNREACH, "a firewall on the way refused it")
+        if self._established:
+            return ConnectionResetError("connection reset by the other end")
+        return ConnectionRefusedError("connection refused")
 
     def _receive_syn(self) -> None:
         if self._rcv_next:  # ours or its acknowledgement was lost

@@ -10,6 +10,7 @@ from datacenter.ingest import make_ingest
 from datacenter.store import Store
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
+from sim.worlds.addresses import DATACENTER
 from wire.http import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
 from wire.tls import Identity, server_context
@@ -31,7 +32,7 @@ class FarEnd:
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = Host(network, NAME)
+        self.host = Host(network, NAME, DATACENTER)
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None

@@ -15,28 +15,41 @@ from typing import Final
 
 from agents.accounting import Traffic
 from agents.box import Box, BoxStatus, Hardware
-from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending, SpoolSize
+from agents.config import (
+    BoxConfig,
+    Certificates,
+    DataCenter,
+    FirewallPolicy,
+    Port,
+    Sending,
+    SpoolSize,
+)
 from agents.proxy import Proxy
 from agents.spool import Gap, Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
+from netfw.policy import Policy
 from sim.labfile import Lab
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.trace import Trace
 from sim.units import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from sim.worlds import farend
+from sim.worlds.addresses import BOX, box_address
+from sim.worlds.firewall import COLLECTOR_PORT
+from sim.worlds.gatekeeper import SimGatekeeper, Zone
 
 NAME: Final = "rap-box"
 SERIAL: Final = NAME.upper()
-COLLECTOR_PORT: Final = 443
 BOOT_SECONDS: Final = 20.0
 RESTART_SECONDS: Final = 1.0
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0
 DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
+FIREWALL_LOOK_SECONDS: Final = 3600.0
+"""How often the program looks after its ports. Nobody but itself opens and closes them here."""
 
 
 class BoxMachine:
@@ -49,6 +62,7 @@ class BoxMachine:
         lab: Lab,
         identity: Certificates,
         proxy: Proxy | None,
+        policy: Policy,
         wall_ns: Callable[[], int],
         random: Callable[[str], Random],
         trace: Trace,
@@ -59,13 +73,20 @@ class BoxMachine:
         self._lives = 0
         self._box: Box | None = None
         self._traffic = Traffic()
-        self.host = Host(network, NAME, *(address(spec.port) for spec in lab.instruments))
+        self.host = Host(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
         self.flush_ns = FLUSH_NS
         self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
         self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
         self.disk.backend.set_latency(FLUSH_NS, WRITTEN_BYTE_NS)
         self.clock = EmulClock(wall_ns)
         self.uplink = EmulEthernetPort("uplink")
+        self._ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
+        zones = {"uplink": Zone(lab.board.uplink, BOX, self.uplink)} | {
+            f"instrument:{n}": Zone(lab.board.instrument_ports[n], box_address(n), port)
+            for n, port in self._ports.items()
+        }
+        self.gatekeeper = SimGatekeeper(policy, self.host, zones, lambda: loop.env.now)
+        self.host.firewall = self.gatekeeper
         self._config = BoxConfig(
             board=lab.box.board,
             identity=identity,
@@ -74,6 +95,7 @@ class BoxMachine:
             proxy=proxy,
             spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
             sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
         )
 
     # -- what it is asked
@@ -126,6 +148,9 @@ class BoxMachine:
         self._trace.add("box loses power")
         self._end_life()
         self.host.power_off()
+        self.gatekeeper.reboot()
+        for port in self._ports.values():
+            port.set_up(False)
         backend = self.disk.backend
         self.disk = backend.cut_power() if backend.has_power else backend.reboot()
 
@@ -151,7 +176,9 @@ class BoxMachine:
             await asyncio.sleep(delay_s)
             self._lives += 1
             self._trace.add(f"box program starts, life {self._lives}")
-            hardware = Hardware(self.disk, self.clock, self.uplink)
+            hardware = Hardware(
+                self.disk, self.clock, self.uplink, gatekeeper=self.gatekeeper, ports=self._ports
+            )
             self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
             try:
                 await self._box.run()
@@ -173,13 +200,8 @@ class BoxMachine:
             self.host.incarnation.spend(self._loop.env.now, delay_ns)
 
 
-def address(port: int) -> str:
-    """The box's address on an instrument port's subnet."""
-    return f"port{port}"
-
-
 def _port(number: int, serial: str) -> Port:
-    return Port(number=number, listen=address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
+    return Port(number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
 
 
 def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> tuple[list[Record], tuple[Gap, ...]]:

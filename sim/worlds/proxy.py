@@ -11,6 +11,7 @@ from sim.net.host import Host, Network
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
+from sim.worlds.addresses import PROXY
 
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}
@@ -21,7 +22,7 @@ class SiteProxy:
     """A proxy as the lab file describes it; faults change its `behavior`."""
 
     def __init__(self, loop: SimLoop, network: Network, spec: labfile.Proxy) -> None:
-        self.host = Host(network, NAME)
+        self.host = Host(network, NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
         self._kind = spec.kind

@@ -26,6 +26,7 @@ from typing import Any, Final
 from agents.dial import FarEnd as Address
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
+from netfw.policy import Policy
 from sim.labfile import Event, Instrument, Lab
 from sim.ledger import Ledger
 from sim.loop import SimLoop
@@ -35,10 +36,12 @@ from sim.result import Result
 from sim.result import World as Name
 from sim.streams import stream
 from sim.trace import Trace
+from sim.worlds.addresses import box_address, instrument_address
 from sim.worlds.analyzer import Analyzer
 from sim.worlds.certificates import Certificates
 from sim.worlds.farend import FarEnd
-from sim.worlds.machine import COLLECTOR_PORT, NAME, SERIAL, BoxMachine, address
+from sim.worlds.firewall import COLLECTOR_PORT, lab_policy
+from sim.worlds.machine import NAME, SERIAL, BoxMachine
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from sim.worlds.proxy import SiteProxy
 from sim.worlds.verdict import conclude
@@ -71,7 +74,14 @@ class VirtualWorld:
 
     name: Name = "virtual"
 
-    def __init__(self, lab: Lab, seed: int | None = None, trace_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        seed: int | None = None,
+        trace_file: Path | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """`policy` is the box's instead of the lab's own, to see what a wrong one does."""
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed
         self._folder = tempfile.TemporaryDirectory(prefix="rap-lab-")
@@ -98,11 +108,13 @@ class VirtualWorld:
             lab,
             certificates.box(),
             self.proxy.for_clients() if self.proxy else None,
+            policy or lab_policy(lab),
             self.wall_ns,
             self.random,
             self.trace,
         )
         near = self.proxy.host if self.proxy else self.datacenter.host
+        near.gateway = self.box.host
         quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join(network, "uplink", self.box.host, near, quality)
         if self.proxy:
@@ -120,13 +132,14 @@ class VirtualWorld:
         return link
 
     def _analyzer(self, network: Network, certificates: Certificates, spec: Instrument) -> Analyzer:
-        host = Host(network, f"instrument{spec.port}")
+        host = Host(network, f"instrument{spec.port}", instrument_address(spec.port))
+        host.gateway = self.box.host
         self._join(network, f"instrument:{spec.port}", host, self.box.host, LAN)
         return Analyzer(
             self.env,
             _Computer(self.loop, host),
             spec,
-            Address(NAME, COLLECTOR_PORT, address(spec.port)),
+            Address(NAME, COLLECTOR_PORT, box_address(spec.port)),
             certificates.instrument(spec.serial),
             EmulClock(self.wall_ns),
             self.ledger,

@@ -23,14 +23,14 @@ from hal.linux.disk import LinuxDisk
 from sim.labfile import Lab
 from sim.trace import Trace
 from sim.units import SECOND_NS
+from sim.worlds.addresses import DATACENTER, box_address
 from sim.worlds.farend import NAME as DATACENTER_NAME
+from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
 from sim.worlds.kernel.disk import Disk
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
-from sim.worlds.kernel.site import DATACENTER, box_address
 from sim.worlds.machine import (
     BOOT_SECONDS,
-    COLLECTOR_PORT,
     DISK_BYTES_BESIDE_SPOOL,
     RESTART_SECONDS,
     added,
@@ -61,6 +61,7 @@ class KernelBox:
         folder.mkdir()
         self._config = folder / "box.toml"
         self._config.write_text(self._configuration(lab, identity, proxy))
+        (folder / "firewall.toml").write_text(policy_file(lab.box.board, lab_policy(lab)))
         self._process: LabProcess | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lives = 0
@@ -93,6 +94,7 @@ class KernelBox:
         lines += ["[spool]", f'directory = "{self._spool}"', f"bytes_max = {lab.box.spool_bytes_max}"]
         lines += ["[sending]", f"linger_s = {lab.box.linger / SECOND_NS}"]
         lines += ["[status]", f'socket = "{self._socket}"']
+        lines += ["[firewall]", 'policy = "firewall.toml"']
         return "\n".join(lines) + "\n"
 
     # -- what it is asked

@@ -11,9 +11,9 @@ from typing import Final
 
 from datacenter import queries
 from datacenter.store import Store
+from sim.worlds.addresses import DATACENTER
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
-from sim.worlds.kernel.site import DATACENTER
 from sim.worlds.machine import SERIAL
 from wire.tls import Identity
 

@@ -19,10 +19,11 @@ from typing import Final
 
 from agents.proxy import Proxy
 from sim import labfile
+from sim.worlds.addresses import PROXY
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.process import LabProcess
-from sim.worlds.kernel.site import INTERFACE, PROXY
+from sim.worlds.kernel.site import INTERFACE
 
 PORTS: Final = {"http": 3128, "socks5": 1080}
 PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}

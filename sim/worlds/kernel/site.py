@@ -6,7 +6,8 @@
                                            proxy
 
 The uplink is the lab file's line; everything else is good and never the bottleneck. The box's interfaces have the
-names that its board gives them.
+names that its board gives them, and addresses as an installation gives them; opening the instrument ports is the box
+program's to do.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from typing import Final
 
 from sim.labfile import Lab
 from sim.net.link import Quality
+from sim.worlds.addresses import (
+    BOX,
+    DATACENTER,
+    INSTRUMENTS,
+    PREFIX_BITS,
+    PROXY,
+    box_address,
+    instrument_address,
+)
 from sim.worlds.farend import NAME as DATACENTER_NAME
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.lab import KernelLab
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.virtual import BACKBONE, LAN
 
-BOX: Final = "192.168.1.2"
-ROUTER: Final = "192.168.1.1"
-PROXY: Final = "192.168.2.2"
-DATACENTER: Final = "198.51.100.2"
 INTERFACE: Final = "eth0"
 """What every machine but the box and the router calls its only port."""
 
@@ -35,7 +41,7 @@ class Site:
     """Hosts and links of a lab, with addresses and routes."""
 
     def __init__(self, ground: KernelLab, lab: Lab) -> None:
-        self._ground = ground
+        self._ground, self._board = ground, lab.board
         spec = lab.uplink
         _name_hosts(ground.folder)
         self.box, self.router = self._host("box"), self._host("router")
@@ -48,7 +54,9 @@ class Site:
             self.proxy = self._host("proxy")
             self._join("proxy", (self.proxy, INTERFACE), "to-proxy", LAN, PROXY)
         self.router.sysctl("net.ipv4.ip_forward", 1)
+        self.router.route(INSTRUMENTS, BOX)  # as somebody would who knows what is behind the box
         self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
+        self.close_ports()
 
     def _host(self, name: str) -> Host:
         host = self._ground.host(name)
@@ -62,8 +70,8 @@ class Site:
         host, interface = end
         link = self._ground.link(name, end, (self.router, router), quality)
         gateway = address.rpartition(".")[0] + ".1"
-        host.address(interface, f"{address}/24")
-        self.router.address(router, f"{gateway}/24")
+        host.address(interface, f"{address}/{PREFIX_BITS}")
+        self.router.address(router, f"{gateway}/{PREFIX_BITS}")
         host.route("default", gateway)
         return link
 
@@ -71,20 +79,16 @@ class Site:
         host = self._host(f"instrument{port}")
         interface = lab.board.instrument_ports[port]
         self._ground.link(f"instrument:{port}", (host, INTERFACE), (self.box, interface), LAN)
-        host.address(INTERFACE, f"{instrument_address(port)}/24")
-        self.box.address(interface, f"{box_address(port)}/24")
+        host.address(INTERFACE, f"{instrument_address(port)}/{PREFIX_BITS}")
+        self.box.address(interface, f"{box_address(port)}/{PREFIX_BITS}")
         host.route("default", box_address(port))
         return host
 
-
-def box_address(port: int) -> str:
-    """The box's address on the subnet of an instrument port."""
-    return f"10.77.{port}.1"
-
-
-def instrument_address(port: int) -> str:
-    """The address of the instrument at a port."""
-    return f"10.77.{port}.10"
+    def close_ports(self) -> None:
+        """Close the box's instrument ports, as they are when it starts. They keep their addresses."""
+        for port in self.instruments:
+            interface = self.box.netlink.index(self._board.instrument_ports[port])
+            self.box.netlink.set_interface(interface, state="down")
 
 
 def _name_hosts(folder: Path) -> None:

@@ -20,16 +20,18 @@ from sim.result import Result
 from sim.result import World as Name
 from sim.streams import stream
 from sim.trace import Trace
+from sim.worlds.addresses import box_address
 from sim.worlds.analyzer import Analyzer
 from sim.worlds.certificates import Certificates
+from sim.worlds.firewall import COLLECTOR_PORT
 from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.lab import KernelLab
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.pace import HostComputer, HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.site import Site, box_address
-from sim.worlds.machine import COLLECTOR_PORT, NAME
+from sim.worlds.kernel.site import Site
+from sim.worlds.machine import NAME
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from sim.worlds.verdict import conclude
 
