@@ -168,7 +168,10 @@ class Watch:
 
     def _gives_way(self) -> bool:
         """Whether another policy is in force on purpose, and not one that is to be watched."""
-        mark = self.firewall.mark()
+        try:
+            mark = self.firewall.mark()
+        except FirewallError:
+            return False  # the repair fails as well, and tells why
         if mark and mark not in self._known and self.newer and (newer := self.newer(mark)):
             self._known[mark] = newer
         if not mark or mark in self._known:
