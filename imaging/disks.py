@@ -89,6 +89,11 @@ class Machine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         return [d for d in self.devices if d.kind == "disk" or (d.kind == "loop" and d.bytes)]
 
 
+def size_text(size: int) -> str:
+    """A size as it is printed on disks: powers of ten."""
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
+
+
 def refusals(machine: Machine, name: str, image_bytes: int = 0) -> list[str]:
     """Why the disk `name` may not be overwritten with an image of so many bytes; none if it may."""
     device = machine.device(name)

@@ -64,7 +64,7 @@ def _add_write(parser: Parser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from imaging.disks import refusals
+    from imaging.disks import refusals, size_text
     from imaging.disks_linux import gather
 
     machine = gather()
@@ -73,15 +73,22 @@ def _list(arguments: argparse.Namespace) -> int:
         print(json.dumps([_as_document(machine, disk, reasons) for disk, reasons in judged], indent=2))
         return HOLDS
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("disk", "model", "size", "bus", "serial", "holds", "may be written")
+    console = Console(highlight=False)
     for disk, reasons in judged:
-        may = "[green]yes[/]" if not reasons else f"[red]no[/]: {'; '.join(reasons)}"
-        size = f"{disk.bytes / 1e9:.1f} GB"
-        model = disk.model or disk.file
-        table.add_row(f"/dev/{disk.name}", model, size, disk.bus, disk.serial, _holds(machine, disk), may)
-    Console().print(table)
+        facts = (
+            disk.model or disk.file,
+            size_text(disk.bytes),
+            disk.bus,
+            disk.serial and f"serial {disk.serial}",
+        )
+        console.print(f"/dev/{disk.name}", style="bold", end="  ")
+        console.print(", ".join(filter(None, facts)), markup=False, soft_wrap=True)
+        console.print(f"    holds {_holds(machine, disk) or 'nothing known'}", markup=False, soft_wrap=True)
+        for reason in reasons:
+            console.print(f"    no: {reason}", style="red", markup=False, soft_wrap=True)
+        if not reasons:
+            console.print("    may be written", style="green")
     return HOLDS
 
 
@@ -149,12 +156,14 @@ def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 def _confirm(job: Job, given: str | None) -> None:
     """The person at the keyboard says which disk is meant, by what is printed on it."""
+    from imaging.disks import size_text
+
     disk = job.disk
     what = "serial" if disk.serial else "name (it has no serial)"
     if given is None:
         if not sys.stdin.isatty():
             raise WrongInput(f"give the disk's {what} with --serial: nobody is there to type it")
-        print(f"/dev/{disk.name}: {disk.model or disk.file}, {disk.bytes / 1e9:.1f} GB", file=sys.stderr)
+        print(f"/dev/{disk.name}: {disk.model or disk.file}, {size_text(disk.bytes)}", file=sys.stderr)
         print(f"All that is on it will be lost. To go on, type its {what}: ", end="", file=sys.stderr)
         given = sys.stdin.readline().strip()
     if given != disk.word:

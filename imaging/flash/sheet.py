@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from imaging.disks import size_text
 from imaging.flash.record import Record
 
 MARGIN: Final = 50
@@ -36,7 +37,7 @@ def save_sheet(record: Record, file: Path) -> None:
         canvas.setFont("Helvetica-Bold", 10)
         canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of what was written")
         for part in record.parts[:PARTS_MAX]:
-            y = _line(canvas, y - 3, f"{part.label or '-'}, {_size(part.length)}", part.sha256)
+            y = _line(canvas, y - 3, f"{part.label or '-'}, {size_text(part.length)}", part.sha256)
         canvas.setFont("Helvetica", 9)
         canvas.drawString(MARGIN, MARGIN, f"Check with: rap flash verify DEVICE --record {file.stem}.json")
         canvas.save()
@@ -50,7 +51,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Image", " ".join(filter(None, (record.image, about)))),
         ("Manifest SHA-256", record.manifest_sha256),
         ("Signing key SHA-256", record.signed_by_sha256),
-        ("Disk", f"{record.disk.model or 'without a model name'}, {_size(record.disk.bytes)}"),
+        ("Disk", f"{record.disk.model or 'without a model name'}, {size_text(record.disk.bytes)}"),
         ("Disk serial", record.disk.serial or "none"),
         ("Certificate SHA-256", record.certificate_sha256 or "none yet"),
         ("Bytes written", f"{record.written_bytes:,} in {record.seconds:.1f} s"),
@@ -76,7 +77,3 @@ def _draw_code(canvas: Any, record: Record, x: float, y: float) -> None:
     drawing = Drawing(CODE_POINTS, CODE_POINTS)
     drawing.add(QrCodeWidget(text, barWidth=CODE_POINTS, barHeight=CODE_POINTS))
     renderPDF.draw(drawing, canvas, x, y)
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -26,6 +26,7 @@ board = "rap-4"
 release = "almalinux9"
 timezone = "Europe/Berlin"
 time_servers = ["ntp1.example.com"]
+[uplink]
 [datacenter]
 host = "ingest.example.com"
 [audit]
