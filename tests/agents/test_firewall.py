@@ -165,6 +165,19 @@ def test_a_change_by_others_is_audited_and_counted_and_so_is_its_repair() -> Non
     asyncio.run(scenario())
 
 
+def test_a_newer_policy_opens_and_closes_the_ports_that_it_says() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.gatekeeper.ports = (2, 3)
+            place.gatekeeper.changed_by_others()
+            assert place.open() == [2, 3]
+            assert place.works
+
+    asyncio.run(scenario())
+
+
 def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() -> None:
     async def scenario() -> None:
         place = Place()

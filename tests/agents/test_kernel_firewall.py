@@ -64,6 +64,7 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
         box.write(name, 1)
     box.run(lambda: gatekeeper.let_forward(False))
     assert settings(box, *FORWARDING) == ["0"] * 3
+    assert settings(box, "ipv6/conf/port1/keep_addr_on_down") == ["1"]  # ports are closed next
     box.run(gatekeeper.enforce)
     assert settings(box, *FORWARDING) == ["0"] * 3
     box.run(lambda: gatekeeper.let_forward(True))
@@ -150,4 +151,4 @@ def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Na
     assert not repair.in_force
     assert "another policy was put in force" in repair.problem
     assert not holds
-    assert settings(box, "ipv4/ip_forward") == ["0"]
+    assert settings(box, "ipv4/ip_forward", "ipv4/conf/all/accept_redirects") == ["0", "0"]
