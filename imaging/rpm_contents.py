@@ -1,4 +1,4 @@
-"""What goes into the box's package: `firmware-image/rpm/contents.toml`, and versions and hashes from requirements.txt.
+"""What goes into the box's package: `firmware-image/rpm/contents.toml`, and what requirements.txt locks.
 
 requirements.txt locks everything that anybody needs who works on the repository. pip-compile notes beneath each entry
 for whom it is there ("# via cffi"), so that what the box needs is found without asking anything: what the box's own

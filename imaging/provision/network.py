@@ -1,0 +1,91 @@
+"""The network's files, as they follow from the site and its board: names of ports, connections, names of hosts.
+
+A board file says which interface is which port, by the kernel's predictable name of the PCI slot (enp2s0). systemd
+would rather name a port by what the firmware says of it (eno1, ens1), if the firmware says anything: a .link file for
+each port holds it to its slot (systemd.link(5), ID_PATH).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import UUID, uuid5
+
+from hal.board import Board
+from imaging.provision.site import BoxSite
+
+LINKS: Final = "etc/systemd/network"
+CONNECTIONS: Final = "etc/NetworkManager/system-connections"
+_SPACE: Final = UUID("2f0f3c0e-5d3c-5c55-9d4c-8f6c7c1c9a11")
+"""Of the connections' UUIDs (RFC 9562, version 5), so that they are the same in each image."""
+_BY_SLOT: Final = re.compile(r"en(?:P(\d+))?p(\d+)s(\d+)(?:f(\d+))?")
+"""systemd.net-naming-scheme(7): domain, bus, slot, function; decimal."""
+
+
+def link_files(board: Board) -> dict[str, str]:
+    """A .link file for each port that the board names by its slot, by path; other names are left to the kernel."""
+    named = {"uplink": board.uplink} | {f"port{n}": name for n, name in board.instrument_ports.items()}
+    return {
+        f"{LINKS}/10-rap-{port}.link": f"[Match]\nPath={path}\n\n[Link]\nName={name}\n"
+        for port, name in named.items()
+        if (path := id_path(name))
+    }
+
+
+def id_path(interface: str) -> str:
+    """udev's ID_PATH of the PCI slot that this name is made from; "" if it is made otherwise."""
+    found = _BY_SLOT.fullmatch(interface)
+    if found is None:
+        return ""
+    domain, bus, slot, function = (int(part or 0) for part in found.groups())
+    return f"pci-{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def connection_files(site: BoxSite, board: Board) -> dict[str, str]:
+    """NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they win over an installer's of the same port."""
+    uplink = {"method": "auto"}
+    if site.uplink.address:
+        uplink = {"method": "manual", "address1": f"{site.uplink.address},{site.uplink.gateway}"}
+    if site.uplink.nameservers:
+        uplink["dns"] = "".join(f"{server};" for server in site.uplink.nameservers)
+    files = {"rap-uplink": _keyfile("rap-uplink", board.uplink, uplink)}
+    for number, address in site.ports(board).items():
+        ipv4 = {"method": "manual", "address1": str(address), "never-default": "true"}
+        name = f"rap-port{number}"
+        files[name] = _keyfile(name, board.instrument_ports[number], ipv4)
+    return {f"{CONNECTIONS}/{name}.nmconnection": text for name, text in files.items()}
+
+
+def networkmanager_file(board: Board) -> str:
+    """NetworkManager.conf(5): an instrument's port has its address before the instrument is switched on."""
+    ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
+    return (
+        f"[main]\nno-auto-default=*\n\n[device-rap-instruments]\nmatch-device={ports}\nignore-carrier=yes\n"
+    )
+
+
+def hosts_file(site: BoxSite) -> str:
+    """/etc/hosts."""
+    lines = ["127.0.0.1 localhost localhost.localdomain", "::1 localhost localhost.localdomain"]
+    lines += [f"{address} {host}" for host, found in sorted(site.addresses.items()) for address in found]
+    return (
+        "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that.\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def _keyfile(name: str, interface: str, ipv4: dict[str, str]) -> str:
+    connection = {
+        "id": name,
+        "uuid": str(uuid5(_SPACE, name)),
+        "type": "ethernet",
+        "interface-name": interface,
+        "autoconnect-priority": "100",
+        "autoconnect-retries": "0",
+    }
+    groups = {"connection": connection, "ipv4": ipv4, "ipv6": {"method": "disabled"}}
+    return "\n".join(
+        f"[{group}]\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
+        for group, settings in groups.items()
+    )
