@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from sim.intrusions import Intrusions
 from sim.labfile import Event, Expect
 from sim.ledger import NEVER, Entry, Ledger
 from sim.report.latency import quantile
@@ -31,6 +32,8 @@ from sim.units import MILLISECOND_NS, SECOND_NS
 
 _PATH: Final = ("uplink", "proxy", "datacenter", "box", "disk")
 """Faults of these make a backlog on the box."""
+_INTRUDER: Final = "intruder-"
+"""How the kinds of those faults begin that make no trouble but try to."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Outcome:
     """Of every record at the data center and on the box's disk, sorted."""
     gaps: Sequence[Gap]
     duplicates: int
+    intrusions: Intrusions = field(default_factory=Intrusions)
     lost: list[Entry] = field(default_factory=list)
     dropped: list[Entry] = field(default_factory=list)
     stored: int = 0
@@ -202,7 +206,35 @@ def _alert_latency(expect: Expect, outcome: Outcome, events: Sequence[Event]) ->
     return _of_latency("alert_latency_p99", expect.alert_latency_p99, alerts, events)
 
 
-_CHECKS: tuple[_Check, ...] = (_lost, _duplicates, _dropped, _drained, _latency, _alert_latency)
+def _intrusions(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
+    if not any(event.fault.kind.startswith(_INTRUDER) for event in events):
+        return None
+    found = outcome.intrusions
+    what = f"Attempts of intruders, {found.tried} in all, that reached somebody."
+    if not found.tried:
+        what = "No intruder had the time to try anything, so this run proves nothing about intrusions."
+    elif found.reached:
+        what += f" The first: {found.reached[0]}."
+    measured = len(found.reached) if found.tried else None
+    expectation = Expectation(
+        name="intrusions",
+        limit=expect.intrusions,
+        measured=measured,
+        holds=measured is not None and measured <= expect.intrusions,
+        explanation=what,
+    )
+    return expectation, Failure(expectation="intrusions", explanation=what, fault_before=_last_fault(events))
+
+
+_CHECKS: tuple[_Check, ...] = (
+    _lost,
+    _duplicates,
+    _dropped,
+    _intrusions,
+    _drained,
+    _latency,
+    _alert_latency,
+)
 
 
 def _of_latency(

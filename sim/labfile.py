@@ -126,6 +126,8 @@ class Expect(Table, frozen=True):
     """At most so many are stored twice."""
     dropped: Annotated[int, Count(0, 10**12)] | None = None
     """At most so many are given up by the box for want of room."""
+    intrusions: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many attempts of intruders reach somebody; it counts in labs that have intruders."""
     backlog_drained_within: Nanoseconds | None = None
     """After each outage the backlog is gone this soon."""
     latency_p99: Nanoseconds | None = None

@@ -194,7 +194,7 @@ class Endpoint:
 
     def die(self, *, reset: bool) -> None:
         """End at once; `reset` tells the other end."""
-        if reset and self.alive:
+        if reset and self.alive and self._rcv_next:  # unanswered, it ends without a word (RFC 9293, 3.10.5)
             self._transmit(self._next, b"", rst=True)
         self.alive = False
 

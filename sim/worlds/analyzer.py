@@ -135,6 +135,10 @@ class Analyzer:
         """Emit so many status reports a second beside the regular ones; None to stop."""
         self.model.flood(per_second)
 
+    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run a program on its computer, beside the agent; None if that is off."""
+        return self._computer.start(program) if self._run is not None else None
+
     def send_garbage(self, every_ns: int | None) -> None:
         """Send the box garbage in turn with every kind of it, that often; None to stop."""
         if self._garbage is not None:

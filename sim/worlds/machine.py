@@ -7,7 +7,7 @@ that ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from random import Random
@@ -112,6 +112,10 @@ class BoxMachine:
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program."""
         return added(self._traffic, self._box.traffic) if self._box else self._traffic
+
+    def refused(self) -> Mapping[str, int]:
+        """Segments that the firewall refused, by cause."""
+        return self.gatekeeper.causes
 
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
         """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""

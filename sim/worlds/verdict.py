@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
+
+import msgspec
 
 from agents import spool
 from agents.accounting import Traffic
@@ -31,6 +34,7 @@ from sim.result import (
 from sim.trace import Trace
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
 from sim.worlds.analyzer import Analyzer
+from sim.worlds.intruders import Intruders
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from wire.messages import Alert, Audit, Entry, Gap, Message, decode
 
@@ -44,6 +48,10 @@ class Box(Protocol):
 
     def remaining(self) -> tuple[list[Record], tuple[spool.Gap, ...]]:
         """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
+        ...
+
+    def refused(self) -> Mapping[str, int]:
+        """Packets that its firewall refused, by cause."""
         ...
 
 
@@ -66,6 +74,7 @@ class World(Protocol):
     happened: list[Event]
     trace: Trace
     analyzers: dict[int, Analyzer]
+    intruders: Intruders
     uplink_meter: UplinkMeter
     backlog_meter: BacklogMeter
 
@@ -108,13 +117,14 @@ _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap"
 def conclude(world: World, wall_seconds: float) -> Result:
     """End the lab now: cut the box's power, see what is there, and judge."""
     lab, now = world.lab, world.env.now
-    traffic = world.box.traffic()
+    traffic, refused = world.box.traffic(), world.box.refused()
     notes = _notes(world)
     gaps = [_gap(world, stored.gap) for stored in queries.gaps(world.datacenter.store)]
     stored = _read_datacenter(world)
     on_disk, only_there = _read_disk(world)
     copies = sum(duplicate.copies - 1 for duplicate in queries.duplicates(world.datacenter.store))
-    outcome = Outcome(world.ledger, sorted(stored + on_disk), gaps + only_there, copies)
+    intrusions = world.intruders.found
+    outcome = Outcome(world.ledger, sorted(stored + on_disk), gaps + only_there, copies, intrusions)
     expectations, failures = evaluate(lab.expect, outcome, world.happened)
     errors, why = _program_errors(world)
     for note in notes:
@@ -127,7 +137,7 @@ def conclude(world: World, wall_seconds: float) -> Result:
         world=world.name,
         seed=world.seed,
         expectations=(*expectations, errors),
-        failures=(*failures, *why),
+        failures=tuple(_with_refused(failure, refused) for failure in (*failures, *why)),
         reports=outcome.reports,
         uplink=_uplink(world, traffic),
         faults=tuple(as_fault(event) for event in world.happened),
@@ -140,6 +150,16 @@ def conclude(world: World, wall_seconds: float) -> Result:
         instruments=_instruments(world, outcome),
         notes=tuple(notes[:NOTES_MAX]),
         notes_total=len(notes),
+    )
+
+
+def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
+    """What the firewall refused may be why, if the policy forgot something."""
+    counts = ", ".join(f"{count} {cause}" for cause, count in sorted(refused.items()) if count)
+    if not counts:
+        return failure
+    return msgspec.structs.replace(
+        failure, explanation=f"{failure.explanation} Packets that the firewall refused: {counts}."
     )
 
 

@@ -41,6 +41,7 @@ from sim.worlds.analyzer import Analyzer
 from sim.worlds.certificates import Certificates
 from sim.worlds.farend import FarEnd
 from sim.worlds.firewall import COLLECTOR_PORT, lab_policy
+from sim.worlds.intruders import Intruders
 from sim.worlds.machine import NAME, SERIAL, BoxMachine
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from sim.worlds.proxy import SiteProxy
@@ -120,6 +121,8 @@ class VirtualWorld:
         if self.proxy:
             self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
         self.analyzers = {i.port: self._analyzer(network, certificates, i) for i in lab.instruments}
+        self._near = near
+        self.intruders = Intruders(lab, self._start_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.loop.run_until_complete(self._start())
@@ -146,6 +149,11 @@ class VirtualWorld:
             lambda name: self.random(f"{spec.serial} {name}"),
             -self.lab.about.start,
         )
+
+    def _start_program(self, where: str, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        if where == "uplink":
+            return _Computer(self.loop, self._near).start(program)
+        return self.instrument(where).start(program)
 
     def random(self, name: str) -> Random:
         """The stream of random numbers of that name."""

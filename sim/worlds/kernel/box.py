@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -20,6 +21,8 @@ from agents.proxy import Proxy
 from agents.spool import Gap, Record
 from agents.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
+from netfw.firewall import Firewall
+from netfw.nft import FirewallError, Nft
 from sim.labfile import Lab
 from sim.trace import Trace
 from sim.units import SECOND_NS
@@ -110,6 +113,12 @@ class KernelBox:
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program, as far as it told."""
         return added(self._earlier, self._status.traffic) if self._status else self._earlier
+
+    def refused(self) -> Mapping[str, int]:
+        """Packets that the firewall refused, by cause; nothing if it was never in force."""
+        with self._host.inside(), closing(Nft()) as nft, suppress(FirewallError):
+            return {cause: count.packets for cause, count in Firewall(nft).counts().items()}
+        return {}
 
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
         """Cut the power for good; what is on the disk: see `sim.worlds.machine.inspect`."""

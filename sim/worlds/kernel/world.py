@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from agents.dial import FarEnd as Address
 from hal.linux.clock import LinuxClock
@@ -24,6 +25,7 @@ from sim.worlds.addresses import box_address
 from sim.worlds.analyzer import Analyzer
 from sim.worlds.certificates import Certificates
 from sim.worlds.firewall import COLLECTOR_PORT
+from sim.worlds.intruders import Intruders
 from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.lab import KernelLab
@@ -76,9 +78,16 @@ class KernelWorld:
             self.trace,
         )
         self.uplink = site.uplink
+        self._outside = HostComputer(site.router)
+        self.intruders = Intruders(lab, self._start_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _start_program(self, where: str, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        if where == "uplink":
+            return self._outside.start(program)
+        return self.instrument(where).start(program)
 
     def random(self, name: str) -> Random:
         """The stream of random numbers of that name."""

@@ -1,0 +1,20 @@
+"""A program on an instrument's computer that looks around."""
+
+from __future__ import annotations
+
+from sim.faults import Fault, World, fault
+from sim.units import SECOND_NS
+from sim.values import Nanoseconds
+
+
+@fault("intruder-instrument", targets=("instrument",))
+class IntruderInstrument(Fault, frozen=True):
+    """A program on the instrument tries other instruments, the uplink, and the box, anew `every` so often."""
+
+    every: Nanoseconds = 10 * SECOND_NS
+
+    async def start(self, world: World, target: str) -> None:
+        world.intruders.begin(target, self.every)
+
+    async def stop(self, world: World, target: str) -> None:
+        world.intruders.end(target)

@@ -1,0 +1,20 @@
+"""Somebody on the way to the data center."""
+
+from __future__ import annotations
+
+from sim.faults import Fault, World, fault
+from sim.units import SECOND_NS
+from sim.values import Nanoseconds
+
+
+@fault("intruder-outside", targets=("uplink",))
+class IntruderOutside(Fault, frozen=True):
+    """Somebody at the uplink's far end tries the box and the instruments behind it, anew `every` so often."""
+
+    every: Nanoseconds = 10 * SECOND_NS
+
+    async def start(self, world: World, target: str) -> None:
+        world.intruders.begin(target, self.every)
+
+    async def stop(self, world: World, target: str) -> None:
+        world.intruders.end(target)
