@@ -180,7 +180,7 @@ class _Judge:
         return Tunnel(given.interface, self._each("tunnel.staff", given.staff, _subnet))
 
     def _each(self, key: str, given: list[str], read: Callable[[str], T]) -> tuple[T, ...]:
-        found: list[T] = []
+        found: dict[T, None] = {}
         for index, text in enumerate(given):
             try:
                 value = read(text)
@@ -189,7 +189,7 @@ class _Judge:
                 continue
             if value in found:
                 self._wrong(f"{key}[{index}]", f"{text} is there twice; name it once")
-            found.append(value)
+            found[value] = None
         return tuple(found)
 
     def _wrong(self, key: str, problem: str) -> None:
