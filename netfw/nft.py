@@ -111,7 +111,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         try:
             listed: list[Json] = json.loads(output)["nftables"] if output else []
         except ValueError as error:  # libnftables 1.0.6 does so for a table that has an owner
-            raise FirewallError(FirewallErrorKind.UNFIT, f"the listing is no JSON: {error}") from error
+            raise FirewallError(Kind.REFUSED, f"the listing is no JSON: {error}") from error
         return [thing for thing in listed if "metainfo" not in thing]
 
     def _say(self, *commands: Json) -> str:
