@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sim.faults import Fault, World, fault
 from sim.units import SECOND_NS
-from sim.values import Nanoseconds
+from sim.values import duration
 
 
 @fault("intruder-instrument", targets=("instrument",))
 class IntruderInstrument(Fault, frozen=True):
     """A program on the instrument tries other instruments, the uplink, and the box, anew `every` so often."""
 
-    every: Nanoseconds = 10 * SECOND_NS
+    every: Annotated[int, duration("1s", "1d")] = 10 * SECOND_NS
 
     async def start(self, world: World, target: str) -> None:
         world.intruders.begin(target, self.every)

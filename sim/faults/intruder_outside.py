@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sim.faults import Fault, World, fault
 from sim.units import SECOND_NS
-from sim.values import Nanoseconds
+from sim.values import duration
 
 
 @fault("intruder-outside", targets=("uplink",))
 class IntruderOutside(Fault, frozen=True):
     """Somebody at the uplink's far end tries the box and the instruments behind it, anew `every` so often."""
 
-    every: Nanoseconds = 10 * SECOND_NS
+    every: Annotated[int, duration("1s", "1d")] = 10 * SECOND_NS
 
     async def start(self, world: World, target: str) -> None:
         world.intruders.begin(target, self.every)

@@ -1,0 +1,126 @@
+"""The box of a kernel lab behind nftables: the same policy, and the same intruders, as in the virtual world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sim.labfile import parse_lab
+from sim.worlds import intruders
+from sim.worlds.addresses import BOX, box_address, instrument_address
+from sim.worlds.intruders import TCP_PORTS, forbidden
+from sim.worlds.kernel import KernelLab, run
+from sim.worlds.kernel.world import KernelWorld
+
+PATIENCE_SECONDS = 60
+LAB = parse_lab(
+    """
+[lab]
+name = "walled"
+duration = "5min"
+[box]
+board = "rap-4"
+linger = "100ms"
+spool_bytes_max = "16MiB"
+[uplink]
+rate = "10Mbit"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "200ms"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "200ms"
+""",
+    Path("walled.toml"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dropped is waited for in vain; a LAN answers in less than this."""
+    monkeypatch.setattr(intruders, "PATIENCE_SECONDS", 0.3)
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def output(lab: KernelLab, *argv: str) -> str:
+    program = lab.hosts["box"].spawn(argv)
+    assert await program.wait() == 0, program.output()
+    return program.output()
+
+
+async def intrude(world: KernelWorld) -> None:
+    """Let each try everything once."""
+    everything = sum(len(ports) for port in (None, 1) for ports in forbidden(world.lab, port).values())
+    for where in ("uplink", "instrument:1"):
+        world.intruders.begin(where, 3600 * 10**9)
+    await eventually(lambda: world.intruders.found.tried == everything)
+    await asyncio.sleep(2 * intruders.PATIENCE_SECONDS)  # the last have been tried, and may yet be answered
+    for where in ("uplink", "instrument:1"):
+        world.intruders.end(where)
+
+
+def test_reports_pass_the_ruleset_and_intruders_do_not(name: str) -> None:
+    async def main(lab: KernelLab) -> tuple[str, list[str], dict[str, int], int, str]:
+        world = KernelWorld(lab, LAB)
+        closed = await output(lab, "cat", "/sys/class/net/enp2s0/flags")
+        assert not int(closed, 16) & 1
+        await world.start()
+        await eventually(lambda: world.datacenter.stored > 10)
+        ruleset = await output(lab, "nft", "list", "table", "inet", "rap")
+        assert (await output(lab, "cat", "/proc/sys/net/ipv4/tcp_timestamps")).strip() == "0"
+        await intrude(world)
+        refused = dict(world.box.refused())
+        stored = world.datacenter.stored
+        await eventually(lambda: world.datacenter.stored > stored)
+        result = world.finish()
+        return ruleset, world.intruders.found.reached, refused, result.reports.lost, result.verdict
+
+    ruleset, reached, refused, lost, verdict = run(name, main)
+    assert 'comment "policy ' in ruleset
+    assert f'"enp2s0" . {box_address(1)} . tcp . 443' in ruleset
+    assert reached == []
+    assert refused["outside"] >= len(TCP_PORTS)
+    assert refused["instrument"] >= len(TCP_PORTS)
+    assert (lost, verdict) == (0, "pass")
+
+
+def test_a_service_too_many_lets_the_intruder_through(name: str) -> None:
+    async def main(lab: KernelLab) -> list[str]:
+        world = KernelWorld(lab, LAB)
+        policy = lab.folder / "box" / "firewall.toml"
+        policy.write_text(policy.read_text().replace('"tcp/443"]', '"tcp/443", "tcp/22"]'))
+        await world.start()
+        await eventually(lambda: world.datacenter.stored > 10)
+        await intrude(world)
+        return world.intruders.found.reached
+
+    assert run(name, main) == [f"instrument:1 reached {box_address(1)}, tcp/22"]
+
+
+def test_without_any_ruleset_the_same_intruders_get_through(name: str) -> None:
+    """The measure can fail: it is the ruleset that keeps them out, and not a missing route."""
+
+    async def main(lab: KernelLab) -> list[str]:
+        world = KernelWorld(lab, LAB)
+        for port in ("enp2s0", "enp3s0"):
+            box = lab.hosts["box"].netlink
+            box.set_interface(box.index(port), state="up")
+        lab.hosts["box"].sysctl("net.ipv4.ip_forward", 1)
+        world.analyzers = {spec.port: world._analyzer(spec) for spec in LAB.instruments}
+        await intrude(world)
+        return world.intruders.found.reached
+
+    reached = run(name, main)
+    assert f"uplink reached {BOX}, tcp/22" in reached
+    assert f"uplink reached {instrument_address(2)}, tcp/443" in reached
+    assert f"instrument:1 reached {instrument_address(2)}, tcp/5900" in reached
