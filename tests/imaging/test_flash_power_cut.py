@@ -1,8 +1,8 @@
 """A flash that is cut off at every write, in every way that a disk may tear it, never leaves a disk that starts half.
 
 A disk keeps what was flushed. Of what was written since, a power cut leaves any of it in any order, and of a write
-any of its sectors. Whether it then starts is judged twice: by a firmware that follows the UEFI specification, and by a
-careless one, which starts from anything that looks like a boot sector or either copy of the partition table.
+any of its sectors. Whether it then starts is judged twice: by a firmware that follows the UEFI specification, and by
+a careless one, which starts from anything that looks like a boot sector or either copy of the partition table.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""Which disks may be written, on the machines of `tests/machines`: each file says what must be judged, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from imaging.disks import Machine, refusals
+
+FILES = sorted((Path(__file__).parent.parent / "machines").glob("*.json"))
+
+
+class Layout(msgspec.Struct, forbid_unknown_fields=True):
+    """`refused` says of a device some words of the reason."""
+
+    about: str
+    image_bytes: int
+    machine: Machine
+    may_be_written: list[str]
+    refused: dict[str, str]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_disk_is_refused_if_anything_on_it_is_used_and_only_then(file: Path) -> None:
+    layout = msgspec.json.decode(file.read_bytes(), type=Layout)
+    judged = {
+        disk.name: refusals(layout.machine, disk.name, layout.image_bytes) for disk in layout.machine.disks()
+    }
+    assert [name for name, reasons in judged.items() if not reasons] == layout.may_be_written
+    for name, words in layout.refused.items():
+        reasons = refusals(layout.machine, name, layout.image_bytes)
+        assert words in "; ".join(reasons)
+
+
+def test_there_are_machines_enough() -> None:
+    assert len(FILES) >= 40
+
+
+def test_a_machine_survives_being_recorded() -> None:
+    for file in FILES:
+        machine = msgspec.json.decode(file.read_bytes(), type=Layout).machine
+        assert msgspec.json.decode(msgspec.json.encode(machine), type=Machine) == machine
