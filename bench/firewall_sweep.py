@@ -12,6 +12,7 @@ their sum, and with it the checksum, stays as it was.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -225,7 +226,10 @@ def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int]
 
 
 def figures() -> list[Figure]:
+    before = os.times()
     outcome = sweep(load_policy(POLICY))
+    after = os.times()
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
     for mismatch in outcome.mismatches[:20]:
         print(mismatch)
     return [
@@ -233,6 +237,7 @@ def figures() -> list[Figure]:
         figure("of them let through, as the policy says", "packets", outcome.passed, ">= 1"),
         figure("mismatches with the policy", "ports", len(outcome.mismatches), "<= 0"),
         figure("the whole sweep", "s", outcome.seconds, "<= 120"),
+        figure("  of all processors' time", "s", busy),
     ]
 
 

@@ -28,7 +28,7 @@ BENCHES: Final = {
     "reload": "bench.firewall_reload",
 }
 """The quick ones first."""
-RESULTS: Final = Path("bench-results")
+RESULTS: Final = Path("bench-results/kernel.json")
 
 
 def measured(name: str) -> list[Figure]:
@@ -41,6 +41,14 @@ def measured(name: str) -> list[Figure]:
     return [{"bench": name, **line} for line in figures]
 
 
+def keep(found: list[Figure], chosen: list[str]) -> None:
+    """Write them down; what other benches found before stays."""
+    before: list[Figure] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    lines = [line for line in before if line["bench"] not in chosen] + found
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(lines, indent=2) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="benches on the real kernel")
     parser.add_argument("--only", action="append", choices=BENCHES, metavar="NAME", help=", ".join(BENCHES))
@@ -49,8 +57,7 @@ def main() -> int:
         print(*lacking, sep="\n", file=sys.stderr)
         return 3
     found = [line for name in chosen for line in measured(name)]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kernel.json").write_text(json.dumps(found, indent=2) + "\n")
+    keep(found, chosen)
     missed = [f"{line['bench']}: {line['name'].strip()}" for line in found if not line["holds"]]
     print(f"{len(found)} figures, {len(missed)} missed", *missed, sep="\n  ")
     return 1 if missed else 0
