@@ -28,7 +28,7 @@ from imaging.rpm_contents import (
     make_target,
     version,
 )
-from imaging.rpm_tree import PREFIX, compile_python, make_tree, settle
+from imaging.rpm_tree import PREFIX, compile_python, make_tree, settle, state_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,16 @@ def source_date_epoch() -> int:
 
 
 def file_list(tree: Path) -> str:
-    """The %files section: every file, and the folders that are the box's own."""
+    """The %files section: every file, and the folders that are the box's own; see `make_tree`."""
+    state = state_folders(tree)
     own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
     lines = ["%defattr(-, root, root, -)"]
     for path in sorted(tree.rglob("*")):
         name = f'"/{path.relative_to(tree)}"'
         if path.is_symlink() or not path.is_dir():
             lines.append(f"%config(noreplace) {name}" if path.is_relative_to(tree / "etc") else name)
+        elif rights := state.get(f"/{path.relative_to(tree)}"):
+            lines.append(f"%attr({', '.join(rights)}) %dir {name}")
         elif any(path.is_relative_to(folder) for folder in own):
             lines.append(f"%dir {name}")
     return "\n".join(lines) + "\n"

@@ -46,10 +46,18 @@ def make_tree(
     _copy_modules(contents, python)
     _compile_ioctl(python / "hal/linux/_ioctl.abi3.so")
     (root / PREFIX / "provision").symlink_to("../../libexec/rap/provision")
-    (root / "etc/rap").mkdir()
+    for folder in ("/etc/rap", *state_folders(root)):
+        (root / folder[1:]).mkdir(parents=True)
     licenses = root / "usr/share/licenses/rap-box"
     licenses.mkdir(parents=True)
     shutil.copy(REPOSITORY / "LICENSE", licenses)
+
+
+def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
+    """Mode, user and group of each folder of tmpfiles.d: the package has them too, for trees that never started."""
+    lines = (root / "usr/lib/tmpfiles.d/rap.conf").read_text("utf-8").splitlines()
+    words = [line.split() for line in lines if line.startswith("d ")]
+    return {path: (mode, user, group) for _, path, mode, user, group in words}
 
 
 def compile_python(root: Path, target: Target) -> None:

@@ -1,6 +1,6 @@
 """The site file on the box: what the box itself needs of it, and what the installer has used up.
 
-It is the site's own file, or the part of it that the kickstart writes (`imaging.site`). Two tables are the box's alone:
+It is the site's own file, or the part of it that the kickstart writes (`imaging.site`). Two more tables:
 
 [[instrument]]                         # who may report, and at which port
 port = 1
