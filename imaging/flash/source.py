@@ -105,7 +105,7 @@ def _framed(path: Path, fd: int, bmap: Bmap) -> _Reader:
         frame = found[span.offset]
         _read_ahead(fd, frame.file_offset, frame.file_bytes)
         try:
-            into[:] = decompress(os.pread(fd, frame.file_bytes, frame.file_offset), span.length)
+            decompress(os.pread(fd, frame.file_bytes, frame.file_offset), into)
         except (ImageError, OSError) as error:
             raise ImageError(f"{path}: {error}") from None
 
