@@ -15,6 +15,7 @@ import z3
 
 from netfw.packet import ACK, ESP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, Packet, parse, with_checksum
 from netfw.packet import ip as ip_packet
+from netfw.packet import tcp as tcp_packet
 from netfw.policy import Address, Policy
 from netfw.smt import Question
 from netfw.symbolic import FAMILIES, STATES, Symbol
@@ -68,6 +69,9 @@ class Counterexample:
             segment = ports + b"\0\x08\0\0"
         elif checksum_at is None:
             segment = ports + b"\0\0\0\1" + bytes(16)
+        elif self.state == "related":  # about a packet of a connection that goes the other way
+            quoted = tcp_packet(self.destination, self.dport, self.source, self.sport, ACK)
+            segment = ports[:2] + bytes(6) + quoted
         else:  # after the type and the code, 24 bytes: a neighbour's address, or nothing that matters
             segment = ports[:2] + bytes(6) + self.destination.packed.rjust(16, b"\0")
         if checksum_at is None:

@@ -46,8 +46,8 @@ from netfw.terms import (
     count,
     daddr,
     direction,
+    errors,
     goto,
-    icmp,
     log,
     named,
     not_a_beginning,
@@ -148,9 +148,8 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     uplink = where(IIFNAME, policy.uplink)
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
-    if believed:
-        elsewhere = where_not(IIFNAME, policy.uplink)
-        yield refuse(names.LINK, elsewhere, where(ICMPV6_TYPE, "nd-router-advert"))
+    # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
+    yield refuse(names.LINK, where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED)))
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
     link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
@@ -178,7 +177,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
             yield uplink, where(key, named(s.GATEWAYS[version])), ACCEPT
     protected = [where({"meta": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
     yield uplink, *protected, state("established"), direction("reply"), ACCEPT
-    yield state("related"), icmp(), ACCEPT
+    yield state("related"), errors(), ACCEPT
     for version in (4, 6):
         key = concat(IIFNAME, daddr(version), PROTOCOL, DPORT)
         yield state("established", "new"), where(key, named(s.SERVICES[version])), ACCEPT
@@ -219,7 +218,7 @@ def _output(policy: Policy) -> Iterator[Rule]:
     said += [(255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
     said += [(255, "nd-router-solicit")] if policy.believes_routers else []
     yield _neighbours(said)
-    yield state("related"), icmp(), ACCEPT
+    yield state("related"), errors(), ACCEPT
     yield where(OIFNAME, named(s.PORTS)), state("established"), direction("reply"), ACCEPT
     if policy.ipsec_required:
         for version in (4, 6):

@@ -23,10 +23,11 @@ from netfw.policy import (
     Service,
     reserved,
 )
-from netfw.terms import Json, concat
+from netfw.terms import Json, concat, icmp
 
 PORTS: Final = "ports"
 INTERFACES: Final = "interfaces"
+UNBELIEVED: Final = "unbelieved"
 AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
 AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
 GATEWAYS: Final = {4: "gateways4", 6: "gateways6"}
@@ -35,6 +36,9 @@ SOURCES: Final = {4: "sources4", 6: "sources6"}
 INSIDE: Final = {4: "inside4", 6: "inside6"}
 
 _ADDRESS: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
+_REDIRECT: Final = {4: 5, 6: 137}
+_ROUTER_ADVERT: Final = 134
+"""ICMP types: RFC 792; RFC 4861, sections 4.2 and 4.5."""
 _ANY_PORT: Final = {"range": [0, 65535]}
 
 
@@ -54,7 +58,10 @@ def sets(policy: Policy) -> Iterator[Set]:
     ports = tuple(port.interface for port in policy.ports)
     tunnel = (policy.tunnel.interface,) if policy.tunnel else ()
     yield Set(PORTS, "ifname", ports)
-    yield Set(INTERFACES, "ifname", (policy.uplink, *ports, *tunnel))
+    interfaces = (policy.uplink, *ports, *tunnel)
+    yield Set(INTERFACES, "ifname", interfaces)
+    kind = ["ifname", "inet_proto", "inet_service"]
+    yield Set(UNBELIEVED, kind, tuple(_unbelieved(policy, interfaces)), ("interval",))
     for version in (4, 6):
         yield from _of_version(policy, version)
 
@@ -73,6 +80,15 @@ def _of_version(policy: Policy, version: int) -> Iterator[Set]:
     if policy.tunnel:
         kind = [address, "ifname", *service]
         yield Set(SESSIONS[version], kind, (), ("timeout",), SESSIONS_MAX)
+
+
+def _unbelieved(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]:
+    """(interface, ICMP messages) by which others would choose the box's routes."""
+    for interface in interfaces:
+        yield concat(interface, *icmp(4, _REDIRECT[4]))
+        yield concat(interface, *icmp(6, _REDIRECT[6]))
+        if not (policy.believes_routers and interface == policy.uplink):
+            yield concat(interface, *icmp(6, _ROUTER_ADVERT))
 
 
 def _sources(policy: Policy, version: int) -> Iterator[Json]:

@@ -82,9 +82,19 @@ def not_a_beginning() -> tuple[Statement, ...]:
     return (where_not(masked, "syn"),)
 
 
-def icmp() -> Statement:
-    """Goes on only if it is ICMP, of either IP version."""
-    return where(PROTOCOL, any_of("icmp", "ipv6-icmp"))
+def icmp(version: int, first: int, last: int | None = None) -> tuple[Json, Json]:
+    """ICMP messages of these types, for a match of (PROTOCOL, SPORT): type and code stand where others have the port.
+
+    So messages of both IP versions fit into one match.
+    """
+    types = {"range": [first << 8, (first if last is None else last) << 8 | 0xFF]}
+    return {4: "icmp", 6: "ipv6-icmp"}[version], types
+
+
+def errors() -> Statement:
+    """Goes on only if it is an ICMP error, of either IP version (RFC 792, RFC 4443). A redirect is none."""
+    kinds = icmp(4, 3, 4), icmp(4, 11, 12), icmp(6, 0, 127)
+    return where(concat(PROTOCOL, SPORT), any_of(*(concat(*kind) for kind in kinds)))
 
 
 def goto(chain: str) -> Statement:

@@ -33,6 +33,8 @@ LINK: Final = (IPv6Network("::/128"), IPv6Network("fe80::/10"))
 SYN_MASK: Final = 0x17
 """FIN, SYN, RST, ACK: of these, a connection's first packet has SYN alone (RFC 9293)."""
 SYN: Final = 0x02
+ERRORS: Final = (3, 4, 11, 12)
+"""Of ICMP (RFC 792); those of ICMPv6 are below 128 (RFC 4443)."""
 MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
 ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT = 133, 134, 135, 136
 
@@ -275,7 +277,10 @@ class Claims:
         return z3.And(packet.is_in("established"), packet.direction == 1, *protected)
 
     def _error(self) -> z3.BoolRef:
-        return z3.And(self._packet.is_in("related"), self._packet.quotes())
+        """A redirect is related and quotes a packet as well, but tells of no error."""
+        packet = self._packet
+        kinds = packet.icmp(4, *ERRORS), z3.And(packet.icmp(6), z3.ULT(packet.icmp_type(), 128))
+        return z3.And(packet.is_in("related"), z3.Or(*kinds))
 
     def _extra(self, interface: str) -> z3.BoolRef:
         """It is neither an error nor from a neighbour, which are accepted everywhere."""

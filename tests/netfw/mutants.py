@@ -228,6 +228,15 @@ MUTANTS = [
             or d.replace(
                 "prerouting", ("nd-neighbor-advert",), '"nd-neighbor', '"nd-router-advert", "nd-neighbor'
             )
+            or d.drop_rule("prerouting", "@unbelieved")
+        ),
+    ),
+    Mutant(
+        "redirects believed",
+        "outside",
+        lambda d: (
+            d.drop_rule("prerouting", "@unbelieved"),
+            d.replace("input", ("related",), "[768, 1279]", "[768, 1535]"),
         ),
     ),
     Mutant(
@@ -375,6 +384,11 @@ MUTANTS = [
         "answers",
         lambda d: d.without("output", ("@ports", "reply"), "direction"),
     ),
+    Mutant(
+        "the box sends redirects",
+        "egress",
+        lambda d: d.replace("output", ("related",), "[768, 1279]", "[768, 1535]"),
+    ),
     # what is promised
     Mutant("everything dropped", "serves", lambda d: d.first("input", DROP)),
     Mutant(
@@ -430,7 +444,7 @@ MUTANTS = [
     Mutant(
         "routers believed at ports",
         "instrument",
-        lambda d: d.drop_rule("prerouting", "!=", '"nd-router-advert"'),
+        lambda d: d.drop_rule("prerouting", "@unbelieved"),
         "ipsec",
     ),
 ]

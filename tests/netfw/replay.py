@@ -72,7 +72,8 @@ class Bench:
         if packet.state in ("established", "related"):
             first = (other, where, packet.sport, packet.dport)
             back = (where, other, packet.dport, packet.sport)
-            self.box.run(lambda: _track(packet.protocol, *((back, first) if packet.reply else (first, back))))
+            protocol = TCP if packet.state == "related" else packet.protocol
+            self.box.run(lambda: _track(protocol, *((back, first) if packet.reply else (first, back))))
         for name, staff, interface, instrument, protocol, port in packet.sessions:
             key = {"concat": [str(staff), interface, str(instrument), protocol, port]}
             element = {"elem": {"val": key, "timeout": 3600}}

@@ -25,8 +25,16 @@ from boxlab import (
     box_lab,
 )
 from netns import Namespace, cable, namespace
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6ND_NS,
+    ICMPv6ND_RA,
+    ICMPv6ND_Redirect,
+    ICMPv6NDOptPrefixInfo,
+    ICMPv6NDOptRedirectedHdr,
+    IPv6,
+)
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
@@ -183,6 +191,30 @@ def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) 
             assert lab.causes(before) == set()
 
 
+@both_versions
+def test_esp_passes_between_the_box_and_its_gateway_alone(lab: BoxLab, version: int) -> None:
+    gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
+    lab.apply(replace(lab.policy, authorized=(gateway,), ipsec_required=True))
+    family = {4: socket.AF_INET, 6: socket.AF_INET6}[version]
+    with (
+        closing(lab.box.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as box,
+        closing(lab.outside.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as there,
+    ):
+        for end in (box, there):
+            end.settimeout(PATIENCE_SECONDS)
+        box.sendto(b"request", (ROUTER[version], 0))
+        assert there.recv(64).endswith(b"request")
+        there.sendto(b"answer", (UPLINK[version], 0))
+        assert box.recv(64).endswith(b"answer")
+        before = lab.refused()
+        with pytest.raises(OSError, match=r"Permission denied|No route to host|not permitted"):
+            box.sendto(b"request", (ELSEWHERE[version], 0))
+            box.sendto(b"request", (ELSEWHERE[version], 0))
+        there.bind((ELSEWHERE[version], 0))
+        there.sendto(b"answer", (UPLINK[version], 0))
+        assert lab.causes(before) == {names.EGRESS, names.OUTSIDE}
+
+
 def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> None:
     with (
         closing(lab.listener(lab.outside, DATACENTER[4], HTTPS)) as server,
@@ -266,6 +298,38 @@ def test_a_neighbour_from_afar_is_no_neighbour(lab: BoxLab) -> None:
     assert lab.packets(names.OUTSIDE) == before + 1
     put(lab.outside, "wan", IPv6(src=ELSEWHERE[6], dst=UPLINK[6], hlim=255) / solicit)
     assert lab.packets(names.OUTSIDE) == before + 1
+
+
+@both_versions
+def test_a_redirect_is_refused_that_quotes_an_open_connection(lab: BoxLab, version: int) -> None:
+    """An error with the same quotation is let in, so that the quotation is a good one."""
+    ip = {4: IP, 6: IPv6}[version]
+    with (
+        closing(lab.listener(lab.outside, DATACENTER[version], HTTPS)) as server,
+        closing(lab.box.socket(server.family, server.type)) as client,
+    ):
+        client.connect((DATACENTER[version], HTTPS))
+        tcp = TCP(sport=client.getsockname()[1], dport=HTTPS, flags="A")
+        quoted = ip(src=UPLINK[version], dst=DATACENTER[version]) / tcp
+        redirect, error = {
+            4: (ICMP(type=5, code=1, gw=ELSEWHERE[4]) / quoted, ICMP(type=3, code=1) / quoted),
+            6: (
+                ICMPv6ND_Redirect(tgt=ELSEWHERE[6], dst=DATACENTER[6])
+                / ICMPv6NDOptRedirectedHdr(pkt=bytes(quoted)),
+                ICMPv6DestUnreach() / quoted,
+            ),
+        }[version]
+        for source in {ROUTER[version], {4: ROUTER[4], 6: "fe80::99"}[version]}:
+            before = lab.refused()
+            put(lab.outside, "wan", ip(src=source, dst=UPLINK[version], **NEAR[version]) / redirect)
+            assert lab.causes(before) == set()
+            assert lab.packets(names.LINK) > before[names.LINK]
+        before = lab.refused()
+        put(lab.outside, "wan", ip(src=ROUTER[version], dst=UPLINK[version]) / error)
+        assert lab.causes(before) == set()
+
+
+NEAR = {4: {"ttl": 255}, 6: {"hlim": 255}}
 
 
 def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
