@@ -2,7 +2,8 @@
 
 A power cut kills the program and takes what the disk's own sectors hold at that moment: the file behind the loop
 device has what was written to the device, and nothing that still stood in the page cache. When power comes back, a
-copy of it is mounted, as a disk that lost its power would be.
+copy of it is mounted, as a disk that lost its power would be. The instrument ports are closed until the program opens
+them; the host's kernel lives on, and keeps the ruleset.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class KernelBox:
     def __init__(
         self,
         host: Host,
+        close_ports: Callable[[], None],
         lab: Lab,
         identity: Certificates,
         proxy: Proxy | None,
@@ -57,6 +59,7 @@ class KernelBox:
         trace: Trace,
     ) -> None:
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
+        self._close_ports = close_ports
         self._disk = Disk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
         self._spool = self._disk.folder / "spool"
         self._spool.mkdir()
@@ -146,6 +149,7 @@ class KernelBox:
             self._trace.add("box loses power")
             self._keeper.cancel()
             self._keeper = None
+            self._close_ports()  # before the program's end, of which instruments must not be told
             self.kill()
             self._disk.cut_power()
 

@@ -70,6 +70,7 @@ class KernelWorld:
         self.trace = Trace(lambda: self.env.now)
         self.box = KernelBox(
             site.box,
+            site.close_ports,
             lab,
             certificates.box(),
             self.proxy.for_clients() if self.proxy else None,
