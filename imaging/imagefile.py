@@ -163,7 +163,7 @@ def decompress(frame: bytes, into: memoryview) -> None:
             piece = decompressor.decompress(rest, min(PIECE_BYTES, len(into) - done))
             into[done : done + len(piece)] = piece
             done, rest = done + len(piece), b""
-            if not piece and (decompressor.eof or decompressor.needs_input):
+            if decompressor.eof or not piece:
                 break
         over = b"" if decompressor.eof else decompressor.decompress(b"", 1)
     except (zstd.ZstdError, EOFError) as error:
