@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from netfw.nft import FirewallError, Nft
+
 PROGRAMS: Final = {"nsenter": "util-linux", "mount": "mount", "mkfs.ext4": "e2fsprogs"}
 """The programs of the ground itself, with the Debian packages that have them."""
 _CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
@@ -31,7 +33,7 @@ def missing(programs: dict[str, str] | None = None) -> list[str]:
     """
     if sys.platform != "linux":
         return ["the kernel world runs on Linux only; use --world virtual here"]
-    return [*_rights(), *_kernel(), *_programs(PROGRAMS | (programs or {}))]
+    return [*_rights(), *_kernel(), *_firewall(), *_programs(PROGRAMS | (programs or {}))]
 
 
 def _rights() -> list[str]:
@@ -50,6 +52,15 @@ def _rights() -> list[str]:
 def _kernel() -> list[str]:
     lacking = [kind for kind in _NAMESPACES if not Path(f"/proc/self/ns/{kind}").exists()]
     return [f"this kernel has no {kind} namespaces; boot one that has them" for kind in lacking]
+
+
+def _firewall() -> list[str]:
+    """Without it the box program would keep its ports closed."""
+    try:
+        Nft().close()
+    except FirewallError as error:
+        return [str(error)]
+    return []
 
 
 def _programs(programs: dict[str, str]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from netfw.nft import Nft
 from sim.worlds.kernel import missing
 
 NOBODY = 65534
@@ -39,3 +41,11 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     [said] = missing({"no-squid": "squid"})[-1:]
     assert said == "the program no-squid is missing; `make setup-kernel` or the package squid gives it"
+
+
+def test_the_firewalls_library_is_named_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules["sim.worlds.kernel.missing"], "Nft", lambda: Nft("libno-such-nftables.so.1")
+    )
+    [said] = missing()
+    assert "install libnftables1" in said
