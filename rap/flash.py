@@ -104,7 +104,7 @@ def _as_document(machine: Machine, disk: Device, reasons: list[str]) -> dict[str
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from imaging.flash import job
+    from imaging.flash import job, sheet  # noqa: F401 - what the end needs is there before the beginning
 
     _check_options(arguments)
     made = _outputs(arguments)

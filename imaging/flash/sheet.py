@@ -6,7 +6,13 @@ The code in the corner says the same as the page, so that nobody has to type a h
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from reportlab.graphics import renderPDF
+from reportlab.graphics.barcode.qr import QrCodeWidget
+from reportlab.graphics.shapes import Drawing
+from reportlab.lib.pagesizes import A4
+from reportlab.pdfgen.canvas import Canvas
 
 from imaging.disks import size_text
 from imaging.flash.record import Record
@@ -14,19 +20,16 @@ from imaging.flash.record import Record
 MARGIN: Final = 50
 LINE: Final = 16
 CODE_POINTS: Final = 120
-PARTS_MAX: Final = 24
+PARTS_MAX: Final = 16
 """More than a page has room for; the rest is in the record."""
 
 
 def save_sheet(record: Record, file: Path) -> None:
-    """Write the page (PDF, A4) to a file that must not exist. Raises OSError, ImportError without reportlab."""
-    from reportlab.lib.pagesizes import A4
-    from reportlab.pdfgen.canvas import Canvas
-
+    """Write the page (PDF, A4) to a file that must not exist. Raises OSError."""
     with file.open("xb") as out:
         canvas = Canvas(out, pagesize=A4, invariant=True)
         canvas.setTitle(f"Flash record {record.box or record.disk.serial}")
-        _draw_code(canvas, record, A4[0] - MARGIN - CODE_POINTS, A4[1] - MARGIN - CODE_POINTS)
+        _draw_code(canvas, record, A4[0] - MARGIN - CODE_POINTS, MARGIN)
         y = A4[1] - MARGIN - 20
         canvas.setFont("Helvetica-Bold", 24)
         canvas.drawString(MARGIN, y, record.box or "RAP box")
@@ -59,7 +62,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def _line(canvas: Any, y: float, name: str, value: str) -> float:
+def _line(canvas: Canvas, y: float, name: str, value: str) -> float:
     y -= LINE
     canvas.setFont("Helvetica", 9)
     canvas.drawString(MARGIN, y, name[:28])
@@ -68,11 +71,7 @@ def _line(canvas: Any, y: float, name: str, value: str) -> float:
     return y
 
 
-def _draw_code(canvas: Any, record: Record, x: float, y: float) -> None:
-    from reportlab.graphics import renderPDF
-    from reportlab.graphics.barcode.qr import QrCodeWidget
-    from reportlab.graphics.shapes import Drawing
-
+def _draw_code(canvas: Canvas, record: Record, x: float, y: float) -> None:
     text = f"rap-flash {record.box or '-'} {record.disk.serial or '-'} {record.written_at} {record.sha256}"
     drawing = Drawing(CODE_POINTS, CODE_POINTS)
     drawing.add(QrCodeWidget(text, barWidth=CODE_POINTS, barHeight=CODE_POINTS))

@@ -25,7 +25,7 @@ from imaging.flash.plan import HEAD_BYTES, Piece, Plan
 from imaging.flash.source import Image
 from imaging.flash.target import DeviceError, Target, aligned, buffer
 
-IN_FLIGHT: Final = 8
+IN_FLIGHT: Final = 4
 """More gain nothing on SATA, NVMe or USB; each takes a MiB."""
 MARK_OFFSET: Final = 64 * 1024
 MARK: Final = b"RAP-FLASH-UNFINISHED\n"
