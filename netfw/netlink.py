@@ -53,9 +53,9 @@ def netfilter_socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
 
 
-def request(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
-    """A message to netfilter."""
-    payload = _FAMILY.pack(family, 0, 0) + body
+def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
+    """A message to netfilter; some are about a `resource`, such as a group."""
+    payload = _FAMILY.pack(family, 0, resource) + body
     return _HEADER.pack(_HEADER.size + len(payload), kind, F_REQUEST | flags, 0, 0) + payload
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from netfw.policy import Policy
@@ -47,6 +49,12 @@ def add_verbs(parser: Parser) -> None:
     watch.add_argument(
         "--json", action="store_true", help="each event as a JSON document, on a line of its own"
     )
+    log = parser.word("log", "tell what is refused, as the kernel logs it, until SIGTERM")
+    log.add_argument(
+        "--json", action="store_true", help="each entry as a JSON document, on a line of its own"
+    )
+    log.add_argument("--seconds", metavar="N", type=_seconds, help="end after this time")
+    log.does(_log)
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
     verbs = [(render, _render), (check, _check), (apply_, _apply), (prove, _prove), (watch, _watch)]
     for verb, command in verbs:
@@ -185,9 +193,6 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
-    import asyncio
-    import signal
-
     from netfw.firewall import Firewall
     from netfw.nft import Nft
     from netfw.watch import Watch
@@ -202,9 +207,7 @@ async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
                 return applied
         return None
 
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    ended = _ended()
     watch = Watch(firewall, policy, lambda event: _say_event(event, as_json), newer=newer)
     watch.start()
     print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
@@ -226,6 +229,46 @@ def _say_event(event: Alarm | Repair, as_json: bool) -> None:
 
 def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
     print(json.dumps({"event": event, **more}) if as_json else said, flush=True)
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    with _told():
+        asyncio.run(_logging(arguments.seconds, arguments.json))
+    return HOLDS
+
+
+async def _logging(seconds: int | None, as_json: bool) -> None:
+    import asyncio
+
+    from netfw.log import Log, Lost, Refused
+    from netfw.names import LOG_GROUP
+
+    def tell(entry: Refused | Lost) -> None:
+        try:
+            print(json.dumps(entry.summary()) if as_json else entry, flush=True)
+        except BrokenPipeError:  # as behind `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ended.set()
+
+    ended, log = _ended(), Log(tell)
+    log.start()
+    print(f"rap: telling what the firewall refuses (NFLOG group {LOG_GROUP})", file=sys.stderr, flush=True)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(ended.wait(), seconds)
+    log.stop()
+
+
+def _ended() -> asyncio.Event:
+    """Set at SIGTERM, and when somebody types Ctrl-C."""
+    import asyncio
+    import signal
+
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    return ended
 
 
 def _load(file: Path) -> Policy:
