@@ -9,19 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.outcome import FAILED, HOLDS, MachineLacks, WrongInput
+from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
+    from imaging.build.build import Built
     from imaging.kickstart.lint import Report
 
-SUMMARY = "images of the box: kickstarts, and its package"
+SUMMARY = "images of the box: kickstarts, its package, disk images"
 
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap image`, each with its own function."""
     _add_ks(parser)
     _add_rpm(parser)
+    _add_build(parser)
 
 
 def _add_ks(parser: Parser) -> None:
@@ -151,3 +153,59 @@ def _bytes(given: str) -> int:
     if not given.isdecimal() or not int(given):
         raise argparse.ArgumentTypeError(f"{given!r}: a size is a whole number of bytes, such as 32000000000")
     return int(given)
+
+
+def _add_build(parser: Parser) -> None:
+    build = parser.word("build", "build a disk image, or an installer's ISO, after a kickstart")
+    build.add_argument("kickstart", metavar="KICKSTART", type=Path)
+    build.add_argument(
+        "--repo",
+        metavar="DIR_OR_URL",
+        action="append",
+        required=True,
+        help="a package repository; may be repeated",
+    )
+    build.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, default=Path("build/images"), help="default: %(default)s"
+    )
+    build.add_argument("--work", metavar="DIR", type=Path, help="what is kept between builds; default: DIR/work")
+    build.add_argument("--disk-bytes", metavar="N", type=_bytes, default=0, help="default: the partitions' sizes")
+    build.add_argument("--release", metavar="NAME", help="such as rhel9; default: what the kickstart says")
+    build.add_argument("--key", metavar="PEM", type=Path, help="sign with this Ed25519 key")
+    build.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    build.does(_build)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from imaging.build.build import WrongRequest, build
+    from imaging.build.progress import Shown
+    from imaging.build.terms import BuildFailed, Lacking, NotFollowed, Request
+    from imaging.kickstart.document import KickstartUnreadable
+    from imaging.kickstart.lint import UnknownVersion, version_of
+    from imaging.signing import SigningError
+
+    work = arguments.work or arguments.output / "work"
+    try:
+        version = version_of(arguments.kickstart, arguments.release or "")
+        request = Request(
+            *(arguments.kickstart, version, tuple(arguments.repo), arguments.output, work),
+            *(arguments.disk_bytes, arguments.key),
+        )
+        with Shown() as shown:
+            built = build(request, shown.step, shown.told)
+    except (KickstartUnreadable, NotFollowed, SigningError, UnknownVersion, WrongRequest) as error:
+        raise WrongInput(str(error)) from error
+    except Lacking as error:
+        raise MachineLacks(str(error)) from error
+    except BuildFailed as error:
+        raise CommandError(str(error)) from error
+    _print_built(built, arguments.json)
+    return HOLDS
+
+
+def _print_built(built: Built, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**asdict(built), "image": str(built.image), "files": [str(file) for file in built.files]}))
+        return
+    print(f"{built.image}: {built.disk_bytes:,} bytes, {built.mapped_bytes:,} of them used, {built.packages} packages")
+    print(f"SHA-256 {built.sha256}")

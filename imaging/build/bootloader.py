@@ -1,0 +1,94 @@
+"""The boot loader, without a disk to install it from: GRUB for BIOS and UEFI, and a menu with an entry for each slot.
+
+BIOS: the first 440 bytes of the disk are GRUB's boot.img, which loads the first sector of core.img from the BIOS boot
+partition, which loads the rest; where the two begin is written into them (GRUB's manual, "Images"; boot.S keeps it at
+0x5c, diskboot.S at 0x1f4). `grub-install` does the same on a machine that it runs on.
+
+UEFI: the signed programs come in packages, onto the EFI system partition; beside each stands a configuration of three
+lines that finds /boot by its file system's UUID, as Anaconda writes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from imaging.build.sandbox import Line, run
+from imaging.build.terms import BuildFailed, Plan
+
+SECTOR: Final = 512
+CODE_BYTES: Final = 440
+"""Before the disk's signature and its protective partition table."""
+_KERNEL_SECTOR: Final = 0x5C
+_DRIVE_CHECK: Final = 0x66
+_BLOCKLIST: Final = 0x1F4
+MODULES: Final = ("biosdisk", "part_gpt", "ext2", "normal", "search", "search_fs_uuid", "configfile", "linux", "test", "all_video")
+MODULES += ("password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt", "loadenv")  # type: ignore[misc]
+MENU: Final = "boot/grub2/grub.cfg"
+SLOTS: Final = {"/": "A", "/slots/b": "B"}
+
+
+def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
+    """The menu, for all kernels in /boot and all root slots; and what leads to it from the EFI system partition."""
+    versions = sorted((path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")), key=_newness, reverse=True)
+    (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
+    menu.write_text(_menu(plan, uuids, versions))
+    menu.chmod(0o600)
+    lead = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n"
+    for folder in (root / "boot/efi/EFI").glob("*"):
+        (folder / "grub.cfg").write_text(lead)
+
+
+def _newness(version: str) -> list[tuple[int, str]]:
+    return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|(\D+)", version)]
+
+
+def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
+    lines = ["# made from the kickstart", "serial --unit=0 --speed=115200", "terminal_input console serial", "terminal_output console serial"]
+    lines += ["set default=0", f"set timeout={plan.boot_timeout_s}"]
+    if plan.boot_password_hash:
+        lines += ["set superusers=root", "export superusers", f"password_pbkdf2 root {plan.boot_password_hash}"]
+    lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
+    for mount, slot in SLOTS.items():
+        for version in versions if mount in uuids else []:
+            # starting is everybody's; changing an entry or another command needs the password
+            lines += [
+                f'menuentry "slot {slot}, {version}" --unrestricted {{',
+                f"  linux /vmlinuz-{version} root=UUID={uuids[mount]} ro {plan.kernel_arguments}",
+                f"  initrd /initramfs-{version}.img",
+                "}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def install_bios(disk: BinaryIO, core: bytes, boot: bytes, core_sector: int) -> None:
+    """Write GRUB for BIOS: `boot` (boot.img) at the beginning, `core` where the BIOS boot partition begins."""
+    first = bytearray(boot[:CODE_BYTES])
+    struct.pack_into("<Q", first, _KERNEL_SECTOR, core_sector)
+    first[_DRIVE_CHECK : _DRIVE_CHECK + 2] = b"\x90\x90"  # as grub-setup does for hard disks
+    changed = bytearray(core)
+    struct.pack_into("<Q", changed, _BLOCKLIST, core_sector + 1)
+    disk.seek(0)
+    disk.write(first)
+    disk.seek(core_sector * SECTOR)
+    disk.write(changed)
+
+
+def core_image(root: Path, boot_partition: int, room: int, folder: Path, told: Line) -> tuple[bytes, bytes]:
+    """GRUB's core.img and boot.img for BIOS, from the image's own packages. Errors: BuildFailed."""
+    modules = root / "usr/lib/grub/i386-pc"
+    if not (modules / "boot.img").exists():
+        raise BuildFailed("no package has GRUB for BIOS (/usr/lib/grub/i386-pc); add grub2-pc to %packages")
+    core = folder / "core.img"
+    program = "grub2-mkimage" if os.path.exists("/usr/bin/grub2-mkimage") else "grub-mkimage"  # noqa: PTH110
+    command = [program, "--directory", modules, "--format", "i386-pc", "--prefix", f"(hd0,gpt{boot_partition})/grub2"]
+    wanted = [name for name in MODULES if (modules / f"{name}.mod").exists()]
+    run([*command, "--output", core, *wanted], {}, told)
+    data = core.read_bytes()
+    core.unlink()
+    if len(data) > room:
+        raise BuildFailed(f"GRUB for BIOS takes {len(data):,} bytes; its partition (biosboot) has {room:,}")
+    return data, (modules / "boot.img").read_bytes()

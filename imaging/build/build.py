@@ -1,0 +1,161 @@
+"""`rap image build`: the steps from a kickstart to a disk image and what stands beside it.
+
+    packages    a tree of what %packages asks for, by dnf
+    system      that tree, with what the commands and %post make of it, cleaned of everything that differs
+    disk        partitions, file systems and boot loader in one sparse file
+    beside      block map, bill of materials, build record, manifest and signature
+
+The first three are kept in the work folder by the hash of what they were made of. Everything in the image follows from the
+kickstart, the repositories and this program: identities from the kickstart's hash, times from the repositories'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+from xml.etree import ElementTree
+
+from imaging.bmap import render as render_bmap
+from imaging.build import commands, packages, partitions, sbom, system
+from imaging.build.resume import Steps
+from imaging.build.sandbox import Line, need
+from imaging.build.terms import PROGRAMS, BuildFailed, Lacking, Plan, Request
+from imaging.imagefile import make_bmap
+from imaging.kickstart.data import MIB
+from imaging.kickstart.document import read
+from imaging.signing import Manifest, describe, load_private_key, write_manifest
+
+FORMAT: Final = "2"
+"""Raised with every change of the builder that changes images, so that results of the one before are not used."""
+METADATA: Final = "repodata/repomd.xml"
+
+
+class WrongRequest(Exception):
+    """What was given cannot become an image; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out: the image, its hash, its size and how much of it is used, and all files."""
+
+    image: Path
+    sha256: str
+    disk_bytes: int
+    mapped_bytes: int
+    packages: int
+    files: tuple[Path, ...]
+
+
+def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Built:
+    """Build a disk image. `step` hears each step's name and whether it was kept; `told` what programs say.
+
+    Errors: NotFollowed, WrongRequest, KickstartUnreadable, SigningError (input); Lacking (machine); BuildFailed.
+    """
+    plan = commands.plan_of(read(request.kickstart, request.version))
+    disk_bytes = request.disk_bytes or plan.disk_bytes
+    if disk_bytes < plan.disk_bytes or disk_bytes % MIB:
+        raise WrongRequest(f"--disk-bytes {disk_bytes}: the partitions need {plan.disk_bytes:,}, and a whole number of MiB")
+    key = load_private_key(request.key) if request.key else None
+    metadata = [_metadata(repository) for repository in request.repositories]
+    need(list(PROGRAMS))
+    epoch = _epoch(metadata)
+    text = request.kickstart.read_bytes() + repr(plan).encode()
+    seed = hashlib.sha256(text).hexdigest()
+    ids = partitions.file_system_ids(plan, seed)
+    try:
+        steps = Steps(request.work, step)
+        inputs = hashlib.sha256(b"".join(metadata)).hexdigest()
+        first = steps.step("packages", f"{FORMAT} {inputs} {plan.packages} {plan.implied}", lambda to: _packages(to, plan, request, epoch, told))
+        second = steps.step("system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, told))
+        third = steps.step("disk", f"{disk_bytes}", lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, told))
+        step("beside", False)
+        return _beside(third / "disk.raw", second / "tree", request, plan, epoch, key, told)
+    except OSError as error:
+        raise Lacking(f"{error.filename or request.work}: {error.strerror}; free some room, or build elsewhere with --work") from error
+
+
+def _packages(folder: Path, plan: Plan, request: Request, epoch: int, told: Line) -> None:
+    (tree := folder / "tree").mkdir()
+    packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, told)
+
+
+def _system(packages_tree: Path, folder: Path, plan: Plan, ids: dict[str, str], epoch: int, told: Line) -> None:
+    system.copy(packages_tree, folder / "tree", told)
+    system.settle(folder / "tree", plan, ids, epoch, told)
+
+
+def _disk(tree: Path, folder: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line) -> None:
+    partitions.make_disk(folder / "disk.raw", tree, plan, disk_bytes, seed, epoch, told)
+
+
+def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, key: Any, told: Line) -> Built:
+    """Put the image into the folder for images, and beside it what says what it is."""
+    name = request.kickstart.stem
+    request.out.mkdir(parents=True, exist_ok=True)
+    image = request.out / f"{name}.raw"
+    image.unlink(missing_ok=True)
+    system.copy(disk, image, told)
+    bmap = make_bmap(image)
+    listed = packages.installed(tree, told)
+    described = describe(image)
+    contents = {
+        f"{name}.bmap": render_bmap(bmap),
+        f"{name}.ks": request.kickstart.read_bytes(),
+        f"{name}.spdx.json": sbom.render(name, described.sha256, listed, tree, epoch).encode(),
+        f"{name}.build.json": _record(request, plan, listed, epoch, bmap.image_bytes).encode(),
+    }
+    for file, data in contents.items():
+        (request.out / file).write_bytes(data)
+    files = [described, *(describe(request.out / file) for file in contents)]
+    about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
+    manifest = request.out / f"{name}.manifest.json"
+    write_manifest(Manifest(name=name, files=files, about=about), manifest, key) if key else None
+    made = (image, *(request.out / file for file in contents), *([manifest] if key else []))
+    return Built(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
+
+
+def _record(request: Request, plan: Plan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int) -> str:
+    """What was done, for whoever wonders later: nothing in it depends on the builder's machine."""
+    record = {
+        "format": f"rap-image-build-{FORMAT}",
+        "kickstart_sha256": hashlib.sha256(request.kickstart.read_bytes()).hexdigest(),
+        "version": request.version,
+        "epoch": epoch,
+        "partitions": [
+            {**asdict(place.partition), "number": place.number, "offset": place.offset, "length": place.length}
+            for place in partitions.places(plan, disk_bytes)
+        ],
+        "not_for_an_image": plan.ignored,
+        "packages": [asdict(package) for package in listed],
+    }
+    return json.dumps(record, indent=1) + "\n"
+
+
+def _metadata(repository: str) -> bytes:
+    """A repository's index. Errors: WrongRequest."""
+    try:
+        if "://" in repository:
+            with urlopen(f"{repository.rstrip('/')}/{METADATA}", timeout=30) as answer:  # noqa: S310 - the user's own address
+                return bytes(answer.read())
+        return (Path(repository) / METADATA).read_bytes()
+    except (OSError, URLError) as error:
+        raise WrongRequest(f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); make one with createrepo_c") from None
+
+
+def _epoch(metadata: Sequence[bytes]) -> int:
+    """The time that the image is of: SOURCE_DATE_EPOCH, or when the newest repository was made."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    stamps = [0]
+    for index in metadata:
+        root = ElementTree.fromstring(index)  # noqa: S314 - dnf reads the same file
+        texts = [element.text or "" for element in root.iter() if element.tag.endswith(("}revision", "}timestamp"))]
+        stamps += [int(text.partition(".")[0]) for text in texts if text.partition(".")[0].isdecimal()]
+    return max(stamp for stamp in stamps if stamp < 2**32)

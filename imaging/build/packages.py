@@ -1,0 +1,120 @@
+"""Packages into an empty folder by `dnf --installroot`, and the package database made the same every time.
+
+rpm notes when each package was installed, and in which transaction. The headers are taken out of the database, those
+two numbers replaced, and a new database made of them in the order of the packages' names.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from imaging.build.sandbox import Line, run, run_over
+from imaging.build.terms import BuildFailed
+
+DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_MAGIC: Final = bytes.fromhex("8eade80100000000")
+_TIMES: Final = (1008, 1128)
+"""RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID."""
+_ENTRY: Final = struct.Struct(">IIiI")
+_QUERY: Final = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LICENSE}\\t%{SIGMD5}\\n"
+
+
+@dataclass(frozen=True, order=True)
+class Installed:
+    """A package of the image; `sigmd5` is how rpm tells builds of one version apart."""
+
+    name: str
+    epoch: str
+    version: str
+    arch: str
+    license: str
+    sigmd5: str
+
+
+def install(root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line) -> None:
+    """Install what a %packages section (pykickstart's) asks for, and what is implied. Errors: BuildFailed, Lacking."""
+    command: list[object] = ["dnf", "--assumeyes", "--installroot", root.absolute(), "--releasever=/", "--setopt=reposdir=/dev/null"]
+    command += [f"--setopt=cachedir={_home(root) / 'cache'}", "--setopt=keepcache=0", "--setopt=tsflags=nodocs", "--nodocs", "--noplugins"]
+    command += [f"--config={_home(root) / 'dnf.conf'}", "--setopt=module_platform_id=", "--setopt=best=1", "--nogpgcheck", "--color=never"]
+    for number, repository in enumerate(repositories):
+        command += [f"--repofrompath=image{number},{_address(repository)}", f"--repo=image{number}"]
+    command += [f"--exclude={name}" for name in section.excludedList]
+    if not section.default and section.excludeWeakdeps:
+        command.append("--setopt=install_weak_deps=0")
+    if section.instLangs:
+        (macros := root / "etc/rpm/macros.image-language").parent.mkdir(parents=True)
+        macros.write_text(f"%_install_langs {section.instLangs}\n")
+    words = [*section.packageList, *dict.fromkeys(implied), *(f"@{group.name}" for group in section.groupList)]
+    words += [] if section.nocore else ["@core"]
+    words += [f"@{section.environment}"] if section.environment else []
+    environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": str(_home(root))}
+    try:
+        run_over(root, [*command, "install", *words], environment, told)
+    finally:
+        shutil.rmtree(_home(root))
+
+
+def normalise(root: Path, epoch: int, told: Line) -> None:
+    """Give the package database no times of its own. Errors: BuildFailed."""
+    database = next((root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists()), None)
+    if database is None:
+        raise BuildFailed(f"{root}: dnf left no package database of the kind sqlite")
+    exported = root.with_name("rpmdb.export")
+    fresh = root.with_name("rpmdb")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    with exported.open("wb") as file:
+        for header in sorted(_headers(database)):
+            file.write(_MAGIC + _timeless(header, epoch))
+    run(["sh", "-c", 'rpmdb --define "_dbpath $1" --importdb < "$2"', "sh", fresh, exported], {}, told)
+    shutil.rmtree(database)
+    fresh.rename(database)
+    exported.unlink()
+    for leftover in ("rpmdb.sqlite-shm", "rpmdb.sqlite-wal", ".rpm.lock"):
+        (database / leftover).unlink(missing_ok=True)
+
+
+def installed(root: Path, told: Line) -> list[Installed]:
+    """The packages of a tree, by name. Errors: BuildFailed."""
+    database = next(path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
+    text = run(["rpm", "--root", root.absolute(), "--define", f"_dbpath /{database}", "-qa", "--queryformat", _QUERY], {}, told)
+    return sorted(Installed(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
+
+
+def _headers(database: Path) -> Iterator[bytes]:
+    """The headers as rpm's sqlite backend keeps them: without the magic."""
+    import sqlite3
+
+    with sqlite3.connect(database / "rpmdb.sqlite") as connection:
+        yield from (bytes(blob) for (blob,) in connection.execute("select blob from Packages"))
+    connection.close()
+
+
+def _timeless(header: bytes, epoch: int) -> bytes:
+    """A header (rpm's docs, "RPM v4 header format") with other times; both are single 32-bit numbers."""
+    count, _ = struct.unpack_from(">II", header)
+    store = 8 + count * _ENTRY.size
+    changed = bytearray(header)
+    for position in range(8, store, _ENTRY.size):
+        tag, kind, offset, _ = _ENTRY.unpack_from(header, position)
+        if tag in _TIMES and kind == 4:
+            struct.pack_into(">I", changed, store + offset, epoch)
+    return bytes(changed)
+
+
+def _home(root: Path) -> Path:
+    """dnf's home: on Debian rpm keeps its database in the home of whoever calls it, unless told otherwise."""
+    home = root.with_name("home")
+    home.mkdir(exist_ok=True)
+    (home / "dnf.conf").write_text("[main]\n")
+    (home / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
+    return home
+
+
+def _address(repository: str) -> str:
+    return repository if "://" in repository else f"file://{Path(repository).absolute()}"

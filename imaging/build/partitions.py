@@ -1,0 +1,159 @@
+"""The disk: a GPT with the kickstart's partitions, and in each a file system with its part of the tree.
+
+Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make file systems
+at an offset in it and fill them themselves. UUIDs, hash seeds and times are derived, so that the same tree gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from imaging.build.bootloader import SECTOR, core_image, install_bios
+from imaging.build.sandbox import Line, run
+from imaging.build.terms import Partition, Plan
+from imaging.imagefile import mapped_extents
+from imaging.kickstart.data import MIB
+
+_TYPES: Final = {
+    "biosboot": "21686148-6449-6E6F-744E-656564454649",
+    "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+    "ext4": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A partition on the disk, in bytes; `number` counts from 1."""
+
+    number: int
+    partition: Partition
+    offset: int
+    length: int
+
+
+def places(plan: Plan, disk_bytes: int) -> list[Place]:
+    """Where each partition is. Those that grow share what is left; everything begins at a whole MiB."""
+    growing = [p for p in plan.partitions if p.grow]
+    left = disk_bytes // MIB - plan.disk_bytes // MIB
+    offset, found = MIB, []
+    for number, partition in enumerate(plan.partitions, 1):
+        length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
+        found.append(Place(number, partition, offset, length))
+        offset += length
+    return found
+
+
+def identity(seed: str, name: str) -> str:
+    """A UUID that follows from a seed (the kickstart's hash) and a name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
+
+
+def file_system_ids(plan: Plan, seed: str) -> dict[str, str]:
+    """What /etc/fstab and the boot loader know file systems by; FAT's have only 32 bits."""
+    ids = {p.mount: identity(seed, p.mount) for p in plan.partitions}
+    return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
+
+
+def _is_efi(plan: Plan, mount: str) -> bool:
+    return any(p.mount == mount and p.format == "efi" for p in plan.partitions)
+
+
+def make_disk(image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line) -> list[Place]:
+    """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, Lacking."""
+    found = places(plan, disk_bytes)
+    with image.open("xb") as file:
+        file.truncate(disk_bytes)
+    _write_table(image, found, seed, told)
+    ids = file_system_ids(plan, seed)
+    parts = split(tree, image.with_name("parts"), plan, told)
+    for place in found:
+        told(f"{place.partition.mount}, {place.length // MIB:,} MiB")
+        match place.partition.format:
+            case "efi":
+                _write_fat(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told)
+            case "ext4":
+                _write_ext4(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told)
+            case "biosboot":
+                boot_number = next(p.number for p in found if p.partition.mount == "/boot")
+                core, boot = core_image(tree, boot_number, place.length, image.parent, told)
+                with image.open("r+b") as disk:
+                    install_bios(disk, core, boot, place.offset // SECTOR)
+    shutil.rmtree(image.with_name("parts"))
+    return found
+
+
+def split(tree: Path, folder: Path, plan: Plan, told: Line) -> dict[str, Path]:
+    """The part of a tree for each mount point: one folder each, of hard links to it; mount points stay as empty folders."""
+    folder.mkdir()
+    run(["cp", "--archive", "--link", tree, folder / "0"], {}, told, folder=folder)
+    parts = {"/": folder / "0"}
+    for number, mount in enumerate(sorted((p.mount for p in plan.partitions if p.mount.startswith("/") and p.mount != "/"), reverse=True), 1):
+        inside = folder / "0" / mount.lstrip("/")
+        parts[mount] = inside.rename(folder / str(number))
+        stat = parts[mount].stat()
+        inside.mkdir()
+        inside.chmod(stat.st_mode)
+        os.utime(inside, (stat.st_mtime, stat.st_mtime))
+        parent = inside.parent
+        os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
+    return parts
+
+
+def _write_table(image: Path, found: Sequence[Place], seed: str, told: Line) -> None:
+    lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors"]
+    for place in found:
+        name = place.partition.label or place.partition.mount
+        kind = _TYPES[place.partition.format]
+        lines.append(
+            f'start={place.offset // SECTOR}, size={place.length // SECTOR}, type={kind}, uuid={identity(seed, f"part {place.number}")}, name="{name}"'
+        )
+    run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image], {}, told, "\n".join(lines) + "\n", folder=image.parent)
+
+
+def _write_ext4(image: Path, place: Place, part: Path, id: str, epoch: int, told: Line) -> None:
+    options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
+    times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
+    if place.partition.label:
+        command += ["-L", place.partition.label]
+    run([*command, image, f"{place.length // 1024}k"], times, told, folder=image.parent)
+    _set_times(f"{image}?offset={place.offset}", epoch, told, times)
+
+
+def _set_times(device: str, epoch: int, told: Line, environment: dict[str, str]) -> None:
+    """mke2fs copies the change times of the builder's disk, which nobody can set; all of them become the image's."""
+    listing = run(["debugfs", "-R", "stats", device], environment, lambda _line: None)
+    fields = dict(line.split(":", 1) for line in listing.splitlines() if line.count(":") == 1)
+    used = int(fields["Inode count"]) - int(fields["Free inodes"])
+    requests = "".join(
+        f"sif <{inode}> {time}{part} {value}\n"
+        for inode in (2, *range(11, used + 1))
+        for time in ("ctime", "atime", "crtime")
+        for part, value in (("", f"@{epoch}"), ("_extra", "0"))
+    )
+    run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
+
+
+def _write_fat(image: Path, place: Place, part: Path, id: str, epoch: int, told: Line) -> None:
+    """A file system in a file of its own, and what is used of it into the disk: mkfs.vfat measures whole files."""
+    times = {"SOURCE_DATE_EPOCH": str(epoch)}
+    alone = image.with_name("fat")
+    with alone.open("xb") as file:
+        file.truncate(place.length)
+    label = ["-n", place.partition.label] if place.partition.label else []
+    command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, alone]
+    run(command, times, told, folder=image.parent)
+    if found := sorted(part.iterdir()):
+        run(["mcopy", "-s", "-m", "-i", alone, *found, "::"], times, told, folder=image.parent)
+    with alone.open("rb") as source, image.open("r+b") as disk:
+        for offset, length in mapped_extents(alone):
+            source.seek(offset)
+            disk.seek(place.offset + offset)
+            disk.write(source.read(length))
+    alone.unlink()

@@ -1,0 +1,106 @@
+"""Running programs for a build: all die with the builder, and nothing that they mount outlives them.
+
+Every program runs in namespaces of its own: mounts, so that the system's /proc and /dev are gone with it; processes, so
+that nothing stays in the background; a host name, so that none gets into an image; and where it is one of the image's
+own, an empty network. The parent's death is the first process's (PR_SET_PDEATHSIG), and its death everybody's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from imaging.build.terms import PROGRAMS, BuildFailed, Lacking
+
+ROOM_BYTES_MIN: Final = 1024 * 1024
+"""A program that failed where less than this was free failed for lack of it."""
+LAST_LINES: Final = 12
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INSIDE: Final = """\
+set -e
+root=$1; shift
+echo localhost > /proc/sys/kernel/hostname
+mkdir -p "$root/proc" "$root/dev" "$root/sys" "$root/run" "$root/tmp"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=0755 dev "$root/dev"
+for device in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 0666 "$root/dev/${device%:*}" c 1 "${device#*:}"
+done
+ln -s /proc/self/fd "$root/dev/fd"
+ln -s fd/0 "$root/dev/stdin"; ln -s fd/1 "$root/dev/stdout"; ln -s fd/2 "$root/dev/stderr"
+mkdir "$root/dev/shm"
+mount -t tmpfs run "$root/run"
+mount -t tmpfs -o mode=1777 tmp "$root/tmp"
+exec "$@"
+"""
+Line = Callable[[str], None]
+
+
+def need(programs: Sequence[str]) -> None:
+    """Errors: Lacking, with the packages that have what is missing."""
+    missing = [name for name in programs if shutil.which(name, path=PATH) is None and shutil.which(name.replace("grub-", "grub2-")) is None]
+    if missing:
+        debian, rhel = (" ".join(sorted({PROGRAMS[name][i] for name in missing})) for i in (0, 1))
+        raise Lacking(f"{', '.join(missing)}: not on this machine; apt-get install {debian} (Debian) or dnf install {rhel} (RHEL)")
+    if os.geteuid() != 0:
+        raise Lacking("building an image needs root: files in it belong to many users; run it with sudo")
+
+
+def run(command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = "", folder: Path | None = None) -> str:
+    """Run a program of this machine and return what it printed; each line is told. Errors: BuildFailed, Lacking (room)."""
+    argv = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+    lines: list[str] = []
+    with tempfile.TemporaryFile("w+") as given:  # not a pipe: who writes one while its reader writes may wait forever
+        given.write(stdin)
+        given.seek(0)
+        with subprocess.Popen(
+            argv,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "TZ": "UTC", **environment},
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                told(line.strip())
+    if process.returncode:
+        _explain(command, process.returncode, lines, folder)
+    return "".join(lines)
+
+
+def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line) -> str:
+    """Run a program of this machine that works on the system in `root`, whose own programs it may start there."""
+    return run([*_namespaces(network=True), *_mounted(root), *command], environment, told, folder=root)
+
+
+def run_inside(root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = "") -> str:
+    """Run a program of the system in `root`, inside it, without a network."""
+    inside = ["chroot", root, *command]
+    return run([*_namespaces(network=False), *_mounted(root), *inside], environment, told, stdin, folder=root)
+
+
+def _namespaces(*, network: bool) -> list[str]:
+    kinds = ["--mount", "--propagation", "private", "--pid", "--mount-proc", "--uts", "--ipc", *([] if network else ["--net"])]
+    return ["unshare", *kinds, "--fork", "--kill-child=KILL"]
+
+
+def _mounted(root: Path) -> list[str]:
+    return ["sh", "-c", _INSIDE, "sh", str(root)]
+
+
+def _explain(command: Sequence[object], status: int, lines: list[str], folder: Path | None) -> None:
+    said = "".join(lines[-LAST_LINES:]).strip()
+    full = os.strerror(errno.ENOSPC) in "".join(lines)
+    if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
+        raise Lacking(f"{folder}: the disk is full; free some room, or build elsewhere with --work")
+    name = next((str(word) for word in command if str(word) not in ("sh", "unshare")), "")
+    raise BuildFailed(f"{name} ended with {status}:\n{said}")

@@ -1,0 +1,72 @@
+"""What an image is made of, as SPDX 2.3 (ISO/IEC 5962) in JSON: its RPMs, and the Python packages inside them.
+
+Written by hand because it is two lists and their relationships; it has no time but the image's, and no name but the content's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imaging.build.packages import Installed
+
+
+def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Path, epoch: int) -> str:
+    """The SBOM of the image `name`, whose tree holds these packages."""
+    entries = [_rpm(package) for package in packages] + [_python(*found) for found in sorted(_distributions(tree))]
+    image = {
+        **_package("Image", name, image_sha256[:16], "NOASSERTION", ""),
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+        "checksums": [{"algorithm": "SHA256", "checksumValue": image_sha256}],
+    }
+    document = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{image_sha256}",
+        "creationInfo": {"created": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "creators": ["Tool: rap-image-build"]},
+        "packages": [image, *entries],
+        "relationships": [
+            {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": image["SPDXID"]},
+            *({"spdxElementId": image["SPDXID"], "relationshipType": "CONTAINS", "relatedSpdxElement": entry["SPDXID"]} for entry in entries),
+        ],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _rpm(package: Installed) -> dict[str, Any]:
+    epoch = f"&epoch={package.epoch}" if package.epoch != "0" else ""
+    url = f"pkg:rpm/{package.name}@{package.version}?arch={package.arch}{epoch}"
+    # RPM's license texts are no SPDX expressions before RHEL 10; as a comment they are at least not wrong
+    return _package(f"RPM-{package.name}-{package.arch}", package.name, package.version, package.license, url)
+
+
+def _python(name: str, version: str) -> dict[str, Any]:
+    return _package(f"PyPI-{name}-{version}", name, version, "", f"pkg:pypi/{name.lower().replace('_', '-')}@{version}")
+
+
+def _package(ident: str, name: str, version: str, license: str, url: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "SPDXID": "SPDXRef-" + re.sub(r"[^A-Za-z0-9.-]", "-", ident),
+        "name": name,
+        "versionInfo": version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+    }
+    if license not in ("", "NOASSERTION"):
+        entry["licenseComments"] = f"The package says: {license}"
+    if url:
+        entry["externalRefs"] = [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": url}]
+    return entry
+
+
+def _distributions(tree: Path) -> Iterator[tuple[str, str]]:
+    """Python packages by the folder that every installer leaves (PEP 376)."""
+    for folder in tree.rglob("*.dist-info"):
+        name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
+        yield name, version

@@ -1,0 +1,118 @@
+"""What the parts of the builder share: what an image is to become, and how building it can fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from imaging.kickstart.data import MIB, TABLE_MIB
+from imaging.kickstart.document import Spot
+
+
+class NotFollowed(Exception):
+    """The kickstart says something that cannot be followed without the installer: where, what, and the repair."""
+
+    def __init__(self, spot: Spot, problem: str) -> None:
+        super().__init__(f"{spot.file}:{spot.line}: {problem}")
+
+
+class BuildFailed(Exception):
+    """A step did not work; the message has what its program said last."""
+
+
+class Lacking(Exception):
+    """The machine has not what building needs: a program, root, or room on the disk. Says how to get it."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition; sizes in MiB, "" for no label."""
+
+    mount: str
+    format: str
+    size_mib: int
+    grow: bool = False
+    label: str = ""
+    options: str = "defaults"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A file of the system with this content; `path` as the system sees it."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link of the system."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command to run inside the system, without a network; `stdin` is its input."""
+
+    argv: tuple[str, ...]
+    stdin: str = ""
+
+
+Act: TypeAlias = Write | Link | Run
+
+
+@dataclass
+class Plan:
+    """What a kickstart comes to. Commands fill it in; nothing is done before all of them have been read."""
+
+    partitions: list[Partition] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    """What commands do to the installed system, in their order."""
+    scripts: list[Any] = field(default_factory=list)
+    """pykickstart's objects of the %post sections, in their order."""
+    packages: Any = None
+    """pykickstart's object of the %packages section."""
+    implied: list[str] = field(default_factory=lambda: ["kernel"])
+    """Packages that commands need, which Anaconda installs without being asked."""
+    kernel_arguments: str = ""
+    boot_timeout_s: int = 5
+    boot_password_hash: str = ""
+    ignored: dict[str, str] = field(default_factory=dict)
+    """Commands and sections that mean nothing for an image, each with the reason."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """The smallest disk that holds it."""
+        return (sum(p.size_mib for p in self.partitions) + TABLE_MIB) * MIB
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build, of what, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept."""
+
+    kickstart: Path
+    version: str
+    repositories: tuple[str, ...]
+    out: Path
+    work: Path
+    disk_bytes: int = 0
+    key: Path | None = None
+
+
+PROGRAMS: Final = {
+    "dnf": ("dnf", "dnf"),
+    "rpm": ("rpm", "rpm"),
+    "sfdisk": ("fdisk", "util-linux"),
+    "mke2fs": ("e2fsprogs", "e2fsprogs"),
+    "debugfs": ("e2fsprogs", "e2fsprogs"),
+    "mkfs.vfat": ("dosfstools", "dosfstools"),
+    "mcopy": ("mtools", "mtools"),
+    "unshare": ("util-linux", "util-linux"),
+    "setpriv": ("util-linux", "util-linux-core"),
+    "grub-mkimage": ("grub-common", "grub2-tools"),
+}
+"""Programs by the packages that have them: Debian's name, RHEL's."""

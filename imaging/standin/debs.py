@@ -1,0 +1,106 @@
+"""Debian packages: which ones a set needs, fetched by apt into a folder that keeps them.
+
+apt solves for a machine on which nothing is installed, whatever is on this one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+MERGED: Final = ("bin", "sbin", "lib", "lib64")
+"""Folders that are links into /usr in every distribution by now, but not yet in its packages."""
+UNWANTED: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian")
+
+
+class DebError(Exception):
+    """The packages cannot be had; the message is apt's."""
+
+
+@dataclass(frozen=True)
+class Deb:
+    """A package's file."""
+
+    path: Path
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """Its control fields, continued lines joined."""
+        text = _run("dpkg-deb", "--field", self.path).replace("\n ", " ")
+        return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+
+    @property
+    def name(self) -> str:
+        """Such as "systemd"."""
+        return self.fields["Package"]
+
+    @property
+    def needs(self) -> Iterator[list[str]]:
+        """The alternatives of each dependency, by name alone."""
+        for key in ("Pre-Depends", "Depends"):
+            for clause in filter(None, self.fields.get(key, "").split(", ")):
+                yield [re.split(r"[ :(]", name.strip())[0] for name in clause.split("|")]
+
+    @property
+    def offers(self) -> list[str]:
+        """The names that others may need it by."""
+        return [self.name, *re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\([^)]*\)", "", self.fields.get("Provides", "")))]
+
+    def unpack(self, root: Path) -> list[tuple[str, bool]]:
+        """Put its files under `root`, where they are nowadays: each one's path, and whether it is a folder."""
+        paths = []
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", self.path], stdout=subprocess.PIPE) as unpacking:
+            assert unpacking.stdout is not None
+            for member, archive in _members(unpacking.stdout):
+                archive.extract(member, root, filter="fully_trusted")
+                paths.append((member.name, member.isdir()))
+        return paths
+
+
+def _members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            member.name = _merged(member.name)
+            if member.islnk():
+                member.linkname = _merged(member.linkname)
+            if member.name and member.name not in MERGED and not member.name.startswith(UNWANTED):
+                yield member, archive
+
+
+def _merged(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    return "/".join(("usr", *parts) if parts[:1] and parts[0] in MERGED and parts[1:] else parts)
+
+
+def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
+    """These packages and all that they need, by name; what `folder` has is not fetched again. Errors: DebError."""
+    folder = folder.absolute()  # apt takes a relative one from its own
+    (folder / "partial").mkdir(parents=True, exist_ok=True)
+    nothing = folder / "installed"
+    nothing.write_text("")
+    command = ("apt-get", "install", "--yes", "--no-install-recommends", "-qq", "-o", f"Dir::State::status={nothing}")
+    command += ("-o", f"Dir::Cache::archives={folder}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root")
+    _run(*command, "--download-only", *names)
+    return [Deb(folder / file) for file in sorted(_files(_run(*command, "--simulate", *names), folder))]
+
+
+def _files(simulated: str, folder: Path) -> Iterator[str]:
+    """What apt would install, as the files that it keeps: it prints no address for those that are there."""
+    for name, version, arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", simulated, re.MULTILINE):
+        file = f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
+        if not (folder / file).exists():
+            raise DebError(f"apt did not keep {file} in {folder}")
+        yield file
+
+
+def _run(*command: object) -> str:
+    try:
+        return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        raise DebError(f"{command[0]}: {error.stderr.strip()}") from None

@@ -1,0 +1,176 @@
+"""RPMs from Debian packages: one spec file with a subpackage for each, built at one go, and metadata over them."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from imaging.standin.debs import Deb, fetch
+
+T = TypeVar("T")
+EPOCH: Final = 1_700_000_000
+"""The time that everything is said to be made at: the same packages give the same repository."""
+DATA: Final = Path(__file__).with_name("packages.toml")
+_HEAD: Final = """\
+Name: standin
+Version: 1
+Release: 1
+Summary: stands in for a distribution
+License: various
+AutoReqProv: no
+%global debug_package %{nil}
+%global __os_install_post %{nil}
+%global __spec_install_pre %{___build_pre}
+%global _build_id_links none
+%global _binary_payload w1.zstdio
+%global _buildhost standin
+%global use_source_date_epoch_as_buildtime 1
+%global clamp_mtime_to_source_date_epoch 1
+%description
+Stands in for a distribution.
+"""
+
+
+class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A package of a few files, by path; `links` are symbolic, by path."""
+
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    folders: list[str] = []
+    provides: list[str] = []
+
+
+class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`packages.toml`; see there. Keys of `also` and `scripts` may be patterns."""
+
+    debs: list[str]
+    leave_out: list[str]
+    also: dict[str, list[str]]
+    scripts: dict[str, str]
+    groups: dict[str, list[str]]
+    environments: dict[str, list[str]]
+    stubs: dict[str, Stub]
+
+
+def contents() -> Contents:
+    """What the repository holds."""
+    return msgspec.convert(tomllib.loads(DATA.read_text("utf-8")), Contents)
+
+
+def make_repository(folder: Path, cache: Path, wanted: Contents | None = None) -> None:
+    """Make the repository in `folder`, which is made anew; `cache` keeps what apt fetched. Errors: DebError."""
+    wanted = wanted or contents()
+    debs = [deb for deb in fetch(wanted.debs, cache) if not _any(wanted.leave_out, deb.name)]
+    work = folder.with_name(folder.name + ".work")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    (root := work / "root").mkdir(parents=True)
+    parts = [*_stubs(wanted, root, work), *_converted(wanted, debs, root, work)]
+    spec = work / "standin.spec"
+    spec.write_text(_HEAD + "\n".join(parts))
+    build(spec, root, folder)
+    shutil.rmtree(work)
+    describe(folder, wanted)
+
+
+def build(spec: Path, root: Path, folder: Path) -> None:
+    """Build a spec file's packages from the files under `root` into `folder`."""
+    command = ["rpmbuild", "-bb", "--quiet", "--buildroot", str(root.absolute()), "--define", f"_rpmdir {folder.absolute()}"]
+    command += ["--define", f"_topdir {spec.parent.absolute()}", "--define", "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"]
+    environment = {"SOURCE_DATE_EPOCH": str(EPOCH), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(spec.parent)}
+    subprocess.run([*command, str(spec)], check=True, env=environment, capture_output=True)
+
+
+def describe(folder: Path, wanted: Contents) -> None:
+    """Write the metadata over a folder of packages."""
+    comps = folder / "comps.xml"
+    comps.write_text(_comps(wanted))
+    stamps = ["--revision", str(EPOCH), "--set-timestamp-to-revision"]
+    subprocess.run(["createrepo_c", "--quiet", *stamps, "--groupfile", comps.name, str(folder)], check=True)
+
+
+def subpackage(name: str, version: str, lines: Iterable[str], listing: Path, script: str = "") -> str:
+    """The part of a spec file for one package, whose files are in `listing`."""
+    epoch, _, rest = version.rpartition(":")
+    number, _, release = rest.rpartition("-") if "-" in rest else (rest, "", "1")
+    head = [f"%package -n {name}", *([f"Epoch: {epoch}"] if epoch else [])]
+    head += [f"Version: {number.replace('-', '.')}", f"Release: {release}", f"Summary: {name}", "AutoReqProv: no", *lines]
+    body = [f"%description -n {name}", name, f"%files -n {name}" + (f" -f {listing.absolute()}" if listing.stat().st_size else "")]
+    return "\n".join([*head, *body, *([f"%post -n {name}", script] if script else []), ""])
+
+
+def _converted(wanted: Contents, debs: Sequence[Deb], root: Path, work: Path) -> Iterator[str]:
+    names = {deb.name: _names(wanted, deb.name) for deb in debs}
+    by_offer = {offer: names[deb.name][0] for deb in debs for offer in reversed(deb.offers)}
+    for deb in debs:
+        name, *also = names[deb.name]
+        listing = work / f"{name}.files"
+        listing.write_text(_listing(deb.unpack(root), wanted.stubs["filesystem"]))
+        needs = sorted({next((by_offer[n] for n in any_of if n in by_offer), name) for any_of in deb.needs} - {name})
+        script = "\n".join(_matching(wanted.scripts, deb.name))
+        first = sorted({"bash", "coreutils", "findutils", "libc-bin", *needs} - {name}) if script else []
+        lines = ["Requires(pre): filesystem", *(f"Requires: {other}" for other in needs)]
+        lines += [f"Requires(post): {other}" for other in first]
+        lines += [f"Provides: {other}" for other in sorted({*also, *deb.offers} - {name})]
+        yield subpackage(name, deb.fields["Version"], lines, listing, script)
+
+
+def _names(wanted: Contents, name: str) -> list[str]:
+    """What a package is called: RHEL's name of it first, if there is one, then what else it provides."""
+    also = [other for names in _matching(wanted.also, name) for other in names]
+    return also if also and not also[0].startswith("/") else [name, *also]
+
+
+def _listing(paths: Iterable[tuple[str, bool]], filesystem: Stub) -> str:
+    ours = {*filesystem.links, *filesystem.folders}
+    return "".join(f'{"%dir " if folder else ""}"/{path}"\n' for path, folder in dict(paths).items() if path not in ours)
+
+
+def _stubs(wanted: Contents, root: Path, work: Path) -> Iterator[str]:
+    for name, stub in wanted.stubs.items():
+        for path in stub.folders:
+            (root / path).mkdir(parents=True, exist_ok=True)
+        for path, text in stub.files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+            (root / path).chmod(0o755 if text.startswith("#!") else 0o644)
+        for path, target in stub.links.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).symlink_to(target)
+        listing = work / f"{name}.files"
+        listing.write_text(
+            "".join(f'"/{path}"\n' for path in (*stub.files, *stub.links)) + "".join(f'%dir "/{path}"\n' for path in stub.folders)
+        )
+        lines = [*(f"Provides: {other}" for other in stub.provides)]
+        yield subpackage(name, "1-1", lines if name == "filesystem" else [*lines, "Requires(pre): filesystem"], listing)
+
+
+def _any(patterns: Iterable[str], name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _matching(table: dict[str, T], name: str) -> list[T]:
+    return [value for pattern, value in table.items() if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _comps(wanted: Contents) -> str:
+    groups = [
+        f"<group><id>{id}</id><name>{id}</name><uservisible>true</uservisible><packagelist>"
+        + "".join(f'<packagereq type="mandatory">{name}</packagereq>' for name in names)
+        + "</packagelist></group>"
+        for id, names in wanted.groups.items()
+    ]
+    environments = [
+        f"<environment><id>{id}</id><name>{id}</name><grouplist>"
+        + "".join(f"<groupid>{name}</groupid>" for name in names)
+        + "</grouplist></environment>"
+        for id, names in wanted.environments.items()
+    ]
+    return '<?xml version="1.0"?>\n<comps>' + "\n".join([*groups, *environments]) + "</comps>\n"
