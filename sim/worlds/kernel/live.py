@@ -162,7 +162,7 @@ def _fault(fault: Trouble, now_ns: int) -> str:
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=_QUIET)
     for heading in headings:
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != headings[-1])
     return table
 
 
