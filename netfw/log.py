@@ -81,7 +81,7 @@ class Log:
 
     told: Callable[[Refused | Lost], None]
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
-    _next: int | None = None
+    _next: int = 0
 
     def start(self) -> None:
         """Read from now on, on the running event loop. Errors: FirewallError."""
@@ -126,7 +126,7 @@ class Log:
             yield from netlink.messages(datagram)
 
     def _count(self, number: int) -> None:
-        if self._next is not None and number != self._next:
+        if number != self._next:
             self.told(Lost(number - self._next & 0xFFFFFFFF))
         self._next = number + 1 & 0xFFFFFFFF
 
