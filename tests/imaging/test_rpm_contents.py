@@ -1,0 +1,142 @@
+"""What goes into the box's package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from imaging.rpm import build_rpm, source_date_epoch
+from imaging.rpm_contents import (
+    REPOSITORY,
+    RpmError,
+    ToolMissing,
+    load_contents,
+    locked,
+    make_target,
+    version,
+)
+from imaging.rpm_tree import interpreter
+from rap import VERSION
+from rap.__main__ import main
+from rap.outcome import MACHINE_LACKS, WRONG_INPUT
+
+LOCKED = """\
+# by pip-compile
+cffi==2.0.0 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+    # via
+    #   cryptography
+    #   rap-box (pyproject.toml)
+cryptography==45.0 ; python_version > "3" \\
+    --hash=sha256:cc
+    # via rap-box (pyproject.toml)
+plotly==6.0 \\
+    --hash=sha256:dd
+    # via rap-box (pyproject.toml)
+pycparser==3.0 \\
+    --hash=sha256:ee
+    # via cffi
+"""
+CONTENTS = msgspec.structs.replace(
+    load_contents(), licenses={"cryptography": "A", "cffi": "B", "pycparser": "C"}
+)
+
+
+def test_what_the_box_needs_is_taken_with_versions_hashes_and_markers() -> None:
+    taken = locked(CONTENTS, LOCKED)
+    assert [(one.name, one.version) for one in taken] == [
+        ("cffi", "2.0.0"),
+        ("cryptography", "45.0"),
+        ("pycparser", "3.0"),
+    ]
+    assert taken[1].text.startswith('cryptography==45.0 ; python_version > "3" \\\n    --hash=sha256:cc\n')
+    assert "sha256:bb" in taken[0].text
+
+
+def test_what_a_package_needs_must_have_its_licence_read() -> None:
+    unread = msgspec.structs.replace(CONTENTS, licenses={"cryptography": "A", "cffi": "B"})
+    with pytest.raises(RpmError, match="say under which licence pycparser is"):
+        locked(unread, LOCKED)
+
+
+def test_a_package_that_is_not_locked_is_refused() -> None:
+    more = msgspec.structs.replace(CONTENTS, licenses={**CONTENTS.licenses, "left-pad": "MIT"})
+    with pytest.raises(RpmError, match="has no left-pad; run `make lock`"):
+        locked(more, LOCKED)
+
+
+def test_nothing_for_simulation_is_in_the_real_one() -> None:
+    names = {one.name for one in locked(load_contents(), (REPOSITORY / "requirements.txt").read_text())}
+    assert {"cryptography", "msgspec", "pyroute2"} <= names
+    assert not names & {"simpy", "sqlalchemy", "plotly", "scapy", "z3-solver", "pykickstart", "pytest"}
+
+
+def test_the_version_is_the_commands() -> None:
+    assert version() == VERSION
+
+
+def test_releases_have_their_pythons() -> None:
+    assert make_target(CONTENTS, "rhel9").python == "3.11"
+    assert make_target(CONTENTS, "rhel9", "3.12").python_package == "python3.12"
+    target = make_target(CONTENTS, "rhel10")
+    assert (target.python, target.python_package, target.tag) == ("3.12", "python3", "el10")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--release", "rhel8"], "--release rhel8: it is one of rhel9, rhel10"),
+        (["--release", "rhel10", "--python", "3.11"], "--python 3.11: rhel10 has 3.12"),
+    ],
+)
+def test_a_wrong_target_is_wrong_input(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "rpm", "-o", str(tmp_path / "out"), *words]) == WRONG_INPUT
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_rpmbuild_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["image", "rpm", "-o", str(tmp_path / "out")]) == MACHINE_LACKS
+    assert "install rpm (Debian, Ubuntu) or rpm-build (RHEL, Fedora)" in capsys.readouterr().err
+
+
+def test_an_interpreter_that_does_not_answer_is_not_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python3.99").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ToolMissing, match=r"install python3.99, or leave the byte code out with --no-bytecode"
+    ):
+        interpreter("3.99")
+
+
+def test_wheels_that_are_not_there_are_told_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(RpmError, match=r"pip failed:\n[^$]*No matching distribution found"):
+        build_rpm(tmp_path / "out", "rhel9", wheels=tmp_path / "wheels")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp", "wheels"]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_time_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert source_date_epoch() == 1_700_000_000
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(RpmError, match="a whole number of seconds"):
+        source_date_epoch()

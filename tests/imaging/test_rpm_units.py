@@ -1,0 +1,100 @@
+"""What the package has for systemd, udev and httpd, judged by their own programs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from imaging.rpm_contents import RECIPE
+from rap.__main__ import main
+
+UNITS = sorted((RECIPE / "root/usr/lib/systemd/system").glob("*.service"))
+HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
+EXPOSURE_MAX = 2.0
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_each_unit_is_sandboxed(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found
+    assert float(found[1]) <= EXPOSURE_MAX
+    assert "Unknown" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    for unit in UNITS:
+        text = unit.read_text().replace("/usr/bin/rap", "/bin/true")
+        text = text.replace("/usr/libexec/rap/provision", "/bin/true")
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "rap-" not in done.stderr, done.stderr
+    assert done.returncode == 0
+
+
+def test_no_condition_lets_the_firewall_be_skipped() -> None:
+    """A unit whose condition fails counts as started, and so would let the network up."""
+    unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
+    lines = [line for line in unit.splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if line.startswith("Condition")]
+    assert "Before=network-pre.target shutdown.target" in lines
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """The server's configuration, in folders of this test."""
+    assert main(["pki", "init", str(tmp_path / "pki")]) == 0
+    assert main(["pki", "issue", str(tmp_path / "pki"), "RAP-0001", "--for", "box"]) == 0
+    for folder in ("conf", "run", "www"):
+        (tmp_path / folder).mkdir()
+    modules = [Path("/usr/lib64/httpd/modules"), Path("/usr/lib/apache2/modules")]
+    (tmp_path / "modules").symlink_to(next(path for path in modules if path.is_dir()))
+    text = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
+    here = {
+        'ServerRoot "/etc/httpd"': f'ServerRoot "{tmp_path}"',
+        "/var/lib/rap/identity/box": f"{tmp_path}/pki/rap-0001",
+        "/run/httpd": f"{tmp_path}/run",
+        "/var/www/rap": f"{tmp_path}/www",
+        "User apache": "User nobody",
+        "Group apache": "Group root",
+    }
+    for there, place in here.items():
+        assert there in text
+        text = text.replace(there, place)
+    (tmp_path / "conf/rap.conf").write_text(text)
+    (tmp_path / "conf/rap-listen.conf").write_text("Listen 127.0.0.1:8443 https\n")
+    return tmp_path / "conf/rap.conf"
+
+
+@pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
+def test_httpd_takes_the_page_s_configuration(server: Path) -> None:
+    assert HTTPD
+    done = subprocess.run([HTTPD, "-t", "-f", server], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "Syntax OK"
+    server.write_text(server.read_text() + "SSLProtocl all\n")
+    assert subprocess.run([HTTPD, "-t", "-f", server], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
+def test_httpd_loads_no_module_that_the_page_does_not_need(server: Path) -> None:
+    assert HTTPD
+    done = subprocess.run([HTTPD, "-M", "-f", server], capture_output=True, text=True, check=True)
+    loaded = set(re.findall(r"(\w+)_module \((?:static|shared)\)", done.stdout))
+    assert "ssl" in loaded
+    assert not loaded & {"cgi", "cgid", "dav", "info", "status", "autoindex", "userdir", "include", "proxy"}
