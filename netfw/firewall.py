@@ -1,8 +1,7 @@
 """The firewall in the kernel: put a policy in force, compare, count.
 
-A policy is put in force in one transaction: either all of it holds afterwards, or what held before. Where the table
-in force has the same shape, its chains and sets are flushed and filled again in place; where it has another, it is
-replaced. Either way open sessions stay open, if the new policy has them, and counts go on.
+A policy is put in force in one transaction (`netfw.transition`): either all of it holds afterwards, or what held
+before. Open sessions stay open, if the new policy has them, and counts go on.
 
 Only the firewall's own table is ever touched. Another one, such as firewalld's, lives beside it: a packet must pass
 both.
@@ -10,15 +9,16 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable
 from typing import Final, NamedTuple
 
 from netfw import listing, names
 from netfw.nft import FirewallError, Kind, Nft
 from netfw.policy import Policy
 from netfw.render import Ruleset, render
-from netfw.sessions import OpenSession, found_sessions, timed_elements, with_sessions
+from netfw.sessions import found_sessions, timed_elements, with_sessions
 from netfw.terms import Json
+from netfw.transition import removal, transition
 
 ATTEMPTS_MAX: Final = 3
 """Somebody may change the table between reading it and writing it."""
@@ -56,7 +56,7 @@ class Firewall:
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                self.nft.run(_transition(self._of(policy), self.nft, changed))
+                self.nft.run(self._commands(policy, changed))
             except FirewallError as error:
                 if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
@@ -96,6 +96,13 @@ class Firewall:
         listed = [thing["counter"] for thing in self.nft.outline() or [] if "counter" in thing]
         return {counter["name"]: Count(counter["packets"], counter["bytes"]) for counter in listed}
 
+    def _commands(self, policy: Policy, changed: Container[str] | None) -> Iterable[Json]:
+        rendered, outline = self._of(policy), self.nft.outline()
+        if outline is None:
+            return rendered.ruleset.commands()
+        wanted, sessions = rendered.listing.declarations, found_sessions(policy, self.nft)
+        return transition(rendered.ruleset, wanted, outline, sessions, changed)
+
     def _of(self, policy: Policy) -> _Rendered:
         """Kept, for a watch asks at every change. By identity: to compare 10,000 addresses takes its time."""
         if self._rendered is None or self._rendered.policy is not policy:
@@ -111,58 +118,8 @@ class Firewall:
         """Make the table again what it was, or remove it if there was none. A session that ended since stays so."""
         still_open = dict(timed_elements(self.nft.table() or []))
         things = [with_sessions(thing, still_open) for thing in snapshot or []]
-        self.nft.run([*_removal(), *({"add": thing} for thing in things)])
+        self.nft.run([*removal(), *({"add": thing} for thing in things)])
 
     def remove(self) -> None:
         """Take the table away: nothing is refused any more."""
         self.restore(None)
-
-
-def _transition(rendered: _Rendered, nft: Nft, changed: Container[str] | None) -> Iterator[Json] | list[Json]:
-    """The commands that lead from the table in force to the ruleset."""
-    ruleset, outline = rendered.ruleset, nft.outline()
-    if outline is None:
-        return ruleset.commands()
-    sessions = found_sessions(rendered.policy, nft)
-    if rendered.listing.declarations == listing.of_objects(outline).declarations:
-        filled = {kept.name for kept in ruleset.sets if changed is None or kept.name in changed}
-        return _in_place(ruleset, filled - {*names.SESSIONS.values()}, sessions.strangers)
-    return _replacement(ruleset, outline, sessions.open)
-
-
-def _in_place(ruleset: Ruleset, filled: Container[str], strangers: Sequence[Json]) -> Iterator[Json]:
-    """Sets are filled anew without asking what they hold: listing 10,000 elements takes longer than loading them."""
-    for chain in ruleset.chains:
-        yield {"flush": {"chain": _ours(chain.name)}}
-    for kept in ruleset.sets:
-        if kept.name in filled:
-            yield {"flush": {"set": _ours(kept.name)}}
-    for element in strangers:
-        yield {"delete": element}
-    for thing in ruleset.contents():
-        if "rule" in thing or thing["element"]["name"] in filled:
-            yield {"add": thing}
-
-
-def _replacement(ruleset: Ruleset, table: list[Json], sessions: Sequence[OpenSession]) -> Iterator[Json]:
-    counted = {thing["counter"]["name"]: thing["counter"] for thing in table if "counter" in thing}
-    yield from _removal()
-    for thing in (*ruleset.declarations(), *ruleset.contents()):
-        if "counter" in thing:
-            before = counted.get(thing["counter"]["name"], {})
-            kept = {key: before[key] for key in ("packets", "bytes") if key in before}
-            yield {"add": {"counter": thing["counter"] | kept}}
-        else:
-            yield {"add": thing}
-    for session in sessions:
-        yield {"add": session.element()}
-
-
-def _removal() -> list[Json]:
-    """Removing what may not be there: `add` first, which does nothing where it is."""
-    table = {"table": {"family": names.FAMILY, "name": names.TABLE}}
-    return [{"add": table}, {"delete": table}]
-
-
-def _ours(name: str) -> Json:
-    return {"family": names.FAMILY, "table": names.TABLE, "name": name}

@@ -36,8 +36,11 @@ class FirewallError(Exception):
     """The firewall could not do what was asked, and nothing was changed."""
 
     def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
+        super().__init__(kind, message)  # both, as pickle makes the copy of these
         self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 class Nft(Nftables):  # type: ignore[misc]  # the module has no types

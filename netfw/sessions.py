@@ -114,7 +114,7 @@ def found_sessions(policy: Policy, nft: Nft) -> Found:
     found = Found([], [])
     for version, name in SESSIONS.items():
         for element in nft.elements(name):
-            timed = element.get("elem", {"val": element})
+            timed = _timed(element)
             session = _read(policy, timed["val"])
             if session is None:
                 found.strangers.append(_element(version, timed["val"]))
@@ -147,9 +147,20 @@ def _elements(table: list[Json], name: str) -> Iterator[Json]:
             yield from thing["set"].get("elem", [])
 
 
+def _timed(element: Json) -> Json:
+    match element:
+        case {"elem": timed}:
+            return timed
+    return {"val": element}
+
+
 def _read(policy: Policy, value: Json) -> Session | None:
     """The session that an element is, if the policy has it."""
-    staff, interface, instrument, protocol, number = value["concat"]
+    match value:
+        case {"concat": [staff, interface, instrument, protocol, number]}:
+            pass
+        case _:
+            return None  # in a set that somebody made of another type
     port = next((port for port in policy.ports if port.interface == interface), None)
     service = Service(protocol, number)
     if policy.tunnel is None or port is None or service not in port.desktop:
