@@ -15,9 +15,10 @@ from agents.firewall import NotEnforced
 from agents.kernel_firewall import KernelGatekeeper
 from agents.kernel_settings import KernelSettings
 from netfw.names import CAUSES
-from netfw.nft import FirewallError, Kind
+from netfw.nft import FirewallError, Kind, Nft
 from netfw.policy import Authorized, Policy, Port, Service, Tunnel
 from netfw.render import render
+from netfw.sets import AUTHORIZED
 from netfw.text import ruleset_text
 from netfw.watch import Alarm, Repair
 from tests.agents.eventually import eventually
@@ -53,6 +54,33 @@ def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespa
     assert set(box.run(gatekeeper.refused)) == set(CAUSES)
     box.command("nft", "insert rule inet rap input accept")
     assert not box.run(gatekeeper.holds)
+
+
+def test_addresses_are_compared_only_if_all_else_is_right(
+    monkeypatch: pytest.MonkeyPatch, box: Namespace
+) -> None:
+    compared: list[str] = []
+    elements = Nft.elements
+
+    def noted(nft: Nft, name: str) -> list[Any]:
+        compared.append(name)
+        return elements(nft, name)
+
+    monkeypatch.setattr(Nft, "elements", noted)
+
+    def enforce() -> int:
+        compared.clear()
+        box.run(KernelGatekeeper(POLICY).enforce)
+        return compared.count(AUTHORIZED[4])
+
+    assert enforce() == 0
+    assert enforce() == 1
+    box.command("nft", "add element inet rap authorized4 { 203.0.113.6 . tcp . 443 }")
+    assert enforce() == 1
+    assert box.run(KernelGatekeeper(POLICY).holds)
+    box.command("nft", "insert rule inet rap input accept")
+    assert enforce() == 0
+    assert box.run(KernelGatekeeper(POLICY).holds)
 
 
 @pytest.mark.parametrize(("policy", "forwards"), [(POLICY, "0"), (WITH_TUNNEL, "1")])
