@@ -31,7 +31,7 @@ MIB = 1 << 20
 IMAGE_BYTES = 4 * GIB
 MAPPED_BYTES = 600 * 10**6
 EXTENTS = (64 * 1024, 256 * 1024, MIB, 4 * MIB, 16 * MIB)
-TURNS = 7
+TURNS = 5
 LAYOUT = "label: gpt\nstart=1MiB, size=1GiB, name=root-a\nstart=1025MiB, size=3070MiB, name=data\n"
 
 
