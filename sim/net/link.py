@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sim.net.tcp import Segment
 
 HEADER_BYTES: Final = 40
+SYN_OPTION_BYTES: Final = 12
+"""What Linux says in a SYN: segment size, window scale, selective acknowledgement permitted."""
 MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
 
@@ -120,7 +122,11 @@ class Link:
             if cut == self._cut:
                 target.receive(segment, self)
 
-        pipe.send(HEADER_BYTES + len(segment.data), segment, deliver)
+        length = HEADER_BYTES + len(segment.data)
+        if segment.syn:
+            length += SYN_OPTION_BYTES
+            pipe.header_bytes += SYN_OPTION_BYTES
+        pipe.send(length, segment, deliver)
 
     def resent(self, source: Host, length: int) -> None:
         """Note that so many bytes of what `source` sends next were sent before."""

@@ -26,6 +26,8 @@ RTO_INITIAL_NS: Final = 1_000_000_000
 RTO_MIN_NS: Final = 200_000_000
 RTO_MAX_NS: Final = 120_000_000_000
 DELAYED_ACK_NS: Final = 40_000_000
+QUICK_ACKS: Final = 16
+"""How many segments an end acknowledges at once that has not yet answered any: Linux's TCP_MAX_QUICKACKS."""
 SYN_RETRIES_MAX: Final = 6
 RETRIES_MAX: Final = 15
 
@@ -156,6 +158,7 @@ class Endpoint:
         self._reading = True
         self._held = bytearray()
         self._unacknowledged = 0
+        self._quick_acks = QUICK_ACKS
         self._ack_timer_set = False
         self._closed = False
 
@@ -216,8 +219,11 @@ class Endpoint:
     def _transmit(self, seq: int, data: bytes, *, syn: bool = False, has_ack: bool = True, fin: bool = False,
                   rst: bool = False) -> None:  # fmt: skip
         self._unacknowledged = 0
-        if data and seq < self._highest:
-            self._link.resent(self._local, len(data))
+        if data:
+            if self._rcv_next > 1:  # from the first answer on, acknowledgements wait to travel with answers
+                self._quick_acks = 0
+            if seq < self._highest:
+                self._link.resent(self._local, len(data))
         segment = Segment(
             self.local_port, self.remote_port, self._address, seq, data, self._rcv_next,
             WINDOW_BYTES - len(self._held), syn=syn, has_ack=has_ack, fin=fin, rst=rst,
@@ -455,7 +461,10 @@ class Endpoint:
         at_end = self._rcv_next == self._fin_at
         if at_end:
             self._rcv_next += 1
-        if filled or at_end or (self._unacknowledged >= 2 and len(data) == MSS):
+        if self._quick_acks:
+            self._quick_acks -= 1
+            self._acknowledge()
+        elif filled or at_end or (self._unacknowledged >= 2 and len(data) == MSS):
             self._acknowledge()
         if whole:
             self._hand_over(whole)

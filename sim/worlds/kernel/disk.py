@@ -38,7 +38,9 @@ class Disk:
     def mount(self) -> None:
         """Let it be seen, with the file system's own recovery; nothing happens if it is."""
         if not self._mounted:
-            subprocess.run(["mount", "-o", "loop", self._surface, self.folder], check=True)
+            # labs that start at the same moment would be given the same loop device, and one of them read-only
+            mount = ["mount", "-o", "loop", str(self._surface), str(self.folder)]
+            subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
             self._mounted = True
 
     def cut_power(self) -> None:
