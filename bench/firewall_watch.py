@@ -38,7 +38,10 @@ CHANGES: Final[tuple[Any, ...]] = (
     {"add": {"element": {**_OURS, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
     {"delete": {"element": {**_OURS, "name": SERVICES[4], "elem": [_SERVICE]}}},
 )
-DISASTER: Final[Any] = {"delete": {"table": {"family": FAMILY, "name": TABLE}}}
+DISASTERS: Final[dict[str, Any]] = {
+    "table deleted": {"delete": {"table": {"family": FAMILY, "name": TABLE}}},
+    "all authorized flushed": {"flush": {"set": {**_OURS, "name": AUTHORIZED[4]}}},
+}
 
 
 class Times(NamedTuple):
@@ -46,6 +49,8 @@ class Times(NamedTuple):
 
     told: float
     repaired: float
+    itself: float
+    """Until the other process had its change acknowledged."""
 
 
 def changed(change: Any, entries: int) -> list[Times]:
@@ -70,7 +75,7 @@ def _change(orders: Connection, change: Any) -> None:
     while orders.recv():
         began = time.monotonic()
         nft.run([change])
-        orders.send(began)
+        orders.send((began, time.monotonic()))
 
 
 async def _watched(firewall: Firewall, policy: Policy, stranger: Connection) -> list[Times]:
@@ -83,8 +88,8 @@ async def _watched(firewall: Firewall, policy: Policy, stranger: Connection) -> 
         (alarm, heard), (repair, done) = await told.get(), await told.get()
         assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
         assert repair.in_force and repair.differences, repair
-        began = await asyncio.to_thread(stranger.recv)
-        found.append(Times(heard - began, done - began))
+        began, ended = await asyncio.to_thread(stranger.recv)
+        found.append(Times(heard - began, done - began, ended - began))
     watch.stop()
     return found
 
@@ -97,16 +102,18 @@ def _measured() -> Iterator[tuple[str, list[Times]]]:
                 name,
                 [times for change in CHANGES for times in pool.submit(changed, change, entries).result()],
             )
-            yield f"{name}, table deleted", pool.submit(changed, DISASTER, entries).result()
+            for disaster, change in DISASTERS.items():
+                yield f"{name}, {disaster}", pool.submit(changed, change, entries).result()
 
 
 def figures() -> list[Figure]:
     found = []
     for name, times in _measured():
-        told, repaired = ([getattr(each, word) * 1000 for each in times] for word in Times._fields)
+        told, repaired, itself = ([getattr(each, word) * 1000 for each in times] for word in Times._fields)
         found += [
             figure(f"foreign change told, {name}, median", "ms", median(told)),
             figure(f"foreign change told, {name}, longest", "ms", max(told), "<= 10"),
+            figure(f"  the change itself, {name}, median", "ms", median(itself)),
             figure(f"  repaired, {name}, median", "ms", median(repaired)),
             figure(f"  repaired, {name}, longest", "ms", max(repaired), "<= 100"),
         ]

@@ -69,8 +69,8 @@ class _Transaction:
     touches_ours: bool = False
     sets: set[str] = field(default_factory=set)
     """Those of the table's sets that are not what they were."""
-    repeated: tuple[int, bytes] = (-1, b"")
-    """Type and beginning of the last message: what begins alike, as thousands do, is about the same."""
+    repeated: bytes = b""
+    """The beginning of the last message: what begins alike, as thousands do, is about the same."""
 
 
 @dataclass(slots=True)
@@ -131,19 +131,15 @@ class Watch:
                     raise
                 yield Alarm(0, ""), None  # messages were lost; any of them may have been about us
                 continue
-            for message in netlink.messages(datagram):
+            for message in netlink.messages(datagram, but=self._transaction.repeated):
                 if message.kind != _NEWGEN:
                     self._note(message)
                 elif alarm := self._alarm(message):
                     yield alarm
 
     def _note(self, message: netlink.Message) -> None:
-        transaction = self._transaction
-        kind, beginning = transaction.repeated
-        if message.kind == kind and message.payload.startswith(beginning):
-            return
-        given = message.attributes()
-        transaction.repeated = message.kind, message.beginning(_TABLE_NAME, _SET_NAME)
+        transaction, given = self._transaction, message.attributes()
+        transaction.repeated = message.beginning(_TABLE_NAME, _SET_NAME)
         if self._is_ours(message, given):
             transaction.touches_ours = True
             if message.kind in _ABOUT_SETS:

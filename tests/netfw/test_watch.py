@@ -18,6 +18,8 @@ from netfw.policyfile import load_policy
 from netfw.sessions import Session, Sessions
 from netfw.watch import Alarm, Repair, Watch
 
+pytestmark = pytest.mark.kernel
+
 POLICY = load_policy(POLICIES / "clinic.toml")
 MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
@@ -159,6 +161,33 @@ def test_a_set_too_large_to_be_read_each_time_is_filled_again(
         assert isinstance(repair, Repair)
         assert repair.in_force
         assert told is None or repair.differences == told
+        assert place.firewall.differences(policy) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_stands_among_thousands_of_messages_that_are_alike_is_not_passed_over(place: Place) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+    changes = ("flush set inet rap authorized4", "add element inet rap ports { more }")
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        for order in (changes, changes[::-1]):
+            await place.nft("; ".join([*order, *order[::-1]]))
+            assert isinstance(await place.next(), Alarm)
+            repair = await place.next()
+            assert isinstance(repair, Repair)
+            assert repair.in_force
+            assert repair.differences == (
+                "set ports has beyond the policy more",
+                "set authorized4 was changed",
+            )
         assert place.firewall.differences(policy) == []
         watch.stop()
 
