@@ -379,6 +379,7 @@ def test_a_lab_whose_supervisor_is_killed_leaves_nothing(
     os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
     assert gone(supervisor)
     assert inhabitants(processes) == 0
+    capsys.readouterr()
     assert "no lab is running" in wrong(capsys, "lab", "watch")
 
 
