@@ -94,7 +94,7 @@ def _install(packages: Iterable[Locked], python: Path, target: Target, wheels: P
     python.mkdir(parents=True)
     requirements = python / "requirements.txt"
     requirements.write_text("".join(package.text for package in packages), "utf-8")
-    source = ["--no-index", "--find-links", str(wheels)] if wheels else []
+    source = ["--no-index", "-f", str(wheels)] if wheels else []
     platform = [word for name in PLATFORMS for word in ("--platform", name)]
     what = [
         "--require-hashes",
