@@ -24,7 +24,8 @@ setup-kernel:  ## packages for the kernel world; as root (apt-get, dnf)
 lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests; as root also those of the real kernel, with the packages they need
+	@test "$$(id -u)" != 0 || sh tools/setup-kernel.sh
 	$(BIN)/pytest --numprocesses auto
 
 check: $(READY)  ## form, types, layers, tidiness

@@ -1,11 +1,34 @@
-"""Property tests try the same examples in every run; `HYPOTHESIS_PROFILE=explore` tries others."""
+"""What all tests share: examples that repeat, and an end for tests that leave themselves out.
+
+Property tests try the same examples in every run; `HYPOTHESIS_PROFILE=explore` tries others. With `NO_SKIPS=1`, as in
+continuous integration, a test that is skipped fails the run: it checked nothing.
+"""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeat", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("kernel"):
+                item.add_marker(
+                    pytest.mark.skip(reason="needs root: namespaces, links and rulesets of its own")
+                )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and os.environ.get("NO_SKIPS") and (skipped := reporter.stats.get("skipped")):
+        for report in skipped:
+            reporter.write_line(f"skipped, and with NO_SKIPS that fails: {report.nodeid}: {report.longrepr}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

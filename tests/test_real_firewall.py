@@ -37,6 +37,8 @@ from tests.real import prepare, start
 from wire.messages import Audit, Quality, decode
 from wire.tls import Identity, client_context
 
+pytestmark = pytest.mark.kernel
+
 LOOK_SECONDS = 0.02
 PATIENCE_SECONDS = 30
 MEMORY_MB_MAX = 64

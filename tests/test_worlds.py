@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.kernel
+
 ROOT = Path(__file__).parent.parent
 LABS = sorted((ROOT / "labs" / "minutes").glob("*.toml"))
 SECONDS_MAX = 400

@@ -6,9 +6,9 @@
 # disabled; one that was there before is let be.
 set -eu
 
-DEBIAN="nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client openssl util-linux mount e2fsprogs"
-REDHAT="nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux e2fsprogs"
-SERVICES="squid danted sockd"
+DEBIAN="firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client openssl util-linux mount e2fsprogs"
+REDHAT="firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux e2fsprogs"
+SERVICES="squid danted sockd firewalld"
 
 lack() {
 	echo "setup-kernel: $1" >&2

@@ -24,6 +24,8 @@ from netfw.watch import Alarm, Repair
 from tests.agents.eventually import eventually
 from tests.netfw.netns import Namespace, cable, namespaces
 
+pytestmark = pytest.mark.kernel
+
 POLICY = Policy(
     uplink="uplink",
     ports=(Port(1, "port1", (ip_interface("10.77.1.1/24"),), (Service("tcp", 443),)),),

@@ -25,6 +25,8 @@ from netfw.sessions import Session, Sessions
 from netfw.terms import Json
 from netfw.trial import Trial
 
+pytestmark = pytest.mark.kernel
+
 CLINIC, IPSEC = (load_policy(POLICIES / f"{name}.toml") for name in ("clinic", "ipsec"))
 NARROW = replace(CLINIC, authorized=())
 SESSION = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))

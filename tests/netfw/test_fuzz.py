@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from unittest.mock import patch
@@ -16,7 +15,7 @@ from bench.firewall_fuzz import Outcome, compare, compare_here
 from netfw import conntrack, fragments
 from netfw.names import CAUSES, UNFORESEEN
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = pytest.mark.kernel
 
 
 @pytest.mark.parametrize("seed", [101, 109, 122])

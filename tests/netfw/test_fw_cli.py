@@ -21,6 +21,8 @@ from netfw.firewall import Firewall
 from netfw.nft import Nft
 from netfw.policyfile import load_policy
 
+pytestmark = pytest.mark.kernel
+
 CLINIC = str(POLICIES / "clinic.toml")
 IPSEC = str(POLICIES / "ipsec.toml")
 RAP = (sys.executable, "-m", "rap", "fw")

@@ -24,6 +24,8 @@ from netfw.render import render
 from netfw.symbolic import Unproven
 from rap.__main__ import main
 
+pytestmark = pytest.mark.kernel
+
 HTTPS = Service("tcp", 443)
 PROMISES = {"serves", "hears", "errors", "neighbours", "hears itself", "goes", "replies", "shows"}
 HOLES = [mutant for mutant in MUTANTS if mutant.theorem not in PROMISES | {"elements"}]

@@ -20,6 +20,8 @@ from netfw.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policyfile import load_policy
 from netfw.sessions import Session, Sessions
 
+pytestmark = pytest.mark.kernel
+
 DESKTOP = 5900
 both_versions = pytest.mark.parametrize("version", [4, 6])
 

@@ -5,7 +5,6 @@ Needs root, and works in network namespaces of its own processes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from netfw.policy import Service
 from netfw.policyfile import load_policy
 from netfw.render import render
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = pytest.mark.kernel
 
 CLINIC = load_policy(POLICY)
 PORTS = sorted(

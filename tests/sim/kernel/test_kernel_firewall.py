@@ -15,6 +15,8 @@ from sim.worlds.intruders import TCP_PORTS, forbidden
 from sim.worlds.kernel import KernelLab, run
 from sim.worlds.kernel.world import KernelWorld
 
+pytestmark = pytest.mark.kernel
+
 PATIENCE_SECONDS = 60
 LAB = parse_lab(
     """

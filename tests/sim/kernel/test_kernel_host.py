@@ -6,10 +6,13 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
 from pairs import PORT, pair, say
 
 from sim.net.link import Quality
 from sim.worlds.kernel import KernelLab, run
+
+pytestmark = pytest.mark.kernel
 
 FAST = Quality(rate_bits=100_000_000)
 

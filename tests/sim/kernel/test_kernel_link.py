@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from pairs import Pair, arrives, pair, say, transfer
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
@@ -16,6 +17,8 @@ from sim.faults.link_down import LinkDown
 from sim.faults.link_rate import LinkRate
 from sim.net.link import Quality
 from sim.worlds.kernel import KernelLab, KernelLink, run
+
+pytestmark = pytest.mark.kernel
 
 FAST = Quality(rate_bits=100_000_000)
 HEADERS = 28  # of IP and UDP

@@ -32,6 +32,8 @@ from sim.worlds.kernel import (
 )
 from sim.worlds.kernel.registry import supervisor_of
 
+pytestmark = pytest.mark.kernel
+
 KILLS = 20
 SETTLE_SECONDS = 10.0
 WHOLE_SET_UP_SECONDS = 0.15
