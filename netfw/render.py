@@ -149,7 +149,10 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
     # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
-    yield refuse(names.LINK, where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED)))
+    said = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
+    yield refuse(
+        names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), said
+    )  # others do not pay for the look-up
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
     link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
