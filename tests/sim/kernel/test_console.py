@@ -18,7 +18,7 @@ import pytest
 
 from rap.__main__ import main
 from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
-from sim.worlds.kernel import NoSuchLab, running, syscalls
+from sim.worlds.kernel import NoSuchLab, Refused, running, syscalls
 from sim.worlds.kernel.live import look_at
 from sim.worlds.kernel.registry import supervisor_of
 from sim.worlds.kernel.state import Line, State
@@ -398,11 +398,12 @@ def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def supervisor_of_the_only_lab() -> int:
-    """A pidfd of its first process, as soon as there is one that listens."""
+    """A pidfd of its first process, as soon as there is one whose instruments report."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        with suppress(IndexError, NoSuchLab):
-            return supervisor_of(running()[0])
+        with suppress(IndexError, NoSuchLab, Refused):
+            if look_at(running()[0]).stored:
+                return supervisor_of(running()[0])
         time.sleep(0.01)
     raise AssertionError("no lab has begun")
 
