@@ -398,11 +398,11 @@ def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def supervisor_of_the_only_lab() -> int:
-    """A pidfd of its first process, as soon as there is one whose instruments report."""
+    """A pidfd of its first process, as soon as there is one whose box runs."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         with suppress(IndexError, NoSuchLab, Refused):
-            if look_at(running()[0]).stored:
+            if look_at(running()[0]).box_runs:
                 return supervisor_of(running()[0])
         time.sleep(0.01)
     raise AssertionError("no lab has begun")
