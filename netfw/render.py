@@ -146,22 +146,21 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     believed = ["nd-router-advert"] if policy.believes_routers else []
     neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *believed]
     uplink = where(IIFNAME, policy.uplink)
+    # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
+    unbelieved = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
+    yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), unbelieved)
+    # What every packet meets comes first, what is refused last: an open session's packets take one look-up here.
+    for version in (4, 6):
+        yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
+    for version in (4, 6):
+        yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
-    # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
-    said = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
-    yield refuse(
-        names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), said
-    )  # others do not pay for the look-up
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
     link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
     # What is told to a whole link (reports of listeners, mDNS, DHCPv6) comes all day, from honest instruments.
     yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
-    for version in (4, 6):
-        yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
-    for version in (4, 6):
-        yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
     yield from _refusal(names.SPOOFED)
 
 
