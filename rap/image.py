@@ -168,9 +168,14 @@ def _add_build(parser: Parser) -> None:
     build.add_argument(
         "-o", "--output", metavar="DIR", type=Path, default=Path("build/images"), help="default: %(default)s"
     )
-    build.add_argument("--work", metavar="DIR", type=Path, help="what is kept between builds; default: DIR/work")
-    build.add_argument("--disk-bytes", metavar="N", type=_bytes, default=0, help="default: the partitions' sizes")
+    build.add_argument(
+        "--work", metavar="DIR", type=Path, help="what is kept between builds; default: DIR/work"
+    )
+    build.add_argument(
+        "--disk-bytes", metavar="N", type=_bytes, default=0, help="default: the partitions' sizes"
+    )
     build.add_argument("--release", metavar="NAME", help="such as rhel9; default: what the kickstart says")
+    build.add_argument("--iso", metavar="FILE", type=Path, help="put it into this boot ISO instead")
     build.add_argument("--key", metavar="PEM", type=Path, help="sign with this Ed25519 key")
     build.add_argument("--json", action="store_true", help="one JSON document on standard output")
     build.does(_build)
@@ -184,6 +189,8 @@ def _build(arguments: argparse.Namespace) -> int:
     from imaging.kickstart.lint import UnknownVersion, version_of
     from imaging.signing import SigningError
 
+    if arguments.iso:
+        return _build_iso(arguments)
     work = arguments.work or arguments.output / "work"
     try:
         version = version_of(arguments.kickstart, arguments.release or "")
@@ -203,9 +210,41 @@ def _build(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _build_iso(arguments: argparse.Namespace) -> int:
+    from imaging.build.progress import Shown
+    from imaging.build.terms import BuildFailed, Lacking
+    from imaging.iso import IsoError, make_iso
+
+    target = arguments.output / f"{arguments.kickstart.stem}.iso"
+    folders = [Path(repository) for repository in arguments.repo]
+    for path in (arguments.kickstart, *folders):
+        if not path.exists():
+            raise WrongInput(
+                f"{path}: is not there; an ISO takes a kickstart, and folders of packages with --repo"
+            )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        with Shown() as shown:
+            make_iso(arguments.iso, arguments.kickstart, folders, target, shown.told)
+    except IsoError as error:
+        raise WrongInput(str(error)) from error
+    except Lacking as error:
+        raise MachineLacks(str(error)) from error
+    except BuildFailed as error:
+        raise CommandError(str(error)) from error
+    print(json.dumps({"image": str(target)}) if arguments.json else target)
+    return HOLDS
+
+
 def _print_built(built: Built, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**asdict(built), "image": str(built.image), "files": [str(file) for file in built.files]}))
+        print(
+            json.dumps(
+                {**asdict(built), "image": str(built.image), "files": [str(file) for file in built.files]}
+            )
+        )
         return
-    print(f"{built.image}: {built.disk_bytes:,} bytes, {built.mapped_bytes:,} of them used, {built.packages} packages")
+    print(
+        f"{built.image}: {built.disk_bytes:,} bytes, {built.mapped_bytes:,} of them used, {built.packages} packages"
+    )
     print(f"SHA-256 {built.sha256}")

@@ -25,19 +25,26 @@ CODE_BYTES: Final = 440
 _KERNEL_SECTOR: Final = 0x5C
 _DRIVE_CHECK: Final = 0x66
 _BLOCKLIST: Final = 0x1F4
-MODULES: Final = ("biosdisk", "part_gpt", "ext2", "normal", "search", "search_fs_uuid", "configfile", "linux", "test", "all_video")
-MODULES += ("password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt", "loadenv")  # type: ignore[misc]
+MODULES: Final = (
+    *("biosdisk", "part_gpt", "ext2", "normal", "search", "search_fs_uuid", "configfile", "linux", "test"),
+    *("all_video", "password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt"),
+)
 MENU: Final = "boot/grub2/grub.cfg"
 SLOTS: Final = {"/": "A", "/slots/b": "B"}
 
 
 def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
     """The menu, for all kernels in /boot and all root slots; and what leads to it from the EFI system partition."""
-    versions = sorted((path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")), key=_newness, reverse=True)
+    versions = sorted(
+        (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
+        key=_newness,
+        reverse=True,
+    )
     (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
     menu.write_text(_menu(plan, uuids, versions))
     menu.chmod(0o600)
-    lead = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n"
+    lead = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\n"
+    lead += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
     for folder in (root / "boot/efi/EFI").glob("*"):
         (folder / "grub.cfg").write_text(lead)
 
@@ -47,10 +54,19 @@ def _newness(version: str) -> list[tuple[int, str]]:
 
 
 def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
-    lines = ["# made from the kickstart", "serial --unit=0 --speed=115200", "terminal_input console serial", "terminal_output console serial"]
+    lines = [
+        "# made from the kickstart",
+        "serial --unit=0 --speed=115200",
+        "terminal_input console serial",
+        "terminal_output console serial",
+    ]
     lines += ["set default=0", f"set timeout={plan.boot_timeout_s}"]
     if plan.boot_password_hash:
-        lines += ["set superusers=root", "export superusers", f"password_pbkdf2 root {plan.boot_password_hash}"]
+        lines += [
+            "set superusers=root",
+            "export superusers",
+            f"password_pbkdf2 root {plan.boot_password_hash}",
+        ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
     for mount, slot in SLOTS.items():
         for version in versions if mount in uuids else []:
@@ -84,7 +100,15 @@ def core_image(root: Path, boot_partition: int, room: int, folder: Path, told: L
         raise BuildFailed("no package has GRUB for BIOS (/usr/lib/grub/i386-pc); add grub2-pc to %packages")
     core = folder / "core.img"
     program = "grub2-mkimage" if os.path.exists("/usr/bin/grub2-mkimage") else "grub-mkimage"  # noqa: PTH110
-    command = [program, "--directory", modules, "--format", "i386-pc", "--prefix", f"(hd0,gpt{boot_partition})/grub2"]
+    command = [
+        program,
+        "--directory",
+        modules,
+        "--format",
+        "i386-pc",
+        "--prefix",
+        f"(hd0,gpt{boot_partition})/grub2",
+    ]
     wanted = [name for name in MODULES if (modules / f"{name}.mod").exists()]
     run([*command, "--output", core, *wanted], {}, told)
     data = core.read_bytes()

@@ -5,8 +5,9 @@
     disk        partitions, file systems and boot loader in one sparse file
     beside      block map, bill of materials, build record, manifest and signature
 
-The first three are kept in the work folder by the hash of what they were made of. Everything in the image follows from the
-kickstart, the repositories and this program: identities from the kickstart's hash, times from the repositories'.
+The first three are kept in the work folder by the hash of what they were made of. Everything in the image follows
+from the kickstart, the repositories and this program: identities from the kickstart's hash, times from the
+repositories'.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from imaging.bmap import render as render_bmap
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
 from imaging.build.sandbox import Line, need
-from imaging.build.terms import PROGRAMS, BuildFailed, Lacking, Plan, Request
+from imaging.build.terms import PROGRAMS, Lacking, Plan, Request
 from imaging.imagefile import make_bmap
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
@@ -61,24 +62,38 @@ def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Bu
     plan = commands.plan_of(read(request.kickstart, request.version))
     disk_bytes = request.disk_bytes or plan.disk_bytes
     if disk_bytes < plan.disk_bytes or disk_bytes % MIB:
-        raise WrongRequest(f"--disk-bytes {disk_bytes}: the partitions need {plan.disk_bytes:,}, and a whole number of MiB")
+        raise WrongRequest(
+            f"--disk-bytes {disk_bytes}: the partitions need {plan.disk_bytes:,}, and a whole number of MiB"
+        )
     key = load_private_key(request.key) if request.key else None
     metadata = [_metadata(repository) for repository in request.repositories]
     need(list(PROGRAMS))
     epoch = _epoch(metadata)
-    text = request.kickstart.read_bytes() + repr(plan).encode()
+    text = f"{plan!r} {plan.packages}".encode()  # with all that it includes, and nothing of where it lies
     seed = hashlib.sha256(text).hexdigest()
     ids = partitions.file_system_ids(plan, seed)
     try:
         steps = Steps(request.work, step)
         inputs = hashlib.sha256(b"".join(metadata)).hexdigest()
-        first = steps.step("packages", f"{FORMAT} {inputs} {plan.packages} {plan.implied}", lambda to: _packages(to, plan, request, epoch, told))
-        second = steps.step("system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, told))
-        third = steps.step("disk", f"{disk_bytes}", lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, told))
+        first = steps.step(
+            "packages",
+            f"{FORMAT} {inputs} {plan.packages} {plan.implied}",
+            lambda to: _packages(to, plan, request, epoch, told),
+        )
+        second = steps.step(
+            "system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, told)
+        )
+        third = steps.step(
+            "disk",
+            f"{disk_bytes}",
+            lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, told),
+        )
         step("beside", False)
         return _beside(third / "disk.raw", second / "tree", request, plan, epoch, key, told)
     except OSError as error:
-        raise Lacking(f"{error.filename or request.work}: {error.strerror}; free some room, or build elsewhere with --work") from error
+        raise Lacking(
+            f"{error.filename or request.work}: {error.strerror}; free some room, or build elsewhere with --work"
+        ) from error
 
 
 def _packages(folder: Path, plan: Plan, request: Request, epoch: int, told: Line) -> None:
@@ -86,7 +101,9 @@ def _packages(folder: Path, plan: Plan, request: Request, epoch: int, told: Line
     packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, told)
 
 
-def _system(packages_tree: Path, folder: Path, plan: Plan, ids: dict[str, str], epoch: int, told: Line) -> None:
+def _system(
+    packages_tree: Path, folder: Path, plan: Plan, ids: dict[str, str], epoch: int, told: Line
+) -> None:
     system.copy(packages_tree, folder / "tree", told)
     system.settle(folder / "tree", plan, ids, epoch, told)
 
@@ -121,7 +138,9 @@ def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, ke
     return Built(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
 
 
-def _record(request: Request, plan: Plan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int) -> str:
+def _record(
+    request: Request, plan: Plan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
+) -> str:
     """What was done, for whoever wonders later: nothing in it depends on the builder's machine."""
     record = {
         "format": f"rap-image-build-{FORMAT}",
@@ -129,7 +148,12 @@ def _record(request: Request, plan: Plan, listed: Sequence[packages.Installed], 
         "version": request.version,
         "epoch": epoch,
         "partitions": [
-            {**asdict(place.partition), "number": place.number, "offset": place.offset, "length": place.length}
+            {
+                **asdict(place.partition),
+                "number": place.number,
+                "offset": place.offset,
+                "length": place.length,
+            }
             for place in partitions.places(plan, disk_bytes)
         ],
         "not_for_an_image": plan.ignored,
@@ -146,7 +170,9 @@ def _metadata(repository: str) -> bytes:
                 return bytes(answer.read())
         return (Path(repository) / METADATA).read_bytes()
     except (OSError, URLError) as error:
-        raise WrongRequest(f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); make one with createrepo_c") from None
+        raise WrongRequest(
+            f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); createrepo_c makes it"
+        ) from None
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
@@ -156,6 +182,8 @@ def _epoch(metadata: Sequence[bytes]) -> int:
     stamps = [0]
     for index in metadata:
         root = ElementTree.fromstring(index)  # noqa: S314 - dnf reads the same file
-        texts = [element.text or "" for element in root.iter() if element.tag.endswith(("}revision", "}timestamp"))]
+        texts = [
+            element.text or "" for element in root.iter() if element.tag.endswith(("}revision", "}timestamp"))
+        ]
         stamps += [int(text.partition(".")[0]) for text in texts if text.partition(".")[0].isdecimal()]
     return max(stamp for stamp in stamps if stamp < 2**32)

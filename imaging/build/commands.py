@@ -3,9 +3,10 @@
     @follows("timezone", "--utc")
     def _timezone(command: Command, plan: Plan) -> None: ...
 
-The decorator names every option that the function honours; a command with another one is not followed, and nothing is
-built. Commands that steer the installation and leave nothing behind are in `MEANS_NOTHING`, each with its reason.
-Functions do nothing to any disk: they add to the plan. What Anaconda does for a command is in its `pyanaconda/modules`.
+The decorator names every option that the function honours; a command with another one is not followed, and nothing
+is built. Commands that steer the installation and leave nothing behind are in `MEANS_NOTHING`, each with its
+reason. Functions do nothing to any disk: they add to the plan. What Anaconda does for a command is in its
+`pyanaconda/modules`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final, TypeAlias
 
-from imaging.build.terms import Act, Link, NotFollowed, Partition, Plan, Run, Write
+from imaging.build.terms import Link, NotFollowed, Partition, Plan, Run, Script, Write
 from imaging.kickstart.document import Command, Document, Section
 
 Follower: TypeAlias = Callable[[Command, Plan], None]
@@ -69,10 +70,14 @@ def plan_of(ks: Document) -> Plan:
     if ks.refusals:
         refusal = next((r for r in ks.refusals if not r.deprecated), ks.refusals[0])
         if not refusal.deprecated:
-            raise NotFollowed(refusal.spot, f"{refusal.word}: {refusal.message}; `rap image ks --check` says more")
+            raise NotFollowed(
+                refusal.spot, f"{refusal.word}: {refusal.message}; `rap image ks --check` says more"
+            )
     if ks.missing_includes or ks.open_ended:
         spot = ks.missing_includes[0][0] if ks.missing_includes else ks.top
-        raise NotFollowed(spot, "%include: the file is made by a script on the machine that is installed; write it out")
+        raise NotFollowed(
+            spot, "%include: the file is made by a script on the machine that is installed; write it out"
+        )
     plan = Plan(packages=ks.packages)
     for command in ks.commands:
         _follow(command, plan)
@@ -87,27 +92,42 @@ def _follow(command: Command, plan: Plan) -> None:
         plan.ignored[command.name] = MEANS_NOTHING[command.name]
         return
     if command.name not in _followers:
-        raise NotFollowed(command.spot, f"{command.name}: `rap image build` does not follow this command; leave it out")
+        raise NotFollowed(
+            command.spot, f"{command.name}: `rap image build` does not follow this command; leave it out"
+        )
     function, options = _followers[command.name]
     for word in command.words:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in options:
             honoured = ", ".join(sorted(options)) or "none"
-            raise NotFollowed(command.spot, f"{command.name} {option}: is not followed in an image; of its options are: {honoured}")
+            raise NotFollowed(
+                command.spot,
+                f"{command.name} {option}: is not followed in an image; of its options are: {honoured}",
+            )
     function(command, plan)
 
 
 def _take(section: Section, plan: Plan) -> None:
-    name = f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
+    name = (
+        f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
+    )
     if section.name == "%packages":
         return
     if section.name == "%post":
         if section.script.inChroot:
-            plan.scripts.append(section.script)
+            data = section.script
+            script = Script(
+                section.spot.line, data.interp, data.script, data.logfile or "", bool(data.errorOnFail)
+            )
+            plan.scripts.append(script)
             return
-        raise NotFollowed(section.spot, "%post --nochroot: there is no installer for it to run in; write it without")
+        raise NotFollowed(
+            section.spot, "%post --nochroot: there is no installer for it to run in; write it without"
+        )
     if name not in MEANS_NOTHING or (section.name == "%addon" and "--enable" in section.words):
-        raise NotFollowed(section.spot, f"{name}: `rap image build` does not follow this section; leave it out")
+        raise NotFollowed(
+            section.spot, f"{name}: `rap image build` does not follow this section; leave it out"
+        )
     plan.ignored[name] = MEANS_NOTHING[name]
 
 
@@ -120,13 +140,15 @@ def _complete(ks: Document, plan: Plan) -> None:
         raise NotFollowed(ks.top, "%packages: is not there; an image is made of packages")
 
 
-# ---- the disk ---------------------------------------------------------------------------------------------------------
+# ---- the disk ----
 
 
 @follows("clearpart", "--all", "--initlabel", "--disklabel", "--drives")
-def _clearpart(command: Command, plan: Plan) -> None:
+def _clearpart(command: Command, _plan: Plan) -> None:
     if command.data.disklabel != "gpt":
-        raise NotFollowed(command.spot, "clearpart: only --disklabel=gpt is followed; it starts under BIOS and UEFI")
+        raise NotFollowed(
+            command.spot, "clearpart: only --disklabel=gpt is followed; it starts under BIOS and UEFI"
+        )
 
 
 @follows("part", "--fstype", "--ondisk", "--size", "--grow", "--label", "--fsoptions")
@@ -135,9 +157,13 @@ def _part(command: Command, plan: Plan) -> None:
     if data.fstype not in ("ext4", "efi", "biosboot"):
         raise NotFollowed(command.spot, f"part --fstype={data.fstype}: an image has ext4, efi and biosboot")
     if not data.size:
-        raise NotFollowed(command.spot, f"part {data.mountpoint}: give its --size in MiB; there is no disk to measure")
+        raise NotFollowed(
+            command.spot, f"part {data.mountpoint}: give its --size in MiB; there is no disk to measure"
+        )
     plan.partitions.append(
-        Partition(data.mountpoint, data.fstype, data.size, bool(data.grow), data.label, data.fsopts or "defaults")
+        Partition(
+            data.mountpoint, data.fstype, data.size, bool(data.grow), data.label, data.fsopts or "defaults"
+        )
     )
 
 
@@ -155,7 +181,7 @@ def _bootloader(command: Command, plan: Plan) -> None:
     plan.boot_password_hash = data.password
 
 
-# ---- the system -------------------------------------------------------------------------------------------------------
+# ---- the system ----
 
 
 @follows("lang")
@@ -187,7 +213,9 @@ def _timesource(command: Command, plan: Plan) -> None:
         text = earlier.text + text
     else:
         plan.acts.append(Run(("sed", "-i", "-E", r"s/^(pool|server) /#&/", "/etc/chrony.conf")))
-        plan.acts.append(Run(("sh", "-c", f"echo 'confdir {_NTP_SERVERS.rpartition('/')[0]}' >> /etc/chrony.conf")))
+        plan.acts.append(
+            Run(("sh", "-c", f"echo 'confdir {_NTP_SERVERS.rpartition('/')[0]}' >> /etc/chrony.conf"))
+        )
     plan.acts.append(Write(_NTP_SERVERS, text))
 
 
@@ -212,7 +240,9 @@ def _keyfile(data: Any) -> str:
     static = data.bootProto == "static"
     ipv4 = {"method": "manual" if static else "auto"}
     if static:
-        ipv4["address1"] = f"{data.ip}/{IPv4Network(f'0.0.0.0/{data.netmask}').prefixlen}" + (f",{data.gateway}" if data.gateway else "")
+        ipv4["address1"] = f"{data.ip}/{IPv4Network(f'0.0.0.0/{data.netmask}').prefixlen}" + (
+            f",{data.gateway}" if data.gateway else ""
+        )
     if data.nameserver:
         ipv4["dns"] = data.nameserver.replace(",", ";") + ";"
     if data.nodefroute:
@@ -232,7 +262,17 @@ def _keyfile(data: Any) -> str:
     return text.getvalue()
 
 
-@follows("firewall", "--enabled", "--enable", "--disabled", "--disable", "--ssh", "--service", "--port", "--remove-service")
+@follows(
+    "firewall",
+    "--enabled",
+    "--enable",
+    "--disabled",
+    "--disable",
+    "--ssh",
+    "--service",
+    "--port",
+    "--remove-service",
+)
 def _firewall(command: Command, plan: Plan) -> None:
     data = command.data
     plan.implied.append("firewalld")
@@ -261,7 +301,9 @@ def _selinux(command: Command, plan: Plan) -> None:
 def _rootpw(command: Command, plan: Plan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
-        raise NotFollowed(command.spot, "rootpw: a password in plain text would be the same on every box; --lock")
+        raise NotFollowed(
+            command.spot, "rootpw: a password in plain text would be the same on every box; --lock"
+        )
     if data.password:
         plan.acts.append(Run(("chpasswd", "--encrypted"), f"root:{data.password}\n"))
     if data.lock:
@@ -277,15 +319,37 @@ def _authselect(command: Command, plan: Plan) -> None:
 _followers["authselect"] = (_authselect, frozenset({"--force", "--nobackup"}))
 
 
-@follows("user", "--name", "--groups", "--iscrypted", "--password", "--lock", "--uid", "--gid", "--homedir", "--shell", "--gecos")
+@follows(
+    "user",
+    "--name",
+    "--groups",
+    "--iscrypted",
+    "--password",
+    "--lock",
+    "--uid",
+    "--gid",
+    "--homedir",
+    "--shell",
+    "--gecos",
+)
 def _user(command: Command, plan: Plan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
-        raise NotFollowed(command.spot, f"user {data.name}: a password in plain text would be in every image; --iscrypted")
+        raise NotFollowed(
+            command.spot, f"user {data.name}: a password in plain text would be in every image; --iscrypted"
+        )
     for group in data.groups:
         plan.acts.append(Run(("groupadd", "--force", "--system", group)))
-    given = {"--uid": data.uid, "--gid": data.gid, "--home-dir": data.homedir, "--shell": data.shell, "--comment": data.gecos}
-    options = [word for option, value in given.items() if value not in (None, "") for word in (option, str(value))]
+    given = {
+        "--uid": data.uid,
+        "--gid": data.gid,
+        "--home-dir": data.homedir,
+        "--shell": data.shell,
+        "--comment": data.gecos,
+    }
+    options = [
+        word for option, value in given.items() if value not in (None, "") for word in (option, str(value))
+    ]
     groups = ("--groups", ",".join(data.groups)) if data.groups else ()
     plan.acts.append(Run(("useradd", "--create-home", *groups, *options, data.name)))
     if data.password:
@@ -294,21 +358,35 @@ def _user(command: Command, plan: Plan) -> None:
         plan.acts.append(Run(("usermod", "--lock", data.name)))
 
 
+_TAKE_KEY: Final = """\
+set -e
+home=$(getent passwd "$1" | cut -d: -f6)
+install -d -m 0700 -o "$1" "$home/.ssh"
+cat >> "$home/.ssh/authorized_keys"
+chown "$1" "$home/.ssh/authorized_keys"
+chmod 0600 "$home/.ssh/authorized_keys"
+"""
+
+
 @follows("sshkey", "--username")
 def _sshkey(command: Command, plan: Plan) -> None:
     data = command.data
-    script = 'h=$(getent passwd "$1" | cut -d: -f6) && install -d -m 0700 -o "$1" "$h/.ssh" && cat >> "$h/.ssh/authorized_keys" && chown "$1" "$h/.ssh/authorized_keys" && chmod 0600 "$h/.ssh/authorized_keys"'
-    plan.acts.append(Run(("sh", "-c", script, "sshkey", data.username), data.key + "\n"))
+    plan.acts.append(Run(("sh", "-c", _TAKE_KEY, "sshkey", data.username), data.key + "\n"))
 
 
 @follows("services", "--enabled", "--disabled")
 def _services(command: Command, plan: Plan) -> None:
     if command.data.disabled:
-        plan.acts.append(Run(("sh", "-c", 'for s; do systemctl disable "$s" 2>/dev/null || :; done', "services", *command.data.disabled)))
+        plan.acts.append(
+            Run(
+                (
+                    "sh",
+                    "-c",
+                    'for s; do systemctl disable "$s" 2>/dev/null || :; done',
+                    "services",
+                    *command.data.disabled,
+                )
+            )
+        )
     if command.data.enabled:
         plan.acts.append(Run(("systemctl", "enable", *command.data.enabled)))
-
-
-def acts_of(plan: Plan) -> list[Act]:
-    """What is done to the system, in order."""
-    return plan.acts

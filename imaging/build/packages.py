@@ -36,11 +36,32 @@ class Installed:
     sigmd5: str
 
 
-def install(root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line) -> None:
-    """Install what a %packages section (pykickstart's) asks for, and what is implied. Errors: BuildFailed, Lacking."""
-    command: list[object] = ["dnf", "--assumeyes", "--installroot", root.absolute(), "--releasever=/", "--setopt=reposdir=/dev/null"]
-    command += [f"--setopt=cachedir={_home(root) / 'cache'}", "--setopt=keepcache=0", "--setopt=tsflags=nodocs", "--nodocs", "--noplugins"]
-    command += [f"--config={_home(root) / 'dnf.conf'}", "--setopt=module_platform_id=", "--setopt=best=1", "--nogpgcheck", "--color=never"]
+def install(
+    root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line
+) -> None:
+    """Install what a %packages section asks for, and what is implied. Errors: BuildFailed, Lacking."""
+    command: list[object] = [
+        "dnf",
+        "--assumeyes",
+        "--installroot",
+        root.absolute(),
+        "--releasever=/",
+        "--setopt=reposdir=/dev/null",
+    ]
+    command += [
+        f"--setopt=cachedir={_home(root) / 'cache'}",
+        "--setopt=keepcache=0",
+        "--setopt=tsflags=nodocs",
+        "--nodocs",
+        "--noplugins",
+    ]
+    command += [
+        f"--config={_home(root) / 'dnf.conf'}",
+        "--setopt=module_platform_id=",
+        "--setopt=best=1",
+        "--nogpgcheck",
+        "--color=never",
+    ]
     for number, repository in enumerate(repositories):
         command += [f"--repofrompath=image{number},{_address(repository)}", f"--repo=image{number}"]
     command += [f"--exclude={name}" for name in section.excludedList]
@@ -49,7 +70,11 @@ def install(root: Path, section: Any, implied: Sequence[str], repositories: Sequ
     if section.instLangs:
         (macros := root / "etc/rpm/macros.image-language").parent.mkdir(parents=True)
         macros.write_text(f"%_install_langs {section.instLangs}\n")
-    words = [*section.packageList, *dict.fromkeys(implied), *(f"@{group.name}" for group in section.groupList)]
+    words = [
+        *section.packageList,
+        *dict.fromkeys(implied),
+        *(f"@{group.name}" for group in section.groupList),
+    ]
     words += [] if section.nocore else ["@core"]
     words += [f"@{section.environment}"] if section.environment else []
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": str(_home(root))}
@@ -82,7 +107,20 @@ def normalise(root: Path, epoch: int, told: Line) -> None:
 def installed(root: Path, told: Line) -> list[Installed]:
     """The packages of a tree, by name. Errors: BuildFailed."""
     database = next(path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
-    text = run(["rpm", "--root", root.absolute(), "--define", f"_dbpath /{database}", "-qa", "--queryformat", _QUERY], {}, told)
+    text = run(
+        [
+            "rpm",
+            "--root",
+            root.absolute(),
+            "--define",
+            f"_dbpath /{database}",
+            "-qa",
+            "--queryformat",
+            _QUERY,
+        ],
+        {},
+        told,
+    )
     return sorted(Installed(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
 
 

@@ -1,7 +1,8 @@
 """The disk: a GPT with the kickstart's partitions, and in each a file system with its part of the tree.
 
-Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make file systems
-at an offset in it and fill them themselves. UUIDs, hash seeds and times are derived, so that the same tree gives the same bytes.
+Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make
+file systems at an offset in it and fill them themselves. UUIDs, hash seeds and times are derived, so that the same
+tree gives the same bytes.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def _is_efi(plan: Plan, mount: str) -> bool:
     return any(p.mount == mount and p.format == "efi" for p in plan.partitions)
 
 
-def make_disk(image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line) -> list[Place]:
+def make_disk(
+    image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line
+) -> list[Place]:
     """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, Lacking."""
     found = places(plan, disk_bytes)
     with image.open("xb") as file:
@@ -76,9 +79,13 @@ def make_disk(image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, e
         told(f"{place.partition.mount}, {place.length // MIB:,} MiB")
         match place.partition.format:
             case "efi":
-                _write_fat(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told)
+                _write_fat(
+                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told
+                )
             case "ext4":
-                _write_ext4(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told)
+                _write_ext4(
+                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told
+                )
             case "biosboot":
                 boot_number = next(p.number for p in found if p.partition.mount == "/boot")
                 core, boot = core_image(tree, boot_number, place.length, image.parent, told)
@@ -89,11 +96,16 @@ def make_disk(image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, e
 
 
 def split(tree: Path, folder: Path, plan: Plan, told: Line) -> dict[str, Path]:
-    """The part of a tree for each mount point: one folder each, of hard links to it; mount points stay as empty folders."""
+    """The part of a tree for each mount point: a folder of hard links; mount points stay in it, empty."""
     folder.mkdir()
     run(["cp", "--archive", "--link", tree, folder / "0"], {}, told, folder=folder)
     parts = {"/": folder / "0"}
-    for number, mount in enumerate(sorted((p.mount for p in plan.partitions if p.mount.startswith("/") and p.mount != "/"), reverse=True), 1):
+    for number, mount in enumerate(
+        sorted(
+            (p.mount for p in plan.partitions if p.mount.startswith("/") and p.mount != "/"), reverse=True
+        ),
+        1,
+    ):
         inside = folder / "0" / mount.lstrip("/")
         parts[mount] = inside.rename(folder / str(number))
         stat = parts[mount].stat()
@@ -110,10 +122,17 @@ def _write_table(image: Path, found: Sequence[Place], seed: str, told: Line) -> 
     for place in found:
         name = place.partition.label or place.partition.mount
         kind = _TYPES[place.partition.format]
+        own = identity(seed, f"part {place.number}")
         lines.append(
-            f'start={place.offset // SECTOR}, size={place.length // SECTOR}, type={kind}, uuid={identity(seed, f"part {place.number}")}, name="{name}"'
+            f'start={place.offset // SECTOR}, size={place.length // SECTOR}, type={kind}, uuid={own}, name="{name}"'
         )
-    run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image], {}, told, "\n".join(lines) + "\n", folder=image.parent)
+    run(
+        ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image],
+        {},
+        told,
+        "\n".join(lines) + "\n",
+        folder=image.parent,
+    )
 
 
 def _write_ext4(image: Path, place: Place, part: Path, id: str, epoch: int, told: Line) -> None:
@@ -123,10 +142,10 @@ def _write_ext4(image: Path, place: Place, part: Path, id: str, epoch: int, told
     if place.partition.label:
         command += ["-L", place.partition.label]
     run([*command, image, f"{place.length // 1024}k"], times, told, folder=image.parent)
-    _set_times(f"{image}?offset={place.offset}", epoch, told, times)
+    _set_times(f"{image}?offset={place.offset}", epoch, times)
 
 
-def _set_times(device: str, epoch: int, told: Line, environment: dict[str, str]) -> None:
+def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
     """mke2fs copies the change times of the builder's disk, which nobody can set; all of them become the image's."""
     listing = run(["debugfs", "-R", "stats", device], environment, lambda _line: None)
     fields = dict(line.split(":", 1) for line in listing.splitlines() if line.count(":") == 1)

@@ -1,4 +1,4 @@
-"""What a person sees while an image is built: a bar a step, and what the running program said last; on standard error."""
+"""What a person sees while an image is built: a bar a step, and what the program said last; on standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ class Shown:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("{task.fields[said]}"))
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}"),
+        )
         self._console = console
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=len(STEPS), said="")
@@ -27,7 +33,9 @@ class Shown:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._progress.update(self._task, completed=len(STEPS), said="")
         self._progress.stop()

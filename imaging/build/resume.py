@@ -32,7 +32,7 @@ class Steps:
         if not result.exists():
             partial = result.with_name(name + PARTIAL)
             for old in (partial, *self._folder.glob(f"{name}-*")):
-                shutil.rmtree(old)  if old.exists() else None
+                shutil.rmtree(old) if old.exists() else None
             partial.mkdir()
             make(partial)
             partial.rename(result)

@@ -1,8 +1,9 @@
 """Running programs for a build: all die with the builder, and nothing that they mount outlives them.
 
-Every program runs in namespaces of its own: mounts, so that the system's /proc and /dev are gone with it; processes, so
-that nothing stays in the background; a host name, so that none gets into an image; and where it is one of the image's
-own, an empty network. The parent's death is the first process's (PR_SET_PDEATHSIG), and its death everybody's.
+Every program runs in namespaces of its own: mounts, so that the system's /proc and /dev are gone with it;
+processes, so that nothing stays in the background; a host name, so that none gets into an image; and where it is
+one of the image's own, an empty network. The parent's death is the first process's (PR_SET_PDEATHSIG), and its
+death everybody's.
 """
 
 from __future__ import annotations
@@ -40,23 +41,40 @@ mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 exec "$@"
 """
 Line = Callable[[str], None]
+_FULL: Final = (os.strerror(errno.ENOSPC), "more space needed")
+"""How programs say that a disk is full: the system's words, and dnf's."""
 
 
 def need(programs: Sequence[str]) -> None:
     """Errors: Lacking, with the packages that have what is missing."""
-    missing = [name for name in programs if shutil.which(name, path=PATH) is None and shutil.which(name.replace("grub-", "grub2-")) is None]
+    missing = [
+        name
+        for name in programs
+        if shutil.which(name, path=PATH) is None and shutil.which(name.replace("grub-", "grub2-")) is None
+    ]
     if missing:
         debian, rhel = (" ".join(sorted({PROGRAMS[name][i] for name in missing})) for i in (0, 1))
-        raise Lacking(f"{', '.join(missing)}: not on this machine; apt-get install {debian} (Debian) or dnf install {rhel} (RHEL)")
+        raise Lacking(
+            f"{', '.join(missing)}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL)"
+        )
     if os.geteuid() != 0:
         raise Lacking("building an image needs root: files in it belong to many users; run it with sudo")
 
 
-def run(command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = "", folder: Path | None = None) -> str:
-    """Run a program of this machine and return what it printed; each line is told. Errors: BuildFailed, Lacking (room)."""
+def run(
+    command: Sequence[object],
+    environment: Mapping[str, str],
+    told: Line,
+    stdin: str = "",
+    folder: Path | None = None,
+    name: str = "",
+) -> str:
+    """Run a program of this machine and return what it printed; each line is told. Errors: BuildFailed, Lacking."""
     argv = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
     lines: list[str] = []
-    with tempfile.TemporaryFile("w+") as given:  # not a pipe: who writes one while its reader writes may wait forever
+    with tempfile.TemporaryFile(
+        "w+"
+    ) as given:  # not a pipe: who writes one while its reader writes may wait forever
         given.write(stdin)
         given.seek(0)
         with subprocess.Popen(
@@ -73,23 +91,47 @@ def run(command: Sequence[object], environment: Mapping[str, str], told: Line, s
                 lines.append(line)
                 told(line.strip())
     if process.returncode:
-        _explain(command, process.returncode, lines, folder)
+        _explain(name or str(command[0]), process.returncode, lines, folder)
     return "".join(lines)
 
 
 def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line) -> str:
     """Run a program of this machine that works on the system in `root`, whose own programs it may start there."""
-    return run([*_namespaces(network=True), *_mounted(root), *command], environment, told, folder=root)
+    return run(
+        [*_namespaces(network=True), *_mounted(root), *command],
+        environment,
+        told,
+        folder=root,
+        name=str(command[0]),
+    )
 
 
-def run_inside(root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = "") -> str:
+def run_inside(
+    root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = ""
+) -> str:
     """Run a program of the system in `root`, inside it, without a network."""
     inside = ["chroot", root, *command]
-    return run([*_namespaces(network=False), *_mounted(root), *inside], environment, told, stdin, folder=root)
+    return run(
+        [*_namespaces(network=False), *_mounted(root), *inside],
+        environment,
+        told,
+        stdin,
+        root,
+        str(command[0]),
+    )
 
 
 def _namespaces(*, network: bool) -> list[str]:
-    kinds = ["--mount", "--propagation", "private", "--pid", "--mount-proc", "--uts", "--ipc", *([] if network else ["--net"])]
+    kinds = [
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--mount-proc",
+        "--uts",
+        "--ipc",
+        *([] if network else ["--net"]),
+    ]
     return ["unshare", *kinds, "--fork", "--kill-child=KILL"]
 
 
@@ -97,10 +139,9 @@ def _mounted(root: Path) -> list[str]:
     return ["sh", "-c", _INSIDE, "sh", str(root)]
 
 
-def _explain(command: Sequence[object], status: int, lines: list[str], folder: Path | None) -> None:
+def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> None:
     said = "".join(lines[-LAST_LINES:]).strip()
-    full = os.strerror(errno.ENOSPC) in "".join(lines)
+    full = any(sign in "".join(lines) for sign in _FULL)
     if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
         raise Lacking(f"{folder}: the disk is full; free some room, or build elsewhere with --work")
-    name = next((str(word) for word in command if str(word) not in ("sh", "unshare")), "")
     raise BuildFailed(f"{name} ended with {status}:\n{said}")

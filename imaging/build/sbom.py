@@ -1,6 +1,7 @@
 """What an image is made of, as SPDX 2.3 (ISO/IEC 5962) in JSON: its RPMs, and the Python packages inside them.
 
-Written by hand because it is two lists and their relationships; it has no time but the image's, and no name but the content's.
+Written by hand because it is two lists and their relationships; it has no time but the image's, and no name but
+the content's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from imaging.build.packages import Installed
 
 def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Path, epoch: int) -> str:
     """The SBOM of the image `name`, whose tree holds these packages."""
-    entries = [_rpm(package) for package in packages] + [_python(*found) for found in sorted(_distributions(tree))]
+    entries = [_rpm(package) for package in packages] + [
+        _python(*found) for found in sorted(_distributions(tree))
+    ]
     image = {
         **_package("Image", name, image_sha256[:16], "NOASSERTION", ""),
         "primaryPackagePurpose": "OPERATING-SYSTEM",
@@ -29,11 +32,25 @@ def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Pa
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
         "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{image_sha256}",
-        "creationInfo": {"created": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "creators": ["Tool: rap-image-build"]},
+        "creationInfo": {
+            "created": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "creators": ["Tool: rap-image-build"],
+        },
         "packages": [image, *entries],
         "relationships": [
-            {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": image["SPDXID"]},
-            *({"spdxElementId": image["SPDXID"], "relationshipType": "CONTAINS", "relatedSpdxElement": entry["SPDXID"]} for entry in entries),
+            {
+                "spdxElementId": "SPDXRef-DOCUMENT",
+                "relationshipType": "DESCRIBES",
+                "relatedSpdxElement": image["SPDXID"],
+            },
+            *(
+                {
+                    "spdxElementId": image["SPDXID"],
+                    "relationshipType": "CONTAINS",
+                    "relatedSpdxElement": entry["SPDXID"],
+                }
+                for entry in entries
+            ),
         ],
     }
     return json.dumps(document, indent=1) + "\n"
@@ -47,7 +64,9 @@ def _rpm(package: Installed) -> dict[str, Any]:
 
 
 def _python(name: str, version: str) -> dict[str, Any]:
-    return _package(f"PyPI-{name}-{version}", name, version, "", f"pkg:pypi/{name.lower().replace('_', '-')}@{version}")
+    return _package(
+        f"PyPI-{name}-{version}", name, version, "", f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+    )
 
 
 def _package(ident: str, name: str, version: str, license: str, url: str) -> dict[str, Any]:
@@ -61,7 +80,9 @@ def _package(ident: str, name: str, version: str, license: str, url: str) -> dic
     if license not in ("", "NOASSERTION"):
         entry["licenseComments"] = f"The package says: {license}"
     if url:
-        entry["externalRefs"] = [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": url}]
+        entry["externalRefs"] = [
+            {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": url}
+        ]
     return entry
 
 

@@ -1,7 +1,8 @@
 """From installed packages to a system: what the commands say, the %post scripts, kernel and boot menu; then cleaned.
 
-Cleaning leaves nothing that says when, where or on what it was built: no machine id (systemd draws one at the first start), no
-host keys (sshd's service makes them), no logs, caches, seeds; no time later than the packages' own.
+Cleaning leaves nothing that says when, where or on what it was built: no machine id (systemd draws one at the
+first start), no host keys (sshd's service makes them), no logs, caches, seeds; no time later than the packages'
+own.
 """
 
 from __future__ import annotations
@@ -15,18 +16,32 @@ from typing import Final
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
 from imaging.build.sandbox import Line, run, run_inside
-from imaging.build.terms import Act, BuildFailed, Link, Plan, Run, Write
+from imaging.build.terms import Act, BuildFailed, Link, Plan, Run, Script, Write
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys", "boot/loader/entries")
 """Folders whose files go; the folders in them stay, for services expect them."""
 _GONE: Final = (
-    *("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/lib/dnf/*", "var/lib/rpm/.rpm.lock", "etc/*-", "root/.*history"),
-    *("etc/.pwd.lock", "etc/udev/hwdb.bin", "var/lib/NetworkManager/*", "var/lib/dbus/machine-id", "etc/resolv.conf", "boot/*-rescue-*"),
+    *(
+        "etc/ssh/ssh_host_*",
+        "var/lib/systemd/random-seed",
+        "var/lib/dnf/*",
+        "var/lib/rpm/.rpm.lock",
+        "etc/*-",
+        "root/.*history",
+    ),
+    *(
+        "etc/.pwd.lock",
+        "etc/udev/hwdb.bin",
+        "var/lib/NetworkManager/*",
+        "var/lib/dbus/machine-id",
+        "etc/resolv.conf",
+        "boot/*-rescue-*",
+    ),
 )
 
 
 def settle(root: Path, plan: Plan, uuids: dict[str, str], epoch: int, told: Line) -> None:
-    """Make a system of the tree of packages in `root`; `uuids` are the file systems', by mount point. Errors: BuildFailed."""
+    """Make a system of the packages in `root`; `uuids` are the file systems', by mount point. Errors: BuildFailed."""
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": "/root"}
     _write(root, Write("/etc/fstab", _fstab(plan, uuids)))
     for partition in plan.partitions:
@@ -62,23 +77,21 @@ def _write(root: Path, act: Write) -> None:
     place.chmod(act.mode)
 
 
-def _script(root: Path, script: object, environment: dict[str, str], told: Line) -> None:
-    """A %post section: its interpreter, its log, and whether its failing is the build's."""
-    interp, text = str(getattr(script, "interp")), str(getattr(script, "script"))  # noqa: B009 - pykickstart has no types
-    name = f"kickstart-{getattr(script, 'lineno')}"  # noqa: B009
-    place = root / "var" / name  # not in /tmp, which is another one inside
-    place.write_text(text)
+def _script(root: Path, script: Script, environment: dict[str, str], told: Line) -> None:
+    """Run a %post section; it lies in /var, because its /tmp is another one."""
+    name = f"kickstart-{script.line}"
+    place = root / "var" / name
+    place.write_text(script.text)
     try:
-        said = run_inside(root, [*interp.split(), f"/var/{name}"], environment, told)
+        said = run_inside(root, [*script.interpreter.split(), f"/var/{name}"], environment, told)
     except BuildFailed as error:
-        if getattr(script, "errorOnFail"):  # noqa: B009
-            raise BuildFailed(f"%post on line {getattr(script, 'lineno')}: {error}") from None  # noqa: B009
+        if script.must_work:
+            raise BuildFailed(f"%post on line {script.line}: {error}") from None
         said = str(error)
     finally:
         place.unlink()
-    if log := getattr(script, "logfile"):  # noqa: B009
-        (root / log.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
-        (root / log.lstrip("/")).write_text(said)
+    if script.log:
+        _write(root, Write(script.log, said))
 
 
 def _kernels(root: Path, environment: dict[str, str], told: Line) -> None:
@@ -90,7 +103,9 @@ def _kernels(root: Path, environment: dict[str, str], told: Line) -> None:
         shutil.copyfile(root / "usr/lib/modules" / version / "vmlinuz", root / "boot" / f"vmlinuz-{version}")
         told(f"initramfs of {version}")
         target = f"/boot/initramfs-{version}.img"
-        run_inside(root, ["dracut", "--force", "--no-hostonly", "--reproducible", target, version], environment, told)
+        run_inside(
+            root, ["dracut", "--force", "--no-hostonly", "--reproducible", target, version], environment, told
+        )
 
 
 def clean(root: Path, epoch: int, told: Line) -> None:
@@ -115,13 +130,24 @@ def clean(root: Path, epoch: int, told: Line) -> None:
 def _label(root: Path, told: Line) -> None:
     """SELinux's labels, as the system's own policy has them; without, it would not start while enforcing."""
     config = root / "etc/selinux/config"
-    values = dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line) if config.exists() else {}
+    values = (
+        dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line)
+        if config.exists()
+        else {}
+    )
     if values.get("SELINUX", "disabled") == "disabled":
         return
     contexts = f"etc/selinux/{values['SELINUXTYPE']}/contexts/files/file_contexts"
     if not (root / contexts).exists():
-        raise BuildFailed(f"selinux: no package has a policy (/{contexts}); add selinux-policy-targeted to %packages")
-    run_inside(root, ["setfiles", "-F", "-e", "/proc", "-e", "/dev", "-e", "/sys", "-e", "/run", f"/{contexts}", "/"], {}, told)
+        raise BuildFailed(
+            f"selinux: no package has a policy (/{contexts}); add selinux-policy-targeted to %packages"
+        )
+    run_inside(
+        root,
+        ["setfiles", "-F", "-e", "/proc", "-e", "/dev", "-e", "/sys", "-e", "/run", f"/{contexts}", "/"],
+        {},
+        told,
+    )
 
 
 def _fstab(plan: Plan, uuids: dict[str, str]) -> str:
@@ -130,7 +156,7 @@ def _fstab(plan: Plan, uuids: dict[str, str]) -> str:
         if partition.mount.startswith("/"):
             kind = "vfat" if partition.format == "efi" else partition.format
             check = 1 if partition.mount == "/" else 2
-            options = partition.options if "noauto" in partition.options else partition.options
+            options = partition.options
             lines.append(f"UUID={uuids[partition.mount]} {partition.mount} {kind} {options} 0 {check}")
     return "\n".join(lines) + "\n"
 

@@ -65,6 +65,17 @@ class Run:
 Act: TypeAlias = Write | Link | Run
 
 
+@dataclass(frozen=True)
+class Script:
+    """A %post section: where it stands, what runs it, and where what it said goes ("" for nowhere)."""
+
+    line: int
+    interpreter: str
+    text: str
+    log: str
+    must_work: bool
+
+
 @dataclass
 class Plan:
     """What a kickstart comes to. Commands fill it in; nothing is done before all of them have been read."""
@@ -72,9 +83,9 @@ class Plan:
     partitions: list[Partition] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     """What commands do to the installed system, in their order."""
-    scripts: list[Any] = field(default_factory=list)
-    """pykickstart's objects of the %post sections, in their order."""
-    packages: Any = None
+    scripts: list[Script] = field(default_factory=list)
+    """The %post sections, in their order."""
+    packages: Any = field(default=None, repr=False)
     """pykickstart's object of the %packages section."""
     implied: list[str] = field(default_factory=lambda: ["kernel"])
     """Packages that commands need, which Anaconda installs without being asked."""
@@ -92,7 +103,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Request:
-    """What to build, of what, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept."""
+    """What to build, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept."""
 
     kickstart: Path
     version: str

@@ -16,7 +16,13 @@ from typing import IO, Final
 
 MERGED: Final = ("bin", "sbin", "lib", "lib64")
 """Folders that are links into /usr in every distribution by now, but not yet in its packages."""
-UNWANTED: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian")
+UNWANTED: Final = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/lintian",
+)
 
 
 class DebError(Exception):
@@ -50,7 +56,10 @@ class Deb:
     @property
     def offers(self) -> list[str]:
         """The names that others may need it by."""
-        return [self.name, *re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\([^)]*\)", "", self.fields.get("Provides", "")))]
+        return [
+            self.name,
+            *re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\([^)]*\)", "", self.fields.get("Provides", ""))),
+        ]
 
     def unpack(self, root: Path) -> list[tuple[str, bool]]:
         """Put its files under `root`, where they are nowadays: each one's path, and whether it is a folder."""
@@ -84,8 +93,10 @@ def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
     nothing.write_text("")
-    command = ("apt-get", "install", "--yes", "--no-install-recommends", "-qq", "-o", f"Dir::State::status={nothing}")
-    command += ("-o", f"Dir::Cache::archives={folder}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root")
+    places = (f"Dir::State::status={nothing}", f"Dir::Cache::archives={folder}")
+    options = (*places, "Debug::NoLocking=1", "APT::Sandbox::User=root")
+    words = [word for option in options for word in ("-o", option)]
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *words]
     _run(*command, "--download-only", *names)
     return [Deb(folder / file) for file in sorted(_files(_run(*command, "--simulate", *names), folder))]
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from imaging.build.resume import Steps
 from imaging.standin.debs import Deb, fetch
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: dict[str, str] = {}
     folders: list[str] = []
     provides: list[str] = []
+    version: str = "1-1"
 
 
 class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,11 +82,39 @@ def make_repository(folder: Path, cache: Path, wanted: Contents | None = None) -
     describe(folder, wanted)
 
 
+def kept_repository(folder: Path) -> Path:
+    """The whole repository, below `folder`; made again only when `packages.toml` has changed. Errors: DebError."""
+    steps = Steps(folder, lambda _name, _kept: None)
+    return (
+        steps.step(
+            "repository", DATA.read_text("utf-8"), lambda to: make_repository(to / "repo", folder / "debs")
+        )
+        / "repo"
+    )
+
+
 def build(spec: Path, root: Path, folder: Path) -> None:
     """Build a spec file's packages from the files under `root` into `folder`."""
-    command = ["rpmbuild", "-bb", "--quiet", "--buildroot", str(root.absolute()), "--define", f"_rpmdir {folder.absolute()}"]
-    command += ["--define", f"_topdir {spec.parent.absolute()}", "--define", "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"]
-    environment = {"SOURCE_DATE_EPOCH": str(EPOCH), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(spec.parent)}
+    command = [
+        "rpmbuild",
+        "-bb",
+        "--quiet",
+        "--buildroot",
+        str(root.absolute()),
+        "--define",
+        f"_rpmdir {folder.absolute()}",
+    ]
+    command += [
+        "--define",
+        f"_topdir {spec.parent.absolute()}",
+        "--define",
+        "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+    ]
+    environment = {
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(spec.parent),
+    }
     subprocess.run([*command, str(spec)], check=True, env=environment, capture_output=True)
 
 
@@ -101,8 +131,18 @@ def subpackage(name: str, version: str, lines: Iterable[str], listing: Path, scr
     epoch, _, rest = version.rpartition(":")
     number, _, release = rest.rpartition("-") if "-" in rest else (rest, "", "1")
     head = [f"%package -n {name}", *([f"Epoch: {epoch}"] if epoch else [])]
-    head += [f"Version: {number.replace('-', '.')}", f"Release: {release}", f"Summary: {name}", "AutoReqProv: no", *lines]
-    body = [f"%description -n {name}", name, f"%files -n {name}" + (f" -f {listing.absolute()}" if listing.stat().st_size else "")]
+    head += [
+        f"Version: {number.replace('-', '.')}",
+        f"Release: {release}",
+        f"Summary: {name}",
+        "AutoReqProv: no",
+        *lines,
+    ]
+    body = [
+        f"%description -n {name}",
+        name,
+        f"%files -n {name}" + (f" -f {listing.absolute()}" if listing.stat().st_size else ""),
+    ]
     return "\n".join([*head, *body, *([f"%post -n {name}", script] if script else []), ""])
 
 
@@ -113,7 +153,9 @@ def _converted(wanted: Contents, debs: Sequence[Deb], root: Path, work: Path) ->
         name, *also = names[deb.name]
         listing = work / f"{name}.files"
         listing.write_text(_listing(deb.unpack(root), wanted.stubs["filesystem"]))
-        needs = sorted({next((by_offer[n] for n in any_of if n in by_offer), name) for any_of in deb.needs} - {name})
+        needs = sorted(
+            {next((by_offer[n] for n in any_of if n in by_offer), name) for any_of in deb.needs} - {name}
+        )
         script = "\n".join(_matching(wanted.scripts, deb.name))
         first = sorted({"bash", "coreutils", "findutils", "libc-bin", *needs} - {name}) if script else []
         lines = ["Requires(pre): filesystem", *(f"Requires: {other}" for other in needs)]
@@ -130,7 +172,9 @@ def _names(wanted: Contents, name: str) -> list[str]:
 
 def _listing(paths: Iterable[tuple[str, bool]], filesystem: Stub) -> str:
     ours = {*filesystem.links, *filesystem.folders}
-    return "".join(f'{"%dir " if folder else ""}"/{path}"\n' for path, folder in dict(paths).items() if path not in ours)
+    return "".join(
+        f'{"%dir " if folder else ""}"/{path}"\n' for path, folder in dict(paths).items() if path not in ours
+    )
 
 
 def _stubs(wanted: Contents, root: Path, work: Path) -> Iterator[str]:
@@ -146,10 +190,16 @@ def _stubs(wanted: Contents, root: Path, work: Path) -> Iterator[str]:
             (root / path).symlink_to(target)
         listing = work / f"{name}.files"
         listing.write_text(
-            "".join(f'"/{path}"\n' for path in (*stub.files, *stub.links)) + "".join(f'%dir "/{path}"\n' for path in stub.folders)
+            "".join(f'"/{path}"\n' for path in (*stub.files, *stub.links))
+            + "".join(f'%dir "/{path}"\n' for path in stub.folders)
         )
         lines = [*(f"Provides: {other}" for other in stub.provides)]
-        yield subpackage(name, "1-1", lines if name == "filesystem" else [*lines, "Requires(pre): filesystem"], listing)
+        yield subpackage(
+            name,
+            stub.version,
+            lines if name == "filesystem" else [*lines, "Requires(pre): filesystem"],
+            listing,
+        )
 
 
 def _any(patterns: Iterable[str], name: str) -> bool:

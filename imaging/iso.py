@@ -1,0 +1,148 @@
+"""Installer ISOs: any RHEL-compatible boot ISO, with a kickstart, the box's repository and boot entries put in.
+
+The disc stays what it was, but for four files: GRUB's menu for UEFI, on the disc and inside the EFI system
+partition's image (`images/efiboot.img`, which is what firmware reads from a CD), and ISOLINUX's or GRUB's for
+BIOS. `xorriso -boot_image any replay` keeps every way of starting that the disc had: El Torito for both firmwares,
+and the partition table of a USB stick.
+
+In each menu the first entry installs, unattended, with `inst.ks=` on the disc's own label and `fips=1`; the others
+are gone, so that a box that starts from it does one thing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from imaging.build.sandbox import Line, run
+from imaging.build.terms import BuildFailed, Lacking
+
+KICKSTART: Final = "box.ks"
+REPOSITORY: Final = "rap-box"
+"""Where the kickstart looks for the box's own package: below what the installer was started from."""
+EFI_IMAGE: Final = "images/efiboot.img"
+MENUS: Final = ("EFI/BOOT/grub.cfg", "boot/grub2/grub.cfg", "isolinux/isolinux.cfg", "isolinux/grub.conf")
+TIMEOUT_S: Final = 5
+_LABEL: Final = re.compile(r"^Volume id *: *'(.*)'$", re.MULTILINE)
+_GRUB_ENTRY: Final = re.compile(r"^[ \t]*menuentry .*?^[ \t]*\}[ \t]*$", re.MULTILINE | re.DOTALL)
+_GRUB_SUBMENU: Final = re.compile(r"^[ \t]*submenu .*?^\}[ \t]*$", re.MULTILINE | re.DOTALL)
+_KERNEL: Final = re.compile(r"^[ \t]*(linux\w*)[ \t]+(\S+)", re.MULTILINE)
+_INITRD: Final = re.compile(r"^[ \t]*(initrd\w*)[ \t]+(\S+)", re.MULTILINE)
+
+
+class IsoError(Exception):
+    """The ISO is none that this can be done to; the message says what it lacks."""
+
+
+def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, told: Line) -> None:
+    """Write `source`, with kickstart and repositories in it, to `target`. Errors: IsoError, BuildFailed, Lacking."""
+    if shutil.which("xorriso") is None or shutil.which("mcopy") is None:
+        raise Lacking(
+            "xorriso or mcopy is missing; install xorriso and mtools (apt-get on Debian, dnf on RHEL)"
+        )
+    if not source.is_file():
+        raise IsoError(f"{source}: is not a file; give the boot ISO of a RHEL-compatible distribution")
+    label = _label_of(source, told)
+    with tempfile.TemporaryDirectory(prefix="rap-iso-", dir=target.parent) as name:
+        folder = Path(name)
+        changed = dict(_menus(source, folder, _arguments(label), told))
+        if not changed:
+            raise IsoError(
+                f"{source}: has none of the boot menus of a RHEL-compatible ISO ({', '.join(MENUS)})"
+            )
+        changed |= _efi_image(source, folder, changed, told)
+        maps = [word for inside, file in changed.items() for word in ("-map", file, f"/{inside}")]
+        maps += ["-map", kickstart, f"/{KICKSTART}"]
+        for repository in repositories:
+            maps += ["-map", repository, f"/{REPOSITORY}"]
+        part = folder / "made.iso"
+        command = [
+            "xorriso",
+            "-indev",
+            source,
+            "-outdev",
+            part,
+            "-boot_image",
+            "any",
+            "replay",
+            "-overwrite",
+            "on",
+            *maps,
+        ]
+        run([*command, "-end"], {}, told, folder=target.parent)
+        part.replace(target)
+
+
+def _arguments(label: str) -> str:
+    """What the kernel is told: names with blanks are written as dracut reads them."""
+    disc = f"hd:LABEL={label.replace(' ', chr(92) + 'x20')}"
+    return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"
+
+
+def _label_of(source: Path, told: Line) -> str:
+    try:
+        found = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, told))
+    except BuildFailed:
+        found = None
+    if not found or not found[1]:
+        raise IsoError(
+            f"{source}: is not an ISO with a label; give the boot ISO of a RHEL-compatible distribution"
+        )
+    return found[1]
+
+
+def _menus(source: Path, folder: Path, arguments: str, told: Line) -> Iterator[tuple[str, Path]]:
+    """The disc's menus as they are to be."""
+    for inside in MENUS:
+        file = folder / inside.replace("/", "-")
+        try:
+            run(["xorriso", "-osirrox", "on", "-indev", source, "-extract", f"/{inside}", file], {}, told)
+        except BuildFailed:
+            continue
+        file.chmod(0o644)
+        text = file.read_text("utf-8")
+        file.write_text(
+            isolinux(text, arguments) if inside.endswith("isolinux.cfg") else grub(text, arguments)
+        )
+        yield inside, file
+
+
+def _efi_image(source: Path, folder: Path, changed: dict[str, Path], told: Line) -> dict[str, Path]:
+    """The EFI system partition's image with the same menu as the disc, if there is one."""
+    menu = changed.get("EFI/BOOT/grub.cfg")
+    image = folder / "efiboot.img"
+    if menu is None:
+        return {}
+    try:
+        run(["xorriso", "-osirrox", "on", "-indev", source, "-extract", f"/{EFI_IMAGE}", image], {}, told)
+    except BuildFailed:
+        return {}
+    image.chmod(0o644)
+    run(["mcopy", "-o", "-i", image, menu, "::/EFI/BOOT/grub.cfg"], {}, told)
+    return {EFI_IMAGE: image}
+
+
+def grub(text: str, arguments: str) -> str:
+    """A GRUB menu with one entry, of the first one's kernel and initrd; what leads there stays. Errors: IsoError."""
+    kernel, initrd = _KERNEL.search(text), _INITRD.search(text)
+    if not kernel or not initrd:
+        raise IsoError("its GRUB menu has no entry with a kernel and an initrd")
+    head = _GRUB_ENTRY.sub("", _GRUB_SUBMENU.sub("", text))
+    head = re.sub(r"^set (default|timeout)=.*\n", "", head, flags=re.MULTILINE).strip()
+    entry = f"menuentry 'Install the box' {{\n  {kernel[1]} {kernel[2]} {arguments}\n  {initrd[1]} {initrd[2]}\n}}\n"
+    return f"{head}\nset default=0\nset timeout={TIMEOUT_S}\n{entry}"
+
+
+def isolinux(text: str, arguments: str) -> str:
+    """An ISOLINUX menu with one entry, made of the first one's kernel and initrd. Errors: IsoError."""
+    kernel = re.search(r"^\s*kernel\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    initrd = re.search(r"\binitrd=(\S+)", text)
+    if not kernel or not initrd:
+        raise IsoError("its ISOLINUX menu has no entry with a kernel and an initrd")
+    serial = "".join(re.findall(r"^serial .*\n", text, re.MULTILINE | re.IGNORECASE))
+    entry = f"label box\n  kernel {kernel[1]}\n  append initrd={initrd[1]} {arguments}\n"
+    return f"{serial}default box\nprompt 0\ntimeout {TIMEOUT_S * 10}\n{entry}"
