@@ -38,6 +38,8 @@ EVERY_SECONDS: Final = 0.0005
 BEFORE_SECONDS: Final = 0.05
 AFTER_SECONDS: Final = 0.5
 """Long enough for a retransmission, if one could get through."""
+CARRIED_SECONDS: Final = 0.25
+SCREEN_BYTES: Final = 1 << 16
 
 DESKTOP: Final = Service("tcp", 5900)
 SESSION: Final = Session(ip_address("10.99.0.2"), 1, ip_address("10.77.1.5"), DESKTOP)
@@ -58,13 +60,55 @@ def milliseconds(times: int = TIMES) -> list[float]:
 
     Puts the calling process into a network namespace of its own, so give it a process of its own.
     """
-    enter_namespace()
-    staff, instrument = (_place(*cable) for cable in _CABLES)
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    staff, instrument = _three_namespaces()
     nft = Nft()
     Firewall(nft).apply(POLICY)
     sessions = Sessions(nft, POLICY)
     return [_closing(sessions, staff, instrument) for _ in range(times)]
+
+
+def carried(times: int) -> list[tuple[float, float]]:
+    """Bytes a second that one connection brings from the instrument to the staff: with the ruleset, and with none.
+
+    Puts the calling process into a network namespace of its own.
+    """
+    staff, instrument = _three_namespaces()
+    nft = Nft()
+    firewall, sessions = Firewall(nft), Sessions(nft, POLICY)
+    found = []
+    for _ in range(times):
+        firewall.apply(POLICY)
+        sessions.open(SESSION, 60)
+        guarded = _rate(staff, instrument)
+        firewall.remove()
+        found.append((guarded, _rate(staff, instrument)))
+    return found
+
+
+def _rate(staff: int, instrument: int) -> float:
+    client, server = _conversation(staff, instrument)
+    screen = bytes(SCREEN_BYTES)
+    showing = os.fork()
+    if showing == 0:
+        client.close()
+        with suppress(BaseException):
+            while True:
+                server.sendall(screen)
+        os._exit(0)
+    server.close()
+    seen, room, began = 0, bytearray(SCREEN_BYTES), time.perf_counter()
+    while (seconds := time.perf_counter() - began) < CARRIED_SECONDS:
+        seen += client.recv_into(room)
+    client.close()
+    os.waitpid(showing, 0)
+    return seen / seconds
+
+
+def _three_namespaces() -> tuple[int, int]:
+    enter_namespace()
+    staff, instrument = (_place(*cable) for cable in _CABLES)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    return staff, instrument
 
 
 def _closing(sessions: Sessions, staff: int, instrument: int) -> float:

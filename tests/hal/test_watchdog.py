@@ -187,7 +187,7 @@ def test_emul_watchdog(check: Callable[..., object]) -> None:
         )  # nobody can tell with one that does not answer
     ],
     indirect=["device"],
-    ids=str,
+    ids=lambda value: {False: "new", True: "old"}[value] if isinstance(value, bool) else value.__name__,
 )
 def test_linux_watchdog(check: Callable[..., object], device: DeviceBench) -> None:
     asyncio.run(check(device))  # type: ignore[arg-type]

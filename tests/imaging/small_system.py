@@ -61,7 +61,7 @@ dracut
 %pre
 exit 1
 %end
-%post --erroronfail --log=/root/post.log
+%post --erroronfail --log=/var/post.log
 echo "$(cat /proc/sys/kernel/hostname) $(cat /proc/net/dev | wc -l)" > /etc/built-on
 date > /var/log/today
 setpriv --version > /dev/null 2>&1 || echo said

@@ -16,7 +16,7 @@ from imaging.build.terms import BuildFailed, Lacking, Request
 from imaging.signing import load_public_key, make_key, read_manifest
 from tests.imaging.small_system import KICKSTART, need_tools, small_repository
 
-POST = "%post --erroronfail --log=/root/post.log"
+POST = "%post --erroronfail --log=/var/post.log"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an image's files belong to many users")
 
