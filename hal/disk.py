@@ -67,6 +67,14 @@ class Disk(Protocol):
         """
         ...
 
+    def commit(self, name: str, offset: int, data: bytes) -> None:
+        """`write`, and on return these bytes are durable: what the box does for each group of records.
+
+        One call, so that a system can do both at once. Of other unflushed writes to `name` nothing is said.
+        Errors: those of `write` and `flush`.
+        """
+        ...
+
     def rename(self, name: str, new_name: str) -> None:
         """Give file `name` another name, replacing any of that name; atomic and durable on return.
 

@@ -111,8 +111,7 @@ class Log:
         end = start + len(encoded)
         assert end <= self.limits.segment_bytes
         try:
-            disk.write(segment.name, segment.end, head + encoded if head else encoded)
-            disk.flush(segment.name)
+            disk.commit(segment.name, segment.end, head + encoded if head else encoded)
         except DiskError as error:
             self._abandon(segment)
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error

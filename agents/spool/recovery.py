@@ -310,8 +310,7 @@ def _made_durable(disk: Disk, newest: Segment, last_group: Group | None) -> bool
     is_first = last_group is None or last_group.first_seq <= newest.base
     start = 0 if is_first or last_group is None else last_group.offset
     try:
-        disk.write(newest.name, start, disk.read(newest.name, start, newest.end - start))
-        disk.flush(newest.name)
+        disk.commit(newest.name, start, disk.read(newest.name, start, newest.end - start))
     except DiskError as error:
         if error.kind is DiskErrorKind.GONE:
             raise

@@ -97,6 +97,17 @@ def disk_keeps_what_was_flushed(bench: DiskBench) -> None:
         assert disk.read("a", offset, 5) == b"%05d" % offset
 
 
+def disk_keeps_what_was_committed(bench: DiskBench) -> None:
+    """Each commit is there after the end, whatever was written and not flushed beside it."""
+    bench.disk.create("a", SIZE)
+    for offset in range(0, SIZE, 1024):
+        bench.disk.commit("a", offset, b"%05d" % offset)
+        bench.disk.write("a", offset + 512, b"x")
+    disk = bench.reopen()
+    for offset in range(0, SIZE, 1024):
+        assert disk.read("a", offset, 5) == b"%05d" % offset
+
+
 def disk_tears_by_sector_only(bench: DiskBench) -> None:
     """What was not flushed is, sector by sector, old or new; what was flushed before stays."""
     bench.disk.create("a", SIZE)
@@ -168,6 +179,7 @@ def disk_says_what_is_missing(bench: DiskBench) -> None:
         lambda: disk.read("a", 0, 1),
         lambda: disk.write("a", 0, b"x"),
         lambda: disk.flush("a"),
+        lambda: disk.commit("a", 0, b"x"),
         lambda: disk.rename("a", "b"),
         lambda: disk.remove("a"),
     ]
@@ -199,6 +211,7 @@ DISK_CHECKS: tuple[Callable[[DiskBench], None], ...] = (
     disk_create_replaces,
     disk_reads_what_was_written,
     disk_keeps_what_was_flushed,
+    disk_keeps_what_was_committed,
     disk_tears_by_sector_only,
     disk_flushes_one_file,
     disk_rename_is_durable,

@@ -278,6 +278,11 @@ class EmulDisk:
         file.undo = []
         self._take(took)
 
+    def commit(self, name: str, offset: int, data: bytes) -> None:
+        """See `Disk.commit`. A write and a flush, and the power can go in either."""
+        self.write(name, offset, data)
+        self.flush(name)
+
     def rename(self, name: str, new_name: str) -> None:
         """See `Disk.rename`."""
         assert _NAME.fullmatch(new_name), new_name
