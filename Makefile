@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel lab test check format golden bench bench-kernel lock clean
+.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -19,13 +19,16 @@ help:  ## this list
 setup: $(READY)  ## the command and its tools, in .venv
 
 setup-kernel:  ## packages for the kernel world; as root (apt-get, dnf)
-	@sh tools/setup-kernel.sh
+	@sh tools/setup-packages.sh kernel
+
+setup-image:  ## packages for building and flashing images; as root (apt-get, dnf)
+	@sh tools/setup-packages.sh image
 
 lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
-test: $(READY)  ## all tests; as root also those of the real kernel, with the packages they need
-	@test "$$(id -u)" != 0 || sh tools/setup-kernel.sh
+test: $(READY)  ## all tests; as root also those of the kernel and of images, with the packages they need
+	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image
 	$(BIN)/pytest --numprocesses auto
 
 check: $(READY)  ## form, types, layers, tidiness

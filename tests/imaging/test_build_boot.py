@@ -78,7 +78,9 @@ def _image(folder: Path) -> Path:
     kickstart = folder / "box.ks"
     text = assemble(load_site(site), site)
     assert SLOW_ARGUMENTS in text
-    kickstart.write_text(text.replace(SLOW_ARGUMENTS, "console=ttyS0 quiet systemd.show_status=1"))
+    kickstart.write_text(
+        text.replace(SLOW_ARGUMENTS, "console=ttyS0 quiet systemd.journald.forward_to_console=1")
+    )
     (packages := folder / "rpm").mkdir()
     build_rpm(packages, "rhel9")
     subprocess.run(["createrepo_c", "--quiet", packages], check=True)
@@ -124,7 +126,6 @@ async def _first_report(folder: Path, machine: Machine) -> None:
     try:
         async with asyncio.timeout(FIRST_REPORT_SECONDS_MAX):
             await _until_stored(folder)
-        assert await machine.says("login:", FIRST_REPORT_SECONDS_MAX)
     except TimeoutError:
         pytest.fail(f"no report was stored; the box said:\n{machine.log()[-4000:]}")
     finally:
@@ -152,4 +153,5 @@ def test_an_image_starts_and_forwards_a_report(tmp_path: Path) -> None:
             complaint = machine.stop()
     assert not complaint
     said = machine.log()
-    assert said.index("Firewall of the RAP box") < said.index("Network Manager")
+    assert said.index("Finished rap-firewall.service") < said.index("Starting NetworkManager.service")
+    assert all(f"({name})" in said for name in ("enp1s0", "enp2s0", "enp3s0", "enp4s0", "enp5s0"))

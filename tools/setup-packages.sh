@@ -1,24 +1,40 @@
 #!/bin/sh
-# What the kernel world and its tests need of the machine beyond Python: `make setup-kernel`, as root.
+# What the machine must have beyond Python, as root: `sh tools/setup-packages.sh kernel|image …`
+#
+#   kernel    the kernel world, the firewall and their tests: `make setup-kernel`
+#   image     building, checking and flashing images, and their tests: `make setup-image`
 #
 # Installs packages that are missing, and nothing else. Labs start their own squid and dante inside namespaces; the
 # packages would start theirs as services of the machine. Where such a service is new, it is kept from starting and
 # disabled; one that was there before is let be.
 set -eu
 
-DEBIAN="firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client openssl util-linux mount e2fsprogs"
-REDHAT="firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux e2fsprogs"
-SERVICES="squid danted sockd firewalld"
+DEBIAN_kernel="firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client
+	openssl util-linux mount e2fsprogs"
+REDHAT_kernel="firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux
+	e2fsprogs"
+DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
+	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
+	grub-pc-bin"
+REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
+	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules"
+SERVICES="squid danted sockd firewalld apache2"
 
 lack() {
-	echo "setup-kernel: $1" >&2
+	echo "setup: $1" >&2
 	exit 3
 }
 
 is_new() { ! command -v "$1" >/dev/null 2>&1 && ! [ -e "/usr/sbin/$1" ]; }
 
-[ "$(uname -s)" = Linux ] || lack "the kernel world runs on Linux only"
-[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel"
+[ "$(uname -s)" = Linux ] || lack "all this runs on Linux only"
+[ "$(id -u)" = 0 ] || lack "only root can install packages; run: sudo make setup-kernel setup-image"
+
+chosen() {
+	for set in "$@"; do
+		eval "echo \$$FAMILY$set"
+	done
+}
 
 if command -v apt-get >/dev/null; then
 	installed() { [ "$(dpkg-query --show --showformat '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
@@ -27,21 +43,23 @@ if command -v apt-get >/dev/null; then
 		apt-get update --quiet=2
 		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends "$@"
 	}
-	PACKAGES=$DEBIAN
+	FAMILY=DEBIAN_
 elif command -v dnf >/dev/null; then
 	installed() { rpm --query --quiet "$1"; }
 	install() { dnf install --quiet --assumeyes "$@"; }
-	PACKAGES=$REDHAT
+	FAMILY=REDHAT_
 else
-	lack "knows apt-get and dnf only; install by hand: $DEBIAN"
+	FAMILY=DEBIAN_
+	lack "knows apt-get and dnf only; install by hand: $(chosen "$@")"
 fi
 
+PACKAGES=$(chosen "$@")
 missing=
 for package in $PACKAGES; do
 	installed "$package" || missing="$missing $package"
 done
 if [ -z "$missing" ]; then
-	echo "setup-kernel: all there: $PACKAGES"
+	echo "setup: all packages are there"
 	exit 0
 fi
 
@@ -66,7 +84,7 @@ if $systemd; then
 	done
 fi
 
-echo "setup-kernel: installing$missing"
+echo "setup: installing$missing"
 # shellcheck disable=SC2086  # names, to be split
 install $missing || lack "the packages$missing could not be installed; see above (dante is in EPEL on RHEL and its like)"
-echo "setup-kernel: done; no service was started"
+echo "setup: done; no service was started"
