@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sim.verbs import LabUnderTest
 
 pytest_plugins = ["pytester"]
+LABS = Path(__file__).parents[2] / "labs"
 
 
 def test_an_outage(lab: LabUnderTest) -> None:
@@ -41,7 +44,7 @@ def test_any_fault_by_its_name(lab: LabUnderTest) -> None:
     lab.wait_until(lambda: lab.box.backlog == 0, within="5min")
 
 
-@pytest.mark.lab("labs/02-satellite-socks.toml")
+@pytest.mark.lab(str(LABS / "02-satellite-socks.toml"))
 def test_a_lab_file_of_ones_own(lab: LabUnderTest) -> None:
     assert lab.world.proxy is not None
     lab.run_for("5min")

@@ -203,9 +203,14 @@ class TestTheSharedLab:
         ],
     )
     def test_wrong_words_are_told_and_change_nothing(
-        self, words: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+        self,
+        words: str,
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)
         assert message in wrong(capsys, "lab", *words.split())
         state = look_at(NAME)
         assert state.faults == []
