@@ -152,7 +152,7 @@ def test_keys_of_another_kind_are_told(tmp_path: Path) -> None:
 MAKERS = {
     "ext": "mkfs.ext4 -q -F {}",
     "swap": "mkswap -q {}",
-    "LUKS": "cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --keyfile-size 32 -d {} {}",
+    "LUKS": "cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --keyfile-size 32 -d {} {}",
     "FAT": "mkfs.vfat {}",
     "XFS": "mkfs.xfs -q -f {}",
     "Btrfs": "mkfs.btrfs -q -f {}",
