@@ -57,7 +57,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from hal.board import Board, BoardError, load_board
-from imaging.kickstart.data import MIB, TABLE_MIB, Partition, layout, releases, time_zones
+from imaging.kickstart.data import MIB, RESERVED_MIB, Partition, layout, releases, time_zones
 
 Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})\Z")]
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,3}){3}\Z")]
@@ -279,7 +279,7 @@ def _wrong_sizes(site: Site) -> str:
 
 
 def _wrong_disk(site: Site) -> str:
-    needed = (sum(partition.size_mib for partition in site.partitions()) + TABLE_MIB) * MIB
+    needed = (sum(partition.size_mib for partition in site.partitions()) + RESERVED_MIB) * MIB
     if site.disk.bytes >= needed:
         return ""
     return f"{site.disk.bytes:,} is too small: the partitions need {needed:,} (kickstart/layout.toml)"

@@ -227,7 +227,7 @@ def _identity(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from imaging.flash import record as records
-    from imaging.flash.plan import IDENTITY_LABEL
+    from imaging.flash.identity import LABEL as IDENTITY_LABEL
     from imaging.flash.target import DeviceError
 
     record = _load_record(arguments.record, arguments.only)

@@ -3,6 +3,11 @@
 Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make
 file systems at an offset in it and fill them themselves. UUIDs, hash seeds and times are derived, so that the same
 tree gives the same bytes.
+
+One partition is not the kickstart's: every image begins with a raw one, in which `rap flash` leaves the identity of
+the box that it writes. No kickstart could ask for it (`part` makes nothing without a file system, and gives no GPT
+names), and none needs to: a box that was installed was never flashed. It comes first, because behind the last
+partition is the room that one may grow into.
 """
 
 from __future__ import annotations
@@ -18,14 +23,17 @@ from typing import Final
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
 from imaging.build.terms import Partition, Plan
+from imaging.flash.identity import LABEL
 from imaging.imagefile import mapped_extents
-from imaging.kickstart.data import MIB
+from imaging.kickstart.data import IDENTITY_MIB, MIB
 
 _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",
     "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
     "ext4": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+    "raw": "8DA63339-0007-60C0-C436-083AC8230908",  # "Linux reserved": nobody offers to format it
 }
+IDENTITY: Final = Partition("", "raw", IDENTITY_MIB, label=LABEL)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def places(plan: Plan, disk_bytes: int) -> list[Place]:
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
-    for number, partition in enumerate(plan.partitions, 1):
+    for number, partition in enumerate([IDENTITY, *plan.partitions], 1):
         length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
         found.append(Place(number, partition, offset, length))
         offset += length
@@ -76,7 +84,7 @@ def make_disk(
     ids = file_system_ids(plan, seed)
     parts = split(tree, image.with_name("parts"), plan, told)
     for place in found:
-        told(f"{place.partition.mount}, {place.length // MIB:,} MiB")
+        told(f"{place.partition.mount or place.partition.label}, {place.length // MIB:,} MiB")
         match place.partition.format:
             case "efi":
                 _write_fat(

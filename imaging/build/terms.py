@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from imaging.kickstart.data import MIB, TABLE_MIB
+from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import Spot
 
 
@@ -98,7 +98,7 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """The smallest disk that holds it."""
-        return (sum(p.size_mib for p in self.partitions) + TABLE_MIB) * MIB
+        return (sum(p.size_mib for p in self.partitions) + RESERVED_MIB) * MIB
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from cryptography.x509.oid import NameOID
 from wire import pki_folder
 from wire.pki import Authority, make_key
 
+LABEL: Final = "rap-identity"
+"""The partition's name in the GPT."""
 HEADER_BYTES: Final = 512
 _MAGIC: Final = "RAP-IDENTITY 1"
 _HEADER: Final = re.compile(rf"{_MAGIC}\n(\d{{1,9}})\n([0-9a-f]{{64}})\n\0*")

@@ -18,12 +18,12 @@ from typing import Final
 
 from imaging.bmap import CELL_BYTES, Range
 from imaging.flash import gpt
+from imaging.flash.identity import LABEL as IDENTITY_LABEL
 from imaging.flash.source import Image
 from imaging.imagefile import ImageError
 
 HEAD_BYTES: Final = CELL_BYTES
 BLANK_BYTES: Final = CELL_BYTES
-IDENTITY_LABEL: Final = "rap-identity"
 
 
 @dataclass(frozen=True)

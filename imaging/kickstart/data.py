@@ -15,6 +15,10 @@ FRAGMENTS: Final = FOLDER / "fragments"
 MIB: Final = 1024 * 1024
 TABLE_MIB: Final = 2
 """What a GPT and alignment take: 1 MiB before the first partition, its copy after the last."""
+IDENTITY_MIB: Final = 1
+"""The partition that every image has beside those of its kickstart: see `imaging.build.partitions`."""
+RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
+"""What a disk needs beside the partitions of a kickstart."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Final
 from imaging.flash import identity
 from imaging.provision.files import write_file
 
-PARTITION: Final = Path("/dev/disk/by-partlabel/rap-identity")
+PARTITION: Final = Path("/dev/disk/by-partlabel") / identity.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024
 """No identity is larger than this."""
 READABLE_BY_BOX: Final = 0o640

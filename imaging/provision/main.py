@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", metavar="DIR", type=Path, default=Path("/"), help="the system's tree")
     arguments = parser.parse_args(argv)
     try:
-        changed = provision(arguments.site, arguments.root)
+        running = arguments.root == Path("/")
+        changed = provision(arguments.site, arguments.root, PARTITION if running else None)
     except (ProvisionError, identity.IdentityError) as error:
         _say(str(error))
         return WRONG_INPUT
@@ -70,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return HOLDS
 
 
-def provision(file: Path, root: Path, partition: Path = PARTITION) -> list[str]:
+def provision(file: Path, root: Path, partition: Path | None = None) -> list[str]:
     """Provision the system in `root` after the site in `file`; returns what changed, by path below the root.
 
-    A system that runs takes the identity that waits in `partition` as well, and the site that came with it.
+    It takes the identity that waits in `partition` as well, and the site that came with it.
     Errors: ProvisionError, identity.IdentityError: nothing was changed; SystemLacks; OSError.
     """
     if not root.is_dir():
         raise ProvisionError(root, "", "is no folder; --root takes the tree of a system")
-    arrived = waiting(partition) if root == Path("/") else {}
+    arrived = waiting(partition) if partition else {}
     site = arrived.get(identity.SITE)
     files = files_of(site.decode() if site else read_site(file), file)
     keep(arrived, root / IDENTITY)
@@ -88,7 +89,7 @@ def provision(file: Path, root: Path, partition: Path = PARTITION) -> list[str]:
             stale.unlink()
             changed.append(str(stale.relative_to(root)))
     _enable(root)
-    if arrived:
+    if partition and arrived:
         empty(partition)
     return changed
 

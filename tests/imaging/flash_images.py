@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from imaging import bmap, signing
 from imaging.flash.target import DeviceError
 from imaging.imagefile import compress_framed, make_bmap
+from rap import flash, pki
+from rap.parser import Parser
 
 MIB = 1024 * 1024
 IMAGE_BYTES = 8 * MIB
@@ -128,13 +130,24 @@ class MemoryDisk:
         self.trace.append(None)
 
 
+def rap(*words: object) -> int:
+    """Run `rap flash …` or `rap pki …` in this process."""
+    parser = Parser(prog="rap")
+    flash.add_verbs(parser.word("flash", ""))
+    pki.add_verbs(parser.word("pki", ""))
+    arguments = parser.parse_args([str(word) for word in words])
+    status: int = arguments.command(arguments)
+    return status
+
+
 @contextmanager
-def loop_device(file: Path, size: int = 0) -> Iterator[str]:
+def loop_device(file: Path | str, size: int = 0, *options: str) -> Iterator[str]:
     """A loop device on a file, made with `size` zero bytes if given; always detached."""
     if size:
-        with file.open("wb") as out:
+        with Path(file).open("wb") as out:
             out.truncate(size)
-    run = subprocess.run(["losetup", "--find", "--show", file], check=True, capture_output=True, text=True)
+    command = ["losetup", "--find", "--show", *options, file]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
     device = run.stdout.strip()
     try:
         yield device

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from imaging.rpm_contents import RECIPE
+
 SSH_KEY: Final = (
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIrGaXAFMXn7VmwIkkFxyiVlTgxG"
     "ZlkMBeVzNSh6vEHZvYJLYqPaYGUnPrSB/WWTAQ1Y4n5+9DPjaPMJ7BvOoGg= desk"
@@ -65,3 +67,12 @@ def write_site(folder: Path, text: str = SITE) -> Path:
     site = folder / "site.toml"
     site.write_text(text)
     return site
+
+
+def system_tree(folder: Path) -> Path:
+    """A tree with the package's units: as much of a system as provisioning needs."""
+    units = folder / "usr/lib/systemd/system"
+    units.mkdir(parents=True)
+    for unit in (RECIPE / "root/usr/lib/systemd/system").iterdir():
+        (units / unit.name).write_text(unit.read_text())
+    return folder

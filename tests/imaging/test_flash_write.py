@@ -12,23 +12,12 @@ import pytest
 from cryptography import x509
 
 from imaging.flash.identity import unpack
-from rap import flash, pki
 from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
-from rap.parser import Parser
-from tests.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, raw_image, sign
+from tests.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, rap, raw_image, sign
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 
 DISK_BYTES = IMAGE_BYTES + 4 * MIB
-
-
-def rap(*words: object) -> int:
-    parser = Parser(prog="rap")
-    flash.add_verbs(parser.word("flash", ""))
-    pki.add_verbs(parser.word("pki", ""))
-    arguments = parser.parse_args([str(word) for word in words])
-    status: int = arguments.command(arguments)
-    return status
 
 
 @pytest.fixture(autouse=True)

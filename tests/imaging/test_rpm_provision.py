@@ -17,10 +17,9 @@ from imaging.provision.files import write_file
 from imaging.provision.main import files_of, main, provision
 from imaging.provision.network import id_path
 from imaging.provision.site import ProvisionError, site_of
-from imaging.rpm_contents import RECIPE
 from imaging.site import load_site
 from netfw.policyfile import load_policy
-from tests.imaging.sites import write_site
+from tests.imaging.sites import system_tree, write_site
 
 SITE = """\
 board = "rap-4"
@@ -55,12 +54,8 @@ serial = "CHEM-0001"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A tree with the package's units, and the site file beside it."""
-    units = tmp_path / "root/usr/lib/systemd/system"
-    units.mkdir(parents=True)
-    for unit in (RECIPE / "root/usr/lib/systemd/system").iterdir():
-        (units / unit.name).write_text(unit.read_text())
     (tmp_path / "site.toml").write_text(SITE)
-    return tmp_path / "root"
+    return system_tree(tmp_path / "root")
 
 
 def test_the_box_program_takes_its_configuration(root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from imaging.kickstart.data import MIB, TABLE_MIB
+from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import Command
 from imaging.kickstart.lint import Case, Fault, Faults, rule
 
@@ -267,13 +267,13 @@ def disk_out_of_bounds(case: Case) -> Faults:
 
 @rule
 def disk_too_small(case: Case) -> Faults:
-    """The partitions' sizes are MiB, and a GPT takes two more.
+    """The partitions' sizes are MiB; a GPT takes two more, and a flashed box's identity one.
 
     Source: UEFI 2.10, chapter 5.
     """
     if case.disk_bytes is None:
         return
-    needed = (sum(_size_mib(command.data) for command in parts(case)) + TABLE_MIB) * MIB
+    needed = (sum(_size_mib(command.data) for command in parts(case)) + RESERVED_MIB) * MIB
     largest = max(parts(case), key=lambda command: _size_mib(command.data), default=None)
     if largest is not None and needed > case.disk_bytes:
         problem = f"the partitions need {needed:,} bytes, and the disk has {case.disk_bytes:,}"
