@@ -29,6 +29,7 @@ class Log:
         self.segments: list[Segment] = []
         self.spares: list[str] = []
         self.active: Segment | None = None
+        self.found: Segment | None = None  # `active` as it was found at opening, until it is written again
         self.generation = 0  # the highest ever used
         self.next_seq = 1  # the number after the last durable record's
         self.skipped = 0  # numbers just before `next_seq` that no record has
@@ -133,6 +134,24 @@ class Log:
         self.segments.append(segment)
         self.active, self._head, self.room = segment, b"", self.limits.segment_bytes_writable
         return segment
+
+    def resume(self) -> bool:
+        """Go on in the segment found at opening, if there is one and this is the first time.
+
+        From then on its name says which numbers had been given out. Errors: SpoolError IO.
+        """
+        segment, self.found = self.found, None
+        if segment is None:
+            return False
+        name = segment_name(self.epoch, segment.generation, segment.base, segment.skipped, self.next_seq)
+        try:
+            self.disk.rename(segment.name, name)
+        except DiskError as error:
+            self._abandon(segment)
+            raise SpoolError(SpoolErrorKind.IO, str(error)) from error
+        segment.name, segment.resumed = name, self.next_seq
+        self.room = self.limits.segment_bytes_writable - segment.end
+        return True
 
     def write_first(self, encoded: bytes) -> None:
         """Put `encoded` before the next commit, to be durable with it."""

@@ -7,8 +7,9 @@ lost.
 **The tail.** After the last group that can be made out there may have been others that cannot: one that was being
 written when the power went, or acknowledged ones that have rotted beyond recognition. Only the newest segment has
 such a tail, since the others end where the next begins. A record takes at least RECORD_BYTES_MIN of it, which
-bounds how many numbers it can have used; the sequence goes on beyond that bound, and so gives no number twice.
-Closing in good order leaves a CLOSED group, and then there is no tail.
+bounds how many numbers it can have used since it was last resumed, which its name tells; the sequence goes on
+beyond that bound, and so gives no number twice. Closing in good order leaves a CLOSED group, and then there is no
+tail, unless the name says that the segment was resumed after it.
 
 **The last group.** Nothing on a disk tells a torn write from rot. Unreadable records of the last group are
 therefore reported as "unfinished", and readable ones after them are kept but marked as uncertain.
@@ -115,8 +116,8 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
     parsed = sorted((fields[1], *fields) for name in disk.names() if (fields := parse_name(name)))
     epoch = parsed[-1][1] if parsed else random.getrandbits(32)
     log = Log(disk, limits, epoch)
-    for generation, file_epoch, _, base, skipped in parsed:
-        segment = Segment(file_epoch, generation, base, skipped)
+    for generation, file_epoch, _, base, skipped, resumed in parsed:
+        segment = Segment(file_epoch, generation, base, skipped, resumed)
         if file_epoch != epoch or disk.size(segment.name) != limits.segment_bytes:
             continue
         if generation:
@@ -200,7 +201,8 @@ def _survey(
         elif group.kind is Kind.CLOSED and expected < group.first_seq < upper:
             _lose(state, expected, group.first_seq - 1)
             expected = group.first_seq
-        recovery.was_closed = is_newest and group.kind is Kind.CLOSED
+        good_end = group.kind is Kind.CLOSED and group.first_seq > segment.resumed
+        recovery.was_closed = is_newest and good_end
         segment.end = group.end
     if is_newest:
         log.next_seq = expected
@@ -285,14 +287,15 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
             first, last = last_group.first_seq, last_group.last_seq
             unreadable = state.ledger.reclassify(first, last, GapReason.CORRUPT, GapReason.UNFINISHED)
             recovery.doubtful_from = unreadable
-        log.skipped = (log.limits.segment_bytes - newest.end) // RECORD_BYTES_MIN
+        unseen = (log.limits.segment_bytes - newest.end) // RECORD_BYTES_MIN
+        log.skipped = max(newest.resumed - log.next_seq, 0) + unseen
         state.ledger.find(log.next_seq, log.next_seq + log.skipped - 1, GapReason.UNUSED)
         log.next_seq += log.skipped
     if newest.end == 0:  # begun, and nothing in it can be read: free for another try
         log.skipped += newest.skipped
         log.spares.append(log.segments.pop().name)
     elif recovery.was_closed or _made_durable(log.disk, newest, last_group):
-        log.active, log.room = newest, log.limits.segment_bytes_writable - newest.end
+        log.active = log.found = newest  # with no room in it until it is resumed
     elif last_group is not None:  # it can be read, but who knows from where
         recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
     for segment in log.dead():

@@ -1,10 +1,13 @@
 """A segment: one preallocated file of the log, its name, and finding groups in it.
 
-The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal. Renaming is atomic and durable, and
+The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is atomic and durable, and
 file systems guard their directories better than a file's content, so the most important facts (which life of the
 file this is, the number its first record has, how many before that were never given out) do not depend on
 anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one byte of
 it can be read.
+
+A segment that was found at opening is written again only under a name with RESUMED, the first number given out
+from then on. However much of it rots, the numbers before are known to be used up.
 
 A file is reused by renaming it to the next generation. Nothing is zeroed: groups of earlier lives carry another
 generation and are not found. Generation 0 is a spare that has never been written.
@@ -20,7 +23,7 @@ from agents.spool.group import HEADER_BYTES, MAGIC, PREFIX, Group, body_bytes, d
 from agents.spool.terms import SECTOR_BYTES
 from hal.disk import Disk, DiskError, DiskErrorKind
 
-_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})\.seg")
+_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:-([0-9a-f]{16}))?\.seg")
 _PROBE_BYTES = 1024  # holds the header and table of a usual group
 _SCAN_BYTES = 256 * 1024
 _REMEMBERED_RECORDS_MAX = (
@@ -36,6 +39,7 @@ class Segment:
     generation: int
     base: int  # the number of the first record appended to it
     skipped: int = 0  # numbers just before `base` that no record has
+    resumed: int = 0  # numbers below were given out before the last opening that it was written after
     end: int = 0  # bytes holding durable groups
     routine_records: int = 0
     routine_bytes: int = 0
@@ -47,7 +51,7 @@ class Segment:
     prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = segment_name(self.epoch, self.generation, self.base, self.skipped)
+        self.name = segment_name(self.epoch, self.generation, self.base, self.skipped, self.resumed)
         self.prefix = PREFIX.pack(MAGIC, self.epoch, self.generation)
 
     @property
@@ -56,18 +60,19 @@ class Segment:
         return not self.routine_records and not self.pinned_records
 
 
-def segment_name(epoch: int, generation: int, base: int, skipped: int = 0) -> str:
+def segment_name(epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0) -> str:
     """The file's name."""
-    return f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}.seg"
+    name = f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}"
+    return f"{name}-{resumed:016x}.seg" if resumed else f"{name}.seg"
 
 
-def parse_name(name: str) -> tuple[int, int, int, int] | None:
-    """(epoch, generation, base, skipped), or None for a file that is not a segment."""
+def parse_name(name: str) -> tuple[int, int, int, int, int] | None:
+    """(epoch, generation, base, skipped, resumed), or None for a file that is not a segment."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    epoch, generation, base, skipped = (int(field, 16) for field in match.groups())
-    return epoch, generation, base, skipped
+    epoch, generation, base, skipped, resumed = (int(field, 16) for field in match.groups("0"))
+    return epoch, generation, base, skipped, resumed
 
 
 def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:

@@ -83,6 +83,8 @@ class Writer:
     # -- segments ---------------------------------------------------------------------------------------
 
     def _find_room(self, size: int) -> None:
+        if self._log.resume() and size <= self._log.room:
+            return
         for _ in range(self._limits.segments_max + 2):
             self._roll()
             if size <= self._log.room:

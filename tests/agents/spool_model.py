@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 
 from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolLimits
-from hal.emul.disk import EmulDisk
+from hal.emul.disk import SECTOR_BYTES, EmulDisk
 
 LIMITS = SpoolLimits(
     segment_bytes=16 * 1024,
@@ -41,6 +41,7 @@ class Harness:
         self.acked = dict.fromkeys(Priority, 0)
         self.explained: set[int] = set()
         self.rotten = False
+        self.found = (0, 0)  # at the last opening: the newest segment's generation, and where it ended
         self.made = 0
         self.spool = self.open()
 
@@ -50,6 +51,8 @@ class Harness:
         except SpoolError:
             self.disk = self.disk.backend.reboot()
             return self.open()
+        newest = self.spool._log.segments[-1] if self.spool._log.segments else None
+        self.found = (newest.generation, newest.end) if newest else (0, 0)
         for gap in self.spool.recovery.gaps:
             self.explain(gap)
         for record in self.spool.recovery.records():
@@ -109,6 +112,15 @@ class Harness:
         else:
             self.disk = self.disk.backend.reboot()
         self.open()
+
+    def rot_all_since(self, generation: int, offset: int) -> None:
+        """Scramble each sector of what the newest segment holds beyond this, or of all of it if it is newer."""
+        segments = self.spool._log.segments
+        if segments and self.disk.backend.has_power:
+            self.rotten, newest = True, segments[-1]
+            start = offset if newest.generation == generation else 0
+            for at in range(start, newest.end, SECTOR_BYTES):
+                self.disk.backend.rot(newest.name, at, bits=256)
 
     def check(self) -> None:
         """Everything promised is there, delivered, or explained; everything that is there was made here."""

@@ -12,7 +12,7 @@ from agents.spool.group import Group, Kind
 from agents.spool.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
-from tests.agents.spool_model import LIMITS, decode_gap, encode_gap
+from tests.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 
@@ -288,3 +288,20 @@ def test_a_drop_whose_report_cannot_be_read_is_no_drop() -> None:
     flip(disk, spool, report.payload_offset)
     again = open_spool(disk)
     assert again.read(ROUTINE, 1, 1 << 20)[0][0] == 1
+
+
+@pytest.mark.parametrize("end", ["crash", "close"])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_no_number_is_given_twice_though_all_since_the_last_opening_rots(end: str, times: int) -> None:
+    """What the next opening reads is what the last one read; it must go on beyond what was given since then."""
+    h = Harness()
+    assert h.append([ROUTINE] * 8, [100] * 8)
+    for _ in range(times):
+        if end == "close":
+            h.spool.close()
+        h.reboot()
+        assert h.append([ROUTINE, ALERT], [100] * 2), "asserts that they have new numbers"
+        h.rot_all_since(*h.found)
+        h.reboot()
+    assert h.append([ROUTINE], [100])
+    h.check()

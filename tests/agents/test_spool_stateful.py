@@ -122,6 +122,20 @@ class RottingSpoolMachine(SpoolMachine):
                 self.h.reboot()
 
     @rule()
+    def rot_all_since_opening(self) -> None:
+        """Of what tells the last given number nothing is left but what a crash found, and the files' names."""
+        self.h.rot_all_since(*self.h.found)
+        self.h.reboot()
+
+    @rule(share=st.floats(0, 1))
+    def rot_the_end(self, share: float) -> None:
+        """As above, from anywhere in the newest segment."""
+        segments = self.h.spool._log.segments
+        if segments:
+            self.h.rot_all_since(segments[-1].generation, int(share * segments[-1].end) // 512 * 512)
+        self.h.reboot()
+
+    @rule()
     def look_away(self) -> None:
         """Reading finds losses; from now on others may have to find them first."""
         self.looks = False
