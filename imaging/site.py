@@ -22,6 +22,13 @@ port = 3128
 host = "audit.example.com"
 authority = "audit-ca.pem"             # whom it has its certificate from
 
+[[instrument]]                         # who may report, and at which port
+port = 1
+serial = "CHEM-0001"
+
+[addresses]                            # of all names above: the firewall lets the box go to addresses alone
+"ingest.example.com" = ["203.0.113.5"]
+
 [[administrator]]
 name = "labadmin"
 ssh_keys = ["ecdsa-sha2-nistp384 AAAA… desk"]
@@ -46,23 +53,21 @@ A secret is never in it: hashes come from files beside it, and the passphrase is
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from hal.board import Board, BoardError, load_board
 from imaging.kickstart.data import MIB, RESERVED_MIB, Partition, layout, releases, time_zones
+from imaging.provision.tables import AuditServer, SiteTables, Table, Uplink, explained, problems, unreachable
 
-Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})\Z")]
-Address: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,3}){3}\Z")]
 Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._~:/?&=%-]+\Z")]
-TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 UserName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,30}\Z")]
 SshKey: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [A-Za-z0-9@._-]+)?\Z")]
 
@@ -77,53 +82,13 @@ CRYPT_HASH: Final = re.compile(r"\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[.
 GRUB_HASH: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-Fa-f]+")
 
 
-class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common form of the tables: nothing unknown in them."""
+class Audit(AuditServer, frozen=True, kw_only=True):
+    """The server that keeps the audit log, and whom it has its certificate from."""
 
-
-class Uplink(_Table, frozen=True):
-    """How the box reaches the world. No `address`: DHCP."""
-
-    address: str = ""
-    gateway: Address | Literal[""] = ""
-    nameservers: list[Address] = []
-
-    def __post_init__(self) -> None:
-        """A fixed address needs its way out."""
-        for address in (*self.nameservers, *([self.gateway] if self.gateway else [])):
-            IPv4Address(address)
-        if self.address and not self.gateway:
-            raise ValueError("a fixed `address` needs a `gateway`")
-        if self.address and "/" not in self.address:
-            raise ValueError("write `address` with its prefix length, like 192.0.2.10/24")
-        if self.address and IPv4Address(self.gateway) not in IPv4Interface(self.address).network:
-            raise ValueError(f"`gateway` {self.gateway} is not on the network of {self.address}")
-
-
-class DataCenter(_Table, frozen=True):
-    """The far end."""
-
-    host: Host
-    port: TcpPort = 443
-
-
-class Proxy(_Table, frozen=True):
-    """The proxy between the box and the data center."""
-
-    kind: Literal["http", "socks5"]
-    host: Host
-    port: TcpPort
-
-
-class Audit(_Table, frozen=True):
-    """The server that keeps the audit log; 6514 is syslog over TLS (RFC 5425)."""
-
-    host: Host
     authority: Path
-    port: TcpPort = 6514
 
 
-class Administrator(_Table, frozen=True):
+class Administrator(Table, frozen=True):
     """Who may log in, with keys only. Without a password's hash there is no sudo."""
 
     name: UserName
@@ -139,21 +104,21 @@ class Administrator(_Table, frozen=True):
                 )
 
 
-class Disk(_Table, frozen=True):
+class Disk(Table, frozen=True):
     """The SSD: the kernel's name of it, its size in bytes, and partitions that are larger or smaller here."""
 
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/_.:-]+\Z")] = "sda"
     bytes: Annotated[int, Meta(ge=1)] = 32_000_000_000
-    sizes_mib: dict[str, Annotated[int, Meta(ge=1)]] = {}
+    sizes_mib: dict[str, Annotated[int, Meta(ge=1)]] = msgspec.field(default_factory=dict)
 
 
-class Boot(_Table, frozen=True):
+class Boot(Table, frozen=True):
     """The boot loader's superuser (RHEL-09-212010)."""
 
     password_hash_file: Path
 
 
-class Luks(_Table, frozen=True):
+class Luks(Table, frozen=True):
     """Encryption of what the box writes. The file is one on the machine that is installed."""
 
     passphrase_file: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9/_.-]+\Z")]
@@ -161,7 +126,7 @@ class Luks(_Table, frozen=True):
     """Bind the volumes to the machine's TPM, so that it starts unattended."""
 
 
-class Install(_Table, frozen=True):
+class Install(Table, frozen=True):
     """Where the installer takes packages from. "media" is the disc or stick that it was started from."""
 
     source: Literal["media", "network"] = "media"
@@ -171,14 +136,11 @@ class Install(_Table, frozen=True):
     box_repository: Url | Literal["media"] = "media"
 
 
-class Site(_Table, frozen=True):
+class Site(SiteTables, frozen=True, kw_only=True):
     """Everything that makes one site's image different from another's."""
 
-    board: str
     timezone: str
-    time_servers: Annotated[list[Host], Meta(min_length=1, max_length=8)]
     uplink: Uplink
-    datacenter: DataCenter
     audit: Audit
     administrator: Annotated[list[Administrator], Meta(min_length=1)]
     boot: Boot
@@ -186,20 +148,9 @@ class Site(_Table, frozen=True):
     hostname: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62})\Z")] = "rap-box"
     language: Annotated[str, Meta(pattern=r"^[a-z]{2,3}_[A-Z]{2}\.UTF-8\Z")] = "en_US.UTF-8"
     keyboard: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)?\Z")] = "us"
-    instrument_network: str = "10.77.0.0/16"
-    """Port n has the box at the first address of its n-th /24."""
-    proxy: Proxy | None = None
     disk: Disk = Disk()
     luks: Luks | None = None
     install: Install = Install()
-
-    def ports(self, board: Board) -> dict[str, IPv4Interface]:
-        """The box's address on each instrument interface, by port number."""
-        nets = list(IPv4Network(self.instrument_network).subnets(new_prefix=24))
-        return {
-            interface: IPv4Interface((nets[number].network_address + 1, 24))
-            for number, interface in sorted(board.instrument_ports.items())
-        }
 
     def partitions(self) -> list[Partition]:
         """The layout with this site's sizes; what grows takes what the disk has left."""
@@ -228,18 +179,42 @@ def load_site(file: Path) -> Site:
     try:
         site = msgspec.convert(table, Site, dec_hook=lambda _type, value: file.parent / value)
     except msgspec.ValidationError as error:
-        raise _explained(file, str(error)) from None
+        raise SiteError(file, *explained(Site, str(error))) from None
     if site.board.endswith(".toml"):
         site = msgspec.structs.replace(site, board=str(file.parent / site.board))
     for key, check in _CHECKS.items():
         if problem := check(site):
             raise SiteError(file, key, problem)
+    for key, problem in (*problems(site, site_board(site)), *unreachable(site)):
+        raise SiteError(file, key, problem)
     return site
 
 
 def site_board(site: Site) -> Board:
     """The site's board. Errors: BoardError, which `load_site` has ruled out."""
     return load_board(site.board)
+
+
+def for_box(site: Site) -> str:
+    """What the box needs to know of its site, as TOML; no secrets, and no paths of the builder."""
+    kept = ("hostname", "timezone", "time_servers", "instrument_network")
+    top = {"board": Path(site.board).name, **{key: getattr(site, key) for key in kept}}
+    tables: list[tuple[str, dict[str, Any]]] = [("", top)]
+    for name in ("uplink", "datacenter", "proxy"):
+        tables.append((f"[{name}]", msgspec.to_builtins(getattr(site, name)) or {}))
+    tables.append(("[audit]", {"host": site.audit.host, "port": site.audit.port}))
+    tables.append(("[luks]", {"tpm": site.luks.tpm} if site.luks else {}))
+    tables += [("[[instrument]]", msgspec.to_builtins(instrument)) for instrument in site.instrument]
+    tables.append(
+        ("[addresses]", {json.dumps(name): found for name, found in sorted(site.addresses.items())})
+    )
+    return "\n".join(_toml(head, table) for head, table in tables if table)
+
+
+def _toml(head: str, table: dict[str, Any]) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's too."""
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items()]
+    return (f"{head}\n" if head else "") + "".join(lines)
 
 
 def _wrong_release(site: Site) -> str:
@@ -260,18 +235,6 @@ def _wrong_timezone(site: Site) -> str:
     return "" if right else f"there is no time zone {site.timezone!r}; write it like Europe/Berlin or Etc/UTC"
 
 
-def _wrong_network(site: Site) -> str:
-    try:
-        network = IPv4Network(site.instrument_network)
-    except ValueError as error:
-        return f"{error}; write it like 10.77.0.0/16"
-    if network.prefixlen > 16:
-        return "must have room for a /24 for every port: a prefix of at most 16"
-    if site.uplink.address and network.overlaps(IPv4Interface(site.uplink.address).network):
-        return f"{network} overlaps with the uplink's {site.uplink.address}; take another private network"
-    return ""
-
-
 def _wrong_sizes(site: Site) -> str:
     mounts = [partition.mount for partition in site.partitions()]
     unknown = [mount for mount in site.disk.sizes_mib if mount not in mounts]
@@ -289,55 +252,7 @@ _CHECKS: Final[dict[str, Callable[[Site], str]]] = {
     "release": _wrong_release,
     "board": _wrong_board,
     "timezone": _wrong_timezone,
-    "instrument_network": _wrong_network,
     "disk.sizes_mib": _wrong_sizes,
     "disk.bytes": _wrong_disk,
 }
 """What is wrong with a key, or ""."""
-
-
-def _explained(file: Path, text: str) -> SiteError:
-    """msgspec says "problem - at `$.table[0].key`"; where it names what is wrong, say also what would be right."""
-    problem, _, path = text.partition(" - at ")
-    keys = [key for key in path.strip("`").removeprefix("$").split(".") if key]
-    if problem.startswith("Object contains unknown field"):
-        known = ", ".join(sorted(_table_at(keys).__struct_fields__))
-        keys.append(problem.split("`")[1])
-        problem = f"there is no such key; there are {known}"
-    elif problem.startswith("Object missing required field"):
-        keys.append(problem.split("`")[1])
-        problem = "is required, and is not there"
-    elif "matching regex" in problem:
-        problem = f"write it like {EXAMPLES[keys[-1].partition('[')[0]]}"
-    return SiteError(file, ".".join(keys), problem)
-
-
-EXAMPLES: Final = {
-    "host": "ingest.example.com",
-    "time_servers": "ntp.example.com",
-    "gateway": "192.0.2.1",
-    "nameservers": "192.0.2.53",
-    "base": "https://mirror.example.com/BaseOS/",
-    "appstream": "https://mirror.example.com/AppStream/",
-    "box_repository": "media, or https://images.example.com/rap-box/",
-    "name": "labadmin",
-    "ssh_keys": "ecdsa-sha2-nistp384 AAAA… desk",
-    "device": "sda or nvme0n1",
-    "passphrase_file": "/run/install/repo/luks-passphrase",
-    "hostname": "rap-box",
-    "language": "en_US.UTF-8",
-    "keyboard": "us",
-}
-"""What is right where a pattern says what is wrong."""
-
-
-def _table_at(keys: list[str]) -> type[Struct]:
-    """The type of the table that these keys lead to."""
-    table: type[Struct] = Site
-    for key in keys:
-        name = key.partition("[")[0]
-        kind: Any = next(field.type for field in msgspec.structs.fields(table) if field.name == name)
-        candidates = (kind, *get_args(kind))  # Struct, Struct | None, list[Struct] or one with Meta around it
-        candidates += tuple(inner for candidate in candidates for inner in get_args(candidate))
-        table = next(c for c in candidates if isinstance(c, type) and issubclass(c, Struct))
-    return table

@@ -26,7 +26,7 @@ from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
 from imaging.flash.write import WentWrong, flash
 from imaging.imagefile import ImageError
-from imaging.site import SiteError, load_site
+from imaging.site import SiteError, for_box, load_site
 
 
 class Refused(Exception):
@@ -52,14 +52,13 @@ class Job:
         return 2 * self._plan.bulk_bytes
 
     def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:
-        """Make an identity, with a certificate from `pki` if given; `resume` keeps the key that is there.
+        """Make an identity, with what the box needs of its site, and a certificate from `pki` if given.
 
-        Raises Refused.
+        `resume` keeps the key that is there, if it is the same box's. Raises Refused.
         """
         try:
-            load_site(site)
-            before = self._identity_there() if resume else None
-            made = identity.make(box, site.read_bytes(), before)
+            told = for_box(load_site(site)).encode()
+            made = identity.make(box, told, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
         except (SiteError, identity.IdentityError, OSError) as error:

@@ -9,7 +9,6 @@ accepts goes no further. The passphrase of LUKS does not come in at all: the ins
 
 from __future__ import annotations
 
-import json
 import re
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -19,7 +18,7 @@ import jinja2
 import msgspec
 
 from imaging.kickstart.data import FRAGMENTS, Release, releases
-from imaging.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, site_board
+from imaging.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, for_box, site_board
 
 MEDIA: Final = "/run/install/repo"
 """Where the installer mounts what it was started from."""
@@ -63,14 +62,15 @@ def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
         "site": site,
         "release": chosen,
         "board": board,
-        "ports": site.ports(board),
+        "ports": {board.instrument_ports[n]: address for n, address in site.ports(board).items()},
         "partitions": site.partitions(),
         "media": MEDIA,
         "box_repository": box_repository(site),
         "grub_hash": _secret(file, "boot.password_hash_file", site.boot.password_hash_file, GRUB_HASH),
         "password_hashes": _password_hashes(site, file),
         "audit_authority": _certificate(file, site.audit.authority),
-        "box_site": box_site(site),
+        "box_site": for_box(site),
+        "board_text": _board_text(site),
         "netmask": lambda address: IPv4Interface(address).netmask,
     }
 
@@ -81,29 +81,9 @@ def box_repository(site: Site) -> str:
     return f"file://{MEDIA}/rap-box" if given == "media" else given
 
 
-def box_site(site: Site) -> str:
-    """What the provisioning program needs to know of the site, as TOML; no secrets, and no paths of the builder."""
-    tables: dict[str, Any] = {
-        "": {
-            key: getattr(site, key)
-            for key in ("board", "hostname", "timezone", "time_servers", "instrument_network")
-        },
-        "uplink": msgspec.to_builtins(site.uplink),
-        "datacenter": msgspec.to_builtins(site.datacenter),
-        "proxy": msgspec.to_builtins(site.proxy) if site.proxy else {},
-        "audit": {"host": site.audit.host, "port": site.audit.port},
-        "luks": {"tpm": site.luks.tpm} if site.luks else {},
-    }
-    tables[""]["board"] = site_board(site).name
-    return "\n".join(_toml_table(name, table) for name, table in tables.items() if table)
-
-
-def _toml_table(name: str, table: dict[str, Any]) -> str:
-    """JSON's strings, numbers, booleans and lists are TOML's too."""
-    head = f"[{name}]\n" if name else ""
-    return head + "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items()
-    )
+def _board_text(site: Site) -> str:
+    """The board's own file, which the box needs beside its site's; "" for a board that is known by its name."""
+    return Path(site.board).read_text("utf-8") if site.board.endswith(".toml") else ""
 
 
 def _release(site: Site, file: Path, release: str) -> Release:

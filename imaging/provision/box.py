@@ -62,11 +62,6 @@ def firewall_file(site: BoxSite, board: Board) -> str:
     return _toml(tables)
 
 
-def unreachable(site: BoxSite) -> list[str]:
-    """Names in the site that the firewall does not let the box go to, having no address for them."""
-    return [host for host in (site.audit.host, *site.time_servers) if not site.addresses_of(host)]
-
-
 def _ways_out(site: BoxSite) -> Iterator[tuple[str, list[str], str, int]]:
     """Roles, addresses, protocols and ports. Behind a proxy, the data center is the proxy's to reach."""
     if site.proxy:

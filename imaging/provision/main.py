@@ -17,7 +17,7 @@ from typing import Final
 
 from imaging.flash import identity
 from imaging.provision.arrival import PARTITION, empty, keep, waiting
-from imaging.provision.box import IDENTITY, box_file, firewall_file, unreachable
+from imaging.provision.box import IDENTITY, box_file, firewall_file
 from imaging.provision.files import write_file
 from imaging.provision.network import (
     CONNECTIONS,
@@ -28,6 +28,7 @@ from imaging.provision.network import (
     networkmanager_file,
 )
 from imaging.provision.site import ProvisionError, read_site, site_of
+from imaging.provision.tables import unreachable
 from netfw.policyfile import PolicyError, load_policy
 
 HOLDS, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
@@ -82,7 +83,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     arrived = waiting(partition) if partition else {}
     site = arrived.get(identity.SITE)
     files = files_of(site.decode() if site else read_site(file), file)
-    keep(arrived, root / IDENTITY)
+    keep(arrived, root / IDENTITY.lstrip("/"))
     changed = [path for path, text in files.items() if _write(root / path, text)]
     for stale in (path for pattern in OWN for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:
@@ -97,8 +98,8 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
 def files_of(text: str, file: Path) -> dict[str, str]:
     """All files that follow from a site, by path below the root; it is from `file`. Errors: ProvisionError."""
     site, board = site_of(text, file)
-    for host in unreachable(site):
-        _say(f"{file}: {host} has no address in [addresses]; the firewall will not let the box go there")
+    for key, problem in unreachable(site):
+        _say(f"{file}: {key}: {problem}; the box goes on without")
     own = {"site.toml": text, "box.toml": box_file(site, board), "firewall.toml": firewall_file(site, board)}
     if site.board.endswith(".toml"):
         own[site.board] = (file.parent / site.board).read_text("utf-8")

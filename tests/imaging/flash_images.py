@@ -34,6 +34,10 @@ host = "ingest.example.com"
 [audit]
 host = "audit.example.com"
 authority = "audit-ca.pem"
+[addresses]
+"ingest.example.com" = ["203.0.113.5"]
+"audit.example.com" = ["203.0.113.7"]
+"ntp1.example.com" = ["203.0.113.8"]
 [[administrator]]
 name = "labadmin"
 ssh_keys = ["ecdsa-sha2-nistp384 AAAA desk"]

@@ -34,6 +34,16 @@ port = 3128
 host = "audit.example.com"
 authority = "audit-ca.pem"
 
+[[instrument]]
+port = 1
+serial = "CHEM-0001"
+
+[addresses]
+"ingest.example.com" = ["203.0.113.5"]
+"audit.example.com" = ["203.0.113.7"]
+"ntp1.example.com" = ["203.0.113.8"]
+"ntp2.example.com" = ["203.0.113.9", "2001:db8::9"]
+
 [[administrator]]
 name = "labadmin"
 ssh_keys = ["SSH_KEY"]

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from imaging.flash.identity import unpack
+from imaging.site import for_box, load_site
 from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, rap, raw_image, sign
 
@@ -94,7 +95,8 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     assert rap("flash", "identity", disk, "--pki", "pki") == HOLDS
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
-    assert files["site.toml"] == SITE.encode()
+    assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))
+    assert b"labadmin" not in files["site.toml"], "what only the installer needs"
     assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == asked.public_key()
     Path("it.crt").write_bytes(files["box.crt"])
     assert rap("flash", "identity", disk, "--certificate", "it.crt") == HOLDS
@@ -130,7 +132,7 @@ def change(file: Path) -> None:
 def test_what_is_not_signed_leaves_the_disk_as_it_was(raw: Path, disk: str, name: str) -> None:
     change(raw.with_name(name))
     before = content(disk)
-    with pytest.raises(WrongInput, match=r"box\.(bmap|manifest\.json): .*Nothing was written"):
+    with pytest.raises(WrongInput, match=r"(box\.(bmap|manifest\.json)|key\.pub): .*Nothing was written"):
         write(raw, disk)
     assert content(disk) == before
 

@@ -81,6 +81,15 @@ def test_the_media_hold_the_box_repository_unless_the_site_says_where(tmp_path: 
     assert box_repository(load_site(write_site(tmp_path))) == "https://images.example.com/rap-box/"
 
 
+def test_an_own_board_comes_along(tmp_path: Path) -> None:
+    ports = '[instrument_ports]\n1 = "eth1"\n'
+    (tmp_path / "ours.toml").write_text(f'name = "ours"\nuplink = "eth0"\n{ports}')
+    file = write_site(tmp_path, SITE.replace('"rap-4"', '"ours.toml"'))
+    text = assemble(load_site(file), file)
+    assert "<<'SITE'\nboard = \"ours.toml\"\n" in text
+    assert f'cat > /etc/rap/ours.toml <<\'BOARD\'\nname = "ours"\nuplink = "eth0"\n{ports}BOARD\n' in text
+
+
 def test_the_example_of_a_site_is_right(tmp_path: Path) -> None:
     file = write_site(tmp_path, (FOLDER / "example-site.toml").read_text("utf-8"))
     assert assemble(load_site(file), file).startswith("#version=RHEL9\n# AlmaLinux 9")
@@ -133,6 +142,36 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
             "overlaps with the uplink",
         ),
         ("[uplink]", 'instrument_network = "10.77.0.0/24"\n[uplink]', "instrument_network", "room for a /24"),
+        ("port = 1\n", "port = 5\n", "instrument[0].port", "rap-4 has no port 5; it has 1, 2, 3, 4"),
+        ("port = 1\n", "port = 0\n", "instrument[0].port", ">= 1"),
+        ('"CHEM-0001"', '"chem 1"', "instrument[0].serial", "write it like CHEM-0001"),
+        (
+            "[addresses]",
+            '[[instrument]]\nport = 2\nserial = "CHEM-0001"\n[addresses]',
+            "instrument[1].serial",
+            "CHEM-0001 is there twice",
+        ),
+        (
+            'host = "192.0.2.3"',
+            'host = "proxy.example.com"',
+            "proxy.host",
+            'add [addresses] with "proxy.example.com" = ["…"]',
+        ),
+        (
+            '"ntp2.example.com" =',
+            '"ntp3.example.com" =',
+            "time_servers[1]",
+            "the addresses of ntp2.example.com",
+        ),
+        ('"audit.example.com" =', '"log.example.com" =', "audit.host", "the addresses of audit.example.com"),
+        (
+            '"ntp2.example.com" =',
+            '"ntp 2" =',
+            "addresses",
+            'write it like "ingest.example.com" = ["203.0.113.5"]',
+        ),
+        ('["203.0.113.5"]', "[]", "addresses", "length >= 1"),
+        ('["203.0.113.5"]', '["203.0.113"]', "", "\"ingest.example.com\": '203.0.113' is no address"),
         ('kind = "http"', 'kind = "ftp"', "proxy.kind", "ftp"),
         ('host = "audit.example.com"', 'host = "a b"', "audit.host", "write it like ingest.example.com"),
         ('board = "rap-4"', 'board = "rap-4', "", "is not TOML"),

@@ -10,14 +10,13 @@ import pytest
 from agents.config import load_config
 from hal.board import load_board
 from imaging.flash import identity
-from imaging.kickstart.assemble import box_site
 from imaging.provision.arrival import empty, keep, waiting
 from imaging.provision.box import box_file, firewall_file
 from imaging.provision.files import write_file
 from imaging.provision.main import files_of, main, provision
 from imaging.provision.network import id_path
 from imaging.provision.site import ProvisionError, site_of
-from imaging.site import load_site
+from imaging.site import for_box, load_site
 from netfw.policyfile import load_policy
 from tests.imaging.sites import system_tree, write_site
 
@@ -174,10 +173,11 @@ def test_an_own_board_comes_along(root: Path) -> None:
 def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Path) -> None:
     """The installer's keys are known, and not looked at."""
     file = write_site(tmp_path)
-    site = load_site(file)
-    addresses = f'\n[addresses]\n"{site.datacenter.host}" = ["203.0.113.5"]\n'
-    for text in (box_site(site), file.read_text()):
-        assert files_of(text + addresses, file)["etc/rap/box.toml"].count("[[port]]") == 4
+    for text in (for_box(load_site(file)), file.read_text()):
+        made = files_of(text, file)
+        assert made["etc/rap/box.toml"].count("[[port]]") == 4
+        assert 'instruments = ["CHEM-0001"]' in made["etc/rap/box.toml"]
+        assert "203.0.113.9 ntp2.example.com" in made["etc/hosts"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Pat
             '"other.example.com" =',
             "datacenter.host: the firewall needs the addresses of",
         ),
-        ("203.0.113.5", "203.0.113", "'203.0.113' does not appear to be an IPv4 or IPv6 address"),
+        ("203.0.113.5", "203.0.113", "[addresses] \"ingest.example.com\": '203.0.113' is no address"),
         (
             "203.0.113.5",
             "10.77.3.9",
@@ -226,7 +226,7 @@ def test_a_wrong_site_is_told_and_changes_nothing(
 def test_a_name_without_addresses_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root.parent / "site.toml").write_text(SITE.replace('"audit.example.com" =', '"log.example.com" ='))
     assert main(["--site", str(root.parent / "site.toml"), "--root", str(root)]) == 0
-    assert "audit.example.com has no address in [addresses]" in capsys.readouterr().err
+    assert "audit.host: the firewall needs the addresses of audit.example.com" in capsys.readouterr().err
 
 
 def test_a_tree_without_the_package_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
