@@ -99,14 +99,14 @@ class SimLoop(base_events.BaseEventLoop):
         return handle
 
     def _run_once(self) -> None:
-        """One turn: step until something is ready, then run what is, but not what that makes ready."""
-        ready = self._ready
-        if not ready and not self._stopping:
-            try:
-                self.env.step_until(ready)
-            except EmptySchedule:
-                raise Deadlock("no event is scheduled, and no timer is set") from None
-        for _ in range(len(ready)):
+        """Step until something is ready, and run it, in turn, until the loop is stopped."""
+        ready, step_until = self._ready, self.env.step_until
+        while not self._stopping:
+            if not ready:
+                try:
+                    step_until(ready)
+                except EmptySchedule:
+                    raise Deadlock("no event is scheduled, and no timer is set") from None
             handle = ready.popleft()
             if handle._cancelled:
                 continue
@@ -189,6 +189,28 @@ class SimLoop(base_events.BaseEventLoop):
                 self, protocol, ssl, waiter, server_side=False, server_hostname=server_hostname
             )
         return current.get().connect(self, inner, host, port, waiter, plain=ssl is None)
+
+    async def start_tls(  # type: ignore[override]
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        sslcontext: ssl_module.SSLContext,
+        *,
+        server_hostname: str,
+    ) -> asyncio.Transport:
+        """Go on with `protocol` over TLS, as its client. Raises OSError as a real loop would."""
+        made: asyncio.Future[None] = self.create_future()
+        inner = TlsProtocol(
+            self, protocol, sslcontext, made, False, server_hostname, call_connection_made=False
+        )
+        transport.set_protocol(inner)
+        inner.connection_made(transport)
+        try:
+            await made
+        except BaseException:
+            transport.close()
+            raise
+        return inner._app_transport
 
     async def create_server(  # type: ignore[override]
         self,

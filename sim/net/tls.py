@@ -1,8 +1,9 @@
 """TLS as asyncio does it, with OpenSSL, for programs that exchange one record at a time.
 
-Two things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
-gives no more than one record; and it reads until OpenSSL raises that there is nothing more, though an exception is
-dearer than asking first.
+Four things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
+gives no more than one record; it reads until OpenSSL raises that there is nothing more, though an exception is
+dearer than asking first; it looks after each read for something to send; and it has the transport copy what came in
+into a buffer, though a simulated segment's bytes are there already.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ class TlsProtocol(sslproto.SSLProtocol):
     # The names under which asyncio's class keeps these
     _sslobj: Any
     _incoming: Any
+    _outgoing: Any
     _app_protocol: Any
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""
+        self._incoming.write(data)
+        self.buffer_updated(0)
+
+    def _process_outgoing(self) -> None:
+        if self._outgoing.pending:
+            super()._process_outgoing()  # type: ignore[misc]
 
     def _do_read__copied(self) -> None:
         chunks = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import sslproto
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from sim.net.tcp import Endpoint
+from sim.net.tls import TlsProtocol
 
 if TYPE_CHECKING:
     from sim.loop import SimLoop
@@ -19,8 +19,6 @@ WRITE_LOW_BYTES: Final = 16 * 1024
 
 class SimTransport(asyncio.Transport):
     """A connected (or connecting) stream between two simulated hosts."""
-
-    _start_tls_compatible = True
 
     def __init__(
         self, loop: SimLoop, protocol: asyncio.BaseProtocol, peer: tuple[str, int], local: tuple[str, int]
@@ -41,7 +39,7 @@ class SimTransport(asyncio.Transport):
 
     def app_transport(self) -> asyncio.BaseTransport:
         """What the program sees: the transport of the TLS layer where there is one."""
-        if isinstance(self._protocol, sslproto.SSLProtocol):
+        if isinstance(self._protocol, TlsProtocol):
             return self._protocol._app_transport
         return self
 
@@ -58,18 +56,10 @@ class SimTransport(asyncio.Transport):
             self._context.run(self._feed, data)
 
     def _feed(self, data: bytes) -> None:
-        protocol = self._protocol
-        if not isinstance(protocol, asyncio.BufferedProtocol):
-            assert isinstance(protocol, asyncio.Protocol)
-            protocol.data_received(data)
-            return
-        view = memoryview(data)
-        while view:
-            buffer = memoryview(protocol.get_buffer(len(view)))
-            size = min(len(buffer), len(view))
-            buffer[:size] = view[:size]
-            protocol.buffer_updated(size)
-            view = view[size:]
+        if isinstance(self._protocol, TlsProtocol):
+            self._protocol.received(data)
+        else:
+            self._protocol.data_received(data)
 
     def on_eof(self) -> None:
         if self._gone:
