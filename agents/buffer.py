@@ -47,6 +47,7 @@ class Buffer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self._gaps_announced = spool.gaps_reported
         self._listeners: list[Callable[[Priority, int], None]] = []
         self.arrived = {priority: asyncio.Event() for priority in Priority}
 
@@ -107,7 +108,7 @@ class Buffer:
         """Append the audit records of gaps that wait, without waiting for other records. Errors: SpoolError."""
         if (await self.status()).gaps_pending:
             await self._run(self._spool.append, b"", ())
-            self._announce(_ONE[Priority.AUDIT])
+            self._announce_gaps()
 
     async def close(self) -> None:
         """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread."""
@@ -166,10 +167,18 @@ class Buffer:
             at += count
         if error is None:
             self._announce(priorities)
+        self._announce_gaps()
         if self._queue:
             self._loop.call_soon(self._commit)
         else:
             self._idle.set()
+
+    def _announce_gaps(self) -> None:
+        """Records that nobody appended: what a group's way to the disk showed to be gone, or drove out."""
+        news = self._spool.gaps_reported - self._gaps_announced
+        if news:
+            self._gaps_announced += news
+            self._announce(_ONE[Priority.AUDIT] * news)
 
     def _announce(self, priorities: bytes) -> None:
         for priority in Priority:

@@ -1,10 +1,10 @@
 """A segment: one preallocated file of the log, its name, and finding groups in it.
 
-The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is atomic and durable, and
-file systems guard their directories better than a file's content, so the most important facts (which life of the
-file this is, the number its first record has, how many before that were never given out) do not depend on
-anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one byte of
-it can be read.
+The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is
+atomic and durable, and file systems guard their directories better than a file's content, so the most important
+facts (which life of the file this is, the number its first record has, how many before that were never given out) do
+not depend on anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one
+byte of it can be read.
 
 A segment that was found at opening is written again only under a name with RESUMED, the first number given out
 from then on. However much of it rots, the numbers before are known to be used up.

@@ -69,6 +69,11 @@ class Spool:
         """What it was opened with."""
         return self._limits
 
+    @property
+    def gaps_reported(self) -> int:
+        """How many audit records of gaps it has appended since it was opened."""
+        return self._writer.gaps_reported
+
     # -- writing ----------------------------------------------------------------------------------------
 
     def append(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> range:
@@ -152,7 +157,7 @@ class Spool:
             bytes={p: self._holdings.indexes[p].bytes for p in PINNED} | {Priority.ROUTINE: routine_bytes},
             segments=len(self._log.segments),
             disk_bytes=self._log.disk_bytes(),
-            gaps_reported=self._writer.gaps_reported,
+            gaps_reported=self.gaps_reported,
             gaps_pending=self._ledger.unreported_ranges(),
             limits=self._limits,
         )

@@ -1,0 +1,88 @@
+"""A box's buffer and forwarder, an uplink and a data center in virtual time, without instruments."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from agents.audit import AuditLog, encode_gap
+from agents.buffer import Buffer
+from agents.dial import FarEnd
+from agents.forwarder import Forwarder
+from agents.spool import Gap, Spool, SpoolLimits
+from agents.stream import Timing
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from hal.emul.ethernet import EmulEthernetPort
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.net.link import Link, Quality
+from tests.agents.hierarchy import Hierarchy
+from tests.agents.stand_in import StandIn
+from wire import messages
+from wire.http import serve
+from wire.tls import client_context, server_context
+
+
+class World:
+    """The data center is called "localhost" because its certificate says so. A test says what `live` is."""
+
+    def __init__(self, pki: Hierarchy, uplink: Quality) -> None:
+        self.pki = pki
+        self.loop = SimLoop()
+        network = Network()
+        self.box, self.datacenter = Host(network, "box"), Host(network, "localhost")
+        self.link = Link(self.loop.env, "uplink", uplink, Random(1))
+        network.connect(self.box, self.datacenter, self.link)
+        self.clock = EmulClock(lambda: 1_700_000_000_000_000_000 + self.loop.env.now)
+        self.center = StandIn()
+        self.disk = EmulDisk(256 << 20, Random(1))
+
+    def run(self) -> None:
+        for host, program in ((self.datacenter, self.serve()), (self.box, self.forward())):
+            self.loop.run_until_complete(host.power_on().run(self.loop, program))
+        assert self.loop.failures == []
+
+    async def serve(self) -> None:
+        await serve(
+            self.center.handle,
+            "localhost",
+            443,
+            tls=server_context(self.pki.datacenter),
+            body_bytes_max=messages.BATCH_BODY_BYTES_MAX,
+            now=lambda: self.clock.now_ns() / 1e9,
+        )
+
+    async def forward(self) -> None:
+        self.buffer = Buffer(self.spool())
+        await self.fill()
+        forwarder = Forwarder(
+            self.buffer,
+            FarEnd("localhost", 443),
+            client_context(self.pki.box),
+            proxy=None,
+            uplink=EmulEthernetPort("uplink"),
+            audit=AuditLog(self.buffer, self.clock),
+            on_commands=self.ignore,
+            random=Random(2),
+            timing=Timing(),
+        )
+        task = asyncio.ensure_future(forwarder.run())
+        await self.live()
+        task.cancel()
+
+    async def fill(self) -> None:
+        """What is in the buffer before the forwarder runs."""
+
+    async def live(self) -> None:
+        """What happens while it runs."""
+        raise NotImplementedError
+
+    def spool(self) -> Spool:
+        def gap(gap: Gap) -> bytes:
+            return encode_gap(gap, self.clock)
+
+        return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)
+
+    async def ignore(self, _commands: list[messages.Command]) -> None:
+        """No command comes."""
