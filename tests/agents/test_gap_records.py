@@ -19,21 +19,27 @@ class Rotten(World):
         await self.buffer.append(Priority.ROUTINE, messages.encode(entry))
 
     def rot(self) -> None:
-        (name,) = [name for name in self.disk.names() if b"CHEM-1" in self.disk.read(name, 0, 1 << 20)]
-        self.disk.backend.rot(name, self.disk.read(name, 0, 1 << 20).index(b"CHEM-1"), bits=512)
+        held = {
+            name: self.disk.read(name, 0, self.disk.size(name)).rfind(b"CHEM-1") for name in self.disk.names()
+        }
+        name, offset = max(held.items(), key=lambda item: item[1])
+        self.disk.backend.rot(name, offset, bits=512)
 
     def gaps(self) -> list[messages.Gap]:
         return [e.body for e in self.center.stored.values() if isinstance(e.body, messages.Gap)]
 
+    async def fill(self) -> None:
+        await self.report(1)
+
     async def live(self) -> None:
         await self.center.until(lambda: self.center.audits == ["uplink-restored"])
-        await self.report(1)
-        self.rot()
         await self.report(2)
-        await asyncio.sleep(60)
-        assert [number for *_, number in self.center.reports] == [2]
-        assert (await self.buffer.status()).gaps_pending == 1 and not self.gaps()
+        self.rot()
         await self.report(3)
+        await asyncio.sleep(60)
+        assert [number for *_, number in self.center.reports] == [1, 3]
+        assert (await self.buffer.status()).gaps_pending == 1 and not self.gaps()
+        await self.report(4)
         await asyncio.sleep(2)
         assert [gap.records for gap in self.gaps()] == [1]
 
