@@ -31,6 +31,15 @@ def add_verbs(parser: Parser) -> None:
     identity.add_argument("device", metavar="DEVICE", type=Path)
     identity.add_argument("--csr", metavar="FILE", type=Path, help="write the certificate request there")
     identity.add_argument("--certificate", metavar="FILE", type=Path, help="put this certificate in")
+    identity.add_argument(
+        "--vendor-ca", metavar="FILE", type=Path, help="with --certificate: whom instruments have theirs from"
+    )
+    identity.add_argument(
+        "--datacenter-root",
+        metavar="FILE",
+        type=Path,
+        help="with --certificate: whom the data center has its from",
+    )
     identity.add_argument("--pki", metavar="DIR", type=Path, help="issue it from this folder of `rap pki`")
     identity.does(_identity)
     verify = parser.word("verify", "compare a disk with the record of its flash")
@@ -204,9 +213,14 @@ def _by_status(error: Exception) -> type[CommandError]:
 
 def _identity(arguments: argparse.Namespace) -> int:
     from imaging.flash import job
+    from imaging.flash.identity import DATACENTER_AUTHORITY, VENDOR_AUTHORITY
 
+    given = {VENDOR_AUTHORITY: arguments.vendor_ca, DATACENTER_AUTHORITY: arguments.datacenter_root}
+    believed = {name: file for name, file in given.items() if file}
     if arguments.certificate and arguments.pki:
         raise WrongInput("give either --certificate or --pki")
+    if believed and not arguments.certificate:
+        raise WrongInput("--vendor-ca and --datacenter-root go with --certificate")
     if not (arguments.csr or arguments.certificate or arguments.pki):
         raise WrongInput("give --csr to get the request, or --certificate or --pki to put a certificate in")
     try:
@@ -215,7 +229,7 @@ def _identity(arguments: argparse.Namespace) -> int:
                 with arguments.csr.open("xb") as file:
                     file.write(identity.request())
             if arguments.certificate:
-                identity.put_certificate(arguments.certificate)
+                identity.put_certificate(arguments.certificate, believed)
             if arguments.pki:
                 identity.issue(arguments.pki)
     except FileExistsError as error:

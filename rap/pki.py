@@ -29,6 +29,9 @@ def add_verbs(parser: Parser) -> None:
     issue.add_argument(
         "--host", action="append", default=[], help="DNS name or address it serves; may be repeated"
     )
+    issue.add_argument(
+        "--csr", metavar="FILE", type=Path, help="for the key in this certificate request; none is made"
+    )
     issue.does(_issue)
 
 
@@ -46,11 +49,14 @@ def _init(arguments: argparse.Namespace) -> int:
 def _issue(arguments: argparse.Namespace) -> int:
     from wire import pki_folder
 
+    folder, name, purpose, hosts = arguments.folder, arguments.name, arguments.purpose, tuple(arguments.host)
     try:
-        identity = pki_folder.issue(
-            arguments.folder, arguments.name, arguments.purpose, tuple(arguments.host)
-        )
+        if arguments.csr:
+            written = pki_folder.issue_for(folder, name, purpose, arguments.csr, hosts)
+        else:
+            identity = pki_folder.issue(folder, name, purpose, hosts)
+            written = [identity.certificate, identity.key, identity.authorities]
     except (pki_folder.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
-    print(identity.certificate, identity.key, identity.authorities, sep="\n")
+    print(*written, sep="\n")
     return HOLDS

@@ -11,11 +11,11 @@ import datetime
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wire.tls import Identity
@@ -24,6 +24,7 @@ KEY_BITS: Final = 2048
 LEAF_DAYS: Final = 825
 AUTHORITY_DAYS: Final = 3650
 _SERIAL_BASE: Final = 1 << 64
+PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 def make_key() -> rsa.RSAPrivateKey:
@@ -90,12 +91,10 @@ class Authority:
         `hosts` are DNS names or addresses for which it may serve; `believes` is whose certificates it accepts.
         """
         key = key or make_key()
-        validity = validity or Validity.days(LEAF_DAYS)
-        certificate = _sign(name, key.public_key(), self.name, self.key, self._next(), validity, hosts=hosts)
         folder.mkdir(parents=True, exist_ok=True)
         stem = name.lower()
         identity = Identity(folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt")
-        identity.certificate.write_bytes(b"".join(map(_pem, (certificate, *self.chain))))
+        identity.certificate.write_bytes(self.certify(name, key.public_key(), hosts=hosts, validity=validity))
         identity.authorities.write_bytes(_pem(believes.root))
         identity.key.touch(mode=0o600)
         identity.key.write_bytes(
@@ -104,6 +103,19 @@ class Authority:
             )
         )
         return identity
+
+    def certify(
+        self,
+        name: str,
+        public_key: PublicKey,
+        *,
+        hosts: tuple[str, ...] = (),
+        validity: Validity | None = None,
+    ) -> bytes:
+        """`name`'s certificate chain (PEM) for a key whose private half is elsewhere."""
+        validity = validity or Validity.days(LEAF_DAYS)
+        certificate = _sign(name, public_key, self.name, self.key, self._next(), validity, hosts=hosts)
+        return b"".join(map(_pem, (certificate, *self.chain)))
 
     def _next(self) -> int:
         self._serial += 1
@@ -123,7 +135,7 @@ def _alternative(host: str) -> x509.GeneralName:
 
 def _sign(
     name: str,
-    public_key: rsa.RSAPublicKey,
+    public_key: PublicKey,
     issuer: str,
     issuer_key: rsa.RSAPrivateKey,
     serial: int,

@@ -10,15 +10,18 @@ Each is a `.crt` and, readable by its owner alone, a `.key`. No file is ever ove
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
-from wire.pki import Authority
+from wire.pki import KEY_BITS, Authority, PublicKey
 from wire.tls import Identity
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
@@ -56,18 +59,78 @@ def issue(folder: Path, name: str, purpose: Purpose, hosts: tuple[str, ...] = ()
     A box believes the data center's root, an instrument and a data center the vendor's authority. Raises
     PkiError, OSError.
     """
+    _refuse_existing(_files(folder, name))
+    signer, believed = _authorities(folder, purpose)
+    return signer.issue(folder, name, hosts=hosts, believes=believed)
+
+
+def issue_for(
+    folder: Path, name: str, purpose: Purpose, request: Path, hosts: tuple[str, ...] = ()
+) -> list[Path]:
+    """Issue `name`'s certificate for the key in a certificate request (PKCS #10, PEM); returns what was written.
+
+    Of the request the key counts, and the name, which must be `name`; what it asks for beyond is not granted. Raises
+    PkiError, OSError.
+    """
+    certificate, key, authorities = _files(folder, name)
+    _refuse_existing((certificate, key, authorities))
+    public_key = _requested(request, name)
+    signer, believed = _authorities(folder, purpose)
+    certificate.write_bytes(signer.certify(name, public_key, hosts=hosts))
+    authorities.write_bytes(_pem(believed))
+    return [certificate, authorities]
+
+
+def certify(folder: Path, name: str, purpose: Purpose, public_key: PublicKey) -> tuple[bytes, bytes, bytes]:
+    """`name`'s certificate chain, the vendor's authority and the data center's root, PEM; writes nothing.
+
+    Raises PkiError, OSError.
+    """
+    signer, _ = _authorities(folder, purpose)
+    vendor, root = _load(folder, VENDOR), _load(folder, ROOT)
+    return signer.certify(name, public_key), _pem(vendor), _pem(root)
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Certificate, key, authorities."""
     if not _NAME.fullmatch(name):
         raise PkiError(f'"{name}": a name is capital letters, digits and "-", at most 24, such as RAP-0001')
-    _refuse_existing([folder / f"{name.lower()}{end}" for end in (".crt", ".key", ".ca.crt")])
+    stem = name.lower()
+    return folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt"
+
+
+def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
+    """Who signs for this purpose, and whom the signed believes."""
     vendor, root = _load(folder, VENDOR), _load(folder, ROOT)
+    if purpose != "datacenter":
+        return vendor, root if purpose == "box" else vendor
     intermediate = _load(folder, INTERMEDIATE)
-    signer = vendor
-    if purpose == "datacenter":
-        signer = replace(intermediate, root=root.certificate, chain=(intermediate.certificate,))
-    return signer.issue(folder, name, hosts=hosts, believes=root if purpose == "box" else vendor)
+    return replace(intermediate, root=root.certificate, chain=(intermediate.certificate,)), vendor
 
 
-def _refuse_existing(paths: list[Path]) -> None:
+def _requested(request: Path, name: str) -> PublicKey:
+    """The key of a request, which must be this name's and signed with that key. Raises PkiError."""
+    try:
+        asked = x509.load_pem_x509_csr(request.read_bytes())
+        signed = asked.is_signature_valid
+    except OSError as error:
+        raise PkiError(f"{request}: cannot be read: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise PkiError(f"{request}: is not a certificate request in PEM: {error}") from None
+    if not signed:
+        raise PkiError(f"{request}: is not signed with its own key: it was changed; have it made again")
+    names = [str(found.value) for found in asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names != [name]:
+        raise PkiError(f"{request}: is by {', '.join(names) or 'nobody'}, not {name}: give its own name")
+    match key := asked.public_key():
+        case rsa.RSAPublicKey() if key.key_size >= KEY_BITS:
+            return key
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+            return key
+    raise PkiError(f"{request}: its key must be RSA of {KEY_BITS} bits or more, or on P-256 or P-384")
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.exists():
             raise PkiError(
@@ -84,8 +147,12 @@ def _save(folder: Path, stem: str, authority: Authority) -> Path:
         )
     )
     certificate = folder / f"{stem}.crt"
-    certificate.write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(_pem(authority))
     return certificate
+
+
+def _pem(authority: Authority) -> bytes:
+    return authority.certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _load(folder: Path, stem: str) -> Authority:

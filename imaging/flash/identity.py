@@ -20,7 +20,6 @@ import hashlib
 import io
 import re
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from wire import pki_folder
-from wire.pki import Authority, make_key
+from wire.pki import make_key
 
 LABEL: Final = "rap-identity"
 """The partition's name in the GPT."""
@@ -73,10 +72,7 @@ def request(files: dict[str, bytes]) -> bytes:
 
 def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
     """The identity with the certificate chain (PEM) that came back. Raises IdentityError: another box's."""
-    try:
-        certificate = x509.load_pem_x509_certificates(chain)[0]
-    except (ValueError, IndexError) as error:
-        raise IdentityError(f"is not a certificate in PEM: {error}") from None
+    certificate = read_certificate(chain)
     name = files[SERIAL].decode().strip()
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if certificate.public_key() != _load_key(files).public_key():
@@ -88,16 +84,22 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
     return {**files, CERTIFICATE: chain}
 
 
+def read_certificate(pem: bytes) -> x509.Certificate:
+    """The first certificate of a chain. Raises IdentityError."""
+    try:
+        return x509.load_pem_x509_certificates(pem)[0]
+    except (ValueError, IndexError) as error:
+        raise IdentityError(f"is not a certificate in PEM: {error}") from None
+
+
 def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     """The identity with a certificate from a lab's folder of `rap pki`. Raises IdentityError, OSError."""
-    vendor = _authority(folder, pki_folder.VENDOR)
-    root = _authority(folder, pki_folder.ROOT)
     name = files[SERIAL].decode().strip()
-    with tempfile.TemporaryDirectory() as place:
-        made = vendor.issue(Path(place), name, believes=root, key=_load_key(files))
-        chain = made.certificate.read_bytes()
-    authorities = {VENDOR_AUTHORITY: _pem(vendor), DATACENTER_AUTHORITY: _pem(root)}
-    return with_certificate({**files, **authorities}, chain)
+    try:
+        chain, vendor, root = pki_folder.certify(folder, name, "box", _load_key(files).public_key())
+    except pki_folder.PkiError as error:
+        raise IdentityError(str(error)) from None
+    return with_certificate({**files, VENDOR_AUTHORITY: vendor, DATACENTER_AUTHORITY: root}, chain)
 
 
 def pack(files: dict[str, bytes]) -> bytes:
@@ -127,19 +129,6 @@ def unpack(area: bytes) -> dict[str, bytes]:
         return {name: file.read() for name, file in opened if file}
 
 
-def _authority(folder: Path, stem: str) -> Authority:
-    try:
-        key = serialization.load_pem_private_key((folder / f"{stem}.key").read_bytes(), None)
-        certificate = x509.load_pem_x509_certificate((folder / f"{stem}.crt").read_bytes())
-    except FileNotFoundError as error:
-        raise IdentityError(f"{error.filename} is missing: make it with `rap pki init {folder}`") from None
-    except (ValueError, TypeError) as error:
-        raise IdentityError(f"{folder / stem}.key or .crt is not an unencrypted PEM file: {error}") from None
-    assert isinstance(key, rsa.RSAPrivateKey)
-    name = str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    return Authority(name, key, certificate, certificate, (), x509.random_serial_number())
-
-
 def _load_key(files: dict[str, bytes]) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(files[KEY], None)
     assert isinstance(key, rsa.RSAPrivateKey)
@@ -150,7 +139,3 @@ def _pem_key(key: rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _pem(authority: Authority) -> bytes:
-    return authority.certificate.public_bytes(serialization.Encoding.PEM)

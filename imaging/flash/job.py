@@ -126,12 +126,19 @@ class IdentityOnDisk:
         """Its certificate request."""
         return identity.request(self._files)
 
-    def put_certificate(self, file: Path) -> None:
-        """Add the certificate that came back. Raises Refused, OSError."""
+    def put_certificate(self, file: Path, believed: dict[str, Path]) -> None:
+        """Add the certificate that came back, and by their names there the authorities that the box believes.
+
+        Raises Refused, OSError.
+        """
+        files = {**self._files, **{name: _certificates(path) for name, path in believed.items()}}
         try:
-            self._replace(identity.with_certificate(self._files, file.read_bytes()))
+            files = identity.with_certificate(files, file.read_bytes())
         except identity.IdentityError as error:
             raise Refused(f"{file}: {error}") from error
+        if {identity.VENDOR_AUTHORITY, identity.DATACENTER_AUTHORITY} - files.keys():
+            raise Refused("the box must know whom to believe: give --vendor-ca and --datacenter-root as well")
+        self._replace(files)
 
     def issue(self, folder: Path) -> None:
         """Add one issued from a lab's folder of `rap pki`. Raises Refused, OSError."""
@@ -150,6 +157,16 @@ class IdentityOnDisk:
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
             raise Refused("the disk does not give back what was written to it: take another")
+
+
+def _certificates(file: Path) -> bytes:
+    """What is in this file, if it is certificates. Raises Refused, OSError."""
+    pem = file.read_bytes()
+    try:
+        identity.read_certificate(pem)
+    except identity.IdentityError as error:
+        raise Refused(f"{file}: {error}") from error
+    return pem
 
 
 @contextmanager

@@ -92,14 +92,27 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     asked = x509.load_pem_x509_csr(Path("it.csr").read_bytes())
     assert asked.is_signature_valid
     rap("pki", "init", "pki")
-    assert rap("flash", "identity", disk, "--pki", "pki") == HOLDS
+    assert rap("pki", "issue", "pki", "RAP-0001", "--for", "box", "--csr", "it.csr") == HOLDS
+    put = ("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
+    with pytest.raises(WrongInput, match="must know whom to believe: give --vendor-ca and --datacenter-root"):
+        rap(*put)
+    with pytest.raises(WrongInput, match=r"it\.csr: is not a certificate in PEM"):
+        rap(*put, "--vendor-ca", "it.csr", "--datacenter-root", "pki/datacenter-root.crt")
+    believed = ("--vendor-ca", "pki/vendor-ca.crt", "--datacenter-root", "pki/datacenter-root.crt")
+    assert rap(*put, *believed) == HOLDS
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
     assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))
     assert b"labadmin" not in files["site.toml"], "what only the installer needs"
     assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == asked.public_key()
-    Path("it.crt").write_bytes(files["box.crt"])
-    assert rap("flash", "identity", disk, "--certificate", "it.crt") == HOLDS
+    assert rap("flash", "identity", disk, "--pki", "pki") == HOLDS
+    again = unpack(content(disk)[2 * MIB : 3 * MIB])
+    assert {name: again[name] == files[name] for name in files} == {
+        **dict.fromkeys(files, True),
+        "box.crt": False,
+    }
+    assert rap(*put) == HOLDS, "whom to believe is there"
+    assert unpack(content(disk)[2 * MIB : 3 * MIB]) == files
     assert rap("flash", "verify", disk, "--record", "it.json") == HOLDS
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 from wire import pki_folder
 from wire.tls import Identity, client_context, server_context
@@ -50,3 +56,79 @@ def test_nobody_believes_another_hierarchy(folder: Path, tmp_path: Path) -> None
     datacenter = pki_folder.issue(folder, "DC-2", "datacenter", ("reports.test",))
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(stranger, datacenter, "reports.test")
+
+
+def request(file: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, name: str = "RAP-0003") -> Path:
+    """A certificate request that asks for more than its name."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("reports.test")]), critical=False
+    )
+    file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+@pytest.mark.parametrize("key", [rsa_key(), ec.generate_private_key(ec.SECP384R1())], ids=["rsa", "ec"])
+def test_a_key_that_stays_elsewhere_gets_a_certificate(
+    folder: Path, tmp_path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+) -> None:
+    name = f"RAP-{type(key).__name__[:4].upper()}"
+    made = pki_folder.issue_for(folder, name, "box", request(tmp_path / "it.csr", key, name))
+    assert [path.name for path in made] == [f"{name.lower()}.crt", f"{name.lower()}.ca.crt"]
+    assert not (folder / f"{name.lower()}.key").exists()
+    certificate = x509.load_pem_x509_certificate(made[0].read_bytes())
+    extensions = certificate.extensions
+    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca, "what it asked for"
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [name.lower()]
+    (tmp_path / "key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    datacenter = pki_folder.issue(folder, f"DC-{name[4:]}", "datacenter", ("reports.test",))
+    box = Identity(made[0], tmp_path / "key", made[1])
+    assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake(replace(datacenter, authorities=folder / "vendor-ca.crt"), box, "reports.test")
+
+
+def tampered(file: Path) -> Path:
+    """The request with another's signature."""
+    other = request(file.with_name("other.csr"), rsa_key())
+    mine, others = (x509.load_pem_x509_csr(path.read_bytes()) for path in (request(file, rsa_key()), other))
+    changed = mine.public_bytes(serialization.Encoding.DER).replace(mine.signature, others.signature)
+    file.write_bytes(x509.load_der_x509_csr(changed).public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file: file, "cannot be read"),
+        (lambda file: file.write_text("no") and file, "is not a certificate request"),
+        (tampered, "is not signed with its own key"),
+        (lambda file: request(file, rsa_key(), "RAP-0004"), "is by RAP-0004, not RAP-0003"),
+        (lambda file: request(file, rsa_key(1024)), "must be RSA of 2048 bits or more"),
+        (lambda file: request(file, ec.generate_private_key(ec.SECP521R1())), "or on P-256 or P-384"),
+    ],
+)
+def test_a_wrong_request_is_told_and_nothing_is_written(
+    folder: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    before = sorted(folder.iterdir())
+    with pytest.raises(pki_folder.PkiError, match=message):
+        pki_folder.issue_for(folder, "RAP-0003", "box", make(tmp_path / "it.csr"))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    pki_folder.issue(folder, "RAP-0009", "box")
+    with pytest.raises(pki_folder.PkiError, match=r"rap-0009\.crt exists"):
+        pki_folder.issue_for(folder, "RAP-0009", "box", request(tmp_path / "it.csr", rsa_key(), "RAP-0009"))
