@@ -57,6 +57,7 @@ _GAP_REASONS: Final = {
     GapReason.CORRUPT: "corrupt",
     GapReason.UNFINISHED: "unfinished",
     GapReason.UNUSED: "unused",
+    GapReason.REFUSED: "refused",
 }
 
 

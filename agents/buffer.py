@@ -100,6 +100,11 @@ class Buffer:
         """See `Spool.ack`."""
         await self._run(self._spool.ack, priority, through_seq)
 
+    async def give_up(self, priority: Priority, seq: int) -> None:
+        """See `Spool.give_up`; the audit record that says so is durable on return. Errors: SpoolError."""
+        await self._run(self._spool.give_up, priority, seq)
+        await self.report_gaps()
+
     async def status(self) -> SpoolStatus:
         """See `Spool.status`."""
         return await self._run(self._spool.status)

@@ -23,6 +23,7 @@ from agents.batching import Pace
 from agents.buffer import Buffer
 from agents.dial import FarEnd, dial
 from agents.proxy import Proxy, ProxyError
+from agents.ratelimit import TokenBucket
 from agents.spool import SpoolError
 from agents.stream import Stream, StreamEnd, StreamError, Timing
 from hal.ethernet import EthernetPort
@@ -34,6 +35,10 @@ STEADY_SECONDS: Final = 5.0
 """A connection that lived so long is opened again at once when it is closed while idle."""
 CARRIER_BLINK_SECONDS: Final = 5.0
 """A carrier that was away for longer takes the connection with it."""
+GIVEN_UP_BURST: Final = 16
+GIVEN_UP_PER_SECOND: Final = 1 / 600
+"""Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
+is not in them, or it will learn to read them: they wait."""
 
 OnCommands = Callable[[list[Command]], Awaitable[None]]
 
@@ -58,6 +63,7 @@ class Forwarder:
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._pace = Pace()
         self._traffic = Traffic()
         self._connection: ClientConnection | None = None
@@ -92,7 +98,7 @@ class Forwarder:
                 try:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
-                    delay = self._judge(error)
+                    delay = 0.0 if await self._gave_up_culprit(error) else self._judge(error)
                 await self._rest(delay)
         finally:
             stop()
@@ -181,6 +187,18 @@ class Forwarder:
             self._tls.remember(self._connection.transport, now)
 
     # -- its end ----------------------------------------------------------------------------------------
+
+    async def _gave_up_culprit(self, error: Exception) -> bool:
+        """A record that the data center cannot read would hold up all others: it goes, and its number is told."""
+        culprit = error.culprit if isinstance(error, StreamError) else None
+        if culprit is None or self._may_give_up.take(1, self._loop.time()):
+            return False
+        try:
+            await self._buffer.give_up(*culprit)
+        except SpoolError:
+            return False
+        self._has_answered = False
+        return True
 
     def _judge(self, error: Exception) -> float:
         """Note what happened; returns the seconds to wait before dialling again."""

@@ -2,7 +2,8 @@
 
 Requests are pipelined (RFC 9112, 9.3.2), so answers come in the order of the batches. Whatever goes wrong (an answer
 that is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated here: the next stream begins with
-what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once.
+what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once. If the
+answer names a record of that very batch as the one that the data center cannot read, the error says which.
 
 One loop does everything: settle what is answered, send what may go, wait. All that can happen in between (records,
 answers, the connection's end, a time reached) sets the same event.
@@ -15,6 +16,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
+from itertools import chain
 from math import inf
 from typing import Final
 
@@ -24,7 +27,7 @@ from agents.buffer import Buffer
 from agents.spool import Priority, Record
 from wire.compression import Compressor
 from wire.http import ClientConnection, HttpError, Response
-from wire.messages import ENTRY_BYTES_MAX, BatchReply, MessageError, decode, encode_batch
+from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
 
 PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
@@ -45,13 +48,24 @@ class StreamEnd(StrEnum):
 
 
 class StreamError(Exception):
-    """The stream's end; with REFUSED also the status, and the seconds that the far end wants to be left alone."""
+    """The stream's end; with REFUSED also the status, and the seconds that the far end wants to be left alone.
 
-    def __init__(self, kind: StreamEnd, message: str, status: int = 0, retry_after_s: float = 0.0) -> None:
+    `culprit` is the record that the far end blames, by its priority and sequence number.
+    """
+
+    def __init__(
+        self,
+        kind: StreamEnd,
+        message: str,
+        status: int = 0,
+        retry_after_s: float = 0.0,
+        culprit: tuple[Priority, int] | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
         self.retry_after_s = retry_after_s
+        self.culprit = culprit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +79,15 @@ class Timing:
 
 
 class _Batch:
-    """A batch being gathered. `through` is the last sequence number of each priority in it."""
+    """A batch being gathered, each priority's records by rising number."""
 
     def __init__(self, records_max: int) -> None:
-        self.records: list[Record] = []
-        self.through: dict[Priority, int] = {}
+        self.parts: dict[Priority, list[Record]] = {}
         self.records_left = records_max
         self.bytes_left = BATCH_ENTRIES_BYTES_MAX
 
-    def add(self, records: list[Record]) -> None:
-        self.records += records
+    def add(self, priority: Priority, records: list[Record]) -> None:
+        self.parts[priority] = records
         self.records_left -= len(records)
         self.bytes_left -= sum(len(entry) for _, entry in records)
 
@@ -88,7 +101,7 @@ class _Sent:
     """A batch in flight."""
 
     answer: asyncio.Future[Response]
-    through: dict[Priority, int]
+    parts: dict[Priority, list[Record]]
     records: int
     body_bytes: int
     at: float
@@ -186,7 +199,7 @@ class Stream:
         if routine:
             expected = flow.routine
             flow.routine_read(expected, await self._read(Priority.ROUTINE, batch))
-        if batch.records:
+        if batch.parts:
             self._post(batch)
         return urgent or routine
 
@@ -197,22 +210,23 @@ class Stream:
         after = self._read_through[priority]
         records = await self._buffer.read(priority, batch.records_left, batch.bytes_left, after)
         if records:
-            self._read_through[priority] = batch.through[priority] = records[-1][0]
-            batch.add(records)
+            self._read_through[priority] = records[-1][0]
+            batch.add(priority, records)
         return len(records)
 
     def _post(self, batch: _Batch) -> None:
-        body = self._compressor.compress(encode_batch(self._buffer.epoch, sorted(batch.records)))
+        records = sorted(chain.from_iterable(batch.parts.values()))
+        body = self._compressor.compress(encode_batch(self._buffer.epoch, records))
         answer = self._connection.request("POST", PATH, body)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
-        sent = _Sent(answer, batch.through, len(batch.records), len(body), self._sent_at)
+        sent = _Sent(answer, batch.parts, len(records), len(body), self._sent_at)
         self._pace.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:
-        if Priority.ROUTINE in sent.through:
+        if Priority.ROUTINE in sent.parts:
             self._flow.routine_in_flight += change
         else:
             self._flow.urgent_in_flight += change
@@ -222,23 +236,24 @@ class Stream:
     async def _settle_answered(self) -> None:
         while self._in_flight and self._in_flight[0].answer.done():
             sent = self._in_flight.popleft()
-            reply = _judge(sent)
+            reply = _judge(sent, self._buffer.epoch)
             now = self._loop.time()
             self._pace.answered(sent.body_bytes, sent.at, now)
             self._answered_at = now
-            for priority, through in sent.through.items():
-                await self._buffer.ack(priority, through)
+            for priority, records in sent.parts.items():
+                await self._buffer.ack(priority, records[-1][0])
             self._count_in_flight(sent, -1)
             await self._settled(sent.records, reply)
 
 
-def _judge(sent: _Sent) -> BatchReply:
+def _judge(sent: _Sent, epoch: int) -> BatchReply:
     """The reply to a batch. Errors: StreamError LOST, REFUSED, NONSENSE."""
     try:
         response = sent.answer.result()
         if response.status != 200:
-            wanted = retry_after(response.headers)
-            raise StreamError(StreamEnd.REFUSED, f"answered {response.status}", response.status, wanted)
+            wanted, culprit = retry_after(response.headers), _culprit(sent, epoch, response)
+            message = f"answered {response.status}"
+            raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, culprit)
         reply = decode(BatchReply, response.body)
     except HttpError as error:
         raise StreamError(StreamEnd.LOST, str(error)) from None
@@ -247,3 +262,18 @@ def _judge(sent: _Sent) -> BatchReply:
     if reply.stored > sent.records:
         raise StreamError(StreamEnd.NONSENSE, f"stored {reply.stored} of {sent.records} records")
     return reply
+
+
+def _culprit(sent: _Sent, epoch: int, response: Response) -> tuple[Priority, int] | None:
+    """The record that a refusal names, if it is one of that batch."""
+    if response.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+        return None
+    try:
+        refusal = decode(BatchRefusal, response.body)
+    except MessageError:
+        return None
+    if refusal.epoch == epoch:
+        for priority, records in sent.parts.items():
+            if any(seq == refusal.sequence for seq, _ in records):
+                return priority, refusal.sequence
+    return None

@@ -5,7 +5,8 @@ What each answer tells the box:
     200  the whole batch is committed; the body is a BatchReply
     400  the body does not continue the stream: the connection ends, a new one starts a new stream
     403  the certificate's name is not that of a box that may send; the connection ends
-    422  what the block says is not a Batch, or not all of one; the connection ends
+    422  what the block says is not a Batch, or not all of one; the connection ends. If a record is to blame and
+         not what is around it, the body is a BatchRefusal that names the first such
     503  the database failed, nothing is stored: send it again later, on the same stream
 
 The handler is a plain `wire.http.Handler`, so a composition root may put another around it.
@@ -22,7 +23,7 @@ from typing import Final
 from datacenter.store import Store, StoreError, UnknownBoxError
 from wire.compression import CompressionError, Decompressor
 from wire.http import Handler, Request, Response
-from wire.messages import BATCH_BYTES_MAX, Batch, MessageError, decode, encode
+from wire.messages import BATCH_BYTES_MAX, Batch, MessageError, decode, encode, refusal
 
 PATH: Final = "/v1/batches"
 _STREAM: Final = "datacenter.ingest.stream"
@@ -42,13 +43,16 @@ def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | No
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
         stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
         try:
-            batch = decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX))
+            data = stream.decompress(request.body, BATCH_BYTES_MAX)
+            batch = decode(Batch, data)
             box, loop = request.peer.name, asyncio.get_running_loop()
             reply = await loop.run_in_executor(executor, store.ingest, box, batch, now_ms())
         except CompressionError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
         except MessageError as error:
-            return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), close=True)
+            blamed = refusal(data)
+            body = encode(blamed) if blamed else str(error).encode()
+            return Response(HTTPStatus.UNPROCESSABLE_ENTITY, body, close=True)
         except UnknownBoxError:
             return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not a box that may send", close=True)
         except StoreError:

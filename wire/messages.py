@@ -109,11 +109,11 @@ class Gap(Message, frozen=True, tag="gap"):
     """Audit: sequence numbers that will not come, and why.
 
     `disk-full` and `corrupt` records are lost; those `unfinished` at a crash were not acknowledged to anybody,
-    and `unused` numbers never had a record.
+    `unused` numbers never had a record, and `refused` is what the data center would not take.
     """
 
     at_ms: TimeMs
-    reason: Annotated[str, Meta(pattern=r"^(disk-full|corrupt|unfinished|unused)\Z")]
+    reason: Annotated[str, Meta(pattern=r"^(disk-full|corrupt|unfinished|unused|refused)\Z")]
     records: Count
     ranges: Annotated[tuple[tuple[Number, Number], ...], Meta(max_length=64)]
 
@@ -187,6 +187,28 @@ class BatchReply(Message, frozen=True):
     commands: Commands = []
 
 
+class BatchRefusal(Message, frozen=True, tag="refusal"):
+    """Data center → box: nothing of the batch is stored, because of this one record, which it cannot read."""
+
+    epoch: Run
+    sequence: Number
+
+
+class _Sealed(Message, frozen=True):
+    """A `Record` of which the entry has not been looked at."""
+
+    step: Number
+    entry: msgspec.Raw
+
+
+class _SealedBatch(Message, frozen=True):
+    """A `Batch` of them."""
+
+    epoch: Run
+    after: Count
+    records: Annotated[list[_Sealed], Meta(min_length=1, max_length=RECORDS_PER_BATCH_MAX)]
+
+
 class MessageError(Exception):
     """The bytes are not the message they should be; the text says what is wrong and where."""
 
@@ -220,6 +242,22 @@ def encode_batch(epoch: int, records: list[tuple[int, bytes]]) -> bytes:
         steps.append((sequence - previous, msgspec.Raw(entry)))
         previous = sequence
     return _encoder.encode((epoch, after, steps))
+
+
+def refusal(data: bytes) -> BatchRefusal | None:
+    """Which record is to blame that `data` is no `Batch`: the first that is none itself. None if no record is."""
+    try:
+        sealed = decode(_SealedBatch, data)
+    except MessageError:
+        return None
+    sequence = sealed.after
+    for record in sealed.records:
+        sequence += record.step
+        try:
+            decode(Entry, record.entry)
+        except MessageError:
+            return BatchRefusal(sealed.epoch, sequence)
+    return None
 
 
 def sequences(batch: Batch) -> list[int]:

@@ -109,23 +109,35 @@ class Holdings:
         victim.freed_at = self._log.commits - 1
         self._count_routine()
 
-    # -- records turn out to be unreadable --------------------------------------------------------------
+    # -- records turn out to be unreadable, or of no use ------------------------------------------------
 
-    def lose_pinned(self, priority: Priority, place: Place) -> None:
+    def give_up(self, priority: Priority, seq: int) -> None:
+        """A record that waits is not wanted. Nothing happens if it does not wait. Errors: DiskError GONE."""
+        segment = self._log.segment_of(seq)
+        if priority != Priority.ROUTINE:
+            if seq in self.indexes[priority]:
+                (place,) = self.indexes[priority].after(seq - 1, 1)
+                self.lose_pinned(priority, place, GapReason.REFUSED)
+        elif segment is not None and self.cursors[_ROUTINE] < seq < self._log.next_seq:
+            self.lose_routine(segment, seq, seq, GapReason.REFUSED)
+
+    def lose_pinned(self, priority: Priority, place: Place, reason: GapReason = GapReason.CORRUPT) -> None:
         """An alert or audit record cannot be read."""
         if self.indexes[priority].remove(place.seq) is not None:
             self._unpin(place)
         self.settled = b""
-        self._ledger.find(place.seq, place.seq, GapReason.CORRUPT)
+        self._ledger.find(place.seq, place.seq, reason)
         self._log.dead()
 
-    def lose_routine(self, segment: Segment, first: int, last: int) -> None:
+    def lose_routine(
+        self, segment: Segment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
+    ) -> None:
         """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
         news = RangeSet([(first, last)]).without(self._ledger.lost)
         for index in self.indexes.values():
             news = news.without([(seq, seq) for seq in index.between(first, last)])
         for range_first, range_last in news:
-            self._ledger.find(range_first, range_last, GapReason.CORRUPT)
+            self._ledger.find(range_first, range_last, reason)
         if news:
             self._counter.recount(segment, self.cursors[_ROUTINE])
             self._count_routine()

@@ -230,7 +230,7 @@ def _take_carried(
     state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]
 ) -> None:
     for at, (place, priority) in enumerate(places(segment, group, unpack_runs(group.aux))):
-        if at not in bad:
+        if at not in bad and place.seq not in state.ledger.lost:
             _index(state, recovery, segment, place, priority)
 
 

@@ -123,6 +123,14 @@ class Spool:
         with _disk_errors():
             self._holdings.ack(priority, through_seq)
 
+    def give_up(self, priority: Priority, seq: int) -> None:
+        """A waiting record will never be taken: it counts as gone, and the next append says so.
+
+        Nothing happens if no such record waits. Errors: SpoolError IO (the disk is gone).
+        """
+        with _disk_errors():
+            self._holdings.give_up(priority, seq)
+
     def close(self) -> None:
         """Leave the mark of a good end, if the disk lets us. The spool is of no use afterwards."""
         try:

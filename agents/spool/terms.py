@@ -23,6 +23,7 @@ class GapReason(StrEnum):
     CORRUPT = "corrupt"  # written, acknowledged, and now unreadable
     FULL = "full"  # dropped, oldest first, to make room
     UNFINISHED = "unfinished"  # in the group being written at a crash: probably never acknowledged
+    REFUSED = "refused"  # given up, because who it is for will never take it
     UNUSED = "unused"  # skipped after a crash, so that no number is ever given out twice
 
 

@@ -40,6 +40,7 @@ class Harness:
         self.given: dict[int, bytes] = {}  # every payload ever read, by number
         self.acked = dict.fromkeys(Priority, 0)
         self.explained: set[int] = set()
+        self.given_up: set[int] = set()
         self.rotten = False
         self.found = (0, 0)  # at the last opening: the newest segment's generation, and where it ended
         self.made = 0
@@ -62,7 +63,9 @@ class Harness:
 
     def explain(self, gap: Gap) -> None:
         for first, last in gap.ranges:
-            if not self.rotten and gap.reason is not GapReason.FULL:
+            if gap.reason is GapReason.REFUSED:
+                assert self.given_up.issuperset(range(first, last + 1))
+            elif not self.rotten and gap.reason is not GapReason.FULL:
                 assert not self.promised.keys() & range(first, last + 1), f"{gap} is not true"
             self.explained.update(range(first, last + 1))
 
@@ -105,6 +108,11 @@ class Harness:
     def ack(self, priority: Priority, through: int) -> None:
         self.spool.ack(priority, through)
         self.acked[priority] = max(self.acked[priority], through)
+
+    def give_up(self, priority: Priority, seq: int) -> None:
+        self.spool.give_up(priority, seq)
+        self.given_up.add(seq)
+        self.explained.add(seq)
 
     def reboot(self) -> None:
         if self.disk.backend.has_power:

@@ -16,9 +16,12 @@ from wire.messages import (
     Alert,
     Audit,
     Batch,
+    BatchRefusal,
     BatchReply,
+    BoxReport,
     Command,
     Entry,
+    Gap,
     decode,
     encode,
     sequences,
@@ -35,9 +38,11 @@ class StandIn:
     def __init__(self) -> None:
         self.stored: dict[tuple[int, int], Entry] = {}
         self.batches: list[list[Entry]] = []
-        self.repeated = 0
+        self.repeated = self.refusals = 0
+        self.blame = BatchRefusal
         self.commands: list[Command] = []
         self.misbehaviours: deque[Misbehave] = deque()
+        self.unreadable: Callable[[int, Entry], bool] = lambda _sequence, _entry: False
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self._changed = asyncio.Event()
         self.server: Server
@@ -48,8 +53,12 @@ class StandIn:
         return [
             (entry.instrument, entry.run, entry.body.number)
             for entry in self.stored.values()
-            if not isinstance(entry.body, Audit) and entry.instrument
+            if not isinstance(entry.body, BoxReport) and entry.instrument
         ]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return [entry.body for entry in self.stored.values() if isinstance(entry.body, Gap)]
 
     @property
     def audits(self) -> list[str]:
@@ -72,6 +81,10 @@ class StandIn:
             batch = decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX))
         except CompressionError as error:
             return Response(409, str(error).encode())
+        for sequence, record in zip(sequences(batch), batch.records, strict=True):
+            if self.unreadable(sequence, record.entry):
+                self.refusals += 1
+                return Response(422, encode(self.blame(batch.epoch, sequence)), close=True)
         response = self._store(batch)
         self._changed.set()
         if self.before_answer is not None:

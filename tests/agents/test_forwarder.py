@@ -16,7 +16,7 @@ import agents.stream
 from agents.audit import AuditLog, encode_gap
 from agents.buffer import Buffer
 from agents.dial import FarEnd
-from agents.forwarder import Forwarder
+from agents.forwarder import GIVEN_UP_BURST, Forwarder
 from agents.proxy import Proxy
 from agents.spool import Priority, Spool, SpoolLimits
 from agents.stream import Timing
@@ -26,7 +26,7 @@ from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import Misbehave, StandIn, stand_in
 from wire.http import Response
-from wire.messages import Alert, BatchReply, Command, Entry, Quality, encode
+from wire.messages import Alert, BatchRefusal, BatchReply, Command, Entry, Quality, encode
 from wire.tls import client_context
 
 
@@ -343,3 +343,63 @@ def test_a_data_center_with_a_certificate_for_somebody_else(pki: Hierarchy) -> N
             assert any(b"far-end-not-trusted" in entry for _, entry in entries)
 
     asyncio.run(scenario())
+
+
+def test_a_record_that_the_data_center_cannot_read_is_given_up_by_number_and_holds_up_nobody(
+    pki: Hierarchy,
+) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        poison = {("CHEM-1", 100), ("CHEM-1", 7)}
+        center.unreadable = lambda _sequence, entry: (
+            entry.instrument and (entry.instrument, entry.body.number) in poison
+        )
+        await bench.routine(200)
+        await bench.alert(7)
+        await bench.alert(8)
+        await drained(bench)
+        assert center.alerts == [8]
+        assert {n for *_, n in center.reports} == {*range(1, 201)} - {7, 100}
+        missing = set(range(1, (await bench.buffer.status()).next_seq)) - {seq for _, seq in center.stored}
+        assert len(missing) == 3, "routine reports 7 and 100, and alert 7"
+        assert all(gap.reason == "refused" and gap.records == 1 for gap in center.gaps)
+        assert {gap.ranges for gap in center.gaps} == {((seq, seq),) for seq in missing}
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_a_data_center_that_cannot_read_anything_is_not_believed_for_long(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.routine(200)
+        center.unreadable = lambda _sequence, entry: bool(entry.instrument)
+        await eventually(lambda: center.refusals > GIVEN_UP_BURST + 10)
+        center.unreadable = lambda _sequence, _entry: False
+        await drained(bench)
+        assert len(center.reports) == 200 - GIVEN_UP_BURST
+        assert sum(gap.records for gap in center.gaps) == GIVEN_UP_BURST
+
+    with_a_forwarder(pki, scenario, linger_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "blame",
+    [
+        lambda epoch, sequence: BatchRefusal(epoch, sequence + 1000),
+        lambda epoch, sequence: BatchRefusal(epoch ^ 1, sequence),
+        lambda _epoch, sequence: BatchReply(sequence),
+    ],
+    ids=["not in the batch", "of another epoch", "another message"],
+)
+def test_only_a_record_of_that_very_batch_is_given_up(
+    pki: Hierarchy, blame: Callable[[int, int], BatchRefusal]
+) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        center.blame = blame  # type: ignore[assignment]
+        center.unreadable = lambda _sequence, entry: isinstance(entry.body, Alert)
+        await bench.routine(10)
+        await bench.alert(11)
+        await eventually(lambda: center.refusals > 5)
+        center.unreadable = lambda _sequence, _entry: False
+        await drained(bench)
+        assert len(center.reports) == 11 and center.gaps == []
+
+    with_a_forwarder(pki, scenario)

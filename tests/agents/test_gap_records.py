@@ -25,9 +25,6 @@ class Rotten(World):
         name, offset = max(held.items(), key=lambda item: item[1])
         self.disk.backend.rot(name, offset, bits=512)
 
-    def gaps(self) -> list[messages.Gap]:
-        return [e.body for e in self.center.stored.values() if isinstance(e.body, messages.Gap)]
-
     async def fill(self) -> None:
         await self.report(1)
 
@@ -38,10 +35,10 @@ class Rotten(World):
         await self.report(3)
         await asyncio.sleep(60)
         assert [number for *_, number in self.center.reports] == [1, 3]
-        assert (await self.buffer.status()).gaps_pending == 1 and not self.gaps()
+        assert (await self.buffer.status()).gaps_pending == 1 and not self.center.gaps
         await self.report(4)
         await asyncio.sleep(2)
-        assert [gap.records for gap in self.gaps()] == [1]
+        assert [gap.records for gap in self.center.gaps] == [1]
 
 
 def test_a_gap_record_of_a_routine_append_goes_at_once(pki: Hierarchy) -> None:

@@ -305,3 +305,48 @@ def test_no_number_is_given_twice_though_all_since_the_last_opening_rots(end: st
         h.reboot()
     assert h.append([ROUTINE], [100])
     h.check()
+
+
+@pytest.mark.parametrize("again", ["at once", "after a crash", "after a good end"])
+@pytest.mark.parametrize("priority", Priority)
+def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
+    priority: Priority, again: str
+) -> None:
+    h = Harness()
+    assert h.append([ROUTINE, ALERT, AUDIT] * 3, [100] * 9)
+    number = h.read(priority)[1][0]
+    waiting = h.spool.status().records
+    h.give_up(priority, number)
+    assert h.spool.status().records == {**waiting, priority: 2}
+    h.spool.append([], [])
+    if again == "after a crash":
+        h.reboot()
+    elif again == "after a good end":
+        h.spool.close()
+        h.open()
+    assert number not in dict(h.read_all(priority))
+    assert len(h.read_all(ROUTINE)) + len(h.read_all(ALERT)) == (5 if priority is not AUDIT else 6)
+    gaps = [gap for _, payload in h.read(AUDIT) if (gap := decode_gap(payload)) is not None]
+    assert [gap for gap in gaps if gap.reason is not GapReason.UNUSED] == [
+        Gap(((number, number),), 1, GapReason.REFUSED)
+    ]
+    h.check()
+
+
+def test_what_does_not_wait_cannot_be_given_up() -> None:
+    h = Harness()
+    assert h.append([ROUTINE, ALERT, ROUTINE], [100] * 3)
+    h.ack(ROUTINE, 1)
+    for priority, number in [(ROUTINE, 1), (ROUTINE, 2), (ROUTINE, 4), (ALERT, 1), (ALERT, 3), (AUDIT, 2)]:
+        h.spool.give_up(priority, number)
+    assert h.spool.status().gaps_pending == 0
+    assert [seq for seq, _ in h.read(ROUTINE)] == [3] and [seq for seq, _ in h.read(ALERT)] == [2]
+
+
+def test_a_carried_record_given_up_stays_gone() -> None:
+    disk, *_ = carried_and_manifest()
+    spool = open_spool(disk)
+    spool.give_up(ALERT, 1)
+    spool.append([], [])
+    assert told(spool)[1] is GapReason.REFUSED
+    assert open_spool(disk).read(ALERT, 9, 999) == []

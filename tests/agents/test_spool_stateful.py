@@ -42,6 +42,12 @@ class SpoolMachine(RuleBasedStateMachine):
         if found:
             self.h.ack(priority, found[int(share * (len(found) - 1))][0])
 
+    @rule(priority=st.sampled_from(Priority), share=st.floats(0, 1))
+    def give_up(self, priority: Priority, share: float) -> None:
+        found = self.h.read(priority)
+        if found:
+            self.h.give_up(priority, found[int(share * (len(found) - 1))][0])
+
     @rule(priority=st.sampled_from(Priority), batch=st.integers(1, 5))
     def pipeline(self, priority: Priority, batch: int) -> None:
         whole = [seq for seq, _ in self.h.read_all(priority, batch)]

@@ -18,7 +18,15 @@ from datacenter.ingest import PATH, make_ingest
 from datacenter.store import Store
 from wire.compression import Compressor, Decompressor
 from wire.http import ClientConnection, Handler, HttpError, Request, Response, serve
-from wire.messages import BATCH_BODY_BYTES_MAX, BATCH_BYTES_MAX, REPLY_BYTES_MAX, Batch, BatchReply, decode
+from wire.messages import (
+    BATCH_BODY_BYTES_MAX,
+    BATCH_BYTES_MAX,
+    REPLY_BYTES_MAX,
+    Batch,
+    BatchRefusal,
+    BatchReply,
+    decode,
+)
 from wire.pki import Authority, make_key
 from wire.tls import Identity, client_context, server_context
 
@@ -192,6 +200,21 @@ def test_what_is_not_a_batch_is_refused_and_its_connection_ended(
         assert answer.status == 200
 
     assert numbers(meet((BOX, client), (BOX, another))) == [7]
+
+
+def test_a_record_that_is_none_is_named_and_nothing_of_its_batch_is_stored(
+    meet: Callable[..., Store],
+) -> None:
+    of_tomorrow = [3, ["CHEM-0001", 1, ["humidity", 9, AT_MS]]]
+    good = msgspec.msgpack.decode(encoded(alert(1)))[2][0]
+    body = first(msgspec.msgpack.encode([7, 40, [good, of_tomorrow, good]]))
+
+    async def client(connection: ClientConnection) -> None:
+        answer = await connection.request("POST", PATH, body)
+        assert (answer.status, decode(BatchRefusal, answer.body)) == (422, BatchRefusal(7, 44))
+        await connection.lost
+
+    assert numbers(meet((BOX, client))) == []
 
 
 @pytest.mark.parametrize(
