@@ -17,7 +17,7 @@ import rap
 from rap.outcome import BUG, HOLDS, CommandError
 from rap.parser import Parser
 
-_NO_NOUNS = ("__main__", "lablive", "labsteer", "outcome", "parser")
+_NO_NOUNS = ("__main__", "imagecheck", "lablive", "labsteer", "outcome", "parser")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rap.imagecheck import add_check
 from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
@@ -24,6 +25,7 @@ def add_verbs(parser: Parser) -> None:
     _add_ks(parser)
     _add_rpm(parser)
     _add_build(parser)
+    add_check(parser)
 
 
 def _add_ks(parser: Parser) -> None:

@@ -31,6 +31,8 @@ MODULES: Final = (
 )
 MENU: Final = "boot/grub2/grub.cfg"
 SLOTS: Final = {"/": "A", "/slots/b": "B"}
+KEEPER: Final = "boxkeeper"
+"""Whose the menu's password is: a name that nobody tries first (RHEL-09-212020)."""
 
 
 def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
@@ -63,9 +65,9 @@ def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
     lines += ["set default=0", f"set timeout={plan.boot_timeout_s}"]
     if plan.boot_password_hash:
         lines += [
-            "set superusers=root",
+            f'set superusers="{KEEPER}"',
             "export superusers",
-            f"password_pbkdf2 root {plan.boot_password_hash}",
+            f"password_pbkdf2 {KEEPER} {plan.boot_password_hash}",
         ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
     for mount, slot in SLOTS.items():

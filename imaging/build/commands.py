@@ -179,6 +179,9 @@ def _bootloader(command: Command, plan: Plan) -> None:
     plan.kernel_arguments = data.appendLine
     plan.boot_timeout_s = 5 if data.timeout is None else data.timeout
     plan.boot_password_hash = data.password
+    # for whoever makes the menu anew on the box; Anaconda leaves it, too
+    defaults = f'GRUB_CMDLINE_LINUX="{data.appendLine}"\nGRUB_DISABLE_RECOVERY="true"\n'
+    plan.acts.append(Write("/etc/default/grub", defaults))
 
 
 # ---- the system ----

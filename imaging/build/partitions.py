@@ -150,7 +150,17 @@ def _write_ext4(image: Path, place: Place, part: Path, id: str, epoch: int, told
     if place.partition.label:
         command += ["-L", place.partition.label]
     run([*command, image, f"{place.length // 1024}k"], times, told, folder=image.parent)
-    _set_times(f"{image}?offset={place.offset}", epoch, times)
+    device = f"{image}?offset={place.offset}"
+    _set_root(device, part, times)
+    _set_times(device, epoch, times)
+
+
+def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
+    """mke2fs takes what is in a folder, and not its own mode and owner: /tmp is everybody's, a log is not."""
+    stat = part.stat()
+    fields = {"mode": f"0{stat.st_mode:o}", "uid": stat.st_uid, "gid": stat.st_gid}
+    requests = "".join(f"sif / {name} {value}\n" for name, value in fields.items())
+    run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
 
 
 def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:

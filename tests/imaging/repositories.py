@@ -122,15 +122,18 @@ PLAIN: Final = (
     ),
     *(
         "dracut",
+        "gnutls-utils",
         "gssproxy",
         "nfs-utils",
+        "openssh-clients",
         "policycoreutils",
+        "policycoreutils-python-utils",
         "rsyslog-gnutls",
         "sendmail",
         "sudo",
         "telnet-server",
     ),
-    *("tftp-server", "tpm2-tools", "tuned", "vsftpd"),
+    *("tftp-server", "tmux", "tpm2-tools", "tuned", "vsftpd"),
 )
 BOX: Final = (
     *map(Rpm, PLAIN),
@@ -138,6 +141,7 @@ BOX: Final = (
     Rpm("python3", files=("/usr/bin/python3",)),
     Rpm("audit", files=("/usr/lib/systemd/system/auditd.service",)),
     Rpm("chrony-daemon", provides=("chronyd",), files=("/usr/lib/systemd/system/chronyd.service",)),
+    Rpm("cronie", files=("/usr/lib/systemd/system/crond.service",)),
     Rpm("firewalld", requires=("nftables",), files=("/usr/lib/systemd/system/firewalld.service",)),
     Rpm("nftables"),
     Rpm(
@@ -145,6 +149,7 @@ BOX: Final = (
         requires=(("python3", "GE", "1.0"), "/usr/bin/bash"),
         files=("/usr/lib/systemd/system/rap-firewall.service",),
     ),
+    Rpm("rng-tools", files=("/usr/lib/systemd/system/rngd.service",)),
     Rpm("rsyslog", files=("/usr/lib/systemd/system/rsyslog.service",)),
     Rpm("openssh-server", files=("/usr/lib/systemd/system/sshd.service",)),
     Rpm("perl", files=("/usr/bin/perl",)),

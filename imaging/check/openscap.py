@@ -1,0 +1,151 @@
+"""OpenSCAP on a tree that does not run: `oscap` with OSCAP_PROBE_ROOT, as oscap-chroot does it.
+
+Two kinds of questions go to the running system in the content, and are put to the tree's files (`view`) here:
+
+    halves      sysctl rules ask what is configured and what is set; the first is a definition of its own ("…_static")
+    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links that systemd would
+
+What neither the probes nor these can tell comes back as "unknown"; see `imaging.check.reasons`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from imaging.check.content import fitting, system_name
+from imaging.check.reasons import Asked
+from imaging.check.terms import SEVERITIES, CheckLacks, WrongCheck
+from imaging.check.view import run_on_view
+
+RULE: Final = "xccdf_org.ssgproject.content_rule_"
+PROFILE: Final = "xccdf_org.ssgproject.content_profile_stig"
+PROGRAMS: Final = {
+    "oscap": ("openscap-scanner", "openscap-scanner"),
+    "unshare": ("util-linux", "util-linux"),
+    "systemctl": ("systemd", "systemd"),
+}
+"""Programs by the packages that have them: Debian's name, RHEL's."""
+DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
+_XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
+_OVAL: Final = "{http://oval.mitre.org/XMLSchema/oval-results-5}"
+_SERVICE: Final = re.compile(r"service_(.+)_(enabled|disabled)")
+_ON: Final = frozenset({"enabled", "enabled-runtime", "static", "alias", "indirect"})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Reports to leave behind, if any: for people (HTML), and for other programs (ARF)."""
+
+    report: Path | None = None
+    arf: Path | None = None
+
+
+def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PROFILE) -> list[Asked]:
+    """Ask every rule of a profile of the system in `tree`. Errors: WrongCheck, CheckLacks."""
+    _need()
+    tree = tree.resolve()
+    database = next((path for path in DATABASES if (tree / path).is_dir()), None)
+    if database is None:
+        raise WrongCheck(
+            f"{tree}: has no package database ({' or '.join(DATABASES)}); give the tree of a system"
+        )
+    with tempfile.TemporaryDirectory(prefix="rap-check-") as name:
+        place = Path(name)
+        (place / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
+        (place / "content.xml").write_bytes(fitting(content, tree))
+        _run(tree, place, wanted, profile)
+        asked = list(_read(tree, place))
+    if all(one.result == "notapplicable" for one in asked):
+        raise WrongCheck(
+            f"{content}: no rule is for {system_name(tree)}; give that system's content with --content"
+        )
+    return asked
+
+
+def _need() -> None:
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        debian, rhel = (" ".join(PROGRAMS[name][i] for name in missing) for i in (0, 1))
+        raise CheckLacks(
+            f"{', '.join(missing)}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL)"
+        )
+    if os.geteuid() != 0:
+        raise CheckLacks(
+            "checking a system's tree needs root: not everybody may read all of it; run it with sudo"
+        )
+
+
+def _run(tree: Path, place: Path, wanted: Wanted, profile: str) -> None:
+    command = ["oscap", "xccdf", "eval", "--progress", "--profile", profile, "--oval-results"]
+    command += ["--results", "results.xml"]
+    for option, file in (("--report", wanted.report), ("--results-arf", wanted.arf)):
+        command += [option, str(file.absolute())] if file else []
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C.UTF-8",
+        "HOME": str(place),
+        "OSCAP_PROBE_ROOT": str(place / "layer/view"),
+        "OSCAP_EVALUATION_TARGET": f"chroot://{tree.name}",
+    }
+    done = run_on_view(tree, place, [*command, "content.xml"], environment)
+    if done.returncode not in (0, 2):  # 2: some rule failed
+        said = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
+        raise WrongCheck(f"oscap ended with {done.returncode}: {' '.join(said[-4:])}")
+
+
+def _read(tree: Path, place: Path) -> Iterator[Asked]:
+    root = ElementTree.parse(place / "results.xml").getroot()  # noqa: S314 - oscap's own
+    titles = {rule.get("id"): _text(rule, "title") for rule in root.iter(f"{_XCCDF}Rule")}
+    definitions = dict(_definitions(place))
+    for element in root.iter(f"{_XCCDF}rule-result"):
+        result = _text(element, "result")
+        if result == "notselected":
+            continue
+        name = str(element.get("idref")).removeprefix(RULE)
+        severity = str(element.get("severity"))
+        if result != "notapplicable":
+            result = _by_files(name, tree, definitions) or result
+        title = titles.get(element.get("idref"), "")
+        yield Asked(name, severity if severity in SEVERITIES else "low", title, result)
+
+
+def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
+    """What the tree's files say of a rule that asks the running system; "" if it does not, or they do not."""
+    if half := definitions.get(f"oval:ssg-{rule}_static:def:1"):
+        return "pass" if half == "true" else "fail"
+    if service := _SERVICE.fullmatch(rule):
+        name, wanted = service.groups()
+        return "pass" if (_state(tree, name) in _ON) == (wanted == "enabled") else "fail"
+    return ""
+
+
+def _state(tree: Path, service: str) -> str:
+    done = subprocess.run(
+        ["systemctl", f"--root={tree}", "is-enabled", f"{service}.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def _definitions(place: Path) -> Iterator[tuple[str, str]]:
+    """OVAL's result of each definition."""
+    for file in place.glob("*oval.xml.result.xml"):
+        for element in ElementTree.parse(file).getroot().iter(f"{_OVAL}definition"):  # noqa: S314 - oscap's own
+            yield str(element.get("definition_id")), str(element.get("result"))
+
+
+def _text(element: Element, name: str) -> str:
+    found = element.find(f"{_XCCDF}{name}")
+    return " ".join("".join(found.itertext()).split()) if found is not None else ""

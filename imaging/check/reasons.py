@@ -1,0 +1,109 @@
+"""The written reasons in `firmware-image/stig/`, and what they make of OpenSCAP's results.
+
+    exceptions.toml   a rule that fails on a box, and why it may
+    left-out.toml     rules that a tree cannot decide (`offline`), or a stand-in's tree cannot (`stand-in`), by name
+
+A reason is only as good as its cause: one for a rule that passes, or that the profile does not have, is a complaint.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from imaging.check.terms import Judged, Judgement, Verdict, WrongCheck
+
+FOLDER: Final = Path(__file__).parents[2] / "firmware-image/stig"
+EXCEPTIONS: Final = FOLDER / "exceptions.toml"
+LEFT_OUT: Final = FOLDER / "left-out.toml"
+_VERDICTS: Final = {"pass": Verdict.PASS, "fixed": Verdict.PASS, "notapplicable": Verdict.NOT_APPLICABLE}
+"""XCCDF 1.2, table 26; everything else that is not left out is a fail, so that nothing passes by not being asked."""
+T = TypeVar("T")
+Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=20)]
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rules that are left out for the same reason."""
+
+    reason: Text
+    rules: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """left-out.toml."""
+
+    offline: list[Group]
+    stand_in: list[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A rule as the scanner answered it; `result` is XCCDF's word."""
+
+    rule: str
+    severity: str
+    title: str
+    result: str
+
+
+def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
+    """Reasons by rule. Errors: WrongCheck."""
+    return _load(file, dict[str, Text])
+
+
+def load_left_out(*, stand_in: bool, file: Path = LEFT_OUT) -> dict[str, str]:
+    """Reasons by rule, of what a tree cannot decide; with `stand_in`, of a stand-in's too. Errors: WrongCheck."""
+    written = _load(file, Written)
+    return dict(_by_rule([*written.offline, *(written.stand_in if stand_in else [])], file))
+
+
+def judge(asked: Sequence[Asked], exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judgement:
+    """What a system comes to by the written reasons."""
+    judged = [_judge(one, exceptions, left_out) for one in asked]
+    return Judgement(judged, [*_stale(judged, exceptions), *_unknown(judged, left_out)])
+
+
+def _judge(one: Asked, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:
+    if one.rule in left_out:
+        return Judged(one.rule, one.severity, one.title, Verdict.LEFT_OUT, left_out[one.rule])
+    verdict = _VERDICTS.get(one.result, Verdict.FAIL)
+    reason = exceptions.get(one.rule, "") if verdict is Verdict.FAIL else ""
+    return Judged(one.rule, one.severity, one.title, verdict, reason)
+
+
+def _stale(judged: Sequence[Judged], exceptions: Mapping[str, str]) -> Iterator[str]:
+    verdicts = {one.rule: one.verdict for one in judged}
+    for rule in exceptions:
+        if rule not in verdicts:
+            yield f"exceptions.toml: {rule}: the profile has no such rule; take the reason out"
+        elif verdicts[rule] is Verdict.PASS:
+            yield f"exceptions.toml: {rule}: passes; take the reason out"
+
+
+def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[str]:
+    for rule in left_out.keys() - {one.rule for one in judged}:
+        yield f"left-out.toml: {rule}: the profile has no such rule; take it out"
+
+
+def _by_rule(groups: Sequence[Group], file: Path) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for group in groups:
+        for rule in group.rules:
+            if rule in seen:
+                raise WrongCheck(f"{file}: {rule}: is left out twice; one reason is enough")
+            seen.add(rule)
+            yield rule, group.reason
+
+
+def _load(file: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), kind)
+    except OSError as error:
+        raise WrongCheck(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise WrongCheck(f"{file}: {error}") from error

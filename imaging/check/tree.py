@@ -1,0 +1,82 @@
+"""The tree to judge: a folder, or what is in a disk image of `rap image build`, without mounting it.
+
+The image's build record (NAME.build.json) says where its partitions are and what belongs where; debugfs copies an
+ext4 file system's files with their owners and modes, mtools a FAT's. SELinux's labels are not copied.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from imaging.check.terms import CheckLacks, WrongCheck
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A partition as the build record has it; bytes."""
+
+    mount: str
+    format: str
+    offset: int
+
+
+class Record(msgspec.Struct, frozen=True):
+    """As much of a build record as is needed here."""
+
+    partitions: list[Place]
+
+
+@contextmanager
+def tree_of(given: Path) -> Iterator[Path]:
+    """The folder given, or one with what is in the image given, as long as the block takes. Errors: WrongCheck, …"""
+    if given.is_dir():
+        yield given
+    elif given.is_file():
+        with TemporaryDirectory(prefix="rap-tree-", dir="/var/tmp") as folder:
+            _take_out(given, Path(folder))
+            yield Path(folder)
+    else:
+        raise WrongCheck(f"{given}: is not there; give a system's folder, or an image of `rap image build`")
+
+
+def _take_out(image: Path, tree: Path) -> None:
+    for place in sorted(_record(image).partitions, key=lambda place: place.mount):
+        target = tree / place.mount.lstrip("/")
+        if place.format == "ext4":
+            target.mkdir(parents=True, exist_ok=True)
+            _run(["debugfs", "-R", f'rdump / "{target}"', f"{image}?offset={place.offset}"])
+        elif place.format == "efi":
+            target.mkdir(parents=True, exist_ok=True)
+            _run(["mcopy", "-s", "-n", "-i", f"{image}@@{place.offset}", "::*", str(target)])
+
+
+def _record(image: Path) -> Record:
+    file = image.with_suffix(".build.json")
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Record)
+    except OSError as error:
+        raise WrongCheck(
+            f"{file}: cannot be read ({error.strerror}); it is made with the image, and says where its partitions are"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise WrongCheck(f"{file}: is no build record: {error}") from error
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        package = {"debugfs": "e2fsprogs", "mcopy": "mtools"}[command[0]]
+        raise CheckLacks(
+            f"{command[0]}: missing; apt-get install {package} (Debian), dnf install {package} (RHEL)"
+        ) from None
+    said = "\n".join(
+        done.stderr.splitlines()[1:]
+    )  # debugfs begins with its version, and ends with 0 whatever happens
+    if done.returncode or (command[0] == "debugfs" and said):
+        raise WrongCheck(f"{command[-1]}: {said or done.stderr.strip()}")
