@@ -23,7 +23,7 @@ from agents.feeding import feed_while_well
 from agents.firewall import Doorkeeper, FirewallStatus, Gatekeeper, Say
 from agents.forwarder import Forwarder
 from agents.marks import Marks
-from agents.spool import Spool, SpoolLimits, SpoolStatus
+from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.stream import Timing
 from hal.clock import WallClock
 from hal.disk import Disk
@@ -146,6 +146,10 @@ class Box:
     def is_connected(self) -> bool:
         """Whether there is a connection to the data center, as far as anybody can know."""
         return self._running is not None and self._running.forwarder.is_connected
+
+    async def backlog(self) -> Mapping[Priority, int] | None:
+        """Records that are not acknowledged, by priority; None before the spool is open."""
+        return (await self._running.buffer.status()).records if self._running else None
 
     async def status(self) -> BoxStatus | None:
         """How it is; None before the spool is open."""

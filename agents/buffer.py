@@ -27,7 +27,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _Append = tuple[Records, asyncio.Future[range]]  # records, who waits
-_ONE = {priority: bytes((priority,)) for priority in Priority}
+_PRIORITIES = tuple(Priority)  # ready made: an enumeration makes a generator each time it is gone through
+_ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 
 
 class Buffer:
@@ -186,7 +187,7 @@ class Buffer:
             self._announce(_ONE[Priority.AUDIT] * news)
 
     def _announce(self, priorities: bytes) -> None:
-        for priority in Priority:
+        for priority in _PRIORITIES:
             if records := priorities.count(priority):
                 self.arrived[priority].set()
                 for arrived in list(self._listeners):

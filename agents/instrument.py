@@ -72,6 +72,7 @@ class InstrumentAgent:
         self._execute, self._on_acknowledged = execute, on_acknowledged
         self._outbox = Outbox(queue_reports_max)
         self._backoff = Backoff(random)
+        self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._outcomes: dict[int, Outcome | None] = {}  # None while it is executed, or its result travels
@@ -134,7 +135,7 @@ class InstrumentAgent:
 
     async def _post(self, connection: ClientConnection) -> Response:
         body = encode(Reports(self.run_number, self._outbox.post()))
-        timer = asyncio.get_running_loop().call_later(POST_SECONDS_MAX, connection.abort)
+        timer = self._loop.call_later(POST_SECONDS_MAX, connection.abort)
         try:
             return await connection.request("POST", "/v1/reports", body)
         finally:
@@ -162,7 +163,7 @@ class InstrumentAgent:
 
     def _remember(self, connection: ClientConnection) -> None:
         if connection.transport is not None:
-            self._tls.remember(connection.transport, asyncio.get_running_loop().time())
+            self._tls.remember(connection.transport, self._loop.time())
 
     # -- commands ---------------------------------------------------------------------------------------
 

@@ -26,6 +26,9 @@ class TlsProtocol(sslproto.SSLProtocol):
     _incoming: Any
     _outgoing: Any
     _app_protocol: Any
+    _app_writing_paused: bool
+    _ssl_writing_paused: bool
+    _transport: Any
 
     def received(self, data: bytes) -> None:
         """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""
@@ -33,8 +36,10 @@ class TlsProtocol(sslproto.SSLProtocol):
         self.buffer_updated(0)
 
     def _process_outgoing(self) -> None:
-        if self._outgoing.pending:
+        if self._ssl_writing_paused or self._app_writing_paused:
             super()._process_outgoing()  # type: ignore[misc]
+        elif self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
 
     def _do_read__copied(self) -> None:
         chunks = []

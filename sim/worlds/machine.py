@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from agents.accounting import Traffic
-from agents.box import Box, BoxStatus, Hardware
+from agents.box import Box, Hardware
 from agents.config import (
     BoxConfig,
     Certificates,
@@ -100,9 +100,9 @@ class BoxMachine:
 
     # -- what it is asked
 
-    async def status(self) -> BoxStatus | None:
-        """How the program is; None while it does not run."""
-        return await self._box.status() if self._box else None
+    async def backlog(self) -> Mapping[Priority, int] | None:
+        """Records that it has not delivered, by priority; None while the program does not run."""
+        return await self._box.backlog() if self._box else None
 
     @property
     def is_connected(self) -> bool:

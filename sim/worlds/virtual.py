@@ -186,11 +186,10 @@ class VirtualWorld:
 
     async def backlog(self) -> tuple[int, int, int] | None:
         """Records on the box that are not acknowledged, by priority; None while its program does not run."""
-        status = await self.box.status()
-        if status is None:
+        records = await self.box.backlog()
+        if records is None:
             return None
-        alert, audit, routine = (status.spool.records[priority] for priority in Priority)
-        return alert, audit, routine
+        return records[Priority.ALERT], records[Priority.AUDIT], records[Priority.ROUTINE]
 
     # -- faults
 
