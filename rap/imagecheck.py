@@ -43,7 +43,7 @@ def _check(arguments: argparse.Namespace) -> int:
         raise WrongInput("give a system's folder, or an image of `rap image build`")
     try:
         exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
-        left_out = load_left_out(stand_in=arguments.stand_in)
+        left_out = load_left_out(image=arguments.tree.is_file(), stand_in=arguments.stand_in)
         with tree_of(arguments.tree) as tree:
             content = arguments.content or usual_content(tree)
             asked = scan(tree, content, Wanted(arguments.report, arguments.arf))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -30,6 +31,9 @@ MODULES: Final = (
     *("all_video", "password_pbkdf2", "gzio", "echo", "serial", "terminal", "minicmd", "reboot", "halt"),
 )
 MENU: Final = "boot/grub2/grub.cfg"
+ENTRIES: Final = "boot/loader/entries"
+"""What the menu has, for grubby and whoever checks it (Boot Loader Specification, type 1); packages name theirs
+after the machine."""
 SLOTS: Final = {"/": "A", "/slots/b": "B"}
 KEEPER: Final = "boxkeeper"
 """Whose the menu's password is: a name that nobody tries first (RHEL-09-212020)."""
@@ -45,6 +49,11 @@ def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
     (menu := root / MENU).parent.mkdir(parents=True, exist_ok=True)
     menu.write_text(_menu(plan, uuids, versions))
     menu.chmod(0o600)
+    (entries := root / ENTRIES).mkdir(parents=True, exist_ok=True)
+    for old in entries.iterdir():
+        old.unlink()
+    for entry in _entries(plan, uuids, versions):
+        (entries / f"rap-{entry.slot}-{entry.version}.conf").write_text(entry.text())
     lead = f"search --no-floppy --fs-uuid --set=dev {uuids['/boot']}\n"
     lead += "set prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
     for folder in (root / "boot/efi/EFI").glob("*"):
@@ -53,6 +62,29 @@ def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
 
 def _newness(version: str) -> list[tuple[int, str]]:
     return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|(\D+)", version)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One kernel with one slot."""
+
+    slot: str
+    version: str
+    options: str
+
+    def text(self) -> str:
+        return (
+            f"title slot {self.slot}, {self.version}\nversion {self.version}\nlinux /vmlinuz-{self.version}\n"
+            f"initrd /initramfs-{self.version}.img\noptions {self.options}\n"
+        )
+
+
+def _entries(plan: Plan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
+    return [
+        _Entry(slot, version, f"root=UUID={uuids[mount]} ro {plan.kernel_arguments}")
+        for mount, slot in SLOTS.items()
+        for version in (versions if mount in uuids else [])
+    ]
 
 
 def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
@@ -70,15 +102,14 @@ def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
             f"password_pbkdf2 {KEEPER} {plan.boot_password_hash}",
         ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
-    for mount, slot in SLOTS.items():
-        for version in versions if mount in uuids else []:
-            # starting is everybody's; changing an entry or another command needs the password
-            lines += [
-                f'menuentry "slot {slot}, {version}" --unrestricted {{',
-                f"  linux /vmlinuz-{version} root=UUID={uuids[mount]} ro {plan.kernel_arguments}",
-                f"  initrd /initramfs-{version}.img",
-                "}",
-            ]
+    for entry in _entries(plan, uuids, versions):
+        # starting is everybody's; changing an entry or another command needs the password
+        lines += [
+            f'menuentry "slot {entry.slot}, {entry.version}" --unrestricted {{',
+            f"  linux /vmlinuz-{entry.version} {entry.options}",
+            f"  initrd /initramfs-{entry.version}.img",
+            "}",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ from imaging.build.packages import normalise
 from imaging.build.sandbox import Line, run, run_inside
 from imaging.build.terms import Act, BuildFailed, Link, Plan, Run, Script, Write
 
-_EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys", "boot/loader/entries")
+_EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
 """Folders whose files go; the folders in them stay, for services expect them."""
 _GONE: Final = (
     *(

@@ -1,7 +1,7 @@
 """The written reasons in `firmware-image/stig/`, and what they make of OpenSCAP's results.
 
     exceptions.toml   a rule that fails on a box, and why it may
-    left-out.toml     rules that a tree cannot decide (`offline`), or a stand-in's tree cannot (`stand-in`), by name
+    left-out.toml     rules that no tree can decide (`offline`), that one from an `image` or a `stand-in` cannot
 
 A reason is only as good as its cause: one for a rule that passes, or that the profile does not have, is a complaint.
 """
@@ -38,6 +38,7 @@ class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     """left-out.toml."""
 
     offline: list[Group]
+    image: list[Group]
     stand_in: list[Group]
 
 
@@ -53,13 +54,14 @@ class Asked:
 
 def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
     """Reasons by rule. Errors: WrongCheck."""
-    return _load(file, dict[str, Text])
+    return load(file, dict[str, Text])
 
 
-def load_left_out(*, stand_in: bool, file: Path = LEFT_OUT) -> dict[str, str]:
-    """Reasons by rule, of what a tree cannot decide; with `stand_in`, of a stand-in's too. Errors: WrongCheck."""
-    written = _load(file, Written)
-    return dict(_by_rule([*written.offline, *(written.stand_in if stand_in else [])], file))
+def load_left_out(*, image: bool, stand_in: bool, file: Path = LEFT_OUT) -> dict[str, str]:
+    """Reasons by rule, of what no tree can decide, one copied out of an image, a stand-in's. Errors: WrongCheck."""
+    written = load(file, Written)
+    groups = [*written.offline, *(written.image if image else []), *(written.stand_in if stand_in else [])]
+    return dict(by_rule(groups, file))
 
 
 def judge(asked: Sequence[Asked], exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judgement:
@@ -90,7 +92,8 @@ def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[
         yield f"left-out.toml: {rule}: the profile has no such rule; take it out"
 
 
-def _by_rule(groups: Sequence[Group], file: Path) -> Iterator[tuple[str, str]]:
+def by_rule(groups: Sequence[Group], file: Path) -> Iterator[tuple[str, str]]:
+    """Each rule of the groups with its reason. Errors: WrongCheck, for one that is there twice."""
     seen: set[str] = set()
     for group in groups:
         for rule in group.rules:
@@ -100,7 +103,8 @@ def _by_rule(groups: Sequence[Group], file: Path) -> Iterator[tuple[str, str]]:
             yield rule, group.reason
 
 
-def _load(file: Path, kind: type[T]) -> T:
+def load(file: Path, kind: type[T]) -> T:
+    """A TOML file of this form. Errors: WrongCheck."""
     try:
         return msgspec.convert(tomllib.loads(file.read_text("utf-8")), kind)
     except OSError as error:

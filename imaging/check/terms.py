@@ -38,6 +38,8 @@ class Judged:
     title: str
     verdict: Verdict
     reason: str = ""
+    findings: tuple[str, ...] = ()
+    """Where it fails and what would be right, where that is known."""
 
 
 @dataclass(frozen=True)

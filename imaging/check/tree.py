@@ -6,15 +6,22 @@ ext4 file system's files with their owners and modes, mtools a FAT's. SELinux's 
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import msgspec
 
 from imaging.check.terms import CheckLacks, WrongCheck
+
+_ASKED: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
+_ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -49,10 +56,28 @@ def _take_out(image: Path, tree: Path) -> None:
         target = tree / place.mount.lstrip("/")
         if place.format == "ext4":
             target.mkdir(parents=True, exist_ok=True)
-            _run(["debugfs", "-R", f'rdump / "{target}"', f"{image}?offset={place.offset}"])
+            device = f"{image}?offset={place.offset}"
+            _run(["debugfs", "-R", f'rdump / "{target}"', device])
+            _special_modes(device, target)
         elif place.format == "efi":
             target.mkdir(parents=True, exist_ok=True)
             _run(["mcopy", "-s", "-n", "-i", f"{image}@@{place.offset}", "::*", str(target)])
+
+
+def _special_modes(device: str, target: Path) -> None:
+    """rdump forgets set-user-ID, set-group-ID and sticky bits; a listing of every folder has them."""
+    folders = [Path(parent).relative_to(target) for parent, _, _ in os.walk(target)]
+    said = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
+    folder = target
+    for line in said.splitlines():
+        if asked := _ASKED.fullmatch(line):
+            folder = target / asked[1]
+        elif (entry := _ENTRY.fullmatch(line)) and entry[2] not in (".", ".."):
+            mode = int(entry[1], 8)
+            if stat.S_IMODE(mode) & 0o7000 and not stat.S_ISLNK(mode):
+                (folder / entry[2]).chmod(stat.S_IMODE(mode))
+        elif (entry := _ENTRY.fullmatch(line)) and entry[2] == "." and folder == target:
+            folder.chmod(stat.S_IMODE(int(entry[1], 8)))
 
 
 def _record(image: Path) -> Record:
@@ -67,9 +92,9 @@ def _record(image: Path) -> Record:
         raise WrongCheck(f"{file}: is no build record: {error}") from error
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], requests: str = "") -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         package = {"debugfs": "e2fsprogs", "mcopy": "mtools"}[command[0]]
         raise CheckLacks(
@@ -80,3 +105,4 @@ def _run(command: list[str]) -> None:
     )  # debugfs begins with its version, and ends with 0 whatever happens
     if done.returncode or (command[0] == "debugfs" and said):
         raise WrongCheck(f"{command[-1]}: {said or done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,133 @@
+"""What a real httpd says of its configuration, instead of what a reader of text would guess.
+
+`httpd -t -D DUMP_CONFIG` (mod_info) prints every directive that is in force, with file and line, after includes,
+<IfModule> and defines; the module is loaded for that call alone. DUMP_MODULES and DUMP_RUN_CFG say what is loaded
+and who it runs as. Debian calls the program apache2.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from imaging.check.terms import CheckLacks, WrongCheck
+
+PROGRAMS: Final = ("httpd", "apache2")
+MODULES: Final = ("/usr/lib64/httpd/modules", "/usr/lib/apache2/modules")
+_FILE: Final = "# In file: "
+_LINE: Final = re.compile(r" *# +(\d+):")
+_MODULE: Final = re.compile(r"^ (\w+)_module \((?:static|shared)\)", re.MULTILINE)
+_USER: Final = re.compile(r'^User: name="([^"]*)" id=(\d+)', re.MULTILINE)
+_VERSION: Final = re.compile(r"Apache/(\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One directive: its name in small letters, its words, where it stands; the sections around it, outermost first."""
+
+    name: str
+    words: tuple[str, ...]
+    file: Path
+    line: int
+    inside: tuple[str, ...] = ()
+
+    @property
+    def spot(self) -> str:
+        """For messages."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """An httpd with its configuration."""
+
+    conf: Path
+    version: tuple[int, ...]
+    user: str
+    user_id: int
+    modules: frozenset[str]
+    directives: tuple[Directive, ...]
+
+    def named(self, *names: str) -> list[Directive]:
+        """All directives with one of these names, in their order."""
+        return [one for one in self.directives if one.name in names]
+
+    def general(self, name: str) -> Directive | None:
+        """The one that counts where no section says otherwise."""
+        found = [one for one in self.named(name) if not one.inside]
+        return found[-1] if found else None
+
+
+def read_server(conf: Path, program: str = "") -> Server:
+    """Ask httpd. Errors: WrongCheck, with its own words; CheckLacks."""
+    httpd = _find(program)
+    conf = conf.absolute()
+    if not conf.is_file():
+        raise WrongCheck(f"{conf}: is not there; give the file that httpd is started with")
+    state = _ask(httpd, conf, "-D", "DUMP_MODULES", "-D", "DUMP_RUN_CFG")
+    module = next(
+        (path for path in (Path(folder, "mod_info.so") for folder in MODULES) if path.exists()), None
+    )
+    if module is None:
+        raise CheckLacks(
+            "mod_info.so: missing; apt-get install apache2-bin (Debian), dnf install httpd-core (RHEL)"
+        )
+    text = _ask(httpd, conf, "-c", f"LoadModule info_module {module}", "-D", "DUMP_CONFIG")
+    user = _USER.search(state)
+    version = _VERSION.search(
+        subprocess.run([httpd, "-v"], capture_output=True, text=True, check=True).stdout
+    )
+    assert user and version, "httpd has said both since 2.4"
+    numbers = tuple(int(part) for part in version[1].split("."))
+    modules = frozenset(_MODULE.findall(state))
+    return Server(conf, numbers, user[1], int(user[2]), modules, tuple(_directives(text)))
+
+
+def _find(program: str) -> str:
+    for name in [program] if program else PROGRAMS:
+        if found := shutil.which(name) or shutil.which(name, path="/usr/sbin"):
+            return found
+    if program:
+        raise WrongCheck(f"--httpd-program {program}: is no program of this machine; such as /usr/sbin/httpd")
+    raise CheckLacks("httpd: missing; apt-get install apache2-bin (Debian), dnf install httpd mod_ssl (RHEL)")
+
+
+def _ask(httpd: str, conf: Path, *words: str) -> str:
+    command = [httpd, "-t", "-f", str(conf), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WrongCheck(f"{conf}: httpd does not take it: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _directives(text: str) -> Iterator[Directive]:
+    file, line, inside = Path(), 0, list[str]()
+    for row in text.splitlines():
+        said = row.strip()
+        if said.startswith(_FILE):
+            file = Path(said.removeprefix(_FILE))
+        elif number := _LINE.match(row):
+            line = int(number[1])
+        elif said.startswith("</"):
+            inside.pop()
+        elif said.startswith("<"):
+            inside.append(said.strip("<>"))
+        elif said:
+            name, _, rest = said.partition(" ")
+            yield Directive(name.lower(), _words(rest), file, line, tuple(inside))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Words as httpd takes them apart: quotes hold together, a backslash counts only before a quote."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters, lexer.escapedquotes = True, "", "\"'"
+    try:
+        return tuple(lexer)
+    except ValueError:
+        return (text,)
