@@ -10,9 +10,9 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from simpy.events import ProcessGenerator
 
 from bench.figures import Figure, figure, run
 from sim.checks import outage_ends
@@ -58,7 +58,7 @@ def measure() -> dict[str, float]:
         }
 
 
-def _raise_alerts(world: VirtualWorld) -> Iterator[Any]:
+def _raise_alerts(world: VirtualWorld) -> ProcessGenerator:
     for count in range(200):
         model = world.analyzers[1 + count % len(world.analyzers)].model
         model.mishap(model.model.mishaps[0].code)

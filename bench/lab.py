@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import simpy
+from simpy.events import ProcessGenerator
 
 from bench.figures import Figure, figure, run
 from sim.labfile import load_lab
@@ -26,7 +25,7 @@ def timeout_seconds() -> float:
     """Processor time of one SimPy timeout."""
     environment = simpy.Environment()
 
-    def process() -> Iterator[Any]:
+    def process() -> ProcessGenerator:
         for _ in range(TIMEOUTS):
             yield environment.timeout(1)
 

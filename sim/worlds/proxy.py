@@ -48,19 +48,20 @@ class SiteProxy:
         """Let nobody through, whatever password they give; tunnels that are open are ended."""
         self.behavior.refuses = on
         if on:
-            self._end_tunnels()
+            self.end_tunnels()
 
     async def go_silent(self, *, on: bool) -> None:
         """Take everything and answer nothing; at its end, tunnels are ended."""
         self.behavior.half_open = on
         if not on:
-            self._end_tunnels()
+            self.end_tunnels()
 
     async def hold_back(self, seconds: float) -> None:
         """Hold everything back for so long, each way."""
         self.behavior.delay_s = seconds
 
-    def _end_tunnels(self) -> None:
+    def end_tunnels(self) -> None:
+        """End those that are open, without a word."""
         for tunnel in list(self.behavior.tunnels):
             tunnel.close()
 
