@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from agents.firewall import NotEnforced, Told
@@ -49,7 +48,6 @@ class KernelGatekeeper:
                 if left := firewall.differences(self._policy, outline):
                     raise NotEnforced(f"the kernel holds something else than what it took: {left[0]}")
             self._settings.set()
-            _give_memory_back()
 
     def let_forward(self, allowed: bool) -> None:
         """See `Gatekeeper.let_forward`. Only remote sessions pass between interfaces, so it takes a tunnel."""
@@ -66,8 +64,6 @@ class KernelGatekeeper:
         def tell(event: Alarm | Repair) -> None:
             self._policy = watch.policy
             told(event)
-            if isinstance(event, Repair):
-                _give_memory_back()
 
         with _as_not_enforced():
             watch = Watch(self._firewall(), self._policy, tell, newer=self._newer)
@@ -99,12 +95,6 @@ class KernelGatekeeper:
         if self._in_kernel is None:
             self._in_kernel = Firewall(Nft())
         return self._in_kernel
-
-
-def _give_memory_back() -> None:
-    """The library takes 25 MB while it applies 10,000 addresses, and the C library would keep 20 of them."""
-    with contextlib.suppress(AttributeError):  # a C library other than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
