@@ -3,7 +3,7 @@
 Several ranges are in flight, each on a thread of its own that reads (and decompresses), compares with the signed
 hash and writes; the kernel and hashlib let the threads run side by side. All is read back only after all was written
 and flushed: a stick that claims more room than it has overwrites its beginning with its end, and a range that is read
-back at once is still right.
+back at once is still right. It is compared with what was in memory then (`imaging.flash.seal`).
 
 There is no journal. What an interrupted flash left is compared range by range with the signed hashes, and what is
 right is kept: that cannot be wrong about what a power cut tore.
@@ -22,6 +22,7 @@ from typing import Final
 from imaging.bmap import CELL_BYTES, Range
 from imaging.flash.gpt import SECTOR
 from imaging.flash.plan import HEAD_BYTES, Piece, Plan
+from imaging.flash.seal import Seals
 from imaging.flash.source import Image
 from imaging.flash.target import DeviceError, Target, aligned, buffer
 
@@ -60,21 +61,24 @@ def flash(
     it is. Raises ImageError, DeviceError, WentWrong; the disk then does not start.
     """
     make_unbootable(plan, target, image.path.name)
+    seals = Seals()
     with _Workers(in_flight) as workers:
-        for span in workers.each(lambda span, into: _write(image, target, span, into, resume), plan.ranges):
+        for span in workers.each(
+            lambda span, into: _write(image, target, span, into, seals, resume), plan.ranges
+        ):
             progress(span.length)
         for piece in plan.pieces:
-            target.write(piece.offset, aligned(piece.data))
+            _write_piece(target, piece, seals)
             progress(len(piece.data))
         target.flush()
         bulk = [*plan.ranges, *(_range(piece) for piece in plan.pieces)]
-        for span in workers.each(lambda span, into: _check(target, span, into), bulk):
+        for span in workers.each(lambda span, into: _check(target, span, into, seals), bulk):
             progress(span.length)
     rest = Piece(SECTOR, plan.head[SECTOR:])
     for piece in (plan.tail, rest):
-        _put(target, piece)
+        _put(target, piece, seals)
     with _taken_back_on_error(target):
-        _put(target, Piece(0, plan.head[:SECTOR]))
+        _put(target, Piece(0, plan.head[:SECTOR]), seals)
     ends = [_range(Piece(0, plan.head)), _range(plan.tail)]
     return [Written(s.offset, s.length, s.sha256.hex()) for s in sorted(bulk + ends, key=lambda s: s.offset)]
 
@@ -118,28 +122,36 @@ class _Workers:
         return self._pool.map(one, spans)
 
 
-def _write(image: Image, target: Target, span: Range, into: memoryview, resume: bool) -> None:
+def _write(image: Image, target: Target, span: Range, into: memoryview, seals: Seals, resume: bool) -> None:
     if resume:
         target.read(span.offset, into)
         if hashlib.sha256(into).digest() == span.sha256:
+            seals.put(span.offset, into)
             return
     image.read(span, into)
+    seals.put(span.offset, into)
     target.write(span.offset, into)
 
 
-def _check(target: Target, span: Range, into: memoryview) -> None:
+def _write_piece(target: Target, piece: Piece, seals: Seals) -> None:
+    data = aligned(piece.data)
+    seals.put(piece.offset, data)
+    target.write(piece.offset, data)
+
+
+def _check(target: Target, span: Range, into: memoryview, seals: Seals) -> None:
     target.read(span.offset, into)
-    if hashlib.sha256(into).digest() != span.sha256:
+    if not seals.holds(span.offset, into):
         raise WentWrong(
             f"bytes {span.offset} to {span.end - 1} read back differ from what was written there: "
             "the disk is broken, or has less room than it says; take another"
         )
 
 
-def _put(target: Target, piece: Piece) -> None:
-    target.write(piece.offset, aligned(piece.data))
+def _put(target: Target, piece: Piece, seals: Seals) -> None:
+    _write_piece(target, piece, seals)
     target.flush()
-    _check(target, _range(piece), buffer(len(piece.data)))
+    _check(target, _range(piece), buffer(len(piece.data)), seals)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +57,27 @@ class BadSector(MemoryDisk):
             into[self.bad - offset] ^= 1
 
 
+class Forger(MemoryDisk):
+    """Gives other bytes back, chosen so that a CRC-32 finds them right: it is linear, and its polynomial known."""
+
+    forged = 3 * MIB + 100
+    same_crc = (0x104C11DB7 << 7).to_bytes(5, "big")
+    mask = bytes(int(f"{byte:08b}"[::-1], 2) for byte in same_crc)  # the CRC takes bits from the lowest
+
+    def read(self, offset: int, into: memoryview) -> None:
+        super().read(offset, into)
+        if offset <= self.forged < offset + len(into):
+            at = self.forged - offset
+            was = zlib.crc32(into)
+            into[at : at + 5] = bytes(a ^ b for a, b in zip(into[at : at + 5], self.mask, strict=True))
+            assert zlib.crc32(into) == was
+
+
 def is_boot_sector(disk: MemoryDisk) -> bool:
     return disk.content[510:512] == b"\x55\xaa"
 
 
-@pytest.mark.parametrize("kind", [LyingStick, BadSector])
+@pytest.mark.parametrize("kind", [LyingStick, BadSector, Forger])
 def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
     image: Image, plan: Plan, kind: type[MemoryDisk]
 ) -> None:
