@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rap.outcome import FAILED, HOLDS, MachineLacks, WrongInput
 from rap.parser import Parser
+
+if TYPE_CHECKING:
+    from imaging.check.terms import Judgement
 
 
 def add_check(parser: Parser) -> None:
@@ -25,6 +30,12 @@ def add_check(parser: Parser) -> None:
     check.add_argument("--exceptions", metavar="FILE", type=Path, help="other reasons than the box's own")
     check.add_argument("--report", metavar="FILE", type=Path, help="write OpenSCAP's report, HTML")
     check.add_argument("--arf", metavar="FILE", type=Path, help="write OpenSCAP's results, ARF")
+    check.add_argument(
+        "--httpd", metavar="CONF", type=Path, help="judge this configuration by the Apache STIG instead"
+    )
+    check.add_argument(
+        "--httpd-program", metavar="FILE", default="", help="with --httpd; default: httpd or apache2"
+    )
     check.add_argument("--json", action="store_true", help="one JSON document on standard output")
     check.does(_check)
 
@@ -32,28 +43,50 @@ def add_check(parser: Parser) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from imaging.check.content import usual_content
-    from imaging.check.openscap import Wanted, scan
-    from imaging.check.reasons import EXCEPTIONS, judge, load_exceptions, load_left_out
     from imaging.check.show import as_document, show
     from imaging.check.terms import CheckLacks, WrongCheck
-    from imaging.check.tree import tree_of
 
-    if arguments.tree is None:
-        raise WrongInput("give a system's folder, or an image of `rap image build`")
+    if (arguments.tree is None) == (arguments.httpd is None):
+        raise WrongInput(
+            "give either a system's folder or an image of `rap image build`, or --httpd and a configuration"
+        )
     try:
-        exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
-        left_out = load_left_out(image=arguments.tree.is_file(), stand_in=arguments.stand_in)
-        with tree_of(arguments.tree) as tree:
-            content = arguments.content or usual_content(tree)
-            asked = scan(tree, content, Wanted(arguments.report, arguments.arf))
+        judgement = _judge_httpd(arguments) if arguments.httpd else _judge_system(arguments)
     except WrongCheck as error:
         raise WrongInput(str(error)) from error
     except CheckLacks as error:
         raise MachineLacks(str(error)) from error
-    judgement = judge(asked, exceptions, left_out)
     if arguments.json:
         print(json.dumps(as_document(judgement), indent=1, ensure_ascii=False))
     else:
         show(judgement, Console())
     return HOLDS if judgement.holds else FAILED
+
+
+def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
+    from imaging.check.apache import judge_server
+    from imaging.check.httpd import read_server
+
+    _refuse(arguments, "a system", ("content", "stand_in", "exceptions", "report", "arf"))
+    return judge_server(read_server(arguments.httpd, arguments.httpd_program))
+
+
+def _judge_system(arguments: argparse.Namespace) -> Judgement:
+    from imaging.check.content import usual_content
+    from imaging.check.openscap import Wanted, scan
+    from imaging.check.reasons import EXCEPTIONS, judge, load_exceptions, load_left_out
+    from imaging.check.tree import tree_of
+
+    _refuse(arguments, "--httpd", ("httpd_program",))
+    exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
+    left_out = load_left_out(image=arguments.tree.is_file(), stand_in=arguments.stand_in)
+    with tree_of(arguments.tree) as tree:
+        content = arguments.content or usual_content(tree)
+        asked = scan(tree, content, Wanted(arguments.report, arguments.arf))
+    return judge(asked, exceptions, left_out)
+
+
+def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
+    for option in options:
+        if getattr(arguments, option):
+            raise WrongInput(f"--{option.replace('_', '-')} goes with {needed}")

@@ -29,7 +29,7 @@ _VERSION: Final = re.compile(r"Apache/(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive: its name in small letters, its words, where it stands; the sections around it, outermost first."""
+    """One directive: its name in small letters, its words, where it stands, and the sections around it."""
 
     name: str
     words: tuple[str, ...]

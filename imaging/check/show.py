@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from imaging.check.terms import SEVERITIES, Judgement, Verdict
+
+UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or say why in firmware-image/stig/exceptions.toml"
 
 
 def as_document(judgement: Judgement) -> dict[str, Any]:
@@ -27,21 +29,22 @@ def as_document(judgement: Judgement) -> dict[str, Any]:
 def show(judgement: Judgement, console: Console) -> None:
     """Print it."""
     console.print(_table(judgement))
-    console.print(f"{judgement.passed_share:.1%} of what could be decided passes", highlight=False)
+    _say(console, f"{judgement.passed_share:.1%} of what could be decided passes")
     for one in judgement.fails:
-        reason = (
-            one.reason or "NO REASON IS WRITTEN: repair it, or say why in firmware-image/stig/exceptions.toml"
-        )
-        console.print(
-            f"\n{one.severity}: {one.rule}\n    {one.title}\n    {reason}", highlight=False, markup=False
-        )
+        lines = [f"\n{one.severity}: {one.rule}: {one.title}", *(one.findings or [one.reason or UNEXPLAINED])]
+        _say(console, "\n    ".join(lines))
     left = Counter(one.reason for one in judgement.rules if one.verdict is Verdict.LEFT_OUT)
     if left:
-        console.print("\nleft out, by name in firmware-image/stig/left-out.toml:", highlight=False)
+        _say(console, "\nleft out, by name in firmware-image/stig:")
     for reason, count in left.most_common():
-        console.print(f"  {count:3}  {reason}", highlight=False, markup=False)
+        _say(console, f"  {count:3}  {reason}")
     for complaint in judgement.stale:
-        console.print(complaint, highlight=False, markup=False)
+        _say(console, complaint)
+
+
+def _say(console: Console, text: str) -> None:
+    """As it is: rich would break lines and color what looks like a number."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(judgement: Judgement) -> Table:

@@ -65,19 +65,18 @@ def _take_out(image: Path, tree: Path) -> None:
 
 
 def _special_modes(device: str, target: Path) -> None:
-    """rdump forgets set-user-ID, set-group-ID and sticky bits; a listing of every folder has them."""
+    """rdump forgets set-user-ID, set-group-ID and sticky bits, and the root; a listing of every folder has them."""
     folders = [Path(parent).relative_to(target) for parent, _, _ in os.walk(target)]
     said = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
     folder = target
     for line in said.splitlines():
         if asked := _ASKED.fullmatch(line):
             folder = target / asked[1]
-        elif (entry := _ENTRY.fullmatch(line)) and entry[2] not in (".", ".."):
-            mode = int(entry[1], 8)
-            if stat.S_IMODE(mode) & 0o7000 and not stat.S_ISLNK(mode):
-                (folder / entry[2]).chmod(stat.S_IMODE(mode))
-        elif (entry := _ENTRY.fullmatch(line)) and entry[2] == "." and folder == target:
-            folder.chmod(stat.S_IMODE(int(entry[1], 8)))
+        elif entry := _ENTRY.fullmatch(line):
+            mode, name = int(entry[1], 8), entry[2]
+            special = mode & 0o7000 and name != ".." and not stat.S_ISLNK(mode)
+            if special or name == ".":
+                (folder / name).chmod(stat.S_IMODE(mode))
 
 
 def _record(image: Path) -> Record:

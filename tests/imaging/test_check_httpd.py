@@ -1,0 +1,343 @@
+"""The local page's configuration by the Apache STIG, as a real httpd reads it, and a server that runs with it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from imaging.check.apache import RULES, judge_server, load_data
+from imaging.check.httpd import MODULES, read_server
+from imaging.check.terms import Judgement, Verdict, WrongCheck
+from imaging.rpm_contents import RECIPE
+from rap.__main__ import main
+from rap.outcome import FAILED, HOLDS, WRONG_INPUT
+
+HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
+PATIENCE_SECONDS = 20
+SERVER_RULES, SITE_RULES = 47, 27
+"""How many the two STIGs have (Server V3R2, Site V2R6)."""
+
+pytestmark = pytest.mark.skipif(
+    HTTPD is None or os.geteuid() != 0, reason="needs root and Apache httpd: make setup-image"
+)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pki")
+    assert main(["pki", "init", str(folder)]) == 0
+    assert main(["pki", "issue", str(folder), "RAP-0001", "--for", "box"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[Path]:
+    """Where the server's own account may read."""
+    with TemporaryDirectory(prefix="rap-pages-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "index.html").write_text("<title>the box</title>\n")
+        (folder / "empty").mkdir()
+        yield folder
+
+
+@pytest.fixture
+def conf(tmp_path: Path, pki: Path, pages: Path) -> Path:
+    """The box's configuration in folders of this test, with nothing changed but these."""
+    for folder in ("conf", "run"):
+        (tmp_path / folder).mkdir()
+    shutil.copytree(pki, tmp_path / "pki")
+    (tmp_path / "modules").symlink_to(next(path for path in MODULES if Path(path).is_dir()))
+    text = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
+    here = {
+        'ServerRoot "/etc/httpd"': f'ServerRoot "{tmp_path}"',
+        "/var/lib/rap/identity/box": f"{tmp_path}/pki/rap-0001",
+        "/run/httpd": f"{tmp_path}/run",
+        "/var/www/rap": str(pages),
+        "User apache": "User www-data" if Path("/usr/sbin/apache2").exists() else "User apache",
+        "Group apache": "Group www-data" if Path("/usr/sbin/apache2").exists() else "Group apache",
+    }
+    for there, place in here.items():
+        assert there in text
+        text = text.replace(there, place)
+    (tmp_path / "conf/rap.conf").write_text(text)
+    (tmp_path / "conf/rap-listen.conf").write_text(f"Listen 127.0.0.1:{_free_port()}\n")
+    return tmp_path / "conf/rap.conf"
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _judge(conf: Path) -> Judgement:
+    return judge_server(read_server(conf))
+
+
+def _failed(conf: Path) -> dict[str, tuple[str, ...]]:
+    return {one.rule: one.findings for one in _judge(conf).fails}
+
+
+def test_the_box_s_configuration_meets_every_rule(conf: Path) -> None:
+    judgement = _judge(conf)
+    assert {one.rule: one.findings for one in judgement.fails} == {}
+    assert judgement.holds
+    assert sum(one.verdict is Verdict.PASS for one in judgement.rules) == len(RULES)
+
+
+def test_every_rule_of_both_stigs_is_asked_or_has_a_reason(conf: Path) -> None:
+    rules = [one.rule for one in _judge(conf).rules]
+    assert len(set(rules)) == len(rules)
+    assert sum(rule.startswith("AS24-U1-") for rule in rules) == SERVER_RULES
+    assert sum(rule.startswith("AS24-U2-") for rule in rules) == SITE_RULES
+    assert "AS24-U1-000230" in RULES and "ssl" in load_data().modules
+
+
+FAULTS = {
+    "no keep-alive": ("KeepAlive On", "KeepAlive Off", "AS24-U1-000010", "KeepAlive Off"),
+    "few requests": ("MaxKeepAliveRequests 100", "MaxKeepAliveRequests 10", "AS24-U1-000010", "from 100"),
+    "plain HTTP": ("SSLEngine on", "SSLEngine off", "AS24-U1-000030", "SSLEngine off"),
+    "old TLS": ("-all +TLSv1.2", "all +TLSv1.2", "AS24-U2-000030", "SSLProtocol all"),
+    "unknown TLS": ("SSLProtocol -all +TLSv1.2 +TLSv1.3\n", "", "AS24-U2-000030", "has no SSLProtocol"),
+    "weak suite": (
+        ":ECDHE-RSA-AES128-GCM-SHA256",
+        ":AES128-SHA",
+        "AS24-U1-000900",
+        "AES128-SHA is no approved suite",
+    ),
+    "suites by wish": (
+        "SSLCipherSuite SSL ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
+        "SSLCipherSuite HIGH:!aNULL",
+        "AS24-U1-000900",
+        "HIGH is no approved suite",
+    ),
+    "client chooses": ("SSLHonorCipherOrder on", "SSLHonorCipherOrder off", "AS24-U1-000900", "Order off"),
+    "compressed": (
+        "LoadModule dir",
+        "LoadModule filter_module modules/mod_filter.so\n"
+        "LoadModule deflate_module modules/mod_deflate.so\nLoadModule dir",
+        "AS24-U2-000870",
+        "deflate_module is loaded",
+    ),
+    "no records": ("CustomLog", "#CustomLog", "AS24-U1-000065", "has no CustomLog"),
+    "some records": (
+        '-t rap-httpd" rap',
+        '-t rap-httpd" rap env=!quiet',
+        "AS24-U1-000065",
+        "leaves some requests out",
+    ),
+    "short records": ("%a %A %h", "%h", "AS24-U1-000070", "%a %A is not recorded"),
+    "another format": ('-t rap-httpd" rap', '-t rap-httpd" common', "AS24-U2-000090", "%{Referer}i"),
+    "records without time": ("%s %t %u", "%s %{%s}t %u", "AS24-U1-000750", "not recorded with its zone"),
+    "CGI module": (
+        "LoadModule dir",
+        "LoadModule cgid_module modules/mod_cgid.so\nLoadModule dir",
+        "AS24-U1-000310",
+        "cgid",
+    ),
+    "status module": (
+        "LoadModule dir",
+        "LoadModule status_module modules/mod_status.so\nLoadModule dir",
+        "AS24-U1-000270",
+        "status",
+    ),
+    "status page": (
+        "DirectoryIndex",
+        '<Location "/status">\nSetHandler server-status\n</Location>\nDirectoryIndex',
+        "AS24-U1-000270",
+        "sethandler server-status".replace("sethandler", "SetHandler"),
+    ),
+    "a module too many": (
+        "LoadModule dir",
+        "LoadModule env_module modules/mod_env.so\nLoadModule dir",
+        "AS24-U1-000230",
+        "env_module is loaded",
+    ),
+    "WebDAV": (
+        "LoadModule dir",
+        "LoadModule dav_module modules/mod_dav.so\nLoadModule dir",
+        "AS24-U1-000330",
+        "dav_module",
+    ),
+    "proxy": (
+        "LoadModule dir",
+        "LoadModule proxy_module modules/mod_proxy.so\nProxyRequests On\nLoadModule dir",
+        "AS24-U1-000260",
+        "ProxyRequests is on",
+    ),
+    "own users": (
+        "DirectoryIndex",
+        "LoadModule authn_core_module modules/mod_authn_core.so\n"
+        "LoadModule authn_file_module modules/mod_authn_file.so\n"
+        '<Location "/a">\nAuthUserFile /etc/passwd\n</Location>\nDirectoryIndex',
+        "AS24-U1-000240",
+        "authuserfile /etc/passwd",
+    ),
+    "handler": ("DirectoryIndex", "AddHandler x .x\nDirectoryIndex", "AS24-U1-000300", "addhandler x .x"),
+    "shell type": ("DirectoryIndex", "AddType text/plain .sh\nDirectoryIndex", "AS24-U2-000300", ".sh"),
+    "execution": ("-ExecCGI", "+ExecCGI", "AS24-U2-000310", "Options execcgi"),
+    "root open": (
+        "Require all denied\n</Directory>",
+        "Require all granted\n</Directory>",
+        "AS24-U2-000350",
+        "is not denied",
+    ),
+    ".htaccess": (
+        "AllowOverride None\n    <Limit",
+        "AllowOverride All\n    <Limit",
+        "AS24-U2-000350",
+        "AllowOverride All",
+    ),
+    "lists": ("Options -Indexes", "Options +Indexes", "AS24-U2-000620", "Options indexes"),
+    "no index": ("DirectoryIndex index.html", "", "AS24-U2-000620", "has no DirectoryIndex"),
+    "account with a shell": ("User www-data", "User sync", "AS24-U1-000940", "sync has the shell"),
+    "long wait": ("Timeout 10", "Timeout 300", "AS24-U1-000590", "from 1 to 60"),
+    "endless requests": ("RequestReadTimeout", "#RequestReadTimeout", "AS24-U1-000650", "take for ever"),
+    "tells its version": ("ServerTokens Prod", "ServerTokens Full", "AS24-U1-000620", "ServerTokens Full"),
+    "signs its errors": ("ServerSignature Off", "ServerSignature On", "AS24-U2-000630", "ServerSignature On"),
+    "httpd's own errors": ("ErrorDocument 404", "#ErrorDocument 404", "AS24-U1-000620", "for 404"),
+    "traces": ("TraceEnable Off", "TraceEnable On", "AS24-U1-000630", "TraceEnable On"),
+    "debugging": ("LogLevel info", "LogLevel info ssl:trace4", "AS24-U2-000640", "ssl:trace4"),
+    "open cookies": ("$1; HttpOnly; Secure", "$1; Secure", "AS24-U1-000470", "not made HttpOnly"),
+    "no name a request": (
+        "LoadModule unique_id_module modules/mod_unique_id.so",
+        "",
+        "AS24-U1-000520",
+        "unique_id_module is not loaded",
+    ),
+    "endless session": (
+        "LoadModule dir",
+        "LoadModule session_module modules/mod_session.so\nSessionMaxAge 0\nLoadModule dir",
+        "AS24-U1-000460",
+        "from 1 to 600",
+    ),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "rule", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_is_found_by_its_rule(
+    conf: Path, right: str, wrong: str, rule: str, said: str
+) -> None:
+    text = conf.read_text().replace("User apache", "User www-data")
+    assert right in text
+    conf.write_text(text.replace(right, wrong))
+    findings = _failed(conf).get(rule, ())
+    assert any(said in one for one in findings), findings
+    assert all(one.startswith(str(conf)) and "; " in one for one in findings)
+
+
+@pytest.mark.parametrize("listen", ["443", "0.0.0.0:443", "[::]:443"])
+def test_listening_everywhere_is_found(conf: Path, listen: str) -> None:
+    (conf.parent / "rap-listen.conf").write_text(f"Listen {listen}\n")
+    findings = _failed(conf)
+    assert findings.keys() == {"AS24-U1-000360", "AS24-U2-000360"}
+    assert f"rap-listen.conf:1: Listen {listen}" in findings["AS24-U1-000360"][0]
+
+
+def test_files_that_others_may_change_or_read(conf: Path) -> None:
+    conf.chmod(0o664)
+    key = next(conf.parent.parent.glob("pki/rap-0001.key"))
+    key.chmod(0o640)
+    assert _failed(conf).keys() == {"AS24-U1-000440", "AS24-U2-000780", "AS24-U2-000390"}
+
+
+def test_a_server_that_runs_as_root(conf: Path) -> None:
+    """httpd refuses it as it is usually built; one that was built otherwise does not."""
+    as_root = replace(read_server(conf), user="root", user_id=0)
+    assert {"AS24-U1-000430", "AS24-U1-000940"} == {one.rule for one in judge_server(as_root).fails}
+
+
+def test_what_httpd_does_not_take(conf: Path) -> None:
+    conf.write_text(conf.read_text() + "Nonsense on\n")
+    with pytest.raises(WrongCheck, match="Invalid command 'Nonsense'"):
+        read_server(conf)
+
+
+def test_the_command(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "check", "--httpd", str(conf), "--json"]) == HOLDS
+    assert json.loads(capsys.readouterr().out)["verdict"] == "pass"
+    conf.write_text(conf.read_text().replace("Timeout 10\n", "Timeout 3000\n"))
+    assert main(["image", "check", "--httpd", str(conf)]) == FAILED
+    assert "Timeout 3000; write a number from 1 to 60" in capsys.readouterr().out
+    assert main(["image", "check", "--httpd", str(conf) + "x"]) == WRONG_INPUT
+    assert main(["image", "check"]) == WRONG_INPUT
+    assert main(["image", "check", "--httpd", str(conf), "--stand-in"]) == WRONG_INPUT
+
+
+# ---- a server that runs ----
+
+
+@contextmanager
+def _running(conf: Path) -> Iterator[tuple[str, int]]:
+    """httpd with this configuration, as long as the block takes."""
+    assert HTTPD
+    host, _, port = (conf.parent / "rap-listen.conf").read_text().split()[1].rpartition(":")
+    command = [HTTPD, "-D", "FOREGROUND", "-f", str(conf)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+        over = time.monotonic() + PATIENCE_SECONDS
+        try:
+            while time.monotonic() < over:
+                assert server.poll() is None, server.communicate()[1]
+                with socket.socket() as probe:
+                    if probe.connect_ex((host, int(port))) == 0:
+                        break
+                time.sleep(0.005)
+            yield host, int(port)
+        finally:
+            server.terminate()
+
+
+def _client(*, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = min(newest, ssl.TLSVersion.TLSv1)
+    context.maximum_version = newest
+    return context
+
+
+def _ask(place: tuple[str, int], method: str, path: str) -> tuple[int, str, str]:
+    """Status, name of the server, and the first of what it sent."""
+    connection = http.client.HTTPSConnection(*place, context=_client(), timeout=PATIENCE_SECONDS)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Server"], answer.read(80).decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_server_with_it_does_what_the_rules_want(conf: Path) -> None:
+    with _running(conf) as place:
+        assert _ask(place, "GET", "/") == (200, "Apache", "<title>the box</title>\n")
+        assert _ask(place, "GET", "/empty/") == (404, "Apache", "There is no such page.")
+        assert _ask(place, "GET", "/cgi-bin/test") == (404, "Apache", "There is no such page.")
+        assert _ask(place, "TRACE", "/")[0] == 405
+        assert _ask(place, "PUT", "/index.html")[0] == 403
+        for newest, suite in (
+            (ssl.TLSVersion.TLSv1_2, {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"}),
+            (ssl.TLSVersion.TLSv1_3, {"TLS_AES_128_GCM_SHA256"}),
+        ):
+            with (
+                socket.create_connection(place) as plain,
+                _client(newest=newest).wrap_socket(plain) as secure,
+            ):
+                assert (secure.cipher() or ("",))[0] in suite
+        old = _client(newest=ssl.TLSVersion.TLSv1_1)
+        with socket.create_connection(place) as plain, pytest.raises(ssl.SSLError):
+            old.wrap_socket(plain)
