@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel lock clean
+.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel bench-image lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -50,6 +50,9 @@ bench: $(READY)  ## measure, into bench-results
 
 bench-kernel: $(READY)  ## measure on the real kernel; as root (ONLY=sweep)
 	$(BIN)/python -m bench.kernel $(addprefix --only ,$(ONLY))
+
+bench-image: $(READY)  ## measure images and flashing; as root (ONLY=flash)
+	$(BIN)/python -m bench.image $(addprefix --only ,$(ONLY))
 
 lock: $(READY)  ## choose the versions of all packages again
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \

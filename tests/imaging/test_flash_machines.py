@@ -8,27 +8,13 @@ import msgspec
 import pytest
 
 from imaging.disks import Machine, refusals
-
-FILES = sorted((Path(__file__).parent.parent / "machines").glob("*.json"))
-
-
-class Layout(msgspec.Struct, forbid_unknown_fields=True):
-    """`refused` says of a device some words of the reason."""
-
-    about: str
-    image_bytes: int
-    machine: Machine
-    may_be_written: list[str]
-    refused: dict[str, str]
+from tests.imaging.layouts import FILES, load
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_disk_is_refused_if_anything_on_it_is_used_and_only_then(file: Path) -> None:
-    layout = msgspec.json.decode(file.read_bytes(), type=Layout)
-    judged = {
-        disk.name: refusals(layout.machine, disk.name, layout.image_bytes) for disk in layout.machine.disks()
-    }
-    assert [name for name, reasons in judged.items() if not reasons] == layout.may_be_written
+    layout = load(file)
+    assert [name for name, reasons in layout.judged().items() if not reasons] == layout.may_be_written
     for name, words in layout.refused.items():
         reasons = refusals(layout.machine, name, layout.image_bytes)
         assert words in "; ".join(reasons)
@@ -40,5 +26,5 @@ def test_there_are_machines_enough() -> None:
 
 def test_a_machine_survives_being_recorded() -> None:
     for file in FILES:
-        machine = msgspec.json.decode(file.read_bytes(), type=Layout).machine
+        machine = load(file).machine
         assert msgspec.json.decode(msgspec.json.encode(machine), type=Machine) == machine

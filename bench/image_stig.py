@@ -1,0 +1,57 @@
+"""The STIG on a box's image: `python -m bench.image_stig [--json]`.
+
+The image is the box's own kickstart on the stand-in's packages, judged by `rap image check --stand-in`. Rules that a
+stand-in cannot satisfy are left out by name, and counted. Needs root, and the packages of `make setup-image`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Figure, figure, run
+from tests.imaging.first_report import build_image
+
+FOLDER = Path("build/bench-stig")
+
+
+def figures() -> list[Figure]:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    try:
+        return compare(judged(build_image(FOLDER)))
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def judged(image: Path) -> dict[str, Any]:
+    """What `rap image check` says."""
+    command = [sys.executable, "-m", "rap", "image", "check", image, "--stand-in", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(done.stderr)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def compare(document: dict[str, Any]) -> list[Figure]:
+    counts = document["counts"]
+    unexplained = [one for one in document["fails"] if not one["reason"]]
+    return [
+        *(
+            figure(f"rules, {severity}: {verdict}", "", counts[severity][verdict])
+            for severity in counts
+            for verdict in counts[severity]
+        ),
+        figure("high-severity rules that fail", "", counts["high"]["fail"], "<= 0"),
+        figure("rules that pass, of those decided", "%", 100 * document["passed_share"], ">= 90"),
+        figure("fails without a written reason", "", len(unexplained), "<= 0"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
