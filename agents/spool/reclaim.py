@@ -79,6 +79,7 @@ def load_cargo(
 ) -> Cargo:
     """Read what `victim` holds that is live. Errors: DiskError GONE."""
     cargo, cursor = Cargo(), cursors[Priority.ROUTINE]
+    victim.remembered.clear()  # what counts is what the disk still holds
     found = [(p, place) for p, index in indexes.items() for place in index.of_segment(victim.generation)]
     for priority, place in sorted(found, key=lambda item: item[1].seq):
         payload = read_place(log, place)

@@ -64,7 +64,7 @@ class State:
 class Recovery:
     """What opening found. `records` can be read until the first append."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, newest: dict[int, list[Seen]]) -> None:
         self.snapshot = b""  # the newest one that can be read
         self.salvaged = 0  # readable records that wait for delivery
         self.gaps: tuple[Gap, ...] = ()  # found now; they are reported with the first append
@@ -74,6 +74,7 @@ class Recovery:
         )
         self.snapshot_generation = 0
         self._state = state
+        self._newest = newest  # by generation, what opening read: kept for the first `records`
 
     def records(self) -> Iterator[Recovered]:
         """Every readable record appended since `snapshot` was taken, in order, delivered ones too."""
@@ -81,9 +82,12 @@ class Recovery:
         for segment in log.segments:
             if segment.generation < self.snapshot_generation:
                 continue
-            for group in groups(log.disk, segment, 0, segment.end):
-                if group.kind is Kind.DATA:
+            seen = self._newest.pop(segment.generation, None)
+            read = (group for group, _ in seen) if seen else groups(log.disk, segment, 0, segment.end)
+            for group in read:
+                if group.kind is Kind.DATA and group.end <= segment.end:
                     yield from self._records(segment, group, lost)
+        self._newest.clear()
 
     def _records(self, segment: Segment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
         payloads = _payloads(self._state.log.disk, segment, group)
@@ -99,8 +103,9 @@ class Recovery:
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Recovery]:
     """Read everything. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
     state = State(_find_segments(disk, limits, random))
-    recovery = Recovery(state)
-    newest = _read_newest(state, recovery)
+    newest: dict[int, list[Seen]] = {}
+    recovery = Recovery(state, newest)
+    _read_newest(state, recovery, newest)
     last_group, carried = None, list[tuple[int, int]]()
     for segment in state.log.segments:
         seen = newest.get(segment.generation) or _look_at(state.log, segment)
@@ -133,14 +138,15 @@ def _look_at(log: Log, segment: Segment) -> Iterator[Seen]:
     """The groups that can be made out in a segment, each with the positions of its unreadable records."""
     for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
         yield group, group.bad(_payloads(log.disk, segment, group))
+    segment.remembered.clear()
 
 
-def _read_newest(state: State, recovery: Recovery) -> dict[int, list[Seen]]:
+def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]) -> None:
     """Cursors, snapshot and what has been reported, from the newest segments that have them: usually the last.
 
-    What was seen of these is returned by generation, so that nothing is read twice.
+    What was seen of these goes to `newest` by generation, so that nothing is read twice.
     """
-    log, have_cursors, newest = state.log, False, dict[int, list[Seen]]()
+    log, have_cursors = state.log, False
     for segment in reversed(log.segments):
         seen = newest[segment.generation] = list(_look_at(log, segment))
         for group, bad in seen:
@@ -153,7 +159,6 @@ def _read_newest(state: State, recovery: Recovery) -> dict[int, list[Seen]]:
         have_cursors = have_cursors or any(not bad for _, bad in seen)
         if have_cursors and recovery.snapshot_generation:
             break
-    return newest
 
 
 def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
@@ -216,6 +221,8 @@ def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group,
         if group.first_seq + at > state.cursors[group.priorities[at]]:
             state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
     records, size = count_group(group, state.cursors[Priority.ROUTINE], group.last_seq, state.ledger)
+    if not records and not segment.routine_records:
+        segment.routine_at, segment.routine_seq = group.end, group.last_seq + 1
     segment.routine_records += records
     segment.routine_bytes += size
     recovery.salvaged += records

@@ -46,30 +46,31 @@ class RoutineCounter:
 
     def __init__(self, log: Log, ledger: Ledger) -> None:
         self._log, self._ledger = log, ledger
-        self._segment: Segment | None = None  # where the cursor is
-        self._offset = 0  # of the group that holds the first number after the cursor, or an earlier one
 
     def move(self, cursor: int, through: int) -> None:
         """The cursor goes from `cursor` to `through`."""
         for segment in self._log.segments:
             if segment.base > through:
                 break
-            if self._log.upper_bound(segment) - 1 <= through:
+            upper = self._log.upper_bound(segment)
+            if upper - 1 <= through:
                 segment.routine_records = segment.routine_bytes = 0
+                segment.routine_at, segment.routine_seq = segment.end, upper
+                segment.remembered.clear()
             elif segment.routine_records:
                 self._move_within(segment, cursor, through)
 
     def _move_within(self, segment: Segment, cursor: int, through: int) -> None:
-        if segment is not self._segment:
-            self._segment, self._offset = segment, 0
-        for group in groups(self._log.disk, segment, self._offset, segment.end):
+        for group in groups(self._log.disk, segment, segment.routine_at, segment.end):
             if group.kind is Kind.DATA:
                 records, size = count_group(group, cursor, through, self._ledger)
                 segment.routine_records -= records
                 segment.routine_bytes -= size
                 if group.last_seq > through:
                     break
-            self._offset = group.end
+                segment.routine_seq = group.last_seq + 1
+            segment.routine_at = group.end
+            segment.remembered.pop(group.offset, None)
             if group.kind is Kind.DATA and group.last_seq == through:
                 break
 
@@ -118,8 +119,8 @@ class RoutineReader:
         self._segment = segment = self._log.segment_of(after + 1)
         if segment is None:
             return
-        self._offset, self._expected = 0, segment.base
-        for group in groups(self._log.disk, segment, 0, segment.end):
+        self._offset, self._expected = segment.routine_at, segment.routine_seq
+        for group in groups(self._log.disk, segment, self._offset, segment.end):
             if group.kind is Kind.DATA and group.last_seq > after:
                 break
             self._offset = group.end
@@ -146,7 +147,7 @@ class RoutineReader:
             self._segment = self._log.segment_of(self._at + 1)
             if self._segment is None:
                 return None
-            self._offset, self._expected = 0, self._segment.base
+            self._offset, self._expected = self._segment.routine_at, self._segment.routine_seq
         while True:
             group = next_group(self._log.disk, self._segment, self._offset, self._segment.end)
             if group is not None:
@@ -157,7 +158,7 @@ class RoutineReader:
             if after is None:
                 self._expected = self._log.next_seq
                 return None
-            self._segment, self._offset, self._expected = after, 0, after.base
+            self._segment, self._offset, self._expected = after, after.routine_at, after.routine_seq
 
     def _missing(self, before: int) -> None:
         """Numbers from the one expected up to `before` cannot be made out."""

@@ -29,6 +29,7 @@ _SCAN_BYTES = 256 * 1024
 _REMEMBERED_RECORDS_MAX = (
     8  # of a larger group each record costs little to decode again, and much to remember
 )
+_REMEMBERED_GROUPS_MAX = 512  # of one segment, 0.5 KB each: about what is under way to the data center
 
 
 @dataclass(slots=True, eq=False)
@@ -46,12 +47,15 @@ class Segment:
     pinned_records: int = 0  # alerts and audit records
     pinned_bytes: int = 0
     freed_at: int | None = None  # commits made when it was found that it and all older ones hold nothing live
-    last_read: Group | None = None  # a small group is read, and soon after acknowledged
+    routine_at: int = 0  # no routine record that waits is in a group before this offset
+    routine_seq: int = field(init=False)  # the number after those before it
+    remembered: dict[int, Group] = field(default_factory=dict)  # by offset: read, and soon acknowledged
     name: str = field(init=False)
     prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = segment_name(self.epoch, self.generation, self.base, self.skipped, self.resumed)
+        self.routine_seq = self.base
         self.prefix = PREFIX.pack(MAGIC, self.epoch, self.generation)
 
     @property
@@ -96,10 +100,14 @@ def next_group(disk: Disk, segment: Segment, offset: int, end: int) -> Group | N
     """The first group of `segment` that can be made out at or after `offset` and before `end`."""
     if offset >= end:
         return None
-    group = segment.last_read
-    if group is None or group.offset != offset or group.end > end:
+    remembered = segment.remembered
+    group = remembered.get(offset)
+    if group is None or group.end > end:
         group = _group_at(disk, segment, offset, end) or _resync(disk, segment, offset, end)
-        segment.last_read = group if group and group.count <= _REMEMBERED_RECORDS_MAX else None
+        if group is not None and group.count <= _REMEMBERED_RECORDS_MAX:
+            remembered[group.offset] = group
+            if len(remembered) > _REMEMBERED_GROUPS_MAX:
+                del remembered[next(iter(remembered))]
     return group
 
 
