@@ -10,11 +10,13 @@ both.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from socket import socket
 from typing import Final, NamedTuple
 
 from netfw import listing, names
 from netfw.nft import FirewallError, Kind, Nft
 from netfw.policy import Policy
+from netfw.refill import refill
 from netfw.render import Ruleset, render
 from netfw.sessions import found_sessions, timed_elements, with_sessions
 from netfw.terms import Json
@@ -62,6 +64,10 @@ class Firewall:
                     raise
             else:
                 return
+
+    def refill(self, policy: Policy, sets: Container[str], sock: socket) -> None:
+        """Fill these of the policy's sets anew, in a third of the time that `apply` takes (`netfw.refill`)."""
+        refill(sock, (each for each in self._of(policy).ruleset.sets if each.name in sets))
 
     def differences(self, policy: Policy, changed: Container[str] | None = None) -> list[str]:
         """What the kernel holds otherwise than the policy, a line each.

@@ -5,10 +5,13 @@ Written out, because it is short: pyroute2 runs an event loop of its own in ever
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 NETLINK_NETFILTER: Final = 12
@@ -16,9 +19,15 @@ NETLINK_NETFILTER: Final = 12
 F_REQUEST: Final = 0x1
 F_ACK: Final = 0x4
 F_DUMP: Final = 0x300
+F_CREATE: Final = 0x400
 ERROR: Final = 2
 DONE: Final = 3
 NESTED: Final = 0x8000
+FAMILIES: Final = {"inet": 1}
+"""Of tables (NFPROTO_INET)."""
+
+_SIOCGSKNS: Final = 0x894C
+"""A descriptor of a socket's network namespace (linux/sockios.h). Needs CAP_NET_ADMIN there, as a firewall does."""
 
 RECEIVE_BYTES: Final = 1 << 18
 _HEADER: Final = struct.Struct("=IHHII")
@@ -37,6 +46,11 @@ class Message(NamedTuple):
         """Address family (or NFPROTO) of a netfilter message."""
         return self.payload[0]
 
+    def port(self) -> int:
+        """Of the socket whose request this is about; 0 if it was the kernel itself."""
+        port: int = _HEADER.unpack(self.header)[4]
+        return port
+
     def attributes(self) -> dict[int, bytes]:
         """The attributes behind a netfilter message's own header."""
         return attributes(self.payload[_FAMILY.size :])
@@ -54,6 +68,35 @@ class Message(NamedTuple):
 def netfilter_socket() -> socket.socket:
     """A socket to netfilter in this network namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+
+
+def is_ours(port: int, here: socket.socket) -> bool:
+    """Whether a netfilter socket of this process has that port, in the network namespace of the socket `here`.
+
+    A port tells more than a process id: those in the kernel's messages are of its first PID namespace, which are
+    others than ours in a container, and they are of threads, which end.
+    """
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            sock = socket.socket(fileno=int(path.name))
+        except OSError:  # no socket, or closed since
+            continue
+        try:
+            netfilter = (sock.family, sock.proto) == (socket.AF_NETLINK, NETLINK_NETFILTER)
+            if netfilter and sock.getsockname()[0] == port and _namespace(sock) == _namespace(here):
+                return True
+        finally:
+            sock.detach()  # it is somebody else's
+    return False
+
+
+def _namespace(sock: socket.socket) -> int:
+    """A number by which to know the network namespace of a socket."""
+    descriptor = fcntl.ioctl(sock, _SIOCGSKNS)
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
@@ -110,11 +153,25 @@ def dump(sock: socket.socket, query: bytes) -> Iterator[Message]:
             yield message
 
 
-def acknowledged(sock: socket.socket, command: bytes) -> None:
-    """Send a command that asks for an acknowledgement, and wait for it. Errors: OSError."""
-    sock.send(command)
-    for message in messages(sock.recv(RECEIVE_BYTES)):
-        _raise_if_error(message)
+def acknowledged(sock: socket.socket, commands: bytes, count: int = 1) -> None:
+    """Send so many commands that ask for an acknowledgement each, and see that they are all there.
+
+    The kernel does what it is told before it returns. Errors: OSError.
+    """
+    sock.send(commands)
+    replies = [message for datagram in _waiting(sock) for message in messages(datagram)]
+    for reply in replies:
+        _raise_if_error(reply)
+    if len(replies) < count:
+        raise OSError(errno.EPROTO, f"{len(replies)} of {count} commands were acknowledged")
+
+
+def _waiting(sock: socket.socket) -> Iterator[bytes]:
+    while True:
+        try:
+            yield sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
 
 
 def _raise_if_error(message: Message) -> None:

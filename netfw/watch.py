@@ -1,8 +1,9 @@
 """Somebody changes the firewall: an alarm at once, then the policy again.
 
 The kernel tells every change of a ruleset to who listens (NFNLGRP_NFTABLES), object by object, and closes each
-transaction with a message that says which process it was. Our own transactions are known by that; those of other
-tables are let be, unless they take ours with them, as `flush ruleset` does.
+transaction with a message that says which process it was. Our own transactions are known by the port of the socket
+they came from, which must still be open; those of other tables are let be, unless they take ours with them, as
+`flush ruleset` does.
 
 A change that comes while one is being repaired is not lost: what the kernel holds is compared again afterwards, and
 messages that came in the meantime are read next. Only what was told to be changed is looked at: to list 10,000
@@ -17,9 +18,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from netfw import netlink
@@ -27,6 +27,7 @@ from netfw.firewall import Firewall
 from netfw.names import FAMILY, SESSIONS, TABLE
 from netfw.nft import FirewallError, Kind
 from netfw.policy import Policy
+from netfw.refill import REFILLED
 from netfw.sessions import Session, Sessions
 
 REPAIRS_MAX: Final = 5
@@ -42,7 +43,6 @@ _NEWSETELEM, _DELSETELEM, _NEWGEN = _SUBSYSTEM | 12, _SUBSYSTEM | 14, _SUBSYSTEM
 _ABOUT_SETS: Final = (_SUBSYSTEM | 9, _SUBSYSTEM | 11, _NEWSETELEM, _DELSETELEM)
 _TABLE_NAME, _SET_NAME = 1, 2
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
-_FAMILIES: Final = {"inet": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class Watch:
     _known: dict[str, Policy] = field(default_factory=dict)
     _stands_back: str = ""
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
+    _filling: socket.socket = field(default_factory=netlink.netfilter_socket)
     _transaction: _Transaction = field(default_factory=_Transaction)
 
     def start(self) -> None:
@@ -109,6 +110,7 @@ class Watch:
         """Listen no more."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
+        self._filling.close()
 
     def _heard(self) -> None:
         changed: set[str] | None = set()
@@ -149,13 +151,13 @@ class Watch:
         """At the end of a transaction: whether it was about us, and not by us."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
-        pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
-        if not ended.touches_ours or _is_this_process(pid):
+        if not ended.touches_ours or netlink.is_ours(message.port(), self._socket):
             return None
+        pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
         return Alarm(pid, _name(given, _GEN_PROC_NAME)), ended.sets
 
     def _is_ours(self, message: netlink.Message, given: dict[int, bytes]) -> bool:
-        if message.family() != _FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
+        if message.family() != netlink.FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
             return False
         about_sessions = message.kind in (_NEWSETELEM, _DELSETELEM) and (
             _name(given, _SET_NAME) in SESSIONS.values()
@@ -186,6 +188,10 @@ class Watch:
         try:
             left = self._differences(changed)
             found = tuple(left)
+            unread = self._unread(changed)
+            if unread and unread <= REFILLED and left == _lines(unread):  # and nothing else is wrong
+                self.firewall.refill(self.policy, unread, self._filling)
+                left = self._differences((changed or set()) - unread)
             for _ in range(REPAIRS_MAX):
                 if not left:
                     break
@@ -198,13 +204,17 @@ class Watch:
 
     def _differences(self, changed: set[str] | None) -> list[str]:
         missing, strange = self._session_differences()
-        unlisted = self.firewall.large_sets(self.policy) & (changed or set())
+        unread = self._unread(changed)
         return [
-            *self.firewall.differences(self.policy, None if changed is None else changed - unlisted),
-            *(f"set {name} was changed" for name in sorted(unlisted)),
+            *self.firewall.differences(self.policy, None if changed is None else changed - unread),
+            *_lines(unread),
             *(f"the session {_path(session)} is closed" for session in missing),
             *(f"a session {_path(session)} is open that nobody asked for" for session in strange),
         ]
+
+    def _unread(self, changed: set[str] | None) -> frozenset[str]:
+        """Of the sets changed, those too large to be listed each time."""
+        return self.firewall.large_sets(self.policy) & (changed or set())
 
     def _session_differences(self) -> tuple[dict[Session, int], list[Session]]:
         """Sessions that are gone, with the seconds they should have left, and those that should not be."""
@@ -228,14 +238,13 @@ class Watch:
                     raise
 
 
+def _lines(unread: Iterable[str]) -> list[str]:
+    return [f"set {name} was changed" for name in sorted(unread)]
+
+
 def _name(given: dict[int, bytes], kind: int) -> str:
     return given.get(kind, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _path(session: Session) -> str:
     return f"{session.staff} → {session.instrument} {session.desktop} on port {session.port}"
-
-
-def _is_this_process(pid: int) -> bool:
-    """Whether that is one of our threads; the kernel names threads."""
-    return pid > 0 and Path(f"/proc/self/task/{pid}").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
@@ -11,6 +13,7 @@ import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
+from netfw import netlink
 from netfw.firewall import LISTED_MAX, Firewall
 from netfw.nft import Nft
 from netfw.policy import Service
@@ -105,6 +108,42 @@ def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
         watch.stop()
 
     asyncio.run(scenario())
+
+
+def test_what_is_by_us_is_known_whichever_thread_it_was(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await in_a_thread_that_ends(lambda: place.firewall.apply(POLICY))
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await place.next(), Alarm)
+        assert alarm.program == "nft"
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_port_is_ours_in_its_own_network_namespace_alone(place: Place) -> None:
+    """Process ids would not do: in a container ours are others than those that the kernel tells."""
+    with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
+        port = bound(here)
+        bound(elsewhere, port)
+        assert netlink.is_ours(port, here)
+        assert netlink.is_ours(port, elsewhere)
+        here.close()
+        again = place.namespace.run(netlink.netfilter_socket)
+        assert not netlink.is_ours(port, again)
+        again.close()
+
+
+def bound(sock: socket.socket, port: int = 0) -> int:
+    sock.bind((port, 0))
+    return int(sock.getsockname()[0])
+
+
+async def in_a_thread_that_ends(act: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.wrap_future(thread.submit(act))
 
 
 def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
