@@ -3,7 +3,8 @@
 Why zero-filling: `posix_fallocate` only reserves blocks. The first write into them turns "unwritten" extents
 into written ones, which is metadata, so each flush would commit the file system's journal. With the zeros
 written beforehand a flush is one write and one cache flush of the device, and that is the whole cost of
-keeping a record. What a file's name needs to be durable is an fsync of its directory.
+keeping a record, done in one system call (`direct`). What a file's name needs to be durable is an fsync of its
+directory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from pathlib import Path
 
 from hal.disk import DiskError, DiskErrorKind
+from hal.linux.direct import DirectWriter
 
 _ZEROS = bytes(1024 * 1024)
 _NAME = re.compile(r"[a-z0-9.-]{1,64}")
@@ -63,9 +65,11 @@ class LinuxDisk:
         except OSError as error:
             raise _disk_error(error, str(directory)) from error
         self._fds = _Descriptors(self._directory_fd)
+        self._direct = DirectWriter(self._directory_fd)
 
     def close(self) -> None:
         """Close all file descriptors. The disk is of no use afterwards."""
+        self._direct.close()
         for fd in (*self._fds.values(), self._directory_fd):
             os.close(fd)
         self._fds.clear()
@@ -140,9 +144,10 @@ class LinuxDisk:
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
         """See `Disk.commit`. One system call: between two, the interpreter would let another thread go first."""
-        fd = self._fds[name]
         try:
-            written = os.pwritev(fd, (data,), offset, os.RWF_DSYNC)
+            written = self._direct.write(name, offset, data)
+            if not written:
+                written = os.pwritev(self._fds[name], (data,), offset, os.RWF_DSYNC)
         except OSError as error:
             raise _disk_error(error, name) from error
         if written != len(data):
@@ -156,7 +161,8 @@ class LinuxDisk:
         except OSError as error:
             raise _disk_error(error, name) from error
         if name != new_name:
-            self._forget(new_name)
+            self._direct.rename(name, new_name)
+            self._close(new_name)
             if name in self._fds:
                 self._fds[new_name] = self._fds.pop(name)
 
@@ -170,13 +176,24 @@ class LinuxDisk:
         self._forget(name)
 
     def _forget(self, name: str) -> None:
+        self._direct.forget(name)
+        self._close(name)
+
+    def _close(self, name: str) -> None:
         fd = self._fds.pop(name, None)
         if fd is not None:
             os.close(fd)
 
     def _rename(self, name: str, new_name: str) -> None:
-        os.rename(name, new_name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-        os.fsync(self._directory_fd)
+        """Durable on return; after an error, which the directory's fsync may be, it has its old name again."""
+        here = self._directory_fd
+        os.rename(name, new_name, src_dir_fd=here, dst_dir_fd=here)
+        try:
+            os.fsync(here)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rename(new_name, name, src_dir_fd=here, dst_dir_fd=here)
+            raise
 
     @staticmethod
     def _fill_with_zeros(fd: int, size: int) -> None:

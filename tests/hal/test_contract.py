@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from hal.emul.disk import EmulDisk
 from hal.linux import disk as linux_disk
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
+
+SIZE = 64 * 1024
 
 
 class EmulDiskBench:
@@ -107,10 +110,10 @@ def test_linux_disk_sweeps_up_a_create_that_was_cut_short(tmp_path: Path) -> Non
 def test_linux_disk_gives_the_kernels_errors_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = LinuxDisk(tmp_path)
     disk.create("a", 512)
-    for errno, kind in ((5, DiskErrorKind.IO), (30, DiskErrorKind.IO), (19, DiskErrorKind.GONE)):
+    for code, kind in ((5, DiskErrorKind.IO), (30, DiskErrorKind.IO), (19, DiskErrorKind.GONE)):
 
-        def failing(fd: int, errno: int = errno) -> None:
-            raise OSError(errno, "it said")
+        def failing(fd: int, code: int = code) -> None:
+            raise OSError(code, "it said")
 
         monkeypatch.setattr(linux_disk.os, "fdatasync", failing)
         with pytest.raises(DiskError) as caught:
@@ -130,3 +133,77 @@ def test_emul_clock_jumps() -> None:
     assert clock.now_ns() == 600
     clock.backend.jump(10**18)
     assert clock.now_ns() == 600 + 10**18
+
+
+def test_linux_disk_reads_what_it_committed_whichever_way(tmp_path: Path) -> None:
+    """Whole sectors go past the page cache, everything else through it, in any order and one over the other."""
+    disk, held, random = LinuxDisk(tmp_path), bytearray(SIZE), Random(1)
+    disk.create("a", SIZE)
+    for turn in range(300):
+        unit = random.choice([1, 512])
+        offset, size = random.randrange(SIZE // 2 // unit) * unit, random.randrange(20 * 512 // unit) * unit
+        data = random.randbytes(size)
+        (disk.write if turn % 3 == 2 else disk.commit)("a", offset, data)
+        held[offset : offset + size] = data
+        assert disk.read("a", 0, SIZE) == held
+    assert disk._direct._works == hasattr(os, "O_DIRECT") and disk._direct._fds.keys() == {"a"}
+    disk.rename("a", "b")
+    disk.commit("b", 0, bytes(512))
+    assert disk.read("b", 0, 1024) == bytes(512) + held[512:1024]
+    disk.close()
+    assert LinuxDisk(tmp_path).read("b", 512, SIZE - 512) == held[512:]
+
+
+@pytest.mark.parametrize("call", ["open", "pwritev"])
+def test_linux_disk_commits_through_the_cache_where_there_is_no_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    disk, real = LinuxDisk(tmp_path), getattr(os, call)
+    disk.create("a", SIZE)
+
+    def refuse(*args: object, **options: object) -> object:
+        is_direct = args[1] & os.O_DIRECT if call == "open" else isinstance(args[1][0], memoryview)  # type: ignore[operator, index]
+        if is_direct:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, call, refuse)
+    for turn in range(2):
+        disk.commit("a", 512 * turn, b"x" * 512)
+    assert disk.read("a", 0, 1536) == b"x" * 1024 + bytes(512)
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_linux_disk_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    before = _descriptors()
+    disk = LinuxDisk(tmp_path)
+    for name in ("a", "b", "c"):
+        disk.create(name, SIZE)
+        disk.commit(name, 0, bytes(512))
+    disk.rename("a", "b")
+    disk.remove("c")
+    disk.commit("b", 512, bytes(512))
+    assert _descriptors() == before + 3, "a directory, and a file twice"
+    disk.close()
+    assert _descriptors() == before
+
+
+def test_linux_disk_goes_on_under_the_old_name_if_the_new_one_cannot_be_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = LinuxDisk(tmp_path)
+    disk.create("a", 512)
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(DiskError):
+            disk.rename("a", "b")
+    assert disk.names() == ["a"]
+    disk.rename("a", "c")
+    assert disk.names() == ["c"] and disk.read("c", 0, 512) == bytes(512)
