@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from itertools import count, repeat
 from typing import Final, NamedTuple
 
@@ -77,7 +78,8 @@ class Run:
         kinds = map(KINDS.__getitem__, self._kind)
         names = (repeat(self.serial), repeat(self.run), count(1), kinds)
         times = (self._made, self._acknowledged, self._stored, self._sequence)
-        return map(Entry._make, zip(*names, *times, strict=False))  # the first two never end
+        fields = zip(*names, *times, strict=False)  # the first two never end
+        return map(partial(tuple.__new__, Entry), fields)  # what `Entry._make` does, in half the time
 
 
 class Ledger:

@@ -384,9 +384,9 @@ class Endpoint:
         self._una = ack
         if ack > self._next:
             self._next = ack
-        self._retries = 0
+        self._retries, now = 0, self._env.now
         if 0 <= self._timed[0] <= ack:
-            self._measure(self._env.now - self._timed[1])
+            self._measure(now - self._timed[1])
             self._timed = (-1, 0)
         elif self._srtt:
             self._set_rto()
@@ -396,7 +396,7 @@ class Endpoint:
             self._duplicates = 0
             grown = acked if self._cwnd < self._ssthresh else MSS * MSS // self._cwnd
             self._cwnd = min(self._cwnd + grown, 4 * WINDOW_BYTES)
-        self._deadline = self._env.now + self._rto
+        self._deadline = now + self._rto
         self._owner.on_acknowledged()
 
     def _recovering(self, ack: int, acked: int) -> None:
