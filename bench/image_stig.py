@@ -30,7 +30,7 @@ def figures() -> list[Figure]:
 
 def judged(image: Path) -> dict[str, Any]:
     """What `rap image check` says."""
-    command = [sys.executable, "-m", "rap", "image", "check", image, "--stand-in", "--json"]
+    command = [sys.executable, "-m", "rap", "image", "check", str(image), "--stand-in", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         sys.exit(done.stderr)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from imaging.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
+from imaging.unzstd import FrameError, WrongLength, decompress_into
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -31,8 +32,6 @@ LEVEL: Final = 9
 """Made once, read often: what a higher level saves is less than a percent of a system's files."""
 HOLE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A frame of zeros is at most so long: what a reader that knows no table holds in memory is bounded."""
-PIECE_BYTES: Final = 32 * 1024
-"""Decompressed at a time: a larger result is memory fresh from the kernel, whose page faults cost more than zstd."""
 _SKIPPABLE: Final = 0x184D2A5E
 _SEEKABLE: Final = 0x8F92EAB1
 _ENTRY: Final = struct.Struct("<II")
@@ -156,17 +155,11 @@ def frames(fd: int) -> list[Frame]:
 
 def decompress(frame: bytes, into: memoryview) -> None:
     """Fill `into` with what a frame holds; never more is made. Raises ImageError."""
-    decompressor = zstd.ZstdDecompressor()
-    done, rest = 0, frame
     try:
-        while done < len(into):
-            piece = decompressor.decompress(rest, min(PIECE_BYTES, len(into) - done))
-            into[done : done + len(piece)] = piece
-            done, rest = done + len(piece), b""
-            if decompressor.eof or not piece:
-                break
-        over = b"" if decompressor.eof else decompressor.decompress(b"", 1)
-    except (zstd.ZstdError, EOFError) as error:
+        decompress_into(frame, into)
+    except FrameError as error:
         raise ImageError(f"has a damaged frame: {error}") from None
-    if done < len(into) or over or not decompressor.eof:
-        raise ImageError(f"has a frame of another length than the {len(into)} bytes that its table says")
+    except WrongLength:
+        raise ImageError(
+            f"has a frame of another length than the {len(into)} bytes that its table says"
+        ) from None

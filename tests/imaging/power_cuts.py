@@ -19,22 +19,23 @@ DISK_BYTES = IMAGE_BYTES + 3 * MIB
 VARIANTS = 4
 
 
-def header_is_valid(disk: bytes, block: int) -> bool:
+def header_is_valid(disk: bytes | bytearray, block: int) -> bool:
     sector = disk[block * 512 : (block + 1) * 512]
     if sector[:8] != b"EFI PART":
         return False
     crc, mine, entries, count, size, entries_crc = struct.unpack("<16xI4xQ40xQIII", sector[:92])
     if zlib.crc32(sector[:16] + bytes(4) + sector[20:92]) != crc or mine != block:
         return False
-    return zlib.crc32(disk[entries * 512 : entries * 512 + count * size]) == entries_crc
+    in_use: bytes | bytearray = disk[entries * 512 : entries * 512 + count * size]
+    return bool(zlib.crc32(in_use) == entries_crc)
 
 
-def starts_anywhere(disk: bytes) -> bool:
+def starts_anywhere(disk: bytes | bytearray) -> bool:
     last = len(disk) // 512 - 1
     return disk[510:512] == b"\x55\xaa" or header_is_valid(disk, 1) or header_is_valid(disk, last)
 
 
-def starts_by_specification(disk: bytes) -> bool:
+def starts_by_specification(disk: bytes | bytearray) -> bool:
     protective = disk[510:512] == b"\x55\xaa" and disk[450] == 0xEE
     last = len(disk) // 512 - 1
     return protective and (header_is_valid(disk, 1) or header_is_valid(disk, last))
@@ -90,7 +91,7 @@ def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
     return offset + first * 512, data[first * 512 : last * 512]
 
 
-def starts_half_written(left: bytes, plan: Plan, finished: MemoryDisk) -> bool:
+def starts_half_written(left: bytes | bytearray, plan: Plan, finished: MemoryDisk) -> bool:
     """Whether either judge starts a disk that is neither the old system nor, whole, the new one."""
     old, new = old_disk(), bytes(finished.content)
     inner = slice(MIB, plan.tail.offset)

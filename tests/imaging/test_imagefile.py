@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from imaging import bmap, signing
+from imaging import bmap, signing, unzstd
 from imaging.bmap import Bmap, BmapError, Range
 from imaging.flash.source import open_image
 from imaging.imagefile import ImageError, compress_framed, decompress, frames, make_bmap, mapped_extents
@@ -77,6 +77,7 @@ def test_bmaptool_copies_by_our_map(raw: Path, tmp_path: Path) -> None:
     assert (tmp_path / "copy.raw").read_bytes() == raw.read_bytes()
 
 
+@pytest.mark.usefixtures("way")
 def test_the_compressed_form_is_the_images_bytes(raw: Path, tmp_path: Path) -> None:
     made = make_bmap(raw)
     for name in ("a", "b"):
@@ -99,6 +100,17 @@ def test_zstd_reads_the_compressed_form(raw: Path, tmp_path: Path) -> None:
     assert run.stdout == raw.read_bytes()
 
 
+@pytest.fixture(params=[unzstd.LIBRARY, "libnonesuch.so"], ids=["libzstd", "by pieces"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each of the two ways that a frame is decompressed."""
+    monkeypatch.setattr(unzstd, "LIBRARY", request.param)
+    unzstd.library.cache_clear()
+    assert (unzstd.library() is None) == (request.param == "libnonesuch.so")
+    yield
+    unzstd.library.cache_clear()
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("length", [100, 4095, 4097, 100_000])
 def test_a_frame_of_another_length_than_its_table_says_is_told(
     raw: Path, tmp_path: Path, length: int
@@ -111,6 +123,17 @@ def test_a_frame_of_another_length_than_its_table_says_is_told(
     if length != first.length:
         with pytest.raises(ImageError, match="another length"):
             decompress(data, memoryview(bytearray(length)))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-5], lambda data: b"no" + data])
+def test_a_damaged_frame_is_told(raw: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    compress_framed(raw, make_bmap(raw), tmp_path / "box.zst")
+    with (tmp_path / "box.zst").open("rb") as file:
+        first = frames(file.fileno())[0]
+        data = os.pread(file.fileno(), first.file_bytes, 0)
+    with pytest.raises(ImageError, match=r"damaged frame|another length"):
+        decompress(change(data), memoryview(bytearray(first.length)))
 
 
 def test_an_image_that_belongs_to_another_map_is_told(raw: Path, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Decompression of a frame into memory that is there already.
+
+Python's zstd modules make new bytes of what they decompress: for a MiB that is memory fresh from the kernel, whose
+page faults cost more than zstd; and in small pieces the threads wait for each other at every one. The system's own
+libzstd, which every distribution has for its packages, fills the caller's memory in one call, outside the
+interpreter's lock (ZSTD_decompressDCtx, zstd.h). Where there is none, it goes by pieces.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from functools import cache
+from typing import Any, Final
+
+from cffi import FFI
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LIBRARY: Final = "libzstd.so.1"
+PIECE_BYTES: Final = 32 * 1024
+"""Larger pieces are memory fresh from the kernel."""
+_TOO_SMALL: Final = 70  # zstd_errors.h, ZSTD_error_dstSize_tooSmall
+_ffi: Final = FFI()
+_ffi.cdef("""
+    typedef struct ZSTD_DCtx_s ZSTD_DCtx;
+    ZSTD_DCtx *ZSTD_createDCtx(void);
+    size_t ZSTD_freeDCtx(ZSTD_DCtx *);
+    size_t ZSTD_decompressDCtx(ZSTD_DCtx *, void *, size_t, const void *, size_t);
+    unsigned ZSTD_isError(size_t);
+    int ZSTD_getErrorCode(size_t);
+    const char *ZSTD_getErrorName(size_t);
+""")
+_of_thread: Final = threading.local()
+
+
+class FrameError(Exception):
+    """The bytes are no frame, or a damaged one."""
+
+
+class WrongLength(Exception):
+    """The frame holds more or less than there was room for."""
+
+
+def decompress_into(frame: bytes, into: memoryview) -> None:
+    """Fill `into` with what a frame holds; never more is made. Raises FrameError, WrongLength."""
+    made = _at_once(frame, into) if library() else by_pieces(frame, into)
+    if made != len(into):
+        raise WrongLength
+
+
+@cache
+def library() -> Any:
+    """The system's libzstd, or None."""
+    try:
+        return _ffi.dlopen(LIBRARY)
+    except OSError:
+        return None
+
+
+def _at_once(frame: bytes, into: memoryview) -> int:
+    lib = library()
+    if not hasattr(_of_thread, "context"):
+        _of_thread.context = _ffi.gc(lib.ZSTD_createDCtx(), lib.ZSTD_freeDCtx)
+    target = _ffi.from_buffer(into, require_writable=True)
+    made: int = lib.ZSTD_decompressDCtx(
+        _of_thread.context, target, len(into), _ffi.from_buffer(frame), len(frame)
+    )
+    if not lib.ZSTD_isError(made):
+        return made
+    if lib.ZSTD_getErrorCode(made) == _TOO_SMALL:
+        raise WrongLength
+    raise FrameError(_ffi.string(lib.ZSTD_getErrorName(made)).decode())
+
+
+def by_pieces(frame: bytes, into: memoryview) -> int:
+    """The same by Python's module; returns how many bytes were made. Raises FrameError, WrongLength."""
+    decompressor = zstd.ZstdDecompressor()
+    done, rest = 0, frame
+    try:
+        while done < len(into):
+            piece = decompressor.decompress(rest, min(PIECE_BYTES, len(into) - done))
+            into[done : done + len(piece)] = piece
+            done, rest = done + len(piece), b""
+            if decompressor.eof or not piece:
+                break
+        over = b"" if decompressor.eof else decompressor.decompress(b"", 1)
+    except (zstd.ZstdError, EOFError) as error:
+        raise FrameError(str(error)) from None
+    if over or not decompressor.eof:
+        raise WrongLength
+    return done
