@@ -38,8 +38,6 @@ EVERY_SECONDS: Final = 0.0005
 BEFORE_SECONDS: Final = 0.05
 AFTER_SECONDS: Final = 0.5
 """Long enough for a retransmission, if one could get through."""
-CARRIED_SECONDS: Final = 0.25
-SCREEN_BYTES: Final = 1 << 16
 
 DESKTOP: Final = Service("tcp", 5900)
 SESSION: Final = Session(ip_address("10.99.0.2"), 1, ip_address("10.77.1.5"), DESKTOP)
@@ -60,51 +58,15 @@ def milliseconds(times: int = TIMES) -> list[float]:
 
     Puts the calling process into a network namespace of its own, so give it a process of its own.
     """
-    staff, instrument = _three_namespaces()
+    staff, instrument = three_namespaces()
     nft = Nft()
     Firewall(nft).apply(POLICY)
     sessions = Sessions(nft, POLICY)
     return [_closing(sessions, staff, instrument) for _ in range(times)]
 
 
-def carried(times: int) -> list[tuple[float, float]]:
-    """Bytes a second that one connection brings from the instrument to the staff: with the ruleset, and with none.
-
-    Puts the calling process into a network namespace of its own.
-    """
-    staff, instrument = _three_namespaces()
-    nft = Nft()
-    firewall, sessions = Firewall(nft), Sessions(nft, POLICY)
-    found = []
-    for _ in range(times):
-        firewall.apply(POLICY)
-        sessions.open(SESSION, 60)
-        guarded = _rate(staff, instrument)
-        firewall.remove()
-        found.append((guarded, _rate(staff, instrument)))
-    return found
-
-
-def _rate(staff: int, instrument: int) -> float:
-    client, server = _conversation(staff, instrument)
-    screen = bytes(SCREEN_BYTES)
-    showing = os.fork()
-    if showing == 0:
-        client.close()
-        with suppress(BaseException):
-            while True:
-                server.sendall(screen)
-        os._exit(0)
-    server.close()
-    seen, room, began = 0, bytearray(SCREEN_BYTES), time.perf_counter()
-    while (seconds := time.perf_counter() - began) < CARRIED_SECONDS:
-        seen += client.recv_into(room)
-    client.close()
-    os.waitpid(showing, 0)
-    return seen / seconds
-
-
-def _three_namespaces() -> tuple[int, int]:
+def three_namespaces() -> tuple[int, int]:
+    """Put this process into a namespace that is the box; descriptors of those of the staff and of the instrument."""
     enter_namespace()
     staff, instrument = (_place(*cable) for cable in _CABLES)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -114,7 +76,7 @@ def _three_namespaces() -> tuple[int, int]:
 def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
     """Milliseconds for one session."""
     sessions.open(SESSION, 60)
-    client, server = _conversation(staff, instrument)
+    client, server = conversation(staff, instrument)
     last, told = os.pipe()
     talking = os.fork()
     if talking == 0:
@@ -135,9 +97,9 @@ def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
     return max(0.0, arrived - ordered) * 1000
 
 
-def _conversation(staff: int, instrument: int) -> tuple[socket.socket, socket.socket]:
+def conversation(staff: int, instrument: int) -> tuple[socket.socket, socket.socket]:
     """Both ends of a connection through the box."""
-    listener, client = _socket_in(instrument), _socket_in(staff)
+    listener, client = socket_in(instrument), socket_in(staff)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(SESSION.instrument), DESKTOP.port))
@@ -193,8 +155,9 @@ def _ip(*commands: str, within: tuple[str, ...] = ()) -> None:
     subprocess.run([*within, "ip", "-batch", "-"], check=True, text=True, input="\n".join((*commands, "")))
 
 
-def _socket_in(place: int) -> socket.socket:
-    return _made_elsewhere(lambda: _enter(place), lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+def socket_in(place: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """A socket in that namespace."""
+    return _made_elsewhere(lambda: _enter(place), lambda: socket.socket(socket.AF_INET, kind))
 
 
 def _enter(place: int) -> None:
