@@ -15,9 +15,10 @@ REDHAT_kernel="firewalld dbus-daemon nftables iproute conntrack-tools tcpdump sq
 	e2fsprogs"
 DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
-	grub-pc-bin squashfs-tools"
+	grub-pc-bin squashfs-tools openscap-scanner ssg-nondebian"
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
-	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools"
+	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
+	openscap-scanner scap-security-guide"
 SERVICES="squid danted sockd firewalld apache2"
 
 lack() {

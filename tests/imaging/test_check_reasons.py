@@ -1,0 +1,106 @@
+"""What the written reasons make of a scanner's answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
+from imaging.check.show import as_document
+from imaging.check.terms import Verdict, WrongCheck
+
+WHY = "because it is so, and has been for long"
+
+
+def _asked(**results: str) -> list[Asked]:
+    return [Asked(rule, "medium", f"about {rule}", result) for rule, result in results.items()]
+
+
+def test_each_answer_has_its_verdict() -> None:
+    asked = _asked(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
+    verdicts = {one.rule: one.verdict for one in judge(asked, {}, {"f": WHY}).rules}
+    assert verdicts == {
+        "a": Verdict.PASS,
+        "b": Verdict.FAIL,
+        "c": Verdict.NOT_APPLICABLE,
+        "d": Verdict.FAIL,
+        "e": Verdict.FAIL,
+        "f": Verdict.LEFT_OUT,
+    }
+
+
+def test_a_fail_holds_with_its_reason_alone() -> None:
+    asked = _asked(a="pass", b="fail")
+    assert not judge(asked, {}, {}).holds
+    judgement = judge(asked, {"b": WHY}, {})
+    assert judgement.holds
+    assert [(one.rule, one.reason) for one in judgement.fails] == [("b", WHY)]
+    assert judgement.passed_share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "left_out", "said"),
+    [
+        ({"a": WHY}, {}, "exceptions.toml: a: passes; take the reason out"),
+        ({"z": WHY}, {}, "exceptions.toml: z: the profile has no such rule; take the reason out"),
+        ({}, {"z": WHY}, "left-out.toml: z: the profile has no such rule; take it out"),
+    ],
+)
+def test_a_reason_for_nothing_is_a_complaint(
+    exceptions: dict[str, str], left_out: dict[str, str], said: str
+) -> None:
+    judgement = judge(_asked(a="pass"), exceptions, left_out)
+    assert list(judgement.stale) == [said]
+    assert not judgement.holds
+
+
+def test_what_is_left_out_is_in_no_figure() -> None:
+    judgement = judge(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
+    assert judgement.holds and judgement.passed_share == 1.0
+    assert as_document(judgement)["counts"]["medium"] == {
+        "pass": 1,
+        "fail": 0,
+        "not applicable": 0,
+        "left out": 1,
+    }
+    assert as_document(judgement)["left_out"] == {"b": WHY}
+
+
+def test_the_gravest_comes_first() -> None:
+    asked = [Asked(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
+    assert [one.rule for one in judge(asked, {}, {}).fails] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('rule = "short"', "length >= 20"),
+        ("rule = 3", "Expected `str`"),
+        ("rule =", "Invalid value"),
+    ],
+)
+def test_exceptions_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "exceptions.toml"
+    file.write_text(text)
+    with pytest.raises(WrongCheck, match=said) as caught:
+        load_exceptions(file)
+    assert str(file) in str(caught.value)
+    with pytest.raises(WrongCheck, match="cannot be read"):
+        load_exceptions(tmp_path / "nothing")
+
+
+def test_what_is_left_out_twice(tmp_path: Path) -> None:
+    file = tmp_path / "left-out.toml"
+    group = f'reason = "{WHY}"\nrules = ["a"]\n'
+    file.write_text(f"image = []\n[[offline]]\n{group}[[stand-in]]\n{group}")
+    assert load_left_out(image=True, stand_in=False, file=file) == {"a": WHY}
+    with pytest.raises(WrongCheck, match="a: is left out twice"):
+        load_left_out(image=True, stand_in=True, file=file)
+
+
+def test_a_stand_in_has_more_left_out_than_an_image_and_that_more_than_a_tree() -> None:
+    tree = load_left_out(image=False, stand_in=False)
+    image = load_left_out(image=True, stand_in=False)
+    stand_in = load_left_out(image=True, stand_in=True)
+    assert tree.items() < image.items() < stand_in.items()
