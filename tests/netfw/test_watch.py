@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from socket import socket
 
 import pytest
 from boxlab import POLICIES
@@ -27,6 +30,7 @@ POLICY = load_policy(POLICIES / "clinic.toml")
 MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 PATIENCE_SECONDS = 10
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -123,6 +127,46 @@ def test_what_is_by_us_is_known_whichever_thread_it_was(place: Place) -> None:
     asyncio.run(scenario())
 
 
+IN_A_CONTAINER = """
+import asyncio, sys
+from pathlib import Path
+from socket import socket
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.policyfile import load_policy
+from netfw.watch import Watch
+
+async def main():
+    policy, firewall, told = load_policy(Path(sys.argv[1])), Firewall(Nft()), asyncio.Queue()
+    firewall.apply(policy)
+    watch = Watch(firewall, policy, told.put_nowait)
+    watch.start()
+    firewall.apply(policy)
+    stranger = ("nft", "insert", "rule", "inet", "rap", "input", "accept")
+    await (await asyncio.create_subprocess_exec(*stranger)).wait()
+    print((await told.get()).program, len((await told.get()).differences), told.qsize())
+
+asyncio.run(main())
+"""
+
+
+def test_what_is_by_us_is_known_in_a_container(place: Place) -> None:
+    words = (
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        sys.executable,
+        "-c",
+        IN_A_CONTAINER,
+    )
+    done = place.namespace.command(
+        *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS, cwd=ROOT
+    )
+    assert done.stdout.split() == ["nft", "1", "0"]
+
+
 def test_a_port_is_ours_in_its_own_network_namespace_alone(place: Place) -> None:
     """Process ids would not do: in a container ours are others than those that the kernel tells."""
     with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
@@ -136,7 +180,7 @@ def test_a_port_is_ours_in_its_own_network_namespace_alone(place: Place) -> None
         again.close()
 
 
-def bound(sock: socket.socket, port: int = 0) -> int:
+def bound(sock: socket, port: int = 0) -> int:
     sock.bind((port, 0))
     return int(sock.getsockname()[0])
 
