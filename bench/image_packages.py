@@ -1,7 +1,7 @@
 """How long it takes to resolve `%packages` against a repository on disk: `python -m bench.image_packages [--json]`.
 
-The repository is the stand-in's, kept below build/standin; the section is that of the box's own kickstart. Reading
-the repository's metadata is part of it.
+One repository is the stand-in's, kept below build/standin, with the section of the box's own kickstart; the other has
+the size of RHEL's, with a section that comes to most of it. Reading the repository's metadata is part of it.
 """
 
 from __future__ import annotations
@@ -17,27 +17,55 @@ from imaging.kickstart.document import read
 from imaging.repository import Repository
 from imaging.site import load_site
 from imaging.standin.rpms import kept_repository
+from tests.imaging.repositories import Rpm, write_repository
 from tests.imaging.sites import write_site
 
 STANDIN = Path("build/standin")
+LARGE_PACKAGES = 10_000
+LARGE_WANTED = 6_000
+PROVIDED = 12
 TURNS = 5
 
 
 def figures() -> list[Figure]:
-    repository = kept_repository(STANDIN)
-    with TemporaryDirectory() as folder:
-        site = write_site(Path(folder))
-        kickstart = Path(folder) / "box.ks"
-        kickstart.write_text(assemble(load_site(site), site))
-        section = read(kickstart, "RHEL9").packages
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        site = write_site(folder)
+        own = assemble(load_site(site), site)
+        large = write_repository(folder / "large", map(large_package, range(LARGE_PACKAGES)))
+        return [
+            *measure(folder, "the stand-in", kept_repository(STANDIN), own),
+            *measure(folder, "10,000 packages", large, f"%packages\npackage-{LARGE_WANTED}\n%end\n"),
+        ]
+
+
+def large_package(number: int) -> Rpm:
+    """A package that needs all those before it, by capabilities as libraries have them."""
+    needed = (
+        f"lib{number - 1}.so.0()(64bit)",
+        f"lib{number // 2}.so.1()(64bit)",
+        f"lib{number // 3}.so.2()(64bit)",
+    )
+    return Rpm(
+        f"package-{number}",
+        requires=needed if number else (),
+        provides=tuple(f"lib{number}.so.{index}()(64bit)" for index in range(PROVIDED)),
+        files=(f"/usr/bin/program-{number}", f"/etc/program-{number}.conf"),
+    )
+
+
+def measure(folder: Path, name: str, repository: Path, text: str) -> list[Figure]:
+    kickstart = folder / "box.ks"
+    kickstart.write_text(text)
+    section = read(kickstart, "RHEL9").packages
     taken = []
     for _ in range(TURNS):
         start = time.perf_counter()
         found = Repository.load(repository).resolve(section)
         taken.append(time.perf_counter() - start)
     return [
-        figure("packages that the box's %packages come to", "", len(found.installed)),
-        figure("%packages resolved against the stand-in", "s", statistics.median(taken), "<= 2"),
+        figure(f"packages that %packages comes to, {name}", "", len(found.installed)),
+        figure(f"%packages resolved, {name}", "s", statistics.median(taken), "<= 2"),
     ]
 
 

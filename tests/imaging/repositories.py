@@ -61,7 +61,8 @@ def _primary(rpms: list[Rpm]) -> str:
 
 
 def _package(rpm: Rpm) -> str:
-    provides = "".join(_entry(word) for word in ((rpm.name, "EQ", rpm.version), *rpm.provides))
+    provided: list[str | tuple[str, str, str]] = [(rpm.name, "EQ", rpm.version), *rpm.provides]
+    provides = "".join(map(_entry, provided))
     requires = "".join(map(_entry, rpm.requires))
     files = "".join(
         f"<file>{escape(path)}</file>" for path in rpm.files if "bin/" in path or path.startswith("/etc/")
