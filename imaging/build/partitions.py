@@ -23,7 +23,7 @@ from typing import Final
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
 from imaging.build.terms import Partition, Plan
-from imaging.flash.identity import LABEL
+from imaging.flash.parcel import LABEL
 from imaging.imagefile import mapped_extents
 from imaging.kickstart.data import IDENTITY_MIB, MIB
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from imaging import signing
 from imaging.disks import Device, refusals
 from imaging.disks_linux import device_name, gather
-from imaging.flash import gpt, identity, record
+from imaging.flash import gpt, identity, parcel, record
 from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
@@ -61,7 +61,7 @@ class Job:
             made = identity.make(box, told, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
-        except (SiteError, identity.IdentityError, OSError) as error:
+        except (SiteError, parcel.IdentityError, OSError) as error:
             raise Refused(str(error)) from error
 
     def run(self, resume: bool, progress: Callable[[int], None]) -> record.Record:
@@ -72,14 +72,14 @@ class Job:
         except (ImageError, DeviceError, WentWrong) as error:
             raise Interrupted(str(error)) from error
         spans = [record.Span(offset=w.offset, length=w.length, sha256=w.sha256) for w in written]
-        certificate = self._identity.get(identity.CERTIFICATE)
+        certificate = self._identity.get(parcel.CERTIFICATE)
         return record.Record(
             written_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             image=self._image.path.name,
             about=self._image.manifest.about,
             manifest_sha256=self._image.manifest_sha256,
             signed_by_sha256=key_sha256(self._key),
-            box=self._identity.get(identity.SERIAL, b"").decode().strip(),
+            box=self._identity.get(parcel.SERIAL, b"").decode().strip(),
             certificate_sha256=hashlib.sha256(certificate).hexdigest() if certificate else "",
             disk=record.Disk(
                 model=self.disk.model, serial=self.disk.serial, bus=self.disk.bus, bytes=self._plan.disk_bytes
@@ -95,7 +95,7 @@ class Job:
         return identity.request(self._identity)
 
     def _make_plan(self) -> Plan:
-        packed = identity.pack(self._identity) if self._identity else b""
+        packed = parcel.pack(self._identity) if self._identity else b""
         try:
             return make_plan(self._image, self._target.size, packed)
         except ImageError as error:
@@ -104,8 +104,8 @@ class Job:
     def _identity_there(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)
         try:
-            return identity.unpack(read(self._target, part.offset, part.length)) if part else None
-        except (identity.IdentityError, DeviceError):
+            return parcel.unpack(read(self._target, part.offset, part.length)) if part else None
+        except (parcel.IdentityError, DeviceError):
             return None
 
 
@@ -117,8 +117,8 @@ class IdentityOnDisk:
             part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
             if part is None:
                 raise Refused("the disk has no partition for an identity: no box's image was written to it")
-            self._files = identity.unpack(read(target, part.offset, part.length))
-        except (gpt.GptError, identity.IdentityError, DeviceError) as error:
+            self._files = parcel.unpack(read(target, part.offset, part.length))
+        except (gpt.GptError, parcel.IdentityError, DeviceError) as error:
             raise Refused(f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)) from error
         self._target, self._part = target, part
 
@@ -134,9 +134,9 @@ class IdentityOnDisk:
         files = {**self._files, **{name: _certificates(path) for name, path in believed.items()}}
         try:
             files = identity.with_certificate(files, file.read_bytes())
-        except identity.IdentityError as error:
+        except parcel.IdentityError as error:
             raise Refused(f"{file}: {error}") from error
-        if {identity.VENDOR_AUTHORITY, identity.DATACENTER_AUTHORITY} - files.keys():
+        if {parcel.VENDOR_AUTHORITY, parcel.DATACENTER_AUTHORITY} - files.keys():
             raise Refused("the box must know whom to believe: give --vendor-ca and --datacenter-root as well")
         self._replace(files)
 
@@ -144,15 +144,13 @@ class IdentityOnDisk:
         """Add one issued from a lab's folder of `rap pki`. Raises Refused, OSError."""
         try:
             self._replace(identity.issue(self._files, folder))
-        except identity.IdentityError as error:
+        except parcel.IdentityError as error:
             raise Refused(str(error)) from error
 
     def _replace(self, files: dict[str, bytes]) -> None:
-        packed = identity.pack(files)
+        packed = parcel.pack(files)
         if len(packed) > self._part.length:
-            raise identity.IdentityError(
-                f"is too large: the partition has room for {self._part.length} bytes"
-            )
+            raise parcel.IdentityError(f"is too large: the partition has room for {self._part.length} bytes")
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
@@ -164,7 +162,7 @@ def _certificates(file: Path) -> bytes:
     pem = file.read_bytes()
     try:
         identity.read_certificate(pem)
-    except identity.IdentityError as error:
+    except parcel.IdentityError as error:
         raise Refused(f"{file}: {error}") from error
     return pem
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from imaging.bmap import CELL_BYTES, Range
 from imaging.flash import gpt
-from imaging.flash.identity import LABEL as IDENTITY_LABEL
+from imaging.flash.parcel import LABEL as IDENTITY_LABEL
 from imaging.flash.source import Image
 from imaging.imagefile import ImageError
 

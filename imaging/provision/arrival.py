@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imaging.flash import identity
+from imaging.flash import parcel
 from imaging.provision.files import write_file
 
-PARTITION: Final = Path("/dev/disk/by-partlabel") / identity.LABEL
+PARTITION: Final = Path("/dev/disk/by-partlabel") / parcel.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024
 """No identity is larger than this."""
 READABLE_BY_BOX: Final = 0o640
@@ -22,18 +22,18 @@ READABLE_BY_BOX: Final = 0o640
 def waiting(partition: Path) -> dict[str, bytes]:
     """The files of the identity that waits in this partition; none if it is not there, or was emptied.
 
-    Errors: identity.IdentityError, if it is damaged; OSError.
+    Errors: parcel.IdentityError, if it is damaged; OSError.
     """
     if not partition.exists():
         return {}
     with partition.open("rb") as device:
         area = device.read(AREA_BYTES_MAX)
-    return identity.unpack(area) if any(area[: identity.HEADER_BYTES]) else {}
+    return parcel.unpack(area) if any(area[: parcel.HEADER_BYTES]) else {}
 
 
 def keep(files: dict[str, bytes], folder: Path) -> None:
     """Put the files of an identity, but for the site, into the box's folder. Errors: OSError."""
-    for name in sorted(files.keys() - {identity.SITE}, key=lambda name: (name == identity.CERTIFICATE, name)):
+    for name in sorted(files.keys() - {parcel.SITE}, key=lambda name: (name == parcel.CERTIFICATE, name)):
         write_file(folder / name, files[name], READABLE_BY_BOX)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from imaging.flash import identity
+from imaging.flash import parcel
 from imaging.provision.arrival import PARTITION, empty, keep, waiting
 from imaging.provision.box import IDENTITY, box_file, firewall_file
 from imaging.provision.files import write_file
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         running = arguments.root == Path("/")
         changed = provision(arguments.site, arguments.root, PARTITION if running else None)
-    except (ProvisionError, identity.IdentityError) as error:
+    except (ProvisionError, parcel.IdentityError) as error:
         _say(str(error))
         return WRONG_INPUT
     except OSError as error:
@@ -76,12 +76,12 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     """Provision the system in `root` after the site in `file`; returns what changed, by path below the root.
 
     It takes the identity that waits in `partition` as well, and the site that came with it.
-    Errors: ProvisionError, identity.IdentityError: nothing was changed; SystemLacks; OSError.
+    Errors: ProvisionError, parcel.IdentityError: nothing was changed; SystemLacks; OSError.
     """
     if not root.is_dir():
         raise ProvisionError(root, "", "is no folder; --root takes the tree of a system")
     arrived = waiting(partition) if partition else {}
-    site = arrived.get(identity.SITE)
+    site = arrived.get(parcel.SITE)
     files = files_of(site.decode() if site else read_site(file), file)
     keep(arrived, root / IDENTITY.lstrip("/"))
     changed = [path for path, text in files.items() if _write(root / path, text)]

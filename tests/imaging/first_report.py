@@ -22,7 +22,7 @@ from datacenter.store import Store
 from hal.linux.clock import LinuxClock
 from imaging.build.build import build
 from imaging.build.terms import Request
-from imaging.flash import gpt, identity
+from imaging.flash import gpt, identity, parcel
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import MIB
 from imaging.rpm import build_rpm
@@ -111,9 +111,9 @@ def _prepare_far_end(folder: Path) -> None:
 
 def _give_identity(image: Path, folder: Path, site: bytes) -> None:
     """As `rap flash write` does with a disk."""
-    area = identity.pack(identity.issue(identity.make("RAP-0001", site), folder))
+    area = parcel.pack(identity.issue(identity.make("RAP-0001", site), folder))
     with image.open("r+b") as disk:
-        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity.LABEL)
+        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == parcel.LABEL)
         disk.seek(place.offset)
         disk.write(area)
 

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from imaging.build.build import build
 from imaging.build.terms import Request
-from imaging.flash import identity
+from imaging.flash import parcel
 from imaging.provision.arrival import waiting
 from imaging.provision.main import provision
 from imaging.signing import make_key
@@ -75,7 +75,7 @@ def test_a_built_image_carries_an_identity_to_its_box(
     folder = root / "var/lib/rap/identity"
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["box.crt", "box.key", "datacenter-root.crt", "serial", "vendor-ca.crt"]
-    certificate = x509.load_pem_x509_certificate((folder / identity.CERTIFICATE).read_bytes())
+    certificate = x509.load_pem_x509_certificate((folder / parcel.CERTIFICATE).read_bytes())
     assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
     assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
     assert 'instruments = ["CHEM-0001"]' in (root / "etc/rap/box.toml").read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from agents.config import load_config
 from hal.board import load_board
-from imaging.flash import identity
+from imaging.flash import parcel
 from imaging.provision.arrival import empty, keep, waiting
 from imaging.provision.box import box_file, firewall_file
 from imaging.provision.files import write_file
@@ -250,7 +250,7 @@ FILES = {
 def test_an_identity_arrives_once(tmp_path: Path) -> None:
     partition, folder = tmp_path / "partition", tmp_path / "identity"
     assert waiting(partition) == {}
-    partition.write_bytes(identity.pack(FILES).ljust(65536, b"\0"))
+    partition.write_bytes(parcel.pack(FILES).ljust(65536, b"\0"))
     files = waiting(partition)
     assert files == FILES
     keep(files, folder)
@@ -272,10 +272,10 @@ def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    packed = bytearray(identity.pack(FILES))
+    packed = bytearray(parcel.pack(FILES))
     packed[600] ^= 1
     (tmp_path / "partition").write_bytes(packed)
-    with pytest.raises(identity.IdentityError, match="damaged"):
+    with pytest.raises(parcel.IdentityError, match="damaged"):
         waiting(tmp_path / "partition")
     assert (tmp_path / "partition").read_bytes() == packed
 
