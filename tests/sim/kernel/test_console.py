@@ -450,11 +450,14 @@ def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
     if pid == 0:
         os.chdir(ROOT)
         os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, if the tests run in the background
         os.execv(command[0], command)
     said, seen = "", 0
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     for sign, typed in [*steps, ("ended", "")]:
         while sign not in said[seen:]:
-            assert select.select([terminal], [], [], TIMEOUT_SECONDS)[0], f"no {sign!r} in {said!r}"
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([terminal], [], [], left)[0] and left, f"no {sign!r} in {said!r}"
             try:
                 said += os.read(terminal, 65536).decode(errors="replace")
             except OSError:  # the last program on it has ended
