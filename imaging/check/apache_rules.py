@@ -400,7 +400,7 @@ def logged(server: Server) -> Findings:
     """Requests and errors are recorded, also in each virtual host that has records of its own."""
     for name in ("CustomLog", "ErrorLog"):
         if server.general(name.lower()) is None:
-            yield Finding(str(server.conf), f"has no {name} outside of sections", f"write a {name}")
+            yield Finding(str(server.conf), f"has no {name} outside of sections", f"write {name}")
     for one in server.named("customlog"):
         if any(word.startswith(("env=", "expr=")) for word in one.words[2:]):
             yield Finding(

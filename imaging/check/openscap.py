@@ -49,10 +49,17 @@ class Wanted:
     report: Path | None = None
     arf: Path | None = None
 
+    def check(self) -> None:
+        """Errors: WrongCheck, for a place where nothing can be written; oscap would say nothing."""
+        for option, file in (("--report", self.report), ("--arf", self.arf)):
+            if file and (file.is_dir() or not file.absolute().parent.is_dir()):
+                raise WrongCheck(f"{option} {file}: is no file in a folder that is there")
+
 
 def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PROFILE) -> list[Asked]:
     """Ask every rule of a profile of the system in `tree`. Errors: WrongCheck, CheckLacks."""
     _need()
+    wanted.check()
     tree = tree.resolve()
     database = next((path for path in DATABASES if (tree / path).is_dir()), None)
     if database is None:

@@ -173,6 +173,8 @@ def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([system, "--content", str(tmp_path / "none.xml")], "none.xml: cannot be read"),
         ([str(empty), "--content", str(CONTENT)], "has no package database"),
         ([system, "--exceptions", str(text)], "text.xml: "),
+        ([system, "--report", str(tmp_path / "none/report.html")], "is no file in a folder that is there"),
+        ([system, "--arf", str(empty)], "is no file in a folder that is there"),
         ([system, "--httpd-program", "x"], "--httpd-program goes with --httpd"),
     ):
         assert main(["image", "check", *words]) == WRONG_INPUT
