@@ -194,7 +194,7 @@ def figures() -> list[Figure]:
         figure("10,000 authorized addresses in force", "ms", loading * 1000, "<= 100"),
         *_arriving(arriving),
         figure(
-            "forwarding, by processor time: with ruleset against without",
+            "forwarding alone: with ruleset against without",
             "ratio",
             _share(processor),
             ">= 0.90",
@@ -203,7 +203,7 @@ def figures() -> list[Figure]:
         figure("  without any", "packets/s", median(turn.nothing for turn in processor)),
         figure("  tracking alone against no ruleset", "ratio", _tracking(processor)),
         figure("  10,000 addresses against few", "ratio", median(t.many / t.few for t in processor)),
-        figure("sender and box on one processor: with ruleset against without", "ratio", _share(together)),
+        figure("sender and box on one processor: with against without", "ratio", _share(together)),
         figure("  tracking alone against no ruleset", "ratio", _tracking(together)),
         figure("one TCP connection: with ruleset against without", "ratio", median(a / b for a, b in tcp)),
         figure("  with ruleset", "MB/s", median(guarded for guarded, _ in tcp) / 1e6),
