@@ -1,4 +1,4 @@
-"""An Ethernet port by the kernel's name, through netlink.
+"""An Ethernet port by the kernel's name, through netlink and ethtool.
 
 Link events come as they happen, on the event loop's thread. An event says only *that* something changed; what is so
 now is then asked for. So nothing hangs on the events being complete: when the kernel had to drop some (ENOBUFS), when
@@ -13,13 +13,11 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP
-
-from hal.ethernet import Counters, EthernetError, EthernetErrorKind, Traffic
+from hal.ethernet import Counters, EthernetError, EthernetErrorKind
 from hal.linux import netlink
+from hal.linux.ethtool import ethtool_speed
 
 _EVENT_BYTES_MAX = 1 << 16
 _SPEEDS_UNKNOWN = (0, 0xFFFFFFFF)  # SPEED_UNKNOWN is -1; some drivers say 0
@@ -45,7 +43,7 @@ class LinuxEthernetPort:
     def carrier(self) -> bool:
         """See `EthernetPort.carrier`."""
         try:
-            return bool(netlink.link(self._interface)["flags"] & IFF_LOWER_UP)
+            return bool(netlink.link(self._interface).flags & netlink.IFF_LOWER_UP)
         except OSError:
             return False
 
@@ -60,9 +58,8 @@ class LinuxEthernetPort:
         if not self.carrier():
             return None
         try:
-            with contextlib.closing(IoctlEthtool(self._interface)) as driver:
-                mbits = int(driver.get_link_settings().speed)
-        except (EthtoolError, OSError):
+            mbits = ethtool_speed(self._interface)
+        except OSError:
             return None
         return None if mbits in _SPEEDS_UNKNOWN else mbits
 
@@ -70,19 +67,12 @@ class LinuxEthernetPort:
         """See `EthernetPort.addresses`."""
         with self._errors():
             found = netlink.addresses(self._interface)
-        # of a point-to-point link IFA_ADDRESS is the far end's and IFA_LOCAL ours; IPv6 has only the former
-        pairs = [(it.get_attr("IFA_LOCAL") or it.get_attr("IFA_ADDRESS"), it["prefixlen"]) for it in found]
-        return tuple(
-            sorted(
-                (ip_interface(f"{address}/{length}") for address, length in pairs), key=lambda a: a.version
-            )
-        )
+        return tuple(sorted(found, key=lambda address: address.version))
 
     def counters(self) -> Counters:
         """See `EthernetPort.counters`."""
         with self._errors():
-            stats = netlink.link(self._interface).get_attr("IFLA_STATS64")
-        return Counters(*(_traffic(stats, way) for way in ("rx", "tx")))
+            return netlink.link(self._interface).counters
 
     def set_up(self, up: bool) -> None:
         """See `EthernetPort.set_up`. Needs CAP_NET_ADMIN."""
@@ -96,10 +86,6 @@ class LinuxEthernetPort:
         except OSError as error:
             kind = _KINDS.get(error.errno or 0, EthernetErrorKind.IO)
             raise EthernetError(kind, f"{self._name} ({self._interface}): {error.strerror}") from error
-
-
-def _traffic(stats: dict[str, int], way: str) -> Traffic:
-    return Traffic(*(stats[f"{way}_{what}"] for what in ("bytes", "packets", "errors", "dropped")))
 
 
 class _Events:

@@ -39,7 +39,7 @@ def ip(*words: object) -> None:
 def wait_until_operational(interface: str) -> None:
     """RFC 2863, ifOperStatus: the carrier is there at once, the queue behind it a moment later."""
     for _ in range(2500):
-        if netlink.link(interface).get_attr("IFLA_OPERSTATE") == "UP":
+        if netlink.link(interface).operstate == netlink.OPERSTATE_UP:
             return
         time.sleep(0.002)
     raise AssertionError(f"{interface} never came up")
