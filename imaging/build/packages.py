@@ -155,4 +155,4 @@ def _home(root: Path) -> Path:
 
 
 def _address(repository: str) -> str:
-    return repository if "://" in repository else f"file://{Path(repository).absolute()}"
+    return repository if "://" in repository else Path(repository).absolute().as_uri()
