@@ -20,7 +20,7 @@ LONG_WITH_REASON: Final = {
 LEFT_OVER: Final = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
 # a package index or a place on somebody's machine is nobody else's business
 ELSEWHERE: Final = re.compile(
-    r"(--(extra-)?index-url|--find-links|^-i |^-f \D)|file:///|(?<![\w.:])/(home|root|Users)/\w|\.(internal|corp|local)\b"
+    r"(--(extra-)?index-url|--find-links|^-i |^-f \D)|file:///|(?<![\w.:])/(home|root|Users)/\w|\.(internal|corp|local)\b(?!\()"
 )
 PACKAGES: Final = ("hal", "netfw", "wire", "agents", "datacenter", "imaging", "sim", "rap", "tools", "bench")
 LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")

@@ -71,7 +71,16 @@ def test_a_package_that_is_not_locked_is_refused() -> None:
 def test_nothing_for_simulation_is_in_the_real_one() -> None:
     names = {one.name for one in locked(load_contents(), (REPOSITORY / "requirements.txt").read_text())}
     assert {"cryptography", "msgspec", "httptools"} <= names
-    assert not names & {"simpy", "pyroute2", "sqlalchemy", "plotly", "scapy", "z3-solver", "pykickstart", "pytest"}
+    assert not names & {
+        "simpy",
+        "pyroute2",
+        "sqlalchemy",
+        "plotly",
+        "scapy",
+        "z3-solver",
+        "pykickstart",
+        "pytest",
+    }
 
 
 def test_the_version_is_the_commands() -> None:
