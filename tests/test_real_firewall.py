@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from pyroute2 import IPRoute
 
 from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
@@ -42,7 +43,6 @@ pytestmark = pytest.mark.kernel
 LOOK_SECONDS = 0.02
 PATIENCE_SECONDS = 30
 MEMORY_MB_MAX = 64
-IFF_UP = 1
 BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
 
 BOARD = 'name = "two"\nuplink = "uplink"\n[instrument_ports]\n1 = "port1"\n2 = "port2"\n'
@@ -109,10 +109,14 @@ class Place:
     nft: Nft
 
     def is_open(self, interface: str) -> bool:
-        return bool(self.box.run(lambda: netlink.link(interface))["flags"] & IFF_UP)
+        return bool(self.box.run(lambda: netlink.link(interface)).flags & netlink.IFF_UP)
 
     def times_closed(self, interface: str) -> int:
-        return int(self.box.run(lambda: netlink.link(interface)).get_attr("IFLA_CARRIER_DOWN_COUNT"))
+        def count() -> int:
+            with IPRoute() as kernel:
+                return int(kernel.get_links(ifname=interface)[0].get_attr("IFLA_CARRIER_DOWN_COUNT"))
+
+        return self.box.run(count)
 
     def setting(self, name: str) -> str:
         return self.box.run(lambda: Path("/proc/sys/net", name).read_text().strip())
