@@ -31,7 +31,6 @@ _GONE: Final = (
     ),
     *(
         "etc/.pwd.lock",
-        "etc/udev/hwdb.bin",
         "var/lib/NetworkManager/*",
         "var/lib/dbus/machine-id",
         "etc/resolv.conf",
@@ -125,6 +124,9 @@ def clean(root: Path, epoch: int, told: Line) -> None:
         stat = path.lstat()
         moment = min(int(stat.st_mtime), epoch)
         os.utime(path, (moment, moment), follow_symlinks=False)
+    for updated in (root / "etc/.updated", root / "var/.updated"):  # systemd.unit(5), ConditionNeedsUpdate=
+        updated.write_text("")
+        os.utime(updated, (epoch, epoch))
 
 
 def _label(root: Path, told: Line) -> None:

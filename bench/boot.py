@@ -1,0 +1,57 @@
+"""From power-on to the first report stored in the data center: `python -m bench.boot [--json]`. Needs root.
+
+A box's image, built from its kickstart on packages that stand in for a distribution's, begins in QEMU without
+acceleration, two emulated processors on two of this machine's. It is the first start after flashing: the identity is
+taken out of its partition. The instrument has a report to send from the beginning. The clock starts with QEMU and
+stops when the report is in the data center's database: BIOS, three seconds of boot menu, kernel and all.
+
+Two runs, and the better one counts: other work on the machine can only make it slower. Its load is told as well.
+
+Needs what `make setup-image` installs, and iproute2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from bench.figures import Figure, figure, run
+from tests.hal.namespaces import own_network
+from tests.imaging.emulated import Machine
+from tests.imaging.first_report import CABLES, build_image, first_report, plug_in
+
+TURNS: Final = 2
+SECONDS_MAX: Final = 300.0
+
+
+def start(folder: Path, image: Path) -> float:
+    """Seconds that one start took."""
+    (folder / "reports.db").unlink(missing_ok=True)
+    with own_network():
+        plug_in()
+        machine = Machine(folder, image, CABLES)
+        try:
+            return asyncio.run(first_report(folder, SECONDS_MAX)) - machine.powered_on
+        finally:
+            machine.stop()
+
+
+def figures() -> list[Figure]:
+    """All figures."""
+    with tempfile.TemporaryDirectory(prefix="rap-boot-", dir="/var/tmp") as place:
+        folder = Path(place)
+        image = build_image(folder)
+        busy = os.getloadavg()[0]
+        taken = [start(folder, image) for _ in range(TURNS)]
+    return [
+        figure("power-on to the first report stored", "s", min(taken), "<= 40"),
+        figure("the slowest of these starts", "s", max(taken)),
+        figure("load of this machine before", "processes", busy),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
