@@ -95,6 +95,11 @@ def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
 
 def show_result(result: Result, report: Path | None, *, json: bool) -> int:
     """Print what came of a run, and write its report if there is to be one; the exit status."""
+    import msgspec
+
+    from sim.commit import commit
+
+    result = msgspec.structs.replace(result, commit=commit())
     if report is not None:
         from sim.report import write_report
 

@@ -222,6 +222,7 @@ class Result(Data, frozen=True):
     """The one command that runs this again."""
     description: str = ""
     commit: str | None = None
+    """Of the program, with "-dirty" if its files differ from it; None if it was not run from a checkout."""
     series: Series | None = None
     latencies: tuple[Latency, ...] = ()
     instruments: tuple[Instrument, ...] = ()

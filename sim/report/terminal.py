@@ -72,9 +72,12 @@ def _figures(result: Result) -> Table:
     busy = f"busy {quantities.duration(uplink.seconds_busy * 1e9)}"
     lab, real = (quantities.duration(s * 1e9) for s in (result.sim_seconds, result.wall_seconds))
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_row(Text("Reports", style=_QUIET), Text(", ".join(counts)))
+    table.add_row(Text("Reports", style=_QUIET), Text(f"{', '.join(counts[:3])}\n{', '.join(counts[3:])}"))
     table.add_row(Text("Uplink", style=_QUIET), Text(", ".join([*sizes, busy])))
-    table.add_row(Text("Time", style=_QUIET), Text(f"{lab} in {real}, {result.speed_up:,.0f}× real time"))
+    table.add_row(
+        Text("Time", style=_QUIET),
+        Text(f"{lab} in {real}, {quantities.count(round(result.speed_up))}× real time"),
+    )
     table.add_row(Text("Trace", style=_QUIET), Text(result.trace_sha256, overflow="fold"))
     return table
 
@@ -104,7 +107,7 @@ class RunProgress:
         self._drawn: float | None = None
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=10),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             auto_refresh=False,
@@ -125,11 +128,12 @@ class RunProgress:
         self._progress.stop()
 
     def update(self, now_ns: int, *, stored: int, backlog: int) -> None:
-        """The lab is at `now_ns`; so many reports are stored, and so many wait on the box."""
+        """The lab is at `now_ns`; so many records are stored, and so many wait on the box."""
         now = self._get_time()
         if self._drawn is not None and now - self._drawn < _REDRAW_S and now_ns < self._duration_ns:
             return
         self._drawn = now
         speed_up = now_ns / 1e9 / max(now - self._started, 1e-3)
-        figures = f"{quantities.clock(now_ns)}  {speed_up:,.0f}×  {stored:,} stored  {backlog:,} wait"
+        speed, kept, waiting = (quantities.count(number) for number in (round(speed_up), stored, backlog))
+        figures = f"{quantities.clock(now_ns)}  {speed}×  {kept} records stored  {waiting} wait"
         self._progress.update(self._task, completed=now_ns, figures=figures, refresh=True)

@@ -21,6 +21,7 @@ _SHADED_FAULTS_MAX: Final = 100
 _LANE_PX: Final = 26
 _ROW_PX: Final = 130
 _GAP_PX: Final = 36
+_TICKS_MAX: Final = 5
 
 
 def timeline(result: Result) -> Figure | None:
@@ -50,8 +51,8 @@ def timeline(result: Result) -> Figure | None:
             xaxis=_time_axis(run_ns),
             yaxis=_lane_axis(lanes, domains[0]),
             yaxis2=_uplink_axis(result, domains[1]),
-            yaxis3=_row_axis(domains[2], tickformat="~s"),
-            yaxis4=_row_axis(domains[3], tickformat="~s"),
+            yaxis3=_count_axis(domains[2], series.backlog.routine),
+            yaxis4=_count_axis(domains[3], series.backlog.alert + series.backlog.audit),
             shapes=[*_shades(result), *_rate_line(result)],
             annotations=[
                 *(title(text, top) for text, (_, top) in zip(headings, domains, strict=True)),
@@ -86,8 +87,10 @@ def _time_axis(run_ns: int) -> dict[str, Any]:
     )
 
 
-def _row_axis(domain: tuple[float, float], **more: Any) -> dict[str, Any]:
-    return axis(domain=domain, rangemode="tozero", fixedrange=True, nticks=5, **more)
+def _count_axis(domain: tuple[float, float], counts: tuple[int, ...]) -> dict[str, Any]:
+    """Whole numbers only: there is no half a record."""
+    ticks = {"dtick": 1} if max(counts, default=0) < _TICKS_MAX else {"nticks": _TICKS_MAX}
+    return axis(domain=domain, rangemode="tozero", fixedrange=True, tickformat="~s", **ticks)
 
 
 def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:

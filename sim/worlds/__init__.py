@@ -14,7 +14,7 @@ class Progress(Protocol):
     """Told now and then how far a run has come."""
 
     def __call__(self, now_ns: int, *, stored: int, backlog: int) -> None:
-        """The lab is at `now_ns`; so many reports are stored, and so many wait on the box."""
+        """The lab is at `now_ns`; so many records are stored, and so many wait on the box."""
 
 
 def run_lab(

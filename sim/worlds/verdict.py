@@ -34,6 +34,7 @@ from sim.result import (
 from sim.trace import Trace
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
 from sim.worlds.analyzer import Analyzer
+from sim.worlds.gatekeeper import NOT_IN_FORCE
 from sim.worlds.intruders import Intruders
 from sim.worlds.meters import BacklogMeter, UplinkMeter
 from wire.messages import Alert, Audit, Entry, Gap, Message, decode
@@ -154,8 +155,9 @@ def conclude(world: World, wall_seconds: float) -> Result:
 
 
 def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
-    """What the firewall refused may be why, if the policy forgot something."""
-    counts = ", ".join(f"{count} {cause}" for cause, count in sorted(refused.items()) if count)
+    """What the firewall refused may be why, once in force, if the policy forgot something."""
+    told = sorted((cause, count) for cause, count in refused.items() if count and cause != NOT_IN_FORCE)
+    counts = ", ".join(f"{count} {cause}" for cause, count in told)
     if not counts:
         return failure
     return msgspec.structs.replace(

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from sim.report import page, write_report
 from sim.result import Backlog, Fault, Series
-from tests.sim.report_examples import HOUR, bare, failing, hostile, passing
+from tests.sim.report_examples import HOUR, MINUTES, bare, failing, hostile, passing
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
@@ -170,6 +170,16 @@ def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
     text = page.render(msgspec.structs.replace(passing(), series=series, sim_seconds=3.0))
     timeline = json.loads(Document(text).scripts[0])["timeline"]
     assert [len(trace["y"]) for trace in timeline["data"] if trace.get("name") == "up"] == [bins]
+
+
+def test_records_that_wait_are_counted_in_whole_numbers():
+    result = passing()
+    assert result.series is not None
+    none, one = (0,) * MINUTES, (0, 1) * (MINUTES // 2)
+    series = msgspec.structs.replace(result.series, backlog=Backlog(alert=one, audit=none, routine=none))
+    text = page.render(msgspec.structs.replace(result, series=series))
+    layout = json.loads(Document(text).scripts[0])["timeline"]["layout"]
+    assert layout["yaxis4"]["dtick"] == 1
 
 
 def test_days_are_named_once_there_is_more_than_one():

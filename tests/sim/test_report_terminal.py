@@ -65,7 +65,7 @@ def test_the_bar_says_where_the_lab_is_and_how_fast():
     with RunProgress(screen, "[b]clinic", 3600 * SECOND, get_time=lambda: now[0]) as progress:
         now[0] = 2.0
         progress.update(1800 * SECOND, stored=1234, backlog=56)
-    assert "00:30:00  900×  1,234 stored  56 wait" in screen.file.getvalue()
+    assert "00:30:00  900×  1\u2009234 records stored  56 wait" in screen.file.getvalue()
     assert "[b]clinic" in screen.file.getvalue()
 
 
@@ -77,9 +77,9 @@ def test_the_bar_is_drawn_ten_times_a_second_at_most_and_at_the_end():
             progress.update(second * SECOND, stored=second, backlog=0)
         progress.update(100 * SECOND, stored=100, backlog=0)
     drawn = screen.file.getvalue()
-    assert " 1 stored" in drawn
-    assert " 50 stored" not in drawn
-    assert " 100 stored" in drawn
+    assert " 1 records stored" in drawn
+    assert " 50 records stored" not in drawn
+    assert " 100 records stored" in drawn
 
 
 def test_without_a_terminal_there_is_no_bar():
