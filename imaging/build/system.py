@@ -38,6 +38,9 @@ _GONE: Final = (
     ),
 )
 
+_UPDATED: Final = ("etc/.updated", "var/.updated")
+"""Later than /usr: what packages' scripts did is not done again at the first start (systemd-update-done.service(8))."""
+
 
 def settle(root: Path, plan: Plan, uuids: dict[str, str], epoch: int, told: Line) -> None:
     """Make a system of the packages in `root`; `uuids` are the file systems', by mount point. Errors: BuildFailed."""
@@ -115,7 +118,8 @@ def clean(root: Path, epoch: int, told: Line) -> None:
     for pattern in _GONE:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    (root / "etc/machine-id").write_text("")
+    for name in ("etc/machine-id", *_UPDATED):
+        (root / name).write_text("")
     for folder in ("tmp", "var/tmp"):
         (root / folder).chmod(0o1777)
     normalise(root, epoch, told)
@@ -124,9 +128,6 @@ def clean(root: Path, epoch: int, told: Line) -> None:
         stat = path.lstat()
         moment = min(int(stat.st_mtime), epoch)
         os.utime(path, (moment, moment), follow_symlinks=False)
-    for updated in (root / "etc/.updated", root / "var/.updated"):  # systemd.unit(5), ConditionNeedsUpdate=
-        updated.write_text("")
-        os.utime(updated, (epoch, epoch))
 
 
 def _label(root: Path, told: Line) -> None:
