@@ -39,7 +39,7 @@ _GONE: Final = (
 )
 
 _UPDATED: Final = ("etc/.updated", "var/.updated")
-"""Later than /usr: what packages' scripts did is not done again at the first start (systemd-update-done.service(8))."""
+"""Later than /usr: what packages did is not done again at the first start (systemd-update-done.service(8))."""
 
 
 def settle(root: Path, plan: Plan, uuids: dict[str, str], epoch: int, told: Line) -> None:
