@@ -243,8 +243,9 @@ def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, direct
     return total / (2 * groups * group * RECORD_BYTES)
 
 
-def figures(directory: Path = Path("build/bench-buffer"), groups: int = 3000) -> list[Figure]:
-    """All figures. `directory` is made and removed; it should be on the disk that matters."""
+def figures() -> list[Figure]:
+    """All figures. The folder is made and removed; it should be on the disk that matters."""
+    directory, groups = Path("build/bench-buffer"), 3000
     found: list[Figure] = []
     directory.mkdir(parents=True, exist_ok=True)
     for group, target in ((64, ">= 0.9"), (1, ">= 0.95")):

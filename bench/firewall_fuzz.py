@@ -312,13 +312,13 @@ def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
     return len(calls) / (time.perf_counter() - began)
 
 
-def figures(packets: int = PACKETS, seed: int = 1) -> list[Figure]:
+def figures() -> list[Figure]:
     """For the bench."""
-    outcome = compare_in_parallel(packets, seed)
+    outcome = compare_in_parallel(PACKETS, 1)
     for disagreement in outcome.disagreements:
         print(disagreement)
     return [
-        figure("random packets judged by kernel and model", "packets", outcome.packets, f">= {packets}"),
+        figure("random packets judged by kernel and model", "packets", outcome.packets, f">= {PACKETS}"),
         figure("packets on which they differ", "packets", len(outcome.disagreements), "<= 0"),
         figure(
             "packets judged per second by the model, 10,000 addresses", "packets/s", model_rate(), ">= 30000"

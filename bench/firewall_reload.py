@@ -231,13 +231,13 @@ def alone(measure: Callable[[int], Outcome], reloads: int) -> Outcome:
         return pool.submit(measure, reloads).result()
 
 
-def figures(reloads: int = RELOADS) -> list[Figure]:
+def figures() -> list[Figure]:
     found: list[Figure] = []
     for name, measure in (("in place", in_place), ("replaced", replaced)):
-        outcome = alone(measure, reloads // 2)
+        outcome = alone(measure, RELOADS // 2)
         met, passed = outcome.met, outcome.passed
         found += [
-            figure(f"reloads {name} under flood", "reloads", outcome.reloads, f">= {reloads // 2}"),
+            figure(f"reloads {name} under flood", "reloads", outcome.reloads, f">= {RELOADS // 2}"),
             figure(f"  {name}: forbidden packets that came", "packets", met[FORBIDDEN], ">= 1"),
             figure(f"  {name}: forbidden packets that passed", "packets", passed[FORBIDDEN], "<= 0"),
             figure(f"  {name}: allowed packets that came", "packets", met[ALLOWED], ">= 1"),

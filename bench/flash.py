@@ -142,8 +142,9 @@ def on_a_stick(folder: Path, raw: Path, framed: Path, device: str) -> list[Figur
     return [*found, figure(label, "of the raw image's time", seconds["zstd"] / seconds["raw"], "<= 1.1")]
 
 
-def figures(folder: Path = Path("build/bench-flash")) -> list[Figure]:
-    """All figures. `folder` is made and removed; it should be on the disk that matters."""
+def figures() -> list[Figure]:
+    """All figures. The folder is made and removed; it should be on the disk that matters."""
+    folder = Path("build/bench-flash")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
