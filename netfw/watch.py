@@ -96,11 +96,18 @@ class Watch:
     _transaction: _Transaction = field(default_factory=_Transaction)
 
     def start(self) -> None:
-        """Listen from now on, on the running event loop. What is wrong already is repaired first."""
+        """Listen from now on, on the running event loop. What is wrong already is repaired first.
+
+        Errors: FirewallError (DENIED).
+        """
         self._socket.setblocking(False)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+        except PermissionError:
+            problem = "the kernel does not let this user hear of changes of the firewall; be root"
+            raise FirewallError(Kind.DENIED, problem) from None
         asyncio.get_running_loop().add_reader(self._socket, self._heard)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
         if self._differences(None):

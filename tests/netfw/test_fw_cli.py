@@ -188,10 +188,11 @@ def test_a_watch_lets_another_policy_be_until_its_own_is_back(here: Namespace, t
     assert watching.wait(PATIENCE_SECONDS) == 0
 
 
-def test_without_the_right_it_says_what_is_needed(here: Namespace) -> None:
+@pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
+def test_without_the_right_it_says_what_is_needed(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    words = here.words(*weak, *RAP, "apply", CLINIC)
-    ended = subprocess.run(words, check=False, capture_output=True, text=True)
+    words = here.words(*weak, *RAP, verb, CLINIC)
+    ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 3, ended.stderr
     assert "be root" in ended.stderr
 
