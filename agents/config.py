@@ -41,7 +41,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, get_args
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +51,7 @@ from agents.marks import INSTRUMENTS_MAX
 from agents.proxy import Proxy
 from agents.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
 from hal.board import PortNumber
+from hal.tables import explained
 from wire.messages import Serial
 from wire.tls import Identity
 
@@ -190,38 +191,7 @@ def load_config(file: Path) -> BoxConfig:
     try:
         config = msgspec.convert(table, BoxConfig, dec_hook=lambda _type, value: file.parent / value)
     except msgspec.ValidationError as error:
-        raise _explained(file, str(error), BoxConfig) from None
+        raise ConfigError(file, *explained(BoxConfig, error)) from None
     if config.board.endswith(".toml"):
         return msgspec.structs.replace(config, board=str(file.parent / config.board))
     return config
-
-
-def _explained(file: Path, text: str, top: type[Struct]) -> ConfigError:
-    """msgspec says "problem - at `$.table[0].key`"; where it names what is wrong, say also what would be right."""
-    problem, _, path = text.partition(" - at ")
-    keys = [key for key in path.strip("`").removeprefix("$").split(".") if key]
-    if problem.startswith("Object contains unknown field"):
-        known = ", ".join(sorted(_table_at(top, keys).__struct_fields__))
-        keys.append(problem.split("`")[1])
-        problem = f"there is no such key; there are {known}"
-    elif problem.startswith("Object missing required field"):
-        keys.append(problem.split("`")[1])
-        problem = "is required, and is not there"
-    elif problem.startswith("Invalid enum value"):
-        words = get_args(_type_of(_table_at(top, keys[:-1]), keys[-1]))
-        problem = f"must be one of {', '.join(words)}, not {problem.split()[-1]}"
-    return ConfigError(file, ".".join(keys), problem)
-
-
-def _table_at(table: type[Struct], keys: list[str]) -> type[Struct]:
-    """The type of the table that these keys lead to."""
-    for key in keys:
-        kind = _type_of(table, key)
-        candidates = get_args(kind) or (kind,)  # Struct, Struct | None or list[Struct]
-        table = next(c for c in candidates if isinstance(c, type) and issubclass(c, Struct))
-    return table
-
-
-def _type_of(table: type[Struct], key: str) -> Any:
-    name = key.partition("[")[0]
-    return next(field.type for field in msgspec.structs.fields(table) if field.name == name)

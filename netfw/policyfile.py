@@ -30,16 +30,17 @@ once.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, ip_interface, ip_network
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from hal.board import Board, BoardError, Interface, PortNumber, load_board
+from hal.tables import explained
 from netfw.policy import (
     AUTHORIZED_MAX,
     NOWHERE,
@@ -118,7 +119,7 @@ def load_policy(file: Path) -> Policy:
     try:
         given = msgspec.convert(table, _File)
     except msgspec.ValidationError as error:
-        raise PolicyError(file, _explained(str(error))) from None
+        raise PolicyError(file, explained(_File, error)) from None
     try:
         board = load_board(file.parent / given.board if given.board.endswith(".toml") else given.board)
     except BoardError as error:
@@ -285,41 +286,3 @@ def _overlap(one: Network, other: Network) -> bool:
     if isinstance(one, IPv4Network):
         return isinstance(other, IPv4Network) and one.overlaps(other)
     return not isinstance(other, IPv4Network) and one.overlaps(other)
-
-
-def _explained(text: str) -> tuple[str, str]:
-    """msgspec says "problem - at `$.table[0].key`"; where it names what is wrong, say also what would be right."""
-    problem, _, path = text.partition(" - at ")
-    keys = [key for key in path.strip("`").removeprefix("$").split(".") if key]
-    table = _table_at(keys)
-    if problem.startswith("Object contains unknown field"):
-        keys.append(problem.split("`")[1])
-        problem = f"there is no such key; there are {', '.join(sorted(table.__struct_fields__))}"
-    elif problem.startswith("Object missing required field"):
-        keys.append(problem.split("`")[1])
-        problem = "is required, and is not there"
-    elif problem.startswith("Invalid enum value"):
-        problem = f"must be one of {', '.join(_words(table, keys[-1]))}, not {problem.split()[-1]}"
-    return ".".join(keys), problem
-
-
-def _table_at(keys: Iterable[str]) -> type[Struct]:
-    """The type of the innermost table on this path."""
-    table: type[Struct] = _File
-    for key in keys:
-        kind = _type_of(table, key)
-        inner = [c for c in (kind, *get_args(kind)) if isinstance(c, type) and issubclass(c, Struct)]
-        table = inner[0] if inner else table
-    return table
-
-
-def _words(table: type[Struct], key: str) -> list[str]:
-    kind = _type_of(table, key)
-    return [word for part in (kind, *get_args(kind)) for word in get_args(part) if isinstance(word, str)] or [
-        word for word in get_args(kind) if isinstance(word, str)
-    ]
-
-
-def _type_of(table: type[Struct], key: str) -> Any:
-    name = key.partition("[")[0]
-    return next((field.type for field in msgspec.structs.fields(table) if field.name == name), None)
