@@ -184,9 +184,9 @@ def _add_build(parser: Parser) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from imaging.build.build import WrongRequest, build
+    from imaging.build.build import build
     from imaging.build.progress import Shown
-    from imaging.build.terms import BuildFailed, Lacking, NotFollowed, Request
+    from imaging.build.terms import BuildFailed, Lacking, NotFollowed, Request, WrongRequest
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
     from imaging.signing import SigningError

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 from urllib.request import urlopen
 from xml.etree import ElementTree
 
@@ -27,19 +26,15 @@ from imaging.bmap import render as render_bmap
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
 from imaging.build.sandbox import Line, need
-from imaging.build.terms import PROGRAMS, Lacking, Plan, Request
+from imaging.build.terms import PROGRAMS, Lacking, Plan, Request, WrongRequest
 from imaging.imagefile import make_bmap
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
 
-FORMAT: Final = "5"
+FORMAT: Final = "6"
 """Raised with every change of the builder that changes images, so that results of the one before are not used."""
 METADATA: Final = "repodata/repomd.xml"
-
-
-class WrongRequest(Exception):
-    """What was given cannot become an image; the message says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +85,8 @@ def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Bu
         )
         step("beside", False)
         return _beside(third / "disk.raw", second / "tree", request, plan, epoch, key, told)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
     except OSError as error:
         raise Lacking(
             f"{error.filename or request.work}: {error.strerror}; free some room, or build elsewhere with --work"
@@ -165,19 +162,27 @@ def _record(
 def _metadata(repository: str) -> bytes:
     """A repository's index. Errors: WrongRequest."""
     try:
-        if "://" in repository:
-            with urlopen(f"{repository.rstrip('/')}/{METADATA}", timeout=30) as answer:  # noqa: S310 - the user's own address
-                return bytes(answer.read())
-        return (Path(repository) / METADATA).read_bytes()
-    except (OSError, URLError) as error:
+        data = _fetched(f"{repository.rstrip('/')}/{METADATA}")
+        ElementTree.fromstring(data)  # noqa: S314 - dnf reads the same file
+    except (OSError, ElementTree.ParseError) as error:
         raise WrongRequest(
             f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); createrepo_c makes it"
         ) from None
+    return data
+
+
+def _fetched(place: str) -> bytes:
+    if "://" not in place:
+        return Path(place).read_bytes()
+    with urlopen(place, timeout=30) as answer:  # noqa: S310 - the user's own address
+        return bytes(answer.read())
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
-    """The time that the image is of: SOURCE_DATE_EPOCH, or when the newest repository was made."""
+    """The image's time: SOURCE_DATE_EPOCH, or when the newest repository was made. Errors: WrongRequest."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not given.isdecimal():
+            raise WrongRequest(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
         return int(given)
     stamps = [0]
     for index in metadata:

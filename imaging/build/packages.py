@@ -6,20 +6,24 @@ two numbers replaced, and a new database made of them in the order of the packag
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from imaging.build.sandbox import Line, run, run_over
-from imaging.build.terms import BuildFailed
+from imaging.build.terms import BuildFailed, WrongRequest
 
 DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
 _TIMES: Final = (1008, 1128)
 """RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID."""
+_NO_MATCH: Final = re.compile(r"^Error: Unable to find a match: (.+)$", re.MULTILINE)
+_NOT_LOADED: Final = re.compile(r"repo(?:sitory)? 'image(\d+)'")
 _ENTRY: Final = struct.Struct(">IIiI")
 _QUERY: Final = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LICENSE}\\t%{SIGMD5}\\n"
 
@@ -39,7 +43,7 @@ class Installed:
 def install(
     root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line
 ) -> None:
-    """Install what a %packages section asks for, and what is implied. Errors: BuildFailed, Lacking."""
+    """Install what a %packages section asks for, and what is implied. Errors: WrongRequest, BuildFailed, Lacking."""
     command: list[object] = [
         "dnf",
         "--assumeyes",
@@ -80,8 +84,23 @@ def install(
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": str(_home(root))}
     try:
         run_over(root, [*command, "install", *words], environment, told)
+    except BuildFailed as error:
+        raise _wrong(str(error), repositories) or error from None
     finally:
         shutil.rmtree(_home(root))
+
+
+def _wrong(said: str, repositories: Sequence[str]) -> WrongRequest | None:
+    """What is wrong with the input, if that is what dnf says."""
+    if missing := _NO_MATCH.search(said):
+        return WrongRequest(
+            f"no repository has {missing[1]}; give the one that has with --repo, or leave it out of %packages"
+        )
+    if broken := _NOT_LOADED.search(said):
+        return WrongRequest(
+            f"--repo {repositories[int(broken[1])]}: its metadata cannot be read; createrepo_c makes it anew"
+        )
+    return None
 
 
 def normalise(root: Path, epoch: int, told: Line) -> None:
@@ -106,21 +125,10 @@ def normalise(root: Path, epoch: int, told: Line) -> None:
 
 def installed(root: Path, told: Line) -> list[Installed]:
     """The packages of a tree, by name. Errors: BuildFailed."""
-    database = next(path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
-    text = run(
-        [
-            "rpm",
-            "--root",
-            root.absolute(),
-            "--define",
-            f"_dbpath /{database}",
-            "-qa",
-            "--queryformat",
-            _QUERY,
-        ],
-        {},
-        told,
-    )
+    database = next(root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
+    with tempfile.TemporaryDirectory(prefix="rap-rpmdb-") as folder:  # reading leaves files beside a database
+        copied = shutil.copytree(database, Path(folder) / "db")
+        text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, told)
     return sorted(Installed(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
 
 

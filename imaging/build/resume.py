@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,10 @@ class Steps:
         partial = result.with_name(name + PARTIAL)
         for old in (partial, *self._folder.glob(f"{name}-*")):
             shutil.rmtree(old) if old.exists() else None
-        partial.mkdir()
-        make(partial)
+        usual = os.umask(0o022)  # a result is the same whoever makes it
+        try:
+            partial.mkdir()
+            make(partial)
+        finally:
+            os.umask(usual)
         partial.rename(result)

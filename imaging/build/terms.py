@@ -17,6 +17,10 @@ class NotFollowed(Exception):
         super().__init__(f"{spot.file}:{spot.line}: {problem}")
 
 
+class WrongRequest(Exception):
+    """What was given cannot become an image; the message says what would be right."""
+
+
 class BuildFailed(Exception):
     """A step did not work; the message has what its program said last."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from imaging.bmap import parse
-from imaging.build.build import Built, WrongRequest, build
-from imaging.build.terms import BuildFailed, Lacking, Request
+from imaging.build.build import Built, build
+from imaging.build.terms import BuildFailed, Lacking, Request, WrongRequest
 from imaging.signing import load_public_key, make_key, read_manifest
 from tests.imaging.small_system import KICKSTART, need_tools, small_repository
 
@@ -63,7 +63,7 @@ def test_same_bytes_elsewhere_later_and_on_another_host(
         "--uts",
         "sh",
         "-c",
-        'echo elsewhere > /proc/sys/kernel/hostname; exec "$@"',
+        'echo elsewhere > /proc/sys/kernel/hostname; umask 077; exec "$@"',
         "sh",
         *map(str, command),
     ]
@@ -139,6 +139,11 @@ def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
     assert kept == {"packages": True, "system": False, "disk": False, "beside": False}
 
 
+def test_a_kept_result_stays_as_it_was_made(first: Built) -> None:
+    tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
+    assert [path.name for path in (tree / "var/lib/rpm").iterdir()] == ["rpmdb.sqlite"]
+
+
 def test_full_disk(repository: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -161,8 +166,30 @@ def test_missing_repository(tmp_path: Path) -> None:
 
 
 def test_unknown_package_says_which(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildFailed, match="no-such-package"):
+    with pytest.raises(WrongRequest, match="no repository has no-such-package; give the one that has"):
         _build(tmp_path, repository, KICKSTART.replace("bash\n", "bash\nno-such-package\n", 1))
+
+
+@pytest.mark.parametrize("index", ["<repomd", "<repomd/>"])
+def test_damaged_repository(index: str, tmp_path: Path) -> None:
+    need_tools()
+    (tmp_path / "repo/repodata").mkdir(parents=True)
+    (tmp_path / "repo/repodata/repomd.xml").write_text(index)
+    with pytest.raises(WrongRequest, match=f"--repo {tmp_path / 'repo'}: "):
+        _build(tmp_path, tmp_path / "repo")
+
+
+def test_wrong_time(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(WrongRequest, match="SOURCE_DATE_EPOCH=yesterday: it is a whole number"):
+        _build(tmp_path, repository)
+
+
+@pytest.mark.parametrize("place", ["out", "work"])
+def test_file_where_a_folder_belongs(place: str, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / place).write_text("")
+    with pytest.raises(WrongRequest, match=f"{tmp_path / place}: is not a folder"):
+        _build(tmp_path, repository)
 
 
 def test_command_ends_with_2_or_3(tmp_path: Path) -> None:
