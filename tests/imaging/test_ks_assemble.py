@@ -13,6 +13,7 @@ from pykickstart.version import makeVersion
 from hal.board import board_names, load_board
 from imaging.kickstart.assemble import assemble, box_repository
 from imaging.kickstart.data import FOLDER, MIB, layout, releases
+from imaging.kickstart.document import read
 from imaging.kickstart.lint import lint
 from imaging.repository import Repository
 from imaging.site import SiteError, load_site
@@ -73,6 +74,17 @@ def test_no_secret_is_in_a_kickstart_but_as_a_hash(tmp_path: Path) -> None:
     assert '--passphrase="$passphrase"' in text
     assert "plaintext" not in text
     assert str(tmp_path) not in text, "a path of the builder's machine"
+
+
+@pytest.mark.parametrize("release", ["almalinux9", "almalinux10"])
+def test_a_failing_line_of_a_script_stops_the_installation(tmp_path: Path, release: str) -> None:
+    file = write_site(tmp_path)
+    (kickstart := tmp_path / "box.ks").write_text(assemble(load_site(file), file, release))
+    scripts = list(read(kickstart, releases()[release].version).of("%pre", "%post"))
+    assert len(scripts) > 5
+    for script in scripts:
+        assert script.script.errorOnFail
+        assert len(script.body) == 1 or script.body[0].startswith("set -e"), script.spot
 
 
 def test_the_media_hold_the_box_repository_unless_the_site_says_where(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ IN_SCRIPT: Final = (
     re.compile(r"\bchpasswd\b(?!.*(-e\b|--encrypted))"),
     re.compile(r"\becho\s+[^|;]*\|\s*cryptsetup\b"),
 )
-SHELL: Final = re.compile(r"\$\{?\w")
+SHELL: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 """What a %pre script fills in is in no file."""
 
 
@@ -37,7 +37,7 @@ def plaintext_password(case: Case) -> Faults:
     """
     for command in _accounts(case):
         password = _password(command.data)
-        if password and not command.data.isCrypted and not SHELL.match(password):
+        if password and not command.data.isCrypted and not SHELL.fullmatch(password):
             yield Fault(
                 command.spot,
                 f"`{command.name}` has its password in plaintext",
@@ -57,7 +57,7 @@ def no_password_hash(case: Case) -> Faults:
             yield Fault(
                 command.spot, f"`{command.name} --iscrypted` without a password", "give the hash, or --lock"
             )
-        elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password[:2]):
+        elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password):
             yield Fault(
                 command.spot,
                 f"what `{command.name} --iscrypted` gives is no hash of crypt(5)",
@@ -152,7 +152,7 @@ def passphrase_in_file(case: Case) -> Faults:
     """
     for command in (*volumes(case), *case.ks.named("autopart")):
         given = getattr(command.data, "passphrase", "")
-        if given and not SHELL.match(given):
+        if given and not SHELL.fullmatch(given):
             yield Fault(
                 command.spot,
                 "the passphrase of LUKS is in the file",
