@@ -23,7 +23,6 @@ from netfw.symbolic import FAMILIES, STATES, Symbol
 STRANGERS: Final = (("198.51.100.77", "2001:db8:77::77"), ("198.51.100.88", "2001:db8:88::88"))
 """Addresses for documentation (RFC 5737, RFC 3849), if anybody's will do: as source, and as destination."""
 _NAMES: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", ESP: "esp"}
-_TRANSPORT_BYTES: Final = {TCP: 20, UDP: 8}
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,9 +96,9 @@ class Model:
         """The named counters."""
         return tuple(self._counters)
 
-    def set(self, name: str, table: str = "rap") -> ModelSet:
-        """A named set, to add elements to it and remove them; KeyError if there is none."""
-        return self._sets[table, name]
+    def set(self, name: str) -> ModelSet:
+        """A named set of the table "rap", to add elements to it and remove them; KeyError if there is none."""
+        return self._sets["rap", name]
 
     def evaluate(
         self,

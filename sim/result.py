@@ -5,8 +5,8 @@ A world fills a `Result` when its run is over, and knows nothing about how it wi
 nanoseconds of lab time, counted from the start of the run; sizes are bytes on the uplink's wire.
 
 Everything that could grow with the length of the run is bounded by whoever fills it: a series has at most
-`BINS_MAX` bins, a latency is kept as quantiles and a histogram, and of failures and notes the first few are
-kept together with how many there were.
+`sim.worlds.meters.BINS` bins, a latency is kept as quantiles and a histogram, and of failures and notes the first few
+are kept together with how many there were.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-BINS_MAX: Final = 2_000
-"""The most bins of a series: more than a screen has columns, little enough to draw at once."""
 FAILED_REPORTS_MAX: Final = 20
 """The most reports shown of one failure."""
 NOTES_MAX: Final = 500

@@ -78,8 +78,8 @@ def dictionary() -> bytes:
     return content
 
 
-def record(duration_ns: int, seed: int, every_ns: int = MINUTE_NS) -> list[Entry]:
-    """What the laboratory says in that time, from a midnight on, with a status in every `every_ns`."""
+def record(duration_ns: int, seed: int) -> list[Entry]:
+    """What the laboratory says in that time, from a midnight on, with a status every minute."""
     env, entries = Environment(), list[Entry]()
     numbers = {serial: iter(range(1, 1 << 32)) for serial in LABORATORY}
 
@@ -89,7 +89,7 @@ def record(duration_ns: int, seed: int, every_ns: int = MINUTE_NS) -> list[Entry
 
     for serial, model in LABORATORY.items():
         chance = partial(stream, seed)
-        instrument = Instrument(model, env, serial, chance(serial), partial(emit, serial), every_ns)
+        instrument = Instrument(model, env, serial, chance(serial), partial(emit, serial), MINUTE_NS)
         Bench(env, instrument, chance(f"{serial} operator"))
     env.run(until=duration_ns)
     return entries

@@ -56,8 +56,8 @@ def _more(traffic: Traffic, frames: int, frame_bytes: int) -> Traffic:
 class EmulEthernetPort:
     """`hal.ethernet.EthernetPort`. Watchers are called at the very moment of the change."""
 
-    def __init__(self, name: str, *, plugged: bool = True, up: bool = True) -> None:
-        self._name, self._plugged, self._up, self._present = name, plugged, up, True
+    def __init__(self, name: str, *, up: bool = True) -> None:
+        self._name, self._plugged, self._up, self._present = name, True, up, True
         self._watchers: dict[object, Callable[[bool], None]] = {}
         self.backend = EmulEthernetPortBackend(self)
 

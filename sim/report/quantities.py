@@ -108,10 +108,10 @@ def _scaled(number: int | float, units: tuple[str, ...]) -> str:
     return f"{_significant(number)} {units[-1]}"
 
 
-def _significant(number: int | float, digits: int = 3) -> str:
-    """`number` with that many significant digits, and no exponent, trailing zeros or lost whole digits."""
+def _significant(number: int | float) -> str:
+    """`number` with three significant digits, and no exponent, trailing zeros or lost whole digits."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    decimals = max(0, 2 - math.floor(math.log10(abs(number))))
     text = f"{number:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

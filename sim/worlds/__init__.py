@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from sim.labfile import Lab
@@ -23,16 +22,15 @@ def run_lab(
     world: str = "virtual",
     seed: int | None = None,
     progress: Progress | None = None,
-    trace_file: Path | None = None,
 ) -> Result:
     """Run a lab to its end and judge it; `seed` instead of the lab file's."""
-    return _RUNNERS[world](lab, seed, progress, trace_file)
+    return _RUNNERS[world](lab, seed, progress)
 
 
-def _virtual(lab: Lab, seed: int | None, progress: Progress | None, trace_file: Path | None) -> Result:
+def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
     from sim.worlds.virtual import VirtualWorld
 
-    with VirtualWorld(lab, seed, trace_file) as running:
+    with VirtualWorld(lab, seed) as running:
 
         def tell(now_ns: int) -> None:
             if progress is not None:
@@ -42,13 +40,13 @@ def _virtual(lab: Lab, seed: int | None, progress: Progress | None, trace_file: 
         return running.run(tell)
 
 
-def _kernel(lab: Lab, seed: int | None, progress: Progress | None, _trace_file: Path | None) -> Result:
+def _kernel(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
     from sim.worlds.kernel.main import run_kernel_lab
 
     return run_kernel_lab(lab, seed, progress)
 
 
-_RUNNERS: dict[str, Callable[[Lab, int | None, Progress | None, Path | None], Result]] = {
+_RUNNERS: dict[str, Callable[[Lab, int | None, Progress | None], Result]] = {
     "virtual": _virtual,
     "kernel": _kernel,
 }

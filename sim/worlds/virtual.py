@@ -75,13 +75,7 @@ class VirtualWorld:
 
     name: Name = "virtual"
 
-    def __init__(
-        self,
-        lab: Lab,
-        seed: int | None = None,
-        trace_file: Path | None = None,
-        policy: Policy | None = None,
-    ) -> None:
+    def __init__(self, lab: Lab, seed: int | None = None, *, policy: Policy | None = None) -> None:
         """`policy` is the box's instead of the lab's own, to see what a wrong one does."""
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed
@@ -89,7 +83,7 @@ class VirtualWorld:
         folder = Path(self._folder.name)
         self.loop = SimLoop()
         self.env = self.loop.env
-        self.trace = Trace(lambda: self.env.now, trace_file)
+        self.trace = Trace(lambda: self.env.now)
         self.ledger = Ledger()
         self.happened: list[Event] = []
         self._links: dict[str, Link] = {}

@@ -13,7 +13,6 @@ from agents.box import Box, Hardware
 from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending
 from agents.dial import FarEnd, dial
 from agents.instrument import InstrumentAgent
-from agents.proxy import Proxy
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
@@ -29,7 +28,7 @@ def disk() -> EmulDisk:
     return EmulDisk(64 * 1024 * 1024, Random(1))
 
 
-def box_config(pki: Hierarchy, datacenter: int, proxy: Proxy | None = None, **sending: Any) -> BoxConfig:
+def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
     return BoxConfig(
         board="rap-4",
         identity=Certificates(
@@ -39,7 +38,6 @@ def box_config(pki: Hierarchy, datacenter: int, proxy: Proxy | None = None, **se
             datacenter_authority=pki.box.authorities,
         ),
         datacenter=DataCenter(host="127.0.0.1", port=datacenter),
-        proxy=proxy,
         port=[
             Port(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
             Port(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
@@ -49,11 +47,9 @@ def box_config(pki: Hierarchy, datacenter: int, proxy: Proxy | None = None, **se
 
 
 @asynccontextmanager
-async def running_box(
-    config: BoxConfig, on: EmulDisk, uplink: EmulEthernetPort | None = None
-) -> AsyncIterator[Box]:
+async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
     """A box that serves its ports, until the context's end."""
-    box = Box(config, Hardware(on, CLOCK, uplink or EmulEthernetPort("uplink")), Random(2))
+    box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink")), Random(2))
     task = asyncio.ensure_future(box.run())
     try:
         while len(box.tcp_ports) < len(config.port):
@@ -72,15 +68,13 @@ async def connect(box: Box, identity: Identity, port: int = 1) -> ClientConnecti
 
 
 @asynccontextmanager
-async def running_agent(
-    box: Box | int, identity: Identity, *, run_number: int = 1, **options: Any
-) -> AsyncIterator[InstrumentAgent]:
+async def running_agent(box: Box | int, identity: Identity, **options: Any) -> AsyncIterator[InstrumentAgent]:
     """An instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
     tcp_port = box if isinstance(box, int) else box.tcp_ports[1]
     agent = InstrumentAgent(
         FarEnd("127.0.0.1", tcp_port),
         client_context(identity),
-        run_number=run_number,
+        run_number=1,
         clock=CLOCK,
         random=Random(3),
         **options,

@@ -12,9 +12,9 @@ from netfw.watch import Alarm, Repair
 class FakeGatekeeper:
     """Ports 1 and 2 are in use. `problem` is what it fails with; `log` is what it did, with `seen()` at that time."""
 
-    def __init__(self, seen: Callable[[], Any] = lambda: None, *, problem: str = "") -> None:
+    def __init__(self, seen: Callable[[], Any]) -> None:
         self.ports = (1, 2)
-        self.problem = problem
+        self.problem = ""
         self.in_force = self.forwards = False
         self.packets: dict[str, int] = {}
         self.log: list[tuple[str, Any]] = []

@@ -32,9 +32,8 @@ def decode_gap(payload: bytes) -> Gap | None:
 class Harness:
     """A spool on an emulated disk, and everything it has promised so far."""
 
-    def __init__(self, seed: int = 0, limits: SpoolLimits = LIMITS, capacity_bytes: int = 1 << 30) -> None:
+    def __init__(self, seed: int = 0, capacity_bytes: int = 1 << 30) -> None:
         self.random = Random(seed)
-        self.limits = limits
         self.disk = EmulDisk(capacity_bytes, self.random)
         self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source
         self.given: dict[int, bytes] = {}  # every payload ever read, by number
@@ -48,7 +47,7 @@ class Harness:
 
     def open(self) -> Spool:
         try:
-            self.spool = Spool.open(self.disk, self.limits, random=self.random, encode_gap=encode_gap)
+            self.spool = Spool.open(self.disk, LIMITS, random=self.random, encode_gap=encode_gap)
         except SpoolError:
             self.disk = self.disk.backend.reboot()
             return self.open()

@@ -110,13 +110,13 @@ class StandIn:
 
 
 @asynccontextmanager
-async def stand_in(identity: Identity, port: int = 0) -> AsyncIterator[StandIn]:
+async def stand_in(identity: Identity) -> AsyncIterator[StandIn]:
     """A data center on a loopback port, for the time of the context."""
     center = StandIn()
     center.server = await serve(
         center.handle,
         "127.0.0.1",
-        port,
+        0,
         tls=server_context(identity),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time,

@@ -84,13 +84,13 @@ class Link:
         self.pace, self.rate, self.round_trip_s = pace, bytes_per_second, round_trip_s
         self.now = self.free_at = 0.0
 
-    def carry(self, batches: int, records: int, bytes_each: float = 40) -> None:
-        """Batches one after the other, each sent while the one before it is under way."""
+    def carry(self, batches: int, records: int) -> None:
+        """Batches of 40-byte records, one after the other, each sent while the one before it is under way."""
         for _ in range(batches):
             sent_at = self.now
-            self.free_at = max(sent_at, self.free_at) + (records * bytes_each + OVERHEAD_BYTES) / self.rate
-            self.pace.sent(records, int(records * bytes_each))
-            self.pace.answered(int(records * bytes_each), sent_at, self.free_at + self.round_trip_s)
+            self.free_at = max(sent_at, self.free_at) + (records * 40 + OVERHEAD_BYTES) / self.rate
+            self.pace.sent(records, records * 40)
+            self.pace.answered(records * 40, sent_at, self.free_at + self.round_trip_s)
             self.now = self.free_at  # as the batch leaves, the next is queued
 
 

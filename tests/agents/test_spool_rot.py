@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolLimits
+from agents.spool import Gap, GapReason, Priority, Spool, SpoolError
 from agents.spool.group import Group, Kind
 from agents.spool.segment import groups
 from hal.disk import Disk
@@ -17,17 +17,15 @@ from tests.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
 ALERT, AUDIT, ROUTINE = Priority
 
 
-def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
-    return Spool.open(disk, limits, random=Random(1), encode_gap=encode_gap)
+def open_spool(disk: Disk) -> Spool:
+    return Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
 
 
-def filled(groups_of: int = 8, count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
+def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     for number in range(count):
-        spool.append(
-            [ROUTINE] * groups_of, [b"%d/%d " % (number, at) * (size // 8) for at in range(groups_of)]
-        )
+        spool.append([ROUTINE] * 8, [b"%d/%d " % (number, at) * (size // 8) for at in range(8)])
     return disk, spool
 
 
@@ -215,12 +213,12 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     assert 9 not in corrupt(open_spool(disk).recovery.gaps)
 
 
-def full(size: int = 600) -> tuple[EmulDisk, Spool]:
+def full() -> tuple[EmulDisk, Spool]:
     """A spool of routine records in which the next group drops the oldest segment."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     while spool._log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
-        spool.append([ROUTINE], [b"x" * size])
+        spool.append([ROUTINE], [b"x" * 600])
     spool._log.room = 0
     return disk, spool
 

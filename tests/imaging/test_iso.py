@@ -14,7 +14,6 @@ from imaging.iso import IsoError, grub, isolinux, make_iso
 
 ISOLINUX = Path("/usr/lib/ISOLINUX")
 SYSLINUX = Path("/usr/lib/syslinux/modules/bios")
-SIGNED_GRUB = Path("/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi")
 GRUB_MENU = """\
 set default="1"
 function load_video {

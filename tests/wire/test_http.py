@@ -230,11 +230,9 @@ def test_a_peer_that_never_completes_a_request_is_dropped(monkeypatch: pytest.Mo
     assert asyncio.run(exchange()) == b""
 
 
-def client_with(
-    use: Callable[[ClientConnection, Line], Awaitable[object]], body_bytes_max: int = BODY_MAX
-) -> object:
+def client_with(use: Callable[[ClientConnection, Line], Awaitable[object]]) -> object:
     async def exchange() -> object:
-        client = ClientConnection("h", body_bytes_max)
+        client = ClientConnection("h", BODY_MAX)
         return await use(client, Line(client))
 
     return asyncio.run(exchange())

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
-from typing import Final
 
 from agents.accounting import Traffic
 from agents.config import Certificates
@@ -40,8 +39,6 @@ from sim.worlds.machine import (
     added,
     inspect,
 )
-
-_DIE_SECONDS_MAX: Final = 5.0
 
 
 class KernelBox:

@@ -99,13 +99,11 @@ class Host:
                 request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
                 fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
-    def spawn(
-        self, argv: Sequence[str | Path], *, cwd: Path = files.FOLDER, env: Mapping[str, str] | None = None
-    ) -> LabProcess:
+    def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
         """Start a program in this host; what it writes goes to a file of its own. Needs a running event loop.
 
-        `env` is added to the supervisor's environment. Raises OSError if `cwd` does not exist. A program that
-        cannot be started ends with exit status 127, as in a shell, and the reason in its log.
+        `env` is added to the supervisor's environment. A program that cannot be started ends with exit status 127,
+        as in a shell, and the reason in its log.
         """
         self._processes += 1
         log = files.FOLDER / "log" / f"{self.name}-{self._processes}-{Path(argv[0]).name}.log"
@@ -113,11 +111,11 @@ class Host:
         enter = [f"--{option}=/proc/self/fd/{self._namespaces[kind]}" for option, kind in _OPTIONS.items()]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["nsenter", *enter, f"--wd={cwd}", "--", *map(str, argv)],
+                ["nsenter", *enter, f"--wd={files.FOLDER}", "--", *map(str, argv)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=cwd,
+                cwd=files.FOLDER,
                 env={**_environment(), **(env or {})},
                 pass_fds=tuple(self._namespaces.values()),
             )

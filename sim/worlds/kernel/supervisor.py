@@ -51,13 +51,13 @@ def run(name: str, main: Callable[[KernelLab], Awaitable[T]], *, writable: Seque
         _end(supervisor)
 
 
-def up(name: str, main: Callable[[KernelLab], Awaitable[None]], *, writable: Sequence[Path] = ()) -> None:
+def up(name: str, main: Callable[[KernelLab], Awaitable[None]]) -> None:
     """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
 
     What it writes then goes to /run/lab/supervisor.log in the lab. Raises what `main` raises before it is up, and
     what `run` raises.
     """
-    supervisor, pipe = _start(name, main, writable, stays=True)
+    supervisor, pipe = _start(name, main, (), stays=True)
     try:
         if receive(name, pipe) is not True:
             raise LabEnded(f"the lab {name!r} ended before it was up")
