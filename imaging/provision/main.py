@@ -27,6 +27,7 @@ from imaging.provision.network import (
     link_files,
     networkmanager_file,
 )
+from imaging.provision.page import LISTEN, listen_file
 from imaging.provision.site import ProvisionError, read_site, site_of
 from imaging.provision.tables import unreachable
 from netfw.policyfile import PolicyError, load_policy
@@ -107,6 +108,7 @@ def files_of(text: str, file: Path) -> dict[str, str]:
     return {
         **{f"{FOLDER}/{name}": content for name, content in own.items()},
         "etc/hosts": hosts_file(site),
+        LISTEN: listen_file(site, board),
         "etc/NetworkManager/conf.d/10-rap.conf": networkmanager_file(board),
         "etc/systemd/system/NetworkManager.service.d/10-rap-firewall.conf": NETWORK_AFTER_FIREWALL,
         **link_files(board),

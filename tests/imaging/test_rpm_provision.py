@@ -15,7 +15,9 @@ from imaging.provision.box import box_file, firewall_file
 from imaging.provision.files import write_file
 from imaging.provision.main import files_of, main, provision
 from imaging.provision.network import id_path
+from imaging.provision.page import LISTEN
 from imaging.provision.site import ProvisionError, site_of
+from imaging.rpm_contents import RECIPE
 from imaging.site import for_box, load_site
 from netfw.policyfile import load_policy
 from tests.imaging.sites import system_tree, write_site
@@ -86,6 +88,14 @@ def test_the_firewall_lets_the_box_go_where_the_site_says_and_nowhere_else(root:
     assert {port.number: str(port.addresses[0]) for port in policy.ports} == {
         number: f"10.77.{number}.1/24" for number in (1, 2, 3, 4)
     }
+
+
+def test_the_local_page_is_served_to_the_instruments_alone(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    lines = (root / LISTEN).read_text().splitlines()
+    assert lines[1:] == [f"Listen 10.77.{number}.1:8443" for number in (1, 2, 3, 4)]
+    conf = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
+    assert f"IncludeOptional {Path(LISTEN).relative_to('etc/httpd')}\n" in conf
 
 
 def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
