@@ -10,6 +10,7 @@ import asyncio
 import socket
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -211,6 +212,6 @@ def _toml_value(text: str) -> object:
 
 
 async def _until_hung_up(connection: socket.socket, stop: Callable[[], None]) -> None:
-    with connection:
+    with connection, suppress(ConnectionResetError):  # it has not read all that it got
         await asyncio.get_running_loop().sock_recv(connection, 1)
-        stop()
+    stop()

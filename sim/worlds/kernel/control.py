@@ -162,10 +162,11 @@ class Control:
                 except Exception as error:  # a bug, but the asker waits, and the lab goes on
                     answer, descriptors = {"error": f"the lab failed to: {error!r}"}, []
                 encoded = json.dumps(answer).encode()
-                if descriptors:
-                    socket.send_fds(connection, [encoded], descriptors)
-                else:
-                    await loop.sock_sendall(connection, encoded)
+                with suppress(BrokenPipeError):  # who asked has gone
+                    if descriptors:
+                        socket.send_fds(connection, [encoded], descriptors)
+                    else:
+                        await loop.sock_sendall(connection, encoded)
 
     async def _answer(self, request: Request, handed: ExitStack) -> tuple[Request, list[int]]:
         if _ENTER in request:

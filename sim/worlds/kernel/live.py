@@ -132,7 +132,7 @@ def _firewall(firewall: FirewallStatus) -> Text:
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(firewall.refused.items()) if count)
     text = Text("in force") if firewall.in_force else Text(f"NOT IN FORCE: {firewall.problem}", style=_BAD)
     if firewall.alarms:
-        changes = f"; others changed it {firewall.alarms:,} times, {firewall.repairs:,} repairs"
+        changes = f"; others changed it {firewall.alarms:,}×, {firewall.repairs:,} repaired"
         text.append(changes, style="yellow")
     return text.append(f"; refused: {refused or 'nothing'}")
 

@@ -20,7 +20,7 @@ from rap.__main__ import main
 from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
 from sim.worlds.kernel import NoSuchLab, Refused, running, syscalls
 from sim.worlds.kernel.live import look_at
-from sim.worlds.kernel.registry import supervisor_of
+from sim.worlds.kernel.registry import connect, supervisor_of
 from sim.worlds.kernel.state import Line, State
 
 ROOT = Path(__file__).parents[3]
@@ -299,6 +299,19 @@ class TestTheSharedLab:
         capture.kill()
         capture.communicate()
         becomes(lambda state: not line(state, "uplink").captured)
+
+    def test_a_capture_into_a_file_that_cannot_be_written_is_none(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
+        assert "/nonexistent/x.pcapng: No such file or directory" in said
+        assert becomes(lambda state: not line(state, "uplink").captured).failures == []
+
+    def test_who_does_not_wait_for_the_answer_does_no_harm(self) -> None:
+        for _ in range(5):
+            with connect(NAME) as connection:
+                connection.sendall(b'{"verb": "state"}')
+        assert look_at(NAME).failures == []
 
     def test_a_watcher_gets_a_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["lab", "watch", "--json", "--seconds", "1"]) == HOLDS
