@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from difflib import SequenceMatcher
 from typing import Final
 
 SECOND_NS: Final = 1_000_000_000
@@ -106,7 +107,8 @@ def _single(given: object, kind: str, right: str, units: dict[str, int]) -> int:
 
 def _amount(given: object, kind: str, number: str, unit: str, units: dict[str, int]) -> int:
     if unit not in units:
-        raise UnitError(given, kind, f'"{number}{next(iter(units))}"; the units are {", ".join(units)}')
+        meant = max(units, key=lambda known: SequenceMatcher(None, known, unit).ratio())
+        raise UnitError(given, kind, f'"{number}{meant}"; the units are {", ".join(units)}')
     amount = Decimal(number) * units[unit]
     if amount != int(amount):
         raise UnitError(given, kind, f"a whole number of {list(units)[-1]}")
