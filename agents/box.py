@@ -72,7 +72,6 @@ class BoxStatus:
     is_connected: bool
     reports_accepted: int
     reports_repeated: int
-    audits_suppressed: int
     firewall: FirewallStatus | None = None
     """None if the box has none to look after."""
 
@@ -162,7 +161,6 @@ class Box:
             running.forwarder.is_connected,
             running.collector.accepted,
             running.collector.repeated,
-            running.audit.suppressed,
             running.doorkeeper.status() if running.doorkeeper else None,
         )
 

@@ -1,7 +1,7 @@
 """The named sets: what of a policy grows with it. Rules stay the same in number; only sets become longer.
 
-Exact addresses are kept in hash sets, prefixes in interval sets: the first cost the same
-to look up, and little to load, however many they are.
+Exact addresses are kept in hash sets, prefixes in interval sets: the first cost the same to look up, and little to
+load, however many they are.
 """
 
 from __future__ import annotations
