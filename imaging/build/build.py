@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 from imaging.bmap import render as render_bmap
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
-from imaging.build.sandbox import Line, need
+from imaging.build.sandbox import MORE_ROOM, Line, need
 from imaging.build.terms import PROGRAMS, Lacking, Plan, Request, WrongRequest
 from imaging.imagefile import make_bmap
 from imaging.kickstart.data import MIB
@@ -88,9 +88,7 @@ def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Bu
     except (FileExistsError, NotADirectoryError) as error:
         raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
     except OSError as error:
-        raise Lacking(
-            f"{error.filename or request.work}: {error.strerror}; free some room, or build elsewhere with --work"
-        ) from error
+        raise Lacking(f"{error.filename or request.work}: {error.strerror}; {MORE_ROOM}") from error
 
 
 def _packages(folder: Path, plan: Plan, request: Request, epoch: int, told: Line) -> None:
@@ -114,8 +112,12 @@ def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, ke
     name = request.kickstart.stem
     request.out.mkdir(parents=True, exist_ok=True)
     image = request.out / f"{name}.raw"
-    image.unlink(missing_ok=True)
-    system.copy(disk, image, told)
+    part = request.out / f".{name}.raw.part"
+    try:
+        system.copy(disk, part, told)
+        part.replace(image)
+    finally:
+        part.unlink(missing_ok=True)
     bmap = make_bmap(image)
     listed = packages.installed(tree, told)
     described = describe(image)

@@ -21,6 +21,7 @@ from imaging.build.terms import PROGRAMS, BuildFailed, Lacking
 
 ROOM_BYTES_MIN: Final = 1024 * 1024
 """A program that failed where less than this was free failed for lack of it."""
+MORE_ROOM: Final = "free some room, or build elsewhere with --output and --work"
 LAST_LINES: Final = 12
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INSIDE: Final = """\
@@ -143,5 +144,5 @@ def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> N
     said = "".join(lines[-LAST_LINES:]).strip()
     full = any(sign in "".join(lines) for sign in _FULL)
     if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
-        raise Lacking(f"{folder}: the disk is full; free some room, or build elsewhere with --work")
+        raise Lacking(f"{folder}: the disk is full; {MORE_ROOM}")
     raise BuildFailed(f"{name} ended with {status}:\n{said}")

@@ -159,6 +159,20 @@ def test_full_disk(repository: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
+def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) -> None:
+    (small := tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        (small / "box.raw").write_text("the image of before")
+        (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
+        request = Request(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
+        with pytest.raises(Lacking, match="disk is full"):
+            build(request, lambda _name, _kept: None, lambda _line: None)
+        assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the image of before"}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 def test_missing_repository(tmp_path: Path) -> None:
     with pytest.raises(WrongRequest, match="is not a repository"):
         _build(tmp_path, tmp_path / "nowhere")
