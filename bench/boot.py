@@ -3,7 +3,7 @@
 A box's image, built from its kickstart on packages that stand in for a distribution's, begins in QEMU without
 acceleration, two emulated processors on two of this machine's. It is the first start after flashing: the identity is
 taken out of its partition. The instrument has a report to send from the beginning. The clock starts with QEMU and
-stops when the report is in the data center's database: BIOS, three seconds of boot menu, kernel and all.
+stops when the report is in the data center's database: BIOS, the boot menu, kernel and all.
 
 Two runs, and the better one counts: other work on the machine can only make it slower. Its load is told as well.
 
