@@ -136,14 +136,8 @@ class SimTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol  # type: ignore[no-any-return]
-
     def get_write_buffer_size(self) -> int:
         return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """The limits are the simulated kernel's."""
 
 
 class _Name:
