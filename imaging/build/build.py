@@ -32,7 +32,7 @@ from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
 
-FORMAT: Final = "6"
+FORMAT: Final = "7"
 """Raised with every change of the builder that changes images, so that results of the one before are not used."""
 METADATA: Final = "repodata/repomd.xml"
 

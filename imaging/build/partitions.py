@@ -186,11 +186,23 @@ def _write_fat(image: Path, place: Place, part: Path, id: str, epoch: int, told:
     label = ["-n", place.partition.label] if place.partition.label else []
     command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, alone]
     run(command, times, told, folder=image.parent)
-    if found := sorted(part.iterdir()):
-        run(["mcopy", "-s", "-m", "-i", alone, *found, "::"], times, told, folder=image.parent)
+    _fill_fat(alone, part, times, told)
     with alone.open("rb") as source, image.open("r+b") as disk:
         for offset, length in mapped_extents(alone):
             source.seek(offset)
             disk.seek(place.offset + offset)
             disk.write(source.read(length))
     alone.unlink()
+
+
+def _fill_fat(image: Path, part: Path, environment: dict[str, str], told: Line) -> None:
+    """Copy by names in their order; `mcopy -s` takes a folder's files as the builder's disk happens to list them."""
+    for inside, folders, files in os.walk(part):
+        folders.sort()
+        to = "::/" + str(Path(inside).relative_to(part)).removeprefix(".")
+        if folders:
+            made = [f"{to}/{name}" for name in folders]
+            run(["mmd", "-i", image, *made], environment, told, folder=image.parent)
+        if files:
+            copied = [Path(inside, name) for name in sorted(files)]
+            run(["mcopy", "-m", "-i", image, *copied, to], environment, told, folder=image.parent)

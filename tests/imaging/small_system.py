@@ -24,11 +24,15 @@ DEBS: Final = [
     "passwd",
     "sed",
 ]
+EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
 STUBS: Final = {
     "kernel": Stub(files={"usr/lib/modules/1.0/vmlinuz": "no kernel\n"}),
     "dracut": Stub(files={"usr/bin/dracut": '#!/bin/sh\necho "$5" > "$4"\n'}),
     "tzdata": Stub(files={"usr/share/zoneinfo/Etc/UTC": "TZif\n"}),
-    "shim-x64": Stub(files={"boot/efi/EFI/BOOT/BOOTX64.EFI": "no program\n"}, provides=["grub2-efi-x64"]),
+    "shim-x64": Stub(
+        files={f"boot/efi/EFI/BOOT/{name}": "no program\n" for name in EFI_PROGRAMS},
+        provides=["grub2-efi-x64"],
+    ),
 }
 KICKSTART: Final = """\
 #version=RHEL9

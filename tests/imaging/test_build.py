@@ -14,7 +14,7 @@ from imaging.bmap import parse
 from imaging.build.build import Built, build
 from imaging.build.terms import BuildFailed, Lacking, Request, WrongRequest
 from imaging.signing import load_public_key, make_key, read_manifest
-from tests.imaging.small_system import KICKSTART, need_tools, small_repository
+from tests.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
 
 POST = "%post --erroronfail --log=/var/post.log"
 
@@ -137,6 +137,19 @@ def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
     request = Request(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work")
     build(request, lambda name, was_kept: kept.update({name: was_kept}), lambda _line: None)
     assert kept == {"packages": True, "system": False, "disk": False, "beside": False}
+
+
+def test_files_for_the_firmware_lie_in_the_order_of_their_names(first: Built) -> None:
+    record = json.loads(first.image.with_suffix(".build.json").read_text())
+    place = next(place for place in record["partitions"] if place["format"] == "efi")
+    listed = subprocess.run(
+        ["mdir", "-b", "-i", f"{first.image}@@{place['offset']}", "::/EFI/BOOT"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = [line.rpartition("/")[2] for line in listed.stdout.splitlines()]
+    assert names == [*sorted(EFI_PROGRAMS), "grub.cfg"]
 
 
 def test_a_kept_result_stays_as_it_was_made(first: Built) -> None:
