@@ -49,6 +49,7 @@ class Outcome:
     lost: list[Entry] = field(default_factory=list)
     dropped: list[Entry] = field(default_factory=list)
     stored: int = 0
+    waiting: int = 0
     acknowledged: int = 0
     made: int = 0
     _judged: dict[tuple[int, int | None], bool] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Outcome:
         self.made += len(entries)
         self.acknowledged += sum(entry.acknowledged_ns != NEVER for entry in entries)
         self.stored += sum(entry.stored_ns != NEVER for entry in entries)
+        self.waiting += sum(_waits(entry) for entry in entries)
         for lane in ("alert", "audit", "routine"):
             in_lane = [entry for entry in entries if entry.priority == lane]
             before = 0
@@ -97,10 +99,15 @@ class Outcome:
             made=self.made,
             acknowledged=self.acknowledged,
             stored=self.stored,
+            waiting=self.waiting,
             lost=len(self.lost),
             duplicates=self.duplicates,
             dropped=len(self.dropped),
         )
+
+
+def _waits(entry: Entry) -> bool:
+    return entry.acknowledged_ns != NEVER and entry.sequence != NEVER and entry.stored_ns == NEVER
 
 
 def _next_sequences(entries: list[Entry]) -> list[int | None]:

@@ -56,6 +56,8 @@ class Reports(Data, frozen=True):
     """The box said it has them: from then on they are its responsibility."""
     stored: int
     """Identities at the data center, each counted once."""
+    waiting: int
+    """Acknowledged, not stored, and at the end on the box's disk."""
     lost: int
     """Acknowledged, and at the end neither stored, nor on the box's disk, nor in a gap record."""
     duplicates: int

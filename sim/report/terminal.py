@@ -72,7 +72,7 @@ def _figures(result: Result) -> Table:
     busy = f"busy {quantities.duration(uplink.seconds_busy * 1e9)}"
     lab, real = (quantities.duration(s * 1e9) for s in (result.sim_seconds, result.wall_seconds))
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_row(Text("Reports", style=_QUIET), Text(f"{', '.join(counts[:3])}\n{', '.join(counts[3:])}"))
+    table.add_row(Text("Reports", style=_QUIET), Text(f"{', '.join(counts[:4])}\n{', '.join(counts[4:])}"))
     table.add_row(Text("Uplink", style=_QUIET), Text(", ".join([*sizes, busy])))
     table.add_row(
         Text("Time", style=_QUIET),

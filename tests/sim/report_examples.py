@@ -69,7 +69,9 @@ def passing() -> Result:
                 explanation="Alerts made while the uplink is up reach the data center within this time.",
             ),
         ),
-        reports=Reports(made=12960, acknowledged=12958, stored=12958, lost=0, duplicates=0, dropped=0),
+        reports=Reports(
+            made=12960, acknowledged=12958, stored=12958, waiting=0, lost=0, duplicates=0, dropped=0
+        ),
         uplink=_uplink(),
         faults=(LINK_DOWN, POWER_CUT),
         sim_seconds=86_400.0,
@@ -112,7 +114,9 @@ def failing() -> Result:
             msgspec.structs.replace(drained, measured=None, holds=False),
             alert,
         ),
-        reports=Reports(made=12960, acknowledged=12958, stored=12950, lost=3, duplicates=0, dropped=5),
+        reports=Reports(
+            made=12960, acknowledged=12958, stored=12949, waiting=1, lost=3, duplicates=0, dropped=5
+        ),
         replay="rap lab run labs/01-clinic-128k.toml --world virtual --seed 4711",
         failures=(_lost_in_the_power_cut(), _never_drained()),
         instruments=(

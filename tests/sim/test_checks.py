@@ -38,6 +38,13 @@ def test_what_is_stored_or_on_the_box_or_never_acknowledged_is_not_lost() -> Non
     result = outcome(ledger(*"SSBBU"))
     assert (result.reports.lost, result.reports.dropped) == (0, 0)
     assert (result.reports.made, result.reports.acknowledged, result.reports.stored) == (5, 4, 2)
+    assert result.reports.waiting == 2
+
+
+def test_what_was_acknowledged_is_all_accounted_for() -> None:
+    for fates in ("SSGGSGBSUB", "UUGSB", "S", ""):
+        reports = outcome(ledger(*fates), (3, 4)).reports
+        assert reports.acknowledged == reports.stored + reports.waiting + reports.lost + reports.dropped
 
 
 def test_what_is_gone_is_lost_and_named_by_number() -> None:

@@ -27,7 +27,15 @@ DOCUMENTED = {
 def test_the_document_has_what_every_world_must_print(make):
     document = json.loads(to_json(make()))
     assert {key: type(document[key]) for key in DOCUMENTED} == DOCUMENTED
-    assert set(document["reports"]) == {"made", "acknowledged", "stored", "lost", "duplicates", "dropped"}
+    assert set(document["reports"]) == {
+        "made",
+        "acknowledged",
+        "stored",
+        "waiting",
+        "lost",
+        "duplicates",
+        "dropped",
+    }
     assert {"bytes_up", "bytes_down", "seconds_busy"} <= set(document["uplink"])
     for expectation in document["expectations"]:
         assert {"name", "limit", "measured", "holds"} <= set(expectation)
