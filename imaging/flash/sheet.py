@@ -36,7 +36,7 @@ def save_sheet(record: Record, file: Path) -> None:
         y -= 2 * LINE
         for name, value in facts(record):
             y = _line(canvas, y, name, value)
-        y -= LINE
+        y -= 2 * LINE
         canvas.setFont("Helvetica-Bold", 10)
         canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of what was written")
         for part in record.parts[:PARTS_MAX]:
