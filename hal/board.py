@@ -29,6 +29,8 @@ from typing import Annotated
 
 import msgspec
 
+from hal.tables import explained
+
 _BOARDS = Path(__file__).parent / "boards"
 
 # Linux: IFNAMSIZ is 16 with the terminating NUL.
@@ -89,5 +91,7 @@ def load_board(name_or_path: str | Path) -> Board:
     except FileNotFoundError as error:
         known = ", ".join(board_names())
         raise BoardError(f"there is no board file {path}; boards known by name are {known}") from error
-    except (OSError, ValueError, msgspec.ValidationError) as error:
+    except msgspec.ValidationError as error:
+        raise BoardError(": ".join(filter(None, (str(path), *explained(Board, error))))) from error
+    except (OSError, ValueError) as error:
         raise BoardError(f"{path}: {error}") from error

@@ -6,16 +6,27 @@ wrong, this says also what would be right.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import re
+from typing import Any, Final, get_args
 
 import msgspec
 from msgspec import Struct
+
+_EXPECTED: Final = re.compile(r"Expected `([^`]+)`(?:, got `(\w+)`)?(.*)")
+_IN_WORDS: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a string",
+}
 
 
 def explained(root: type[Struct], error: msgspec.ValidationError) -> tuple[str, str]:
     """The key in the file ("" for the whole), and what would be right there; the file should have been a `root`."""
     problem, _, path = str(error).partition(" - at ")
-    keys = [key for key in path.strip("`").removeprefix("$").split(".") if key]
+    keys = [key for key in path.rpartition("$")[2].strip("`").split(".") if key]
     if problem.startswith("Object contains unknown field"):
         known = ", ".join(sorted(_table_at(root, keys).__struct_fields__))
         keys.append(problem.split("`")[1])
@@ -26,7 +37,15 @@ def explained(root: type[Struct], error: msgspec.ValidationError) -> tuple[str, 
     elif problem.startswith("Invalid enum value"):
         words = _words(_type_of(_table_at(root, keys[:-1]), keys[-1]))
         problem = f"must be one of {', '.join(words)}, not {problem.split()[-1]}"
+    elif expected := _EXPECTED.fullmatch(problem):
+        right, given, bound = expected.groups()
+        problem = f"must be {_in_words(right)}{bound}" + (f", not {_in_words(given)}" if given else "")
     return ".".join(keys), problem
+
+
+def _in_words(kinds: str) -> str:
+    """What msgspec calls "int | null", say."""
+    return " or ".join(_IN_WORDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
 
 
 def _table_at(table: type[Struct], keys: list[str]) -> type[Struct]:

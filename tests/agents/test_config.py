@@ -56,7 +56,11 @@ def test_a_good_file(tmp_path: Path) -> None:
         ('colour = "red"\n' + GOOD, "colour", "there are board, datacenter, firewall, identity"),
         (GOOD + 'color = "red"\n', "port[0].color", "there are instruments, listen, number, tcp_port"),
         (GOOD.replace('board = "rap-4"\n', ""), "board", "is required"),
-        (GOOD.replace("number = 1", 'number = "1"'), "port[0].number", "Expected `int`"),
+        (
+            GOOD.replace("number = 1", 'number = "1"'),
+            "port[0].number",
+            "must be a whole number, not a string",
+        ),
         (GOOD.replace('com"', 'com"\nport = 70000'), "datacenter.port", "<= 65535"),
         (GOOD.replace("CHEM-1", "chem"), "port[0].instruments[0]", "A-Z"),
         (GOOD + '[proxy]\nkind = "ftp"\nhost = "x"\nport = 1\n', "proxy.kind", "one of http, socks5"),

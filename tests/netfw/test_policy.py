@@ -50,7 +50,8 @@ def test_a_policy_is_what_its_file_says() -> None:
         ('= "drop"', '= "eat"', "uplink.from_outside", "must be one of drop, reject, not 'eat'"),
         ('"time"', '"tide"', "authorized[1].role", "must be one of datacenter, proxy, time"),
         ('"udp"', '"icmp"', "authorized[1].protocol", "must be one of tcp, udp, not 'icmp'"),
-        ("[123]", "[0]", "authorized[1].ports[0]", "Expected `int` >= 1"),
+        ("[123]", "[0]", "authorized[1].ports[0]", "must be a whole number >= 1"),
+        ("[123]", "123", "authorized[1].ports", "must be a list, not a whole number"),
         ("[123]", "[]", "authorized[1].ports", 'say which: protocol = "tcp" or "udp"'),
         ('"203.0.113.5"', '"203.0.113"', "authorized[0].addresses[0]", "is no address; write 203.0.113.5"),
         ('"203.0.113.5"', '"203.0.113.5/24"', "authorized[0].addresses[0]", "write 203.0.113.0/24"),
@@ -69,7 +70,7 @@ def test_a_policy_is_what_its_file_says() -> None:
         ('"203.0.113.123"', '"2001:db8::", "2001:db8::"', "authorized[1].addresses[1]", "is there twice"),
         ("number = 2", "number = 5", "port[1].number", "rap-4 has no port 5; it has 1, 2, 3, 4"),
         ("number = 2", "number = 1", "port[1].number", "port 1 is there twice"),
-        ("number = 2", "number = 65", "port[1].number", "Expected `int` <= 64"),
+        ("number = 2", "number = 65", "port[1].number", "must be a whole number <= 64"),
         (
             "10.77.2.1/24",
             "10.77.1.2/24",
