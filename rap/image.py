@@ -179,6 +179,7 @@ def _add_build(parser: Parser) -> None:
     build.add_argument("--release", metavar="NAME", help="such as rhel9; default: what the kickstart says")
     build.add_argument("--iso", metavar="FILE", type=Path, help="put it into this boot ISO instead")
     build.add_argument("--key", metavar="PEM", type=Path, help="sign with this Ed25519 key")
+    build.add_argument("--compress", action="store_true", help="write a compressed image as well, ….raw.zst")
     build.add_argument("--json", action="store_true", help="one JSON document on standard output")
     build.does(_build)
 
@@ -198,7 +199,7 @@ def _build(arguments: argparse.Namespace) -> int:
         version = version_of(arguments.kickstart, arguments.release or "")
         request = Request(
             *(arguments.kickstart, version, tuple(arguments.repo), arguments.output, work),
-            *(arguments.disk_bytes, arguments.key),
+            *(arguments.disk_bytes, arguments.key, arguments.compress),
         )
         with Shown() as shown:
             built = build(request, shown.step, shown.told)
@@ -217,6 +218,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.build.terms import BuildFailed, Lacking
     from imaging.iso import IsoError, make_iso
 
+    _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "key", "compress"))
     target = arguments.output / f"{arguments.kickstart.stem}.iso"
     folders = [Path(repository) for repository in arguments.repo]
     for path in (arguments.kickstart, *folders):

@@ -27,7 +27,7 @@ from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
 from imaging.build.sandbox import MORE_ROOM, Line, need
 from imaging.build.terms import PROGRAMS, Lacking, Plan, Request, WrongRequest
-from imaging.imagefile import make_bmap
+from imaging.imagefile import compress_framed, make_bmap
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
@@ -119,6 +119,9 @@ def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, ke
     finally:
         part.unlink(missing_ok=True)
     bmap = make_bmap(image)
+    (packed := request.out / f"{name}.raw.zst").unlink(missing_ok=True)
+    if request.compress:
+        compress_framed(image, bmap, packed)
     listed = packages.installed(tree, told)
     described = describe(image)
     contents = {
@@ -129,11 +132,12 @@ def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, ke
     }
     for file, data in contents.items():
         (request.out / file).write_bytes(data)
-    files = [described, *(describe(request.out / file) for file in contents)]
+    others = [*([packed] if request.compress else []), *(request.out / file for file in contents)]
+    files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
     manifest = request.out / f"{name}.manifest.json"
     write_manifest(Manifest(name=name, files=files, about=about), manifest, key) if key else None
-    made = (image, *(request.out / file for file in contents), *([manifest] if key else []))
+    made = (image, *others, *([manifest] if key else []))
     return Built(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
 
 

@@ -107,7 +107,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Request:
-    """What to build, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept."""
+    """What to build, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept.
+
+    `compress`: a compressed image as well.
+    """
 
     kickstart: Path
     version: str
@@ -116,6 +119,7 @@ class Request:
     work: Path
     disk_bytes: int = 0
     key: Path | None = None
+    compress: bool = False
 
 
 PROGRAMS: Final = {

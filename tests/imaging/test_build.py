@@ -32,10 +32,10 @@ def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return _build(tmp_path_factory.mktemp("first"), repository)
 
 
-def _build(folder: Path, repository: Path, text: str = KICKSTART, key: Path | None = None) -> Built:
+def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
     kickstart = folder / "box.ks"
     kickstart.write_text(text)
-    request = Request(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work", key=key)
+    request = Request(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
     return build(request, lambda _name, _kept: None, lambda _line: None)
 
 
@@ -106,12 +106,19 @@ def test_post_ran_inside_without_network_or_the_builders_name(first: Built) -> N
 
 def test_what_stands_beside_it(repository: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem", tmp_path / "public.pem")
-    built = _build(tmp_path, repository, key=tmp_path / "key.pem")
+    (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
+    request = Request(
+        *(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work"),
+        key=tmp_path / "key.pem",
+        compress=True,
+    )
+    built = build(request, lambda _name, _kept: None, lambda _line: None)
     manifest, _ = read_manifest(
         built.image.with_suffix(".manifest.json"), load_public_key(tmp_path / "public.pem")
     )
     assert {file.name for file in manifest.files} == {
         "box.raw",
+        "box.raw.zst",
         "box.bmap",
         "box.ks",
         "box.spdx.json",
