@@ -41,15 +41,6 @@ def has_protective_mbr(sector: bytes) -> bool:
     return sector[510:512] == b"\x55\xaa" and _PROTECTIVE in kinds
 
 
-def has_header(sector: bytes, entries: bytes, block: int) -> bool:
-    """Whether this is a valid header at that block, with valid entries."""
-    try:
-        _read(sector, entries, block)
-    except GptError:
-        return False
-    return True
-
-
 def slices(head: bytes) -> list[Slice]:
     """The partitions, in the order of the table; `head` is the first MiB of the disk. Raises GptError."""
     fields = _read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1)

@@ -239,10 +239,15 @@ class _Reader:
             self._open_ended = True
         elif not target or depth >= INCLUDES_MAX:
             self._refuse(spot, words[0] if words else "%include", "it names no file, or goes too deep")
-        elif (folder / target).is_file():
+        elif (folder / target).is_file() and not self._is_made_by_script(target):
             self._file(folder / target, depth + 1)
         else:
             self._waiting.append((spot, target))
+
+    def _is_made_by_script(self, target: str) -> bool:
+        """Whether a script names that file; then it is the installer's, whatever this machine has under its name."""
+        lines = _text(self._path).splitlines()
+        return any(target in line for line in lines if not line.lstrip().startswith("%include"))
 
     def _made_by_script(self, spot: Spot, target: str) -> None:
         """Commands of a file that a %pre script writes, as far as they can be known."""

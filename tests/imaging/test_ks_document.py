@@ -66,6 +66,12 @@ def test_a_here_document_of_pre_is_read_as_commands(tmp_path: Path, redirect: st
     assert not ks.open_ended
 
 
+def test_what_this_machine_has_under_the_name_of_a_file_of_pre_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "reboot\n", "x")
+    script = f"%include {tmp_path}/x\n%pre\ncat > {tmp_path}/x <<EOF\npoweroff\nEOF\n%end\n"
+    assert [command.name for command in read(write(tmp_path, script), "RHEL9").commands] == ["poweroff"]
+
+
 @pytest.mark.parametrize(
     "script",
     [

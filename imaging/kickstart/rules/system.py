@@ -138,6 +138,23 @@ def defined_twice(case: Case) -> Faults:
 
 
 @rule
+def unknown_profile(case: Case) -> Faults:
+    """authselect knows other profiles from release to release; without one nobody can log in.
+
+    Source: authselect-profiles(5).
+    """
+    for command in case.ks.named("authselect"):
+        verb, _, options = command.data.authselect.partition(" ")
+        profile = options.partition(" ")[0]
+        if verb == "select" and profile.partition("/")[0] not in ("custom", *case.installer.authselect):
+            yield Fault(
+                command.spot,
+                f"{case.ks.version} has no authselect profile {profile!r}",
+                f"it has {', '.join(case.installer.authselect)}",
+            )
+
+
+@rule
 def unknown_time_zone(case: Case) -> Faults:
     """Anaconda falls back to New York.
 
