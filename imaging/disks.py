@@ -98,7 +98,7 @@ def refusals(machine: Machine, name: str, image_bytes: int = 0) -> list[str]:
     """Why the disk `name` may not be overwritten with an image of so many bytes; none if it may."""
     device = machine.device(name)
     if device is None:
-        return ["there is no such disk"]
+        return ["is no disk of this machine"]
     if device.kind not in ("disk", "loop"):
         return [f"is {WHAT_IT_IS[device.kind]}"]
     found = [*_unfit(device, image_bytes), *_uses(machine, device), *_members(machine, device)]
