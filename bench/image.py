@@ -1,7 +1,6 @@
 """Every bench of images and of flashing: `python -m bench.image [--only NAME …]`. Needs root.
 
-Prints target and measured, and writes bench-results/image.json. The exit status is 1 if a target is missed, and 3 if
-the machine lacks something. The first run makes the stand-in's repository, in a minute.
+The first run makes the stand-in's repository, in a minute. The rest is `bench.suite`'s.
 """
 
 from __future__ import annotations
@@ -12,17 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench.figures import run_all
+from bench.suite import Suite
 
-BENCHES: Final = {
-    "disks": "bench.flash_disks",
-    "cuts": "bench.flash_cuts",
-    "packages": "bench.image_packages",
-    "flash": "bench.flash",
-    "stig": "bench.image_stig",
-    "boot": "bench.boot",
-}
-"""The quick ones first."""
 PROGRAMS: Final = (
     "bmaptool",
     "sfdisk",
@@ -41,5 +31,20 @@ def missing() -> list[str]:
     return lacking + [f"needs {name}: make setup-image" for name in PROGRAMS if not shutil.which(name)]
 
 
+IMAGE: Final = Suite(
+    "benches of images and of flashing",
+    {
+        "disks": "bench.flash_disks",
+        "cuts": "bench.flash_cuts",
+        "packages": "bench.image_packages",
+        "flash": "bench.flash",
+        "stig": "bench.image_stig",
+        "boot": "bench.boot",
+    },
+    Path("bench-results/image.json"),
+    missing,
+)
+
+
 if __name__ == "__main__":
-    sys.exit(run_all(BENCHES, Path("bench-results/image.json"), __doc__, missing()))
+    sys.exit(IMAGE.main())
