@@ -226,12 +226,14 @@ def _build_iso(arguments: argparse.Namespace) -> int:
             raise WrongInput(
                 f"{path}: is not there; an ISO takes a kickstart, and folders of packages with --repo"
             )
-    arguments.output.mkdir(parents=True, exist_ok=True)
     try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
         with Shown() as shown:
             make_iso(arguments.iso, arguments.kickstart, folders, target, shown.told)
     except IsoError as error:
         raise WrongInput(str(error)) from error
+    except OSError as error:
+        raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error
     except Lacking as error:
         raise MachineLacks(str(error)) from error
     except BuildFailed as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imaging.iso import IsoError, grub, isolinux, make_iso
+from rap.__main__ import main
 
 ISOLINUX = Path("/usr/lib/ISOLINUX")
 SYSLINUX = Path("/usr/lib/syslinux/modules/bios")
@@ -156,6 +157,14 @@ def test_disc_keeps_its_ways_of_starting(tmp_path: Path) -> None:
     )
     assert " BIOS " in report.stdout and " UEFI " in report.stdout
     assert made.read_bytes()[510:512] == b"\x55\xaa"
+
+
+def test_a_file_where_the_folder_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("box.ks", "out"):
+        (tmp_path / name).write_text("text\n")
+    words = ["image", "build", tmp_path / "box.ks", "--repo", tmp_path, "--iso", tmp_path / "a.iso"]
+    assert main([*map(str, words), "-o", str(tmp_path / "out")]) == 2
+    assert f"--output {tmp_path / 'out'}: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not shutil.which("xorriso"), reason="needs xorriso: make setup-image")
