@@ -133,7 +133,12 @@ def grub(text: str, arguments: str) -> str:
         raise IsoError("its GRUB menu has no entry with a kernel and an initrd")
     head = _GRUB_ENTRY.sub("", _GRUB_SUBMENU.sub("", text))
     head = re.sub(r"^set (default|timeout)=.*\n", "", head, flags=re.MULTILINE).strip()
-    entry = f"menuentry 'Install the box' {{\n  {kernel[1]} {kernel[2]} {arguments}\n  {initrd[1]} {initrd[2]}\n}}\n"
+    quoted = " ".join(
+        f"'{word}'" if "\\" in word else word for word in arguments.split()
+    )  # GRUB drops a bare \
+    entry = (
+        f"menuentry 'Install the box' {{\n  {kernel[1]} {kernel[2]} {quoted}\n  {initrd[1]} {initrd[2]}\n}}\n"
+    )
     return f"{head}\nset default=0\nset timeout={TIMEOUT_S}\n{entry}"
 
 
