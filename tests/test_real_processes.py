@@ -123,7 +123,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ("port = 443", "port = 70000", "datacenter.port: Expected `int` <= 65535"),
+        ("port = 443", "port = 70000", "datacenter.port: must be a whole number <= 65535"),
         ("bytes_max", "bytes", "spool.bytes: there is no such key; there are bytes_max, directory"),
         ('"board.toml"', '"rap-5"', "board: there is no board 'rap-5'; there are rap-4, rap-8"),
         ("number = 1", "number = 2", "port[0].number: loopback has no port 2; it has 1"),

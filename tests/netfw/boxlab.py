@@ -135,6 +135,7 @@ class BoxLab:
 def box_lab() -> Iterator[BoxLab]:
     """All of it, with the clinic's policy in force."""
     with namespaces(5) as (box, outside, one, two, staff):
+        box.write("ipv6/conf/default/router_solicitations", 0)  # they would be refused at any time
         cable(box, "enp1s0", outside, "wan")
         cable(box, "enp2s0", one, "eth0")
         cable(box, "enp3s0", two, "eth0")
