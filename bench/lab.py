@@ -18,7 +18,7 @@ from sim.labfile import load_lab
 from sim.worlds import run_lab
 
 ROUNDS = 5
-TIMEOUTS = 300_000
+TIMEOUTS = 1_000_000
 
 
 def timeout_seconds() -> float:
