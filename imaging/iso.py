@@ -1,9 +1,12 @@
 """Installer ISOs: any RHEL-compatible boot ISO, with a kickstart, the box's repository and boot entries put in.
 
-The disc stays what it was, but for four files: GRUB's menu for UEFI, on the disc and inside the EFI system
-partition's image (`images/efiboot.img`, which is what firmware reads from a CD), and ISOLINUX's or GRUB's for
-BIOS. `xorriso -boot_image any replay` keeps every way of starting that the disc had: El Torito for both firmwares,
-and the partition table of a USB stick.
+The disc stays what it was, but for its menus: GRUB's for UEFI, on the disc and inside the EFI system partition
+that firmware reads, and ISOLINUX's or GRUB's for BIOS. `xorriso -boot_image any replay` keeps every way of starting
+that the disc had: El Torito for both firmwares, and the boot sector and partition table of a USB stick.
+
+The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it stands behind all
+files, with no name. El Torito's catalog says where it is in either case, so its menu is replaced in the finished
+disc, at that place.
 
 In each menu the first entry installs, unattended, with `inst.ks=` on the disc's own label and `fips=1`; the others
 are gone, so that a box that starts from it does one thing.
@@ -24,10 +27,12 @@ from imaging.build.terms import BuildFailed, Lacking
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"
 """Where the kickstart looks for the box's own package: below what the installer was started from."""
-EFI_IMAGE: Final = "images/efiboot.img"
-MENUS: Final = ("EFI/BOOT/grub.cfg", "boot/grub2/grub.cfg", "isolinux/isolinux.cfg", "isolinux/grub.conf")
+EFI_MENU: Final = "EFI/BOOT/grub.cfg"
+MENUS: Final = (EFI_MENU, "boot/grub2/grub.cfg", "isolinux/isolinux.cfg", "isolinux/grub.conf")
 TIMEOUT_S: Final = 5
 _LABEL: Final = re.compile(r"^Volume id *: *'(.*)'$", re.MULTILINE)
+_EFI_IMAGE: Final = re.compile(r"^El Torito boot img : +\d+ +UEFI .* (\d+)$", re.MULTILINE)
+_BLOCK_BYTES: Final = 2048
 _GRUB_ENTRY: Final = re.compile(r"^[ \t]*menuentry .*?^[ \t]*\}[ \t]*$", re.MULTILINE | re.DOTALL)
 _GRUB_SUBMENU: Final = re.compile(r"^[ \t]*submenu .*?^\}[ \t]*$", re.MULTILINE | re.DOTALL)
 _KERNEL: Final = re.compile(r"^[ \t]*(linux\w*)[ \t]+(\S+)", re.MULTILINE)
@@ -54,7 +59,6 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
             raise IsoError(
                 f"{source}: has none of the boot menus of a RHEL-compatible ISO ({', '.join(MENUS)})"
             )
-        changed |= _efi_image(source, folder, changed, told)
         maps = [word for inside, file in changed.items() for word in ("-map", file, f"/{inside}")]
         maps += ["-map", kickstart, f"/{KICKSTART}"]
         for repository in repositories:
@@ -74,6 +78,8 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
             *maps,
         ]
         run([*command, "-end"], {}, told, folder=target.parent)
+        if EFI_MENU in changed:
+            _replace_efi_menu(part, changed[EFI_MENU], told)
         part.replace(target)
 
 
@@ -114,19 +120,12 @@ def _menus(source: Path, folder: Path, arguments: str, told: Line) -> Iterator[t
         yield inside, file
 
 
-def _efi_image(source: Path, folder: Path, changed: dict[str, Path], told: Line) -> dict[str, Path]:
-    """The EFI system partition's image with the same menu as the disc, if there is one."""
-    menu = changed.get("EFI/BOOT/grub.cfg")
-    image = folder / "efiboot.img"
-    if menu is None:
-        return {}
-    try:
-        run(["xorriso", "-osirrox", "on", "-indev", source, "-extract", f"/{EFI_IMAGE}", image], {}, told)
-    except BuildFailed:
-        return {}
-    image.chmod(0o644)
-    run(["mcopy", "-o", "-i", image, menu, "::/EFI/BOOT/grub.cfg"], {}, told)
-    return {EFI_IMAGE: image}
+def _replace_efi_menu(disc: Path, menu: Path, told: Line) -> None:
+    """Put the menu into the EFI system partition of a disc that is made, if it has one."""
+    catalog = run(["xorriso", "-indev", disc, "-report_el_torito", "plain"], {}, told)
+    for block in _EFI_IMAGE.findall(catalog):
+        place = f"{disc}@@{int(block) * _BLOCK_BYTES}"
+        run(["mcopy", "-o", "-i", place, menu, f"::/{EFI_MENU}"], {}, told)
 
 
 def grub(text: str, arguments: str) -> str:

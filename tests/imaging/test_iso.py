@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,26 @@ label rescue
   kernel vmlinuz
   append initrd=initrd.img inst.rescue quiet
 """
+SECONDS_MAX = 120
+"""A guard against hanging on a busy machine, and no measure."""
+needs_isolinux = pytest.mark.skipif(
+    not ISOLINUX.exists() or not shutil.which("xorriso"), reason="needs isolinux, xorriso: make setup-image"
+)
 ARGUMENTS = (
     "inst.stage2=hd:LABEL=Standin\\x209\\x20x86_64 inst.ks=hd:LABEL=Standin\\x209\\x20x86_64:/box.ks fips=1"
 )
 
 
-def _iso(folder: Path) -> Path:
+AS_A_FILE = (
+    f"-isohybrid-mbr {ISOLINUX}/isohdpfx.bin -e images/efiboot.img -no-emul-boot -isohybrid-gpt-basdat"
+)
+APPENDED = (
+    "-partition_offset 16 -append_partition 2 0xef {efi} -appended_part_as_gpt "
+    "-e --interval:appended_partition_2:all:: -no-emul-boot"
+)
+
+
+def _iso(folder: Path, efi_partition: str = AS_A_FILE) -> Path:
     """A boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo, .treeinfo."""
     for path in ("isolinux", "images/pxeboot", "EFI/BOOT"):
         (folder / "disc" / path).mkdir(parents=True)
@@ -78,36 +93,11 @@ def _iso(folder: Path) -> Path:
     ):
         subprocess.run(command, check=True, capture_output=True)
     iso = folder / "boot.iso"
-    words = [
-        "-as",
-        "mkisofs",
-        "-V",
-        "Standin 9 x86_64",
-        "-R",
-        "-J",
-        "-isohybrid-mbr",
-        ISOLINUX / "isohdpfx.bin",
-    ]
-    words += [
-        "-b",
-        "isolinux/isolinux.bin",
-        "-c",
-        "isolinux/boot.cat",
-        "-no-emul-boot",
-        "-boot-load-size",
-        "4",
-        "-boot-info-table",
-    ]
-    words += [
-        "-eltorito-alt-boot",
-        "-e",
-        "images/efiboot.img",
-        "-no-emul-boot",
-        "-isohybrid-gpt-basdat",
-        "-o",
-        iso,
-        disc,
-    ]
+    words = ["-as", "mkisofs", "-V", "Standin 9 x86_64", "-R", "-J", "-b", "isolinux/isolinux.bin"]
+    words += ["-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
+    if efi_partition == APPENDED:
+        efi = efi.rename(folder / "efiboot.img")
+    words += ["-eltorito-alt-boot", *efi_partition.format(efi=efi).split(), "-o", str(iso), str(disc)]
     subprocess.run(["xorriso", *words], check=True, capture_output=True)
     return iso
 
@@ -133,21 +123,24 @@ def test_a_menu_without_a_kernel_is_refused(menu: str) -> None:
         grub(menu, ARGUMENTS)
 
 
-@pytest.mark.skipif(
-    not ISOLINUX.exists() or not shutil.which("xorriso"), reason="needs isolinux, xorriso: make setup-image"
-)
-def test_disc_keeps_its_ways_of_starting(tmp_path: Path) -> None:
-    iso = _iso(tmp_path)
-    (tmp_path / "a.ks").write_text("text\n")
-    (repository := tmp_path / "repository").mkdir()
+def _made(folder: Path, source: Path) -> Path:
+    (folder / "a.ks").write_text("text\n")
+    (repository := folder / "repository").mkdir()
     (repository / "rap-box.rpm").write_text("package\n")
-    made = tmp_path / "made.iso"
-    make_iso(iso, tmp_path / "a.ks", [repository], made, lambda _line: None)
+    make_iso(source, folder / "a.ks", [repository], folder / "made.iso", lambda _line: None)
+    return folder / "made.iso"
 
+
+@needs_isolinux
+@pytest.mark.parametrize("efi_partition", [AS_A_FILE, APPENDED], ids=["file", "appended"])
+def test_disc_keeps_its_ways_of_starting(tmp_path: Path, efi_partition: str) -> None:
+    made = _made(tmp_path, _iso(tmp_path, efi_partition))
     assert _extract(made, "/box.ks", tmp_path).read_text() == "text\n"
     assert _extract(made, "/rap-box/rap-box.rpm", tmp_path).read_text() == "package\n"
     assert ARGUMENTS in _extract(made, "/isolinux/isolinux.cfg", tmp_path).read_text()
-    efi = _extract(made, "/images/efiboot.img", tmp_path)
+    command = f"xorriso -osirrox on -indev {made} -extract_boot_images {tmp_path}/started"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    efi = next((tmp_path / "started").glob("eltorito_img*_uefi.img"))
     shown = subprocess.run(
         ["mtype", "-i", efi, "::/EFI/BOOT/grub.cfg"], check=True, capture_output=True, text=True
     )
@@ -157,6 +150,33 @@ def test_disc_keeps_its_ways_of_starting(tmp_path: Path) -> None:
     )
     assert " BIOS " in report.stdout and " UEFI " in report.stdout
     assert made.read_bytes()[510:512] == b"\x55\xaa"
+
+
+def _said_until(words: list[str], wanted: str) -> str:
+    """What a machine's serial line says, up to and with `wanted`, or all that there was when the guard ended it."""
+    command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-monitor", "none"]
+    said = b""
+    with subprocess.Popen(
+        [*command, "-snapshot", "-serial", "stdio", *words], stdout=subprocess.PIPE
+    ) as machine:
+        guard = threading.Timer(SECONDS_MAX, machine.kill)
+        guard.start()
+        assert machine.stdout is not None
+        while wanted.encode() not in said and (byte := machine.stdout.read(1)):
+            said += byte
+        guard.cancel()
+        machine.kill()
+    return said.decode("utf-8", "replace")
+
+
+@needs_isolinux
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU: make setup-image")
+@pytest.mark.parametrize("device", ["ide-cd", "usb-storage"])
+def test_bios_comes_to_the_box_entry(tmp_path: Path, device: str) -> None:
+    """The source's own menu needs a module that its disc has not: only the new one comes to a kernel."""
+    made = _made(tmp_path, _iso(tmp_path))
+    words = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={made} -device {device},drive=disc"
+    assert "Loading vmlinuz" in _said_until(words.split(), "Loading vmlinuz")
 
 
 def test_a_file_where_the_folder_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
