@@ -21,8 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from imaging.build.sandbox import Line, run
 from imaging.build.terms import BuildFailed, Lacking
+from imaging.signing import Manifest, describe, write_manifest
 
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"
@@ -81,6 +84,17 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
         if EFI_MENU in changed:
             _replace_efi_menu(part, changed[EFI_MENU], told)
         part.replace(target)
+
+
+def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -> list[Path]:
+    """Write beside an ISO what it is and its hash, and the signature of that; returns both files. Raises OSError.
+
+    The ISO's whole name is in theirs, for a disk image of the same kickstart has a manifest too.
+    """
+    manifest = iso.with_name(f"{iso.name}.manifest.json")
+    about = {"kickstart": kickstart.name, "source": source.name, "source_sha256": describe(source).sha256}
+    signature = write_manifest(Manifest(name=iso.stem, files=[describe(iso)], about=about), manifest, key)
+    return [manifest, signature]
 
 
 def _arguments(label: str) -> str:

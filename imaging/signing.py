@@ -6,6 +6,8 @@ Beside an image `box.raw` or `box.raw.zst` are
     box.manifest.json     what it is, and the size and hash of every file that belongs to it
     box.manifest.json.sig the signature of the manifest's bytes: 64 bytes, nothing else
 
+(an installer's ISO has `box.iso.manifest.json`, its signature, and no map),
+
 so that the signature covers every byte that is written to a disk: by the manifest the map, by the map each range.
 Anybody can check without this program: `openssl pkeyutl -verify -rawin -pubin -inkey KEY -in MANIFEST -sigfile SIG`.
 
@@ -115,11 +117,13 @@ def load_public_key(file: Path) -> Ed25519PublicKey:
     return key
 
 
-def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> None:
-    """Write a manifest and, beside it, its signature. Raises OSError."""
+def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> Path:
+    """Write a manifest and, beside it, its signature, whose path is returned. Raises OSError."""
     data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
     file.write_bytes(data)
-    _signature_of(file).write_bytes(key.sign(data))
+    signature = _signature_of(file)
+    signature.write_bytes(key.sign(data))
+    return signature
 
 
 def read_manifest(file: Path, key: Ed25519PublicKey) -> tuple[Manifest, str]:

@@ -216,9 +216,10 @@ def _build(arguments: argparse.Namespace) -> int:
 def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.build.progress import Shown
     from imaging.build.terms import BuildFailed, Lacking
-    from imaging.iso import IsoError, make_iso
+    from imaging.iso import IsoError, make_iso, sign_iso
+    from imaging.signing import SigningError, load_private_key
 
-    _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "key", "compress"))
+    _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "compress"))
     target = arguments.output / f"{arguments.kickstart.stem}.iso"
     folders = [Path(repository) for repository in arguments.repo]
     for path in (arguments.kickstart, *folders):
@@ -227,10 +228,12 @@ def _build_iso(arguments: argparse.Namespace) -> int:
                 f"{path}: is not there; an ISO takes a kickstart, and folders of packages with --repo"
             )
     try:
+        key = load_private_key(arguments.key) if arguments.key else None
         arguments.output.mkdir(parents=True, exist_ok=True)
         with Shown() as shown:
             make_iso(arguments.iso, arguments.kickstart, folders, target, shown.told)
-    except IsoError as error:
+        signed = sign_iso(target, arguments.iso, arguments.kickstart, key) if key else []
+    except (IsoError, SigningError) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:
         raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error
@@ -238,7 +241,8 @@ def _build_iso(arguments: argparse.Namespace) -> int:
         raise MachineLacks(str(error)) from error
     except BuildFailed as error:
         raise CommandError(str(error)) from error
-    print(json.dumps({"image": str(target)}) if arguments.json else target)
+    files = [str(file) for file in (target, *signed)]
+    print(json.dumps({"image": files[0], "files": files}) if arguments.json else "\n".join(files))
     return HOLDS
 
 

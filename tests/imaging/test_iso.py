@@ -3,6 +3,7 @@ menus."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from imaging.iso import IsoError, grub, isolinux, make_iso
+from imaging.signing import describe, load_public_key, make_key, read_manifest
 from rap.__main__ import main
 
 ISOLINUX = Path("/usr/lib/ISOLINUX")
@@ -177,6 +179,33 @@ def test_bios_comes_to_the_box_entry(tmp_path: Path, device: str) -> None:
     made = _made(tmp_path, _iso(tmp_path))
     words = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={made} -device {device},drive=disc"
     assert "Loading vmlinuz" in _said_until(words.split(), "Loading vmlinuz")
+
+
+def _words(folder: Path, *more: object) -> list[str]:
+    words = ["image", "build", folder / "a.ks", "--repo", folder, "--iso", folder / "boot.iso"]
+    return [*map(str, words), "-o", str(folder / "out"), *map(str, more)]
+
+
+@needs_isolinux
+def test_a_signed_iso_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _iso(tmp_path)
+    (tmp_path / "a.ks").write_text("text\n")
+    make_key(tmp_path / "key.pem", tmp_path / "key.pub")
+    assert main([*_words(tmp_path, "--key", tmp_path / "key.pem"), "--json"]) == 0
+    made = tmp_path / "out/a.iso"
+    manifest = made.with_name("a.iso.manifest.json")
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"image": str(made), "files": [str(made), str(manifest), f"{manifest}.sig"]}
+    read, _ = read_manifest(manifest, load_public_key(tmp_path / "key.pub"))
+    assert read.file("a.iso") == describe(made)
+    assert read.about["source_sha256"] == describe(tmp_path / "boot.iso").sha256
+
+
+def test_a_wrong_key_is_known_before_an_iso_is_made(tmp_path: Path) -> None:
+    for name in ("a.ks", "boot.iso", "key.pem"):
+        (tmp_path / name).write_text("text\n")
+    assert main(_words(tmp_path, "--key", tmp_path / "key.pem")) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_where_the_folder_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
