@@ -79,6 +79,21 @@ def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
+def sha256_of(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal. Holes count as the zeros that they are, and are not read. Raises OSError."""
+    digest = hashlib.sha256()
+    zeros = memoryview(bytes(CELL_BYTES))
+    with file.open("rb") as image:
+        end = 0
+        for offset, length in [*mapped_extents(file), (os.fstat(image.fileno()).st_size, 0)]:
+            for _, size in _cells(end, offset - end):
+                digest.update(zeros[:size])
+            for start, size in _cells(offset, length):
+                digest.update(os.pread(image.fileno(), size, start))
+            end = offset + length
+    return digest.hexdigest()
+
+
 def make_bmap(file: Path) -> Bmap:
     """The block map of a sparse raw image, each range hashed. Raises OSError."""
     with file.open("rb") as image, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -26,6 +26,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from imaging.imagefile import sha256_of
+
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 IMAGE_ENDS: Final = (".raw", ".raw.zst")
@@ -72,9 +74,7 @@ def beside(image: Path, end: str) -> Path:
 
 def describe(file: Path) -> SignedFile:
     """A file's entry in a manifest. Raises OSError."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256")
-    return SignedFile(file.name, file.stat().st_size, digest.hexdigest())
+    return SignedFile(file.name, file.stat().st_size, sha256_of(file))
 
 
 def make_key(private: Path, public: Path) -> None:

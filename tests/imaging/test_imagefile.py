@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,7 +14,15 @@ import pytest
 from imaging import bmap, signing, unzstd
 from imaging.bmap import Bmap, BmapError, Range
 from imaging.flash.source import open_image
-from imaging.imagefile import ImageError, compress_framed, decompress, frames, make_bmap, mapped_extents
+from imaging.imagefile import (
+    ImageError,
+    compress_framed,
+    decompress,
+    frames,
+    make_bmap,
+    mapped_extents,
+    sha256_of,
+)
 from imaging.signatures import signatures
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, public_key, raw_image, sign
 
@@ -35,6 +44,29 @@ def test_a_file_that_is_one_hole_has_nothing_mapped(tmp_path: Path, size: int) -
     (tmp_path / "hole").touch()
     os.truncate(tmp_path / "hole", size)
     assert make_bmap(tmp_path / "hole") == Bmap(size, ())
+
+
+def test_a_hash_is_that_of_a_plain_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    pread = os.pread
+
+    def counted(fd: int, size: int, offset: int) -> bytes:
+        read.append(size)
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    assert sha256_of(raw) == hashlib.sha256(raw.read_bytes()).hexdigest()
+    assert sum(read) == sum(length for _, length in mapped_extents(raw)) < IMAGE_BYTES // 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, MIB, 3 * MIB + 17])
+@pytest.mark.parametrize("spots", [[], [0], [MIB - 1], [5000, 2 * MIB + 5000], [3 * MIB + 16]])
+def test_a_hash_knows_every_hole(tmp_path: Path, size: int, spots: list[int]) -> None:
+    with (file := tmp_path / "file").open("wb") as sparse:
+        sparse.truncate(size)
+        for spot in spots:
+            os.pwrite(sparse.fileno(), b"something", spot)
+    assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_map_is_read_as_it_was_written(raw: Path) -> None:
