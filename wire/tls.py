@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import _ssl
 import asyncio
+import ctypes
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-from cffi import FFI
 
 SUITES_TLS13: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
 SUITES_TLS12: Final = (
@@ -101,9 +100,8 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
     context.load_verify_locations(identity.authorities)
 
 
-_ffi = FFI()
-_ffi.cdef("int SSL_CTX_set_ciphersuites(void *ctx, const char *str);")
-_lib = _ffi.dlopen(_ssl.__file__)
+_openssl = ctypes.CDLL(_ssl.__file__)
+"""Through ctypes: cffi would parse C at every start, as long as loading OpenSSL takes."""
 
 
 def _set_tls13_suites(context: ssl.SSLContext) -> None:
@@ -111,8 +109,8 @@ def _set_tls13_suites(context: ssl.SSLContext) -> None:
         context.set_ciphersuites(":".join(SUITES_TLS13))
     else:
         # CPython's PySSLContext is an object header followed by its SSL_CTX pointer (3.6 to 3.14)
-        pointer = _ffi.cast("void **", id(context) + object.__basicsize__)[0]
-        _lib.SSL_CTX_set_ciphersuites(pointer, ":".join(SUITES_TLS13).encode())
+        pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+        _openssl.SSL_CTX_set_ciphersuites(pointer, ":".join(SUITES_TLS13).encode())
     names = [suite["name"] for suite in context.get_ciphers()]
     if tuple(name for name in names if name.startswith("TLS_")) != SUITES_TLS13:
         raise RuntimeError(f"this Python's ssl module does not let the TLS 1.3 suites be set: {names}")
