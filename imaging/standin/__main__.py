@@ -1,0 +1,65 @@
+"""`python -m imaging.standin DIR`: make the stand-in repository below DIR, and print where it is, for `--repo`.
+
+What apt fetched is kept there; a second call makes nothing that is there already. Exit status as everywhere: 2 for a
+wrong DIR, 3 for what the machine lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from imaging.standin.debs import DebError
+from imaging.standin.rpms import kept_repository
+
+USAGE: Final = "usage: python -m imaging.standin DIR"
+PROGRAMS: Final = {
+    "apt-get": "Debian, for the repository is made of its packages",
+    "dpkg-deb": "Debian",
+    "rpmbuild": "rpm: apt-get install rpm",
+    "createrepo_c": "createrepo_c: apt-get install createrepo-c",
+}
+WRONG_INPUT: Final = 2
+MACHINE_LACKS: Final = 3
+
+
+def main(words: list[str]) -> int:
+    """The command; `words` are what follows its name. Returns the exit status."""
+    if len(words) != 1 or words[0].startswith("-"):
+        return _ended(WRONG_INPUT, USAGE)
+    folder = Path(words[0])
+    if folder.exists() and not _ours(folder):
+        return _ended(WRONG_INPUT, f"{folder}: give a new or an empty folder, or one that this command made")
+    if lacking := _lacking():
+        return _ended(MACHINE_LACKS, f"needs {lacking}")
+    try:
+        sys.stdout.write(f"{kept_repository(folder)}\n")
+    except (DebError, OSError) as error:
+        return _ended(MACHINE_LACKS, str(error))
+    except subprocess.CalledProcessError as error:
+        return _ended(MACHINE_LACKS, f"{error.cmd[0]}: {error.stderr.decode(errors='replace').strip()}")
+    return 0
+
+
+def _ours(folder: Path) -> bool:
+    """Old results in the folder are deleted, so that it must be nobody else's."""
+    return folder.is_dir() and ((folder / "repository.lock").exists() or not any(folder.iterdir()))
+
+
+def _lacking() -> str:
+    if os.geteuid() != 0:
+        return "root: the packages' files belong to it"
+    return "; ".join(what for name, what in PROGRAMS.items() if shutil.which(name) is None)
+
+
+def _ended(status: int, why: str) -> int:
+    sys.stderr.write(f"imaging.standin: {why}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""The stand-in repository's command: nobody's folder is lost, and what is missing is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imaging.standin import __main__ as command
+from imaging.standin.debs import DebError
+
+
+def test_a_folder_with_other_things_is_let_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "repository-of-mine").mkdir()
+    assert command.main([str(tmp_path)]) == 2
+    assert "give a new or an empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["repository-of-mine"]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])
+def test_how_it_is_used_is_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(words) == 2
+    assert "DIR" in capsys.readouterr().err
+
+
+def test_what_apt_says_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_folder: Path) -> Path:
+        raise DebError("apt-get: no network")
+
+    monkeypatch.setattr(command, "kept_repository", fail)
+    monkeypatch.setattr(command, "_lacking", lambda: "")
+    assert command.main([str(tmp_path / "new")]) == 3
+    assert capsys.readouterr().err == "imaging.standin: apt-get: no network\n"
