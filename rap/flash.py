@@ -228,10 +228,18 @@ def _identity(arguments: argparse.Namespace) -> int:
             if arguments.csr:
                 with arguments.csr.open("xb") as file:
                     file.write(identity.request())
+                print(f"{arguments.csr}: the certificate request of {identity.box}")
             if arguments.certificate:
                 identity.put_certificate(arguments.certificate, believed)
             if arguments.pki:
                 identity.issue(arguments.pki)
+            if arguments.certificate or arguments.pki:
+                origin = (
+                    f"from {arguments.certificate}"
+                    if arguments.certificate
+                    else f"issued from {arguments.pki}"
+                )
+                print(f"{arguments.device}: holds the certificate of {identity.box}, {origin}")
     except FileExistsError as error:
         raise WrongInput(f"{error.filename} exists, and is not overwritten: give another name") from error
     except (job.Refused, OSError) as error:

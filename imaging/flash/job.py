@@ -122,6 +122,11 @@ class IdentityOnDisk:
             raise Refused(f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)) from error
         self._target, self._part = target, part
 
+    @property
+    def box(self) -> str:
+        """The name of the box that it is for, such as "RAP-0001"."""
+        return self._files[parcel.SERIAL].decode().strip()
+
     def request(self) -> bytes:
         """Its certificate request."""
         return identity.request(self._files)

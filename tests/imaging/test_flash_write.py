@@ -116,6 +116,22 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     assert rap("flash", "verify", disk, "--record", "it.json") == HOLDS
 
 
+def test_what_was_done_to_an_identity_is_said(
+    raw: Path, disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
+    rap("pki", "init", "pki")
+    capsys.readouterr()
+    assert rap("flash", "identity", disk, "--csr", "it.csr", "--pki", "pki") == HOLDS
+    assert capsys.readouterr().out.splitlines() == [
+        "it.csr: the certificate request of RAP-0001",
+        f"{disk}: holds the certificate of RAP-0001, issued from pki",
+    ]
+    with pytest.raises(WrongInput):
+        rap("flash", "identity", disk, "--certificate", "it.csr")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_certificate_of_another_box_is_refused(raw: Path, disk: str) -> None:
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     rap("pki", "init", "pki")
