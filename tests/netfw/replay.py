@@ -11,6 +11,7 @@ import ipaddress
 import json
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from netfw.packet import TCP
 from netfw.policy import Policy
 
 BOX, WIRE = "02:00:00:00:00:01", "02:00:00:00:00:02"
+ON_ITS_WAY_SECONDS = 0.2
+"""From one end of its hook to the other, on a processor that somebody else has just now."""
 ENOUGH_SECONDS = 5
 HOOKS = {
     "arriving": ("prerouting", -299),
@@ -52,11 +55,15 @@ class Bench:
         self._observe(packet)
         self._send(packet)
         # the cable delivers before send() returns, or soon after on a busy machine
-        for _ in range(ENOUGH_SECONDS * 100):
-            if self._counted("seen"):
-                return self._counted("observer")
+        if not self._comes_to_count("seen", ENOUGH_SECONDS):
+            raise AssertionError(f"{packet} did not come to its hook at all")
+        return self._comes_to_count("observer", ON_ITS_WAY_SECONDS)
+
+    def _comes_to_count(self, name: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not (counted := self._counted(name)) and time.monotonic() < deadline:
             select.select([], [], [], 0.01)
-        raise AssertionError(f"{packet} did not come to its hook at all")
+        return counted
 
     def _prepare(self, packet: Counterexample) -> None:
         where, other = packet.destination, packet.source
