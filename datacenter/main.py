@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from datacenter.config import Config, ConfigError, identity, load_config
 from datacenter.ingest import make_ingest
-from datacenter.store import Store
+from datacenter.schema import REVISION
+from datacenter.store import Store, schema_revision
 from wire.http import serve
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.tls import server_context
@@ -31,6 +33,29 @@ def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambd
         asyncio.run(_serve(config, store, ready))
     finally:
         store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """The revision of a database's tables, None for an empty database, and that of this program's."""
+
+    found: str | None
+    wanted: str
+
+
+def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
+    """Create or upgrade the tables of the configured database, or only look at them.
+
+    Raises ConfigError, and StoreError, after which nothing was changed.
+    """
+    url = load_config(Path(config_path)).store.url
+    try:
+        found = schema_revision(url)
+        if not only_check:
+            Store(url).close()
+    except ValueError as error:
+        raise ConfigError(f"{config_path}: `store.url`: {error}") from error
+    return Migration(found, REVISION)
 
 
 async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> None:

@@ -11,15 +11,18 @@ PostgreSQL by nothing but the URL.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, get_args
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, select, text, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from datacenter.schema import boxes, commands, metadata
+from datacenter.migrate import SchemaError, current_revision, upgrade
+from datacenter.schema import boxes, commands
 from wire.messages import (
     COMMAND_BODY_BYTES_MAX,
     COMMANDS_PER_REPLY_MAX,
@@ -42,6 +45,9 @@ REPEAT_MS_MAX: Final = 3_600_000
 _KINDS: Final[dict[type, str]] = {
     kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
 }
+
+_JOURNAL_TRIES: Final = 50
+_JOURNAL_RETRY_SECONDS: Final = 0.02
 
 _MAY_SEND: Final = "SELECT 1 FROM boxes WHERE serial = ? AND dismissed_at_ms IS NULL"
 _INSERT: Final = (
@@ -68,7 +74,7 @@ class UnknownBoxError(Exception):
 
 
 class Store:
-    """Reports and commands in the database at `url`; its tables are made if they are not there.
+    """Reports and commands in the database at `url`; its tables are created or upgraded on opening.
 
     With `durable=False` SQLite leaves out the flush at each commit: for a machine that never loses power, as in
     a simulation. Raises StoreError, and ValueError for a URL of something else.
@@ -82,8 +88,8 @@ class Store:
         self._writer: PoolProxiedConnection | None = None
         self._driver_error = self._engine.dialect.loaded_dbapi.Error
         try:
-            metadata.create_all(self._engine)
-        except SQLAlchemyError as error:
+            upgrade(self._engine)
+        except (SchemaError, SQLAlchemyError) as error:
             raise StoreError(str(error)) from error
 
     def close(self) -> None:
@@ -94,7 +100,9 @@ class Store:
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
         """From now on the boxes of these serial numbers may send, and no others. Raises StoreError."""
         with self._transaction() as connection:
-            enrol = text("INSERT INTO boxes VALUES (:serial, :now, NULL) ON CONFLICT DO NOTHING")
+            enrol = text(
+                "INSERT INTO boxes (serial, enrolled_at_ms) VALUES (:serial, :now) ON CONFLICT DO NOTHING"
+            )
             for serial in serials:
                 connection.execute(enrol, {"serial": serial, "now": now_ms})
             listed = boxes.c.serial.in_(serials)
@@ -179,6 +187,20 @@ class Store:
             writer.close()
 
 
+def schema_revision(url: str) -> str | None:
+    """The revision of the tables in the database at `url`; None if there are none. Changes no table.
+
+    Raises StoreError, and ValueError as `Store`.
+    """
+    engine, _ = _engine(url, durable=True)
+    try:
+        return current_revision(engine)
+    except (SchemaError, SQLAlchemyError) as error:
+        raise StoreError(str(error)) from error
+    finally:
+        engine.dispose()
+
+
 def repeat_delay_ms(deliveries: int) -> int:
     """How long a command that was sent so many times waits for its result before it is sent again."""
     return min(REPEAT_MS_MIN << min(deliveries - 1, 16), REPEAT_MS_MAX)
@@ -222,7 +244,17 @@ def _sqlite_settings(durable: bool) -> Any:
     journal, synchronous = ("WAL", "FULL") if durable else ("MEMORY", "OFF")
 
     def apply(connection: Any, _: object) -> None:
-        connection.execute(f"PRAGMA journal_mode = {journal}")
+        _set_journal(connection, journal)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
 
     return apply
+
+
+def _set_journal(connection: sqlite3.Connection, journal: str) -> None:
+    """Set the journal mode. SQLite fails at once, without its time-out, while another process is doing so."""
+    for _ in range(_JOURNAL_TRIES):
+        with suppress(sqlite3.OperationalError):
+            connection.execute(f"PRAGMA journal_mode = {journal}")
+            return
+        time.sleep(_JOURNAL_RETRY_SECONDS)
+    connection.execute(f"PRAGMA journal_mode = {journal}")

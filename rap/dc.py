@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rap.outcome import HOLDS, WrongInput
+from rap.outcome import FAILED, HOLDS, WrongInput
 from rap.parser import Parser
 
 SUMMARY = "the data center that stores the reports"
@@ -17,6 +17,34 @@ def add_verbs(parser: Parser) -> None:
     serve = parser.word("serve", "take reports from boxes until SIGTERM")
     serve.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     serve.does(_serve)
+    migrate = parser.word("migrate", "create or upgrade the database's tables")
+    migrate.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    migrate.add_argument(
+        "--check", action="store_true", help="change nothing; exit status 1 if the tables need it"
+    )
+    migrate.does(_migrate)
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from datacenter.config import ConfigError
+    from datacenter.main import migrate_database
+    from datacenter.store import StoreError
+
+    try:
+        migration = migrate_database(arguments.config, only_check=arguments.check)
+    except ConfigError as error:
+        raise WrongInput(str(error)) from error
+    except StoreError as error:
+        raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error
+    found, wanted = migration.found or "none: the database is empty", migration.wanted
+    if migration.found == migration.wanted:
+        print(f"schema revision {wanted}: current")
+    elif arguments.check:
+        print(f"schema revision {found}; this program needs {wanted}: run `rap dc migrate`")
+        return FAILED
+    else:
+        print(f"schema revision {wanted}, upgraded from {migration.found or 'an empty database'}")
+    return HOLDS
 
 
 def _serve(arguments: argparse.Namespace) -> int:

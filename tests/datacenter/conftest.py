@@ -1,27 +1,37 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 
-from datacenter.schema import metadata
 from datacenter.store import Store
-
-POSTGRES = os.environ.get("RAP_TEST_POSTGRES", "")
-"""The URL of an empty database that may be filled and emptied, to run the tests of the store on it too."""
+from tests.postgres import running_server
 
 
-@pytest.fixture(params=["memory", "file", *(["postgresql"] if POSTGRES else [])])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a database that a test may fill; `empty_postgres` empties it."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres(postgres: str) -> str:
+    engine = create_engine(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+    return postgres
+
+
+@pytest.fixture(params=["memory", "file", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    urls = {"memory": "sqlite://", "file": f"sqlite:///{tmp_path / 'store.db'}", "postgresql": POSTGRES}
     if request.param == "postgresql":
-        engine = create_engine(POSTGRES)
-        metadata.drop_all(engine)
-        engine.dispose()
-    return urls[request.param]
+        return str(request.getfixturevalue("empty_postgres"))
+    return {"memory": "sqlite://", "file": f"sqlite:///{tmp_path / 'store.db'}"}[request.param]
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from datacenter import queries
 from datacenter.config import ConfigError
 from datacenter.main import run_datacenter
 from datacenter.store import Store
+from rap.__main__ import main
 from wire.compression import Compressor
 from wire.http import ClientConnection
 from wire.pki import Authority, make_key
@@ -76,3 +79,31 @@ def test_a_database_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: 
     file, _ = configure(tmp_path, "mongodb://localhost/rap")
     with pytest.raises(ConfigError, match=r"dc\.toml: `store\.url`: .*"):
         run_datacenter(file)
+
+
+def test_migrate_upgrades_once_and_check_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    migrate = ["dc", "migrate", "--config", str(file)]
+    assert main([*migrate, "--check"]) == 1
+    assert "the database is empty; this program needs 0001" in capsys.readouterr().out
+    assert main(migrate) == 0
+    assert "upgraded from an empty database" in capsys.readouterr().out
+    assert main([*migrate, "--check"]) == 0
+    assert capsys.readouterr().out == "schema revision 0001: current\n"
+
+
+def test_a_database_of_a_later_version_is_wrong_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    Store(url).close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0815'")
+        database.commit()
+    for verb in (["migrate"], ["migrate", "--check"], ["serve"]):
+        assert main(["dc", *verb, "--config", str(file)]) == 2
+        assert "revision 0815" in capsys.readouterr().err

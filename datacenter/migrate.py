@@ -1,0 +1,116 @@
+"""Brings a database to the schema of `datacenter.schema`: creates it, or upgrades an older one.
+
+An empty database gets the current tables at once, which a simulation does a thousand times; a test compares them
+with what the migrations make. An older one is upgraded by Alembic, all revisions in one transaction: after a
+failure it is as it was. Databases of version 0.1.0 carry no revision and are recognized by their tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select
+
+from datacenter.schema import REVISION, metadata
+
+UNVERSIONED: Final = "0001"
+"""The revision of a database that has tables and no revision."""
+
+_SCRIPTS: Final = "datacenter:migrations"
+_ADVISORY_LOCK: Final = 0x5241_5044_4200
+"""The key of PostgreSQL's lock that lets one process at a time upgrade a database."""
+
+_version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
+
+
+class SchemaError(Exception):
+    """The database's tables are not those of this program; nothing was changed. The message says what to do."""
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The revision of the database's tables, four digits; None if it is empty.
+
+    Raises SchemaError for the tables of a later program or of another one, and SQLAlchemyError.
+    """
+    with engine.connect() as connection:
+        return _revision(connection)
+
+
+def upgrade(engine: Engine) -> None:
+    """Create or upgrade the tables, all or nothing. Concurrent callers wait for each other.
+
+    Raises SchemaError for the tables of a later program or of another one, and SQLAlchemyError.
+    """
+    with engine.connect() as connection:
+        if _revision(connection) == REVISION and inspect(connection).has_table(_version.name):
+            return
+    with _exclusive(engine) as connection:
+        revision = _revision(connection)
+        if revision is None:
+            metadata.create_all(connection, checkfirst=False)
+        _stamp(connection, revision or REVISION)
+        if revision is not None and revision != REVISION:
+            _run_revisions(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    tables = set(inspect(connection).get_table_names())
+    if _version.name in tables and (found := connection.scalar(select(_version.c.version_num))):
+        if (revision := str(found)) > REVISION:
+            raise SchemaError(
+                f"its tables have revision {revision}, and this program knows revisions up to {REVISION}: "
+                "run the version of the program that upgraded them, or a later one"
+            )
+        return revision
+    ours = set(metadata.tables)
+    if not tables & ours:
+        return None
+    if not {"boxes", "records", "commands"} <= tables:
+        found = ", ".join(sorted(tables & ours))
+        raise SchemaError(f"it has a table {found} of another program: give an empty database")
+    return UNVERSIONED
+
+
+def _run_revisions(connection: Connection) -> None:
+    """Run the revisions after that of the database. Importing Alembic takes longer than opening a current one."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", _SCRIPTS)
+    config.attributes["connection"] = connection
+    command.upgrade(config, REVISION)
+
+
+def _stamp(connection: Connection, revision: str) -> None:
+    _version.create(connection, checkfirst=True)
+    connection.execute(_version.delete())
+    connection.execute(_version.insert().values(version_num=revision))
+
+
+@contextmanager
+def _exclusive(engine: Engine) -> Iterator[Connection]:
+    """A transaction that no other process's upgrade runs beside; committed at the end of the block.
+
+    The sqlite3 module would commit before each CREATE or ALTER if it managed the transaction itself.
+    """
+    with engine.connect() as connection:
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            yield connection
+            connection.commit()
+            return
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        usual, driver.isolation_level = driver.isolation_level, None
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+        except BaseException:
+            driver.rollback()
+            raise
+        finally:
+            driver.isolation_level = usual
