@@ -1,11 +1,11 @@
-"""TLS as the box wants it: mutual, AES-128-GCM with SHA-256 first, FIPS-approved suites only, sessions resumed.
+"""TLS as the box needs it: mutual, AES-128-GCM with SHA-256 first, FIPS-approved algorithms only, sessions resumed.
 
 Two things the `ssl` module does not offer before Python 3.15 are supplied here:
 
-* The TLS 1.3 suites. `set_ciphers` leaves them alone, and OpenSSL's default puts AES-256 first. They are set on
-  the context's own `SSL_CTX`, and read back, so that a change in CPython's layout is an error and not a
-  silent AES-256.
-* Resumption under asyncio, which has no parameter for the session: `ClientContext` hands it to each new
+* The TLS 1.3 suites, the groups of the key exchange and the signature algorithms. `wire/openssl.cnf` names them, and
+  OpenSSL applies its section `system_default` to each new context. It is loaded into the OpenSSL that Python uses,
+  beside the system's own configuration, which may select the FIPS provider. What takes effect is read back.
+* Resumption under asyncio, which has no parameter for the session: `ClientContext` passes it to each new
   connection itself.
 
 The server keeps sessions on its side (`OP_NO_TICKET`), so that a ticket is a short name instead of the client's
@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import _ssl
 import asyncio
+import contextlib
 import ctypes
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +31,16 @@ SUITES_TLS12: Final = (
     "ECDHE-RSA-AES256-GCM-SHA384",
     "ECDHE-ECDSA-AES256-GCM-SHA384",
 )
+CONFIGURATION: Final = Path(__file__).parent / "openssl.cnf"
+_SUPPORTED_GROUPS: Final = bytes.fromhex("000a 0008 0006 0017 0018 0019")
+"""The extension with P-256, P-384 and P-521 and nothing else (RFC 8446, 4.2.7)."""
 SESSION_SECONDS_MAX: Final = 2 * 3600.0
 """A session older than this is not offered again (RFC 8446 allows a week; the box is stricter)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this end is and whom it believes: PEM files of its certificate chain, its key and its authorities."""
+    """This end's certificate chain and key, and the CAs it trusts, as PEM files."""
 
     certificate: Path
     key: Path
@@ -44,6 +49,7 @@ class Identity:
 
 def server_context(identity: Identity) -> ssl.SSLContext:
     """A server's context that demands a client certificate. Raises OSError or ssl.SSLError for unusable files."""
+    _load_configuration()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     _configure(context, identity)
@@ -54,6 +60,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 
 def client_context(identity: Identity) -> ClientContext:
     """A client's context for one far end. Raises OSError or ssl.SSLError for unusable files."""
+    _load_configuration()
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _configure(context, identity)
     return context
@@ -95,22 +102,32 @@ class ClientContext(ssl.SSLContext):
 def _configure(context: ssl.SSLContext, identity: Identity) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(SUITES_TLS12))
-    _set_tls13_suites(context)
+    names = [suite["name"] for suite in context.get_ciphers()]
+    if tuple(name for name in names if name.startswith("TLS_")) != SUITES_TLS13:
+        raise RuntimeError(f"{CONFIGURATION} has no effect: the TLS 1.3 suites are {names}")
     context.load_cert_chain(identity.certificate, identity.key)
     context.load_verify_locations(identity.authorities)
 
 
-_openssl = ctypes.CDLL(_ssl.__file__)
-"""Through ctypes: cffi would parse C at every start, as long as loading OpenSSL takes."""
+@cache
+def _load_configuration() -> None:
+    """Load `wire/openssl.cnf` into the OpenSSL that the ssl module uses; contexts made from now on follow it.
+
+    Raises RuntimeError if it has no effect.
+    """
+    # through ctypes: cffi would parse C at every start, as long as loading OpenSSL takes
+    openssl = ctypes.CDLL(getattr(_ssl, "__file__", None))  # None: Python is linked statically
+    openssl.CONF_modules_load_file.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong]
+    if openssl.CONF_modules_load_file(bytes(CONFIGURATION), None, 0) != 1:
+        raise RuntimeError(f"OpenSSL cannot load {CONFIGURATION}")
+    if _SUPPORTED_GROUPS not in client_hello(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
+        raise RuntimeError(f"{CONFIGURATION} has no effect: other groups are offered")
 
 
-def _set_tls13_suites(context: ssl.SSLContext) -> None:
-    if hasattr(context, "set_ciphersuites"):
-        context.set_ciphersuites(":".join(SUITES_TLS13))
-    else:
-        # CPython's PySSLContext is an object header followed by its SSL_CTX pointer (3.6 to 3.14)
-        pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
-        _openssl.SSL_CTX_set_ciphersuites(pointer, ":".join(SUITES_TLS13).encode())
-    names = [suite["name"] for suite in context.get_ciphers()]
-    if tuple(name for name in names if name.startswith("TLS_")) != SUITES_TLS13:
-        raise RuntimeError(f"this Python's ssl module does not let the TLS 1.3 suites be set: {names}")
+def client_hello(context: ssl.SSLContext) -> bytes:
+    """The first record that a client with this context sends (RFC 8446, 4.1.2)."""
+    outgoing = ssl.MemoryBIO()
+    connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="example.com")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        connection.do_handshake()
+    return outgoing.read()

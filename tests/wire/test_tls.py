@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from certificates import Certificates
 
+from wire import tls
 from wire.http import ClientConnection, HttpError, Request, Response, Server, serve
-from wire.tls import SUITES_TLS12, SUITES_TLS13, ClientContext, Identity, client_context, server_context
+from wire.tls import (
+    SUITES_TLS12,
+    SUITES_TLS13,
+    ClientContext,
+    Identity,
+    client_context,
+    client_hello,
+    server_context,
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,75 @@ def test_nothing_but_the_approved_suites_is_offered(certificates: Certificates) 
     for context in (client_context(certificates.box), server_context(certificates.server)):
         assert {suite["name"] for suite in context.get_ciphers()} == {*SUITES_TLS13, *SUITES_TLS12}
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+GROUPS, SIGNATURES = 0x000A, 0x000D  # types of extensions: RFC 8446, 4.2
+
+
+def offered(hello: bytes, extension: int) -> list[int]:
+    """The 16-bit values in the list of an extension of a ClientHello record."""
+    at = 5 + 4 + 2 + 32  # headers of the record and the message, version, random
+    at += 1 + hello[at]  # session identifier
+    at += 2 + int.from_bytes(hello[at : at + 2], "big")  # suites
+    at += 1 + hello[at] + 2  # compression methods, length of the extensions
+    while at < len(hello):
+        kind, length = (int.from_bytes(hello[at + n : at + n + 2], "big") for n in (0, 2))
+        body = hello[at + 4 : at + 4 + length]
+        if kind == extension:
+            return [int.from_bytes(body[n : n + 2], "big") for n in range(2, len(body), 2)]
+        at += 4 + length
+    raise AssertionError(f"no extension {extension}")
+
+
+def test_nothing_but_approved_groups_and_signatures_is_offered(certificates: Certificates) -> None:
+    hello = client_hello(client_context(certificates.box))
+    assert offered(hello, GROUPS) == [0x17, 0x18, 0x19]  # P-256, P-384, P-521
+    ecdsa, pss, pkcs1 = {0x0403, 0x0503, 0x0603}, {0x0804, 0x0805, 0x0806}, {0x0401, 0x0501, 0x0601}
+    assert set(offered(hello, SIGNATURES)) == ecdsa | pss | pkcs1
+
+
+def test_a_server_refuses_a_client_that_offers_no_approved_group(certificates: Certificates) -> None:
+    script = """
+import ssl, socket, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+context.set_ecdh_curve("X25519")
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[4])))
+try:
+    context.wrap_socket(connection, server_hostname="localhost")
+except (ssl.SSLError, ConnectionError):
+    print("refused")
+"""
+    box = certificates.box
+
+    async def run() -> bytes:
+        server = await listen(certificates.server)
+        arguments = [str(it) for it in (box.authorities, box.certificate, box.key, server.port)]
+        # another process: in this one OpenSSL follows the configuration
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await other.communicate()
+        await server.close()
+        return printed
+
+    assert asyncio.run(run()) == b"refused\n"
+
+
+def test_a_configuration_without_effect_is_an_error(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = tls.CONFIGURATION.read_text()
+    for line in ("Groups", "Ciphersuites", "system_default"):
+        without = tmp_path / f"{line}.cnf"
+        without.write_text("".join(x for x in text.splitlines(True) if not x.startswith(line)))
+        with monkeypatch.context() as patch:
+            patch.setattr(tls, "CONFIGURATION", without)
+            tls._load_configuration.cache_clear()
+            with pytest.raises(RuntimeError, match=r"has no effect|cannot load"):
+                client_context(certificates.box)
+    tls._load_configuration.cache_clear()
+    assert client_context(certificates.box)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
