@@ -113,12 +113,15 @@ class Conntrack:
         return entry
 
     def delete(self, entry: Entry) -> None:
-        """Forget one connection."""
+        """Forget one connection; an entry that somebody still holds has expired."""
+        entry.expires_ns = 0
         self._entries.pop(entry.original, None)
         self._entries.pop(entry.reply, None)
 
     def flush(self) -> None:
-        """Forget all."""
+        """Forget all, as `delete` does."""
+        for entry in self._entries.values():
+            entry.expires_ns = 0
         self._entries.clear()
 
     def _follow(self, packet: Packet, tuple_: Tuple, now_ns: int) -> Tracked:

@@ -20,11 +20,25 @@ from netfw.packet import Packet
 
 
 class Gate:
-    """A ruleset (as `netfw.model.Model` takes it), and the connections that it has let through."""
+    """A ruleset (as `netfw.model.Model` takes it), and the connections that it has let through.
+
+    Who keeps a verdict to use it again must ask anew once `generation` is another one or `steady_until_ns` is over.
+    """
 
     def __init__(self, ruleset: Json, settings: Settings | None = None) -> None:
         self.model = Model(ruleset)
         self.conntrack = Conntrack(settings)
+        self.generation = 0
+        """Counts the changes of the ruleset and its sets."""
+
+    def load(self, ruleset: Json) -> None:
+        """Replace the ruleset; connections stay tracked, as in the kernel."""
+        self.model = Model(ruleset)
+        self.generation += 1
+
+    def steady_until_ns(self, now_ns: int) -> int:
+        """When the next element of a set times out, which changes verdicts without a new generation."""
+        return self.model.next_timeout_ns(now_ns)
 
     def receive(self, packet: Packet, now_ns: int) -> Verdict:
         """A packet that came in at `iif`, to the box itself."""
@@ -45,10 +59,12 @@ class Gate:
     def open(self, name: str, element: Json, now_ns: int) -> None:
         """Put an element into a named set; its timeout begins now."""
         self.model.set(name).add(element, now_ns=now_ns)
+        self.generation += 1
 
     def close(self, name: str, element: Json) -> None:
         """Take an element out of a named set. What it let through remains in `conntrack`, as in the kernel."""
         self.model.set(name).remove(element)
+        self.generation += 1
 
     def _begin(self, packet: Packet, now_ns: int, hook: Hook) -> tuple[Verdict, Tracked]:
         """The first hook, with connection tracking in the middle of it."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from netfw.model_sets import ModelSet, anonymous
+from netfw.model_sets import NEVER_NS, ModelSet, anonymous
 from netfw.model_values import Field, Json, RulesetError, Scalar, Tracking, Typed, bits, literal
 from netfw.model_values import field as known_field
 from netfw.packet import Packet
@@ -99,6 +99,10 @@ class Model:
     def set(self, name: str) -> ModelSet:
         """A named set of the table "rap", to add elements to it and remove them; KeyError if there is none."""
         return self._sets["rap", name]
+
+    def next_timeout_ns(self, now_ns: int) -> int:
+        """When the next element of any set times out; NEVER_NS if none does."""
+        return min((kept.next_timeout_ns(now_ns) for kept in self._sets.values()), default=NEVER_NS)
 
     def evaluate(
         self,

@@ -26,6 +26,7 @@ class ModelSet:
         self.kinds = kinds
         self._exact: dict[Value, tuple[int, Data]] = {}
         self._shapes: dict[tuple[int, ...], _Shape] = {}
+        self._timed: dict[Value, int] = {}
 
     def add(self, element: Json, data: Data = True, *, now_ns: int = 0) -> None:
         """Add one element in libnftables' form, its timeout (seconds) counted from now. Errors: RulesetError."""
@@ -33,7 +34,12 @@ class ModelSet:
         parts = self._bounds(element)
         wide = tuple(index for index, (low, high) in enumerate(parts) if low != high)
         if not wide:
-            self._exact[self._key(parts)] = (expires_ns, data)
+            key = self._key(parts)
+            self._exact[key] = (expires_ns, data)
+            if expires_ns != NEVER_NS:
+                self._timed[key] = expires_ns
+            else:
+                self._timed.pop(key, None)
         elif expires_ns != NEVER_NS:
             raise RulesetError(f"element {element!r}: an interval with a timeout is not modelled")
         else:
@@ -41,12 +47,19 @@ class ModelSet:
 
     def remove(self, element: Json) -> None:
         """Remove an exact element; KeyError if it is not there."""
-        del self._exact[self._key(self._bounds(_timeout(element, 0)[0]))]
+        key = self._key(self._bounds(_timeout(element, 0)[0]))
+        del self._exact[key]
+        self._timed.pop(key, None)
 
     def clear(self) -> None:
         """Remove all."""
         self._exact.clear()
+        self._timed.clear()
         self._shapes.clear()
+
+    def next_timeout_ns(self, now_ns: int) -> int:
+        """When the next element times out; NEVER_NS if none does. Sets have no timed intervals."""
+        return min((at for at in self._timed.values() if at > now_ns), default=NEVER_NS)
 
     def find(self, value: Value, now_ns: int = 0) -> Data | None:
         """The element's data (True in a set), or None."""

@@ -4,8 +4,8 @@ Whatever code a machine runs, it runs in a context that names the machine's pres
 goes, that incarnation is dead for good: its disk and its connections no longer do anything, so that no `finally`
 block and no late callback can act for a machine that is off.
 
-A host may have a firewall. It is asked until it has let a connection's handshake through, and again about its end;
-what is between costs nothing (`sim.worlds.gatekeeper` says why that is sound).
+A host may have a firewall. As with netfilter, it decides on every segment that comes in or leaves. TCP knows nothing
+of it but the error of a segment that it rejected.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from sim.net.link import Link
@@ -28,15 +28,19 @@ current: ContextVar[Incarnation] = ContextVar("current")
 """The incarnation on whose behalf the running code acts."""
 
 
-class Firewall(Protocol):
-    """What lets a host's segments pass: "reject" tells whoever sent it, "drop" tells nobody."""
+Verdict: TypeAlias = Literal["accept", "drop", "reject"]
+"""Of a rejected segment the sender learns by an ICMP error; a dropped one vanishes."""
 
-    def receive(self, segment: Segment, link: Link) -> Literal["accept", "drop", "reject"]:
-        """What becomes of a segment that came in over `link`."""
+
+class Firewall(Protocol):
+    """A host's packet filter, asked about every segment."""
+
+    def receive(self, segment: Segment, link: Link) -> Verdict:
+        """The verdict on a segment that came in over `link`."""
         ...
 
-    def send(self, segment: Segment, link: Link) -> Literal["accept", "drop", "reject"]:
-        """What becomes of a segment of the host's own that is to leave over `link`."""
+    def send(self, segment: Segment, link: Link) -> Verdict:
+        """The verdict on a segment of the host's own that is to leave over `link`."""
         ...
 
 
@@ -105,10 +109,26 @@ class Host:
         """An ephemeral TCP port."""
         return next(self._ports)
 
+    def send(self, segment: Segment, link: Link) -> Verdict:
+        """Send a segment of this machine's own if its firewall accepts it; the firewall's verdict."""
+        if self.firewall is not None:
+            verdict = self.firewall.send(segment, link)
+            if verdict != "accept":
+                return verdict
+        link.send(self, segment)
+        return "accept"
+
     def receive(self, segment: Segment, link: Link) -> None:
-        """A segment came in for this machine."""
-        if self.incarnation is not None:
-            self.incarnation.receive(segment, link)
+        """Take a segment that came in for this machine, if its firewall accepts it."""
+        if self.incarnation is None:
+            return
+        if self.firewall is not None:
+            verdict = self.firewall.receive(segment, link)
+            if verdict != "accept":
+                if verdict == "reject" and not segment.rst:
+                    link.send(self, Unreachable.reset_for(segment))
+                return
+        self.incarnation.receive(segment, link)
 
 
 def _ignore(task: asyncio.Task[Any]) -> None:
@@ -197,33 +217,12 @@ class Incarnation:
         """Hand a segment to its connection, to a listener, or answer that there is none."""
         remote = link.other(self.host)
         endpoint = self._endpoints.get((remote.name, segment.target_port, segment.source_port))
-        if self.host.firewall is not None and not self._may_enter(segment, link, endpoint):
-            return
         if endpoint is not None:
             endpoint.receive(segment)
         elif segment.syn and not segment.has_ack:
             self._accept(segment, link, remote)
         elif not segment.rst:
-            self._reset(segment, link)
-
-    def _may_enter(self, segment: Segment, link: Link, endpoint: Endpoint | None) -> bool:
-        """Ask the firewall at the beginning, and tell it the end."""
-        admitted = endpoint is not None and endpoint.passes
-        if admitted and not (segment.fin or segment.rst):
-            return True
-        assert self.host.firewall is not None
-        verdict = self.host.firewall.receive(segment, link)
-        if verdict == "accept":
-            if endpoint is not None and not segment.syn:
-                endpoint.passes = True
-        elif verdict == "reject" and not segment.rst:
-            link.send(self.host, Unreachable.reset_for(segment))
-        return admitted or verdict == "accept"
-
-    def _reset(self, segment: Segment, link: Link) -> None:
-        reset, firewall = Segment.reset_for(segment), self.host.firewall
-        if firewall is None or firewall.send(reset, link) == "accept":
-            link.send(self.host, reset)
+            self.host.send(Segment.reset_for(segment), link)
 
     def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
         if self.host.network.hosts[segment.address] is not self.host:
@@ -231,7 +230,7 @@ class Incarnation:
         port = segment.target_port
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:
-            self._reset(segment, link)
+            self.host.send(Segment.reset_for(segment), link)
             return
         loop = listener.loop
         context = self.context.copy()

@@ -129,9 +129,9 @@ class Endpoint:
         self._owner = owner
         self._address = address
         self.alive = True
-        self.passes = local.firewall is None
-        """Whether a firewall need not be asked any more: it has let the handshake through."""
         self._established = False
+        self._soft_error: OSError | None = None
+        """What an unreachable route reported since the last acknowledgement: the reason if it stays so."""
         # sending: `_buffer` holds what is not acknowledged, from `_una` on
         self._buffer = bytearray()
         self._una = 0
@@ -219,33 +219,28 @@ class Endpoint:
     def _transmit(self, seq: int, data: bytes, *, syn: bool = False, has_ack: bool = True, fin: bool = False,
                   rst: bool = False) -> None:  # fmt: skip
         self._unacknowledged = 0
-        if data:
-            if self._rcv_next > 1:  # from the first answer on, acknowledgements wait to travel with answers
-                self._quick_acks = 0
-            if seq < self._highest:
-                self._link.resent(self._local, len(data))
+        if data and self._rcv_next > 1:
+            self._quick_acks = 0  # from the first answer on, acknowledgements wait to travel with answers
         segment = Segment(
             self.local_port, self.remote_port, self._address, seq, data, self._rcv_next,
             WINDOW_BYTES - len(self._held), syn=syn, has_ack=has_ack, fin=fin, rst=rst,
         )  # fmt: skip
-        if self._local.firewall is None or self._may_leave(segment):
-            self._link.send(self._local, segment)
-
-    def _may_leave(self, segment: Segment) -> bool:
-        """Ask the firewall at the beginning, and tell it the end."""
-        if self.passes and not (segment.fin or segment.rst):
-            return True
-        firewall = self._local.firewall
-        assert firewall is not None
-        verdict = firewall.send(segment, self._link)
+        verdict = self._local.send(segment, self._link)
         if verdict == "accept":
-            self.passes = self.passes or not segment.syn
-        elif verdict == "reject" and not self.passes:
+            if data and seq < self._highest:
+                self._link.resent(self._local, len(data))
+        elif verdict == "reject":
             self._env.after(0, self._rejected)
-        return self.passes or verdict == "accept"
 
     def _rejected(self, _: None) -> None:
-        self._end(OSError(errno.EHOSTUNREACH, "refused by the firewall"))
+        self._unreachable(OSError(errno.EHOSTUNREACH, "refused by the firewall"))
+
+    def _unreachable(self, error: OSError) -> None:
+        """End an attempt to connect; an established connection tries again until it gives up (RFC 1122, 4.2.3.9)."""
+        if self._established:
+            self._soft_error = error
+        else:
+            self._end(error)
 
     def _acknowledge(self) -> None:
         if self.alive:
@@ -293,7 +288,7 @@ class Endpoint:
     def _timed_out(self) -> None:
         self._retries += 1
         if self._retries > (RETRIES_MAX if self._established else SYN_RETRIES_MAX):
-            self._end(TimeoutError("the other end does not answer"))
+            self._end(self._soft_error or TimeoutError("the other end does not answer"))
             return
         self._rto = min(2 * self._rto, RTO_MAX_NS)
         self._timed = (-1, 0)
@@ -321,8 +316,11 @@ class Endpoint:
 
     def receive(self, segment: Segment) -> None:
         """A segment of this connection came in."""
+        if isinstance(segment, Unreachable):
+            self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the way refused it"))
+            return
         if segment.rst:
-            self._end(self._why_ended(segment))
+            self._end(self._why_ended())
             return
         if segment.syn:
             self._receive_syn()
@@ -337,9 +335,7 @@ class Endpoint:
         if self.alive and (segment.data or segment.fin):
             self._receive_data(segment)
 
-    def _why_ended(self, segment: Segment) -> OSError:
-        if isinstance(segment, Unreachable):
-            return OSError(errno.EHOSTUNREACH, "a firewall on the way refused it")
+    def _why_ended(self) -> OSError:
         if self._established:
             return ConnectionResetError("connection reset by the other end")
         return ConnectionRefusedError("connection refused")
@@ -384,7 +380,7 @@ class Endpoint:
         self._una = ack
         if ack > self._next:
             self._next = ack
-        self._retries, now = 0, self._env.now
+        self._retries, self._soft_error, now = 0, None, self._env.now
         if 0 <= self._timed[0] <= ack:
             self._measure(now - self._timed[1])
             self._timed = (-1, 0)

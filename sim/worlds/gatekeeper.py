@@ -4,13 +4,12 @@ It has two sides. To the box program it is the gatekeeper that puts the policy i
 simulated network (`sim.net.host.Firewall`) it is what decides on segments. Until the program has put the policy in
 force nothing passes, as the ports of a box that has just started are closed.
 
-It is asked about the beginnings of connections, about their ends, and about what belongs to no connection. That is
-enough. The rules see of a segment its addresses, its ports, and what connection tracking says of it, and for the
-segments of one connection that takes three values: the SYN is new, the SYN-ACK is an answer, and what follows the
-handshake is established, in one direction or the other. A ruleset that stays as it is says the same of every later
-one; a flow, once admitted, costs nothing. (Remote sessions will change sets while flows last. Who adds them must
-make the network ask again.) Bytes are counted by the network and not here, so every segment shown to connection
-tracking has the sequence numbers of the handshake.
+Like netfilter it is asked about every segment. For the plain segments (nothing but ACK set) of an established
+connection the verdict is remembered: the rules see only their addresses, ports, interfaces, and the state and
+direction that connection tracking gives them, which stay the same. The memory is void as soon as anything that it
+follows from changes: the ruleset or a set (`Gate.generation`), an element's timeout, the state of the connection, the
+carrier of a port. Bytes are counted by the network and not here, so every segment shown to connection tracking has
+the sequence numbers of the handshake.
 """
 
 from __future__ import annotations
@@ -18,23 +17,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from agents.firewall import Told
 from hal.emul.ethernet import EmulEthernetPort
 from netfw import packet
-from netfw.conntrack import Settings
+from netfw.conntrack import Entry, Settings, tuple_of
+from netfw.conntrack_tcp import TIMEOUTS_S, State
 from netfw.gate import Gate
-from netfw.model import Action, Verdict
+from netfw.model import Verdict as Judged
 from netfw.packet import ACK, FIN, RST, SYN, Packet
 from netfw.policy import Policy
 from netfw.render import render
-from sim.net.host import Host
+from sim.net.host import Host, Verdict
 from sim.net.link import Link
 from sim.net.tcp import Segment
+from sim.units import SECOND_NS
 
 NOT_IN_FORCE: Final = "not-in-force"
 """The cause under which segments are counted before the policy is in force, or while a port is closed."""
+
+_ESTABLISHED_NS: Final = TIMEOUTS_S[State.ESTABLISHED] * SECOND_NS
+_Flow: TypeAlias = tuple[bool, Link, int, int, str]
+"""One direction of a connection: whether inward, and what all its segments have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,24 @@ class SimGatekeeper:
         # the kernel's settings are those of `agents.kernel_settings`; nothing damages segments here
         self._gate = Gate(render(policy).commands(), Settings(tcp_loose=False, checksum=False))
         self._in_force = False
+        self._established: dict[_Flow, Entry] = {}
+        self._generation = 0
+        self._steady_until_ns = 0
+        for zone in zones.values():
+            zone.port.watch(lambda _: self._established.clear())
         self.causes: Counter[str] = Counter()
         """Segments refused in the whole run, by cause."""
 
     def reboot(self) -> None:
         """Forget what a kernel does not remember after a power cut."""
         self._in_force = False
+        self._established.clear()
         self._gate.conntrack.flush()
+
+    def load(self, policy: Policy) -> None:
+        """Replace the policy, as an administrator does on a running box. Connections stay tracked."""
+        self._policy = policy
+        self._gate.load(render(policy).commands())
 
     # -- to the box program
 
@@ -92,30 +108,71 @@ class SimGatekeeper:
 
     # -- to the network
 
-    def receive(self, segment: Segment, link: Link) -> Action:
-        """What becomes of a segment that came in: see `sim.net.host.Firewall`."""
-        zone = self._zones[link.name]
-        if not self._in_force or not zone.port.carrier():
-            return self._counted(Verdict("drop", (NOT_IN_FORCE,)))
-        arrived = self._packet(segment, link, zone, inward=True)
-        if self._host.network.hosts[segment.address] in (self._host, link.other(self._host)):
-            return self._counted(self._gate.receive(arrived, self._now_ns()))
-        verdict = self._gate.arrive(
-            arrived, self._now_ns()
-        )  # for somebody behind the box, and goes no further
-        return self._counted(Verdict("drop", verdict.counters))
+    def receive(self, segment: Segment, link: Link) -> Verdict:
+        """See `sim.net.host.Firewall`."""
+        flow = (True, link, segment.source_port, segment.target_port, segment.address)
+        if self._remembers(flow, segment):
+            return "accept"
+        verdict = self._judge_arrival(segment, link, self._zones[link.name])
+        return self._remember(flow, segment, verdict)
 
-    def send(self, segment: Segment, link: Link) -> Action:
-        """What becomes of a segment of the box's own: see `sim.net.host.Firewall`."""
-        zone = self._zones[link.name]
-        if not self._in_force or not zone.port.carrier():
-            return self._counted(Verdict("drop", (NOT_IN_FORCE,)))
-        return self._counted(self._gate.send(self._packet(segment, link, zone, inward=False), self._now_ns()))
+    def send(self, segment: Segment, link: Link) -> Verdict:
+        """See `sim.net.host.Firewall`."""
+        flow = (False, link, segment.source_port, segment.target_port, segment.address)
+        if self._remembers(flow, segment):
+            return "accept"
+        verdict = self._judge_departure(segment, link, self._zones[link.name])
+        return self._remember(flow, segment, verdict)
 
-    def _counted(self, verdict: Verdict) -> Action:
+    def _remembers(self, flow: _Flow, segment: Segment) -> bool:
+        """Whether a plain segment of this flow is accepted, by what is known."""
+        entry = self._established.get(flow)
+        if entry is None or segment.syn or segment.fin or segment.rst:
+            return False
+        now = self._now_ns()
+        if self._generation != self._gate.generation or now >= self._steady_until_ns:
+            self._established.clear()
+            return False
+        if not _is_established(entry) or entry.expires_ns <= now:
+            return False
+        entry.expires_ns = now + _ESTABLISHED_NS
+        return True
+
+    def _remember(self, flow: _Flow, segment: Segment, verdict: Judged) -> Verdict:
+        """Count a verdict, and remember it if it will be that of the flow's later plain segments."""
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1
+        self._established.pop(flow, None)
+        if verdict.action == "accept" and not (segment.syn or segment.fin or segment.rst):
+            now = self._now_ns()
+            entry = self._entry(flow)
+            if entry is not None and _is_established(entry):
+                if not self._established:
+                    self._generation = self._gate.generation
+                    self._steady_until_ns = self._gate.steady_until_ns(now)
+                self._established[flow] = entry
         return verdict.action
+
+    def _entry(self, flow: _Flow) -> Entry | None:
+        """What connection tracking knows of a flow."""
+        inward, link, source_port, target_port, address = flow
+        segment = Segment(source_port, target_port, address, 1, b"", 1, 0)
+        tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))
+        return None if tuple_ is None else self._gate.conntrack.find(tuple_, self._now_ns())
+
+    def _judge_arrival(self, segment: Segment, link: Link, zone: Zone) -> Judged:
+        if not self._in_force or not zone.port.carrier():
+            return Judged("drop", (NOT_IN_FORCE,))
+        arrived = self._packet(segment, link, zone, inward=True)
+        if self._host.network.hosts[segment.address] in (self._host, link.other(self._host)):
+            return self._gate.receive(arrived, self._now_ns())
+        verdict = self._gate.arrive(arrived, self._now_ns())  # for a host behind the box, and goes no further
+        return Judged("drop", verdict.counters)
+
+    def _judge_departure(self, segment: Segment, link: Link, zone: Zone) -> Judged:
+        if not self._in_force or not zone.port.carrier():
+            return Judged("drop", (NOT_IN_FORCE,))
+        return self._gate.send(self._packet(segment, link, zone, inward=False), self._now_ns())
 
     def _packet(self, segment: Segment, link: Link, zone: Zone, *, inward: bool) -> Packet:
         network, peer = self._host.network, link.other(self._host)
@@ -130,6 +187,11 @@ class SimGatekeeper:
         if inward:
             return packet.parse(data, iif=zone.interface)
         return packet.parse(data, oif=zone.interface)
+
+
+def _is_established(entry: Entry) -> bool:
+    tcp = entry.tcp
+    return tcp is not None and tcp.state is State.ESTABLISHED and tcp.answered
 
 
 def _flags(segment: Segment) -> int:

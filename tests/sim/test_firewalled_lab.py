@@ -7,23 +7,26 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from netfw.policy import Policy, Service
+from netfw import sets
+from netfw.conntrack_tcp import State
+from netfw.policy import Authorized, Policy, Service
 from netfw.policyfile import load_policy
 from sim.labfile import Lab, parse_lab
-from sim.net.tcp import Endpoint
 from sim.result import Result
 from sim.units import SECOND_NS
 from sim.worlds.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
 from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
-from sim.worlds.gatekeeper import NOT_IN_FORCE
+from sim.worlds.gatekeeper import NOT_IN_FORCE, SimGatekeeper
 from sim.worlds.intruders import TCP_PORTS, forbidden
 from sim.worlds.proxy import PORTS
 from sim.worlds.virtual import VirtualWorld
+from tests.sim.network import Recorder
 
 LAB = """
 [lab]
@@ -166,26 +169,150 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
         assert world.box.refused()[NOT_IN_FORCE] == 0
 
 
-# -- that established flows need not be asked
+# -- each segment is decided on its own
 
 
-def test_asking_about_every_segment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
     events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
-    once = run(lab(events=events))
-    monkeypatch.setattr(Endpoint, "passes", property(lambda _: False, lambda *_: None), raising=False)
-    always = run(lab(events=events))
-    assert always.reports.stored == once.reports.stored > 100
-    assert always.trace_sha256 == once.trace_sha256
+    remembered = run(lab(events=events))
+    monkeypatch.setattr(SimGatekeeper, "_remembers", lambda *_: False)
+    asked = run(lab(events=events))
+    assert asked.reports.stored == remembered.reports.stored > 100
+    assert asked.trace_sha256 == remembered.trace_sha256
 
 
-def test_the_firewall_is_asked_about_beginnings_and_ends_only() -> None:
+def test_the_ruleset_is_run_only_for_the_beginnings_and_ends_of_connections() -> None:
     with running(lab()) as world:
-        asked = []
-        receive = world.box.gatekeeper.receive
-        world.box.gatekeeper.receive = lambda *what: (asked.append(what[0]), receive(*what))[1]  # type: ignore[method-assign]
+        receive = world.box.gatekeeper._gate.receive
+        run_for = []
+        world.box.gatekeeper._gate.receive = lambda *what: (run_for.append(what), receive(*what))[1]  # type: ignore[method-assign]
         result = world.run()
         assert result.reports.stored > 100
-        assert 0 < len(asked) < 20
+        assert 0 < len(run_for) < 20
+
+
+SINK = 4000
+SINK_ELEMENT = {"concat": [PROXY, "tcp", SINK]}
+
+
+def with_sink(policy: Policy) -> Policy:
+    sink = Authorized("sink", (ip_network(PROXY),), (Service("tcp", SINK),))
+    return change(policy, authorized=(*policy.authorized, sink))
+
+
+@contextmanager
+def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder]]:
+    """A box that has been uploading to a server beside the proxy for a while: world, server's and client's side."""
+    with running(lab(), policy) as world:
+        world.run_until(30 * SECOND_NS)
+        network, server = world.box.host.network, Recorder()
+
+        async def serve() -> None:
+            await world.loop.create_server(lambda: server, "proxy", SINK)
+
+        async def upload() -> Recorder:
+            transport, client = await world.loop.create_connection(Recorder, "proxy", SINK)
+            transport.write(bytes(4_000_000))
+            assert isinstance(client, Recorder)
+            return client
+
+        for name, program in (("proxy", serve), ("rap-box", upload)):
+            incarnation = network.hosts[name].incarnation
+            assert incarnation is not None
+            client = world.loop.run_until_complete(incarnation.run(world.loop, program()))
+        world.run_until(35 * SECOND_NS)
+        assert isinstance(client, Recorder)
+        yield world, server, client
+
+
+def passed(world: VirtualWorld, server: Recorder, seconds: float) -> int:
+    """Bytes that left the box and arrived in that time, after what is on the line now has arrived."""
+    world.run_until(world.env.now + 3 * SECOND_NS)
+    before = len(server.received)
+    world.run_until(world.env.now + int(seconds * SECOND_NS))
+    return len(server.received) - before
+
+
+def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_is_back() -> None:
+    policy = lab_policy(lab())
+    with uploading(with_sink(policy)) as (world, server, client):
+        assert passed(world, server, 5) > 200_000
+        egress = world.box.refused()["egress"]
+        world.box.gatekeeper.load(policy)
+        assert passed(world, server, 60) == 0
+        assert world.box.refused()["egress"] > egress
+        assert not client.lost, "an established connection keeps trying"
+        world.box.gatekeeper.load(with_sink(policy))
+        world.run_until(world.env.now + 60 * SECOND_NS)
+        assert passed(world, server, 5) > 200_000
+
+
+def test_an_upload_whose_permission_stays_withdrawn_ends_with_the_reason() -> None:
+    policy = lab_policy(lab())
+    with uploading(with_sink(policy)) as (world, _, client):
+        world.box.gatekeeper.load(policy)
+        world.loop.run_for(3600 * SECOND_NS)
+        assert isinstance(client.lost[0], OSError)
+        assert client.lost[0].errno == errno.EHOSTUNREACH
+
+
+def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
+        gate, now = world.box.gatekeeper._gate, world.env.now
+        name = sets.AUTHORIZED[4]
+        gate.close(name, SINK_ELEMENT)
+        gate.open(name, {"elem": {"val": SINK_ELEMENT, "timeout": 10}}, now)
+        assert passed(world, server, 5) > 200_000
+        world.run_until(now + 10 * SECOND_NS)
+        assert passed(world, server, 5) == 0
+
+
+def test_an_upload_stops_when_connection_tracking_forgets_it() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
+        world.box.gatekeeper._gate.conntrack.flush()
+        assert passed(world, server, 5) == 0
+
+
+def test_connection_tracking_sees_the_end_of_a_connection() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, _, client):
+        entries = world.box.gatekeeper._gate.conntrack._entries.values()
+        (entry,) = {id(entry): entry for entry in entries if SINK in entry.original}.values()
+        assert entry.tcp is not None
+        assert entry.tcp.state is State.ESTABLISHED
+        client.transport.abort()
+        world.run_until(world.env.now + 5 * SECOND_NS)
+        assert entry.tcp.state is State.CLOSE
+
+
+def acknowledged(world: VirtualWorld) -> int:
+    """Reports of the instrument at port 1 that the box has acknowledged until now."""
+    serial = world.lab.instruments[0].serial
+    return sum(run.acknowledgements for (owner, _), run in world.ledger.runs.items() if owner == serial)
+
+
+def test_an_instruments_connection_stops_when_its_service_is_withdrawn() -> None:
+    policy = lab_policy(lab())
+    with running(lab(), policy) as world:
+        world.run_until(60 * SECOND_NS)
+        assert acknowledged(world) > 5
+        world.box.gatekeeper.load(with_services(policy, Service("tcp", 80)))
+        before = acknowledged(world)
+        refused = world.box.refused()["instrument"]
+        world.run_until(120 * SECOND_NS)
+        assert acknowledged(world) == before
+        assert world.box.refused()["instrument"] > refused
+        world.box.gatekeeper.load(policy)
+        world.run_until(240 * SECOND_NS)
+        assert acknowledged(world) > before
+
+
+def test_a_port_that_is_closed_passes_nothing_of_its_connections() -> None:
+    with running(lab()) as world:
+        world.run_until(60 * SECOND_NS)
+        before = acknowledged(world)
+        world.box._ports[1].set_up(False)
+        world.run_until(120 * SECOND_NS)
+        assert acknowledged(world) == before
 
 
 # -- what refusing looks like
