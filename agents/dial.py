@@ -10,6 +10,7 @@ from typing import Final
 from agents.accounting import Traffic
 from agents.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
 from wire.http import ClientConnection
+from wire.peer import check_server
 
 HTTPS_PORT: Final = 443
 DIAL_SECONDS_MAX: Final = 45.0
@@ -50,6 +51,12 @@ async def dial(
             )
         else:
             await _dial_through(proxy, far_end, tls, connection, traffic or Traffic())
+    try:
+        if connection.transport is not None:
+            check_server(connection.transport.get_extra_info("ssl_object"))
+    except ssl.SSLCertVerificationError:
+        connection.abort()
+        raise
     return connection
 
 

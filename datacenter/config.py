@@ -9,7 +9,8 @@ port = 443
 [tls]                               # PEM files, relative to this file
 certificate = "datacenter.crt"
 key = "datacenter.key"
-authorities = "vendor-ca.crt"       # whose certificates boxes must have
+authorities = "vendor-ca.crt"       # the CAs that issue the boxes' certificates
+revocations = "vendor-ca.crl"       # optional: their certificate revocation lists, read again when the file changes
 
 [store]
 url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/database
@@ -25,6 +26,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wire.messages import Serial
+from wire.peer import CrlError, RevocationList
 from wire.tls import Identity
 
 
@@ -49,6 +51,7 @@ class Tls(_Section, frozen=True):
     certificate: str
     key: str
     authorities: str
+    revocations: str | None = None
 
 
 class Database(_Section, frozen=True):
@@ -84,13 +87,24 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {_explain(str(error))}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    files = {name: _file(path, name, value) for name, value in msgspec.structs.asdict(config.tls).items()}
+    given = {name: value for name, value in msgspec.structs.asdict(config.tls).items() if value is not None}
+    files = {name: _file(path, name, value) for name, value in given.items()}
     return msgspec.structs.replace(config, tls=Tls(**files))
 
 
 def identity(config: Config) -> Identity:
     """The certificate, key and authorities of the configuration."""
     return Identity(Path(config.tls.certificate), Path(config.tls.key), Path(config.tls.authorities))
+
+
+def revocation_list(config: Config) -> RevocationList | None:
+    """The revoked certificates of boxes, if the configuration names a file. Raises ConfigError."""
+    if config.tls.revocations is None:
+        return None
+    try:
+        return RevocationList(Path(config.tls.revocations), Path(config.tls.authorities))
+    except (CrlError, OSError) as error:
+        raise ConfigError(f"`tls.revocations`: {error}") from error
 
 
 def _file(config: Path, key: str, value: str) -> str:

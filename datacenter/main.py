@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from datacenter.config import Config, ConfigError, identity, load_config
+from datacenter.config import Config, ConfigError, identity, load_config, revocation_list
 from datacenter.ingest import make_ingest
 from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
 from wire.http import serve
 from wire.messages import BATCH_BODY_BYTES_MAX
+from wire.peer import ClientCheck, PeerProblem, RevocationList, follow
 from wire.tls import server_context
+
+REFRESH_SECONDS: Final = 5.0
+"""How often files that may change are looked at."""
+_log: Final = logging.getLogger(__name__)
 
 
 def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
@@ -63,6 +71,7 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store.authorize(config.boxes, _now_ms())
+    revocations = revocation_list(config)
     # one thread: one writes at a time, and what was begun is finished before the stop
     with ThreadPoolExecutor(1, "store") as executor:
         server = await serve(
@@ -72,10 +81,30 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
             tls=server_context(identity(config)),
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=time.time,
+            check=ClientCheck(revocations, _log_refused_client),
         )
         ready(server.port)
-        await stop.wait()
+        async with asyncio.TaskGroup() as tasks:
+            following = revocations and tasks.create_task(
+                follow(revocations, REFRESH_SECONDS, partial(_log_revocations, revocations))
+            )
+            await stop.wait()
+            if following:
+                following.cancel()
         await server.close()
+
+
+def _log_refused_client(problem: PeerProblem, name: str) -> None:
+    _log.warning("%s is refused: its certificate: %s", name or "a client without a name", problem.value)
+
+
+def _log_revocations(revocations: RevocationList, error: Exception | None) -> None:
+    if error is not None:
+        _log.error("the revocation list could not be refreshed, the previous one stays in force: %s", error)
+    else:
+        _log.info("the revocation list was refreshed")
+    if revocations.expires_s < time.time():
+        _log.warning("the revocation list in force should have been replaced already")
 
 
 def _now_ms() -> int:

@@ -34,6 +34,21 @@ def add_verbs(parser: Parser) -> None:
     )
     issue.does(_issue)
 
+    revoke = parser.word("revoke", "revoke certificates of boxes and instruments, and issue the list anew")
+    revoke.add_argument("folder", metavar="DIR", type=Path, help="where `rap pki init` made the authorities")
+    revoke.add_argument("names", metavar="NAME", nargs="*", help="serial numbers; none: only renew the list")
+    revoke.does(_revoke)
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from wire import pki_folder
+
+    try:
+        print(pki_folder.revoke(arguments.folder, arguments.names))
+    except (pki_folder.PkiError, OSError) as error:
+        raise WrongInput(str(error)) from error
+    return HOLDS
+
 
 def _init(arguments: argparse.Namespace) -> int:
     from wire import pki_folder

@@ -23,6 +23,8 @@ from typing import Any, Final, TypeAlias
 
 import httptools
 
+from wire.peer import ClientCheck
+
 HEAD_BYTES_MAX: Final = 8 * 1024
 PIPELINE_MAX: Final = 8
 IDLE_SECONDS_MAX: Final = 15 * 60.0
@@ -164,11 +166,14 @@ class ServerConnection(_Parsing):
         body_bytes_max: int,
         now: Callable[[], float],
         connections: dict[ServerConnection, None],
+        check: ClientCheck | None = None,
     ) -> None:
         super().__init__(body_bytes_max)
         self._handler = handler
         self._now = now
         self._connections = connections
+        self._check = check
+        self._is_refused: Callable[[], bool] | None = None
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
@@ -185,8 +190,12 @@ class ServerConnection(_Parsing):
         address = transport.get_extra_info("peername") or ("",)
         certificate = transport.get_extra_info("peercert")
         self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
+        if self._check is not None:
+            self._is_refused = self._check.begin(transport.get_extra_info("ssl_object"), self.peer.name)
         self._idle = self._loop.call_later(IDLE_SECONDS_MAX, self._check_idle)
         self._worker = self._loop.create_task(self._answer())
+        if self._is_refused is not None and self._is_refused():
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -267,6 +276,8 @@ class ServerConnection(_Parsing):
                 self._transport.close()
 
     async def _handle(self, request: Request) -> Response:
+        if self._is_refused is not None and self._is_refused():
+            return Response(HTTPStatus.FORBIDDEN, b"the certificate is revoked", close=True)
         try:
             return await self._handler(request)
         except Exception as bug:
@@ -317,12 +328,16 @@ async def serve(
     tls: ssl.SSLContext | None,
     body_bytes_max: int,
     now: Callable[[], float],
+    check: ClientCheck | None = None,
 ) -> Server:
-    """Answer requests at `host`:`port` with `handler`; `now` is the wall clock, in seconds, for `Date`."""
+    """Answer requests at `host`:`port` with `handler`; `now` is the wall clock, in seconds, for `Date`.
+
+    `check` refuses clients whose certificate `tls` accepts.
+    """
     connections: dict[ServerConnection, None] = {}
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: ServerConnection(handler, body_bytes_max, now, connections), host, port, ssl=tls
+        lambda: ServerConnection(handler, body_bytes_max, now, connections, check), host, port, ssl=tls
     )
     return Server(listener, connections)
 

@@ -8,6 +8,7 @@ it the moment at which a simulated handshake ends. Serial numbers count upwards 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +24,8 @@ from wire.tls import Identity
 KEY_BITS: Final = 2048
 LEAF_DAYS: Final = 825
 AUTHORITY_DAYS: Final = 3650
+CRL_DAYS: Final = 30
+USAGES: Final = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 _SERIAL_BASE: Final = 1 << 64
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -85,6 +88,7 @@ class Authority:
         believes: Authority,
         key: rsa.RSAPrivateKey | None = None,
         validity: Validity | None = None,
+        usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> Identity:
         """Write `name`'s certificate chain, key and authorities to `folder`, and say where.
 
@@ -94,7 +98,8 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         stem = name.lower()
         identity = Identity(folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt")
-        identity.certificate.write_bytes(self.certify(name, key.public_key(), hosts=hosts, validity=validity))
+        chain = self.certify(name, key.public_key(), hosts=hosts, validity=validity, usages=usages)
+        identity.certificate.write_bytes(chain)
         identity.authorities.write_bytes(_pem(believes.root))
         identity.key.touch(mode=0o600)
         identity.key.write_bytes(
@@ -111,11 +116,28 @@ class Authority:
         *,
         hosts: tuple[str, ...] = (),
         validity: Validity | None = None,
+        usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> bytes:
         """`name`'s certificate chain (PEM) for a key whose private half is elsewhere."""
         validity = validity or Validity.days(LEAF_DAYS)
-        certificate = _sign(name, public_key, self.name, self.key, self._next(), validity, hosts=hosts)
+        certificate = _sign(
+            name, public_key, self.name, self.key, self._next(), validity, hosts=hosts, usages=usages
+        )
         return b"".join(map(_pem, (certificate, *self.chain)))
+
+    def revoke(self, serials: Iterable[int], days: int = CRL_DAYS) -> bytes:
+        """A revocation list (PEM) of the certificates with these serial numbers, to be replaced within `days`."""
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now)
+            .next_update(now + datetime.timedelta(days=days))
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _next(self) -> int:
         self._serial += 1
@@ -143,6 +165,7 @@ def _sign(
     *,
     authority: bool = False,
     hosts: tuple[str, ...] = (),
+    usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
 ) -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
@@ -160,8 +183,8 @@ def _sign(
         .add_extension(_key_usage(authority), critical=True)
     )
     if not authority:
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         names = [_alternative(host) for host in hosts or (name.lower(),)]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from wire.pki import KEY_BITS, Authority, PublicKey
+from wire.pki import CRL_DAYS, KEY_BITS, Authority, PublicKey
 from wire.tls import Identity
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
@@ -79,6 +79,43 @@ def issue_for(
     certificate.write_bytes(signer.certify(name, public_key, hosts=hosts))
     authorities.write_bytes(_pem(believed))
     return [certificate, authorities]
+
+
+def revoke(folder: Path, names: Iterable[str], days: int = CRL_DAYS) -> Path:
+    """Add the certificates of these boxes and instruments to `vendor-ca.crl`, and issue it anew.
+
+    Without names the list is only renewed. Raises PkiError, OSError.
+    """
+    vendor, crl = _load(folder, VENDOR), folder / f"{VENDOR}.crl"
+    serials = dict.fromkeys(_revoked_already(crl))
+    for name in names:
+        serials[_serial_number(_files(folder, name)[0], vendor)] = None
+    draft = crl.with_suffix(".crl.new")
+    draft.write_bytes(vendor.revoke(serials, days))
+    draft.replace(crl)
+    return crl
+
+
+def _revoked_already(crl: Path) -> list[int]:
+    try:
+        return [entry.serial_number for entry in x509.load_pem_x509_crl(crl.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise PkiError(f"{crl}: is not a certificate revocation list in PEM: {error}") from None
+
+
+def _serial_number(file: Path, vendor: Authority) -> int:
+    """Of the certificate in `file`, which `vendor` must have issued."""
+    try:
+        certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
+    except FileNotFoundError:
+        raise PkiError(f"{file} is missing: give the name of a certificate in this folder") from None
+    except ValueError as error:
+        raise PkiError(f"{file}: is not a certificate in PEM: {error}") from None
+    if certificate.issuer != vendor.certificate.subject:
+        raise PkiError(f"{file}: was not issued by {VENDOR}, which signs boxes and instruments")
+    return certificate.serial_number
 
 
 def certify(folder: Path, name: str, purpose: Purpose, public_key: PublicKey) -> tuple[bytes, bytes, bytes]:

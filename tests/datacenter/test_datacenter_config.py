@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datacenter.config import ConfigError, load_config
+from datacenter.config import ConfigError, load_config, revocation_list
 
 GOOD = """
 boxes = ["RAP-0001"]
@@ -49,6 +49,7 @@ def test_a_good_file_is_read_and_its_paths_are_beside_it(file: Path) -> None:
         ('"RAP-0001"', "", ["`boxes`", "length >= 1"]),
         ('key = "dc.key"', "key = 1", ["`tls.key`", "Expected `str`"]),
         ('key = "dc.key"', 'key = "no.key"', ["`tls.key`", "no.key", "PEM"]),
+        ('key = "dc.key"', 'key = "dc.key"\nrevocations = "no.crl"', ["`tls.revocations`", "no.crl", "PEM"]),
         ("[store]", "[strore]", ["`strore`", "known are tls, store, boxes, listen"]),
         ("[store]", "[store", ["line 13"]),
     ],
@@ -60,6 +61,13 @@ def test_what_is_wrong_is_named(file: Path, right: str, wrong: str, parts: list[
         load_config(file)
     for part in (str(file), *parts):
         assert part in str(error.value)
+
+
+def test_an_unusable_revocation_list_is_named(file: Path) -> None:
+    (file.parent / "vendor.crl").touch()
+    file.write_text(GOOD.replace('key = "dc.key"', 'key = "dc.key"\nrevocations = "vendor.crl"'))
+    with pytest.raises(ConfigError, match=r"`tls\.revocations`: .*vendor\.crl: .*BEGIN X509 CRL"):
+        revocation_list(load_config(file))
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from batches import alert, encoded
 
+from agents.dial import FarEnd, dial
 from datacenter import queries
 from datacenter.config import ConfigError
 from datacenter.main import run_datacenter
 from datacenter.store import Store
 from rap.__main__ import main
+from wire import pki_folder
 from wire.compression import Compressor
-from wire.http import ClientConnection
+from wire.http import ClientConnection, HttpError
 from wire.pki import Authority, make_key
 from wire.tls import Identity, client_context
 
@@ -107,3 +109,41 @@ def test_a_database_of_a_later_version_is_wrong_input(
     for verb in (["migrate"], ["migrate", "--check"], ["serve"]):
         assert main(["dc", *verb, "--config", str(file)]) == 2
         assert "revision 0815" in capsys.readouterr().err
+
+
+def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    file, _ = configure(tmp_path, url)
+    folder = tmp_path / "pki"
+    pki_folder.init(folder)
+    box = pki_folder.issue(folder, "RAP-0001", "box")
+    pki_folder.issue(folder, "DC", "datacenter", ("localhost",))
+    pki_folder.revoke(folder, [])
+    text = file.read_text().replace('"dc.', '"pki/dc.')
+    file.write_text(text.replace("[tls]", '[tls]\nrevocations = "pki/vendor-ca.crl"'))
+
+    async def send(port: int) -> int:
+        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        body = Compressor().compress(encoded(alert(1)))
+        status = (await connection.request("POST", "/v1/batches", body)).status
+        connection.close()
+        return status
+
+    async def send_until_refused(port: int) -> None:
+        assert await send(port) == 200
+        pki_folder.revoke(folder, ["RAP-0001"])
+        with pytest.raises((HttpError, OSError)):
+            while True:
+                await send(port)
+
+    command = [sys.executable, "-c", PROGRAM, str(file)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as program:
+        assert program.stdout is not None
+        try:
+            asyncio.run(asyncio.wait_for(send_until_refused(int(program.stdout.readline())), 60))
+            program.terminate()
+            _, errors = program.communicate(timeout=20)
+        finally:
+            program.kill()
+    assert "RAP-0001 is refused: its certificate: it is revoked" in errors

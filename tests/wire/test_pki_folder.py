@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from wire import pki_folder
+from wire.peer import RevocationList
 from wire.tls import Identity, client_context, server_context
 
 
@@ -132,3 +133,27 @@ def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
     pki_folder.issue(folder, "RAP-0009", "box")
     with pytest.raises(pki_folder.PkiError, match=r"rap-0009\.crt exists"):
         pki_folder.issue_for(folder, "RAP-0009", "box", request(tmp_path / "it.csr", rsa_key(), "RAP-0009"))
+
+
+def test_revocations_add_up_and_the_list_is_signed_by_the_vendor(folder: Path) -> None:
+    for name in ("RAP-0101", "RAP-0102"):
+        pki_folder.issue(folder, name, "box")
+        crl = pki_folder.revoke(folder, [name])
+    pki_folder.revoke(folder, [])
+    certificates = [
+        x509.load_pem_x509_certificate((folder / f"{stem}.crt").read_bytes())
+        for stem in ("vendor-ca", "rap-0101", "rap-0102")
+    ]
+    revocations = RevocationList(crl, folder / "vendor-ca.crt")
+    found = [(it.issuer.public_bytes(), it.serial_number) in revocations for it in certificates]
+    assert found == [False, True, True]
+
+
+def test_what_cannot_be_revoked_is_named(folder: Path) -> None:
+    pki_folder.issue(folder, "DC-9", "datacenter")
+    with pytest.raises(pki_folder.PkiError, match=r"dc-9\.crt: was not issued by vendor-ca"):
+        pki_folder.revoke(folder, ["DC-9"])
+    with pytest.raises(pki_folder.PkiError, match=r"rap-0999\.crt is missing"):
+        pki_folder.revoke(folder, ["RAP-0999"])
+    with pytest.raises(pki_folder.PkiError, match="capital letters"):
+        pki_folder.revoke(folder, ["../x"])
