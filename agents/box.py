@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final, TypeAlias
@@ -20,7 +20,7 @@ from agents.collector import Collector
 from agents.commands import Dispatcher
 from agents.config import BoxConfig, Port
 from agents.feeding import feed_while_well
-from agents.firewall import Doorkeeper, FirewallStatus, Gatekeeper, Say
+from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
 from agents.marks import Marks
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
@@ -49,16 +49,14 @@ def _tell_nobody(*_what: object) -> None:
 class Hardware:
     """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread.
 
-    `gatekeeper` and `watchdog` are there if the configuration has [firewall] and [watchdog]. `ports` are all the
-    board's instrument ports by number, to be opened once the firewall is in force.
+    `firewall` and `watchdog` are there if the configuration has [firewall] and [watchdog].
     """
 
     disk: Disk
     clock: WallClock
     uplink: EthernetPort
     executor: Executor | None = None
-    gatekeeper: Gatekeeper | None = None
-    ports: Mapping[int, EthernetPort] = field(default_factory=dict)
+    firewall: FirewallService | None = None
     indicators: Indicators | None = None
     watchdog: Watchdog | None = None
 
@@ -91,7 +89,7 @@ class Box:
 
         `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
         """
-        assert (config.firewall is None) == (hardware.gatekeeper is None)
+        assert (config.firewall is None) == (hardware.firewall is None)
         assert (config.watchdog is None) == (hardware.watchdog is None)
         self._config, self._hardware, self._random = config, hardware, random
         self._served, self._say = served, say
@@ -103,13 +101,11 @@ class Box:
 
     async def run(self) -> None:
         """Collect and forward until cancelled, then close cleanly. Errors: SpoolError IO if there is no disk."""
-        doorkeeper = self._doorkeeper()
-        if doorkeeper is not None:
-            doorkeeper.secure()
+        guard = self._guard()
         spool = await self._open_spool()
         buffer = Buffer(spool, self._hardware.executor)
         try:
-            self._running = running = self._assemble(buffer, doorkeeper)
+            self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._how_it_starts(spool, buffer))
             await self._live(running)
         finally:
@@ -124,8 +120,8 @@ class Box:
                 tasks.create_task(
                     feed_while_well(watchdog, config.watchdog.timeout_s, running.buffer, running.audit)
                 )
-            if running.doorkeeper:
-                tasks.create_task(running.doorkeeper.guard(running.audit, work))
+            if running.guard:
+                tasks.create_task(running.guard.guard(running.audit, work))
             else:
                 tasks.create_task(work())
 
@@ -161,14 +157,12 @@ class Box:
             running.forwarder.is_connected,
             running.collector.accepted,
             running.collector.repeated,
-            running.doorkeeper.status() if running.doorkeeper else None,
+            running.guard.status() if running.guard else None,
         )
 
-    def _doorkeeper(self) -> Doorkeeper | None:
-        config, hardware = self._config.firewall, self._hardware
-        if config is None or hardware.gatekeeper is None:
-            return None
-        return Doorkeeper(hardware.gatekeeper, hardware.ports, hardware.indicators, config.retry_s, self._say)
+    def _guard(self) -> FirewallGuard | None:
+        hardware = self._hardware
+        return FirewallGuard(hardware.firewall, hardware.indicators, self._say) if hardware.firewall else None
 
     async def _open_spool(self) -> Spool:
         hardware, limits = (
@@ -193,7 +187,7 @@ class Box:
         is_new = (await buffer.status()).next_seq == 1
         return "started" if is_new or spool.recovery.was_closed else "started-after-crash"
 
-    def _assemble(self, buffer: Buffer, doorkeeper: Doorkeeper | None) -> _Running:
+    def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
         commands = Dispatcher(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
@@ -211,7 +205,7 @@ class Box:
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
         )
-        return _Running(buffer, audit, collector, forwarder, doorkeeper)
+        return _Running(buffer, audit, collector, forwarder, guard)
 
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock
@@ -241,7 +235,7 @@ class _Running:
     audit: AuditLog
     collector: Collector
     forwarder: Forwarder
-    doorkeeper: Doorkeeper | None
+    guard: FirewallGuard | None
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:

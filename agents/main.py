@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
@@ -17,7 +18,6 @@ from agents.box import Box, Hardware, Served
 from agents.boxcheck import CheckedConfig, check_box, fitting_policy
 from agents.config import BoxConfig, ConfigError
 from agents.firewall import Say
-from agents.kernel_firewall import KernelGatekeeper
 from agents.status import served_status
 from hal.disk import Disk
 from hal.linux.clock import LinuxClock
@@ -27,6 +27,8 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.policy import Policy
 from netfw.policyfile import PolicyError
+from netfw.service.backend import KernelBackend
+from netfw.service.supervisor import Supervisor
 
 
 def run_box(config_path: Path, served: Served, say: Say) -> None:
@@ -63,11 +65,17 @@ def _hardware(path: Path, checked: CheckedConfig, disk: Disk, executor: Executor
         LinuxClock(),
         LinuxEthernetPort("uplink", board.uplink),
         executor,
-        gatekeeper=KernelGatekeeper(checked.policy, policy_now) if checked.policy else None,
-        ports={n: LinuxEthernetPort(f"port{n}", name) for n, name in board.instrument_ports.items()},
+        firewall=_supervisor(checked, policy_now),
         indicators=LinuxIndicators(board.leds, board.switches),
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,
     )
+
+
+def _supervisor(checked: CheckedConfig, policy_now: Callable[[], Policy | None]) -> Supervisor | None:
+    if checked.policy is None or checked.config.firewall is None:
+        return None
+    ports = {n: LinuxEthernetPort(f"port{n}", name) for n, name in checked.board.instrument_ports.items()}
+    return Supervisor(KernelBackend(checked.policy, policy_now), ports, checked.config.firewall.retry_s)
 
 
 def _told_to_those_who_ask(config: BoxConfig, box: Box) -> contextlib.AbstractAsyncContextManager[None]:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from bench.figures import Figure, figure, run
 from bench.firewall_range import POLICY, crowded
 from bench.firewall_world import enter_namespace
+from netfw.events import Alarm, Repair
 from netfw.firewall import Firewall
 from netfw.names import FAMILY, TABLE
 from netfw.nft import Nft
@@ -26,7 +27,7 @@ from netfw.policy import Policy
 from netfw.policyfile import load_policy
 from netfw.sets import AUTHORIZED, SERVICES
 from netfw.terms import ACCEPT, concat
-from netfw.watch import Alarm, Repair, Watch
+from netfw.watch import Watch
 
 TIMES: Final = 20
 """Each of the changes."""

@@ -14,7 +14,8 @@ from socket import socket
 from typing import Final, NamedTuple
 
 from netfw import listing, names
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.errors import FirewallError, Kind
+from netfw.nft import Nft
 from netfw.policy import Policy
 from netfw.refill import refill
 from netfw.render import Ruleset, render

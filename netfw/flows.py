@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from netfw import netlink
-from netfw.nft import FirewallError, Kind
+from netfw.errors import FirewallError, Kind
 from netfw.policy import Address
 
 _SUBSYSTEM: Final = 1 << 8

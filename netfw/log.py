@@ -20,9 +20,9 @@ from struct import pack, unpack
 from typing import Any, Final
 
 from netfw import netlink
+from netfw.errors import FirewallError, Kind
 from netfw.headers import Headers, headers
 from netfw.names import LOG_BYTES, LOG_GROUP, LOG_PREFIX
-from netfw.nft import FirewallError, Kind
 
 _PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
 _CFG_COMMAND, _CFG_MODE, _CFG_THRESHOLD, _CFG_FLAGS = 1, 2, 5, 6

@@ -9,11 +9,11 @@ import contextlib
 import ctypes
 import json
 from collections.abc import Iterable
-from enum import Enum, auto
 from typing import Final
 
 from nftables import Nftables
 
+from netfw.errors import FirewallError, Kind
 from netfw.names import FAMILY, TABLE
 from netfw.terms import Json
 
@@ -21,30 +21,6 @@ LIBRARY: Final = "libnftables.so.1"
 
 LARGE_BYTES: Final = 128 * 1024
 """Of JSON: some 3,000 addresses, for which the library takes 5 MB."""
-
-
-class Kind(Enum):
-    """What a caller can do about a FirewallError."""
-
-    LACKING = auto()
-    """The machine has no libnftables, or its kernel no nf_tables: install it."""
-    DENIED = auto()
-    """This process may not: be root, or have CAP_NET_ADMIN in this network namespace."""
-    REFUSED = auto()
-    """The kernel does not take it; what was in force still is."""
-    UNFIT = auto()
-    """What was asked does not fit the policy."""
-
-
-class FirewallError(Exception):
-    """The firewall could not do what was asked, and nothing was changed."""
-
-    def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(kind, message)  # both, as pickle makes the copy of these
-        self.kind = kind
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
 
 class Nft(Nftables):  # type: ignore[misc]  # the module has no types

@@ -13,9 +13,9 @@ from functools import cache
 from typing import Final
 
 from netfw import netlink
+from netfw.errors import FirewallError, Kind
 from netfw.names import FAMILY, TABLE
 from netfw.netlink import F_ACK, NESTED, attribute, request
-from netfw.nft import FirewallError, Kind
 from netfw.packet import TCP, UDP
 from netfw.sets import AUTHORIZED, Set
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from netfw.errors import FirewallError, Kind
 from netfw.flows import Flow, forget
 from netfw.names import FAMILY, SESSIONS, TABLE
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Address, Policy, Port, Service
 from netfw.terms import Json, concat
 

@@ -13,8 +13,9 @@ import time
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from netfw.errors import FirewallError
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Nft
+from netfw.nft import Nft
 from netfw.policy import Policy
 from netfw.terms import Json
 

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from netfw import netlink
+from netfw.errors import FirewallError, Kind
+from netfw.events import Alarm, Repair
 from netfw.firewall import Firewall
 from netfw.names import FAMILY, SESSIONS, TABLE
-from netfw.nft import FirewallError, Kind
 from netfw.policy import Policy
 from netfw.refill import REFILLED
 from netfw.sessions import Session, Sessions
@@ -43,23 +44,6 @@ _NEWSETELEM, _DELSETELEM, _NEWGEN = _SUBSYSTEM | 12, _SUBSYSTEM | 14, _SUBSYSTEM
 _ABOUT_SETS: Final = (_SUBSYSTEM | 9, _SUBSYSTEM | 11, _NEWSETELEM, _DELSETELEM)
 _TABLE_NAME, _SET_NAME = 1, 2
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Somebody else has changed the firewall's table. `pid` is 0 and `program` "" where the kernel did not say."""
-
-    pid: int
-    program: str
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What was found changed, and whether the policy is in force again."""
-
-    differences: tuple[str, ...]
-    in_force: bool
-    problem: str = ""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
+    from netfw.events import Alarm, Repair
     from netfw.policy import Policy
-    from netfw.watch import Alarm, Repair
 
 SUMMARY = "the box's firewall"
 
@@ -216,7 +215,9 @@ async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
 
 
 def _say_event(event: Alarm | Repair, as_json: bool) -> None:
-    from netfw.watch import Alarm
+    import msgspec
+
+    from netfw.events import Alarm
 
     if isinstance(event, Alarm):
         said = f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})"
@@ -224,7 +225,7 @@ def _say_event(event: Alarm | Repair, as_json: bool) -> None:
         return
     result = "the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}"
     said = "\n".join((*(f"  {difference}" for difference in event.differences), result))
-    _say("repaired" if event.in_force else "not repaired", said, as_json, **asdict(event))
+    _say("repaired" if event.in_force else "not repaired", said, as_json, **msgspec.structs.asdict(event))
 
 
 def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
@@ -283,7 +284,7 @@ def _load(file: Path) -> Policy:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Errors of the firewall as endings of the command."""
-    from netfw.nft import FirewallError, Kind
+    from netfw.errors import FirewallError, Kind
 
     try:
         yield

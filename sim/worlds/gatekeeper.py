@@ -1,6 +1,6 @@
 """The firewall of a simulated box: what passes is what the model says of the ruleset that the real box would load.
 
-It has two sides. To the box program it is the gatekeeper that puts the policy in force, as on hardware; to the
+It has two sides. To the firewall's supervisor it is the backend that puts the policy in force, as on hardware; to the
 simulated network (`sim.net.host.Firewall`) it is what decides on segments. Until the program has put the policy in
 force nothing passes, as the ports of a box that has just started are closed.
 
@@ -19,11 +19,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from agents.firewall import Told
 from hal.emul.ethernet import EmulEthernetPort
 from netfw import packet
 from netfw.conntrack import Entry, Settings, tuple_of
 from netfw.conntrack_tcp import TIMEOUTS_S, State
+from netfw.events import Alarm, Repair, Surroundings
 from netfw.gate import Gate
 from netfw.model import Verdict as Judged
 from netfw.packet import ACK, FIN, RST, SYN, Packet
@@ -52,13 +52,16 @@ class Zone:
 
 
 class SimGatekeeper:
-    """`agents.firewall.Gatekeeper`, and `sim.net.host.Firewall` of the same box. `zones` go by the links' names."""
+    """`netfw.service.supervisor.FirewallBackend`, and `sim.net.host.Firewall` of the same box.
+
+    `zones` go by the links' names.
+    """
 
     def __init__(
         self, policy: Policy, host: Host, zones: Mapping[str, Zone], now_ns: Callable[[], int]
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
-        # the kernel's settings are those of `agents.kernel_settings`; nothing damages segments here
+        # the kernel's settings are those of `netfw.service.settings`; nothing damages segments here
         self._gate = Gate(render(policy).commands(), Settings(tcp_loose=False, checksum=False))
         self._in_force = False
         self._established: dict[_Flow, Entry] = {}
@@ -84,26 +87,30 @@ class SimGatekeeper:
 
     @property
     def ports(self) -> Collection[int]:
-        """See `Gatekeeper.ports`."""
+        """See `FirewallBackend.ports`."""
         return [port.number for port in self._policy.ports]
 
     def holds(self) -> bool:
-        """See `Gatekeeper.holds`."""
+        """See `FirewallBackend.holds`."""
         return self._in_force
 
     def enforce(self) -> None:
-        """See `Gatekeeper.enforce`."""
+        """See `FirewallBackend.enforce`."""
         self._in_force = True
 
     def let_forward(self, allowed: bool) -> None:
-        """See `Gatekeeper.let_forward`. A simulated box passes nothing on, as there is no tunnel."""
+        """See `FirewallBackend.let_forward`. A simulated box passes nothing on, as there is no tunnel."""
 
-    def watch(self, told: Told) -> Callable[[], None]:  # noqa: ARG002
-        """See `Gatekeeper.watch`. Nobody else changes anything here."""
+    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
+        """See `FirewallBackend.watch`. Nobody else changes anything here."""
         return lambda: None
 
+    def inspect(self) -> Surroundings:
+        """See `FirewallBackend.inspect`."""
+        return Surroundings()
+
     def refused(self) -> Mapping[str, int]:
-        """See `Gatekeeper.refused`."""
+        """See `FirewallBackend.refused`."""
         return {cause: count for cause, count in self.causes.items() if cause != NOT_IN_FORCE}
 
     # -- to the network

@@ -31,6 +31,7 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from netfw.policy import Policy
+from netfw.service.supervisor import Supervisor
 from sim.labfile import Lab
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
@@ -180,9 +181,7 @@ class BoxMachine:
             await asyncio.sleep(delay_s)
             self._lives += 1
             self._trace.add(f"box program starts, life {self._lives}")
-            hardware = Hardware(
-                self.disk, self.clock, self.uplink, gatekeeper=self.gatekeeper, ports=self._ports
-            )
+            hardware = Hardware(self.disk, self.clock, self.uplink, firewall=self._supervisor())
             self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
             try:
                 await self._box.run()
@@ -190,6 +189,9 @@ class BoxMachine:
                 self._trace.add(f"box program ends: {error.exceptions[0]!r}")
             self._end_life()
             delay_s = RESTART_SECONDS
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.gatekeeper, self._ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
 
     def _end_life(self) -> None:
         self._traffic, self._box = self.traffic(), None

@@ -15,14 +15,16 @@ import pytest
 from agents import firewall
 from agents.box import Box, Hardware
 from agents.config import FirewallPolicy
-from agents.firewall import Doorkeeper
+from agents.firewall import FirewallGuard
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.ethernet import EthernetError, EthernetErrorKind
 from hal.indicators import Light
+from netfw.events import Surroundings
+from netfw.service.supervisor import Supervisor
+from tests.agents.backends import FakeBackend
 from tests.agents.boxes import CLOCK, box_config, disk, running_agent
 from tests.agents.eventually import eventually
-from tests.agents.gatekeepers import FakeGatekeeper
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
 from wire.messages import Quality
@@ -66,10 +68,9 @@ class Place:
     lives: int = 0
 
     def __post_init__(self) -> None:
-        self.gatekeeper = FakeGatekeeper(self.open)
-        self.doorkeeper = Doorkeeper(
-            self.gatekeeper, self.ports, self.lights, RETRY_SECONDS, self.said.append
-        )
+        self.backend = FakeBackend(self.open)
+        self.supervisor = Supervisor(self.backend, self.ports, RETRY_SECONDS, RETRY_SECONDS)
+        self.guard = FirewallGuard(self.supervisor, self.lights, self.said.append)
 
     def open(self) -> list[int]:
         return [number for number, port in self.ports.items() if port.carrier()]
@@ -89,8 +90,7 @@ class Place:
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
-        self.doorkeeper.secure()
-        task = asyncio.ensure_future(self.doorkeeper.guard(self.audit, self.work))
+        task = asyncio.ensure_future(self.guard.guard(self.audit, self.work))
         try:
             yield
         finally:
@@ -104,13 +104,13 @@ def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -
         place = Place()
         async with place.guarded():
             await eventually(lambda: place.works)
-            assert place.gatekeeper.log == [
+            assert place.backend.log[:3] == [
                 ("forward False", [1, 2, 3]),
                 ("enforce", []),
                 ("forward True", [1, 2]),
             ]
             assert place.audit.events() == ["firewall-in-force"]
-            assert place.doorkeeper.status().in_force
+            assert place.guard.status().in_force
 
     asyncio.run(scenario())
 
@@ -118,14 +118,14 @@ def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -
 def test_until_it_can_be_put_in_force_ports_stay_closed_and_everybody_is_told() -> None:
     async def scenario() -> None:
         place = Place()
-        place.gatekeeper.problem = "the kernel does not take it"
+        place.backend.problem = "the kernel does not take it"
         async with place.guarded():
             await eventually(lambda: place.audit.events() == ["firewall-not-in-force"] * 3)
-            assert (place.open(), place.lives, place.gatekeeper.forwards) == ([], 0, False)
+            assert (place.open(), place.lives, place.backend.forwards) == ([], 0, False)
             assert place.light is Light.FAST
-            assert [place.gatekeeper.problem in said for said in place.said] == [True]  # once for each
-            assert place.doorkeeper.status().problem == place.gatekeeper.problem
-            place.gatekeeper.problem = ""
+            assert [place.backend.problem in said for said in place.said] == [True]  # once for each
+            assert place.guard.status().problem == place.backend.problem
+            place.backend.problem = ""
             await eventually(lambda: place.works)
             assert place.light is Light.OFF
             assert place.audit.events()[-1] == "firewall-in-force"
@@ -136,7 +136,7 @@ def test_until_it_can_be_put_in_force_ports_stay_closed_and_everybody_is_told() 
 def test_what_is_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -> None:
     async def scenario() -> None:
         place = Place()
-        place.gatekeeper.in_force = True
+        place.backend.in_force = True
         changes: list[int] = []
         for number, port in place.ports.items():
             port.watch(lambda _, number=number: changes.append(number))
@@ -144,8 +144,8 @@ def test_what_is_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() ->
             await eventually(lambda: place.works)
         assert changes == [3]
         assert place.open() == [1, 2]  # at the end all stays as it is
-        assert place.gatekeeper.in_force
-        assert not place.gatekeeper.is_watching
+        assert place.backend.in_force
+        assert not place.backend.is_watching
 
     asyncio.run(scenario())
 
@@ -155,9 +155,9 @@ def test_a_change_by_others_is_audited_and_counted_and_so_is_its_repair() -> Non
         place = Place()
         async with place.guarded():
             await eventually(lambda: place.works)
-            place.gatekeeper.changed_by_others()
+            place.backend.changed_by_others()
             assert place.audit.notes[1:] == [("firewall-changed", 4711), ("firewall-repaired", 1)]
-            status = place.doorkeeper.status()
+            status = place.guard.status()
             assert (status.alarms, status.repairs, status.in_force) == (1, 1, True)
             await asyncio.sleep(0)
             assert (place.works, place.lives) == (True, 1)
@@ -170,8 +170,8 @@ def test_a_newer_policy_opens_and_closes_the_ports_that_it_says() -> None:
         place = Place()
         async with place.guarded():
             await eventually(lambda: place.works)
-            place.gatekeeper.ports = (2, 3)
-            place.gatekeeper.changed_by_others()
+            place.backend.ports = (2, 3)
+            place.backend.changed_by_others()
             assert place.open() == [2, 3]
             assert place.works
 
@@ -183,12 +183,12 @@ def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() ->
         place = Place()
         async with place.guarded():
             await eventually(lambda: place.works)
-            place.gatekeeper.problem = "not any more"
-            place.gatekeeper.changed_by_others()
-            assert (place.open(), place.gatekeeper.forwards) == ([], False)  # without a turn of the loop
-            assert place.doorkeeper.status().problem == "not any more"
+            place.backend.problem = "not any more"
+            place.backend.changed_by_others()
+            assert (place.open(), place.backend.forwards) == ([], False)  # without a turn of the loop
+            assert place.guard.status().problem == "not any more"
             await eventually(lambda: not place.works)
-            place.gatekeeper.problem = ""
+            place.backend.problem = ""
             await eventually(lambda: place.works)
             assert place.lives == 2
 
@@ -212,10 +212,11 @@ def test_a_port_that_is_gone_keeps_nobody_from_working_and_opens_when_it_is_back
 def test_one_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
     async def scenario() -> None:
         place = Place({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
-        place.gatekeeper.problem = "no"
-        place.doorkeeper.secure()
-        assert place.open() == [1]
-        assert place.doorkeeper.status().problem == "no; the driver refused"
+        place.backend.problem = "no"
+        async with place.guarded():
+            await eventually(lambda: bool(place.said))
+            assert place.open() == [1]
+            assert place.guard.status().problem == "no; the driver refused"
 
     asyncio.run(scenario())
 
@@ -223,19 +224,46 @@ def test_one_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
 def test_refused_packets_are_noted_as_sums_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         place = Place()
-        place.gatekeeper.packets = {"outside": 100, "egress": 7}
+        place.backend.packets = {"outside": 100, "egress": 7}
         async with place.guarded():
             await eventually(lambda: place.works)
-            place.gatekeeper.packets = {"outside": 150, "egress": 7}
+            place.backend.packets = {"outside": 150, "egress": 7}
             await eventually(lambda: len(place.audit.events("refused")) == 1)
-            place.gatekeeper.packets = {"outside": 30, "egress": 7}  # somebody reset them
+            place.backend.packets = {"outside": 30, "egress": 7}  # somebody reset them
             await eventually(lambda: len(place.audit.events("refused")) == 2)
             monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 3600)
-            place.gatekeeper.packets = {"outside": 31, "egress": 7}
+            place.backend.packets = {"outside": 31, "egress": 7}
         refused = [(event, value) for event, value in place.audit.notes if event.startswith("refused")]
         assert refused == [("refused-outside", 50), ("refused-outside", 30), ("refused-outside", 1)]
 
     monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 0)
+    asyncio.run(scenario())
+
+
+def test_settings_put_back_are_audited_and_what_is_not_covered_is_in_the_status() -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
+        async with place.guarded():
+            await eventually(lambda: ("firewall-settings-repaired", 1) in place.audit.notes)
+            await eventually(lambda: place.works)
+            assert place.guard.status().not_covered == ("not covered: table bridge x",)
+
+    asyncio.run(scenario())
+
+
+def test_a_theorem_that_no_longer_holds_closes_the_ports_until_it_does() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.surroundings = Surroundings(problem="a chain behind ours rewrites addresses")
+            await eventually(lambda: not place.works)
+            assert (place.open(), place.backend.forwards) == ([], False)
+            assert place.guard.status().problem == "a chain behind ours rewrites addresses"
+            place.backend.surroundings = Surroundings()
+            await eventually(lambda: place.works and place.guard.status().in_force)
+
     asyncio.run(scenario())
 
 
@@ -245,14 +273,12 @@ def test_a_box_whose_firewall_fails_takes_and_sends_nothing_and_its_audit_log_sa
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:
             place = Place()
-            place.gatekeeper.problem = "the kernel does not take it"
+            place.backend.problem = "the kernel does not take it"
             config = box_config(pki, center.server.port, linger_s=0)
             config = msgspec.structs.replace(
                 config, firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=0.1)
             )
-            hardware = Hardware(
-                disk(), CLOCK, EmulEthernetPort("uplink"), gatekeeper=place.gatekeeper, ports=place.ports
-            )
+            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=place.supervisor)
             box = Box(config, hardware, Random(1), say=place.said.append)
             task = asyncio.ensure_future(box.run())
             await eventually(lambda: len(place.said) == 1)
@@ -261,15 +287,15 @@ def test_a_box_whose_firewall_fails_takes_and_sends_nothing_and_its_audit_log_sa
             assert status.firewall is not None
             assert not status.firewall.in_force
             assert (box.tcp_ports, box.is_connected, place.open(), center.batches) == ({}, False, [], [])
-            place.gatekeeper.problem = ""
+            place.backend.problem = ""
             await eventually(lambda: len(box.tcp_ports) == 2)
             async with running_agent(box, pki.instrument) as agent:
                 agent.submit(Quality, "glu", 1, 17)
                 await center.until(lambda: len(center.reports) == 1)
             await center.until(lambda: "firewall-in-force" in center.audits)
             assert "firewall-not-in-force" in center.audits
-            place.gatekeeper.problem = "no more"
-            place.gatekeeper.changed_by_others()
+            place.backend.problem = "no more"
+            place.backend.changed_by_others()
             await eventually(lambda: not box.tcp_ports and not box.is_connected)
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -16,8 +16,9 @@ from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, box_lab
 from netns import Namespace, namespace
 
 from netfw import names
+from netfw.errors import FirewallError, Kind
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import Service
 from netfw.policyfile import load_policy
 from netfw.render import render

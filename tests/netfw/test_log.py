@@ -18,9 +18,9 @@ from boxlab import DATACENTER, ELSEWHERE, INSTRUMENT, PATIENCE_SECONDS, PORT, ST
 from netns import Namespace, namespace
 
 from netfw import names, packet
+from netfw.errors import FirewallError, Kind
 from netfw.headers import Headers, headers
 from netfw.log import Log, Lost, Refused
-from netfw.nft import FirewallError, Kind
 
 COPIED = names.LOG_BYTES
 WORLD = {4: "203.0.113.9", 6: "2001:db8:9::7"}

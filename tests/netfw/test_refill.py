@@ -10,9 +10,10 @@ import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
+from netfw.errors import FirewallError, Kind
 from netfw.firewall import Firewall
 from netfw.netlink import netfilter_socket
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import Authorized, Service
 from netfw.policyfile import load_policy
 from netfw.refill import ELEMENTS_MAX, REFILLED, refill

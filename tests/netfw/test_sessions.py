@@ -14,8 +14,9 @@ from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_la
 from netns import namespace
 
 from netfw import names
+from netfw.errors import FirewallError, Kind
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policyfile import load_policy
 from netfw.sessions import Session, Sessions

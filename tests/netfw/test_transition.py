@@ -14,8 +14,9 @@ from netns import Namespace, namespace
 
 from bench.firewall_reload import ALLOWED, FORBIDDEN, alone, replaced
 from netfw import names
+from netfw.errors import FirewallError, Kind
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import Service
 from netfw.policyfile import load_policy
 from netfw.sessions import Session, Sessions

@@ -17,12 +17,13 @@ from boxlab import POLICIES
 from netns import Namespace, namespace
 
 from netfw import netlink
+from netfw.events import Alarm, Repair
 from netfw.firewall import LISTED_MAX, Firewall
 from netfw.nft import Nft
 from netfw.policy import Service
 from netfw.policyfile import load_policy
 from netfw.sessions import Session, Sessions
-from netfw.watch import Alarm, Repair, Watch
+from netfw.watch import Watch
 
 pytestmark = pytest.mark.kernel
 

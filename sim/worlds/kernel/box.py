@@ -21,8 +21,9 @@ from agents.proxy import Proxy
 from agents.spool import Gap, Record
 from agents.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
+from netfw.errors import FirewallError
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Nft
+from netfw.nft import Nft
 from sim.labfile import Lab
 from sim.trace import Trace
 from sim.units import SECOND_NS

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from netfw.nft import FirewallError, Nft
+from netfw.errors import FirewallError
+from netfw.nft import Nft
 
 PROGRAMS: Final = {"nsenter": "util-linux", "mount": "mount", "mkfs.ext4": "e2fsprogs"}
 """The programs of the ground itself, with the Debian packages that have them."""

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from agents.firewall import NotEnforced
-from agents.kernel_firewall import KernelGatekeeper
-from agents.kernel_settings import KernelSettings
+from netfw.errors import FirewallError, Kind
+from netfw.events import Alarm, Repair
 from netfw.names import CAUSES
-from netfw.nft import FirewallError, Kind, Nft
+from netfw.nft import Nft
 from netfw.policy import Authorized, Policy, Port, Service, Tunnel
 from netfw.render import render
+from netfw.service.backend import KernelBackend
+from netfw.service.settings import KernelSettings
+from netfw.service.supervisor import NotEnforced
 from netfw.sets import AUTHORIZED
 from netfw.text import ruleset_text
-from netfw.watch import Alarm, Repair
 from tests.agents.eventually import eventually
 from tests.netfw.netns import Namespace, cable, namespaces
 
@@ -48,14 +49,14 @@ def settings(box: Namespace, *names: str) -> list[str]:
 
 
 def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespace) -> None:
-    gatekeeper = KernelGatekeeper(POLICY)
-    assert not box.run(gatekeeper.holds)
-    box.run(gatekeeper.enforce)
-    assert box.run(gatekeeper.holds)
-    assert gatekeeper.ports == [1]
-    assert set(box.run(gatekeeper.refused)) == set(CAUSES)
+    backend = KernelBackend(POLICY)
+    assert not box.run(backend.holds)
+    box.run(backend.enforce)
+    assert box.run(backend.holds)
+    assert backend.ports == [1]
+    assert set(box.run(backend.refused)) == set(CAUSES)
     box.command("nft", "insert rule inet rap input accept")
-    assert not box.run(gatekeeper.holds)
+    assert not box.run(backend.holds)
 
 
 def test_addresses_are_compared_only_if_all_else_is_right(
@@ -72,32 +73,32 @@ def test_addresses_are_compared_only_if_all_else_is_right(
 
     def enforce() -> int:
         compared.clear()
-        box.run(KernelGatekeeper(POLICY).enforce)
+        box.run(KernelBackend(POLICY).enforce)
         return compared.count(AUTHORIZED[4])
 
     assert enforce() == 0
     assert enforce() == 1
     box.command("nft", "add element inet rap authorized4 { 203.0.113.6 . tcp . 443 }")
     assert enforce() == 1
-    assert box.run(KernelGatekeeper(POLICY).holds)
+    assert box.run(KernelBackend(POLICY).holds)
     box.command("nft", "insert rule inet rap input accept")
     assert enforce() == 0
-    assert box.run(KernelGatekeeper(POLICY).holds)
+    assert box.run(KernelBackend(POLICY).holds)
 
 
 @pytest.mark.parametrize(("policy", "forwards"), [(POLICY, "0"), (WITH_TUNNEL, "1")])
 def test_packets_pass_between_interfaces_only_for_a_tunnel(
     box: Namespace, policy: Policy, forwards: str
 ) -> None:
-    gatekeeper = KernelGatekeeper(policy)
+    backend = KernelBackend(policy)
     for name in FORWARDING[:2]:
         box.write(name, 1)
-    box.run(lambda: gatekeeper.let_forward(False))
+    box.run(lambda: backend.let_forward(False))
     assert settings(box, *FORWARDING) == ["0"] * 3
     assert settings(box, "ipv6/conf/port1/keep_addr_on_down") == ["1"]  # ports are closed next
-    box.run(gatekeeper.enforce)
+    box.run(backend.enforce)
     assert settings(box, *FORWARDING) == ["0"] * 3
-    box.run(lambda: gatekeeper.let_forward(True))
+    box.run(lambda: backend.let_forward(True))
     assert settings(box, *FORWARDING) == [forwards] * 3
     # which the kernel changes when it is told to forward or not
     assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
@@ -105,7 +106,7 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
 
 @pytest.mark.parametrize("believes", [False, True])
 def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, believes: bool) -> None:
-    box.run(KernelGatekeeper(replace(POLICY, believes_routers=believes)).enforce)
+    box.run(KernelBackend(replace(POLICY, believes_routers=believes)).enforce)
     box.ip("link add later type veth peer name later-peer")
     for name in ("all", "default", "uplink", "port1", "later"):
         assert settings(
@@ -126,14 +127,14 @@ def test_without_the_library_it_says_what_to_install_and_asks_again(
     def lacking(*_: Any) -> None:
         raise FirewallError(Kind.LACKING, "install libnftables1")
 
-    gatekeeper = KernelGatekeeper(POLICY)
+    backend = KernelBackend(POLICY)
     with monkeypatch.context() as patch:
-        patch.setattr("agents.kernel_firewall.Nft", lacking)
-        assert not box.run(gatekeeper.holds)
+        patch.setattr("netfw.service.backend.Nft", lacking)
+        assert not box.run(backend.holds)
         with pytest.raises(NotEnforced, match="install libnftables1"):
-            box.run(gatekeeper.enforce)
-    box.run(gatekeeper.enforce)
-    assert box.run(gatekeeper.holds)
+            box.run(backend.enforce)
+    box.run(backend.enforce)
+    assert box.run(backend.holds)
 
 
 def test_a_kernel_without_a_setting_is_told_by_its_file(tmp_path: Path) -> None:
@@ -154,15 +155,15 @@ def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
 def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Namespace) -> None:
     async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
         told: list[Alarm | Repair] = []
-        gatekeeper = KernelGatekeeper(POLICY, lambda: in_file)
-        gatekeeper.enforce()
-        stop = gatekeeper.watch(told.append)
+        backend = KernelBackend(POLICY, lambda: in_file)
+        backend.enforce()
+        stop = backend.watch(told.append)
         await asyncio.to_thread(apply_in_another_process, in_force)
         await eventually(lambda: len(told) == 2)
         stop()
-        before = gatekeeper.holds()
-        gatekeeper.enforce()
-        gatekeeper.let_forward(True)
+        before = backend.holds()
+        backend.enforce()
+        backend.let_forward(True)
         return told, before
 
     def apply_in_another_process(policy: Policy) -> None:

@@ -1,25 +1,26 @@
-"""A gatekeeper that does as it is told, and says what was asked of it."""
+"""A firewall backend that does as it is told, and says what was asked of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from agents.firewall import NotEnforced, Told
-from netfw.watch import Alarm, Repair
+from netfw.events import Alarm, Repair, Surroundings
+from netfw.service.supervisor import NotEnforced
 
 
-class FakeGatekeeper:
+class FakeBackend:
     """Ports 1 and 2 are in use. `problem` is what it fails with; `log` is what it did, with `seen()` at that time."""
 
     def __init__(self, seen: Callable[[], Any]) -> None:
         self.ports = (1, 2)
         self.problem = ""
+        self.surroundings = Surroundings()
         self.in_force = self.forwards = False
         self.packets: dict[str, int] = {}
         self.log: list[tuple[str, Any]] = []
         self._seen = seen
-        self._told: Told | None = None
+        self._heard: Callable[[Alarm | Repair], None] | None = None
 
     def holds(self) -> bool:
         return self.in_force
@@ -35,10 +36,13 @@ class FakeGatekeeper:
             self._check()
         self.forwards = allowed
 
-    def watch(self, told: Told) -> Callable[[], None]:
+    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
         self._check()
-        self._told = told
+        self._heard = heard
         return self._stop
+
+    def inspect(self) -> Surroundings:
+        return self.surroundings
 
     def refused(self) -> dict[str, int]:
         self._check()
@@ -48,17 +52,17 @@ class FakeGatekeeper:
 
     @property
     def is_watching(self) -> bool:
-        return self._told is not None
+        return self._heard is not None
 
     def changed_by_others(self) -> None:
         """The change is repaired if there is no problem."""
-        assert self._told is not None
-        self._told(Alarm(4711, "nft"))
+        assert self._heard is not None
+        self._heard(Alarm(4711, "nft"))
         self.in_force = not self.problem
-        self._told(Repair(("a rule is missing",), self.in_force, self.problem))
+        self._heard(Repair(("a rule is missing",), self.in_force, self.problem))
 
     def _stop(self) -> None:
-        self._told = None
+        self._heard = None
 
     def _check(self) -> None:
         if self.problem:

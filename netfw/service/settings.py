@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Settings of the kernel's network stack that the firewall relies on, or that the RHEL 9 STIG wants beside it.
 
 They are written through /proc/sys, and so hold in the network namespace that the program runs in. Where the kernel

@@ -1,20 +1,23 @@
-"""The gatekeeper of the network namespace that the program runs in: netfw's table, and the kernel's settings."""
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The firewall of the network namespace that the program runs in: netfw's table, and the kernel's settings."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from agents.firewall import NotEnforced, Told
-from agents.kernel_settings import KernelSettings
+from netfw.errors import FirewallError
+from netfw.events import Alarm, Repair, Surroundings
 from netfw.firewall import Firewall
-from netfw.nft import FirewallError, Nft
+from netfw.nft import Nft
 from netfw.policy import Policy
-from netfw.watch import Alarm, Repair, Watch
+from netfw.service.settings import KernelSettings
+from netfw.service.supervisor import NotEnforced
+from netfw.watch import Watch
 
 
-class KernelGatekeeper:
-    """`agents.firewall.Gatekeeper` for a policy file. Made and used on one thread.
+class KernelBackend:
+    """`netfw.service.supervisor.FirewallBackend` for a policy file. Made and used on one thread.
 
     Who edits the file and puts it in force with `rap fw apply` is followed; any other policy is somebody else's.
     """
@@ -27,17 +30,17 @@ class KernelGatekeeper:
 
     @property
     def ports(self) -> Collection[int]:
-        """See `Gatekeeper.ports`."""
+        """See `FirewallBackend.ports`."""
         return [port.number for port in self._policy.ports]
 
     def holds(self) -> bool:
-        """See `Gatekeeper.holds`."""
+        """See `FirewallBackend.holds`."""
         with contextlib.suppress(NotEnforced), _as_not_enforced():
             return not self._firewall().differences(self._policy)
         return False
 
     def enforce(self) -> None:
-        """See `Gatekeeper.enforce`."""
+        """See `FirewallBackend.enforce`."""
         with _as_not_enforced():
             self._read_again()
             firewall, outline = self._firewall(), ()
@@ -50,7 +53,7 @@ class KernelGatekeeper:
             self._settings.set()
 
     def let_forward(self, allowed: bool) -> None:
-        """See `Gatekeeper.let_forward`. Only remote sessions pass between interfaces, so it takes a tunnel."""
+        """See `FirewallBackend.let_forward`. Only remote sessions pass between interfaces, so it takes a tunnel."""
         with _as_not_enforced():
             if not allowed:
                 self._settings.set_addresses_kept()
@@ -58,12 +61,12 @@ class KernelGatekeeper:
             if allowed:
                 self._settings.set()
 
-    def watch(self, told: Told) -> Callable[[], None]:
-        """See `Gatekeeper.watch`. Needs the running event loop."""
+    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+        """See `FirewallBackend.watch`. Needs the running event loop."""
 
         def tell(event: Alarm | Repair) -> None:
             self._policy = watch.policy
-            told(event)
+            heard(event)
 
         with _as_not_enforced():
             watch = Watch(self._firewall(), self._policy, tell, newer=self._newer)
@@ -75,8 +78,12 @@ class KernelGatekeeper:
         policy = self._policy_now()
         return policy if policy and self._firewall().mark_of(policy) == mark else None
 
+    def inspect(self) -> Surroundings:
+        """See `FirewallBackend.inspect`."""
+        return Surroundings()
+
     def refused(self) -> Mapping[str, int]:
-        """See `Gatekeeper.refused`."""
+        """See `FirewallBackend.refused`."""
         with _as_not_enforced():
             return {cause: count.packets for cause, count in self._firewall().counts().items()}
 
