@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.outcome import FAILED, HOLDS, WrongInput
+from rap.outcome import FAILED, HOLDS, CommandError, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -86,11 +86,15 @@ def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
 
     from rap.lablive import told
     from sim.report.terminal import RunProgress
+    from sim.stalls import Stalled
     from sim.worlds import run_lab
 
     errors = told() if arguments.world == "kernel" else nullcontext()
     with errors, RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
-        return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
+        try:
+            return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
+        except Stalled as error:
+            raise CommandError(f"{lab.path}: {error}") from error
 
 
 def show_result(result: Result, report: Path | None, *, json: bool) -> int:

@@ -78,6 +78,7 @@ def told() -> Iterator[None]:
     if sys.platform != "linux":
         raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
     from sim.labkeys import LabFileError
+    from sim.stalls import Stalled
     from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, Refused
     from sim.worlds.kernel.missing import MachineLacksError
 
@@ -89,6 +90,8 @@ def told() -> Iterator[None]:
         raise WrongInput(f"{error}, or give this one another --name") from error
     except (LabFileError, NoSuchLab, Refused) as error:
         raise WrongInput(str(error)) from error
+    except Stalled as error:
+        raise CommandError(str(error)) from error
     except (LabEnded, ConnectionError) as error:
         raise CommandError(f"the lab has ended: {error}") from error
 

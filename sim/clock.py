@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 import simpy
 from simpy.core import EmptySchedule
 from simpy.events import NORMAL
+
+EVENTS_AT_ONE_INSTANT_MAX: Final = 1 << 20
+"""So many events in a row at one time are taken for an endless loop of SimPy processes."""
+_STEPS: Final = range(EVENTS_AT_ONE_INSTANT_MAX)
+
+
+class TimeStands(Exception):
+    """Events follow one another without end at one instant."""
 
 
 class Environment(simpy.Environment):
@@ -44,13 +52,22 @@ class Environment(simpy.Environment):
             super().step()
 
     def step_until(self, ready: Sized) -> None:
-        """Step until `ready` is not empty any more. Raises EmptySchedule when nothing can happen before."""
+        """Step until `ready` is not empty any more.
+
+        Raises EmptySchedule when nothing can happen before, TimeStands when time does not get on.
+        """
         queue: Any = self._queue
         while not ready:
-            if not queue:
-                raise EmptySchedule
-            if len(queue[0]) == 5:
-                self._now, _, _, callback, value = heappop(queue)
-                callback(value)
-            else:
-                super().step()
+            began_ns = self._now
+            for _ in _STEPS:
+                if not queue:
+                    raise EmptySchedule
+                if len(queue[0]) == 5:
+                    self._now, _, _, callback, value = heappop(queue)
+                    callback(value)
+                else:
+                    super().step()
+                if ready:
+                    return
+            if self._now == began_ns:
+                raise TimeStands(f"{EVENTS_AT_ONE_INSTANT_MAX:,} events happened and no lab time passed")

@@ -19,24 +19,28 @@ import itertools
 import ssl as ssl_module
 from asyncio import base_events
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
 from math import ceil
 from typing import Any, Final, TypeVar
 
 from simpy.core import EmptySchedule
 
-from sim.clock import Environment
+from sim.clock import Environment, TimeStands
 from sim.net.host import current
 from sim.net.tls import TlsProtocol
 from sim.net.transport import Listener, SimTransport
+from sim.stalls import Stalled, stalled
+from sim.units import format_duration
 
 _T = TypeVar("_T")
 NS: Final = 1_000_000_000
 
 
-class Deadlock(Exception):
-    """Nothing is left that could ever happen, and something is still awaited."""
+CALLBACKS_AT_ONE_INSTANT_MAX: Final = 1 << 20
+"""So many callbacks without any lab time passing are taken for an endless loop; a busy lab has a few hundred."""
+CANCELLATIONS_MAX: Final = 50
+"""A task is cancelled so often before it counts as one that refuses to end."""
 
 
 class _Timer(asyncio.TimerHandle):
@@ -68,6 +72,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.env = Environment()
         self.failures: list[str] = []
         self._task_numbers = itertools.count()
+        self._endings: dict[asyncio.Task[None], None] = {}
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
         self.set_exception_handler(_note_failure)
 
@@ -99,14 +104,29 @@ class SimLoop(base_events.BaseEventLoop):
         return handle
 
     def _run_once(self) -> None:
-        """Step until something is ready, and run it, in turn, until the loop is stopped."""
-        ready, step_until = self._ready, self.env.step_until
+        """Step until something is ready, and run it, in turn, until the loop is stopped. Raises Stalled."""
         while not self._stopping:
+            began_ns = self.env.now
+            self._run_callbacks(CALLBACKS_AT_ONE_INSTANT_MAX)
+            if self.env.now == began_ns and not self._stopping:
+                raise self._stalled(f"{CALLBACKS_AT_ONE_INSTANT_MAX:,} callbacks ran and no lab time passed")
+
+    def _stalled(self, why: str) -> Stalled:
+        at = f"the lab cannot go on at {format_duration(self.env.now)} of lab time: {why}"
+        return stalled(at, asyncio.all_tasks(self))
+
+    def _run_callbacks(self, count: int) -> None:
+        ready, step_until = self._ready, self.env.step_until
+        for _ in range(count):
+            if self._stopping:
+                return
             if not ready:
                 try:
                     step_until(ready)
                 except EmptySchedule:
-                    raise Deadlock("no event is scheduled, and no timer is set") from None
+                    raise self._stalled("no event is scheduled, and no timer is set") from None
+                except TimeStands as error:
+                    raise self._stalled(str(error)) from None
             handle = ready.popleft()
             if handle._cancelled:
                 continue
@@ -116,6 +136,34 @@ class SimLoop(base_events.BaseEventLoop):
                 raise
             except BaseException as error:
                 self.call_exception_handler({"message": "callback failed", "exception": error})
+
+    async def end_tasks(self, tasks: Callable[[], Sequence[asyncio.Task[Any]]]) -> None:
+        """Cancel `tasks()` until none is left, before any lab time passes.
+
+        One cancellation is not enough for a task that awaits something in a `finally` block. Raises Stalled, naming
+        the tasks that do not end.
+        """
+        for _ in range(CANCELLATIONS_MAX):
+            left = [task for task in tasks() if not task.done()]
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a task that waits for another one learns of its end a turn later
+        raise stalled(f"tasks were cancelled {CANCELLATIONS_MAX} times and did not end", tasks())
+
+    def end_tasks_soon(self, tasks: Callable[[], Sequence[asyncio.Task[Any]]]) -> None:
+        """`end_tasks` when it is the loop's turn; tasks that do not end are among the `failures`."""
+        # not by the task factory, which would count it among the tasks of the machine whose end this is
+        ending: asyncio.Task[None] = asyncio.Task(self.end_tasks(tasks), loop=self)
+        self._endings[ending] = None
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        del self._endings[ending]
+        if not ending.cancelled() and (error := ending.exception()):
+            self.failures.append(str(error))
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call here."""

@@ -167,9 +167,15 @@ class Incarnation:
         for endpoint in list(self._endpoints.values()):
             endpoint.die(reset=not silently)
         self._endpoints.clear()
-        for _, task in sorted(self.tasks.items()):
+        for task in self._tasks():
             task.add_done_callback(_ignore)
             task.cancel()
+        if tasks := self._tasks():
+            loop: Any = tasks[0].get_loop()
+            loop.end_tasks_soon(self._tasks)
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for _, task in sorted(self.tasks.items())]
 
     def connect(
         self,

@@ -23,14 +23,19 @@ def run_lab(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run a lab to its end and judge it; `seed` instead of the lab file's."""
+    """Run a lab to its end and judge it; `seed` instead of the lab file's.
+
+    Raises Stalled, saying what the run waits for, if it cannot reach its end.
+    """
     return _RUNNERS[world](lab, seed, progress)
 
 
 def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
+    from sim.watchdog import Watchdog
     from sim.worlds.virtual import VirtualWorld
 
-    with VirtualWorld(lab, seed) as running:
+    with Watchdog() as watchdog, VirtualWorld(lab, seed) as running:
+        watchdog.watch(lambda: running.env.now, running.loop)
 
         def tell(now_ns: int) -> None:
             if progress is not None:

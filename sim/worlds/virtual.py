@@ -17,7 +17,6 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -237,13 +236,15 @@ class VirtualWorld:
         self.close()
 
     def close(self) -> None:
-        """End every task, and remove the lab's files."""
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.datacenter.store.close()
-        self.loop.close()
-        self._folder.cleanup()
-        gc.set_threshold(*self._gc_threshold)
+        """End every task, and remove the lab's files. Raises Stalled for tasks that do not end."""
+        try:
+            self.loop.run_until_complete(self._end_tasks())
+        finally:
+            self.datacenter.store.close()
+            self.loop.close()
+            self._folder.cleanup()
+            gc.set_threshold(*self._gc_threshold)
+
+    async def _end_tasks(self) -> None:
+        own = asyncio.current_task()
+        await self.loop.end_tasks(lambda: [task for task in asyncio.all_tasks() if task is not own])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import traceback
 from contextlib import suppress
 from typing import Any, Final
+
+from sim.stalls import Stalled
 
 _UP: Final = b"up"
 
@@ -58,8 +61,15 @@ def _whole(data: bytes) -> bytes:
     return data
 
 
-def receive(name: str, pipe: int) -> Any:
-    """What the lab came to, or True if it is up and goes on; raise what it raised. Raises LabEnded."""
+def receive(name: str, pipe: int, seconds_max: float | None = None) -> Any:
+    """What the lab came to, or True if it is up and goes on; raise what it raised.
+
+    Raises LabEnded, and Stalled when nothing has come for `seconds_max`.
+    """
+    if not select.select([pipe], [], [], seconds_max)[0]:
+        raise Stalled(
+            f"the lab {name!r} gave no answer for {seconds_max:.0f} s, and was killed: it does not run"
+        )
     with os.fdopen(pipe, "rb", closefd=False, buffering=0) as stream:
         data = stream.read()
     if data == _UP:

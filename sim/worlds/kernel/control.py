@@ -22,6 +22,8 @@ from sim.worlds.kernel.registry import connect, supervisor_of
 Request: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Request], Awaitable[object]]
 
+ANSWER_SECONDS_MAX: Final = 400.0
+"""Longer than a lab may take for its longest answer, its verdict."""
 _BYTES_MAX: Final = 65536
 _ENTER: Final = "enter-host"
 _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
@@ -112,6 +114,16 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
 
 def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
+    connection.settimeout(ANSWER_SECONDS_MAX)
+    try:
+        return _spoken(connection, request)
+    except TimeoutError:
+        raise Refused(
+            f"the lab did not answer within {ANSWER_SECONDS_MAX:.0f} s; end it with `rap lab down`"
+        ) from None
+
+
+def _spoken(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
     connection.sendall(json.dumps(request).encode())
     connection.shutdown(socket.SHUT_WR)
     data, descriptors, _, _ = socket.recv_fds(connection, _BYTES_MAX, 8)

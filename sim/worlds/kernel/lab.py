@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sim.net.link import Quality
+from sim.stalls import Stalled
 from sim.streams import stream
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.cable import NearEnd
 from sim.worlds.kernel.control import Control, Refused
+from sim.worlds.kernel.deadline import Deadline
 from sim.worlds.kernel.disk import Disk
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
@@ -21,7 +23,13 @@ from sim.worlds.kernel.relay import Relay
 class KernelLab:
     """The hosts and links of one lab. `sim.worlds.kernel.supervisor` makes it, and gives it to `main`."""
 
-    def __init__(self, name: str, listener: socket.socket, is_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        is_up: Callable[[], None],
+        expired: Callable[[Stalled], object],
+    ) -> None:
         self.name = name
         self.seed = 0
         """Of the links' random streams; to be set before the first link is made."""
@@ -31,6 +39,8 @@ class KernelLab:
         """In memory, and gone with the lab."""
         self.is_up = is_up
         """To be called once the lab is up, if it is to stay: whoever started it is waiting."""
+        self.deadline = Deadline(expired)
+        """The time that the lab has for what it is doing."""
         for switch in ("all", "default"):  # the near ends of links have nothing of their own to say
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")

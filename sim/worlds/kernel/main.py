@@ -20,13 +20,16 @@ from sim.worlds.kernel.missing import require
 from sim.worlds.kernel.proxy import PROGRAMS
 from sim.worlds.kernel.registry import NoSuchLab
 from sim.worlds.kernel.supervisor import run, up
-from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.kernel.world import JUDGE_SECONDS_MAX, KernelWorld
 
 if TYPE_CHECKING:
     from sim.worlds import Progress
 
 _LOOK_SECONDS: Final = 0.5
 _START_LOOK_SECONDS: Final = 0.02
+START_SECONDS_MAX: Final = 180.0
+"""What the start of a lab may take; on a busy machine it takes ten."""
+_GRACE_SECONDS: Final = 60.0
 _NS: Final = 1_000_000_000
 
 
@@ -39,7 +42,7 @@ def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Res
     if progress is not None:
         watcher.start()
     try:
-        return run(name, partial(_to_the_end, lab, seed))
+        return run(name, partial(_to_the_end, lab, seed), seconds_max=_seconds_in_all(lab))
     finally:
         over.set()
         if progress is not None:
@@ -48,8 +51,14 @@ def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Res
 
 async def _to_the_end(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
     world = await _begin(lab, seed, ground)
+    ground.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
     await asyncio.sleep(lab.about.duration / _NS)
     return world.finish()
+
+
+def _seconds_in_all(lab: Lab) -> float:
+    """When even the lab's own watch must have ended it."""
+    return START_SECONDS_MAX + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
@@ -60,18 +69,20 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
     """
     lab = lab if events else msgspec.structs.replace(lab, events=())
     check(lab)
-    up(name, partial(_for_good, lab, seed))
+    up(name, partial(_for_good, lab, seed), seconds_max=START_SECONDS_MAX + _GRACE_SECONDS)
 
 
 async def _for_good(lab: Lab, seed: int | None, ground: KernelLab) -> None:
     world = await _begin(lab, seed, ground)
     while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
         await asyncio.sleep(_START_LOOK_SECONDS)
+    ground.deadline.cancel()
     ground.is_up()
     await asyncio.Event().wait()
 
 
 async def _begin(lab: Lab, seed: int | None, ground: KernelLab) -> KernelWorld:
+    ground.deadline.within(START_SECONDS_MAX, "starting the lab")
     world = KernelWorld(ground, lab, seed)
     await world.start()
     ground.control.handler = Console(world).answer

@@ -10,6 +10,12 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Final
+
+from sim.stalls import Stalled
+
+KILL_SECONDS_MAX: Final = 60.0
+"""How long the kernel may take to end a killed process."""
 
 
 class LabProcess:
@@ -48,9 +54,15 @@ class LabProcess:
         self.send_signal(signal.SIGKILL)
 
     def kill_now(self) -> None:
-        """Kill it, and return when it is gone."""
+        """Kill it, and return when it has ended. Raises Stalled if the kernel does not let it end."""
         self.kill()
-        self._process.wait()
+        try:
+            self._process.wait(KILL_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise Stalled(
+                f"process {self.pid} ({self.log.stem}) did not end within {KILL_SECONDS_MAX:.0f} s of SIGKILL: "
+                "it waits for the kernel, probably for a disk"
+            ) from None
 
     def output(self) -> str:
         """What it has written up to now, on standard output and standard error."""

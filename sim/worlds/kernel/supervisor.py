@@ -22,8 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
+from sim.stalls import Stalled
 from sim.worlds.kernel import files, syscalls
 from sim.worlds.kernel.answer import Answer, LabEnded, receive
 from sim.worlds.kernel.lab import KernelLab
@@ -33,25 +34,36 @@ from sim.worlds.kernel.registry import supervisor_of, take_name
 T = TypeVar("T")
 
 
-def run(name: str, main: Callable[[KernelLab], Awaitable[T]], *, writable: Sequence[Path] = ()) -> T:
+END_SECONDS_MAX: Final = 60.0
+"""How long the kernel may take to end a lab's processes. A healthy one takes milliseconds."""
+
+
+def run(
+    name: str,
+    main: Callable[[KernelLab], Awaitable[T]],
+    *,
+    writable: Sequence[Path] = (),
+    seconds_max: float | None = None,
+) -> T:
     """Run `main` in a lab of its own; return what it returns, raise what it raises.
 
     What it returns must be picklable. The lab ends with `main`, and with the caller, even if that is killed. Its
     file system is read-only but for /run and /tmp, which are its own, and the folders `writable`. The caller's
     thread waits, and so does an event loop that it runs.
 
-    Raises LabExists, LabEnded, and ValueError for what cannot be a name.
+    Raises LabExists, LabEnded, ValueError for what cannot be a name, and Stalled when there is no answer after
+    `seconds_max`: the lab is killed then.
     """
     supervisor, pipe = _start(name, main, writable, stays=False)
     try:
-        result: T = receive(name, pipe)
+        result: T = receive(name, pipe, seconds_max)
         return result
     finally:
         os.close(pipe)
         _end(supervisor)
 
 
-def up(name: str, main: Callable[[KernelLab], Awaitable[None]]) -> None:
+def up(name: str, main: Callable[[KernelLab], Awaitable[None]], *, seconds_max: float | None = None) -> None:
     """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
 
     What it writes then goes to /run/lab/supervisor.log in the lab. Raises what `main` raises before it is up, and
@@ -59,7 +71,7 @@ def up(name: str, main: Callable[[KernelLab], Awaitable[None]]) -> None:
     """
     supervisor, pipe = _start(name, main, (), stays=True)
     try:
-        if receive(name, pipe) is not True:
+        if receive(name, pipe, seconds_max) is not True:
             raise LabEnded(f"the lab {name!r} ended before it was up")
     except BaseException:
         _end(supervisor)
@@ -177,7 +189,11 @@ async def _live(orders: _Orders, answer: Answer) -> object:
             answer.up()
             _leave_terminal()
 
-    return await orders.main(KernelLab(orders.name, orders.holder, is_up))
+    def expired(why: Stalled) -> NoReturn:
+        answer.error(why)
+        os._exit(0)
+
+    return await orders.main(KernelLab(orders.name, orders.holder, is_up, expired))
 
 
 def _leave_terminal() -> None:
@@ -191,7 +207,13 @@ def _end(supervisor: int) -> None:
     """Kill the supervisor and wait until it is gone, and with it every process of its lab."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(supervisor, signal.SIGKILL)
-    select.select([supervisor], [], [])
-    with suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
-    os.close(supervisor)
+    try:
+        if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
+            raise Stalled(
+                f"a process of the lab did not end within {END_SECONDS_MAX:.0f} s of SIGKILL: it waits for the "
+                "kernel, probably for a disk; `ps -eo pid,stat,wchan:32,args` shows it with a D"
+            )
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
+    finally:
+        os.close(supervisor)

@@ -38,6 +38,8 @@ from sim.worlds.meters import BacklogMeter, UplinkMeter
 from sim.worlds.verdict import conclude
 
 _NS: Final = 1_000_000_000
+JUDGE_SECONDS_MAX: Final = 300.0
+"""What reading the disk and the database at the end may take."""
 
 
 class KernelWorld:
@@ -187,7 +189,10 @@ class KernelWorld:
     def finish(self) -> Result:
         """End the lab now: cut the box's power, look at what is there, and judge."""
         self.finished = True
+        self.ground.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
         for task in self._tasks:
             task.cancel()
         self.datacenter.stop()
-        return conclude(self, self.env.now / _NS)
+        result = conclude(self, self.env.now / _NS)
+        self.ground.deadline.cancel()
+        return result

@@ -17,6 +17,7 @@ from random import Random
 import pytest
 
 from sim.net.link import Quality
+from sim.stalls import Stalled
 from sim.worlds.kernel import (
     KernelLab,
     LabEnded,
@@ -291,3 +292,42 @@ def test_with_its_supervisor_goes_everything(name: str) -> None:
     assert len(while_up["processes"]) >= len(before["processes"]) + 8
     assert while_up["labs"] == [f"{name}-inner"]
     assert len(while_up["networks"]) > len(before["networks"])
+
+
+async def stuck_in_a_system_call(lab: KernelLab) -> None:
+    waiting = asyncio.get_running_loop().create_task(asyncio.Event().wait(), name="waits-1")
+    await asyncio.sleep(0)
+    lab.deadline.within(0.2, "making trouble")
+    os.read(os.pipe()[0], 1)  # noqa: ASYNC - a disk that does not answer
+    await waiting
+
+
+def test_a_lab_that_hangs_in_a_system_call_ends_and_says_where(name: str) -> None:
+    with pytest.raises(Stalled) as caught:
+        run(name, stuck_in_a_system_call)
+    story = str(caught.value)
+    assert "making trouble has taken" in story
+    assert "in stuck_in_a_system_call" in story and "os.read(" in story
+    assert "Event.wait (locks.py:" in story
+    assert name not in running()
+
+
+def test_a_deadline_that_was_met_does_no_harm(name: str) -> None:
+    async def main(lab: KernelLab) -> str:
+        lab.deadline.within(0.05, "the first step")
+        lab.deadline.within(60, "the second step")
+        await asyncio.sleep(0.1)
+        lab.deadline.cancel()
+        return "done"
+
+    assert run(name, main) == "done"
+
+
+async def stopped(_lab: KernelLab) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_lab_that_gives_no_answer_is_killed(name: str) -> None:
+    with pytest.raises(Stalled, match="gave no answer for 2 s"):
+        run(name, stopped, seconds_max=2)
+    assert name not in running()

@@ -1,0 +1,239 @@
+"""Every run comes to an end: a verdict, or an error that says what the run waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sim.clock import Environment
+from sim.labfile import Lab, parse_lab
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.stalls import Stalled
+from sim.verbs import LabUnderTest
+from sim.watchdog import Watchdog
+from sim.worlds import run_lab
+from sim.worlds.virtual import VirtualWorld
+
+LAB = """
+[lab]
+name = "end"
+duration = "{duration}"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+{events}
+"""
+OUTAGE = """
+[[event]]
+at = "10min"
+fault = "link-degraded"
+target = "uplink"
+lasts = "4min"
+loss = "100%"
+"""
+SLOW_DISK = """
+[[event]]
+at = "5min"
+fault = "disk-slow"
+target = "disk"
+flush = "{flush}"
+"""
+
+
+def lab(duration: str, events: str = "") -> Lab:
+    return parse_lab(LAB.format(duration=duration, events=events), Path("end.toml"))
+
+
+@pytest.mark.parametrize("duration", ["1h", "2h", "3601s", "1h1ms"])
+def test_a_lab_ends_while_the_hourly_look_at_the_firewall_is_being_written(duration: str) -> None:
+    assert run_lab(lab(duration, OUTAGE)).verdict == "pass"
+
+
+@pytest.mark.parametrize("flush", ["1s", "40s", "5min", "1d"])
+def test_a_lab_ends_in_the_middle_of_a_flush(flush: str) -> None:
+    result = run_lab(lab("17min", SLOW_DISK.format(flush=flush)))
+    assert result.reports.lost == 0
+    assert {e.name: e.measured for e in result.expectations}["program_errors"] == 0
+
+
+@pytest.mark.parametrize("flush", ["40s", "5min", "1d"])
+def test_the_lab_fixture_ends_in_the_middle_of_a_flush(flush: str) -> None:
+    for judged in (True, False):
+        running = LabUnderTest(lab("30d"))
+        running.disk.suffer("disk-slow", flush=flush)
+        running.run_for("7min")
+        assert running.box.backlog >= 0
+        if judged:
+            running.result()
+        running.close()
+        assert running.world.loop.is_closed()
+
+
+def test_a_dead_machine_s_programs_are_over_at_once_whatever_they_await_in_their_finally_blocks() -> None:
+    loop = SimLoop()
+    host = Host(Network(), "box")
+    ended = []
+
+    async def program() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(loop.env.now)
+
+    host.power_on().run(loop, program())
+    loop.run_for(1_000)
+    host.power_off()
+    loop.run_for(1_000_000)
+    assert ended == [1_000] and loop.failures == []
+
+
+def test_a_program_that_outlives_its_machine_is_a_failure_with_its_place() -> None:
+    loop = SimLoop()
+    host = Host(Network(), "box")
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                continue
+
+    host.power_on().run(loop, stubborn())
+    loop.run_for(10**9)
+    host.power_off()
+    loop.run_for(10**9)
+    assert (
+        len(loop.failures) == 1 and "stubborn" in loop.failures[0] and "test_endings.py" in loop.failures[0]
+    )
+
+
+def test_nothing_left_to_happen_names_the_tasks_that_wait() -> None:
+    loop = SimLoop()
+
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(
+        Stalled, match=r"(?s)at 5s of lab time.*no event.*for_ever.*Event\.wait \(locks\.py:\d+\)"
+    ):
+        loop.run_for(5 * 10**9)
+        loop.run_until_complete(for_ever())
+
+
+def busy_task(loop: SimLoop) -> None:
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    loop.create_task(busy())
+
+
+def busy_callbacks(loop: SimLoop) -> None:
+    def again() -> None:
+        loop.call_soon(again)
+
+    again()
+
+
+def busy_process(loop: SimLoop) -> None:
+    def process(env: Environment):  # type: ignore[no-untyped-def]
+        while True:
+            yield env.timeout(0)
+
+    loop.env.process(process(loop.env))
+
+
+def busy_events(loop: SimLoop) -> None:
+    def again(_: object) -> None:
+        loop.env.after(0, again)
+
+    again(None)
+
+
+@pytest.mark.parametrize("begin", [busy_task, busy_callbacks, busy_process, busy_events])
+def test_an_endless_loop_at_one_instant_is_found(
+    begin: Callable[[SimLoop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sim.loop.CALLBACKS_AT_ONE_INSTANT_MAX", 1000)
+    monkeypatch.setattr("sim.clock._STEPS", range(1000))
+    loop = SimLoop()
+    loop.run_for(7 * 10**9)
+    begin(loop)
+    with pytest.raises(Stalled, match="at 7s of lab time"):
+        loop.run_for(1)
+
+
+def test_a_world_that_cannot_be_closed_says_what_goes_on() -> None:
+    world = VirtualWorld(lab("1h"))
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                continue
+
+    world.loop.create_task(stubborn())
+    world.run_until(10**9)
+    with pytest.raises(Stalled, match="stubborn"):
+        world.close()
+    assert world.loop.is_closed() and not Path(world._folder.name).exists()
+
+
+def test_the_watchdog_interrupts_code_that_does_not_return() -> None:
+    loop = SimLoop()
+    loop.run_for(3 * 10**9)
+
+    def endless() -> None:
+        while True:
+            pass
+
+    loop.call_soon(endless)
+    with pytest.raises(Stalled, match=r"at 3s of lab time since .*endless \(.*test_endings\.py:\d+\)"):  # noqa: SIM117
+        with Watchdog(seconds_max=0.05) as watchdog:
+            watchdog.watch(lambda: loop.env.now, loop)
+            loop.run_for(1)
+
+
+def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = SimLoop()
+    seconds = iter(range(1000))
+    monkeypatch.setattr("sim.watchdog.time.monotonic", lambda: next(seconds) * 60)
+    watchdog = Watchdog(seconds_max=120)
+    watchdog.watch(lambda: loop.env.now, loop)
+    for _ in range(20):
+        loop.run_for(1)
+        watchdog._look(0, None)
+
+
+def test_the_command_ends_with_exit_status_1_and_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "end.toml"
+    file.write_text(LAB.format(duration="1h", events=""))
+    program = (
+        "import sys, sim.worlds.virtual as v\n"
+        "async def busy(self):\n"
+        "    while True: await v.asyncio.sleep(0)\n"
+        "v.VirtualWorld._sample = busy\n"
+        "from rap.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "lab", "run", file], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "no lab time passed" in ended.stderr and "busy" in ended.stderr
+    assert "Traceback" not in ended.stderr
