@@ -1,8 +1,14 @@
-"""A wall clock that follows the simulation's time, until somebody sets it wrong."""
+"""A wall clock that follows the simulation's time, with an offset that the world and the machine can set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+from hal.clock import ClockError, ClockErrorKind
+
+_NS_MAX: Final = 2**63 - 1
+"""What the kernel's clock holds."""
 
 
 class EmulClockBackend:
@@ -10,6 +16,7 @@ class EmulClockBackend:
 
     def __init__(self, clock: EmulClock) -> None:
         self._clock = clock
+        self.may_be_set = True
 
     def jump(self, ns: int) -> None:
         """Set the clock `ns` nanoseconds forwards, or backwards when negative."""
@@ -27,3 +34,11 @@ class EmulClock:
     def now_ns(self) -> int:
         """See `WallClock.now_ns`."""
         return self._now_ns() + self._offset_ns
+
+    def set(self, now_ns: int) -> None:
+        """See `WallClock.set`."""
+        if not self.backend.may_be_set:
+            raise ClockError(ClockErrorKind.NOT_PERMITTED, "the program may not set the clock")
+        if not 0 <= now_ns <= _NS_MAX:
+            raise ClockError(ClockErrorKind.RANGE, f"{now_ns} ns is no time that the clock can hold")
+        self._offset_ns = now_ns - self._now_ns()

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from hal.clock import ClockError, ClockErrorKind
 from hal.contract import CLOCK_CHECKS, DISK_CHECKS, DiskBench
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.clock import EmulClock
@@ -133,6 +135,29 @@ def test_emul_clock_jumps() -> None:
     assert clock.now_ns() == 600
     clock.backend.jump(10**18)
     assert clock.now_ns() == 600 + 10**18
+
+
+def test_emul_clock_is_set() -> None:
+    now = [1000]
+    clock = EmulClock(lambda: now[0])
+    clock.set(5000)
+    now[0] += 7
+    assert clock.now_ns() == 5007
+    clock.backend.may_be_set = False
+    with pytest.raises(ClockError) as caught:
+        clock.set(1)
+    assert (caught.value.kind, clock.now_ns()) == (ClockErrorKind.NOT_PERMITTED, 5007)
+
+
+def test_linux_clock_is_not_set_without_the_capability() -> None:
+    script = (
+        "import time; from hal.clock import ClockError; from hal.linux.clock import LinuxClock\n"
+        "try: LinuxClock().set(time.time_ns())\n"
+        "except ClockError as error: print(error.kind)"
+    )
+    without = ["setpriv", "--bounding-set=-sys_time"] if os.geteuid() == 0 else []
+    command = [*without, sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "not permitted\n"
 
 
 def test_linux_disk_reads_what_it_committed_whichever_way(tmp_path: Path) -> None:
