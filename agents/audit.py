@@ -13,8 +13,9 @@ from agents.buffer import Buffer
 from agents.ratelimit import TokenBucket
 from agents.spool import Gap, GapReason, Priority
 from hal.clock import WallClock
-from wire.messages import INT_MAX, Audit, Entry, encode
+from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
 from wire.messages import Gap as GapMessage
+from wire.vocabulary import Outcome
 
 NOTES_BURST: Final = 10
 NOTES_PER_SECOND: Final = 1 / 600
@@ -46,6 +47,17 @@ class AuditLog:
         """Note an event, unlimited; await the result to have it durable. Errors when awaited: SpoolError."""
         audit = Audit(now_ms(self._clock), event, port, max(-INT_MAX, min(INT_MAX, value)))
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, audit)))
+
+    def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
+        """Note the result of a command of the box itself; durable when awaited. Errors when awaited: SpoolError.
+
+        The result closes the command at the data center; the audit event is for a person who reads the log.
+        """
+        at_ms = now_ms(self._clock)
+        audit = Audit(at_ms, event, 0, command_id)
+        result = CommandResult(command_id, at_ms, command_id, outcome)
+        entries = [encode(Entry("", 0, body)) for body in (audit, result)]
+        return self._buffer.append_all(bytes([Priority.AUDIT] * 2), entries)
 
     def _written(self, future: asyncio.Future[range]) -> None:
         if future.cancelled() or future.exception() is not None:

@@ -17,13 +17,13 @@ from agents.accounting import Traffic
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.buffer import Buffer
 from agents.collector import Collector
-from agents.commands import Dispatcher
+from agents.commands import Desk, Dispatcher
 from agents.config import BoxConfig, Port
 from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
-from agents.marks import Marks
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
+from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.stream import Timing
 from hal.clock import WallClock
 from hal.disk import Disk
@@ -95,7 +95,7 @@ class Box:
         self._served, self._say = served, say
         self._server_tls = server_context(config.identity.towards_instruments())
         self._client_tls = client_context(config.identity.towards_datacenter())
-        self._marks = Marks()
+        self._state = BoxState()
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
 
@@ -129,6 +129,7 @@ class Box:
         """Collect and forward."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(running.forwarder.run())
+            tasks.create_task(running.commands.run())
             for port in self._config.port:
                 tasks.create_task(self._serve(running, port))
 
@@ -165,9 +166,11 @@ class Box:
         return FirewallGuard(hardware.firewall, hardware.indicators, self._say) if hardware.firewall else None
 
     async def _open_spool(self) -> Spool:
-        hardware, limits = (
-            self._hardware,
-            SpoolLimits(spool_bytes_max=self._config.spool.bytes_max, gap_ranges_max=GAP_RANGES_MAX),
+        hardware = self._hardware
+        limits = SpoolLimits(
+            spool_bytes_max=self._config.spool.bytes_max,
+            gap_ranges_max=GAP_RANGES_MAX,
+            snapshot_bytes_max=SNAPSHOT_BYTES_MAX,
         )
 
         def open_spool() -> Spool:
@@ -176,9 +179,9 @@ class Box:
                 limits,
                 random=self._random,
                 encode_gap=partial(encode_gap, clock=hardware.clock),
-                snapshot=self._marks.snapshot,
+                snapshot=self._state.snapshot,
             )
-            self._marks.restore(spool.recovery, set(self._config.enrolled()))
+            self._state.restore(spool.recovery, set(self._config.enrolled()))
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
@@ -190,10 +193,9 @@ class Box:
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
-        commands = Dispatcher(enrolled, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit.note)
-        collector = Collector(
-            buffer, self._marks, commands, lambda event, port: audit.note(event, port=port), enrolled
-        )
+        desks = {name: Desk(self._state.history(name)) for name in ("", *enrolled)}
+        commands = Dispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
+        collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
         forwarder = Forwarder(
             buffer,
             self._config.datacenter.far_end(),
@@ -205,7 +207,7 @@ class Box:
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
         )
-        return _Running(buffer, audit, collector, forwarder, guard)
+        return _Running(buffer, audit, collector, forwarder, commands, guard)
 
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock
@@ -235,6 +237,7 @@ class _Running:
     audit: AuditLog
     collector: Collector
     forwarder: Forwarder
+    commands: Dispatcher
     guard: FirewallGuard | None
 
 

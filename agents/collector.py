@@ -4,6 +4,10 @@ Each instrument port has a listener of its own, which serves only the instrument
 instrument is, the common name of its certificate says. A report's way: decode against the allow-list, compare with
 the marks, append, move the marks, answer.
 
+A report under a number that was used for another report is refused with status 409 and the run to continue with:
+acknowledging it would lose it. The same goes for a run below that of the marks, so that runs rise in the order in
+which the reports were made.
+
 Requests of one instrument are handled one after the other. A repetition that comes on a new connection, while the
 first is still on its way to the disk, therefore finds the marks moved, or, had the disk failed, does the work itself.
 """
@@ -16,16 +20,18 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from agents.buffer import Buffer
 from agents.commands import Desk, Dispatcher
-from agents.marks import Mark, Marks
+from agents.marks import Mark, digest_of
 from agents.ratelimit import TokenBucket
 from agents.spool import Priority, SpoolError
 from wire.http import Request, Response, Server, serve
 from wire.messages import (
+    NEXT_RUN,
     REPORTS_BODY_BYTES_MAX,
+    RUN_MAX,
     Alert,
     CommandResult,
     Entry,
@@ -42,6 +48,20 @@ RETRY_SPOOL_SECONDS: Final = 10
 """When an instrument may try again after the disk was full or failed."""
 
 _PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
+
+
+class Note(Protocol):
+    """Writes an audit record about a port, and does not wait for it."""
+
+    def __call__(self, event: str, value: int = 0, *, port: int) -> object: ...
+
+
+class _RunRefused(Exception):
+    """The reports cannot be accepted under this run, but under `next_run`."""
+
+    def __init__(self, event: str, message: str, next_run: int) -> None:
+        super().__init__(message)
+        self.event, self.next_run = event, next_run
 
 
 @dataclass(slots=True, eq=False)
@@ -62,16 +82,16 @@ class Collector:
     def __init__(
         self,
         buffer: Buffer,
-        marks: Marks,
+        marks: Callable[[str], list[Mark]],
         dispatcher: Dispatcher,
-        note: Callable[[str, int], object],
+        note: Note,
         ports: Mapping[str, int],
     ) -> None:
-        """`ports` says at which port an instrument is enrolled; `note` audits (event, port)."""
+        """`ports` says at which port an instrument is enrolled; `marks` gives an instrument's by priority."""
         self._buffer, self._note = buffer, note
         self._loop = asyncio.get_running_loop()
         self._sources = {
-            serial: _Source(serial, marks.of(serial), dispatcher.of(serial), port)
+            serial: _Source(serial, marks(serial), dispatcher.of(serial), port)
             for serial, port in ports.items()
         }
         self.accepted = self.repeated = 0
@@ -87,7 +107,7 @@ class Collector:
         """The answer to a request that came in at `port`."""
         source = self._sources.get(request.peer.name)
         if source is None or source.port != port:
-            self._note("instrument-not-enrolled", port)
+            self._note("instrument-not-enrolled", port=port)
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
         if request.target != PATH:
             return _text(404, f"there is only {PATH}")
@@ -97,34 +117,61 @@ class Collector:
             message = decode(Reports, request.body)
             sorted_out = _sort_out(message.reports)
         except MessageError as error:
-            self._note("reports-refused", port)
+            self._note("reports-refused", port=port)
             return _text(400, str(error))
         now = self._loop.time()
         if seconds := source.bucket.take(len(message.reports), now):
-            self._note("reports-too-many", port)
+            self._note("reports-too-many", port=port)
             return _later(429, math.ceil(seconds))
         try:
             async with source.turn:
                 await self._keep(source, message.run, sorted_out)
         except SpoolError as error:
-            self._note(f"spool-{error.kind.value}", port)
+            self._note(f"spool-{error.kind.value}", port=port)
             return _later(503, RETRY_SPOOL_SECONDS)
+        except _RunRefused as refused:
+            self._note(refused.event, message.run, port=port)
+            return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
         return Response(200, encode(Receipt(len(message.reports), source.desk.take(now))))
 
     async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        marks = source.marks
-        new = [pair for pair in reports if not marks[pair[0]].accepted(run, pair[1].number)]
+        """All reports are durable on return. Errors: SpoolError and _RunRefused, with nothing accepted."""
+        new = _new(source, run, reports)
         if new:
-            entries = [encode(Entry(source.serial, run, report)) for _, report in new]
-            await self._buffer.append_all([priority for priority, _ in new], entries)
+            priorities, entries = [priority for priority, _, _ in new], [entry for _, _, entry in new]
+            digests = list(map(digest_of, entries))
+            await self._buffer.append_all(priorities, entries)
             # the marks move before anything else is awaited: see `agents.buffer`
-            for priority, report in new:
-                marks[priority].accept(run, report.number)
+            for (priority, report, _), digest in zip(new, digests, strict=True):
+                source.marks[priority].accept(run, report.number, digest)
         for priority, report in reports:
             if priority == Priority.AUDIT and isinstance(report, CommandResult):
                 source.desk.finished(report.command)
         self.accepted += len(new)
         self.repeated += len(reports) - len(new)
+
+
+def _new(
+    source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]
+) -> list[tuple[int, InstrumentReport, bytes]]:
+    """The reports that were not accepted before, each with its encoded entry. Errors: _RunRefused."""
+    highest = max(mark.run for mark in source.marks)
+    next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
+    if run < highest < RUN_MAX:
+        message = f"run {run} is below {highest}, which was used before; continue with run {next_run}"
+        raise _RunRefused("run-too-low", message, next_run)
+    new = []
+    for priority, report in reports:
+        entry = encode(Entry(source.serial, run, report))
+        mark = source.marks[priority]
+        if mark.is_above(run, report.number):
+            new.append((priority, report, entry))
+        elif not mark.remembers(digest_of(entry)):
+            message = (
+                f"report {report.number} of run {run} is not the one that was accepted under this number"
+            )
+            raise _RunRefused("run-repeated", f"{message}; continue with run {next_run}", next_run)
+    return new
 
 
 def _sort_out(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:

@@ -1,39 +1,74 @@
-"""Commands on their way from the data center to the instruments.
+"""Commands on their way from the data center to the instruments, and the box's own, which are executed here.
 
-The data center repeats a command until its result has come, so nothing of this needs to survive a crash. It is
-handed to the instrument with the next receipts, not in each of them, until the instrument reports the result. A
-result takes a while to reach the data center; what is repeated in the meantime is known to be finished and ignored.
+The data center repeats a command until its result has arrived, so a command that waits need not survive a crash. It
+is handed to the instrument with the next receipts, not with each of them, until the instrument reports the result.
+
+The box's own commands are executed one after the other by a worker, outside the path on which batches are
+acknowledged: a command that takes an hour delays no report. A command leaves two records in the spool:
+`command-started` before its execution begins, and its result afterwards. If the power fails between the two, the next
+start notes `command-interrupted` and reports that the command failed: its effect may be incomplete. Each command
+therefore has exactly one result, and is executed at most once, unless FINISHED_MAX newer ones were finished before
+the data center repeats it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol, TypeAlias
 
+import msgspec
+
+from agents.spool import SpoolError
 from wire.messages import COMMANDS_PER_REPLY_MAX, Command
 from wire.vocabulary import Outcome
 
 WAITING_MAX: Final = 16
-"""Commands that wait for one instrument; more are left to the data center's next try."""
+"""Commands that wait for one instrument, or for the box; more are left to the data center's next try."""
 FINISHED_MAX: Final = 256
-"""Finished commands of one instrument that are remembered."""
+"""Finished commands that are remembered, for each instrument and for the box, also across restarts."""
 REPEAT_SECONDS: Final = 30.0
 """How long an instrument has before it is given the same command again."""
+EXECUTE_SECONDS_MAX: Final = 3600.0
+"""A command of the box that takes longer is cancelled and has failed."""
+RETRY_SPOOL_SECONDS: Final = 10.0
+"""When to try again to record a result that the disk did not take."""
+COMMAND_STARTED: Final = "command-started"
+COMMAND_INTERRUPTED: Final = "command-interrupted"
 
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 
 
-class Desk:
-    """The commands for one instrument."""
+class History(msgspec.Struct, array_like=True):
+    """Commands by number: started without a result yet, and finished, oldest first."""
 
-    def __init__(self) -> None:
+    started: list[int] = []
+    finished: list[int] = []
+
+    def start(self, command_id: int) -> None:
+        """Note that a command's execution begins."""
+        if command_id not in self.started and command_id not in self.finished:
+            self.started.append(command_id)
+
+    def finish(self, command_id: int) -> None:
+        """Note that a command's result is durable."""
+        self.started = [started for started in self.started if started != command_id]
+        if command_id not in self.finished:
+            self.finished = [*self.finished, command_id][-FINISHED_MAX:]
+
+
+class Desk:
+    """The commands for one instrument, or for the box."""
+
+    def __init__(self, history: History | None = None) -> None:
+        self.history = history or History()
         self._waiting: dict[int, tuple[Command, float]] = {}
-        self._finished: OrderedDict[int, None] = OrderedDict()
 
     def put(self, command: Command) -> bool:
-        """Take a command, unless it is here already, is finished, or there are too many."""
-        if command.id in self._waiting or command.id in self._finished or len(self._waiting) >= WAITING_MAX:
+        """Take a command, unless it is here already, was started or finished, or there are too many."""
+        history = self.history
+        known = command.id in self._waiting or command.id in history.finished or command.id in history.started
+        if known or len(self._waiting) >= WAITING_MAX:
             return False
         self._waiting[command.id] = (command, 0.0)
         return True
@@ -47,44 +82,101 @@ class Desk:
             self._waiting[command.id] = (command, now + REPEAT_SECONDS)
         return due[:COMMANDS_PER_REPLY_MAX]
 
+    def drop(self, command_id: int) -> None:
+        """Forget a command that waits; the data center will repeat it."""
+        self._waiting.pop(command_id, None)
+
     def finished(self, command_id: int) -> None:
         """Its result is durable."""
-        self._waiting.pop(command_id, None)
-        self._finished[command_id] = None
-        if len(self._finished) > FINISHED_MAX:
-            self._finished.popitem(last=False)
+        self.drop(command_id)
+        self.history.finish(command_id)
+
+    def oldest(self) -> Command | None:
+        """The command that has waited longest."""
+        return next((command for command, _ in self._waiting.values()), None)
+
+
+class CommandRecorder(Protocol):
+    """Where the box's commands leave their records; `agents.audit.AuditLog` is one."""
+
+    def note(self, event: str, value: int = 0) -> None:
+        """Note an event without waiting for it."""
+        ...
+
+    def record(self, event: str, value: int = 0) -> asyncio.Future[range]:
+        """Note an event; durable when awaited. Errors when awaited: SpoolError."""
+        ...
+
+    def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
+        """Note the result of a command, and `event`; durable when awaited. Errors when awaited: SpoolError."""
+        ...
 
 
 class Dispatcher:
-    """The desks of all instruments, and the box's own, whose commands are executed here."""
+    """The desks of all instruments, and the box's own. Commands arrive at any time; `run` executes the box's."""
 
     def __init__(
-        self,
-        instruments: Iterable[str],
-        box_commands: Mapping[str, BoxCommand],
-        note: Callable[[str, int], object],
+        self, desks: Mapping[str, Desk], box_commands: Mapping[str, BoxCommand], recorder: CommandRecorder
     ) -> None:
-        """`box_commands` is by verb; `note` writes an audit record (event, value)."""
-        self._desks = {name: Desk() for name in instruments}
-        self._box = Desk()
-        self._box_commands = box_commands
-        self._note = note
+        """`desks` has the box's own under ""; `box_commands` is by verb."""
+        self._desks, self._box = desks, desks[""]
+        self._box_commands, self._recorder = box_commands, recorder
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
 
     def of(self, instrument: str) -> Desk:
         """The desk of an enrolled instrument."""
         return self._desks[instrument]
 
-    async def arrived(self, commands: list[Command]) -> None:
-        """Commands from the data center: keep them for their instruments, execute the box's own."""
+    def arrived(self, commands: list[Command]) -> None:
+        """Keep commands from the data center for their instruments, and the box's own for `run`."""
         for command in commands:
-            desk = self._desks.get(command.instrument) if command.instrument else self._box
+            desk = self._desks.get(command.instrument)
             if desk is None:
-                self._note("command-for-unknown-instrument", command.id)
+                self._recorder.note("command-for-unknown-instrument", command.id)
             elif desk.put(command) and desk is self._box:
-                await self._execute(command)
+                self._arrived.set()
+
+    async def run(self) -> None:
+        """Execute the box's commands, one after the other, until cancelled."""
+        for command_id in list(self._box.history.started):
+            await self._finish(command_id, "failed", COMMAND_INTERRUPTED)
+        while True:
+            await self._execute(await self._next())
+
+    async def _next(self) -> Command:
+        while (command := self._box.oldest()) is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return command
 
     async def _execute(self, command: Command) -> None:
         execute = self._box_commands.get(command.verb)
-        outcome = "unknown" if execute is None else await execute(command)
-        self._note(f"command-{outcome}", command.id)
-        self._box.finished(command.id)
+        if execute is None:
+            await self._finish(command.id, "unknown")
+            return
+        try:
+            await self._recorder.record(COMMAND_STARTED, command.id)
+        except SpoolError:
+            self._box.drop(command.id)  # not begun
+            return
+        self._box.history.start(command.id)
+        await self._finish(command.id, await self._outcome(execute, command))
+
+    async def _outcome(self, execute: BoxCommand, command: Command) -> Outcome:
+        try:
+            async with asyncio.timeout(EXECUTE_SECONDS_MAX):
+                return await execute(command)
+        except Exception as error:
+            message = f"the command {command.verb} failed"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+            return "failed"
+
+    async def _finish(self, command_id: int, outcome: Outcome, event: str = "") -> None:
+        while True:
+            try:
+                await self._recorder.record_result(command_id, outcome, event or f"command-{outcome}")
+                break
+            except SpoolError:
+                await asyncio.sleep(RETRY_SPOOL_SECONDS)
+        self._box.finished(command_id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -40,7 +40,7 @@ GIVEN_UP_PER_SECOND: Final = 1 / 600
 """Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
 is not in them, or it will learn to read them: they wait."""
 
-OnCommands = Callable[[list[Command]], Awaitable[None]]
+OnCommands = Callable[[list[Command]], object]
 
 
 class Forwarder:
@@ -166,14 +166,14 @@ class Forwarder:
             self._traffic.resumed += bool(secured.session_reused)
         return connection
 
-    async def _settled(self, records: int, reply: BatchReply) -> None:
+    def _settled(self, records: int, reply: BatchReply) -> None:
         """The data center has committed a batch."""
         self._traffic.batches += 1
         self._traffic.records += records
         if not self._has_answered:
             self._established()
         if reply.commands:
-            await self._on_commands(reply.commands)
+            self._on_commands(reply.commands)
 
     def _established(self) -> None:
         """The first answer on this connection: all of it works, both ways."""

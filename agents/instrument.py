@@ -3,6 +3,9 @@
 `submit` only queues. One request is under way at a time and takes what has gathered meanwhile, up to 64 reports, so
 that a single report travels at once and a thousand of them cost a few requests.
 
+Each life of the agent needs a higher run number than the one before. If the box answers that a run was used before,
+for example because the clock that gave it was set back, the agent continues under the run that the box names.
+
 The box repeats a command until it has its result, and after a restart it repeats even those. A command is executed
 once in the agent's life; when it comes again after its result was acknowledged, the result is reported again.
 """
@@ -21,7 +24,9 @@ from agents.spool.ranges import RangeSet
 from hal.clock import WallClock
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import (
+    NEXT_RUN,
     REPLY_BYTES_MAX,
+    RUN_MAX,
     Command,
     CommandResult,
     InstrumentReport,
@@ -48,7 +53,7 @@ async def _knows_none(_command: Command) -> Outcome:
 
 
 class InstrumentAgent:
-    """One life of an instrument's agent; `run_number` says which, and each life has another.
+    """One life of an instrument's agent; `run_number` says which, and changes if the box has seen it before.
 
     Who it is, its certificate says. `made` counts the reports of this life, which are numbered 1 to `made`.
     `execute` carries out a command; `on_acknowledged` is told which reports the box has just made durable.
@@ -146,6 +151,8 @@ class InstrumentAgent:
         if response.status in (400, 413):
             self._outbox.refused()
             return 0.0
+        if response.status == 409 and (next_run := _next_run(response)) is not None:
+            self.run_number = next_run
         if response.status != 200:
             return self._backoff.failed(retry_after(response.headers))
         receipt = decode(Receipt, response.body)
@@ -184,3 +191,10 @@ class InstrumentAgent:
     def _report(self, command_id: int, outcome: Outcome) -> None:
         self._outcomes[command_id] = None
         self.submit(CommandResult, command_id, outcome)
+
+
+def _next_run(response: Response) -> int | None:
+    """The run that a refusal names; None if it names none."""
+    value = response.headers.get(NEXT_RUN, "")
+    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(RUN_MAX))
+    return int(value) if is_number and int(value) <= RUN_MAX else None

@@ -1,98 +1,92 @@
-"""Which reports the box has already accepted: one high-water mark an instrument and priority.
+"""High-water marks: which reports of each instrument the box has already accepted, by priority.
 
-An instrument whose acknowledgement got lost sends its reports again, and the box must not keep them twice. It sends
-those of one priority by rising number and goes on only after an acknowledgement, so a mark (run, number) says all:
-what is not above it has been accepted. Another run is another life of the agent, which begins anew at 1; it need not
-be a higher one, because taking a clock's mistake for a repetition would lose reports.
+An instrument whose acknowledgement was lost sends its reports again, and the box must not store them twice. It sends
+the reports of one priority by rising number and continues only after an acknowledgement, so a mark (run, number) and
+the digests of the last DIGESTS_MAX accepted reports identify every repetition: a number that is not above the mark,
+with a digest that is remembered. A number that is not above the mark with any other digest is a different report
+under a number that was used before: an agent that started again with the same run. It must be refused, because
+acknowledging it would lose it.
 
-The marks survive a crash as the spool's snapshot and the records after it. One thing can then stand below a mark and
-still be missing: a report of the group that was being written when the power went, of which a later part reached the
-disk and an earlier did not. Such numbers are the mark's *holes*; their reports were never acknowledged, come again
-first, and are new.
+Each life of the agent has a higher run than the one before, and counts its reports anew.
+
+The marks survive a crash as the spool's snapshot and the records after it. One thing can then be below a mark and
+still be missing: a report of the group that was being written when the power failed, of which a later part reached
+the disk and an earlier did not. Such numbers are the mark's *holes*; their reports were never acknowledged, come
+again first, and are new.
 """
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
-from agents.spool import Priority, Recovered, Recovery
-from wire.messages import Entry, MessageError, Report, decode
+from agents.spool import Priority
+from wire.messages import REPORTS_PER_POST_MAX
 
 INSTRUMENTS_MAX: Final = 16
-"""Instruments of one box; their marks have to fit into the spool's snapshot (4,096 bytes)."""
+"""Instruments of one box; their marks have to fit into the spool's snapshot (`agents.state`)."""
 HOLES_MAX: Final = 2
-"""Beyond that a record found after a crash does not count as accepted, and may be kept twice."""
+"""Beyond that a record found after a crash does not count as accepted, and may be stored twice."""
+DIGEST_BYTES: Final = 8
+DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
+"""Remembered for each mark: an agent has one request in flight, and it may hold reports of one priority only."""
+
+
+def digest_of(entry: bytes) -> bytes:
+    """The digest of an encoded `Entry`, which includes the instrument, the run and the number."""
+    return blake2b(entry, digest_size=DIGEST_BYTES).digest()
 
 
 class Mark(msgspec.Struct, array_like=True):
-    """Accepted: all numbers of `run` up to `number`, except those within `holes` (first, last)."""
+    """Accepted: all numbers of `run` up to `number`, except those within `holes` (first, last).
+
+    `digests` are those of the last accepted reports, concatenated, the newest last.
+    """
 
     run: int = -1
     number: int = 0
     holes: list[tuple[int, int]] = []
+    digests: bytes = b""
 
-    def accepted(self, run: int, number: int) -> bool:
-        """Whether this report has been accepted before."""
+    def is_above(self, run: int, number: int) -> bool:
+        """Whether no report of this number has been accepted in this run."""
         if run != self.run or number > self.number:
-            return False
-        return not self.holes or all(not first <= number <= last for first, last in self.holes)
+            return True
+        return any(first <= number <= last for first, last in self.holes)
 
-    def accept(self, run: int, number: int) -> None:
-        """It is durable now."""
+    def remembers(self, digest: bytes) -> bool:
+        """Whether this very report is among the last accepted ones."""
+        starts = range(0, len(self.digests), DIGEST_BYTES)
+        return any(self.digests[start : start + DIGEST_BYTES] == digest for start in starts)
+
+    def accept(self, run: int, number: int, digest: bytes) -> None:
+        """Note that a report is durable."""
         if run != self.run or number > self.number:
             self.run, self.number, self.holes = run, number, []
         else:
             self.holes = [hole for hole in self.holes if number < hole[0]] + [
                 (number + 1, last) for first, last in self.holes if first <= number < last
             ]
+        self._remember(digest)
 
-    def recall(self, run: int, number: int, *, certain: bool) -> None:
-        """It was found on the disk; if that is not `certain`, what it follows may not be there."""
+    def recall(self, run: int, number: int, digest: bytes, *, certain: bool) -> None:
+        """Note a report found on the disk. Unless that is `certain`, those before it may be missing."""
         if certain:
-            self.accept(run, number)
+            self.accept(run, number, digest)
             return
         number_before, holes = (self.number, self.holes) if run == self.run else (0, [])
         if number > number_before + 1:
             holes = [*holes, (number_before + 1, number - 1)]
         if number > number_before and len(holes) <= HOLES_MAX:
             self.run, self.number, self.holes = run, number, holes
+            self._remember(digest)
+
+    def _remember(self, digest: bytes) -> None:
+        self.digests = (self.digests + digest)[-DIGESTS_MAX * DIGEST_BYTES :]
 
 
-_Marks = dict[str, list[Mark]]
-
-
-class Marks:
-    """The marks of all instruments, three each, by `Priority`."""
-
-    def __init__(self) -> None:
-        self._marks: _Marks = {}
-
-    def of(self, instrument: str) -> list[Mark]:
-        """The instrument's marks by priority; they are its own, not a copy."""
-        marks = self._marks.get(instrument)
-        if marks is None:
-            marks = self._marks[instrument] = [Mark() for _ in Priority]
-        return marks
-
-    def snapshot(self) -> bytes:
-        """All of it, for `restore`; one step that no other thread can come between."""
-        return msgspec.msgpack.encode(self._marks)
-
-    def restore(self, recovery: Recovery, instruments: set[str]) -> None:
-        """Take over what the spool kept. Instruments that are not enrolled any more are forgotten."""
-        if recovery.snapshot:
-            self._marks = msgspec.msgpack.decode(recovery.snapshot, type=_Marks)
-        for record in recovery.records():
-            self._recall(record)
-        self._marks = {name: marks for name, marks in self._marks.items() if name in instruments}
-
-    def _recall(self, record: Recovered) -> None:
-        try:
-            entry = decode(Entry, record.payload)
-        except MessageError:  # written by a program with other words; the data center will judge it
-            return
-        if entry.instrument and isinstance(entry.body, Report):
-            mark = self.of(entry.instrument)[record.priority]
-            mark.recall(entry.run, entry.body.number, certain=record.certain)
+def new_marks() -> list[Mark]:
+    """The marks of an instrument that has not reported yet, by `Priority`."""
+    return [Mark() for _ in Priority]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -118,7 +118,7 @@ class Stream:
         timing: Timing,
         *,
         heartbeat: Callable[[], object],
-        settled: Callable[[int, BatchReply], Awaitable[None]],
+        settled: Callable[[int, BatchReply], object],
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged."""
         self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
@@ -243,7 +243,7 @@ class Stream:
             for priority, records in sent.parts.items():
                 await self._buffer.ack(priority, records[-1][0])
             self._count_in_flight(sent, -1)
-            await self._settled(sent.records, reply)
+            self._settled(sent.records, reply)
 
 
 def _judge(sent: _Sent, epoch: int) -> BatchReply:

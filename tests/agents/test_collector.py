@@ -16,9 +16,11 @@ from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.hierarchy import Hierarchy
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import (
+    NEXT_RUN,
     REPLY_BYTES_MAX,
     REPORTS_BODY_BYTES_MAX,
     REPORTS_PER_POST_MAX,
+    RUN_MAX,
     Alert,
     InstrumentReport,
     Quality,
@@ -86,6 +88,70 @@ def test_repetitions_are_acknowledged_and_not_kept(pki: Hierarchy) -> None:
         assert await counts(box) == (4, 3)
         await post(connection, quality(1), run=2)
         assert await counts(box) == (5, 3)
+
+    with_a_box(pki, scenario)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
+    pki: Hierarchy, restarted: bool
+) -> None:
+    async def scenario(box: Box, on: EmulDisk) -> None:
+        connection = await connect(box, pki.instrument)
+        assert (await post(connection, [first_alert, *quality(*range(2, 100))][:64], run=7)).status == 200
+        if not restarted:
+            await refused(box)
+            return
+        async with running_box(box_config(pki, NOWHERE), on.backend.cut_power()) as next_box:
+            await refused(next_box)
+
+    async def refused(box: Box) -> None:
+        connection, before = await connect(box, pki.instrument), sum(await counts(box))
+        for other in (
+            [Alert(1, 1, "E0001", "lamp", "error")],
+            [Alert(1, 0, "E0002", "lamp", "error")],
+            quality(1),
+            [Quality(64, 0, "glu", 1, 1)],
+            [Quality(64, 0, "glu", 1, 1), *quality(200)],
+            [first_alert, Quality(64, 0, "glu", 1, 1)],
+        ):
+            response = await post(connection, other, run=7)
+            assert (response.status, response.headers[NEXT_RUN]) == (409, "8")
+            assert "of run 7" in response.body.decode()
+        assert sum(await counts(box)) == before
+        assert (await post(connection, [first_alert, *quality(63, 64)], run=7)).status == 200
+        assert (await post(connection, [Alert(1, 1, "E0001", "lamp", "error")], run=8)).status == 200
+
+    first_alert = Alert(1, 0, "E0001", "lamp", "error")
+    with_a_box(pki, scenario)
+
+
+def test_a_number_that_is_too_old_to_tell_is_refused(pki: Hierarchy) -> None:
+    async def scenario(box: Box, _on: EmulDisk) -> None:
+        connection = await connect(box, pki.instrument)
+        for first in (1, 65):
+            await post(connection, quality(*range(first, first + 64)))
+        assert (await post(connection, quality(64))).status == 409
+        assert (await post(connection, quality(65, 128))).status == 200
+        assert await counts(box) == (128, 2)
+
+    with_a_box(pki, scenario)
+
+
+@pytest.mark.parametrize(("before", "after", "status"), [
+    (7, 6, 409), (7, 0, 409), (RUN_MAX - 1, 3, 409), (RUN_MAX, 3, 200), (0, 1, 200), (7, RUN_MAX, 200)
+])  # fmt: skip
+def test_runs_rise_until_they_can_rise_no_further(
+    pki: Hierarchy, before: int, after: int, status: int
+) -> None:
+    async def scenario(box: Box, _on: EmulDisk) -> None:
+        connection = await connect(box, pki.instrument)
+        assert (await post(connection, quality(1), run=before)).status == 200
+        for reports in (quality(1), [Alert(2, 0, "E0001", "lamp", "error")]):
+            response = await post(connection, reports, run=after)
+            assert response.status == status
+            if status == 409:
+                assert response.headers[NEXT_RUN] == str(before + 1)
 
     with_a_box(pki, scenario)
 

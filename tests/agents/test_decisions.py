@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from math import inf
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
+import msgspec
 import pytest
 
 from agents import backoff
@@ -19,11 +21,12 @@ from agents.batching import (
     Flow,
     Pace,
 )
-from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk, Dispatcher
-from agents.marks import HOLES_MAX, INSTRUMENTS_MAX, Mark, Marks
+from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk
+from agents.marks import DIGEST_BYTES, DIGESTS_MAX, HOLES_MAX, INSTRUMENTS_MAX, Mark, digest_of
 from agents.outbox import Outbox
 from agents.ratelimit import TokenBucket
-from agents.spool import Priority, SpoolLimits
+from agents.spool import Priority, Recovery, SpoolLimits
+from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from wire.messages import (
     INT_MAX,
     RECORDS_PER_BATCH_MAX,
@@ -34,7 +37,6 @@ from wire.messages import (
     InstrumentReport,
     Quality,
 )
-from wire.vocabulary import Outcome
 
 
 def routine(number: int) -> InstrumentReport:
@@ -168,45 +170,72 @@ def test_what_cannot_be_read_is_not_waited_for() -> None:
 # -- marks ----------------------------------------------------------------------------------------------
 
 
-def test_a_mark_knows_repetitions_and_another_life() -> None:
+def digest(number: int) -> bytes:
+    return digest_of(str(number).encode())
+
+
+def test_a_mark_tells_repetitions_from_new_reports_and_from_other_lives() -> None:
     mark = Mark()
-    assert not mark.accepted(7, 1)
-    mark.accept(7, 5)
-    assert mark.accepted(7, 5)
-    assert mark.accepted(7, 1)
-    assert not mark.accepted(7, 6)
-    assert not mark.accepted(6, 1)  # a clock set back must not swallow reports
-    assert not mark.accepted(8, 1)
+    assert mark.is_above(7, 1)
+    mark.accept(7, 5, digest(5))
+    assert not mark.is_above(7, 5)
+    assert not mark.is_above(7, 1)
+    assert mark.is_above(7, 6)
+    assert mark.is_above(8, 1)
+    assert mark.remembers(digest(5))
+    assert not mark.remembers(digest(1))
+
+
+def test_a_mark_remembers_as_many_reports_as_a_request_may_hold() -> None:
+    mark = Mark()
+    for number in range(1, DIGESTS_MAX + 2):
+        mark.accept(1, number, digest(number))
+    assert DIGESTS_MAX >= REPORTS_PER_POST_MAX
+    assert [n for n in range(1, DIGESTS_MAX + 2) if not mark.remembers(digest(n))] == [1]
 
 
 def test_reports_missing_from_a_torn_group_are_new_when_they_come_again() -> None:
     mark = Mark()
-    mark.accept(1, 10)
-    mark.recall(1, 14, certain=False)
-    mark.recall(1, 15, certain=False)
-    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [11, 12, 13, 16, 17]
-    mark.accept(1, 11)
-    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [12, 13, 16, 17]
-    mark.accept(1, 16)
-    assert [n for n in range(1, 18) if not mark.accepted(1, n)] == [17]
+    mark.accept(1, 10, digest(10))
+    mark.recall(1, 14, digest(14), certain=False)
+    mark.recall(1, 15, digest(15), certain=False)
+    assert mark.remembers(digest(14))
+    assert [n for n in range(1, 18) if mark.is_above(1, n)] == [11, 12, 13, 16, 17]
+    mark.accept(1, 11, digest(11))
+    assert [n for n in range(1, 18) if mark.is_above(1, n)] == [12, 13, 16, 17]
+    mark.accept(1, 16, digest(16))
+    assert [n for n in range(1, 18) if mark.is_above(1, n)] == [17]
 
 
 def test_too_many_holes_are_not_remembered_and_nothing_is_lost() -> None:
     mark = Mark()
-    mark.accept(1, 1)
+    mark.accept(1, 1, digest(1))
     for number in range(3, 3 + 2 * (HOLES_MAX + 1), 2):
-        mark.recall(1, number, certain=False)
+        mark.recall(1, number, digest(number), certain=False)
     assert len(mark.holes) == HOLES_MAX
-    assert not mark.accepted(1, 3 + 2 * HOLES_MAX)
+    assert mark.is_above(1, 3 + 2 * HOLES_MAX)
 
 
-def test_the_marks_of_the_most_instruments_fit_into_the_snapshot() -> None:
-    marks = Marks()
+def test_the_state_of_the_most_instruments_fits_into_the_snapshot() -> None:
+    state = BoxState()
     for instrument in range(INSTRUMENTS_MAX):
-        for mark in marks.of(f"{instrument:024}"):
+        for mark in state.marks(f"{instrument:024}"):
             mark.run, mark.number = 2**32 - 1, INT_MAX
             mark.holes = [(INT_MAX, INT_MAX)] * HOLES_MAX
-    assert len(marks.snapshot()) <= SpoolLimits().snapshot_bytes_max
+            mark.digests = bytes(DIGESTS_MAX * DIGEST_BYTES)
+    for name in ["", *(f"{instrument:024}" for instrument in range(INSTRUMENTS_MAX))]:
+        history = state.history(name)
+        history.started, history.finished = [INT_MAX] * WAITING_MAX, [INT_MAX] * FINISHED_MAX
+    assert 0.5 * SNAPSHOT_BYTES_MAX < len(state.snapshot()) <= SNAPSHOT_BYTES_MAX
+    SpoolLimits(snapshot_bytes_max=SNAPSHOT_BYTES_MAX)
+
+
+def test_the_marks_of_an_earlier_release_are_read() -> None:
+    saved = msgspec.msgpack.encode({"CHEM-1": [(7, 5, []), (3, 2, [(1, 1)]), (-1, 0, [])]})
+    state = BoxState()
+    state.restore(cast(Recovery, SimpleNamespace(snapshot=saved, records=lambda: ())), {"CHEM-1"})
+    assert [mark.is_above(7, 5) for mark in state.marks("CHEM-1")] == [False, True, True]
+    assert state.marks("CHEM-1")[1].is_above(3, 1)
 
 
 # -- rates, desks, the outbox ---------------------------------------------------------------------------
@@ -240,29 +269,6 @@ def test_a_desk_has_limits() -> None:
     taken = [desk.put(Command(number, "CHEM-1", "help-file")) for number in range(1, WAITING_MAX + 1000)]
     assert taken[0] and not any(taken[1 : FINISHED_MAX + 1])  # only the oldest has been forgotten
     assert taken.count(True) == WAITING_MAX
-
-
-def test_commands_go_to_their_desk_or_are_executed_or_noted() -> None:
-    noted: list[tuple[str, int]] = []
-
-    async def inventory(_command: Command) -> Outcome:
-        return "done"
-
-    async def scenario() -> None:
-        commands = Dispatcher(
-            ["CHEM-1"], {"send-inventory": inventory}, lambda event, value: noted.append((event, value))
-        )
-        ours = Command(1, "CHEM-1", "help-file")
-        boxes = [
-            Command(3, "", "send-inventory"),
-            Command(4, "", "test-menu"),
-            Command(3, "", "send-inventory"),
-        ]
-        await commands.arrived([ours, Command(2, "NOBODY", "help-file"), *boxes])
-        assert commands.of("CHEM-1").take(0.0) == [ours]
-
-    asyncio.run(scenario())
-    assert noted == [("command-for-unknown-instrument", 2), ("command-done", 3), ("command-unknown", 4)]
 
 
 def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -> None:

@@ -63,7 +63,7 @@ class Bench:
         )
         self.made = 0
 
-    async def _commanded(self, commands: list[Command]) -> None:
+    def _commanded(self, commands: list[Command]) -> None:
         self.commands += commands
 
     async def routine(self, count: int) -> None:

@@ -18,6 +18,7 @@ from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from wire.http import Request, Response, serve
 from wire.messages import (
+    NEXT_RUN,
     Alert,
     Command,
     CommandResult,
@@ -153,6 +154,39 @@ def test_a_report_that_the_box_cannot_read_does_not_hold_up_the_others(pki: Hier
             await eventually(lambda: agent.waiting == 0)
             assert list(agent.acknowledged) == [(1, 1), (3, 3)]
             assert list(agent.dropped) == [(2, 2)]
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_continues_under_the_run_that_the_box_names(pki: Hierarchy) -> None:
+    def refuse(_post: Reports) -> Response:
+        return Response(409, b"run 1 was used before", {NEXT_RUN: "42"})
+
+    async def scenario() -> None:
+        async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
+            box.answers.append(refuse)
+            routine(agent, 3)
+            await eventually(lambda: agent.waiting == 0)
+            routine(agent, 1)
+            await eventually(lambda: agent.waiting == 0)
+            assert [post.run for post in box.posts] == [1, 42, 42]
+            assert box.posts[0].reports == box.posts[1].reports
+            assert list(agent.acknowledged) == [(1, 4)]
+            assert agent.run_number == 42
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("named", [{}, {NEXT_RUN: "-1"}, {NEXT_RUN: str(2**32)}, {NEXT_RUN: "soon"}])
+def test_a_refusal_that_names_no_run_is_an_answer_like_any_other(
+    pki: Hierarchy, named: dict[str, str]
+) -> None:
+    async def scenario() -> None:
+        async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
+            box.answers.append(lambda _post: Response(409, b"", named))
+            routine(agent, 1)
+            await eventually(lambda: agent.waiting == 0)
+            assert [post.run for post in box.posts] == [1, 1]
 
     asyncio.run(scenario())
 

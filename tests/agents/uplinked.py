@@ -63,7 +63,7 @@ class World:
             proxy=None,
             uplink=EmulEthernetPort("uplink"),
             audit=AuditLog(self.buffer, self.clock),
-            on_commands=self.ignore,
+            on_commands=self.commands_arrived,
             random=Random(2),
             timing=Timing(),
         )
@@ -84,5 +84,5 @@ class World:
 
         return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)
 
-    async def ignore(self, _commands: list[messages.Command]) -> None:
-        """No command comes."""
+    def commands_arrived(self, commands: list[messages.Command]) -> None:
+        """Commands from the data center; none come unless a test gives some."""
