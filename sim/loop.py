@@ -234,7 +234,13 @@ class SimLoop(base_events.BaseEventLoop):
         inner = protocol
         if ssl is not None:
             inner = TlsProtocol(
-                self, protocol, ssl, waiter, server_side=False, server_hostname=server_hostname
+                self,
+                protocol,
+                ssl,
+                waiter,
+                wall_ns=current.get().host.wall_ns,
+                server_side=False,
+                server_hostname=server_hostname,
             )
         return current.get().connect(self, inner, host, port, waiter, plain=ssl is None)
 
@@ -249,7 +255,14 @@ class SimLoop(base_events.BaseEventLoop):
         """Go on with `protocol` over TLS, as its client. Raises OSError as a real loop would."""
         made: asyncio.Future[None] = self.create_future()
         inner = TlsProtocol(
-            self, protocol, sslcontext, made, False, server_hostname, call_connection_made=False
+            self,
+            protocol,
+            sslcontext,
+            made,
+            wall_ns=current.get().host.wall_ns,
+            server_side=False,
+            server_hostname=server_hostname,
+            call_connection_made=False,
         )
         transport.set_protocol(inner)
         inner.connection_made(transport)
@@ -269,12 +282,13 @@ class SimLoop(base_events.BaseEventLoop):
         ssl: ssl_module.SSLContext | None = None,
     ) -> Listener:
         """Listen on the current host's address `host`. Raises OSError if the address is taken."""
+        wall_ns = current.get().host.wall_ns
 
         def accept() -> asyncio.BaseProtocol:
             protocol = protocol_factory()
             if ssl is None:
                 return protocol
-            return TlsProtocol(self, protocol, ssl, None, server_side=True)  # type: ignore[arg-type]
+            return TlsProtocol(self, protocol, ssl, None, wall_ns=wall_ns, server_side=True)
 
         return current.get().listen(self, accept, host, port)
 

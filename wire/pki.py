@@ -43,9 +43,9 @@ class Validity:
     end: datetime.datetime
 
     @classmethod
-    def days(cls, days: int) -> Validity:
-        """From yesterday for that many days; with a negative number it ended that many days ago."""
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    def days(cls, days: int, now: datetime.datetime | None = None) -> Validity:
+        """From the day before `now` for that many days; with a negative number it ended that many days ago."""
+        now = now or _now()
         start = now - datetime.timedelta(days=1 if days > 0 else 1 - 2 * days)
         return cls(start, now + datetime.timedelta(days=days))
 
@@ -59,25 +59,28 @@ class Authority:
     certificate: x509.Certificate
     root: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
+    now: datetime.datetime | None = None
+    """When its certificates are issued; None: at the present time of this machine."""
     _serial: int = field(default=_SERIAL_BASE, repr=False)
 
     @classmethod
-    def make(cls, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
-        """A self-signed root."""
+    def make(
+        cls, name: str, key: rsa.RSAPrivateKey | None = None, now: datetime.datetime | None = None
+    ) -> Authority:
+        """A self-signed root; `now` as in the attribute."""
         key = key or make_key()
-        certificate = _sign(
-            name, key.public_key(), name, key, 1, Validity.days(AUTHORITY_DAYS), authority=True
-        )
-        return cls(name, key, certificate, certificate)
+        validity = Validity.days(AUTHORITY_DAYS, now)
+        certificate = _sign(name, key.public_key(), name, key, 1, validity, authority=True)
+        return cls(name, key, certificate, certificate, now=now)
 
     def subordinate(self, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
         """An intermediate authority under this one."""
         key = key or make_key()
-        validity = Validity.days(AUTHORITY_DAYS)
+        validity = Validity.days(AUTHORITY_DAYS, self.now)
         certificate = _sign(
             name, key.public_key(), self.name, self.key, self._next(), validity, authority=True
         )
-        return Authority(name, key, certificate, self.root, (certificate, *self.chain))
+        return Authority(name, key, certificate, self.root, (certificate, *self.chain), self.now)
 
     def issue(
         self,
@@ -119,7 +122,7 @@ class Authority:
         usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> bytes:
         """`name`'s certificate chain (PEM) for a key whose private half is elsewhere."""
-        validity = validity or Validity.days(LEAF_DAYS)
+        validity = validity or Validity.days(LEAF_DAYS, self.now)
         certificate = _sign(
             name, public_key, self.name, self.key, self._next(), validity, hosts=hosts, usages=usages
         )
@@ -127,7 +130,7 @@ class Authority:
 
     def revoke(self, serials: Iterable[int], days: int = CRL_DAYS) -> bytes:
         """A revocation list (PEM) of the certificates with these serial numbers, to be replaced within `days`."""
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        now = self.now or _now()
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
@@ -142,6 +145,10 @@ class Authority:
     def _next(self) -> int:
         self._serial += 1
         return self._serial
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

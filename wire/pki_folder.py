@@ -204,4 +204,4 @@ def _load(folder: Path, stem: str) -> Authority:
         raise PkiError(f"{folder / stem}.key or .crt is not an unencrypted PEM file: {error}") from None
     assert isinstance(key, rsa.RSAPrivateKey)
     name = str(certificate.subject.rdns[0].rfc4514_string().partition("=")[2])
-    return Authority(name, key, certificate, certificate, (), x509.random_serial_number())
+    return Authority(name, key, certificate, certificate, _serial=x509.random_serial_number())

@@ -34,6 +34,8 @@ SUITES_TLS12: Final = (
 CONFIGURATION: Final = Path(__file__).parent / "openssl.cnf"
 _SUPPORTED_GROUPS: Final = bytes.fromhex("000a 0008 0006 0017 0018 0019")
 """The extension with P-256, P-384 and P-521 and nothing else (RFC 8446, 4.2.7)."""
+NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
 SESSION_SECONDS_MAX: Final = 2 * 3600.0
 """A session older than this is not offered again (RFC 8446 allows a week; the box is stricter)."""
 
@@ -66,9 +68,19 @@ def client_context(identity: Identity) -> ClientContext:
     return context
 
 
+def undated_client_context(identity: Identity) -> ClientContext:
+    """A client's context that ignores the dates of certificates, to ask for the time. Raises as `client_context`."""
+    context = client_context(identity)
+    context.verify_flags |= NO_CHECK_TIME
+    context.checks_dates = False
+    return context
+
+
 class ClientContext(ssl.SSLContext):
     """A client's context that resumes the last session with its one far end."""
 
+    checks_dates = True
+    """Whether certificates outside their validity are refused."""
     _session: ssl.SSLSession | None = None
     _session_until = 0.0
     _session_of: object = None

@@ -47,7 +47,9 @@ class Firewall(Protocol):
 class Network:
     """Who can be reached under which address, over which link."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ns: Callable[[], int] | None = None) -> None:
+        """`wall_ns` is the hosts' wall clock, in nanoseconds since 1970; None: OpenSSL's own."""
+        self.wall_ns = wall_ns
         self.hosts: dict[str, Host] = {}
         self._links: dict[tuple[Host, Host], Link] = {}
 
@@ -81,6 +83,8 @@ class Host:
         """Where it sends what is for hosts that no link leads to. Hosts do not pass on what is not for them."""
         self.firewall: Firewall | None = None
         self.incarnation: Incarnation | None = None
+        self.wall_ns = network.wall_ns
+        """Its wall clock, by which it judges certificates."""
         self._ports = itertools.cycle(range(32768, 61000))
         for address in (name, *addresses):
             assert address not in network.hosts, f"address {address} is taken"

@@ -8,10 +8,19 @@ into a buffer, though a simulated segment's bytes are there already.
 
 from __future__ import annotations
 
+import _ssl
+import asyncio
+import ssl
 from asyncio import sslproto
+from collections.abc import Callable
 from ssl import SSLWantReadError
 from typing import Any, Final
 
+from cryptography import x509
+
+from wire.tls import NO_CHECK_TIME, ClientContext
+
+NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024
 """Plaintext of one record (RFC 8446, 5.1)."""
 
@@ -29,6 +38,29 @@ class TlsProtocol(sslproto.SSLProtocol):
     _app_writing_paused: bool
     _ssl_writing_paused: bool
     _transport: Any
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        app_protocol: asyncio.BaseProtocol,
+        context: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None,
+        *,
+        wall_ns: Callable[[], int] | None,
+        **parameters: Any,
+    ) -> None:
+        """`wall_ns` is the clock by which certificates are judged; None leaves that to OpenSSL and the real one."""
+        if isinstance(context, ClientContext) and not context.checks_dates:
+            wall_ns = None
+        if wall_ns is not None and not context.verify_flags & NO_CHECK_TIME:
+            context.verify_flags |= NO_CHECK_TIME
+        self._wall_ns = wall_ns
+        super().__init__(loop, app_protocol, context, waiter, **parameters)  # type: ignore[arg-type]
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        if handshake_exc is None and self._wall_ns is not None and not self._sslobj.session_reused:
+            handshake_exc = _date_problem(self._sslobj, self._wall_ns())
+        super()._on_handshake_complete(handshake_exc)
 
     def received(self, data: bytes) -> None:
         """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""
@@ -54,3 +86,24 @@ class TlsProtocol(sslproto.SSLProtocol):
         if chunks and not chunks[-1]:  # the other end's close_notify
             self._call_eof_received()  # type: ignore[attr-defined]
             self._start_shutdown()
+
+
+def _date_problem(connection: ssl.SSLObject, now_ns: int) -> ssl.SSLCertVerificationError | None:
+    """The error that OpenSSL raises at `now_ns` for the dates of the chain that it has verified otherwise."""
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # public from Python 3.13 on
+    for encoded in chain:
+        certificate = x509.load_der_x509_certificate(encoded.public_bytes(_ssl.ENCODING_DER))
+        if now_ns < certificate.not_valid_before_utc.timestamp() * NS:
+            return _verification_error(9, "certificate is not yet valid")
+        if now_ns > certificate.not_valid_after_utc.timestamp() * NS:
+            return _verification_error(10, "certificate has expired")
+    return None
+
+
+def _verification_error(code: int, message: str) -> ssl.SSLCertVerificationError:
+    """As the ssl module makes it; the codes are those of X509_verify_cert_error_string(3)."""
+    error = ssl.SSLCertVerificationError(
+        ssl.SSL_ERROR_SSL, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}"
+    )
+    error.verify_code, error.verify_message = code, message
+    return error

@@ -7,6 +7,7 @@ a lab depends on keys being different, and making one takes as long as simulatin
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -24,13 +25,13 @@ def _one_key() -> RSAPrivateKey:
 
 
 class Certificates:
-    """A hierarchy in `folder`."""
+    """A hierarchy in `folder`, issued at `now`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, now: datetime) -> None:
+        self._folder, self._now = folder, now
         self._key = _one_key()
-        self._vendor = Authority.make("vendor root", key=self._key)
-        self._public = Authority.make("public root", key=self._key)
+        self._vendor = Authority.make("vendor root", self._key, now)
+        self._public = Authority.make("public root", self._key, now)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
     def box(self) -> config.Certificates:
@@ -53,8 +54,8 @@ class Certificates:
 
     def datacenter(self) -> dict[str, Identity]:
         """Those that the data center can present: a good one, an expired one, one of a wrong authority."""
-        wrong = Authority.make("another root", key=self._key)
-        expired = Validity.days(-30)
+        wrong = Authority.make("another root", self._key, self._now)
+        expired = Validity.days(-30, self._now)
         return {
             "good": self._far_end(self._issuing, "good"),
             "expired": self._far_end(self._issuing, "expired", expired),

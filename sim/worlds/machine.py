@@ -80,6 +80,7 @@ class BoxMachine:
         self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
         self.disk.backend.set_latency(FLUSH_NS, WRITTEN_BYTE_NS)
         self.clock = EmulClock(wall_ns)
+        self.host.wall_ns = self.clock.now_ns
         self.uplink = EmulEthernetPort("uplink")
         self._ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
         zones = {"uplink": Zone(lab.board.uplink, BOX, self.uplink)} | {

@@ -17,6 +17,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -91,8 +92,8 @@ class VirtualWorld:
         self._gc_threshold = gc.get_threshold()
         gc.set_threshold(100_000, 20, 50)
 
-        network = Network()
-        certificates = Certificates(folder / "pki")
+        network = Network(self.wall_ns)
+        certificates = Certificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
         self.datacenter = FarEnd(self.loop, network, certificates.datacenter(), self.wall_ns)
         self.proxy = SiteProxy(self.loop, network, spec.proxy) if spec.proxy else None
@@ -130,6 +131,8 @@ class VirtualWorld:
     def _analyzer(self, network: Network, certificates: Certificates, spec: Instrument) -> Analyzer:
         host = Host(network, f"instrument{spec.port}", instrument_address(spec.port))
         host.gateway = self.box.host
+        clock = EmulClock(self.wall_ns)
+        host.wall_ns = clock.now_ns
         self._join(network, f"instrument:{spec.port}", host, self.box.host, LAN)
         return Analyzer(
             self.env,
@@ -137,7 +140,7 @@ class VirtualWorld:
             spec,
             Address(NAME, COLLECTOR_PORT, box_address(spec.port)),
             certificates.instrument(spec.serial),
-            EmulClock(self.wall_ns),
+            clock,
             self.ledger,
             lambda name: self.random(f"{spec.serial} {name}"),
             -self.lab.about.start,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
@@ -60,7 +61,9 @@ class KernelWorld:
         self.under_way: dict[tuple[str, str], Event] = {}
         """The faults that are not over, by kind and target."""
         self.analyzers: dict[int, Analyzer] = {}
-        self._certificates = certificates = Certificates(ground.folder / "pki")
+        self._certificates = certificates = Certificates(
+            ground.folder / "pki", datetime.now(UTC).replace(microsecond=0)
+        )
         self.site = site = Site(ground, lab)
         self.datacenter = KernelDataCenter(
             site.datacenter, ground.folder / "datacenter", certificates.datacenter()
