@@ -1,33 +1,48 @@
-"""The firewall in the kernel: put a policy in force, compare, count.
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The firewall in the kernel: put a policy in force, compare, repair, count.
 
 A policy is put in force in one transaction (`netfw.transition`): either all of it holds afterwards, or what held
 before. Open sessions stay open, if the new policy has them, and counts go on.
 
-Only the firewall's own table is ever touched. Another one, such as firewalld's, lives beside it: a packet must pass
-both.
+Whether the policy is in force is decided by the kernel's own bytes (`netfw.picture`). The first time, the bytes must
+contain nothing unusual and libnftables' listing must be the policy's ruleset; from then on the picture is known, and
+equal bytes are enough. The listing gives the words for what differs. Where it cannot be read, the objects and rules
+that differ are named without it.
+
+Only the firewall's own table is ever touched or listed. Another one, such as firewalld's, lives beside it: a packet
+must pass both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import contextlib
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass
 from socket import socket
 from typing import Final, NamedTuple
 
-from netfw import listing, names
+from netfw import listing, names, picture
+from netfw.closing import OWNED, close_off
 from netfw.errors import FirewallError, Kind
 from netfw.nft import Nft
+from netfw.picture import Picture, Unreadable
+from netfw.picturewords import differing_sets, lines
 from netfw.policy import Policy
-from netfw.refill import refill
+from netfw.refill import REFILLED, holds_exactly, refill
 from netfw.render import Ruleset, render
-from netfw.sessions import found_sessions, timed_elements, with_sessions
+from netfw.sessions import OpenSession, found_sessions, timed_elements, with_sessions
 from netfw.terms import Json
-from netfw.transition import removal, transition
+from netfw.transition import removal, replacement, transition
 
 ATTEMPTS_MAX: Final = 3
 """Somebody may change the table between reading it and writing it."""
 
 LISTED_MAX: Final = 1000
-"""Elements. 10,000 take 250 ms to list and compare, and 80 ms to load."""
+"""Elements of a set that are listed in words; 10,000 would take 130 ms."""
+
+
+MISREAD: Final = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading a listing may end with if it contains something unexpected."""
 
 
 class Count(NamedTuple):
@@ -37,12 +52,32 @@ class Count(NamedTuple):
     bytes: int
 
 
-class _Rendered(NamedTuple):
-    """A policy, its ruleset, and how the kernel should list that."""
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What the kernel holds otherwise than the policy: a line each, and what a repair must know."""
 
-    policy: Policy
-    ruleset: Ruleset
-    listing: listing.Listing
+    lines: tuple[str, ...] = ()
+    sets: frozenset[str] | None = None
+    """Sets whose elements differ; None if that is not known."""
+    nothing_else: bool = False
+    """Whether only elements of sets differ."""
+    strange: bool = False
+    """Whether the table contains what cannot be changed in its place."""
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.lines)
+
+
+class _Rendered:
+    """A policy, its ruleset, how libnftables should list that, and its picture once it was in force."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.ruleset = policy, render(policy)
+        self.listing = listing.of_ruleset(self.ruleset)
+        self.picture: Picture | None = None
+        sizes = {name: len(elements) for name, elements in self.listing.elements.items()}
+        self.large = frozenset(name for name, size in sizes.items() if size > LISTED_MAX) & REFILLED
 
 
 class Firewall:
@@ -61,38 +96,100 @@ class Firewall:
             try:
                 self.nft.run(self._commands(policy, changed))
             except FirewallError as error:
+                if error.kind is Kind.DENIED and (found := self._now()) and found.owned:
+                    raise FirewallError(Kind.REFUSED, OWNED) from error
                 if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
             else:
                 return
 
+    def repair(self, policy: Policy, found: Differences, sock: socket) -> None:
+        """Put the policy in force again. `sock` is a netfilter socket for this alone.
+
+        A table that cannot be changed in its place, or that libnftables cannot handle, is first replaced by one that
+        drops everything: the kernel does that without looking at what is in the table.
+        """
+        if found.sets and found.nothing_else and found.sets <= REFILLED:
+            self.refill(policy, found.sets, sock)
+            return
+        if not found.strange:
+            try:
+                self.apply(policy, found.sets)
+            except FirewallError as error:
+                if error.kind is Kind.LACKING:
+                    raise
+            else:
+                return
+        replacing = list(self._replacement(policy))
+        close_off(sock)
+        self.nft.run(replacing)
+
     def refill(self, policy: Policy, sets: Container[str], sock: socket) -> None:
         """Fill these of the policy's sets anew, in a third of the time that `apply` takes (`netfw.refill`)."""
         refill(sock, (each for each in self._of(policy).ruleset.sets if each.name in sets))
 
-    def differences(self, policy: Policy, changed: Container[str] | None = None) -> list[str]:
-        """What the kernel holds otherwise than the policy, a line each.
+    def look(self, policy: Policy) -> Differences:
+        """What the kernel holds otherwise than the policy."""
+        rendered = self._of(policy)
+        try:
+            found = self._picture(rendered.ruleset)
+        except Unreadable as error:
+            return Differences((f"the table cannot be read: {error}",), strange=True)
+        if found is None:
+            return Differences((f"there is no table {names.FAMILY} {names.TABLE}",))
+        if rendered.picture is None:
+            return self._first_look(rendered, found)
+        if found.equals(rendered.picture):
+            return Differences()
+        sets, others = differing_sets(rendered.picture, found)
+        words = found.strange or self._words(rendered, found, sets) or lines(rendered.picture, found)
+        return Differences(tuple(words), sets, not others, bool(found.strange))
 
-        Of sets only those are looked at that may be `changed`: all, if nobody knows.
-        """
-        outline = self.nft.outline()
-        if outline is None:
-            return [f"there is no table {names.FAMILY} {names.TABLE}"]
-        wanted, found = self._of(policy).listing, listing.of_objects(outline)
-        looked_at = {
-            name for name in (*found.elements, *wanted.elements) if changed is None or name in changed
-        }
-        found.elements |= {name: self.nft.elements(name) for name in looked_at}
-        return list(listing.differences(wanted, found, looked_at))
+    def differences(self, policy: Policy) -> list[str]:
+        """What the kernel holds otherwise than the policy, a line each."""
+        return list(self.look(policy).lines)
 
-    def large_sets(self, policy: Policy) -> frozenset[str]:
-        """Sets of the policy that are filled anew in less time than it takes to see what they hold."""
-        sizes = {name: len(elements) for name, elements in self._of(policy).listing.elements.items()}
-        return frozenset(name for name, size in sizes.items() if size > LISTED_MAX)
+    def _first_look(self, rendered: _Rendered, found: Picture) -> Differences:
+        """Compares what libnftables lists. If that is the policy's ruleset, so is the picture from now on."""
+        if found.strange:
+            return Differences(tuple(found.strange), strange=True)
+        words = self._words(rendered, found, frozenset(found.elements))
+        if words is None:
+            return Differences(("libnftables cannot list the table",), strange=True)
+        if not words:
+            now = self._picture(rendered.ruleset)
+            if now is None or now.generation != found.generation:
+                return Differences(("the table was changed while it was read",))
+            rendered.picture = found
+        return Differences(tuple(words))
+
+    def _words(self, rendered: _Rendered, found: Picture, sets: Collection[str]) -> list[str] | None:
+        """The differences in words; None if libnftables does not list the table so that it can be read."""
+        large = rendered.large.intersection(sets)
+        small = set(sets) - large
+        try:
+            listed = listing.of_objects(self.nft.outline(alone=found.alone) or [])
+            listed.elements |= {name: self.nft.elements(name) for name in small}
+            words = list(listing.differences(rendered.listing, listed, small))
+        except (FirewallError, *MISREAD):
+            return None
+        by_name = {each.name: each for each in rendered.ruleset.sets}
+        return words + [
+            f"set {name} was changed"
+            for name in sorted(large)
+            if not holds_exactly(by_name[name], found.elements.get(name, frozenset()))
+        ]
+
+    def _picture(self, ruleset: Ruleset) -> Picture | None:
+        try:
+            return picture.take(self.nft.socket, ruleset.unsteady)
+        except OSError as error:
+            raise _explained(error) from error
 
     def mark(self) -> str:
         """The mark of the policy that is said to be in force; "" if none is."""
-        return listing.mark(self.nft.outline() or [])
+        found = self._now()
+        return found.mark if found else ""
 
     def mark_of(self, policy: Policy) -> str:
         """What `mark` is while this policy is in force."""
@@ -100,21 +197,47 @@ class Firewall:
 
     def counts(self) -> dict[str, Count]:
         """What was refused since the box started, by cause. Empty if there is no table."""
-        listed = [thing["counter"] for thing in self.nft.outline() or [] if "counter" in thing]
-        return {counter["name"]: Count(counter["packets"], counter["bytes"]) for counter in listed}
+        found = self._now()
+        return {name: Count(*count) for name, count in found.counts.items()} if found else {}
+
+    def _now(self) -> Picture | None:
+        """The table, without the elements of its sets."""
+        try:
+            return picture.take(self.nft.socket, None)
+        except Unreadable as error:
+            raise FirewallError(Kind.REFUSED, f"the table cannot be read: {error}") from error
+        except OSError as error:
+            raise _explained(error) from error
 
     def _commands(self, policy: Policy, changed: Container[str] | None) -> Iterable[Json]:
-        rendered, outline = self._of(policy), self.nft.outline()
-        if outline is None:
-            return rendered.ruleset.commands()
-        wanted, sessions = rendered.listing.declarations, found_sessions(policy, self.nft)
-        return transition(rendered.ruleset, wanted, outline, sessions, changed)
+        rendered = self._of(policy)
+        try:
+            found = picture.take(self.nft.socket, None)
+            if found is None:
+                return rendered.ruleset.commands()
+            if not found.strange and (outline := self.nft.outline(alone=found.alone)) is not None:
+                wanted, sessions = rendered.listing.declarations, found_sessions(policy, self.nft)
+                return transition(rendered.ruleset, wanted, outline, sessions, changed)
+        except PermissionError as error:
+            raise _explained(error) from error
+        except (OSError, Unreadable, *MISREAD):
+            pass  # whatever is in the table, it does not have to be understood to be replaced
+        return self._replacement(policy)
+
+    def _replacement(self, policy: Policy) -> Iterable[Json]:
+        """Makes the ruleset of any table; with counts and open sessions, as far as they can be read."""
+        counts: dict[str, tuple[int, int]] = {}
+        sessions: list[OpenSession] = []
+        with contextlib.suppress(OSError, Unreadable, FirewallError, *MISREAD):
+            if found := picture.take(self.nft.socket, None):
+                counts = found.counts
+            sessions = found_sessions(policy, self.nft).open
+        return replacement(self._of(policy).ruleset, counts, sessions)
 
     def _of(self, policy: Policy) -> _Rendered:
         """Kept, for a watch asks at every change. By identity: to compare 10,000 addresses takes its time."""
         if self._rendered is None or self._rendered.policy is not policy:
-            ruleset = render(policy)
-            self._rendered = _Rendered(policy, ruleset, listing.of_ruleset(ruleset))
+            self._rendered = _Rendered(policy)
         return self._rendered
 
     def snapshot(self) -> list[Json] | None:
@@ -130,3 +253,9 @@ class Firewall:
     def remove(self) -> None:
         """Take the table away: nothing is refused any more."""
         self.restore(None)
+
+
+def _explained(error: OSError) -> FirewallError:
+    if isinstance(error, PermissionError):
+        return FirewallError(Kind.DENIED, "the kernel does not let this user read the firewall; be root")
+    return FirewallError(Kind.REFUSED, f"the kernel does not list the ruleset: {error.strerror or error}")

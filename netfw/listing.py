@@ -46,11 +46,12 @@ def of_objects(objects: Iterable[Json]) -> Listing:
         ((kind, body),) = thing.items()
         if kind == "rule":
             extra = {key: body[key] for key in ("comment",) if key in body}
-            listing.rules[body["chain"]].append([*map(_settled, body["expr"]), *([extra] if extra else [])])
+            expressions = body.get("expr", [])  # the kernel takes a rule without any
+            listing.rules[body["chain"]].append([*map(_settled, expressions), *([extra] if extra else [])])
             continue
         if kind != "element":
             attributes = {key: value for key, value in body.items() if key not in _OF_THE_MOMENT}
-            attributes["flags"] = _sorted(body.get("flags", []))
+            attributes["flags"] = _flags(body.get("flags", []))
             listing.declarations[f"{kind} {body['name']}"] = _dump(attributes)
         if body["name"] not in SESSIONS.values():
             listing.elements[body["name"]] += body.get("elem", [])
@@ -120,18 +121,25 @@ def _members(elements: Iterable[Json]) -> dict[str, Json]:
 def _interval(element: Json) -> tuple[int, int, int] | None:
     match element:
         case {"prefix": {"addr": address, "len": length}}:
-            network = ip_network(f"{address}/{length}")
-            return network.version, int(network.network_address), int(network.broadcast_address)
-        case {"range": [str(first), str(last)]}:
-            start = ip_address(first)
-            return start.version, int(start), int(ip_address(last))
-        case str():
             try:
-                alone = ip_address(element)
+                network = ip_network(f"{address}/{length}")
             except ValueError:
                 return None
-            return alone.version, int(alone), int(alone)
+            return network.version, int(network.network_address), int(network.broadcast_address)
+        case {"range": [str(first), str(last)]}:
+            return _between(first, last)
+        case str():
+            return _between(element, element)
     return None
+
+
+def _between(first: str, last: str) -> tuple[int, int, int] | None:
+    """IP version, first and last address; None if these are not two addresses of one version."""
+    try:
+        start, end = ip_address(first), ip_address(last)
+    except ValueError:  # ports, interfaces, hardware addresses
+        return None
+    return (start.version, int(start), int(end)) if start.version == end.version else None
 
 
 def _joined(intervals: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -162,6 +170,11 @@ def _settled(value: Json) -> Json:
         case dict():
             return {key: _settled(inner) for key, inner in value.items() if key not in ("expires",)}
     return value
+
+
+def _flags(flags: Json) -> Json:
+    """The flags of an object in one order; libnftables shows `dynamic` from release 1.1 on."""
+    return sorted(set(flags if isinstance(flags, list) else [flags]) - {"dynamic"})
 
 
 def _sorted(value: Json) -> Json:

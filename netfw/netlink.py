@@ -46,6 +46,11 @@ class Message(NamedTuple):
         """Address family (or NFPROTO) of a netfilter message."""
         return self.payload[0]
 
+    def flags(self) -> int:
+        """The flags in the netlink header."""
+        flags: int = _HEADER.unpack(self.header)[2]
+        return flags
+
     def port(self) -> int:
         """Of the socket whose request this is about; 0 if it was the kernel itself."""
         port: int = _HEADER.unpack(self.header)[4]

@@ -8,7 +8,7 @@ its key, which is address, protocol and port, each padded to four bytes (linux/n
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Final
 
@@ -57,6 +57,20 @@ def refill(sock: socket.socket, sets: Iterable[Set]) -> None:
         ) from error
 
 
+def holds_exactly(wanted: Set, elements: Collection[bytes]) -> bool:
+    """Whether these, as the kernel dumps them, are the elements of one of the sets in REFILLED and nothing more."""
+    if len(elements) != len(wanted.elements):
+        return False
+    family, length = _ADDRESSES[wanted.name]
+    key = length + len(_service("tcp", 0))
+    before = _before(key, nested=0)
+    services = cache(_service)
+    return all(
+        before + socket.inet_pton(family, address) + services(*service) in elements
+        for address, *service in (element["concat"] for element in wanted.elements)
+    )
+
+
 def _messages(filled: Set) -> Iterator[bytes]:
     name = attribute(_TABLE_NAME, _text(TABLE)) + attribute(_SET_NAME, _text(filled.name))
     family = netlink.FAMILIES[FAMILY]
@@ -70,12 +84,17 @@ def _messages(filled: Set) -> Iterator[bytes]:
 def _elements(filled: Set) -> Iterator[bytes]:
     """All are of one length, and so alike before the key."""
     family, length = _ADDRESSES[filled.name]
-    key = bytes(length + len(_service("tcp", 0)))
-    before = attribute(_ONE | NESTED, attribute(_KEY | NESTED, attribute(_VALUE, key))).removesuffix(key)
+    before = _before(length + len(_service("tcp", 0)), nested=NESTED)
     services = cache(_service)  # few, for thousands of addresses
     for element in filled.elements:
         address, *service = element["concat"]
         yield before + socket.inet_pton(family, address) + services(*service)
+
+
+def _before(key_bytes: int, nested: int) -> bytes:
+    """The headers of an element. The kernel wants the flag NESTED, and does not set it in what it dumps."""
+    key = bytes(key_bytes)
+    return attribute(_ONE | nested, attribute(_KEY | nested, attribute(_VALUE, key))).removesuffix(key)
 
 
 def _service(protocol: str, port: int) -> bytes:

@@ -120,6 +120,11 @@ class Ruleset:
             for rule in chain.rules:
                 yield {"rule": _ours(chain=chain.name, expr=list(rule))}
 
+    @property
+    def unsteady(self) -> frozenset[str]:
+        """Names of the sets whose elements come and go while the ruleset stays."""
+        return frozenset(each.name for each in self.sets if set(each.flags) & {"timeout", "dynamic"})
+
     def commands(self) -> list[Json]:
         """What makes this of no table at all."""
         return [{"add": thing} for thing in (*self.declarations(), *self.contents())]

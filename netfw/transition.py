@@ -37,7 +37,9 @@ def transition(
     found = listing.of_objects(outline).declarations
     odd = {thing for thing, text in found.items() if text != wanted.get(thing)}
     if any(_is_foreign(thing, found[thing], wanted.get(thing, "")) for thing in odd):
-        return _replacement(ruleset, outline, sessions.open)
+        counters = [thing["counter"] for thing in outline if "counter" in thing]
+        counts = {each["name"]: (each["packets"], each["bytes"]) for each in counters}
+        return replacement(ruleset, counts, sessions.open)
     return _in_place(ruleset, found, odd, sessions, changed)
 
 
@@ -91,14 +93,15 @@ def _in_place(
             yield {"add": element}
 
 
-def _replacement(ruleset: Ruleset, table: list[Json], sessions: Sequence[OpenSession]) -> Iterator[Json]:
-    counted = {thing["counter"]["name"]: thing["counter"] for thing in table if "counter" in thing}
+def replacement(
+    ruleset: Ruleset, counts: Mapping[str, tuple[int, int]], sessions: Sequence[OpenSession]
+) -> Iterator[Json]:
+    """The commands that make the ruleset of any table. Counters go on from these counts (packets, bytes)."""
     yield from removal()
     for thing in (*ruleset.declarations(), *ruleset.contents()):
         if "counter" in thing:
-            before = counted.get(thing["counter"]["name"], {})
-            kept = {key: before[key] for key in ("packets", "bytes") if key in before}
-            yield {"add": {"counter": thing["counter"] | kept}}
+            packets, size = counts.get(thing["counter"]["name"], (0, 0))
+            yield {"add": {"counter": thing["counter"] | {"packets": packets, "bytes": size}}}
         else:
             yield {"add": thing}
     yield from ({"add": session.element()} for session in sessions)

@@ -1,13 +1,15 @@
-"""Somebody changes the firewall: an alarm at once, then the policy again.
+"""Watch the firewall's table: an alarm at each change by another program, then the repair.
 
-The kernel tells every change of a ruleset to who listens (NFNLGRP_NFTABLES), object by object, and closes each
-transaction with a message that says which process it was. Our own transactions are known by the port of the socket
-they came from, which must still be open; those of other tables are let be, unless they take ours with them, as
-`flush ruleset` does.
+The kernel reports every change of a ruleset to subscribers of NFNLGRP_NFTABLES, object by object, and closes each
+transaction with a message that names the process. Transactions of this process are known by the port of the socket
+that they came from, which must still be open. Transactions of other tables are ignored, unless they change this one
+too, as `flush ruleset` does.
 
-A change that comes while one is being repaired is not lost: what the kernel holds is compared again afterwards, and
-messages that came in the meantime are read next. Only what was told to be changed is looked at: to list 10,000
-addresses each time would take longer than the repair may.
+The messages only trigger: what has changed is determined by reading the whole table (`Firewall.look`). A change that
+comes during a repair is therefore not lost; the table is read again afterwards, and messages that arrived meanwhile
+are read next. Whatever goes wrong while messages are read or the table is repaired is reported as a failed repair,
+never swallowed: whoever started the watch closes the ports then. `look` reads the table without waiting for a
+message; callers do so regularly.
 
 The table says which policy it follows from (`Firewall.mark`). If that is another one all of a sudden, somebody has
 put it in force on purpose, and the watch stands back. A change by hand leaves the mark as it was, or takes it away.
@@ -18,51 +20,47 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from netfw import netlink
 from netfw.errors import FirewallError, Kind
 from netfw.events import Alarm, Repair
-from netfw.firewall import Firewall
+from netfw.firewall import Differences, Firewall
 from netfw.names import FAMILY, SESSIONS, TABLE
 from netfw.policy import Policy
-from netfw.refill import REFILLED
 from netfw.sessions import Session, Sessions
 
 REPAIRS_MAX: Final = 5
-"""In a row; whoever changes it more often is told of, and repaired with the next message."""
+"""In a row; a program that changes the table more often is reported, and repaired with the next message."""
 BUFFER_BYTES: Final = 16 * 1024 * 1024
-"""A transaction with 10,000 elements is told in 10,000 messages at once."""
+"""A transaction with 10,000 elements is reported in 10,000 messages at once."""
 _SO_RCVBUFFORCE: Final = 33
 
 _NFNLGRP_NFTABLES: Final = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SUBSYSTEM: Final = 10 << 8
 _NEWSETELEM, _DELSETELEM, _NEWGEN = _SUBSYSTEM | 12, _SUBSYSTEM | 14, _SUBSYSTEM | 15
-_ABOUT_SETS: Final = (_SUBSYSTEM | 9, _SUBSYSTEM | 11, _NEWSETELEM, _DELSETELEM)
 _TABLE_NAME, _SET_NAME = 1, 2
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 
 
 @dataclass(slots=True)
 class _Transaction:
-    """What has been told of a transaction that is not closed yet."""
+    """What has been reported of a transaction that is not closed yet."""
 
     touches_ours: bool = False
-    sets: set[str] = field(default_factory=set)
-    """Those of the table's sets that are not what they were."""
     repeated: bytes = b""
     """The beginning of the last message: what begins alike, as thousands do, is about the same."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """Watches the table in this network namespace; `told` is called with each Alarm, and each Repair after it.
+    """Watches the table in this network namespace; `heard` is called with each Alarm, and each Repair after it.
 
     `sessions` are those that the owner opened, with the seconds they have left: others are closed, and these opened
-    again if they are gone. Without an owner, sessions are let be.
+    again if they are gone. Without an owner, sessions are ignored.
 
     `newer` is asked when another policy was put in force, with its mark, and gives it, if that is what should be
     watched from now on. Otherwise the watch stands back, until a policy that it watched before is in force again.
@@ -70,7 +68,7 @@ class Watch:
 
     firewall: Firewall
     policy: Policy
-    told: Callable[[Alarm | Repair], None]
+    heard: Callable[[Alarm | Repair], None]
     sessions: Callable[[], Mapping[Session, int]] | None = None
     newer: Callable[[str], Policy | None] | None = None
     _known: dict[str, Policy] = field(default_factory=dict)
@@ -92,10 +90,9 @@ class Watch:
         except PermissionError:
             problem = "the kernel does not let this user hear of changes of the firewall; be root"
             raise FirewallError(Kind.DENIED, problem) from None
-        asyncio.get_running_loop().add_reader(self._socket, self._heard)
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
-        if self._differences(None):
-            self._repair(None)
+        self.look()
 
     def stop(self) -> None:
         """Listen no more."""
@@ -103,17 +100,35 @@ class Watch:
         self._socket.close()
         self._filling.close()
 
-    def _heard(self) -> None:
-        changed: set[str] | None = set()
-        alarms = list(self._alarms())
-        for alarm, sets in alarms:
-            self.told(alarm)
-            changed = None if changed is None or sets is None else changed | sets
-        if alarms and not self._gives_way():
-            self._repair(changed)
+    def look(self) -> bool:
+        """Read the table now, and repair what differs. Returns whether the policy was in force without a repair."""
+        try:
+            if self._gives_way():
+                return False
+            if found := self._differences():
+                self._repair(found)
+            return not found
+        except Exception as error:  # a watch that fails must not look like one that finds nothing
+            self._report_failure(error)
+            return False
 
-    def _alarms(self) -> Iterator[tuple[Alarm, set[str] | None]]:
-        """What the messages that wait amount to, with the sets that were changed; None if that is not known."""
+    def _read(self) -> None:
+        """Called by the event loop when messages wait."""
+        try:
+            alarms = list(self._alarms())
+            for alarm in alarms:
+                self.heard(alarm)
+            if alarms and not self._gives_way():
+                self._repair(self._differences())
+        except Exception as error:  # see `look`
+            self._report_failure(error)
+
+    def _report_failure(self, error: Exception) -> None:
+        reason = str(error) if isinstance(error, FirewallError) else f"{type(error).__name__}: {error}"
+        self.heard(Repair((), in_force=False, problem=f"the firewall's watch failed: {reason}"))
+
+    def _alarms(self) -> Iterator[Alarm]:
+        """The changes by other programs that the waiting messages report."""
         while True:
             try:
                 datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -122,7 +137,7 @@ class Watch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                yield Alarm(0, ""), None  # messages were lost; any of them may have been about us
+                yield Alarm(0, "")  # messages were lost; any of them may have been about us
                 continue
             for message in netlink.messages(datagram, but=self._transaction.repeated):
                 if message.kind != _NEWGEN:
@@ -133,19 +148,16 @@ class Watch:
     def _note(self, message: netlink.Message) -> None:
         transaction, given = self._transaction, message.attributes()
         transaction.repeated = message.beginning(_TABLE_NAME, _SET_NAME)
-        if self._is_ours(message, given):
-            transaction.touches_ours = True
-            if message.kind in _ABOUT_SETS:
-                transaction.sets.add(_name(given, _SET_NAME))
+        transaction.touches_ours |= self._is_ours(message, given)
 
-    def _alarm(self, message: netlink.Message) -> tuple[Alarm, set[str]] | None:
-        """At the end of a transaction: whether it was about us, and not by us."""
+    def _alarm(self, message: netlink.Message) -> Alarm | None:
+        """At the end of a transaction: whether it was about this table, and not by this process."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
         if not ended.touches_ours or netlink.is_ours(message.port(), self._socket):
             return None
         pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
-        return Alarm(pid, _name(given, _GEN_PROC_NAME)), ended.sets
+        return Alarm(pid, _name(given, _GEN_PROC_NAME))
 
     def _is_ours(self, message: netlink.Message, given: dict[int, bytes]) -> bool:
         if message.family() != netlink.FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
@@ -168,44 +180,36 @@ class Watch:
             return False
         if mark != self._stands_back:
             self._stands_back = mark
-            self.told(
+            self.heard(
                 Repair((), in_force=False, problem=f"another policy was put in force ({mark}), and is let be")
             )
         return True
 
-    def _repair(self, changed: set[str] | None) -> None:
-        """Of sets, only those `changed`."""
-        found: tuple[str, ...] = ()
+    def _repair(self, found: Differences) -> None:
+        """Put the policy in force again, and report that."""
+        left = found
         try:
-            left = self._differences(changed)
-            found = tuple(left)
-            unread = self._unread(changed)
-            if unread and unread <= REFILLED and left == _lines(unread):  # and nothing else is wrong
-                self.firewall.refill(self.policy, unread, self._filling)
-                left = self._differences((changed or set()) - unread)
-            for _ in range(REPAIRS_MAX):
+            for attempt in range(REPAIRS_MAX):
                 if not left:
                     break
-                self.firewall.apply(self.policy, changed)
+                # what differs after a repair differs in a way that is not understood
+                self.firewall.repair(
+                    self.policy, replace(left, strange=left.strange or attempt > 1), self._filling
+                )
                 self._repair_sessions()
-                left = self._differences((changed or set()) - self.firewall.large_sets(self.policy))
-            self.told(Repair(found, in_force=not left))
+                left = self._differences()
+            self.heard(Repair(found.lines, in_force=not left))
         except FirewallError as error:
-            self.told(Repair(found, in_force=False, problem=str(error)))
+            self.heard(Repair(found.lines, in_force=False, problem=str(error)))
 
-    def _differences(self, changed: set[str] | None) -> list[str]:
+    def _differences(self) -> Differences:
+        found = self.firewall.look(self.policy)
         missing, strange = self._session_differences()
-        unread = self._unread(changed)
-        return [
-            *self.firewall.differences(self.policy, None if changed is None else changed - unread),
-            *_lines(unread),
-            *(f"the session {_path(session)} is closed" for session in missing),
-            *(f"a session {_path(session)} is open that nobody asked for" for session in strange),
-        ]
-
-    def _unread(self, changed: set[str] | None) -> frozenset[str]:
-        """Of the sets changed, those too large to be listed each time."""
-        return self.firewall.large_sets(self.policy) & (changed or set())
+        words = [f"the session {_path(session)} is closed" for session in missing]
+        words += [f"a session {_path(session)} is open that nobody asked for" for session in strange]
+        if not words:
+            return found
+        return replace(found, lines=(*found.lines, *words), nothing_else=False)
 
     def _session_differences(self) -> tuple[dict[Session, int], list[Session]]:
         """Sessions that are gone, with the seconds they should have left, and those that should not be."""
@@ -227,10 +231,6 @@ class Watch:
             except FirewallError as error:
                 if error.kind is not Kind.UNFIT:  # its time is over, or the policy has it no more
                     raise
-
-
-def _lines(unread: Iterable[str]) -> list[str]:
-    return [f"set {name} was changed" for name in sorted(unread)]
 
 
 def _name(given: dict[int, bytes], kind: int) -> str:

@@ -187,13 +187,17 @@ def _watch(arguments: argparse.Namespace) -> int:
     import asyncio
 
     with _told():
-        asyncio.run(_watching(arguments.policy, _load(arguments.policy), arguments.json))
-    return HOLDS
+        in_force = asyncio.run(_watching(arguments.policy, _load(arguments.policy), arguments.json))
+    return HOLDS if in_force else FAILED
 
 
-async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
+async def _watching(file: Path, policy: Policy, as_json: bool) -> bool:
+    """Watch until SIGTERM; whether the policy was in force then."""
+    import asyncio
+
     from netfw.firewall import Firewall
     from netfw.nft import Nft
+    from netfw.service.supervisor import LOOK_SECONDS
     from netfw.watch import Watch
 
     firewall = Firewall(Nft())
@@ -210,8 +214,12 @@ async def _watching(file: Path, policy: Policy, as_json: bool) -> None:
     watch = Watch(firewall, policy, lambda event: _say_event(event, as_json), newer=newer)
     watch.start()
     print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
-    await ended.wait()
+    while not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
+        in_force = watch.look()  # also finds what no message has told of, and tries again what failed
     watch.stop()
+    return in_force
 
 
 def _say_event(event: Alarm | Repair, as_json: bool) -> None:

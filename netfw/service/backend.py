@@ -43,12 +43,10 @@ class KernelBackend:
         """See `FirewallBackend.enforce`."""
         with _as_not_enforced():
             self._read_again()
-            firewall, outline = self._firewall(), ()
-            # Ten thousand addresses take longer to compare than to load, and the kernel takes all of them or nothing:
-            # they are compared only where all else, which has the policy's digest in it, is right already.
-            if firewall.differences(self._policy, outline) or firewall.differences(self._policy):
+            firewall = self._firewall()
+            if firewall.differences(self._policy):
                 firewall.apply(self._policy)
-                if left := firewall.differences(self._policy, outline):
+                if left := firewall.differences(self._policy):
                     raise NotEnforced(f"the kernel holds something else than what it took: {left[0]}")
             self._settings.set()
 
@@ -79,7 +77,10 @@ class KernelBackend:
         return policy if policy and self._firewall().mark_of(policy) == mark else None
 
     def inspect(self) -> Surroundings:
-        """See `FirewallBackend.inspect`."""
+        """See `FirewallBackend.inspect`. A change that the watch has missed is a problem as well."""
+        with _as_not_enforced():
+            if found := self._firewall().differences(self._policy):
+                return Surroundings(problem=f"the kernel holds something else than the policy: {found[0]}")
         return Surroundings()
 
     def refused(self) -> Mapping[str, int]:
