@@ -7,15 +7,21 @@ import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from agents.collector import port_limits
 from agents.config import BoxConfig, ConfigError, Port, load_config
 from agents.status import SOCKET_PATH_BYTES_MAX
 from hal.board import Board, BoardError, load_board
 from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
+from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.tls import client_context, server_context
+
+SPOOL_DESCRIPTORS: Final = 256
+"""What the spool may keep open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +33,31 @@ class CheckedConfig:
     policy: Policy | None
 
 
+class DescriptorError(Exception):
+    """The system allows this process too few open files; the message says how many it needs."""
+
+
 def check_box(file: Path) -> CheckedConfig:
     """The configuration in `file` and what it names, if that is there and fits together.
 
-    Errors: ConfigError; PolicyError for what is wrong within the policy file.
+    Errors: ConfigError; PolicyError for what is wrong within the policy file; DescriptorError.
     """
     config = load_config(file)
+    _check_descriptors(file, config)
     board = _check_board(file, config)
     _check_identity(file, config)
     _check_status(file, config)
     policy = fitting_policy(file, config, board) if config.firewall else None
     return CheckedConfig(config, board, policy)
+
+
+def _check_descriptors(file: Path, config: BoxConfig) -> None:
+    needed = DESCRIPTORS_BESIDE + SPOOL_DESCRIPTORS
+    needed += sum(port_limits(len(port.instruments)).descriptors_max for port in config.port)
+    allowed = allow_descriptors(needed)
+    if allowed < needed:
+        message = f"{file}: {len(config.port)} ports need {needed} open files and connections, and the system allows"
+        raise DescriptorError(f"{message} {allowed}; raise LimitNOFILE= of the unit, or `ulimit -n`")
 
 
 def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:

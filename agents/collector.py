@@ -27,6 +27,7 @@ from agents.commands import Desk, Dispatcher
 from agents.marks import Mark, digest_of
 from agents.ratelimit import TokenBucket
 from agents.spool import Priority, SpoolError
+from wire.admission import Limits
 from wire.http import Request, Response, Server, serve
 from wire.messages import (
     NEXT_RUN,
@@ -44,6 +45,12 @@ from wire.messages import (
 )
 
 PATH: Final = "/v1/reports"
+CONNECTIONS_MAX: Final = 8
+"""At a port, plus CONNECTIONS_EACH for each instrument that is enrolled there."""
+CONNECTIONS_EACH: Final = 2
+HANDSHAKE_SECONDS_MAX: Final = 10.0
+REQUEST_SECONDS_MAX: Final = 30.0
+"""An instrument is on the local network: 64 KiB take no time."""
 RETRY_SPOOL_SECONDS: Final = 10
 """When an instrument may try again after the disk was full or failed."""
 
@@ -100,8 +107,20 @@ class Collector:
         self, port: int, host: str, tcp_port: int, tls: ssl.SSLContext, now: Callable[[], float]
     ) -> Server:
         """Serve the instruments of `port`; `now` is the wall clock in seconds. Raises OSError."""
-        handler = partial(self.handle, port)
-        return await serve(handler, host, tcp_port, tls=tls, body_bytes_max=REPORTS_BODY_BYTES_MAX, now=now)
+        return await serve(
+            partial(self.handle, port),
+            host,
+            tcp_port,
+            tls=tls,
+            body_bytes_max=REPORTS_BODY_BYTES_MAX,
+            now=now,
+            limits=port_limits(sum(source.port == port for source in self._sources.values())),
+            crowded=partial(self._crowded, port),
+        )
+
+    def _crowded(self, port: int, connections: int, beyond: bool) -> None:
+        event = "connections-over-limit" if beyond else "connections-near-limit"
+        self._note(event, connections, port=port)
 
     async def handle(self, port: int, request: Request) -> Response:
         """The answer to a request that came in at `port`."""
@@ -149,6 +168,12 @@ class Collector:
                 source.desk.finished(report.command)
         self.accepted += len(new)
         self.repeated += len(reports) - len(new)
+
+
+def port_limits(instruments: int) -> Limits:
+    """The bounds of a port at which so many instruments are enrolled."""
+    most = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
+    return Limits(most, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=most)
 
 
 def _new(

@@ -17,6 +17,8 @@ from datacenter.config import Config, ConfigError, identity, load_config, revoca
 from datacenter.ingest import make_ingest
 from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
+from wire.admission import Limits
+from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.http import serve
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.peer import ClientCheck, PeerProblem, RevocationList, follow
@@ -24,6 +26,8 @@ from wire.tls import server_context
 
 REFRESH_SECONDS: Final = 5.0
 """How often files that may change are looked at."""
+DESCRIPTORS_MAX: Final = 16_384
+"""Each box has one connection."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -82,6 +86,7 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=time.time,
             check=ClientCheck(revocations, _log_refused_client),
+            limits=Limits(connections_max=allow_descriptors(DESCRIPTORS_MAX) - DESCRIPTORS_BESIDE),
         )
         ready(server.port)
         async with asyncio.TaskGroup() as tasks:

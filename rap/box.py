@@ -30,7 +30,7 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agents.boxcheck import check_box
+    from agents.boxcheck import DescriptorError, check_box
     from agents.config import ConfigError
     from agents.main import run_box
     from agents.spool.terms import SpoolError
@@ -45,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
             run_box(arguments.config, _say_served, _say)
     except (ConfigError, PolicyError) as error:
         raise WrongInput(str(error)) from error
+    except DescriptorError as error:
+        raise MachineLacks(str(error)) from error
     except (DiskError, SpoolError) as error:
         raise MachineLacks(
             f"{arguments.config}: spool.directory: the disk cannot be used: {error}"

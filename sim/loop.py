@@ -250,9 +250,12 @@ class SimLoop(base_events.BaseEventLoop):
         protocol: asyncio.Protocol,
         sslcontext: ssl_module.SSLContext,
         *,
-        server_hostname: str,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
-        """Go on with `protocol` over TLS, as its client. Raises OSError as a real loop would."""
+        """Continue with `protocol` over TLS. Raises OSError as a real loop would."""
         made: asyncio.Future[None] = self.create_future()
         inner = TlsProtocol(
             self,
@@ -260,12 +263,15 @@ class SimLoop(base_events.BaseEventLoop):
             sslcontext,
             made,
             wall_ns=current.get().host.wall_ns,
-            server_side=False,
+            server_side=server_side,
             server_hostname=server_hostname,
             call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         transport.set_protocol(inner)
         inner.connection_made(transport)
+        transport.resume_reading()
         try:
             await made
         except BaseException:
@@ -280,6 +286,7 @@ class SimLoop(base_events.BaseEventLoop):
         port: int,
         *,
         ssl: ssl_module.SSLContext | None = None,
+        backlog: int = 100,  # noqa: ARG002 - connections are accepted at once
     ) -> Listener:
         """Listen on the current host's address `host`. Raises OSError if the address is taken."""
         wall_ns = current.get().host.wall_ns

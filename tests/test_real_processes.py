@@ -14,7 +14,7 @@ import pytest
 
 from agents.status import read_status
 from tests.agents.eventually import eventually
-from tests.real import Site, prepare, rap, write_box_config
+from tests.real import Site, prepare, rap, start, write_box_config
 from wire.messages import Quality
 
 INSTRUMENTS = ("CHEM-0001", "HEMA-0001")
@@ -151,3 +151,27 @@ def test_a_wrong_configuration_is_told_with_its_key_and_what_would_be_right(
 def test_a_right_configuration_is_right(folder: Path) -> None:
     file = write_box_config(folder, INSTRUMENTS, 443)
     assert asyncio.run(rap("box", "run", "--config", file, "--check")) == (0, "")
+
+
+def test_too_few_open_files_are_refused_before_anything_starts(folder: Path) -> None:
+    async def scenario() -> None:
+        limited = ("sh", "-c", 'ulimit -n 300; exec "$@"', "sh")
+        for options in ((), ("--check",)):
+            process = await start("box", "run", "--config", file, *options, within=limited)
+            _, said = await process.communicate()
+            assert process.returncode == 3
+            assert "1 ports need 409 open files and connections, and the system allows 300" in said.decode()
+
+    file = write_box_config(folder, INSTRUMENTS, 443)
+    asyncio.run(scenario())
+
+
+def test_a_soft_limit_of_open_files_is_raised(folder: Path) -> None:
+    async def scenario() -> None:
+        limited = ("sh", "-c", 'ulimit -Sn 300; exec "$@"', "sh")
+        process = await start("box", "run", "--config", file, "--check", within=limited)
+        _, said = await process.communicate()
+        assert (process.returncode, said) == (0, b"")
+
+    file = write_box_config(folder, INSTRUMENTS, 443)
+    asyncio.run(scenario())

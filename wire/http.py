@@ -23,11 +23,13 @@ from typing import Any, Final, TypeAlias
 
 import httptools
 
+from wire.admission import Admissions, Crowded, Limits
 from wire.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
 PIPELINE_MAX: Final = 8
 IDLE_SECONDS_MAX: Final = 15 * 60.0
+DEFAULT_LIMITS: Final = Limits()
 
 
 class HttpError(Exception):
@@ -165,13 +167,16 @@ class ServerConnection(_Parsing):
         handler: Handler,
         body_bytes_max: int,
         now: Callable[[], float],
-        connections: dict[ServerConnection, None],
+        request_s: float,
+        lost: Callable[[], None],
         check: ClientCheck | None = None,
     ) -> None:
+        """`request_s` bounds the time from a request's first byte to its last; `lost` is called at the end."""
         super().__init__(body_bytes_max)
         self._handler = handler
         self._now = now
-        self._connections = connections
+        self._request_s = request_s
+        self._lost = lost
         self._check = check
         self._is_refused: Callable[[], bool] | None = None
         self._loop = asyncio.get_running_loop()
@@ -181,12 +186,14 @@ class ServerConnection(_Parsing):
         self._to_do: asyncio.Future[None] = self._loop.create_future()
         self._ended = False
         self._writable = True
-        self._last_request = self._loop.time()
+        self._is_answering = False
+        self.last_request = self._loop.time()
+        self._request_begun_at: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._connections[self] = None
         address = transport.get_extra_info("peername") or ("",)
         certificate = transport.get_extra_info("peercert")
         self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
@@ -199,8 +206,10 @@ class ServerConnection(_Parsing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._connections.pop(self, None)
+        self._lost()
         self._idle.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._waiting.clear()
         self._wake()
 
@@ -224,6 +233,12 @@ class ServerConnection(_Parsing):
             self._feed(self._parser, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
             self._refuse(_status(error))
+        if self._request_begun_at is not None and self._deadline is None:
+            self._deadline = self._loop.call_later(self._request_s, self._check_request)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._request_begun_at = self._loop.time()
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -240,7 +255,7 @@ class ServerConnection(_Parsing):
         )
         self._target = b""
         self._reset()
-        self._last_request = self._loop.time()
+        self._request_begun_at, self.last_request = None, self._loop.time()
         if len(self._waiting) >= PIPELINE_MAX:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self._queue(request)
@@ -266,7 +281,9 @@ class ServerConnection(_Parsing):
                 await self._to_do
                 continue
             item = self._waiting.popleft()
+            self._is_answering = True
             response = item if isinstance(item, Response) else await self._handle(item)
+            self._is_answering = False
             if self._transport is None:
                 return
             self._transport.write(self._head(response) + response.body)
@@ -274,6 +291,11 @@ class ServerConnection(_Parsing):
                 self._ended = True
                 self._waiting.clear()
                 self._transport.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._is_answering
 
     async def _handle(self, request: Request) -> Response:
         if self._is_refused is not None and self._is_refused():
@@ -292,8 +314,19 @@ class ServerConnection(_Parsing):
             f"Content-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 
+    def _check_request(self) -> None:
+        """End the connection if its request has been incomplete for too long."""
+        self._deadline = None
+        if self._request_begun_at is None or self._transport is None:
+            return
+        left = self._request_begun_at + self._request_s - self._loop.time()
+        if left > 0:
+            self._deadline = self._loop.call_later(left, self._check_request)
+        else:
+            self._transport.abort()
+
     def _check_idle(self) -> None:
-        left = self._last_request + IDLE_SECONDS_MAX - self._loop.time()
+        left = self.last_request + IDLE_SECONDS_MAX - self._loop.time()
         if left > 0:
             self._idle = self._loop.call_later(left, self._check_idle)
         elif self._transport is not None:
@@ -303,21 +336,28 @@ class ServerConnection(_Parsing):
 class Server:
     """A listening HTTP server; make it with `serve`."""
 
-    def __init__(self, listener: asyncio.Server, connections: dict[ServerConnection, None]) -> None:
+    def __init__(self, listener: asyncio.Server, admissions: Admissions) -> None:
         self._listener = listener
-        self._connections = connections
+        self._admissions = admissions
 
     @property
     def port(self) -> int:
         """The TCP port it listens on."""
         return int(self._listener.sockets[0].getsockname()[1])
 
+    @property
+    def connections(self) -> int:
+        """How many connections there are, those that are not secured yet included."""
+        return len(self._admissions)
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Secure connections that come from now on with another context."""
+        self._admissions.tls = tls
+
     async def close(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and end every connection, within a few seconds whatever the peers do."""
         self._listener.close()
-        for connection in list(self._connections):
-            connection.close()
-        await self._listener.wait_closed()
+        await self._admissions.close()
 
 
 async def serve(
@@ -329,17 +369,21 @@ async def serve(
     body_bytes_max: int,
     now: Callable[[], float],
     check: ClientCheck | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    crowded: Crowded | None = None,
 ) -> Server:
     """Answer requests at `host`:`port` with `handler`; `now` is the wall clock, in seconds, for `Date`.
 
-    `check` refuses clients whose certificate `tls` accepts.
+    `check` refuses clients whose certificate `tls` accepts. `crowded` is told when connections reach their limit.
     """
-    connections: dict[ServerConnection, None] = {}
+
+    def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:
+        return ServerConnection(handler, body_bytes_max, now, limits.request_s, lost, check)
+
+    admissions = Admissions(limits, tls, serve_connection, crowded)
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(
-        lambda: ServerConnection(handler, body_bytes_max, now, connections, check), host, port, ssl=tls
-    )
-    return Server(listener, connections)
+    listener = await loop.create_server(admissions.accept, host, port, backlog=limits.backlog)
+    return Server(listener, admissions)
 
 
 class ClientConnection(_Parsing):

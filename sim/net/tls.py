@@ -38,6 +38,7 @@ class TlsProtocol(sslproto.SSLProtocol):
     _app_writing_paused: bool
     _ssl_writing_paused: bool
     _transport: Any
+    _waiter: Any
 
     def __init__(
         self,
@@ -61,6 +62,12 @@ class TlsProtocol(sslproto.SSLProtocol):
         if handshake_exc is None and self._wall_ns is not None and not self._sslobj.session_reused:
             handshake_exc = _date_problem(self._sslobj, self._wall_ns())
         super()._on_handshake_complete(handshake_exc)
+
+    def _wakeup_waiter(self, exc: BaseException | None = None) -> None:
+        """Resolve the waiter, unless the transport has done so: the connection was reset during the handshake."""
+        if self._waiter is not None and self._waiter.done():
+            self._waiter = None
+        super()._wakeup_waiter(exc)
 
     def received(self, data: bytes) -> None:
         """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""

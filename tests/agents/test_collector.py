@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agents.box import Box
+from agents.collector import port_limits
 from agents.dial import FarEnd, dial
 from agents.ratelimit import REPORTS_BURST
 from hal.emul.disk import EmulDisk
 from tests.agents.boxes import box_config, connect, disk, running_box
+from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
+from tests.agents.stand_in import stand_in
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import (
     NEXT_RUN,
@@ -262,6 +265,30 @@ def test_a_flood_is_slowed_down(pki: Hierarchy) -> None:
         assert (await post(other, quality(1))).status == 200
 
     with_a_box(pki, scenario)
+
+
+def test_connections_of_a_port_are_bounded_and_its_alarm_is_noted(pki: Hierarchy) -> None:
+    async def scenario(box: Box, _on: EmulDisk) -> None:
+        limit = port_limits(1).connections_max
+        held = [await asyncio.open_connection("127.0.0.1", box.tcp_ports[1]) for _ in range(3 * limit)]
+        ended = [asyncio.ensure_future(reader.read()) for reader, _ in held]
+        await eventually(lambda: sum(end.done() for end in ended) == 2 * limit)
+        assert (await post(await connect(box, pki.other_instrument, 2), quality(1))).status == 200
+        assert (await post(await connect(box, pki.instrument, 1), quality(1))).status == 200
+        for _, writer in held:
+            writer.close()
+        await asyncio.gather(*ended, return_exceptions=True)
+
+    async def run() -> None:
+        async with (
+            stand_in(pki.datacenter) as center,
+            running_box(box_config(pki, center.server.port), disk()) as box,
+        ):
+            await scenario(box, disk())
+            await center.until(lambda: "connections-over-limit" in center.audits)
+            assert center.audits.count("connections-near-limit") == 1
+
+    asyncio.run(run())
 
 
 def test_a_failing_disk_is_no_acknowledgement_and_the_repetition_is_kept(pki: Hierarchy) -> None:

@@ -61,7 +61,7 @@ def answered(*chunks: bytes, handler: Handler = echo) -> Line:
     """What a server does with these bytes."""
 
     async def exchange() -> Line:
-        line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, {}))
+        line = Line(ServerConnection(handler, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         for chunk in chunks:
             line.protocol.data_received(chunk)
         await settle()
@@ -89,7 +89,7 @@ def test_a_request_is_answered_whole() -> None:
 @pytest.mark.parametrize("second", [0, 59, 86_399, 86_400, 951_782_400, 1_767_592_800, 4_102_444_799])
 def test_the_date_is_that_of_rfc_9110(second: int) -> None:
     async def head() -> bytes:
-        line = Line(ServerConnection(echo, BODY_MAX, lambda: second + 0.9, {}))
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: second + 0.9, 60.0, lambda: None))
         line.protocol.data_received(post(b""))
         await settle()
         return line.sent
@@ -178,7 +178,7 @@ def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
     async def exchange() -> tuple[Line, list[str]]:
         told: list[str] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
-        line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, {}))
+        line = Line(ServerConnection(broken, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.data_received(post(b""))
         await settle()
         return line, told
@@ -189,7 +189,7 @@ def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
 
 def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
     async def exchange() -> None:
-        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, {}))
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.pause_writing()
         line.protocol.data_received(post(b"1") + post(b"2"))
         await settle()
@@ -203,7 +203,7 @@ def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
 
 def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> None:
     async def exchange() -> None:
-        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, {}))
+        line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.pause_writing()
         line.protocol.data_received(post(b"1"))
         await settle()

@@ -1,0 +1,242 @@
+"""The bounds of a listener, in virtual time and under TLS: silent, slow and too many connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agents.dial import FarEnd, dial
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.net.link import Link, Quality
+from wire.admission import CLOSE_SECONDS, Limits
+from wire.http import IDLE_SECONDS_MAX, ClientConnection, HttpError, Request, Response, Server, serve
+from wire.pki import Authority, make_key
+from wire.tls import Identity, client_context, server_context
+
+LIMITS = Limits(connections_max=5, handshake_s=10.0, request_s=20.0)
+SOON_S = 1.0
+"""Longer than a handshake takes on the link."""
+
+
+class Site:
+    """A server called "localhost", which answers "/slow" when it is told to, and a client's host."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, key = Authority.make("CA"), make_key()
+        self._server = authority.issue(folder, "SERVER", hosts=("localhost",), believes=authority, key=key)
+        self._client = authority.issue(folder, "CLIENT", believes=authority, key=key)
+        self.crowded: list[tuple[int, bool]] = []
+
+    def run(self, client: Callable[[Site], Awaitable[None]]) -> None:
+        self.loop, network = SimLoop(), Network()
+        there, here = Host(network, "localhost"), Host(network, "client")
+        link = Link(self.loop.env, "lan", Quality(rate_bits=100_000_000, delay_ns=100_000), Random(1))
+        network.connect(there, here, link)
+
+        async def program() -> None:
+            await client(self)
+
+        self.loop.run_until_complete(there.power_on().run(self.loop, self._serve(self._server)))
+        self.loop.run_until_complete(here.power_on().run(self.loop, program()))
+        assert self.loop.failures == []
+
+    async def _serve(self, identity: Identity) -> None:
+        self.let_answer = asyncio.Event()
+        self.server: Server = await serve(
+            self._answer,
+            "localhost",
+            443,
+            tls=server_context(identity),
+            body_bytes_max=1000,
+            now=lambda: 1.0,
+            limits=LIMITS,
+            crowded=lambda count, beyond: self.crowded.append((count, beyond)),
+        )
+
+    async def _answer(self, request: Request) -> Response:
+        if request.target == "/slow":
+            await self.let_answer.wait()
+        return Response(200, request.body)
+
+    async def connect(self) -> ClientConnection:
+        return await dial(FarEnd("localhost", 443), client_context(self._client), reply_bytes_max=1000)
+
+    async def silent(self) -> Silent:
+        _, protocol = await asyncio.get_running_loop().create_connection(Silent, "localhost", 443)
+        return protocol
+
+
+class Silent(asyncio.Protocol):
+    """A TCP connection that says nothing, and never closes."""
+
+    is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+
+    def eof_received(self) -> bool:
+        self.is_open = False
+        return True
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(autouse=True)
+def fresh(site: Site) -> None:
+    site.crowded.clear()
+
+
+async def works(connection: ClientConnection) -> bool:
+    try:
+        return (await connection.request("POST", "/", b"1")).status == 200
+    except HttpError:
+        return False
+
+
+def test_silent_connections_are_bounded_and_make_room_for_one_that_works(site: Site) -> None:
+    async def client(site: Site) -> None:
+        used = await site.connect()
+        assert await works(used)
+        silent = [await site.silent() for _ in range(50)]
+        await asyncio.sleep(SOON_S)
+        assert [one.is_open for one in silent] == [False] * 46 + [True] * 4
+        assert await works(await site.connect())
+        assert await works(used)
+        assert site.crowded[0] == (4, False)
+        assert (5, True) in site.crowded
+
+    site.run(client)
+
+
+def test_a_handshake_has_a_deadline(site: Site) -> None:
+    async def client(site: Site) -> None:
+        silent = await site.silent()
+        await asyncio.sleep(LIMITS.handshake_s - SOON_S)
+        assert silent.is_open
+        await asyncio.sleep(2 * SOON_S)
+        assert not silent.is_open
+
+    site.run(client)
+
+
+@pytest.mark.parametrize("body", [False, True])
+def test_a_request_has_a_deadline_however_it_drips(site: Site, body: bool) -> None:
+    async def client(site: Site) -> None:
+        connection = await site.connect()
+        if body:
+            assert await works(connection)
+        assert connection.transport is not None
+        head = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" if body else b"POST / HTTP/1.1\r\nX: "
+        connection.transport.write(head)
+        for _ in range(int(LIMITS.request_s) - 1):
+            await asyncio.sleep(1.0)
+            connection.transport.write(b"a")
+        assert not connection.lost.done()
+        await asyncio.sleep(2.0)
+        assert connection.lost.done()
+
+    site.run(client)
+
+
+def test_requests_that_are_slow_but_in_time_are_answered(site: Site) -> None:
+    async def client(site: Site) -> None:
+        connection = await site.connect()
+        for _ in range(4):
+            assert connection.transport is not None
+            connection.transport.write(b"POST / HTTP/1.1\r\nContent-Le")
+            await asyncio.sleep(LIMITS.request_s * 0.9)
+            connection.transport.write(b"ngth: 0\r\n\r\n")
+            answer = connection.request("POST", "/", b"1")
+            connection._pending.appendleft(asyncio.get_running_loop().create_future())
+            assert (await answer).status == 200
+
+    site.run(client)
+
+
+def test_the_connection_without_a_request_for_longest_makes_room(site: Site) -> None:
+    async def client(site: Site) -> None:
+        connections = [await site.connect() for _ in range(LIMITS.connections_max)]
+        for index in (1, 0, 2, 3, 4):
+            assert await works(connections[index])
+            await asyncio.sleep(1)
+        assert await works(await site.connect())
+        await asyncio.sleep(SOON_S)
+        assert [connection.lost.done() for connection in connections] == [False, True, False, False, False]
+
+    site.run(client)
+
+
+def test_connections_at_work_are_not_ended_for_a_new_one(site: Site) -> None:
+    async def client(site: Site) -> None:
+        connections = [await site.connect() for _ in range(LIMITS.connections_max)]
+        answers = [connection.request("GET", "/slow") for connection in connections]
+        await asyncio.sleep(SOON_S)
+        with pytest.raises((OSError, HttpError)):
+            await (await site.connect()).request("GET", "/")
+        site.let_answer.set()
+        assert [(await answer).status for answer in answers] == [200] * len(answers)
+        assert await works(await site.connect())
+
+    site.run(client)
+
+
+def test_a_connection_that_ends_leaves_room(site: Site) -> None:
+    async def client(site: Site) -> None:
+        for number in range(4 * LIMITS.connections_max):
+            if number % 2:
+                silent = await site.silent()
+                await asyncio.sleep(SOON_S)
+                assert silent.is_open
+                await asyncio.sleep(LIMITS.handshake_s)
+            else:
+                connection = await site.connect()
+                assert await works(connection)
+                connection.abort()
+        assert site.crowded == []
+
+    site.run(client)
+
+
+def test_an_idle_connection_ends_after_a_while(site: Site) -> None:
+    async def client(site: Site) -> None:
+        connection = await site.connect()
+        assert await works(connection)
+        await asyncio.sleep(IDLE_SECONDS_MAX - SOON_S)
+        assert not connection.lost.done()
+        await asyncio.sleep(2 * SOON_S)
+        assert connection.lost.done()
+
+    site.run(client)
+
+
+def test_a_server_closes_in_bounded_time_whatever_its_peers_do(site: Site) -> None:
+    async def client(site: Site) -> None:
+        silent, busy, idle = await site.silent(), await site.connect(), await site.connect()
+        assert await works(idle)
+        answer = busy.request("GET", "/slow")
+        mute = await site.connect()
+        assert mute.transport is not None
+        mute.transport.pause_reading()
+        await asyncio.sleep(SOON_S)
+        begun_at = asyncio.get_running_loop().time()
+        await site.server.close()
+        assert asyncio.get_running_loop().time() - begun_at <= CLOSE_SECONDS + 0.1
+        assert site.server.connections == 0
+        with pytest.raises(HttpError):
+            await answer
+        mute.transport.resume_reading()
+        await asyncio.sleep(SOON_S)
+        assert not silent.is_open
+        assert busy.lost.done() and idle.lost.done() and mute.lost.done()
+        with pytest.raises(OSError):
+            await site.silent()
+
+    site.run(client)
