@@ -214,7 +214,6 @@ def parse_lab(
     _check_instruments(file.instrument, board, _models() if models is None else models, mistakes)
     _check_proxy(file.uplink.proxy, mistakes)
     _check_events(events, file, mistakes)
-    _check_overlaps(events, file.lab.duration, mistakes)
     mistakes.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
@@ -315,17 +314,6 @@ def _check_events(events: list[Event], file: _File, mistakes: Mistakes) -> None:
             )
         elif event.target not in targets:
             mistakes.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
-
-
-def _check_overlaps(events: list[Event], duration: int, mistakes: Mistakes) -> None:
-    """The end of one would undo the other."""
-    ends: dict[tuple[str, str], int] = {}
-    for n, event in sorted(enumerate(events, 1), key=lambda numbered: numbered[1].at):
-        what = (event.fault.kind, event.target)
-        if event.at < ends.get(what, 0):
-            mistakes.add(("event", n, "at"), f"{what[0]} still befalls {what[1]} then, from an earlier event")
-        stays = 0 if event.fault.momentary else duration - event.at
-        ends[what] = event.at + (stays if event.lasts is None else event.lasts)
 
 
 def targets_of(fault: type[Fault], instruments: Sequence[Instrument], proxy: Proxy | None) -> list[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sim.faults import Fault, fault_kinds
 from sim.labfile import Event, Lab
@@ -25,6 +25,10 @@ from sim.result import Result
 from sim.units import SECOND_NS, duration_ns, format_duration
 from sim.worlds.virtual import VirtualWorld
 
+_T = TypeVar("_T")
+
+FAULT_SECONDS_MAX: Final = 3600.0
+"""How long a fault may wait for its occasion, such as a coming operation of the disk; in lab time."""
 STEP_NS: Final = SECOND_NS
 """How often `wait_until` looks."""
 
@@ -128,11 +132,21 @@ class LabUnderTest:
         fault = read_table(kinds[kind], parameters, ("fault",), mistakes)
         if not isinstance(fault, Fault):
             raise ValueError("\n".join(mistakes.lines))
-        self._do(self.world.start_fault(Event(self.world.env.now, fault, target, None)))
-        return lambda: self._do(fault.stop(self.world, target))
+        faults = self.world.faults
+        occurrence = self._do(faults.start(Event(self.world.env.now, fault, target, None)), kind)
+        return lambda: self._do(faults.end(occurrence), f"the end of {kind}")
 
-    def _do(self, step: Coroutine[Any, Any, None]) -> None:
-        self.world.loop.run_until_complete(asyncio.ensure_future(step, loop=self.world.loop))
+    def _do(self, step: Coroutine[Any, Any, _T], what: str) -> _T:
+        async def within_limit() -> _T:
+            async with asyncio.timeout(FAULT_SECONDS_MAX):
+                return await step
+
+        try:
+            return self.world.loop.run_until_complete(within_limit())
+        except TimeoutError:
+            raise AssertionError(
+                f"{what} did not happen within an hour of lab time; {self.describe()}"
+            ) from None
 
     def result(self) -> Result:
         """End the lab: cut the box's power and judge what is at the data center and on the disk."""

@@ -142,6 +142,11 @@ def _status(error: Exception) -> HTTPStatus:
 _STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 
+def _unnamed(status: int) -> str:
+    """The status line of a status without a registered name; the reason phrase may be empty (RFC 9112, 4)."""
+    return f"HTTP/1.1 {status} \r\n"
+
+
 @lru_cache(maxsize=64)
 def _header_name(name: bytes) -> str:
     """Names of header fields do not tell case apart, and there are few of them."""
@@ -310,7 +315,7 @@ class ServerConnection(_Parsing):
     def _head(self, response: Response) -> bytes:
         extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         return (
-            f"{_STATUS_LINES[response.status]}Date: {_date(int(self._now()))}\r\n"
+            f"{_STATUS_LINES.get(response.status) or _unnamed(response.status)}Date: {_date(int(self._now()))}\r\n"
             f"Content-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 

@@ -20,9 +20,11 @@ import re
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from hal.disk import DiskError, DiskErrorKind
+
+_T = TypeVar("_T")
 
 SECTOR_BYTES = 512
 _GROW_BYTES = 64 * 1024
@@ -84,6 +86,8 @@ class EmulDiskBackend:
 
     def __init__(self, disk: EmulDisk) -> None:
         self._disk = disk
+        self.on_power_lost: Callable[[], object] | None = None
+        """Called when the power goes in the middle of an operation (`cut_power_at`)."""
 
     def cut_power(self) -> EmulDisk:
         """Cut the power now and start again: the result is the same media as the next incarnation sees it."""
@@ -104,6 +108,16 @@ class EmulDiskBackend:
         assert operation >= 1
         self._disk._countdown = operation
         self._disk._guarded = True
+
+    @property
+    def operations_until_cut(self) -> int:
+        """How many operations are left until the power goes (`cut_power_at`); 0 if that is not to happen."""
+        return self._disk._countdown
+
+    @property
+    def used_bytes(self) -> int:
+        """What the files on it take."""
+        return self._disk._media.used_bytes()
 
     @property
     def has_power(self) -> bool:
@@ -137,34 +151,47 @@ class EmulDiskBackend:
         return max(0, self._disk._media.capacity_bytes - self._disk._media.used_bytes())
 
     def fail_next_flush(self, times: int = 1) -> None:
-        """The next `times` flushes raise IO; afterwards each sector's durability is anybody's guess."""
-        self._disk._failing_flushes, self._disk._guarded = times, True
+        """`times` more flushes raise IO; afterwards each sector's durability is anybody's guess."""
+        self._disk._failing_flushes += times
+        self._disk._guarded = True
 
     def fail_next_write(self, times: int = 1) -> None:
-        """The next `times` writes raise IO and change nothing."""
-        self._disk._failing_writes, self._disk._guarded = times, True
+        """`times` more writes raise IO and change nothing."""
+        self._disk._failing_writes += times
+        self._disk._guarded = True
 
-    def rot(self, name: str | None = None, offset: int | None = None, bits: int = 1) -> tuple[str, int]:
-        """Flip `bits` bits of one sector that holds data: of file `name`, at `offset`, or at random.
+    def rot(
+        self, name: str | None = None, offset: int | None = None, bits: int = 1
+    ) -> tuple[str, int] | None:
+        """Flip `bits` bits (all, if there are fewer) of a sector that holds data, of `name`, at `offset`, or any.
 
-        Returns the name and the sector's offset. There must be such a sector.
+        Returns the name and the sector's offset; None if there is no such sector.
         """
         random, files = self._disk._random, self._disk._media.files
         if name is None:
-            name = random.choice([n for n, file in sorted(files.items()) if any(file.data)])
+            name = _any([n for n, file in sorted(files.items()) if any(file.data)], random)
+        if name is None:
+            return None
         data = files[name].data
         if offset is None:
             starts = range(0, len(data), SECTOR_BYTES)
-            offset = random.choice([at for at in starts if any(data[at : at + SECTOR_BYTES])])
+            offset = _any([at for at in starts if any(data[at : at + SECTOR_BYTES])], random)
+        if offset is None:
+            return None
         start = offset - offset % SECTOR_BYTES
         files[name].reach(start + SECTOR_BYTES)
-        for bit in random.sample(range(min(SECTOR_BYTES, files[name].size - start) * 8), bits):
+        there = min(SECTOR_BYTES, files[name].size - start) * 8
+        for bit in random.sample(range(there), min(bits, there)):
             data[start + bit // 8] ^= 1 << bit % 8
         return name, start
 
     def make_unreadable(self, name: str, offset: int) -> None:
         """Reading the sector at `offset` raises IO until something is written there."""
         self._disk._media.files[name].unreadable.add(offset // SECTOR_BYTES)
+
+
+def _any(choices: list[_T], random: Random) -> _T | None:
+    return random.choice(choices) if choices else None
 
 
 class EmulDisk:
@@ -326,6 +353,8 @@ class EmulDisk:
     def _end(self, last: bool) -> None:
         if last:
             self._cut()
+            if self.backend.on_power_lost is not None:
+                self.backend.on_power_lost()
             self._alive()
 
     def _cut(self) -> None:

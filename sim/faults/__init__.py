@@ -10,11 +10,8 @@ is to write; `fault_kinds` finds it. For example `sim/faults/link_degraded.py`:
         loss: Fraction = 0.0
         delay: Nanoseconds = 0
 
-        async def start(self, world: World, target: str) -> None:
-            world.link(target).degrade(loss=self.loss, delay_ns=self.delay)
-
-        async def stop(self, world: World, target: str) -> None:
-            world.link(target).restore()
+        async def start(self, world: World, target: str) -> End:
+            return world.link(target).impair(Impairment(loss=self.loss, delay_ns=self.delay))
 
 and in a lab file:
 
@@ -27,9 +24,13 @@ and in a lab file:
 
 Parameters with a unit take their types from `sim.values`; a parameter without a default must be given.
 
-The world awaits `start` at `at`. With `lasts` it awaits `stop` that much later. Without `lasts`, a fault declared
-`momentary` is stopped at once (the power comes straight back), and any other stays for the rest of the run.
-An instance may be started by several events: what it must remember between start and stop belongs to the world.
+The world awaits `start` at `at`, and what that returns ends this occurrence of the fault and nothing else: the parts
+of a world (`sim.faults.world`) count and layer what is done to them, so that faults can overlap in any way, also one
+kind with itself. With `lasts` it ends that much later. Without `lasts`, a fault declared `momentary` ends at once
+(the power comes straight back), and any other stays for the rest of the run.
+
+A fault that finds nothing to act on, such as a program to kill on a box without power, does nothing.
+An instance may be started by several events: what it must remember is for the world, or for the end that it returns.
 """
 
 from __future__ import annotations
@@ -39,15 +40,14 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-World: TypeAlias = Any
-"""What a fault acts on: the world that runs the lab. Each fault asks it for the parts it needs, by target."""
+from sim.layers import End as End
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "instrument")
-"""What a fault can befall. In a lab file "instrument" is followed by its port: `instrument:1`."""
+"""What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,12 +59,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     emulated: ClassVar[bool]
     """Whether it takes hardware or a far end that is emulated, as only the virtual world's are."""
 
-    async def start(self, world: World, target: str) -> None:
-        """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`."""
-        raise NotImplementedError
+    async def start(self, world: Any, target: str) -> End:
+        """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`. The result ends it.
 
-    async def stop(self, world: World, target: str) -> None:
-        """Make `target` whole again. A kind that leaves nothing to undo need not define it."""
+        `world` is a `World`, and for a fault declared `emulated` an `EmulatedWorld` (`sim.faults.world`).
+        """
+        raise NotImplementedError
 
 
 AnyFault = TypeVar("AnyFault", bound=type[Fault])
@@ -89,7 +89,7 @@ def fault(
 @cache
 def fault_kinds() -> Mapping[str, type[Fault]]:
     """Every fault of this package by its kind, sorted."""
-    for module in pkgutil.iter_modules(__path__):
+    for module in pkgutil.iter_modules(__path__):  # also `sim.faults.world`, which registers nothing
         import_module(f"{__name__}.{module.name}")
     return MappingProxyType(dict(sorted(_registered.items())))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.layers import nothing_to_end
 from sim.values import Nanoseconds
 
 
@@ -15,5 +17,6 @@ class ClockJump(Fault, frozen=True):
     by: Nanoseconds
     direction: Literal["forwards", "backwards"] = "forwards"
 
-    async def start(self, world: World, target: str) -> None:
-        world.box.clock.backend.jump(self.by if self.direction == "forwards" else -self.by)
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        world.box.jump_clock(self.by if self.direction == "forwards" else -self.by)
+        return nothing_to_end

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 
 
 @fault("datacenter-certificate-expired", targets=("datacenter",))
 class DatacenterCertificateExpired(Fault, frozen=True):
     """The data center presents a certificate that has expired; connections that are open are ended."""
 
-    async def start(self, world: World, target: str) -> None:
-        await world.datacenter.present("expired")
-
-    async def stop(self, world: World, target: str) -> None:
-        await world.datacenter.present("good")
+    async def start(self, world: World, target: str) -> End:
+        return await world.datacenter.present("expired")
 
 
 @fault("datacenter-certificate-wrong", targets=("datacenter",))
 class DatacenterCertificateWrong(Fault, frozen=True):
     """Somebody with a certificate of another authority answers in the data center's place."""
 
-    async def start(self, world: World, target: str) -> None:
-        await world.datacenter.present("wrong")
-
-    async def stop(self, world: World, target: str) -> None:
-        await world.datacenter.present("good")
+    async def start(self, world: World, target: str) -> End:
+        return await world.datacenter.present("wrong")

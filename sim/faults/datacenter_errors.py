@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
 from sim.values import Count
 
 
@@ -14,8 +15,5 @@ class DatacenterErrors(Fault, frozen=True):
 
     status: Annotated[int, Count(400, 599)] = 503
 
-    async def start(self, world: World, target: str) -> None:
-        world.datacenter.status = self.status
-
-    async def stop(self, world: World, target: str) -> None:
-        world.datacenter.status = None
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.datacenter.answer_with(self.status)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
-from sim.units import SECOND_NS
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
 from sim.values import Nanoseconds
 
 
@@ -13,8 +13,5 @@ class DatacenterSlow(Fault, frozen=True):
 
     delay: Nanoseconds
 
-    async def start(self, world: World, target: str) -> None:
-        world.datacenter.delay_s = self.delay / SECOND_NS
-
-    async def stop(self, world: World, target: str) -> None:
-        world.datacenter.delay_s = 0.0
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.datacenter.think(self.delay)

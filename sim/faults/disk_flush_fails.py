@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.layers import nothing_to_end
 from sim.values import Count
 
 
@@ -14,5 +16,6 @@ class DiskFlushFails(Fault, frozen=True):
 
     times: Annotated[int, Count(1, 1000)] = 1
 
-    async def start(self, world: World, target: str) -> None:
-        world.box.disk.backend.fail_next_flush(self.times)
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        world.box.fail_flushes(self.times)
+        return nothing_to_end

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 
 
 @fault("disk-full", targets=("disk",))
 class DiskFull(Fault, frozen=True):
     """Something else takes all the room that the disk has left."""
 
-    async def start(self, world: World, target: str) -> None:
-        world.box.fill_disk()
-
-    async def stop(self, world: World, target: str) -> None:
-        world.box.free_disk()
+    async def start(self, world: World, target: str) -> End:
+        return world.box.fill_disk()

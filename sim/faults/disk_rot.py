@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.layers import nothing_to_end
 from sim.values import Count
 
 
@@ -15,6 +17,6 @@ class DiskRot(Fault, frozen=True):
     sectors: Annotated[int, Count(1, 10_000)] = 1
     bits: Annotated[int, Count(1, 4096)] = 1
 
-    async def start(self, world: World, target: str) -> None:
-        for _ in range(self.sectors):
-            world.box.disk.backend.rot(bits=self.bits)
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        world.box.rot(self.sectors, self.bits)
+        return nothing_to_end

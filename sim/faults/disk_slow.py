@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
 from sim.values import Nanoseconds
 
 
@@ -12,8 +13,5 @@ class DiskSlow(Fault, frozen=True):
 
     flush: Nanoseconds
 
-    async def start(self, world: World, target: str) -> None:
-        world.box.disk.backend.set_latency(flush_ns=self.flush)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.box.disk.backend.set_latency(flush_ns=world.box.flush_ns)
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.box.slow_disk(self.flush)

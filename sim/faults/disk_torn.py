@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
 from sim.values import Count
 
 
@@ -14,8 +15,5 @@ class DiskTorn(Fault, frozen=True):
 
     operation: Annotated[int, Count(1, 1000)] = 1
 
-    async def start(self, world: World, target: str) -> None:
-        await world.box.cut_power_at(self.operation)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.box.restore_power()
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return await world.box.tear(self.operation)

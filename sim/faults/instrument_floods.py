@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 from sim.values import Count
 
 
@@ -14,8 +15,5 @@ class InstrumentFloods(Fault, frozen=True):
 
     rate: Annotated[int, Count(1, 1000)] = 100
 
-    async def start(self, world: World, target: str) -> None:
-        world.instrument(target).flood(self.rate)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.instrument(target).flood(None)
+    async def start(self, world: World, target: str) -> End:
+        return world.instrument(target).flood(self.rate)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 from sim.units import SECOND_NS
 from sim.values import Nanoseconds
 
@@ -13,8 +14,5 @@ class InstrumentSendsGarbage(Fault, frozen=True):
 
     every: Nanoseconds = 10 * SECOND_NS
 
-    async def start(self, world: World, target: str) -> None:
-        world.instrument(target).send_garbage(self.every)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.instrument(target).send_garbage(None)
+    async def start(self, world: World, target: str) -> End:
+        return world.instrument(target).send_garbage(self.every)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 
 
 @fault("instrument-unplugged", targets=("instrument",))
@@ -12,8 +13,5 @@ class InstrumentUnplugged(Fault, frozen=True):
     When the power is back the agent begins a new run, whose reports count from 1 again.
     """
 
-    async def start(self, world: World, target: str) -> None:
-        world.instrument(target).power_off()
-
-    async def stop(self, world: World, target: str) -> None:
-        world.instrument(target).power_on()
+    async def start(self, world: World, target: str) -> End:
+        return world.instrument(target).hold_power()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 from sim.units import SECOND_NS
 from sim.values import duration
 
@@ -15,8 +16,5 @@ class IntruderOutside(Fault, frozen=True):
 
     every: Annotated[int, duration("1s", "1d")] = 10 * SECOND_NS
 
-    async def start(self, world: World, target: str) -> None:
-        world.intruders.begin(target, self.every)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.intruders.end(target)
+    async def start(self, world: World, target: str) -> End:
+        return world.intruders.begin(target, self.every)

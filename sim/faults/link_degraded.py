@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
+from sim.net.link import Impairment
 from sim.values import Fraction, Nanoseconds
 
 
@@ -16,15 +18,13 @@ class LinkDegraded(Fault, frozen=True):
     delay: Nanoseconds = 0
     jitter: Nanoseconds = 0
 
-    async def start(self, world: World, target: str) -> None:
-        link = world.link(target)
-        link.degrade(
-            loss=self.loss,
-            duplication=self.duplication,
-            reordering=self.reordering,
-            delay_ns=link.quality.delay_ns + self.delay,
-            jitter_ns=link.quality.jitter_ns + self.jitter,
+    async def start(self, world: World, target: str) -> End:
+        return world.link(target).impair(
+            Impairment(
+                delay_ns=self.delay,
+                jitter_ns=self.jitter,
+                loss=self.loss,
+                duplication=self.duplication,
+                reordering=self.reordering,
+            )
         )
-
-    async def stop(self, world: World, target: str) -> None:
-        world.link(target).restore()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 
 
 @fault("link-down", targets=("uplink", "instrument"))
 class LinkDown(Fault, frozen=True):
     """The cable is out: what is on the way is lost, and both ends lose the carrier."""
 
-    async def start(self, world: World, target: str) -> None:
-        world.link(target).cut()
-
-    async def stop(self, world: World, target: str) -> None:
-        world.link(target).mend()
+    async def start(self, world: World, target: str) -> End:
+        return world.link(target).hold_down()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
+from sim.net.link import Impairment
 from sim.values import BitsPerSecond
 
 
@@ -12,8 +14,5 @@ class LinkRate(Fault, frozen=True):
 
     rate: BitsPerSecond
 
-    async def start(self, world: World, target: str) -> None:
-        world.link(target).degrade(rate_bits=self.rate)
-
-    async def stop(self, world: World, target: str) -> None:
-        world.link(target).restore()
+    async def start(self, world: World, target: str) -> End:
+        return world.link(target).impair(Impairment(rate_bits=self.rate))

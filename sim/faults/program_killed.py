@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
+from sim.layers import nothing_to_end
 
 
 @fault("program-killed", targets=("box",), momentary=True)
 class ProgramKilled(Fault, frozen=True):
     """The box program is killed; the system starts it again."""
 
-    async def start(self, world: World, target: str) -> None:
+    async def start(self, world: World, target: str) -> End:
         world.box.kill()
+        return nothing_to_end

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 
 
 @fault("proxy-half-open", targets=("proxy",))
 class ProxyHalfOpen(Fault, frozen=True):
     """The proxy takes what it is sent, forwards nothing and says nothing; its connections stay up."""
 
-    async def start(self, world: World, target: str) -> None:
-        await world.proxy.go_silent(on=True)
-
-    async def stop(self, world: World, target: str) -> None:
-        await world.proxy.go_silent(on=False)
+    async def start(self, world: World, target: str) -> End:
+        assert world.proxy is not None
+        return await world.proxy.go_silent()

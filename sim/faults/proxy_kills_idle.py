@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sim.faults import Fault, World, fault
+from sim.faults import End, Fault, fault
+from sim.faults.world import World
 from sim.units import SECOND_NS
 from sim.values import Nanoseconds
 
@@ -13,8 +14,6 @@ class ProxyKillsIdle(Fault, frozen=True):
 
     after: Nanoseconds
 
-    async def start(self, world: World, target: str) -> None:
-        await world.proxy.kill_idle_after(self.after / SECOND_NS)
-
-    async def stop(self, world: World, target: str) -> None:
-        await world.proxy.kill_idle_after(None)
+    async def start(self, world: World, target: str) -> End:
+        assert world.proxy is not None
+        return await world.proxy.kill_idle_after(self.after / SECOND_NS)

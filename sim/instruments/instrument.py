@@ -70,7 +70,7 @@ class Instrument:
         self._updated_ns = self._ready_ns = now_ns
         self._next_inventory_ns = now_ns
         self._on = True
-        self._flooding: object | None = None
+        self._floods: set[object] = set()
         env.process(self._report_forever())
         env.process(self._have_mishaps())
 
@@ -284,14 +284,15 @@ class Instrument:
             raise ValueError(f"{self.model.name} has the mishaps {', '.join(known)}, not {code!r}")
         self._mishap(known[code])
 
-    def flood(self, per_second: int | None) -> None:
-        """A software fault: that many status reports a second beside the regular ones; None ends it."""
-        self._flooding = object() if per_second else None
-        if per_second:
-            self.env.process(self._flood(SECOND_NS // per_second, self._flooding))
+    def flood(self, per_second: int) -> Callable[[], None]:
+        """A software fault: so many status reports a second beside all others, until the result is called."""
+        this_flood = object()
+        self._floods.add(this_flood)
+        self.env.process(self._flood(SECOND_NS // per_second, this_flood))
+        return lambda: self._floods.discard(this_flood)
 
     def _flood(self, every_ns: int, this_flood: object) -> Process:
-        while self._flooding is this_flood:
+        while this_flood in self._floods:
             if self._on:
                 self._tell_status()
             yield self.env.timeout(every_ns)

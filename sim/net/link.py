@@ -11,10 +11,14 @@ off, which at these rates are 12 bytes of every packet for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from sim.layers import End, Layers
 
 if TYPE_CHECKING:
     from sim.clock import Environment
@@ -26,6 +30,8 @@ SYN_OPTION_BYTES: Final = 12
 """What Linux says in a SYN: segment size, window scale, selective acknowledgement permitted."""
 MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
+
+_Deliver: TypeAlias = "Callable[[Segment], None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,65 @@ class Quality:
     queue_bytes_max: int = 256 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What one fault does to a link, in addition to whatever else is the matter with it."""
+
+    rate_bits: int | None = None
+    """The rate that the link has; None leaves it."""
+    delay_ns: int = 0
+    """How much longer each packet takes."""
+    jitter_ns: int = 0
+    """How much more its delay varies."""
+    loss: float = 0.0
+    """The probability that a packet is lost to this; likewise below."""
+    duplication: float = 0.0
+    reordering: float = 0.0
+
+
+def impaired(quality: Quality, impairments: Sequence[Impairment]) -> Quality:
+    """A link's quality under all of these.
+
+    Of several rates the lowest counts. Delays and jitters add up. What is lost, doubled or reordered is so by each
+    impairment independently of the others, and of the link's own quality.
+    """
+    rates = [one.rate_bits for one in impairments if one.rate_bits is not None]
+    return replace(
+        quality,
+        rate_bits=min(rates, default=quality.rate_bits),
+        delay_ns=quality.delay_ns + sum(one.delay_ns for one in impairments),
+        jitter_ns=quality.jitter_ns + sum(one.jitter_ns for one in impairments),
+        loss=_either(quality.loss, *(one.loss for one in impairments)),
+        duplication=_either(quality.duplication, *(one.duplication for one in impairments)),
+        reordering=_either(quality.reordering, *(one.reordering for one in impairments)),
+    )
+
+
+def _either(*probabilities: float) -> float:
+    """The probability that at least one of these independent things happens."""
+    some = [probability for probability in probabilities if probability]
+    return 1 - prod(1 - one for one in some) if len(some) > 1 else sum(some)
+
+
+class _Waiting:
+    """A packet that waits for others to be sent before it. It is sent anew when the link's quality changes."""
+
+    __slots__ = ("deliver", "duration_ns", "length", "lost", "segment", "start_ns")
+
+    def __init__(
+        self, start_ns: int, duration_ns: int, length: int, segment: Segment, deliver: _Deliver
+    ) -> None:
+        self.start_ns, self.duration_ns, self.length = start_ns, duration_ns, length
+        self.segment = segment
+        self.deliver: _Deliver | None = deliver
+        self.lost = False
+
+    def arrive(self, segment: Segment) -> None:
+        """It has arrived, unless it was sent anew."""
+        if self.deliver is not None:
+            self.deliver(segment)
+
+
 class Pipe:
     """One direction of a link, with its account."""
 
@@ -50,6 +115,7 @@ class Pipe:
         self._random = random
         self._free_at_ns = 0
         self._last_arrival_ns = 0
+        self._waiting: deque[_Waiting] = deque()
         self.bytes = 0
         self.header_bytes = 0
         self.packets = 0
@@ -60,7 +126,7 @@ class Pipe:
         self.resent_bytes = 0
         """Of `bytes`, what was sent before, above TCP/IP."""
 
-    def send(self, length: int, segment: Segment, deliver: Callable[[Segment], None]) -> None:
+    def send(self, length: int, segment: Segment, deliver: _Deliver) -> None:
         """Take a packet; `deliver` gets it, later, twice or never."""
         quality, now = self.quality, self._env.now
         start = self._free_at_ns if self._free_at_ns > now else now
@@ -75,14 +141,31 @@ class Pipe:
         self.busy_ns += duration
         if self.on_send is not None:
             self.on_send(start, duration, length)
+        if start > now:
+            self._send_waiting(_Waiting(start, duration, length, segment, deliver))
+        else:
+            self._propagate(duration, segment, deliver)
+
+    def _send_waiting(self, packet: _Waiting) -> None:
+        waiting, now = self._waiting, self._env.now
+        while waiting and waiting[0].start_ns <= now:
+            waiting.popleft()
+        waiting.append(packet)
+        done_in = packet.start_ns + packet.duration_ns - now
+        packet.lost = not self._propagate(done_in, packet.segment, packet.arrive)
+
+    def _propagate(self, delay: int, segment: Segment, deliver: _Deliver) -> bool:
+        """Let a packet that will be sent `delay` from now arrive; False if it is lost on the way."""
+        quality = self.quality
         if quality.loss and self._random.random() < quality.loss:
             self.lost += 1
-            return
-        self._arrive(start + duration + quality.delay_ns - now, segment, deliver)
+            return False
+        self._arrive(delay + quality.delay_ns, segment, deliver)
         if quality.duplication and self._random.random() < quality.duplication:
-            self._arrive(start + duration + quality.delay_ns - now, segment, deliver)
+            self._arrive(delay + quality.delay_ns, segment, deliver)
+        return True
 
-    def _arrive(self, delay: int, segment: Segment, deliver: Callable[[Segment], None]) -> None:
+    def _arrive(self, delay: int, segment: Segment, deliver: _Deliver) -> None:
         quality, now = self.quality, self._env.now
         if quality.jitter_ns:
             delay += self._random.randrange(quality.jitter_ns)
@@ -94,6 +177,47 @@ class Pipe:
             delay = self._last_arrival_ns - now
         self._env.after(delay, deliver, segment)
 
+    def change(self, quality: Quality) -> None:
+        """Have another quality from now on, for what waits too; what has been sent arrives as it would have.
+
+        Packets keep their order only among those that are sent with the same quality. Behind packets that were sent
+        with a delay of minutes, later ones would otherwise wait as long.
+        """
+        waiting, before, now = self._empty_queue(), self.quality, self._env.now
+        self.quality = quality
+        self._last_arrival_ns = 0
+        if (left := self._free_at_ns - now) > 0:  # the rest of the packet that is being sent
+            rescaled = left * before.rate_bits // quality.rate_bits
+            self._free_at_ns = now + rescaled
+            self.busy_ns += rescaled - left
+        for packet in waiting:
+            deliver = packet.deliver
+            assert deliver is not None
+            packet.deliver = None
+            start = max(now, self._free_at_ns)
+            duration = packet.length * 8 * _NS // quality.rate_bits
+            self._free_at_ns = start + duration
+            self.busy_ns += duration
+            self._send_waiting(_Waiting(start, duration, packet.length, packet.segment, deliver))
+
+    def clear(self) -> None:
+        """Forget what waits to be sent, and the order of what is on the way, which the link lets no longer arrive."""
+        now = self._env.now
+        self._empty_queue()
+        self.busy_ns -= max(0, self._free_at_ns - now)
+        self._free_at_ns = self._last_arrival_ns = now
+
+    def _empty_queue(self) -> list[_Waiting]:
+        """Take out all packets that wait to be sent, as if they had never been."""
+        now = self._env.now
+        packets = [packet for packet in self._waiting if packet.start_ns > now]
+        self._waiting.clear()
+        if packets:
+            self._free_at_ns = packets[0].start_ns
+            self.busy_ns -= sum(packet.duration_ns for packet in packets)
+            self.lost -= sum(packet.lost for packet in packets)
+        return packets
+
 
 class Link:
     """A cable, line or network between two hosts."""
@@ -104,10 +228,15 @@ class Link:
         self.forward = Pipe(env, quality, random)
         self.backward = Pipe(env, quality, random)
         self.ends: tuple[Host, Host] | None = None
-        self._nominal = quality
+        self.nominal = quality
+        """The quality of the line as the lab has it, without impairments."""
+        self._set_to = quality
+        self._impairments = Layers[Impairment](self._requalify)
         self._cut = 0
+        self._holds = Layers[None](self._follow_holds)
+        self._own_hold: End | None = None
         self.on_change: list[Callable[[bool], None]] = []
-        """Told the carrier at each change."""
+        """Called with the carrier at each change."""
 
     def send(self, source: Host, segment: Segment) -> None:
         """Send a segment from one end to the other; it is lost while the link is down."""
@@ -134,36 +263,62 @@ class Link:
         pipe = self.forward if source is self.ends[0] else self.backward
         pipe.resent_bytes += length
 
-    @property
-    def quality(self) -> Quality:
-        """The nominal qualities."""
-        return self._nominal
-
     def other(self, host: Host) -> Host:
         """The host at the other end."""
         assert self.ends is not None
         return self.ends[1] if host is self.ends[0] else self.ends[0]
 
+    # -- what happens to it
+
+    def hold_down(self) -> End:
+        """Pull the cable: what is on the way is lost, and both ends lose the carrier.
+
+        It is back when everybody who holds it down has let go.
+        """
+        return self._holds.add(None)
+
     def cut(self) -> None:
-        """Pull the cable: what is on the way is lost, both ends lose the carrier."""
-        self._set(up=False)
+        """Pull the cable by hand, until `mend`."""
+        self._own_hold = self._own_hold or self.hold_down()
 
     def mend(self) -> None:
-        """Put the cable back."""
-        self._set(up=True)
+        """Put back the cable that was pulled by hand; a fault may still hold it down."""
+        if self._own_hold is not None:
+            self._own_hold()
+            self._own_hold = None
+
+    def _follow_holds(self) -> None:
+        up = not self._holds
+        if up != self.up:
+            self._set(up=up)
 
     def _set(self, *, up: bool) -> None:
-        if up != self.up:
-            self.up = up
-            self._cut += 1
-            for changed in self.on_change:
-                changed(up)
+        self.up = up
+        self._cut += 1
+        for pipe in (self.forward, self.backward):
+            pipe.clear()
+        for changed in self.on_change:
+            changed(up)
 
-    def degrade(self, **changes: float) -> None:
-        """Change some of the qualities until `restore`."""
-        quality = replace(self.forward.quality, **changes)  # type: ignore[arg-type]
-        self.forward.quality = self.backward.quality = quality
+    def impair(self, impairment: Impairment) -> End:
+        """Impair the link both ways, beside other impairments: see `impaired`."""
+        return self._impairments.add(impairment)
+
+    def set_quality(self, **changes: float) -> None:
+        """Give the line other qualities by hand, until `restore`; impairments come on top."""
+        self._set_to = replace(self._set_to, **changes)  # type: ignore[arg-type]
+        self._requalify()
 
     def restore(self) -> None:
-        """Go back to the link's nominal qualities."""
-        self.forward.quality = self.backward.quality = self._nominal
+        """Give the line back its nominal qualities."""
+        self._set_to = self.nominal
+        self._requalify()
+
+    def _requalify(self) -> None:
+        quality = impaired(self._set_to, list(self._impairments))
+        if quality != self.forward.quality:
+            self._change(quality)
+
+    def _change(self, quality: Quality) -> None:
+        for pipe in (self.forward, self.backward):
+            pipe.change(quality)

@@ -6,6 +6,7 @@ The ways in which a proxy misbehaves are states of `Behavior`, which the proxy's
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 REQUEST_BYTES_MAX = 16 * 1024
@@ -40,6 +41,8 @@ class Tunnel(asyncio.Protocol):
         self._received = bytearray()
         self._opening = False
         self._last_s = 0.0
+        self._idle: asyncio.TimerHandle | None = None
+        self._held = (Held(behavior), Held(behavior))
 
     def negotiate(self, received: bytearray) -> None:
         """Take what is complete from `received`; answer with `answer`, end with `open` or `refuse`."""
@@ -58,7 +61,7 @@ class Tunnel(asyncio.Protocol):
         self._client = transport
         self._behavior.tunnels[self] = None
         self._touch()
-        self.watch_idle()
+        self._watch_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._behavior.tunnels.pop(self, None)
@@ -70,7 +73,7 @@ class Tunnel(asyncio.Protocol):
             return
         self._touch()
         if self._far is not None:
-            self._carry(self._far, data)
+            self._held[0].carry(self._far, data)
             return
         self._received += data
         if len(self._received) > REQUEST_BYTES_MAX:
@@ -108,13 +111,13 @@ class Tunnel(asyncio.Protocol):
         self._far = far
         self.answer(self.established())
         if self._received:
-            self._carry(far, bytes(self._received))
+            self._held[0].carry(far, bytes(self._received))
 
     def from_far(self, data: bytes) -> None:
         """Bytes from the target."""
         if not self._behavior.half_open:
             self._touch()
-            self._carry(self._client, data)
+            self._held[1].carry(self._client, data)
 
     def close(self) -> None:
         """End the tunnel."""
@@ -140,17 +143,20 @@ class Tunnel(asyncio.Protocol):
         """The target takes more again."""
         self._client.resume_reading()
 
-    def _carry(self, target: asyncio.Transport, data: bytes) -> None:
-        if self._behavior.delay_s:
-            self._loop.call_later(self._behavior.delay_s, target.write, data)
-        else:
-            target.write(data)
+    def behave(self) -> None:
+        """The behavior has changed."""
+        for held in self._held:
+            held.release()
+        self._watch_idle()
 
     def _touch(self) -> None:
         self._last_s = self._loop.time()
 
-    def watch_idle(self) -> None:
+    def _watch_idle(self) -> None:
         """End the tunnel when it has been idle for long enough, if the behavior is such."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         limit = self._behavior.idle_s_max
         if limit is None or self._client.is_closing():
             return
@@ -158,7 +164,39 @@ class Tunnel(asyncio.Protocol):
         if left <= 0:
             self._client.close()
         else:
-            self._loop.call_later(left, self.watch_idle)
+            self._idle = self._loop.call_later(left, self._watch_idle)
+
+
+class Held:
+    """What a proxy holds back in one direction of a tunnel; its order is kept whatever the delay becomes."""
+
+    def __init__(self, behavior: Behavior) -> None:
+        self._behavior = behavior
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[float, asyncio.Transport, bytes]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def carry(self, target: asyncio.Transport, data: bytes) -> None:
+        """Pass `data` on, at once or when its time has come."""
+        if self._behavior.delay_s or self._waiting:
+            self._waiting.append((self._loop.time(), target, data))
+            if self._timer is None:
+                self.release()
+        else:
+            target.write(data)
+
+    def release(self) -> None:
+        """Pass on what has been held long enough, and come back for the rest."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            due = self._waiting[0][0] + self._behavior.delay_s
+            if due > self._loop.time():
+                self._timer = self._loop.call_at(due, self.release)
+                return
+            _, target, data = self._waiting.popleft()
+            target.write(data)
 
 
 class _FarEnd(asyncio.Protocol):

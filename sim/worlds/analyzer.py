@@ -18,6 +18,7 @@ from hal.clock import WallClock
 from sim import labfile
 from sim.clock import Environment
 from sim.instruments import Instrument, load_model
+from sim.layers import End, Layers
 from sim.ledger import Ledger, Run
 from sim.people import Bench
 from sim.units import SECOND_NS
@@ -69,7 +70,8 @@ class Analyzer:
         self._runs = itertools.count(1)
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
-        self._garbage: asyncio.Task[None] | None = None
+        self._power_holds = Layers[None](self._follow_power)
+        self._programs: dict[_Program, None] = {}
         self.model = Instrument(
             load_model(spec.model),
             env,
@@ -87,6 +89,8 @@ class Analyzer:
         self._run = self._ledger.begin(self.spec.serial, number)
         self._computer.power_on()
         self._computer.start(self._live(number))
+        for program in self._programs:
+            program.start()
 
     async def _live(self, number: int) -> None:
         self._agent = InstrumentAgent(
@@ -118,34 +122,41 @@ class Analyzer:
         """Whether it has power."""
         return self._run is not None
 
-    # -- what befalls it
+    # -- what happens to it
 
-    def power_off(self) -> None:
-        """Lose power; what the agent had not delivered is gone."""
-        self.model.unpowered()
-        self._computer.power_off()
-        self._agent = self._run = None
+    def hold_power(self) -> End:
+        """Cut its power: what the agent had not delivered is lost. It is back when nobody holds it off any more."""
+        return self._power_holds.add(None)
 
-    def power_on(self) -> None:
-        """Get power back."""
-        self.model.powered()
-        self._start_agent()
+    def _follow_power(self) -> None:
+        if self.is_on and self._power_holds:
+            self.model.unpowered()
+            self._computer.power_off()
+            self._agent = self._run = None
+        elif not self.is_on and not self._power_holds:
+            self.model.powered()
+            self._start_agent()
 
-    def flood(self, per_second: int | None) -> None:
-        """Emit so many status reports a second beside the regular ones; None to stop."""
-        self.model.flood(per_second)
+    def flood(self, per_second: int) -> End:
+        """Emit so many status reports a second beside all others."""
+        return self.model.flood(per_second)
 
-    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Run a program on its computer, beside the agent; None if that is off."""
-        return self._computer.start(program) if self._run is not None else None
+    def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
+        """Run a program on its computer, beside the agent, from each power-on to the end."""
+        running = _Program(self._computer, program)
+        self._programs[running] = None
+        if self.is_on:
+            running.start()
 
-    def send_garbage(self, every_ns: int | None) -> None:
-        """Send the box garbage in turn with every kind of it, that often; None to stop."""
-        if self._garbage is not None:
-            self._garbage.cancel()
-            self._garbage = None
-        if every_ns is not None and self._run is not None:
-            self._garbage = self._computer.start(self._keep_sending_garbage(every_ns / SECOND_NS))
+        def end() -> None:
+            if self._programs.pop(running, running) is None:
+                running.end()
+
+        return end
+
+    def send_garbage(self, every_ns: int) -> End:
+        """Send the box garbage in turn with every kind of it, that often, while it has power."""
+        return self.run(lambda: self._keep_sending_garbage(every_ns / SECOND_NS))
 
     async def _keep_sending_garbage(self, every_s: float) -> None:
         random, tls = self._random("garbage"), client_context(self._identity)
@@ -153,6 +164,23 @@ class Analyzer:
             with suppress(OSError, HttpError):  # the box hangs up, as it should
                 await kind(self._box, tls, random)
             await asyncio.sleep(every_s)
+
+
+class _Program:
+    """A program that an instrument's computer starts with the power."""
+
+    def __init__(self, computer: Computer, program: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._computer, self._program = computer, program
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """The power has come."""
+        self._task = self._computer.start(self._program())
+
+    def end(self) -> None:
+        """End it for good."""
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _no_tls(box: FarEnd, _tls: ClientContext, random: Random) -> None:

@@ -8,8 +8,11 @@ from http import HTTPStatus
 
 from datacenter.ingest import make_ingest
 from datacenter.store import Store
+from sim.faults.world import Certificate
+from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
+from sim.units import SECOND_NS
 from sim.worlds.addresses import DATACENTER
 from wire.http import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
@@ -36,30 +39,65 @@ class FarEnd:
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None
-        self.status: int | None = None
-        """Answer everything with this."""
-        self.nonsense = False
-        """Answer 200 with a body that is no reply."""
-        self.loses_responses = False
-        """Commit, and end the connection instead of answering."""
+        self._presented: Certificate | None = None
+        self._presenting = asyncio.Lock()
+        self._certificates = Layers[Certificate]()
+        self._statuses = Layers[int]()
+        self._nonsense = Layers[None]()
+        self._lost_responses = Layers[None]()
+        self._delays_ns = Layers[int]()
         self.stored = 0
         """Records stored so far, each once."""
-        self.delay_s = 0.0
-        """Wait before looking at a batch."""
 
     async def start(self, box: str) -> None:
         """Enrol the box and listen."""
         self.store.authorize([box], self._now_ns() // 1_000_000)
         self.host.power_on()
-        await self.present("good")
+        await self._present()
 
-    async def present(self, identity: str) -> None:
-        """Listen under that certificate; connections that are open are ended."""
-        if self._server is not None:
-            await self._server.close()
-        incarnation = self.host.incarnation
-        assert incarnation is not None
-        self._server = await incarnation.run(self._loop, self._serve(self._identities[identity]))
+    # -- what happens to it: see `sim.faults.world`
+
+    async def present(self, certificate: Certificate) -> End:
+        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        remove = self._certificates.add(certificate)
+        await self._present()
+
+        async def end() -> None:
+            remove()
+            await self._present()
+
+        return end
+
+    def answer_with(self, status: int) -> End:
+        """Answer every batch with that status; of several the one that came last counts."""
+        return self._statuses.add(status)
+
+    def answer_nonsense(self) -> End:
+        """Answer every batch with 200 and no reply, unless an error is the answer."""
+        return self._nonsense.add(None)
+
+    def lose_responses(self) -> End:
+        """Commit each batch, and end the connection instead of answering."""
+        return self._lost_responses.add(None)
+
+    def think(self, delay_ns: int) -> End:
+        """Take so long before looking at a batch; several times add up."""
+        return self._delays_ns.add(delay_ns)
+
+    # -- running it
+
+    async def _present(self) -> None:
+        """Listen under the certificate that is to be presented now; if it is another one, connections are ended."""
+        async with self._presenting:
+            certificate = self._certificates.newest or "good"
+            if certificate == self._presented:
+                return
+            self._presented = certificate
+            if self._server is not None:
+                await self._server.close()
+            incarnation = self.host.incarnation
+            assert incarnation is not None
+            self._server = await incarnation.run(self._loop, self._serve(self._identities[certificate]))
 
     async def _serve(self, identity: Identity) -> Server:
         ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, None)
@@ -74,16 +112,16 @@ class FarEnd:
 
     def _with_faults(self, ingest: Handler) -> Handler:
         async def handler(request: Request) -> Response:
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            if self.status is not None:
-                return Response(HTTPStatus(self.status), b"a simulated failure", close=True)
-            if self.nonsense:
+            if self._delays_ns:
+                await asyncio.sleep(sum(self._delays_ns) / SECOND_NS)
+            if self._statuses:
+                return Response(self._statuses.newest or 0, b"a simulated failure", close=True)
+            if self._nonsense:
                 return Response(HTTPStatus.OK, b"\x93this is no reply", close=True)
             response = await ingest(request)
             if response.status == HTTPStatus.OK:
                 self.stored += decode(BatchReply, response.body).stored
-            if self.loses_responses:
+            if self._lost_responses:
                 request.peer.hang_up()
             return response
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from sim.faults import port_of
 from sim.intrusions import Intrusions
 from sim.labfile import Lab
+from sim.layers import End, Layers
 from sim.units import SECOND_NS
 from sim.worlds.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
 from sim.worlds.firewall import COLLECTOR_PORT
@@ -26,32 +27,29 @@ TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PORTS.values(), 5900)
 PATIENCE_SECONDS: Final = 3.0
 """How long an attempt waits for an answer: time for the SYN to be repeated once on a busy line."""
 
-Start: TypeAlias = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
-"""Runs a program at "uplink", its far end, or on "instrument:<port>"; None if that is off."""
+Run: TypeAlias = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], End]
+"""Runs a program at the "uplink"'s far end, or on "instrument:<port>" while that has power, until its end."""
 
 
 class Intruders:
     """Those of one lab. `found` is what they tried, and what they reached."""
 
-    def __init__(self, lab: Lab, start: Start) -> None:
-        self._lab, self._start = lab, start
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, lab: Lab, run: Run) -> None:
+        self._lab, self._run = lab, run
+        self.running = Layers[str]()
+        """Where there is one at present."""
         self.found = Intrusions()
 
-    def begin(self, where: str, every_ns: int) -> None:
-        """Try everything from there, again and again, with a pause of `every_ns`; nothing happens if that is off."""
-        program = self._keep_trying(where, every_ns / SECOND_NS)
-        task = self._start(where, program)
-        if task is None:
-            program.close()
-        else:
-            self._tasks[where] = task
+    def begin(self, where: str, every_ns: int) -> End:
+        """Try everything from there, again and again, with a pause of `every_ns`, until the result is called."""
+        end_program = self._run(where, lambda: self._keep_trying(where, every_ns / SECOND_NS))
+        remove = self.running.add(where)
 
-    def end(self, where: str) -> None:
-        """Try no more from there."""
-        task = self._tasks.pop(where, None)
-        if task is not None:
-            task.cancel()
+        def end() -> None:
+            end_program()
+            remove()
+
+        return end
 
     async def _keep_trying(self, where: str, pause_s: float) -> None:
         addresses = forbidden(self._lab, port_of(where))

@@ -33,10 +33,11 @@ from hal.emul.ethernet import EmulEthernetPort
 from netfw.policy import Policy
 from netfw.service.supervisor import Supervisor
 from sim.labfile import Lab
+from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.trace import Trace
-from sim.units import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
+from sim.units import MICROSECOND_NS, SECOND_NS
 from sim.worlds import farend
 from sim.worlds.addresses import BOX, box_address
 from sim.worlds.firewall import COLLECTOR_PORT
@@ -51,6 +52,13 @@ WRITTEN_BYTE_NS: Final = 2.0
 DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 FIREWALL_LOOK_SECONDS: Final = 3600.0
 """How often the program looks after its ports. Nobody but itself opens and closes them here."""
+
+
+class _Tear:
+    """A loss of power to come, in the middle of an operation of the disk; `left` counts down to it."""
+
+    def __init__(self, left: int, torn: asyncio.Future[End]) -> None:
+        self.left, self.torn = left, torn
 
 
 class BoxMachine:
@@ -73,12 +81,18 @@ class BoxMachine:
         self._trace = trace
         self._lives = 0
         self._box: Box | None = None
+        self._power_holds = Layers[None](self._follow_power)
+        self._own_hold: End | None = None
+        self._tears: list[_Tear] = []
+        self._armed = 0
+        """The operations that were left until the next tear when the disk was told."""
         self._traffic = Traffic()
         self.host = Host(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
-        self.flush_ns = FLUSH_NS
+        self._capacities = Layers[int](self._set_up_disk)
+        self._flush_times = Layers[int](self._set_up_disk)
         self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
         self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
-        self.disk.backend.set_latency(FLUSH_NS, WRITTEN_BYTE_NS)
+        self._set_up_disk()
         self.clock = EmulClock(wall_ns)
         self.host.wall_ns = self.clock.now_ns
         self.uplink = EmulEthernetPort("uplink")
@@ -122,17 +136,33 @@ class BoxMachine:
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
         """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
         self.cut_power()
+        self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
         return inspect(self.disk, self._config.spool.bytes_max, self._random("inspection"))
 
-    # -- what befalls it
+    # -- what happens to it
 
-    def fill_disk(self) -> None:
-        """Let something else take all the room that the disk has left."""
-        self.disk.backend.fill()
+    def fill_disk(self) -> End:
+        """Let something else take all the room that the disk has left, and keep as much as whoever asks for most."""
+        return self._capacities.add(self.disk.backend.used_bytes)
 
-    def free_disk(self) -> None:
-        """Take it away again."""
-        self.disk.backend.set_capacity(self.disk_bytes)
+    def slow_disk(self, flush_ns: int) -> End:
+        """Let each flush take so long; of several times the longest counts."""
+        return self._flush_times.add(flush_ns)
+
+    def fail_flushes(self, times: int) -> None:
+        """Let so many more of the coming flushes fail; those of a disk without power are not waited for."""
+        self.disk.backend.fail_next_flush(times)
+
+    def rot(self, sectors: int, bits: int) -> None:
+        """Flip bits in so many sectors that hold data, if there are any."""
+        for _ in range(sectors):
+            if self.disk.backend.rot(bits=bits) is None:
+                self._trace.add("nothing on the disk that could rot")
+                return
+
+    def jump_clock(self, ns: int) -> None:
+        """Set the wall clock forwards, or backwards if negative."""
+        self.clock.backend.jump(ns)
 
     def uplink_changed(self, up: bool) -> None:
         """The uplink's cable was pulled or put back."""
@@ -141,32 +171,30 @@ class BoxMachine:
         else:
             self.uplink.backend.unplug()
 
-    def restore_power(self) -> None:
-        """Boot, if the power was off."""
-        if self.host.incarnation is None:
-            self._trace.add("box boots")
-            self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
+    def hold_power(self) -> End:
+        """Cut the power, and with it lose what was not flushed. It is back when nobody holds it off any more."""
+        return self._power_holds.add(None)
 
     def cut_power(self) -> None:
-        """Lose power, and with it all that was not flushed."""
-        if self.host.incarnation is None:
-            return
-        self._trace.add("box loses power")
-        self._end_life()
-        self.host.power_off()
-        self.gatekeeper.reboot()
-        for port in self._ports.values():
-            port.set_up(False)
-        backend = self.disk.backend
-        self.disk = backend.cut_power() if backend.has_power else backend.reboot()
+        """Cut the power by hand, until `restore_power`."""
+        self._own_hold = self._own_hold or self.hold_power()
 
-    async def cut_power_at(self, operation: int) -> None:
-        """Lose power in the middle of the disk's `operation`-th coming one."""
-        backend = self.disk.backend
-        backend.cut_power_at(operation)
-        while backend.has_power:  # noqa: ASYNC110 - the disk is no asyncio program that could set an event
-            await asyncio.sleep(MILLISECOND_NS / SECOND_NS)
-        self.cut_power()
+    def restore_power(self) -> None:
+        """Give back the power that was cut by hand; a fault may still hold it off."""
+        if self._own_hold is not None:
+            self._own_hold()
+            self._own_hold = None
+
+    async def tear(self, operation: int) -> End:
+        """Wait for the disk's `operation`-th coming operation, and hold the power off from the middle of it.
+
+        Operations count on through losses of power.
+        """
+        torn: asyncio.Future[End] = self._loop.create_future()
+        self._disarm()
+        self._tears.append(_Tear(operation, torn))
+        self._arm()
+        return await torn
 
     def kill(self) -> None:
         """SIGKILL the program; the system starts it again."""
@@ -174,6 +202,64 @@ class BoxMachine:
             self._trace.add("box program killed")
             self._end_life()
             self.host.kill().run(self._loop, self._run(RESTART_SECONDS))
+
+    # -- how it is done
+
+    def _set_up_disk(self) -> None:
+        """Let the disk be as the layers say."""
+        backend = self.disk.backend
+        backend.set_capacity(min(self._capacities, default=self.disk_bytes))
+        backend.set_latency(max(self._flush_times, default=FLUSH_NS), WRITTEN_BYTE_NS)
+
+    def _follow_power(self) -> None:
+        on = self.host.incarnation is not None
+        if on and self._power_holds:
+            self._lose_power()
+        elif not on and not self._power_holds:
+            self.boot()
+
+    def boot(self) -> None:
+        """Switch on."""
+        self._trace.add("box boots")
+        self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
+        self._arm()
+
+    def _lose_power(self) -> None:
+        self._trace.add("box loses power")
+        self._end_life()
+        self.host.power_off()
+        self.gatekeeper.reboot()
+        for port in self._ports.values():
+            port.set_up(False)
+        self._disarm()
+        backend = self.disk.backend
+        self.disk = backend.cut_power() if backend.has_power else backend.reboot()
+
+    def _arm(self) -> None:
+        """Let the disk lose its power in the middle of the operation that is the first to be torn."""
+        if self._tears and self.host.incarnation is not None:
+            self._armed = min(tear.left for tear in self._tears)
+            self.disk.backend.cut_power_at(self._armed)
+            self.disk.backend.on_power_lost = self._torn
+
+    def _disarm(self) -> None:
+        """Take what the disk has done since `_arm` off what the tears have left."""
+        if self._armed:
+            done, self._armed = self._armed - self.disk.backend.operations_until_cut, 0
+            for tear in self._tears:
+                tear.left -= done
+
+    def _torn(self) -> None:
+        """The disk has lost its power in the middle of an operation, and with it the box."""
+        self._disarm()
+        due = [tear for tear in self._tears if not tear.left]
+        self._tears = [tear for tear in self._tears if tear.left]
+        for tear in due:
+            end = self.hold_power()
+            if tear.torn.cancelled():
+                end()
+            else:
+                tear.torn.set_result(end)
 
     # -- running the program
 

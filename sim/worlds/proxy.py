@@ -6,6 +6,7 @@ from typing import Final
 
 from agents.proxy import Proxy
 from sim import labfile
+from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.proxies.http_connect import HttpConnectProxy
@@ -26,6 +27,10 @@ class SiteProxy:
         self.behavior = Behavior()
         self._loop = loop
         self._kind = spec.kind
+        self._refusals = Layers[None](self._behave)
+        self._silences = Layers[None](self._behave)
+        self._idle_s_max = Layers[float](self._behave)
+        self._delays_s = Layers[float](self._behave)
         self._credentials = None if spec.auth == "none" else _CREDENTIALS
 
     async def start(self) -> None:
@@ -44,29 +49,39 @@ class SiteProxy:
         user, password = self._credentials or ("", "")
         return Proxy(self._kind, NAME, PORTS[self._kind], user, password)
 
-    async def refuse(self, *, on: bool) -> None:
-        """Let nobody through, whatever password they give; tunnels that are open are ended."""
-        self.behavior.refuses = on
-        if on:
-            self.end_tunnels()
+    # -- what happens to it: see `sim.faults.world`
 
-    async def go_silent(self, *, on: bool) -> None:
-        """Take everything and answer nothing; at its end, tunnels are ended."""
-        self.behavior.half_open = on
-        if not on:
-            self.end_tunnels()
+    async def refuse(self) -> End:
+        """Let nobody through, whatever password they give, while anybody asks for this; open tunnels are ended."""
+        end = self._refusals.add(None)
+        self.end_tunnels()
+        return end
 
-    async def hold_back(self, seconds: float) -> None:
-        """Hold everything back for so long, each way."""
-        self.behavior.delay_s = seconds
+    async def go_silent(self) -> End:
+        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        return self._silences.add(None)
+
+    async def hold_back(self, seconds: float) -> End:
+        """Hold everything back for so long, each way; several times add up."""
+        return self._delays_s.add(seconds)
+
+    async def kill_idle_after(self, seconds: float) -> End:
+        """End tunnels that are idle for so long; of several times the shortest counts."""
+        return self._idle_s_max.add(seconds)
 
     def end_tunnels(self) -> None:
         """End those that are open, without a word."""
         for tunnel in list(self.behavior.tunnels):
             tunnel.close()
 
-    async def kill_idle_after(self, seconds: float | None) -> None:
-        """From now on end tunnels that are idle for so long; None to stop that."""
-        self.behavior.idle_s_max = seconds
-        for tunnel in list(self.behavior.tunnels):
-            tunnel.watch_idle()
+    def _behave(self) -> None:
+        """Behave as the layers say."""
+        behavior = self.behavior
+        behavior.refuses = bool(self._refusals)
+        if behavior.half_open and not self._silences:
+            self.end_tunnels()
+        behavior.half_open = bool(self._silences)
+        behavior.idle_s_max = min(self._idle_s_max, default=None)
+        behavior.delay_s = sum(self._delays_s)
+        for tunnel in list(behavior.tunnels):
+            tunnel.behave()

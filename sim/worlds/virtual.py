@@ -27,7 +27,9 @@ from agents.dial import FarEnd as Address
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
 from netfw.policy import Policy
-from sim.labfile import Event, Instrument, Lab
+from sim.faults.world import EmulatedWorld
+from sim.labfile import Instrument, Lab
+from sim.layers import End
 from sim.ledger import Ledger
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
@@ -44,6 +46,7 @@ from sim.worlds.firewall import COLLECTOR_PORT, lab_policy
 from sim.worlds.intruders import Intruders
 from sim.worlds.machine import NAME, SERIAL, BoxMachine
 from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.occurrences import Occurrences
 from sim.worlds.proxy import SiteProxy
 from sim.worlds.verdict import conclude
 
@@ -85,7 +88,9 @@ class VirtualWorld:
         self.env = self.loop.env
         self.trace = Trace(lambda: self.env.now)
         self.ledger = Ledger()
-        self.happened: list[Event] = []
+        emulated: EmulatedWorld = self
+        self.faults = Occurrences(emulated, lambda: self.env.now, self.trace)
+        self.happened = self.faults.happened
         self._links: dict[str, Link] = {}
         self._wall_started = time.perf_counter()
         # A run makes few cycles and many objects: looking for garbage every 700 of them took a tenth of its time
@@ -116,7 +121,7 @@ class VirtualWorld:
             self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
         self.analyzers = {i.port: self._analyzer(network, certificates, i) for i in lab.instruments}
         self._near = near
-        self.intruders = Intruders(lab, self._start_program)
+        self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.loop.run_until_complete(self._start())
@@ -146,10 +151,15 @@ class VirtualWorld:
             -self.lab.about.start,
         )
 
-    def _start_program(self, where: str, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        if where == "uplink":
-            return _Computer(self.loop, self._near).start(program)
-        return self.instrument(where).start(program)
+    def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
+        if where != "uplink":
+            return self.instrument(where).run(program)
+        task = _Computer(self.loop, self._near).start(program())
+
+        def end() -> None:
+            task.cancel()
+
+        return end
 
     def random(self, name: str) -> Random:
         """The stream of random numbers of that name."""
@@ -169,9 +179,9 @@ class VirtualWorld:
         if self.proxy:
             await self.proxy.start()
         self.uplink.on_change.append(self.box.uplink_changed)
-        self.box.restore_power()
+        self.box.boot()
         for event in self.lab.events:
-            self.loop.create_task(self._befall(event))
+            self.loop.create_task(self.faults.run(event))
         self.loop.create_task(self._sample())
 
     async def _sample(self) -> None:
@@ -188,21 +198,6 @@ class VirtualWorld:
         return records[Priority.ALERT], records[Priority.AUDIT], records[Priority.ROUTINE]
 
     # -- faults
-
-    async def _befall(self, event: Event) -> None:
-        await asyncio.sleep(event.at / 1e9)
-        await self.start_fault(event)
-        if event.lasts is not None:
-            await asyncio.sleep(event.lasts / 1e9)
-        if event.lasts is not None or event.fault.momentary:
-            self.trace.add(f"end {event.fault.kind} {event.target}")
-            await event.fault.stop(self, event.target)
-
-    async def start_fault(self, event: Event) -> None:
-        """Let a fault happen now; whoever started it stops it."""
-        self.trace.add(f"fault {event.fault.kind} {event.target}")
-        self.happened.append(event)
-        await event.fault.start(self, event.target)
 
     def link(self, target: str) -> Link:
         """The link that faults call `uplink` or `instrument:<port>`."""
@@ -228,6 +223,7 @@ class VirtualWorld:
 
     def finish(self) -> Result:
         """End the lab now: cut the box's power, look at what is there, and judge."""
+        self.faults.closed = True
         return conclude(self, time.perf_counter() - self._wall_started)
 
     def __enter__(self) -> VirtualWorld:

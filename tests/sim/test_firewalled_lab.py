@@ -18,6 +18,7 @@ from netfw.conntrack_tcp import State
 from netfw.policy import Authorized, Policy, Service
 from netfw.policyfile import load_policy
 from sim.labfile import Lab, parse_lab
+from sim.layers import nothing_to_end
 from sim.result import Result
 from sim.units import SECOND_NS
 from sim.worlds.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
@@ -397,7 +398,7 @@ def test_a_service_too_many_is_an_intrusion() -> None:
 
 def test_intruders_who_never_tried_prove_nothing() -> None:
     with running(lab(events=INTRUDERS)) as world:
-        world.intruders.begin = lambda *_: None  # type: ignore[method-assign]
+        world.intruders.begin = lambda *_: nothing_to_end  # type: ignore[method-assign]
         assert "proves nothing" in missed(world.run())["intrusions"]
 
 
@@ -410,14 +411,21 @@ def test_the_services_of_a_port_are_nothing_forbidden_to_its_instrument() -> Non
     assert {DATACENTER, PROXY}.isdisjoint(outside)
 
 
-def test_an_instrument_that_is_off_has_no_intruder() -> None:
+def test_an_instrument_has_no_intruder_while_it_is_off() -> None:
     with running(lab()) as world:
         world.run_until(SECOND_NS)
-        world.instrument("instrument:1").power_off()
-        world.intruders.begin("instrument:1", SECOND_NS)
-        world.intruders.end("instrument:1")
+        power = world.instrument("instrument:1").hold_power()
+        end = world.intruders.begin("instrument:1", SECOND_NS)
         world.run_until(5 * SECOND_NS)
         assert world.intruders.found.tried == 0
+        power()
+        world.run_until(10 * SECOND_NS)
+        tried = world.intruders.found.tried
+        assert tried > 0
+        end()
+        world.instrument("instrument:1").hold_power()()
+        world.run_until(20 * SECOND_NS)
+        assert world.intruders.found.tried == tried
 
 
 def test_the_lab_file_says_how_many_may_get_through() -> None:

@@ -25,6 +25,7 @@ from netfw.errors import FirewallError
 from netfw.firewall import Firewall
 from netfw.nft import Nft
 from sim.labfile import Lab
+from sim.layers import End, Layers
 from sim.trace import Trace
 from sim.units import SECOND_NS
 from sim.worlds.addresses import DATACENTER, box_address
@@ -69,6 +70,8 @@ class KernelBox:
         self._process: LabProcess | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lives = 0
+        self._power_holds = Layers[None](self._follow_power)
+        self._fillers = Layers[None](self._take_room)
         self._earlier, self._status = Traffic(), None
 
     _status: Status | None
@@ -123,33 +126,43 @@ class KernelBox:
 
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
         """Cut the power for good; what is on the disk: see `sim.worlds.machine.inspect`."""
-        self.cut_power()
+        self.hold_power()
         self._disk.mount()
+        (self._disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room
         disk = LinuxDisk(self._spool)
         try:
             return inspect(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
         finally:
             disk.close()
 
-    # -- what befalls it
+    # -- what happens to it: see `sim.faults.world`
 
-    def restore_power(self) -> None:
-        """Boot, if the power was off."""
-        if self._keeper is None:
-            self._trace.add("box boots")
-            self._disk.mount()
-            delay_s = BOOT_SECONDS if self._lives else 0.0
-            self._keeper = asyncio.get_running_loop().create_task(self._keep_running(delay_s))
+    def hold_power(self) -> End:
+        """Cut the power, and with it lose what had not reached the disk. It is back when nobody holds it off."""
+        return self._power_holds.add(None)
 
-    def cut_power(self) -> None:
-        """Lose power, and with it all that had not reached the disk."""
-        if self._keeper is not None:
-            self._trace.add("box loses power")
-            self._keeper.cancel()
-            self._keeper = None
-            self._close_ports()  # before the program's end, of which instruments must not be told
-            self.kill()
-            self._disk.cut_power()
+    def _follow_power(self) -> None:
+        if self._keeper is not None and self._power_holds:
+            self._lose_power()
+        elif self._keeper is None and not self._power_holds:
+            self.boot()
+
+    def boot(self) -> None:
+        """Switch on."""
+        self._trace.add("box boots")
+        self._disk.mount()
+        self._take_room()
+        delay_s = BOOT_SECONDS if self._lives else 0.0
+        self._keeper = asyncio.get_running_loop().create_task(self._keep_running(delay_s))
+
+    def _lose_power(self) -> None:
+        self._trace.add("box loses power")
+        assert self._keeper is not None
+        self._keeper.cancel()
+        self._keeper = None
+        self._close_ports()  # before the program's end, of which instruments must not be told
+        self.kill()
+        self._disk.cut_power()
 
     def kill(self) -> None:
         """SIGKILL the program; as long as there is power, the system starts it again."""
@@ -160,18 +173,21 @@ class KernelBox:
         if self._status is not None:
             self._earlier, self._status = self.traffic(), None
 
-    def fill_disk(self) -> None:
+    def fill_disk(self) -> End:
         """Let something else take all the room that the disk has left."""
-        with (self._disk.folder / "something-else").open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 20))
-            except OSError:
-                return
+        return self._fillers.add(None)
 
-    def free_disk(self) -> None:
-        """Take it away again."""
-        (self._disk.folder / "something-else").unlink(missing_ok=True)
+    def _take_room(self) -> None:
+        """Let the something else be there, or not, as the layers say; a disk without power waits for it."""
+        if not self._disk.is_mounted:
+            return
+        file = self._disk.folder / "something-else"
+        if not self._fillers:
+            file.unlink(missing_ok=True)
+            return
+        with file.open("ab") as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 20))
 
     # -- running the program
 

@@ -130,7 +130,7 @@ class Console:
             mistakes.refuse_if_any()
             assert wanted is not None
             changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(wanted).items() if v is not None}
-            line.degrade(**changes)
+            line.set_quality(**changes)
         else:
             {"down": line.cut, "up": line.mend, "restore": line.restore}[change]()
         self._world.trace.add(f"link {link} {change} {to or ''}".rstrip())
@@ -153,8 +153,9 @@ class Console:
         self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None = None
     ) -> None:
         event = self._event(kind, target, parameters, lasts)
-        await self._world.start_fault(event)
-        self._keep(asyncio.get_running_loop().create_task(self._world.see_through(event)))
+        faults = self._world.faults
+        occurrence = await faults.start(event)
+        self._keep(asyncio.get_running_loop().create_task(faults.see_through(occurrence)))
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
         """The fault that these words mean, from now on."""
@@ -170,8 +171,6 @@ class Console:
         length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), mistakes)
         mistakes.refuse_if_any()
         assert isinstance(fault, Fault) and length is not None
-        if (kind, target) in world.under_way:
-            raise Refused(f"{kind} befalls {target} already; end it first, with --end")
         return Event(world.env.now, fault, target, length.lasts)
 
     def _fault_kind(self, kind: str) -> type[Fault]:
@@ -183,11 +182,15 @@ class Console:
         raise Refused(f"there is no fault {shown(kind)}; {nearest(kind, list(kinds))}")
 
     async def _end_fault(self, kind: str, target: str) -> None:
-        under_way = self._world.under_way
-        if (kind, target) not in under_way:
-            these = ", ".join(f"{kind} {target}" for kind, target in under_way) or "none"
-            raise Refused(f"no {kind} befalls {target} now; under way: {these}")
-        await self._world.stop_fault(under_way[kind, target])
+        """End the one of that kind and target that began last."""
+        faults = self._world.faults
+        for occurrence in reversed(faults.under_way):
+            if (occurrence.event.fault.kind, occurrence.event.target) == (kind, target):
+                await faults.end(occurrence)
+                return
+        events = (occurrence.event for occurrence in faults.under_way)
+        these = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
+        raise Refused(f"{target} has no {kind} now; under way: {these}")
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold on to a task: the event loop itself does not."""

@@ -11,6 +11,8 @@ from typing import Final
 
 from datacenter import queries
 from datacenter.store import Store
+from sim.faults.world import Certificate
+from sim.layers import End, Layers
 from sim.worlds.addresses import DATACENTER
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
@@ -40,14 +42,35 @@ class KernelDataCenter:
         self._host, self._folder, self._identities = host, folder, identities
         self._url = f"sqlite:///{folder / 'reports.db'}"
         self._process: LabProcess | None = None
+        self._certificates = Layers[Certificate]()
+        self._presented: Certificate | None = None
+        self._presenting = asyncio.Lock()
         folder.mkdir()
 
     async def start(self) -> None:
         """Start it under its good certificate, and wait until boxes can connect."""
-        await self.present("good")
+        await self._present()
 
-    async def present(self, identity: str) -> None:
-        """Start it anew with that certificate; connections that are open are ended."""
+    async def present(self, certificate: Certificate) -> End:
+        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        remove = self._certificates.add(certificate)
+        await self._present()
+
+        async def end() -> None:
+            remove()
+            await self._present()
+
+        return end
+
+    async def _present(self) -> None:
+        """Run under the certificate that is to be presented now; if it is another one, start anew with it."""
+        async with self._presenting:
+            certificate = self._certificates.newest or "good"
+            if certificate != self._presented:
+                self._presented = certificate
+                await self._start(certificate)
+
+    async def _start(self, identity: str) -> None:
         self.stop()
         config = self._folder / f"{identity}.toml"
         config.write_text(

@@ -32,16 +32,17 @@ class Disk:
         with self._surface.open("xb") as file:
             file.truncate(size)
         subprocess.run(["mkfs.ext4", "-q", "-F", self._surface], check=True)
-        self._mounted = False
+        self.is_mounted = False
+        """Whether it has power, and can be seen."""
         self.mount()
 
     def mount(self) -> None:
         """Let it be seen, with the file system's own recovery; nothing happens if it is."""
-        if not self._mounted:
+        if not self.is_mounted:
             # labs that start at the same moment would be given the same loop device, and one of them read-only
             mount = ["mount", "-o", "loop", str(self._surface), str(self.folder)]
             subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
-            self._mounted = True
+            self.is_mounted = True
 
     def cut_power(self) -> None:
         """Keep what has reached the surface, and nothing else. Who has files open there sees the old disk."""
@@ -49,4 +50,4 @@ class Disk:
         subprocess.run(["cp", "--sparse=always", before, self._surface], check=True)
         subprocess.run(["umount", "--lazy", self.folder], check=True)
         before.unlink()
-        self._mounted = False
+        self.is_mounted = False

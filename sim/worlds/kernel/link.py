@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any, Final, cast
 
 from sim.net.link import Link, Pipe, Quality
@@ -34,6 +35,9 @@ class KernelLink(Link):
     ) -> None:
         super().__init__(cast(Any, relay.clock), name, quality, random)
         self.cable = cable
+        self._relay = relay
+        self._sending = Lock()
+        """Packets are sent by the relay's thread, and the quality is changed by another."""
         self._capture: Capture | None = None
         one, other = cable
         for source, pipe, target in ((one, self.forward, other), (other, self.backward, one)):
@@ -76,7 +80,13 @@ class KernelLink(Link):
     def _set(self, *, up: bool) -> None:
         for end in self.cable:
             end.set_up(up=up)
-        super()._set(up=up)
+        with self._sending:
+            super()._set(up=up)
+
+    def _change(self, quality: Quality) -> None:
+        with self._sending:
+            super()._change(quality)
+        self._relay.wake()  # something may be due sooner
 
     def _carry(self, source: NearEnd, pipe: Pipe, target: NearEnd, frame: bytes) -> None:
         if not self.up:
@@ -88,7 +98,8 @@ class KernelLink(Link):
                 self._give(frame, target)
 
         self._note(frame, source, outbound=True)
-        pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
+        with self._sending:
+            pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
 
     def _give(self, frame: bytes, target: NearEnd) -> None:
         try:

@@ -13,12 +13,16 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agents.proxy import Proxy
 from sim import labfile
+from sim.layers import End, Layers
+from sim.net.link import Impairment
 from sim.worlds.addresses import PROXY
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
@@ -73,6 +77,7 @@ class _Mood:
 
     refuses: bool = False
     idle_seconds_max: int | None = None
+    silent: bool = False
 
 
 class KernelProxy:
@@ -83,6 +88,10 @@ class KernelProxy:
         self._folder = folder
         self._folder.mkdir(mode=0o755)
         self._mood = _Mood()
+        self._refusals = Layers[None]()
+        self._idle_seconds_max = Layers[int]()
+        self._silences = Layers[None]()
+        self._changing = asyncio.Lock()
         self._process: LabProcess | None = None
         if spec.kind == "http":
             user = pwd.getpwnam("proxy")
@@ -97,41 +106,64 @@ class KernelProxy:
 
     # -- what befalls it
 
-    async def refuse(self, *, on: bool) -> None:
-        """Let nobody through, whatever password they give."""
-        await self._become(replace(self._mood, refuses=on))
+    async def refuse(self) -> End:
+        """Let nobody through, whatever password they give, while anybody asks for this."""
+        return await self._layer(self._refusals, None)
 
-    async def kill_idle_after(self, seconds: float | None) -> None:
-        """End tunnels that were idle for so long; None to stop that."""
-        await self._become(replace(self._mood, idle_seconds_max=None if seconds is None else int(seconds)))
+    async def kill_idle_after(self, seconds: float) -> End:
+        """End tunnels that were idle for so long; of several times the shortest counts."""
+        return await self._layer(self._idle_seconds_max, max(1, int(seconds)))
 
-    async def go_silent(self, *, on: bool) -> None:
-        """Take everything and answer nothing; at its end, tunnels are ended."""
-        assert self._process is not None
-        if on:
-            for pid in _with_children(self._process.pid):
-                os.kill(pid, signal.SIGSTOP)
-        else:
-            await self._become(self._mood)
+    async def go_silent(self) -> End:
+        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        return await self._layer(self._silences, None)
 
-    async def hold_back(self, seconds: float) -> None:
-        """Hold everything back for so long, each way."""
-        if seconds:
-            self._backbone.degrade(delay_ns=self._backbone.quality.delay_ns + int(seconds * _NS))
-        else:
-            self._backbone.restore()
+    async def hold_back(self, seconds: float) -> End:
+        """Hold everything back for so long, each way; several times add up."""
+        return self._backbone.impair(Impairment(delay_ns=int(seconds * _NS)))
+
+    async def _layer(self, layers: Layers[Any], value: object) -> End:
+        remove = layers.add(value)
+        await self._behave()
+
+        async def end() -> None:
+            remove()
+            await self._behave()
+
+        return end
 
     # -- running it
 
     async def start(self) -> None:
         """Start it, and wait until it listens."""
-        await self._become(self._mood)
+        await self._restart()
 
-    async def _become(self, mood: _Mood) -> None:
-        self._mood = mood
+    async def _behave(self) -> None:
+        """Behave as the layers say."""
+        async with self._changing:
+            mood = _Mood(
+                bool(self._refusals), min(self._idle_seconds_max, default=None), bool(self._silences)
+            )
+            if mood == self._mood:
+                return
+            only_silent = replace(self._mood, silent=True) == mood
+            self._mood = mood
+            if not only_silent:
+                await self._restart()
+            if mood.silent:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        """Let it neither take nor send anything; the kernel goes on accepting connections for it."""
+        assert self._process is not None
+        _signal_all(family := _with_children(self._process.pid), signal.SIGSTOP)
+        async with asyncio.timeout(START_SECONDS_MAX):
+            while not all(map(_is_stopped, family)):  # noqa: ASYNC110 - the kernel has no event for it
+                await asyncio.sleep(0.001)
+
+    async def _restart(self) -> None:
         if self._process is not None:
-            for pid in _with_children(self._process.pid):
-                os.kill(pid, signal.SIGKILL)
+            _signal_all(_with_children(self._process.pid), signal.SIGKILL)
             await self._process.wait()
         (self._folder / "squid.pid").unlink(missing_ok=True)
         command = self._squid() if self._spec.kind == "http" else self._dante()
@@ -210,6 +242,20 @@ def _set_password(password: str) -> None:
     shadow = Path("/etc/shadow")
     others = [line for line in shadow.read_text().splitlines() if not line.startswith(f"{_USER}:")]
     shadow.write_text("\n".join([*others, f"{_USER}:{_hashed(password)}:19000:0:99999:7:::"]) + "\n")
+
+
+def _signal_all(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # a helper has just ended
+            os.kill(pid, number)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, or has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _with_children(pid: int) -> list[int]:

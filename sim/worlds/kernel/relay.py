@@ -77,6 +77,10 @@ class Relay:
     def carry(self, source: socket.socket, take: Callable[[bytes], None]) -> None:
         """From now on give each frame from the non-blocking socket `source` to `take`, in the relay's thread."""
         self._sources = {**self._sources, source: take}
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread look again at what is due next."""
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:

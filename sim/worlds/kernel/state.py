@@ -99,7 +99,7 @@ async def look(world: KernelWorld) -> State:
         instruments=devices,
         faults=[
             Trouble(event.fault.kind, event.target, event.at, event.lasts)
-            for event in world.under_way.values()
+            for event in (occurrence.event for occurrence in world.faults.under_way)
         ],
         firewall=None if status is None else status.firewall,
         failures=world.failures,
@@ -145,7 +145,7 @@ def _line(link: KernelLink) -> Line:
         rate_bps=quality.rate_bits,
         delay_ns=quality.delay_ns,
         loss=quality.loss,
-        is_nominal=quality == link.quality,
+        is_nominal=quality == link.nominal,
         bytes=(link.forward.bytes, link.backward.bytes),
         used_ns=link.used_ns(),
         captured=link.captured,

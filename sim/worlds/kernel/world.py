@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
 from agents.dial import FarEnd as Address
 from hal.linux.clock import LinuxClock
-from sim.labfile import Event, Instrument, Lab
+from sim.labfile import Instrument, Lab
+from sim.layers import End
 from sim.ledger import Ledger
 from sim.result import Result
 from sim.result import World as Name
@@ -36,6 +37,7 @@ from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.site import Site
 from sim.worlds.machine import NAME
 from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.occurrences import Occurrences
 from sim.worlds.verdict import conclude
 
 _NS: Final = 1_000_000_000
@@ -56,10 +58,7 @@ class KernelWorld:
         assert isinstance(loop, HostLoop)
         self._loop = loop
         self.ledger = Ledger()
-        self.happened: list[Event] = []
         self.finished = False
-        self.under_way: dict[tuple[str, str], Event] = {}
-        """The faults that are not over, by kind and target."""
         self.analyzers: dict[int, Analyzer] = {}
         self._certificates = certificates = Certificates(
             ground.folder / "pki", datetime.now(UTC).replace(microsecond=0)
@@ -73,6 +72,8 @@ class KernelWorld:
             self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, ground.folder / "proxy", site.backbone)
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
+        self.faults = Occurrences(self, lambda: self.env.now, self.trace)
+        self.happened = self.faults.happened
         self.box = KernelBox(
             site.box,
             site.close_ports,
@@ -85,15 +86,20 @@ class KernelWorld:
         )
         self.uplink = site.uplink
         self._outside = HostComputer(site.router)
-        self.intruders = Intruders(lab, self._start_program)
+        self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _start_program(self, where: str, program: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        if where == "uplink":
-            return self._outside.start(program)
-        return self.instrument(where).start(program)
+    def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
+        if where != "uplink":
+            return self.instrument(where).run(program)
+        task = self._outside.start(program())
+
+        def end() -> None:
+            task.cancel()
+
+        return end
 
     def random(self, name: str) -> Random:
         """The stream of random numbers of that name."""
@@ -117,9 +123,9 @@ class KernelWorld:
         await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
         self.env.begin()
         self.uplink_meter.began_ns = self.env.began_ns
-        self.box.restore_power()
+        self.box.boot()
         self.analyzers = {spec.port: self._analyzer(spec) for spec in self.lab.instruments}
-        for work in (self.env.run_forever(), self._sample(), *map(self._befall, self.lab.events)):
+        for work in (self.env.run_forever(), self._sample(), *map(self.faults.run, self.lab.events)):
             self._tasks.add(self._loop.create_task(work))
 
     def _analyzer(self, spec: Instrument) -> Analyzer:
@@ -153,32 +159,6 @@ class KernelWorld:
 
     # -- faults
 
-    async def _befall(self, event: Event) -> None:
-        await asyncio.sleep(max(0, event.at - self.env.now) / _NS)
-        await self.start_fault(event)
-        await self.see_through(event)
-
-    async def start_fault(self, event: Event) -> None:
-        """Let a fault happen now; whoever starts it sees it through."""
-        self.trace.add(f"fault {event.fault.kind} {event.target}")
-        self.happened.append(event)
-        self.under_way[event.fault.kind, event.target] = event
-        await event.fault.start(self, event.target)
-
-    async def see_through(self, event: Event) -> None:
-        """Let a fault that was started be over when its time has come, unless it stays."""
-        if event.lasts is not None:
-            await asyncio.sleep(event.lasts / _NS)
-        if event.lasts is not None or event.fault.momentary:
-            await self.stop_fault(event)
-
-    async def stop_fault(self, event: Event) -> None:
-        """Let a fault be over; no news if it is."""
-        if self.under_way.get((event.fault.kind, event.target)) is event:
-            del self.under_way[event.fault.kind, event.target]
-            self.trace.add(f"end {event.fault.kind} {event.target}")
-            await event.fault.stop(self, event.target)
-
     def link(self, target: str) -> KernelLink:
         """The link that faults call `uplink` or `instrument:<port>`."""
         return self.ground.links[target]
@@ -191,7 +171,7 @@ class KernelWorld:
 
     def finish(self) -> Result:
         """End the lab now: cut the box's power, look at what is there, and judge."""
-        self.finished = True
+        self.finished = self.faults.closed = True
         self.ground.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
         for task in self._tasks:
             task.cancel()

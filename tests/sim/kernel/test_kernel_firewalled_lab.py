@@ -63,12 +63,11 @@ async def output(lab: KernelLab, *argv: str) -> str:
 async def intrude(world: KernelWorld) -> None:
     """Let each try everything once."""
     everything = sum(len(ports) for port in (None, 1) for ports in forbidden(world.lab, port).values())
-    for where in ("uplink", "instrument:1"):
-        world.intruders.begin(where, 3600 * 10**9)
+    ends = [world.intruders.begin(where, 3600 * 10**9) for where in ("uplink", "instrument:1")]
     await eventually(lambda: world.intruders.found.tried == everything)
     await asyncio.sleep(2 * intruders.PATIENCE_SECONDS)  # the last have been tried, and may yet be answered
-    for where in ("uplink", "instrument:1"):
-        world.intruders.end(where)
+    for end in ends:
+        end()
 
 
 def test_reports_pass_the_ruleset_and_intruders_do_not(name: str) -> None:

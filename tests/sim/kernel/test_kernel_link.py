@@ -77,7 +77,7 @@ def test_loss_is_what_the_link_says_it_is(name: str) -> None:
         await say(near, far)
         pipe = both.link.forward
         met = pipe.packets + sent
-        both.link.degrade(loss=0.02)
+        both.link.set_quality(loss=0.02)
         for _ in range(sent):
             near.send(b"x")
         async with asyncio.timeout(10):
@@ -141,7 +141,7 @@ def test_what_is_on_the_way_when_the_cable_is_pulled_never_arrives(name: str) ->
         both = pair(lab, FAST)
         near, far = both.datagrams()
         await say(near, far)
-        both.link.degrade(delay_ns=100_000_000)
+        both.link.set_quality(delay_ns=100_000_000)
         near.send(b"before")
         both.link.cut()
         both.link.mend()

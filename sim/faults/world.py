@@ -1,0 +1,186 @@
+"""What faults act on: the parts of a world, each of which takes layers and gives back their ends.
+
+Both worlds have these parts. What only the virtual world's have (`Drive`, `Clock`, and the failing answers of
+`DataCenter`) is for faults that are declared `emulated`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sim.layers import End
+
+if TYPE_CHECKING:
+    from sim.net.link import Impairment
+
+Certificate = Literal["good", "expired", "wrong"]
+
+
+class Line(Protocol):
+    """A link, both ways."""
+
+    def hold_down(self) -> End:
+        """Pull the cable. It is back when everybody who holds it down has let go."""
+        ...
+
+    def impair(self, impairment: Impairment) -> End:
+        """Make it worse, beside everything else that is the matter with it: see `sim.net.link.impaired`."""
+        ...
+
+
+class Machine(Protocol):
+    """The box."""
+
+    def hold_power(self) -> End:
+        """Cut the power. The box boots when everybody who holds it off has let go."""
+        ...
+
+    def kill(self) -> None:
+        """Kill the program, if it runs; the system starts it again."""
+        ...
+
+    def fill_disk(self) -> End:
+        """Let something else take all the room that the disk has left."""
+        ...
+
+
+class EmulatedMachine(Machine, Protocol):
+    """The virtual world's box."""
+
+    async def tear(self, operation: int) -> End:
+        """Wait for the disk's `operation`-th coming operation, and hold the power off from the middle of it."""
+        ...
+
+    def slow_disk(self, flush_ns: int) -> End:
+        """Let each flush take so long; of several times the longest counts."""
+        ...
+
+    def fail_flushes(self, times: int) -> None:
+        """Let so many more of the coming flushes fail."""
+        ...
+
+    def rot(self, sectors: int, bits: int) -> None:
+        """Flip bits in so many sectors that hold data, if there are any."""
+        ...
+
+    def jump_clock(self, ns: int) -> None:
+        """Set the wall clock forwards, or backwards if negative."""
+        ...
+
+
+class Device(Protocol):
+    """An instrument."""
+
+    def hold_power(self) -> End:
+        """Cut its power; it is back when everybody who holds it off has let go."""
+        ...
+
+    def flood(self, per_second: int) -> End:
+        """Make so many status reports a second beside all others."""
+        ...
+
+    def send_garbage(self, every_ns: int) -> End:
+        """Send the box garbage, that often, while it has power."""
+        ...
+
+
+class Middle(Protocol):
+    """The site's proxy."""
+
+    async def refuse(self) -> End:
+        """Let nobody through while anybody asks for this; tunnels that are open are ended."""
+        ...
+
+    async def go_silent(self) -> End:
+        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        ...
+
+    async def kill_idle_after(self, seconds: float) -> End:
+        """End tunnels that are idle for so long; of several times the shortest counts."""
+        ...
+
+    async def hold_back(self, seconds: float) -> End:
+        """Hold everything back for so long, each way; several times add up."""
+        ...
+
+
+class FarSide(Protocol):
+    """The data center."""
+
+    async def present(self, certificate: Certificate) -> End:
+        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        ...
+
+
+class EmulatedFarSide(FarSide, Protocol):
+    """The virtual world's data center."""
+
+    def answer_with(self, status: int) -> End:
+        """Answer every batch with that status; of several the one that came last counts."""
+        ...
+
+    def answer_nonsense(self) -> End:
+        """Answer every batch with 200 and no reply."""
+        ...
+
+    def lose_responses(self) -> End:
+        """Commit each batch, and end the connection instead of answering."""
+        ...
+
+    def think(self, delay_ns: int) -> End:
+        """Take so long before looking at a batch; several times add up."""
+        ...
+
+
+class Strangers(Protocol):
+    """Programs that try to reach what the firewall is to keep from them."""
+
+    def begin(self, where: str, every_ns: int) -> End:
+        """Try everything from there, again and again, with a pause of `every_ns`."""
+        ...
+
+
+class World(Protocol):
+    """The world that runs the lab."""
+
+    def link(self, target: str) -> Line:
+        """`uplink`, or the cable of `instrument:<port>`."""
+        ...
+
+    def instrument(self, target: str) -> Device:
+        """The instrument at `instrument:<port>`."""
+        ...
+
+    @property
+    def box(self) -> Machine:
+        """The box."""
+        ...
+
+    @property
+    def proxy(self) -> Middle | None:
+        """The site's proxy; a lab without one has no fault that needs it."""
+        ...
+
+    @property
+    def datacenter(self) -> FarSide:
+        """The data center."""
+        ...
+
+    @property
+    def intruders(self) -> Strangers:
+        """Programs where they should not be."""
+        ...
+
+
+class EmulatedWorld(World, Protocol):
+    """The virtual world."""
+
+    @property
+    def box(self) -> EmulatedMachine:
+        """The box."""
+        ...
+
+    @property
+    def datacenter(self) -> EmulatedFarSide:
+        """The data center."""
+        ...

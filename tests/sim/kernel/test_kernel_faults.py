@@ -1,0 +1,140 @@
+"""In the kernel world too, faults overlap in any way, and each end restores what its own fault did."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.faults import fault_kinds
+from sim.labfile import Event, Lab, parse_lab
+from sim.worlds.kernel import KernelLab, run
+from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.occurrences import Occurrence
+
+pytestmark = pytest.mark.kernel
+
+PATIENCE_SECONDS = 60
+LAB = """
+[lab]
+name = "layers"
+duration = "5min"
+[box]
+board = "rap-4"
+linger = "100ms"
+spool_bytes_max = "16MiB"
+[uplink]
+rate = "10Mbit"
+proxy = {{ kind = "{kind}", auth = "{auth}" }}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "200ms"
+"""
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "link-degraded": {"loss": 0.5, "delay": 10_000_000},
+    "link-rate": {"rate": 64_000},
+    "proxy-kills-idle": {"after": 3_000_000_000},
+    "proxy-slow": {"delay": 100_000_000},
+}
+MOMENTARY = ("program-killed", "datacenter-restarts")
+KINDS = [kind for kind, fault in fault_kinds().items() if not fault.emulated and kind not in MOMENTARY]
+
+
+def lab(kind: str) -> Lab:
+    auth = {"http": "basic", "socks5": "password"}[kind]
+    return parse_lab(LAB.format(kind=kind, auth=auth), Path("layers.toml"))
+
+
+async def start(world: KernelWorld, kind: str) -> Occurrence:
+    fault = fault_kinds()[kind]
+    target = "instrument:1" if fault.targets[0] == "instrument" else fault.targets[0]
+    event = Event(world.env.now, fault(**PARAMETERS.get(kind, {})), target, None)
+    return await world.faults.start(event)
+
+
+def state(world: KernelWorld) -> dict[str, Any]:
+    proxy, datacenter, box = world.proxy, world.datacenter, world.box
+    assert proxy is not None and proxy._process is not None
+    return {
+        **{name: (link.up, link.forward.quality) for name, link in world.ground.links.items()},
+        "box": box._keeper is not None,
+        "disk": (box._disk.folder / "something-else").exists(),
+        "site proxy": (proxy._mood, proxy._process.returncode, stopped(proxy._process.pid)),
+        "datacenter": datacenter._presented,
+        "instrument": (world.analyzers[1].is_on, len(world.analyzers[1]._programs)),
+        "floods": len(world.analyzers[1].model._floods),
+        "intruders": list(world.intruders.running),
+    }
+
+
+def stopped(pid: int) -> bool:
+    return "T" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def all_overlap(world: KernelWorld) -> None:
+    await world.start()
+    nominal = state(world)
+    for order in (1, -1):
+        started = [await start(world, kind) for kind in KINDS for _ in range(2)]
+        middle = state(world)
+        for part in (
+            "uplink",
+            "backbone",
+            "box",
+            "site proxy",
+            "datacenter",
+            "instrument",
+            "floods",
+            "intruders",
+        ):
+            assert middle[part] != nominal[part], part
+        for occurrence in started[::order]:
+            await world.faults.end(occurrence)
+        assert state(world) == nominal
+
+
+async def each_pair_that_shares_a_part(world: KernelWorld) -> None:
+    await world.start()
+    nominal = state(world)
+    for target in ("uplink", "proxy", "datacenter", "disk", "box"):
+        kinds = [kind for kind in KINDS if fault_kinds()[kind].targets[0] == target]
+        for one in kinds:
+            alone = await start(world, one)
+            state_alone = state(world)
+            for other in kinds:
+                second = await start(world, other)
+                await world.faults.end(second)
+                assert state(world) == state_alone, (one, other)
+            await world.faults.end(alone)
+            assert state(world) == nominal, one
+    at_once = [
+        start(world, kind) for kind in KINDS if fault_kinds()[kind].targets[0] in ("proxy", "datacenter")
+    ]
+    started = await asyncio.gather(*at_once)
+    await asyncio.gather(*(world.faults.end(occurrence) for occurrence in started))
+    assert state(world) == nominal
+
+
+async def delivers_again(world: KernelWorld) -> None:
+    stored = world.datacenter.stored
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while world.datacenter.stored <= stored:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "play"), [("http", all_overlap), ("socks5", all_overlap), ("http", each_pair_that_shares_a_part)]
+)
+def test_each_end_restores_its_own_and_in_the_end_everything_works(name: str, kind: str, play: Any) -> None:
+    async def main(ground: KernelLab) -> tuple[int, list[str]]:
+        ground.deadline.within(300, "the test")
+        world = KernelWorld(ground, lab(kind))
+        await play(world)
+        await delivers_again(world)
+        result = world.finish()
+        return result.reports.lost, world.failures
+
+    assert run(name, main) == (0, [])
