@@ -106,7 +106,11 @@ def _namespace(sock: socket.socket) -> int:
 
 def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
     """A message to netfilter; some are about a `resource`, such as a group."""
-    payload = _FAMILY.pack(family, 0, resource) + body
+    return plain_request(kind, flags, _FAMILY.pack(family, 0, resource) + body)
+
+
+def plain_request(kind: int, flags: int, payload: bytes) -> bytes:
+    """A message to another subsystem than netfilter, whose own header the payload begins with."""
     return _HEADER.pack(_HEADER.size + len(payload), kind, F_REQUEST | flags, 0, 0) + payload
 
 

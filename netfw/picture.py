@@ -247,11 +247,11 @@ class _Reader:
     def _elements(self, named: bytes, name: str) -> Iterator[bytes]:
         query = named + attribute(_NAME, name.encode("utf-8", "surrogateescape") + b"\0")
         for message in self._dump(_GET_ELEMENT, query):
-            yield from _split(message.attributes().get(_ELEMENTS, b""))
+            yield from split(message.attributes().get(_ELEMENTS, b""))
 
     def _rule(self, chain: str, given: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> Rule:
         content, names = [self._steady("rule", f"a rule of chain {chain}", given, {_RULE_EXPRESSIONS})], []
-        for element in _split(given.get(_RULE_EXPRESSIONS, b"")):
+        for element in split(given.get(_RULE_EXPRESSIONS, b"")):
             expression = attributes(element[4:])
             name = _text(expression, _EXPRESSION_NAME)
             names.append(name)
@@ -305,7 +305,7 @@ def _failed(message: netlink.Message, kind: int) -> list[netlink.Message]:
     raise OSError(number, f"the kernel does not list its objects ({errno.errorcode.get(number, number)})")
 
 
-def _split(data: bytes) -> Iterator[bytes]:
+def split(data: bytes) -> Iterator[bytes]:
     """The attributes of a list, each with its header."""
     at, end = 0, len(data)
     step = data[0] | data[1] << 8 if end >= 4 else 0

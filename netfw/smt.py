@@ -6,8 +6,9 @@ what runs through it to the caller. `jump` continues behind the rule that made i
 through its target returns to where the chain itself was called, or to the base chain's policy.
 
 An accepting verdict ends only the base chain it was spoken in: the packet goes on to the other base chains of the
-hook, of this table and of foreign ones. A hook therefore accepts what all of our base chains there accept. Foreign
-tables are of no concern: an accept of theirs cannot undo a drop of ours, and they can but drop more.
+hook, of this table and of foreign ones. A hook therefore accepts what all of our base chains there accept. An accept
+in a foreign table cannot undo a drop of ours. What foreign tables can do otherwise, such as changing a packet behind
+our chains, is looked for by `netfw.surroundings`.
 
 `limit` may match or not; the proof takes either to be possible. `counter` and `log` decide nothing. The elements of
 the session sets come and go while the ruleset stays: such a set is a predicate of which nothing is known, and what

@@ -92,6 +92,8 @@ def _print_status(status: Status) -> None:
 def _print_firewall(firewall: FirewallStatus) -> None:
     print(f"firewall     {'in force' if firewall.in_force else 'NOT IN FORCE: ' + firewall.problem}")
     print(f"             changed by others {firewall.alarms} times, repaired {firewall.repairs} times")
+    for line in firewall.not_covered:
+        print(f"             not covered: {line}")
 
 
 def _say_served(port: int, tcp_port: int) -> None:

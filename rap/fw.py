@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from netfw.events import Alarm, Repair
+    from netfw.foreign import NotCovered
     from netfw.policy import Policy
 
 SUMMARY = "the box's firewall"
@@ -84,24 +85,45 @@ def _check(arguments: argparse.Namespace) -> int:
         firewall = Firewall(nft)
         differences, counts = firewall.differences(policy), firewall.counts()
         sessions = Sessions(nft, policy).list()
+        around = _not_covered(policy)
+    holds = not differences and not any(each.breaks for each in around)
     if arguments.json:
         _print_json(
             {
                 "policy": str(arguments.policy),
-                "holds": not differences,
+                "holds": holds,
                 "differences": differences,
+                "not_covered": [each.says for each in around],
                 "refused": {cause: count._asdict() for cause, count in counts.items()},
                 "sessions": len(sessions),
             }
         )
-        return FAILED if differences else HOLDS
+        return HOLDS if holds else FAILED
     print(f"{arguments.policy}: the kernel holds {'something else' if differences else 'exactly this'}")
     print(*(f"  {difference}" for difference in differences), sep="\n", end="\n" if differences else "")
     if counts:
         print(f"open sessions: {len(sessions)}\nrefused:")
     for cause, count in counts.items():
         print(f"  {cause:<12} {count.packets:>12} packets {count.bytes:>15} bytes")
-    return FAILED if differences else HOLDS
+    _print_not_covered(around)
+    return HOLDS if holds else FAILED
+
+
+def _not_covered(policy: Policy) -> list[NotCovered]:
+    from netfw.surroundings import not_covered
+
+    try:
+        return not_covered(policy)
+    except OSError as error:
+        raise MachineLacks(
+            f"what lies around the firewall cannot be read: {error.strerror}; be root"
+        ) from error
+
+
+def _print_not_covered(around: list[NotCovered]) -> None:
+    for each in around:
+        consequence = "; what is proven need not hold" if each.breaks else ""
+        print(f"not covered: {each.says}{consequence}")
 
 
 def _apply(arguments: argparse.Namespace) -> int:
@@ -146,9 +168,11 @@ def _prove(arguments: argparse.Namespace) -> int:
         from netfw.prove import prove
     except ImportError as error:
         raise MachineLacks("the prover z3 is not on this machine; pip install z3-solver") from error
+    from netfw.surroundings import ASSUMPTIONS
     from netfw.symbolic import Unproven
 
     policy, objects = _load(arguments.policy), _listing(arguments.listing)
+    around = _not_covered(policy) if arguments.listing is None else []
     findings = []
     try:
         for finding in prove(policy, objects):
@@ -157,10 +181,21 @@ def _prove(arguments: argparse.Namespace) -> int:
                 print(finding)
     except Unproven as error:
         raise CommandError(str(error)) from error
-    holds = all(finding.holds for finding in findings)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = f"the listing has something that this program cannot read ({type(error).__name__}: {error})"
+        raise CommandError(f"{problem}; `rap fw apply` replaces it") from error
+    holds = all(finding.holds for finding in findings) and not any(each.breaks for each in around)
+    elsewhere = (
+        "nothing but this table is there: a saved listing says nothing of other tables and interfaces",
+    )
+    assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
     if arguments.json:
+        more = {"assumed": assumed, "not_covered": [each.says for each in around]}
         theorems = [finding.summary() for finding in findings]
-        _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems})
+        _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems, **more})
+        return HOLDS if holds else FAILED
+    print(*(f"assumed: {each}" for each in assumed), sep="\n")
+    _print_not_covered(around)
     return HOLDS if holds else FAILED
 
 
@@ -198,9 +233,11 @@ async def _watching(file: Path, policy: Policy, as_json: bool) -> bool:
     from netfw.firewall import Firewall
     from netfw.nft import Nft
     from netfw.service.supervisor import LOOK_SECONDS
+    from netfw.surroundings import Inspector
     from netfw.watch import Watch
 
-    firewall = Firewall(Nft())
+    firewall, inspector = Firewall(Nft()), Inspector(policy)
+    around: list[NotCovered] = []
 
     def newer(mark: str) -> Policy | None:
         """What the file says by now, if that was put in force."""
@@ -214,12 +251,27 @@ async def _watching(file: Path, policy: Policy, as_json: bool) -> bool:
     watch = Watch(firewall, policy, lambda event: _say_event(event, as_json), newer=newer)
     watch.start()
     print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
-    while not ended.is_set():
+    while True:
+        inspector.policy = watch.policy
+        around = _say_news(around, inspector.inspect(), as_json)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
         in_force = watch.look()  # also finds what no message has told of, and tries again what failed
+        if ended.is_set():
+            break
     watch.stop()
-    return in_force
+    return in_force and not any(each.breaks for each in around)
+
+
+def _say_news(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:
+    """Report what is not covered, if that is news."""
+    for each in now:
+        if each not in before:
+            _say("not covered", f"not covered: {each.says}", as_json, **each._asdict())
+    for each in before:
+        if each not in now:
+            _say("covered again", f"no longer there: {each.says}", as_json, says=each.says)
+    return now
 
 
 def _say_event(event: Alarm | Repair, as_json: bool) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from netfw.errors import FirewallError
 from netfw.events import Alarm, Repair, Surroundings
 from netfw.firewall import Firewall
+from netfw.foreign import NotCovered
 from netfw.nft import Nft
 from netfw.policy import Policy
 from netfw.service.settings import KernelSettings
 from netfw.service.supervisor import NotEnforced
+from netfw.surroundings import Inspector
 from netfw.watch import Watch
 
 
@@ -27,6 +29,8 @@ class KernelBackend:
         self._policy, self._policy_now = policy, policy_now
         self._is_fresh = True  # just read by whoever made this
         self._in_kernel: Firewall | None = None
+        self._inspector: Inspector | None = None
+        self._forwards = False
 
     @property
     def ports(self) -> Collection[int]:
@@ -55,7 +59,8 @@ class KernelBackend:
         with _as_not_enforced():
             if not allowed:
                 self._settings.set_addresses_kept()
-            self._settings.set_forwarding(allowed and self._policy.tunnel is not None)
+            self._forwards = allowed and self._policy.tunnel is not None
+            self._settings.set_forwarding(self._forwards)
             if allowed:
                 self._settings.set()
 
@@ -79,9 +84,21 @@ class KernelBackend:
     def inspect(self) -> Surroundings:
         """See `FirewallBackend.inspect`. A change that the watch has missed is a problem as well."""
         with _as_not_enforced():
-            if found := self._firewall().differences(self._policy):
-                return Surroundings(problem=f"the kernel holds something else than the policy: {found[0]}")
-        return Surroundings()
+            settings = self._settings
+            repaired = [*(settings.set_forwarding(False) if not self._forwards else ()), *settings.set()]
+            found = self._look_around()
+            says = tuple(each.says for each in found)
+            broken = [each.says for each in found if each.breaks]
+            problem = f"what is proven of it does not hold: {broken[0]}" if broken else ""
+            if changed := self._firewall().differences(self._policy):
+                problem = f"the kernel holds something else than the policy: {changed[0]}"
+            return Surroundings(tuple(repaired), says, problem)
+
+    def _look_around(self) -> list[NotCovered]:
+        if self._inspector is None:
+            self._inspector = Inspector(self._policy)
+        self._inspector.policy = self._policy
+        return self._inspector.inspect()
 
     def refused(self) -> Mapping[str, int]:
         """See `FirewallBackend.refused`."""

@@ -22,6 +22,7 @@ from netfw.firewall import Firewall
 from netfw.nft import Nft
 from netfw.policyfile import load_policy
 from netfw.prove import prove
+from netfw.surroundings import not_covered
 
 POLICY = load_policy(POLICIES / "clinic.toml")
 PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")
@@ -80,6 +81,7 @@ def test_firewalld_leaves_the_firewall_alone(tmp_path: Path) -> None:
             ):
                 assert tell(order) == 0, order
                 assert firewall.differences(POLICY) == [], order
+                assert not any(each.breaks for each in here.run(lambda: not_covered(POLICY))), order
             assert all(finding.holds for finding in prove(POLICY, nft.table() or []))
         assert "firewalld" not in tables()
         assert firewall.differences(POLICY) == []

@@ -17,7 +17,7 @@ from netfw.names import CAUSES
 from netfw.policy import Authorized, Policy, Port, Service, Tunnel
 from netfw.render import render
 from netfw.service.backend import KernelBackend
-from netfw.service.settings import KernelSettings
+from netfw.service.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
 from netfw.service.supervisor import NotEnforced
 from netfw.text import ruleset_text
 from tests.agents.eventually import eventually
@@ -63,6 +63,40 @@ def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace
     assert box.run(backend.inspect).problem == ""
     box.command("nft", "insert rule inet rap input accept")
     assert "chain input has beyond the policy, as rule 1: accept" in box.run(backend.inspect).problem
+
+
+def test_settings_that_others_change_are_put_back_and_reported(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    box.run(lambda: backend.let_forward(True))
+    assert box.run(backend.inspect).repaired == ()
+    names = [*OF_THE_BOX, *FORWARDING[:2]]
+    for family, values in OF_INTERFACES.items():
+        names += [f"{family}/conf/{place}/{name}" for place in ("all", "default", "port1") for name in values]
+        names += [f"{family}/conf/port1/forwarding"]
+    before = settings(box, *names)
+    for name, value in zip(names, before, strict=True):
+        box.write(name, 0 if value == "1" else 1)
+        said = box.run(backend.inspect).repaired
+        assert f"net.{name.replace('/', '.')} was " in "".join(said), name
+        assert settings(box, *names) == before, name
+
+
+def test_what_breaks_the_proof_is_a_problem_and_what_limits_it_is_not(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    box.command(
+        "nft", "add table inet other; add chain inet other c { type filter hook output priority 10; }"
+    )
+    box.command("nft", "add rule inet other c meta mark set 1")
+    found = box.run(backend.inspect)
+    assert (found.problem, len(found.not_covered)) == ("", 1)
+    box.command("nft", "add rule inet other c ip daddr set 192.0.2.9")
+    found = box.run(backend.inspect)
+    assert "table inet other, chain c (output, priority 10) changes packets" in found.problem
+    assert len(found.not_covered) == 2
+    box.command("nft", "delete table inet other")
+    assert box.run(backend.inspect).problem == ""
 
 
 @pytest.mark.parametrize(("policy", "forwards"), [(POLICY, "0"), (WITH_TUNNEL, "1")])
