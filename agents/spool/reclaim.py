@@ -27,13 +27,15 @@ DEAD_SHARE_MIN = 0.25
 
 
 def may_reclaim(segments: Sequence[Segment], limits: SpoolLimits) -> bool:
-    """Whether dropping or moving what the oldest segment holds will lead to a free segment."""
-    if all(segment.is_dead for segment in segments):
-        return False
-    if any(segment.routine_records for segment in segments):
+    """Whether dropping or moving what the oldest segment holds will lead to a free segment.
+
+    The reserve, a dead segment, does not count: each refused append would otherwise move all alerts of a small spool.
+    """
+    used = [segment for segment in segments if not segment.is_dead]
+    if any(segment.routine_records for segment in used):
         return True
-    live = sum(segment.pinned_bytes for segment in segments)
-    return live < (1 - DEAD_SHARE_MIN) * len(segments) * limits.segment_bytes_writable
+    live = sum(segment.pinned_bytes for segment in used)
+    return live < (1 - DEAD_SHARE_MIN) * len(used) * limits.segment_bytes_writable
 
 
 @dataclass(slots=True)
