@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from agents.accounting import Traffic
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.buffer import Buffer
+from agents.clock_sync import ClockSync, ask_data_center
 from agents.collector import Collector
 from agents.commands import Desk, Dispatcher
 from agents.config import BoxConfig, Port
@@ -31,7 +32,8 @@ from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
 from wire.messages import Command
-from wire.tls import client_context, server_context
+from wire.peer import valid_from
+from wire.tls import client_context, server_context, undated_client_context
 from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
@@ -59,6 +61,8 @@ class Hardware:
     firewall: FirewallService | None = None
     indicators: Indicators | None = None
     watchdog: Watchdog | None = None
+    built_s: float = 0.0
+    """When the machine's software was built, in seconds since 1970: a time that has passed for certain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +200,20 @@ class Box:
         desks = {name: Desk(self._state.history(name)) for name in ("", *enrolled)}
         commands = Dispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
+        datacenter = self._config.datacenter.far_end()
+        undated = undated_client_context(self._config.identity.towards_datacenter())
+        clock_sync = ClockSync(
+            self._hardware.clock,
+            self._state,
+            max(self._hardware.built_s, valid_from(self._config.identity.certificate)),
+            audit,
+            partial(ask_data_center, datacenter, undated, self._config.proxy),
+            may_set=self._config.clock.service is not None,
+        )
+        clock_sync.start()
         forwarder = Forwarder(
             buffer,
-            self._config.datacenter.far_end(),
+            datacenter,
             self._client_tls,
             proxy=self._config.proxy,
             uplink=self._hardware.uplink,
@@ -206,6 +221,7 @@ class Box:
             on_commands=commands.arrived,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
+            clock_sync=clock_sync,
         )
         return _Running(buffer, audit, collector, forwarder, commands, guard)
 

@@ -31,6 +31,9 @@ socket = "/run/rap/box.sock"           # where `rap box status` asks; without th
 [firewall]                             # without the table the program leaves the firewall and the ports alone
 policy = "firewall.toml"               # instruments are served only while this is in force
 
+[clock]
+service = "/run/rap-clock.sock"        # sets a wrong clock; without it that is only audited
+
 [watchdog]                             # only where the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
@@ -131,6 +134,12 @@ class FirewallPolicy(_Table, frozen=True):
     retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
 
 
+class Clock(_Table, frozen=True):
+    """The socket of the service that sets the clock to the data center's time; None: a wrong clock is only noted."""
+
+    service: Path | None = None
+
+
 class HardwareWatchdog(_Table, frozen=True):
     """What resets the machine when the program hangs for so many seconds."""
 
@@ -151,6 +160,7 @@ class BoxConfig(_Table, frozen=True):
     status: StatusSocket | None = None
     firewall: FirewallPolicy | None = None
     watchdog: HardwareWatchdog | None = None
+    clock: Clock = Clock()
 
     def __post_init__(self) -> None:
         """Refuse what no box can be."""

@@ -21,6 +21,7 @@ from agents.audit import AuditLog
 from agents.backoff import Backoff
 from agents.batching import Pace
 from agents.buffer import Buffer
+from agents.clock_sync import ClockSync
 from agents.dial import FarEnd, dial
 from agents.proxy import Proxy, ProxyError
 from agents.ratelimit import TokenBucket
@@ -58,7 +59,9 @@ class Forwarder:
         on_commands: OnCommands,
         random: Random,
         timing: Timing,
+        clock_sync: ClockSync | None = None,
     ) -> None:
+        self._clock_sync = clock_sync
         self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._loop = asyncio.get_running_loop()
@@ -98,7 +101,8 @@ class Forwarder:
                 try:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
-                    delay = 0.0 if await self._gave_up_culprit(error) else self._judge(error)
+                    again = await self._gave_up_culprit(error) or await self._corrected_clock(error)
+                    delay = 0.0 if again else self._judge(error)
                 await self._rest(delay)
         finally:
             stop()
@@ -185,8 +189,13 @@ class Forwarder:
             self._lost_at = None
         if self._connection is not None and self._connection.transport is not None:
             self._tls.remember(self._connection.transport, now)
+            if self._clock_sync is not None:
+                self._clock_sync.confirm(self._connection.date)
 
     # -- its end ----------------------------------------------------------------------------------------
+
+    async def _corrected_clock(self, error: Exception) -> bool:
+        return self._clock_sync is not None and await self._clock_sync.recover(error)
 
     async def _gave_up_culprit(self, error: Exception) -> bool:
         """A record that the data center cannot read would hold up all others: it goes, and its number is told."""

@@ -62,12 +62,13 @@ def _hardware(path: Path, checked: CheckedConfig, disk: Disk, executor: Executor
     board, watchdog = checked.board, checked.config.watchdog
     return Hardware(
         disk,
-        LinuxClock(),
+        LinuxClock(checked.config.clock.service),
         LinuxEthernetPort("uplink", board.uplink),
         executor,
         firewall=_supervisor(checked, policy_now),
         indicators=LinuxIndicators(board.leds, board.switches),
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,
+        built_s=Path(__file__).stat().st_mtime,
     )
 
 

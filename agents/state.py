@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from agents.clock_sync import TIME_CONFIRMED
 from agents.commands import COMMAND_STARTED, History
 from agents.marks import Mark, digest_of, new_marks
 from agents.spool import Recovered, Recovery
@@ -24,10 +25,11 @@ _Marks = dict[str, list[Mark]]
 class _Snapshot(msgspec.Struct, array_like=True):
     marks: _Marks
     histories: dict[str, History]
+    confirmed_s: int = 0
 
 
 class BoxState:
-    """Marks and command histories by instrument; the history of "" is the box's own."""
+    """Marks and command histories by instrument, where "" is the box's own history; and the last confirmed time."""
 
     def __init__(self) -> None:
         self._saved = _Snapshot({}, {})
@@ -45,6 +47,15 @@ class BoxState:
         if history is None:
             history = self._saved.histories[instrument] = History()
         return history
+
+    @property
+    def confirmed_s(self) -> int:
+        """The last time that the data center confirmed, in seconds since 1970; 0: none yet."""
+        return self._saved.confirmed_s
+
+    @confirmed_s.setter
+    def confirmed_s(self, seconds: int) -> None:
+        self._saved.confirmed_s = seconds
 
     def snapshot(self) -> bytes:
         """All of it, for `restore`; one step that no other thread can interrupt."""
@@ -73,6 +84,8 @@ class BoxState:
             self.history(entry.instrument).finish(body.command)
         elif isinstance(body, Audit) and body.event == COMMAND_STARTED:
             self.history("").start(body.value)
+        elif isinstance(body, Audit) and body.event == TIME_CONFIRMED:
+            self.confirmed_s = body.value
 
     def _forget_all_but(self, instruments: set[str]) -> None:
         saved = self._saved

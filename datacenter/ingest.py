@@ -9,6 +9,8 @@ What each answer tells the box:
          not what is around it, the body is a BatchRefusal that names the first such
     503  the database failed, nothing is stored: send it again later, on the same stream
 
+`GET /v1/time` is answered with no content, and the time in `Date`: a box whose clock is wrong asks for it.
+
 The handler is a plain `wire.http.Handler`, so a composition root may put another around it.
 """
 
@@ -23,7 +25,7 @@ from typing import Final
 from datacenter.store import Store, StoreError, UnknownBoxError
 from wire.compression import CompressionError, Decompressor
 from wire.http import Handler, Request, Response
-from wire.messages import BATCH_BYTES_MAX, Batch, MessageError, decode, encode, refusal
+from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal
 
 PATH: Final = "/v1/batches"
 _STREAM: Final = "datacenter.ingest.stream"
@@ -37,6 +39,8 @@ def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | No
     """
 
     async def ingest(request: Request) -> Response:
+        if request.target == TIME_PATH:
+            return Response(HTTPStatus.NO_CONTENT)
         if request.target != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, f"there is only {PATH}")
         if request.method != "POST":

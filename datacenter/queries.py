@@ -88,9 +88,13 @@ def gaps(store: Store) -> list[StoredGap]:
 
 
 def duplicates(store: Store) -> list[Duplicate]:
-    """Reports of equal content, which includes number and time: none, unless the identities failed."""
+    """Instruments' reports of equal content, which includes number and time: none, unless the identities failed.
+
+    Two audit records of a box may be equal, since its clock may be set back.
+    """
     key = (_RECORDS.box, _RECORDS.instrument, _RECORDS.kind, _RECORDS.at_ms)
-    same = select(*key, func.count()).group_by(*key, _RECORDS.body).having(func.count() > 1)
+    reports = select(*key, func.count()).where(_RECORDS.instrument != "")
+    same = reports.group_by(*key, _RECORDS.body).having(func.count() > 1)
     return [Duplicate(*row) for row in store.read(same.order_by(*key))]
 
 

@@ -23,8 +23,8 @@ from imaging.rpm_contents import RECIPE, REPOSITORY, Contents, Locked, RpmError,
 
 PREFIX: Final = "usr/lib/rap"
 """Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""
-LAUNCHERS: Final = ("usr/bin/rap", "usr/libexec/rap/provision")
-SHIPPED: Final = frozenset({".py", ".toml", ".zdict", ".typed"})
+LAUNCHERS: Final = ("usr/bin/rap", "usr/libexec/rap/provision", "usr/libexec/rap/set-clock")
+SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
 """Endings of what of a Python package goes on a box."""
 INSTALLERS_NOTES: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
 PLATFORMS: Final = tuple(

@@ -404,6 +404,8 @@ class ClientConnection(_Parsing):
         self._pending: deque[asyncio.Future[Response]] = deque()
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.date = ""
+        """The `Date` of the last response."""
         self.head_bytes_sent = self.body_bytes_sent = 0
         self.head_bytes_received = self.body_bytes_received = 0
 
@@ -457,6 +459,7 @@ class ClientConnection(_Parsing):
     def on_message_complete(self) -> None:
         status, body = self._parser.get_status_code(), self._take_body()
         headers = self._headers
+        self.date = headers.get("date", "")
         self.body_bytes_received += len(body)
         self.head_bytes_received -= len(body)
         self._reset()

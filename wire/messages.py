@@ -19,6 +19,8 @@ from msgspec import Meta, Struct
 
 from wire.vocabulary import Assay, Channel, Component, Outcome, Severity, State, Verb
 
+TIME_PATH: Final = "/v1/time"
+"""Where a box asks the data center for the time, which every answer has in `Date`."""
 REPORTS_PER_POST_MAX: Final = 64
 REPORTS_BODY_BYTES_MAX: Final = 64 * 1024
 READINGS_PER_REPORT_MAX: Final = 32

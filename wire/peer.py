@@ -18,6 +18,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+DATE_ERRORS: Final = frozenset((9, 10))
+"""OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""
 CRL_BYTES_MAX: Final = 4 * 1024 * 1024
 """A list of 50,000 certificates has 2 MB."""
 
@@ -137,6 +139,22 @@ def check_server(connection: ssl.SSLObject) -> None:
     assert der is not None, "a client's context demands a certificate"
     if problem := PeerCertificate(der).problem(ExtendedKeyUsageOID.SERVER_AUTH, None):
         raise ssl.SSLCertVerificationError(f"the server's certificate is refused: {problem.value}")
+
+
+def validity(connection: ssl.SSLObject) -> tuple[float, float]:
+    """When the peer's certificate begins and ends, in seconds since 1970."""
+    der = connection.getpeercert(binary_form=True)
+    assert der is not None, "a client's context demands a certificate"
+    return _validity(x509.load_der_x509_certificate(der))
+
+
+def valid_from(certificate: Path) -> float:
+    """When the certificate in a PEM file begins, in seconds since 1970. Raises OSError, ValueError."""
+    return _validity(x509.load_pem_x509_certificate(certificate.read_bytes()))[0]
+
+
+def _validity(certificate: x509.Certificate) -> tuple[float, float]:
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:

@@ -46,6 +46,7 @@ def box_file(site: BoxSite, board: Board) -> str:
         ("[spool]", {"directory": "/var/lib/rap/spool"}),
         ("[status]", {"socket": "/run/rap/box.sock"}),
         ("[firewall]", {"policy": "firewall.toml"}),
+        ("[clock]", {"service": "/run/rap-clock.sock"}),
     ]
     return _toml(tables)
 

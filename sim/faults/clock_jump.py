@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
 from sim.layers import nothing_to_end
-from sim.values import Nanoseconds
+from sim.values import duration
 
 
 @fault("clock-jump", targets=("clock",), momentary=True, emulated=True)
 class ClockJump(Fault, frozen=True):
     """The box's wall clock jumps `by` that much, `forwards` or `backwards`."""
 
-    by: Nanoseconds
+    by: Annotated[int, duration("0s", "36500d")]
     direction: Literal["forwards", "backwards"] = "forwards"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:

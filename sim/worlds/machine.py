@@ -18,6 +18,7 @@ from agents.box import Box, Hardware
 from agents.config import (
     BoxConfig,
     Certificates,
+    Clock,
     DataCenter,
     FirewallPolicy,
     Port,
@@ -111,6 +112,7 @@ class BoxMachine:
             proxy=proxy,
             spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
             sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            clock=Clock(service=Path("emulated")),
             firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
         )
 

@@ -53,7 +53,7 @@ def test_a_good_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "says"),
     [
-        ('colour = "red"\n' + GOOD, "colour", "there are board, datacenter, firewall, identity"),
+        ('colour = "red"\n' + GOOD, "colour", "there are board, clock, datacenter, firewall, identity"),
         (GOOD + 'color = "red"\n', "port[0].color", "there are instruments, listen, number, tcp_port"),
         (GOOD.replace('board = "rap-4"\n', ""), "board", "is required"),
         (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -149,15 +151,53 @@ def test_emul_clock_is_set() -> None:
     assert (caught.value.kind, clock.now_ns()) == (ClockErrorKind.NOT_PERMITTED, 5007)
 
 
-def test_linux_clock_is_not_set_without_the_capability() -> None:
-    script = (
-        "import time; from hal.clock import ClockError; from hal.linux.clock import LinuxClock\n"
-        "try: LinuxClock().set(time.time_ns())\n"
-        "except ClockError as error: print(error.kind)"
-    )
-    without = ["setpriv", "--bounding-set=-sys_time"] if os.geteuid() == 0 else []
-    command = [*without, sys.executable, "-c", script]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "not permitted\n"
+SET_CLOCK = Path(__file__).parents[2] / "firmware-image/root/usr/libexec/rap/set-clock"
+
+
+@contextlib.contextmanager
+def clock_service(folder: Path, *without: str) -> Iterator[Path]:
+    """The service that sets the clock, once, as systemd starts it: the listening socket is its standard input."""
+    path = folder / "clock.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with subprocess.Popen([*without, sys.executable, "-IS", SET_CLOCK], stdin=listener) as service:
+            try:
+                yield path
+            finally:
+                service.kill()
+
+
+@pytest.mark.parametrize("check", CLOCK_CHECKS)
+def test_linux_clock_with_its_service(check: Callable[[object], None], tmp_path: Path) -> None:
+    with clock_service(tmp_path) as path:
+        check(LinuxClock(path))
+
+
+def without_the_capability() -> list[str]:
+    return ["setpriv", "--bounding-set=-sys_time"] if os.geteuid() == 0 else []
+
+
+def test_linux_clock_is_set_by_the_service_alone(tmp_path: Path) -> None:
+    with clock_service(tmp_path) as path, contextlib.suppress(ClockError):
+        LinuxClock(path).set(time.time_ns())
+    with clock_service(tmp_path / "..", *without_the_capability()) as path:
+        with pytest.raises(ClockError, match="refused") as caught:
+            LinuxClock(path).set(time.time_ns())
+        assert caught.value.kind is ClockErrorKind.NOT_PERMITTED
+    for service in (None, tmp_path / "missing.sock"):
+        with pytest.raises(ClockError) as caught:
+            LinuxClock(service).set(time.time_ns())
+        assert caught.value.kind is ClockErrorKind.NOT_PERMITTED
+
+
+@pytest.mark.parametrize("request_", [b"", b"soon\n", b"-5\n", b"9" * 40, b"1e9\n"])
+def test_the_service_refuses_what_is_no_time(request_: bytes, tmp_path: Path) -> None:
+    with clock_service(tmp_path) as path, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(request_)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b"refused\n"
 
 
 def test_linux_disk_reads_what_it_committed_whichever_way(tmp_path: Path) -> None:

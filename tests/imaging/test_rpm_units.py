@@ -34,9 +34,9 @@ def test_each_unit_is_sandboxed(unit: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    for unit in UNITS:
+    for unit in [*UNITS, *UNITS[0].parent.glob("*.socket")]:
         text = unit.read_text().replace("/usr/bin/rap", "/bin/true")
-        text = text.replace("/usr/libexec/rap/provision", "/bin/true")
+        text = re.sub(r"/usr/libexec/rap/\S+", "/bin/true", text)
         (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())],
