@@ -30,6 +30,7 @@ socket = "/run/rap/box.sock"           # where `rap box status` asks; without th
 
 [firewall]                             # without the table the program leaves the firewall and the ports alone
 policy = "firewall.toml"               # instruments are served only while this is in force
+socket = "/run/rap-firewall/socket"    # of the firewall service; without it, the program starts one as its child
 
 [clock]
 service = "/run/rap-clock.sock"        # sets a wrong clock; without it that is only audited
@@ -131,6 +132,8 @@ class FirewallPolicy(_Table, frozen=True):
     """What must be in force for the box to work, and after how many seconds that is tried again."""
 
     policy: Path
+    socket: Path | None = None
+    """Where the firewall service listens; without it the program starts one as its child, which takes root."""
     retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
 
 

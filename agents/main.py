@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
 
 from agents.box import Box, Hardware, Served
-from agents.boxcheck import CheckedConfig, check_box, fitting_policy
-from agents.config import BoxConfig, ConfigError
+from agents.boxcheck import CheckedConfig, check_box
+from agents.config import BoxConfig, FirewallPolicy
 from agents.firewall import Say
 from agents.status import served_status
 from hal.disk import Disk
@@ -25,10 +24,8 @@ from hal.linux.disk import LinuxDisk
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
-from netfw.policy import Policy
-from netfw.policyfile import PolicyError
-from netfw.service.backend import KernelBackend
-from netfw.service.supervisor import Supervisor
+from netfw.service.client import Connect, FirewallClient, at_socket
+from netfw.service.spawn import as_child
 
 
 def run_box(config_path: Path, served: Served, say: Say) -> None:
@@ -37,14 +34,14 @@ def run_box(config_path: Path, served: Served, say: Say) -> None:
     `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
     Errors: ConfigError or PolicyError for a wrong file; DiskError or SpoolError for a disk that cannot be used.
     """
-    asyncio.run(_run(config_path, check_box(config_path), served, say))
+    asyncio.run(_run(check_box(config_path), served, say))
 
 
-async def _run(path: Path, checked: CheckedConfig, served: Served, say: Say) -> None:
+async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
     config = checked.config
     disk = LinuxDisk(config.spool.directory)
     with contextlib.closing(disk), ThreadPoolExecutor(1, "disk") as executor:
-        box = Box(config, _hardware(path, checked, disk, executor), SystemRandom(), served, say)
+        box = Box(config, _hardware(checked, disk, executor), SystemRandom(), served, say)
         running = asyncio.ensure_future(box.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -53,30 +50,23 @@ async def _run(path: Path, checked: CheckedConfig, served: Served, say: Say) -> 
                 await running
 
 
-def _hardware(path: Path, checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
-    def policy_now() -> Policy | None:
-        with contextlib.suppress(ConfigError, PolicyError):
-            return fitting_policy(path, checked.config, checked.board)
-        return None
-
-    board, watchdog = checked.board, checked.config.watchdog
+def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
+    board, watchdog, firewall = checked.board, checked.config.watchdog, checked.config.firewall
     return Hardware(
         disk,
         LinuxClock(checked.config.clock.service),
         LinuxEthernetPort("uplink", board.uplink),
         executor,
-        firewall=_supervisor(checked, policy_now),
+        firewall=FirewallClient(_connection(firewall)) if firewall else None,
         indicators=LinuxIndicators(board.leds, board.switches),
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,
         built_s=Path(__file__).stat().st_mtime,
     )
 
 
-def _supervisor(checked: CheckedConfig, policy_now: Callable[[], Policy | None]) -> Supervisor | None:
-    if checked.policy is None or checked.config.firewall is None:
-        return None
-    ports = {n: LinuxEthernetPort(f"port{n}", name) for n, name in checked.board.instrument_ports.items()}
-    return Supervisor(KernelBackend(checked.policy, policy_now), ports, checked.config.firewall.retry_s)
+def _connection(firewall: FirewallPolicy) -> Connect:
+    """To the firewall service; without a socket's path, to one that is started as a child."""
+    return at_socket(firewall.socket) if firewall.socket else as_child(firewall.policy, firewall.retry_s)
 
 
 def _told_to_those_who_ask(config: BoxConfig, box: Box) -> contextlib.AbstractAsyncContextManager[None]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Board files: which interface is which port. Supporting a new box is a new TOML file, not code.
 
 A board file in `hal/boards/` is known by its name ("rap-4"); any other by its path:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Ethernet port: whether a cable is in it, what passes through it, and who may open it.
 
 The box keeps its instrument ports administratively down until its firewall is in force, so opening and closing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """TOML that people write, such as configurations and policies: what is wrong in it, and what would be right.
 
 msgspec judges the form, one mistake at a time, and says "problem - at `$.table[0].key`". Where it names what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h), and how to end some of them.
 
 An entry that is gone does not come back by itself: a packet in the middle of a TCP connection cannot begin one.

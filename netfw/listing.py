@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Whether the kernel's listing is a ruleset: both in one canonical form, and what differs between them.
 
 The listing names handles, counts and remaining times, and gives the members of sets in an order of its own. What is

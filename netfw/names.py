@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Names in the kernel: one table, its chains, sets and counters. What reads the ruleset goes by these."""
 
 from __future__ import annotations

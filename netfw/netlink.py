@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Netlink messages of the kernel's netfilter (linux/netlink.h, linux/netfilter/nfnetlink.h), as far as used here.
 
 Written out, because it is short: pyroute2 runs an event loop of its own in every socket, which does not go with ours.

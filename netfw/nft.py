@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """libnftables, which speaks to the kernel's nf_tables: transactions in, listings out, both in its JSON.
 
 A context belongs to the network namespace that the thread was in when it was made, and stays there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """A packet as the firewall sees it: where it came in, where it goes out, and its bytes from the IP header on.
 
 `parse` refuses what the kernel's IP layer throws away before any hook (RFC 791, RFC 8200: version, lengths, header

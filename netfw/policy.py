@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """What the firewall is to hold to: zones, ports, authorized addresses, and where sessions come in.
 
 A `Policy` is a frozen value, already judged: interfaces are the kernel's names, addresses are `ipaddress` objects.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The policy file, `firewall.toml`.
 
     board = "rap-4"                   # or a board file, "….toml", relative to this file
@@ -110,6 +111,32 @@ class _File(_Table, frozen=True):
 
 def load_policy(file: Path) -> Policy:
     """The policy in `file`. Errors: PolicyError."""
+    return load_policy_with_board(file)[0]
+
+
+def load_policy_with_board(file: Path) -> tuple[Policy, Board]:
+    """The policy in `file`, and the board that it is for. Errors: PolicyError."""
+    given = _read(file)
+    board_file = _board_file(file, given.board)
+    try:
+        board = load_board(board_file or given.board)
+    except BoardError as error:
+        raise PolicyError(file, ("board", str(error))) from None
+    return _Judge(file, board).policy(given), board
+
+
+def files_of_policy(file: Path) -> list[Path]:
+    """The file itself, and the board file that it names. Errors: PolicyError."""
+    board_file = _board_file(file, _read(file).board)
+    return [file, board_file] if board_file else [file]
+
+
+def _board_file(file: Path, board: str) -> Path | None:
+    """The board file that a policy in `file` means; None for a board that is known by its name."""
+    return file.parent / board if board.endswith(".toml") else None
+
+
+def _read(file: Path) -> _File:
     try:
         table = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -117,14 +144,9 @@ def load_policy(file: Path) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PolicyError(file, ("", f"is not TOML: {error}")) from error
     try:
-        given = msgspec.convert(table, _File)
+        return msgspec.convert(table, _File)
     except msgspec.ValidationError as error:
         raise PolicyError(file, explained(_File, error)) from None
-    try:
-        board = load_board(file.parent / given.board if given.board.endswith(".toml") else given.board)
-    except BoardError as error:
-        raise PolicyError(file, ("board", str(error))) from None
-    return _Judge(file, board).policy(given)
 
 
 class _Judge:

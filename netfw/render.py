@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """From the policy to the ruleset: a pure function, whose result is libnftables' JSON.
 
 One table, `inet rap`, for both IP versions. Its four base chains drop what they do not accept, and say so in

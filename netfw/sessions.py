@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Remote sessions in the kernel: each is one element of a set, with a timeout that the kernel keeps.
 
 The forward chain looks both directions of every packet up in the set, so a path closes with its element: when it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The named sets: what of a policy grows with it. Rules stay the same in number; only sets become longer.
 
 Exact addresses are kept in hash sets, prefixes in interval sets: the first cost the same to look up, and little to

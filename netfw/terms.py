@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Words of libnftables' JSON, in the form in which the kernel's own listing comes back (libnftables-json(5)).
 
 A rule is a list of statements: what a packet must match, then what becomes of it.

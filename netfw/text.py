@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """libnftables' JSON as the text that people know from nft(8): for messages, and for `rap fw render --nft`.
 
 Only what `netfw.render` makes has words here; anything else, as somebody's change may bring it, stays JSON.

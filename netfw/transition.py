@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """From the table in force to a ruleset, in one transaction, and without a packet lost on the way.
 
 A table can be deleted and added in a transaction. Then packets run through its old base chains for a moment longer,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """A policy on trial: it is taken back unless somebody says in time that they can still get in.
 
 A guardian process, in a session of its own, holds what was in force before. It puts that back when the time is over,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Watch the firewall's table: an alarm at each change by another program, then the repair.
 
 The kernel reports every change of a ruleset to subscribers of NFNLGRP_NFTABLES, object by object, and closes each

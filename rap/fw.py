@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
-    from netfw.events import Alarm, Repair
     from netfw.foreign import NotCovered
     from netfw.policy import Policy
+    from netfw.service.requests import Helper, Reply
 
 SUMMARY = "the box's firewall"
 
@@ -49,6 +49,19 @@ def add_verbs(parser: Parser) -> None:
     watch.add_argument(
         "--json", action="store_true", help="each event as a JSON document, on a line of its own"
     )
+    serve = parser.word(
+        "serve", "be the firewall service of a box program: keep a policy in force until SIGTERM"
+    )
+    serve.add_argument(
+        "--socket", metavar="PATH", type=Path, required=True, help="where the box program connects"
+    )
+    serve.add_argument(
+        "--user",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="whom the box program runs as, if not root",
+    )
     log = parser.word("log", "tell what is refused, as the kernel logs it, until SIGTERM")
     log.add_argument(
         "--json", action="store_true", help="each entry as a JSON document, on a line of its own"
@@ -56,7 +69,14 @@ def add_verbs(parser: Parser) -> None:
     log.add_argument("--seconds", metavar="N", type=_seconds, help="end after this time")
     log.does(_log)
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
-    verbs = [(render, _render), (check, _check), (apply_, _apply), (prove, _prove), (watch, _watch)]
+    verbs = [
+        (render, _render),
+        (check, _check),
+        (apply_, _apply),
+        (prove, _prove),
+        (watch, _watch),
+        (serve, _serve),
+    ]
     for verb, command in verbs:
         verb.add_argument("policy", metavar="POLICY", type=Path, help="TOML file")
         verb.does(command)
@@ -75,17 +95,13 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from netfw.firewall import Firewall
-    from netfw.nft import Nft
-    from netfw.sessions import Sessions
+    from netfw.service.requests import Check, Checked
 
     policy = _load(arguments.policy)
-    with _told():
-        nft = Nft()
-        firewall = Firewall(nft)
-        differences, counts = firewall.differences(policy), firewall.counts()
-        sessions = Sessions(nft, policy).list()
-        around = _not_covered(policy)
+    with _service() as service:
+        found = service.ask(Check(str(arguments.policy)))
+    assert isinstance(found, Checked)
+    differences, around = found.differences, _not_covered(policy)
     holds = not differences and not any(each.breaks for each in around)
     if arguments.json:
         _print_json(
@@ -94,17 +110,17 @@ def _check(arguments: argparse.Namespace) -> int:
                 "holds": holds,
                 "differences": differences,
                 "not_covered": [each.says for each in around],
-                "refused": {cause: count._asdict() for cause, count in counts.items()},
-                "sessions": len(sessions),
+                "refused": {cause: {"packets": p, "bytes": b} for cause, (p, b) in found.refused.items()},
+                "sessions": found.sessions,
             }
         )
         return HOLDS if holds else FAILED
     print(f"{arguments.policy}: the kernel holds {'something else' if differences else 'exactly this'}")
     print(*(f"  {difference}" for difference in differences), sep="\n", end="\n" if differences else "")
-    if counts:
-        print(f"open sessions: {len(sessions)}\nrefused:")
-    for cause, count in counts.items():
-        print(f"  {cause:<12} {count.packets:>12} packets {count.bytes:>15} bytes")
+    if found.refused:
+        print(f"open sessions: {found.sessions}\nrefused:")
+    for cause, (packets, size) in found.refused.items():
+        print(f"  {cause:<12} {packets:>12} packets {size:>15} bytes")
     _print_not_covered(around)
     return HOLDS if holds else FAILED
 
@@ -127,40 +143,40 @@ def _print_not_covered(around: list[NotCovered]) -> None:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from netfw.firewall import Firewall
-    from netfw.nft import Nft
+    from netfw.service.requests import Apply
 
-    policy = _load(arguments.policy)
-    with _told():
+    with _service() as service:
         if arguments.confirm is not None:
-            return _apply_on_trial(arguments.policy, policy, arguments.confirm)
-        Firewall(Nft()).apply(policy)
+            return _apply_on_trial(service, arguments.policy, arguments.confirm)
+        service.ask(Apply(str(arguments.policy)))
     print(f"{arguments.policy}: in force")
     return HOLDS
 
 
-def _apply_on_trial(file: Path, policy: Policy, seconds: int) -> int:
-    from netfw.nft import Nft
-    from netfw.trial import Trial
+def _apply_on_trial(service: Helper, file: Path, seconds: int) -> int:
+    from netfw.service.requests import Keep, Revert, TrialEnded, Try
 
-    trial = Trial(Nft(), policy, seconds)
+    service.ask(Try(str(file), seconds))
     print(f'{file}: in force for {seconds} s; type "yes" to keep it: ', end="", flush=True)
-    if _says_yes(trial.fileno()) and trial.keep():
+    says_yes = _says_yes(service.connection.fileno())
+    answer = service.next() if says_yes is None else service.ask(Keep() if says_yes else Revert())
+    assert isinstance(answer, TrialEnded)
+    if answer.kept:
         print(f"{file}: kept")
         return HOLDS
     print()
-    if not trial.revert():
+    if not answer.reverted:
         raise CommandError("what was in force before could not be put back; apply a policy now")
     print(f"{file}: taken back; what was in force before is again")
     return FAILED
 
 
-def _says_yes(over: int) -> bool:
-    """Whether a line is typed that is "yes", before `over` becomes readable."""
+def _says_yes(over: int) -> bool | None:
+    """Whether a line is typed that is "yes"; None if `over` becomes readable before."""
     import select
 
     readable, _, _ = select.select([sys.stdin, over], [], [])
-    return over not in readable and sys.stdin.readline().strip() == "yes"
+    return None if over in readable else sys.stdin.readline().strip() == "yes"
 
 
 def _prove(arguments: argparse.Namespace) -> int:
@@ -202,65 +218,73 @@ def _prove(arguments: argparse.Namespace) -> int:
 def _listing(file: Path | None) -> list[Any]:
     """The table as the kernel lists it now, or as it was listed into a file."""
     if file is None:
-        from netfw.nft import Nft
+        from netfw.service.requests import List, Listed
 
-        with _told():
-            objects = Nft().table()
-        if objects is None:
+        with _service() as service:
+            listed = service.ask(List())
+        assert isinstance(listed, Listed)
+        if listed.objects is None:
             raise CommandError("the kernel has no firewall of this box; put one in force with `rap fw apply`")
-        return objects
+        return listed.objects
     try:
-        listed: list[Any] = json.loads(file.read_text("utf-8"))["nftables"]
+        objects: list[Any] = json.loads(file.read_text("utf-8"))["nftables"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise WrongInput(
             f"{file}: cannot be read as a listing ({error}); write it with `nft -j list table inet rap`"
         ) from error
-    return [thing for thing in listed if "metainfo" not in thing]
+    return [thing for thing in objects if "metainfo" not in thing]
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    with _told():
-        in_force = asyncio.run(_watching(arguments.policy, _load(arguments.policy), arguments.json))
+    from netfw.service.requests import Watch
+
+    with _service() as service:
+        service.ask(Watch(str(arguments.policy)))
+        print(f"rap: watching that {arguments.policy} is in force", file=sys.stderr, flush=True)
+        in_force = asyncio.run(_watching(service, arguments.policy, arguments.json))
     return HOLDS if in_force else FAILED
 
 
-async def _watching(file: Path, policy: Policy, as_json: bool) -> bool:
-    """Watch until SIGTERM; whether the policy was in force then."""
+async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
+    """Watch until SIGTERM; whether the policy was in force then. Errors: FirewallError."""
     import asyncio
 
-    from netfw.firewall import Firewall
-    from netfw.nft import Nft
+    from netfw.errors import FirewallError
+    from netfw.service.requests import Followed, Stop, Stopped
     from netfw.service.supervisor import LOOK_SECONDS
     from netfw.surroundings import Inspector
-    from netfw.watch import Watch
 
-    firewall, inspector = Firewall(Nft()), Inspector(policy)
+    ended, inspector = _ended(), Inspector(_load(file))
     around: list[NotCovered] = []
+    problems: list[FirewallError] = []
 
-    def newer(mark: str) -> Policy | None:
-        """What the file says by now, if that was put in force."""
-        with contextlib.suppress(WrongInput):
-            if firewall.mark_of(applied := _load(file)) == mark:
-                _say("follows", f"{file} was applied anew, and is watched as it is now", as_json)
-                return applied
-        return None
+    def heard() -> None:
+        try:
+            event = service.next()
+        except FirewallError as error:
+            problems.append(error)
+            ended.set()
+            return
+        if isinstance(event, Followed):
+            inspector.policy = _load(file)
+        _say_event(event, file, as_json)
 
-    ended = _ended()
-    watch = Watch(firewall, policy, lambda event: _say_event(event, as_json), newer=newer)
-    watch.start()
-    print(f"rap: watching that {file} is in force", file=sys.stderr, flush=True)
-    while True:
-        inspector.policy = watch.policy
+    loop = asyncio.get_running_loop()
+    loop.add_reader(service.connection, heard)
+    while not ended.is_set():
         around = _say_news(around, inspector.inspect(), as_json)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
-        in_force = watch.look()  # also finds what no message has told of, and tries again what failed
-        if ended.is_set():
-            break
-    watch.stop()
-    return in_force and not any(each.breaks for each in around)
+    loop.remove_reader(service.connection)
+    if problems:
+        raise problems[0]
+    answer = service.ask(Stop())
+    while not isinstance(answer, Stopped):
+        _say_event(answer, file, as_json)
+        answer = service.next()
+    return answer.in_force and not any(each.breaks for each in around)
 
 
 def _say_news(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:
@@ -274,14 +298,17 @@ def _say_news(before: list[NotCovered], now: list[NotCovered], as_json: bool) ->
     return now
 
 
-def _say_event(event: Alarm | Repair, as_json: bool) -> None:
+def _say_event(event: Reply, file: Path, as_json: bool) -> None:
     import msgspec
 
-    from netfw.events import Alarm
+    from netfw.events import Alarm, Repair
 
     if isinstance(event, Alarm):
         said = f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})"
         _say("changed", said, as_json, program=event.program, process=event.pid)
+        return
+    if not isinstance(event, Repair):
+        _say("follows", f"{file} was applied anew, and is watched as it is now", as_json)
         return
     result = "the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}"
     said = "\n".join((*(f"  {difference}" for difference in event.differences), result))
@@ -292,10 +319,19 @@ def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
     print(json.dumps({"event": event, **more}) if as_json else said, flush=True)
 
 
+def _serve(arguments: argparse.Namespace) -> int:
+    """Become the service: nothing of this command remains in its process."""
+    from netfw.service.spawn import command, environment
+
+    users = [word for name in arguments.user for word in ("--user", name)]
+    words = command("serve", "--policy", str(arguments.policy), "--socket", str(arguments.socket), *users)
+    os.execve(words[0], words, environment())  # noqa: S606 - as meant
+
+
 def _log(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    with _told():
+    with _errors():
         asyncio.run(_logging(arguments.seconds, arguments.json))
     return HOLDS
 
@@ -342,13 +378,24 @@ def _load(file: Path) -> Policy:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _service() -> Iterator[Helper]:
+    """A firewall service for this command alone; this process does not load libnftables (GPL)."""
+    from netfw.service.requests import Helper
+
+    with _errors(), Helper() as service:
+        yield service
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
     """Errors of the firewall as endings of the command."""
     from netfw.errors import FirewallError, Kind
 
     try:
         yield
     except FirewallError as error:
+        if error.kind is Kind.UNFIT:
+            raise WrongInput(str(error)) from error
         if error.kind in (Kind.LACKING, Kind.DENIED):
             raise MachineLacks(str(error)) from error
         raise CommandError(str(error)) from error

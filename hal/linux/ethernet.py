@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """An Ethernet port by the kernel's name, through netlink and ethtool.
 
 Link events come as they happen, on the event loop's thread. An event says only *that* something changed; what is so

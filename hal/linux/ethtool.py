@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """What only ethtool tells of an interface: its speed (linux/ethtool.h)."""
 
 from __future__ import annotations

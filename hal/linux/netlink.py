@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Questions to the kernel about its interfaces, over netlink (RFC 3549), answered while the caller waits.
 
 The messages are written out (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h), because few are needed: importing

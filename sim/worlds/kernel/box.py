@@ -1,4 +1,6 @@
-"""The box of a lab in the kernel world: `rap box run` as it ships, in a host of its own, on an ext4 disk.
+"""The box of a lab in the kernel world: its two programs as they ship, in a host of their own, on an ext4 disk.
+
+`rap box run` has no capability but CAP_NET_BIND_SERVICE; the firewall service beside it has CAP_NET_ADMIN.
 
 A power cut kills the program and takes what the disk's own sectors hold at that moment: the file behind the loop
 device has what was written to the device, and nothing that still stood in the page cache. When power comes back, a
@@ -10,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from agents.accounting import Traffic
 from agents.config import Certificates
@@ -22,8 +25,8 @@ from agents.spool import Gap, Record
 from agents.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
-from netfw.firewall import Firewall
-from netfw.nft import Nft
+from netfw.service.requests import Checked, Count, Helper
+from netfw.service.spawn import command, environment
 from sim.labfile import Lab
 from sim.layers import End, Layers
 from sim.trace import Trace
@@ -42,9 +45,19 @@ from sim.worlds.machine import (
     inspect,
 )
 
+_PROGRAM: Final = "box program"
+_SERVICE: Final = "firewall service"
+_WITHOUT_RIGHTS: Final = (
+    "setpriv",
+    "--bounding-set=-all,+net_bind_service",
+    "--inh-caps=-all",
+    "--ambient-caps=-all",
+    "--",
+)
+
 
 class KernelBox:
-    """The box's hardware, and the program that runs on it at present."""
+    """The box's hardware, and the programs that run on it at present."""
 
     def __init__(
         self,
@@ -62,13 +75,14 @@ class KernelBox:
         self._disk = Disk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
         self._spool = self._disk.folder / "spool"
         self._spool.mkdir()
-        self._socket = folder / "box.sock"
+        self._socket, self._firewall_socket = folder / "box.sock", folder / "firewall.sock"
         folder.mkdir()
         self._config = folder / "box.toml"
         self._config.write_text(self._configuration(lab, identity, proxy))
-        (folder / "firewall.toml").write_text(policy_file(lab.box.board, lab_policy(lab)))
-        self._process: LabProcess | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._policy = folder / "firewall.toml"
+        self._policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
+        self._processes: dict[str, LabProcess] = {}
+        self._keepers: list[asyncio.Task[None]] = []
         self._lives = 0
         self._power_holds = Layers[None](self._follow_power)
         self._fillers = Layers[None](self._take_room)
@@ -101,7 +115,7 @@ class KernelBox:
         lines += ["[spool]", f'directory = "{self._spool}"', f"bytes_max = {lab.box.spool_bytes_max}"]
         lines += ["[sending]", f"linger_s = {lab.box.linger / SECOND_NS}"]
         lines += ["[status]", f'socket = "{self._socket}"']
-        lines += ["[firewall]", 'policy = "firewall.toml"']
+        lines += ["[firewall]", 'policy = "firewall.toml"', f'socket = "{self._firewall_socket}"']
         return "\n".join(lines) + "\n"
 
     # -- what it is asked
@@ -120,8 +134,10 @@ class KernelBox:
 
     def refused(self) -> Mapping[str, int]:
         """Packets that the firewall refused, by cause; nothing if it was never in force."""
-        with self._host.inside(), closing(Nft()) as nft, suppress(FirewallError):
-            return {cause: count.packets for cause, count in Firewall(nft).counts().items()}
+        with self._host.inside(), suppress(FirewallError), Helper() as service:
+            found = service.ask(Count())
+            assert isinstance(found, Checked)
+            return {cause: packets for cause, (packets, _) in found.refused.items()}
         return {}
 
     def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
@@ -142,9 +158,9 @@ class KernelBox:
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
-        if self._keeper is not None and self._power_holds:
+        if self._keepers and self._power_holds:
             self._lose_power()
-        elif self._keeper is None and not self._power_holds:
+        elif not self._keepers and not self._power_holds:
             self.boot()
 
     def boot(self) -> None:
@@ -153,20 +169,28 @@ class KernelBox:
         self._disk.mount()
         self._take_room()
         delay_s = BOOT_SECONDS if self._lives else 0.0
-        self._keeper = asyncio.get_running_loop().create_task(self._keep_running(delay_s))
+        policy, at = str(self._policy), str(self._firewall_socket)
+        service = command("serve", "--policy", policy, "--socket", at, "--retry", "1")
+        program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
+        self._keepers = [
+            asyncio.create_task(self._keep_running(name, words, delay_s))
+            for name, words in ((_SERVICE, service), (_PROGRAM, [*_WITHOUT_RIGHTS, *program]))
+        ]
 
     def _lose_power(self) -> None:
         self._trace.add("box loses power")
-        assert self._keeper is not None
-        self._keeper.cancel()
-        self._keeper = None
-        self._close_ports()  # before the program's end, of which instruments must not be told
+        for keeper in self._keepers:
+            keeper.cancel()
+        self._keepers = []
+        if service := self._processes.pop(_SERVICE, None):
+            service.kill_now()  # first, as it opens ports
+        self._close_ports()  # before the program's end, which instruments must not learn of
         self.kill()
         self._disk.cut_power()
 
     def kill(self) -> None:
         """SIGKILL the program; as long as there is power, the system starts it again."""
-        process = self._process
+        process = self._processes.get(_PROGRAM)
         if process is not None:
             self._trace.add("box program killed")
             process.kill_now()
@@ -191,15 +215,14 @@ class KernelBox:
 
     # -- running the program
 
-    async def _keep_running(self, delay_s: float) -> None:
+    async def _keep_running(self, name: str, words: Sequence[str | Path], delay_s: float) -> None:
         while True:
             await asyncio.sleep(delay_s)
-            self._lives += 1
-            self._trace.add(f"box program starts, life {self._lives}")
-            command = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
-            self._process = self._host.spawn(command)
-            status = await self._process.wait()
-            self._trace.add(f"box program ends: {status}")
+            self._lives += name == _PROGRAM
+            self._trace.add(f"{name} starts" + (f", life {self._lives}" if name == _PROGRAM else ""))
+            process = self._processes[name] = self._host.spawn(words, env=environment())
+            status = await process.wait()
+            self._trace.add(f"{name} ends: {status}")
             delay_s = RESTART_SECONDS
 
 

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from netfw.errors import FirewallError
-from netfw.nft import Nft
+from netfw.service.requests import Helper, Probe
 
-PROGRAMS: Final = {"nsenter": "util-linux", "mount": "mount", "mkfs.ext4": "e2fsprogs"}
+PROGRAMS: Final = {
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "mount": "mount",
+    "mkfs.ext4": "e2fsprogs",
+}
 """The programs of the ground itself, with the Debian packages that have them."""
 _CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 _NAMESPACES: Final = ("net", "mnt", "pid", "uts", "ipc")
@@ -34,7 +39,9 @@ def missing(programs: dict[str, str] | None = None) -> list[str]:
     """
     if sys.platform != "linux":
         return ["the kernel world runs on Linux only; use --world virtual here"]
-    return [*_rights(), *_kernel(), *_firewall(), *_programs(PROGRAMS | (programs or {}))]
+    rights = _rights()
+    firewall = [] if rights else _firewall()  # another user may be unable to start a program of this one's
+    return [*rights, *_kernel(), *firewall, *_programs(PROGRAMS | (programs or {}))]
 
 
 def _rights() -> list[str]:
@@ -58,7 +65,8 @@ def _kernel() -> list[str]:
 def _firewall() -> list[str]:
     """Without it the box program would keep its ports closed."""
     try:
-        Nft().close()
+        with Helper() as service:
+            service.ask(Probe())
     except FirewallError as error:
         return [str(error)]
     return []

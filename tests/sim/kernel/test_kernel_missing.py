@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from netfw.nft import Nft
+from netfw.service.requests import Helper
 from sim.worlds.kernel import missing
 
 NOBODY = 65534
@@ -44,8 +46,11 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 
 
 def test_the_firewalls_library_is_named_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys.modules["sim.worlds.kernel.missing"], "Nft", lambda: Nft("libno-such-nftables.so.1")
-    )
+    class WithoutLibrary(Helper):
+        def ask(self, request: object) -> NoReturn:
+            Nft("libno-such-nftables.so.1")
+            raise AssertionError
+
+    monkeypatch.setattr(sys.modules["sim.worlds.kernel.missing"], "Helper", WithoutLibrary)
     [said] = missing()
     assert "install libnftables1" in said

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The observer's side of the protocol: what a box program knows of the firewall service.
+
+A service that was killed is started again within seconds, and meanwhile its policy stays in the kernel. So a lost
+connection alone changes nothing: the last confirmation holds for CONFIRMED_SECONDS. After that the firewall's state
+is unknown, and the box must not serve instruments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final, NoReturn, TypeAlias
+
+from netfw.events import Event, State
+from netfw.service.protocol import (
+    EVENT_BYTES_MAX,
+    LENGTH_BYTES,
+    Answer,
+    Hello,
+    ProtocolError,
+    Refusal,
+    decoded,
+    framed,
+    length,
+)
+
+CONFIRMED_SECONDS: Final = 10.0
+"""How long a confirmation holds."""
+RECONNECT_SECONDS: Final = 0.5
+
+Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]
+
+
+class FirewallClient:
+    """Observes the service that `connect` leads to."""
+
+    def __init__(self, connect: Connect) -> None:
+        """`connect` makes a connection for the context's time. Errors: OSError, ProtocolError."""
+        self._connect = connect
+        self._confirmed_at: float | None = None
+        self._problem = ""
+
+    async def follow(self, heard: Callable[[Event], None]) -> NoReturn:
+        """Report each event of the service to `heard`, and a State that is not known while it cannot be asked."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._observe(heard)
+            except TimeoutError:
+                problem = f"the firewall service has not answered for {CONFIRMED_SECONDS:g} s"
+            except asyncio.IncompleteReadError:
+                problem = "the firewall service has ended"
+            except OSError as error:
+                problem = f"the connection to the firewall service was lost: {error.strerror or error}"
+            except ProtocolError as error:
+                problem = str(error)
+            if loop.time() >= self._valid_until() and problem != self._problem:
+                self._problem = problem
+                heard(State(in_force=False, problem=problem, is_known=False))
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _observe(self, heard: Callable[[Event], None]) -> NoReturn:
+        """Errors: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
+        loop = asyncio.get_running_loop()
+        async with self._connect() as (reader, writer):
+            writer.write(framed(Hello()))
+            while True:
+                until = self._valid_until()
+                async with asyncio.timeout_at(
+                    until if until > loop.time() else loop.time() + CONFIRMED_SECONDS
+                ):
+                    answer = await _received(reader)
+                if isinstance(answer, Refusal):
+                    raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
+                if isinstance(answer, State):
+                    self._confirmed_at, self._problem = loop.time(), ""
+                heard(answer)
+
+    def _valid_until(self) -> float:
+        """When the last confirmation ends, in the loop's time."""
+        return -1.0 if self._confirmed_at is None else self._confirmed_at + CONFIRMED_SECONDS
+
+
+async def _received(reader: asyncio.StreamReader) -> Answer:
+    header = await reader.readexactly(LENGTH_BYTES)
+    return decoded(await reader.readexactly(length(header, EVENT_BYTES_MAX)))
+
+
+def at_socket(path: Path) -> Connect:
+    """Connections to the service that listens at `path`."""
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Streams]:
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except OSError as error:
+            remedy = "start rap-firewall.service, or `rap fw serve`"
+            raise ProtocolError(
+                f"no firewall service answers at {path} ({error.strerror}); {remedy}"
+            ) from error
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+
+    return connected

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The firewall service: the only program of a box that loads libnftables and has CAP_NET_ADMIN.
+
+    python -m netfw.service serve --policy FILE --socket PATH [--user NAME] [--ready FILE]
+    python -m netfw.service attached FD --policy FILE      the same for one observer, who holds the other end
+    python -m netfw.service once FD                        answers the requests of `netfw.service.requests`
+
+A policy that is wrong at the start ends it with exit status 2. SIGTERM ends it; the policy stays in force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hal.linux.ethernet import LinuxEthernetPort
+from hal.unix_socket import Listener
+from netfw.events import Event, State
+from netfw.policy import Policy
+from netfw.policyfile import PolicyError, files_of_policy, load_policy_with_board
+from netfw.service import notify
+from netfw.service.backend import KernelBackend
+from netfw.service.once import answer_requests
+from netfw.service.server import Server
+from netfw.service.supervisor import Supervisor
+from netfw.service.trust import distrust
+
+ENDED, FAILED, WRONG_INPUT, MACHINE_LACKS = 0, 1, 2, 3
+RETRY_SECONDS: Final = 30.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; its exit status is as `rap`'s."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.mode == "once":
+            answer_requests(socket.socket(fileno=arguments.descriptor))
+        elif arguments.mode == "attached":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the observer's to act on; this ends with it
+            asyncio.run(_attached(arguments))
+        else:
+            return _serve(arguments)
+    except PolicyError as error:
+        return _ended(WRONG_INPUT, str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _ended(MACHINE_LACKS, f"{where}{error.strerror or error}")
+    return ENDED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rap-firewall", description="The firewall service of a RAP box.")
+    modes = parser.add_subparsers(dest="mode", required=True)
+    serve, attached, once = (modes.add_parser(mode) for mode in ("serve", "attached", "once"))
+    for mode in (attached, once):
+        mode.add_argument("descriptor", type=int, help="of a connected Unix socket")
+    for mode in (serve, attached):
+        mode.add_argument("--policy", metavar="FILE", type=Path, required=True, help="TOML file")
+        mode.add_argument("--retry", metavar="SECONDS", type=float, default=RETRY_SECONDS)
+    serve.add_argument("--socket", metavar="PATH", type=Path, required=True, help="where observers connect")
+    serve.add_argument(
+        "--user", metavar="NAME", action="append", default=[], help="who may observe, beside root"
+    )
+    serve.add_argument(
+        "--ready", metavar="FILE", type=Path, help="made once the policy is in force for the first time"
+    )
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    users, group = {0, os.geteuid()}, -1
+    for name in arguments.user:
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            return _ended(WRONG_INPUT, f"--user {name}: there is no such user")
+        users.add(user.pw_uid)
+        group = user.pw_gid if os.geteuid() == 0 else -1
+    for file in files_of_policy(arguments.policy):
+        if why := distrust(file):
+            return _ended(WRONG_INPUT, f"{arguments.policy}: others could change the policy: {why}")
+    asyncio.run(_serving(arguments, users, group))
+    return ENDED
+
+
+async def _serving(arguments: argparse.Namespace, users: set[int], group: int) -> None:
+    loop, server = asyncio.get_running_loop(), Server(users, _say)
+    ready = _Readiness(arguments.ready)
+    arguments.socket.parent.mkdir(mode=0o755, exist_ok=True)
+    listener = Listener(arguments.socket, 0o660, group)
+    try:
+        accepting = await loop.create_unix_server(server.connected, sock=listener.socket)
+        _say(f"keeps {arguments.policy} in force; observers connect at {arguments.socket}")
+
+        def heard(event: Event) -> None:
+            server.publish(event)
+            ready.take(event)
+
+        async with accepting:
+            await _supervised(arguments, server, heard, asyncio.Event())
+    finally:
+        listener.close()
+
+
+async def _attached(arguments: argparse.Namespace) -> None:
+    ended = asyncio.Event()
+    server = Server(None, _say, lost=ended.set)
+    own = socket.socket(fileno=arguments.descriptor)
+    await asyncio.get_running_loop().connect_accepted_socket(server.connected, own)
+    await _supervised(arguments, server, server.publish, ended)
+
+
+async def _supervised(
+    arguments: argparse.Namespace, server: Server, heard: Any, ended: asyncio.Event
+) -> None:
+    """Keep the policy in force until SIGTERM, or until it has `ended`."""
+    loop, supervisor = asyncio.get_running_loop(), _supervisor(arguments)
+
+    def failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A program error in a callback, as of the watch: whatever it has missed, the ports are closed."""
+        loop.default_exception_handler(context)
+        supervisor.fail(f"error of the program: {context.get('exception') or context['message']!r}")
+
+    loop.set_exception_handler(failed)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, ended.set)
+    try:
+        await _first_ended(supervisor.follow(heard), server.beat(notify.alive), ended.wait())
+    except Exception as error:
+        supervisor.fail(f"error of the program: {error!r}")  # closes the ports before the program ends
+        raise
+
+
+async def _first_ended(*works: Awaitable[Any]) -> None:
+    """Run all until one ends. Errors: whatever that one ends with."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _supervisor(arguments: argparse.Namespace) -> Supervisor:
+    """Errors: PolicyError."""
+    policy, board = load_policy_with_board(arguments.policy)
+
+    def policy_now() -> Policy | None:
+        """What the file says now; None if it is wrong, or for another board."""
+        with contextlib.suppress(PolicyError, OSError):
+            newer, its_board = load_policy_with_board(arguments.policy)
+            trusted = arguments.mode != "serve" or not any(map(distrust, files_of_policy(arguments.policy)))
+            if its_board == board and trusted:
+                return newer
+        return None
+
+    ports = {n: LinuxEthernetPort(f"port{n}", name) for n, name in board.instrument_ports.items()}
+    return Supervisor(KernelBackend(policy, policy_now), ports, arguments.retry)
+
+
+class _Readiness:
+    """Tells systemd, and by a file whoever waits for that, that the policy is in force."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file, self._is_ready = file, False
+
+    def take(self, event: Event) -> None:
+        """The first State with the policy in force is what is waited for."""
+        if isinstance(event, State) and event.in_force and not self._is_ready:
+            self._is_ready = True
+            if self._file is not None:
+                self._file.touch()
+            notify.ready()
+
+
+def _say(what: str) -> None:
+    print(f"rap: {what}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own log
+
+
+def _ended(status: int, why: str) -> int:
+    _say(why)
+    return status

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""systemd's notifications (sd_notify(3)): a datagram to the socket that it names. Without systemd they do nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def ready() -> None:
+    """The service has started."""
+    _send(b"READY=1")
+
+
+def alive() -> None:
+    """The service's event loop runs (WatchdogSec=)."""
+    _send(b"WATCHDOG=1")
+
+
+def _send(what: bytes) -> None:
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+        sender.sendto(what, address)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""Answers the requests of one program (`netfw.service.requests`), until it closes the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from netfw.errors import FirewallError, Kind
+from netfw.firewall import Firewall
+from netfw.nft import Nft
+from netfw.policy import Policy
+from netfw.policyfile import PolicyError, load_policy
+from netfw.service.protocol import EVENT_BYTES_MAX, framed
+from netfw.service.requests import (
+    REQUESTS,
+    Apply,
+    Check,
+    Checked,
+    Count,
+    Done,
+    Failed,
+    Followed,
+    Keep,
+    List,
+    Listed,
+    Probe,
+    Request,
+    Revert,
+    Stop,
+    Stopped,
+    TrialEnded,
+    Try,
+    Watch,
+    receive,
+)
+from netfw.service.supervisor import LOOK_SECONDS
+from netfw.sessions import Sessions
+from netfw.trial import Trial
+from netfw.watch import Watch as TableWatch
+
+_NOT_UNDER_WAY: Final = "nothing is on trial, and nothing is watched"
+
+
+def answer_requests(connection: socket.socket) -> None:
+    """Answer until the connection ends. Signals from the terminal are the other program's to act on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with connection, contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            request = REQUESTS.decode(receive(connection, EVENT_BYTES_MAX))
+            try:
+                _answer(connection, request)
+            except FirewallError as error:
+                _send(connection, Failed(error.kind, str(error)))
+            except PolicyError as error:
+                _send(connection, Failed(Kind.UNFIT, str(error)))
+
+
+def _answer(connection: socket.socket, request: Request) -> None:
+    match request:
+        case Probe():
+            Nft().close()
+            _send(connection, Done())
+        case Apply(policy):
+            Firewall(Nft()).apply(_load(policy))
+            _send(connection, Done())
+        case Check(policy):
+            _send(connection, _checked(_load(policy)))
+        case Count():
+            _send(connection, Checked([], _counts(Firewall(Nft())), 0))
+        case List():
+            _send(connection, Listed(Nft().table()))
+        case Try(policy, seconds):
+            _on_trial(connection, Trial(Nft(), _load(policy), seconds))
+        case Watch(policy):
+            asyncio.run(_watching(connection, Path(policy)))
+        case Keep() | Revert() | Stop():
+            raise FirewallError(Kind.UNFIT, _NOT_UNDER_WAY)
+
+
+def _load(policy: str) -> Policy:
+    return load_policy(Path(policy))
+
+
+def _checked(policy: Policy) -> Checked:
+    nft = Nft()
+    firewall = Firewall(nft)
+    differences, counts = firewall.differences(policy), _counts(firewall)
+    return Checked(differences, counts, len(Sessions(nft, policy).list()))
+
+
+def _counts(firewall: Firewall) -> dict[str, tuple[int, int]]:
+    return {cause: (count.packets, count.bytes) for cause, count in firewall.counts().items()}
+
+
+def _on_trial(connection: socket.socket, trial: Trial) -> None:
+    """Until the trial is over; if the other program ends before, the trial's guardian finds out and reverts."""
+    _send(connection, Done())
+    readable, _, _ = select.select([connection.fileno(), trial.fileno()], [], [])
+    if trial.fileno() in readable:
+        _send(connection, TrialEnded(kept=False, reverted=trial.revert()))
+        return
+    request = REQUESTS.decode(receive(connection, EVENT_BYTES_MAX))
+    if isinstance(request, Keep) and trial.keep():
+        _send(connection, TrialEnded(kept=True, reverted=False))
+    else:
+        _send(connection, TrialEnded(kept=False, reverted=trial.revert()))
+
+
+async def _watching(connection: socket.socket, file: Path) -> None:
+    firewall, ended, loop = Firewall(Nft()), asyncio.Event(), asyncio.get_running_loop()
+    early: list[Struct] = []
+
+    def newer(mark: str) -> Policy | None:
+        """What the file says by now, if that was put in force."""
+        with contextlib.suppress(PolicyError):
+            if firewall.mark_of(applied := load_policy(file)) == mark:
+                deliver(Followed())
+                return applied
+        return None
+
+    def send(event: Struct) -> None:
+        with contextlib.suppress(OSError):  # the reader below finds out that it has ended
+            _send(connection, event)
+
+    deliver: Callable[[Struct], None] = early.append  # until the start itself is answered
+    watch = TableWatch(firewall, load_policy(file), lambda event: deliver(event), newer=newer)  # noqa: PLW0108 - bound late
+    watch.start()
+    deliver = send
+    for event in (Done(), *early):
+        send(event)
+    loop.add_reader(connection, ended.set)  # Stop, or the end
+    in_force = True
+    while not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
+        in_force = watch.look()  # also finds what no message has told of, and tries again what failed
+    loop.remove_reader(connection)
+    watch.stop()
+    receive(connection, EVENT_BYTES_MAX)
+    send(Stopped(in_force))
+
+
+def _send(connection: socket.socket, message: Struct) -> None:
+    connection.sendall(framed(message))

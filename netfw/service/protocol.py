@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The firewall service's protocol: messages of MessagePack, each behind its length in four bytes, big-endian.
+
+    observer                          service
+    Hello(version) ─────────────────▶
+                   ◀───────────────── Refusal(reason), and the end; or
+                   ◀───────────────── State at once, at each change and every HEARTBEAT_SECONDS;
+                                      Alarm, Repair, Surroundings and PortFault as they happen
+
+An observer can ask for nothing and change nothing: which policy holds is in a file of the service's side.
+This module loads no library of the firewall, so that any program may import it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from netfw.events import Event
+
+VERSION: Final = 1
+HEARTBEAT_SECONDS: Final = 2.0
+REQUEST_BYTES_MAX: Final = 1024
+"""Of a message from an observer."""
+EVENT_BYTES_MAX: Final = 1024 * 1024
+"""Of a message from the service."""
+LINES_MAX: Final = 200
+"""Of a list of findings in a message."""
+LINE_CHARACTERS_MAX: Final = 1000
+_LENGTH: Final = struct.Struct("!I")
+LENGTH_BYTES: Final = _LENGTH.size
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """The observer's first and only message: which version of the protocol it speaks."""
+
+    version: int = VERSION
+
+
+class Refusal(Struct, frozen=True, tag="refusal"):
+    """Why the service ends the connection."""
+
+    reason: str
+
+
+Answer: TypeAlias = Event | Refusal
+
+
+class ProtocolError(Exception):
+    """The other side does not keep to the protocol; the message says how."""
+
+
+def framed(message: Struct) -> bytes:
+    """A message behind its length."""
+    body = msgspec.msgpack.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def length(header: bytes, bytes_max: int) -> int:
+    """The length of the message that follows. Errors: ProtocolError if it is larger than `bytes_max`."""
+    size: int = _LENGTH.unpack(header)[0]
+    if size > bytes_max:
+        raise ProtocolError(f"a message of {size} bytes was announced; at most {bytes_max} are allowed")
+    return size
+
+
+def decoded(body: bytes) -> Answer:
+    """A message from the service. Errors: ProtocolError."""
+    try:
+        answer: Answer = _ANSWERS.decode(body)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"the message cannot be read: {error}") from error
+    return answer
+
+
+_ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
+
+
+class Frames:
+    """Takes bytes as they come, and gives the messages in them."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._waiting = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are complete with these bytes. Errors: ProtocolError for a length that is too large."""
+        self._waiting += data
+        while len(self._waiting) >= LENGTH_BYTES:
+            end = LENGTH_BYTES + length(bytes(self._waiting[:LENGTH_BYTES]), self._bytes_max)
+            if len(self._waiting) < end:
+                return
+            body = bytes(self._waiting[LENGTH_BYTES:end])
+            del self._waiting[:end]
+            yield body
+
+
+def bounded(event: Event) -> Event:
+    """The event with its lists cut to what a message may hold."""
+    changes = {
+        name: _cut(value) for name in event.__struct_fields__ if type(value := getattr(event, name)) is tuple
+    }
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
+    kept = tuple(line[:LINE_CHARACTERS_MAX] for line in lines[:LINES_MAX])
+    more = len(lines) - len(kept)
+    return (*kept[:-1], f"and {more + 1} more") if more else kept

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""Requests of `rap fw` to a service that was started for it alone, and the answers.
+
+The service has the rights of whoever started it, and no others, so that it may be asked for anything. Messages are
+framed as in `netfw.service.protocol`. Policies go by the path of their file.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from types import TracebackType
+from typing import Any, Final, NoReturn, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from netfw.errors import FirewallError, Kind
+from netfw.events import Alarm, Repair
+from netfw.service.protocol import LENGTH_BYTES, ProtocolError, framed, length
+from netfw.service.spawn import END_SECONDS, start
+
+MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A listing of the largest policy is some 20 MB."""
+
+
+class Probe(Struct, frozen=True, tag="probe"):
+    """Whether libnftables can be loaded. Answer: Done."""
+
+
+class Apply(Struct, frozen=True, tag="apply"):
+    """Put a policy in force. Answer: Done."""
+
+    policy: str
+
+
+class Check(Struct, frozen=True, tag="check"):
+    """Compare a policy with the kernel. Answer: Checked."""
+
+    policy: str
+
+
+class Count(Struct, frozen=True, tag="count"):
+    """What was refused. Answer: Checked, without differences."""
+
+
+class List(Struct, frozen=True, tag="list"):
+    """List the table. Answer: Listed."""
+
+
+class Try(Struct, frozen=True, tag="try"):
+    """Put a policy in force on trial. Answer: Done; then the trial's end, TrialEnded, as soon as it ends."""
+
+    policy: str
+    seconds: int
+
+
+class Keep(Struct, frozen=True, tag="keep"):
+    """Keep the policy on trial. Answer: TrialEnded."""
+
+
+class Revert(Struct, frozen=True, tag="revert"):
+    """Put back what was in force before the trial. Answer: TrialEnded."""
+
+
+class Watch(Struct, frozen=True, tag="watch"):
+    """Watch a policy until the connection ends. Answer: Done; then Alarm, Repair and Followed as they happen."""
+
+    policy: str
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """Watch no more. Answer: Stopped."""
+
+
+class Stopped(Struct, frozen=True, tag="stopped"):
+    """The watch has ended, and whether the policy was in force then."""
+
+    in_force: bool
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """It was done."""
+
+
+class Checked(Struct, frozen=True, tag="checked"):
+    """What the kernel has otherwise, packets and bytes refused by cause, and the number of open sessions."""
+
+    differences: list[str]
+    refused: dict[str, tuple[int, int]]
+    sessions: int
+
+
+class Listed(Struct, frozen=True, tag="listed"):
+    """The objects of the table; None if there is no table."""
+
+    objects: list[Any] | None
+
+
+class TrialEnded(Struct, frozen=True, tag="trial-ended"):
+    """The trial is over: the policy was kept, or what was in force before is again; or neither."""
+
+    kept: bool
+    reverted: bool
+
+
+class Followed(Struct, frozen=True, tag="followed"):
+    """The policy file was applied anew, and is watched as it is now."""
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """A FirewallError."""
+
+    kind: Kind
+    message: str
+
+
+Request: TypeAlias = Probe | Apply | Check | Count | List | Try | Keep | Revert | Watch | Stop
+Reply: TypeAlias = Done | Checked | Listed | TrialEnded | Followed | Stopped | Failed | Alarm | Repair
+
+REQUESTS: Final = msgspec.msgpack.Decoder(Request)
+_REPLIES: Final = msgspec.msgpack.Decoder(Reply)
+
+
+def receive(connection: socket.socket, bytes_max: int) -> bytes:
+    """The next message. Errors: EOFError at the end; OSError; ProtocolError."""
+    return _exactly(connection, length(_exactly(connection, LENGTH_BYTES), bytes_max))
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return bytes(data)
+
+
+class Helper:
+    """A service for one program, in a process of its own. It ends with this object's context."""
+
+    def __init__(self) -> None:
+        """Start it, in the network namespace of the calling thread. Errors: FirewallError."""
+        try:
+            self._process, self.connection = start("once")
+        except OSError as error:
+            raise FirewallError(
+                Kind.LACKING, f"the firewall service cannot be started: {error.strerror}"
+            ) from error
+
+    def __enter__(self) -> Helper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, request: Request) -> Reply:
+        """Its answer. Errors: FirewallError."""
+        try:
+            self.connection.sendall(framed(request))
+        except OSError:
+            self._end()
+        return self.next()
+
+    def next(self) -> Reply:
+        """What it says next. Errors: FirewallError."""
+        try:
+            reply: Reply = _REPLIES.decode(receive(self.connection, MESSAGE_BYTES_MAX))
+        except (EOFError, OSError, ProtocolError, msgspec.DecodeError):
+            self._end()
+        if isinstance(reply, Failed):
+            raise FirewallError(reply.kind, reply.message)
+        return reply
+
+    def _end(self) -> NoReturn:
+        self._process.kill()
+        status = self._process.wait()
+        raise FirewallError(Kind.LACKING, f"the firewall service ended by itself, with exit status {status}")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""Starts the firewall service as a child: libnftables is in that process, and not in the one that starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from netfw.service.client import Connect, Streams
+
+END_SECONDS: Final = 5.0
+"""How long a child may take to end by itself after its connection was closed."""
+_LOOK_SECONDS: Final = 0.02
+
+
+def command(*words: str) -> list[str]:
+    """The service's command line. `-P`: the present folder, which may be anybody's, gives no modules."""
+    flags = [flag for flag, is_set in (("-S", sys.flags.no_site), ("-s", sys.flags.no_user_site)) if is_set]
+    return [sys.executable, "-P", *flags, "-m", "netfw.service", *words]
+
+
+def environment() -> dict[str, str]:
+    """With the modules of this process; a packaged program knows a folder of its own."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A child with one end of a connection, and the other end. It ends when that is closed. Errors: OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        descriptor = theirs.fileno()
+        process = subprocess.Popen(
+            command(mode, str(descriptor), *words),
+            env=environment(),
+            pass_fds=(descriptor,),
+            stdin=subprocess.DEVNULL,
+        )
+    return process, ours
+
+
+def as_child(policy: Path, retry_s: float) -> Connect:
+    """Connections to a service that is started for each, and that watches this policy."""
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Streams]:
+        words: Sequence[str] = ("--policy", str(policy), "--retry", str(retry_s))
+        process, ours = start("attached", *words)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            await _ended(process)
+
+    return connected
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + END_SECONDS
+    try:
+        while process.poll() is None and loop.time() < until:  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

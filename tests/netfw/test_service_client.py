@@ -1,0 +1,158 @@
+"""What a box program knows of its firewall service while that answers, ends, hangs and returns; in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from netfw.events import Alarm, Event, State
+from netfw.service.client import CONFIRMED_SECONDS, FirewallClient
+from netfw.service.protocol import ProtocolError, Refusal, framed
+from sim.loop import SimLoop
+
+IN_FORCE = State(in_force=True)
+
+
+class Service:
+    """Connections of which nothing is real; each is open until the service ends."""
+
+    def __init__(self) -> None:
+        self.reader: asyncio.StreamReader | None = None
+        self.runs = True
+        self.connections = 0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Any]:
+        if not self.runs:
+            raise ProtocolError("no firewall service answers")
+        self.reader = asyncio.StreamReader()
+        self.connections += 1
+
+        class Writer:
+            def write(self, data: bytes) -> None:
+                pass
+
+        yield self.reader, Writer()
+
+    def say(self, event: Any) -> None:
+        assert self.reader is not None
+        self.reader.feed_data(framed(event))
+
+    def end(self) -> None:
+        self.runs = False
+        assert self.reader is not None
+        self.reader.feed_eof()
+
+
+def run(scenario: Callable[[Service, list[Event]], Awaitable[None]]) -> None:
+    loop = SimLoop()
+
+    async def main() -> None:
+        service, heard = Service(), list[Event]()
+        following = asyncio.ensure_future(FirewallClient(service.connect).follow(heard.append))
+        await asyncio.sleep(0)
+        await scenario(service, heard)
+        following.cancel()
+
+    loop.run_until_complete(main())
+
+
+def test_events_are_passed_on_as_they_come() -> None:
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        service.say(IN_FORCE)
+        service.say(Alarm(7, "nft"))
+        await asyncio.sleep(0.1)
+        assert heard == [IN_FORCE, Alarm(7, "nft")]
+
+    run(scenario)
+
+
+def test_a_service_that_is_back_in_time_is_missed_by_nobody() -> None:
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        service.say(IN_FORCE)
+        await asyncio.sleep(1)
+        service.end()
+        await asyncio.sleep(CONFIRMED_SECONDS - 3)
+        service.runs = True
+        await asyncio.sleep(1)
+        service.say(IN_FORCE)
+        await asyncio.sleep(100 * 0.1)
+        assert heard == [IN_FORCE, IN_FORCE]
+
+    run(scenario)
+
+
+def test_without_a_service_a_confirmation_ends_in_bounded_time() -> None:
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        service.say(IN_FORCE)
+        await asyncio.sleep(0.1)
+        service.end()
+        await asyncio.sleep(CONFIRMED_SECONDS - 1)
+        assert heard == [IN_FORCE]
+        await asyncio.sleep(1.5)
+        assert heard == [
+            IN_FORCE,
+            State(in_force=False, problem="no firewall service answers", is_known=False),
+        ]
+        await asyncio.sleep(1000)
+        assert len(heard) == 2  # each problem once
+        service.runs = True
+        await asyncio.sleep(1)
+        service.say(IN_FORCE)
+        await asyncio.sleep(0.1)
+        assert heard[2:] == [IN_FORCE]
+
+    run(scenario)
+
+
+def test_a_service_that_hangs_confirms_nothing() -> None:
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        service.say(IN_FORCE)
+        await asyncio.sleep(CONFIRMED_SECONDS - 0.1)
+        assert heard == [IN_FORCE]
+        await asyncio.sleep(0.2)
+        assert heard[1:] == [
+            State(in_force=False, problem="the firewall service has not answered for 10 s", is_known=False)
+        ]
+
+    run(scenario)
+
+
+def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None:
+    """A program that is stopped still has its connections accepted, by the kernel."""
+
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        service.say(IN_FORCE)
+        await asyncio.sleep(CONFIRMED_SECONDS - 2)
+        service.end()
+        service.runs = True
+        await asyncio.sleep(2.6)
+        assert service.connections > 1
+        assert [event for event in heard if isinstance(event, State) and not event.is_known]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (Refusal("version 2"), "the firewall service refuses the connection: version 2"),
+        (b"\xff\xff\xff\xff", "bytes was announced"),
+        (b"\0\0\0\1\xc1", "cannot be read"),
+    ],
+)
+def test_what_is_no_answer_is_no_confirmation(said: Any, problem: str) -> None:
+    async def scenario(service: Service, heard: list[Event]) -> None:
+        assert service.reader is not None
+        service.reader.feed_data(said if isinstance(said, bytes) else framed(said))
+        await asyncio.sleep(0.1)
+        [state] = heard
+        assert isinstance(state, State)
+        assert not state.in_force
+        assert problem in state.problem
+
+    run(scenario)

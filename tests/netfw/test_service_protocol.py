@@ -1,0 +1,64 @@
+"""Messages of the firewall service: whole however they come in, and refused where they are too large."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netfw.events import Alarm, Repair, State
+from netfw.service.protocol import (
+    LINE_CHARACTERS_MAX,
+    LINES_MAX,
+    REQUEST_BYTES_MAX,
+    VERSION,
+    Frames,
+    Hello,
+    ProtocolError,
+    bounded,
+    decoded,
+    framed,
+    length,
+)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 60))
+def test_messages_come_whole_in_whatever_pieces(bodies: list[bytes], piece: int) -> None:
+    data = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+    frames = Frames(50)
+    pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
+    assert [body for some in pieces for body in frames.feed(some)] == bodies
+
+
+def test_a_length_is_judged_before_its_message_is_waited_for() -> None:
+    largest = bytes(REQUEST_BYTES_MAX)
+    assert list(Frames(REQUEST_BYTES_MAX).feed(len(largest).to_bytes(4, "big") + largest)) == [largest]
+    with pytest.raises(ProtocolError, match=r"1025 bytes was announced; at most 1024"):
+        list(Frames(REQUEST_BYTES_MAX).feed((REQUEST_BYTES_MAX + 1).to_bytes(4, "big")))
+
+
+def test_events_are_the_same_at_the_other_end() -> None:
+    for event in (Alarm(7, "nft"), Repair(("a",), in_force=True), State(in_force=False, problem="why")):
+        message = framed(event)
+        assert length(message[:4], 1000) == len(message) - 4
+        assert decoded(message[4:]) == event
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", msgspec.msgpack.encode(["alarm"]), framed(Hello())[4:]])
+def test_what_is_no_message_of_the_service_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        decoded(body)
+
+
+def test_the_version_is_where_every_version_has_it() -> None:
+    assert msgspec.msgpack.decode(framed(Hello())[4:]) == {"type": "hello", "version": VERSION}
+
+
+def test_a_message_holds_no_more_lines_than_it_may() -> None:
+    assert bounded(State(in_force=True, not_covered=("a",))).not_covered == ("a",)
+    cut = bounded(Repair(tuple("x" * 5000 for _ in range(LINES_MAX + 3)), in_force=True))
+    assert isinstance(cut, Repair)
+    assert len(cut.differences) == LINES_MAX
+    assert cut.differences[-1] == "and 4 more"
+    assert len(cut.differences[0]) == LINE_CHARACTERS_MAX
