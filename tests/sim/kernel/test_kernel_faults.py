@@ -60,7 +60,7 @@ def state(world: KernelWorld) -> dict[str, Any]:
     assert proxy is not None and proxy._process is not None
     return {
         **{name: (link.up, link.forward.quality) for name, link in world.ground.links.items()},
-        "box": box._keeper is not None,
+        "box": bool(box._keepers),
         "disk": (box._disk.folder / "something-else").exists(),
         "site proxy": (proxy._mood, proxy._process.returncode, stopped(proxy._process.pid)),
         "datacenter": datacenter._presented,
