@@ -13,7 +13,8 @@ zones, NAT, and the associations of SCTP, of which this tells only whether a pac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from struct import unpack_from
 from typing import Final, NamedTuple, TypeAlias
 
@@ -71,6 +72,8 @@ class Settings:
 
     tcp_loose: bool = True
     checksum: bool = True
+    timeouts: Mapping[str, int] = field(default_factory=dict)
+    """Seconds by name; those that are not named are the kernel's own."""
 
 
 class Conntrack:
@@ -147,8 +150,8 @@ class Conntrack:
     def _seen(self, entry: Entry, backwards: bool, now_ns: int) -> Tracked:
         state = "established" if backwards or entry.answered else "new"
         entry.answered = entry.answered or backwards
-        entry.expires_ns = now_ns + _timeout_s(entry) * SECOND_NS
-        return Tracked(Tracking(STATES[state], backwards), entry)
+        entry.expires_ns = now_ns + _timeout_s(entry, self.settings.timeouts) * SECOND_NS
+        return Tracked(Tracking(STATES[state], backwards, entry), entry)
 
     def _follow_tcp(
         self, packet: Packet, entry: Entry, tuple_: Tuple, backwards: bool, now_ns: int
@@ -308,13 +311,15 @@ def _begins_sctp(packet: Packet) -> bool:
     return bool(kinds) and all(kind in _SCTP_BEGINS for kind in kinds)
 
 
-def _timeout_s(entry: Entry) -> int:
+def _timeout_s(entry: Entry, timeouts: Mapping[str, int]) -> int:
     if entry.tcp is not None:
-        return entry.tcp.timeout_s
+        return entry.tcp.timeout_s(timeouts)
     match entry.original[1]:
         case 1 | 58:
             return ICMP_TIMEOUT_S
+        case 17 | 136 if entry.answered:
+            return timeouts.get("udp_timeout_stream", UDP_ANSWERED_TIMEOUT_S)
         case 17 | 136:
-            return UDP_ANSWERED_TIMEOUT_S if entry.answered else UDP_TIMEOUT_S
+            return timeouts.get("udp_timeout", UDP_TIMEOUT_S)
         case _:
-            return GENERIC_TIMEOUT_S
+            return timeouts.get("generic_timeout", GENERIC_TIMEOUT_S)

@@ -9,6 +9,7 @@ acknowledgement may name, and challenge acknowledgements (RFC 5961).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import unpack_from
@@ -193,13 +194,12 @@ class Connection:
     assured: bool = False
     together: bool = False
 
-    @property
-    def timeout_s(self) -> int:
-        """How long it is remembered from now."""
-        usual = TIMEOUTS_S[self.state]
-        return (
-            min(usual, UNACKNOWLEDGED_S) if not self.answered and self.state is State.ESTABLISHED else usual
-        )
+    def timeout_s(self, timeouts: Mapping[str, int]) -> int:
+        """How long it is remembered from now; `timeouts` are those that are not the kernel's own."""
+        usual = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
+        if self.answered or self.state is not State.ESTABLISHED:
+            return usual
+        return min(usual, timeouts.get("tcp_timeout_unacknowledged", UNACKNOWLEDGED_S))
 
     @classmethod
     def begin(cls, seg: Segment, loose: bool) -> Connection | None:

@@ -139,7 +139,7 @@ class Firewall:
             return Differences((f"there is no table {names.FAMILY} {names.TABLE}",))
         if rendered.picture is None:
             return self._first_look(rendered, found)
-        if found.equals(rendered.picture):
+        if not found.strange and found.equals(rendered.picture):
             return Differences()
         sets, others = differing_sets(rendered.picture, found)
         words = found.strange or self._words(rendered, found, sets) or lines(rendered.picture, found)

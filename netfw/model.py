@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from netfw.model_sets import NEVER_NS, ModelSet, anonymous
-from netfw.model_values import Field, Json, RulesetError, Scalar, Tracking, Typed, bits, literal
+from netfw.model_values import (
+    Connection,
+    Field,
+    Json,
+    RulesetError,
+    Scalar,
+    Tracking,
+    Typed,
+    Value,
+    bits,
+    literal,
+)
 from netfw.model_values import field as known_field
 from netfw.packet import Packet
 
@@ -224,8 +235,12 @@ class Model:
                     if count is not None:
                         raise RulesetError(f"{statement!r} comes after a counter")
                     tests.append(self._match(table, comparison))
-                case {"limit": _}:
+                case {"limit": _} | {"set": {"stmt": [{"limit": _}]}}:
                     limited = True
+                case {
+                    "set": {"op": "add", "elem": key, "stmt": [{"ct count": {"val": int(most), "inv": True}}]}
+                }:
+                    tests.append(_more_connections(_key(key)[0], most))
                 case {"log": _} | {"counter": None} | {"counter": {"packets": _}}:
                     pass
                 case _ if limited:
@@ -359,6 +374,23 @@ def _masked(value_of: Field, op: str, mask: int, right: int) -> Test:
     if op not in ("in", "==", "!="):
         raise RulesetError(f"operator {op!r} with a mask is not modelled")
     return any_bit if op == "in" else test
+
+
+def _more_connections(key: Field, most: int) -> Test:
+    """Whether the packet's connection is one more than so many with its key: nft's `ct count over`."""
+    kept: dict[Value, list[Connection]] = {}
+
+    def test(packet: Packet, tracking: Tracking, now_ns: int) -> bool:
+        value, connection = key(packet, tracking), tracking.connection
+        if value is None:
+            return False
+        alive = [each for each in kept.get(value, ()) if each.confirmed and each.expires_ns > now_ns]
+        if connection is not None and not any(each is connection for each in alive):
+            alive.append(connection)
+        kept[value] = alive
+        return len(alive) > most
+
+    return test
 
 
 _COMPARISONS: Final[dict[str, Callable[[Json, Json], bool]]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from netfw.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
 
@@ -24,11 +24,27 @@ class RulesetError(ValueError):
     """A ruleset, or a part of one, that the model does not know; the message quotes it."""
 
 
+class Connection(Protocol):
+    """A tracked connection, as far as rules count it."""
+
+    @property
+    def expires_ns(self) -> int:
+        """When its time is over; 0 if it was forgotten before."""
+        ...
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether its first packet was accepted."""
+        ...
+
+
 class Tracking(NamedTuple):
     """What connection tracking says of a packet: a bit of STATES; `reply` is None where there is no entry."""
 
     state: int
     reply: bool | None = None
+    connection: Connection | None = None
+    """What to count; None where there is none."""
 
 
 STATES: Final = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64}

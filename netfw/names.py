@@ -17,7 +17,15 @@ LOG_PREFIX: Final = "rap-fw"
 LOG_BYTES: Final = 64
 """Of each packet logged: headers. What an instrument says is nobody's business."""
 LOG_PER_SECOND: Final = 5
+"""Of each interface, so that one instrument's packets do not keep another's from being logged."""
 LOG_BURST: Final = 10
+LOG_TIMEOUT_SECONDS: Final = 60
+"""An interface's limit is forgotten after this time without a packet to be logged."""
+
+CONNECTIONS_MAX: Final = 256
+"""Tracked connections of each instrument port, half-open and ended ones included until they time out."""
+INTERFACES_MAX: Final = 128
+"""Interfaces for which limits are kept: 64 ports, uplink, tunnel, and unused ones."""
 
 UNUSED: Final = "unused"
 """Came in at an interface of no zone."""
@@ -39,8 +47,8 @@ LEAVING: Final = "leaving"
 """An instrument wanted to reach the uplink."""
 EGRESS: Final = "egress"
 """The box wanted to reach an address that is not authorized."""
-UNFORESEEN: Final = "unforeseen"
-"""Reached the end of the output chain, behind a rule that lets nothing through: always 0."""
+CROWDED: Final = "crowded"
+"""An instrument's new connection, when its port had CONNECTIONS_MAX already."""
 
 CAUSES: Final = (
     UNUSED,
@@ -53,9 +61,14 @@ CAUSES: Final = (
     CROSSING,
     LEAVING,
     EGRESS,
-    UNFORESEEN,
+    CROWDED,
 )
 """Why packets are refused: a named counter each."""
+
+CONNECTIONS: Final = "connections"
+"""The set in which the kernel counts each port's connections."""
+LOGGED: Final = "logged"
+"""The set in which the kernel keeps each interface's rate of log records."""
 
 SESSIONS: Final = {4: "sessions4", 6: "sessions6"}
 """The sets whose elements are open sessions, by IP version."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -52,6 +53,7 @@ _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_USERDATA = 2, 4, 7
 _SET_FLAGS, _SET_KEY_TYPE, _SET_USERDATA = 3, 4, 13
 _OBJECT_TYPE, _OBJECT_DATA = 3, 4
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
+_DYNSET_STATE, _ELEMENT_STATE = 7, 7
 _COUNTER: Final = 1
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 
@@ -167,6 +169,8 @@ class _Reader:
     def __init__(self, sock: socket.socket, unsteady: Container[str] | None) -> None:
         self._socket, self._unsteady = sock, unsteady
         self._strange: list[str] = []
+        self._states: defaultdict[str, set[bytes]] = defaultdict(set)
+        """Of each set that rules add elements to: the states that they keep, as they are at the beginning."""
 
     def picture(self, number: int) -> Picture | None:
         """The table in the generation of that number."""
@@ -188,7 +192,18 @@ class _Reader:
             chain = _text(given, _RULE_CHAIN)
             picture.rules.setdefault(chain, []).append(self._rule(chain, given, anonymous))
             picture.mark = picture.mark or _mark(given.get(_RULE_USERDATA, b""))
+        if self._unsteady is not None:
+            self._judge_states(named)
         return picture
+
+    def _judge_states(self, named: bytes) -> None:
+        """An element with another limit than the rule's would replace that limit, and no rule would show it."""
+        for name, states in self._states.items():
+            for element in self._elements(named, name):
+                state = attributes(element[4:]).get(_ELEMENT_STATE)
+                if state not in states:
+                    self._strange.append(f"set {name} has an element with another limit than the policy's")
+                    break
 
     def _chains(self, picture: Picture, named: bytes) -> None:
         for message in self._dump(_GET_CHAIN, named):
@@ -261,6 +276,8 @@ class _Reader:
             if name in _REFERENCES:
                 inner = attributes(data)
                 referred = _text(inner, _REFERENCES[name])
+                if name == "dynset" and _DYNSET_STATE in inner:
+                    self._states[referred].add(inner[_DYNSET_STATE])
                 if referred in anonymous:
                     inner[_REFERENCES[name]] = anonymous[referred]
                 data = _joined(inner)

@@ -5,7 +5,8 @@ One table, `inet rap`, for both IP versions. Its four base chains drop what they
 their last rule as well: while a table is being replaced, a policy alone lets packets through.
 
     prerouting   before connection tracking: is the source address one that can come in here?
-    input        to the box: answers to what it asked, and the services of the port they came in at
+    input        to the box: answers to what it asked, and the services of the port they came in at, for so many
+                 connections of each port
     forward      through the box: only sessions, looked up in both directions, so that an established one ends
                  with its element
     output       from the box: answers to instruments, and authorized addresses
@@ -55,6 +56,7 @@ from netfw.terms import (
     refuse,
     saddr,
     state,
+    too_many,
     where,
     where_not,
 )
@@ -98,6 +100,7 @@ class Ruleset:
             yield {"counter": _ours(name=counter)}
         for kept in self.sets:
             more: Json = {"size": kept.size} if kept.size is not None else {}
+            more |= {"timeout": kept.timeout} if kept.timeout is not None else {}
             flags: Json = {"flags": list(kept.flags)} if kept.flags else {}
             yield {"set": _ours(name=kept.name, type=kept.kind, **more, **flags)}
         for chain in self.chains:
@@ -124,7 +127,7 @@ class Ruleset:
     @property
     def unsteady(self) -> frozenset[str]:
         """Names of the sets whose elements come and go while the ruleset stays."""
-        return frozenset(each.name for each in self.sets if set(each.flags) & {"timeout", "dynamic"})
+        return frozenset(each.name for each in self.sets if each.counts or "timeout" in each.flags)
 
     def commands(self) -> list[Json]:
         """What makes this of no table at all."""
@@ -186,6 +189,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
     protected = [where({"meta": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
     yield uplink, *protected, state("established"), direction("reply"), ACCEPT
     yield state("related"), errors(), ACCEPT
+    yield refuse(names.CROWDED, where(IIFNAME, named(s.PORTS)), state("new"), too_many())
     for version in (4, 6):
         key = concat(IIFNAME, daddr(version), PROTOCOL, DPORT)
         yield state("established", "new"), where(key, named(s.SERVICES[version])), ACCEPT
@@ -237,8 +241,8 @@ def _output(policy: Policy) -> Iterator[Rule]:
         for authorized in (s.AUTHORIZED, s.AUTHORIZED_NETWORKS):
             key = concat(daddr(version), PROTOCOL, DPORT)
             yield uplink, *protected, where(key, named(authorized[version])), ACCEPT
-    yield from _refusal(names.EGRESS, REJECT)  # a program of the box should learn at once
-    yield refuse(names.UNFORESEEN)
+    yield log(names.EGRESS, came_in=False)
+    yield refuse(names.EGRESS, verdict=REJECT)  # a program of the box should learn at once
 
 
 def _no_beginning() -> Rule:

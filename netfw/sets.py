@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import collapse_addresses, summarize_address_range
 from typing import Any, Final
 
-from netfw.names import SESSIONS
+from netfw.names import CONNECTIONS, INTERFACES_MAX, LOG_TIMEOUT_SECONDS, LOGGED, SESSIONS
 from netfw.policy import (
     NOWHERE,
     SESSIONS_MAX,
@@ -52,6 +52,10 @@ class Set:
     elements: tuple[Json, ...]
     flags: tuple[str, ...] = ()
     size: int | None = None
+    timeout: int | None = None
+    """Seconds, of each element."""
+    counts: bool = False
+    """Whether rules add elements with a state to it (`dynamic` in nft(8), for which JSON has no word)."""
 
 
 def sets(policy: Policy) -> Iterator[Set]:
@@ -63,6 +67,8 @@ def sets(policy: Policy) -> Iterator[Set]:
     yield Set(INTERFACES, "ifname", interfaces)
     kind = ["ifname", "inet_proto", "inet_service"]
     yield Set(UNBELIEVED, kind, tuple(_unbelieved(policy, interfaces)), ("interval",))
+    yield Set(CONNECTIONS, "ifname", (), size=INTERFACES_MAX, counts=True)
+    yield Set(LOGGED, "ifname", (), ("timeout",), INTERFACES_MAX, LOG_TIMEOUT_SECONDS, counts=True)
     for version in (4, 6):
         yield from _of_version(policy, version)
 

@@ -10,9 +10,11 @@ hook, of this table and of foreign ones. A hook therefore accepts what all of ou
 in a foreign table cannot undo a drop of ours. What foreign tables can do otherwise, such as changing a packet behind
 our chains, is looked for by `netfw.surroundings`.
 
-`limit` may match or not; the proof takes either to be possible. `counter` and `log` decide nothing. The elements of
-the session sets come and go while the ruleset stays: such a set is a predicate of which nothing is known, and what
-is proved holds whatever sessions are open. Everything that is not known here is refused (Unproven), never skipped.
+`limit` may match or not; the proof takes either to be possible. Whether an interface has more than so many
+connections (`ct count`) is an unknown too, but the same one wherever it is asked, and one that has more than 256 has
+more than 100. `counter` and `log` decide nothing. The elements of the session sets come and go while the ruleset
+stays: such a set is a predicate of which nothing is known, and what is proved holds whatever sessions are open.
+Everything that is not known here is refused (Unproven), never skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import z3
@@ -27,6 +30,7 @@ import z3
 from netfw.model_values import RulesetError, bits
 from netfw.names import FAMILY, SESSIONS, TABLE
 from netfw.symbolic import Symbol, Term, Unproven
+from netfw.terms import IIFNAME
 from netfw.tries import Intervals
 
 Json: TypeAlias = Any
@@ -40,7 +44,7 @@ _REFUSING: Final = ("drop", "reject")
 _SET_KEYS: Final = {"family", "name", "table", "type", "handle", "elem", "map"} | {
     *("flags", "timeout", "gc-interval", "size", "policy", "comment", "auto-merge")
 }
-_SET_FLAGS: Final = {"interval", "timeout", "constant"}
+_SET_FLAGS: Final = {"interval", "timeout", "constant", "dynamic"}
 
 
 class Outcome(NamedTuple):
@@ -104,6 +108,8 @@ class Ruleset:
         self.packet = packet
         self.asked: dict[int, Question] = {}
         """The questions to session sets."""
+        self.counted: dict[int, z3.FuncDeclRef] = {}
+        """For each limit of connections that was asked for: which interfaces have more."""
         self._outcomes: dict[str, Outcome] = {}
         self._hooks: dict[str, list[Outcome]] = {hook: [] for hook in HOOKS}
         try:
@@ -123,6 +129,22 @@ class Ruleset:
         answer = z3.Function(name, *sorts, z3.BoolSort())(*key)
         self.asked[answer.get_id()] = Question(name, tuple(key), answer)
         return answer
+
+    def has_more_than(self, number: int, interface: z3.BitVecRef) -> z3.BoolRef:
+        """Whether an interface has more than so many tracked connections: an unknown, the same for equal ones."""
+        if number not in self.counted:
+            self.counted[number] = z3.Function(f"more than {number}", interface.sort(), z3.BoolSort())
+        return self.counted[number](interface)
+
+    def monotonous(self, interface: z3.BitVecRef) -> z3.BoolRef:
+        """An interface that has more than some number of connections has more than each smaller number."""
+        numbers = sorted(self.counted)
+        return z3.And(
+            [
+                z3.Implies(self.counted[more](interface), self.counted[less](interface))
+                for less, more in pairwise(numbers)
+            ]
+        )
 
     def elements(self, name: str) -> list[tuple[Intervals, ...]]:
         """The rows of a named set as listed, an interval set a column."""
@@ -181,6 +203,10 @@ class Ruleset:
                     conditions.append(self._match(match))
                 case {"limit": _}:
                     conditions.append(z3.FreshConst(z3.BoolSort(), "limit"))
+                case {"set": {"op": "add" | "update", "elem": key, "set": str(), "stmt": [kept], **rest}} if (
+                    not rest
+                ):
+                    conditions.append(self._kept(key, kept))
                 case {"vmap": {"key": key, "data": data}}:
                     verdicts = list(self._verdict_map(key, data))
                     if at + 1 < len(statements):
@@ -196,6 +222,17 @@ class Ruleset:
                     if at + 1 < len(statements):
                         raise Unproven(f"{statements[at + 1]} behind {statement}")
                     yield z3.And(conditions), statement
+
+    def _kept(self, key: Json, kept: Json) -> z3.BoolRef:
+        """A state that a set keeps for the key: a rate, or connections counted."""
+        (term,) = self._terms(key)
+        match kept:
+            case {"limit": _}:
+                return z3.And(term.valid, z3.FreshConst(z3.BoolSort(), "limit"))
+            case {"ct count": {"val": int(number), **rest}} if key == IIFNAME:
+                more = self.has_more_than(number, term.value)
+                return z3.And(term.valid, more if rest.get("inv") else z3.Not(more))
+        raise Unproven(kept)
 
     def _verdict(self, verdict: Json) -> tuple[Outcome, bool]:
         """What becomes of the packets, and whether the chain ends for all of them."""

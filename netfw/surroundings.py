@@ -18,6 +18,7 @@ from typing import Final
 from netfw import netlink, picture
 from netfw.foreign import NotCovered, foreign_effects
 from netfw.links import Interface, interfaces, link_effects, route_socket, routing_rules
+from netfw.names import CONNECTIONS_MAX
 from netfw.policy import Policy
 
 ASSUMPTIONS: Final = (
@@ -34,6 +35,9 @@ _NAMES: Final = {
     "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
 }
 """Of legacy iptables: where the kernel lists tables, and how it is asked for one (IPT_SO_GET_INFO)."""
+_CONNTRACK_MAX: Final = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+ENTRIES_OF_THE_BOX: Final = 1024
+"""Tracked connections that the box itself may need."""
 _GET_INFO: Final = struct.Struct("=32sI5I5III")
 
 
@@ -73,7 +77,17 @@ class Inspector:
             *link_effects(self._route, links, zones),
             *self._renamed(links, zones),
             *routing_rules(self._route),
+            *self._too_few_entries(),
         ]
+
+    def _too_few_entries(self) -> Iterator[NotCovered]:
+        """The kernel's limit of tracked connections is one for all: ports at their own limits must fit in."""
+        needed = len(self.policy.ports) * CONNECTIONS_MAX + ENTRIES_OF_THE_BOX
+        if (limit := int(_CONNTRACK_MAX.read_text())) < needed:
+            says = (
+                f"the kernel tracks {limit} connections (nf_conntrack_max), and the ports may take {needed}"
+            )
+            yield NotCovered(says, False)
 
     def _foreign_tables(self) -> list[NotCovered]:
         """Read again only after a change of the ruleset by anybody."""

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from netfw.names import LOG_BURST, LOG_BYTES, LOG_GROUP, LOG_PER_SECOND, LOG_PREFIX
+from netfw.names import (
+    CONNECTIONS,
+    CONNECTIONS_MAX,
+    LOG_BURST,
+    LOG_BYTES,
+    LOG_GROUP,
+    LOG_PER_SECOND,
+    LOG_PREFIX,
+    LOGGED,
+)
 
 Json: TypeAlias = Any
 Statement: TypeAlias = dict[str, Json]
@@ -113,12 +122,26 @@ def count(cause: str) -> Statement:
     return {"counter": cause}
 
 
-def log(cause: str) -> Rule:
-    """A rule that logs the packet's headers, not more often than the limit, and goes on."""
+def log(cause: str, *, came_in: bool = True) -> Rule:
+    """A rule that logs the packet's headers, not more often than the limit, and goes on.
+
+    What `came_in` has a limit for each interface; what the box sends, one for all.
+    """
+    limit = {"limit": {"rate": LOG_PER_SECOND, "burst": LOG_BURST, "per": "second"}}
     return (
-        {"limit": {"rate": LOG_PER_SECOND, "burst": LOG_BURST, "per": "second"}},
+        keep("update", LOGGED, limit) if came_in else limit,
         {"log": {"prefix": f"{LOG_PREFIX} {cause} ", "group": LOG_GROUP, "snaplen": LOG_BYTES}},
     )
+
+
+def keep(operation: str, name: str, state: Statement) -> Statement:
+    """Goes on only if the state that a set keeps of the packet's interface says so; begins to keep one if need be."""
+    return {"set": {"op": operation, "elem": IIFNAME, "set": named(name), "stmt": [state]}}
+
+
+def too_many() -> Statement:
+    """Goes on only if this connection is one too many at the interface that it came in at."""
+    return keep("add", CONNECTIONS, {"ct count": {"val": CONNECTIONS_MAX, "inv": True}})
 
 
 def refuse(cause: str, *match: Statement, verdict: Statement = DROP) -> Rule:

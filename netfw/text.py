@@ -31,8 +31,10 @@ def _lines(ruleset: Ruleset) -> Iterator[str]:
         yield f"\n\tset {kept.name} {{\n\t\ttype {kind}"
         if kept.size is not None:
             yield f"\t\tsize {kept.size}"
-        if kept.flags:
-            yield f"\t\tflags {', '.join(kept.flags)}"
+        if flags := (*kept.flags, *(["dynamic"] if kept.counts else [])):
+            yield f"\t\tflags {', '.join(flags)}"
+        if kept.timeout is not None:
+            yield f"\t\ttimeout {kept.timeout}s"
         if kept.elements:
             yield "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(map(value_text, kept.elements)) + "\n\t\t}"
         yield "\t}"
@@ -64,6 +66,10 @@ def _statement(statement: Json) -> str:
             return f'counter name "{name}"'
         case {"limit": {"rate": rate, "burst": burst, "per": per}}:
             return f"limit rate {rate}/{per} burst {burst} packets"
+        case {"set": {"op": operation, "elem": key, "set": name, "stmt": [kept]}}:
+            return f"{operation} {name} {{ {value_text(key)} {_statement(kept)} }}"
+        case {"ct count": {"val": number, **rest}}:
+            return f"ct count {'over ' if rest.get('inv') else ''}{number}"
         case {"log": {"prefix": prefix, "group": group, "snaplen": snaplen}}:
             return f'log prefix "{prefix}" group {group} snaplen {snaplen}'
         case {"reject": {"type": kind, "expr": reason}}:

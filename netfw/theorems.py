@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import z3
 
-from netfw.names import SESSIONS
+from netfw.names import CONNECTIONS_MAX, SESSIONS
 from netfw.packet import ESP, TCP, UDP
 from netfw.policy import NOWHERE, Network, Policy, Port, Service, reserved
 from netfw.smt import Ruleset
@@ -73,7 +73,8 @@ class Claims:
     def assumption(self) -> z3.BoolRef:
         """Open sessions are ones that the policy allows: the theorem about the elements says so of those listed."""
         asked = self._ruleset.asked.values()
-        return z3.And([z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked])
+        allowed = [z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked]
+        return z3.And(*allowed, self._ruleset.monotonous(self._packet.iif))
 
     # --- safety
 
@@ -110,6 +111,12 @@ class Claims:
         )  # fmt: skip
         staff = [self._at(interface, self._extra(interface)) for interface in self._tunnel]
         yield Theorem("staff", "staff reach nothing on the box", "in", z3.And(self._in, z3.Or(staff)))
+        at_ports = z3.Or([self._at(interface, self._extra(interface)) for interface in self._ports])
+        begins = z3.And(self._in, at_ports, packet.is_in("new"))
+        yield Theorem(
+            "limited", f"a port gets no new connection beyond {CONNECTIONS_MAX}", "in",
+            z3.And(begins, self._has_too_many()),
+        )  # fmt: skip
         odd = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
         yield Theorem(
             "beginning", "connections begin with a SYN", "in",
@@ -168,7 +175,7 @@ class Claims:
     def _promises(self) -> Iterator[Theorem]:
         for name, says, way, promised in self._promised():
             accepted = {"in": self._in, "through": self._through, "out": self._out}[way]
-            usual = z3.And(self._packet.transport, self._packet.whole)
+            usual = z3.And(self._packet.transport, self._packet.whole, z3.Not(self._has_too_many()))
             yield Theorem(name, says, way, z3.And(promised, usual, z3.Not(accepted)))
 
     def _promised(self) -> Iterator[tuple[str, str, Hook, z3.BoolRef]]:
@@ -212,6 +219,10 @@ class Claims:
             )
 
     # --- the words
+
+    def _has_too_many(self) -> z3.BoolRef:
+        """The port that the packet came in at has as many tracked connections as it may have, and this one."""
+        return self._ruleset.has_more_than(CONNECTIONS_MAX, self._packet.iif)
 
     def _at(self, interface: str, *more: z3.BoolRef) -> z3.BoolRef:
         return z3.And(self._packet.iif == self._packet.interfaces.number(interface), *more)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from netfw.timeouts import BOX_S
+
 PROC_SYS_NET: Final = Path("/proc/sys/net")
 
 OF_THE_BOX: Final = {
@@ -25,6 +27,7 @@ OF_THE_BOX: Final = {
     "netfilter/nf_conntrack_tcp_be_liberal": 0,  # and that a segment outside the window is invalid
     "netfilter/nf_conntrack_tcp_ignore_invalid_rst": 0,
     "netfilter/nf_conntrack_checksum": 1,
+    **{f"netfilter/nf_conntrack_{name}": seconds for name, seconds in BOX_S.items()},
 }
 OF_INTERFACES: Final = {
     "ipv4": {

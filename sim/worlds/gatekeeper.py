@@ -22,13 +22,14 @@ from typing import Final, TypeAlias
 from hal.emul.ethernet import EmulEthernetPort
 from netfw import packet
 from netfw.conntrack import Entry, Settings, tuple_of
-from netfw.conntrack_tcp import TIMEOUTS_S, State
+from netfw.conntrack_tcp import State
 from netfw.events import Alarm, Repair, Surroundings
 from netfw.gate import Gate
 from netfw.model import Verdict as Judged
 from netfw.packet import ACK, FIN, RST, SYN, Packet
 from netfw.policy import Policy
 from netfw.render import render
+from netfw.timeouts import BOX_S
 from sim.net.host import Host, Verdict
 from sim.net.link import Link
 from sim.net.tcp import Segment
@@ -37,7 +38,7 @@ from sim.units import SECOND_NS
 NOT_IN_FORCE: Final = "not-in-force"
 """The cause under which segments are counted before the policy is in force, or while a port is closed."""
 
-_ESTABLISHED_NS: Final = TIMEOUTS_S[State.ESTABLISHED] * SECOND_NS
+_ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
 _Flow: TypeAlias = tuple[bool, Link, int, int, str]
 """One direction of a connection: whether inward, and what all its segments have in common."""
 
@@ -62,7 +63,9 @@ class SimGatekeeper:
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
         # the kernel's settings are those of `netfw.service.settings`; nothing damages segments here
-        self._gate = Gate(render(policy).commands(), Settings(tcp_loose=False, checksum=False))
+        self._gate = Gate(
+            render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
+        )
         self._in_force = False
         self._established: dict[_Flow, Entry] = {}
         self._generation = 0

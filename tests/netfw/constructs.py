@@ -167,6 +167,11 @@ def commands() -> dict[str, str]:
         f"add set {_T} authorized4 {{ type ether_addr; elements = {{ 00:00:00:00:00:01 }}; }}",
         "retyped sessions": f"flush chain {_T} forward; delete set {_T} sessions4; "
         f"add set {_T} sessions4 {{ type mark; flags interval; elements = {{ 1-5 }}; }}",
+        "another limit of connections": f"add element {_T} connections {{ enp2s0 ct count over 60000 }}",
+        "another limit of the log": f"add element {_T} logged {{ enp2s0 limit rate 60000/second }}",
+        "another limit in the rule": f"flush chain {_T} input; delete set {_T} connections; "
+        f"add set {_T} connections {{ type ifname; size 128; flags dynamic; }}; "
+        f"insert rule {_T} input ct state new add @connections {{ iifname ct count over 60000 }} drop",
         "commented element": f'add element {_T} ports {{ "other" comment "x" }}',
         "deleted": f"delete table {_T}",
         "everything flushed": "flush ruleset",

@@ -52,6 +52,12 @@ class Draft:
         rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
         self.commands.insert(at, {"add": {"rule": rule}})
 
+    def after(self, chain: str, words: tuple[str, ...], *statements: Any) -> None:
+        """Put a rule behind the first one that has all these words."""
+        at = self._at(chain, *words)
+        rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
+        self.commands.insert(at + 1, {"add": {"rule": rule}})
+
     def without(self, chain: str, rule: tuple[str, ...], word: str) -> None:
         """Take out of a rule the one statement that has the word."""
         statements = self.rule(chain, *rule)
@@ -287,6 +293,23 @@ MUTANTS = [
         "beginning",
         lambda d: d.replace("input", ("flags",), '"right": "syn"', '"right": "ack"'),
     ),
+    Mutant("connections are not limited", "limited", lambda d: d.drop_rule("input", "@connections")),
+    Mutant("a limit too large", "limited", lambda d: d.replace("input", ("@connections",), "256", "25600")),
+    Mutant(
+        "one port is limited",
+        "limited",
+        lambda d: d.replace("input", ("@connections",), '"@ports"', '"enp2s0"'),
+    ),
+    Mutant(
+        "limited behind the services",
+        "limited",
+        lambda d: d.swap("input", ("@connections",), ("@services4",)),
+    ),
+    Mutant(
+        "counted and let in",
+        "limited",
+        lambda d: d.verdict("input", "@connections", becomes={"continue": None}),
+    ),
     # through the box
     Mutant(
         "forward accepts by policy",
@@ -353,7 +376,6 @@ MUTANTS = [
         lambda d: (
             d.chain("output").update(policy="accept"),
             d.drop_rule("output", "reject"),
-            d.drop_rule("output", '"unforeseen"'),
         ),
     ),
     Mutant("reject became accept", "egress", lambda d: d.verdict("output", "reject", becomes=ACCEPT)),
@@ -416,6 +438,12 @@ MUTANTS = [
     Mutant(
         "table lets itself drop all of loopback", "hears itself", lambda d: d.drop_rule("prerouting", '"lo"')
     ),
+    Mutant("a limit too small", "serves", lambda d: d.replace("input", ("@connections",), "256", "3")),
+    Mutant(
+        "a limit the wrong way round",
+        "serves",
+        lambda d: d.replace("input", ("@connections",), ', "inv": true', ""),
+    ),
     # inside IPsec
     Mutant(
         "clear text leaves",
@@ -468,8 +496,9 @@ EQUAL = [
         "",
         lambda d: (
             d.elements("services4").remove({"concat": ["enp2s0", "10.77.1.1", "tcp", 443]}),
-            d.first(
+            d.after(
                 "input",
+                ("@connections",),
                 state("new", "established"),
                 at("enp2s0"),
                 payload("ip", "daddr", "10.77.1.1"),

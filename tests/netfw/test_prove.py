@@ -119,7 +119,9 @@ def test_a_broken_promise_is_found(mutant: Mutant) -> None:
     assert finding.counterexample is not None
 
 
-@pytest.mark.parametrize("mutant", HOLES[::6], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize(
+    "mutant", [m for m in HOLES if m.theorem != "limited"][::6], ids=lambda mutant: mutant.name
+)
 def test_the_packet_of_a_hole_is_refused_by_the_policys_ruleset(mutant: Mutant) -> None:
     policy = load_policy(POLICIES / f"{mutant.policy}.toml")
     (finding,) = failed(policy, mutant.commands(policy), mutant.theorem)

@@ -116,7 +116,7 @@ def test_every_base_chain_drops_twice(file: Path) -> None:
         if chain.hook:
             (counted, verdict) = chain.rules[-1]
             assert counted["counter"] in names.CAUSES
-            assert verdict == {"drop": None}
+            assert next(iter(verdict)) in ("drop", "reject")
 
 
 @both_versions
@@ -153,7 +153,7 @@ def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, versi
     lab.apply(replace(lab.policy, rejects_outside=True))
     answer = lab.attempt(lab.outside, lab.box, UPLINK[version], HTTPS)
     assert answer == {4: "EHOSTUNREACH", 6: "EACCES"}[version]
-    assert lab.packets(names.EGRESS) == lab.packets(names.UNFORESEEN) == 0, "the answer itself was refused"
+    assert lab.packets(names.EGRESS) == 0, "the answer itself was refused"
 
 
 @both_versions
