@@ -30,7 +30,7 @@ from sim.result import (
 )
 from sim.units import MILLISECOND_NS, SECOND_NS
 
-_PATH: Final = ("uplink", "proxy", "datacenter", "box", "disk")
+_PATH: Final = ("uplink", "proxy", "datacenter", "box", "disk", "dns")
 """Faults of these make a backlog on the box."""
 _INTRUDER: Final = "intruder-"
 """How the kinds of those faults begin that make no trouble but try to."""

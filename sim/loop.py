@@ -212,9 +212,11 @@ class SimLoop(base_events.BaseEventLoop):
         server_hostname: str | None = None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
         """Connect from the current host. Raises OSError as a real loop would."""
+        names = current.get().host.network.names
+        address = host if names.is_healthy else await names.resolve(host)
         protocol = protocol_factory()
         waiter: asyncio.Future[None] = self.create_future()
-        transport = self._connecting(protocol, host, port, ssl, server_hostname or host, waiter)
+        transport = self._connecting(protocol, address, port, ssl, server_hostname or host, waiter)
         try:
             await waiter
         except BaseException:

@@ -70,6 +70,15 @@ class _File:
                 self.data[start : start + len(old)] = old
 
 
+class _Flushing:
+    """A flush, reported as done at `done_ns`. A power cut before `durable_ns` undoes some of `undo`."""
+
+    __slots__ = ("done_ns", "durable_ns", "file", "undo")
+
+    def __init__(self, done_ns: int, durable_ns: int, file: _File, undo: list[tuple[int, bytearray]]) -> None:
+        self.done_ns, self.durable_ns, self.file, self.undo = done_ns, durable_ns, file, undo
+
+
 class _Media:
     """What survives a power cut."""
 
@@ -137,6 +146,19 @@ class EmulDiskBackend:
     def set_latency(self, flush_ns: int = 0, written_byte_ns: float = 0.0) -> None:
         """From now on a flush takes `flush_ns` and each byte it makes durable `written_byte_ns` more."""
         self._disk.flush_ns, self._disk.written_byte_ns = flush_ns, written_byte_ns
+
+    def hold_flushed(self, ns: int) -> None:
+        """From now on keep what is flushed in a volatile cache for so long, though flushes are reported as done.
+
+        With 0, the next flush makes all of it durable, as it empties the whole cache of a real disk.
+        """
+        self._disk.held_ns = ns
+
+    def write_back(self) -> None:
+        """Make everything durable whose flush was reported as done, as a disk does that is given the time."""
+        for flushing in self._disk._settling:
+            if flushing.done_ns <= self._disk._now_ns():
+                flushing.durable_ns = 0
 
     def set_capacity(self, capacity_bytes: int) -> None:
         """Change the room there is. What exists stays, even beyond it."""
@@ -211,20 +233,20 @@ class EmulDisk:
     ) -> None:
         self._random, self._now_ns, self._spend = random, now_ns, spend
         self._power_on(_Media(capacity_bytes))
-        self.flush_ns, self.written_byte_ns = 0, 0.0
+        self.flush_ns, self.written_byte_ns, self.held_ns = 0, 0.0, 0
         self.bytes_written, self.flushes = 0, 0
 
     @classmethod
     def _over(cls, media: _Media, old: EmulDisk) -> EmulDisk:
         new = cls(0, old._random, now_ns=old._now_ns, spend=old._spend)
         new._power_on(media)
-        new.flush_ns, new.written_byte_ns = old.flush_ns, old.written_byte_ns
+        new.flush_ns, new.written_byte_ns, new.held_ns = old.flush_ns, old.written_byte_ns, old.held_ns
         new.bytes_written, new.flushes = old.bytes_written, old.flushes
         return new
 
     def _power_on(self, media: _Media) -> None:
         self._media, self._files = media, media.files
-        self._settling: deque[tuple[int, _File, list[tuple[int, bytearray]]]] = deque()
+        self._settling: deque[_Flushing] = deque()
         self._dead, self._guarded = False, False  # guarded: something but plain work may lie ahead
         self._countdown = self._failing_flushes = self._failing_writes = 0
         self.backend = EmulDiskBackend(self)
@@ -296,12 +318,18 @@ class EmulDisk:
             for sector, _, _ in file.pieces(undo):
                 file.doubtful.pop(sector, None)
         self.flushes += 1
-        if not self.flush_ns and not self.written_byte_ns:
+        if not self.flush_ns and not self.written_byte_ns and not self.held_ns and not self._settling:
             undo.clear()
             return
         took = self.flush_ns + int(sum(len(old) for _, old in undo) * self.written_byte_ns)
         self._settle()
-        self._settling.append((self._now_ns() + took, file, undo))
+        done_ns = self._now_ns() + took
+        durable_ns = done_ns + self.held_ns
+        for flushing in reversed(self._settling):  # what was held back is made durable with this
+            if flushing.durable_ns <= durable_ns:
+                break
+            flushing.durable_ns = durable_ns
+        self._settling.append(_Flushing(done_ns, durable_ns, file, undo))
         file.undo = []
         self._take(took)
 
@@ -363,8 +391,8 @@ class EmulDisk:
         for file in self._files.values():
             file.tear(file.undo, self._random)
             file.undo = []
-        for _, file, undo in reversed(self._settling):
-            file.tear(undo, self._random)
+        for flushing in reversed(self._settling):
+            flushing.file.tear(flushing.undo, self._random)
         self._settling.clear()
         for file in self._files.values():
             for sector, old in file.doubtful.items():
@@ -373,7 +401,7 @@ class EmulDisk:
 
     def _settle(self) -> None:
         now = self._now_ns()
-        while self._settling and self._settling[0][0] <= now:
+        while self._settling and self._settling[0].durable_ns <= now:
             self._settling.popleft()
 
     def _fail_flush(self, name: str, file: _File) -> NoReturn:

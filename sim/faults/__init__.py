@@ -46,7 +46,7 @@ import msgspec
 
 from sim.layers import End as End
 
-TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "instrument")
+TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
 """What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
 
 

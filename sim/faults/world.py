@@ -55,6 +55,10 @@ class EmulatedMachine(Machine, Protocol):
         """Let each flush take so long; of several times the longest counts."""
         ...
 
+    def lie_about_flushes(self, holds_ns: int) -> End:
+        """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
+        ...
+
     def fail_flushes(self, times: int) -> None:
         """Let so many more of the coming flushes fail."""
         ...
@@ -111,6 +115,10 @@ class FarSide(Protocol):
         """Present that certificate; of several the one that came last counts. Open connections are ended."""
         ...
 
+    async def hold_down(self) -> End:
+        """Kill the program; it is started again when nobody holds it down any more."""
+        ...
+
 
 class EmulatedFarSide(FarSide, Protocol):
     """The virtual world's data center."""
@@ -129,6 +137,22 @@ class EmulatedFarSide(FarSide, Protocol):
 
     def think(self, delay_ns: int) -> End:
         """Take so long before looking at a batch; several times add up."""
+        ...
+
+
+class NameService(Protocol):
+    """The virtual world's name service."""
+
+    def fall_silent(self) -> End:
+        """Answer nothing."""
+        ...
+
+    def lie(self) -> End:
+        """Answer with an address that nobody has."""
+        ...
+
+    def delay(self, delay_ns: int) -> End:
+        """Take so long to answer; several times add up."""
         ...
 
 
@@ -183,4 +207,13 @@ class EmulatedWorld(World, Protocol):
     @property
     def datacenter(self) -> EmulatedFarSide:
         """The data center."""
+        ...
+
+    @property
+    def names(self) -> NameService:
+        """The site's name service."""
+        ...
+
+    async def change_address(self, target: str) -> None:
+        """Give the box's `uplink`, or the `datacenter`, another address; connections with the old one are dead."""
         ...

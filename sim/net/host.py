@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from sim.net.link import Link
+from sim.net.names import Names
 from sim.net.tcp import Endpoint, Segment, Unreachable
 from sim.net.transport import Listener, SimTransport
 
@@ -44,6 +45,10 @@ class Firewall(Protocol):
         ...
 
 
+_Flow: TypeAlias = tuple[str, int, int]
+"""A connection as one machine has it: the other one's name, the local port, the remote port."""
+
+
 class Network:
     """Who can be reached under which address, over which link."""
 
@@ -51,6 +56,7 @@ class Network:
         """`wall_ns` is the hosts' wall clock, in nanoseconds since 1970; None: OpenSSL's own."""
         self.wall_ns = wall_ns
         self.hosts: dict[str, Host] = {}
+        self.names = Names()
         self._links: dict[tuple[Host, Host], Link] = {}
 
     def connect(self, one: Host, other: Host, link: Link) -> None:
@@ -61,15 +67,15 @@ class Network:
     def route(self, source: Host, address: str) -> tuple[Host, Link] | None:
         """Who is next on the way to `address`, and the link there; None when there is no way."""
         target = self.hosts.get(address)
-        if target is not None and (source, target) not in self._links:
+        if target is None or (source, target) not in self._links:
             target = source.gateway
         link = self._links.get((source, target)) if target else None
         return (target, link) if target and link else None
 
     def ip(self, address: str) -> str:
         """The address in numbers, for one that may be a host's name."""
-        host = self.hosts[address]
-        return host.addresses[0] if address == host.name else address
+        host = self.hosts.get(address)
+        return host.addresses[0] if host is not None and address == host.name else address
 
 
 class Host:
@@ -86,6 +92,8 @@ class Host:
         self.wall_ns = network.wall_ns
         """Its wall clock, by which it judges certificates."""
         self._ports = itertools.cycle(range(32768, 61000))
+        self._dead_flows: set[_Flow] = set()
+        """Connections with an address that this machine no longer has."""
         for address in (name, *addresses):
             assert address not in network.hosts, f"address {address} is taken"
             network.hosts[address] = self
@@ -109,12 +117,29 @@ class Host:
         self.incarnation = None
         return self.power_on()
 
+    def change_address(self, link: Link | None = None) -> None:
+        """Swap the first two addresses, if there are several; connections (over `link`) with the old one are dead.
+
+        Their segments arrive nowhere any more, in either direction, and nobody is told.
+        """
+        if link is None:
+            self.addresses = (*self.addresses[1:], self.addresses[0])
+        if self.incarnation is not None:
+            self._dead_flows |= self.incarnation.flows(link)
+
+    def _is_dead(self, flow: _Flow) -> bool:
+        return flow in self._dead_flows
+
     def next_port(self) -> int:
         """An ephemeral TCP port."""
         return next(self._ports)
 
     def send(self, segment: Segment, link: Link) -> Verdict:
         """Send a segment of this machine's own if its firewall accepts it; the firewall's verdict."""
+        if self._dead_flows and self._is_dead(
+            (link.other(self).name, segment.source_port, segment.target_port)
+        ):
+            return "accept"
         if self.firewall is not None:
             verdict = self.firewall.send(segment, link)
             if verdict != "accept":
@@ -125,6 +150,10 @@ class Host:
     def receive(self, segment: Segment, link: Link) -> None:
         """Take a segment that came in for this machine, if its firewall accepts it."""
         if self.incarnation is None:
+            return
+        if self._dead_flows and self._is_dead(
+            (link.other(self).name, segment.target_port, segment.source_port)
+        ):
             return
         if self.firewall is not None:
             verdict = self.firewall.receive(segment, link)
@@ -153,7 +182,12 @@ class Incarnation:
         self.context: Context = copy_context()
         self.context.run(current.set, self)
         self._listeners: dict[tuple[str, int], Listener] = {}
-        self._endpoints: dict[tuple[str, int, int], Endpoint] = {}
+        self._endpoints: dict[_Flow, Endpoint] = {}
+
+    def flows(self, link: Link | None) -> set[_Flow]:
+        """The connections over that link, or all."""
+        peer = None if link is None else link.other(self.host).name
+        return {flow for flow in self._endpoints if peer is None or flow[0] == peer}
 
     def run(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a program on this machine."""
@@ -235,8 +269,8 @@ class Incarnation:
             self.host.send(Segment.reset_for(segment), link)
 
     def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
-        if self.host.network.hosts[segment.address] is not self.host:
-            return  # for somebody behind this host
+        if self.host.network.hosts.get(segment.address) is not self.host:
+            return  # for somebody behind this host, or for nobody
         port = segment.target_port
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:

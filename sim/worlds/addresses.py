@@ -15,6 +15,8 @@ BOX: Final = "192.168.1.2"
 ROUTER: Final = "192.168.1.1"
 PROXY: Final = "192.168.2.2"
 DATACENTER: Final = "198.51.100.2"
+DATACENTER_MOVED: Final = "198.51.100.3"
+"""Its other address, which the site's network lets the box go to as well."""
 PREFIX_BITS: Final = 24
 """Of every subnet."""
 INSTRUMENTS: Final = "10.77.0.0/16"

@@ -13,13 +13,15 @@ from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.units import SECOND_NS
-from sim.worlds.addresses import DATACENTER
+from sim.worlds.addresses import DATACENTER, DATACENTER_MOVED
 from wire.http import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
 from wire.tls import Identity, server_context
 
 NAME = "datacenter"
 PORT = 443
+START_SECONDS = 2.0
+"""What the program takes to start."""
 
 
 class FarEnd:
@@ -35,13 +37,14 @@ class FarEnd:
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = Host(network, NAME, DATACENTER)
+        self.host = Host(network, NAME, DATACENTER, DATACENTER_MOVED)
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None
         self._presented: Certificate | None = None
         self._presenting = asyncio.Lock()
         self._certificates = Layers[Certificate]()
+        self._holds = Layers[None]()
         self._statuses = Layers[int]()
         self._nonsense = Layers[None]()
         self._lost_responses = Layers[None]()
@@ -68,6 +71,24 @@ class FarEnd:
 
         return end
 
+    async def hold_down(self) -> End:
+        """Kill the program: its connections are reset. It is started again when nobody holds it down any more."""
+        remove = self._holds.add(None)
+        self.host.kill()
+        self._server = self._presented = None
+
+        async def end() -> None:
+            remove()
+            if not self._holds:
+                await asyncio.sleep(START_SECONDS)
+                await self._present()
+
+        return end
+
+    def change_address(self) -> None:
+        """Move to the other address, under the same name."""
+        self.host.change_address()
+
     def answer_with(self, status: int) -> End:
         """Answer every batch with that status; of several the one that came last counts."""
         return self._statuses.add(status)
@@ -90,14 +111,17 @@ class FarEnd:
         """Listen under the certificate that is to be presented now; if it is another one, connections are ended."""
         async with self._presenting:
             certificate = self._certificates.newest or "good"
-            if certificate == self._presented:
+            if self._holds or certificate == self._presented:
                 return
             self._presented = certificate
             if self._server is not None:
                 await self._server.close()
             incarnation = self.host.incarnation
             assert incarnation is not None
-            self._server = await incarnation.run(self._loop, self._serve(self._identities[certificate]))
+            starting = incarnation.run(self._loop, self._serve(self._identities[certificate]))
+            await asyncio.wait([starting])
+            if not starting.cancelled():  # the program was killed meanwhile; whoever did it starts it again
+                self._server = starting.result()
 
     async def _serve(self, identity: Identity) -> Server:
         ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, None)

@@ -13,7 +13,7 @@ from typing import Final
 from netfw.policy import Authorized, Policy, Port, Service
 from sim.labfile import Lab
 from sim.worlds import farend, proxy
-from sim.worlds.addresses import DATACENTER, PREFIX_BITS, PROXY, box_address
+from sim.worlds.addresses import DATACENTER, DATACENTER_MOVED, PREFIX_BITS, PROXY, box_address
 
 COLLECTOR_PORT: Final = 443
 
@@ -34,12 +34,12 @@ def _port(lab: Lab, number: int) -> Port:
 
 def _way_out(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
-        return _authorized("proxy", PROXY, proxy.PORTS[lab.uplink.proxy.kind])
-    return _authorized("datacenter", DATACENTER, farend.PORT)
+        return _authorized("proxy", proxy.PORTS[lab.uplink.proxy.kind], PROXY)
+    return _authorized("datacenter", farend.PORT, DATACENTER, DATACENTER_MOVED)
 
 
-def _authorized(role: str, address: str, port: int) -> Authorized:
-    return Authorized(role, (ip_network(address),), (Service("tcp", port),))
+def _authorized(role: str, port: int, *addresses: str) -> Authorized:
+    return Authorized(role, tuple(map(ip_network, addresses)), (Service("tcp", port),))
 
 
 def policy_file(board: str, policy: Policy) -> str:

@@ -174,7 +174,7 @@ class SimGatekeeper:
         if not self._in_force or not zone.port.carrier():
             return Judged("drop", (NOT_IN_FORCE,))
         arrived = self._packet(segment, link, zone, inward=True)
-        if self._host.network.hosts[segment.address] in (self._host, link.other(self._host)):
+        if self._host.network.hosts.get(segment.address) in (self._host, link.other(self._host)):
             return self._gate.receive(arrived, self._now_ns())
         verdict = self._gate.arrive(arrived, self._now_ns())  # for a host behind the box, and goes no further
         return Judged("drop", verdict.counters)
@@ -187,7 +187,7 @@ class SimGatekeeper:
     def _packet(self, segment: Segment, link: Link, zone: Zone, *, inward: bool) -> Packet:
         network, peer = self._host.network, link.other(self._host)
         meant = network.ip(segment.address)
-        begun_here = network.hosts[segment.address] is peer
+        begun_here = network.hosts.get(segment.address) in (peer, None)
         theirs, ours = (meant, zone.address) if begun_here else (network.ip(peer.name), meant)
         source, target = (theirs, ours) if inward else (ours, theirs)
         seq = int(not segment.syn)

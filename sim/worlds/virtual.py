@@ -114,11 +114,12 @@ class VirtualWorld:
             self.trace,
         )
         near = self.proxy.host if self.proxy else self.datacenter.host
-        near.gateway = self.box.host
+        near.gateway, self.box.host.gateway = self.box.host, near
         quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join(network, "uplink", self.box.host, near, quality)
         if self.proxy:
             self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
+        self.names = network.names
         self.analyzers = {i.port: self._analyzer(network, certificates, i) for i in lab.instruments}
         self._near = near
         self.intruders = Intruders(lab, self._run_program)
@@ -198,6 +199,13 @@ class VirtualWorld:
         return records[Priority.ALERT], records[Priority.AUDIT], records[Priority.ROUTINE]
 
     # -- faults
+
+    async def change_address(self, target: str) -> None:
+        """See `sim.faults.world.World`."""
+        if target == "uplink":
+            self.box.host.change_address(self.uplink)
+        else:
+            self.datacenter.change_address()
 
     def link(self, target: str) -> Link:
         """The link that faults call `uplink` or `instrument:<port>`."""

@@ -47,12 +47,13 @@ PARAMETERS = {
     "datacenter-slow": 'delay = "15s"',
     "disk-slow": 'flush = "2s"',
     "disk-flush-fails": "times = 3",
+    "dns-slow": 'delay = "8s"',
     "disk-rot": "sectors = 3\nbits = 5",
     "disk-torn": "operation = 2",
     "clock-jump": 'by = "400d"\ndirection = "backwards"',
     "instrument-floods": "rate = 60",
 }
-MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump")
+MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "address-changes")
 
 
 def event(kind: str, at_min: float, lasts_min: float) -> str:

@@ -44,6 +44,7 @@ class KernelDataCenter:
         self._process: LabProcess | None = None
         self._certificates = Layers[Certificate]()
         self._presented: Certificate | None = None
+        self._holds = Layers[None]()
         self._presenting = asyncio.Lock()
         folder.mkdir()
 
@@ -62,16 +63,34 @@ class KernelDataCenter:
 
         return end
 
+    async def hold_down(self) -> End:
+        """Kill the program; it is started again when nobody holds it down any more."""
+        remove = self._holds.add(None)
+        await self._present()
+
+        async def end() -> None:
+            remove()
+            await self._present()
+
+        return end
+
     async def _present(self) -> None:
-        """Run under the certificate that is to be presented now; if it is another one, start anew with it."""
+        """Run under the certificate that is to be presented now, started anew if it is another one, or not at all."""
         async with self._presenting:
-            certificate = self._certificates.newest or "good"
+            certificate = None if self._holds else self._certificates.newest or "good"
             if certificate != self._presented:
                 self._presented = certificate
-                await self._start(certificate)
+                await self._kill()
+                if certificate is not None:
+                    await self._start(certificate)
+
+    async def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            self._process = None
 
     async def _start(self, identity: str) -> None:
-        self.stop()
         config = self._folder / f"{identity}.toml"
         config.write_text(
             CONFIG.format(

@@ -39,7 +39,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "proxy-kills-idle": {"after": 3_000_000_000},
     "proxy-slow": {"delay": 100_000_000},
 }
-MOMENTARY = ("program-killed", "datacenter-restarts")
+MOMENTARY = ("program-killed",)
 KINDS = [kind for kind, fault in fault_kinds().items() if not fault.emulated and kind not in MOMENTARY]
 
 

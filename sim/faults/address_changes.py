@@ -1,0 +1,19 @@
+"""A new lease, or a new data center under the old name."""
+
+from __future__ import annotations
+
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.layers import nothing_to_end
+
+
+@fault("address-changes", targets=("uplink", "datacenter"), momentary=True, emulated=True)
+class AddressChanges(Fault, frozen=True):
+    """The box's address on the `uplink`, or that of the `datacenter` under its name, changes.
+
+    Connections to or from the old address are dead without either end being told.
+    """
+
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        await world.change_address(target)
+        return nothing_to_end

@@ -1,0 +1,17 @@
+"""A name server at the other end of the world."""
+
+from __future__ import annotations
+
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.values import Nanoseconds
+
+
+@fault("dns-slow", targets=("dns",), emulated=True)
+class DnsSlow(Fault, frozen=True):
+    """The site's name service takes `delay` to answer. A resolver gives up after ten seconds."""
+
+    delay: Nanoseconds
+
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.names.delay(self.delay)
