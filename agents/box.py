@@ -6,12 +6,12 @@ It starts unattended after any crash: what the spool kept is all the state there
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agents.accounting import Traffic
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
@@ -26,6 +26,7 @@ from agents.forwarder import Forwarder
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.stream import Timing
+from agents.supervision import keep_running
 from hal.clock import WallClock
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
@@ -102,40 +103,54 @@ class Box:
         self._state = BoxState()
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
+        self.doing = "starting"
+        """For whoever waits for the program's end."""
 
     async def run(self) -> None:
         """Collect and forward until cancelled, then close cleanly. Errors: SpoolError IO if there is no disk."""
         guard = self._guard()
+        self.doing = "opening the spool"
         spool = await self._open_spool()
         buffer = Buffer(spool, self._hardware.executor)
         try:
+            self.doing = "at work"
             self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._how_it_starts(spool, buffer))
             await self._live(running)
         finally:
             self._running = None
+            self.doing = "closing the spool"
             await buffer.close()
+            self.doing = "closed"
 
     async def _live(self, running: _Running) -> None:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
             if config.watchdog and watchdog:
-                tasks.create_task(
-                    feed_while_well(watchdog, config.watchdog.timeout_s, running.buffer, running.audit)
+                feed = partial(
+                    feed_while_well, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
                 )
+                tasks.create_task(self._keep("watchdog", feed, running))
             if running.guard:
-                tasks.create_task(running.guard.guard(running.audit, work))
+                guard = partial(running.guard.guard, running.audit, work)
+                tasks.create_task(self._keep("firewall", guard, running))
             else:
                 tasks.create_task(work())
 
     async def _work(self, running: _Running) -> None:
         """Collect and forward."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(running.forwarder.run())
-            tasks.create_task(running.commands.run())
+            tasks.create_task(self._keep("forwarder", running.forwarder.run, running))
+            tasks.create_task(self._keep("commands", running.commands.run, running))
             for port in self._config.port:
-                tasks.create_task(self._serve(running, port))
+                serve = partial(self._serve, running, port)
+                tasks.create_task(self._keep("port", serve, running, port.number))
+
+    def _keep(
+        self, name: str, part: Callable[[], Awaitable[None]], running: _Running, port: int = 0
+    ) -> Coroutine[Any, Any, None]:
+        return keep_running(name, part, running.audit, self._random, port=port)
 
     @property
     def traffic(self) -> Traffic:
@@ -241,7 +256,7 @@ class Box:
         try:
             await asyncio.Event().wait()
         finally:
-            del self.tcp_ports[port.number]
+            self.tcp_ports.pop(port.number, None)
             await server.close()
 
 

@@ -19,9 +19,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
-from agents.spool import Priority, Ready, Record, Records, Spool, SpoolStatus, merge
+from agents.spool import (
+    Priority,
+    Ready,
+    Record,
+    Records,
+    Spool,
+    SpoolError,
+    SpoolErrorKind,
+    SpoolStatus,
+    merge,
+)
+
+CLOSE_SECONDS_MAX: Final = 10.0
+"""How long `close` waits for the disk."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,12 +130,21 @@ class Buffer:
             self._announce_gaps()
 
     async def close(self) -> None:
-        """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread."""
+        """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread.
+
+        Errors: SpoolError IO if the disk does not answer within CLOSE_SECONDS_MAX; its call is then still under way.
+        """
         self._closed = True
-        await self._idle.wait()
-        await self._run(self._spool.close)
-        if self._owned is not None:
-            self._owned.shutdown(wait=False)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await self._idle.wait()
+                await self._run(self._spool.close)
+        except TimeoutError:
+            message = f"the disk has not answered for {CLOSE_SECONDS_MAX:g} s; unacknowledged reports will come again"
+            raise SpoolError(SpoolErrorKind.IO, message) from None
+        finally:
+            if self._owned is not None:
+                self._owned.shutdown(wait=False)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         assert not kwargs

@@ -28,8 +28,8 @@ async def feed_while_well(watchdog: Watchdog, timeout_s: int, buffer: Buffer, au
         audit.note("watchdog-reset")
     try:
         while True:
-            await buffer.status()
-            watchdog.feed()
+            if await _answers(buffer):
+                watchdog.feed()
             await asyncio.sleep(armed.timeout_seconds / FEEDS_IN_TIMEOUT)
     except WatchdogError:
         audit.note("watchdog-failed")
@@ -37,3 +37,14 @@ async def feed_while_well(watchdog: Watchdog, timeout_s: int, buffer: Buffer, au
         with contextlib.suppress(WatchdogError):  # one that nobody can stop
             watchdog.stop()
         raise
+
+
+async def _answers(buffer: Buffer) -> bool:
+    """Whether the spool works. An error of whatever kind is none of the feeder's, which must go on asking."""
+    try:
+        await buffer.status()
+    except Exception as error:
+        loop = asyncio.get_running_loop()
+        loop.call_exception_handler({"message": "the spool does not answer", "exception": error})
+        return False
+    return True

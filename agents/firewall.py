@@ -80,15 +80,21 @@ class FirewallGuard:
         )
 
     async def guard(self, audit: AuditLog, work: Work) -> None:
-        """Do `work` while the policy is in force, until cancelled or the work fails."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._service.follow(partial(self._heard, audit)))
-            while True:
-                await self._until(True)
-                try:
-                    await self._work_while_in_force(work)
-                finally:
-                    self._note_refused(audit)
+        """Do `work` while the policy is in force, until cancelled. After an error the state is not known any more."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._service.follow(partial(self._heard, audit)))
+                while True:
+                    await self._until(True)
+                    try:
+                        await self._work_while_in_force(work)
+                    finally:
+                        self._note_refused(audit)
+        except Exception as error:
+            self._take(
+                audit, State(in_force=False, problem=f"its state is not known: {error!r}", is_known=False)
+            )
+            raise
 
     async def _work_while_in_force(self, work: Work) -> None:
         """Ends with `work` cancelled when the policy is no longer in force."""

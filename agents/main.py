@@ -1,7 +1,7 @@
 """The box program on real hardware: the composition root.
 
-Two threads: the event loop's, and one for the disk. SIGTERM and SIGINT stop it cleanly; after anything else the
-next start finds what the spool kept, and the firewall in force.
+Two threads: the event loop's, and one for the disk. SIGTERM and SIGINT stop it cleanly, and within END_SECONDS_MAX
+whatever the disk does; after anything else the next start finds what the spool kept, and the firewall in force.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
+from typing import Final
 
 from agents.box import Box, Hardware, Served
 from agents.boxcheck import CheckedConfig, check_box
 from agents.config import BoxConfig, FirewallPolicy
+from agents.ending import LastResort
 from agents.firewall import Say
 from agents.status import served_status
 from hal.disk import Disk
@@ -27,27 +29,71 @@ from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
 
+END_SECONDS_MAX: Final = 15.0
+"""From a signal to the process's end; the unit's TimeoutStopSec is longer."""
+THREADS_SECONDS_MAX: Final = 2.0
+"""How long the interpreter may wait for threads once the box itself has ended."""
+STATUS_RETRY_SECONDS: Final = 60.0
+DISK_STATUS: Final = 3
+
 
 def run_box(config_path: Path, served: Served, say: Say) -> None:
     """Run the box until a signal stops it.
 
     `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
-    Errors: ConfigError or PolicyError for a wrong file; DiskError or SpoolError for a disk that cannot be used.
+    Errors: ConfigError or PolicyError for a wrong file; DescriptorError; DiskError or SpoolError for a disk that
+    cannot be used. If a disk call does not return, the process ends with exit status 3 and the reason.
     """
     asyncio.run(_run(check_box(config_path), served, say))
 
 
 async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
-    config = checked.config
+    config, loop, last_resort = checked.config, asyncio.get_running_loop(), LastResort()
     disk = LinuxDisk(config.spool.directory)
-    with contextlib.closing(disk), ThreadPoolExecutor(1, "disk") as executor:
-        box = Box(config, _hardware(checked, disk, executor), SystemRandom(), served, say)
-        running = asyncio.ensure_future(box.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-        async with _told_to_those_who_ask(config, box):
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+    # neither is closed: a call that never returns may be using them, and the process ends anyway
+    executor = ThreadPoolExecutor(1, "disk")
+    box = Box(config, _hardware(checked, disk, executor), SystemRandom(), served, say)
+    running = asyncio.ensure_future(box.run())
+
+    def stop() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second one must not interrupt the end
+            loop.add_signal_handler(number, lambda: None)
+        last_resort.arm(
+            END_SECONDS_MAX, lambda: (DISK_STATUS, f"did not end in {END_SECONDS_MAX:g} s: {box.doing}")
+        )
+        running.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    answering = asyncio.ensure_future(_answer_status(config, box, say))
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        answering.cancel()
+        idle = executor.submit(int)
+        executor.shutdown(wait=False)
+        last_resort.arm(THREADS_SECONDS_MAX, lambda: _lingering(idle, config))
+
+
+def _lingering(idle: Future[int], config: BoxConfig) -> tuple[int, str]:
+    """The exit status of a process whose threads do not end, and the reason."""
+    if idle.done():
+        return 0, "ended without waiting for a name lookup"
+    return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not answer"
+
+
+async def _answer_status(config: BoxConfig, box: Box, say: Say) -> None:
+    """Answer whoever asks, until cancelled; without that the box works all the same."""
+    while config.status is not None:
+        try:
+            async with served_status(config.status.socket, box.status):
+                await asyncio.Event().wait()
+        except OSError as error:
+            say(
+                f"status.socket: {config.status.socket}: nobody can ask for the status: {error.strerror or error}"
+            )
+            await asyncio.sleep(STATUS_RETRY_SECONDS)
 
 
 def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardware:
@@ -67,7 +113,3 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
 def _connection(firewall: FirewallPolicy) -> Connect:
     """To the firewall service; without a socket's path, to one that is started as a child."""
     return at_socket(firewall.socket) if firewall.socket else as_child(firewall.policy, firewall.retry_s)
-
-
-def _told_to_those_who_ask(config: BoxConfig, box: Box) -> contextlib.AbstractAsyncContextManager[None]:
-    return served_status(config.status.socket, box.status) if config.status else contextlib.nullcontext()

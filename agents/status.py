@@ -74,16 +74,17 @@ def as_status(status: BoxStatus) -> Status:
 async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
     """Answer at `path` while the context lasts; what a killed program left there is replaced. Errors: OSError.
 
-    `ask` gives None as long as the spool is not open; the connection is then closed without an answer.
+    `ask` gives None as long as the spool is not open; the connection is then closed without an answer, as it is when
+    there is none in time, because the disk does not answer.
     """
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            status = await ask()
+            async with asyncio.timeout(ANSWER_SECONDS / 2):
+                status = await ask()
             if status is not None:
                 writer.write(msgspec.json.encode(as_status(status)))
-            writer.close()
-            await writer.wait_closed()
+        writer.close()
 
     _remove(path)
     before = os.umask(0o177)
@@ -112,5 +113,5 @@ def read_status(path: Path) -> Status:
         except OSError as error:
             raise NotRunning(f"{path}: no box program answers there: {error.strerror or error}") from error
     if not said:
-        raise NotRunning(f"{path}: the box program is still opening its spool")
+        raise NotRunning(f"{path}: the box program is still opening its spool, or its disk does not answer")
     return msgspec.json.decode(said, type=Status)

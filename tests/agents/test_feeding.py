@@ -91,16 +91,23 @@ def test_one_that_does_not_work_is_audited_and_the_box_works_without(pki: Hierar
     asyncio.run(scenario(FakeWatchdog(caused_last_reset=True), "watchdog-reset"))
 
 
-def test_a_box_that_fails_leaves_it_running(pki: Hierarchy) -> None:
+def test_a_box_whose_disk_calls_fail_feeds_it_no_more_and_leaves_it_running(pki: Hierarchy) -> None:
     async def scenario() -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         watchdog = FakeWatchdog()
         thread = ThreadPoolExecutor(1)
         hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), thread, watchdog=watchdog)
         box = asyncio.ensure_future(Box(config_with_watchdog(pki), hardware, Random(1)).run())
         await eventually(lambda: watchdog.fed > 0)
         thread.shutdown(wait=False)  # the disk's calls fail from now on
-        await asyncio.wait([box])
-        assert box.exception() is not None
+        await eventually(lambda: len(failures) > 0)
+        before = watchdog.fed
+        await eventually(lambda: len(failures) > 5)
+        assert watchdog.fed == before
         assert watchdog.running
+        assert not box.done()
+        with suppress(RuntimeError):  # the spool cannot be closed
+            await cancelled(box)
 
     asyncio.run(scenario())
