@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from imaging.rpm_contents import (
     RECIPE,
@@ -29,6 +30,9 @@ from imaging.rpm_contents import (
     version,
 )
 from imaging.rpm_tree import PREFIX, compile_python, make_tree, settle, state_folders
+
+OWN_LICENSES: Final = frozenset({"Apache-2.0", "Apache-2.0 OR GPL-2.0-only"})
+"""Of this project's own files: see docs/design/licenses.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def _macros(place: Path, target: Target, contents: Contents, packages: list[Lock
     """rpm's settings for this build, and the values that the spec file asks for."""
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"
-    licenses = sorted({contents.licenses[package.name] for package in packages} | {"Apache-2.0"})
+    licenses = sorted({contents.licenses[package.name] for package in packages} | OWN_LICENSES)
     tags = [f"Requires: {needed}" for needed in (*contents.requires, python)]
     tags += [f"Provides: bundled(python3dist({one.name})) = {one.version}" for one in packages]
     values = {

@@ -23,7 +23,12 @@ from imaging.rpm_contents import RECIPE, REPOSITORY, Contents, Locked, RpmError,
 
 PREFIX: Final = "usr/lib/rap"
 """Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""
-LAUNCHERS: Final = ("usr/bin/rap", "usr/libexec/rap/provision", "usr/libexec/rap/set-clock")
+LAUNCHERS: Final = (
+    "usr/bin/rap",
+    "usr/libexec/rap/firewall",
+    "usr/libexec/rap/provision",
+    "usr/libexec/rap/set-clock",
+)
 SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
 """Endings of what of a Python package goes on a box."""
 INSTALLERS_NOTES: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
@@ -51,6 +56,7 @@ def make_tree(
     licenses = root / "usr/share/licenses/rap-box"
     licenses.mkdir(parents=True)
     shutil.copy(REPOSITORY / "LICENSE", licenses)
+    shutil.copy(REPOSITORY / "LICENSES/GPL-2.0-only.txt", licenses)
 
 
 def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:

@@ -131,7 +131,7 @@ def _has_rules(table: str, domain: int, level: int, option: int) -> bool:
     """A table without rules has one entry for each of its hooks, and one at the end."""
     asked = table.encode().ljust(_GET_INFO.size, b"\0")
     try:
-        with socket.socket(domain, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        with socket.socket(domain, socket.SOCK_DGRAM) as sock:
             answer = _get_info(sock, level, option, asked)
     except OSError:
         return True  # it is there, and cannot be looked into

@@ -45,7 +45,7 @@ def box_file(site: BoxSite, board: Board) -> str:
     tables += [
         ("[spool]", {"directory": "/var/lib/rap/spool"}),
         ("[status]", {"socket": "/run/rap/box.sock"}),
-        ("[firewall]", {"policy": "firewall.toml"}),
+        ("[firewall]", {"policy": "firewall.toml", "socket": "/run/rap-firewall/socket"}),
         ("[clock]", {"service": "/run/rap-clock.sock"}),
     ]
     return _toml(tables)

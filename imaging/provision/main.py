@@ -36,10 +36,12 @@ HOLDS, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
 UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-box.service")
 NETWORK_AFTER_FIREWALL: Final = """\
-# No firewall, no network: if the ruleset cannot be loaded, the box stays unreachable.
+# No firewall, no network: if the ruleset cannot be loaded, the box stays unreachable. The file says that it was;
+# with Requires= the network would be restarted whenever the firewall service is.
 [Unit]
-Requires=rap-firewall.service
+Wants=rap-firewall.service
 After=rap-firewall.service
+AssertPathExists=/run/rap-firewall/ready
 """
 OWN: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
 """What is removed if the site no longer has it."""

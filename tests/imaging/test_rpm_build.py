@@ -102,7 +102,17 @@ def query(package: Path, *words: str) -> list[str]:
 def test_two_builds_are_the_same(package: Path, tmp_path: Path) -> None:
     """The other one elsewhere, later, on a machine of another name, and from wheels instead of the network."""
     copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
-    for name in ("agents", "firmware-image", "hal", "imaging", "kickstart", "netfw", "rap", "wire"):
+    for name in (
+        "agents",
+        "firmware-image",
+        "hal",
+        "imaging",
+        "kickstart",
+        "netfw",
+        "rap",
+        "wire",
+        "LICENSES",
+    ):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("LICENSE", "pyproject.toml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, copy)

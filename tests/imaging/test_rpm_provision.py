@@ -138,10 +138,9 @@ def test_a_name_by_slot_says_the_slot(name: str, path: str) -> None:
 
 def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path) -> None:
     provision(root.parent / "site.toml", root)
-    assert (
-        "Requires=rap-firewall.service"
-        in (root / "etc/systemd/system/NetworkManager.service.d/10-rap-firewall.conf").read_text()
-    )
+    drop_in = (root / "etc/systemd/system/NetworkManager.service.d/10-rap-firewall.conf").read_text()
+    for line in ("After=rap-firewall.service", "AssertPathExists=/run/rap-firewall/ready"):
+        assert line in drop_in.splitlines()
     wanted = root / "etc/systemd/system/multi-user.target.wants"
     assert sorted(link.name for link in wanted.iterdir()) == [
         "rap-box.service",

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imaging.rpm_contents import RECIPE
+from imaging.provision.main import NETWORK_AFTER_FIREWALL
+from imaging.rpm_contents import RECIPE, REPOSITORY
+from netfw.service.main import _parser
 from rap.__main__ import main
 
 UNITS = sorted((RECIPE / "root/usr/lib/systemd/system").glob("*.service"))
@@ -46,6 +48,25 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     )
     assert "rap-" not in done.stderr, done.stderr
     assert done.returncode == 0
+
+
+def test_only_the_firewall_service_has_a_right_over_the_network() -> None:
+    """And no unit is restarted with it: what requires a unit is."""
+    texts = {unit.stem: unit.read_text() for unit in UNITS}
+    having = {name for name, text in texts.items() if re.search(r"^\w+=.*CAP_NET_ADMIN", text, re.MULTILINE)}
+    assert having == {"rap-firewall"}
+    for text in texts.values():
+        assert not re.search(r"^(Requires|BindsTo|PartOf|Requisite)=.*rap-firewall", text, re.MULTILINE)
+
+
+def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for() -> None:
+    unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
+    [start] = re.findall(r"^ExecStart=\S+ (.+)$", unit, re.MULTILINE)
+    arguments = _parser().parse_args(start.split())
+    assert f"AssertPathExists={arguments.ready}" in NETWORK_AFTER_FIREWALL
+    assert arguments.user == ["rap"]
+    assert arguments.policy == Path("/etc/rap/firewall.toml")
+    assert f'"socket": "{arguments.socket}"' in (REPOSITORY / "imaging/provision/box.py").read_text()
 
 
 def test_no_condition_lets_the_firewall_be_skipped() -> None:
