@@ -16,7 +16,7 @@ from typing import Final
 from netfw import netlink
 from netfw.errors import FirewallError, Kind
 from netfw.names import FAMILY, TABLE
-from netfw.netlink import F_ACK, NESTED, attribute, request
+from netfw.netlink import F_ACK, NESTED, attribute, attributes, request
 from netfw.packet import TCP, UDP
 from netfw.sets import AUTHORIZED, Set
 
@@ -34,6 +34,7 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWSETELEM, _DELSETELEM = _SUBSYSTEM << 8 | 12, _SUBSYSTEM << 8 | 14
 _TABLE_NAME, _SET_NAME, _ELEMENTS = 1, 2, 3
 _ONE, _KEY, _VALUE = 1, 1, 1
+_HEADER_BYTES: Final = 4
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 _ADDRESSES: Final = {AUTHORIZED[4]: (socket.AF_INET, 4), AUTHORIZED[6]: (socket.AF_INET6, 16)}
 """Of each set: address family, and bytes."""
@@ -45,7 +46,11 @@ def refill(sock: socket.socket, sets: Iterable[Set]) -> None:
     The kernel takes what has the length of a key: who knows the sets to be of their type calls this. `sock` is a
     netfilter socket for this alone. Errors: FirewallError (REFUSED).
     """
-    messages = [message for each in sets for message in _messages(each)]
+    _send(sock, [message for each in sets for message in _messages(each)])
+
+
+def _send(sock: socket.socket, messages: list[bytes]) -> None:
+    """One transaction."""
     begin, end = (
         request(kind, 0, socket.AF_UNSPEC, resource=_SUBSYSTEM) for kind in (_BATCH_BEGIN, _BATCH_END)
     )
@@ -56,6 +61,26 @@ def refill(sock: socket.socket, sets: Iterable[Set]) -> None:
         raise FirewallError(
             Kind.REFUSED, f"the kernel does not take a set's elements: {error.strerror}"
         ) from error
+
+
+def mend(sock: socket.socket, name: str, missing: Collection[bytes], beyond: Collection[bytes]) -> None:
+    """Add to one of the sets in REFILLED the elements that are missing, and delete those beyond it; all or none.
+
+    Both are as the kernel dumps them. `sock` is a netfilter socket for this alone. Errors: FirewallError (REFUSED).
+    """
+    _, length = _ADDRESSES[name]
+    key = length + len(_service("tcp", 0))
+    before = _before(key, nested=NESTED)
+    named = _named(name)
+    messages = [*_in_parts(_DELSETELEM, named, [before + _key(each)[:key] for each in beyond])]
+    messages += _in_parts(_NEWSETELEM, named, [before + _key(each)[:key] for each in missing])
+    _send(sock, messages)
+
+
+def _key(element: bytes) -> bytes:
+    """The key of an element, which may have a comment or a timeout beside it."""
+    given = attributes(element[_HEADER_BYTES:])
+    return attributes(given[_KEY])[_VALUE]
 
 
 def holds_exactly(wanted: Set, elements: Collection[bytes]) -> bool:
@@ -73,13 +98,21 @@ def holds_exactly(wanted: Set, elements: Collection[bytes]) -> bool:
 
 
 def _messages(filled: Set) -> Iterator[bytes]:
-    name = attribute(_TABLE_NAME, _text(TABLE)) + attribute(_SET_NAME, _text(filled.name))
-    family = netlink.FAMILIES[FAMILY]
-    yield request(_DELSETELEM, F_ACK, family, name)
-    elements = list(_elements(filled))
+    named = _named(filled.name)
+    yield request(_DELSETELEM, F_ACK, netlink.FAMILIES[FAMILY], named)
+    yield from _in_parts(_NEWSETELEM, named, list(_elements(filled)))
+
+
+def _named(name: str) -> bytes:
+    return attribute(_TABLE_NAME, _text(TABLE)) + attribute(_SET_NAME, _text(name))
+
+
+def _in_parts(kind: int, named: bytes, elements: list[bytes]) -> Iterator[bytes]:
+    """Messages about the elements of a set, each of a size that fits."""
+    flags = F_ACK | (netlink.F_CREATE if kind == _NEWSETELEM else 0)
     for at in range(0, len(elements), ELEMENTS_MAX):
         some = attribute(_ELEMENTS | NESTED, b"".join(elements[at : at + ELEMENTS_MAX]))
-        yield request(_NEWSETELEM, F_ACK | netlink.F_CREATE, family, name + some)
+        yield request(kind, flags, netlink.FAMILIES[FAMILY], named + some)
 
 
 def _elements(filled: Set) -> Iterator[bytes]:

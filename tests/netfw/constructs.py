@@ -172,6 +172,9 @@ def commands() -> dict[str, str]:
         "another limit in the rule": f"flush chain {_T} input; delete set {_T} connections; "
         f"add set {_T} connections {{ type ifname; size 128; flags dynamic; }}; "
         f"insert rule {_T} input ct state new add @connections {{ iifname ct count over 60000 }} drop",
+        "commented address": f'add element {_T} authorized4 {{ 198.51.100.66 . tcp . 22 comment "x" }}',
+        "exchanged address": f"add element {_T} authorized4 {{ 198.51.100.66 . tcp . 443 }}; "
+        f"delete element {_T} authorized4 {{ 203.0.113.5 . tcp . 443 }}",
         "commented element": f'add element {_T} ports {{ "other" comment "x" }}',
         "deleted": f"delete table {_T}",
         "everything flushed": "flush ruleset",

@@ -223,6 +223,11 @@ def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
     ("change", "told"),
     [
         ("flush set inet rap authorized4", ("set authorized4 was changed",)),
+        (
+            "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }; "
+            "delete element inet rap authorized4 { 50.0.0.0 . tcp . 443, 50.0.0.2 . tcp . 443 }",
+            ("set authorized4 was changed",),
+        ),
         ("flush chain inet rap forward", None),
         ("delete table inet rap", None),
     ],
