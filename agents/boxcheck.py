@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,15 @@ from hal.board import Board, BoardError, load_board
 from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.identity import (
+    CLIENT,
+    SERVER,
+    IdentityProblem,
+    Inspection,
+    Severity,
+    inspect_identity,
+)
+from wire.names import host_problem
 from wire.tls import client_context, server_context
 
 SPOOL_DESCRIPTORS: Final = 256
@@ -26,11 +36,26 @@ SPOOL_DESCRIPTORS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A configuration with what it names. `policy` is None without [firewall]."""
+    """A configuration with what it names. `policy` is None without [firewall].
+
+    `identity` has the problems with which the program starts all the same: it collects while its certificate is
+    refused, and takes up a renewed one.
+    """
 
     config: BoxConfig
     board: Board
     policy: Policy | None
+    identity: tuple[IdentityProblem, ...] = ()
+
+    def refuse_what_cannot_work(self, file: Path) -> None:
+        """Raise ConfigError for the worst problem that keeps the box from working now."""
+        for problem in self.identity:
+            if problem.severity is Severity.REFUSED:
+                raise ConfigError(file, _identity_key(self.config, problem), str(problem))
+        spool = self.config.spool.directory
+        existing = next(folder for folder in (spool, *spool.parents) if folder.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise ConfigError(file, "spool.directory", f"{existing} cannot be written to by this user")
 
 
 class DescriptorError(Exception):
@@ -45,10 +70,14 @@ def check_box(file: Path) -> CheckedConfig:
     config = load_config(file)
     _check_descriptors(file, config)
     board = _check_board(file, config)
-    _check_identity(file, config)
+    _check_names(file, config)
+    _check_listeners(file, config)
+    _check_proxy(file, config)
+    problems = _check_identity(file, config)
     _check_status(file, config)
+    _check_spool(file, config)
     policy = fitting_policy(file, config, board) if config.firewall else None
-    return CheckedConfig(config, board, policy)
+    return CheckedConfig(config, board, policy, problems)
 
 
 def _check_descriptors(file: Path, config: BoxConfig) -> None:
@@ -95,19 +124,95 @@ def _check_status(file: Path, config: BoxConfig) -> None:
         raise ConfigError(file, "status.socket", message)
 
 
-def _check_identity(file: Path, config: BoxConfig) -> None:
-    for key, pem in msgspec.structs.asdict(config.identity).items():
-        try:
-            pem.open("rb").close()
-        except OSError as error:
-            message = f"{pem}: {error.strerror}; give a PEM file that can be read"
-            raise ConfigError(file, f"identity.{key}", message) from error
+def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
+    """The problems with which the program can start. Errors: ConfigError for the others."""
+    problems = inspect_certificates(config, time.time()).problems
+    for problem in problems:
+        if problem.severity is Severity.UNUSABLE:
+            raise ConfigError(file, _identity_key(config, problem), str(problem))
     try:
         server_context(config.identity.towards_instruments())
         client_context(config.identity.towards_datacenter())
     except ssl.SSLError as error:
-        message = f"one of the files is not PEM, or `key` is not the key of `certificate`: {error}"
-        raise ConfigError(file, "identity", message) from error
+        raise ConfigError(file, "identity", f"OpenSSL refuses one of the files: {error}") from error
+    return problems
+
+
+def inspect_certificates(config: BoxConfig, now_s: float) -> Inspection:
+    """Inspect the box's own certificate and the CAs it trusts."""
+    files = config.identity
+    return inspect_identity(
+        files.certificate,
+        files.key,
+        files.vendor_authority,
+        [files.datacenter_authority],
+        (SERVER, CLIENT),
+        now_s,
+    )
+
+
+def _identity_key(config: BoxConfig, problem: IdentityProblem) -> str:
+    files = msgspec.structs.asdict(config.identity)
+    return next(f"identity.{key}" for key, file in files.items() if file == problem.file)
+
+
+def _check_names(file: Path, config: BoxConfig) -> None:
+    center = config.datacenter
+    if message := host_problem(center.host):
+        raise ConfigError(file, "datacenter.host", message)
+    address = _address(center.address)
+    if center.address and (address is None or not _is_reachable(address)):
+        message = f"{center.address!r} is not an address of a host; give one, or leave it out to ask the DNS"
+        raise ConfigError(file, "datacenter.address", message)
+
+
+def _check_listeners(file: Path, config: BoxConfig) -> None:
+    for index, port in enumerate(config.port):
+        key = f"port[{index}].listen"
+        if message := host_problem(port.listen):
+            raise ConfigError(file, key, message)
+        address = _address(port.listen)
+        if address is not None and not address.is_unspecified and not _is_reachable(address):
+            message = f"{port.listen} is not an address that a machine can have; give the box's on that port"
+            raise ConfigError(file, key, message)
+        if other := next((one for one in config.port[:index] if _overlap(port, one)), None):
+            message = f"{port.listen} with tcp_port {port.tcp_port} is taken by port {other.number}"
+            raise ConfigError(file, key, f"{message}; give each port an address of its own")
+
+
+def _overlap(port: Port, other: Port) -> bool:
+    """Whether the system would let only one of them listen."""
+    if port.tcp_port != other.tcp_port or not port.tcp_port:
+        return False
+    one, two = _address(port.listen), _address(other.listen)
+    if one is None or two is None:
+        return port.listen == other.listen
+    return one == two or one.is_unspecified or two.is_unspecified
+
+
+def _check_proxy(file: Path, config: BoxConfig) -> None:
+    proxy = config.proxy
+    if proxy is None:
+        return
+    if message := host_problem(proxy.host, underscores=True):
+        raise ConfigError(file, "proxy.host", message)
+    if proxy.password and not proxy.user:
+        raise ConfigError(file, "proxy.password", "needs a `user`; give one, or leave out the password")
+
+
+def _check_spool(file: Path, config: BoxConfig) -> None:
+    spool = config.spool.directory
+    for folder in (spool, *spool.parents):
+        if folder.exists():
+            if not folder.is_dir():
+                message = f"{folder} is a file; give a folder, which is made if need be"
+                raise ConfigError(file, "spool.directory", message)
+            return
+
+
+def _is_reachable(address: Address) -> bool:
+    """Whether it is an address that one machine can have."""
+    return not (address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"))
 
 
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:

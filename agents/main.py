@@ -28,6 +28,7 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
+from wire.identity import Severity
 
 END_SECONDS_MAX: Final = 15.0
 """From a signal to the process's end; the unit's TimeoutStopSec is longer."""
@@ -44,7 +45,10 @@ def run_box(config_path: Path, served: Served, say: Say) -> None:
     Errors: ConfigError or PolicyError for a wrong file; DescriptorError; DiskError or SpoolError for a disk that
     cannot be used. If a disk call does not return, the process ends with exit status 3 and the reason.
     """
-    asyncio.run(_run(check_box(config_path), served, say))
+    checked = check_box(config_path)
+    for problem in checked.identity:
+        say(f"{'warning' if problem.severity is Severity.SOON else 'the other end refuses'}: {problem}")
+    asyncio.run(_run(checked, served, say))
 
 
 async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:

@@ -39,7 +39,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         if arguments.check:
-            check_box(arguments.config)
+            checked = check_box(arguments.config)
+            checked.refuse_what_cannot_work(arguments.config)
+            for problem in checked.identity:
+                _say(f"warning: {problem}")
             print(f"{arguments.config}: right")
         else:
             run_box(arguments.config, _say_served, _say)

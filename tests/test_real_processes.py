@@ -129,7 +129,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
         ("number = 1", "number = 2", "port[0].number: loopback has no port 2; it has 1"),
         ('"rap-0001.key"', '"none.key"', "identity.key: {folder}/none.key: No such file or directory; give a PEM"),
         ('"box.sock"', '"none/box.sock"', "status.socket: there is no folder {folder}/none; make it first"),
-        ('"rap-0001.key"', '"dc.key"', "identity: one of the files is not PEM, or `key` is not the key of"),
+        ('"rap-0001.key"', '"dc.key"', "identity.key: {folder}/dc.key: is not the key of {folder}/rap-0001"),
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_told_with_its_key_and_what_would_be_right(

@@ -1,0 +1,200 @@
+"""Whether a certificate, its key and the CAs beside it can do what they are for, before and while they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+SOON_DAYS: Final = 30
+"""A certificate that ends within so many days is to be renewed."""
+CHAIN_MAX: Final = 8
+SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
+CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
+_PURPOSE_NAMES: Final = {SERVER: "serverAuth", CLIENT: "clientAuth"}
+
+_E = TypeVar("_E", bound=x509.ExtensionType)
+
+
+class Severity(Enum):
+    """What a problem means."""
+
+    UNUSABLE = "unusable"  # TLS cannot be set up with these files
+    REFUSED = "refused"  # the other end will refuse it, now at least
+    SOON = "soon"  # it will be refused before long
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityProblem:
+    """A problem with a file, and what would be right."""
+
+    severity: Severity
+    file: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an inspection of an identity found. `expires_s` is the end of its own certificate; None if unreadable."""
+
+    problems: tuple[IdentityProblem, ...]
+    expires_s: float | None
+
+
+def inspect_identity(
+    certificate: Path,
+    key: Path,
+    issuers: Path,
+    trusted: Sequence[Path],
+    purposes: Iterable[x509.ObjectIdentifier],
+    now_s: float,
+) -> Inspection:
+    """All problems, the worst first. `issuers` has the CA that issued `certificate`, `trusted` those of other ends.
+
+    Files that cannot be read are UNUSABLE.
+    """
+    now = datetime.fromtimestamp(now_s, UTC)
+    problems: list[IdentityProblem] = []
+    chain = _certificates(certificate, problems)
+    authorities = {file: _certificates(file, problems) for file in dict.fromkeys([issuers, *trusted])}
+    if chain:
+        leaf = chain[0]
+        _check_key(key, leaf, certificate, problems)
+        _check_leaf(leaf, certificate, purposes, problems)
+        _check_dates(leaf, certificate, now, problems)
+        if authorities[issuers] and not _leads_to(leaf, chain[1:], authorities[issuers]):
+            message = f"was not issued by a CA in {issuers}; give the certificate with all intermediate CAs after it"
+            problems.append(IdentityProblem(Severity.REFUSED, certificate, message))
+    for file, found in authorities.items():
+        _check_authorities(found, file, now, problems)
+    order = list(Severity)
+    problems.sort(key=lambda problem: order.index(problem.severity))
+    return Inspection(tuple(problems), chain[0].not_valid_after_utc.timestamp() if chain else None)
+
+
+def _certificates(file: Path, problems: list[IdentityProblem]) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(file.read_bytes())
+    except OSError as error:
+        message = f"{error.strerror}; give a PEM file that can be read"
+    except ValueError:
+        message = "has no certificate in PEM (BEGIN CERTIFICATE), or one that is damaged"
+    problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
+    return []
+
+
+def _check_key(
+    file: Path, leaf: x509.Certificate, certificate: Path, problems: list[IdentityProblem]
+) -> None:
+    try:
+        key = load_pem_private_key(file.read_bytes(), None)
+    except OSError as error:
+        message = f"{error.strerror}; give a PEM file that can be read"
+    except TypeError:
+        message = "is encrypted; give the key without a password, since nobody is there to enter it"
+    except (ValueError, UnsupportedAlgorithm):
+        message = "has no private key in PEM (BEGIN PRIVATE KEY), or one that is damaged"
+    else:
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        if key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form):
+            return
+        message = f"is not the key of {certificate}; give the key that its certificate was requested with"
+    problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
+
+
+def _check_leaf(
+    leaf: x509.Certificate,
+    file: Path,
+    purposes: Iterable[x509.ObjectIdentifier],
+    problems: list[IdentityProblem],
+) -> None:
+    stated = _extension(leaf, x509.ExtendedKeyUsage) or ()
+    for purpose in purposes:
+        if purpose not in stated:
+            name = _PURPOSE_NAMES[purpose]
+            message = f"lacks the extended key usage {name}; have it issued with that"
+            problems.append(IdentityProblem(Severity.REFUSED, file, message))
+    usage = _extension(leaf, x509.KeyUsage)
+    if usage is not None and not usage.digital_signature:
+        message = "lacks the key usage digitalSignature; have it issued with that"
+        problems.append(IdentityProblem(Severity.REFUSED, file, message))
+    if _is_authority(leaf):
+        message = "begins with a CA's certificate; give this device's own first, its issuers after it"
+        problems.append(IdentityProblem(Severity.REFUSED, file, message))
+
+
+def _check_dates(
+    certificate: x509.Certificate, file: Path, now: datetime, problems: list[IdentityProblem]
+) -> None:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begins:
+        message = (
+            f"is not valid before {begins:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}; set the clock"
+        )
+        problems.append(IdentityProblem(Severity.REFUSED, file, message))
+    elif now > ends:
+        message = f"expired on {ends:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}; renew it"
+        problems.append(IdentityProblem(Severity.REFUSED, file, message))
+    elif (days := (ends - now).days) < SOON_DAYS:
+        message = f"expires on {ends:%Y-%m-%d}, in {days} days; renew it"
+        problems.append(IdentityProblem(Severity.SOON, file, message))
+
+
+def _check_authorities(
+    found: list[x509.Certificate], file: Path, now: datetime, problems: list[IdentityProblem]
+) -> None:
+    if not found:
+        return
+    for certificate in found:
+        if not _is_authority(certificate):
+            name = certificate.subject.rfc4514_string()
+            message = f"has a certificate that is no CA's, of {name}; give the CA's own certificate"
+            problems.append(IdentityProblem(Severity.REFUSED, file, message))
+    # while one CA follows another the file has both: the one that is valid longest counts
+    _check_dates(max(found, key=lambda one: one.not_valid_after_utc), file, now, problems)
+
+
+def _leads_to(
+    leaf: x509.Certificate, between: list[x509.Certificate], authorities: list[x509.Certificate]
+) -> bool:
+    """Whether signatures lead from the leaf to one of the authorities."""
+    current = leaf
+    for _ in range(CHAIN_MAX):
+        if any(_issued(current, authority) for authority in authorities):
+            return True
+        issuer = next((one for one in between if _issued(current, one)), None)
+        if issuer is None or issuer is current:
+            return False
+        current = issuer
+    return False
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    constraints = _extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
