@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.figures import run_all
 
-BENCHES = {name: f"bench.{name}" for name in ("lab", "wire", "drain", "memory", "buffer")}
+BENCHES = {name: f"bench.{name}" for name in ("lab", "wire", "drain", "memory", "many_labs", "buffer")}
 
 if __name__ == "__main__":
     sys.exit(run_all(BENCHES, Path("bench-results/bench.json"), __doc__))

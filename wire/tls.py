@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import ctypes
 import ssl
+import weakref
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,8 @@ class ClientContext(ssl.SSLContext):
     """Whether certificates outside their validity are refused."""
     _session: ssl.SSLSession | None = None
     _session_until = 0.0
-    _session_of: object = None
+    _session_of: weakref.ref[object] | None = None
+    """Weakly: the connection refers to this context by a reference that Python's garbage collector cannot follow."""
 
     def remember(self, transport: asyncio.BaseTransport, now: float) -> None:
         """Resume this connection's session from now on; call it when the first response has come.
@@ -93,9 +95,9 @@ class ClientContext(ssl.SSLContext):
         same connection do nothing, and are cheap.
         """
         connection = transport.get_extra_info("ssl_object")
-        if connection is None or connection is self._session_of:
+        if connection is None or (self._session_of is not None and self._session_of() is connection):
             return
-        self._session_of = connection
+        self._session_of = weakref.ref(connection)
         session = connection.session
         if session is not None and session.id:
             self._session, self._session_until = session, now + SESSION_SECONDS_MAX
