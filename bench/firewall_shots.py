@@ -242,7 +242,7 @@ class Shooter:
         segment = self.spoil(self.transport(source, destination, protocol))
         hops = random.choice((64, 64, 64, 255, 2, 1))
         if family == 4:
-            options = random.choice(_OPTIONS) if random.random() < 0.05 else b""
+            options = self.options() if random.random() < 0.1 else b""
             return p.ip(
                 source,
                 destination,
@@ -270,9 +270,47 @@ class Shooter:
             elif kind == p.DESTINATION:
                 segment = bytes((protocol, 0, 1, 4, 0, 0, 0, 0)) + segment
             protocol = kind
-        if self.random.random() < 0.3:
-            segment, protocol = bytes((protocol, 0, 1, 4, 0, 0, 0, 0)) + segment, p.HOP_BY_HOP
+        if self.random.random() < 0.5:
+            segment, protocol = self.hop_by_hop(protocol) + segment, p.HOP_BY_HOP
         return protocol, segment
+
+    def options(self) -> bytes:
+        """Options of an IPv4 header: usual ones, and ones that are wrong in one place or in all."""
+        random = self.random
+        if random.random() < 0.3:
+            return random.choice(_OPTIONS)
+        made = b""
+        for _ in range(random.randrange(1, 4)):
+            kind = random.choice((0, 1, 7, 68, 68, 131, 137, 148, 136, 134, 3, 9, random.randrange(256)))
+            length = random.choice((0, 1, 2, 3, 4, 7, 8, 11, 12, 40))
+            pointer = random.choice((0, 3, 4, 5, 8, 9, 12, 13, 255))
+            flags = random.choice((0, 1, 3, 2, 0xF0, 0xF1, 0xF3, 0x20))
+            made += (bytes((kind, length, pointer, flags)) + random.randbytes(8))[: max(1, min(length, 12))]
+        made = made[:40]
+        return made + random.choice((b"\0", b"\1")) * (-len(made) % 4)
+
+    def hop_by_hop(self, protocol: int) -> bytes:
+        """An IPv6 hop-by-hop header, right or wrong (RFC 8200 section 4.3, RFC 2675)."""
+        random = self.random
+        if random.random() < 0.3:
+            return bytes((protocol, 0, 1, 4, 0, 0, 0, 0))
+        made = b""
+        for _ in range(random.randrange(1, 5)):
+            kind = random.choice(
+                (0, 0, 1, 1, 5, 0xC2, 0xC2, 49, 7, 0x1E, 0x3E, 0x5E, 0x9E, random.randrange(256))
+            )
+            length = random.choice((0, 1, 2, 4, 4, 6, 8, 200))
+            zeros = kind == 1 and random.random() < 0.8
+            body = (
+                bytes(length)
+                if zeros
+                else random.choice((bytes((0, 1, 0, 0)), random.randbytes(4), bytes(4)))
+            )
+            made += b"\0" if kind == 0 else bytes((kind, length)) + body.ljust(min(length, 8), b"\0")[:length]
+        room = -(len(made) + 2) % 8
+        made += b"" if not room else b"\0" if room == 1 else bytes((1, room - 2)) + bytes(room - 2)
+        words = (len(made) + 2) // 8 - 1
+        return bytes((protocol, words if random.random() < 0.9 else random.randrange(40))) + made
 
     # Shots
 

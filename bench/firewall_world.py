@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
+from netfw.ip_options import ipv4_options_hold
 from netfw.netlink import F_ACK, F_DUMP, attributes, dump, netfilter_socket, request
 from netfw.nft import Nft
 from netfw.packet import Packet
@@ -158,7 +159,7 @@ class World:
 
     def _way_ipv4(self, packet: Packet) -> str:
         source, destination = packet.saddr, packet.daddr
-        if not _options_pass(packet.data):
+        if not ipv4_options_hold(packet.data):
             return "lost"
         if source >> 28 == 14 or source in (0, 0xFFFFFFFF) or source >> 24 == 127:
             broadcast = source == 0 and destination in (0xFFFFFFFF, 0)
@@ -296,19 +297,6 @@ class World:
         """Forget all connections."""
         self._netfilter.send(request(_FLUSH_CONNTRACK, F_ACK, 0))
         self._netfilter.recv(1 << 16)
-
-
-def _options_pass(data: bytes) -> bool:
-    """Whether IPv4 options are well-formed and no source routes (net/ipv4/ip_options.c)."""
-    at, end = 20, (data[0] & 15) * 4
-    while at < end and data[at] != 0:
-        if data[at] == 1:
-            at += 1
-            continue
-        if data[at] & 0x7F in (3, 9) or at + 1 >= end or not 2 <= data[at + 1] <= end - at:
-            return False
-        at += data[at + 1]
-    return True
 
 
 def processors() -> int:

@@ -6,6 +6,7 @@ A packet takes one of three ways, as in the kernel. Each begins with the chains 
     forward    prerouting, forward, postrouting      through the box; the packet's `oif` is where routing sends it
     send       output, postrouting                   from the box
 
+Between prerouting and the others the IP layer drops what has IPv4 options that it does not accept.
 Fragments are not put together here; that is `netfw.fragments`.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from netfw.conntrack import Conntrack, Settings, Tracked
+from netfw.ip_options import ipv4_options_hold
 from netfw.model import CONNTRACK, Hook, Model, Verdict
 from netfw.model_values import NOT_TRACKED_YET, Json
 from netfw.packet import Packet
@@ -79,6 +81,8 @@ class Gate:
     def _pass(self, packet: Packet, now_ns: int, first: Hook, *others: Hook) -> Verdict:
         verdict, tracked = self._begin(_at(first, packet), now_ns, first)
         counters = verdict.counters
+        if first == "prerouting" and packet.family == 4 and not ipv4_options_hold(packet.data):
+            return Verdict("drop", counters, verdict.hook)  # by the IP layer, or before that by a rule
         for hook in others:
             if verdict.action != "accept":
                 break

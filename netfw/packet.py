@@ -2,10 +2,10 @@
 """A packet as the firewall sees it: where it came in, where it goes out, and its bytes from the IP header on.
 
 `parse` refuses what the kernel's IP layer throws away before any hook (RFC 791, RFC 8200: version, lengths, header
-checksum), so that every Packet is one that a chain can meet. Two readers look at an IPv6 packet's extension headers,
-and they differ: nftables stops at an authentication header (its `l4proto` is then 51), connection tracking goes on to
-what is behind it, and gives up at "no next header". A Packet carries both readings. The builders make correct packets
-from their parts; whoever wants wrong ones patches the bytes.
+checksum, and hop-by-hop options of what came in), so that every Packet is one that a chain can meet. Two readers look
+at an IPv6 packet's extension headers, and they differ: nftables stops at an authentication header (its `l4proto` is
+then 51), connection tracking goes on to what is behind it, and gives up at "no next header". A Packet carries both
+readings. The builders make correct packets from their parts; whoever wants wrong ones patches the bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from struct import pack, unpack_from
 from typing import Final, TypeAlias
 
 import msgspec
+
+from netfw.ip_options import hop_by_hop_options_hold
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -130,6 +132,8 @@ def _parse_ipv6(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool
         raise PacketError(f"IPv6 packet says it has {total} bytes and has {len(data)}")
     if len(data) != total:
         data = data[:total]
+    if iif and data[6] == HOP_BY_HOP and not hop_by_hop_options_hold(data):
+        raise PacketError("IPv6 hop-by-hop options that the kernel does not accept")
     if data[6] not in EXTENSIONS:
         rules: tuple[int | None, int, int] = data[6], IPV6_HEADER_BYTES, 0
         tracking: tuple[int | None, int] = data[6], IPV6_HEADER_BYTES
