@@ -20,6 +20,7 @@ KERNEL: Final = Suite(
         "proof": "bench.firewall_proof",
         "forward": "bench.firewall_forward",
         "lab": "bench.kernel_lab",
+        "tcp": "bench.tcp",
         "sweep": "bench.firewall_sweep",
         "fuzz": "bench.firewall_fuzz",
         "reload": "bench.firewall_reload",

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from sim.net.link import Link
 from sim.net.names import Names
-from sim.net.tcp import Endpoint, Segment, Unreachable
+from sim.net.tcp import ACK, RST, SYN, Endpoint, Segment, Unreachable
 from sim.net.transport import Listener, SimTransport
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Host:
         if self.firewall is not None:
             verdict = self.firewall.receive(segment, link)
             if verdict != "accept":
-                if verdict == "reject" and not segment.rst:
+                if verdict == "reject" and not segment.flags & RST:
                     link.send(self, Unreachable.reset_for(segment))
                 return
         self.incarnation.receive(segment, link)
@@ -263,9 +263,9 @@ class Incarnation:
         endpoint = self._endpoints.get((remote.name, segment.target_port, segment.source_port))
         if endpoint is not None:
             endpoint.receive(segment)
-        elif segment.syn and not segment.has_ack:
+        elif segment.flags & (SYN | ACK) == SYN:
             self._accept(segment, link, remote)
-        elif not segment.rst:
+        elif not segment.flags & RST:
             self.host.send(Segment.reset_for(segment), link)
 
     def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
@@ -285,4 +285,4 @@ class Incarnation:
             loop.env, link, self.host, remote, port, segment.source_port, transport, segment.address
         )
         self._attach(endpoint, transport)
-        endpoint.accept(segment)
+        endpoint.accept()

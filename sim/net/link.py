@@ -5,8 +5,8 @@ then `delay` and a random part of `jitter` to arrive. It can be lost on the way,
 before it. A queue beyond `queue_bytes_max` refuses packets, as a router's does. Packets keep their order under
 jitter, as on a real line; reordering is a fault of its own.
 
-Lengths are those of the IP packets: a TCP segment has HEADER_BYTES of headers. The box turns TCP timestamps
-off, which at these rates are 12 bytes of every packet for nothing.
+Lengths are those of the IP packets: a TCP segment has HEADER_BYTES of headers, and options. The box turns TCP
+timestamps off, which at these rates are 12 bytes of every packet for nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sim.net.tcp import Segment
 
 HEADER_BYTES: Final = 40
-SYN_OPTION_BYTES: Final = 12
-"""What Linux says in a SYN: segment size, window scale, selective acknowledgement permitted."""
 MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
 
@@ -126,8 +124,8 @@ class Pipe:
         self.resent_bytes = 0
         """Of `bytes`, what was sent before, above TCP/IP."""
 
-    def send(self, length: int, segment: Segment, deliver: _Deliver) -> None:
-        """Take a packet; `deliver` gets it, later, twice or never."""
+    def send(self, length: int, segment: Segment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
+        """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
         quality, now = self.quality, self._env.now
         start = self._free_at_ns if self._free_at_ns > now else now
         if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
@@ -136,7 +134,7 @@ class Pipe:
         duration = length * 8 * _NS // quality.rate_bits
         self._free_at_ns = start + duration
         self.bytes += length
-        self.header_bytes += HEADER_BYTES
+        self.header_bytes += header
         self.packets += 1
         self.busy_ns += duration
         if self.on_send is not None:
@@ -251,11 +249,8 @@ class Link:
             if cut == self._cut:
                 target.receive(segment, self)
 
-        length = HEADER_BYTES + len(segment.data)
-        if segment.syn:
-            length += SYN_OPTION_BYTES
-            pipe.header_bytes += SYN_OPTION_BYTES
-        pipe.send(length, segment, deliver)
+        header = HEADER_BYTES + segment.option_bytes
+        pipe.send(header + len(segment.data), segment, deliver, header)
 
     def resent(self, source: Host, length: int) -> None:
         """Note that so many bytes of what `source` sends next were sent before."""

@@ -26,7 +26,7 @@ from netfw.conntrack_tcp import State
 from netfw.events import Alarm, Repair, Surroundings
 from netfw.gate import Gate
 from netfw.model import Verdict as Judged
-from netfw.packet import ACK, FIN, RST, SYN, Packet
+from netfw.packet import ACK, SYN, Packet
 from netfw.policy import Policy
 from netfw.render import render
 from netfw.timeouts import BOX_S
@@ -137,13 +137,13 @@ class SimGatekeeper:
     def _remembers(self, flow: _Flow, segment: Segment) -> bool:
         """Whether a plain segment of this flow is accepted, by what is known."""
         entry = self._established.get(flow)
-        if entry is None or segment.syn or segment.fin or segment.rst:
+        if entry is None or segment.flags != ACK:
             return False
         now = self._now_ns()
         if self._generation != self._gate.generation or now >= self._steady_until_ns:
             self._established.clear()
             return False
-        if not _is_established(entry) or entry.expires_ns <= now:
+        if entry.expires_ns <= now or entry.tcp is None or entry.tcp.state is not State.ESTABLISHED:
             return False
         entry.expires_ns = now + _ESTABLISHED_NS
         return True
@@ -153,7 +153,7 @@ class SimGatekeeper:
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1
         self._established.pop(flow, None)
-        if verdict.action == "accept" and not (segment.syn or segment.fin or segment.rst):
+        if verdict.action == "accept" and segment.flags == ACK:
             now = self._now_ns()
             entry = self._entry(flow)
             if entry is not None and _is_established(entry):
@@ -166,7 +166,7 @@ class SimGatekeeper:
     def _entry(self, flow: _Flow) -> Entry | None:
         """What connection tracking knows of a flow."""
         inward, link, source_port, target_port, address = flow
-        segment = Segment(source_port, target_port, address, 1, b"", 1, 0)
+        segment = Segment(source_port, target_port, address, 1, ACK)
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))
         return None if tuple_ is None else self._gate.conntrack.find(tuple_, self._now_ns())
 
@@ -190,10 +190,8 @@ class SimGatekeeper:
         begun_here = network.hosts.get(segment.address) in (peer, None)
         theirs, ours = (meant, zone.address) if begun_here else (network.ip(peer.name), meant)
         source, target = (theirs, ours) if inward else (ours, theirs)
-        seq = int(not segment.syn)
-        data = packet.tcp(
-            source, segment.source_port, target, segment.target_port, _flags(segment), seq=seq, ack=1
-        )
+        flags, seq = segment.flags, 0 if segment.flags & SYN else 1
+        data = packet.tcp(source, segment.source_port, target, segment.target_port, flags, seq=seq, ack=1)
         if inward:
             return packet.parse(data, iif=zone.interface)
         return packet.parse(data, oif=zone.interface)
@@ -202,7 +200,3 @@ class SimGatekeeper:
 def _is_established(entry: Entry) -> bool:
     tcp = entry.tcp
     return tcp is not None and tcp.state is State.ESTABLISHED and tcp.answered
-
-
-def _flags(segment: Segment) -> int:
-    return SYN * segment.syn | ACK * segment.has_ack | FIN * segment.fin | RST * segment.rst

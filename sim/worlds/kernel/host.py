@@ -15,6 +15,7 @@ import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from ipaddress import ip_interface
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -28,6 +29,16 @@ _SIOCETHTOOL: Final = 0x8946
 # <linux/ethtool.h>: checksums, scatter-gather, TSO, GSO and GRO. Without them each packet on the link is one that a
 # cable could carry, with its checksum in it.
 _ETHTOOL_SWITCHES: Final = (0x17, 0x15, 0x19, 0x1F, 0x24, 0x2C)
+
+TCP_SETTINGS: Final = {
+    "tcp_rmem": "4096 131072 6291456",
+    "tcp_wmem": "4096 16384 4194304",
+    "tcp_syn_linear_timeouts": "0",  # since Linux 6.5; RHEL 9 has 5.14
+}
+"""What RHEL 9 has in net.ipv4, whatever this machine has: a lab must not depend on the machine that it runs on."""
+CONGESTION_CONTROL: Final = "cubic"
+"""Linux's own default. A network namespace has the machine's, and may choose only what the machine allows everybody;
+but a route may name any."""
 
 
 class Host:
@@ -47,6 +58,14 @@ class Host:
             raise failures[0]
         self.netlink = Netlink(self.network)
         self.netlink.set_interface(self.netlink.index("lo"), state="up")
+        self._set_tcp(TCP_SETTINGS)
+
+    def _set_tcp(self, settings: Mapping[str, str]) -> None:
+        with self.inside():
+            for name, value in settings.items():
+                file = Path("/proc/sys/net/ipv4") / name
+                if file.exists():
+                    file.write_text(value)
 
     def _found(self, failures: list[BaseException]) -> None:
         try:
@@ -80,11 +99,22 @@ class Host:
         """Give an interface an address with its prefix: "10.0.0.1/24", "fd00::1/64"."""
         self.addresses[interface] = address
         ip, _, prefix = address.partition("/")
-        self.netlink.add_address(self.netlink.index(interface), ip, int(prefix))
+        index = self.netlink.index(interface)
+        self.netlink.add_address(index, ip, int(prefix))
+        if ":" not in ip:
+            network = str(ip_interface(address).network)
+            self.netlink.replace_route(
+                dst=network,
+                oif=index,
+                prefsrc=ip,
+                scope="link",
+                proto="kernel",
+                congestion=CONGESTION_CONTROL,
+            )
 
     def route(self, destination: str, via: str) -> None:
         """Send what is for `destination` ("10.1.0.0/16", "default") to the router `via`."""
-        self.netlink.add_route(dst=destination, gateway=via)
+        self.netlink.replace_route(dst=destination, gateway=via, congestion=CONGESTION_CONTROL)
 
     def sysctl(self, name: str, value: int | str) -> None:
         """Set a sysctl of this host's network: "net.ipv4.ip_forward"."""

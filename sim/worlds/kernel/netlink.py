@@ -50,9 +50,9 @@ class Netlink:
             flags=_NO_DUPLICATE_DETECTION,
         )
 
-    def add_route(self, **route: Any) -> None:
-        """Add a route."""
-        self._do(self._socket.route, "add", **route)
+    def replace_route(self, *, congestion: str, **route: Any) -> None:
+        """Add a route, or change the one to that destination; TCP uses that congestion control over it."""
+        self._do(self._socket.route, "replace", metrics={"cc_algo": congestion}, **route)
 
     def _do(self, call: Callable[..., Any], *args: Any, **attributes: Any) -> Any:
         return self._thread.submit(lambda: _listed(call(*args, **attributes))).result()

@@ -1,0 +1,273 @@
+"""Simulated TCP beside this machine's Linux, over the same link code: `python -m bench.tcp`. Needs root.
+
+Each line of the grid is one kind of transfer over one kind of line: uploads of a size, or small exchanges one after
+the other. Times are medians over seeds where packets are lost. In the kernel world, transfers that together do not
+load the relay run at the same time, in networks of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from bench.figures import Figure, figure, run
+from sim.loop import SimLoop
+from sim.net.host import Host, Network
+from sim.net.link import Link, Quality
+from sim.units import MILLISECOND_NS
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel import run as run_lab
+
+QUEUE_BYTES: Final = 64 * 1024
+"""What lab files have by default."""
+EXCHANGES: Final = 20
+EXCHANGE_BYTES: Final = 300
+TOLERANCE: Final = 0.15
+VIRTUAL_SEEDS: Final = 31
+KERNEL_SEEDS: Final = 11
+RATE_AT_ONCE: Final = 15_000_000
+"""Bits a second that the kernel world's relay carries here without delay."""
+CONNECTIONS_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """A line, and what goes over it; `size` 0 is small exchanges."""
+
+    rate_bits: int
+    delay_ms: int
+    loss: float
+    size: int
+    jitter_ms: int = 0
+
+    def __str__(self) -> str:
+        what = f"{self.size / 1000:g} kB" if self.size else f"{EXCHANGES} exchanges"
+        jitter = f"+{self.jitter_ms}" if self.jitter_ms else ""
+        return f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {what}"
+
+    @property
+    def quality(self) -> Quality:
+        delay, jitter = self.delay_ms * MILLISECOND_NS, self.jitter_ms * MILLISECOND_NS
+        return Quality(self.rate_bits, delay, jitter, self.loss, queue_bytes_max=QUEUE_BYTES)
+
+    @property
+    def load_bits(self) -> float:
+        """Bits a second that it will come to, by the square root formula of congestion avoidance."""
+        if not self.loss:
+            return self.rate_bits
+        return min(self.rate_bits, 1.3 * 1460 * 8 / (self.delay_ms / 500) / math.sqrt(self.loss))
+
+    def seeds(self, count: int) -> range:
+        """Where nothing is random, one is enough."""
+        return range(1, 1 + (count if self.loss or self.jitter_ms else 1))
+
+
+def grid() -> Iterable[Case]:
+    sizes = {
+        64_000: (0, 10_000, 100_000),
+        1_000_000: (0, 10_000, 500_000),
+        10_000_000: (0, 100_000, 5_000_000),
+    }
+    for rate, of_rate in sizes.items():
+        for delay in (20, 100, 300):
+            for loss in (0.0, 0.01, 0.03):
+                for size in of_rate:
+                    if size < 5_000_000 or loss < 0.03 or delay < 100:
+                        yield Case(rate, delay, loss, size)
+    yield Case(128_000, 300, 0.0, 200_000, jitter_ms=80)
+    yield Case(1_000_000, 40, 0.01, 200_000, jitter_ms=20)
+
+
+# -- virtual
+
+
+class _Server(asyncio.Protocol):
+    """Answers each time `size` bytes have come in."""
+
+    def __init__(self, size: int, answer: bytes) -> None:
+        self._size, self._answer, self._got = size, answer, 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._got += len(data)
+        while self._got >= self._size:
+            self._got -= self._size
+            self._transport.write(self._answer)
+
+
+class _Client(asyncio.Protocol):
+    """Sends requests one after the other, and notes when the last one is answered."""
+
+    def __init__(self, requests: int, size: int, answer: int) -> None:
+        self._left, self._size, self._answer, self._got = requests, size, answer, 0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(bytes(self._size))
+
+    def data_received(self, data: bytes) -> None:
+        self._got += len(data)
+        if self._got < self._answer:
+            return
+        self._got = 0
+        self._left -= 1
+        if self._left:
+            self._transport.write(bytes(self._size))
+        elif not self.done.done():
+            self.done.set_result(None)
+
+
+def _conversation(case: Case) -> tuple[int, int, int]:
+    """Requests, bytes of each, bytes of each answer."""
+    return (1, case.size, 1) if case.size else (EXCHANGES, EXCHANGE_BYTES, EXCHANGE_BYTES)
+
+
+def virtual_seconds(case: Case, seed: int) -> float:
+    """How long it takes in the virtual world."""
+    requests, size, answer = _conversation(case)
+    loop, network = SimLoop(), Network()
+    one, other = Host(network, "one"), Host(network, "other")
+    network.connect(one, other, Link(loop.env, "line", case.quality, Random(seed)))
+    server, client = other.power_on(), one.power_on()
+
+    async def serve() -> None:
+        await loop.create_server(lambda: _Server(size, bytes(answer)), "other", 80)
+
+    async def connect() -> float:
+        began = loop.time()
+        _, protocol = await loop.create_connection(lambda: _Client(requests, size, answer), "other", 80)
+        assert isinstance(protocol, _Client)
+        await protocol.done
+        return loop.time() - began
+
+    loop.run_until_complete(server.run(loop, serve()))
+    seconds: float = loop.run_until_complete(client.run(loop, connect()))
+    loop.close()
+    return seconds
+
+
+# -- kernel
+
+
+class _Line:
+    """Two hosts and a link between them, used for one transfer after the other."""
+
+    def __init__(self, lab: KernelLab, number: int) -> None:
+        self._number = number
+        self._one, self._other = lab.host(f"one{number}"), lab.host(f"other{number}")
+        for host in (self._one, self._other):
+            host.sysctl("net.ipv4.tcp_timestamps", 0)
+            host.sysctl("net.ipv4.tcp_no_metrics_save", 1)  # transfers must not learn from each other
+            host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        quality = Quality(RATE_AT_ONCE)
+        self._link = lab.link(f"line{number}", (self._one, "eth0"), (self._other, "eth0"), quality)
+        self._one.address("eth0", "10.9.0.1/24")
+        self._other.address("eth0", "10.9.0.2/24")
+
+    async def seconds(self, case: Case) -> float:
+        """How long it takes in real time."""
+        requests, size, answer = _conversation(case)
+        loop = asyncio.get_running_loop()
+        for pipe in (self._link.forward, self._link.backward):
+            pipe.change(case.quality)
+        with self._other.inside():
+            listener = socket.create_server(("10.9.0.2", 4000))
+        with self._one.inside():
+            client = socket.socket()
+
+        async def serve() -> None:
+            connection, _ = await loop.sock_accept(listener)
+            with connection:
+                _plain(connection)
+                for _ in range(requests):
+                    await _receive(connection, size)
+                    await loop.sock_sendall(connection, bytes(answer))
+                await loop.sock_recv(connection, 1)
+
+        with listener, client:
+            _plain(listener)
+            _plain(client)
+            serving = asyncio.create_task(serve())
+            began = loop.time()
+            await loop.sock_connect(client, ("10.9.0.2", 4000))
+            for _ in range(requests):
+                await loop.sock_sendall(client, bytes(size))
+                await _receive(client, answer)
+            seconds = loop.time() - began
+            client.close()
+            await serving
+        await asyncio.sleep(
+            3 * case.delay_ms / 1000 + 0.1
+        )  # its last packets must not hold up the next transfer's
+        assert not self._link.overrun, f"{case}: this machine was too slow"
+        return seconds
+
+
+def _plain(connection: socket.socket) -> None:
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _receive(connection: socket.socket, size: int) -> None:
+    while size > 0:
+        data = await asyncio.get_running_loop().sock_recv(connection, 1 << 20)
+        assert data, "the connection ended"
+        size -= len(data)
+
+
+def kernel_seconds(cases: Iterable[Case]) -> dict[Case, list[float]]:
+    """How long each takes in the kernel world, for each seed."""
+
+    async def main(lab: KernelLab) -> dict[Case, list[float]]:
+        found: dict[Case, list[float]] = {case: [] for case in cases}
+        lines = [_Line(lab, number) for number in range(CONNECTIONS_AT_ONCE)]
+        changed = asyncio.Condition()
+        load = 0.0
+
+        async def measure(case: Case) -> None:
+            nonlocal load
+            async with changed:
+                await changed.wait_for(lambda: lines and (not load or load + case.load_bits <= RATE_AT_ONCE))
+                line = lines.pop(0)
+                load += case.load_bits
+            found[case].append(await line.seconds(case))
+            async with changed:
+                lines.append(line)
+                load -= case.load_bits
+                changed.notify_all()
+
+        await asyncio.gather(*(measure(case) for case in found for _ in case.seeds(KERNEL_SEEDS)))
+        return found
+
+    return run_lab("bench-tcp", main)
+
+
+def figures() -> list[Figure]:
+    found, ratios = [], []
+    for case, seconds in kernel_seconds(sorted(grid())).items():
+        linux = statistics.median(seconds)
+        simulated = statistics.median(virtual_seconds(case, seed) for seed in case.seeds(VIRTUAL_SEEDS))
+        ratios.append(simulated / linux)
+        found.append(figure(f"{case}: simulated over Linux's {linux:.2f} s", "x", simulated / linux))
+    within = sum(abs(ratio - 1) <= TOLERANCE for ratio in ratios)
+    return [
+        *found,
+        figure(f"of {len(ratios)}, within {TOLERANCE:.0%}", "", within / len(ratios), ">= 1"),
+        figure("greatest ratio", "x", max(ratios), f"<= {1 + TOLERANCE}"),
+        figure("smallest ratio", "x", min(ratios), f">= {1 - TOLERANCE}"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

@@ -1,0 +1,269 @@
+"""One end of a connection: its beginning, its end, and the segments between its two halves."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sim.net.tcp.receiver import Receiver
+from sim.net.tcp.rtt import RTO_INITIAL_NS, RttEstimator
+from sim.net.tcp.segment import ACK, FIN, RST, SYN, Segment, Unreachable
+from sim.net.tcp.sender import Sender
+
+if TYPE_CHECKING:
+    from sim.clock import Environment
+    from sim.net.host import Host
+    from sim.net.link import Link
+
+SYN_RETRIES_MAX: Final = 6
+
+
+class Owner(Protocol):
+    """What an endpoint tells the transport above it."""
+
+    def on_connected(self) -> None:
+        """The handshake is done."""
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes came in, in order."""
+
+    def on_eof(self) -> None:
+        """The other end will send no more."""
+
+    def on_lost(self, error: OSError | None) -> None:
+        """The connection is over."""
+
+    def on_acknowledged(self) -> None:
+        """Some of what was written has arrived."""
+
+
+class Endpoint:
+    """One end of a connection."""
+
+    __slots__ = (
+        "_address", "_closed", "_env", "_eof", "_established", "_link", "_local", "_owner", "_receiver", "_sender",
+        "_soft_error", "_syn_at", "_syns_resent", "alive", "local_port", "remote", "remote_port",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        env: Environment,
+        link: Link,
+        local: Host,
+        remote: Host,
+        local_port: int,
+        remote_port: int,
+        owner: Owner,
+        address: str,
+    ) -> None:
+        self._env = env
+        self._link = link
+        self._local = local
+        self.remote = remote
+        self.local_port = local_port
+        self.remote_port = remote_port
+        self._owner = owner
+        self._address = address
+        self.alive = True
+        self._established = self._closed = self._eof = False
+        self._soft_error: OSError | None = None
+        """What an unreachable route reported since the last acknowledgement: the reason if it stays so."""
+        self._syn_at = 0
+        self._syns_resent = 0
+        rtt = RttEstimator()
+        self._sender = Sender(env, self, rtt, owner.on_acknowledged)
+        self._receiver = Receiver(env, rtt, self._acknowledge)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written and not yet acknowledged."""
+        return self._sender.unsent
+
+    # -- the program's side
+
+    def connect(self) -> None:
+        """Begin the handshake."""
+        self._send_syn()
+
+    def accept(self) -> None:
+        """Answer the other end's SYN."""
+        self._receiver.following = self._receiver.acknowledged = 1
+        self._send_syn()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes and send what the windows allow."""
+        self._sender.write(data)
+
+    def close(self) -> None:
+        """Send what is queued, then FIN; what comes in from now on is refused."""
+        self._closed = True
+        if self._established:
+            self._sender.finish()
+        else:
+            self.die(reset=False)
+
+    def die(self, *, reset: bool) -> None:
+        """End at once; `reset` tells the other end."""
+        if (
+            reset and self.alive and self._receiver.following
+        ):  # unanswered, it ends silently (RFC 9293, 3.10.5)
+            self.transmit(self._sender.following, b"", RST | ACK)
+        self._stop()
+
+    def pause(self) -> None:
+        """Keep what comes in, and let the window shrink."""
+        self._receiver.pause()
+
+    def resume(self) -> None:
+        """Hand over what was kept; tell the other end of the room."""
+        data = self._receiver.resume()
+        if data and self.alive:
+            self._owner.on_data(data)
+            self._acknowledge()
+        self._deliver_eof()
+
+    # -- sending
+
+    def transmit(self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False) -> None:
+        """See `sim.net.tcp.sender.Output`."""
+        receiver = self._receiver
+        if data:
+            receiver.note_answer(self._env.now)
+        segment = Segment(
+            self.local_port, self.remote_port, self._address, seq, flags, data,
+            receiver.following, receiver.announce(),
+        )  # fmt: skip
+        if receiver.has_selected:
+            segment.sack = receiver.selected()
+        verdict = self._local.send(segment, self._link)
+        if verdict == "accept":
+            if again:
+                self._link.resent(self._local, len(data))
+        elif verdict == "reject":
+            self._env.after(0, self._rejected)
+
+    def _acknowledge(self) -> None:
+        if self.alive:
+            self.transmit(self._sender.following, b"")
+
+    def _send_syn(self) -> None:
+        """Send SYN, or the answer to one, and again until the other end answers."""
+        self._syn_at = self._env.now
+        self.transmit(0, b"", SYN | ACK if self._receiver.following else SYN)
+        self._env.after(RTO_INITIAL_NS << self._syns_resent, self._syn_timer, self._syns_resent)
+
+    def _syn_timer(self, resent: int) -> None:
+        if self._established or not self.alive or resent != self._syns_resent:
+            return
+        if self._syns_resent == SYN_RETRIES_MAX:
+            self.give_up()
+            return
+        self._syns_resent += 1
+        self._send_syn()
+
+    # -- receiving
+
+    def receive(self, segment: Segment) -> None:
+        """A segment of this connection came in."""
+        flags = segment.flags
+        if (flags != ACK or not self._established) and not self._prepare(segment, flags):
+            return
+        self._soft_error = None
+        sender, receiver = self._sender, self._receiver
+        sender.receive_ack(segment)
+        if not self.alive:
+            return
+        if segment.data or flags & FIN:
+            self._receive_data(segment)
+        elif segment.seq < receiver.acknowledged:
+            self._acknowledge()  # a probe of our window
+        if self._eof and sender.is_done:
+            self._end(None)
+
+    def _prepare(self, segment: Segment, flags: int) -> bool:
+        """Handle a segment of the handshake or a reset; whether there is more to it."""
+        if isinstance(segment, Unreachable):
+            self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the way refused it"))
+            return False
+        if flags & RST:
+            self._end(
+                ConnectionResetError("connection reset by the other end")
+                if self._established
+                else ConnectionRefusedError("connection refused")
+            )
+            return False
+        if flags & SYN:
+            return self._receive_syn(segment)
+        if not flags & ACK or segment.ack < 1:
+            return False
+        if not self._established:
+            self._establish(segment)
+        return self.alive
+
+    def _receive_syn(self, segment: Segment) -> bool:
+        receiver = self._receiver
+        if receiver.following:  # ours or its acknowledgement was lost
+            if self._established:
+                self._acknowledge()
+            else:
+                self.transmit(0, b"", SYN | ACK)
+            return False
+        receiver.following = receiver.acknowledged = 1
+        self._establish(segment)
+        self._acknowledge()
+        return self.alive
+
+    def _establish(self, segment: Segment) -> None:
+        self._established = True
+        rtt = 0 if self._syns_resent else self._env.now - self._syn_at
+        self._sender.start(segment.window, rtt, syns_resent=self._syns_resent)
+        self._owner.on_connected()
+        self._sender.push()
+
+    def _receive_data(self, segment: Segment) -> None:
+        if self._closed and segment.data:
+            self.die(reset=True)
+            self._owner.on_lost(None)
+            return
+        data = self._receiver.receive(segment)
+        if data:
+            self._owner.on_data(data)
+        if self._receiver.fin_at >= 0:
+            self._deliver_eof()
+
+    def _deliver_eof(self) -> None:
+        if self._eof or not self.alive or not self._receiver.at_end:
+            return
+        self._eof = True
+        if self._sender.fin_sent:
+            self._acknowledge()  # at once: nothing else will take it along
+        if self._sender.is_done:
+            self._end(None)
+        else:
+            self._owner.on_eof()
+
+    # -- the end
+
+    def _rejected(self, _: None) -> None:
+        self._unreachable(OSError(errno.EHOSTUNREACH, "refused by the firewall"))
+
+    def _unreachable(self, error: OSError) -> None:
+        """End an attempt to connect; an established connection tries again until it gives up (RFC 1122, 4.2.3.9)."""
+        if self._established:
+            self._soft_error = error
+        else:
+            self._end(error)
+
+    def give_up(self) -> None:
+        """See `sim.net.tcp.sender.Output`."""
+        self._end(self._soft_error or TimeoutError("the other end does not answer"))
+
+    def _end(self, error: OSError | None) -> None:
+        if self.alive:
+            self._stop()
+            self._owner.on_lost(error)
+
+    def _stop(self) -> None:
+        self.alive = False
+        self._sender.stop()
+        self._receiver.stop()

@@ -1,0 +1,290 @@
+"""The receiving half of a connection: reassembly, what is acknowledged when, and the window that is announced.
+
+As in net/ipv4/tcp_input.c and tcp_output.c: the first segments are acknowledged at once and later ones every second
+one; once this end answers (`_interactive`), acknowledgements wait for the answers. Out-of-order data is reported
+in selective acknowledgements (RFC 2018), duplicates too (RFC 2883). The window grows with what the program reads in a
+round trip, which is measured by the time that a window of data takes.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sim.net.tcp.rtt import RttEstimator
+from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, Segment
+from sim.net.tcp.timer import LazyTimer
+
+if TYPE_CHECKING:
+    from sim.clock import Environment
+
+WINDOW_FIRST_BYTES: Final = 44 * MSS
+"""What Linux announces in a SYN: 64 KiB in whole segments."""
+WINDOW_UNGROWN_BYTES: Final = 131072 * MSS // 2304
+"""tcp_rmem's default of 128 KiB; a full segment takes 2304 bytes of memory."""
+WINDOW_MAX_BYTES: Final = 6291456 * MSS // 2304
+QUICK_ACKS_MAX: Final = 16
+DELAYED_ACK_MIN_NS: Final = 40_000_000
+DELAYED_ACK_MAX_NS: Final = 200_000_000
+_SEGMENT_FIRST_BYTES: Final = 536
+_COUNTED_BYTES_MIN: Final = 128
+"""Shorter segments do not widen the window."""
+
+
+class Receiver:
+    """One end's receiving half. `acknowledge` sends an acknowledgement, which takes `announce()` with it."""
+
+    __slots__ = (
+        "_acknowledge", "_clamp", "_delay_ns", "_duplicate", "_early", "_edge", "_env", "_held", "_interactive",
+        "_last_ns", "_last_size", "_limit", "_order", "_pushed", "_quick", "_reading", "_round_at", "_round_edge",
+        "_round_ns", "_rtt", "_segment", "_space", "_space_at", "_space_next", "_timer", "acknowledged", "blocks",
+        "fin_at", "following",
+    )  # fmt: skip
+
+    def __init__(self, env: Environment, rtt: RttEstimator, acknowledge: Callable[[], object]) -> None:
+        self._env, self._rtt, self._acknowledge = env, rtt, acknowledge
+        self.following = 0
+        """The next number that is wanted; 0 before the other end's SYN."""
+        self.acknowledged = 0
+        """`following` as the other end was told it last."""
+        self.fin_at = -1
+        self.blocks: list[Range] = []
+        """What is here beyond `following`, the latest first."""
+        self._early: dict[int, bytes] = {}
+        self._order: list[int] = []
+        self._duplicate: Range | None = None
+        # for the program
+        self._reading = True
+        self._held = bytearray()
+        # delayed acknowledgements
+        self._interactive = False
+        self._quick = 0
+        self._delay_ns = 0
+        self._last_ns = 0
+        self._segment = _SEGMENT_FIRST_BYTES
+        self._last_size = 0
+        self._pushed = 0
+        self._timer = LazyTimer(env, self._on_timer)
+        # the window
+        self._limit = WINDOW_FIRST_BYTES
+        self._clamp = WINDOW_UNGROWN_BYTES
+        self._edge = 0
+        self._round_edge = self._round_at = self._round_ns = 0
+        self._space, self._space_next, self._space_at = 10 * MSS, 1, 0
+
+    # -- what segments say of this half
+
+    def announce(self) -> int:
+        """The window for a segment that is sent now; it takes the acknowledgement along."""
+        following = self.following
+        self.acknowledged = following
+        self._timer.deadline = self._pushed = 0
+        if self._quick:
+            self._quick -= 1
+            if not self._quick:
+                self._delay_ns = DELAYED_ACK_MIN_NS
+        edge = following + min(self._limit, self._clamp - len(self._held))
+        if edge > self._edge:
+            self._edge = edge
+        return self._edge - following
+
+    def selected(self) -> tuple[Range, ...]:
+        """The blocks of a selective acknowledgement, a duplicate first."""
+        if self._duplicate is None:
+            return tuple(self.blocks[:SACK_BLOCKS_MAX])
+        duplicate, self._duplicate = self._duplicate, None
+        return (duplicate, *self.blocks[: SACK_BLOCKS_MAX - 1])
+
+    @property
+    def has_selected(self) -> bool:
+        """Whether a segment takes a selective acknowledgement along."""
+        return bool(self.blocks) or self._duplicate is not None
+
+    def note_answer(self, now: int) -> None:
+        """Data is being sent: soon after the other end's, it is an answer."""
+        if now - self._last_ns < self._delay_ns:
+            self._interactive = True
+
+    # -- segments
+
+    def receive(self, segment: Segment) -> bytes:
+        """Take a segment with data or FIN; the bytes for the program that are now in order."""
+        data, seq = segment.data, segment.seq
+        behind = seq + len(data)
+        if segment.flags & FIN:
+            self.fin_at = behind
+            behind += 1
+        following = self.following
+        if behind <= following:
+            self._again((seq, behind))
+            return b""
+        if seq >= self._edge > 0 and data:
+            self._acknowledge()  # beyond the window
+            return b""
+        if data:
+            self._time(len(data))
+        if seq > following:
+            self._keep(seq, data)
+            return b""
+        return self._take(data[following - seq :] if seq < following else data)
+
+    def _again(self, what: Range) -> None:
+        """A segment came that was here before: our acknowledgement was lost, or it was sent again too soon."""
+        self._duplicate = what
+        self._be_quick()
+        self._acknowledge()
+
+    def _keep(self, seq: int, data: bytes) -> None:
+        """Keep a segment that came before its time."""
+        behind = seq + len(data)
+        if any(first <= seq and behind <= end for first, end in self.blocks):
+            self._again((seq, behind))
+            return
+        if data:
+            if seq not in self._early:
+                insort(self._order, seq)
+            if len(self._early.get(seq, b"")) < len(data):
+                self._early[seq] = data
+            touching = [block for block in self.blocks if block[0] <= behind and seq <= block[1]]
+            first = min(seq, *(block[0] for block in touching)) if touching else seq
+            end = max(behind, *(block[1] for block in touching)) if touching else behind
+            self.blocks = [(first, end), *(block for block in self.blocks if block not in touching)]
+            self._widen(len(data))
+        self._acknowledge()
+
+    def _take(self, data: bytes) -> bytes:
+        """Take what is in order, and what came early and follows it."""
+        filled = bool(self.blocks)
+        size = len(data)
+        following = self.following + size
+        if filled:
+            following, data = self._join(following, data)
+        if following == self.fin_at:
+            following += 1
+        self.following = following
+        now = self._env.now
+        if following >= self._round_edge:
+            self._measure_round(now)
+        if self._limit < self._clamp and size >= _COUNTED_BYTES_MIN:
+            self._limit = min(self._limit + 2 * MSS, self._clamp)
+        if not self._reading:
+            self._held += data
+            data = b""
+        elif self._round_ns and now - self._space_at >= self._round_ns:
+            self._adjust(now)
+        unacknowledged = following - self.acknowledged
+        if filled or unacknowledged > self._segment or (self._quick and not self._interactive):
+            self._acknowledge()
+        elif self._pushed and (self._pushed > 1 or not self._interactive) and data:
+            self._acknowledge()  # the program reads a short segment
+        else:
+            self._acknowledge_later(now)
+        return data
+
+    def _join(self, following: int, data: bytes) -> tuple[int, bytes]:
+        chunks = [data]
+        order = self._order
+        while order and order[0] <= following:
+            seq = order.pop(0)
+            more = self._early.pop(seq)[following - seq :]
+            chunks.append(more)
+            following += len(more)
+        self.blocks = [block for block in self.blocks if block[1] > following]
+        return following, b"".join(chunks)
+
+    # -- when to acknowledge
+
+    def _time(self, size: int) -> None:
+        """Learn from a segment's size and time how soon to acknowledge."""
+        now = self._env.now
+        if size >= self._segment:
+            self._segment = min(size, MSS)
+        else:
+            if size == self._last_size >= _SEGMENT_FIRST_BYTES:
+                self._segment = size
+            else:
+                self._pushed += 1
+            self._last_size = size
+        delay, gap = self._delay_ns, now - self._last_ns
+        self._last_ns = now
+        if not delay:
+            self._delay_ns = DELAYED_ACK_MIN_NS
+            self._quick = self._quick_acks()
+        elif gap <= DELAYED_ACK_MIN_NS // 2:
+            self._delay_ns = delay // 2 + DELAYED_ACK_MIN_NS // 2
+        elif gap < delay:
+            self._delay_ns = min(delay // 2 + gap, self._rtt.rto)
+        elif gap > self._rtt.rto and self._quick < QUICK_ACKS_MAX:
+            self._quick = max(self._quick, self._quick_acks())
+
+    def _quick_acks(self) -> int:
+        return min(max((self._edge - self.following) // (2 * self._segment), 2), QUICK_ACKS_MAX)
+
+    def _be_quick(self) -> None:
+        """Acknowledge the next segments at once: the other end is repairing a loss."""
+        self._quick = max(self._quick, self._quick_acks())
+        self._interactive = False
+        self._delay_ns = DELAYED_ACK_MIN_NS
+
+    def _acknowledge_later(self, now: int) -> None:
+        if self._timer.deadline:
+            return
+        longest = DELAYED_ACK_MAX_NS if self._interactive or self._pushed else 500_000_000
+        if self._rtt.smoothed:
+            longest = min(longest, max(self._rtt.smoothed, DELAYED_ACK_MIN_NS))
+        self._timer.set(now + min(self._delay_ns, longest))
+
+    def _on_timer(self) -> None:
+        if self._interactive:
+            self._interactive, self._delay_ns = False, DELAYED_ACK_MIN_NS
+        else:
+            self._delay_ns = min(2 * self._delay_ns, self._rtt.rto)
+        self._acknowledge()
+
+    # -- the window
+
+    def _measure_round(self, now: int) -> None:
+        """Without timestamps, a receiver takes the time of a window of data for the round trip."""
+        if self._round_edge:
+            took = now - self._round_at
+            if not self._round_ns or took < self._round_ns:
+                self._round_ns = max(took, 1)
+        self._round_edge, self._round_at = self._edge, now
+
+    def _adjust(self, now: int) -> None:
+        """Let the window be twice what the program read in a round trip, and more while that grows."""
+        copied = self.following - len(self._held) - self._space_next
+        if copied > self._space:
+            window = 2 * copied
+            window += 2 * (window * (copied - self._space) // self._space)
+            if self._order:
+                window += self._order[-1] - self.following
+            self._space = copied
+            self._clamp = max(self._clamp, min(window, WINDOW_MAX_BYTES))
+        self._space_next, self._space_at = self.following - len(self._held), now
+
+    def _widen(self, size: int) -> None:
+        if self._limit < self._clamp and size >= _COUNTED_BYTES_MIN:
+            self._limit = min(self._limit + 2 * MSS, self._clamp)
+
+    # -- the program
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the program has everything up to the other end's FIN."""
+        return 0 <= self.fin_at < self.following and not self._held
+
+    def pause(self) -> None:
+        """Keep what comes in; the window shrinks."""
+        self._reading = False
+
+    def resume(self) -> bytes:
+        """What was kept; more is handed over as it comes."""
+        self._reading = True
+        data, self._held = bytes(self._held), bytearray()
+        return data
+
+    def stop(self) -> None:
+        """Send no more delayed acknowledgements."""
+        self._timer.deadline = 0

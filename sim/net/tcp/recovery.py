@@ -1,0 +1,293 @@
+"""Loss recovery: the states of Linux's tcp_fastretrans_alert (net/ipv4/tcp_input.c), proportional rate reduction, and
+what undoes a reduction that was not called for.
+
+    OPEN ─SACK─▶ DISORDER ─a segment is lost─▶ RECOVERY ─all before `high` acknowledged─▶ OPEN
+      └──────────────────── timeout ─────────▶ LOSS ─────────────────────────────────────▶ OPEN
+
+RECOVERY sends at the pace of what is delivered until the window is at the threshold (RFC 6937). LOSS begins with one
+segment and slow start; meanwhile F-RTO (RFC 5682) finds out whether the timeout was spurious. A reduction is undone
+when every retransmission proves to have been a duplicate (RFC 3708), or the originals to have arrived.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from sim.net.tcp.cubic import Cubic
+from sim.net.tcp.rtt import RttEstimator
+from sim.net.tcp.scoreboard import REORDERING, Scoreboard
+from sim.net.tcp.segment import Range
+
+
+class State(IntEnum):
+    """What the sender knows of losses."""
+
+    OPEN = 0
+    DISORDER = 1
+    RECOVERY = 2
+    LOSS = 3
+
+
+class Resend(IntEnum):
+    """What is to be sent after an acknowledgement, beside what is always allowed."""
+
+    NOTHING = 0
+    LOST = 1
+    NEW = 2
+
+
+class Event(NamedTuple):
+    """What an acknowledgement told."""
+
+    now: int
+    una: int
+    following: int
+    """The next number that was never sent."""
+    can_send_new: bool
+    advanced: bool
+    selected: bool
+    """Whether a selective acknowledgement was news."""
+    duplicate: bool
+
+
+_NOT_UNDOABLE: Final = -1
+
+
+class Recovery:
+    """One sender's state of loss recovery; it sets the congestion window."""
+
+    __slots__ = (
+        "_board", "_cubic", "_frto", "_prior_ssthresh", "_prior_window", "_prr_delivered", "_rtt", "_undo_from",
+        "_undo_resent", "high", "look_in_ns", "prr_out", "state",
+    )  # fmt: skip
+
+    def __init__(self, board: Scoreboard, cubic: Cubic, rtt: RttEstimator) -> None:
+        self._board, self._cubic, self._rtt = board, cubic, rtt
+        self.state = State.OPEN
+        self.high = 0
+        """Where the recovery under way, or the last one, ends."""
+        self.look_in_ns = 0
+        """In how long RACK is to look for losses again; 0 for never."""
+        self.prr_out = 0
+        self._prr_delivered = self._prior_window = self._prior_ssthresh = 0
+        self._undo_from = self._undo_resent = _NOT_UNDOABLE
+        self._frto = False
+
+    @property
+    def in_loss(self) -> bool:
+        """Whether a timeout is being repaired."""
+        return self.state is State.LOSS
+
+    # -- acknowledgements
+
+    def on_ack(self, event: Event) -> Resend:
+        """Judge what an acknowledgement told. `control` sets the window afterwards."""
+        self.look_in_ns = 0
+        if self.state is State.RECOVERY and event.una >= self.high:
+            self._leave()
+        if self.state is State.RECOVERY:
+            return self._on_ack_in_recovery(event)
+        resend = Resend.NOTHING
+        if self.state is State.LOSS:
+            resend = self._on_ack_in_loss(event)
+            resent = self._board.resent
+            self._detect(event.now)
+            if self.in_loss and self._board.resent >= resent:
+                return resend
+        if not self.in_loss:
+            self._undo_if_duplicates()
+        self._detect(event.now)
+        if self._board.lost:
+            self._enter(event.una, event.following)
+            return Resend.LOST
+        self._keep_open(event.following)
+        return resend
+
+    def _on_ack_in_recovery(self, event: Event) -> Resend:
+        if self._undo_if_duplicates():
+            self._keep_open(event.following)
+        self._detect(event.now)
+        if self.state is not State.RECOVERY:
+            if not self._board.lost:
+                return Resend.NOTHING
+            self._enter(event.una, event.following)
+        return Resend.LOST
+
+    def _on_ack_in_loss(self, event: Event) -> Resend:
+        """tcp_process_loss."""
+        recovered = event.una >= self.high
+        if event.advanced and self._undo_resent == 0:
+            self._undo_loss()
+            return Resend.NOTHING
+        if self._frto:
+            if self._board.original_acked:
+                self._undo_loss()
+                return Resend.NOTHING
+            if event.following > self.high:
+                if event.selected or event.duplicate:
+                    self._frto = False
+            elif event.advanced and not recovered:
+                self.high = event.following
+                if event.can_send_new:
+                    return Resend.NEW
+                self._frto = False
+        if recovered:
+            self._leave()
+            return Resend.NOTHING
+        return Resend.LOST
+
+    def give_up_frto(self) -> None:
+        """There was nothing new to send."""
+        self._frto = False
+
+    def control(self, event: Event, delivered: int, losses: int, *, limited: bool) -> None:
+        """Set the window after so many segments were delivered and found lost; it is raised only if it limits."""
+        if self.state is State.RECOVERY:
+            self._reduce(delivered, advanced=event.advanced, lost=losses > 0)
+        elif delivered and limited and (event.advanced or self._board.reordering > REORDERING):
+            self._cubic.grow(delivered, event.now)
+
+    def _reduce(self, delivered: int, *, advanced: bool, lost: bool) -> None:
+        """Proportional rate reduction."""
+        if delivered <= 0:
+            return
+        cubic, in_flight = self._cubic, self._board.in_flight
+        self._prr_delivered += delivered
+        room = cubic.ssthresh - in_flight
+        if room < 0:
+            prior = self._prior_window
+            more = (cubic.ssthresh * self._prr_delivered + prior - 1) // prior - self.prr_out
+        else:
+            more = max(self._prr_delivered - self.prr_out, delivered)
+            more = min(room, more + (advanced and not lost))
+        cubic.window = in_flight + max(more, 0 if self.prr_out else 1)
+
+    def _detect(self, now: int) -> None:
+        """Let RACK look for losses, if it has learned something."""
+        board, rtt = self._board, self._rtt
+        if board.news and board.sent:
+            window = board.reordering_window(
+                rtt.minimum, rtt.smoothed, in_recovery=self.state >= State.RECOVERY
+            )
+            self.look_in_ns = board.detect_losses(now, window)
+
+    def _keep_open(self, following: int) -> None:
+        """OPEN, or DISORDER while there are holes or retransmissions in flight."""
+        board = self._board
+        open_ = not (board.sacked or board.lost or any(segment.again for segment in board.sent))
+        state = State.OPEN if open_ else State.DISORDER
+        if state is not self.state:
+            self.state, self.high = state, following
+
+    def _enter(self, una: int, following: int) -> None:
+        self._begin_undo(una)
+        self._prior_ssthresh = self.prior_ssthresh()
+        self.begin_reduction(following)
+        self.state = State.RECOVERY
+
+    def begin_reduction(self, following: int) -> None:
+        """tcp_init_cwnd_reduction."""
+        cubic = self._cubic
+        self.high = following
+        self._prior_window = cubic.window
+        self._prr_delivered = self.prr_out = 0
+        cubic.ssthresh = cubic.reduced()
+
+    def _leave(self) -> None:
+        """All that was in flight when the loss was found has been acknowledged."""
+        if self._undo_resent == 0:
+            self._undo()
+        else:
+            self._board.recovered()
+            if self.state is State.RECOVERY and self._undo_from >= 0:
+                self._cubic.window = self._cubic.ssthresh
+        self.state = State.OPEN
+
+    # -- timers
+
+    def time_out(self, now: int, una: int, following: int, *, again: bool) -> None:
+        """The retransmission timeout is over, `again` for the same segment (tcp_enter_loss)."""
+        board, cubic, state = self._board, self._cubic, self.state
+        board.mark_timed_out(now, una)
+        if state < State.RECOVERY or self.high <= una or (state is State.LOSS and not again):
+            self._prior_ssthresh = self.prior_ssthresh()
+            self._prior_window = cubic.window
+            cubic.ssthresh = cubic.reduced()
+            self._begin_undo(una)
+        cubic.reset()
+        cubic.begin_round(now, following)
+        cubic.window = board.in_flight + 1
+        self.state, self.high = State.LOSS, following
+        self._frto = state < State.RECOVERY or again
+
+    def look_again(self, now: int, una: int, following: int) -> bool:
+        """RACK's timer is over; whether something is to be sent again (tcp_rack_reo_timeout)."""
+        in_flight, losses = self._board.in_flight, self._board.losses
+        self._board.news = True
+        self.look_in_ns = 0
+        self._detect(now)
+        if self._board.in_flight == in_flight:
+            return False
+        if self.state is not State.RECOVERY:
+            self._enter(una, following)
+            self._reduce(1, advanced=False, lost=self._board.losses > losses)
+        return True
+
+    def tail_was_lost(self, following: int) -> None:
+        """A loss probe repaired a loss that nothing else told of: the window is reduced for it."""
+        self.begin_reduction(following)
+        self._cubic.window = self._cubic.ssthresh
+        self._keep_open(following)
+
+    # -- undo
+
+    def prior_ssthresh(self) -> int:
+        """tcp_current_ssthresh."""
+        cubic = self._cubic
+        if self.state is State.RECOVERY:
+            return cubic.ssthresh
+        return max(cubic.ssthresh, cubic.window // 2 + cubic.window // 4)
+
+    def _begin_undo(self, una: int) -> None:
+        self._undo_from = una
+        self._undo_resent = self._board.resent or _NOT_UNDOABLE
+
+    def note_resent(self) -> None:
+        """A segment was sent again."""
+        if self._undo_from >= 0:
+            self._undo_resent = max(self._undo_resent, 0) + 1
+
+    def note_duplicate(self, blocks: tuple[Range, ...], ack: int, probe_end: int) -> int:
+        """How many of the first blocks report a duplicate: one or none (RFC 2883). Of a loss probe it is no news."""
+        if not blocks:
+            return 0
+        first, end = blocks[0]
+        within = len(blocks) > 1 and blocks[1][0] <= first and end <= blocks[1][1]
+        if first >= ack and not within:
+            return 0
+        if end != probe_end:
+            self._board.dsack_seen = True
+        if self._undo_resent > 0 and self._undo_from < end <= ack:
+            self._undo_resent -= 1
+        return 1
+
+    def _undo_if_duplicates(self) -> bool:
+        """Undo the reduction if every retransmission was a duplicate."""
+        if self._undo_from < 0 or self._undo_resent != 0:
+            return False
+        self._undo()
+        return True
+
+    def _undo(self) -> None:
+        cubic = self._cubic
+        if self._prior_ssthresh:
+            cubic.window = max(cubic.window, self._prior_window)
+            cubic.ssthresh = max(cubic.ssthresh, self._prior_ssthresh)
+        self._undo_from = self._undo_resent = _NOT_UNDOABLE
+        self._board.news = True
+
+    def _undo_loss(self) -> None:
+        self._board.unmark_lost()
+        self._undo()
+        self.state = State.OPEN

@@ -1,0 +1,262 @@
+"""What is in flight: segments sent and not acknowledged, with selective acknowledgement and RACK loss detection.
+
+RACK (RFC 8985, as in net/ipv4/tcp_recovery.c): a segment is lost when one that was sent later has been delivered, and
+a reordering window has passed since. Counts are in segments: `in_flight` is what is believed to be on the way.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import islice
+from operator import attrgetter
+from typing import Final
+
+from sim.net.tcp.segment import MSS, Range
+
+REORDERING: Final = 3
+_REORDERING_MAX: Final = 300
+_DSACK_PERSISTS: Final = 16
+"""Recoveries for which a wider reordering window stays."""
+_seq = attrgetter("seq")
+
+
+class Sent:
+    """A segment in flight; a FIN counts as one number behind the data."""
+
+    __slots__ = ("again", "end", "lost", "resent", "sacked", "sent_ns", "seq")
+
+    def __init__(self, seq: int, end: int, sent_ns: int) -> None:
+        self.seq = seq
+        self.end = end
+        self.sent_ns = sent_ns
+        self.sacked = False
+        self.lost = False
+        self.resent = False
+        """Sent again, and that copy not known to be lost."""
+        self.again = False
+        """Ever sent again: an acknowledgement does not tell of which copy."""
+
+
+class Scoreboard:
+    """One connection's segments in flight, in the order of their numbers."""
+
+    __slots__ = (
+        "_dsack_persists", "_dsack_round", "_dsack_steps", "acked_ns", "delivered", "dsack_seen", "highest_sacked",
+        "losses", "lost", "newest_end", "newest_rtt_ns", "newest_sent_ns", "news", "original_acked", "reordering",
+        "reordering_seen", "resent", "resent_acked", "sacked", "sacked_ns", "sent",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.sacked = self.lost = self.resent = 0
+        self.highest_sacked = 0
+        """The number behind the highest segment that was selectively acknowledged."""
+        self.delivered = 0
+        """Segments of the whole connection that have arrived."""
+        self.losses = 0
+        """How often one was found lost."""
+        self.reordering = REORDERING
+        self.reordering_seen = False
+        # RACK: of the segments delivered, the one sent last
+        self.newest_sent_ns = self.newest_end = self.newest_rtt_ns = 0
+        self.news = False
+        """Whether RACK learned something since it last looked for losses."""
+        self.dsack_seen = False
+        self._dsack_steps, self._dsack_persists, self._dsack_round = 1, 0, 0
+        # of the acknowledgement under way: when the first and the last of its segments were sent, if only once
+        self.acked_ns: tuple[int, int] | None = None
+        self.sacked_ns: tuple[int, int] | None = None
+        self.original_acked = self.resent_acked = False
+
+    @property
+    def in_flight(self) -> int:
+        """Segments on the way."""
+        return len(self.sent) - self.sacked - self.lost + self.resent
+
+    def begin(self) -> None:
+        """An acknowledgement came that tells of more than segments in order."""
+        self.acked_ns = self.sacked_ns = None
+        self.original_acked = self.resent_acked = False
+
+    def acknowledge(self, una: int, now: int, min_rtt: int, high: int) -> int:
+        """Everything before `una` has arrived; the number of segments of which that is news or that are done with.
+
+        `high` is the number at which the recovery under way ends.
+        """
+        done = 0
+        reordered = self.highest_sacked
+        for segment in self.sent:
+            if segment.end > una:
+                if segment.seq < una:
+                    segment.seq = una
+                break
+            done += 1
+            if segment.again:
+                self.resent_acked = True
+            elif not segment.sacked:
+                self.acked_ns = (self.acked_ns or (segment.sent_ns,))[0], segment.sent_ns
+                reordered = min(reordered, segment.seq)
+                if segment.end <= high:
+                    self.original_acked = True
+            self._settle(segment, now, min_rtt)
+        if reordered < self.highest_sacked:
+            self._saw_reordering(reordered)
+        del self.sent[:done]
+        return done
+
+    def _settle(self, segment: Sent, now: int, min_rtt: int) -> None:
+        """Take a segment out of the counts."""
+        if segment.sacked:
+            self.sacked -= 1
+        else:
+            self.delivered += 1
+            self._advance(segment, now, min_rtt)
+        self.lost -= segment.lost
+        self.resent -= segment.resent
+
+    def select(self, blocks: Iterable[Range], now: int, min_rtt: int, high: int) -> int:
+        """These ranges have arrived too; the number of segments of which that is news."""
+        found = 0
+        before = reordered = self.highest_sacked
+        for first, behind in blocks:
+            start = bisect_left(self.sent, first, key=_seq)
+            for segment in islice(self.sent, start, None):
+                if segment.end > behind:
+                    break
+                if segment.sacked:
+                    continue
+                found += 1
+                if not segment.again:
+                    self.sacked_ns = (self.sacked_ns or (segment.sent_ns,))[0], segment.sent_ns
+                    if segment.seq < before:
+                        reordered = min(reordered, segment.seq)
+                    if segment.end <= high:
+                        self.original_acked = True
+                self._mark_sacked(segment, now, min_rtt)
+        if reordered < before:
+            self._saw_reordering(reordered)
+        return found
+
+    def _mark_sacked(self, segment: Sent, now: int, min_rtt: int) -> None:
+        if segment.lost:
+            self.lost -= 1
+            self.resent -= segment.resent
+            segment.lost = segment.resent = False
+        segment.sacked = True
+        self.sacked += 1
+        self.delivered += 1
+        self.highest_sacked = max(self.highest_sacked, segment.end)
+        self._advance(segment, now, min_rtt)
+
+    def _saw_reordering(self, low: int) -> None:
+        """The segment at `low` arrived behind later ones: remember how far behind."""
+        behind = -((low - self.highest_sacked) // MSS)
+        self.reordering = min(max(self.reordering, behind), _REORDERING_MAX)
+        self.reordering_seen = True
+
+    def _advance(self, segment: Sent, now: int, min_rtt: int) -> None:
+        rtt = now - segment.sent_ns
+        if segment.again and rtt < min_rtt:
+            return  # too soon for the copy: it was the original
+        self.news = True
+        self.newest_rtt_ns = rtt
+        if (segment.sent_ns, segment.end) > (self.newest_sent_ns, self.newest_end):
+            self.newest_sent_ns, self.newest_end = segment.sent_ns, segment.end
+
+    def deliver_in_order(self, done: int, now: int) -> None:
+        """The first `done` segments have arrived: what `acknowledge` does where nothing but that is known."""
+        last = self.sent[done - 1]
+        self.newest_sent_ns, self.newest_end, self.newest_rtt_ns = last.sent_ns, last.end, now - last.sent_ns
+        self.delivered += done
+        del self.sent[:done]
+
+    # losses
+
+    def mark_lost(self, segment: Sent) -> None:
+        """A segment, or the copy of it that was sent again, is lost."""
+        if not segment.lost:
+            segment.lost = True
+            self.lost += 1
+            self.losses += 1
+        elif segment.resent:
+            segment.resent = False
+            self.resent -= 1
+            self.losses += 1
+
+    def mark_timed_out(self, now: int, una: int) -> None:
+        """The retransmission timeout is over: what was not sent within the last round trip is lost."""
+        for segment in self.sent:
+            if segment.sacked:
+                continue
+            if segment.seq > una and self.newest_rtt_ns > now - segment.sent_ns:
+                continue
+            self.mark_lost(segment)
+
+    def unmark_lost(self) -> None:
+        """Nothing was lost after all."""
+        for segment in self.sent:
+            segment.lost = False
+        self.lost = 0
+
+    def note_resent(self, segment: Sent, now: int) -> None:
+        """A segment was sent again."""
+        segment.sent_ns = now
+        segment.again = True
+        if not segment.resent:
+            segment.resent = True
+            self.resent += 1
+
+    def split(self, index: int, size: int) -> None:
+        """Make two of the segment at `index`, the first `size` long."""
+        segment = self.sent[index]
+        rest = Sent(segment.seq + size, segment.end, segment.sent_ns)
+        rest.sacked, rest.lost, rest.resent, rest.again = (
+            segment.sacked,
+            segment.lost,
+            segment.resent,
+            segment.again,
+        )
+        segment.end = rest.seq
+        self.sacked += rest.sacked
+        self.lost += rest.lost
+        self.resent += rest.resent
+        self.sent.insert(index + 1, rest)
+
+    def detect_losses(self, now: int, reordering_window: int) -> int:
+        """Mark what RACK finds lost; nanoseconds until it should look again, 0 for never."""
+        self.news = False
+        again_in = 0
+        newest = (self.newest_sent_ns, self.newest_end)
+        patience = self.newest_rtt_ns + reordering_window
+        for segment in self.sent:
+            if segment.sacked or (segment.lost and not segment.resent):
+                continue
+            if (segment.sent_ns, segment.end) >= newest:
+                continue
+            left = patience - (now - segment.sent_ns)
+            if left <= 0:
+                self.mark_lost(segment)
+            elif left > again_in:
+                again_in = left
+        return again_in
+
+    def reordering_window(self, min_rtt: int, smoothed: int, *, in_recovery: bool) -> int:
+        """How long RACK waits for what may only be late."""
+        if not self.reordering_seen and (in_recovery or self.sacked >= self.reordering):
+            return 0
+        return min(min_rtt // 4 * self._dsack_steps, smoothed)
+
+    def adapt_window(self, delivered_before: int) -> None:
+        """Widen the reordering window when duplicates arrived, at most once a round trip (RFC 8985, 6.2 step 4)."""
+        if self.dsack_seen and delivered_before >= self._dsack_round:
+            self._dsack_steps = min(255, self._dsack_steps + 1)
+            self._dsack_round = self.delivered
+            self._dsack_persists = _DSACK_PERSISTS
+        elif not self._dsack_persists:
+            self._dsack_steps = 1
+        self.dsack_seen = False
+
+    def recovered(self) -> None:
+        """A recovery is over."""
+        self._dsack_persists = max(0, self._dsack_persists - 1)

@@ -1,0 +1,468 @@
+"""The sending half of a connection: what is sent when, and the one timer.
+
+As in net/ipv4/tcp_output.c and tcp_timer.c. The timer serves in turn as loss probe (RFC 8985, section 7), reordering
+timer, retransmission timer and window probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sim.net.tcp.cubic import INITIAL_WINDOW, Cubic
+from sim.net.tcp.recovery import Event, Recovery, Resend, State
+from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
+from sim.net.tcp.scoreboard import Scoreboard, Sent
+from sim.net.tcp.segment import ACK, FIN, MSS, Segment
+from sim.net.tcp.timer import LazyTimer
+
+if TYPE_CHECKING:
+    from sim.clock import Environment
+
+RETRIES_NS: Final = 924_600_000_000
+"""For how long it tries: Linux's tcp_retries2 of 15, counted from the shortest timeout (retransmits_timed_out)."""
+WINDOW_PROBES_MAX: Final = 15
+"""That are not answered."""
+_TIMER_MIN_NS: Final = 2_000_000
+_OPEN: Final = State.OPEN
+
+
+class Purpose(IntEnum):
+    """What the timer is for."""
+
+    NONE = 0
+    RETRANSMIT = 1
+    PROBE = 2
+    REORDER = 3
+    WINDOW = 4
+
+
+class Output(Protocol):
+    """What a sender needs of its connection."""
+
+    def transmit(self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False) -> None:
+        """Send a segment; `again` if its data was sent before."""
+        ...
+
+    def give_up(self) -> None:
+        """The other end does not answer."""
+        ...
+
+
+class Sender:
+    """One end's sending half. `una` is the first number not acknowledged, `following` the next to be sent."""
+
+    __slots__ = (
+        "_board", "_buffer", "_cubic", "_edge", "_env", "_fin_wanted", "_last_sent_ns", "_limited", "_limited_until",
+        "_most_out", "_on_acknowledged", "_output", "_probe_end", "_probe_resent", "_purpose", "_recovery",
+        "_retransmissions", "_retrying_since", "_started", "_timer", "_window_probes", "fin_sent", "following", "mss",
+        "rtt", "una",
+    )  # fmt: skip
+
+    def __init__(
+        self, env: Environment, output: Output, rtt: RttEstimator, on_acknowledged: Callable[[], object]
+    ) -> None:
+        self._env, self._output, self.rtt, self._on_acknowledged = env, output, rtt, on_acknowledged
+        self._buffer = bytearray()
+        """What is not acknowledged, from `una` on."""
+        self.una = self.following = 1
+        self.mss = MSS
+        self._edge = 0
+        """Up to where the other end's window reaches."""
+        self._fin_wanted = self.fin_sent = False
+        self._started = False
+        self._board = Scoreboard()
+        self._cubic = Cubic()
+        self._recovery = Recovery(self._board, self._cubic, rtt)
+        self._last_sent_ns = 0
+        # is the window what limits? (tcp_cwnd_validate)
+        self._limited = False
+        self._limited_until = self._most_out = 0
+        # the timer
+        self._timer = LazyTimer(env, self._on_timer)
+        self._purpose = Purpose.NONE
+        self._retransmissions = 0
+        self._retrying_since = -1
+        self._window_probes = 0
+        # the loss probe under way: where the data ended then, and whether it was sent before
+        self._probe_end = 0
+        self._probe_resent = False
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written and not acknowledged."""
+        return len(self._buffer)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the other end has everything, FIN included."""
+        return self.fin_sent and self.una == self.following
+
+    def start(self, window: int, rtt: int, *, syns_resent: int) -> None:
+        """The handshake is done; `rtt` is its round-trip time, if it can be told."""
+        self._started = True
+        self._edge = self.una + window
+        if rtt:
+            self.rtt.measure(rtt, 0, 1)
+        else:
+            self.rtt.rto = RTO_UNMEASURED_NS
+        if syns_resent > 1:
+            self._cubic.window = 1
+        self._cubic.begin_round(self._env.now, 1)
+
+    def stop(self) -> None:
+        """Send nothing any more."""
+        self._started = False
+        self._disarm()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes and send what the windows allow."""
+        self._buffer += data
+        self.push()
+
+    def finish(self) -> None:
+        """Send FIN behind what is queued."""
+        self._fin_wanted = True
+        self.push()
+
+    # -- sending
+
+    def push(self) -> None:
+        """Send what the windows allow."""
+        if not self._started:
+            return
+        board, buffer, una = self._board, self._buffer, self.una
+        sent, following, mss = board.sent, self.following, self.mss
+        left = una + len(buffer) - following
+        if left <= 0 and not (self._fin_wanted and not self.fin_sent):
+            return
+        now, before = self._env.now, len(sent)
+        if not before and self._last_sent_ns:
+            self._resume(now)
+        quota = self._cubic.window - (before - board.sacked - board.lost + board.resent)
+        while left > 0 and quota > 0:
+            size = left if left < mss else mss
+            room = self._edge - following
+            if size > room:
+                if room <= 0 or sent:
+                    break
+                size = room
+            offset = following - una
+            self._output.transmit(following, bytes(buffer[offset : offset + size]))
+            sent.append(Sent(following, following + size, now))
+            following += size
+            left -= size
+            quota -= 1
+        if not left and self._fin_wanted and not self.fin_sent:
+            self.fin_sent = True
+            self._output.transmit(following, b"", ACK | FIN)
+            sent.append(Sent(following, following + 1, now))
+            following += 1
+        self._pushed(following, now, before, quota)
+
+    def _pushed(self, following: int, now: int, before: int, quota: int) -> None:
+        """Account for what was sent, and arm the timer for it."""
+        out = len(self._board.sent)
+        if following > self.following or quota <= 0:
+            limited = quota <= 0
+            if self.una >= self._limited_until or limited or (not self._limited and out > self._most_out):
+                self._limited, self._most_out, self._limited_until = limited, out, following
+        if following > self.following:
+            if self._recovery.state is State.RECOVERY:
+                self._recovery.prr_out += out - before
+            self.following = following
+            self._last_sent_ns = now
+            self._arm_for_sent(now, had_some=before > 0)
+        elif not out and self._purpose is not Purpose.WINDOW:  # the other end's window is closed
+            self._arm(Purpose.WINDOW, now + self._window_probe_ns())
+
+    def _resume(self, now: int) -> None:
+        """Nothing is in flight. After a timeout's time of that, the window is no longer a proven one (RFC 2861)."""
+        cubic, idle = self._cubic, now - self._last_sent_ns
+        cubic.idle(idle)
+        rto = self.rtt.rto
+        if idle > rto and cubic.window > INITIAL_WINDOW:
+            cubic.ssthresh = self._recovery.prior_ssthresh()
+            while idle > rto and cubic.window > INITIAL_WINDOW:
+                idle -= rto
+                cubic.window //= 2
+            cubic.window = max(cubic.window, INITIAL_WINDOW)
+
+    def _resend(self, index: int) -> None:
+        """Send the segment at that place of the scoreboard again, in parts if the path has become narrower."""
+        board = self._board
+        segment = board.sent[index]
+        if segment.end - segment.seq > self.mss:
+            board.split(index, self.mss)
+        data = bytes(self._buffer[segment.seq - self.una : segment.end - self.una])
+        has_fin = segment.end - segment.seq > len(data)
+        now = self._env.now
+        if self._retrying_since < 0:
+            self._retrying_since = now
+        self._output.transmit(segment.seq, data, ACK | FIN if has_fin else ACK, again=True)
+        board.note_resent(segment, now)
+        self._recovery.note_resent()
+        self._last_sent_ns = now
+
+    def _resend_lost(self) -> None:
+        """Send lost segments again, as far as the window allows."""
+        board, recovery, window = self._board, self._recovery, self._cubic.window
+        index = 0
+        while index < len(board.sent) and board.resent < board.lost and board.in_flight < window:
+            segment = board.sent[index]
+            if segment.lost and not segment.resent:
+                self._resend(index)
+                if recovery.state is State.RECOVERY:
+                    recovery.prr_out += 1
+                if not index and self._purpose is not Purpose.REORDER:
+                    self._arm(Purpose.RETRANSMIT, self._env.now + self.rtt.rto)
+            index += 1
+
+    # -- acknowledgements
+
+    def receive_ack(self, segment: Segment) -> None:
+        """Take what a segment says of what was sent."""
+        ack = segment.ack
+        if ack > self.following:
+            return
+        edge = ack + segment.window
+        opened = edge > self._edge
+        if opened:
+            self._edge = edge
+        self._window_probes = 0
+        if segment.sack or self._recovery.state or self._probe_end or self._board.resent:
+            duplicate = ack == self.una and not segment.data and not opened
+            self._judge(segment, ack, duplicate=duplicate)
+        elif ack > self.una:
+            self._advance(ack)
+        elif opened:
+            self.push()
+
+    def _advance(self, ack: int) -> None:
+        """Everything up to `ack` has arrived in order, and nothing is wrong."""
+        board, rtt, now = self._board, self.rtt, self._env.now
+        sent = board.sent
+        done = 0
+        for segment in sent:
+            if segment.end > ack:
+                if segment.seq < ack:
+                    segment.seq = ack
+                break
+            done += 1
+        if done:
+            first, last = sent[0], sent[done - 1]
+            board.deliver_in_order(done, now)
+            self._acknowledged(ack)
+            if not last.again:
+                rtt.measure(now - first.sent_ns, ack, self.following)
+                self._cubic.measure(now - last.sent_ns, now, ack, self.following)
+            if self._is_limited():
+                self._cubic.grow(done, now)
+            self._arm_for_rest(now)
+        else:
+            self._acknowledged(ack)
+        if self._buffer or self._fin_wanted:
+            self.push()
+        self._on_acknowledged()
+
+    def _acknowledged(self, ack: int) -> None:
+        del self._buffer[: ack - self.una]
+        self.una = ack
+        self._retransmissions, self._retrying_since = 0, -1
+
+    def _is_limited(self) -> bool:
+        """tcp_is_cwnd_limited."""
+        cubic = self._cubic
+        return self._limited or (cubic.in_slow_start and cubic.window < 2 * self._most_out)
+
+    def _judge(self, segment: Segment, ack: int, *, duplicate: bool) -> None:
+        """Take an acknowledgement while something is missing, late or repeated (tcp_ack)."""
+        board, recovery, now = self._board, self._recovery, self._env.now
+        board.begin()
+        una, delivered, losses, minimum = self.una, board.delivered, board.losses, self.rtt.minimum
+        duplicated = recovery.note_duplicate(segment.sack, ack, self._probe_end)
+        selected = board.select(segment.sack[duplicated:], now, minimum, recovery.high)
+        advanced = ack > una
+        done = board.acknowledge(ack, now, minimum, recovery.high) if advanced else 0
+        if advanced:
+            self._acknowledged(ack)
+        rearm = self._measure(now, ack) if done or selected else False
+        board.adapt_window(delivered)
+        self._end_probe(ack, duplicated=bool(duplicated), plain=duplicate and not selected)
+        more = len(self._buffer) > self.following - self.una and self._edge > self.following
+        event = Event(now, self.una, self.following, more, advanced, selected > 0, duplicate)
+        resend = recovery.on_ack(event)
+        if recovery.look_in_ns:
+            self._arm(Purpose.REORDER, now + recovery.look_in_ns + _TIMER_MIN_NS)
+        elif done or rearm:
+            self._arm_for_rest(now)
+        recovery.control(
+            event, board.delivered - delivered, board.losses - losses, limited=self._is_limited()
+        )
+        self._continue(resend)
+        if advanced:
+            self._on_acknowledged()
+
+    def _continue(self, resend: Resend) -> None:
+        """Send what is lost or, to find out whether anything is, what is new (tcp_xmit_recovery)."""
+        if resend is Resend.NEW:
+            self.push()
+            if self.following > self._recovery.high:
+                return
+            self._recovery.give_up_frto()
+        if resend is not Resend.NOTHING:
+            self._resend_lost()
+        self.push()
+
+    def _measure(self, now: int, ack: int) -> bool:
+        """Take the round-trip time; whether it is of something sent after the first segment was."""
+        board = self._board
+        acked, sacked = board.acked_ns, board.sacked_ns
+        sample, latest = -1, -1
+        if acked is not None and not board.resent_acked:
+            sample, latest = acked
+        if sacked is not None:
+            latest = sacked[1]
+            if sample < 0:
+                sample = sacked[0]
+        if sample < 0:
+            return False
+        self.rtt.measure(now - sample, ack, self.following)
+        self._cubic.measure(now - latest, now, ack, self.following)
+        return sacked is not None and bool(board.sent) and board.sent[0].sent_ns < sacked[0]
+
+    def _end_probe(self, ack: int, *, duplicated: bool, plain: bool) -> None:
+        """Learn from the answer to a loss probe (tcp_process_tlp_ack)."""
+        if not self._probe_end or ack < self._probe_end:
+            return
+        if not self._probe_resent or duplicated or plain:
+            self._probe_end = 0
+        elif ack > self._probe_end:
+            self._probe_end = 0
+            self._recovery.tail_was_lost(self.following)
+
+    # -- the timer
+
+    def _arm(self, purpose: Purpose, at: int) -> None:
+        self._purpose = purpose
+        self._timer.set(at)
+
+    def _disarm(self) -> None:
+        self._purpose = Purpose.NONE
+        self._timer.deadline = 0
+
+    def _arm_for_sent(self, now: int, *, had_some: bool) -> None:
+        """New data was sent (tcp_event_new_data_sent, tcp_schedule_loss_probe)."""
+        sent, rto = self._board.sent, self.rtt.rto
+        left = sent[0].sent_ns + rto - now
+        if self._recovery.state is _OPEN:
+            wait = self._probe_ns()
+            self._arm(Purpose.PROBE, now + (min(wait, left) if left > 0 else wait))
+        elif not had_some:
+            self._arm(Purpose.RETRANSMIT, now + rto)
+        elif self._purpose is Purpose.PROBE:
+            self._arm(Purpose.RETRANSMIT, now + max(left, 1))
+
+    def _arm_for_rest(self, now: int) -> None:
+        """Some of what was in flight has arrived (tcp_set_xmit_timer)."""
+        sent, rto = self._board.sent, self.rtt.rto
+        if not sent:
+            self._disarm()
+        elif self._recovery.state is _OPEN:
+            self._arm(Purpose.PROBE, now + min(self._probe_ns(), rto))
+        else:
+            self._arm_retransmission(now)
+
+    def _arm_retransmission(self, now: int) -> None:
+        """tcp_rearm_rto."""
+        if not self._board.sent:
+            self._disarm()
+            return
+        wait = self.rtt.rto
+        if self._purpose in (Purpose.PROBE, Purpose.REORDER):
+            wait = max(self._board.sent[0].sent_ns + wait - now, 1)
+        self._arm(Purpose.RETRANSMIT, now + wait)
+
+    def _probe_ns(self) -> int:
+        smoothed = self.rtt.smoothed
+        if not smoothed:
+            return RTO_INITIAL_NS
+        return 2 * smoothed + (RTO_MIN_NS if len(self._board.sent) == 1 else _TIMER_MIN_NS)
+
+    def _window_probe_ns(self) -> int:
+        return min(max(self.rtt.rto, RTO_MIN_NS) << min(self._window_probes, 20), RTO_MAX_NS)
+
+    def _on_timer(self) -> None:
+        purpose, self._purpose = self._purpose, Purpose.NONE
+        _ON_TIMER[purpose](self)
+
+    def _probe(self) -> None:
+        """Send something to learn whether the last segments were lost (tcp_send_loss_probe)."""
+        now, board = self._env.now, self._board
+        if not self._probe_end:
+            following = self.following
+            self._probe_resent = not self._send_one_new()
+            if self._probe_resent:
+                last = len(board.sent) - 1
+                size = board.sent[last].end - board.sent[last].seq
+                if size > self.mss:
+                    board.split(last, (size - 1) // self.mss * self.mss)
+                    last += 1
+                self._resend(last)
+            self._probe_end = max(following, self.following)
+        self._arm(Purpose.RETRANSMIT, now + self.rtt.rto)
+
+    def _send_one_new(self) -> bool:
+        """Send one new segment, whatever the congestion window says."""
+        size = min(self.mss, self.una + len(self._buffer) - self.following)
+        if size <= 0 or self.following + size > self._edge:
+            return False
+        offset, now = self.following - self.una, self._env.now
+        self._output.transmit(self.following, bytes(self._buffer[offset : offset + size]))
+        self._board.sent.append(Sent(self.following, self.following + size, now))
+        self.following += size
+        self._last_sent_ns = now
+        return True
+
+    def _look_again(self) -> None:
+        """RACK's reordering timer."""
+        now = self._env.now
+        if self._recovery.look_again(now, self.una, self.following):
+            self._resend_lost()
+        if self._purpose is Purpose.NONE and self._recovery.look_in_ns:
+            self._arm(Purpose.REORDER, now + self._recovery.look_in_ns + _TIMER_MIN_NS)
+        elif self._purpose is not Purpose.RETRANSMIT:
+            self._purpose = Purpose.REORDER
+            self._arm_retransmission(now)
+
+    def _time_out(self) -> None:
+        """The retransmission timer."""
+        now, rtt = self._env.now, self.rtt
+        if self._retrying_since >= 0 and now - self._retrying_since >= RETRIES_NS:
+            self._output.give_up()
+            return
+        self._recovery.time_out(now, self.una, self.following, again=self._retransmissions > 0)
+        self._probe_end = 0
+        self._retransmissions += 1
+        self._resend(0)
+        rtt.back_off()
+        self._arm(Purpose.RETRANSMIT, now + rtt.rto)
+
+    def _probe_window(self) -> None:
+        """Ask whether the other end's window is still closed, by a number that was acknowledged."""
+        if self._window_probes >= WINDOW_PROBES_MAX:
+            self._output.give_up()
+            return
+        now = self._env.now
+        self._window_probes += 1
+        self._output.transmit(self.una - 1, b"")
+        self._arm(Purpose.WINDOW, now + self._window_probe_ns())
+
+
+_ON_TIMER: Final = {
+    Purpose.PROBE: Sender._probe,
+    Purpose.REORDER: Sender._look_again,
+    Purpose.RETRANSMIT: Sender._time_out,
+    Purpose.WINDOW: Sender._probe_window,
+}

@@ -1,0 +1,319 @@
+"""Simulated TCP takes the time that Linux takes, and each mechanism that this needs does what it is for.
+
+The seconds are Linux 6.18's with CUBIC and RHEL 9's buffers, over the kernel world's links (`python -m bench.tcp`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+
+import pytest
+
+from sim.net.link import HEADER_BYTES, Link, Quality
+from sim.net.tcp import ACK, FIN, MSS, SYN, Segment
+from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root
+from sim.net.tcp.recovery import State
+from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
+from sim.net.tcp.scoreboard import Scoreboard, Sent
+from sim.units import MILLISECOND_NS
+from tests.sim.network import Pair, Recorder
+
+MS = MILLISECOND_NS
+LINE = Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024)
+Drop = Callable[[int, Segment], bool]
+
+
+class Watched(Pair):
+    """A pair whose segments are noted, and dropped where `drop(n, segment)` says so of a's n-th with data."""
+
+    def __init__(self, quality: Quality = LINE, drop: Drop = lambda *_: False) -> None:
+        super().__init__(quality)
+        self.seen: list[tuple[float, str, Segment]] = []
+        self._drop, self._send, self._sent = drop, self.link.send, 0
+        self.link.send = self._watch  # type: ignore[method-assign]
+
+    def _watch(self, source: object, segment: Segment) -> None:
+        name = "a" if source is self.a else "b"
+        self.seen.append((self.loop.time(), name, segment))
+        if name == "a" and segment.data:
+            self._sent += 1
+            if self._drop(self._sent, segment):
+                return
+        self._send(source, segment)  # type: ignore[arg-type]
+
+    def of(self, name: str) -> list[tuple[float, Segment]]:
+        return [(at, segment) for at, sender, segment in self.seen if sender == name]
+
+    def data(self) -> list[tuple[float, Segment]]:
+        return [(at, segment) for at, segment in self.of("a") if segment.data]
+
+
+def upload(pair: Pair, size: int) -> float:
+    """Seconds until `size` bytes have gone from a to b and one byte has come back."""
+
+    class Server(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if len(self.received) == size:
+                self.transport.write(b"!")
+
+    async def listen() -> None:
+        await pair.loop.create_server(Server, "b", 80)
+
+    async def send() -> float:
+        began = pair.loop.time()
+        transport, client = await pair.loop.create_connection(Recorder, "b", 80)
+        transport.write(bytes(size))
+        while not client.received:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
+        return pair.loop.time() - began
+
+    pair.run(pair.b, listen())
+    return float(pair.run(pair.a, asyncio.wait_for(send(), 3600)))
+
+
+@pytest.mark.parametrize(
+    ("rate", "delay", "size", "seconds"),
+    [
+        (64_000, 20, 10_000, 1.44),
+        (64_000, 100, 100_000, 13.28),
+        (64_000, 300, 100_000, 14.07),
+        (1_000_000, 20, 10_000, 0.17),
+        (1_000_000, 20, 500_000, 4.19),
+        (1_000_000, 300, 500_000, 6.32),
+        (10_000_000, 20, 5_000_000, 4.24),
+        (10_000_000, 100, 100_000, 0.85),
+        (10_000_000, 100, 5_000_000, 5.93),
+        (10_000_000, 300, 5_000_000, 15.91),
+    ],
+)
+def test_uploads_without_loss_take_as_long_as_linuxs(
+    rate: int, delay: int, size: int, seconds: float
+) -> None:
+    quality = Quality(rate, delay * MS, queue_bytes_max=64 * 1024)
+    assert upload(Pair(quality), size) == pytest.approx(seconds, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rate", "delay", "loss", "size", "seconds"),
+    [
+        (64_000, 20, 0.01, 100_000, 13.38),
+        (1_000_000, 20, 0.03, 500_000, 4.48),
+        (10_000_000, 20, 0.01, 5_000_000, 12.57),
+        (10_000_000, 20, 0.03, 5_000_000, 28.03),
+    ],
+)
+def test_uploads_with_loss_take_as_long_as_linuxs(
+    rate: int, delay: int, loss: float, size: int, seconds: float
+) -> None:
+    quality = Quality(rate, delay * MS, 0, loss, queue_bytes_max=64 * 1024)
+    took = median(upload(Pair(quality, seed), size) for seed in range(1, 10))
+    assert took == pytest.approx(seconds, rel=0.15)
+
+
+# -- losses
+
+
+def test_a_lost_segment_is_sent_again_once_and_without_waiting_for_a_timeout() -> None:
+    pair = Watched(drop=lambda n, _: n == 5)
+    upload(pair, 30 * MSS)
+    numbers = [segment.seq for _, segment in pair.data()]
+    (lost,) = {number for number in numbers if numbers.count(number) == 2}
+    first, second = (at for at, segment in pair.data() if segment.seq == lost)
+    assert len(numbers) == 31
+    assert second - first < 0.2
+    assert pair.link.forward.resent_bytes == MSS
+
+
+def test_many_losses_of_a_window_are_repaired_in_few_round_trips() -> None:
+    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: 30 <= n < 90 and n % 3 == 0)
+    assert upload(pair, 200 * MSS) < 1.0  # one loss a round trip would take 1.6 s
+    assert len(pair.data()) == 220
+
+
+def test_a_lost_tail_is_found_by_a_probe_and_not_by_the_timeout() -> None:
+    pair = Watched(Quality(10_000_000, 100 * MS), lambda n, _: n in (9, 10))
+    upload(pair, 10 * MSS)
+    first, second, *_ = (at for at, segment in pair.data() if segment.seq == 9 * MSS + 1)
+    assert second - first < 0.65  # two round trips behind the last acknowledgement; the timeout has 0.6 s
+
+
+def test_a_lost_retransmission_is_sent_again_without_a_timeout() -> None:
+    lost: list[int] = []
+
+    def drop(n: int, segment: Segment) -> bool:
+        again = n > 6 and segment.seq == 4 * MSS + 1 and len(lost) < 2
+        if n == 5 or again:
+            lost.append(n)
+        return n == 5 or (again and len(lost) == 2)
+
+    pair = Watched(Quality(10_000_000, 20 * MS), drop)
+    upload(pair, 400 * MSS)
+    times = [at for at, segment in pair.data() if segment.seq == 4 * MSS + 1]
+    assert len(times) == 3
+    assert times[2] - times[1] < RTO_MIN_NS / 1e9
+
+
+def connected(pair: Pair) -> tuple[Recorder, Recorder]:
+    """A connection from a to b: the protocols of a and of b."""
+    client, server = Recorder(), Recorder()
+
+    async def serve() -> None:
+        await pair.loop.create_server(lambda: server, "b", 80)
+
+    async def dial() -> None:
+        await pair.loop.create_connection(lambda: client, "b", 80)
+
+    pair.run(pair.b, serve())
+    pair.run(pair.a, dial())
+    pair.loop.run_for(1_000 * MS)
+    return client, server
+
+
+def test_a_spurious_timeout_sends_one_segment_again_and_keeps_the_window() -> None:
+    pair = Watched(Quality(10_000_000, 20 * MS))
+    client, server = connected(pair)
+    client.transport.write(bytes(100 * MSS))
+    pair.loop.run_for(2_000 * MS)
+    before = len(pair.data())
+    pair.link.forward._last_arrival_ns = pair.loop.env.now + 700 * MS  # everything is held up for a while
+    client.transport.write(bytes(40 * MSS))
+    pair.loop.run_for(3_000 * MS)
+    assert len(server.received) == 140 * MSS
+    assert len(pair.data()) - before <= 44
+
+
+def test_reordering_is_no_loss() -> None:
+    pair = Watched(Quality(10_000_000, 40 * MS, reordering=0.02, queue_bytes_max=1 << 20))
+    upload(pair, 2_000 * MSS)
+    assert pair.link.forward.resent_bytes < 40 * MSS
+
+
+# -- the receiver
+
+
+def test_duplicates_and_what_came_early_are_reported_in_selective_acknowledgements() -> None:
+    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: n == 3)
+    upload(pair, 10 * MSS)
+    blocks = [segment.sack for _, segment in pair.of("b") if segment.sack]
+    hole = 2 * MSS + 1
+    assert blocks[0] == ((hole + MSS, hole + 2 * MSS),)
+    assert blocks[-1][0][0] == hole + MSS
+    assert all(len(segment.sack) <= 4 for _, _, segment in pair.seen)
+
+
+def test_options_take_the_lines_time() -> None:
+    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: n == 3)
+    upload(pair, 10 * MSS)
+    for name, pipe in (("a", pair.link.forward), ("b", pair.link.backward)):
+        segments = [segment for _, segment in pair.of(name)]
+        lost = 3 if name == "a" else 0
+        options = [12 if s.flags & SYN else (4 + 8 * len(s.sack) if s.sack else 0) for s in segments]
+        headers = sum(HEADER_BYTES + more for more in options) - HEADER_BYTES * (lost > 0)
+        data = sum(len(s.data) for s in segments) - MSS * (lost > 0)
+        assert pipe.header_bytes == headers
+        assert pipe.bytes == headers + data
+
+
+def test_the_first_segments_are_acknowledged_at_once_and_later_ones_every_second_one() -> None:
+    pair = Watched(Quality(10_000_000, 40 * MS))
+    upload(pair, 400 * MSS)
+    acknowledgements = [s.ack for _, s in pair.of("b") if not s.data and not s.flags & (SYN | FIN)]
+    steps = [later - earlier for earlier, later in pairwise(acknowledgements)]
+    assert steps[:14] == [MSS] * 14
+    assert steps[40:140] == [2 * MSS] * 100
+
+
+def test_a_lost_window_update_is_asked_for() -> None:
+    pair = Pair(LINE)
+    client, server = connected(pair)
+    server.transport.pause_reading()
+    client.transport.write(bytes(300_000))
+    pair.loop.run_for(3_600_000 * MS)
+    assert not client.lost, "a closed window is no dead end, however long"
+    pair.link.backward.quality = Quality(1_000_000, loss=1.0)
+    server.transport.resume_reading()
+    pair.loop.run_for(100 * MS)
+    pair.link.backward.quality = LINE
+    pair.loop.run_for(300_000 * MS)
+    assert len(server.received) == 300_000
+
+
+# -- the parts
+
+
+def test_the_window_starts_with_ten_segments_and_doubles_each_round_trip() -> None:
+    pair = Watched(Quality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
+    upload(pair, 70 * MSS)
+    rounds = [0, 0, 0]
+    for at, _ in pair.data():
+        rounds[int((at - 0.15) / 0.2)] += 1
+    assert rounds == [10, 20, 40]
+
+
+def test_after_an_idle_time_the_window_starts_again() -> None:
+    pair = Watched(Quality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
+    client, _ = connected(pair)
+    for _ in range(2):
+        pair.seen.clear()
+        client.transport.write(bytes(200 * MSS))
+        pair.loop.run_for(10_000 * MS)
+        began = pair.data()[0][0]
+        assert sum(at < began + 0.1 for at, _ in pair.data()) == INITIAL_WINDOW
+
+
+def test_cubic_is_back_at_the_old_window_when_its_curve_says_so() -> None:
+    cubic = Cubic()
+    assert (cubic.window, cubic.ssthresh) == (INITIAL_WINDOW, UNLIMITED)
+    cubic.window = 100
+    cubic.ssthresh = cubic.window = cubic.reduced()
+    assert cubic.window == 70
+    for n in range(42):  # the cube root of 30 / 0.4 is 4.2 s
+        cubic.grow(cubic.window, (n + 1) * 100 * MS)
+    assert 97 <= cubic.window <= 101
+    for n in range(42, 84):
+        cubic.grow(cubic.window, (n + 1) * 100 * MS)
+    assert 120 <= cubic.window <= 135
+
+
+@pytest.mark.parametrize("value", [0, 1, 7, 8, 26, 27, 10**12 - 1, 10**12, 2**61])
+def test_the_cube_root_is_rounded_down(value: int) -> None:
+    root = _cube_root(value)
+    assert root**3 <= value < (root + 1) ** 3
+
+
+def test_the_timeout_is_the_round_trip_and_at_least_200_ms_more() -> None:
+    rtt = RttEstimator()
+    rtt.measure(50 * MS, 1, 2)
+    assert rtt.rto == 250 * MS
+    for n in range(100):
+        rtt.measure(50 * MS, n, n + 1)
+    assert rtt.rto == 250 * MS
+    for n in range(100, 200):
+        rtt.measure((50 + n % 2 * 400) * MS, n, n + 1)
+    assert rtt.rto > 600 * MS
+
+
+def test_rack_waits_for_late_segments_once_it_has_seen_reordering() -> None:
+    board = Scoreboard()
+    board.sent = [Sent(1 + n * MSS, 1 + (n + 1) * MSS, n * MS) for n in range(6)]
+    assert board.select([(1 + 2 * MSS, 1 + 3 * MSS)], 50 * MS, 40 * MS, 0) == 1
+    window = board.reordering_window(40 * MS, 40 * MS, in_recovery=False)
+    assert window == 10 * MS
+    assert board.detect_losses(50 * MS, window) == 9 * MS
+    assert board.lost == 0
+    board.news = True
+    assert board.detect_losses(59 * MS, window) == 0
+    assert board.lost == 2
+    assert board.in_flight == 3
+    assert State.OPEN == 0
+
+
+def test_a_segment_knows_its_options() -> None:
+    assert Segment(1, 2, "b", 0, SYN).option_bytes == 12
+    assert Segment(1, 2, "b", 1, ACK).option_bytes == 0
+    assert Segment(1, 2, "b", 1, ACK, sack=((5, 6), (8, 9))).option_bytes == 20
+    assert isinstance(Pair().link, Link)
