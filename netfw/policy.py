@@ -48,6 +48,21 @@ class Service(NamedTuple):
         return f"{self.protocol}/{self.port}"
 
 
+DHCP_PORTS: Final = {4: (67, 68), 6: (547, 546)}
+"""UDP ports of servers and of clients: DHCP (RFC 2131, section 4.1) and DHCPv6 (RFC 8415, section 7.2)."""
+DHCP_SERVERS: Final[dict[int, tuple[tuple[Address, Address], ...]]] = {
+    4: (
+        (IPv4Address("1.0.0.0"), IPv4Address("223.255.255.255")),
+        (IPv4Address(2**32 - 1), IPv4Address(2**32 - 1)),
+    ),
+    6: (
+        (IPv6Address("fe80::"), IPv6Address("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+        (IPv6Address("ff02::1:2"), IPv6Address("ff02::1:2")),
+    ),
+}
+"""Addresses of DHCP servers, first and last: any server's, or all servers' of the link. DHCPv6 stays on the link."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authorized:
     """Where the box may go. Role "gateway" has no services: IKE and ESP go there, and nothing else."""
@@ -93,6 +108,8 @@ class Policy:
     believes_routers: bool = False
     """Whether router advertisements on the uplink are taken (RFC 4861, section 6.3.4)."""
     ipsec_required: bool = False
+    uses_dhcp: bool = False
+    """Whether the uplink has its address by DHCP or DHCPv6, from any server there."""
 
     def port(self, number: int) -> Port | None:
         """The port with this number, if it is in use."""

@@ -6,6 +6,7 @@
     [uplink]
     from_outside = "drop"             # or "reject": what unasked-for packets get
     router_advertisements = false     # whether IPv6 routers on the uplink are believed
+    dhcp = false                      # whether the uplink has its address by DHCP or DHCPv6
     ipsec = "off"                     # or "required": authorized addresses only inside IPsec, through a gateway
 
     [[authorized]]                    # where the box may go, and nowhere else
@@ -79,6 +80,7 @@ class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class _Uplink(_Table, frozen=True):
     from_outside: Literal["drop", "reject"] = "drop"
     router_advertisements: bool = False
+    dhcp: bool = False
     ipsec: Literal["off", "required"] = "off"
 
 
@@ -166,6 +168,7 @@ class _Judge:
             tunnel=tunnel,
             rejects_outside=given.uplink.from_outside == "reject",
             believes_routers=given.uplink.router_advertisements,
+            uses_dhcp=given.uplink.dhcp,
             ipsec_required=given.uplink.ipsec == "required",
         )
         self._mistakes += _contradictions(policy)

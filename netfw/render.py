@@ -68,6 +68,8 @@ RAW: Final = -300
 FILTER: Final = 0
 """firewalld's chains come after, at +10; what is accepted here they may still drop."""
 
+_LINK_LOCAL: Final[Json] = {"prefix": {"addr": "fe80::", "len": 10}}
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -163,10 +165,12 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
         yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
     for version in (4, 6):
         yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
-    yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
+    if policy.uses_dhcp:  # DHCPv6 servers answer from an address of the link alone
+        key = concat(saddr(6), PROTOCOL, SPORT, DPORT)
+        yield uplink, where(saddr(6), _LINK_LOCAL), where(key, named(s.PEERS[6])), ACCEPT
     # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
-    link = any_of("::", {"prefix": {"addr": "fe80::", "len": 10}})
+    link = any_of("::", _LINK_LOCAL)
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
     # What is told to a whole link (reports of listeners, mDNS, DHCPv6) comes all day, from honest instruments.
     yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
@@ -182,10 +186,10 @@ def _input(policy: Policy) -> Iterator[Rule]:
     heard = [(1, "mld-listener-query"), (255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
     heard += [(255, "nd-router-advert")] if policy.believes_routers else []
     yield _neighbours(heard)
-    if policy.ipsec_required:
+    if s.has_peers(policy):
         for version in (4, 6):
             key = concat(saddr(version), PROTOCOL, SPORT, DPORT)
-            yield uplink, where(key, named(s.GATEWAYS[version])), ACCEPT
+            yield uplink, where(key, named(s.PEERS[version])), ACCEPT
     protected = [where({"meta": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
     yield uplink, *protected, state("established"), direction("reply"), ACCEPT
     yield state("related"), errors(), ACCEPT
@@ -232,10 +236,10 @@ def _output(policy: Policy) -> Iterator[Rule]:
     yield _neighbours(said)
     yield state("related"), errors(), ACCEPT
     yield where(OIFNAME, named(s.PORTS)), state("established"), direction("reply"), ACCEPT
-    if policy.ipsec_required:
+    if s.has_peers(policy):
         for version in (4, 6):
             key = concat(daddr(version), PROTOCOL, DPORT, SPORT)
-            yield uplink, where(key, named(s.GATEWAYS[version])), ACCEPT
+            yield uplink, where(key, named(s.PEERS[version])), ACCEPT
     protected = [where({"rt": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
     for version in (4, 6):
         for authorized in (s.AUTHORIZED, s.AUTHORIZED_NETWORKS):

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, summarize_address_range
+from ipaddress import IPv4Address, IPv6Address, collapse_addresses, summarize_address_range
 from typing import Any, Final
 
 from netfw.names import CONNECTIONS, INTERFACES_MAX, LOG_TIMEOUT_SECONDS, LOGGED, SESSIONS
 from netfw.policy import (
+    DHCP_PORTS,
+    DHCP_SERVERS,
     NOWHERE,
     SESSIONS_MAX,
     Address,
@@ -31,7 +33,8 @@ INTERFACES: Final = "interfaces"
 UNBELIEVED: Final = "unbelieved"
 AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
 AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
-GATEWAYS: Final = {4: "gateways4", 6: "gateways6"}
+PEERS: Final = {4: "peers4", 6: "peers6"}
+"""IPsec gateways and DHCP servers, with the ports of both ends: they are spoken with outside IPsec, and may begin."""
 SERVICES: Final = {4: "services4", 6: "services6"}
 SOURCES: Final = {4: "sources4", 6: "sources6"}
 INSIDE: Final = {4: "inside4", 6: "inside6"}
@@ -40,6 +43,7 @@ _ADDRESS: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _REDIRECT: Final = {4: 5, 6: 137}
 _ROUTER_ADVERT: Final = 134
 """ICMP types: RFC 792; RFC 4861, sections 4.2 and 4.5."""
+_ANY: Final = {4: IPv4Address(0), 6: IPv6Address(0)}
 _ANY_PORT: Final = {"range": [0, 65535]}
 
 
@@ -56,6 +60,11 @@ class Set:
     """Seconds, of each element."""
     counts: bool = False
     """Whether rules add elements with a state to it (`dynamic` in nft(8), for which JSON has no word)."""
+
+
+def has_peers(policy: Policy) -> bool:
+    """Whether anybody outside may begin."""
+    return policy.ipsec_required or policy.uses_dhcp
 
 
 def sets(policy: Policy) -> Iterator[Set]:
@@ -82,8 +91,9 @@ def _of_version(policy: Policy, version: int) -> Iterator[Set]:
     yield Set(SERVICES[version], ["ifname", *service], tuple(_services(policy, version)))
     yield Set(AUTHORIZED[version], service, exact)
     yield Set(AUTHORIZED_NETWORKS[version], service, networks, interval)
-    if policy.ipsec_required:
-        yield Set(GATEWAYS[version], [*service, "inet_service"], tuple(_gateways(policy, version)), interval)
+    if has_peers(policy):
+        peers = (*_gateways(policy, version), *_dhcp_servers(policy, version))
+        yield Set(PEERS[version], [*service, "inet_service"], peers, interval)
     if policy.tunnel:
         kind = [address, "ifname", *service]
         yield Set(SESSIONS[version], kind, (), ("timeout",), SESSIONS_MAX)
@@ -100,6 +110,7 @@ def _unbelieved(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]:
 
 def _sources(policy: Policy, version: int) -> Iterator[Json]:
     """(interface, source address) that may come in, but for the uplink."""
+    yield concat("lo", {"prefix": {"addr": str(_ANY[version]), "len": 0}})
     for port in policy.ports:
         for own in port.addresses:
             if own.version == version:
@@ -150,6 +161,13 @@ def _gateways(policy: Policy, version: int) -> Iterator[Json]:
         yield concat(_prefix(network), "udp", 500, 500)
         yield concat(_prefix(network), "udp", 4500, 4500)
         yield concat(_prefix(network), "esp", _ANY_PORT, _ANY_PORT)
+
+
+def _dhcp_servers(policy: Policy, version: int) -> Iterator[Json]:
+    """(server, protocol, port there, port here)."""
+    if policy.uses_dhcp:
+        for first, last in DHCP_SERVERS[version]:
+            yield concat(_range(first, last), "udp", *DHCP_PORTS[version])
 
 
 def _is_host(network: Network) -> bool:

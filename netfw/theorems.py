@@ -22,7 +22,7 @@ import z3
 
 from netfw.names import CONNECTIONS_MAX, SESSIONS
 from netfw.packet import ESP, TCP, UDP
-from netfw.policy import NOWHERE, Network, Policy, Port, Service, reserved
+from netfw.policy import DHCP_PORTS, DHCP_SERVERS, NOWHERE, Network, Policy, Port, Service, reserved
 from netfw.smt import Ruleset
 from netfw.tries import Intervals, complement, union
 
@@ -94,10 +94,12 @@ class Claims:
             "arriving",
             z3.And(self._came, z3.Or(spoofed)),
         )
-        unasked = z3.Not(z3.Or(self._answer(inward=True), self._gateway(inward=True)))
+        unasked = z3.Not(
+            z3.Or(self._answer(inward=True), self._gateway(inward=True), self._dhcp(inward=True))
+        )
         yield Theorem(
             "outside",
-            "nothing comes in from outside but answers",
+            f"nothing comes in from outside but answers{' and DHCP' if policy.uses_dhcp else ''}",
             "in",
             z3.And(self._in, self._at(policy.uplink, unasked, self._extra(policy.uplink))),
         )
@@ -158,7 +160,7 @@ class Claims:
     def _about_going_out(self) -> Iterator[Theorem]:
         out, policy = self._out, self._policy
         harmless = z3.Not(z3.Or(self._error(), self._neighbours_out()))
-        allowed = z3.Or(self._authorized(), self._gateway(inward=False))
+        allowed = z3.Or(self._authorized(), self._gateway(inward=False), self._dhcp(inward=False))
         yield Theorem(
             "egress", "the box goes to authorized addresses and ports only", "out",
             z3.And(out, self._to(policy.uplink), z3.Not(allowed), harmless),
@@ -203,6 +205,11 @@ class Claims:
         back = z3.And(self._to_any(self._ports), self._answer(inward=False))
         yield "replies", "instruments are answered", "out", back
         yield "shows", "an open session passes", "through", self._promised_session()
+        if policy.uses_dhcp:
+            served_by = z3.And(ours, z3.Not(packet.is_in("invalid")), self._dhcp(inward=True))
+            yield "leases in", "answers of DHCP servers come in", "in", served_by
+            asked = z3.And(self._to(policy.uplink), self._dhcp(inward=False))
+            yield "leases out", "DHCP servers are asked", "out", asked
         if policy.ipsec_required:
             gates = z3.And(ours, self._gateway(inward=True))
             yield (
@@ -273,7 +280,10 @@ class Claims:
         if interface == policy.uplink:
             inside = [own.network for port in policy.ports for own in port.addresses]
             inside += [*(policy.tunnel.staff if policy.tunnel else ()), *NOWHERE]
-            return z3.Or(link, z3.Not(self._within(packet.saddr, inside)))
+            lease = z3.And(
+                packet.is_version(6), self._dhcp(inward=True), self._within(packet.saddr, LINK[1:])
+            )
+            return z3.Or(link, lease, z3.Not(self._within(packet.saddr, inside)))
         if policy.tunnel and interface == policy.tunnel.interface:
             return z3.Or(link, self._within(packet.saddr, policy.tunnel.staff))
         (port,) = (port for port in policy.ports if port.interface == interface)
@@ -368,6 +378,20 @@ class Claims:
         ike = z3.Or([z3.And(packet.protocol(UDP), packet.sport == n, packet.dport == n) for n in (500, 4500)])
         there = packet.saddr if inward else packet.daddr
         return z3.And(self._within(there, gateways), z3.Or(ike, packet.protocol(ESP)))
+
+    def _dhcp(self, *, inward: bool) -> z3.BoolRef:
+        """DHCP or DHCPv6, between the ports of servers and clients, and with addresses that servers have."""
+        packet, found = self._packet, []
+        for version, (server, client) in DHCP_PORTS.items() if self._policy.uses_dhcp else ():
+            addresses, theirs, ours = (
+                (packet.saddr, packet.sport, packet.dport)
+                if inward
+                else (packet.daddr, packet.dport, packet.sport)
+            )
+            servers = union((int(first), int(last)) for first, last in DHCP_SERVERS[version])
+            there = z3.And(packet.is_version(version), self._sets.member(addresses[version], servers))
+            found.append(z3.And(packet.protocol(UDP), there, theirs == server, ours == client))
+        return z3.Or(found)
 
     def _allowed(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
         """The policy lets such a session be opened: (staff, port's interface, instrument, protocol, desktop port)."""

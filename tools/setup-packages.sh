@@ -9,9 +9,9 @@
 # disabled; one that was there before is let be.
 set -eu
 
-DEBIAN_kernel="firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client
+DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client
 	openssl util-linux mount e2fsprogs postgresql"
-REDHAT_kernel="firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux
+REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux
 	e2fsprogs postgresql-server"
 DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin

@@ -54,6 +54,8 @@ def box_file(site: BoxSite, board: Board) -> str:
 def firewall_file(site: BoxSite, board: Board) -> str:
     """firewall.toml: out to what the site names, in from the instruments to the collector."""
     tables: list[tuple[str, dict[str, Any]]] = [("", {"board": site.board})]
+    if not site.uplink.address:
+        tables.append(("[uplink]", {"dhcp": True}))
     for role, addresses, protocol, port in _ways_out(site):
         entry: dict[str, Any] = {"role": role, "addresses": addresses, "protocol": protocol, "ports": [port]}
         tables.append(("[[authorized]]", entry))

@@ -466,8 +466,39 @@ MUTANTS = [
     Mutant(
         "gateway in any port",
         "egress",
-        lambda d: d.change("gateways4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
+        lambda d: d.change("peers4", '"udp", 500, 500', '"udp", {"range": [0, 65535]}, 500'),
         "ipsec",
+    ),
+    # DHCP
+    Mutant(
+        "DHCP servers from any port",
+        "outside",
+        lambda d: d.change("peers4", '"udp", 67, 68', '"udp", {"range": [0, 65535]}, 68'),
+        "lease",
+    ),
+    Mutant(
+        "DHCP to any port",
+        "egress",
+        lambda d: d.change("peers4", '"udp", 67, 68', '"udp", {"range": [0, 65535]}, 68'),
+        "lease",
+    ),
+    Mutant(
+        "DHCPv6 from anywhere",
+        "outside",
+        lambda d: d.change("peers6", '{"addr": "fe80::", "len": 10}', '{"addr": "2000::", "len": 3}'),
+        "lease",
+    ),
+    Mutant(
+        "DHCPv6 servers at instrument ports",
+        "spoofed",
+        lambda d: d.without("prerouting", ("@peers6",), "iifname"),
+        "lease",
+    ),
+    Mutant(
+        "DHCP servers at instrument ports",
+        "instrument",
+        lambda d: d.without("input", ("@peers4",), "iifname"),
+        "lease",
     ),
     Mutant(
         "routers believed at ports",

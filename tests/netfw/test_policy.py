@@ -46,7 +46,12 @@ def test_a_policy_is_what_its_file_says() -> None:
     [
         ('board = "rap-4"', 'board = "rap-5"', "board", "there is no board 'rap-5'; there are"),
         ('board = "rap-4"', "", "board", "is required, and is not there"),
-        ("from_outside", "from_inside", "uplink.from_inside", "there is no such key; there are from_outside"),
+        (
+            "from_outside",
+            "from_inside",
+            "uplink.from_inside",
+            "there is no such key; there are dhcp, from_outside",
+        ),
         ('= "drop"', '= "eat"', "uplink.from_outside", "must be one of drop, reject, not 'eat'"),
         ('"time"', '"tide"', "authorized[1].role", "must be one of datacenter, proxy, time"),
         ('"udp"', '"icmp"', "authorized[1].protocol", "must be one of tcp, udp, not 'icmp'"),

@@ -72,6 +72,14 @@ def rejecting() -> Policy:
     return replace(clinic(), rejects_outside=True, believes_routers=True)
 
 
+def leasing() -> Policy:
+    return replace(clinic(), uses_dhcp=True)
+
+
+def leasing_outside_ipsec() -> Policy:
+    return replace(in_ipsec(), uses_dhcp=True, believes_routers=True)
+
+
 def listed(commands: list[Any]) -> list[Any]:
     """As a kernel that was given these lists them."""
 
@@ -97,7 +105,17 @@ def edited(edit: Callable[[Draft], Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     "policy",
-    [small, clinic, version_6_alone, many_ports, many_addresses, in_ipsec, rejecting],
+    [
+        small,
+        clinic,
+        version_6_alone,
+        many_ports,
+        many_addresses,
+        in_ipsec,
+        rejecting,
+        leasing,
+        leasing_outside_ipsec,
+    ],
     ids=lambda policy: policy.__name__,
 )
 def test_the_theorems_hold_for_what_is_rendered(policy: Callable[[], Policy]) -> None:

@@ -79,6 +79,7 @@ def largest() -> Policy:
     ipsec = load_policy(POLICIES / "ipsec.toml")
     return replace(
         ipsec,
+        uses_dhcp=True,
         ports=ports,
         authorized=(*ipsec.authorized, Authorized("proxy", hosts, (Service("tcp", 3128),))),
     )
