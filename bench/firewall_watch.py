@@ -22,7 +22,9 @@ from bench.firewall_world import enter_namespace
 from netfw.events import Alarm, Repair
 from netfw.firewall import Firewall
 from netfw.names import FAMILY, TABLE
+from netfw.netlink import netfilter_socket
 from netfw.nft import Nft
+from netfw.picture import generation
 from netfw.policy import Policy
 from netfw.policyfile import load_policy
 from netfw.sets import AUTHORIZED, SERVICES
@@ -71,6 +73,30 @@ def changed(change: Any, entries: int) -> list[Times]:
         stranger.join()
 
 
+def seconds_to_be_in_force(change: Any, entries: int) -> list[float]:
+    """From the command until the kernel's ruleset is of another generation: no alarm can be earlier."""
+    enter_namespace()
+    policy = crowded(load_policy(POLICY), entries)
+    firewall = Firewall(Nft())
+    ours, theirs = get_context("fork").Pipe()
+    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
+    stranger.start()
+    found = []
+    with netfilter_socket() as sock:
+        for _ in range(TIMES):
+            firewall.apply(policy)
+            before = generation(sock)
+            ours.send(True)
+            while generation(sock) == before:
+                pass
+            in_force = time.monotonic()
+            began, _ = ours.recv()
+            found.append(in_force - began)
+    ours.send(False)
+    stranger.join()
+    return found
+
+
 def _change(orders: Connection, change: Any) -> None:
     nft = Nft()
     while orders.recv():
@@ -109,8 +135,14 @@ def _measured() -> Iterator[tuple[str, list[Times]]]:
 
 def figures() -> list[Figure]:
     found = []
-    for name, times in _measured():
-        told, repaired, itself = ([getattr(each, word) * 1000 for each in times] for word in Times._fields)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for disaster, change in DISASTERS.items():
+            times = pool.submit(seconds_to_be_in_force, change, 10_000).result()
+            found.append(
+                figure(f"  in force, 10,000 addresses, {disaster}, median", "ms", median(times) * 1000)
+            )
+    for name, measured in _measured():
+        told, repaired, itself = ([getattr(each, word) * 1000 for each in measured] for word in Times._fields)
         found += [
             figure(f"foreign change told, {name}, median", "ms", median(told)),
             figure(f"foreign change told, {name}, longest", "ms", max(told), "<= 10"),

@@ -18,8 +18,9 @@ from netns import Namespace, namespace
 from netfw import names
 from netfw.errors import FirewallError, Kind
 from netfw.firewall import Firewall
+from netfw.netlink import netfilter_socket
 from netfw.nft import Nft
-from netfw.policy import Service
+from netfw.policy import AUTHORIZED_MAX, Authorized, Service
 from netfw.policyfile import load_policy
 from netfw.render import render
 from netfw.sessions import Session, Sessions
@@ -232,3 +233,19 @@ def test_the_commands_are_json(here: Namespace) -> None:
     here.command("nft", "-j", "-f", "-", input=json.dumps({"nftables": commands}))
     firewall = Firewall(here.run(Nft))
     assert firewall.differences(CLINIC) == []
+
+
+def test_as_many_addresses_as_a_policy_may_have_are_applied_read_and_repaired(here: Namespace) -> None:
+    per_version = AUTHORIZED_MAX // 2
+    hosts = tuple(ip_network(int(ip_address("64.0.0.0")) + 2 * n) for n in range(per_version))
+    hosts += tuple(ip_network(int(ip_address("2001:db8:64::")) + 2 * n) for n in range(per_version))
+    policy = replace(CLINIC, authorized=(Authorized("proxy", hosts, (Service("tcp", 3128),)),))
+    nft = here.run(Nft)
+    firewall = Firewall(nft)
+    firewall.apply(policy)
+    assert firewall.differences(policy) == []
+    here.command("nft", "flush set inet rap authorized6; insert rule inet rap output accept")
+    with here.run(netfilter_socket) as sock:
+        firewall.repair(policy, firewall.look(policy), sock)
+    assert firewall.differences(policy) == []
+    nft.close()

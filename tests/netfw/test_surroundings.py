@@ -208,7 +208,7 @@ def test_a_legacy_table_without_rules_is_asked_of_the_kernel() -> None:
         def asked() -> list[NotCovered]:
             import socket
 
-            with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 asked = b"filter".ljust(surroundings._GET_INFO.size, b"\0")
                 try:
                     surroundings._get_info(sock, socket.IPPROTO_IP, 64, asked)  # which makes the table
