@@ -45,7 +45,12 @@ OUTCOMES_MAX: Final = 256
 """Commands whose outcome is remembered."""
 
 Execute: TypeAlias = Callable[[Command], Awaitable[Outcome]]
+OnMade: TypeAlias = Callable[[InstrumentReport], object]
 OnAcknowledged: TypeAlias = Callable[[list[InstrumentReport]], object]
+
+
+def _ignore(_report: InstrumentReport) -> None:
+    pass
 
 
 async def _knows_none(_command: Command) -> Outcome:
@@ -56,7 +61,8 @@ class InstrumentAgent:
     """One life of an instrument's agent; `run_number` says which, and changes if the box has seen it before.
 
     Who it is, its certificate says. `made` counts the reports of this life, which are numbered 1 to `made`.
-    `execute` carries out a command; `on_acknowledged` is told which reports the box has just made durable.
+    `execute` carries out a command. `on_made` is called with each report when it is queued, `on_acknowledged` with
+    those that the box has just made durable.
     """
 
     def __init__(
@@ -68,13 +74,14 @@ class InstrumentAgent:
         clock: WallClock,
         random: Random,
         execute: Execute = _knows_none,
+        on_made: OnMade = _ignore,
         on_acknowledged: OnAcknowledged = len,
         queue_reports_max: int = QUEUE_REPORTS_MAX,
     ) -> None:
         self.run_number = run_number
         self.made = 0
         self._box, self._tls, self._clock = box, tls, clock
-        self._execute, self._on_acknowledged = execute, on_acknowledged
+        self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
         self._outbox = Outbox(queue_reports_max)
         self._backoff = Backoff(random)
         self._loop = asyncio.get_running_loop()
@@ -100,7 +107,9 @@ class InstrumentAgent:
     def submit(self, kind: type[InstrumentReport], *fields: object) -> int:
         """Queue a report of `kind`, its fields after `number` and `at_ms` as given; returns its number."""
         self.made += 1
-        self._outbox.put(kind(self.made, self._clock.now_ns() // 1_000_000, *fields))  # type: ignore[arg-type]
+        report = kind(self.made, self._clock.now_ns() // 1_000_000, *fields)  # type: ignore[arg-type]
+        self._on_made(report)
+        self._outbox.put(report)
         self._queued.set()
         return self.made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -73,11 +73,20 @@ def records(store: Store) -> Iterator[StoredRecord]:
     return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
 
 
-def bodies(store: Store, kinds: Sequence[str]) -> Iterator[tuple[StoredRecord, bytes]]:
-    """The records of these kinds with their bodies, by box, epoch and sequence."""
+def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
+    """All records with their bodies, by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
-    chosen = select(*columns, _RECORDS.body).where(_RECORDS.kind.in_(kinds)).order_by(*columns[:3])
-    return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(chosen))
+    every = select(*columns, _RECORDS.body).order_by(*columns[:3])
+    return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(every))
+
+
+def epochs(store: Store) -> list[int]:
+    """The epochs of all records, in the order in which the first record of each was stored."""
+    first = func.min(_RECORDS.stored_at_ms)
+    return [
+        epoch
+        for epoch, _ in store.read(select(_RECORDS.epoch, first).group_by(_RECORDS.epoch).order_by(first))
+    ]
 
 
 def gaps(store: Store) -> list[StoredGap]:

@@ -1,199 +1,255 @@
-"""The checkers: what became of every report, and whether that is what the lab expects.
+"""The checkers: whether what became of the reports is what the lab expects.
 
-They look at a world only from outside: at the ledger of what instruments made and were told, at the data center's
-database, and at the box's disk as it would be found after a power cut at the very end.
+They look at a world only from outside: at the ledger of what instruments made and what was acknowledged to them, at
+the data center's database, and at the box's disk as it would be found after a power cut at the very end.
 
-An acknowledged report that is in neither was **dropped** if the box said so by number, and is **lost** if not. The
-box names sequences and the ledger names reports; a missing report's sequence lies between those of the reports
-of its instrument and lane before and after it, and it is excused only if all sequences missing there are named.
+Delivery is expected of every lab: what instruments make is acknowledged, what is acknowledged is stored, its content
+unchanged, and all of it in time unless a fault explains why not (`sim.causes`). An expectation with nothing to judge
+does not hold: it proves nothing.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from sim.intrusions import Intrusions
-from sim.labfile import Event, Expect
-from sim.ledger import NEVER, Entry, Ledger
-from sim.report.latency import quantile
-from sim.result import (
-    FAILED_REPORTS_MAX,
-    Expectation,
-    Failure,
-    Fault,
-    Gap,
-    Reports,
-    TracedReport,
+import msgspec
+
+from sim.causes import (
+    Causes,
+    explains_acknowledgement,
+    explains_delivery,
 )
-from sim.units import MILLISECOND_NS, SECOND_NS
+from sim.causes import outage_ends as outage_ends
+from sim.evidence import as_fault as as_fault
+from sim.evidence import failure
+from sim.labfile import Event, Expect
+from sim.ledger import NEVER, Entry, Run
+from sim.outcome import Outcome as Outcome
+from sim.report.latency import quantile
+from sim.report.quantities import duration
+from sim.result import FAILED_REPORTS_MAX, Expectation, Failure
+from sim.units import MINUTE_NS, SECOND_NS
 
-_PATH: Final = ("uplink", "proxy", "datacenter", "box", "disk", "dns")
-"""Faults of these make a backlog on the box."""
-_INTRUDER: Final = "intruder-"
-"""How the kinds of those faults begin that make no trouble but try to."""
+ACKNOWLEDGED_WITHIN_NS: Final = 5 * MINUTE_NS
+DELIVERED_WITHIN_NS: Final = 10 * MINUTE_NS
+COMMANDS_WITHIN_NS: Final = 30 * MINUTE_NS
+"""Where the lab does not say. `sim.labfile.Lab.limits` lowers them for short labs."""
 
-
-@dataclass
-class Outcome:
-    """What became of the reports of one run of a lab."""
-
-    ledger: Ledger
-    stored_sequences: Sequence[int]
-    """Of every record at the data center and on the box's disk, sorted."""
-    gaps: Sequence[Gap]
-    duplicates: int
-    intrusions: Intrusions = field(default_factory=Intrusions)
-    lost: list[Entry] = field(default_factory=list)
-    dropped: list[Entry] = field(default_factory=list)
-    stored: int = 0
-    waiting: int = 0
-    acknowledged: int = 0
-    made: int = 0
-    _judged: dict[tuple[int, int | None], bool] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        named = _Ranges(r for gap in self.gaps for r in gap.ranges)
-        used = _Ranges(r for gap in self.gaps if gap.reason != "unused" for r in gap.ranges)
-        for run in self.ledger.runs.values():
-            self._judge(list(run), named, used)
-
-    def _judge(self, entries: list[Entry], named: _Ranges, used: _Ranges) -> None:
-        self.made += len(entries)
-        self.acknowledged += sum(entry.acknowledged_ns != NEVER for entry in entries)
-        self.stored += sum(entry.stored_ns != NEVER for entry in entries)
-        self.waiting += sum(_waits(entry) for entry in entries)
-        for lane in ("alert", "audit", "routine"):
-            in_lane = [entry for entry in entries if entry.priority == lane]
-            before = 0
-            for entry, after in zip(in_lane, _next_sequences(in_lane), strict=True):
-                if entry.sequence != NEVER:
-                    before = entry.sequence
-                elif entry.acknowledged_ns != NEVER:
-                    excused = self._excused(before, after, named, used)
-                    (self.dropped if excused else self.lost).append(entry)
-
-    def _excused(self, before: int, after: int | None, named: _Ranges, used: _Ranges) -> bool:
-        """Whether some sequences between are missing, and the box has named all of those."""
-        if (before, after) not in self._judged:
-            self._judged[before, after] = self._all_named(before, after, named, used)
-        return self._judged[before, after]
-
-    def _all_named(self, before: int, after: int | None, named: _Ranges, used: _Ranges) -> bool:
-        stored = self.stored_sequences
-        end = after if after is not None else (stored[-1] + 1 if stored else before + 1)
-        low, high = bisect_right(stored, before), bisect_left(stored, end)
-        missing = end - before - 1 - (high - low)
-        unnamed = missing - named.count(before + 1, end - 1) + sum(
-            named.count(s, s) for s in stored[low:high]
-        )  # fmt: skip
-        # numbers that were never given to a record excuse none
-        return missing > 0 and unnamed <= 0 and used.count(before + 1, end - 1) > 0
-
-    @property
-    def reports(self) -> Reports:
-        """The counts."""
-        return Reports(
-            made=self.made,
-            acknowledged=self.acknowledged,
-            stored=self.stored,
-            waiting=self.waiting,
-            lost=len(self.lost),
-            duplicates=self.duplicates,
-            dropped=len(self.dropped),
-        )
+_Judged = tuple[Expectation, Failure]
 
 
-def _waits(entry: Entry) -> bool:
-    return entry.acknowledged_ns != NEVER and entry.sequence != NEVER and entry.stored_ns == NEVER
+@dataclass(frozen=True)
+class _Case:
+    """What there is to judge."""
+
+    expect: Expect
+    outcome: Outcome
+    events: Sequence[Event]
+    end_ns: int
+    ports: dict[str, int]
+
+    @cached_property
+    def delivered_within(self) -> int:
+        limit = self.expect.delivered_within
+        return DELIVERED_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def acknowledged_within(self) -> int:
+        limit = self.expect.acknowledged_within
+        return ACKNOWLEDGED_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def commands_within(self) -> int:
+        limit = self.expect.commands_within
+        return COMMANDS_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        return list(self.outcome.ledger)
+
+    @cached_property
+    def stored_late(self) -> Causes:
+        """What explains that an acknowledged report is not stored."""
+        events = [event for event in self.events if explains_delivery(event)]
+        progress = sorted(e.stored_ns for e in self.entries if e.stored_ns != NEVER) if events else []
+        return Causes(events, progress, self.delivered_within)
+
+    def acknowledged_late(self, serial: str) -> Causes:
+        """What explains that a report of the instrument is not acknowledged."""
+        port = self.ports.get(serial)
+        events = [event for event in self.events if explains_acknowledgement(event, port)]
+        times: list[int] = []
+        if events:
+            times = sorted(e.acknowledged_ns for e in self.entries if e.serial == serial)
+        return Causes(events, [time for time in times if time != NEVER], self.acknowledged_within)
 
 
-def _next_sequences(entries: list[Entry]) -> list[int | None]:
-    """For each entry the sequence of the first after it that was found."""
-    result: list[int | None] = []
-    after: int | None = None
-    for entry in reversed(entries):
-        result.append(after)
-        after = entry.sequence if entry.sequence != NEVER else after
-    return result[::-1]
-
-
-class _Ranges:
-    """A set of integers given as ranges that may overlap."""
-
-    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        for first, last in sorted(ranges):
-            if self._ends and first <= self._ends[-1] + 1:
-                self._ends[-1] = max(self._ends[-1], last)
-            else:
-                self._starts.append(first)
-                self._ends.append(last)
-
-    def count(self, first: int, last: int) -> int:
-        """How many of first … last are in the set."""
-        total, index = 0, bisect_left(self._ends, first)
-        while index < len(self._starts) and self._starts[index] <= last:
-            total += min(last, self._ends[index]) - max(first, self._starts[index]) + 1
-            index += 1
-        return total
+_Check = Callable[[_Case], _Judged | None]
 
 
 def evaluate(
-    expect: Expect, outcome: Outcome, events: Sequence[Event]
+    expect: Expect,
+    outcome: Outcome,
+    events: Sequence[Event],
+    *,
+    end_ns: int | None = None,
+    ports: dict[str, int] | None = None,
 ) -> tuple[tuple[Expectation, ...], tuple[Failure, ...]]:
-    """Each expectation of the lab with what was measured, and evidence for those that do not hold."""
-    judged = [check(expect, outcome, events) for check in _CHECKS]
-    pairs = [pair for pair in judged if pair is not None]
-    failures = [failure for expectation, failure in pairs if not expectation.holds]
+    """Each expectation of the lab with what was measured, and evidence for those that do not hold.
+
+    `end_ns` is the end of the lab, by default the last thing that the ledger knows of. `ports` gives the port of each
+    serial number; without it no fault of an instrument explains anything.
+    """
+    if end_ns is None:
+        end_ns = max((max(e.made_ns, e.acknowledged_ns, e.stored_ns) for e in outcome.ledger), default=0)
+    case = _Case(expect, outcome, events, end_ns, ports or {})
+    pairs = [pair for pair in (check(case) for check in _CHECKS) if pair is not None]
+    failures = [evidence for expectation, evidence in pairs if not expectation.holds]
     return tuple(expectation for expectation, _ in pairs), tuple(failures)
 
 
-_Judged = tuple[Expectation, Failure]
-_Check = Callable[[Expect, Outcome, Sequence[Event]], _Judged | None]
+# -- reports that must not be there at all
 
 
-def _lost(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged:
-    what = "Acknowledged reports that are neither stored, nor on the box, nor named in a gap record."
-    return _of_reports("lost", expect.lost, outcome.lost, what, outcome, events)
-
-
-def _dropped(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
-    what = "Acknowledged reports that the box gave up, saying which, because its disk had no room or failed."
-    if expect.dropped is None:
-        return None
-    return _of_reports("dropped", expect.dropped, outcome.dropped, what, outcome, events)
-
-
-def _duplicates(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged:
-    what = "Reports that are stored more than once."
-    expectation = Expectation(
-        name="duplicates",
-        limit=expect.duplicates,
-        measured=outcome.duplicates,
-        holds=outcome.duplicates <= expect.duplicates,
-        explanation=what,
+def _lost(case: _Case) -> _Judged:
+    what = (
+        "Acknowledged reports that are neither stored, nor on the box, nor named one for one in a gap record."
     )
-    return expectation, Failure(expectation="duplicates", explanation=what, fault_before=_last_fault(events))
+    return _count(case, "lost", case.expect.lost, case.outcome.lost, what)
 
 
-def _drained(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
-    limit = expect.backlog_drained_within
+def _dropped(case: _Case) -> _Judged:
+    what = "Acknowledged reports that the box gave up, naming each, because its disk had no room or failed."
+    return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, what)
+
+
+def _duplicates(case: _Case) -> _Judged:
+    what = "Reports that are stored more than once."
+    return _judge(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
+
+
+def _altered(case: _Case) -> _Judged:
+    outcome = case.outcome
+    unmade, false_gaps = outcome.ledger.unmade, outcome.false_gaps
+    what = (
+        f"Of {outcome.compared:,} reports found at the data center or on the box's disk, each compared with what its "
+        f"instrument made by a 64-bit digest of the encoded content, {outcome.altered:,} differ; {len(unmade):,} "
+        f"others were never made, and {len(false_gaps):,} arrived after a gap record had named them as lost."
+    )
+    if firsts := (*unmade[:1], *false_gaps[:1]):
+        what += f" For example: {'; '.join(firsts)}."
+    entries = [entry for run in outcome.ledger.runs.values() for entry in _altered_of(run)]
+    measured = outcome.altered + len(unmade) + len(false_gaps)
+    if not outcome.compared and not measured:
+        return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
+    return _judge(case, "altered", case.expect.altered, measured, what, entries)
+
+
+def _altered_of(run: Run) -> Iterator[Entry]:
+    return (entry for entry in run if entry.number in run.altered) if run.altered else iter(())
+
+
+# -- reports that must get there in time
+
+
+def _unacknowledged(case: _Case) -> _Judged:
+    limit = case.acknowledged_within
+    late: list[Entry] = []
+    causes: dict[str, Causes] = {}
+    for run in case.outcome.ledger.runs.values():
+        if run.serial not in causes:
+            causes[run.serial] = case.acknowledged_late(run.serial)
+        late += _late_to_acknowledge(run, causes[run.serial], limit, case.end_ns)
+    what = (
+        f"Reports that an instrument made and the box did not acknowledge {_within(limit)}, not counting the time "
+        "that a fault of the instrument, its cable, the box or its disk explains."
+    )
+    most = case.expect.unacknowledged
+    if not case.outcome.made:
+        return _nothing(case, "unacknowledged", most, "No report was made.")
+    return _judge(case, "unacknowledged", most, len(late), what, late, _within(limit))
+
+
+def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[Entry]:
+    last_ns = end_ns if run.ended_ns is None else run.ended_ns
+    for entry in run:
+        until = entry.acknowledged_ns
+        if until == NEVER:
+            if entry.number in run.given_up:
+                # when is not known: nothing but a fault at the time at which it was made explains it
+                if causes.unexplained(entry.made_ns, entry.made_ns + limit) >= limit:
+                    yield entry
+                continue
+            until = last_ns
+        if until - entry.made_ns > limit and causes.unexplained(entry.made_ns, until) > limit:
+            yield entry
+
+
+def _undelivered(case: _Case) -> _Judged:
+    limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
+    late: list[Entry] = []
+    for entry in case.entries:
+        since, until = entry.acknowledged_ns, entry.stored_ns
+        if since == NEVER or entry.sequence == NEVER:
+            continue
+        if until == NEVER:
+            until = case.end_ns
+        if until - since > limit and causes.unexplained(since, until) > limit:
+            late.append(entry)
+    own = sum(causes.unexplained(at_ns, case.end_ns) > limit for at_ns in outcome.own_waiting)
+    what = (
+        f"Acknowledged reports that were not stored {_within(limit)}, not counting the time that a fault of the "
+        "uplink, proxy, data center, box or disk explains."
+    )
+    if own:
+        what += f" {own:,} of them are the box's own records, still on its disk."
+    return _judge(case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit))
+
+
+def _commands(case: _Case) -> _Judged | None:
+    commands, limit = case.outcome.commands, case.commands_within
+    if not commands:
+        return None
+    late = []
+    for command in commands:
+        until = case.end_ns if command.closed_ns == NEVER else command.closed_ns
+        if (
+            command.outcome not in (None, "done")
+            or case.stored_late.unexplained(command.queued_ns, until) > limit
+        ):
+            late.append(command.text)
+    what = (
+        f"Commands, {len(commands)} in all, that were not reported as done {_within(limit)}, not counting the time "
+        "that a fault of the way to the box explains."
+    )
+    if late:
+        what += f" The first: {late[0]}."
+    return _form("commands", case.expect.commands, len(late), what, case.events, condition=_within(limit))
+
+
+def _drained(case: _Case) -> _Judged | None:
+    limit = case.expect.backlog_drained_within
     if limit is None:
         return None
-    slowest, late = 0, list[Entry]()
-    for end_ns in outage_ends(events):
-        waiting = [entry for entry in outcome.ledger if _waited_at(entry, end_ns)]
+    what = "After each outage, how long until everything that was waiting when it ended is stored."
+    slowest, late, judged = 0, list[Entry](), False
+    ends = outage_ends(case.events)
+    for end_ns in ends:
+        waiting = [entry for entry in case.entries if _waited_at(entry, end_ns)]
+        judged = judged or bool(waiting)
         late += [e for e in waiting if e.stored_ns == NEVER or e.stored_ns - end_ns > limit]
         if any(entry.stored_ns == NEVER for entry in waiting):
             slowest = NEVER
         elif waiting and slowest != NEVER:
             slowest = max(slowest, *(entry.stored_ns - end_ns for entry in waiting), 0)
-    what = "After each outage, how long until everything that was waiting when it ended is stored."
-    return _of_time("backlog_drained_within", limit, slowest, late, what, events)
+    if not ends:
+        what += " No outage ended in this run, so there is nothing to judge."
+    elif not judged:
+        what += " Nothing was waiting when an outage ended, so there is nothing to judge."
+    return _time(case, "backlog_drained_within", limit, slowest if judged else NEVER, late, what)
 
 
 def _waited_at(entry: Entry, now_ns: int) -> bool:
@@ -204,39 +260,60 @@ def _waited_at(entry: Entry, now_ns: int) -> bool:
     )
 
 
-def _latency(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
-    return _of_latency("latency_p99", expect.latency_p99, list(outcome.ledger), events)
+def _latency(case: _Case) -> _Judged | None:
+    return _of_latency(case, "latency_p99", case.expect.latency_p99, case.entries)
 
 
-def _alert_latency(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
-    alerts = [entry for entry in outcome.ledger if entry.priority == "alert"]
-    return _of_latency("alert_latency_p99", expect.alert_latency_p99, alerts, events)
+def _alert_latency(case: _Case) -> _Judged | None:
+    alerts = [entry for entry in case.entries if entry.priority == "alert"]
+    return _of_latency(case, "alert_latency_p99", case.expect.alert_latency_p99, alerts)
 
 
-def _intrusions(expect: Expect, outcome: Outcome, events: Sequence[Event]) -> _Judged | None:
-    if not any(event.fault.kind.startswith(_INTRUDER) for event in events):
+def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry]) -> _Judged | None:
+    if limit is None:
         return None
-    found = outcome.intrusions
+    ages = [(_age(entry, case.end_ns), entry) for entry in entries if entry.acknowledged_ns != NEVER]
+    # what is still waiting counts once it has waited for longer than the limit
+    judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
+    stored = any(entry.stored_ns != NEVER for _, entry in judged)
+    measured = quantile(sorted(age for age, _ in judged), 99) if stored else NEVER
+    late = [entry for age, entry in judged if age > limit]
+    kind = "alerts" if name.startswith("alert") else "reports"
+    what = f"99 % of the acknowledged {kind} are stored within this of being made."
+    if not stored:
+        what += f" None of the {kind} was stored, so there is nothing to judge."
+    return _time(case, name, limit, measured, late, what)
+
+
+def _age(entry: Entry, end_ns: int) -> int:
+    return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
+
+
+# -- intruders
+
+
+def _intrusions(case: _Case) -> _Judged | None:
+    if not any(event.fault.kind.startswith("intruder-") for event in case.events):
+        return None
+    found = case.outcome.intrusions
     what = f"Attempts of intruders, {found.tried} in all, that reached somebody."
     if not found.tried:
-        what = "No intruder had the time to try anything, so this run proves nothing about intrusions."
-    elif found.reached:
+        return _nothing(
+            case, "intrusions", case.expect.intrusions, "No intruder had the time to try anything."
+        )
+    if found.reached:
         what += f" The first: {found.reached[0]}."
-    measured = len(found.reached) if found.tried else None
-    expectation = Expectation(
-        name="intrusions",
-        limit=expect.intrusions,
-        measured=measured,
-        holds=measured is not None and measured <= expect.intrusions,
-        explanation=what,
-    )
-    return expectation, Failure(expectation="intrusions", explanation=what, fault_before=_last_fault(events))
+    return _form("intrusions", case.expect.intrusions, len(found.reached), what, case.events)
 
 
 _CHECKS: tuple[_Check, ...] = (
     _lost,
     _duplicates,
     _dropped,
+    _altered,
+    _unacknowledged,
+    _undelivered,
+    _commands,
     _intrusions,
     _drained,
     _latency,
@@ -244,39 +321,62 @@ _CHECKS: tuple[_Check, ...] = (
 )
 
 
-def _of_latency(
-    name: str, limit: int | None, entries: list[Entry], events: Sequence[Event]
-) -> _Judged | None:
-    if limit is None:
-        return None
-    stored = [entry for entry in entries if entry.stored_ns != NEVER]
-    latencies = sorted(entry.stored_ns - entry.made_ns for entry in stored)
-    measured = quantile(latencies, 99) if latencies else NEVER
-    late = [entry for entry in stored if entry.stored_ns - entry.made_ns > limit]
-    kind = "alerts" if name.startswith("alert") else "reports"
-    what = f"99 % of the {kind} are stored within this of being made."
-    return _of_time(name, limit, measured, late, what, events)
+# -- forms of a judgement
 
 
-def outage_ends(events: Sequence[Event]) -> list[int]:
-    """When a fault that makes a backlog ended and no other was still under way."""
-    spans = [(event.at, event.at + (event.lasts or 0)) for event in events if event.target in _PATH]
-    return [end for _, end in spans if not any(start <= end < other for start, other in spans)]
+def _count(case: _Case, name: str, limit: int, entries: list[Entry], what: str) -> _Judged:
+    expectation, evidence = _judge(case, name, limit, len(entries), what, entries)
+    gaps = tuple(gap for gap in case.outcome.gaps if gap.records)[:FAILED_REPORTS_MAX]
+    return expectation, msgspec.structs.replace(evidence, gaps=gaps)
 
 
-def _of_reports(
-    name: str, limit: int, entries: list[Entry], what: str, outcome: Outcome, events: Sequence[Event]
+def _judge(
+    case: _Case,
+    name: str,
+    limit: int,
+    count: int,
+    what: str,
+    entries: Sequence[Entry] = (),
+    condition: str = "",
 ) -> _Judged:
-    holds = len(entries) <= limit
-    expectation = Expectation(name=name, limit=limit, measured=len(entries), holds=holds, explanation=what)
-    return expectation, _failure(
-        name, what, entries, events, tuple(gap for gap in outcome.gaps if gap.records)
+    """At most `limit` of something that is said of acknowledged reports; without any there is nothing to judge."""
+    if not count and not case.outcome.acknowledged and name != "unacknowledged":
+        return _nothing(case, name, limit, "No report was acknowledged.")
+    return _form(name, limit, count, what, case.events, entries, condition)
+
+
+def _form(
+    name: str,
+    limit: int,
+    count: int,
+    what: str,
+    events: Sequence[Event],
+    entries: Sequence[Entry] = (),
+    condition: str = "",
+) -> _Judged:
+    expectation = Expectation(
+        name=name,
+        limit=limit,
+        measured=count,
+        holds=count <= limit,
+        condition=condition,
+        explanation=what,
     )
+    return expectation, failure(name, what, entries, events)
 
 
-def _of_time(
-    name: str, limit: int, measured: int, late: list[Entry], what: str, events: Sequence[Event]
-) -> _Judged:
+def _nothing(case: _Case, name: str, limit: int, why: str) -> _Judged:
+    """There is nothing to judge, and so the expectation does not hold."""
+    what = f"{why} There is nothing to judge, so this run proves nothing about it."
+    expectation = Expectation(name=name, limit=limit, measured=None, holds=False, explanation=what)
+    return expectation, failure(name, what, (), case.events)
+
+
+def _within(limit: int) -> str:
+    return f"within {duration(limit)}"
+
+
+def _time(case: _Case, name: str, limit: int, measured: int, late: list[Entry], what: str) -> _Judged:
     expectation = Expectation(
         name=name,
         limit=limit / SECOND_NS,
@@ -285,51 +385,4 @@ def _of_time(
         unit="s",
         explanation=what,
     )
-    return expectation, _failure(name, what, late, events, ())
-
-
-def _failure(
-    name: str, what: str, entries: list[Entry], events: Sequence[Event], gaps: tuple[Gap, ...]
-) -> Failure:
-    shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
-    return Failure(
-        expectation=name,
-        explanation=what,
-        reports=tuple(_traced(entry, given_up=name == "dropped") for entry in shown),
-        reports_total=len(entries),
-        fault_before=_last_fault(events, shown[0].made_ns if shown else None),
-        gaps=gaps[:FAILED_REPORTS_MAX],
-    )
-
-
-def _traced(entry: Entry, *, given_up: bool) -> TracedReport:
-    return TracedReport(
-        instrument=entry.serial,
-        run=entry.run,
-        number=entry.number,
-        kind=entry.kind,
-        made_ns=entry.made_ns,
-        acknowledged_ns=None if entry.acknowledged_ns == NEVER else entry.acknowledged_ns,
-        fate="given up by the box, and named in a gap record" if given_up else _fate(entry),
-        stored_ns=None if entry.stored_ns == NEVER else entry.stored_ns,
-    )
-
-
-def _fate(entry: Entry) -> str:
-    if entry.stored_ns != NEVER:
-        seconds = (entry.stored_ns - entry.made_ns) // MILLISECOND_NS / 1000
-        return f"stored {seconds:,.3f} s after it was made"
-    if entry.sequence != NEVER:
-        return "still on the box at the end"
-    return "acknowledged, and gone at the end"
-
-
-def _last_fault(events: Sequence[Event], before_ns: int | None = None) -> Fault | None:
-    """The last fault that began before; the report's own time is when it began to be in danger."""
-    earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
-    return as_fault(earlier[-1]) if earlier else None
-
-
-def as_fault(event: Event) -> Fault:
-    """An event of the lab, as results show it."""
-    return Fault(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
+    return expectation, failure(name, what, late, case.events)

@@ -13,20 +13,23 @@ import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from agents.stream import LINGER_SECONDS
 from hal.board import Board, board_names, load_board
 from sim import values
-from sim.faults import Fault, fault_kinds
+from sim.faults import Fault, fault_kinds, port_of
 from sim.labkeys import LabFileError, Mistakes, nearest, read_table, shown
-from sim.units import HOUR_NS, SECOND_NS, format_duration
+from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, Count, Nanoseconds, Text
+from wire.vocabulary import Verb
 
 LABS = Path("labs")
 """Where `lab_paths` looks: the checkout's folder of labs."""
+LIMIT_NS_MIN: Final = 30 * SECOND_NS
+"""Of a time limit that a lab leaves to its length: what starting and back-offs need in real time."""
 
 Word: TypeAlias = Annotated[str, Text("a word", r"[^\n]{1,64}")]
 
@@ -117,23 +120,55 @@ class Occasion(Table, frozen=True):
     """How long; left out, it is over at once or stays to the end, as the fault's kind says."""
 
 
+class Order(Table, frozen=True):
+    """A command that the data center queues for the box or an instrument; it is to be done, see `commands_within`."""
+
+    at: Nanoseconds
+    """When, in lab time from the beginning."""
+    target: Annotated[str, Text("the name of a target", r"[^\n]{1,64}")]
+    """What carries it out: `box`, or `instrument:` and its port."""
+    verb: Verb = "send-inventory"
+    """What is to be done."""
+
+
 class Expect(Table, frozen=True):
-    """What must hold at the end. Reports count from the moment the box has acknowledged them."""
+    """What must hold at the end. An expectation for which there is nothing to judge does not hold.
+
+    Delivery is expected of every lab, also by default: reports are acknowledged and stored in time, unless a fault
+    explains why not. A fault that blocks explains every wait until a minute after its end; one that only slows, as
+    long as there is progress.
+    """
 
     lost: Annotated[int, Count(0, 10**12)] = 0
-    """At most so many acknowledged reports are neither stored, nor on the box, nor in a gap record."""
+    """At most so many acknowledged reports are neither stored, nor on the box, nor named singly in a gap record."""
     duplicates: Annotated[int, Count(0, 10**12)] = 0
     """At most so many are stored twice."""
-    dropped: Annotated[int, Count(0, 10**12)] | None = None
-    """At most so many are given up by the box for want of room."""
+    dropped: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many are given up for want of room or because the disk fails, and named singly in a gap record."""
+    altered: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many are found with another content than the instrument gave them, or were never made."""
+    unacknowledged: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many reports are not acknowledged within `acknowledged_within`."""
+    acknowledged_within: Nanoseconds | None = None
+    """How soon the box acknowledges a report, time that a fault of the instrument or the box explains not counted. \
+Left out: 5 min, but a tenth of the lab's duration if that is less, and 30 s at least."""
+    undelivered: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many acknowledged reports are not stored within `delivered_within`."""
+    delivered_within: Nanoseconds | None = None
+    """How soon an acknowledged report is stored, time that a fault of the way to the data center explains not \
+counted. Left out: 10 min, but a tenth of the lab's duration if that is less, and 30 s at least; plus `linger`."""
+    commands: Annotated[int, Count(0, 10**12)] = 0
+    """At most so many commands are not done within `commands_within`; it counts in labs that have a `[[command]]`."""
+    commands_within: Nanoseconds | None = None
+    """How soon the result of a command is at the data center. Left out: three times what `delivered_within` is."""
     intrusions: Annotated[int, Count(0, 10**12)] = 0
     """At most so many attempts of intruders reach somebody; it counts in labs that have intruders."""
     backlog_drained_within: Nanoseconds | None = None
-    """After each outage the backlog is gone this soon."""
+    """After each outage that ended, what was waiting then is stored this soon."""
     latency_p99: Nanoseconds | None = None
-    """99 % of the reports are stored within this of being made."""
+    """99 % of the acknowledged reports are stored within this of being made."""
     alert_latency_p99: Nanoseconds | None = None
-    """99 % of the alerts are stored within this of being made."""
+    """99 % of the acknowledged alerts are stored within this of being made."""
 
 
 class _File(Table, frozen=True):
@@ -143,6 +178,7 @@ class _File(Table, frozen=True):
     box: Box
     uplink: Uplink
     instrument: tuple[Instrument, ...]
+    command: tuple[Order, ...] = ()
     expect: Expect = Expect()
 
 
@@ -166,11 +202,31 @@ class Lab(msgspec.Struct, frozen=True):
     instruments: tuple[Instrument, ...]
     events: tuple[Event, ...]
     expect: Expect
+    orders: tuple[Order, ...] = ()
+
+    def serial(self, target: str) -> str:
+        """The serial number of the instrument `instrument:<port>`; "" for the box."""
+        return next((i.serial for i in self.instruments if i.port == port_of(target)), "")
 
     @property
     def name(self) -> str:
         """The lab's name."""
         return self.about.name
+
+    @property
+    def limits(self) -> Expect:
+        """What it expects, with the time limits that it leaves to its length."""
+        expect, tenth = self.expect, max(self.about.duration // 10, LIMIT_NS_MIN)
+        delivered = expect.delivered_within
+        if delivered is None:
+            delivered = min(10 * MINUTE_NS, tenth) + self.box.linger
+        acknowledged, commands = expect.acknowledged_within, expect.commands_within
+        return msgspec.structs.replace(
+            expect,
+            delivered_within=delivered,
+            acknowledged_within=min(5 * MINUTE_NS, tenth) if acknowledged is None else acknowledged,
+            commands_within=3 * delivered if commands is None else commands,
+        )
 
 
 def lab_paths(folder: Path = LABS) -> list[Path]:
@@ -214,11 +270,12 @@ def parse_lab(
     _check_instruments(file.instrument, board, _models() if models is None else models, mistakes)
     _check_proxy(file.uplink.proxy, mistakes)
     _check_events(events, file, mistakes)
+    _check_orders(file, mistakes)
     mistakes.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
     in_order = tuple(sorted(events, key=lambda event: event.at))
-    return Lab(path, file.lab, file.box, board, file.uplink, instruments, in_order, file.expect)
+    return Lab(path, file.lab, file.box, board, file.uplink, instruments, in_order, file.expect, file.command)
 
 
 def _models() -> Collection[str]:
@@ -314,6 +371,16 @@ def _check_events(events: list[Event], file: _File, mistakes: Mistakes) -> None:
             )
         elif event.target not in targets:
             mistakes.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
+
+
+def _check_orders(file: _File, mistakes: Mistakes) -> None:
+    targets = ["box", *(f"instrument:{instrument.port}" for instrument in file.instrument)]
+    for n, order in enumerate(file.command, 1):
+        if order.at >= file.lab.duration:
+            left = format_duration(file.lab.duration)
+            mistakes.add(("command", n, "at"), f"must be before the lab ends, at {left}")
+        if order.target not in targets:
+            mistakes.add(("command", n, "target"), f"{shown(order.target)}: {nearest(order.target, targets)}")
 
 
 def targets_of(fault: type[Fault], instruments: Sequence[Instrument], proxy: Proxy | None) -> list[str]:

@@ -44,6 +44,8 @@ class Expectation(Data, frozen=True):
     holds: bool
     relation: Literal["at most", "at least", "exactly"] = "at most"
     unit: Unit = ""
+    condition: str = ""
+    """Words that complete the name: "within 5 min"."""
     explanation: str = ""
     """What the expectation means, in one sentence for a reader who has not seen the lab file."""
 
@@ -64,6 +66,17 @@ class Reports(Data, frozen=True):
     """Stored a second time under the same identity."""
     dropped: int
     """Given up by the box for want of room, with a gap record that says so."""
+
+
+class Contents(Data, frozen=True):
+    """How the contents of the reports were compared with what the instruments made."""
+
+    compared: int
+    """Reports found at the data center or on the box's disk, each compared by a digest of its encoded content."""
+    altered: int
+    """Those of them that differ; they count as stored or waiting as well."""
+    unmade: int
+    """Reports found that no instrument made."""
 
 
 class Bytes(Data, frozen=True):
@@ -221,6 +234,7 @@ class Result(Data, frozen=True):
     replay: str
     """The one command that runs this again."""
     description: str = ""
+    contents: Contents | None = None
     commit: str | None = None
     """Of the program, with "-dirty" if its files differ from it; None if it was not run from a checkout."""
     series: Series | None = None

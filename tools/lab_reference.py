@@ -29,6 +29,7 @@ TABLES: Final = {
     "[uplink] proxy": labfile.Proxy,
     "[[instrument]]": labfile.Instrument,
     "[[event]]": labfile.Occasion,
+    "[[command]]": labfile.Order,
     "[expect]": labfile.Expect,
 }
 

@@ -29,6 +29,8 @@ of a world (`sim.faults.world`) count and layer what is done to them, so that fa
 kind with itself. With `lasts` it ends that much later. Without `lasts`, a fault declared `momentary` ends at once
 (the power comes straight back), and any other stays for the rest of the run.
 
+A fault that does not block its target overrides `effect`, from which the verdict takes what the fault explains.
+
 A fault that finds nothing to act on, such as a program to kill on a box without power, does nothing.
 An instance may be started by several events: what it must remember is for the world, or for the end that it returns.
 """
@@ -40,14 +42,21 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from sim.layers import End as End
+from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
 """What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
+
+
+RECOVERY_NS: Final = 60 * SECOND_NS
+
+Effect: TypeAlias = Literal["blocks", "slows", "none"]
+"""Nothing gets through, or something does but late, or all of it does as if there were no fault."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +67,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     momentary: ClassVar[bool]
     emulated: ClassVar[bool]
     """Whether it takes hardware or a far end that is emulated, as only the virtual world's are."""
+
+    @property
+    def effect(self) -> Effect:
+        """What it does to reports on their way through its target, for the verdict (`sim.causes`)."""
+        return "blocks"
+
+    @property
+    def recovery_ns(self) -> int:
+        """How long after its end a wait may still be due to it: the box boots, and back-offs run out."""
+        return RECOVERY_NS
 
     async def start(self, world: Any, target: str) -> End:
         """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`. The result ends it.

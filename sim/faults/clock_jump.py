@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import EmulatedWorld
 from sim.layers import nothing_to_end
 from sim.values import duration
@@ -16,6 +16,10 @@ class ClockJump(Fault, frozen=True):
 
     by: Annotated[int, duration("0s", "36500d")]
     direction: Literal["forwards", "backwards"] = "forwards"
+
+    @property
+    def effect(self) -> Effect:
+        return "none"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         world.box.jump_clock(self.by if self.direction == "forwards" else -self.by)

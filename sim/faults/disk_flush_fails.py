@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from sim.faults import End, Fault, fault
+from sim.faults import RECOVERY_NS, End, Fault, fault
 from sim.faults.world import EmulatedWorld
 from sim.layers import nothing_to_end
+from sim.units import SECOND_NS
 from sim.values import Count
+
+RETRY_NS: Final = 30 * SECOND_NS
+"""How long an instrument may wait before it tries again, which is when the next flush fails."""
 
 
 @fault("disk-flush-fails", targets=("disk",), momentary=True, emulated=True)
@@ -15,6 +19,10 @@ class DiskFlushFails(Fault, frozen=True):
     """The next `times` flushes fail, and what they should have written may be there or not."""
 
     times: Annotated[int, Count(1, 1000)] = 1
+
+    @property
+    def recovery_ns(self) -> int:
+        return RECOVERY_NS + self.times * RETRY_NS
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         world.box.fail_flushes(self.times)

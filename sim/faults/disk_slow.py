@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import EmulatedWorld
 from sim.values import Nanoseconds
 
@@ -12,6 +12,10 @@ class DiskSlow(Fault, frozen=True):
     """Each flush takes `flush`."""
 
     flush: Nanoseconds
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         return world.box.slow_disk(self.flush)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import EmulatedWorld
 from sim.values import Nanoseconds
 
@@ -12,6 +12,10 @@ class DnsSlow(Fault, frozen=True):
     """The site's name service takes `delay` to answer. A resolver gives up after ten seconds."""
 
     delay: Nanoseconds
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         return world.names.delay(self.delay)

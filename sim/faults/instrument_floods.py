@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.faults import End, Fault, fault
+from agents.outbox import QUEUE_REPORTS_MAX
+from agents.ratelimit import REPORTS_PER_SECOND
+from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.units import SECOND_NS
 from sim.values import Count
 
 
@@ -14,6 +17,15 @@ class InstrumentFloods(Fault, frozen=True):
     """The instrument's software sends `rate` routine reports a second more than it should."""
 
     rate: Annotated[int, Count(1, 1000)] = 100
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
+
+    @property
+    def recovery_ns(self) -> int:
+        """What is queued on the instrument follows as fast as the box takes it."""
+        return RECOVERY_NS + int(QUEUE_REPORTS_MAX / REPORTS_PER_SECOND) * SECOND_NS
 
     async def start(self, world: World, target: str) -> End:
         return world.instrument(target).flood(self.rate)

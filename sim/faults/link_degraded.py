@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from typing import Final
+
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.net.link import Impairment
 from sim.values import Fraction, Nanoseconds
+
+BLOCKING_LOSS: Final = 0.5
+"""TCP makes no progress to speak of where half of the packets are lost."""
 
 
 @fault("link-degraded", targets=("uplink", "instrument"))
@@ -17,6 +22,10 @@ class LinkDegraded(Fault, frozen=True):
     reordering: Fraction = 0.0
     delay: Nanoseconds = 0
     jitter: Nanoseconds = 0
+
+    @property
+    def effect(self) -> Effect:
+        return "blocks" if self.loss >= BLOCKING_LOSS else "slows"
 
     async def start(self, world: World, target: str) -> End:
         return world.link(target).impair(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.net.link import Impairment
 from sim.values import BitsPerSecond
@@ -13,6 +13,10 @@ class LinkRate(Fault, frozen=True):
     """The link has another rate."""
 
     rate: BitsPerSecond
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
 
     async def start(self, world: World, target: str) -> End:
         return world.link(target).impair(Impairment(rate_bits=self.rate))

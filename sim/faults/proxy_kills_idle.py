@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.units import SECOND_NS
 from sim.values import Nanoseconds
@@ -13,6 +13,10 @@ class ProxyKillsIdle(Fault, frozen=True):
     """The proxy ends tunnels through which nothing went for `after`."""
 
     after: Nanoseconds
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
 
     async def start(self, world: World, target: str) -> End:
         assert world.proxy is not None

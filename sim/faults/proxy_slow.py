@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.faults import End, Fault, fault
+from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.units import SECOND_NS
 from sim.values import Nanoseconds
@@ -13,6 +13,10 @@ class ProxySlow(Fault, frozen=True):
     """The proxy holds everything back for `delay`, in both directions."""
 
     delay: Nanoseconds
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
 
     async def start(self, world: World, target: str) -> End:
         assert world.proxy is not None

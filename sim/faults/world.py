@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sim.layers import End
+from wire.vocabulary import Verb
 
 if TYPE_CHECKING:
     from sim.net.link import Impairment
@@ -117,6 +118,10 @@ class FarSide(Protocol):
 
     async def hold_down(self) -> End:
         """Kill the program; it is started again when nobody holds it down any more."""
+        ...
+
+    def queue_command(self, instrument: str, verb: Verb) -> None:
+        """Queue a command for the instrument of that serial number, or with "" for the box."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim.report.quantities import clock, count, fault_in_words
-from sim.result import Expectation, Failure, Gap, Result, TracedReport
+from sim.result import Contents, Expectation, Failure, Gap, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
 """The most reports named in a text; the page and the JSON document have more of them."""
@@ -31,6 +31,13 @@ def _lines(failure: Failure) -> list[str]:
         lines.append(f"and {count(failure.reports_total - len(shown))} more reports")
     lines += [gap_in_words(gap) for gap in failure.gaps]
     return lines
+
+
+def contents_in_words(contents: Contents) -> str:
+    """What the comparison of contents came to."""
+    return (
+        f"{count(contents.compared)} reports compared with what was made, {count(contents.altered)} altered"
+    )
 
 
 def report_in_words(report: TracedReport) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sim.report import distribution, quantities, timeline
-from sim.report.explanation import gap_in_words
+from sim.report.explanation import contents_in_words, gap_in_words
 from sim.report.figure import Figure
 from sim.result import Result
 
@@ -71,6 +71,7 @@ def _template() -> jinja2.Template:
     for name in ("duration", "clock", "size", "count", "limit", "measured", "fault_in_words"):
         environment.filters[name] = getattr(quantities, name)
     environment.filters["gap_in_words"] = gap_in_words
+    environment.filters["contents_in_words"] = contents_in_words
     environment.filters["percent_of"] = _percent_of
     return environment.get_template("page.html")
 

@@ -90,7 +90,9 @@ def limit(expectation: Expectation) -> str:
 
 
 def measured(expectation: Expectation) -> str:
-    """What was measured, as `limit` shows what was asked for."""
+    """What was measured, as `limit` shows what was asked for; "nothing" where there was nothing to count."""
+    if expectation.measured is None and not expectation.unit:
+        return "nothing"
     return quantity(expectation.measured, expectation.unit)
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report import quantities
-from sim.report.explanation import explanation
+from sim.report.explanation import contents_in_words, explanation
 from sim.result import Expectation, Result
 
 _REDRAW_S: Final = 0.1
@@ -58,7 +58,9 @@ def _expectations(result: Result) -> Table:
     for expectation in result.expectations:
         table.add_row(
             Text("✓", style=_GOOD) if expectation.holds else Text("✗", style=_BAD),
-            Text(expectation.name),
+            Text.assemble(
+                expectation.name, (f" {expectation.condition}" if expectation.condition else "", _QUIET)
+            ),
             Text(quantities.limit(expectation)),
             Text(quantities.measured(expectation), style="" if expectation.holds else _BAD),
         )
@@ -73,6 +75,8 @@ def _figures(result: Result) -> Table:
     lab, real = (quantities.duration(s * 1e9) for s in (result.sim_seconds, result.wall_seconds))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row(Text("Reports", style=_QUIET), Text(f"{', '.join(counts[:4])}\n{', '.join(counts[4:])}"))
+    if result.contents is not None:
+        table.add_row(Text("Content", style=_QUIET), Text(contents_in_words(result.contents)))
     table.add_row(Text("Uplink", style=_QUIET), Text(", ".join([*sizes, busy])))
     table.add_row(
         Text("Time", style=_QUIET),

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 from agents.dial import FarEnd, dial
 from agents.instrument import InstrumentAgent
@@ -19,13 +19,15 @@ from sim import labfile
 from sim.clock import Environment
 from sim.instruments import Instrument, load_model
 from sim.layers import End, Layers
-from sim.ledger import Ledger, Run
+from sim.ledger import Ledger, Run, digest_of
 from sim.people import Bench
 from sim.units import SECOND_NS
 from wire.http import HttpError
-from wire.messages import Command, InstrumentReport, Report
+from wire.messages import Command, InstrumentReport, Report, encode
 from wire.tls import ClientContext, Identity, client_context
 from wire.vocabulary import Outcome
+
+_TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
 
 
 class Computer(Protocol):
@@ -67,7 +69,7 @@ class Analyzer:
         self._clock = clock
         self._ledger = ledger
         self._random = random
-        self._runs = itertools.count(1)
+        self._last_run = 0
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
         self._power_holds = Layers[None](self._follow_power)
@@ -85,7 +87,7 @@ class Analyzer:
         self._start_agent()
 
     def _start_agent(self) -> None:
-        number = next(self._runs)
+        number = self._last_run = self._last_run + 1
         self._run = self._ledger.begin(self.spec.serial, number)
         self._computer.power_on()
         self._computer.start(self._live(number))
@@ -100,19 +102,35 @@ class Analyzer:
             clock=self._clock,
             random=self._random(f"agent{number}"),
             execute=self._execute,
+            on_made=self._made,
             on_acknowledged=self._acknowledged,
         )
         await self._agent.run()
 
     def _emit(self, kind: type[Report], *fields: object) -> None:
-        if self._agent is not None and self._run is not None:
+        if self._agent is not None:
             self._agent.submit(kind, *fields)  # type: ignore[arg-type]
-            self._run.made(str(kind.__struct_config__.tag), self._env.now)
+
+    def _made(self, report: InstrumentReport) -> None:
+        assert self._run is not None
+        kind = _TAGS[type(report)]
+        self._run.made(kind, self._env.now, digest_of(kind, report.at_ms, encode(report)))
 
     def _acknowledged(self, reports: list[InstrumentReport]) -> None:
         assert self._run is not None
+        self.note_agent()
         for report in reports:
             self._run.acknowledged(report.number, self._env.now)
+
+    def note_agent(self) -> None:
+        """Note in the ledger what only the agent knows: which reports it gave up, and its run if that changed."""
+        agent, run = self._agent, self._run
+        if agent is None or run is None:
+            return
+        run.given_up = agent.dropped
+        if agent.run_number != self._last_run:
+            self._ledger.continues(run, agent.run_number)
+            self._last_run = agent.run_number
 
     async def _execute(self, command: Command) -> Outcome:
         return self.model.execute(command)
@@ -129,7 +147,9 @@ class Analyzer:
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
-        if self.is_on and self._power_holds:
+        if self._run is not None and self._power_holds:
+            self.note_agent()
+            self._run.ended_ns = self._env.now
             self.model.unpowered()
             self._computer.power_off()
             self._agent = self._run = None

@@ -17,6 +17,7 @@ from sim.worlds.addresses import DATACENTER, DATACENTER_MOVED
 from wire.http import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
 from wire.tls import Identity, server_context
+from wire.vocabulary import Verb
 
 NAME = "datacenter"
 PORT = 443
@@ -49,11 +50,13 @@ class FarEnd:
         self._nonsense = Layers[None]()
         self._lost_responses = Layers[None]()
         self._delays_ns = Layers[int]()
+        self._enrolled = ""
         self.stored = 0
         """Records stored so far, each once."""
 
     async def start(self, box: str) -> None:
         """Enrol the box and listen."""
+        self._enrolled = box
         self.store.authorize([box], self._now_ns() // 1_000_000)
         self.host.power_on()
         await self._present()
@@ -122,6 +125,10 @@ class FarEnd:
             await asyncio.wait([starting])
             if not starting.cancelled():  # the program was killed meanwhile; whoever did it starts it again
                 self._server = starting.result()
+
+    def queue_command(self, instrument: str, verb: Verb) -> None:
+        """Queue a command for the instrument of that serial number, or with "" for the box."""
+        self.store.queue_command(self._enrolled, instrument, verb, b"", self._now_ns() // 1_000_000)
 
     async def _serve(self, identity: Identity) -> Server:
         ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, None)

@@ -26,7 +26,7 @@ from agents.config import (
     SpoolSize,
 )
 from agents.proxy import Proxy
-from agents.spool import Gap, Priority, Record, Spool, SpoolError, SpoolLimits
+from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -41,6 +41,7 @@ from sim.trace import Trace
 from sim.units import MICROSECOND_NS, SECOND_NS
 from sim.worlds import farend
 from sim.worlds.addresses import BOX, box_address
+from sim.worlds.findings import Remains
 from sim.worlds.firewall import COLLECTOR_PORT
 from sim.worlds.gatekeeper import SimGatekeeper, Zone
 
@@ -136,8 +137,8 @@ class BoxMachine:
         """Segments that the firewall refused, by cause."""
         return self.gatekeeper.causes
 
-    def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
-        """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
+    def remaining(self) -> Remains:
+        """Cut the power for good; what the disk holds."""
         self.disk.backend.write_back()  # the end of a lab is no power cut
         self.cut_power()
         self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
@@ -306,8 +307,8 @@ def _port(number: int, serial: str) -> Port:
     return Port(number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
 
 
-def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> tuple[list[Record], tuple[Gap, ...]]:
-    """The records on a box's disk that are not acknowledged, and what the spool knows is missing."""
+def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
+    """What a box's disk holds."""
     spool = Spool.open(
         disk,
         SpoolLimits(spool_bytes_max=spool_bytes_max),
@@ -316,7 +317,7 @@ def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> tuple[list[Reco
         snapshot=lambda: b"",
     )
     records = [record for priority in Priority for record in _read_all(spool, priority)]
-    return records, spool.recovery.gaps
+    return Remains(spool.epoch, records, spool.recovery.gaps)
 
 
 def _read_all(spool: Spool, priority: Priority) -> list[Record]:

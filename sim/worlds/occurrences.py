@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from sim.faults.world import World
-from sim.labfile import Event
+from sim.labfile import Event, Order
 from sim.layers import End
 from sim.trace import Trace
 
@@ -17,9 +19,11 @@ _NS: Final = 1_000_000_000
 class Occurrence:
     """One time that a fault happens."""
 
-    def __init__(self, event: Event, end: End) -> None:
+    def __init__(self, event: Event, end: End, place: int) -> None:
         self.event = event
         self.end = end
+        self.place = place
+        """Its index in `Occurrences.happened`."""
 
 
 class Occurrences:
@@ -28,6 +32,7 @@ class Occurrences:
     def __init__(self, world: World, now_ns: Callable[[], int], trace: Trace) -> None:
         self._world, self._now_ns, self._trace = world, now_ns, trace
         self.happened: list[Event] = []
+        """All that began, in that order; of those that ended at another time than planned, with the real one."""
         self.under_way: dict[Occurrence, None] = {}
         """Those that have not ended, oldest first."""
         self.closed = False
@@ -38,11 +43,19 @@ class Occurrences:
         await asyncio.sleep(max(0, event.at - self._now_ns()) / _NS)
         await self.see_through(await self.start(event))
 
+    async def queue(self, order: Order, serial: str) -> None:
+        """Let a command of the lab file be queued in its time, for that instrument or with "" for the box."""
+        await asyncio.sleep(max(0, order.at - self._now_ns()) / _NS)
+        if not self.closed:
+            self._trace.add(f"command {order.verb} {order.target}")
+            self._world.datacenter.queue_command(serial, order.verb)
+
     async def start(self, event: Event) -> Occurrence:
         """Let a fault happen now; whoever starts it sees it through."""
         self._trace.add(f"fault {event.fault.kind} {event.target}")
+        place = len(self.happened)
         self.happened.append(event)
-        occurrence = Occurrence(event, await event.fault.start(self._world, event.target))
+        occurrence = Occurrence(event, await event.fault.start(self._world, event.target), place)
         self.under_way[occurrence] = None
         return occurrence
 
@@ -60,6 +73,15 @@ class Occurrences:
             return
         del self.under_way[occurrence]
         self._trace.add(f"end {occurrence.event.fault.kind} {occurrence.event.target}")
+        self.happened[occurrence.place] = _ended(occurrence.event, self._now_ns())
         ending = occurrence.end()
         if ending is not None:
             await ending
+
+
+def _ended(event: Event, now_ns: int) -> Event:
+    """The event with the time that it really took, if that is not what was planned."""
+    took = now_ns - event.at
+    if abs(took - (event.lasts or 0)) < _NS:
+        return event
+    return msgspec.structs.replace(event, lasts=took)

@@ -7,17 +7,16 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agents import spool
 from agents.accounting import Traffic
-from agents.spool import Record
-from datacenter import queries
 from datacenter.store import Store
 from sim import result
-from sim.checks import Outcome, as_fault, evaluate
+from sim.checks import evaluate
 from sim.clock import Environment
+from sim.evidence import as_fault
 from sim.labfile import Event, Lab
 from sim.ledger import NEVER, PRIORITIES, Ledger
 from sim.net.link import Link, Pipe
+from sim.outcome import Outcome
 from sim.report.latency import summarize
 from sim.result import (
     NOTES_MAX,
@@ -26,7 +25,6 @@ from sim.result import (
     Failure,
     Instrument,
     Latency,
-    Note,
     Priority,
     Result,
     Uplink,
@@ -34,10 +32,10 @@ from sim.result import (
 from sim.trace import Trace
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
 from sim.worlds.analyzer import Analyzer
+from sim.worlds.findings import Findings, Remains, find
 from sim.worlds.gatekeeper import NOT_IN_FORCE
 from sim.worlds.intruders import Intruders
 from sim.worlds.meters import BacklogMeter, UplinkMeter
-from wire.messages import Alert, Audit, Entry, Gap, Message, decode
 
 
 class Box(Protocol):
@@ -47,8 +45,8 @@ class Box(Protocol):
         """What the uplink has cost in all lives of its program."""
         ...
 
-    def remaining(self) -> tuple[list[Record], tuple[spool.Gap, ...]]:
-        """Cut the power for good; the records on the disk that are not acknowledged, and what it knows is missing."""
+    def remaining(self) -> Remains:
+        """Cut the power for good; what the disk holds."""
         ...
 
     def refused(self) -> Mapping[str, int]:
@@ -112,21 +110,18 @@ class World(Protocol):
 _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 
 
-_KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
-
-
 def conclude(world: World, wall_seconds: float) -> Result:
     """End the lab now: cut the box's power, see what is there, and judge."""
     lab, now = world.lab, world.env.now
     traffic, refused = world.box.traffic(), world.box.refused()
-    notes = _notes(world)
-    gaps = [_gap(world, stored.gap) for stored in queries.gaps(world.datacenter.store)]
-    stored = _read_datacenter(world)
-    on_disk, only_there = _read_disk(world)
-    copies = sum(duplicate.copies - 1 for duplicate in queries.duplicates(world.datacenter.store))
-    intrusions = world.intruders.found
-    outcome = Outcome(world.ledger, sorted(stored + on_disk), gaps + only_there, copies, intrusions)
-    expectations, failures = evaluate(lab.expect, outcome, world.happened)
+    for analyzer in world.analyzers.values():
+        analyzer.note_agent()
+    remains = world.box.remaining()
+    found = find(world.datacenter.store, remains, world.ledger, _epoch_ms(world), now)
+    notes = found.notes
+    outcome = _outcome(world, found)
+    ports = {analyzer.spec.serial: port for port, analyzer in world.analyzers.items()}
+    expectations, failures = evaluate(lab.limits, outcome, world.happened, end_ns=now, ports=ports)
     errors, why = _program_errors(world)
     for note in notes:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
@@ -140,6 +135,7 @@ def conclude(world: World, wall_seconds: float) -> Result:
         expectations=(*expectations, errors),
         failures=tuple(_with_refused(failure, refused) for failure in (*failures, *why)),
         reports=outcome.reports,
+        contents=outcome.contents,
         uplink=_uplink(world, traffic),
         faults=tuple(as_fault(event) for event in world.happened),
         sim_seconds=now / SECOND_NS,
@@ -165,71 +161,23 @@ def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
     )
 
 
-def _read_datacenter(world: World) -> list[int]:
-    """Note in the ledger what is stored; the sequences of all records."""
-    epoch_ms = _epoch_ms(world)
-    sequences = []
-    for record in queries.records(world.datacenter.store):
-        sequences.append(record.sequence)
-        if record.number is not None:
-            stored_ns = (record.stored_at_ms - epoch_ms) * MILLISECOND_NS
-            run = world.ledger.runs[record.instrument, record.run]
-            run.found(record.number, record.sequence, stored_ns)
-    return sequences
-
-
-def _notes(world: World) -> list[Note]:
-    """The alerts and audit records that are stored, by rising time."""
-    epoch_ms = _epoch_ms(world)
-    notes = []
-    for record, body in queries.bodies(world.datacenter.store, ("alert", "audit", "gap")):
-        notes.append(
-            Note(
-                at_ns=(record.at_ms - epoch_ms) * MILLISECOND_NS,
-                priority="alert" if record.kind == "alert" else "audit",
-                source=record.instrument or "box",
-                text=_say(decode(_KINDS[record.kind], body)),
-            )
-        )
-    return sorted(notes, key=lambda note: note.at_ns)
-
-
-def _say(message: Message) -> str:
-    match message:
-        case Alert():
-            value = "" if message.value is None else f", {message.value}"
-            return f"{message.severity}: {message.code} {message.component}{value}"
-        case Audit():
-            port = f", port {message.port}" if message.port else ""
-            return message.event + port + (f", {message.value}" if message.value else "")
-        case Gap():
-            return f"gap: {message.records} records, {message.reason}"
-    raise AssertionError(message)
+def _outcome(world: World, found: Findings) -> Outcome:
+    own_clock_is_right = all(event.target != "clock" for event in world.happened)
+    return Outcome(
+        world.ledger,
+        found.sequences,
+        found.gaps,
+        sum(run.copies for run in world.ledger.runs.values()),
+        world.intruders.found,
+        found.false_gaps,
+        found.own_waiting if own_clock_is_right else (),
+        found.commands,
+    )
 
 
 def _epoch_ms(world: World) -> int:
     """The lab's beginning, in milliseconds since 1970."""
     return (world.wall_ns() - world.env.now) // MILLISECOND_NS
-
-
-def _read_disk(world: World) -> tuple[list[int], list[result.Gap]]:
-    """Note in the ledger what is on the box's disk and not stored; their sequences, and the gaps only it knows of."""
-    records, found = world.box.remaining()
-    gaps = [
-        result.Gap(at_ns=world.env.now, reason=g.reason, records=g.records, ranges=g.ranges) for g in found
-    ]
-    for sequence, payload in records:
-        entry = decode(Entry, payload)
-        if isinstance(entry.body, Gap):
-            gaps.append(_gap(world, entry.body))
-        elif not isinstance(entry.body, Audit):
-            world.ledger.runs[entry.instrument, entry.run].found(entry.body.number, sequence)
-    return [sequence for sequence, _ in records], gaps
-
-
-def _gap(world: World, gap: Gap) -> result.Gap:
-    at_ns = (gap.at_ms - _epoch_ms(world)) * MILLISECOND_NS
-    return result.Gap(at_ns=at_ns, reason=gap.reason, records=gap.records, ranges=gap.ranges)
 
 
 def _program_errors(world: World) -> tuple[Expectation, tuple[Failure, ...]]:

@@ -183,6 +183,8 @@ class VirtualWorld:
         self.box.boot()
         for event in self.lab.events:
             self.loop.create_task(self.faults.run(event))
+        for order in self.lab.orders:
+            self.loop.create_task(self.faults.queue(order, self.lab.serial(order.target)))
         self.loop.create_task(self._sample())
 
     async def _sample(self) -> None:

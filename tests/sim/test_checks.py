@@ -61,9 +61,10 @@ def test_a_gap_record_excuses_what_it_names_and_nothing_else() -> None:
     assert [entry.number for entry in result.lost] == [6]
 
 
-def test_a_gap_record_that_names_too_little_excuses_nothing() -> None:
+def test_a_gap_record_that_names_too_little_excuses_no_more_than_it_names() -> None:
     result = outcome(ledger(*"SSGGS"), (3, 3))
-    assert [entry.number for entry in result.lost] == [3, 4]
+    assert [entry.number for entry in result.dropped] == [3]
+    assert [entry.number for entry in result.lost] == [4]
 
 
 def test_numbers_that_were_never_used_excuse_nothing() -> None:

@@ -38,7 +38,10 @@ report_every = "10s"
 [expect]
 lost = 0
 duplicates = 0
+dropped = {dropped}
 """
+DROPPED_BY_ROT_MAX = 500
+"""Each rotten sector costs the records in it, and rot in a table those of a whole group."""
 PARAMETERS = {
     "link-degraded": 'loss = "20%"\nduplication = "5%"\nreordering = "5%"\njitter = "100ms"',
     "link-rate": 'rate = "9600bit"',
@@ -50,7 +53,8 @@ PARAMETERS = {
     "dns-slow": 'delay = "8s"',
     "disk-rot": "sectors = 3\nbits = 5",
     "disk-torn": "operation = 2",
-    "clock-jump": 'by = "400d"\ndirection = "backwards"',
+    # backwards beyond the certificates' first day no TLS connection could be made any more
+    "clock-jump": 'by = "30d"',
     "instrument-floods": "rate = 60",
 }
 MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "address-changes")
@@ -60,13 +64,14 @@ def event(kind: str, at_min: float, lasts_min: float) -> str:
     target = fault_kinds()[kind].targets[-1]
     target = "instrument:1" if target == "instrument" else target
     lasts = "" if kind in MOMENTARY else f'lasts = "{int(lasts_min * 60)}s"'
-    parameters = PARAMETERS.get(kind, "").replace("400d", "30d")
+    parameters = PARAMETERS.get(kind, "")
     return f'[[event]]\nat = "{int(at_min * 60)}s"\nfault = "{kind}"\ntarget = "{target}"\n{lasts}\n{parameters}\n'
 
 
 def lab(events: str, seed: int = 1) -> Lab:
     proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
-    text = LAB.format(events=events, seed=seed, proxy=proxy, auth=auth)
+    dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events else 0
+    text = LAB.format(events=events, seed=seed, proxy=proxy, auth=auth, dropped=dropped)
     return parse_lab(text, Path("faulty.toml"))
 
 

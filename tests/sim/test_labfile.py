@@ -97,7 +97,7 @@ def test_what_is_written_is_what_is_read() -> None:
     assert [i.report_every for i in lab.instruments] == [MINUTE_NS, 10 * SECOND_NS]
     assert [i.serial for i in lab.instruments] == ["CHEM-0001", "HEMA-0003"]
     assert lab.expect.backlog_drained_within == 10 * MINUTE_NS
-    assert (lab.expect.lost, lab.expect.duplicates, lab.expect.dropped) == (0, 0, None)
+    assert (lab.expect.lost, lab.expect.duplicates, lab.expect.dropped) == (0, 0, 0)
 
 
 def test_events_are_in_the_order_of_time_with_their_faults_parameters() -> None:

@@ -21,7 +21,6 @@ from typing import Final
 from agents.accounting import Traffic
 from agents.config import Certificates
 from agents.proxy import Proxy
-from agents.spool import Gap, Record
 from agents.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
@@ -33,6 +32,7 @@ from sim.trace import Trace
 from sim.units import SECOND_NS
 from sim.worlds.addresses import DATACENTER, box_address
 from sim.worlds.farend import NAME as DATACENTER_NAME
+from sim.worlds.findings import Remains
 from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
 from sim.worlds.kernel.disk import Disk
 from sim.worlds.kernel.host import Host
@@ -140,7 +140,7 @@ class KernelBox:
             return {cause: packets for cause, (packets, _) in found.refused.items()}
         return {}
 
-    def remaining(self) -> tuple[list[Record], tuple[Gap, ...]]:
+    def remaining(self) -> Remains:
         """Cut the power for good; what is on the disk: see `sim.worlds.machine.inspect`."""
         self.hold_power()
         self._disk.mount()

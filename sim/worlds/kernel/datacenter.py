@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
 from sim.worlds.machine import SERIAL
 from wire.tls import Identity
+from wire.vocabulary import Verb
 
 PORT: Final = 443
 READY_SECONDS_MAX: Final = 30.0
@@ -105,6 +107,10 @@ class KernelDataCenter:
                 if process.returncode is not None:
                     raise RuntimeError(f"the data center ended at once: {process.output()}")
                 await asyncio.sleep(0.02)
+
+    def queue_command(self, instrument: str, verb: Verb) -> None:
+        """Queue a command for the instrument of that serial number, or with "" for the box."""
+        self.store.queue_command(SERIAL, instrument, verb, b"", time.time_ns() // 1_000_000)
 
     def stop(self) -> None:
         """Kill it; what it has committed stays."""

@@ -125,7 +125,9 @@ class KernelWorld:
         self.uplink_meter.began_ns = self.env.began_ns
         self.box.boot()
         self.analyzers = {spec.port: self._analyzer(spec) for spec in self.lab.instruments}
-        for work in (self.env.run_forever(), self._sample(), *map(self.faults.run, self.lab.events)):
+        orders = (self.faults.queue(order, self.lab.serial(order.target)) for order in self.lab.orders)
+        events = map(self.faults.run, self.lab.events)
+        for work in (self.env.run_forever(), self._sample(), *events, *orders):
             self._tasks.add(self._loop.create_task(work))
 
     def _analyzer(self, spec: Instrument) -> Analyzer:

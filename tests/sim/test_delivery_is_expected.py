@@ -1,0 +1,204 @@
+"""Delivery, content and gaps are judged in every lab, and what cannot be judged does not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import agents.collector
+from agents.forwarder import Forwarder
+from sim.causes import Causes, outage_ends
+from sim.checks import Outcome, evaluate
+from sim.faults import fault_kinds
+from sim.labfile import Event, Expect, Lab, parse_lab
+from sim.ledger import Ledger
+from sim.pytest_plugin import SMALL_LAB
+from sim.result import Gap, Result
+from sim.units import HOUR_NS, MINUTE_NS
+from sim.worlds import run_lab
+from wire.messages import Entry, Status, encode
+
+S = 10**9
+DOWN = fault_kinds()["link-down"]()
+SLOW = fault_kinds()["link-rate"](rate=9600)
+
+
+def lab(duration: str, rest: str = "") -> Lab:
+    return parse_lab(SMALL_LAB.replace('"30d"', f'"{duration}"') + rest, Path("small.toml"))
+
+
+def failed(result: Result) -> set[str]:
+    return {expectation.name for expectation in result.expectations if not expectation.holds}
+
+
+def judged(book: Ledger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int) -> dict[str, bool]:
+    sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
+    outcome = Outcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
+    found, _ = evaluate(Expect(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
+    return {expectation.name: expectation.holds for expectation in found}
+
+
+def one(made_s: int, acknowledged_s: int | None, stored_s: int | None, *, waits: bool = False) -> Ledger:
+    """A report, and another one that is stored at once."""
+    book = Ledger()
+    run = book.begin("CHEM-0001", 1)
+    for number, times in enumerate(((made_s, acknowledged_s, stored_s), (made_s, made_s, made_s)), 1):
+        run.made("status", times[0] * S)
+        if times[1] is not None:
+            run.acknowledged(number, times[1] * S)
+        if times[2] is not None:
+            run.found(number, number, times[2] * S)
+    if waits:
+        run.found(1, 1)
+    return book
+
+
+def test_what_waits_without_a_cause_is_undelivered() -> None:
+    assert not judged(one(100, 100, None, waits=True))["undelivered"]
+    assert not judged(one(100, 100, 100 + 601))["undelivered"]
+    assert judged(one(100, 100, 100 + 600))["undelivered"]
+
+
+def test_an_outage_explains_a_wait_while_it_lasts_and_no_longer() -> None:
+    outage = Event(90 * S, DOWN, "uplink", HOUR_NS)
+    assert judged(one(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
+    assert not judged(one(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
+    assert judged(one(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))["undelivered"]
+    assert not judged(one(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
+        "undelivered"
+    ]
+
+
+def test_a_slow_line_explains_a_wait_only_as_long_as_there_is_progress() -> None:
+    slow = Event(0, SLOW, "uplink", None)
+    events = [slow]
+    assert Causes(events, range(0, 7000 * S, 300 * S), 600 * S).unexplained(100 * S, 7000 * S) == 0
+    assert Causes(events, [100 * S], 600 * S).unexplained(100 * S, 7000 * S) == pytest.approx(6300 * S)
+
+
+def test_what_is_never_acknowledged_needs_a_fault_of_its_own_instrument_or_of_the_box() -> None:
+    book = one(100, None, None)
+    assert not judged(book)["unacknowledged"]
+    for target, holds in (("instrument:1", True), ("instrument:2", False), ("uplink", False)):
+        assert judged(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
+
+
+def test_an_instrument_that_loses_its_power_takes_its_reports_with_it() -> None:
+    book = one(100, None, None)
+    (run,) = book.runs.values()
+    run.ended_ns = 200 * S
+    assert judged(book)["unacknowledged"]
+    run.ended_ns = 401 * S
+    assert not judged(book)["unacknowledged"]
+
+
+def test_one_named_number_excuses_one_report_of_all_instruments_together() -> None:
+    book = Ledger()
+    a, b = book.begin("A", 1), book.begin("B", 1)
+    for run, numbers, first in ((a, 12, 1), (b, 3, 2)):
+        for number in range(1, numbers + 1):
+            run.made("status", number * S)
+            run.acknowledged(number, number * S + 1)
+        run.found(1, first, 2 * S)
+        run.found(numbers, first + 3, 20 * S)
+    gap = Gap(at_ns=0, reason="disk-full", records=1, ranges=((3, 3),))
+    outcome = Outcome(book, [1, 2, 4, 5], [gap], 0)
+    assert (len(outcome.lost), len(outcome.dropped)) == (10, 1)
+
+
+def test_named_numbers_go_where_they_are_needed() -> None:
+    """Both windows could have 3; only one of them could have 5."""
+    book = Ledger()
+    a, b = book.begin("A", 1), book.begin("B", 1)
+    for run, first, last in ((a, 1, 6), (b, 2, 4)):
+        for number in (1, 2, 3):
+            run.made("status", number * S)
+            run.acknowledged(number, number * S)
+        run.found(1, first, 9 * S)
+        run.found(3, last, 9 * S)
+    gap = Gap(at_ns=0, reason="corrupt", records=2, ranges=((3, 3), (5, 5)))
+    outcome = Outcome(book, [1, 2, 4, 6], [gap], 0)
+    assert (len(outcome.lost), len(outcome.dropped)) == (0, 2)
+
+
+def test_a_report_that_was_altered_or_never_made_is_seen() -> None:
+    for found in ([(1, 7)], [(1, 8)], [(1, 7), (3, 7)]):
+        book = Ledger()
+        run = book.begin("CHEM-0001", 1)
+        run.made("status", S, 7)
+        run.acknowledged(1, S)
+        for number, digest in found:
+            book.found("CHEM-0001", 1, number, number, S, digest)
+        assert judged(book)["altered"] is (found == [(1, 7)])
+
+
+def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
+    book = one(100, 100, 100)
+    book.found("CHEM-0001", 1, 1, 9, 101 * S)
+    assert not judged(book)["duplicates"]
+
+
+def test_nothing_to_judge_does_not_hold() -> None:
+    nothing = judged(Ledger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
+    assert not any(nothing.values()), nothing
+    quiet = judged(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
+    assert {name for name, holds in quiet.items() if not holds} == {
+        "backlog_drained_within",
+        "alert_latency_p99",
+    }
+    unneeded = Event(10 * S, DOWN, "uplink", 10 * S)  # over before the first report
+    assert not judged(one(100, 100, 100), unneeded, backlog_drained_within=S)["backlog_drained_within"]
+
+
+def test_a_fault_that_never_ends_is_no_ended_outage() -> None:
+    assert outage_ends([Event(5, DOWN, "uplink", None)]) == []
+    assert outage_ends([Event(5, DOWN, "uplink", None), Event(1, DOWN, "uplink", 10)]) == []
+
+
+def test_latency_counts_what_is_still_waiting() -> None:
+    assert not judged(one(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
+
+
+# -- whole labs
+
+
+def test_an_instrument_that_is_cut_off_from_the_beginning_is_no_pass() -> None:
+    cut = "".join(
+        f'[[event]]\nat = "0s"\nfault = "link-down"\ntarget = "instrument:{port}"\n' for port in (1, 2)
+    )
+    result = run_lab(lab("30min", cut))
+    assert result.reports.acknowledged == 0 < result.reports.made
+    assert failed(result) == {"lost", "duplicates", "dropped", "altered", "undelivered"}
+
+
+def test_a_forwarder_that_stops_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stands_still(self: Forwarder) -> None:
+        await self._plugged.wait()
+
+    monkeypatch.setattr(Forwarder, "_forward_until_lost", stands_still)
+    monkeypatch.setattr(Forwarder, "_judge", lambda *_: 1.0)
+    assert failed(run_lab(lab("20min"))) == {"undelivered"}
+
+
+def test_emptied_reports_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def emptying(message: Entry) -> bytes:
+        if isinstance(message, Entry) and isinstance(message.body, Status):
+            body = message.body
+            message = Entry(
+                message.instrument, message.run, Status(body.number, body.at_ms, body.state, 0, {})
+            )
+        return encode(message)
+
+    monkeypatch.setattr(agents.collector, "encode", emptying)
+    assert failed(run_lab(lab("20min"))) == {"altered"}
+
+
+def test_a_command_is_to_be_done() -> None:
+    order = '[[command]]\nat = "2min"\ntarget = "{}"\nverb = "send-inventory"\n'
+    done = run_lab(lab("20min", order.format("instrument:1")))
+    assert done.verdict == "pass"
+    assert "commands" in {expectation.name for expectation in done.expectations}
+    assert failed(
+        run_lab(lab("20min", order.format("instrument:1").replace("send-inventory", "test-menu")))
+    ) == {"commands"}  # refused: an empty file
