@@ -14,8 +14,10 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from agents.accounting import Traffic
+from agents.alarm import AlarmLed
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.buffer import Buffer
+from agents.certificates import OwnCertificate
 from agents.clock_sync import ClockSync, ask_data_center
 from agents.collector import Collector
 from agents.commands import Desk, Dispatcher
@@ -32,9 +34,11 @@ from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
+from wire.http import Server
+from wire.identity import Inspection
 from wire.messages import Command
 from wire.peer import valid_from
-from wire.tls import client_context, server_context, undated_client_context
+from wire.tls import undated_client_context
 from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
@@ -75,8 +79,9 @@ class BoxStatus:
     is_connected: bool
     reports_accepted: int
     reports_repeated: int
-    firewall: FirewallStatus | None = None
+    firewall: FirewallStatus | None
     """None if the box has none to look after."""
+    certificate: Inspection
 
 
 class Box:
@@ -98,8 +103,9 @@ class Box:
         assert (config.watchdog is None) == (hardware.watchdog is None)
         self._config, self._hardware, self._random = config, hardware, random
         self._served, self._say = served, say
-        self._server_tls = server_context(config.identity.towards_instruments())
-        self._client_tls = client_context(config.identity.towards_datacenter())
+        self._certificate = OwnCertificate(config.identity, hardware.clock)
+        self._alarm = AlarmLed(hardware.indicators)
+        self._servers: dict[int, Server] = {}
         self._state = BoxState()
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
@@ -132,6 +138,8 @@ class Box:
                     feed_while_well, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
                 )
                 tasks.create_task(self._keep("watchdog", feed, running))
+            watch = partial(self._certificate.watch, running.audit, self._alarm.used_by("certificate"))
+            tasks.create_task(self._keep("certificate", watch, running))
             if running.guard:
                 guard = partial(running.guard.guard, running.audit, work)
                 tasks.create_task(self._keep("firewall", guard, running))
@@ -146,6 +154,20 @@ class Box:
             for port in self._config.port:
                 serve = partial(self._serve, running, port)
                 tasks.create_task(self._keep("port", serve, running, port.number))
+
+    def refresh_certificates(self, *, at_once: bool = False) -> None:
+        """Use the certificate's files for new connections if they have changed, and are complete and right.
+
+        To be called now and then; `at_once` does not wait to see whether the files are still being written.
+        """
+        running = self._running
+        if running is None or not (event := self._certificate.refresh(at_once=at_once)):
+            return
+        running.audit.note(event)
+        self._certificate.note(running.audit, self._alarm.used_by("certificate"))
+        running.forwarder.use(self._certificate.client_tls)
+        for server in self._servers.values():
+            server.use(self._certificate.server_tls)
 
     def _keep(
         self, name: str, part: Callable[[], Awaitable[None]], running: _Running, port: int = 0
@@ -178,11 +200,14 @@ class Box:
             running.collector.accepted,
             running.collector.repeated,
             running.guard.status() if running.guard else None,
+            self._certificate.inspect(),
         )
 
     def _guard(self) -> FirewallGuard | None:
         hardware = self._hardware
-        return FirewallGuard(hardware.firewall, hardware.indicators, self._say) if hardware.firewall else None
+        if hardware.firewall is None:
+            return None
+        return FirewallGuard(hardware.firewall, self._alarm.used_by("firewall"), self._say)
 
     async def _open_spool(self) -> Spool:
         hardware = self._hardware
@@ -229,7 +254,7 @@ class Box:
         forwarder = Forwarder(
             buffer,
             datacenter,
-            self._client_tls,
+            self._certificate.client_tls,
             proxy=self._config.proxy,
             uplink=self._hardware.uplink,
             audit=audit,
@@ -245,18 +270,23 @@ class Box:
         while True:
             try:
                 server = await running.collector.listen(
-                    port.number, port.listen, port.tcp_port, self._server_tls, lambda: clock.now_ns() / 1e9
+                    port.number,
+                    port.listen,
+                    port.tcp_port,
+                    self._certificate.server_tls,
+                    lambda: clock.now_ns() / 1e9,
                 )
                 break
             except OSError:
                 running.audit.note("port-not-served", port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
-        self.tcp_ports[port.number] = server.port
+        self.tcp_ports[port.number], self._servers[port.number] = server.port, server
         self._served(port.number, server.port)
         try:
             await asyncio.Event().wait()
         finally:
             self.tcp_ports.pop(port.number, None)
+            self._servers.pop(port.number, None)
             await server.close()
 
 

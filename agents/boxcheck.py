@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from agents.certificates import inspect
 from agents.collector import port_limits
 from agents.config import BoxConfig, ConfigError, Port, load_config
 from agents.status import SOCKET_PATH_BYTES_MAX
@@ -20,12 +21,8 @@ from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.identity import (
-    CLIENT,
-    SERVER,
     IdentityProblem,
-    Inspection,
     Severity,
-    inspect_identity,
 )
 from wire.names import host_problem
 from wire.tls import client_context, server_context
@@ -126,7 +123,7 @@ def _check_status(file: Path, config: BoxConfig) -> None:
 
 def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
     """The problems with which the program can start. Errors: ConfigError for the others."""
-    problems = inspect_certificates(config, time.time()).problems
+    problems = inspect(config.identity, time.time()).problems
     for problem in problems:
         if problem.severity is Severity.UNUSABLE:
             raise ConfigError(file, _identity_key(config, problem), str(problem))
@@ -136,19 +133,6 @@ def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...
     except ssl.SSLError as error:
         raise ConfigError(file, "identity", f"OpenSSL refuses one of the files: {error}") from error
     return problems
-
-
-def inspect_certificates(config: BoxConfig, now_s: float) -> Inspection:
-    """Inspect the box's own certificate and the CAs it trusts."""
-    files = config.identity
-    return inspect_identity(
-        files.certificate,
-        files.key,
-        files.vendor_authority,
-        [files.datacenter_authority],
-        (SERVER, CLIENT),
-        now_s,
-    )
 
 
 def _identity_key(config: BoxConfig, problem: IdentityProblem) -> str:

@@ -12,19 +12,17 @@ firewall-repaired (how many differences), firewall-settings-repaired (how many),
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from agents.audit import AuditLog
-from hal.indicators import IndicatorError, Indicators, Light
+from hal.indicators import Light
 from netfw.events import Alarm, Event, PortFault, Repair, State, Surroundings
 
 REFUSED_EVERY_SECONDS: Final = 3600.0
 """How often packets refused since the last time go into the audit log, as a sum for each cause."""
-LED: Final = "alarm"
 
 Say: TypeAlias = Callable[[str], object]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -61,9 +59,9 @@ class FirewallStatus:
 class FirewallGuard:
     """Lets a box work while the policy is in force, and only then."""
 
-    def __init__(self, service: FirewallService, indicators: Indicators | None, say: Say) -> None:
-        """`say` takes each new problem, for the person at the machine."""
-        self._service, self._indicators, self._say = service, indicators, say
+    def __init__(self, service: FirewallService, show: Callable[[Light], None], say: Say) -> None:
+        """`show` lights the alarm LED, `say` takes each new problem, for the person at the machine."""
+        self._service, self._show, self._say = service, show, say
         self._state = State(
             in_force=False, problem="the firewall service has not answered yet", is_known=False
         )
@@ -149,11 +147,6 @@ class FirewallGuard:
             if more := packets - before if packets >= before else packets:
                 audit.note(f"refused-{cause}", more, unlimited=True)
         self._noted, self._noted_at = dict(now), asyncio.get_running_loop().time()
-
-    def _show(self, light: Light) -> None:
-        if self._indicators is not None:
-            with contextlib.suppress(IndicatorError):  # a board without this light
-                self._indicators.show(LED, light)
 
 
 def _explained(state: State) -> str:

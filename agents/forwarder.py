@@ -90,6 +90,10 @@ class Forwarder:
             _add(total, self._connection)
         return total
 
+    def use(self, tls: ClientContext) -> None:
+        """Make new connections with another context."""
+        self._tls = tls
+
     async def run(self) -> None:
         """Forward until cancelled."""
         stop = self._uplink.watch(self._carrier_changed)

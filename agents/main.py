@@ -35,6 +35,8 @@ END_SECONDS_MAX: Final = 15.0
 THREADS_SECONDS_MAX: Final = 2.0
 """How long the interpreter may wait for threads once the box itself has ended."""
 STATUS_RETRY_SECONDS: Final = 60.0
+CERTIFICATE_LOOK_SECONDS: Final = 5.0
+"""How often the program looks whether its certificate's files have changed; at SIGHUP it looks at once."""
 DISK_STATUS: Final = 3
 
 
@@ -69,12 +71,16 @@ async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    answering = asyncio.ensure_future(_answer_status(config, box, say))
+    loop.add_signal_handler(signal.SIGHUP, lambda: box.refresh_certificates(at_once=True))
+    beside = [
+        asyncio.ensure_future(it) for it in (_answer_status(config, box, say), _follow_certificates(box))
+    ]
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await running
     finally:
-        answering.cancel()
+        for task in beside:
+            task.cancel()
         idle = executor.submit(int)
         executor.shutdown(wait=False)
         last_resort.arm(THREADS_SECONDS_MAX, lambda: _lingering(idle, config))
@@ -85,6 +91,16 @@ def _lingering(idle: Future[int], config: BoxConfig) -> tuple[int, str]:
     if idle.done():
         return 0, "ended without waiting for a name lookup"
     return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not answer"
+
+
+async def _follow_certificates(box: Box) -> None:
+    while True:
+        await asyncio.sleep(CERTIFICATE_LOOK_SECONDS)
+        try:
+            box.refresh_certificates()
+        except Exception as error:
+            context = {"message": "the certificate's files could not be looked at", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 async def _answer_status(config: BoxConfig, box: Box, say: Say) -> None:

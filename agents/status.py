@@ -49,6 +49,16 @@ class Status(msgspec.Struct, frozen=True):
     traffic: Traffic
     firewall: FirewallStatus | None = None
     """None if the box has none to look after."""
+    certificate: CertificateStatus | None = None
+
+
+class CertificateStatus(msgspec.Struct, frozen=True):
+    """The box's own certificate."""
+
+    expires_s: float | None
+    """When it ends, in seconds since 1970; None if it cannot be read."""
+    problems: tuple[str, ...]
+    """The worst first."""
 
 
 class NotRunning(Exception):
@@ -67,6 +77,9 @@ def as_status(status: BoxStatus) -> Status:
         gaps_reported=status.spool.gaps_reported,
         traffic=status.traffic,
         firewall=status.firewall,
+        certificate=CertificateStatus(
+            status.certificate.expires_s, tuple(map(str, status.certificate.problems))
+        ),
     )
 
 

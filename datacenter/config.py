@@ -18,6 +18,7 @@ url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/
 
 from __future__ import annotations
 
+import time
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,6 +26,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from wire.identity import SERVER, Severity, inspect_identity
 from wire.messages import Serial
 from wire.peer import CrlError, RevocationList
 from wire.tls import Identity
@@ -95,6 +97,19 @@ def load_config(path: Path) -> Config:
 def identity(config: Config) -> Identity:
     """The certificate, key and authorities of the configuration."""
     return Identity(Path(config.tls.certificate), Path(config.tls.key), Path(config.tls.authorities))
+
+
+def check_identity(config: Config) -> list[str]:
+    """Warnings about the certificate and the CAs. Raises ConfigError if boxes would refuse it, or it is unusable.
+
+    The CA that issued it is not known here: boxes have its certificate.
+    """
+    files = identity(config)
+    found = inspect_identity(files.certificate, files.key, None, [files.authorities], (SERVER,), time.time())
+    for problem in found.problems:
+        if problem.severity is not Severity.SOON:
+            raise ConfigError(f"`tls`: {problem}")
+    return [str(problem) for problem in found.problems]
 
 
 def revocation_list(config: Config) -> RevocationList | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from datacenter.config import Config, ConfigError, identity, load_config, revocation_list
+from datacenter.config import (
+    Config,
+    ConfigError,
+    check_identity,
+    identity,
+    load_config,
+    revocation_list,
+)
 from datacenter.ingest import make_ingest
 from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
 from wire.admission import Limits
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
-from wire.http import serve
+from wire.http import Server, serve
+from wire.identity import FileVersions
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.peer import ClientCheck, PeerProblem, RevocationList, follow
 from wire.tls import server_context
@@ -70,6 +80,14 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
     return Migration(found, REVISION)
 
 
+def check_datacenter(config_path: str | Path) -> list[str]:
+    """Check the configuration and its certificate without serving; returns warnings. Raises ConfigError."""
+    config = load_config(Path(config_path))
+    warnings = check_identity(config)
+    revocation_list(config)
+    return warnings
+
+
 async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,13 +108,29 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
         )
         ready(server.port)
         async with asyncio.TaskGroup() as tasks:
-            following = revocations and tasks.create_task(
-                follow(revocations, REFRESH_SECONDS, partial(_log_revocations, revocations))
-            )
+            following = [tasks.create_task(_follow_certificate(config, server))]
+            if revocations:
+                report = partial(_log_revocations, revocations)
+                following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))
             await stop.wait()
-            if following:
-                following.cancel()
+            for task in following:
+                task.cancel()
         await server.close()
+
+
+async def _follow_certificate(config: Config, server: Server) -> None:
+    """Use the certificate's files for new connections when they have changed and are complete, until cancelled."""
+    files = FileVersions(dataclasses.astuple(identity(config)))
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        if not files.have_settled():
+            continue
+        try:
+            check_identity(config)
+            server.use(server_context(identity(config)))
+            _log.info("the certificate was renewed")
+        except (ConfigError, OSError, ssl.SSLError) as error:
+            _log.error("the changed certificate files are not used: %s", error)
 
 
 def _log_refused_client(problem: PeerProblem, name: str) -> None:

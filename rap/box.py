@@ -12,7 +12,7 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from agents.firewall import FirewallStatus
-    from agents.status import Status
+    from agents.status import CertificateStatus, Status
 
 SUMMARY = "the box program on real hardware"
 
@@ -88,8 +88,19 @@ def _print_status(status: Status) -> None:
     print(f"taken        {status.accepted} reports, {status.repeated} that came again")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")
     print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
+    if status.certificate is not None:
+        _print_certificate(status.certificate)
     if status.firewall is not None:
         _print_firewall(status.firewall)
+
+
+def _print_certificate(certificate: CertificateStatus) -> None:
+    from datetime import UTC, datetime
+
+    if certificate.expires_s is not None:
+        print(f"certificate  until {datetime.fromtimestamp(certificate.expires_s, UTC):%Y-%m-%d}")
+    for problem in certificate.problems:
+        print(f"             PROBLEM: {problem}")
 
 
 def _print_firewall(firewall: FirewallStatus) -> None:

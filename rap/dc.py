@@ -16,6 +16,9 @@ def add_verbs(parser: Parser) -> None:
     """The verbs of `rap dc`."""
     serve = parser.word("serve", "take reports from boxes until SIGTERM")
     serve.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    serve.add_argument(
+        "--check", action="store_true", help="only check the configuration and the certificate"
+    )
     serve.does(_serve)
     migrate = parser.word("migrate", "create or upgrade the database's tables")
     migrate.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
@@ -51,10 +54,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     import ssl
 
     from datacenter.config import ConfigError
-    from datacenter.main import run_datacenter
+    from datacenter.main import check_datacenter, run_datacenter
     from datacenter.store import StoreError
 
     try:
+        if arguments.check:
+            for warning in check_datacenter(arguments.config):
+                print(f"rap: warning: {warning}", file=sys.stderr)
+            print(f"{arguments.config}: right")
+            return HOLDS
         run_datacenter(arguments.config, lambda port: print(f"rap: ready on port {port}", file=sys.stderr))
     except ConfigError as error:
         raise WrongInput(str(error)) from error

@@ -51,29 +51,68 @@ class Inspection:
     problems: tuple[IdentityProblem, ...]
     expires_s: float | None
 
+    @property
+    def worst(self) -> Severity | None:
+        """The severity of the worst problem; None without problems."""
+        return self.problems[0].severity if self.problems else None
+
+
+class FileVersions:
+    """Tells when files have changed and are not being written any more."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files = tuple(files)
+        self._settled = self._seen = self._versions()
+
+    def have_settled(self, *, at_once: bool = False) -> bool:
+        """Whether the files have changed since the last True, and are the same as at the last call.
+
+        `at_once` leaves out the latter.
+        """
+        before, self._seen = self._seen, self._versions()
+        if self._seen == self._settled or (before != self._seen and not at_once):
+            return False
+        self._settled = self._seen
+        return True
+
+    def _versions(self) -> list[tuple[int, int, int] | None]:
+        return list(map(_version, self._files))
+
+
+def _version(file: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written to; None if it is missing."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
 
 def inspect_identity(
     certificate: Path,
     key: Path,
-    issuers: Path,
+    issuers: Path | None,
     trusted: Sequence[Path],
     purposes: Iterable[x509.ObjectIdentifier],
     now_s: float,
 ) -> Inspection:
     """All problems, the worst first. `issuers` has the CA that issued `certificate`, `trusted` those of other ends.
 
+    Without `issuers` the chain is not followed.
+
     Files that cannot be read are UNUSABLE.
     """
     now = datetime.fromtimestamp(now_s, UTC)
     problems: list[IdentityProblem] = []
     chain = _certificates(certificate, problems)
-    authorities = {file: _certificates(file, problems) for file in dict.fromkeys([issuers, *trusted])}
+    files = dict.fromkeys([issuers, *trusted] if issuers else trusted)
+    authorities = {file: _certificates(file, problems) for file in files}
     if chain:
         leaf = chain[0]
         _check_key(key, leaf, certificate, problems)
         _check_leaf(leaf, certificate, purposes, problems)
         _check_dates(leaf, certificate, now, problems)
-        if authorities[issuers] and not _leads_to(leaf, chain[1:], authorities[issuers]):
+        if issuers and authorities[issuers] and not _leads_to(leaf, chain[1:], authorities[issuers]):
             message = f"was not issued by a CA in {issuers}; give the certificate with all intermediate CAs after it"
             problems.append(IdentityProblem(Severity.REFUSED, certificate, message))
     for file, found in authorities.items():

@@ -95,7 +95,9 @@ class ClientContext(ssl.SSLContext):
         same connection do nothing, and are cheap.
         """
         connection = transport.get_extra_info("ssl_object")
-        if connection is None or (self._session_of is not None and self._session_of() is connection):
+        if connection is None or connection.context is not self:
+            return
+        if self._session_of is not None and self._session_of() is connection:
             return
         self._session_of = weakref.ref(connection)
         session = connection.session

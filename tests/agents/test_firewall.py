@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from agents import firewall
+from agents.alarm import AlarmLed
 from agents.box import Box, Hardware
 from agents.config import FirewallPolicy
 from agents.firewall import FirewallGuard
@@ -70,7 +71,9 @@ class Place:
     def __post_init__(self) -> None:
         self.backend = FakeBackend(self.open)
         self.supervisor = Supervisor(self.backend, self.ports, RETRY_SECONDS, RETRY_SECONDS)
-        self.guard = FirewallGuard(self.supervisor, self.lights, self.said.append)
+        self.guard = FirewallGuard(
+            self.supervisor, AlarmLed(self.lights).used_by("firewall"), self.said.append
+        )
 
     def open(self) -> list[int]:
         return [number for number, port in self.ports.items() if port.carrier()]

@@ -13,6 +13,7 @@ import pytest
 
 import agents.backoff
 import agents.box
+from agents.alarm import AlarmLed
 from agents.firewall import FirewallGuard
 from agents.supervision import STEADY_SECONDS, keep_running
 from hal.emul.indicators import EmulIndicators
@@ -128,7 +129,7 @@ def test_nothing_is_served_while_the_firewalls_state_is_not_known() -> None:
     async def scenario() -> None:
         loop, audit, service = asyncio.get_running_loop(), FakeAudit(), BrokenService()
         lights, at_work = EmulIndicators(["alarm"], []), 0
-        guard = FirewallGuard(service, lights, lambda _: None)
+        guard = FirewallGuard(service, AlarmLed(lights).used_by("firewall"), lambda _: None)
 
         async def work() -> None:
             nonlocal at_work

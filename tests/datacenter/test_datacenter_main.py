@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from batches import alert, encoded
+from cryptography import x509
 
 from agents.dial import FarEnd, dial
 from datacenter import queries
@@ -22,7 +23,7 @@ from rap.__main__ import main
 from wire import pki_folder
 from wire.compression import Compressor
 from wire.http import ClientConnection, HttpError
-from wire.pki import Authority, make_key
+from wire.pki import Authority, Validity, make_key
 from wire.tls import Identity, client_context
 
 PROGRAM = """
@@ -147,3 +148,68 @@ def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path)
         finally:
             program.kill()
     assert "RAP-0001 is refused: its certificate: it is revoked" in errors
+
+
+def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
+    file, box = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+
+    async def shown(port: int) -> int:
+        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        assert connection.transport is not None
+        der = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        connection.abort()
+        return x509.load_der_x509_certificate(der).serial_number
+
+    async def until_renewed(port: int) -> None:
+        old = await shown(port)
+        renewed = x509.load_pem_x509_certificate((tmp_path / "dc.crt").read_bytes()).serial_number + 7
+        authority = Authority.make("vendor", authority_key)
+        authority._serial = renewed - 1
+        authority.issue(tmp_path / "new", "dc", hosts=("localhost",), believes=authority, key=make_key())
+        (tmp_path / "new" / "dc.crt").replace(tmp_path / "dc.crt")
+        for _ in range(20):
+            assert await shown(port) == old  # half a pair
+        (tmp_path / "new" / "dc.key").replace(tmp_path / "dc.key")
+        async with asyncio.timeout(20):
+            while await shown(port) == old:
+                pass
+        assert await shown(port) == renewed
+
+    authority_key = make_key()
+    vendor = Authority.make("vendor", authority_key)
+    vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=make_key())
+    box = vendor.issue(tmp_path, "RAP-0001", believes=vendor, key=make_key())
+    program = PROGRAM.replace("import sys\n", "import sys\nimport datacenter.main\n", 1).replace(
+        "run_datacenter(sys", "datacenter.main.REFRESH_SECONDS = 0.02\nrun_datacenter(sys"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        try:
+            asyncio.run(until_renewed(int(running.stdout.readline())))
+        finally:
+            running.kill()
+
+
+def test_check_judges_the_certificate_without_serving(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    check = ["dc", "serve", "--config", str(file), "--check"]
+    assert main(check) == 0
+    assert capsys.readouterr().out == f"{file}: right\n"
+    key = (tmp_path / "dc.key").read_bytes()
+    vendor, other = Authority.make("vendor"), make_key()
+    for validity, message in ((Validity.days(-3), "expired on"), (Validity.days(3), "is not the key of")):
+        vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=other, validity=validity)
+        if message != "expired on":
+            (tmp_path / "dc.key").write_bytes(key)
+        assert main(check) == 2
+        assert message in capsys.readouterr().err
+    vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=other, validity=Validity.days(9))
+    assert main(check) == 0
+    assert "warning: " in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""The alarm LED, which several parts of the box share: it shows the most urgent of what they ask for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from hal.indicators import IndicatorError, Indicators, Light
+
+LED: Final = "alarm"
+_URGENCY: Final = (Light.OFF, Light.ON, Light.SLOW, Light.FAST)
+
+
+class AlarmLed:
+    """An LED with several users. Without indicators, or on a board without this LED, nothing is shown."""
+
+    def __init__(self, indicators: Indicators | None) -> None:
+        self._indicators = indicators
+        self._wanted: dict[str, Light] = {}
+
+    def show(self, user: str, light: Light) -> None:
+        """Show `light` for one user, unless another asks for something more urgent."""
+        self._wanted[user] = light
+        if self._indicators is not None:
+            with contextlib.suppress(IndicatorError):
+                self._indicators.show(LED, max(self._wanted.values(), key=_URGENCY.index))
+
+    def used_by(self, user: str) -> Callable[[Light], None]:
+        """`show` for one user."""
+        return lambda light: self.show(user, light)
