@@ -15,8 +15,8 @@ import msgspec
 from agents.certificates import inspect
 from agents.collector import port_limits
 from agents.config import BoxConfig, ConfigError, Port, load_config
-from agents.status import SOCKET_PATH_BYTES_MAX
 from hal.board import Board, BoardError, load_board
+from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
@@ -116,8 +116,8 @@ def _check_status(file: Path, config: BoxConfig) -> None:
     socket = config.status.socket
     if not socket.parent.is_dir():
         raise ConfigError(file, "status.socket", f"there is no folder {socket.parent}; make it first")
-    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
-        message = f"{socket} is too long; the system allows {SOCKET_PATH_BYTES_MAX} bytes"
+    if len(os.fsencode(socket)) > PATH_BYTES_MAX:
+        message = f"{socket} is too long; the system allows {PATH_BYTES_MAX} bytes"
         raise ConfigError(file, "status.socket", message)
 
 

@@ -19,11 +19,10 @@ from agents.accounting import Traffic
 from agents.box import BoxStatus
 from agents.firewall import FirewallStatus
 from agents.spool import Priority
+from hal.unix_socket import Listener
 
 ANSWER_SECONDS: Final = 5.0
 """How long a question waits for the box."""
-SOCKET_PATH_BYTES_MAX: Final = 107
-"""unix(7): `sun_path` has 108 bytes, the last of them NUL."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -85,7 +84,9 @@ def as_status(status: BoxStatus) -> Status:
 
 @contextlib.asynccontextmanager
 async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
-    """Answer at `path` while the context lasts; what a killed program left there is replaced. Errors: OSError.
+    """Answer at `path` while the context lasts; what a killed program left there is replaced.
+
+    Errors: OSError, also if another program answers there, or if the file there is no socket.
 
     `ask` gives None as long as the spool is not open; the connection is then closed without an answer, as it is when
     there is none in time, because the disk does not answer.
@@ -99,21 +100,12 @@ async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None
                 writer.write(msgspec.json.encode(as_status(status)))
         writer.close()
 
-    _remove(path)
-    before = os.umask(0o177)
+    listener = Listener(path, 0o600)
     try:
-        server = await asyncio.start_unix_server(answer, path)
-    finally:
-        os.umask(before)
-    async with server:
-        try:
+        async with await asyncio.start_unix_server(answer, sock=listener.socket):
             yield
-        finally:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    finally:
+        listener.close()
 
 
 def read_status(path: Path) -> Status:

@@ -1,0 +1,75 @@
+"""Listening Unix sockets: one program at a path, its mode from the first moment, and nothing of others removed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hal.unix_socket import Listener, peer
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660])
+@pytest.mark.parametrize("umask", [0, 0o22, 0o77])
+def test_the_mode_is_the_one_asked_for(mode: int, umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        listener = Listener(tmp_path / "socket", mode)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "socket").stat().st_mode & 0o777 == mode
+    listener.close()
+    assert not (tmp_path / "socket").exists()
+
+
+def test_what_a_killed_program_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    script = "from pathlib import Path; from hal.unix_socket import Listener; import os\n"
+    script += f"Listener(Path({str(path)!r}), 0o600); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert path.is_socket()
+    listener = Listener(path, 0o600)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(os.fspath(path))
+        accepted, _ = listener.socket.accept()
+        with accepted:
+            assert peer(accepted) == (os.getpid(), os.geteuid(), os.getegid())
+    listener.close()
+
+
+def test_a_running_program_keeps_its_socket(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "socket", 0o600)
+    with pytest.raises(FileExistsError, match="another program listens there"):
+        Listener(tmp_path / "socket", 0o600)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(os.fspath(tmp_path / "socket"))
+    listener.close()
+
+
+def test_a_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "socket").write_text("a report")
+    with pytest.raises(FileExistsError, match="is no socket"):
+        Listener(tmp_path / "socket", 0o600)
+    assert (tmp_path / "socket").read_text() == "a report"
+    (tmp_path / "link").symlink_to(tmp_path / "socket")
+    with pytest.raises(FileExistsError, match="is no socket"):
+        Listener(tmp_path / "link", 0o600)
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "socket.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        Listener(tmp_path / "socket", 0o600)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_only_its_own_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "socket", 0o600)
+    (tmp_path / "socket").unlink()
+    (tmp_path / "socket").write_text("another")
+    listener.close()
+    assert (tmp_path / "socket").read_text() == "another"
