@@ -88,6 +88,8 @@ class Host:
         self.gateway: Host | None = None
         """Where it sends what is for hosts that no link leads to. Hosts do not pass on what is not for them."""
         self.firewall: Firewall | None = None
+        self.mtu_probing = False
+        """Whether TCP shortens its segments where long ones vanish: Linux's tcp_mtu_probing."""
         self.incarnation: Incarnation | None = None
         self.wall_ns = network.wall_ns
         """Its wall clock, by which it judges certificates."""

@@ -43,6 +43,8 @@ class Quality:
     duplication: float = 0.0
     reordering: float = 0.0
     queue_bytes_max: int = 256 * 1024
+    packet_bytes_max: int = 65535
+    """Longer packets vanish on the way, and nobody learns of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,18 @@ class Impairment:
     """The probability that a packet is lost to this; likewise below."""
     duplication: float = 0.0
     reordering: float = 0.0
+    packet_bytes_max: int | None = None
+    """Longer packets vanish; None lets all pass."""
 
 
 def impaired(quality: Quality, impairments: Sequence[Impairment]) -> Quality:
     """A link's quality under all of these.
 
-    Of several rates the lowest counts. Delays and jitters add up. What is lost, doubled or reordered is so by each
-    impairment independently of the others, and of the link's own quality.
+    Of several rates the lowest counts, and of several packet lengths the shortest. Delays and jitters add up. What is
+    lost, doubled or reordered is so by each impairment independently of the others, and of the link's own quality.
     """
     rates = [one.rate_bits for one in impairments if one.rate_bits is not None]
+    lengths = [one.packet_bytes_max for one in impairments if one.packet_bytes_max is not None]
     return replace(
         quality,
         rate_bits=min(rates, default=quality.rate_bits),
@@ -76,6 +81,7 @@ def impaired(quality: Quality, impairments: Sequence[Impairment]) -> Quality:
         loss=_either(quality.loss, *(one.loss for one in impairments)),
         duplication=_either(quality.duplication, *(one.duplication for one in impairments)),
         reordering=_either(quality.reordering, *(one.reordering for one in impairments)),
+        packet_bytes_max=min([quality.packet_bytes_max, *lengths]),
     )
 
 
@@ -142,7 +148,7 @@ class Pipe:
         if start > now:
             self._send_waiting(_Waiting(start, duration, length, segment, deliver))
         else:
-            self._propagate(duration, segment, deliver)
+            self._propagate(duration, length, segment, deliver)
 
     def _send_waiting(self, packet: _Waiting) -> None:
         waiting, now = self._waiting, self._env.now
@@ -150,11 +156,14 @@ class Pipe:
             waiting.popleft()
         waiting.append(packet)
         done_in = packet.start_ns + packet.duration_ns - now
-        packet.lost = not self._propagate(done_in, packet.segment, packet.arrive)
+        packet.lost = not self._propagate(done_in, packet.length, packet.segment, packet.arrive)
 
-    def _propagate(self, delay: int, segment: Segment, deliver: _Deliver) -> bool:
+    def _propagate(self, delay: int, length: int, segment: Segment, deliver: _Deliver) -> bool:
         """Let a packet that will be sent `delay` from now arrive; False if it is lost on the way."""
         quality = self.quality
+        if length > quality.packet_bytes_max:
+            self.lost += 1
+            return False
         if quality.loss and self._random.random() < quality.loss:
             self.lost += 1
             return False

@@ -39,6 +39,7 @@ class FarEnd:
         self._identities = identities
         self._now_ns = now_ns
         self.host = Host(network, NAME, DATACENTER, DATACENTER_MOVED)
+        self.host.mtu_probing = True
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None

@@ -90,6 +90,7 @@ class BoxMachine:
         """The operations that were left until the next tear when the disk was told."""
         self._traffic = Traffic()
         self.host = Host(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
+        self.host.mtu_probing = True
         self._capacities = Layers[int](self._set_up_disk)
         self._flush_times = Layers[int](self._set_up_disk)
         self._held_ns = Layers[int](self._set_up_disk)

@@ -11,6 +11,7 @@ from sim.faults import fault_kinds
 from sim.labfile import Lab, parse_lab
 from sim.result import Result
 from sim.worlds import run_lab
+from sim.worlds.virtual import VirtualWorld
 
 LAB = """
 [lab]
@@ -45,6 +46,7 @@ DROPPED_BY_ROT_MAX = 500
 PARAMETERS = {
     "link-degraded": 'loss = "20%"\nduplication = "5%"\nreordering = "5%"\njitter = "100ms"',
     "link-rate": 'rate = "9600bit"',
+    "mtu-black-hole": 'bytes = "1300B"',
     "proxy-kills-idle": 'after = "5s"',
     "proxy-slow": 'delay = "3s"',
     "datacenter-slow": 'delay = "15s"',
@@ -101,3 +103,26 @@ def test_nor_under_many_faults_together(seed: int) -> None:
     kinds = random.sample(list(fault_kinds()), 8)
     events = "".join(event(kind, random.uniform(1, 70), random.uniform(0.5, 15)) for kind in kinds)
     judge(run_lab(lab(events, seed)))
+
+
+BACKLOG_BEHIND_A_HOLE = """
+[[event]]
+at = "10min"
+fault = "mtu-black-hole"
+target = "uplink"
+bytes = "1300B"
+[[event]]
+at = "11min"
+fault = "link-down"
+target = "uplink"
+lasts = "30min"
+"""
+
+
+def test_a_backlog_gets_through_a_path_that_swallows_long_packets() -> None:
+    text = LAB.format(seed=1, proxy="http", auth="basic", events=BACKLOG_BEHIND_A_HOLE)
+    with VirtualWorld(parse_lab(text, Path("hole.toml"))) as world:
+        result = world.run()
+        assert world.link("uplink").forward.lost > 3, "nothing was swallowed, so nothing is proved"
+    assert result.reports.acknowledged > 900
+    assert result.reports.waiting < 20

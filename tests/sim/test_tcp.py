@@ -12,9 +12,10 @@ from statistics import median
 
 import pytest
 
-from sim.net.link import HEADER_BYTES, Link, Quality
+from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
 from sim.net.tcp import ACK, FIN, MSS, SYN, Segment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root
+from sim.net.tcp.mtu import BASE_MSS
 from sim.net.tcp.recovery import State
 from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
@@ -190,6 +191,59 @@ def test_reordering_is_no_loss() -> None:
     pair = Watched(Quality(10_000_000, 40 * MS, reordering=0.02, queue_bytes_max=1 << 20))
     upload(pair, 2_000 * MSS)
     assert pair.link.forward.resent_bytes < 40 * MSS
+
+
+# -- paths that swallow long packets
+
+
+def hole(pair: Pair, longest: int) -> Callable[[], object]:
+    return pair.link.impair(Impairment(packet_bytes_max=longest))
+
+
+def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds() -> None:
+    pair = Watched(Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
+    pair.a.mtu_probing = True
+    client, server = connected(pair)
+    hole(pair, 1300)
+    client.transport.write(bytes(200_000))
+    pair.loop.run_for(3_000 * MS)
+    assert not server.received
+    pair.loop.run_for(17_000 * MS)
+    assert len(server.received) == 200_000
+    lengths = [HEADER_BYTES + len(segment.data) for _, segment in pair.data()]
+    shortened = lengths[lengths.index(HEADER_BYTES + BASE_MSS) :]
+    assert max(length for length in shortened if length <= 1300) > 1290, "longer ones are tried"
+    assert sum(length > 1300 for length in shortened) < 8, "and not for long"
+
+
+def test_an_even_narrower_path_gets_even_shorter_packets() -> None:
+    pair = Watched(Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
+    pair.a.mtu_probing = True
+    client, server = connected(pair)
+    hole(pair, 600)
+    client.transport.write(bytes(50_000))
+    pair.loop.run_for(120_000 * MS)
+    assert len(server.received) == 50_000
+
+
+def test_without_probing_nothing_long_gets_through_until_the_path_is_mended() -> None:
+    pair = Watched(Quality(1_000_000, 40 * MS))
+    client, server = connected(pair)
+    end = hole(pair, 1300)
+    client.transport.write(bytes(50_000))
+    pair.loop.run_for(120_000 * MS)
+    assert not server.received
+    end()
+    pair.loop.run_for(120_000 * MS)
+    assert len(server.received) == 50_000
+
+
+def test_a_path_as_long_as_its_packets_takes_them() -> None:
+    pair = Watched(Quality(1_000_000, 40 * MS))
+    hole(pair, 1500)
+    upload(pair, 100_000)
+    assert pair.link.forward.lost == 0
+    assert max(len(segment.data) for _, segment in pair.data()) == MSS
 
 
 # -- the receiver

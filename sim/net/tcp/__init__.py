@@ -6,6 +6,7 @@
     scoreboard   what is in flight: selective acknowledgement, RACK
     recovery     proportional rate reduction, F-RTO, undo
     cubic        the congestion window: CUBIC with HyStart
+    mtu          shorter segments where long ones vanish
     rtt          round-trip time and retransmission timeout
     receiver     reassembly, delayed acknowledgements, the window and its growth
 

@@ -71,7 +71,7 @@ class Endpoint:
         self._syn_at = 0
         self._syns_resent = 0
         rtt = RttEstimator()
-        self._sender = Sender(env, self, rtt, owner.on_acknowledged)
+        self._sender = Sender(env, self, rtt, owner.on_acknowledged, mtu_probing=local.mtu_probing)
         self._receiver = Receiver(env, rtt, self._acknowledge)
 
     @property

@@ -240,6 +240,17 @@ class Recovery:
         self._cubic.window = self._cubic.ssthresh
         self._keep_open(following)
 
+    def forgive(self, following: int) -> None:
+        """What was lost was a probe of the path: send it again, with the window as it was (tcp_simple_retransmit)."""
+        cubic = self._cubic
+        if self.state is State.RECOVERY:
+            cubic.window = self._prior_window
+            cubic.ssthresh = self._prior_ssthresh
+        cubic.window += 1
+        self.state, self.high = State.LOSS, following
+        self._undo_from = self._undo_resent = _NOT_UNDOABLE
+        self._frto = False
+
     # -- undo
 
     def prior_ssthresh(self) -> int:

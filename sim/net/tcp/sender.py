@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sim.net.tcp.cubic import INITIAL_WINDOW, Cubic
+from sim.net.tcp.mtu import BLACK_HOLE_NS, PathMtu
 from sim.net.tcp.recovery import Event, Recovery, Resend, State
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
@@ -55,19 +56,26 @@ class Sender:
 
     __slots__ = (
         "_board", "_buffer", "_cubic", "_edge", "_env", "_fin_wanted", "_last_sent_ns", "_limited", "_limited_until",
-        "_most_out", "_on_acknowledged", "_output", "_probe_end", "_probe_resent", "_purpose", "_recovery",
+        "_most_out", "_on_acknowledged", "_output", "_path", "_probe_end", "_probe_resent", "_purpose", "_recovery",
         "_retransmissions", "_retrying_since", "_started", "_timer", "_window_probes", "fin_sent", "following", "mss",
         "rtt", "una",
     )  # fmt: skip
 
     def __init__(
-        self, env: Environment, output: Output, rtt: RttEstimator, on_acknowledged: Callable[[], object]
+        self,
+        env: Environment,
+        output: Output,
+        rtt: RttEstimator,
+        on_acknowledged: Callable[[], object],
+        *,
+        mtu_probing: bool = False,
     ) -> None:
         self._env, self._output, self.rtt, self._on_acknowledged = env, output, rtt, on_acknowledged
         self._buffer = bytearray()
         """What is not acknowledged, from `una` on."""
         self.una = self.following = 1
         self.mss = MSS
+        self._path = PathMtu() if mtu_probing else None
         self._edge = 0
         """Up to where the other end's window reaches."""
         self._fin_wanted = self.fin_sent = False
@@ -140,7 +148,10 @@ class Sender:
         now, before = self._env.now, len(sent)
         if not before and self._last_sent_ns:
             self._resume(now)
-        quota = self._cubic.window - (before - board.sacked - board.lost + board.resent)
+        if self._path is not None and self._path.is_suspect and self._probe_path(self._path, now, left):
+            following = self.following
+            left = una + len(buffer) - following
+        quota = self._cubic.window - (len(sent) - board.sacked - board.lost + board.resent)
         while left > 0 and quota > 0:
             size = left if left < mss else mss
             room = self._edge - following
@@ -176,6 +187,37 @@ class Sender:
             self._arm_for_sent(now, had_some=before > 0)
         elif not out and self._purpose is not Purpose.WINDOW:  # the other end's window is closed
             self._arm(Purpose.WINDOW, now + self._window_probe_ns())
+
+    def _probe_path(self, path: PathMtu, now: int, left: int) -> bool:
+        """Try a longer segment, if there is enough to tell soon what became of it (tcp_mtu_probe)."""
+        board, cubic = self._board, self._cubic
+        size = path.next_size(now)
+        needed = size + (board.reordering + 1) * self.mss
+        if (
+            not size
+            or path.end
+            or self._recovery.state
+            or left < needed
+            or self._edge - self.following < needed
+        ):
+            return False
+        if cubic.window <= INITIAL_WINDOW or board.in_flight + 2 > cubic.window:
+            return False
+        path.sent(self.following, size)
+        self._send_new(size)
+        cubic.window -= 1
+        return True
+
+    def _learn_path(self, path: PathMtu) -> None:
+        """Whether the probe of the path arrived, or was lost while later segments arrived."""
+        cubic = self._cubic
+        if self.una >= path.end:
+            cubic.window = max(cubic.window * self.mss // path.size, 1)
+            path.succeeded()
+            self.mss = path.mss
+        elif self.una == path.start and self._board.sent[0].lost:
+            path.failed()
+            self._recovery.forgive(self.following)
 
     def _resume(self, now: int) -> None:
         """Nothing is in flight. After a timeout's time of that, the window is no longer a proven one (RFC 2861)."""
@@ -262,6 +304,8 @@ class Sender:
             self._arm_for_rest(now)
         else:
             self._acknowledged(ack)
+        if self._path is not None and self._path.end:
+            self._learn_path(self._path)
         if self._buffer or self._fin_wanted:
             self.push()
         self._on_acknowledged()
@@ -300,6 +344,8 @@ class Sender:
         recovery.control(
             event, board.delivered - delivered, board.losses - losses, limited=self._is_limited()
         )
+        if self._path is not None and self._path.end:
+            self._learn_path(self._path)
         self._continue(resend)
         if advanced:
             self._on_acknowledged()
@@ -418,12 +464,16 @@ class Sender:
         size = min(self.mss, self.una + len(self._buffer) - self.following)
         if size <= 0 or self.following + size > self._edge:
             return False
+        self._send_new(size)
+        return True
+
+    def _send_new(self, size: int) -> None:
+        """Send the next `size` bytes as one segment."""
         offset, now = self.following - self.una, self._env.now
         self._output.transmit(self.following, bytes(self._buffer[offset : offset + size]))
         self._board.sent.append(Sent(self.following, self.following + size, now))
         self.following += size
         self._last_sent_ns = now
-        return True
 
     def _look_again(self) -> None:
         """RACK's reordering timer."""
@@ -442,6 +492,11 @@ class Sender:
         if self._retrying_since >= 0 and now - self._retrying_since >= RETRIES_NS:
             self._output.give_up()
             return
+        if self._path is not None:
+            self._path.end = 0
+            if self._retransmissions and now - self._retrying_since >= BLACK_HOLE_NS:
+                self._path.shorten(now)
+                self.mss = self._path.mss
         self._recovery.time_out(now, self.una, self.following, again=self._retransmissions > 0)
         self._probe_end = 0
         self._retransmissions += 1

@@ -46,6 +46,8 @@ class Site:
         _name_hosts(ground.folder)
         self.box, self.router = self._host("box"), self._host("router")
         self.datacenter = self._host("datacenter")
+        for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
+            host.sysctl("net.ipv4.tcp_mtu_probing", 1)
         quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join("uplink", (self.box, lab.board.uplink), "to-box", quality, BOX)
         self.backbone = self._join("backbone", (self.datacenter, INTERFACE), "to-far", BACKBONE, DATACENTER)

@@ -15,7 +15,7 @@ from scapy.utils import rdpcap
 from sim.faults.link_degraded import LinkDegraded
 from sim.faults.link_down import LinkDown
 from sim.faults.link_rate import LinkRate
-from sim.net.link import Quality
+from sim.net.link import Impairment, Quality
 from sim.worlds.kernel import KernelLab, KernelLink, run
 
 pytestmark = pytest.mark.kernel
@@ -230,3 +230,15 @@ def test_names_and_ends_that_cannot_be_are_refused(name: str) -> None:
     assert "'a-very-long-interface'" in long
     assert "1 to 15 characters" in long
     assert "''" in empty
+
+
+def test_a_path_that_swallows_long_packets_gets_shorter_ones_where_tcp_probes_it(name: str) -> None:
+    async def main(lab: KernelLab) -> tuple[float, int]:
+        both = pair(lab, FAST)
+        both.one.sysctl("net.ipv4.tcp_mtu_probing", 1)
+        both.link.impair(Impairment(packet_bytes_max=1300))
+        return await transfer(both, bytes(50_000)), both.link.forward.lost
+
+    seconds, lost = run(name, main)
+    assert 2 < seconds < 15  # three timeouts' time
+    assert lost > 3
