@@ -8,6 +8,12 @@ then waits for about a second of link time at worst.
 The rate is that of the link, not that of the exchange: a batch's time on the link begins when the batch before it was
 through, or when it was sent, and the way there and back does not count. It is a ratio of decayed sums and not a mean
 of ratios, so that a single slow batch, which is what a link that just became slow shows, outweighs many fast ones.
+
+An answer that takes longer than SLOW_SECONDS is slow because of the data center, not of the link. Then more batches
+in flight would only make an alert wait for all of them, so there is one; and since such a data center may need as
+long for few records as for many, batches grow for as long as that does not make the answers slower. After a time-out,
+a single small batch is in flight until there is an answer, so that repetitions cost the line little. Where somebody
+between box and data center cuts off what takes too long, batches are halved, and grow again only now and then.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import Final
 
+from agents.patience import Patience
 from agents.spool import Priority
 from wire.http import PIPELINE_MAX
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
@@ -35,6 +42,14 @@ ROUTINE_WORTH_A_BATCH: Final = 64
 """So many routine records go at once; fewer wait for company, since a batch of one costs ten times its record."""
 DECAY: Final = 0.5
 """A single batch after the link became slow brings the estimate to within a factor of two."""
+SLOW_SECONDS: Final = 3.0
+"""No link's way there and back takes longer; an answer that does is slow because of the data center."""
+SLOWER: Final = 1.5
+"""A batch of twice the records that takes so many times as long is not worth its size."""
+HAZARD_ANSWERS: Final = 8
+"""So many batches are answered before one is tried of the size that was cut off."""
+REPLY_PATIENCE_MAX: Final = 30.0
+"""Ten minutes for an answer that usually has 20 seconds."""
 OVERHEAD_BYTES: Final = 160
 """What HTTP's head and TLS's record add to a batch."""
 
@@ -47,6 +62,15 @@ class Pace:
         self._record_bytes = self._records = 0.0
         self._round_trip_s = inf
         self._answered_at = -inf
+        self._exchange_s = 0.0  # of the last answer, from the one before it on; inf after a time-out
+        self._slow: tuple[int, float] | None = (
+            None  # records of the last full batch, and its seconds, if slow
+        )
+        self._records_cap = RECORDS_PER_BATCH_MAX
+        self._too_many = inf  # records of a batch that was cut off
+        self._full_answered = 0  # full batches since the cap was last changed
+        self.patience = Patience(REPLY_PATIENCE_MAX)
+        """With answers to batches."""
 
     def connected(self) -> None:
         """A new connection, whose way may be another."""
@@ -57,15 +81,57 @@ class Pace:
         self._record_bytes = self._record_bytes * DECAY + body_bytes
         self._records = self._records * DECAY + records
 
-    def answered(self, body_bytes: int, sent_at: float, now: float) -> None:
-        """A batch that was sent at `sent_at` has been answered."""
-        if now - sent_at < self._round_trip_s:
+    def answered(
+        self, body_bytes: int, sent_at: float, now: float, full_records: int = RECORDS_PER_BATCH_MAX
+    ) -> None:
+        """A batch that was sent at `sent_at` has been answered.
+
+        `full_records` is how many records it had if no more were allowed, else 0: it says nothing of larger ones.
+        """
+        self._exchange_s = now - max(sent_at, self._answered_at)
+        if full_records:
+            self._adapt_cap(full_records)
+        if self.is_slow:
+            pass  # this was the data center's time
+        elif now - sent_at < self._round_trip_s:
             self._round_trip_s = now - sent_at  # a small batch on an idle link: as good as the way alone
         else:
             begun_at = max(sent_at + self._round_trip_s, self._answered_at)
             self._bytes = self._bytes * DECAY + body_bytes + OVERHEAD_BYTES
             self._seconds = self._seconds * DECAY + max(now - begun_at, 1e-3)
         self._answered_at = now
+
+    def unanswered(self) -> None:
+        """A batch was not answered in time: send little until there is an answer."""
+        self._send_little(RECORDS_MIN)
+
+    def cut_off(self, records: int) -> None:
+        """The connection ended while a batch of so many records had been waiting long for its answer."""
+        self._too_many = max(2, records)
+        self._send_little(self._too_many // 2)
+
+    def _send_little(self, records: int) -> None:
+        self._exchange_s, self._slow = inf, None
+        self._records_cap, self._full_answered = records, 0
+
+    def _adapt_cap(self, records: int) -> None:
+        """Allow more records after a full batch, unless answers are slow and fewer records make them quicker."""
+        before, self._slow = self._slow, (records, self._exchange_s) if self.is_slow else None
+        if self._slow and (before is None or _is_proportional(before, self._slow)):
+            fewer = records // 2 if before else RECORDS_MIN
+            self._records_cap, self._full_answered = max(RECORDS_MIN, fewer), 0
+            return
+        if records >= self._too_many:
+            self._too_many = inf  # it is no longer
+        self._full_answered += 1
+        if self._full_answered >= (HAZARD_ANSWERS if 2 * self._records_cap >= self._too_many else 1):
+            self._records_cap = min(2 * self._records_cap, RECORDS_PER_BATCH_MAX)
+            self._full_answered = 0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the data center takes long to answer, or did not answer in time."""
+        return self._exchange_s > SLOW_SECONDS
 
     @property
     def bytes_per_second(self) -> float:
@@ -75,19 +141,34 @@ class Pace:
     @property
     def records_max(self) -> int:
         """How many records make a batch."""
+        if self.is_slow:
+            return self._records_cap
         if not self._seconds or not self._records:
-            return RECORDS_FIRST
+            return min(self._records_cap, RECORDS_FIRST)
         bytes_each = max(1.0, self._record_bytes / self._records)
         records = (self.bytes_per_second * BATCH_SECONDS - OVERHEAD_BYTES) / bytes_each
-        return max(RECORDS_MIN, min(RECORDS_PER_BATCH_MAX, int(records)))
+        return min(self._records_cap, max(RECORDS_MIN, int(records)))
 
     @property
     def routine_in_flight_max(self) -> int:
         """How many batches with routine records keep the link busy."""
+        if self.is_slow:
+            return 1
         if self._round_trip_s == inf:
             return ROUTINE_IN_FLIGHT_MIN
         batches = 1 + ceil(self._round_trip_s / BATCH_SECONDS)
         return max(ROUTINE_IN_FLIGHT_MIN, min(ROUTINE_IN_FLIGHT_MAX, batches))
+
+    @property
+    def urgent_in_flight_max(self) -> int:
+        """How many batches of alerts and audit records alone may be in flight."""
+        return 1 if self.is_slow else URGENT_IN_FLIGHT_MAX
+
+
+def _is_proportional(before: tuple[int, float], now: tuple[int, float]) -> bool:
+    """Whether of two batches, each with its records and seconds, the larger one took longer for it."""
+    (few, quick), (many, slow) = sorted((before, now))
+    return many > few and slow > SLOWER * quick
 
 
 class Flow:
@@ -122,7 +203,7 @@ class Flow:
 
     def choose(self, now: float) -> tuple[bool, bool]:
         """Whether the next batch takes (urgent, routine) records; (False, False) is to wait."""
-        urgent = self.urgent and self.urgent_in_flight < URGENT_IN_FLIGHT_MAX
+        urgent = self.urgent and self.urgent_in_flight < self._pace.urgent_in_flight_max
         if self.routine == 0 or not self._routine_has_room:
             return urgent, False
         worth_a_batch = self.routine >= ROUTINE_WORTH_A_BATCH
@@ -141,4 +222,6 @@ class Flow:
 
     @property
     def _routine_has_room(self) -> bool:
+        if self._pace.is_slow and self.urgent_in_flight:
+            return False  # the next alert would wait for both
         return self.routine_in_flight < self._pace.routine_in_flight_max

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Final
 
 from agents.accounting import Traffic
+from agents.patience import Patience
 from agents.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
 from wire.http import ClientConnection
 from wire.peer import check_server
 
 HTTPS_PORT: Final = 443
 DIAL_SECONDS_MAX: Final = 45.0
-"""From the first packet to the end of the TLS handshake."""
+"""From the first packet to the end of the TLS handshake; with a proxy, from its accepting the connection on."""
+DIAL_PATIENCE_MAX: Final = 4.0
+"""So many times as long, at most, for a proxy that has shown to be slow."""
+UNACKNOWLEDGED_MS_MAX: Final = 60_000
+"""Data that the other end's kernel does not acknowledge for so long is on a dead line, and not at a slow program."""
 PROXY_SECONDS_MAX: Final = 20.0
-"""What a proxy may take to answer once it has accepted the connection."""
+"""What a proxy may usually take to answer once it has accepted the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,18 @@ async def dial(
     reply_bytes_max: int,
     proxy: Proxy | None = None,
     traffic: Traffic | None = None,
+    patience: Patience | None = None,
 ) -> ClientConnection:
-    """Connect and shake hands. Errors: ProxyError; OSError, which TimeoutError and ssl.SSLError are."""
+    """Connect and shake hands. `patience` is with a proxy, and learns from it.
+
+    Raises:
+        ProxyError: the proxy does not connect us.
+        OSError: anything else, TimeoutError and ssl.SSLError among it.
+    """
     # RFC 9110, 7.2: the default port is left out, which in a request for one alert is 2 % of it
     authority = far_end.host if far_end.port == HTTPS_PORT else f"{far_end.host}:{far_end.port}"
     connection = ClientConnection(authority, reply_bytes_max)
-    async with asyncio.timeout(DIAL_SECONDS_MAX):
+    async with asyncio.timeout(DIAL_SECONDS_MAX) as limit:
         if proxy is None:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
@@ -50,37 +62,74 @@ async def dial(
                 server_hostname=far_end.host,
             )
         else:
-            await _dial_through(proxy, far_end, tls, connection, traffic or Traffic())
+            through = _Through(proxy, far_end, tls, traffic or Traffic(), patience or Patience(1.0))
+            await through.dial(connection, limit)
     try:
         if connection.transport is not None:
             check_server(connection.transport.get_extra_info("ssl_object"))
     except ssl.SSLCertVerificationError:
         connection.abort()
         raise
+    _end_dead_line(connection)
     return connection
 
 
-async def _dial_through(
-    proxy: Proxy, far_end: FarEnd, tls: ssl.SSLContext, connection: ClientConnection, traffic: Traffic
-) -> None:
-    loop = asyncio.get_running_loop()
-    handshake = Handshake(converse(proxy, far_end.host, far_end.port))
-    transport, shaking = await loop.create_connection(
-        lambda: _Shaking(handshake, traffic), proxy.host, proxy.port
-    )
-    try:
-        async with asyncio.timeout(PROXY_SECONDS_MAX):
-            await shaking.finished
-    except TimeoutError:
-        transport.abort()
-        raise ProxyError(ProxyErrorKind.TIMEOUT, "the proxy does not answer") from None
-    except BaseException:
-        transport.abort()
-        raise
-    secured = await loop.start_tls(transport, connection, tls, server_hostname=far_end.host)
-    if secured is None:
-        raise ConnectionResetError("the connection was lost during the TLS handshake")
-    connection.connection_made(secured)
+def _end_dead_line(connection: ClientConnection) -> None:
+    """Have the kernel end the connection when the other end's kernel no longer acknowledges what is sent."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux alone has it
+    line = connection.transport.get_extra_info("socket") if connection.transport else None
+    if option is not None and line is not None and line.family != socket.AF_UNIX:
+        line.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_MS_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class _Through:
+    """The way through a proxy."""
+
+    proxy: Proxy
+    far_end: FarEnd
+    tls: ssl.SSLContext
+    traffic: Traffic
+    patience: Patience
+
+    async def dial(self, connection: ClientConnection, limit: asyncio.Timeout) -> None:
+        """Reach the proxy within `limit`, which is then set anew for the rest."""
+        loop = asyncio.get_running_loop()
+        handshake = Handshake(converse(self.proxy, self.far_end.host, self.far_end.port))
+        transport, shaking = await loop.create_connection(
+            lambda: _Shaking(handshake, self.traffic), self.proxy.host, self.proxy.port
+        )
+        reached_at, seconds = loop.time(), DIAL_SECONDS_MAX * self.patience.factor
+        limit.reschedule(reached_at + seconds)
+        try:
+            await self._shake_hands(transport, shaking)
+            secured = await loop.start_tls(
+                transport,
+                connection,
+                self.tls,
+                server_hostname=self.far_end.host,
+                ssl_handshake_timeout=seconds,
+            )
+        except asyncio.CancelledError:
+            if loop.time() >= reached_at + seconds:
+                self.patience.expired()
+            raise
+        if secured is None:
+            raise ConnectionResetError("the connection was lost during the TLS handshake")
+        self.patience.answered((loop.time() - reached_at) / DIAL_SECONDS_MAX)
+        connection.connection_made(secured)
+
+    async def _shake_hands(self, transport: asyncio.Transport, shaking: _Shaking) -> None:
+        try:
+            async with asyncio.timeout(PROXY_SECONDS_MAX * self.patience.factor):
+                await shaking.finished
+        except TimeoutError:
+            transport.abort()
+            self.patience.expired()
+            raise ProxyError(ProxyErrorKind.TIMEOUT, "the proxy does not answer") from None
+        except BaseException:
+            transport.abort()
+            raise
 
 
 class _Shaking(asyncio.Protocol):

@@ -22,7 +22,8 @@ from agents.backoff import Backoff
 from agents.batching import Pace
 from agents.buffer import Buffer
 from agents.clock_sync import ClockSync
-from agents.dial import FarEnd, dial
+from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
+from agents.patience import Patience
 from agents.proxy import Proxy, ProxyError
 from agents.ratelimit import TokenBucket
 from agents.spool import SpoolError
@@ -68,8 +69,10 @@ class Forwarder:
         self._backoff = Backoff(random)
         self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._pace = Pace()
+        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._traffic = Traffic()
         self._connection: ClientConnection | None = None
+        self._transport: asyncio.Transport | None = None  # of the newest connection
         self._dialling: asyncio.Timeout | None = None
         self._plugged = asyncio.Event()
         self._carrier_lost_at = 0.0
@@ -160,6 +163,7 @@ class Forwarder:
                     reply_bytes_max=REPLY_BYTES_MAX,
                     proxy=self._proxy,
                     traffic=self._traffic,
+                    patience=self._dial_patience,
                 )
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
             self._tls.forget()  # in case it is the resumption that fails
@@ -168,6 +172,7 @@ class Forwarder:
             self._dialling = None
         self._connection, self._connected_at = connection, self._loop.time()
         self._traffic.connections += 1
+        self._transport = connection.transport
         if connection.transport is not None:
             secured = connection.transport.get_extra_info("ssl_object")
             self._traffic.cipher = secured.cipher()[0]
@@ -191,10 +196,13 @@ class Forwarder:
         if self._lost_at is not None:
             self._audit.note("uplink-restored", int(now - self._lost_at))
             self._lost_at = None
-        if self._connection is not None and self._connection.transport is not None:
-            self._tls.remember(self._connection.transport, now)
-            if self._clock_sync is not None:
-                self._clock_sync.confirm(self._connection.date)
+        self._remember_session()
+        if self._clock_sync is not None and self._connection is not None:
+            self._clock_sync.confirm(self._connection.date)
+
+    def _remember_session(self) -> None:
+        if self._transport is not None:
+            self._tls.remember(self._transport, self._loop.time())
 
     # -- its end ----------------------------------------------------------------------------------------
 
@@ -220,7 +228,9 @@ class Forwarder:
         if isinstance(error, StreamError):
             if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
                 return 0.0
-            if not answered:
+            if error.kind is StreamEnd.LATE:
+                self._remember_session()  # its handshake was right, and a full one costs three times the bytes
+            elif not answered:
                 self._tls.forget()
         if self._lost_at is None:
             self._lost_at = now

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 from agents.backoff import Backoff, retry_after
 from agents.dial import FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
+from agents.patience import Patience
 from agents.spool.ranges import RangeSet
 from hal.clock import WallClock
 from wire.http import ClientConnection, HttpError, Response
@@ -40,7 +41,9 @@ from wire.tls import ClientContext
 from wire.vocabulary import Outcome
 
 POST_SECONDS_MAX: Final = 30.0
-"""How long the box may take to answer."""
+"""How long the box may usually take to answer."""
+POST_PATIENCE_MAX: Final = 10.0
+"""So many times as long, at most, for a box that has shown to be slow."""
 OUTCOMES_MAX: Final = 256
 """Commands whose outcome is remembered."""
 
@@ -84,6 +87,7 @@ class InstrumentAgent:
         self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
         self._outbox = Outbox(queue_reports_max)
         self._backoff = Backoff(random)
+        self._patience = Patience(POST_PATIENCE_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
@@ -149,11 +153,18 @@ class InstrumentAgent:
 
     async def _post(self, connection: ClientConnection) -> Response:
         body = encode(Reports(self.run_number, self._outbox.post()))
-        timer = self._loop.call_later(POST_SECONDS_MAX, connection.abort)
+        asked_at = self._loop.time()
+        timer = self._loop.call_later(POST_SECONDS_MAX * self._patience.factor, self._give_up, connection)
         try:
-            return await connection.request("POST", "/v1/reports", body)
+            response = await connection.request("POST", "/v1/reports", body)
         finally:
             timer.cancel()
+        self._patience.answered((self._loop.time() - asked_at) / POST_SECONDS_MAX)
+        return response
+
+    def _give_up(self, connection: ClientConnection) -> None:
+        self._patience.expired()
+        connection.abort()
 
     def _judge(self, response: Response) -> float:
         """Act on the box's answer; returns the seconds to wait before the next request."""

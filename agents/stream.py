@@ -5,6 +5,10 @@ that is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeate
 what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once. If the
 answer names a record of that very batch as the one that the data center cannot read, the error says which.
 
+An answer may take REPLY_SECONDS, and longer once the data center has shown that it needs longer (`Pace.patience`).
+While an answer is awaited for long, an empty line is sent from time to time, which HTTP ignores before a request
+(RFC 9112, 2.2), so that the connection is not idle for intermediaries that end those, and TCP detects a dead line.
+
 One loop does everything: settle what is answered, send what may go, wait. All that can happen in between (records,
 answers, the connection's end, a time reached) sets the same event.
 """
@@ -22,7 +26,7 @@ from math import inf
 from typing import Final
 
 from agents.backoff import retry_after
-from agents.batching import BATCH_ENTRIES_BYTES_MAX, Flow, Pace
+from agents.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
 from agents.buffer import Buffer
 from agents.spool import Priority, Record
 from wire.compression import Compressor
@@ -31,7 +35,9 @@ from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageErro
 
 PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
-"""How long an answer may take, beyond the time the batch needs on the slowest link."""
+"""How long an answer may usually take, beyond the time the batch needs on the slowest link."""
+KEEP_BUSY_SECONDS: Final = 25.0
+"""How often an empty line is sent while an answer is awaited. Common time-outs of idle connections begin at 30 s."""
 LINK_BYTES_PER_SECOND_MIN: Final = 2048
 LINGER_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 300.0
@@ -104,6 +110,8 @@ class _Sent:
     parts: dict[Priority, list[Record]]
     records: int
     body_bytes: int
+    full_records: int
+    """As `records` if no more were allowed, else 0."""
     at: float
 
 
@@ -129,7 +137,7 @@ class Stream:
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
         self._flow = Flow(pace, timing.linger_s)
-        self._sent_at = self._answered_at = self._loop.time()
+        self._sent_at = self._answered_at = self._busy_at = self._loop.time()
 
     async def run(self) -> None:
         """Forward until the stream's end. Errors: StreamError always; SpoolError when the disk is gone."""
@@ -167,12 +175,19 @@ class Stream:
         """Until something happens, or the next thing is due."""
         late_at = self._late_at()
         heartbeat_at = self._sent_at + self._timing.heartbeat_s
-        timer = self._loop.call_at(min(late_at, heartbeat_at, self._flow.due_at()), self._wake.set)
+        quiet_at = self._quiet_at()
+        due_at = min(late_at, heartbeat_at, quiet_at, self._flow.due_at())
+        timer = self._loop.call_at(due_at, self._wake.set)
         await self._wake.wait()
         timer.cancel()
         now = self._loop.time()
         if now >= late_at and not self._in_flight[0].answer.done():
+            self._pace.unanswered()
+            self._pace.patience.expired()
             raise StreamError(StreamEnd.LATE, "the data center does not answer")
+        if now >= quiet_at:
+            self._busy_at = now
+            self._connection.send_empty_line()
         if now >= heartbeat_at:
             self._sent_at = now
             self._heartbeat()
@@ -182,8 +197,18 @@ class Stream:
         if not self._in_flight:
             return inf
         first = self._in_flight[0]
-        begun_at = max(first.at, self._answered_at)
-        return begun_at + REPLY_SECONDS + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
+        seconds = REPLY_SECONDS * self._pace.patience.factor
+        return self._begun_at(first) + seconds + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
+
+    def _quiet_at(self) -> float:
+        """When nothing was sent for long although an answer is awaited; inf if none is."""
+        if not self._in_flight:
+            return inf
+        return max(self._sent_at, self._answered_at, self._busy_at) + KEEP_BUSY_SECONDS
+
+    def _begun_at(self, sent: _Sent) -> float:
+        """When the far end could begin with this batch, the first in flight."""
+        return max(sent.at, self._answered_at)
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -220,7 +245,8 @@ class Stream:
         answer = self._connection.request("POST", PATH, body)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
-        sent = _Sent(answer, batch.parts, len(records), len(body), self._sent_at)
+        full = len(records) if len(records) >= self._pace.records_max else 0
+        sent = _Sent(answer, batch.parts, len(records), len(body), full, self._sent_at)
         self._pace.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
@@ -236,9 +262,15 @@ class Stream:
     async def _settle_answered(self) -> None:
         while self._in_flight and self._in_flight[0].answer.done():
             sent = self._in_flight.popleft()
-            reply = _judge(sent, self._buffer.epoch)
-            now = self._loop.time()
-            self._pace.answered(sent.body_bytes, sent.at, now)
+            now, begun_at = self._loop.time(), self._begun_at(sent)
+            try:
+                reply = _judge(sent, self._buffer.epoch)
+            except StreamError as error:
+                if now - begun_at > SLOW_SECONDS and (error.kind is StreamEnd.LOST or error.status >= 500):
+                    self._pace.cut_off(sent.records)  # by somebody between
+                raise
+            self._pace.patience.answered((now - begun_at) / REPLY_SECONDS)
+            self._pace.answered(sent.body_bytes, sent.at, now, sent.full_records)
             self._answered_at = now
             for priority, records in sent.parts.items():
                 await self._buffer.ack(priority, records[-1][0])

@@ -434,6 +434,12 @@ class ClientConnection(_Parsing):
         self._pending.append(future)
         return future
 
+    def send_empty_line(self) -> None:
+        """Send what a server ignores before a request (RFC 9112, 2.2), so that the connection is not idle."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"\r\n")
+            self.head_bytes_sent += 2
+
     def close(self) -> None:
         """End the connection; pending requests fail."""
         if self._transport is not None:

@@ -68,6 +68,21 @@ class StandIn:
     def alerts(self) -> list[int]:
         return [entry.body.number for entry in self.stored.values() if isinstance(entry.body, Alert)]
 
+    def hang_up(self) -> None:
+        """End all connections, as a program does that ends."""
+        for connection in list(self.server._admissions._present):
+            connection.close()
+
+    def drop_resumed(self) -> int:
+        """Abort the connections that resumed a TLS session; their number."""
+        dropped = 0
+        for connection in list(self.server._admissions._present):
+            transport = getattr(connection._served, "_transport", None)
+            if transport is not None and transport.get_extra_info("ssl_object").session_reused:
+                connection.abort()
+                dropped += 1
+        return dropped
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until a batch makes it hold."""
         async with asyncio.timeout(20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -15,7 +16,7 @@ import agents.forwarder
 import agents.stream
 from agents.audit import AuditLog, encode_gap
 from agents.buffer import Buffer
-from agents.dial import FarEnd
+from agents.dial import UNACKNOWLEDGED_MS_MAX, FarEnd, dial
 from agents.forwarder import GIVEN_UP_BURST, Forwarder
 from agents.proxy import Proxy
 from agents.spool import Priority, Spool, SpoolLimits
@@ -174,8 +175,7 @@ def test_an_acknowledgement_lost_with_its_connection_makes_no_duplicate(pki: Hie
     async def scenario(center: StandIn, bench: Bench) -> None:
         async def hang_up() -> None:
             if len(center.batches) in (2, 5):
-                for connection in list(center.server._connections):
-                    connection.close()
+                center.hang_up()
 
         center.before_answer = hang_up
         await bench.routine(3000)
@@ -197,8 +197,7 @@ def test_reconnecting_resumes_the_session_and_an_idle_close_is_no_loss(
         await bench.alert(1)
         await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
         await drained(bench)
-        for connection in list(center.server._connections):
-            connection.close()
+        center.hang_up()
         await eventually(lambda: bench.forwarder.traffic.connections == 2 and bench.forwarder.is_connected)
         await bench.alert(2)
         await center.until(lambda: center.alerts == [1, 2])
@@ -206,6 +205,73 @@ def test_reconnecting_resumes_the_session_and_an_idle_close_is_no_loss(
         assert "uplink-lost" not in center.audits
 
     with_a_forwarder(pki, scenario)
+
+
+async def resumed_alert(center: StandIn, bench: Bench) -> None:
+    """Deliver an alert on a first connection, end that, and raise another, for a connection that may resume."""
+    await bench.alert(1)
+    await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
+    await drained(bench)
+    center.hang_up()
+    await bench.alert(2)
+    await drained(bench)
+    assert center.alerts == [1, 2]
+
+
+def test_a_session_that_the_far_end_drops_when_resumed_is_not_offered_again(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        dropped = 0
+
+        async def drop_resumed() -> None:
+            nonlocal dropped
+            dropped += center.drop_resumed()
+
+        center.before_answer = drop_resumed
+        await resumed_alert(center, bench)
+        assert dropped == 1
+
+    with_a_forwarder(pki, scenario)
+
+
+PRE_SHARED_KEY = b"\x00\x29\x00"
+"""How the extension begins in which a ClientHello offers a session (RFC 8446, 4.2.11): type, and a short length."""
+
+
+class Picky:
+    """A relay in front of the data center that resets a connection whose first bytes offer a session."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.reset = port, 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await reader.read(65536)
+        if PRE_SHARED_KEY in hello:
+            self.reset += 1
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        far_writer.write(hello)
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
+def test_a_session_whose_handshake_fails_is_not_offered_again(pki: Hierarchy) -> None:
+    async def run() -> None:
+        async with stand_in(pki.datacenter) as center:
+            relay = Picky(center.server.port)
+            server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
+            async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
+                await resumed_alert(center, bench)
+                assert relay.reset == 1
+                server.close()
+
+    asyncio.run(run())
 
 
 def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
@@ -263,10 +329,9 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
 
 def test_without_a_carrier_nothing_is_dialled_and_its_return_is_noticed_at_once(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
-        await eventually(lambda: len(center.server._connections) == 1)
+        await eventually(lambda: center.server.connections == 1)
         bench.uplink.backend.unplug()
-        for connection in list(center.server._connections):
-            connection.close()
+        center.hang_up()
         await eventually(lambda: not bench.forwarder.is_connected)
         await asyncio.sleep(0.02)
         assert bench.forwarder.traffic.connections == 1
@@ -401,5 +466,18 @@ def test_only_a_record_of_that_very_batch_is_given_up(
         center.unreadable = lambda _sequence, _entry: False
         await drained(bench)
         assert len(center.reports) == 11 and center.gaps == []
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_the_kernel_ends_a_line_on_which_nothing_is_acknowledged(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, _bench: Bench) -> None:
+        connection = await dial(
+            FarEnd("127.0.0.1", center.server.port), client_context(pki.box), reply_bytes_max=999
+        )
+        assert connection.transport is not None
+        line = connection.transport.get_extra_info("socket")
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS_MAX
+        connection.abort()
 
     with_a_forwarder(pki, scenario)

@@ -44,7 +44,7 @@ class World:
         assert self.loop.failures == []
 
     async def serve(self) -> None:
-        await serve(
+        self.center.server = await serve(
             self.center.handle,
             "localhost",
             443,
