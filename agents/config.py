@@ -16,6 +16,10 @@ port = 443
 kind = "http"                          # or "socks5"
 host = "10.0.0.3"
 port = 3128
+user = "rap-box"                       # only where it requires authentication, by Basic, Digest, NTLM or Negotiate
+password = "…"
+domain = "CLINIC"                      # of the user, for NTLM and Negotiate
+basic = "first"                        # send the password as it is at once; or "offered": if that is all; or "never"
 
 [[port]]
 number = 1

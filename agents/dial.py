@@ -11,7 +11,7 @@ from typing import Final
 from agents.accounting import Traffic
 from agents.patience import Patience
 from agents.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
-from wire.http import ClientConnection
+from wire.http import ClientConnection, bracketed, without_zone
 from wire.peer import check_server
 
 HTTPS_PORT: Final = 443
@@ -50,20 +50,20 @@ async def dial(
         OSError: anything else, TimeoutError and ssl.SSLError among it.
     """
     # RFC 9110, 7.2: the default port is left out, which in a request for one alert is 2 % of it
-    authority = far_end.host if far_end.port == HTTPS_PORT else f"{far_end.host}:{far_end.port}"
+    host = bracketed(far_end.host)
+    authority = host if far_end.port == HTTPS_PORT else f"{host}:{far_end.port}"
     connection = ClientConnection(authority, reply_bytes_max)
-    async with asyncio.timeout(DIAL_SECONDS_MAX) as limit:
-        if proxy is None:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                far_end.address or far_end.host,
-                far_end.port,
-                ssl=tls,
-                server_hostname=far_end.host,
-            )
-        else:
-            through = _Through(proxy, far_end, tls, traffic or Traffic(), patience or Patience(1.0))
-            await through.dial(connection, limit)
+    try:
+        async with asyncio.timeout(DIAL_SECONDS_MAX) as limit:
+            if proxy is not None:
+                through = _Through(proxy, far_end, tls, traffic or Traffic(), patience or Patience(1.0))
+                await through.dial(connection, limit)
+            else:
+                await _dial_directly(far_end, tls, connection)
+    except OSError:
+        raise
+    except ValueError as error:  # UnicodeError is one: from IDNA, or ssl about the name it is to verify
+        raise OSError(f"{far_end.host!r} or the proxy's name cannot be a host name: {error}") from error
     try:
         if connection.transport is not None:
             check_server(connection.transport.get_extra_info("ssl_object"))
@@ -72,6 +72,16 @@ async def dial(
         raise
     _end_dead_line(connection)
     return connection
+
+
+async def _dial_directly(far_end: FarEnd, tls: ssl.SSLContext, connection: ClientConnection) -> None:
+    await asyncio.get_running_loop().create_connection(
+        lambda: connection,
+        far_end.address or far_end.host,
+        far_end.port,
+        ssl=tls,
+        server_hostname=without_zone(far_end.host),
+    )
 
 
 def _end_dead_line(connection: ClientConnection) -> None:
@@ -107,7 +117,7 @@ class _Through:
                 transport,
                 connection,
                 self.tls,
-                server_hostname=self.far_end.host,
+                server_hostname=without_zone(self.far_end.host),
                 ssl_handshake_timeout=seconds,
             )
         except asyncio.CancelledError:

@@ -10,30 +10,59 @@ Nothing may follow the proxy's last word: in what comes after it, TLS, it is the
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Generator
+from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-REPLY_BYTES_MAX: Final = 8 * 1024
+from agents.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic, choose, parse_challenges
+from wire.http import bracketed, without_zone
+
+REPLY_BYTES_MAX: Final = 64 * 1024
 """All that a proxy may say before the connection is through."""
 
 Word: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,255}\Z")]
 """Printable ASCII, and as long as SOCKS can say."""
+EXCHANGES_MAX: Final = 5
+"""Requests on one connection: NTLM takes three, and Digest one more if its nonce is stale."""
+INTERIM_MAX: Final = 16
+"""Interim responses before a final one."""
+Secret: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255)]
+"""A user, password or domain, in any script, without control characters."""
+SOCKS_BYTES_MAX: Final = 255
+"""RFC 1929: of a user or password."""
 Conversation: TypeAlias = Generator[tuple[bytes, int | bytes], bytes, None]
 
 
 class Proxy(Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's proxy; with a `user` it wants a password (Basic, or that of RFC 1929)."""
+    """A site's proxy; with a `user` it requires authentication (see `agents.proxy_auth`, or RFC 1929)."""
 
     kind: Literal["http", "socks5"]
     host: Word
     port: Annotated[int, Meta(ge=1, le=65535)]
-    user: Word = ""
-    password: Word = ""
+    user: Secret = ""
+    password: Secret = ""
+    domain: Secret = ""
+    """Of the user, for NTLM and Negotiate."""
+    basic: Literal["first", "offered", "never"] = "first"
+    """When the password may be sent to an HTTP proxy as it is: with the first request, if nothing else is, never."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the protocol cannot carry."""
+        if self.kind == "http" and ":" in self.user:
+            raise ValueError(
+                "`user` has a colon, which HTTP's authentication cannot carry (RFC 7617); give one without"
+            )
+        for key, value in (("user", self.user), ("password", self.password)):
+            if self.kind == "socks5" and len(value.encode()) > SOCKS_BYTES_MAX:
+                raise ValueError(
+                    f"`{key}` has {len(value.encode())} bytes in UTF-8;"
+                    f" a SOCKS5 proxy takes at most {SOCKS_BYTES_MAX} (RFC 1929)"
+                )
 
 
 class ProxyErrorKind(StrEnum):
@@ -99,21 +128,113 @@ class Handshake:
         return part
 
 
+def authority(host: str, port: int) -> str:
+    """`host`:`port` as a URI has it: an IPv6 address in brackets, without its zone (RFC 3986, 3.2.2)."""
+    return f"{bracketed(host)}:{port}"
+
+
 def _http(proxy: Proxy, host: str, port: int) -> Conversation:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
-    if proxy.user:
-        credentials = b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        head += f"Proxy-Authorization: Basic {credentials}\r\n"
-    reply = yield f"{head}\r\n".encode(), b"\r\n\r\n"
-    status_line = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2})( [^\r\n]*)?\r\n", reply)
-    if status_line is None:
-        raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy does not answer in HTTP/1.1")
-    status = int(status_line[1])
-    if status == 407:
-        raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy wants other credentials (407)")
-    if not 200 <= status < 300:
-        raise ProxyError(ProxyErrorKind.REFUSED, f"the proxy answers {status}")
+    target = authority(host, port)
+    credentials = basic(proxy.user, proxy.password) if proxy.user and proxy.basic == "first" else None
+    scheme: Scheme | None = None
+    chosen = ""
+    for _ in range(EXCHANGES_MAX):
+        reply = yield from _connect_request(target, credentials)
+        if 200 <= reply.status < 300:
+            return
+        if reply.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise ProxyError(ProxyErrorKind.REFUSED, f"the proxy answers {reply.status}")
+        yield from _skip_body(reply)
+        offered = [
+            c for c in parse_challenges(reply.challenges) if c.scheme != "basic" or _may_be_basic(proxy)
+        ]
+        challenge = choose([c for c in offered if c.scheme == chosen] or offered)
+        if not proxy.user or challenge is None or not reply.stays:
+            break
+        if scheme is None:
+            scheme, chosen = _begin(challenge, proxy, target), challenge.scheme
+        credentials = scheme.answer(challenge)
+        if credentials is None:
+            break
+    raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy requires other credentials (407)")
+
+
+def _may_be_basic(proxy: Proxy) -> bool:
+    """Basic that was refused once is not tried again."""
+    return proxy.basic == "offered"
+
+
+def _begin(challenge: Challenge, proxy: Proxy, target: str) -> Scheme:
+    if challenge.scheme == "basic":
+        return Basic(proxy.user, proxy.password)
+    if challenge.scheme == "digest":
+        return Digest(proxy.user, proxy.password, target)
+    user = f"{proxy.domain}\\{proxy.user}" if proxy.domain else proxy.user
+    return Spnego(challenge.scheme, user, proxy.password, proxy.host)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """The head of a proxy's final response."""
+
+    status: int
+    challenges: list[str]
+    length: int | None
+    """Of its body; None for a chunked one."""
+    stays: bool
+    """Whether the connection remains open after it."""
+
+
+def _connect_request(
+    target: str, credentials: str | None
+) -> Generator[tuple[bytes, int | bytes], bytes, _Reply]:
+    """Send CONNECT, and get the final response's head; interim responses are skipped (RFC 9110, 15.2)."""
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if credentials is not None:
+        head += f"Proxy-Authorization: {credentials}\r\n"
+    to_send = f"{head}\r\n".encode()
+    for _ in range(INTERIM_MAX + 1):
+        reply = yield to_send, b"\r\n\r\n"
+        to_send = b""
+        status_line = re.match(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?\r\n", reply)
+        if status_line is None:
+            raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy does not answer in HTTP/1.1")
+        status = int(status_line[2])
+        if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return _reply(status, status_line[1] == b"1", reply)
+    raise ProxyError(ProxyErrorKind.GARBAGE, f"the proxy sends more than {INTERIM_MAX} interim responses")
+
+
+def _reply(status: int, is_http11: bool, head: bytes) -> _Reply:
+    lines = [line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:]]
+    fields = [(name.strip().lower(), value.strip()) for name, _, value in lines]
+    connection = " ".join(v.lower() for n, v in fields if n in ("connection", "proxy-connection"))
+    chunked = any(n == "transfer-encoding" and "chunked" in v.lower() for n, v in fields)
+    lengths = [v for n, v in fields if n == "content-length" and v.isascii() and v.isdigit()]
+    stays = (is_http11 or "keep-alive" in connection) and "close" not in connection
+    length = None if chunked else int(lengths[0][:9]) if lengths else 0
+    challenges = [value for name, value in fields if name == "proxy-authenticate"]
+    return _Reply(status, challenges, length, stays and (chunked or bool(lengths)))
+
+
+def _skip_body(reply: _Reply) -> Generator[tuple[bytes, int | bytes], bytes, None]:
+    """Read the body of a response after which the connection remains."""
+    if not reply.stays:
+        return
+    if reply.length is not None:
+        if reply.length:
+            yield b"", reply.length
+        return
+    while True:
+        line = yield b"", b"\r\n"
+        size = re.match(rb"[0-9A-Fa-f]{1,8}(?=[;\s])", line)
+        if size is None:
+            raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy's response is not chunked as it says")
+        if not int(size[0], 16):
+            break
+        yield b"", int(size[0], 16) + 2
+    while (yield b"", b"\r\n") != b"\r\n":
+        pass  # a trailer field
 
 
 _VERSION: Final = 5
@@ -162,7 +283,7 @@ def _address_bytes(kind: int) -> Generator[tuple[bytes, int | bytes], bytes, int
 
 def _address(host: str) -> bytes:
     try:
-        address: IPv4Address | IPv6Address = ip_address(host)
+        address: IPv4Address | IPv6Address = ip_address(without_zone(host))
     except ValueError:
         return bytes([_NAME]) + _counted(host)
     return bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed

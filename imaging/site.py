@@ -48,7 +48,9 @@ passphrase_file = "/run/install/repo/luks-passphrase"  # on the machine that is 
 source = "network"                     # or "media"
 box_repository = "https://images.example.com/rap-box/el9/"
 
-A secret is never in it: hashes come from files beside it, and the passphrase is read by the installer itself.
+A proxy that requires authentication has `user`, `password`, `domain` (for NTLM) and `basic` ("first", "offered" or
+"never": when the password may be sent as it is). Apart from that, a secret is never in it: hashes come from files
+beside it, and the passphrase is read by the installer itself.
 """
 
 from __future__ import annotations
@@ -196,12 +198,13 @@ def site_board(site: Site) -> Board:
 
 
 def for_box(site: Site) -> str:
-    """What the box needs to know of its site, as TOML; no secrets, and no paths of the builder."""
+    """What the box needs to know of its site, as TOML; no secret but its proxy's, and no paths of the builder."""
     kept = ("hostname", "timezone", "time_servers", "instrument_network")
     top = {"board": Path(site.board).name, **{key: getattr(site, key) for key in kept}}
     tables: list[tuple[str, dict[str, Any]]] = [("", top)]
-    for name in ("uplink", "datacenter", "proxy"):
+    for name in ("uplink", "datacenter"):
         tables.append((f"[{name}]", msgspec.to_builtins(getattr(site, name)) or {}))
+    tables.append(("[proxy]", site.proxy.keys() if site.proxy else {}))
     tables.append(("[audit]", {"host": site.audit.host, "port": site.audit.port}))
     tables.append(("[luks]", {"tpm": site.luks.tpm} if site.luks else {}))
     tables += [("[[instrument]]", msgspec.to_builtins(instrument)) for instrument in site.instrument]

@@ -28,6 +28,8 @@ from wire.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
 PIPELINE_MAX: Final = 8
+INTERIM_MAX: Final = 64
+"""Interim responses (1xx) before a final one."""
 IDLE_SECONDS_MAX: Final = 15 * 60.0
 DEFAULT_LIMITS: Final = Limits()
 
@@ -406,6 +408,7 @@ class ClientConnection(_Parsing):
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.date = ""
         """The `Date` of the last response."""
+        self._interim = 0  # interim responses since the last final one
         self.head_bytes_sent = self.body_bytes_sent = 0
         self.head_bytes_received = self.body_bytes_received = 0
 
@@ -464,6 +467,10 @@ class ClientConnection(_Parsing):
 
     def on_message_complete(self) -> None:
         status, body = self._parser.get_status_code(), self._take_body()
+        if status < 200:
+            self._skip_interim()
+            return
+        self._interim = 0
         headers = self._headers
         self.date = headers.get("date", "")
         self.body_bytes_received += len(body)
@@ -475,6 +482,13 @@ class ClientConnection(_Parsing):
         if not future.done():
             future.set_result(Response(status, body, headers))
 
+    def _skip_interim(self) -> None:
+        """An interim response is no answer (RFC 9110, 15.2)."""
+        self._reset()
+        self._interim += 1
+        if self._interim > INTERIM_MAX:
+            raise _Refused(HTTPStatus.BAD_GATEWAY)
+
     def _fail(self, error: HttpError) -> None:
         self._transport = None
         if not self.lost.done():
@@ -483,6 +497,16 @@ class ClientConnection(_Parsing):
             future = self._pending.popleft()
             if not future.done():
                 future.set_exception(error)
+
+
+def without_zone(host: str) -> str:
+    """`host` without the zone of an IPv6 address, which means something on this machine only (RFC 6874)."""
+    return host.partition("%")[0] if ":" in host else host
+
+
+def bracketed(host: str) -> str:
+    """`host` as a URI and `Host` have it: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{without_zone(host)}]" if ":" in host else host
 
 
 def common_name(certificate: dict[str, Any] | None) -> str:

@@ -32,7 +32,7 @@ def box_file(site: BoxSite, board: Board) -> str:
         ("[datacenter]", far_end),
     ]
     if proxy := site.proxy:
-        tables.append(("[proxy]", {"kind": proxy.kind, "host": proxy.host, "port": proxy.port}))
+        tables.append(("[proxy]", proxy.keys()))
     for number, address in site.ports(board).items():
         serials = sorted(instrument.serial for instrument in site.instrument if instrument.port == number)
         port: dict[str, Any] = {
@@ -85,7 +85,8 @@ def _toml(tables: list[tuple[str, dict[str, Any]]]) -> str:
     """JSON's strings, numbers and lists are TOML's too."""
     head = "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that.\n"
     blocks = [
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for _, table in tables
+        "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+        for _, table in tables
     ]
     names = [f"\n{name}\n" if name else "" for name, _ in tables]
     return head + "".join(name + block for name, block in zip(names, blocks, strict=True))

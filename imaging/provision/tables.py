@@ -27,6 +27,8 @@ Address: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,3}){3}\Z")]
 TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 # As in wire.messages.Serial
 Serial: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
+Secret: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255)]
+# As in agents.proxy.Secret
 BY_NAME_MAX: Final = 16
 """Addresses of one name."""
 
@@ -67,6 +69,28 @@ class Proxy(Table, frozen=True):
     kind: Literal["http", "socks5"]
     host: Host
     port: TcpPort
+    user: Secret = ""
+    password: Secret = ""
+    domain: Secret = ""
+    """Of the user, for NTLM and Negotiate."""
+    basic: Literal["first", "offered", "never"] = "first"
+    """When the password may be sent to an HTTP proxy as it is."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the protocol cannot carry."""
+        if self.password and not self.user:
+            raise ValueError("`password` needs a `user`; give one, or leave out the password")
+        if self.kind == "http" and ":" in self.user:
+            raise ValueError("`user` has a colon, which HTTP's authentication cannot carry; give one without")
+        if self.kind == "socks5" and max(len(self.user.encode()), len(self.password.encode())) > 255:
+            raise ValueError("a SOCKS5 proxy takes a `user` and a `password` of at most 255 bytes in UTF-8")
+
+    def keys(self) -> dict[str, Any]:
+        """The keys that are set, for a file; those of authentication only where there is one."""
+        login: dict[str, Any] = {"user": self.user, "password": self.password, "domain": self.domain}
+        login["basic"] = "" if self.basic == "first" else self.basic
+        where = {"kind": self.kind, "host": self.host, "port": self.port}
+        return where | {key: value for key, value in login.items() if value}
 
 
 class AuditServer(Table, frozen=True):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import json
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agents.config import load_config
+from agents.proxy import Proxy
 from hal.board import load_board
 from imaging.flash import parcel
 from imaging.provision.arrival import empty, keep, waiting
@@ -96,6 +100,15 @@ def test_the_local_page_is_served_to_the_instruments_alone(root: Path) -> None:
     assert lines[1:] == [f"Listen 10.77.{number}.1:8443" for number in (1, 2, 3, 4)]
     conf = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
     assert f"IncludeOptional {Path(LISTEN).relative_to('etc/httpd')}\n" in conf
+
+
+def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
+    login = {"user": 'clinic "rap"', "password": "pässwörd 🗝\\1", "domain": "CLINIC", "basic": "never"}
+    lines = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in login.items())
+    text = SITE + f'\n[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n{lines}'
+    site, board = site_of(text, Path("site.toml"))
+    proxy = msgspec.convert(tomllib.loads(box_file(site, board))["proxy"], Proxy)
+    assert {key: getattr(proxy, key) for key in login} == login
 
 
 def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
