@@ -191,7 +191,7 @@ class Firewall:
             return Differences(("libnftables cannot list the table",), strange=True)
         if not words:
             now = self._picture(rendered)
-            if now is None or now.generation != found.generation:
+            if now is None or not now.equals(found):
                 return Differences(("the table was changed while it was read",))
             rendered.picture = found
         return Differences(tuple(words))

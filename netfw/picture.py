@@ -28,7 +28,9 @@ from netfw.netlink import attribute, attributes
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of one dump; the largest policy's takes 3 MB."""
 ATTEMPTS_MAX: Final = 20
-"""Somebody may change the ruleset while it is read."""
+"""Somebody may change the ruleset while it is read. Two pictures in a row that are equal count as undisturbed: other
+programs may change their own tables all the time.
+"""
 
 _SUBSYSTEM: Final = 10 << 8
 _GET_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_ELEMENT, _GET_GENERATION, _GET_OBJECT, _GET_FLOWTABLE = (
@@ -150,24 +152,22 @@ def take(
 
     `sock` is a netfilter socket for this alone. Errors: Unreadable, OSError.
     """
+    last: Picture | None = None
     for _ in range(ATTEMPTS_MAX):
         before = generation(sock)
         reader = _Reader(sock, unsteady, known)
         try:
             picture = reader.picture(before)
-        except _ChangedMeanwhile:
-            continue
         except FileNotFoundError:  # the table, or a set, was removed meanwhile
             if generation(sock) == before:
                 raise Unreadable("the kernel lists an object that it does not have") from None
             continue
-        if generation(sock) == before:
+        if generation(sock) == before and not reader.interrupted:
             return picture
+        if picture and last and picture.equals(last) and picture.strange == last.strange:
+            return picture  # the changes are about other tables
+        last = picture
     raise Unreadable(f"others changed the ruleset during each of {ATTEMPTS_MAX} attempts to read it")
-
-
-class _ChangedMeanwhile(Exception):
-    """A dump is of two generations."""
 
 
 class _Reader:
@@ -175,6 +175,8 @@ class _Reader:
         self, sock: socket.socket, unsteady: Container[str] | None, known: Picture | None = None
     ) -> None:
         self._socket, self._unsteady, self._known = sock, unsteady, known
+        self.interrupted = False
+        """Whether the ruleset, of which the table is a part, changed during a dump."""
         self._strange: list[str] = []
         self._states: defaultdict[str, set[bytes]] = defaultdict(set)
         """Of each set that rules add elements to: the states that they keep, as they are at the beginning."""
@@ -320,17 +322,15 @@ class _Reader:
         """All messages of a dump. It is read to its end in any case, so that the next one begins afresh."""
         self._socket.send(netlink.request(_SUBSYSTEM | kind, netlink.F_DUMP, netlink.FAMILIES[FAMILY], query))
         found: list[netlink.Message] = []
-        size, interrupted = 0, False
+        size = 0
         while True:
             datagram = self._socket.recv(netlink.RECEIVE_BYTES)
             size += len(datagram)
             for message in netlink.messages(datagram):
-                interrupted |= bool(message.flags() & _INTERRUPTED)
+                self.interrupted |= bool(message.flags() & _INTERRUPTED)
                 if message.kind == netlink.DONE:
                     if size > READ_BYTES_MAX:
                         raise Unreadable(f"the table has more than {READ_BYTES_MAX >> 20} MiB in it")
-                    if interrupted:
-                        raise _ChangedMeanwhile
                     return found
                 if message.kind == netlink.ERROR:
                     return _failed(message, kind)

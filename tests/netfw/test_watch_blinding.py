@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -262,3 +263,34 @@ def test_a_foreign_table_with_an_owner_keeps_nobody_from_reading_ours(
         assert repair.in_force
         assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
         owner.stdin.write("quit\n")
+
+
+def test_programs_that_change_their_own_tables_all_the_time_disturb_nothing(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = count()
+    monkeypatch.setattr(picture, "generation", lambda _: next(generations))
+    fresh = place[0].run(Nft)
+    assert Firewall(fresh).differences(POLICY) == []
+    fresh.close()
+    *_, repair = events_after(place, hole)
+    assert isinstance(repair, Repair)
+    assert repair.in_force, repair
+    assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
+
+
+def test_a_table_that_changes_at_each_look_is_not_taken_for_any_of_what_was_seen(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, firewall = place
+    number = count()
+
+    def changing(_: Any) -> int:
+        here.command("nft", f"add element inet rap ports {{ other{next(number)} }}")
+        return next(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(picture, "generation", changing)
+        patched.setattr(picture, "ATTEMPTS_MAX", 3)
+        assert "others changed the ruleset during each of 3 attempts" in firewall.differences(POLICY)[0]
+    firewall.apply(POLICY)
