@@ -32,7 +32,7 @@ from wire.identity import Severity
 
 END_SECONDS_MAX: Final = 15.0
 """From a signal to the process's end; the unit's TimeoutStopSec is longer."""
-THREADS_SECONDS_MAX: Final = 2.0
+THREADS_SECONDS_MAX: Final = 5.0
 """How long the interpreter may wait for threads once the box itself has ended."""
 STATUS_RETRY_SECONDS: Final = 60.0
 CERTIFICATE_LOOK_SECONDS: Final = 5.0
