@@ -63,14 +63,19 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from sim.doubts import doubts
+
     lab = load(arguments.file)
     summary = _summary(lab)
+    problems = doubts(lab)
     if arguments.json:
-        print_json(summary)
+        print_json(summary | {"problems": problems})
+    elif problems:
+        print("\n".join(f"{lab.path}: {problem}" for problem in problems))
     else:
         print(f"{lab.path}: right; {lab.name}: {summary['duration']} on a {lab.board.name}", end="")
         print(f", instruments: {summary['instruments']}, events: {summary['events']}")
-    return HOLDS
+    return FAILED if problems else HOLDS
 
 
 def _run(arguments: argparse.Namespace) -> int:

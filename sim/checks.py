@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from sim.causes import (
+    START_NS,
     Causes,
     explains_acknowledgement,
     explains_delivery,
@@ -179,8 +180,8 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
         until = entry.acknowledged_ns
         if until == NEVER:
             if entry.number in run.given_up:
-                # when is not known: nothing but a fault at the time at which it was made explains it
-                if causes.unexplained(entry.made_ns, entry.made_ns + limit) >= limit:
+                # when is not known: nothing but a fault soon after it was made explains it, and no lab's beginning
+                if causes.unexplained(entry.made_ns, entry.made_ns + limit) >= limit - START_NS:
                     yield entry
                 continue
             until = last_ns

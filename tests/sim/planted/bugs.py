@@ -1,0 +1,356 @@
+"""Bugs, each a small patch of the production code: what a lab must find by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import agents.box
+import agents.collector
+import agents.forwarder
+import agents.stream
+import datacenter.store
+from agents.buffer import Buffer
+from agents.collector import Collector
+from agents.commands import Dispatcher
+from agents.instrument import InstrumentAgent
+from agents.outbox import Outbox
+from agents.spool import Priority, Spool
+from agents.stream import Stream
+from datacenter.store import Store
+from hal.emul.disk import EmulDisk
+from sim.worlds.farend import FarEnd
+from wire.http import Response
+from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
+
+Patch = pytest.MonkeyPatch
+PLANTED: dict[str, tuple[str, str, Callable[[Patch], None]]] = {}
+"""By name: the lab, the expectation that must not hold, and the patch."""
+
+
+def planted(lab: str, expectation: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """Register a bug."""
+
+    def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        PLANTED[plant.__name__] = (lab, expectation, plant)
+        return plant
+
+    return register
+
+
+def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
+    """Let the box change each entry before it keeps it."""
+
+    def changing(message: Any) -> bytes:
+        return encode(change(message) if isinstance(message, Entry) else message)
+
+    patch.setattr(agents.collector, "encode", changing)
+
+
+def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
+    """Let the box keep some of the new reports of a request alone, and acknowledge them all."""
+    right = agents.collector._new
+    patch.setattr(agents.collector, "_new", lambda *given: choose(right(*given)))
+
+
+# -- the box takes reports
+
+
+@planted("crash", "lost")
+def acknowledges_before_the_append(patch: Patch) -> None:
+    right, tasks = Buffer.append_all, set()
+
+    def early(self: Buffer, priorities: Any, payloads: Any) -> asyncio.Future[range]:
+        tasks.add(right(self, priorities, payloads))
+        done: asyncio.Future[range] = asyncio.get_running_loop().create_future()
+        done.set_result(range(0))
+        return done
+
+    patch.setattr(Buffer, "append_all", early)
+
+
+@planted("crash", "lost")
+def skips_the_flush(patch: Patch) -> None:
+    patch.setattr(EmulDisk, "commit", lambda self, name, offset, data: self.write(name, offset, data))
+
+
+@planted("crash", "lost")
+def forgets_what_waits_when_it_starts_again(patch: Patch) -> None:
+    right = Spool.open.__func__  # type: ignore[attr-defined]
+
+    def forgetting(cls: type[Spool], *given: Any, **more: Any) -> Spool:
+        spool: Spool = right(cls, *given, **more)
+        if spool.status().next_seq > 1:
+            spool.ack(Priority.ROUTINE, spool.status().next_seq - 1)
+        return spool
+
+    patch.setattr(Spool, "open", classmethod(forgetting))
+
+
+@planted("errors", "lost")
+def keeps_all_but_the_last_report_of_a_request(patch: Patch) -> None:
+    _new(patch, lambda new: new[:-1] if len(new) > 1 else new)
+
+
+@planted("errors", "lost")
+def takes_an_inventory_for_a_repetition(patch: Patch) -> None:
+    _new(patch, lambda new: [item for item in new if not isinstance(item[1], Inventory)])
+
+
+@planted("errors", "lost")
+def forgets_every_fiftieth_report(patch: Patch) -> None:
+    _new(patch, lambda new: [item for item in new if item[1].number % 50])
+
+
+@planted("errors", "altered")
+def empties_each_status(patch: Patch) -> None:
+    def emptied(entry: Entry) -> Entry:
+        body = entry.body
+        if not isinstance(body, Status):
+            return entry
+        return Entry(entry.instrument, entry.run, Status(body.number, body.at_ms, body.state, 0, {}))
+
+    _entries(patch, emptied)
+
+
+@planted("errors", "altered")
+def stamps_reports_with_its_own_time(patch: Patch) -> None:
+    def stamped(entry: Entry) -> Entry:
+        body = entry.body
+        if not isinstance(body, Status):
+            return entry
+        late = Status(body.number, body.at_ms + 1, body.state, body.samples, body.readings)
+        return Entry(entry.instrument, entry.run, late)
+
+    _entries(patch, stamped)
+
+
+@planted("errors", "altered")
+def swaps_two_instruments(patch: Patch) -> None:
+    other = {"CHEM-0001": "HEMA-0002", "HEMA-0002": "CHEM-0001"}
+    _entries(patch, lambda entry: Entry(other[entry.instrument], entry.run, entry.body))
+
+
+@planted("errors", "altered")
+def counts_runs_from_zero(patch: Patch) -> None:
+    _entries(patch, lambda entry: Entry(entry.instrument, entry.run - 1, entry.body))
+
+
+@planted("errors", "unacknowledged")
+def refuses_every_inventory(patch: Patch) -> None:
+    right = agents.collector._sort_out
+
+    def refusing(reports: list[Any]) -> Any:
+        if any(isinstance(report, Inventory) for report in reports):
+            raise MessageError("an inventory")
+        return right(reports)
+
+    patch.setattr(agents.collector, "_sort_out", refusing)
+
+
+@planted("errors", "unacknowledged")
+def stops_answering_instruments(patch: Patch) -> None:
+    right = Collector._keep
+
+    async def stopping(self: Collector, *given: Any) -> None:
+        if self.accepted > 200:
+            await asyncio.sleep(3600)
+        await right(self, *given)
+
+    patch.setattr(Collector, "_keep", stopping)
+
+
+# -- the box forwards
+
+
+@planted("errors", "undelivered")
+def stops_forwarding(patch: Patch) -> None:
+    right = Stream._send
+
+    async def stopping(self: Stream) -> bool:
+        if self._loop.time() > 300:
+            await asyncio.sleep(3600)
+        return await right(self)
+
+    patch.setattr(Stream, "_send", stopping)
+
+
+@planted("errors", "undelivered")
+def never_connects_again(patch: Patch) -> None:
+    patch.setattr(agents.forwarder.Forwarder, "_judge", lambda *_: 1e6)
+
+
+@planted("errors", "undelivered")
+def never_moves_its_cursor(patch: Patch) -> None:
+    patch.setattr(Spool, "ack", lambda *_: None)
+
+
+@planted("errors", "undelivered")
+def never_forwards_its_audit_records(patch: Patch) -> None:
+    right = Stream._read
+
+    async def deaf(self: Stream, priority: Priority, batch: Any) -> int:
+        return 0 if priority == Priority.AUDIT else await right(self, priority, batch)
+
+    patch.setattr(Stream, "_read", deaf)
+
+
+@planted("errors", "lost")
+def forgets_a_batch_when_it_is_sent(patch: Patch) -> None:
+    right = Stream._post
+
+    def forgetting(self: Stream, batch: Any) -> None:
+        right(self, batch)
+        for priority, records in batch.parts.items():
+            self._buffer._spool.ack(priority, records[-1][0])
+
+    patch.setattr(Stream, "_post", forgetting)
+
+
+@planted("errors", "lost")
+def takes_any_answer_for_a_success(patch: Patch) -> None:
+    def believing(sent: Any, _epoch: int) -> BatchReply:
+        response: Response = sent.answer.result()
+        return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
+
+    right = agents.stream._judge
+
+    def judging(sent: Any, epoch: int) -> BatchReply:
+        return right(sent, epoch) if sent.answer.exception() else believing(sent, epoch)
+
+    patch.setattr(agents.stream, "_judge", judging)
+
+
+@planted("alerts", "alert_latency_p99")
+def treats_alerts_as_routine(patch: Patch) -> None:
+    patch.setitem(agents.collector._PRIORITIES, Alert, Priority.ROUTINE)
+
+
+@planted("alerts", "alert_latency_p99")
+def lets_alerts_wait_for_company(patch: Patch) -> None:
+    right = agents.stream.Flow.choose
+
+    def choosing(self: Any, now: float) -> tuple[bool, bool]:
+        return right(self, now) if now >= self.routine_due_at else (False, False)
+
+    patch.setattr(agents.stream.Flow, "choose", choosing)
+
+
+# -- gap records
+
+
+@planted("rot", "lost")
+def never_sends_a_gap_record(patch: Patch) -> None:
+    right = agents.box.encode_gap
+    patch.setattr(
+        agents.box,
+        "encode_gap",
+        lambda gap, clock: right(type(gap)((), 0, gap.reason), clock),
+    )
+
+
+@planted("rot", "altered")
+def names_too_much_in_a_gap_record(patch: Patch) -> None:
+    right = agents.box.encode_gap
+
+    def naming(gap: Any, clock: Any) -> bytes:
+        first, last = gap.ranges[-1]
+        return right(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
+
+    patch.setattr(agents.box, "encode_gap", naming)
+
+
+# -- commands
+
+
+@planted("crash", "commands")
+def loses_commands(patch: Patch) -> None:
+    patch.setattr(Dispatcher, "arrived", lambda *_: None)
+
+
+@planted("crash", "commands")
+def never_reports_a_result(patch: Patch) -> None:
+    patch.setattr(InstrumentAgent, "_report", lambda *_: None)
+
+
+# -- the instrument's agent
+
+
+@planted("errors", "unacknowledged")
+def drops_what_it_could_not_post_at_once(patch: Patch) -> None:
+    right = InstrumentAgent._post
+
+    async def dropping(self: InstrumentAgent, connection: Any) -> Response:
+        try:
+            return await right(self, connection)
+        except BaseException:
+            self._outbox._posting = []
+            raise
+
+    patch.setattr(InstrumentAgent, "_post", dropping)
+
+
+@planted("errors", "unacknowledged")
+def loses_its_queue_when_it_is_long(patch: Patch) -> None:
+    right = Outbox.put
+
+    def putting(self: Outbox, report: Any) -> None:
+        right(self, report)
+        if len(self._routine) > 6:
+            self._routine.clear()
+
+    patch.setattr(Outbox, "put", putting)
+
+
+# -- the data center
+
+
+@planted("errors", "lost")
+def answers_before_it_commits(patch: Patch) -> None:
+    """A batch is committed with the next one; a restart forgets it."""
+    right, pending = Store.ingest, []
+    killed = FarEnd.hold_down
+
+    def late(self: Store, box: str, batch: Any, now_ms: int) -> BatchReply:
+        if pending:
+            right(self, *pending.pop())
+        pending.append((box, batch, now_ms))
+        return BatchReply(len(batch.records))
+
+    async def forgetting(self: Any) -> Any:
+        pending.clear()
+        return await killed(self)
+
+    patch.setattr(Store, "ingest", late)
+    patch.setattr(FarEnd, "hold_down", forgetting)
+
+
+def _rows(patch: Patch, change: Callable[[list[Any]], list[Any]]) -> None:
+    right = datacenter.store._rows
+    patch.setattr(datacenter.store, "_rows", lambda *given: change(right(*given)))
+
+
+@planted("errors", "lost")
+def stores_all_but_the_last_record_of_a_batch(patch: Patch) -> None:
+    _rows(patch, lambda rows: rows[:-1] if len(rows) > 1 else rows)
+
+
+@planted("errors", "altered")
+def stores_an_empty_inventory(patch: Patch) -> None:
+    def emptied(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*row[:-1], encode(Inventory(row[5], row[7], {}))) if row[6] == "inventory" else row
+
+    _rows(patch, lambda rows: [emptied(row) for row in rows])
+
+
+@planted("errors", "altered")
+def stores_another_time(patch: Patch) -> None:
+    _rows(patch, lambda rows: [(*row[:7], row[7] - row[7] % 1000, *row[8:]) for row in rows])
+
+
+@planted("errors", "lost")
+def stores_reports_without_their_numbers(patch: Patch) -> None:
+    _rows(patch, lambda rows: [(*row[:5], None, *row[6:]) for row in rows])

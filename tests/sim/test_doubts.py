@@ -1,0 +1,51 @@
+"""What `rap lab check` says of a valid lab file whose expectations cannot hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rap.__main__ import main
+from sim.doubts import doubts
+from sim.labfile import lab_paths, load_lab, parse_lab
+from sim.pytest_plugin import SMALL_LAB
+
+DRAINED = '[expect]\nbacklog_drained_within = "1min"\n'
+
+
+def event(target: str, at: str = "1h", lasts: str = "") -> str:
+    return f'[[event]]\nat = "{at}"\nfault = "link-down"\ntarget = "{target}"\n{lasts}\n'
+
+
+@pytest.mark.parametrize(
+    ("events", "problems"),
+    [
+        ("", 1),
+        (event("uplink"), 1),
+        (event("instrument:1", lasts='lasts = "1h"'), 1),
+        (event("uplink", lasts='lasts = "1h"'), 0),
+    ],
+)
+def test_a_backlog_needs_an_outage_that_ends(events: str, problems: int) -> None:
+    assert len(doubts(parse_lab(SMALL_LAB + events + DRAINED, Path("x.toml")))) == problems
+
+
+def test_somebody_must_be_able_to_report() -> None:
+    cut = event("instrument:1", "0s"), event("instrument:2", "0s")
+    assert len(doubts(parse_lab(SMALL_LAB + "".join(cut), Path("x.toml")))) == 1
+    assert doubts(parse_lab(SMALL_LAB + cut[0], Path("x.toml"))) == []
+
+
+def test_the_check_fails_and_says_what_would_be_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(SMALL_LAB + DRAINED)
+    assert main(["lab", "check", str(path)]) == 1
+    assert "with `lasts`, or leave the key out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [*lab_paths(), *lab_paths(Path("labs/minutes"))], ids=str)
+def test_every_lab_of_the_folder_has_something_to_judge(path: Path) -> None:
+    assert doubts(load_lab(path)) == []
