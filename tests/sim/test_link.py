@@ -1,0 +1,196 @@
+"""What a link does to packets, each property by itself, in both directions and at its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from sim.clock import Environment
+from sim.net.host import Host, Network
+from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
+from sim.net.tcp import ACK, SYN, Segment
+from sim.units import MILLISECOND_NS as MS
+
+DIRECTIONS = ("forward", "backward")
+FAST = Quality(8_000_000, 10 * MS, queue_bytes_max=1 << 20)  # a byte takes a microsecond
+LENGTH = 1000
+
+
+class Line:
+    """A link on which packets are sent in one direction; `arrived` has their numbers and times."""
+
+    def __init__(self, quality: Quality, direction: str = "forward", seed: int = 1) -> None:
+        self.env = Environment()
+        network = Network()
+        near, far = Host(network, "near"), Host(network, "far")
+        self.link = Link(self.env, "line", quality, Random(seed))
+        network.connect(near, far, self.link)
+        self.source, target = (near, far) if direction == "forward" else (far, near)
+        self.pipe = getattr(self.link, direction)
+        self.other = self.link.backward if direction == "forward" else self.link.forward
+        self.arrived: list[tuple[int, int]] = []
+        target.receive = lambda segment, _: self.arrived.append((segment.seq, self.env.now))  # type: ignore[method-assign]
+
+    def send(self, *numbers: int, length: int = LENGTH, flags: int = ACK) -> None:
+        for number in numbers:
+            data = bytes(length - HEADER_BYTES)
+            self.link.send(self.source, Segment(1, 2, "far", number, flags, data))
+
+    def run(self, until: int | None = None) -> None:
+        self.env.run(until=until)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for number, _ in self.arrived]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_packet_takes_its_length_over_the_rate_and_the_delay(direction: str) -> None:
+    line = Line(FAST, direction)
+    line.send(1, 2)
+    line.run()
+    assert line.arrived == [(1, 11 * MS), (2, 12 * MS)]
+    assert (line.pipe.packets, line.pipe.bytes, line.pipe.header_bytes, line.pipe.busy_ns) == (
+        2,
+        2000,
+        80,
+        2 * MS,
+    )
+    assert line.other.packets == line.other.bytes == 0
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_packets_keep_their_order_under_jitter(direction: str) -> None:
+    line = Line(replace(FAST, jitter_ns=50 * MS), direction)
+    line.send(*range(300))
+    line.run()
+    assert line.numbers == list(range(300))
+    late = [at - (number + 1) * MS - 10 * MS for number, at in line.arrived]
+    assert min(late) >= 0
+    assert max(late) > 40 * MS
+    assert len(set(late)) > 10
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_reordered_packets_are_overtaken_and_all_arrive(direction: str) -> None:
+    line = Line(replace(FAST, reordering=0.1), direction)
+    line.send(*range(300))
+    line.run()
+    assert sorted(line.numbers) == list(range(300))
+    overtaken = [number for number, at in line.arrived if at > (number + 1) * MS + 10 * MS]
+    assert 10 <= len(overtaken) <= 60
+    assert all(line.numbers.index(number) > number for number in overtaken if number < 280)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_doubled_packets_arrive_twice_and_take_the_line_once(direction: str) -> None:
+    line = Line(replace(FAST, duplication=0.1), direction)
+    line.send(*range(300))
+    line.run()
+    assert sorted(set(line.numbers)) == list(range(300))
+    assert 310 <= len(line.numbers) <= 360
+    assert line.pipe.packets == 300
+    assert line.pipe.busy_ns == 300 * MS
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0, 0), (0.1, 10, 60), (1.0, 300, 300)])
+def test_lost_packets_take_the_line_and_never_arrive(
+    direction: str, loss: float, least: int, most: int
+) -> None:
+    line = Line(replace(FAST, loss=loss), direction)
+    line.send(*range(300))
+    line.run()
+    assert least <= line.pipe.lost <= most
+    assert len(line.numbers) == 300 - line.pipe.lost
+    assert line.pipe.busy_ns == 300 * MS
+
+
+def test_the_queue_takes_a_packet_up_to_exactly_its_maximum() -> None:
+    for over, taken in ((0, 4), (-1, 3)):
+        line = Line(replace(FAST, queue_bytes_max=3 * LENGTH + over))
+        line.send(1, 2, 3, 4, 5)  # with 3 packets before it, the fourth finds exactly the maximum
+        line.run()
+        assert line.numbers == list(range(1, taken + 1))
+        assert (line.pipe.packets, line.pipe.lost) == (taken, 5 - taken)
+        assert line.pipe.header_bytes == taken * HEADER_BYTES
+
+
+def test_the_options_of_a_syn_are_counted_where_it_was_sent() -> None:
+    line = Line(FAST)
+    line.send(0, length=HEADER_BYTES, flags=SYN)
+    assert (line.pipe.bytes, line.pipe.header_bytes) == (52, 52)
+    line = Line(replace(FAST, queue_bytes_max=0))
+    line.send(1)
+    line.send(0, length=HEADER_BYTES, flags=SYN)
+    assert (line.pipe.lost, line.pipe.header_bytes) == (1, HEADER_BYTES)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_packet_of_the_longest_length_passes_and_a_longer_one_vanishes(direction: str) -> None:
+    line = Line(replace(FAST, packet_bytes_max=LENGTH), direction)
+    line.send(1)
+    line.send(2, length=LENGTH + 1)
+    line.send(3)
+    line.run()
+    assert line.numbers == [1, 3]
+    assert line.pipe.lost == 1
+
+
+IMPAIRMENTS = {
+    "rate": Impairment(rate_bits=4_000_000),
+    "delay": Impairment(delay_ns=30 * MS),
+    "loss": Impairment(loss=1.0),
+    "duplication": Impairment(duplication=1.0),
+    "packet length": Impairment(packet_bytes_max=LENGTH - 1),
+}
+EFFECTS = {
+    "rate": [(1, 12 * MS)],
+    "delay": [(1, 41 * MS)],
+    "loss": [],
+    "duplication": [(1, 11 * MS), (1, 11 * MS)],
+    "packet length": [],
+}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("kind", IMPAIRMENTS)
+def test_an_impairment_acts_both_ways_and_ends_both_ways(kind: str, direction: str) -> None:
+    line = Line(FAST, direction)
+    end = line.link.impair(IMPAIRMENTS[kind])
+    line.send(1)
+    line.run(until=100 * MS)
+    assert line.arrived == EFFECTS[kind]
+    end()
+    began = line.env.now
+    line.arrived.clear()
+    line.send(2)
+    line.run()
+    assert line.arrived == [(2, began + 11 * MS)]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_another_rate_counts_for_what_waits_and_for_the_rest_of_what_is_being_sent(direction: str) -> None:
+    line = Line(FAST, direction)
+    line.send(1, 2, 3)
+    line.run(until=MS + MS // 2)  # the second is half sent
+    line.link.impair(Impairment(rate_bits=800_000))
+    line.run()
+    assert line.numbers == [1, 2, 3]
+    assert line.arrived[-1][1] == MS + MS // 2 + 5 * MS + 10 * MS + 10 * MS
+    assert line.pipe.busy_ns == MS + MS // 2 + 5 * MS + 10 * MS
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_cut_loses_what_is_on_the_way(direction: str) -> None:
+    line = Line(FAST, direction)
+    line.send(1)
+    line.run(until=5 * MS)
+    line.link.cut()
+    line.send(2)
+    line.link.mend()
+    line.send(3)
+    line.run()
+    assert line.numbers == [3]
