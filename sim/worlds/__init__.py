@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,7 +28,10 @@ def run_lab(
 
     Raises Stalled, saying what the run waits for, if it cannot reach its end.
     """
-    return _RUNNERS[world](lab, seed, progress)
+    result = _RUNNERS[world](lab, seed, progress)
+    # A lab is a web of cycles. Were they left to the next lab's allocations to find, both would be in memory at once
+    gc.collect()
+    return result
 
 
 def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
