@@ -141,7 +141,9 @@ class Place:
         """What the data center has of the box's audit log."""
         store = Store(f"sqlite:///{self.folder}/reports.db")
         try:
-            return [decode(Audit, body).event for _, body in queries.bodies(store, ["audit"])]
+            return [
+                decode(Audit, body).event for record, body in queries.bodies(store) if record.kind == "audit"
+            ]
         finally:
             store.close()
 
@@ -322,3 +324,57 @@ def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place)
             assert place.handles() == rules
 
     asyncio.run(scenario())
+
+
+def test_box_and_service_survive_each_other_s_sigkill_with_ports_safe(place: Place) -> None:
+    """Each a process of its own; the box has no right over the network."""
+    folder = place.folder
+    (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')
+    serve = ("fw", "serve", "--socket", folder / "firewall.sock", folder / "firewall.toml")
+    box_run = ("box", "run", "--config", folder / "apart.toml")
+
+    async def scenario() -> None:
+        async with running(place.box, *serve) as service, unprivileged(place.box, *box_run) as box:
+            await said(service, "in force")
+            await said(box, "port 1 is served")
+            service.kill()
+            await service.wait()
+            async with running(place.box, *serve) as service:  # back in time: nobody notices
+                await said(service, "in force")
+                status = await asyncio.to_thread(place.status)
+                assert status.firewall is not None
+                assert status.firewall.in_force
+                assert place.sockets() > 0
+                box.kill()
+                await box.wait()
+                await asyncio.to_thread(place.box.command, "nft", "flush", "ruleset")
+                policy = load_policy(folder / "firewall.toml")
+                await eventually(lambda: not Firewall(place.nft).differences(policy))
+                async with unprivileged(place.box, *box_run) as box:
+                    await said(box, "port 1 is served")
+                    service.kill()
+                    assert "nothing confirms that the firewall is in force" in await said(box, "firewall")
+                    await eventually(lambda: place.sockets() == 0)
+                    assert place.handles()
+                    assert not place.is_open("port2")
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def unprivileged(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
+    """As `running`, with no capability but the one for low ports."""
+    drop = (
+        "setpriv",
+        "--bounding-set=-all,+net_bind_service",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--",
+    )
+    process = await start(*arguments, within=(*place.words(), *drop))
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()

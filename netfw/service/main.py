@@ -94,7 +94,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 async def _serving(arguments: argparse.Namespace, users: set[int], group: int) -> None:
     loop, server = asyncio.get_running_loop(), Server(users, _say)
-    ready = _Readiness(arguments.ready)
+    ready = _Readiness(arguments.policy, arguments.ready)
     arguments.socket.parent.mkdir(mode=0o755, exist_ok=True)
     listener = Listener(arguments.socket, 0o660, group)
     try:
@@ -174,13 +174,14 @@ def _supervisor(arguments: argparse.Namespace) -> Supervisor:
 class _Readiness:
     """Tells systemd, and by a file whoever waits for that, that the policy is in force."""
 
-    def __init__(self, file: Path | None) -> None:
-        self._file, self._is_ready = file, False
+    def __init__(self, policy: Path, file: Path | None) -> None:
+        self._policy, self._file, self._is_ready = policy, file, False
 
     def take(self, event: Event) -> None:
         """The first State with the policy in force is what is waited for."""
         if isinstance(event, State) and event.in_force and not self._is_ready:
             self._is_ready = True
+            _say(f"{self._policy}: in force")
             if self._file is not None:
                 self._file.touch()
             notify.ready()
