@@ -182,6 +182,10 @@ class EmulDiskBackend:
         self._disk._failing_writes += times
         self._disk._guarded = True
 
+    def let_writes_succeed(self) -> None:
+        """No write fails any more."""
+        self._disk._failing_writes = 0
+
     def rot(
         self, name: str | None = None, offset: int | None = None, bits: int = 1
     ) -> tuple[str, int] | None:

@@ -299,7 +299,7 @@ def test_a_failing_disk_is_no_acknowledgement_and_the_repetition_is_kept(pki: Hi
         response = await post(connection, quality(2))
         assert response.status == 503
         assert int(response.headers["retry-after"]) > 0
-        on.backend.fail_next_write(0)
+        on.backend.let_writes_succeed()
         assert (await post(connection, quality(2))).status == 200
         assert await counts(box) == (2, 0)
 

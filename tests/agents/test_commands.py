@@ -148,7 +148,7 @@ def test_a_result_that_the_disk_does_not_take_is_recorded_when_it_does() -> None
         disk.backend.fail_next_write(20)
         await asyncio.sleep(SECONDS_EACH)
         assert effects == [7]
-        disk.backend.fail_next_write(0)
+        disk.backend.let_writes_succeed()
         await asyncio.sleep(SECONDS_EACH)
         await life.end()
         assert life.recorded()[-2:] == ["command-done 7", "result 7 done"]
@@ -164,7 +164,7 @@ def test_a_command_whose_beginning_cannot_be_recorded_is_not_executed() -> None:
         life.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH * 2)
         assert effects == []
-        disk.backend.fail_next_write(0)
+        disk.backend.let_writes_succeed()
         life.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH * 2)
         assert effects == [7]
