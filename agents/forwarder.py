@@ -13,6 +13,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
 from random import Random
 from typing import Final
 
@@ -37,6 +38,8 @@ STEADY_SECONDS: Final = 5.0
 """A connection that lived so long is opened again at once when it is closed while idle."""
 CARRIER_BLINK_SECONDS: Final = 5.0
 """A carrier that was away for longer takes the connection with it."""
+SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
+"""So long batches are self-contained after the data center did not know a stream; then a stream is tried again."""
 GIVEN_UP_BURST: Final = 16
 GIVEN_UP_PER_SECOND: Final = 1 / 600
 """Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
@@ -69,6 +72,7 @@ class Forwarder:
         self._backoff = Backoff(random)
         self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._pace = Pace()
+        self._self_contained_until = 0.0
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._traffic = Traffic()
         self._connection: ClientConnection | None = None
@@ -147,6 +151,7 @@ class Forwarder:
             self._timing,
             heartbeat=lambda: self._audit.note("alive", unlimited=True),
             settled=self._settled,
+            self_contained=self._loop.time() < self._self_contained_until,
         )
         try:
             await stream.run()
@@ -226,6 +231,10 @@ class Forwarder:
         answered, self._has_answered = self._has_answered, False
         now = self._loop.time()
         if isinstance(error, StreamError):
+            if error.status == HTTPStatus.CONFLICT and now >= self._self_contained_until:
+                self._self_contained_until = now + SELF_CONTAINED_SECONDS
+                self._audit.note("batches-self-contained")
+                return 0.0
             if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
                 return 0.0
             if error.kind is StreamEnd.LATE:

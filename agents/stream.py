@@ -16,6 +16,7 @@ answers, the connection's end, a time reached) sets the same event.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from agents.backoff import retry_after
 from agents.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
 from agents.buffer import Buffer
 from agents.spool import Priority, Record
-from wire.compression import Compressor
+from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
 
@@ -127,13 +128,18 @@ class Stream:
         *,
         heartbeat: Callable[[], object],
         settled: Callable[[int, BatchReply], object],
+        self_contained: bool = False,
     ) -> None:
-        """`settled(records, reply)` is called after a batch's records have been acknowledged."""
+        """`settled(records, reply)` is called after a batch's records have been acknowledged.
+
+        With `self_contained` each batch is compressed for itself, for intermediaries that spread requests.
+        """
         self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
         self._heartbeat, self._settled = heartbeat, settled
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._compressor = Compressor()
+        self._compressor = None if self_contained else Compressor()
+        self._name, self._position = secrets.token_hex(4), 0
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
         self._flow = Flow(pace, timing.linger_s)
@@ -241,8 +247,8 @@ class Stream:
 
     def _post(self, batch: _Batch) -> None:
         records = sorted(chain.from_iterable(batch.parts.values()))
-        body = self._compressor.compress(encode_batch(self._buffer.epoch, records))
-        answer = self._connection.request("POST", PATH, body)
+        body, named = self._compress(encode_batch(self._buffer.epoch, records))
+        answer = self._connection.request("POST", PATH, body, f"{STREAM_HEADER}: {named}\r\n")
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         full = len(records) if len(records) >= self._pace.records_max else 0
@@ -250,6 +256,14 @@ class Stream:
         self._pace.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
+
+    def _compress(self, batch: bytes) -> tuple[bytes, str]:
+        """The body, and what names it in STREAM_HEADER."""
+        if self._compressor is None:
+            return compress_alone(batch), SELF_CONTAINED
+        named = f"{self._name}.{self._position}"
+        self._position += 1
+        return self._compressor.compress(batch), named
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:
         if Priority.ROUTINE in sent.parts:

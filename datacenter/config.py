@@ -1,6 +1,7 @@
 """The data center's configuration: a TOML file with no key that is not known here.
 
 boxes = ["RAP-0001"]                # serial numbers that may send; the others' records stay
+front_ends = ["FRONT-1"]            # only with front ends that end TLS: the names in their own certificates
 
 [listen]
 host = "0.0.0.0"
@@ -69,6 +70,15 @@ class Config(_Section, frozen=True):
     store: Database
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
+    front_ends: list[Serial] = []
+    """Certificate names of front ends that end the boxes' TLS and name the box in the header `rap-box`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a box that could speak for all others."""
+        if both := sorted(set(self.boxes) & set(self.front_ends)):
+            raise ValueError(
+                f"{', '.join(both)} is in `boxes` and in `front_ends`; a front end has a name of its own"
+            )
 
 
 _SECTIONS: Final[dict[str, type[Config | Tls | Database | Listen]]] = {

@@ -5,6 +5,8 @@ What each answer tells the box:
     200  the whole batch is committed; the body is a BatchReply
     400  the body does not continue the stream: the connection ends, a new one starts a new stream
     403  the certificate's name is not that of a box that may send; the connection ends
+    409  the body continues a stream of which this connection has not had all before (an intermediary spreads requests
+         over connections): send self-contained batches
     422  what the block says is not a Batch, or not all of one; the connection ends. If a record is to blame and
          not what is around it, the body is a BatchRefusal that names the first such
     503  the database failed, nothing is stored: send it again later, on the same stream
@@ -17,25 +19,29 @@ The handler is a plain `wire.http.Handler`, so a composition root may put anothe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from http import HTTPStatus
 from typing import Final
 
 from datacenter.store import Store, StoreError, UnknownBoxError
-from wire.compression import CompressionError, Decompressor
+from wire.compression import STREAM_HEADER, CompressionError, Streams, UnknownStreamError
 from wire.http import Handler, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal
 
 PATH: Final = "/v1/batches"
+BOX_HEADER: Final = "rap-box"
 _STREAM: Final = "datacenter.ingest.stream"
 
 
-def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | None) -> Handler:
+def make_ingest(
+    store: Store, now_ms: Callable[[], int], executor: Executor | None, front_ends: Collection[str] = ()
+) -> Handler:
     """The handler that ingests into `store`, whose calls block and run one at a time on `executor`.
 
-    `now_ms` is the data center's wall clock. The peer's certificate name is the box's serial number, so the
-    server must demand a certificate.
+    `now_ms` is the data center's wall clock. The peer's certificate name is the box's serial number, so the server
+    must demand a certificate. `front_ends` are the certificate names of front ends that end the boxes' TLS: they
+    alone say in BOX_HEADER whose request it is, and must replace what a box sends under that name.
     """
 
     async def ingest(request: Request) -> Response:
@@ -45,12 +51,14 @@ def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | No
             return _refusal(HTTPStatus.NOT_FOUND, f"there is only {PATH}")
         if request.method != "POST":
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
-        stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
+        streams: Streams = request.peer.state.setdefault(_STREAM, Streams())
         try:
-            data = stream.decompress(request.body, BATCH_BYTES_MAX)
+            data = streams.decompress(request.headers.get(STREAM_HEADER, ""), request.body, BATCH_BYTES_MAX)
             batch = decode(Batch, data)
-            box, loop = request.peer.name, asyncio.get_running_loop()
+            box, loop = _box(request, front_ends), asyncio.get_running_loop()
             reply = await loop.run_in_executor(executor, store.ingest, box, batch, now_ms())
+        except UnknownStreamError as error:
+            return _refusal(HTTPStatus.CONFLICT, str(error))
         except CompressionError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
         except MessageError as error:
@@ -64,6 +72,12 @@ def make_ingest(store: Store, now_ms: Callable[[], int], executor: Executor | No
         return Response(HTTPStatus.OK, encode(reply))
 
     return ingest
+
+
+def _box(request: Request, front_ends: Collection[str]) -> str:
+    """The serial number of the box whose request it is."""
+    name = request.peer.name
+    return request.headers.get(BOX_HEADER, "") if name in front_ends else name
 
 
 def _refusal(status: HTTPStatus, reason: str, *, close: bool = False) -> Response:

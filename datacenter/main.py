@@ -97,7 +97,7 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
     # one thread: one writes at a time, and what was begun is finished before the stop
     with ThreadPoolExecutor(1, "store") as executor:
         server = await serve(
-            make_ingest(store, _now_ms, executor),
+            make_ingest(store, _now_ms, executor, config.front_ends),
             config.listen.host,
             config.listen.port,
             tls=server_context(identity(config)),

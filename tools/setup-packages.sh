@@ -9,9 +9,9 @@
 # disabled; one that was there before is let be.
 set -eu
 
-DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client
+DEBIAN_kernel="dnsmasq-base udhcpc firewalld dbus-daemon nftables libnftables1 iproute2 conntrack tcpdump squid dante-server dante-client haproxy
 	openssl util-linux mount e2fsprogs postgresql"
-REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante openssl util-linux
+REDHAT_kernel="dnsmasq firewalld dbus-daemon nftables iproute conntrack-tools tcpdump squid dante-server dante haproxy openssl util-linux
 	e2fsprogs postgresql-server"
 DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-tools fdisk zstd openssl cryptsetup-bin
 	dosfstools xfsprogs btrfs-progs qemu-system-x86 ovmf xorriso mtools isolinux syslinux-common grub-efi-amd64-bin
@@ -19,7 +19,7 @@ DEBIAN_image="rpm createrepo-c dnf cpio systemd udev apache2 gcc libc6-dev bmap-
 REDHAT_image="rpm-build createrepo_c dnf cpio systemd httpd mod_ssl gcc python3.11-devel bmap-tools zstd openssl cryptsetup
 	dosfstools xfsprogs qemu-kvm edk2-ovmf xorriso mtools syslinux grub2-efi-x64-modules grub2-pc-modules squashfs-tools
 	openscap-scanner scap-security-guide"
-SERVICES="squid danted sockd firewalld apache2 postgresql"
+SERVICES="haproxy squid danted sockd firewalld apache2 postgresql"
 
 lack() {
 	echo "setup: $1" >&2

@@ -56,8 +56,8 @@ class Compressor:
         self._zstd: zstd.ZstdCompressor | None = None
         self._room = 0
 
-    def compress(self, data: bytes) -> bytes:
-        """The next batch's bytes on the wire."""
+    def compress(self, data: bytes, *, ends: bool = False) -> bytes:
+        """The next batch's bytes on the wire; with `ends`, nothing after it refers to it."""
         start = b""
         if self._zstd is None:
             start = bytes([CURRENT_DICTIONARY])
@@ -70,11 +70,53 @@ class Compressor:
                 zstd_dict=dictionary(CURRENT_DICTIONARY),
             )
         self._room -= len(data)
-        ends = self._room < 0
+        ends = ends or self._room < 0
         block = self._zstd.compress(data, mode=self._zstd.FLUSH_FRAME if ends else self._zstd.FLUSH_BLOCK)
         if ends:
             self._zstd = None
         return start + block
+
+
+STREAM_HEADER: Final = "stream"
+"""Of a request: the stream that its body continues and the body's position in it, as in `3f2a9c01.17`."""
+SELF_CONTAINED: Final = "-"
+"""The value of the header for a body that is a whole frame and continues nothing."""
+
+
+def compress_alone(data: bytes) -> bytes:
+    """A batch's bytes on the wire, self-contained: against the dictionary, and nothing before or after."""
+    compressor = Compressor()
+    return compressor.compress(data, ends=True)
+
+
+class UnknownStreamError(Exception):
+    """The body continues a stream of which this connection has not had all before."""
+
+
+class Streams:
+    """The receiving end of what one connection carries; an intermediary may put several senders on it."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._next = 0
+        self._stream = Decompressor()
+
+    def decompress(self, named: str, block: bytes, bytes_max: int) -> bytes:
+        """The batch in `block`, where `named` is the request's STREAM_HEADER, empty if it had none.
+
+        Raises:
+            UnknownStreamError: the block is not the next one of the connection's stream.
+            CompressionError: as `Decompressor.decompress`.
+        """
+        if named == SELF_CONTAINED:
+            return Decompressor().decompress(block, bytes_max)
+        name, _, position = named.partition(".")
+        if named and position == "0":
+            self._name, self._next, self._stream = name, 0, Decompressor()
+        elif named and (name != self._name or position != str(self._next)):
+            raise UnknownStreamError(f"this connection has no stream {name} up to {position}")
+        self._next += 1
+        return self._stream.decompress(block, bytes_max)
 
 
 class Decompressor:

@@ -424,13 +424,19 @@ class ClientConnection(_Parsing):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(HttpError(f"connection lost: {exc}" if exc else "connection closed by the other end"))
 
-    def request(self, method: str, target: str, body: bytes = b"") -> asyncio.Future[Response]:
-        """Send a request; the future is its response, or HttpError when the connection ends before it."""
+    def request(
+        self, method: str, target: str, body: bytes = b"", headers: str = ""
+    ) -> asyncio.Future[Response]:
+        """Send a request; the future is its response, or HttpError when the connection ends before it.
+
+        `headers` are further ones, as lines that end in CRLF.
+        """
         future: asyncio.Future[Response] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
             future.set_exception(HttpError("connection is closed"))
             return future
-        head = f"{method} {target} HTTP/1.1\r\nHost: {self._authority}\r\nContent-Length: {len(body)}\r\n\r\n"
+        start = f"{method} {target} HTTP/1.1\r\nHost: {self._authority}\r\n"
+        head = f"{start}Content-Length: {len(body)}\r\n{headers}\r\n"
         self._transport.write(head.encode("latin-1") + body)
         self.head_bytes_sent += len(head)
         self.body_bytes_sent += len(body)

@@ -12,10 +12,14 @@ from wire import vocabulary
 from wire.compression import (
     CURRENT_DICTIONARY,
     FRAME_BYTES_MAX,
+    SELF_CONTAINED,
     WINDOW_LOG,
     CompressionError,
     Compressor,
     Decompressor,
+    Streams,
+    UnknownStreamError,
+    compress_alone,
     zstd,
 )
 from wire.messages import Alert, Entry, Status, encode, encode_batch
@@ -141,3 +145,19 @@ def test_a_lone_alert_is_small_even_as_the_first_of_its_stream() -> None:
     alert = Alert(4242, 1_790_123_456_789, "R0103", "reagent", "warning", 119)
     (block,) = blocks(encode_batch(7, [(98_765, encode(Entry("CHEM-0001", 1, alert)))]))
     assert len(block) <= 45
+
+
+def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
+    """An intermediary puts the requests of two senders on one connection, and leaves out one of them."""
+    first, second, streams = Compressor(), Compressor(), Streams()
+    blocks = [first.compress(b"one " * 20), first.compress(b"two " * 20), first.compress(b"three " * 20)]
+    assert streams.decompress("aa.0", blocks[0], 1000) == b"one " * 20
+    with pytest.raises(UnknownStreamError):
+        streams.decompress("aa.2", blocks[2], 1000)
+    with pytest.raises(UnknownStreamError):
+        streams.decompress("bb.1", blocks[1], 1000)
+    assert streams.decompress(SELF_CONTAINED, compress_alone(b"alone " * 20), 1000) == b"alone " * 20
+    assert streams.decompress("aa.1", blocks[1], 1000) == b"two " * 20
+    assert streams.decompress("bb.0", second.compress(b"other " * 20), 1000) == b"other " * 20
+    with pytest.raises(UnknownStreamError):
+        streams.decompress("aa.2", blocks[2], 1000)
