@@ -18,7 +18,7 @@ from agents.alarm import AlarmLed
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.buffer import Buffer
 from agents.certificates import OwnCertificate
-from agents.clock_sync import ClockSync, ask_data_center
+from agents.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.collector import Collector
 from agents.commands import Desk, Dispatcher
 from agents.config import BoxConfig, Port
@@ -37,7 +37,7 @@ from hal.watchdog import Watchdog
 from wire.http import Server
 from wire.identity import Inspection
 from wire.messages import Command
-from wire.peer import valid_from
+from wire.peer import CrlError, RevocationList, valid_from
 from wire.tls import undated_client_context
 from wire.vocabulary import Outcome
 
@@ -95,7 +95,7 @@ class Box:
         served: Served = _tell_nobody,
         say: Say = _tell_nobody,
     ) -> None:
-        """Reads the certificates. Raises OSError or ssl.SSLError for unusable ones.
+        """Reads the certificates. Raises OSError, ssl.SSLError or CrlError for unusable ones.
 
         `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
         """
@@ -106,6 +106,8 @@ class Box:
         self._certificate = OwnCertificate(config.identity, hardware.clock)
         self._alarm = AlarmLed(hardware.indicators)
         self._servers: dict[int, Server] = {}
+        self._revocations = revocation_list(config)
+        self._is_list_expired = False
         self._state = BoxState()
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
@@ -161,6 +163,8 @@ class Box:
         To be called now and then; `at_once` does not wait to see whether the files are still being written.
         """
         running = self._running
+        if running is not None:
+            self._refresh_revocations(running.audit)
         if running is None or not (event := self._certificate.refresh(at_once=at_once)):
             return
         running.audit.note(event)
@@ -168,6 +172,19 @@ class Box:
         running.forwarder.use(self._certificate.client_tls)
         for server in self._servers.values():
             server.use(self._certificate.server_tls)
+
+    def _refresh_revocations(self, audit: AuditLog) -> None:
+        if self._revocations is None:
+            return
+        try:
+            if self._revocations.refresh():
+                audit.note("revocations-changed")
+        except (CrlError, OSError):
+            audit.note("revocations-unusable")
+        is_expired = self._revocations.expires_s < self._hardware.clock.now_ns() / 1e9
+        if is_expired and not self._is_list_expired:
+            audit.note("revocations-expired")  # the list stays in force
+        self._is_list_expired = is_expired
 
     def _keep(
         self, name: str, part: Callable[[], Awaitable[None]], running: _Running, port: int = 0
@@ -241,13 +258,12 @@ class Box:
         commands = Dispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
         datacenter = self._config.datacenter.far_end()
-        undated = undated_client_context(self._config.identity.towards_datacenter())
         clock_sync = ClockSync(
             self._hardware.clock,
             self._state,
             max(self._hardware.built_s, valid_from(self._config.identity.certificate)),
             audit,
-            partial(ask_data_center, datacenter, undated, self._config.proxy),
+            self._ask_time,
             may_set=self._config.clock.service is not None,
         )
         clock_sync.start()
@@ -265,6 +281,11 @@ class Box:
         )
         return _Running(buffer, audit, collector, forwarder, commands, guard)
 
+    async def _ask_time(self) -> ServerTime:
+        config = self._config
+        tls = undated_client_context(config.identity.towards_datacenter())
+        return await ask_data_center(config.datacenter.far_end(), tls, config.proxy)
+
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock
         while True:
@@ -275,6 +296,7 @@ class Box:
                     port.tcp_port,
                     self._certificate.server_tls,
                     lambda: clock.now_ns() / 1e9,
+                    self._revocations,
                 )
                 break
             except OSError:
@@ -307,3 +329,10 @@ async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> O
     for priority, records in (await buffer.status()).records.items():
         audit.note(f"backlog-{priority.name.lower()}", records, unlimited=True)
     return "done"
+
+
+def revocation_list(config: BoxConfig) -> RevocationList | None:
+    """The revoked certificates of instruments, if the configuration names a list. Raises CrlError, OSError."""
+    if config.revocation is None:
+        return None
+    return RevocationList(config.revocation.list, config.identity.vendor_authority)

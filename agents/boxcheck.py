@@ -25,6 +25,7 @@ from wire.identity import (
     Severity,
 )
 from wire.names import host_problem
+from wire.peer import CrlError, RevocationList
 from wire.tls import client_context, server_context
 
 SPOOL_DESCRIPTORS: Final = 256
@@ -71,10 +72,20 @@ def check_box(file: Path) -> CheckedConfig:
     _check_listeners(file, config)
     _check_proxy(file, config)
     problems = _check_identity(file, config)
+    _check_revocation(file, config)
     _check_status(file, config)
     _check_spool(file, config)
     policy = fitting_policy(file, config, board) if config.firewall else None
     return CheckedConfig(config, board, policy, problems)
+
+
+def _check_revocation(file: Path, config: BoxConfig) -> None:
+    if config.revocation is None:
+        return
+    try:
+        RevocationList(config.revocation.list, config.identity.vendor_authority)
+    except (CrlError, OSError) as error:
+        raise ConfigError(file, "revocation.list", str(error)) from error
 
 
 def _check_descriptors(file: Path, config: BoxConfig) -> None:

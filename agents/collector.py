@@ -43,6 +43,7 @@ from wire.messages import (
     decode,
     encode,
 )
+from wire.peer import ClientCheck, PeerProblem, RevocationList
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8
@@ -69,6 +70,12 @@ class _RunRefused(Exception):
     def __init__(self, event: str, message: str, next_run: int) -> None:
         super().__init__(message)
         self.event, self.next_run = event, next_run
+
+
+_REFUSALS: Final = {
+    PeerProblem.PURPOSE: "instrument-without-purpose",
+    PeerProblem.REVOKED: "instrument-revoked",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -104,9 +111,15 @@ class Collector:
         self.accepted = self.repeated = 0
 
     async def listen(
-        self, port: int, host: str, tcp_port: int, tls: ssl.SSLContext, now: Callable[[], float]
+        self,
+        port: int,
+        host: str,
+        tcp_port: int,
+        tls: ssl.SSLContext,
+        now: Callable[[], float],
+        revocations: RevocationList | None = None,
     ) -> Server:
-        """Serve the instruments of `port`; `now` is the wall clock in seconds. Raises OSError."""
+        """Serve the instruments of `port` except revoked ones; `now` is the wall clock in seconds. Raises OSError."""
         return await serve(
             partial(self.handle, port),
             host,
@@ -114,9 +127,13 @@ class Collector:
             tls=tls,
             body_bytes_max=REPORTS_BODY_BYTES_MAX,
             now=now,
+            check=ClientCheck(revocations, partial(self._certificate_refused, port)),
             limits=port_limits(sum(source.port == port for source in self._sources.values())),
             crowded=partial(self._crowded, port),
         )
+
+    def _certificate_refused(self, port: int, problem: PeerProblem, _name: str) -> None:
+        self._note(_REFUSALS[problem], port=port)
 
     def _crowded(self, port: int, connections: int, beyond: bool) -> None:
         event = "connections-over-limit" if beyond else "connections-near-limit"

@@ -8,6 +8,9 @@ key = "box.key"
 vendor_authority = "vendor.crt"        # whom instruments have their certificates from
 datacenter_authority = "public.crt"    # whom the data center has its certificate from
 
+[revocation]
+list = "vendor-ca.crl"                 # optional: revoked certificates of instruments; read again when it changes
+
 [datacenter]
 host = "ingest.example.com"
 port = 443
@@ -91,6 +94,12 @@ class Certificates(_Table, frozen=True):
         return Identity(self.certificate, self.key, self.datacenter_authority)
 
 
+class Revocation(_Table, frozen=True):
+    """The certificate revocation list of instruments, signed by the vendor's CA."""
+
+    list: Path
+
+
 class DataCenter(_Table, frozen=True):
     """The far end. `host` is what its certificate says; `address`, if given, saves asking the DNS."""
 
@@ -169,6 +178,7 @@ class BoxConfig(_Table, frozen=True):
     firewall: FirewallPolicy | None = None
     watchdog: HardwareWatchdog | None = None
     clock: Clock = Clock()
+    revocation: Revocation | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no box can be."""

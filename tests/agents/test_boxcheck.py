@@ -72,6 +72,15 @@ def change(file: Path, right: str, wrong: str) -> None:
     file.write_text(text.replace(right, wrong))
 
 
+def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + '[revocation]\nlist = "vendor.crl"\n')
+    with pytest.raises(ConfigError, match=r"revocation\.list: .*No such file"):
+        check_box(config)
+    (tmp_path / "vendor.crl").write_bytes(Authority.make("VENDOR").revoke([1]))
+    with pytest.raises(ConfigError, match=r"revocation\.list: .*CN=VENDOR is not signed by a trusted CA"):
+        check_box(config)
+
+
 def test_what_fits_is_right(config: Path) -> None:
     checked = check_box(config)
     assert checked.policy is not None
