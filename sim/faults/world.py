@@ -146,7 +146,7 @@ class EmulatedFarSide(FarSide, Protocol):
 
 
 class NameService(Protocol):
-    """The virtual world's name service."""
+    """The site's name service."""
 
     def fall_silent(self) -> End:
         """Answer nothing."""
@@ -155,6 +155,10 @@ class NameService(Protocol):
     def lie(self) -> End:
         """Answer with an address that nobody has."""
         ...
+
+
+class EmulatedNameService(NameService, Protocol):
+    """The virtual world's name service."""
 
     def delay(self, delay_ns: int) -> End:
         """Take so long to answer; several times add up."""
@@ -196,6 +200,15 @@ class World(Protocol):
         ...
 
     @property
+    def names(self) -> NameService:
+        """The site's name service."""
+        ...
+
+    async def change_address(self, target: str) -> None:
+        """Give the box's `uplink`, or the `datacenter`, another address; connections with the old one are dead."""
+        ...
+
+    @property
     def intruders(self) -> Strangers:
         """Programs where they should not be."""
         ...
@@ -215,10 +228,6 @@ class EmulatedWorld(World, Protocol):
         ...
 
     @property
-    def names(self) -> NameService:
+    def names(self) -> EmulatedNameService:
         """The site's name service."""
-        ...
-
-    async def change_address(self, target: str) -> None:
-        """Give the box's `uplink`, or the `datacenter`, another address; connections with the old one are dead."""
         ...

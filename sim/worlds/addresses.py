@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 BOX: Final = "192.168.1.2"
+BOX_MOVED: Final = "192.168.1.3"
+"""What the box gets when its address on the uplink changes, and the other one when it changes again."""
 ROUTER: Final = "192.168.1.1"
 PROXY: Final = "192.168.2.2"
 DATACENTER: Final = "198.51.100.2"

@@ -30,7 +30,7 @@ from sim.labfile import Lab
 from sim.layers import End, Layers
 from sim.trace import Trace
 from sim.units import SECOND_NS
-from sim.worlds.addresses import DATACENTER, box_address
+from sim.worlds.addresses import box_address
 from sim.worlds.farend import NAME as DATACENTER_NAME
 from sim.worlds.findings import Remains
 from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
@@ -97,7 +97,6 @@ class KernelBox:
             *(f'{name} = "{getattr(identity, name)}"' for name in identity.__struct_fields__),
             "[datacenter]",
             f'host = "{DATACENTER_NAME}"',
-            f'address = "{DATACENTER}"',
         ]
         if proxy is not None:
             lines += [

@@ -14,7 +14,6 @@ from datacenter import queries
 from datacenter.store import Store
 from sim.faults.world import Certificate
 from sim.layers import End, Layers
-from sim.worlds.addresses import DATACENTER
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
 from sim.worlds.machine import SERIAL
@@ -26,7 +25,7 @@ READY_SECONDS_MAX: Final = 30.0
 CONFIG: Final = """\
 boxes = ["{box}"]
 [listen]
-host = "{address}"
+host = "0.0.0.0"
 port = {port}
 [tls]
 certificate = "{identity.certificate}"
@@ -95,9 +94,7 @@ class KernelDataCenter:
     async def _start(self, identity: str) -> None:
         config = self._folder / f"{identity}.toml"
         config.write_text(
-            CONFIG.format(
-                box=SERIAL, address=DATACENTER, port=PORT, identity=self._identities[identity], url=self._url
-            )
+            CONFIG.format(box=SERIAL, port=PORT, identity=self._identities[identity], url=self._url)
         )
         self._process = process = self._host.spawn(
             [sys.executable, "-m", "rap", "dc", "serve", "--config", config]

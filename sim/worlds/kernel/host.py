@@ -112,6 +112,13 @@ class Host:
                 congestion=CONGESTION_CONTROL,
             )
 
+    def change_address(self, interface: str, address: str, gateway: str) -> None:
+        """Give an interface another address instead of the one it has, and the machine its default route back."""
+        ip, _, prefix = self.addresses[interface].partition("/")
+        self.netlink.remove_address(self.netlink.index(interface), ip, int(prefix))
+        self.address(interface, address)
+        self.netlink.replace_route(dst="default", gateway=gateway)
+
     def route(self, destination: str, via: str) -> None:
         """Send what is for `destination` ("10.1.0.0/16", "default") to the router `via`."""
         self.netlink.replace_route(dst=destination, gateway=via, congestion=CONGESTION_CONTROL)

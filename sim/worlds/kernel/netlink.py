@@ -50,9 +50,19 @@ class Netlink:
             flags=_NO_DUPLICATE_DETECTION,
         )
 
-    def replace_route(self, *, congestion: str, **route: Any) -> None:
-        """Add a route, or change the one to that destination; TCP uses that congestion control over it."""
-        self._do(self._socket.route, "replace", metrics={"cc_algo": congestion}, **route)
+    def remove_address(self, index: int, address: str, prefix: int) -> None:
+        """Take an address from an interface, and with the last one of a subnet the routes through it."""
+        self._do(self._socket.addr, "delete", index=index, address=address, prefixlen=prefix)
+
+    def replace_route(self, *, congestion: str | None = None, **route: Any) -> None:
+        """Add a route, or change the one to that destination; TCP uses that congestion control over it, if given."""
+        if congestion is not None:
+            route["metrics"] = {"cc_algo": congestion}
+        self._do(self._socket.route, "replace", **route)
+
+    def add_route(self, **route: Any) -> None:
+        """Add a route."""
+        self._do(self._socket.route, "add", **route)
 
     def _do(self, call: Callable[..., Any], *args: Any, **attributes: Any) -> Any:
         return self._thread.submit(lambda: _listed(call(*args, **attributes))).result()

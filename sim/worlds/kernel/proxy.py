@@ -23,12 +23,12 @@ from agents.proxy import Proxy
 from sim import labfile
 from sim.layers import End, Layers
 from sim.net.link import Impairment
-from sim.worlds.addresses import PROXY
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
 
+NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}
 PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}
 """The program for each kind of proxy, with the Debian package that has it."""
@@ -102,7 +102,7 @@ class KernelProxy:
     def for_clients(self) -> Proxy:
         """How a client is told to use it."""
         user, password = ("", "") if self._spec.auth == "none" else (_USER, _PASSWORD)
-        return Proxy(self._spec.kind, PROXY, PORTS[self._spec.kind], user, password)
+        return Proxy(self._spec.kind, NAME, PORTS[self._spec.kind], user, password)
 
     # -- what befalls it
 
@@ -131,6 +131,11 @@ class KernelProxy:
             await self._behave()
 
         return end
+
+    def read_names_again(self) -> None:
+        """Let squid look into /etc/hosts, which it otherwise does when it starts; dante looks each time."""
+        if self._spec.kind == "http" and self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
 
     # -- running it
 

@@ -12,15 +12,15 @@ program's to do.
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import Final
 
 from sim.labfile import Lab
 from sim.net.link import Quality
 from sim.worlds.addresses import (
     BOX,
+    BOX_MOVED,
     DATACENTER,
+    DATACENTER_MOVED,
     INSTRUMENTS,
     PREFIX_BITS,
     PROXY,
@@ -31,6 +31,7 @@ from sim.worlds.farend import NAME as DATACENTER_NAME
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.lab import KernelLab
 from sim.worlds.kernel.link import KernelLink
+from sim.worlds.kernel.names import SiteNames
 from sim.worlds.virtual import BACKBONE, LAN
 
 INTERFACE: Final = "eth0"
@@ -43,7 +44,7 @@ class Site:
     def __init__(self, ground: KernelLab, lab: Lab) -> None:
         self._ground, self._board = ground, lab.board
         spec = lab.uplink
-        _name_hosts(ground.folder)
+        self.names = SiteNames(ground.folder, {DATACENTER_NAME: DATACENTER, "proxy": PROXY})
         self.box, self.router = self._host("box"), self._host("router")
         self.datacenter = self._host("datacenter")
         for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
@@ -86,15 +87,23 @@ class Site:
         host.route("default", box_address(port))
         return host
 
+    def change_address(self, target: str) -> None:
+        """Give the box's uplink, or the data center, its other address."""
+        if target == "uplink":
+            new = self._swap(self.box, self._board.uplink, BOX, BOX_MOVED)
+            self.router.netlink.replace_route(dst=INSTRUMENTS, gateway=new)
+        else:
+            new = self._swap(self.datacenter, INTERFACE, DATACENTER, DATACENTER_MOVED)
+            self.names.move(DATACENTER_NAME, new)
+
+    def _swap(self, host: Host, interface: str, one: str, other: str) -> str:
+        """Give an interface whichever of two addresses it does not have."""
+        new = other if host.addresses[interface].startswith(f"{one}/") else one
+        host.change_address(interface, f"{new}/{PREFIX_BITS}", f"{new.rpartition('.')[0]}.1")
+        return new
+
     def close_ports(self) -> None:
         """Close the box's instrument ports, as they are when it starts. They keep their addresses."""
         for port in self.instruments:
             interface = self.box.netlink.index(self._board.instrument_ports[port])
             self.box.netlink.set_interface(interface, state="down")
-
-
-def _name_hosts(folder: Path) -> None:
-    """Give the lab a name service: its own /etc/hosts, over the machine's."""
-    hosts = folder / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n{DATACENTER} {DATACENTER_NAME}\n{PROXY} proxy\n")
-    subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)

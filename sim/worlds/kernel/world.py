@@ -84,7 +84,9 @@ class KernelWorld:
             self.random,
             self.trace,
         )
-        self.uplink = site.uplink
+        self.uplink, self.names = site.uplink, site.names
+        if self.proxy is not None:
+            self.names.on_change = self.proxy.read_names_again
         self._outside = HostComputer(site.router)
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
@@ -160,6 +162,10 @@ class KernelWorld:
         return sum(self.backlog_meter.samples[-1]) if self.backlog_meter.samples else 0
 
     # -- faults
+
+    async def change_address(self, target: str) -> None:
+        """See `sim.faults.world.World`."""
+        self.site.change_address(target)
 
     def link(self, target: str) -> KernelLink:
         """The link that faults call `uplink` or `instrument:<port>`."""

@@ -16,7 +16,7 @@ from sim.worlds.occurrences import Occurrence
 
 pytestmark = pytest.mark.kernel
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 LAB = """
 [lab]
 name = "layers"
@@ -27,7 +27,7 @@ linger = "100ms"
 spool_bytes_max = "16MiB"
 [uplink]
 rate = "10Mbit"
-proxy = {{ kind = "{kind}", auth = "{auth}" }}
+{proxy}
 [[instrument]]
 port = 1
 model = "chemistry-analyzer"
@@ -36,16 +36,21 @@ report_every = "200ms"
 PARAMETERS: dict[str, dict[str, Any]] = {
     "link-degraded": {"loss": 0.5, "delay": 10_000_000},
     "link-rate": {"rate": 64_000},
+    "mtu-black-hole": {"bytes": 1300},
     "proxy-kills-idle": {"after": 3_000_000_000},
     "proxy-slow": {"delay": 100_000_000},
 }
-MOMENTARY = ("program-killed",)
+PROXIES = {
+    "": "",
+    "http": 'proxy = { kind = "http", auth = "basic" }',
+    "socks5": 'proxy = { kind = "socks5", auth = "password" }',
+}
+MOMENTARY = ("program-killed", "address-changes")
 KINDS = [kind for kind, fault in fault_kinds().items() if not fault.emulated and kind not in MOMENTARY]
 
 
 def lab(kind: str) -> Lab:
-    auth = {"http": "basic", "socks5": "password"}[kind]
-    return parse_lab(LAB.format(kind=kind, auth=auth), Path("layers.toml"))
+    return parse_lab(LAB.format(proxy=PROXIES[kind]), Path("layers.toml"))
 
 
 async def start(world: KernelWorld, kind: str) -> Occurrence:
@@ -64,6 +69,7 @@ def state(world: KernelWorld) -> dict[str, Any]:
         "disk": (box._disk.folder / "something-else").exists(),
         "site proxy": (proxy._mood, proxy._process.returncode, stopped(proxy._process.pid)),
         "datacenter": datacenter._presented,
+        "names": Path("/etc/hosts").read_text(),
         "instrument": (world.analyzers[1].is_on, len(world.analyzers[1]._programs)),
         "floods": len(world.analyzers[1].model._floods),
         "intruders": list(world.intruders.running),
@@ -99,7 +105,7 @@ async def all_overlap(world: KernelWorld) -> None:
 async def each_pair_that_shares_a_part(world: KernelWorld) -> None:
     await world.start()
     nominal = state(world)
-    for target in ("uplink", "proxy", "datacenter", "disk", "box"):
+    for target in ("uplink", "proxy", "datacenter", "disk", "dns", "box"):
         kinds = [kind for kind in KINDS if fault_kinds()[kind].targets[0] == target]
         for one in kinds:
             alone = await start(world, one)
@@ -118,6 +124,32 @@ async def each_pair_that_shares_a_part(world: KernelWorld) -> None:
     assert state(world) == nominal
 
 
+async def addresses_change(world: KernelWorld) -> None:
+    await world.start()
+    await delivers_again(world)
+    for target in ("uplink", "datacenter", "uplink", "datacenter")[: 2 if world.proxy else 4]:
+        await world.change_address(target)
+        await asyncio.sleep(0.5)  # what was on its way has arrived
+        await delivers_again(world)
+
+
+async def names_fail(world: KernelWorld) -> None:
+    """Names matter to new connections only."""
+    await world.start()
+    for kind in ("dns-silent", "dns-wrong"):
+        await delivers_again(world)
+        fault = await start(world, kind)
+        await delivers_again(world)
+        world.box.kill()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await world.box.status() is not None:  # the old one
+                await asyncio.sleep(0.05)
+            while (status := await world.box.status()) is None or not status.backlog.routine:
+                await asyncio.sleep(0.1)
+        assert not status.connected
+        await world.faults.end(fault)
+
+
 async def delivers_again(world: KernelWorld) -> None:
     stored = world.datacenter.stored
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -126,11 +158,21 @@ async def delivers_again(world: KernelWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "play"), [("http", all_overlap), ("socks5", all_overlap), ("http", each_pair_that_shares_a_part)]
+    ("kind", "play"),
+    [
+        ("http", all_overlap),
+        ("socks5", all_overlap),
+        ("http", each_pair_that_shares_a_part),
+        ("", addresses_change),
+        ("http", addresses_change),
+        ("socks5", addresses_change),
+        ("", names_fail),
+        ("http", names_fail),
+    ],
 )
 def test_each_end_restores_its_own_and_in_the_end_everything_works(name: str, kind: str, play: Any) -> None:
     async def main(ground: KernelLab) -> tuple[int, list[str]]:
-        ground.deadline.within(300, "the test")
+        ground.deadline.within(900, "the test")
         world = KernelWorld(ground, lab(kind))
         await play(world)
         await delivers_again(world)
