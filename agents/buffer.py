@@ -36,6 +36,9 @@ from agents.spool import (
 CLOSE_SECONDS_MAX: Final = 10.0
 """How long `close` waits for the disk."""
 
+VERIFY_PAUSE_SECONDS: Final = 0.2
+"""Between two segments verified in the background: a spool of 1 GiB is verified within a minute or two."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -128,6 +131,12 @@ class Buffer:
         if (await self.status()).gaps_pending:
             await self._run(self._spool.append, b"", ())
             self._announce_gaps()
+
+    async def verify(self) -> None:
+        """Read what opening has not, one segment at a time with pauses, and report what is lost. Errors: SpoolError."""
+        while await self._run(self._spool.verify_next):
+            await self.report_gaps()
+            await asyncio.sleep(VERIFY_PAUSE_SECONDS)
 
     async def close(self) -> None:
         """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread.

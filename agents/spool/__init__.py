@@ -8,7 +8,10 @@ spool       append, read, ack
 writer      appending, and what is written besides: checkpoints, gap records, what is carried
 holdings    what waits for delivery
 routine     reading and counting routine records
-index       where alerts and audit records are
+pinned      which alerts and audit records wait, by segment, in bounded memory
+index       where the alerts or audit records of one segment are
+summary     what a sealed segment holds, in its last sector
+survey      what a segment holds, and what is missing from it
 ledger      what is gone, and who has been told
 reclaim     making room
 recovery    opening, after whatever happened

@@ -45,10 +45,15 @@ class Kind(IntEnum):
     """What a group is for."""
 
     DATA = 1  # records with consecutive numbers; aux: numbers this group reports as lost
-    CARRIED = 2  # alerts and audit records copied from an older segment; aux: their runs
-    MANIFEST = 3  # no records; aux: the runs of all carried groups before it
-    CHECKPOINT = 4  # no records, first in its segment; aux: see `checkpoint.py`
+    CARRIED = (
+        2  # alerts and audit records copied from an older segment; aux: their runs; first_seq: its generation
+    )
+    MANIFEST = 3  # no records; aux: the runs of all carried groups before it; first_seq as theirs
+    CHECKPOINT = (
+        4  # no records, first in its segment; aux: see `checkpoint.py`; first_seq: where the log begins
+    )
     CLOSED = 5  # no records: the spool was closed in good order after everything before this
+    SUMMARY = 6  # no records, last sector of its segment; aux: see `summary.py`; first_seq: its successor's
 
 
 _KINDS = frozenset(Kind)

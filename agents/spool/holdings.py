@@ -13,9 +13,9 @@ from agents.spool.ledger import Ledger
 from agents.spool.log import Log
 from agents.spool.ranges import RangeSet
 from agents.spool.reclaim import Cargo
-from agents.spool.recovery import PINNED, State
 from agents.spool.routine import RoutineCounter
 from agents.spool.segment import Segment
+from agents.spool.survey import PINNED, State, survey_again
 from agents.spool.terms import Gap, GapReason, Priority
 
 _ROUTINE = int(Priority.ROUTINE)
@@ -25,12 +25,34 @@ class Holdings:
     """The live records of one spool, in whichever segments they are."""
 
     def __init__(self, state: State) -> None:
+        self._state = state
         self._log: Log = state.log
         self._ledger: Ledger = state.ledger
         self.cursors, self.indexes = state.cursors, state.indexes  # by priority
         self._counter = RoutineCounter(state.log, state.ledger)
         self.routine_records = sum(segment.routine_records for segment in state.log.segments)
         self.settled = b""  # what `settle` gave last; empty when that is no longer right
+        for index in self.indexes.values():
+            index.load, index.is_kept = self.verify, self._is_kept
+            index.make_room()
+
+    # -- verifying --------------------------------------------------------------------------------------
+
+    def verify(self, segment: Segment) -> None:
+        """Read all of a segment, and find what it has lost. Errors: DiskError GONE."""
+        survey_again(self._state, segment)
+        self._count_routine()
+        self._log.dead()
+
+    def verify_next(self) -> bool:
+        """Verify one segment that opening took for true by its summary; False if there is none."""
+        segment = next((s for s in self._log.segments if not s.is_verified and not s.is_dead), None)
+        if segment is not None:
+            self.verify(segment)
+        return segment is not None
+
+    def _is_kept(self, segment: Segment) -> bool:
+        return segment is self._log.active or segment.is_copied
 
     # -- cursors ----------------------------------------------------------------------------------------
 
@@ -70,8 +92,7 @@ class Holdings:
             self._counter.move(cursor, through_seq)
             self._count_routine()
         else:
-            for place in self.indexes[priority].pop_through(through_seq):
-                self._unpin(place)
+            self.indexes[priority].pop_through(through_seq)
         self._log.dead()
 
     # -- records come, move and are dropped -------------------------------------------------------------
@@ -84,6 +105,10 @@ class Holdings:
             segment.routine_records += group.routine_records
             segment.routine_bytes += group.routine_bytes
             self.routine_records += group.routine_records
+            contents = segment.contents
+            if contents is not None:
+                contents.records[_ROUTINE] += group.routine_records
+                contents.bytes[_ROUTINE] += group.routine_bytes
         if group.routine_records < len(group.records.crcs):
             self.settled = b""
             self._add_pinned(segment, offset + group.payload_offset, first_seq, group.records)
@@ -92,20 +117,27 @@ class Holdings:
         ours = zip(records.priorities, records.lengths, records.crcs, strict=True)
         for seq, (priority, length, crc) in enumerate(ours, first_seq):
             if priority != _ROUTINE:
-                self.indexes[Priority(priority)].put(Place(seq, segment.generation, offset, length, crc))
-                segment.pinned_records += 1
-                segment.pinned_bytes += length
+                self.indexes[Priority(priority)].add(
+                    segment, Place(seq, segment.generation, offset, length, crc)
+                )
+                if segment.contents is not None:
+                    segment.contents.records[priority] += 1
+                    segment.contents.bytes[priority] += length
             offset += length
 
     def move(self, cargo: Cargo, victim: Segment, segment: Segment, offset: int) -> None:
         """What was kept of `victim` is now at `offset` of `segment`, and the rest of it is gone."""
         offset += cargo.payload_offset
+        for index in self.indexes.values():
+            index.forget(victim)
+        contents = segment.contents
         for (priority, place), payload in zip(cargo.places, cargo.payloads, strict=True):
-            self.indexes[priority].put(place._replace(generation=segment.generation, offset=offset))
+            self.indexes[priority].add(segment, place._replace(generation=segment.generation, offset=offset))
             offset += len(payload)
-        segment.pinned_records += len(cargo.places)
-        segment.pinned_bytes += sum(map(len, cargo.payloads))
-        victim.pinned_records = victim.pinned_bytes = victim.routine_records = victim.routine_bytes = 0
+            if contents is not None:
+                contents.carried[priority].add(place.seq, place.length)
+                contents.carried_from = victim.generation
+        victim.routine_records = victim.routine_bytes = 0
         victim.freed_at = self._log.commits - 1
         self._count_routine()
 
@@ -115,16 +147,15 @@ class Holdings:
         """A record that waits is not wanted. Nothing happens if it does not wait. Errors: DiskError GONE."""
         segment = self._log.segment_of(seq)
         if priority != Priority.ROUTINE:
-            if seq in self.indexes[priority]:
-                (place,) = self.indexes[priority].after(seq - 1, 1)
+            place = self.indexes[priority].find(seq)
+            if place is not None:
                 self.lose_pinned(priority, place, GapReason.REFUSED)
         elif segment is not None and self.cursors[_ROUTINE] < seq < self._log.next_seq:
             self.lose_routine(segment, seq, seq, GapReason.REFUSED)
 
     def lose_pinned(self, priority: Priority, place: Place, reason: GapReason = GapReason.CORRUPT) -> None:
         """An alert or audit record cannot be read."""
-        if self.indexes[priority].remove(place.seq) is not None:
-            self._unpin(place)
+        self.indexes[priority].remove(place.seq, place.generation)
         self.settled = b""
         self._ledger.find(place.seq, place.seq, reason)
         self._log.dead()
@@ -146,8 +177,3 @@ class Holdings:
     def _count_routine(self) -> None:
         self.settled = b""
         self.routine_records = sum(segment.routine_records for segment in self._log.segments)
-
-    def _unpin(self, place: Place) -> None:
-        segment = self._log.of_generation(place.generation)
-        segment.pinned_records -= 1
-        segment.pinned_bytes -= place.length

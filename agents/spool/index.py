@@ -1,7 +1,7 @@
-"""Where the unacknowledged alerts (or audit records) are: 24 bytes a record, in ascending order.
+"""Places of alerts (or audit records) in ascending order: 24 bytes a record.
 
 Routine records need no index, since they are delivered in the order of the log. Alerts and audit records are
-picked out of it, and may have been carried into a newer segment.
+picked out of it, and may have been carried into a newer segment. `pinned` bounds how many of these are in memory.
 """
 
 from __future__ import annotations
@@ -64,16 +64,14 @@ class PlaceIndex:
         first = bisect_right(self._seqs, seq, self._start)
         return [self._place(at) for at in range(first, min(first + records_max, len(self._seqs)))]
 
+    def all(self) -> list[Place]:
+        """All places."""
+        return [self._place(at) for at in range(self._start, len(self._seqs))]
+
     def between(self, first: int, last: int) -> list[int]:
         """The numbers from `first` to `last` that are in it."""
         start = bisect_left(self._seqs, first, self._start)
         return list(self._seqs[start : bisect_right(self._seqs, last, start)])
-
-    def of_segment(self, generation: int) -> list[Place]:
-        """All places in one segment."""
-        return [
-            p for p in map(self._place, range(self._start, len(self._seqs))) if p.generation == generation
-        ]
 
     def pop_through(self, seq: int) -> list[Place]:
         """Take out all places up to and including `seq`."""

@@ -5,16 +5,23 @@ generations in use are therefore consecutive, and each segment's numbers end whe
 
 There is always one free segment that ordinary appends may not take without another becoming free: dropping
 something needs room to write down what was dropped.
+
+Files of another size than `segment_bytes` (made under other limits, truncated or extended by an accident) are read
+like all others and never written; they are removed when they hold nothing live.
 """
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import takewhile
 from operator import attrgetter
 
+from agents.spool.group import CURSORS, Heading, Kind, encode, measure
 from agents.spool.segment import Segment, segment_name
-from agents.spool.terms import SpoolError, SpoolErrorKind, SpoolLimits
+from agents.spool.summary import Contents, pack_summary
+from agents.spool.terms import SECTOR_BYTES, SpoolError, SpoolErrorKind, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _by_base = attrgetter("base")
@@ -28,6 +35,7 @@ class Log:
         self.disk, self.limits, self.epoch = disk, limits, epoch
         self.segments: list[Segment] = []
         self.spares: list[str] = []
+        self.useless: list[str] = []  # spares of another size, to be removed
         self.active: Segment | None = None
         self.found: Segment | None = None  # `active` as it was found at opening, until it is written again
         self.generation = 0  # the highest ever used
@@ -36,6 +44,7 @@ class Log:
         self.room = 0  # bytes that an ordinary commit may still write to the active segment
         self.commits = 1  # groups of writes made durable
         self._head = b""  # encoded groups that go before the next commit, in the same write
+        self._unsealed: Segment | None = None  # the segment before `active`, until that has its first group
         self._spares_made = 0
 
     # -- finding ----------------------------------------------------------------------------------------
@@ -64,16 +73,16 @@ class Log:
     def free_now(self) -> int:
         """Files that may be overwritten at once: spares, and old segments durably known to be dead."""
         return len(self.spares) + sum(
-            s.freed_at is not None and s.freed_at < self.commits for s in self.dead()
+            s.freed_at is not None and s.freed_at < self.commits for s in self._reusable()
         )
 
     def free_soon(self) -> int:
         """Files that may be overwritten after the next commit."""
-        return len(self.spares) + len(self.dead())
+        return len(self.spares) + len(self._reusable())
 
     def disk_bytes(self) -> int:
         """The size of all files of the spool."""
-        return (len(self.segments) + len(self.spares)) * self.limits.segment_bytes
+        return sum(s.size for s in self.segments) + len(self.spares) * self.limits.segment_bytes
 
     def dead(self) -> list[Segment]:
         """The oldest segments, as long as they hold nothing live. To be called when something was freed."""
@@ -85,6 +94,18 @@ class Log:
                 segment.freed_at = self.commits
             dead.append(segment)
         return dead
+
+    def first_live(self) -> int:
+        """The first number that a segment holds which is not dead; nothing older is missed."""
+        oldest = next((s for s in self.segments if not s.is_dead), None)
+        return oldest.base - oldest.skipped if oldest else self.next_seq
+
+    def fits(self, segment: Segment) -> bool:
+        """Whether the segment's file has the size of those that this program makes."""
+        return segment.size == self.limits.segment_bytes
+
+    def _reusable(self) -> list[Segment]:
+        return list(takewhile(self.fits, self.dead()))
 
     def hold(self, unreported: Callable[[int, int], bool]) -> None:
         """Dead segments that name a loss nobody has been told of are not free before another commit.
@@ -110,27 +131,34 @@ class Log:
         assert segment is not None
         start = segment.end + len(head)
         end = start + len(encoded)
-        assert end <= self.limits.segment_bytes
+        assert end <= segment.size
         try:
             disk.commit(segment.name, segment.end, head + encoded if head else encoded)
         except DiskError as error:
             self._abandon(segment)
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
-        segment.end, self._head = end, b""
+        segment.end = end
         self.room -= len(encoded)
         self.commits += 1
+        if head:
+            self._head = b""
+            self._seal()
+            self._remove_misfits()
         return start
 
     def start(self) -> Segment:
         """Begin a segment in a free file. Errors: SpoolError IO, and nothing has changed."""
         name = self.spares[0] if self.spares else self.segments[0].name
-        segment = Segment(self.epoch, self.generation + 1, self.next_seq, self.skipped)
+        size = self.limits.segment_bytes
+        segment = Segment(self.epoch, self.generation + 1, self.next_seq, self.skipped, size=size)
+        segment.contents = Contents()
         try:
             self.disk.rename(name, segment.name)
         except DiskError as error:
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
         del (self.spares if self.spares else self.segments)[0]
         self.generation += 1
+        self._unsealed = self.active or self._unsealed
         self.segments.append(segment)
         self.active, self._head, self.room = segment, b"", self.limits.segment_bytes_writable
         return segment
@@ -160,7 +188,8 @@ class Log:
 
     def add_spare(self) -> bool:
         """Make a new file if limits and disk have room for one. Errors: SpoolError IO."""
-        if len(self.segments) + len(self.spares) >= self.limits.segments_max:
+        size = self.limits.segment_bytes
+        if self.disk_bytes() + size > self.limits.spool_bytes_max and not self._converts():
             return False
         self._spares_made += 1
         name = segment_name(self.epoch, 0, self._spares_made)
@@ -168,7 +197,7 @@ class Log:
             self._spares_made += 1
             name = segment_name(self.epoch, 0, self._spares_made)
         try:
-            self.disk.create(name, self.limits.segment_bytes)
+            self.disk.create(name, size)
         except DiskError as error:
             if error.kind is DiskErrorKind.FULL:
                 return False
@@ -176,8 +205,41 @@ class Log:
         self.spares.append(name)
         return True
 
+    def _seal(self) -> None:
+        """Write the summary of the segment before `active`, which is durable in part now.
+
+        Without one the segment is read at opening, so an error does no harm; the next commit meets it again.
+        """
+        segment, self._unsealed = self._unsealed, None
+        if segment is None or segment.contents is None or segment not in self.segments:
+            return
+        contents, segment.contents = segment.contents, None
+        if segment.end <= segment.size - SECTOR_BYTES:
+            heading = Heading(segment.prefix, self.upper_bound(segment), bytes(CURSORS.size))
+            aux = pack_summary(contents, segment.end)
+            with contextlib.suppress(DiskError):
+                data = encode(Kind.SUMMARY, heading, measure(b"", ()), aux)
+                self.disk.commit(segment.name, segment.size - SECTOR_BYTES, data)
+
+    def _remove_misfits(self) -> None:
+        """Remove dead files of other sizes. An error leaves them, and they are tried again with the next segment."""
+        with contextlib.suppress(DiskError):
+            for name in list(self.useless):
+                self.disk.remove(name)
+                self.useless.remove(name)
+            for segment in self.dead():
+                if self.fits(segment) or segment.freed_at is None or segment.freed_at >= self.commits:
+                    break
+                self.disk.remove(segment.name)
+                self.segments.remove(segment)
+
+    def _converts(self) -> bool:
+        """Whether files of another size leave no room for the reserve, without which none of them can be dropped."""
+        return not self.free_soon() and any(not self.fits(segment) for segment in self.segments)
+
     def _abandon(self, segment: Segment) -> None:
         self.active, self._head, self.room = None, b"", 0
+        segment.contents = None
         if not segment.end:  # nothing durable in it: the file is free for another try
             self.segments.remove(segment)
             self.spares.append(segment.name)

@@ -13,9 +13,10 @@ from crc32c import crc32c
 
 from agents.spool.checkpoint import pack_runs
 from agents.spool.group import Heading, Kind, Records, encode, measure, payload_offset
-from agents.spool.index import Place, PlaceIndex
+from agents.spool.index import Place
 from agents.spool.ledger import Ledger
 from agents.spool.log import Log
+from agents.spool.pinned import PinnedIndex
 from agents.spool.ranges import RangeSet
 from agents.spool.routine import routine_positions
 from agents.spool.segment import Segment, groups, read_salvaging
@@ -58,11 +59,11 @@ class Cargo:
         """Where in `encode` the payloads begin."""
         return payload_offset(self._records, self.runs)
 
-    def encode(self, prefix: bytes, cursors: bytes) -> bytes:
-        """The carried records as a group, and a manifest apart from it that tells what was in it."""
+    def encode(self, prefix: bytes, generation: int, cursors: bytes) -> bytes:
+        """The records carried from segment `generation` as a group, and a manifest that tells what was in it."""
         if not self.places:
             return b""
-        heading, runs = Heading(prefix, 0, cursors), self.runs
+        heading, runs = Heading(prefix, generation, cursors), self.runs
         return encode(Kind.CARRIED, heading, self._records, runs) + encode(
             Kind.MANIFEST, heading, measure(b"", ()), runs
         )
@@ -75,7 +76,7 @@ class Cargo:
 def load_cargo(
     log: Log,
     ledger: Ledger,
-    indexes: Mapping[Priority, PlaceIndex],
+    indexes: Mapping[Priority, PinnedIndex],
     victim: Segment,
     cursors: Sequence[int],
 ) -> Cargo:

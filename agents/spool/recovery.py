@@ -17,24 +17,32 @@ therefore reported as "unfinished", and readable ones after them are kept but ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges, unpack_runs
+from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges
 from agents.spool.group import RECORD_BYTES_MIN, Group, Kind
-from agents.spool.index import Place, PlaceIndex
-from agents.spool.ledger import Ledger
 from agents.spool.log import Log
 from agents.spool.ranges import RangeSet
-from agents.spool.routine import count_group
-from agents.spool.segment import Segment, groups, parse_name, read_salvaging
+from agents.spool.segment import Segment, groups, parse_name, read_salvaging, read_summary
+from agents.spool.summary import Contents
+from agents.spool.survey import (
+    Seen,
+    State,
+    Survey,
+    look_at,
+    lose,
+    lose_the_missing_carried,
+    survey,
+    take_summary,
+    upper_bound,
+)
 from agents.spool.terms import Gap, GapReason, Priority, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 
-Seen = tuple[Group, list[int]]  # and the positions of its unreadable records
-PINNED = (Priority.ALERT, Priority.AUDIT)
+_SKIPPED_MAX = 2**31  # numbers; a file's name has room for twice as many
 
 
 class Recovered(NamedTuple):
@@ -51,16 +59,6 @@ class Recovered(NamedTuple):
     certain: bool
 
 
-@dataclass(slots=True)
-class State:
-    """All that a spool knows, rebuilt."""
-
-    log: Log
-    ledger: Ledger = field(default_factory=Ledger)
-    cursors: list[int] = field(default_factory=lambda: [0, 0, 0])
-    indexes: dict[Priority, PlaceIndex] = field(default_factory=lambda: {p: PlaceIndex() for p in PINNED})
-
-
 class Recovery:
     """What opening found. `records` can be read until the first append."""
 
@@ -73,6 +71,9 @@ class Recovery:
             0  # a number: readable records from there on may never have been acknowledged; 0: none
         )
         self.snapshot_generation = 0
+        self.log_begin = (
+            0  # by the newest checkpoint: the first number that a segment must hold; 0: not known
+        )
         self._state = state
         self._newest = newest  # by generation, what opening read: kept for the first `records`
 
@@ -101,44 +102,94 @@ class Recovery:
 
 
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Recovery]:
-    """Read everything. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
+    """Read what is needed. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
     state = State(_find_segments(disk, limits, random))
     newest: dict[int, list[Seen]] = {}
     recovery = Recovery(state, newest)
     _read_newest(state, recovery, newest)
-    last_group, carried = None, list[tuple[int, int]]()
+    _lose_the_missing_oldest(state, recovery)
+    found, last_group, carried = Survey(1), None, list[tuple[int, int]]()
+    summaries = _read_summaries(state, newest)
     for segment in state.log.segments:
-        seen = newest.get(segment.generation) or _look_at(state.log, segment)
-        last_group = _survey(state, recovery, segment, seen, carried) or last_group
-    _lose_the_missing_carried(state, carried)
-    _settle_tail(state, recovery, last_group)
+        summary = summaries.get(segment.generation)
+        if summary is not None and take_summary(state, segment, *summary):
+            continue
+        seen = newest.get(segment.generation)
+        found = survey(state, segment, look_at(state.log, segment) if seen is None else seen)
+        last_group = found.last or last_group
+        carried += found.carried
+    lose_the_missing_carried(state, carried)
+    _settle_tail(state, recovery, found, last_group)
+    recovery.salvaged = sum(segment.routine_records for segment in state.log.segments)
+    recovery.salvaged += sum(map(len, state.indexes.values()))
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
     return state, recovery
 
 
 def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
-    """The files by their names. Other epochs' (a disk from another box) are left alone."""
-    parsed = sorted((fields[1], *fields) for name in disk.names() if (fields := parse_name(name)))
-    epoch = parsed[-1][1] if parsed else random.getrandbits(32)
+    """The files by their names. Other epochs' (a disk from another box) are left alone.
+
+    The epoch is the one with the most files. Of two files with the same generation (a restored copy beside the
+    segment) the one that was written last counts.
+    """
+    parsed = sorted((fields[1], fields[4], *fields) for name in disk.names() if (fields := parse_name(name)))
+    files = Counter(fields[2] for fields in parsed)
+    newest = {file_epoch: generation for generation, _, file_epoch, *_ in parsed}
+    epoch = max(files, key=lambda e: (files[e], newest[e])) if files else random.getrandbits(32)
     log = Log(disk, limits, epoch)
-    for generation, file_epoch, _, base, skipped, resumed in parsed:
-        segment = Segment(file_epoch, generation, base, skipped, resumed)
-        if file_epoch != epoch or disk.size(segment.name) != limits.segment_bytes:
-            continue
-        if generation:
-            log.segments.append(segment)
-        else:
-            log.spares.append(segment.name)
+    for generation, _, file_epoch, _, base, skipped, resumed in parsed:
+        if file_epoch == epoch:
+            segment = Segment(file_epoch, generation, base, skipped, resumed)
+            segment.size = _size(disk, segment.name)
+            if not generation:
+                (log.spares if log.fits(segment) else log.useless).append(segment.name)
+            elif log.segments and log.segments[-1].generation == generation:
+                log.segments[-1] = segment
+            else:
+                log.segments.append(segment)
     if log.segments:
         log.generation, log.next_seq = log.segments[-1].generation, log.segments[-1].base
     return log
 
 
-def _look_at(log: Log, segment: Segment) -> Iterator[Seen]:
-    """The groups that can be made out in a segment, each with the positions of its unreadable records."""
-    for group in groups(log.disk, segment, 0, log.limits.segment_bytes):
-        yield group, group.bad(_payloads(log.disk, segment, group))
-    segment.remembered.clear()
+def _size(disk: Disk, name: str) -> int:
+    """The file's size, 0 if the disk does not even tell that. Errors: DiskError GONE."""
+    try:
+        return disk.size(name)
+    except DiskError as error:
+        if error.kind is DiskErrorKind.GONE:
+            raise
+        return 0
+
+
+def _read_summaries(state: State, newest: dict[int, list[Seen]]) -> dict[int, tuple[Contents, int, int]]:
+    """Of a large spool the sealed segments' summaries, by generation, but for those that have to be surveyed.
+
+    These are pairs of segments that hold the same alerts: one was carried to the other, and not written again yet.
+    """
+    log = state.log
+    if log.disk_bytes() <= log.limits.verify_bytes_max:
+        return {}
+    sealed = [segment for segment in log.segments if segment.generation not in newest]
+    summaries = {s.generation: summary for s in sealed if (summary := read_summary(log.disk, s)) is not None}
+    copies = {generation: contents.carried_from for generation, (contents, _, _) in summaries.items()}
+    for generation, seen in newest.items():
+        copies[generation] = next(
+            (g.first_seq for g, _ in seen if g.kind in (Kind.CARRIED, Kind.MANIFEST)), 0
+        )
+    there = {segment.generation for segment in log.segments}
+    for generation, source in copies.items():
+        if source in there:
+            summaries.pop(generation, None)
+            summaries.pop(source, None)
+    return summaries
+
+
+def _lose_the_missing_oldest(state: State, recovery: Recovery) -> None:
+    """Files that the newest checkpoint still expected before the oldest segment are missing."""
+    if recovery.log_begin:
+        oldest = state.log.segments[0]
+        lose(state, recovery.log_begin, oldest.base - oldest.skipped - 1)
 
 
 def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]) -> None:
@@ -148,15 +199,15 @@ def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]
     """
     log, have_cursors = state.log, False
     for segment in reversed(log.segments):
-        seen = newest[segment.generation] = list(_look_at(log, segment))
+        seen = newest[segment.generation] = list(look_at(log, segment))
         for group, bad in seen:
-            if group.kind is Kind.DATA and group.last_seq >= _upper(log, segment):
+            if group.kind is Kind.DATA and group.last_seq >= upper_bound(log, segment):
                 break
             _read_lost(state, recovery, segment, group, bad)
             # what moves a cursor past dropped records is no more to be believed than its report can be read
             if not have_cursors and not bad:
                 state.cursors = [max(pair) for pair in zip(state.cursors, group.cursors, strict=True)]
-        have_cursors = have_cursors or any(not bad for _, bad in seen)
+        have_cursors = have_cursors or any(not bad and group.kind is not Kind.SUMMARY for group, bad in seen)
         if have_cursors and recovery.snapshot_generation:
             break
 
@@ -164,6 +215,8 @@ def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]
 def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
     if group.kind is Kind.CHECKPOINT:
         ranges, snapshot = unpack_checkpoint(group.aux)
+        if segment is state.log.segments[-1]:
+            recovery.log_begin = group.first_seq
         if not recovery.snapshot_generation:
             recovery.snapshot, recovery.snapshot_generation = snapshot, segment.generation
     elif group.kind is Kind.DATA and group.aux and not bad:
@@ -174,133 +227,29 @@ def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group,
         state.ledger.lost.add(first, last)
 
 
-def _survey(
-    state: State,
-    recovery: Recovery,
-    segment: Segment,
-    seen: Iterable[Seen],
-    carried: list[tuple[int, int]],
-) -> Group | None:
-    """Go through one segment; returns the last group of records in it.
-
-    What was carried to it, (number, priority), is added to `carried`: the carried groups say it as well as the
-    manifests, and each may be the only one that can still be read.
-    """
-    log, is_newest = state.log, segment is state.log.segments[-1]
-    upper = _upper(log, segment)
-    expected, last = segment.base, None
-    _lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
-    for group, bad in seen:
-        if group.kind is Kind.DATA:
-            if group.last_seq >= upper:
-                break  # its flush failed, and it was written again in the next segment
-            if group.first_seq < expected:
-                continue
-            _lose(state, expected, group.first_seq - 1)
-            _take_data(state, recovery, segment, group, bad)
-            expected, last = group.last_seq + 1, group
-        elif group.kind in (Kind.CARRIED, Kind.MANIFEST):
-            carried += unpack_runs(group.aux)
-            if group.kind is Kind.CARRIED:
-                _take_carried(state, recovery, segment, group, bad)
-        elif group.kind is Kind.CLOSED and expected < group.first_seq < upper:
-            _lose(state, expected, group.first_seq - 1)
-            expected = group.first_seq
-        good_end = group.kind is Kind.CLOSED and group.first_seq > segment.resumed
-        recovery.was_closed = is_newest and good_end
-        segment.end = group.end
-    if is_newest:
-        log.next_seq = expected
-    else:
-        _lose(state, expected, upper - 1)
-    return last
-
-
-def _take_data(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
-    for at in bad:
-        if group.first_seq + at > state.cursors[group.priorities[at]]:
-            state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
-    records, size = count_group(group, state.cursors[Priority.ROUTINE], group.last_seq, state.ledger)
-    if not records and not segment.routine_records:
-        segment.routine_at, segment.routine_seq = group.end, group.last_seq + 1
-    segment.routine_records += records
-    segment.routine_bytes += size
-    recovery.salvaged += records
-    if group.priorities.count(Priority.ROUTINE) < group.count:
-        seqs = range(group.first_seq, group.last_seq + 1)
-        for place, priority in places(segment, group, zip(seqs, group.priorities, strict=True)):
-            if place.seq not in state.ledger.lost:
-                _index(state, recovery, segment, place, priority)
-
-
-def _take_carried(
-    state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]
-) -> None:
-    for at, (place, priority) in enumerate(places(segment, group, unpack_runs(group.aux))):
-        if at not in bad and place.seq not in state.ledger.lost:
-            _index(state, recovery, segment, place, priority)
-
-
-def places(
-    segment: Segment, group: Group, numbered: Iterator[tuple[int, int]]
-) -> Iterator[tuple[Place, int]]:
-    """Where in `segment` the alerts and audit records of `group` are, with their priorities."""
-    offset = group.payload_offset
-    for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
-        if priority != Priority.ROUTINE:
-            yield Place(seq, segment.generation, offset, length, crc), priority
-        offset += length
-
-
-def _index(state: State, recovery: Recovery, segment: Segment, place: Place, priority: int) -> None:
-    if place.seq <= state.cursors[priority]:
-        return
-    old = state.indexes[Priority(priority)].put(place)
-    if old is not None:  # carried, and the segment it came from is still there
-        previous = state.log.of_generation(old.generation)
-        previous.pinned_records -= 1
-        previous.pinned_bytes -= old.length
-        recovery.salvaged -= 1
-    segment.pinned_records += 1
-    segment.pinned_bytes += place.length
-    recovery.salvaged += 1
-
-
-def _lose(state: State, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
-    """Numbers of unknown priority that cannot be made out: lost, unless acknowledged in all priorities."""
-    state.ledger.find(max(first, min(state.cursors) + 1), last, reason)
-
-
-def _upper(log: Log, segment: Segment) -> int:
-    """The number from which on `segment` cannot hold any: what its successor begins with."""
-    return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
-
-
-def _lose_the_missing_carried(state: State, carried: list[tuple[int, int]]) -> None:
-    """Compare what was carried with what is there."""
-    for seq, priority in carried:
-        if seq > state.cursors[priority] and seq not in state.indexes[Priority(priority)]:
-            state.ledger.find(seq, seq, GapReason.CORRUPT)
-
-
-def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> None:
-    """Decide where the sequence goes on, and in which segment."""
+def _settle_tail(state: State, recovery: Recovery, found: Survey, last_group: Group | None) -> None:
+    """Decide where the sequence goes on, and in which segment. `found` is the survey of the newest segment."""
     log = state.log
     if not log.segments:
         return
     newest = log.segments[-1]
-    if not recovery.was_closed:
+    log.next_seq, recovery.was_closed = found.next_seq, found.was_closed
+    if found.successor_seq:
+        _skip_missing_newest(state, found.successor_seq)
+    elif not recovery.was_closed:
         if last_group is not None:
             first, last = last_group.first_seq, last_group.last_seq
             unreadable = state.ledger.reclassify(first, last, GapReason.CORRUPT, GapReason.UNFINISHED)
             recovery.doubtful_from = unreadable
-        unseen = (log.limits.segment_bytes - newest.end) // RECORD_BYTES_MIN
-        log.skipped = max(newest.resumed - log.next_seq, 0) + unseen
-        state.ledger.find(log.next_seq, log.next_seq + log.skipped - 1, GapReason.UNUSED)
-        log.next_seq += log.skipped
-    if newest.end == 0:  # begun, and nothing in it can be read: free for another try
+        unseen = (_largest(log) - newest.end) // RECORD_BYTES_MIN
+        _skip(state, max(newest.resumed - log.next_seq, 0) + unseen, _reason_of_tail(log))
+    if (
+        newest.end == 0 and log.fits(newest) and not found.successor_seq
+    ):  # begun, and nothing in it can be read: free for another try
         log.skipped += newest.skipped
         log.spares.append(log.segments.pop().name)
+    elif not log.fits(newest) or found.successor_seq:
+        newest.contents = None  # it is not written again, nor sealed
     elif recovery.was_closed or _made_durable(log.disk, newest, last_group):
         log.active = log.found = newest  # with no room in it until it is resumed
     elif last_group is not None:  # it can be read, but who knows from where
@@ -308,6 +257,40 @@ def _settle_tail(state: State, recovery: Recovery, last_group: Group | None) -> 
     for segment in log.dead():
         segment.freed_at = 0
     log.hold(state.ledger.unreported_in)
+
+
+def _skip_missing_newest(state: State, successor_seq: int) -> None:
+    """The newest segment was sealed: it had a successor, which is missing, and perhaps more.
+
+    How many numbers those had given out is not known, so the sequence goes on beyond what they can have.
+    """
+    log = state.log
+    lose(state, log.next_seq, successor_seq - 1)
+    log.next_seq = successor_seq
+    most = log.limits.segments_max * (_largest(log) // RECORD_BYTES_MIN)
+    _skip(state, min(most, _SKIPPED_MAX), GapReason.CORRUPT)
+
+
+def _skip(state: State, numbers: int, reason: GapReason) -> None:
+    """Go on beyond `numbers` that may have been given out, and must not be given out again."""
+    log = state.log
+    log.skipped = numbers
+    state.ledger.find(log.next_seq, log.next_seq + numbers - 1, reason)
+    log.next_seq += numbers
+
+
+def _reason_of_tail(log: Log) -> GapReason:
+    """UNUSED, unless it is known that the newest segment has lost something."""
+    newest = log.segments[-1]
+    before = log.segments[-2] if len(log.segments) > 1 else None
+    was_begun = newest.end == 0 and before is not None and read_summary(log.disk, before) is not None
+    is_cut = newest.size < log.limits.segment_bytes and newest.size not in {s.size for s in log.segments[:-1]}
+    return GapReason.CORRUPT if is_cut or was_begun else GapReason.UNUSED
+
+
+def _largest(log: Log) -> int:
+    """The size that a segment may have had before an accident."""
+    return max(log.limits.segment_bytes, *(segment.size for segment in log.segments))
 
 
 def _made_durable(disk: Disk, newest: Segment, last_group: Group | None) -> bool:

@@ -15,8 +15,9 @@ from random import Random
 from agents.spool.group import Ready, Records, make_ready, measure
 from agents.spool.holdings import Holdings
 from agents.spool.reclaim import read_place
-from agents.spool.recovery import PINNED, Recovery, State, recover
+from agents.spool.recovery import Recovery, recover
 from agents.spool.routine import Record, RoutineReader
+from agents.spool.survey import PINNED, State
 from agents.spool.terms import Gap, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
 from agents.spool.writer import Writer
 from hal.disk import Disk, DiskError
@@ -48,7 +49,10 @@ class Spool:
         encode_gap: Callable[[Gap], bytes],
         snapshot: Callable[[], bytes] = bytes,
     ) -> Spool:
-        """Whatever the disk holds, in whatever state, as a spool. Reads everything.
+        """Whatever the disk holds, in whatever state, as a spool.
+
+        Up to `verify_bytes_max` are read and verified. Of a larger spool the newest segment is, and of the others the
+        summaries; `verify_next` reads the rest.
 
         `encode_gap` makes the payload of the audit record that reports a gap. `snapshot` is called when a
         segment begins and gives at most `snapshot_bytes_max` bytes, which must cover all records appended
@@ -131,6 +135,14 @@ class Spool:
         with _disk_errors():
             self._holdings.give_up(priority, seq)
 
+    def verify_next(self) -> bool:
+        """Read one of the segments that opening did not, and find what it has lost; False if all have been read.
+
+        A loss is reported with the next append. Errors: SpoolError IO (the disk is gone).
+        """
+        with _disk_errors():
+            return self._holdings.verify_next()
+
     def close(self) -> None:
         """Leave the mark of a good end, if the disk lets us. The spool is of no use afterwards."""
         try:
@@ -163,7 +175,7 @@ class Spool:
             records={p: len(self._holdings.indexes[p]) for p in PINNED}
             | {Priority.ROUTINE: self._holdings.routine_records},
             bytes={p: self._holdings.indexes[p].bytes for p in PINNED} | {Priority.ROUTINE: routine_bytes},
-            segments=len(self._log.segments),
+            segments=len(self._log.segments) + len(self._log.spares),
             disk_bytes=self._log.disk_bytes(),
             gaps_reported=self.gaps_reported,
             gaps_pending=self._ledger.unreported_ranges(),

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 SECTOR_BYTES = 512
+SEGMENT_BYTES_MIN = (
+    4 * 1024 * 1024
+)  # the smallest default: the time to fill a new file with zeros, and to scan one
+SEGMENTS_MAX = (
+    16 * 1024
+)  # files of one spool by default: what a directory lists, and opening asks for, within a second
 Range = tuple[int, int]  # sequence numbers, both ends included
 
 
@@ -51,11 +57,19 @@ class SpoolError(Exception):
         self.kind = kind
 
 
+def segment_bytes_for(spool_bytes_max: int) -> int:
+    """A segment size that keeps a spool of `spool_bytes_max` below SEGMENTS_MAX files."""
+    size = SEGMENT_BYTES_MIN
+    while size * SEGMENTS_MAX < spool_bytes_max:
+        size *= 2
+    return size
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Every limit of a spool. Errors: ValueError for limits that cannot hold together."""
+    """Every limit of a spool. Raises ValueError for limits that contradict each other."""
 
-    segment_bytes: int = 4 * 1024 * 1024
+    segment_bytes: int = 0  # 0: `segment_bytes_for(spool_bytes_max)`
     spool_bytes_max: int = 1024 * 1024 * 1024  # of files on the disk, free segments included
     record_bytes_max: int = 64 * 1024  # of one payload
     group_records_max: int = 1024
@@ -63,21 +77,34 @@ class SpoolLimits:
     snapshot_bytes_max: int = 4096
     gap_ranges_max: int = 128  # in one gap record
     lost_ranges_max: int = 128  # remembered as reported, so that a restart does not report them again
+    verify_bytes_max: int = (
+        32 * 1024 * 1024
+    )  # a larger spool is opened by its segments' summaries, and verified later
 
     def __post_init__(self) -> None:
+        if not self.segment_bytes:
+            object.__setattr__(self, "segment_bytes", segment_bytes_for(self.spool_bytes_max))
         if self.segment_bytes % SECTOR_BYTES:
             raise ValueError(f"segment_bytes must be a multiple of {SECTOR_BYTES}")
         if self.segments_max < 3:
             raise ValueError("spool_bytes_max must hold three segments: one to write, one older, one spare")
         if self.record_bytes_max > self.group_bytes_max:
             raise ValueError("group_bytes_max must hold a record of record_bytes_max")
-        if self.group_bytes_encoded_max + self.checkpoint_bytes_max > self.segment_bytes_writable:
+        if (
+            self.group_bytes_encoded_max + self.checkpoint_bytes_max
+            > self.segment_bytes_writable - SECTOR_BYTES
+        ):
             raise ValueError("segment_bytes must hold a checkpoint and a group of group_bytes_max")
 
     @property
     def segments_max(self) -> int:
         """How many segments spool_bytes_max allows."""
         return self.spool_bytes_max // self.segment_bytes
+
+    @property
+    def segment_bytes_usable(self) -> int:
+        """What groups may fill of a segment; the last sector is for its summary."""
+        return self.segment_bytes - SECTOR_BYTES
 
     @property
     def segment_bytes_writable(self) -> int:
@@ -98,7 +125,7 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """What a spool holds. `records` and `bytes` are those not yet acknowledged, by priority."""
+    """What a spool holds: `records` and `bytes` not yet acknowledged, by priority, in `segments` files."""
 
     epoch: int
     next_seq: int

@@ -22,7 +22,7 @@ from agents.spool.ledger import Ledger, chunks, gap_of
 from agents.spool.log import Log
 from agents.spool.reclaim import Cargo, load_cargo, may_reclaim
 from agents.spool.segment import Segment
-from agents.spool.terms import Gap, GapReason, Priority, SpoolError, SpoolErrorKind
+from agents.spool.terms import SECTOR_BYTES, Gap, GapReason, Priority, SpoolError, SpoolErrorKind
 from hal.disk import DiskError
 
 _AUDIT = bytes((Priority.AUDIT,))
@@ -110,7 +110,7 @@ class Writer:
             raise ValueError(f"the snapshot is longer than {limits.snapshot_bytes_max} (snapshot_bytes_max)")
         cursors = self._holdings.effective(self._untold())
         lost = self._ledger.settled(min(CURSORS.unpack(cursors)), limits.lost_ranges_max)
-        heading = Heading(prefix, self._log.next_seq, cursors)
+        heading = Heading(prefix, self._log.first_live(), cursors)
         return encode(Kind.CHECKPOINT, heading, measure(b"", ()), pack_checkpoint(lost, snapshot))
 
     def _reclaim(self) -> None:
@@ -125,7 +125,7 @@ class Writer:
         dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(cargo.dropped, most)]
         told = [gap for gap in self._untold() if gap.ranges[0][0] < upper]
         checkpoint, kept, reports = self._reclaimed(victim.prefix, victim, cargo, dropped, told)
-        if len(checkpoint) + len(kept) + len(reports.data) > self._limits.segment_bytes:
+        if len(checkpoint) + len(kept) + len(reports.data) > self._limits.segment_bytes_usable:
             raise SpoolError(
                 SpoolErrorKind.FULL, "what must be kept of the oldest segment does not fit a new one"
             )
@@ -158,7 +158,7 @@ class Writer:
     ) -> tuple[bytes, bytes, Ready]:
         """What the new segment begins with: a checkpoint, what is kept, and what says what is gone."""
         untold = self._untold()
-        kept = cargo.encode(prefix, self._holdings.effective(untold))
+        kept = cargo.encode(prefix, victim.generation, self._holdings.effective(untold))
         moved = self._holdings.effective(untold[len(told) :], victim)
         reports = self._reports(Heading(prefix, self._log.next_seq, moved), told, dropped)
         return self._checkpoint(prefix), kept, reports
@@ -209,5 +209,5 @@ class Writer:
         if log.active is not None:
             heading = Heading(log.active.prefix, log.next_seq, self._holdings.settle())
             mark = encode(Kind.CLOSED, heading, measure(b"", ()))
-            if log.active.end + len(mark) <= self._limits.segment_bytes:
+            if log.active.end + len(mark) <= log.active.size - SECTOR_BYTES:
                 log.commit(mark)

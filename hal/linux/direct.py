@@ -16,10 +16,11 @@ from typing import Final
 
 ALIGNMENT_BYTES: Final = 512
 WRITE_BYTES_MAX: Final = 1024 * 1024
+DESCRIPTORS_MAX: Final = 8
 
 
 class DirectWriter:
-    """Writes to files of one directory; descriptors stay open until `close`."""
+    """Writes to files of one directory; the last DESCRIPTORS_MAX files stay open until `close`."""
 
     def __init__(self, directory_fd: int) -> None:
         self._directory_fd = directory_fd
@@ -35,6 +36,8 @@ class DirectWriter:
         fd = self._fds.get(name)
         try:
             if fd is None:
+                while len(self._fds) >= DESCRIPTORS_MAX:
+                    self.forget(next(iter(self._fds)))
                 flags = os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC
                 fd = self._fds[name] = os.open(name, flags, dir_fd=self._directory_fd)
             self._memory[:size] = data

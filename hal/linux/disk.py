@@ -14,6 +14,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from hal.disk import DiskError, DiskErrorKind
 from hal.linux.direct import DirectWriter
@@ -21,6 +22,8 @@ from hal.linux.direct import DirectWriter
 _ZEROS = bytes(1024 * 1024)
 _NAME = re.compile(r"[a-z0-9.-]{1,64}")
 _UNFINISHED_SUFFIX = "~"  # not a name a caller can use: left by a crash during `create`
+DESCRIPTORS_MAX: Final = 64  # of open files; systemd's usual limit for a service is 1,024
+_NOT_WRITABLE = frozenset((errno.EROFS, errno.EACCES, errno.EPERM))
 _KINDS = {
     errno.ENOSPC: DiskErrorKind.FULL,
     errno.EDQUOT: DiskErrorKind.FULL,
@@ -38,32 +41,53 @@ def _disk_error(error: OSError, name: str) -> DiskError:
 
 
 class _Descriptors(dict[str, int]):
-    """File descriptors by name, opened when first asked for. Errors: DiskError."""
+    """File descriptors by name, opened when first asked for; beyond DESCRIPTORS_MAX the oldest is closed.
+
+    Files of a file system that is read-only are opened for reading; writing to them then fails. Raises DiskError.
+    """
 
     def __init__(self, directory_fd: int) -> None:
         self._directory_fd = directory_fd
 
     def __missing__(self, name: str) -> int:
         try:
-            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory_fd)
+            fd = self._open(name)
         except OSError as error:
             raise _disk_error(error, name) from error
-        self[name] = fd
+        self.keep(name, fd)
         return fd
+
+    def keep(self, name: str, fd: int) -> None:
+        """Add the open descriptor of a file."""
+        while len(self) >= DESCRIPTORS_MAX:
+            os.close(self.pop(next(iter(self))))
+        self[name] = fd
+
+    def _open(self, name: str) -> int:
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(name, os.O_RDWR | flags, dir_fd=self._directory_fd)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            return os.open(name, os.O_RDONLY | flags, dir_fd=self._directory_fd)
 
 
 class LinuxDisk:
-    """`hal.disk.Disk` in `directory`, which is made if need be. File descriptors stay open until `close`."""
+    """`hal.disk.Disk` in `directory`, which is made if need be; a read-only one can be read."""
 
     def __init__(self, directory: Path | str) -> None:
         self._path = Path(directory)
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._directory_fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for unfinished in self._path.glob(f"*{_UNFINISHED_SUFFIX}"):
-                unfinished.unlink()
+            with os.scandir(self._directory_fd) as entries:
+                unfinished = [entry.name for entry in entries if entry.name.endswith(_UNFINISHED_SUFFIX)]
         except OSError as error:
             raise _disk_error(error, str(directory)) from error
+        for name in unfinished:
+            with contextlib.suppress(OSError):  # a read-only file system is no reason not to read
+                os.unlink(name, dir_fd=self._directory_fd)
         self._fds = _Descriptors(self._directory_fd)
         self._direct = DirectWriter(self._directory_fd)
 
@@ -77,15 +101,17 @@ class LinuxDisk:
     def names(self) -> list[str]:
         """See `Disk.names`."""
         try:
-            return sorted(path.name for path in self._path.iterdir() if _NAME.fullmatch(path.name))
+            with os.scandir(self._directory_fd) as entries:
+                return sorted(
+                    e.name for e in entries if _NAME.fullmatch(e.name) and e.is_file(follow_symlinks=False)
+                )
         except OSError as error:
             raise _disk_error(error, str(self._path)) from error
 
     def size(self, name: str) -> int:
         """See `Disk.size`."""
-        fd = self._fds[name]
         try:
-            return os.fstat(fd).st_size
+            return os.stat(name, dir_fd=self._directory_fd, follow_symlinks=False).st_size
         except OSError as error:
             raise _disk_error(error, name) from error
 
@@ -111,7 +137,7 @@ class LinuxDisk:
         except OSError as error:
             raise _disk_error(error, name) from error
         self._forget(name)
-        self._fds[name] = fd
+        self._fds.keep(name, fd)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """See `Disk.read`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import msgspec
@@ -19,6 +20,7 @@ LIMITS = SpoolLimits(
     gap_ranges_max=16,
     lost_ranges_max=16,
 )
+BY_SUMMARIES = replace(LIMITS, verify_bytes_max=0)  # opened as a large spool is
 
 
 def encode_gap(gap: Gap) -> bytes:
@@ -32,7 +34,8 @@ def decode_gap(payload: bytes) -> Gap | None:
 class Harness:
     """A spool on an emulated disk, and everything it has promised so far."""
 
-    def __init__(self, seed: int = 0, capacity_bytes: int = 1 << 30) -> None:
+    def __init__(self, seed: int = 0, capacity_bytes: int = 1 << 30, limits: SpoolLimits = LIMITS) -> None:
+        self.limits = limits
         self.random = Random(seed)
         self.disk = EmulDisk(capacity_bytes, self.random)
         self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source
@@ -47,7 +50,7 @@ class Harness:
 
     def open(self) -> Spool:
         try:
-            self.spool = Spool.open(self.disk, LIMITS, random=self.random, encode_gap=encode_gap)
+            self.spool = Spool.open(self.disk, self.limits, random=self.random, encode_gap=encode_gap)
         except SpoolError:
             self.disk = self.disk.backend.reboot()
             return self.open()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agents.spool import Priority, SpoolError
-from tests.agents.spool_model import Harness
+from agents.spool import Priority, SpoolError, SpoolLimits
+from tests.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 MIXED = [ROUTINE, ROUTINE, AUDIT, ROUTINE, ALERT, ROUTINE]
@@ -49,10 +49,11 @@ def test_the_scenario_does_it_all() -> None:
     assert TOTAL > 250
 
 
+@pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
 @pytest.mark.parametrize("part", range(4))
-def test_cut_at_every_operation(part: int) -> None:
+def test_cut_at_every_operation(part: int, limits: SpoolLimits) -> None:
     for operation in range(1 + part, TOTAL + 1, 4):
-        h = Harness(operation)
+        h = Harness(operation, limits=limits)
         h.disk.backend.cut_power_at(operation)
         try:
             scenario(h)

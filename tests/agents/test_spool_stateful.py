@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agents.spool import Priority, SpoolError
-from tests.agents.spool_model import LIMITS, Harness
+from agents.spool import Priority, SpoolError, SpoolLimits, pinned
+from tests.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
 
 priorities = st.sampled_from([Priority.ROUTINE] * 4 + [Priority.AUDIT, Priority.ALERT])
 records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), min_size=1, max_size=8)
@@ -18,9 +20,14 @@ records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), mi
 class SpoolMachine(RuleBasedStateMachine):
     looks = True  # after each step
 
-    @initialize(seed=st.integers(0, 2**16))
-    def start(self, seed: int) -> None:
-        self.h = Harness(seed)
+    @initialize(seed=st.integers(0, 2**16), limits=st.sampled_from([LIMITS, BY_SUMMARIES]))
+    def start(self, seed: int, limits: SpoolLimits) -> None:
+        self.h = Harness(seed, limits=limits)
+
+    @rule()
+    def verify(self) -> None:
+        if self.h.disk.backend.has_power:
+            self.h.spool.verify_next()
 
     @rule(group=records, times=st.integers(1, 8))
     def append(self, group: list[tuple[Priority, int]], times: int) -> None:
@@ -153,6 +160,13 @@ class RottingSpoolMachine(SpoolMachine):
             self.h.rotten = True
             name = self.h.random.choice(names)
             self.h.disk.backend.make_unreadable(name, self.h.random.randrange(LIMITS.segment_bytes))
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So that places of alerts and audit records are dropped from memory, and read again."""
+    monkeypatch.setattr(pinned, "RESIDENT_RECORDS_MAX", 12)
+    yield
 
 
 EXAMPLES = int(os.environ.get("SPOOL_EXAMPLES", "60"))

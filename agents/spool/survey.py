@@ -1,0 +1,199 @@
+"""Surveying a segment: what it holds, what of that waits, and what it should hold and does not.
+
+Opening surveys the newest segment, and all of a small spool. Of a large spool it takes the other segments' summaries
+for true; these are surveyed when something of them is needed, or in the background, and what is missing then leads to
+the same gap records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agents.spool.checkpoint import unpack_runs
+from agents.spool.group import Group, Kind
+from agents.spool.index import Place
+from agents.spool.ledger import Ledger
+from agents.spool.log import Log
+from agents.spool.pinned import PinnedIndex
+from agents.spool.routine import count_group
+from agents.spool.segment import Segment, groups, read_salvaging
+from agents.spool.summary import Carried, Contents
+from agents.spool.terms import GapReason, Priority
+
+Seen = tuple[Group, list[int]]  # and the positions of its unreadable records
+PINNED = (Priority.ALERT, Priority.AUDIT)
+_ROUTINE = Priority.ROUTINE
+
+
+@dataclass(slots=True)
+class State:
+    """All that a spool knows of its records."""
+
+    log: Log
+    ledger: Ledger = field(default_factory=Ledger)
+    cursors: list[int] = field(default_factory=lambda: [0, 0, 0])
+    indexes: dict[Priority, PinnedIndex] = field(default_factory=lambda: {p: PinnedIndex() for p in PINNED})
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found in a segment, beside what it changed in `State`."""
+
+    next_seq: int  # the number after the last one found
+    last: Group | None = None  # the last group of records
+    was_closed: bool = False  # the last group says that the spool was closed in good order
+    successor_seq: int = 0  # of a SUMMARY: the first number of the next segment; 0 if there is none
+    carried: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # numbers and priorities of what was carried here
+
+
+def look_at(log: Log, segment: Segment) -> Iterator[Seen]:
+    """The groups that can be made out in a segment, each with the positions of its unreadable records."""
+    for group in groups(log.disk, segment, 0, segment.size):
+        data = read_salvaging(log.disk, segment.name, group.payload_offset, group.payload_bytes)
+        yield group, group.bad(group.payloads(data))
+    segment.remembered.clear()
+
+
+def survey(state: State, segment: Segment, seen: Iterable[Seen]) -> Survey:
+    """Go through one segment. What is lost goes to the ledger, what waits to the segment's counts and the indexes."""
+    upper = upper_bound(state.log, segment)
+    found = Survey(segment.base)
+    segment.contents, segment.is_verified = Contents(), True
+    lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
+    for group, bad in seen:
+        if group.kind is Kind.SUMMARY:
+            found.successor_seq = group.first_seq
+            continue
+        if group.kind is Kind.DATA:
+            if group.last_seq >= upper:
+                break  # its flush failed, and it was written again in the next segment
+            if group.first_seq < found.next_seq:
+                continue
+            lose(state, found.next_seq, group.first_seq - 1)
+            _take_data(state, segment, group, bad)
+            found.next_seq, found.last = group.last_seq + 1, group
+        elif group.kind in (Kind.CARRIED, Kind.MANIFEST):
+            # each of the two tells what was carried, and may be the only one that can still be read
+            found.carried += unpack_runs(group.aux)
+            segment.contents.carried_from = group.first_seq
+            if group.kind is Kind.CARRIED:
+                _take_carried(state, segment, group, bad)
+        elif group.kind is Kind.CLOSED and found.next_seq < group.first_seq < upper:
+            lose(state, found.next_seq, group.first_seq - 1)
+            found.next_seq = group.first_seq
+        found.was_closed = group.kind is Kind.CLOSED and group.first_seq > segment.resumed
+        segment.end = group.end
+    if segment is not state.log.segments[-1]:
+        lose(state, found.next_seq, upper - 1)
+        segment.contents = None
+    return found
+
+
+def lose_the_missing_carried(state: State, carried: Iterable[tuple[int, int]]) -> None:
+    """Compare what was carried to segments that have just been surveyed with what is there."""
+    for seq, priority in carried:
+        if seq > state.cursors[priority] and not state.indexes[Priority(priority)].in_memory(seq):
+            state.ledger.find(seq, seq, GapReason.CORRUPT)
+
+
+def survey_again(state: State, segment: Segment) -> None:
+    """Survey a segment of which only the summary, or what an earlier survey counted, is known."""
+    for index in state.indexes.values():
+        index.forget(segment)
+    segment.routine_records = segment.routine_bytes = segment.routine_at = 0
+    segment.routine_seq = segment.base
+    lose_the_missing_carried(state, survey(state, segment, look_at(state.log, segment)).carried)
+
+
+def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int]) -> None:
+    for at in bad:
+        if group.first_seq + at > state.cursors[group.priorities[at]]:
+            state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
+    contents = segment.contents
+    assert contents is not None
+    records, size = count_group(group, state.cursors[_ROUTINE], group.last_seq, state.ledger)
+    if not records and not segment.routine_records:
+        segment.routine_at, segment.routine_seq = group.end, group.last_seq + 1
+    segment.routine_records += records
+    segment.routine_bytes += size
+    records, size = count_group(group, 0, group.last_seq, state.ledger)
+    contents.records[_ROUTINE] += records
+    contents.bytes[_ROUTINE] += size
+    if group.priorities.count(_ROUTINE) < group.count:
+        seqs = range(group.first_seq, group.last_seq + 1)
+        for place, priority in _places(segment, group, zip(seqs, group.priorities, strict=True)):
+            if place.seq not in state.ledger.lost:
+                contents.records[priority] += 1
+                contents.bytes[priority] += place.length
+                if place.seq > state.cursors[priority]:
+                    state.indexes[Priority(priority)].add(segment, place)
+
+
+def _take_carried(state: State, segment: Segment, group: Group, bad: Sequence[int]) -> None:
+    contents = segment.contents
+    assert contents is not None
+    for at, (place, priority) in enumerate(_places(segment, group, unpack_runs(group.aux))):
+        if at in bad or place.seq in state.ledger.lost:
+            continue
+        contents.carried[priority].add(place.seq, place.length)
+        if place.seq > state.cursors[priority]:
+            index = state.indexes[Priority(priority)]
+            if generation := index.in_memory(place.seq):  # the segment it was carried from is still there
+                index.remove(place.seq, generation)
+                state.log.of_generation(generation).is_copied = True
+            index.add(segment, place)
+
+
+def _places(
+    segment: Segment, group: Group, numbered: Iterator[tuple[int, int]]
+) -> Iterator[tuple[Place, int]]:
+    """Where in `segment` the alerts and audit records of `group` are, with their priorities."""
+    offset = group.payload_offset
+    for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
+        if priority != _ROUTINE:
+            yield Place(seq, segment.generation, offset, length, crc), priority
+        offset += length
+
+
+def lose(state: State, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
+    """Numbers of unknown priority that cannot be made out: lost, unless acknowledged in all priorities."""
+    state.ledger.find(max(first, min(state.cursors) + 1), last, reason)
+
+
+def upper_bound(log: Log, segment: Segment) -> int:
+    """The number from which on `segment` cannot hold any: what its successor begins with."""
+    return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
+
+
+def take_summary(state: State, segment: Segment, contents: Contents, end: int, next_seq: int) -> bool:
+    """Take what waits in a sealed segment from its summary. False if that does not tell; then nothing has changed."""
+    upper = upper_bound(state.log, segment)
+    last = next_seq - 1
+    if next_seq > upper or state.ledger.lost.meets(max(segment.base, min(state.cursors) + 1), last):
+        return False
+    for priority, cursor in enumerate(state.cursors):
+        if contents.records[priority] and segment.base <= cursor < last:
+            return False
+    for priority in PINNED:
+        carried = contents.carried[priority]
+        if carried.records and carried.first_seq <= state.cursors[priority] < carried.last_seq:
+            return False
+    lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
+    lose(state, next_seq, upper - 1)
+    segment.end, segment.is_verified = end, False
+    if state.cursors[_ROUTINE] < segment.base:
+        segment.routine_records, segment.routine_bytes = contents.records[_ROUTINE], contents.bytes[_ROUTINE]
+    else:
+        segment.routine_at, segment.routine_seq = end, upper
+    for priority in PINNED:
+        cursor, carried = state.cursors[priority], contents.carried[priority]
+        own = Carried(contents.records[priority], contents.bytes[priority], segment.base, last)
+        state.indexes[priority].add_unread(
+            segment,
+            own if cursor < segment.base else Carried(),
+            carried if cursor < carried.first_seq else Carried(),
+        )
+    return True

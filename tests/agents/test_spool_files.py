@@ -1,0 +1,201 @@
+"""Files that are missing, of another size, doubled or foreign: what they held is named, and nothing renumbered."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolLimits
+from hal.disk import Disk, DiskError, DiskErrorKind
+from hal.emul.disk import EmulDisk
+from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk
+from tests.agents.spool_model import BY_SUMMARIES, LIMITS, encode_gap
+
+ALERT, AUDIT, ROUTINE = Priority
+
+
+def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
+    return Spool.open(disk, limits, random=Random(5), encode_gap=encode_gap)
+
+
+def filled(groups: int = 40) -> tuple[EmulDisk, set[int]]:
+    """A disk that lost its power with these numbers in four segments, and none acknowledged."""
+    disk = EmulDisk(1 << 30, Random(1))
+    spool = open_spool(disk)
+    numbers = {seq for _ in range(groups // 2) for seq in spool.append([ROUTINE] * 4, [b"x" * 400] * 4)}
+    return disk.backend.cut_power(), numbers
+
+
+def segment_names(disk: Disk) -> list[str]:
+    return sorted(
+        (name for name in disk.names() if int(name.split("-")[1], 16)), key=lambda n: int(n.split("-")[1], 16)
+    )
+
+
+def resize(disk: EmulDisk, name: str, size: int) -> None:
+    content = disk.read(name, 0, min(size, disk.size(name)))
+    disk.create(name, size)
+    disk.write(name, 0, content)
+    disk.flush(name)
+
+
+def damage(disk: EmulDisk, how: str, name: str) -> None:
+    if how == "removed":
+        disk.remove(name)
+    elif how == "unreadable":
+        for offset in range(0, LIMITS.segment_bytes, 512):
+            disk.backend.make_unreadable(name, offset)
+    else:
+        resize(disk, name, {"emptied": 0, "truncated": 5 * 1024 + 100, "extended": 40 * 1024}[how])
+
+
+def named(spool: Spool) -> set[int]:
+    gaps = [gap for gap in spool.recovery.gaps if gap.reason is not GapReason.UNUSED]
+    return {n for gap in gaps for first, last in gap.ranges for n in range(first, last + 1)}
+
+
+@pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
+@pytest.mark.parametrize("which", [0, 1, -1])
+@pytest.mark.parametrize("how", ["removed", "emptied", "truncated", "extended", "unreadable"])
+def test_what_a_damaged_file_held_is_named_and_not_given_again(
+    how: str, which: int, limits: SpoolLimits
+) -> None:
+    disk, used = filled()
+    damage(disk, how, segment_names(disk)[which])
+    spool = open_spool(disk, limits)
+    while spool.verify_next():
+        pass
+    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    spool.append([], [])
+    reported = {n for first, last in spool._ledger.lost for n in range(first, last + 1)}
+    assert used <= there | reported
+    if how != "unreadable" or limits is LIMITS:
+        assert used <= there | named(spool)
+    if how == "extended":
+        assert used <= there
+    elif which != -1 or how != "truncated":
+        assert used - there, "something was lost in this file"
+    assert spool.append([ROUTINE], [b"new"])[0] > max(used)
+    again = open_spool(disk, limits)
+    assert [n for n, payload in again.read(ROUTINE, 10**6, 10**9) if payload == b"new"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_of_two_segments_one_is_missing(which: int) -> None:
+    disk, used = filled(16)
+    names = segment_names(disk)
+    assert len(names) == 2
+    disk.remove(names[which])
+    spool = open_spool(disk)
+    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    assert used - there and used <= there | named(spool)
+    assert spool.append([ROUTINE], [b"new"])[0] > max(used)
+
+
+def test_recycled_segments_are_not_missed() -> None:
+    disk = EmulDisk(1 << 30, Random(1))
+    spool = open_spool(disk)
+    spool.append([ALERT], [b"waits, and keeps the other cursors' meaning"])
+    for _ in range(60):
+        numbers = spool.append([ROUTINE, AUDIT] * 2, [b"x" * 400] * 4)
+        spool.ack(ROUTINE, numbers[-1])
+        spool.ack(AUDIT, numbers[-1])
+        assert named(open_spool(disk)) == set()
+
+
+def test_a_doubled_segment_counts_once() -> None:
+    disk, used = filled()
+    name = segment_names(disk)[1]
+    copy = name.removesuffix(".seg") + "-0000000000000001.seg"
+    disk.create(copy, LIMITS.segment_bytes)
+    disk.write(copy, 0, disk.read(name, 0, LIMITS.segment_bytes))
+    disk.flush(copy)
+    spool = open_spool(disk)
+    assert [seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)] == sorted(used)
+    assert spool.status().records[ROUTINE] == len(used)
+
+
+def test_a_foreign_segment_of_a_higher_generation_hides_nothing() -> None:
+    disk, used = filled()
+    disk.create("00000001-7fffffff-0000000000000001-00000000.seg", LIMITS.segment_bytes)
+    spool = open_spool(disk)
+    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_spool_made_with_other_segments_is_read_and_its_files_replaced(factor: int) -> None:
+    disk, used = filled()
+    size = LIMITS.segment_bytes * factor
+    limits = SpoolLimits(size, 8 * size, 2048, 16, 4096, 64, 16, 16)
+    spool = open_spool(disk, limits)
+    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used and not named(spool)
+    last = spool.append([ROUTINE], [b"new"])[0]
+    assert last > max(used)
+    spool.ack(ROUTINE, last)
+    for _ in range(12 * factor):
+        spool.ack(ROUTINE, spool.append([ROUTINE] * 4, [b"y" * 500] * 4)[-1])
+    assert {disk.size(name) for name in disk.names()} == {size}
+    assert spool.status().disk_bytes <= 8 * size
+
+
+def test_smaller_segments_than_before_drop_the_oldest_records_too() -> None:
+    size = LIMITS.segment_bytes
+    larger = SpoolLimits(4 * size, 16 * size, 2048, 16, 4096, 64, 16, 16)
+    disk = EmulDisk(1 << 30, Random(1))
+    spool = open_spool(disk, larger)
+    for _ in range(100):
+        spool.append([ROUTINE] * 4, [b"x" * 500] * 4)
+    spool = open_spool(disk, LIMITS)
+    for _ in range(200):
+        spool.append([ROUTINE] * 4, [b"x" * 500] * 4)
+    assert spool.status().disk_bytes <= LIMITS.spool_bytes_max
+    assert spool.status().gaps_reported > 0
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
+    for generation in range(1, 1101):
+        with (tmp_path / f"0000abcd-{generation:08x}-{generation:016x}-00000000.seg").open("wb") as file:
+            file.truncate(64 * 1024)
+    disk = LinuxDisk(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    spool = open_spool(disk, SpoolLimits(64 * 1024, 1200 * 64 * 1024, 2048, 16, 4096, 64))
+    assert spool.status().segments == 1100
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + DESCRIPTORS_MAX
+    disk.close()
+
+
+def test_a_spool_of_a_tebibyte() -> None:
+    """Its files are few enough to be listed at once, and go on being used to the last."""
+    limits = SpoolLimits(spool_bytes_max=1 << 40)
+    assert limits.segments_max == 16 * 1024
+    assert SpoolLimits(spool_bytes_max=1 << 30).segment_bytes == 4 << 20
+
+
+def test_a_disk_that_refuses_writes_delivers_what_waits() -> None:
+    disk, used = filled()
+    for call in ("create", "commit", "write", "rename", "remove"):
+        setattr(disk, call, refuse)
+    spool = open_spool(disk)
+    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used
+    with pytest.raises(SpoolError):
+        spool.append([ROUTINE], [b"new"])
+    spool.ack(ROUTINE, max(used))
+    assert spool.read(ROUTINE, 10**6, 10**9) == []
+    spool.close()
+
+
+def refuse(name: str, *_rest: object) -> None:
+    raise DiskError(DiskErrorKind.IO, f"{name}: read-only file system")
