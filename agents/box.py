@@ -26,6 +26,7 @@ from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
+from agents.spoolwatch import watch_spool
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.stream import Timing
 from agents.supervision import keep_running
@@ -135,6 +136,8 @@ class Box:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
+            watch = partial(watch_spool, running.buffer, running.audit)
+            tasks.create_task(self._keep("spool-watch", watch, running))
             if config.watchdog and watchdog:
                 feed = partial(
                     feed_while_well, watchdog, config.watchdog.timeout_s, running.buffer, running.audit

@@ -133,7 +133,7 @@ class Buffer:
             self._announce_gaps()
 
     async def verify(self) -> None:
-        """Read what opening has not, one segment at a time with pauses, and report what is lost. Errors: SpoolError."""
+        """Verify the segments that opening did not, and report what is lost. Raises SpoolError."""
         while await self._run(self._spool.verify_next):
             await self.report_gaps()
             await asyncio.sleep(VERIFY_PAUSE_SECONDS)

@@ -84,6 +84,11 @@ class Log:
         """The size of all files of the spool."""
         return sum(s.size for s in self.segments) + len(self.spares) * self.limits.segment_bytes
 
+    def live_bytes(self) -> int:
+        """The size of the segments that hold something live; of the one being written what is written."""
+        live = (segment for segment in self.segments if not segment.is_dead)
+        return sum(segment.end if segment is self.active else segment.size for segment in live)
+
     def dead(self) -> list[Segment]:
         """The oldest segments, as long as they hold nothing live. To be called when something was freed."""
         dead = []

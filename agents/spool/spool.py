@@ -78,6 +78,10 @@ class Spool:
         """How many audit records of gaps it has appended since it was opened."""
         return self._writer.gaps_reported
 
+    def pending_gaps(self) -> tuple[Gap, ...]:
+        """The gaps known now and not reported yet: found at opening or by reading since then."""
+        return tuple(self._ledger.pending(self._limits.gap_ranges_max))
+
     # -- writing ----------------------------------------------------------------------------------------
 
     def append(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> range:
@@ -177,6 +181,7 @@ class Spool:
             bytes={p: self._holdings.indexes[p].bytes for p in PINNED} | {Priority.ROUTINE: routine_bytes},
             segments=len(self._log.segments) + len(self._log.spares),
             disk_bytes=self._log.disk_bytes(),
+            live_bytes=self._log.live_bytes(),
             gaps_reported=self.gaps_reported,
             gaps_pending=self._ledger.unreported_ranges(),
             limits=self._limits,

@@ -133,6 +133,7 @@ class SpoolStatus:
     bytes: dict[Priority, int]
     segments: int
     disk_bytes: int
+    live_bytes: int  # of those, in segments that hold something not yet acknowledged
     gaps_reported: int
     gaps_pending: int
     limits: SpoolLimits

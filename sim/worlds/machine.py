@@ -318,7 +318,7 @@ def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
         snapshot=lambda: b"",
     )
     records = [record for priority in Priority for record in _read_all(spool, priority)]
-    return Remains(spool.epoch, records, spool.recovery.gaps)
+    return Remains(spool.epoch, records, spool.pending_gaps())
 
 
 def _read_all(spool: Spool, priority: Priority) -> list[Record]:
