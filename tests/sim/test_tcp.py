@@ -333,6 +333,16 @@ def test_cubic_is_back_at_the_old_window_when_its_curve_says_so() -> None:
     assert 120 <= cubic.window <= 135
 
 
+@pytest.mark.parametrize(("rise", "ends"), [(3, False), (6, True)])
+def test_slow_start_ends_when_round_trips_become_longer(rise: int, ends: bool) -> None:
+    cubic = Cubic()
+    cubic.window = 20
+    cubic.measure(40 * MS, 40 * MS, 1, 100)
+    for n in range(10):  # an eighth of the shortest round trip, here 5 ms, is too much
+        cubic.measure((40 + rise) * MS, (1_000 + 50 * n) * MS, 200, 300)
+    assert cubic.in_slow_start is not ends
+
+
 @pytest.mark.parametrize("value", [0, 1, 7, 8, 26, 27, 10**12 - 1, 10**12, 2**61])
 def test_the_cube_root_is_rounded_down(value: int) -> None:
     root = _cube_root(value)
