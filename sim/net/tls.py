@@ -1,9 +1,10 @@
 """TLS as asyncio does it, with OpenSSL, for programs that exchange one record at a time.
 
-Four things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
-gives no more than one record; it reads until OpenSSL raises that there is nothing more, though an exception is
-dearer than asking first; it looks after each read for something to send; and it has the transport copy what came in
-into a buffer, though a simulated segment's bytes are there already.
+Five things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
+gives no more than one record; it reads until OpenSSL raises that there is nothing more, though an exception costs
+more than asking first; after each read it looks for something to send, and after each write at the limits of its
+buffers; it queues what is written, though OpenSSL takes it at once; and it has the transport copy what came in into a
+buffer, though a simulated segment's bytes are in memory already.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wire.tls import NO_CHECK_TIME, ClientContext
 NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024
 """Plaintext of one record (RFC 8446, 5.1)."""
+_WRAPPED: Final = sslproto.SSLProtocolState.WRAPPED
 
 
 class TlsProtocol(sslproto.SSLProtocol):
@@ -35,10 +37,14 @@ class TlsProtocol(sslproto.SSLProtocol):
     _incoming: Any
     _outgoing: Any
     _app_protocol: Any
+    _app_protocol_is_buffer: bool
+    _app_reading_paused: bool
     _app_writing_paused: bool
     _ssl_writing_paused: bool
+    _state: sslproto.SSLProtocolState
     _transport: Any
     _waiter: Any
+    _write_backlog: Any
 
     def __init__(
         self,
@@ -72,7 +78,35 @@ class TlsProtocol(sslproto.SSLProtocol):
     def received(self, data: bytes) -> None:
         """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""
         self._incoming.write(data)
-        self.buffer_updated(0)
+        if (
+            self._state is not _WRAPPED
+            or self._app_reading_paused
+            or self._app_protocol_is_buffer
+            or self._write_backlog
+        ):
+            self.buffer_updated(0)
+            return
+        try:
+            self._do_read__copied()
+            self._process_outgoing()
+        except Exception as error:
+            self._fatal_error(error, "Fatal error on SSL protocol")
+
+    def _write_appdata(self, list_of_data: Any) -> None:
+        """Encrypt one record without queueing it; asyncio's way for everything else."""
+        data = list_of_data[0] if len(list_of_data) == 1 else b""
+        if self._state is not _WRAPPED or self._write_backlog or not 0 < len(data) <= RECORD_BYTES_MAX:
+            super()._write_appdata(list_of_data)
+            return
+        try:
+            self._sslobj.write(data)  # into memory: the whole record, or an exception while keys change
+        except SSLWantReadError:
+            super()._write_appdata(list_of_data)
+            return
+        except Exception as error:
+            self._fatal_error(error, "Fatal error on SSL protocol")
+            return
+        self._process_outgoing()
 
     def _process_outgoing(self) -> None:
         if self._ssl_writing_paused or self._app_writing_paused:
