@@ -80,6 +80,12 @@ class SimLoop(base_events.BaseEventLoop):
         """Seconds since the start of the lab."""
         return self.env._now / NS
 
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As in any loop."""
+        return self.call_at(self.env._now / NS + delay, callback, *args, context=context)
+
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
@@ -88,7 +94,7 @@ class SimLoop(base_events.BaseEventLoop):
         while at_ns / NS < when:
             at_ns += 1
         timer = _Timer(when, callback, args, context)
-        self.env.after(max(0, at_ns - self.env.now), self._due, timer)
+        self.env.after(max(0, at_ns - self.env._now), self._due, timer)
         return timer
 
     def _due(self, timer: _Timer) -> None:

@@ -132,7 +132,7 @@ class Pipe:
 
     def send(self, length: int, segment: Segment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
         """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
-        quality, now = self.quality, self._env.now
+        quality, now = self.quality, self._env._now
         start = self._free_at_ns if self._free_at_ns > now else now
         if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
             self.lost += 1
@@ -173,7 +173,7 @@ class Pipe:
         return True
 
     def _arrive(self, delay: int, segment: Segment, deliver: _Deliver) -> None:
-        quality, now = self.quality, self._env.now
+        quality, now = self.quality, self._env._now
         if quality.jitter_ns:
             delay += self._random.randrange(quality.jitter_ns)
         if quality.reordering and self._random.random() < quality.reordering:
@@ -235,6 +235,8 @@ class Link:
         self.forward = Pipe(env, quality, random)
         self.backward = Pipe(env, quality, random)
         self.ends: tuple[Host, Host] | None = None
+        self._deliveries: tuple[_Deliver, _Deliver] | None = None
+        """What takes segments at the near end and at the far one, until the carrier changes."""
         self.nominal = quality
         """The quality of the line as the lab has it, without impairments."""
         self._set_to = quality
@@ -250,16 +252,29 @@ class Link:
         if not self.up:
             return
         assert self.ends is not None
+        near, far = self._deliveries or self._prepare()
+        header = HEADER_BYTES + segment.option_bytes
+        length = header + len(segment.data)
+        if source is self.ends[0]:
+            self.forward.send(length, segment, far, header)
+        else:
+            self.backward.send(length, segment, near, header)
+
+    def _prepare(self) -> tuple[_Deliver, _Deliver]:
+        assert self.ends is not None
         near, far = self.ends
-        pipe, target = (self.forward, far) if source is near else (self.backward, near)
+        self._deliveries = self._delivery(near), self._delivery(far)
+        return self._deliveries
+
+    def _delivery(self, target: Host) -> _Deliver:
+        """Hands segments to `target` unless the carrier changed while they were on the way."""
         cut = self._cut
 
         def deliver(segment: Segment) -> None:
             if cut == self._cut:
                 target.receive(segment, self)
 
-        header = HEADER_BYTES + segment.option_bytes
-        pipe.send(header + len(segment.data), segment, deliver, header)
+        return deliver
 
     def resent(self, source: Host, length: int) -> None:
         """Note that so many bytes of what `source` sends next were sent before."""
@@ -299,6 +314,7 @@ class Link:
     def _set(self, *, up: bool) -> None:
         self.up = up
         self._cut += 1
+        self._deliveries = None
         for pipe in (self.forward, self.backward):
             pipe.clear()
         for changed in self.on_change:

@@ -128,12 +128,12 @@ class Endpoint:
         """See `sim.net.tcp.sender.Output`."""
         receiver = self._receiver
         if data:
-            receiver.note_answer(self._env.now)
+            receiver.note_answer(self._env._now)
         segment = Segment(
             self.local_port, self.remote_port, self._address, seq, flags, data,
             receiver.following, receiver.announce(),
         )  # fmt: skip
-        if receiver.has_selected:
+        if receiver.blocks or receiver.duplicate:
             segment.sack = receiver.selected()
         verdict = self._local.send(segment, self._link)
         if verdict == "accept":

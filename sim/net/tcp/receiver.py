@@ -36,10 +36,10 @@ class Receiver:
     """One end's receiving half. `acknowledge` sends an acknowledgement, which takes `announce()` with it."""
 
     __slots__ = (
-        "_acknowledge", "_clamp", "_delay_ns", "_duplicate", "_early", "_edge", "_env", "_held", "_interactive",
+        "_acknowledge", "_clamp", "_delay_ns", "_early", "_edge", "_env", "_held", "_interactive",
         "_last_ns", "_last_size", "_limit", "_order", "_pushed", "_quick", "_reading", "_round_at", "_round_edge",
         "_round_ns", "_rtt", "_segment", "_space", "_space_at", "_space_next", "_timer", "acknowledged", "blocks",
-        "fin_at", "following",
+        "duplicate", "fin_at", "following",
     )  # fmt: skip
 
     def __init__(self, env: Environment, rtt: RttEstimator, acknowledge: Callable[[], object]) -> None:
@@ -53,7 +53,8 @@ class Receiver:
         """What is here beyond `following`, the latest first."""
         self._early: dict[int, bytes] = {}
         self._order: list[int] = []
-        self._duplicate: Range | None = None
+        self.duplicate: Range | None = None
+        """What came again, until a segment reports it."""
         # for the program
         self._reading = True
         self._held = bytearray()
@@ -91,15 +92,10 @@ class Receiver:
 
     def selected(self) -> tuple[Range, ...]:
         """The blocks of a selective acknowledgement, a duplicate first."""
-        if self._duplicate is None:
+        if self.duplicate is None:
             return tuple(self.blocks[:SACK_BLOCKS_MAX])
-        duplicate, self._duplicate = self._duplicate, None
+        duplicate, self.duplicate = self.duplicate, None
         return (duplicate, *self.blocks[: SACK_BLOCKS_MAX - 1])
-
-    @property
-    def has_selected(self) -> bool:
-        """Whether a segment takes a selective acknowledgement along."""
-        return bool(self.blocks) or self._duplicate is not None
 
     def note_answer(self, now: int) -> None:
         """Data is being sent: soon after the other end's, it is an answer."""
@@ -131,7 +127,7 @@ class Receiver:
 
     def _again(self, what: Range) -> None:
         """A segment came that was here before: our acknowledgement was lost, or it was sent again too soon."""
-        self._duplicate = what
+        self.duplicate = what
         self._be_quick()
         self._acknowledge()
 
@@ -163,7 +159,7 @@ class Receiver:
         if following == self.fin_at:
             following += 1
         self.following = following
-        now = self._env.now
+        now = self._env._now
         if following >= self._round_edge:
             self._measure_round(now)
         if self._limit < self._clamp and size >= _COUNTED_BYTES_MIN:
@@ -197,7 +193,7 @@ class Receiver:
 
     def _time(self, size: int) -> None:
         """Learn from a segment's size and time how soon to acknowledge."""
-        now = self._env.now
+        now = self._env._now
         if size >= self._segment:
             self._segment = min(size, MSS)
         else:

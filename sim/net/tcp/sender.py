@@ -117,7 +117,7 @@ class Sender:
             self.rtt.rto = RTO_UNMEASURED_NS
         if syns_resent > 1:
             self._cubic.window = 1
-        self._cubic.begin_round(self._env.now, 1)
+        self._cubic.begin_round(self._env._now, 1)
 
     def stop(self) -> None:
         """Send nothing any more."""
@@ -145,7 +145,7 @@ class Sender:
         left = una + len(buffer) - following
         if left <= 0 and not (self._fin_wanted and not self.fin_sent):
             return
-        now, before = self._env.now, len(sent)
+        now, before = self._env._now, len(sent)
         if not before and self._last_sent_ns:
             self._resume(now)
         if self._path is not None and self._path.is_suspect and self._probe_path(self._path, now, left):
@@ -239,7 +239,7 @@ class Sender:
             board.split(index, self.mss)
         data = bytes(self._buffer[segment.seq - self.una : segment.end - self.una])
         has_fin = segment.end - segment.seq > len(data)
-        now = self._env.now
+        now = self._env._now
         if self._retrying_since < 0:
             self._retrying_since = now
         self._output.transmit(segment.seq, data, ACK | FIN if has_fin else ACK, again=True)
@@ -258,7 +258,7 @@ class Sender:
                 if recovery.state is State.RECOVERY:
                     recovery.prr_out += 1
                 if not index and self._purpose is not Purpose.REORDER:
-                    self._arm(Purpose.RETRANSMIT, self._env.now + self.rtt.rto)
+                    self._arm(Purpose.RETRANSMIT, self._env._now + self.rtt.rto)
             index += 1
 
     # -- acknowledgements
@@ -283,7 +283,7 @@ class Sender:
 
     def _advance(self, ack: int) -> None:
         """Everything up to `ack` has arrived in order, and nothing is wrong."""
-        board, rtt, now = self._board, self.rtt, self._env.now
+        board, rtt, now = self._board, self.rtt, self._env._now
         sent = board.sent
         done = 0
         for segment in sent:
@@ -322,7 +322,7 @@ class Sender:
 
     def _judge(self, segment: Segment, ack: int, *, duplicate: bool) -> None:
         """Take an acknowledgement while something is missing, late or repeated (tcp_ack)."""
-        board, recovery, now = self._board, self._recovery, self._env.now
+        board, recovery, now = self._board, self._recovery, self._env._now
         board.begin()
         una, delivered, losses, minimum = self.una, board.delivered, board.losses, self.rtt.minimum
         duplicated = recovery.note_duplicate(segment.sack, ack, self._probe_end)
@@ -445,7 +445,7 @@ class Sender:
 
     def _probe(self) -> None:
         """Send something to learn whether the last segments were lost (tcp_send_loss_probe)."""
-        now, board = self._env.now, self._board
+        now, board = self._env._now, self._board
         if not self._probe_end:
             following = self.following
             self._probe_resent = not self._send_one_new()
@@ -469,7 +469,7 @@ class Sender:
 
     def _send_new(self, size: int) -> None:
         """Send the next `size` bytes as one segment."""
-        offset, now = self.following - self.una, self._env.now
+        offset, now = self.following - self.una, self._env._now
         self._output.transmit(self.following, bytes(self._buffer[offset : offset + size]))
         self._board.sent.append(Sent(self.following, self.following + size, now))
         self.following += size
@@ -477,7 +477,7 @@ class Sender:
 
     def _look_again(self) -> None:
         """RACK's reordering timer."""
-        now = self._env.now
+        now = self._env._now
         if self._recovery.look_again(now, self.una, self.following):
             self._resend_lost()
         if self._purpose is Purpose.NONE and self._recovery.look_in_ns:
@@ -488,7 +488,7 @@ class Sender:
 
     def _time_out(self) -> None:
         """The retransmission timer."""
-        now, rtt = self._env.now, self.rtt
+        now, rtt = self._env._now, self.rtt
         if self._retrying_since >= 0 and now - self._retrying_since >= RETRIES_NS:
             self._output.give_up()
             return
@@ -509,7 +509,7 @@ class Sender:
         if self._window_probes >= WINDOW_PROBES_MAX:
             self._output.give_up()
             return
-        now = self._env.now
+        now = self._env._now
         self._window_probes += 1
         self._output.transmit(self.una - 1, b"")
         self._arm(Purpose.WINDOW, now + self._window_probe_ns())

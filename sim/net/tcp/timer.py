@@ -28,7 +28,7 @@ class LazyTimer:
         if not self._event_at or deadline < self._event_at:
             self._event_at = deadline
             env = self._env
-            env.after(deadline - env.now, self._on_event, deadline)
+            env.after(deadline - env._now, self._on_event, deadline)
 
     def _on_event(self, at: int) -> None:
         if at != self._event_at:
