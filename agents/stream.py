@@ -220,8 +220,11 @@ class Stream:
 
     async def _send(self) -> bool:
         """Send the next batch, if one may go now."""
-        flow, batch = self._flow, _Batch(self._pace.records_max)
+        flow = self._flow
         urgent, routine = flow.choose(self._loop.time())
+        if not urgent and not routine:
+            return False
+        batch = _Batch(self._pace.records_max)
         if urgent:
             flow.urgent = False  # until the next one arrives, also while this reads
             await self._read(Priority.ALERT, batch)
@@ -232,7 +235,7 @@ class Stream:
             flow.routine_read(expected, await self._read(Priority.ROUTINE, batch))
         if batch.parts:
             self._post(batch)
-        return urgent or routine
+        return True
 
     async def _read(self, priority: Priority, batch: _Batch) -> int:
         """Add records of `priority` to the batch, as far as it has room; returns how many."""

@@ -47,12 +47,12 @@ def figures() -> list[Figure]:
         speeds.append(result.sim_seconds / (time.perf_counter() - started))
         journeys.append(processor / result.reports.stored / ((before + timeout_seconds()) / 2))
     return [
-        figure("a report's journey in lab 01", "SimPy timeouts", statistics.median(journeys), "<= 500"),
+        figure("a report's journey in lab 01", "SimPy timeouts", statistics.median(journeys), "<= 350"),
         figure(
             "lab 01 against real time, set-up and verdict included",
             "x",
             statistics.median(speeds),
-            ">= 30000",
+            ">= 80000",
         ),
     ]
 
