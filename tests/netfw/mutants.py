@@ -17,6 +17,7 @@ from netfw.render import render
 
 OURS = {"family": "inet", "table": "rap"}
 ACCEPT, DROP = {"accept": None}, {"drop": None}
+LOOPBACK4 = {"concat": ["lo", {"prefix": {"addr": "0.0.0.0", "len": 0}}]}
 
 
 @dataclass
@@ -436,7 +437,9 @@ MUTANTS = [
     Mutant("instruments unanswered", "replies", lambda d: d.elements("ports").remove("enp2s0")),
     Mutant("session without answers", "shows", lambda d: d.drop_rule("forward", *BACK4)),
     Mutant(
-        "table lets itself drop all of loopback", "hears itself", lambda d: d.drop_rule("prerouting", '"lo"')
+        "table lets itself drop all of loopback",
+        "hears itself",
+        lambda d: d.elements("sources4").remove(LOOPBACK4),
     ),
     Mutant("a limit too small", "serves", lambda d: d.replace("input", ("@connections",), "256", "3")),
     Mutant(

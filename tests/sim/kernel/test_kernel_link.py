@@ -166,21 +166,21 @@ def test_the_faults_of_lab_files_act_on_it(name: str) -> None:
         world = World(both.link)
         await say(near, far)
 
-        await LinkDegraded(loss=1.0).start(world, "uplink")
+        end = await LinkDegraded(loss=1.0).start(world, "uplink")
         assert not await arrives(near, far, 0.05)
-        await LinkDegraded(loss=1.0).stop(world, "uplink")
+        end()
         await say(near, far)
 
-        await LinkRate(rate=1_000_000).start(world, "uplink")
+        end = await LinkRate(rate=1_000_000).start(world, "uplink")
         busy_ns = both.link.forward.busy_ns
         await say(near, far, bytes(972))
         assert both.link.forward.busy_ns - busy_ns == 8_000_000
-        await LinkRate(rate=1_000_000).stop(world, "uplink")
+        end()
         assert both.link.forward.quality == FAST
 
-        await LinkDown().start(world, "uplink")
+        end = await LinkDown().start(world, "uplink")
         assert await carrier(both) == ("0", "0")
-        await LinkDown().stop(world, "uplink")
+        end()
         await say(near, far)
 
     run(name, main)
