@@ -38,6 +38,7 @@ from sim.units import SECOND_NS
 NOT_IN_FORCE: Final = "not-in-force"
 """The cause under which segments are counted before the policy is in force, or while a port is closed."""
 
+_ESTABLISHED: Final = State.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
 _Flow: TypeAlias = tuple[bool, Link, int, int, str]
 """One direction of a connection: whether inward, and what all its segments have in common."""
@@ -143,7 +144,7 @@ class SimGatekeeper:
         if self._generation != self._gate.generation or now >= self._steady_until_ns:
             self._established.clear()
             return False
-        if entry.expires_ns <= now or entry.tcp is None or entry.tcp.state is not State.ESTABLISHED:
+        if entry.expires_ns <= now or entry.tcp is None or entry.tcp.state is not _ESTABLISHED:
             return False
         entry.expires_ns = now + _ESTABLISHED_NS
         return True
@@ -199,4 +200,4 @@ class SimGatekeeper:
 
 def _is_established(entry: Entry) -> bool:
     tcp = entry.tcp
-    return tcp is not None and tcp.state is State.ESTABLISHED and tcp.answered
+    return tcp is not None and tcp.state is _ESTABLISHED and tcp.answered

@@ -26,7 +26,6 @@ RETRIES_NS: Final = 924_600_000_000
 WINDOW_PROBES_MAX: Final = 15
 """That are not answered."""
 _TIMER_MIN_NS: Final = 2_000_000
-_OPEN: Final = State.OPEN
 
 
 class Purpose(IntEnum):
@@ -37,6 +36,11 @@ class Purpose(IntEnum):
     PROBE = 2
     REORDER = 3
     WINDOW = 4
+
+
+# In Python before 3.12, taking a member from its class takes as long as ten local operations.
+_OPEN, _RECOVERY = State.OPEN, State.RECOVERY
+_NONE, _RETRANSMIT, _PROBE, _REORDER, _WINDOW = Purpose
 
 
 class Output(Protocol):
@@ -89,7 +93,7 @@ class Sender:
         self._limited_until = self._most_out = 0
         # the timer
         self._timer = LazyTimer(env, self._on_timer)
-        self._purpose = Purpose.NONE
+        self._purpose = _NONE
         self._retransmissions = 0
         self._retrying_since = -1
         self._window_probes = 0
@@ -180,13 +184,13 @@ class Sender:
             if self.una >= self._limited_until or limited or (not self._limited and out > self._most_out):
                 self._limited, self._most_out, self._limited_until = limited, out, following
         if following > self.following:
-            if self._recovery.state is State.RECOVERY:
+            if self._recovery.state is _RECOVERY:
                 self._recovery.prr_out += out - before
             self.following = following
             self._last_sent_ns = now
             self._arm_for_sent(now, had_some=before > 0)
-        elif not out and self._purpose is not Purpose.WINDOW:  # the other end's window is closed
-            self._arm(Purpose.WINDOW, now + self._window_probe_ns())
+        elif not out and self._purpose is not _WINDOW:  # the other end's window is closed
+            self._arm(_WINDOW, now + self._window_probe_ns())
 
     def _probe_path(self, path: PathMtu, now: int, left: int) -> bool:
         """Try a longer segment, if there is enough to tell soon what became of it (tcp_mtu_probe)."""
@@ -255,10 +259,10 @@ class Sender:
             segment = board.sent[index]
             if segment.lost and not segment.resent:
                 self._resend(index)
-                if recovery.state is State.RECOVERY:
+                if recovery.state is _RECOVERY:
                     recovery.prr_out += 1
-                if not index and self._purpose is not Purpose.REORDER:
-                    self._arm(Purpose.RETRANSMIT, self._env._now + self.rtt.rto)
+                if not index and self._purpose is not _REORDER:
+                    self._arm(_RETRANSMIT, self._env._now + self.rtt.rto)
             index += 1
 
     # -- acknowledgements
@@ -338,7 +342,7 @@ class Sender:
         event = Event(now, self.una, self.following, more, advanced, selected > 0, duplicate)
         resend = recovery.on_ack(event)
         if recovery.look_in_ns:
-            self._arm(Purpose.REORDER, now + recovery.look_in_ns + _TIMER_MIN_NS)
+            self._arm(_REORDER, now + recovery.look_in_ns + _TIMER_MIN_NS)
         elif done or rearm:
             self._arm_for_rest(now)
         recovery.control(
@@ -395,7 +399,7 @@ class Sender:
         self._timer.set(at)
 
     def _disarm(self) -> None:
-        self._purpose = Purpose.NONE
+        self._purpose = _NONE
         self._timer.deadline = 0
 
     def _arm_for_sent(self, now: int, *, had_some: bool) -> None:
@@ -404,11 +408,11 @@ class Sender:
         left = sent[0].sent_ns + rto - now
         if self._recovery.state is _OPEN:
             wait = self._probe_ns()
-            self._arm(Purpose.PROBE, now + (min(wait, left) if left > 0 else wait))
+            self._arm(_PROBE, now + (min(wait, left) if left > 0 else wait))
         elif not had_some:
-            self._arm(Purpose.RETRANSMIT, now + rto)
-        elif self._purpose is Purpose.PROBE:
-            self._arm(Purpose.RETRANSMIT, now + max(left, 1))
+            self._arm(_RETRANSMIT, now + rto)
+        elif self._purpose is _PROBE:
+            self._arm(_RETRANSMIT, now + max(left, 1))
 
     def _arm_for_rest(self, now: int) -> None:
         """Some of what was in flight has arrived (tcp_set_xmit_timer)."""
@@ -416,7 +420,7 @@ class Sender:
         if not sent:
             self._disarm()
         elif self._recovery.state is _OPEN:
-            self._arm(Purpose.PROBE, now + min(self._probe_ns(), rto))
+            self._arm(_PROBE, now + min(self._probe_ns(), rto))
         else:
             self._arm_retransmission(now)
 
@@ -426,9 +430,9 @@ class Sender:
             self._disarm()
             return
         wait = self.rtt.rto
-        if self._purpose in (Purpose.PROBE, Purpose.REORDER):
+        if self._purpose in (_PROBE, _REORDER):
             wait = max(self._board.sent[0].sent_ns + wait - now, 1)
-        self._arm(Purpose.RETRANSMIT, now + wait)
+        self._arm(_RETRANSMIT, now + wait)
 
     def _probe_ns(self) -> int:
         smoothed = self.rtt.smoothed
@@ -440,7 +444,7 @@ class Sender:
         return min(max(self.rtt.rto, RTO_MIN_NS) << min(self._window_probes, 20), RTO_MAX_NS)
 
     def _on_timer(self) -> None:
-        purpose, self._purpose = self._purpose, Purpose.NONE
+        purpose, self._purpose = self._purpose, _NONE
         _ON_TIMER[purpose](self)
 
     def _probe(self) -> None:
@@ -457,7 +461,7 @@ class Sender:
                     last += 1
                 self._resend(last)
             self._probe_end = max(following, self.following)
-        self._arm(Purpose.RETRANSMIT, now + self.rtt.rto)
+        self._arm(_RETRANSMIT, now + self.rtt.rto)
 
     def _send_one_new(self) -> bool:
         """Send one new segment, whatever the congestion window says."""
@@ -480,10 +484,10 @@ class Sender:
         now = self._env._now
         if self._recovery.look_again(now, self.una, self.following):
             self._resend_lost()
-        if self._purpose is Purpose.NONE and self._recovery.look_in_ns:
-            self._arm(Purpose.REORDER, now + self._recovery.look_in_ns + _TIMER_MIN_NS)
-        elif self._purpose is not Purpose.RETRANSMIT:
-            self._purpose = Purpose.REORDER
+        if self._purpose is _NONE and self._recovery.look_in_ns:
+            self._arm(_REORDER, now + self._recovery.look_in_ns + _TIMER_MIN_NS)
+        elif self._purpose is not _RETRANSMIT:
+            self._purpose = _REORDER
             self._arm_retransmission(now)
 
     def _time_out(self) -> None:
@@ -502,7 +506,7 @@ class Sender:
         self._retransmissions += 1
         self._resend(0)
         rtt.back_off()
-        self._arm(Purpose.RETRANSMIT, now + rtt.rto)
+        self._arm(_RETRANSMIT, now + rtt.rto)
 
     def _probe_window(self) -> None:
         """Ask whether the other end's window is still closed, by a number that was acknowledged."""
@@ -512,7 +516,7 @@ class Sender:
         now = self._env._now
         self._window_probes += 1
         self._output.transmit(self.una - 1, b"")
-        self._arm(Purpose.WINDOW, now + self._window_probe_ns())
+        self._arm(_WINDOW, now + self._window_probe_ns())
 
 
 _ON_TIMER: Final = {
