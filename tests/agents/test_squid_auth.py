@@ -7,8 +7,10 @@ import pwd
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -92,16 +94,14 @@ async def listening(process: asyncio.subprocess.Process, port: int) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
+    """Not below pytest's own folder, which is for its owner alone; squid's helpers run as another user."""
     if shutil.which("squid") is None or HELPERS is None:
         pytest.skip("needs squid: make setup-kernel")
-    folder = tmp_path_factory.mktemp("squid")
     user = pwd.getpwnam("proxy" if str(HELPERS) == "/usr/lib/squid" else "squid")
-    shutil.chown(folder, user.pw_uid, user.pw_gid)
-    for parent in list(folder.parents)[:2]:
-        parent.chmod(0o755)
-    folder.chmod(0o755)
-    return folder
+    with TemporaryDirectory(prefix="rap-squid-") as folder:
+        shutil.chown(folder, user.pw_uid, user.pw_gid)
+        yield Path(folder)
 
 
 @pytest.mark.parametrize(
