@@ -132,7 +132,7 @@ class Pipe:
 
     def send(self, length: int, segment: Segment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
         """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
-        quality, now = self.quality, self._env._now
+        quality, now = self.quality, self._env.now
         start = self._free_at_ns if self._free_at_ns > now else now
         if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
             self.lost += 1
@@ -173,7 +173,7 @@ class Pipe:
         return True
 
     def _arrive(self, delay: int, segment: Segment, deliver: _Deliver) -> None:
-        quality, now = self.quality, self._env._now
+        quality, now = self.quality, self._env.now
         if quality.jitter_ns:
             delay += self._random.randrange(quality.jitter_ns)
         if quality.reordering and self._random.random() < quality.reordering:
