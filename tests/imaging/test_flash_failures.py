@@ -160,3 +160,52 @@ def test_what_the_image_leaves_empty_at_a_partitions_beginning() -> None:
 def test_partitions_are_read(plan: Plan) -> None:
     assert tables.slices(plan.head) == list(plan.slices)
     assert [part.label for part in plan.slices] == ["esp", "rap-identity", "root-a", "var"]
+
+
+class Watched(MemoryDisk):
+    """Refuses to be read where something was written since the last flush: its cache would answer."""
+
+    def read(self, offset: int, into: memoryview) -> None:
+        for entry in reversed(self.trace):
+            if entry is None:
+                break
+            at, data = entry
+            assert at + len(data) <= offset or offset + len(into) <= at, f"byte {offset} is read unflushed"
+        super().read(offset, into)
+
+
+def test_nothing_is_read_back_before_it_was_flushed(image: Image, plan: Plan) -> None:
+    disk = Watched(bytes(DISK_BYTES))
+    flash(plan, image, disk)
+    assert is_boot_sector(disk)
+
+
+class FailsItsLastFlush(MemoryDisk):
+    """Takes the boot sector, and then cannot flush it."""
+
+    failed = False
+
+    def flush(self) -> None:
+        if is_boot_sector(self) and not self.failed:
+            self.failed = True
+            raise DeviceError("cannot be flushed")
+        super().flush()
+
+
+def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan: Plan) -> None:
+    disk = FailsItsLastFlush(bytes(DISK_BYTES))
+    with pytest.raises(DeviceError, match="cannot be flushed"):
+        flash(plan, image, disk)
+    assert disk.failed
+    assert not is_boot_sector(disk)
+    assert disk.trace[-1] is None, "the removal is durable"
+
+
+def test_the_copy_of_the_table_is_durable_before_the_table_and_the_first_sector_comes_last(
+    image: Image, plan: Plan
+) -> None:
+    disk = MemoryDisk(bytes(DISK_BYTES))
+    flash(plan, image, disk)
+    offsets = [None if entry is None else entry[0] for entry in disk.trace]
+    begins = len(offsets) - 1 - offsets[::-1].index(plan.tail.offset)
+    assert offsets[begins:] == [plan.tail.offset, None, 512, None, 0, None]

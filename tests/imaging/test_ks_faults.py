@@ -8,6 +8,7 @@ them all but those that are `refused`.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import tomllib
 from functools import cache
@@ -110,6 +111,18 @@ def test_pykickstart_lets_it_pass_unless_it_says_so(fault: dict[str, Any]) -> No
             parser.readKickstartFromString(wrong)
     else:
         parser.readKickstartFromString(wrong)
+
+
+@pytest.mark.parametrize(("bytes_short", "found"), [(0, set()), (1, {"disk-too-small"})])
+def test_a_disk_needs_the_partitions_the_tables_and_the_identity(
+    bytes_short: int, found: set[str], tmp_path: Path, repository: Repository
+) -> None:
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(text := good("", "almalinux9"))
+    sizes = [int(size) for size in re.findall(r"^part .*--size=(\d+)", text, re.MULTILINE)]
+    needed = (sum(sizes) + 2 + 1) * 2**20  # two MiB of tables (UEFI 2.10, chapter 5), one for the identity
+    report = lint(kickstart, "", [repository], load_board("rap-4"), needed - bytes_short)
+    assert {finding.rule for finding in report.findings} == found
 
 
 def test_every_rule_has_a_planted_fault() -> None:
