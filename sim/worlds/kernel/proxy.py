@@ -92,6 +92,7 @@ class KernelProxy:
         self._idle_seconds_max = Layers[int]()
         self._silences = Layers[None]()
         self._changing = asyncio.Lock()
+        self._restarting: asyncio.Future[None] | None = None  # for its new names
         self._process: LabProcess | None = None
         if spec.kind == "http":
             user = pwd.getpwnam("proxy")
@@ -133,9 +134,17 @@ class KernelProxy:
         return end
 
     def read_names_again(self) -> None:
-        """Let squid look into /etc/hosts, which it otherwise does when it starts; dante looks each time."""
-        if self._spec.kind == "http" and self._process is not None:
+        """Let the proxy read /etc/hosts again: squid at a signal; dante, which keeps names, by a new start."""
+        if self._process is None:
+            return
+        if self._spec.kind == "http":
             self._process.send_signal(signal.SIGHUP)
+        else:
+            self._restarting = asyncio.ensure_future(self._restart_in_turn())
+
+    async def _restart_in_turn(self) -> None:
+        async with self._changing:
+            await self._restart()
 
     # -- running it
 
@@ -153,10 +162,7 @@ class KernelProxy:
                 return
             only_silent = replace(self._mood, silent=True) == mood
             self._mood = mood
-            if not only_silent:
-                await self._restart()
-            if mood.silent:
-                await self._stop()
+            await (self._stop() if only_silent else self._restart())
 
     async def _stop(self) -> None:
         """Let it neither take nor send anything; the kernel goes on accepting connections for it."""
@@ -167,6 +173,7 @@ class KernelProxy:
                 await asyncio.sleep(0.001)
 
     async def _restart(self) -> None:
+        """Start it anew, and silent if it is to be."""
         if self._process is not None:
             _signal_all(_with_children(self._process.pid), signal.SIGKILL)
             await self._process.wait()
@@ -178,6 +185,8 @@ class KernelProxy:
                 if self._process.returncode is not None:
                     raise RuntimeError(f"the proxy ended at once: {self._process.output()}")
                 await asyncio.sleep(0.02)
+        if self._mood.silent:
+            await self._stop()
 
     def _listens(self) -> bool:
         wanted = f":{PORTS[self._spec.kind]:04X}"

@@ -165,6 +165,7 @@ async def delivers_again(world: KernelWorld) -> None:
         ("http", each_pair_that_shares_a_part),
         ("", addresses_change),
         ("http", addresses_change),
+        ("socks5", addresses_change),
         ("", names_fail),
         ("http", names_fail),
     ],
