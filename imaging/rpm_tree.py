@@ -51,7 +51,7 @@ def make_tree(
     _copy_modules(contents, python)
     _compile_ioctl(python / "hal/linux/_ioctl.abi3.so")
     (root / PREFIX / "provision").symlink_to("../../libexec/rap/provision")
-    for folder in ("/etc/rap", *state_folders(root)):
+    for folder in state_folders(root):
         (root / folder[1:]).mkdir(parents=True)
     licenses = root / "usr/share/licenses/rap-box"
     licenses.mkdir(parents=True)

@@ -81,6 +81,7 @@ def _assemble(arguments: argparse.Namespace) -> int:
         print(text, end="")
         return HOLDS
     try:
+        arguments.output.touch(0o600)  # it has hashes of passwords, and perhaps the proxy's password
         arguments.output.write_text(text, "utf-8")
     except OSError as error:
         raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error

@@ -7,10 +7,12 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes, mode: int) -> bool:
-    """Have this file hold this, flushed to the disk; tells whether it did not before. Errors: OSError."""
-    if path.is_file() and path.read_bytes() == data:
-        if path.stat().st_mode & 0o777 != mode:
-            path.chmod(mode)
+    """Have this file hold this, flushed to the disk; tells whether it did not before. Errors: OSError.
+
+    A file of another mode is written anew too: its group is then that of its folder.
+    """
+    was_right = path.is_file() and path.read_bytes() == data
+    if was_right and path.stat().st_mode & 0o777 == mode:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -25,4 +27,4 @@ def write_file(path: Path, data: bytes, mode: int) -> bool:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)  # the new name is on the disk, too
     os.close(folder)
-    return True
+    return not was_right

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.flash import parcel
-from imaging.provision.arrival import PARTITION, empty, keep, waiting
+from imaging.provision.arrival import PARTITION, READABLE_BY_BOX, empty, keep, waiting
 from imaging.provision.box import IDENTITY, box_file, firewall_file
 from imaging.provision.files import write_file
 from imaging.provision.network import (
@@ -45,6 +45,8 @@ AssertPathExists=/run/rap-firewall/ready
 """
 OWN: Final = (f"{LINKS}/10-rap-*.link", f"{CONNECTIONS}/rap-*.nmconnection")
 """What is removed if the site no longer has it."""
+MODES: Final = {f"{FOLDER}/site.toml": 0o600, f"{FOLDER}/box.toml": READABLE_BY_BOX}
+"""These two may hold the proxy's password. The folder gives its group, the box's, to files."""
 SECRET: Final = frozenset({".nmconnection"})
 """NetworkManager takes only keyfiles that nobody but root can read."""
 
@@ -87,7 +89,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     site = arrived.get(parcel.SITE)
     files = files_of(site.decode() if site else read_site(file), file)
     keep(arrived, root / IDENTITY.lstrip("/"))
-    changed = [path for path, text in files.items() if _write(root / path, text)]
+    changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]
     for stale in (path for pattern in OWN for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:
             stale.unlink()
@@ -130,8 +132,8 @@ def _judge(own: dict[str, str], file: Path) -> None:
             raise ProvisionError(file, "", f"no firewall policy follows from it: {mistakes}") from None
 
 
-def _write(path: Path, text: str) -> bool:
-    return write_file(path, text.encode(), 0o600 if path.suffix in SECRET else 0o644)
+def _mode(path: str) -> int:
+    return MODES.get(path, 0o600 if Path(path).suffix in SECRET else 0o644)
 
 
 def _enable(root: Path) -> None:

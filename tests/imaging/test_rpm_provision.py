@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -300,6 +301,22 @@ def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(parcel.IdentityError, match="damaged"):
         waiting(tmp_path / "partition")
     assert (tmp_path / "partition").read_bytes() == packed
+
+
+def test_the_proxys_password_is_for_the_box_alone(root: Path) -> None:
+    """Also on a box that was provisioned when both files were for everybody, where the folder now gives its group."""
+    folder = root / "etc/rap"
+    provision(root.parent / "site.toml", root)
+    group = 4711 if os.geteuid() == 0 else os.getgid()
+    os.chown(folder, -1, group)
+    folder.chmod(0o2755)
+    for name in ("site.toml", "box.toml"):
+        (folder / name).chmod(0o644)
+    assert provision(root.parent / "site.toml", root) == []
+    found = {file.name: (file.stat().st_mode & 0o777, file.stat().st_gid) for file in folder.iterdir()}
+    assert found["site.toml"][0] == 0o600
+    assert found["box.toml"] == (0o640, group)
+    assert found["firewall.toml"][0] == 0o644
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
