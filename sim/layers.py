@@ -40,6 +40,17 @@ class Layers(Generic[T]):
 
         return end
 
+    async def add_settled(self, value: T, settle: Callable[[], Awaitable[object]]) -> End:
+        """Add a layer whose effect takes time: await `settle` after the addition, and after the removal."""
+        remove = self.add(value)
+        await settle()
+
+        async def end() -> None:
+            remove()
+            await settle()
+
+        return end
+
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._values.values()))
 

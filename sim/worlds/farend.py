@@ -66,14 +66,7 @@ class FarEnd:
 
     async def present(self, certificate: Certificate) -> End:
         """Present that certificate; of several the one that came last counts. Open connections are ended."""
-        remove = self._certificates.add(certificate)
-        await self._present()
-
-        async def end() -> None:
-            remove()
-            await self._present()
-
-        return end
+        return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:
         """Kill the program: its connections are reset. It is started again when nobody holds it down any more."""

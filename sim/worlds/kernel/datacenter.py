@@ -55,25 +55,11 @@ class KernelDataCenter:
 
     async def present(self, certificate: Certificate) -> End:
         """Present that certificate; of several the one that came last counts. Open connections are ended."""
-        remove = self._certificates.add(certificate)
-        await self._present()
-
-        async def end() -> None:
-            remove()
-            await self._present()
-
-        return end
+        return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:
         """Kill the program; it is started again when nobody holds it down any more."""
-        remove = self._holds.add(None)
-        await self._present()
-
-        async def end() -> None:
-            remove()
-            await self._present()
-
-        return end
+        return await self._holds.add_settled(None, self._present)
 
     async def _present(self) -> None:
         """Run under the certificate that is to be presented now, started anew if it is another one, or not at all."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from agents.proxy import Proxy
 from sim import labfile
@@ -109,29 +109,19 @@ class KernelProxy:
 
     async def refuse(self) -> End:
         """Let nobody through, whatever password they give, while anybody asks for this."""
-        return await self._layer(self._refusals, None)
+        return await self._refusals.add_settled(None, self._behave)
 
     async def kill_idle_after(self, seconds: float) -> End:
         """End tunnels that were idle for so long; of several times the shortest counts."""
-        return await self._layer(self._idle_seconds_max, max(1, int(seconds)))
+        return await self._idle_seconds_max.add_settled(max(1, int(seconds)), self._behave)
 
     async def go_silent(self) -> End:
         """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
-        return await self._layer(self._silences, None)
+        return await self._silences.add_settled(None, self._behave)
 
     async def hold_back(self, seconds: float) -> End:
         """Hold everything back for so long, each way; several times add up."""
         return self._backbone.impair(Impairment(delay_ns=int(seconds * _NS)))
-
-    async def _layer(self, layers: Layers[Any], value: object) -> End:
-        remove = layers.add(value)
-        await self._behave()
-
-        async def end() -> None:
-            remove()
-            await self._behave()
-
-        return end
 
     def read_names_again(self) -> None:
         """Let the proxy read /etc/hosts again: squid at a signal; dante, which keeps names, by a new start."""
