@@ -76,10 +76,10 @@ class FileVersions:
         return True
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
-        return list(map(_version, self._files))
+        return list(map(file_version, self._files))
 
 
-def _version(file: Path) -> tuple[int, int, int] | None:
+def file_version(file: Path) -> tuple[int, int, int] | None:
     """What changes when a file is replaced or written to; None if it is missing."""
     try:
         status = file.stat()

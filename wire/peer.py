@@ -18,6 +18,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from wire.identity import file_version
+
 DATE_ERRORS: Final = frozenset((9, 10))
 """OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""
 CRL_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -48,7 +50,7 @@ class RevocationList:
     def __init__(self, path: Path, authorities: Path) -> None:
         """Read the file. Raises CrlError, OSError."""
         self._path, self._authorities = path, authorities
-        self._seen = _version(path)
+        self._seen = file_version(path)
         self._issued_s, self.expires_s, self._revoked = _read(path, authorities)
 
     expires_s: float
@@ -59,7 +61,7 @@ class RevocationList:
 
         An error is raised once for each version of the file.
         """
-        seen = _version(self._path)
+        seen = file_version(self._path)
         if seen == self._seen:
             return False
         self._seen = seen
@@ -162,12 +164,6 @@ def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
-
-
-def _version(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written to."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path, authorities: Path) -> tuple[float, float, Revoked]:
