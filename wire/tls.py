@@ -14,7 +14,6 @@ whole certificate chain: a reconnect then costs 1 KB less each way.
 
 from __future__ import annotations
 
-import _ssl
 import asyncio
 import contextlib
 import ctypes
@@ -24,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from wire.tls_session import openssl, session_of
 
 SUITES_TLS13: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
 SUITES_TLS12: Final = (
@@ -100,7 +101,7 @@ class ClientContext(ssl.SSLContext):
         if self._session_of is not None and self._session_of() is connection:
             return
         self._session_of = weakref.ref(connection)
-        session = connection.session
+        session = session_of(connection)
         if session is not None and session.id:
             self._session, self._session_until = session, now + SESSION_SECONDS_MAX
 
@@ -132,9 +133,9 @@ def _load_configuration() -> None:
     Raises RuntimeError if it has no effect.
     """
     # through ctypes: cffi would parse C at every start, as long as loading OpenSSL takes
-    openssl = ctypes.CDLL(getattr(_ssl, "__file__", None))  # None: Python is linked statically
-    openssl.CONF_modules_load_file.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong]
-    if openssl.CONF_modules_load_file(bytes(CONFIGURATION), None, 0) != 1:
+    library = openssl()
+    library.CONF_modules_load_file.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong]
+    if library.CONF_modules_load_file(bytes(CONFIGURATION), None, 0) != 1:
         raise RuntimeError(f"OpenSSL cannot load {CONFIGURATION}")
     if _SUPPORTED_GROUPS not in client_hello(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
         raise RuntimeError(f"{CONFIGURATION} has no effect: other groups are offered")
