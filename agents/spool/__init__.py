@@ -10,7 +10,9 @@ holdings    what waits for delivery
 routine     reading and counting routine records
 pinned      which alerts and audit records wait, by segment, in bounded memory
 index       where the alerts or audit records of one segment are
+totals      running totals over all segments
 summary     what a sealed segment holds, in its last sector
+totals      sums over all segments, current at all times
 survey      what a segment holds, and what is missing from it
 ledger      what is gone, and who has been told
 reclaim     making room

@@ -30,7 +30,8 @@ class Holdings:
         self._ledger: Ledger = state.ledger
         self.cursors, self.indexes = state.cursors, state.indexes  # by priority
         self._counter = RoutineCounter(state.log, state.ledger)
-        self.routine_records = sum(segment.routine_records for segment in state.log.segments)
+        self._totals = state.log.totals
+        self._verified_to = 0  # generation: no segment before it is known by its summary only
         self.settled = b""  # what `settle` gave last; empty when that is no longer right
         for index in self.indexes.values():
             index.load, index.is_kept = self.verify, self._is_kept
@@ -41,15 +42,17 @@ class Holdings:
     def verify(self, segment: Segment) -> None:
         """Read all of a segment, and find what it has lost. Errors: DiskError GONE."""
         survey_again(self._state, segment)
-        self._count_routine()
-        self._log.dead()
+        self.settled = b""
+        self._log.find_dead()
 
     def verify_next(self) -> bool:
         """Verify one segment that opening took for true by its summary; False if there is none."""
-        segment = next((s for s in self._log.segments if not s.is_verified and not s.is_dead), None)
-        if segment is not None:
-            self.verify(segment)
-        return segment is not None
+        for segment in self._log.generations_from(self._verified_to):
+            self._verified_to = segment.generation
+            if not segment.is_verified and not segment.is_dead:
+                self.verify(segment)
+                return True
+        return False
 
     def _is_kept(self, segment: Segment) -> bool:
         return segment is self._log.active or segment.is_copied
@@ -69,7 +72,10 @@ class Holdings:
         whose routine records this group says are gone.
         """
         last = self._log.next_seq - 1
-        cursors, waits = list(self.cursors), [len(self.indexes[p]) for p in PINNED] + [self.routine_records]
+        cursors, waits = (
+            list(self.cursors),
+            [len(self.indexes[p]) for p in PINNED] + [self._totals.routine_records],
+        )
         if dropping is not None:
             cursors[_ROUTINE] = self.routine_cursor_after(dropping)
             waits[_ROUTINE] -= dropping.routine_records
@@ -90,21 +96,18 @@ class Holdings:
         self.cursors[priority], self.settled = through_seq, b""
         if priority == Priority.ROUTINE:
             self._counter.move(cursor, through_seq)
-            self._count_routine()
         else:
             self.indexes[priority].pop_through(through_seq)
-        self._log.dead()
+        self._log.find_dead()
 
     # -- records come, move and are dropped -------------------------------------------------------------
 
     def add(self, segment: Segment, offset: int, first_seq: int, group: Ready) -> None:
         """A group has become durable at `offset`."""
         if group.routine_records:
-            if not self.routine_records:
+            if not self._totals.routine_records:
                 self.settled = b""
-            segment.routine_records += group.routine_records
-            segment.routine_bytes += group.routine_bytes
-            self.routine_records += group.routine_records
+            segment.count_routine(group.routine_records, group.routine_bytes)
             contents = segment.contents
             if contents is not None:
                 contents.records[_ROUTINE] += group.routine_records
@@ -137,9 +140,9 @@ class Holdings:
             if contents is not None:
                 contents.carried[priority].add(place.seq, place.length)
                 contents.carried_from = victim.generation
-        victim.routine_records = victim.routine_bytes = 0
-        victim.freed_at = self._log.commits - 1
-        self._count_routine()
+        victim.clear_routine()
+        self._log.free(victim)
+        self.settled = b""
 
     # -- records turn out to be unreadable, or of no use ------------------------------------------------
 
@@ -158,7 +161,7 @@ class Holdings:
         self.indexes[priority].remove(place.seq, place.generation)
         self.settled = b""
         self._ledger.find(place.seq, place.seq, reason)
-        self._log.dead()
+        self._log.find_dead()
 
     def lose_routine(
         self, segment: Segment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
@@ -171,9 +174,5 @@ class Holdings:
             self._ledger.find(range_first, range_last, reason)
         if news:
             self._counter.recount(segment, self.cursors[_ROUTINE])
-            self._count_routine()
-            self._log.dead()
-
-    def _count_routine(self) -> None:
-        self.settled = b""
-        self.routine_records = sum(segment.routine_records for segment in self._log.segments)
+            self.settled = b""
+            self._log.find_dead()

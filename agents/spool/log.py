@@ -13,15 +13,16 @@ like all others and never written; they are removed when they hold nothing live.
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_right
-from collections.abc import Callable
-from itertools import takewhile
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 from operator import attrgetter
 
 from agents.spool.group import CURSORS, Heading, Kind, encode, measure
 from agents.spool.segment import Segment, segment_name
 from agents.spool.summary import Contents, pack_summary
 from agents.spool.terms import SECTOR_BYTES, SpoolError, SpoolErrorKind, SpoolLimits
+from agents.spool.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _by_base = attrgetter("base")
@@ -33,7 +34,8 @@ class Log:
 
     def __init__(self, disk: Disk, limits: SpoolLimits, epoch: int) -> None:
         self.disk, self.limits, self.epoch = disk, limits, epoch
-        self.segments: list[Segment] = []
+        self.segments: list[Segment] = []  # changed by `take_in` and `leave_out` only
+        self.totals = Totals()
         self.spares: list[str] = []
         self.useless: list[str] = []  # spares of another size, to be removed
         self.active: Segment | None = None
@@ -46,6 +48,29 @@ class Log:
         self._head = b""  # encoded groups that go before the next commit, in the same write
         self._unsealed: Segment | None = None  # the segment before `active`, until that has its first group
         self._spares_made = 0
+        self._dead = 0  # the first so many segments are dead, and their `freed_at` is set
+        self._dead_fresh = 0  # how many of those may be overwritten only after another commit
+        self._misfits = 0  # segments whose files have another size
+        self._segment_bytes = 0  # of all segments' files
+
+    # -- the list of segments ---------------------------------------------------------------------------
+
+    def take_in(self, segment: Segment) -> None:
+        """Add the newest segment."""
+        self.segments.append(segment)
+        self._segment_bytes += segment.size
+        self._misfits += not self.fits(segment)
+
+    def leave_out(self, segment: Segment) -> None:
+        """Remove the oldest or the newest segment, which holds nothing live."""
+        at = 0 if segment is self.segments[0] else -1
+        assert segment is self.segments[at] and segment.is_dead
+        if at == 0 and self._dead:
+            self._dead -= 1
+            self._dead_fresh -= segment.freed_at == self.commits
+        del self.segments[at]
+        self._segment_bytes -= segment.size
+        self._misfits -= not self.fits(segment)
 
     # -- finding ----------------------------------------------------------------------------------------
 
@@ -70,56 +95,94 @@ class Log:
         assert segment.generation == generation
         return segment
 
+    def segments_from(self, seq: int) -> Iterator[Segment]:
+        """The segment that would hold the record appended as `seq`, and all newer ones."""
+        return self._from(bisect_right(self.segments, seq, key=_by_base) - 1)
+
+    def generations_from(self, generation: int) -> Iterator[Segment]:
+        """The segments of this generation and all newer ones."""
+        return self._from(bisect_left(self.segments, generation, key=_by_generation))
+
+    def _from(self, at: int) -> Iterator[Segment]:
+        return map(self.segments.__getitem__, range(max(at, 0), len(self.segments)))
+
+    # -- what is free -----------------------------------------------------------------------------------
+
     def free_now(self) -> int:
         """Files that may be overwritten at once: spares, and old segments durably known to be dead."""
-        return len(self.spares) + sum(
-            s.freed_at is not None and s.freed_at < self.commits for s in self._reusable()
-        )
+        self.find_dead()
+        if not self._misfits:
+            return len(self.spares) + self._dead - self._dead_fresh
+        return len(self.spares) + sum(s.freed_at != self.commits for s in self._reusable())
 
     def free_soon(self) -> int:
         """Files that may be overwritten after the next commit."""
-        return len(self.spares) + len(self._reusable())
+        self.find_dead()
+        if not self._misfits:
+            return len(self.spares) + self._dead
+        return len(self.spares) + sum(1 for _ in self._reusable())
+
+    def _reusable(self) -> Iterator[Segment]:
+        return takewhile(self.fits, islice(self.segments, self._dead))
 
     def disk_bytes(self) -> int:
         """The size of all files of the spool."""
-        return sum(s.size for s in self.segments) + len(self.spares) * self.limits.segment_bytes
+        return self._segment_bytes + len(self.spares) * self.limits.segment_bytes
 
     def live_bytes(self) -> int:
         """The size of the segments that hold something live; of the one being written what is written."""
-        live = (segment for segment in self.segments if not segment.is_dead)
-        return sum(segment.end if segment is self.active else segment.size for segment in live)
+        active, live = self.active, self.totals.live_bytes
+        return live if active is None or active.is_dead else live - active.size + active.end
 
-    def dead(self) -> list[Segment]:
-        """The oldest segments, as long as they hold nothing live. To be called when something was freed."""
-        dead = []
-        for segment in self.segments:
+    def find_dead(self) -> None:
+        """Find the oldest segments that hold nothing live. To be called when something was freed."""
+        segments = self.segments
+        while self._dead < len(segments):
+            segment = segments[self._dead]
             if not segment.is_dead or segment is self.active:
                 break
             if segment.freed_at is None:
-                segment.freed_at = self.commits
-            dead.append(segment)
-        return dead
+                self._free(segment, self.commits)
+            self._dead += 1
+
+    def free_dead(self) -> None:
+        """After opening: the segments that hold nothing live may be overwritten, for what says so is durable."""
+        self.find_dead()
+        for segment in islice(self.segments, self._dead):
+            self._free(segment, 0)
+
+    def free(self, segment: Segment) -> None:
+        """What was live in the oldest live segment has been copied or reported, durably."""
+        self._free(segment, self.commits - 1)
+        self.find_dead()
+
+    def _free(self, segment: Segment, commits: int) -> None:
+        self._dead_fresh += (commits == self.commits) - (segment.freed_at == self.commits)
+        segment.freed_at = commits
+
+    def oldest_live(self) -> Segment | None:
+        """The oldest segment that holds something live."""
+        self.find_dead()
+        return next((s for s in self._from(self._dead) if not s.is_dead), None)
 
     def first_live(self) -> int:
         """The first number that a segment holds which is not dead; nothing older is missed."""
-        oldest = next((s for s in self.segments if not s.is_dead), None)
+        oldest = self.oldest_live()
         return oldest.base - oldest.skipped if oldest else self.next_seq
 
     def fits(self, segment: Segment) -> bool:
         """Whether the segment's file has the size of those that this program makes."""
         return segment.size == self.limits.segment_bytes
 
-    def _reusable(self) -> list[Segment]:
-        return list(takewhile(self.fits, self.dead()))
-
     def hold(self, unreported: Callable[[int, int], bool]) -> None:
         """Dead segments that name a loss nobody has been told of are not free before another commit.
 
         The reserve is: it was settled before it became the reserve, and without it nothing can be told.
         """
-        for segment in self.dead()[not self.spares :]:
+        self.find_dead()
+        for segment in islice(self.segments, not self.spares, self._dead):
             if unreported(segment.base - segment.skipped, self.upper_bound(segment) - 1):
-                segment.freed_at = self.commits
+                self._free(segment, self.commits)
 
     def has_written(self) -> bool:
         """Whether anything has become durable since the spool was opened."""
@@ -145,6 +208,7 @@ class Log:
         segment.end = end
         self.room -= len(encoded)
         self.commits += 1
+        self._dead_fresh = 0
         if head:
             self._head = b""
             self._seal()
@@ -155,16 +219,21 @@ class Log:
         """Begin a segment in a free file. Errors: SpoolError IO, and nothing has changed."""
         name = self.spares[0] if self.spares else self.segments[0].name
         size = self.limits.segment_bytes
-        segment = Segment(self.epoch, self.generation + 1, self.next_seq, self.skipped, size=size)
+        segment = Segment(
+            self.epoch, self.generation + 1, self.next_seq, self.skipped, size=size, totals=self.totals
+        )
         segment.contents = Contents()
         try:
             self.disk.rename(name, segment.name)
         except DiskError as error:
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
-        del (self.spares if self.spares else self.segments)[0]
+        if self.spares:
+            del self.spares[0]
+        else:
+            self.leave_out(self.segments[0])
         self.generation += 1
         self._unsealed = self.active or self._unsealed
-        self.segments.append(segment)
+        self.take_in(segment)
         self.active, self._head, self.room = segment, b"", self.limits.segment_bytes_writable
         return segment
 
@@ -232,11 +301,12 @@ class Log:
             for name in list(self.useless):
                 self.disk.remove(name)
                 self.useless.remove(name)
-            for segment in self.dead():
-                if self.fits(segment) or segment.freed_at is None or segment.freed_at >= self.commits:
-                    break
-                self.disk.remove(segment.name)
-                self.segments.remove(segment)
+            self.find_dead()
+            while (
+                self._dead and not self.fits(oldest := self.segments[0]) and oldest.freed_at != self.commits
+            ):
+                self.disk.remove(oldest.name)
+                self.leave_out(oldest)
 
     def _converts(self) -> bool:
         """Whether files of another size leave no room for the reserve, without which none of them can be dropped."""
@@ -246,5 +316,5 @@ class Log:
         self.active, self._head, self.room = None, b"", 0
         segment.contents = None
         if not segment.end:  # nothing durable in it: the file is free for another try
-            self.segments.remove(segment)
+            self.leave_out(segment)
             self.spares.append(segment.name)

@@ -8,12 +8,15 @@ the sheets' numbers may overlap; reading merges them.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from agents.spool.index import Place, PlaceIndex
 from agents.spool.segment import Segment
 from agents.spool.summary import Carried
 
+_GENERATION_MAX = 1 << 32
 RESIDENT_RECORDS_MAX = 64 * 1024  # places in memory, 24 bytes each, beside those that cannot be dropped
 
 
@@ -43,6 +46,7 @@ class PinnedIndex:
         self.is_kept: Callable[[Segment], bool] = _keep_all
         self.records = self.bytes = 0
         self._sheets: dict[int, Sheet] = {}  # by generation
+        self._order: list[tuple[int, int]] = []  # (first_seq, generation) of all sheets, sorted
         self._resident: dict[int, None] = {}  # generations, least recently used first
         self._resident_records = 0
 
@@ -56,11 +60,14 @@ class PinnedIndex:
         sheet = self._sheets.get(segment.generation)
         if sheet is None:
             sheet = self._sheets[segment.generation] = Sheet(segment)
+            sheet.first_seq = place.seq
+            insort(self._order, (place.seq, segment.generation))
             self._use(sheet)
         assert sheet.places is not None
         if sheet.places.put(place) is not None:
             return
-        sheet.first_seq = min(sheet.first_seq or place.seq, place.seq)
+        if place.seq < sheet.first_seq:
+            self._begin_at(sheet, place.seq)
         sheet.last_seq = max(sheet.last_seq, place.seq)
         sheet.next_above = (0, 0)
         self._resident_records += 1
@@ -73,6 +80,7 @@ class PinnedIndex:
             sheet = self._sheets[segment.generation] = Sheet(segment)
             sheet.places = None
             sheet.first_seq = carried.first_seq if carried.records else own.first_seq
+            insort(self._order, (sheet.first_seq, segment.generation))
             sheet.last_seq = own.last_seq if own.records else carried.last_seq
             self._count(sheet, records, own.bytes + carried.bytes)
 
@@ -95,9 +103,9 @@ class PinnedIndex:
 
     def pop_through(self, seq: int) -> None:
         """Take out all records up to and including `seq`."""
-        for generation in list(self._sheets):
+        for _, generation in self._order[: self._first_above(seq)]:
             sheet = self._sheets.get(generation)
-            if sheet is None or sheet.first_seq > seq:
+            if sheet is None:
                 continue
             if sheet.last_seq > seq:
                 self._pop_within(sheet, seq)
@@ -110,7 +118,7 @@ class PinnedIndex:
         self._resident_records -= len(popped)
         self._count(sheet, -len(popped), -sum(place.length for place in popped))
         if sheet.records and sheet.places is not None:
-            sheet.first_seq = sheet.places.after(seq, 1)[0].seq
+            self._begin_at(sheet, sheet.places.after(seq, 1)[0].seq)
         self._drop_if_empty(sheet)
 
     # -- queries ----------------------------------------------------------------------------------------
@@ -118,8 +126,7 @@ class PinnedIndex:
     def after(self, seq: int, records_max: int) -> list[Place]:
         """The first `records_max` places with a higher number."""
         found: list[Place] = []
-        candidates = sorted((s for s in self._sheets.values() if s.last_seq > seq), key=lambda s: s.low(seq))
-        for sheet in candidates:
+        for sheet in self._above(seq):
             if len(found) == records_max and found[-1].seq < sheet.low(seq):
                 break
             places = self._places(sheet).after(seq, records_max)
@@ -185,6 +192,36 @@ class PinnedIndex:
                 if self._resident_records <= RESIDENT_RECORDS_MAX:
                     return
 
+    def _above(self, seq: int) -> Iterator[Sheet]:
+        """The sheets that may hold numbers above `seq`, by a lower bound of these; others may change meanwhile."""
+        at = self._first_above(seq)
+        begun = (self._sheets[generation] for _, generation in self._order[:at])
+        reading = deque(sorted((s for s in begun if s.last_seq > seq), key=lambda s: s.low(seq)))
+        passed, done = (seq, _GENERATION_MAX), set[int]()
+        while True:
+            at = bisect_right(self._order, passed)
+            if reading and (at == len(self._order) or reading[0].low(seq) <= self._order[at][0]):
+                sheet = reading.popleft()
+            elif at < len(self._order):
+                passed = self._order[at]
+                sheet = self._sheets[passed[1]]
+            else:
+                return
+            if sheet.segment.generation not in done:
+                done.add(sheet.segment.generation)
+                yield sheet
+
+    def _first_above(self, seq: int) -> int:
+        """The position in `_order` of the first sheet that begins above `seq`."""
+        return bisect_right(self._order, (seq, _GENERATION_MAX))
+
+    def _begin_at(self, sheet: Sheet, seq: int) -> None:
+        """The sheet's lowest number is `seq` now."""
+        generation = sheet.segment.generation
+        del self._order[bisect_left(self._order, (sheet.first_seq, generation))]
+        sheet.first_seq = seq
+        insort(self._order, (seq, generation))
+
     def _meeting(self, first: int, last: int) -> Iterator[Sheet]:
         for sheet in list(self._sheets.values()):
             if sheet.first_seq <= last and first <= sheet.last_seq:
@@ -193,8 +230,7 @@ class PinnedIndex:
     def _count(self, sheet: Sheet, records: int, size: int) -> None:
         sheet.records += records
         sheet.bytes += size
-        sheet.segment.pinned_records += records
-        sheet.segment.pinned_bytes += size
+        sheet.segment.count_pinned(records, size)
         self.records += records
         self.bytes += size
 
@@ -207,7 +243,9 @@ class PinnedIndex:
             self._resident_records -= sheet.records
         self._resident.pop(sheet.segment.generation, None)
         self._count(sheet, -sheet.records, -sheet.bytes)
-        self._sheets.pop(sheet.segment.generation, None)
+        dropped = self._sheets.pop(sheet.segment.generation, None)
+        if dropped is not None:
+            del self._order[bisect_left(self._order, (dropped.first_seq, sheet.segment.generation))]
 
 
 def _keep_all(_segment: Segment) -> bool:

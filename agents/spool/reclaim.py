@@ -21,22 +21,21 @@ from agents.spool.ranges import RangeSet
 from agents.spool.routine import routine_positions
 from agents.spool.segment import Segment, groups, read_salvaging
 from agents.spool.terms import Priority, SpoolLimits
+from agents.spool.totals import Totals
 
 # Carrying a segment full of alerts forward gains nothing. Without routine records to drop it is only done when at
 # least this share of the spool is dead, so that a segment is won by moving at most three.
 DEAD_SHARE_MIN = 0.25
 
 
-def may_reclaim(segments: Sequence[Segment], limits: SpoolLimits) -> bool:
+def may_reclaim(totals: Totals, limits: SpoolLimits) -> bool:
     """Whether dropping or moving what the oldest segment holds will lead to a free segment.
 
     The reserve, a dead segment, does not count: each refused append would otherwise move all alerts of a small spool.
     """
-    used = [segment for segment in segments if not segment.is_dead]
-    if any(segment.routine_records for segment in used):
+    if totals.routine_records:
         return True
-    live = sum(segment.pinned_bytes for segment in used)
-    return live < (1 - DEAD_SHARE_MIN) * len(used) * limits.segment_bytes_writable
+    return totals.pinned_bytes < (1 - DEAD_SHARE_MIN) * totals.live_segments * limits.segment_bytes_writable
 
 
 @dataclass(slots=True)

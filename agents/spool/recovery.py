@@ -120,8 +120,7 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Rec
         carried += found.carried
     lose_the_missing_carried(state, carried)
     _settle_tail(state, recovery, found, last_group)
-    recovery.salvaged = sum(segment.routine_records for segment in state.log.segments)
-    recovery.salvaged += sum(map(len, state.indexes.values()))
+    recovery.salvaged = state.log.totals.routine_records + sum(map(len, state.indexes.values()))
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
     return state, recovery
 
@@ -139,14 +138,15 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
     log = Log(disk, limits, epoch)
     for generation, _, file_epoch, _, base, skipped, resumed in parsed:
         if file_epoch == epoch:
-            segment = Segment(file_epoch, generation, base, skipped, resumed)
+            segment = Segment(file_epoch, generation, base, skipped, resumed, totals=log.totals)
             segment.size = _size(disk, segment.name)
             if not generation:
                 (log.spares if log.fits(segment) else log.useless).append(segment.name)
             elif log.segments and log.segments[-1].generation == generation:
-                log.segments[-1] = segment
+                log.leave_out(log.segments[-1])
+                log.take_in(segment)
             else:
-                log.segments.append(segment)
+                log.take_in(segment)
     if log.segments:
         log.generation, log.next_seq = log.segments[-1].generation, log.segments[-1].base
     return log
@@ -247,15 +247,15 @@ def _settle_tail(state: State, recovery: Recovery, found: Survey, last_group: Gr
         newest.end == 0 and log.fits(newest) and not found.successor_seq
     ):  # begun, and nothing in it can be read: free for another try
         log.skipped += newest.skipped
-        log.spares.append(log.segments.pop().name)
+        log.leave_out(newest)
+        log.spares.append(newest.name)
     elif not log.fits(newest) or found.successor_seq:
         newest.contents = None  # it is not written again, nor sealed
     elif recovery.was_closed or _made_durable(log.disk, newest, last_group):
         log.active = log.found = newest  # with no room in it until it is resumed
     elif last_group is not None:  # it can be read, but who knows from where
         recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
-    for segment in log.dead():
-        segment.freed_at = 0
+    log.free_dead()
     log.hold(state.ledger.unreported_in)
 
 

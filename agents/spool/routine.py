@@ -49,12 +49,12 @@ class RoutineCounter:
 
     def move(self, cursor: int, through: int) -> None:
         """The cursor goes from `cursor` to `through`."""
-        for segment in self._log.segments:
+        for segment in self._log.segments_from(cursor):
             if segment.base > through:
                 break
             upper = self._log.upper_bound(segment)
             if upper - 1 <= through:
-                segment.routine_records = segment.routine_bytes = 0
+                segment.clear_routine()
                 segment.routine_at, segment.routine_seq = segment.end, upper
                 segment.remembered.clear()
             elif segment.routine_records:
@@ -64,8 +64,7 @@ class RoutineCounter:
         for group in groups(self._log.disk, segment, segment.routine_at, segment.end):
             if group.kind is Kind.DATA:
                 records, size = count_group(group, cursor, through, self._ledger)
-                segment.routine_records -= records
-                segment.routine_bytes -= size
+                segment.count_routine(-records, -size)
                 if group.last_seq > through:
                     break
                 segment.routine_seq = group.last_seq + 1
@@ -81,8 +80,8 @@ class RoutineCounter:
             for group in groups(self._log.disk, segment, 0, segment.end)
             if group.kind is Kind.DATA
         ]
-        segment.routine_records = sum(records for records, _ in found)
-        segment.routine_bytes = sum(size for _, size in found)
+        segment.clear_routine()
+        segment.count_routine(sum(records for records, _ in found), sum(size for _, size in found))
 
 
 class RoutineReader:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from agents.spool.group import HEADER_BYTES, MAGIC, PREFIX, Group, Kind, body_bytes, decode
 from agents.spool.summary import Contents, unpack_summary
 from agents.spool.terms import SECTOR_BYTES
+from agents.spool.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:-([0-9a-f]{16}))?\.seg")
@@ -35,7 +36,10 @@ _REMEMBERED_GROUPS_MAX = 512  # of one segment, 0.5 KB each: about what is under
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """One segment in use. The counts are of records that have not been acknowledged."""
+    """One segment in use. The counts are of records that have not been acknowledged.
+
+    They change by `count_routine` and `count_pinned` only, which keep the log's totals current.
+    """
 
     epoch: int
     generation: int
@@ -55,6 +59,7 @@ class Segment:
     contents: Contents | None = None  # of a segment that can still be sealed
     is_verified: bool = True  # False: known by its summary only
     is_copied: bool = False  # an older copy of what was carried elsewhere; some of it can be read only here
+    totals: Totals = field(default_factory=Totals)  # of the log that the segment belongs to
     name: str = field(init=False)
     prefix: bytes = field(init=False)
 
@@ -67,6 +72,35 @@ class Segment:
     def is_dead(self) -> bool:
         """Whether it holds nothing that is still to be delivered."""
         return not self.routine_records and not self.pinned_records
+
+    def count_routine(self, records: int, size: int) -> None:
+        """Add to the count of routine records that wait; negative numbers subtract."""
+        was_dead, totals = self.is_dead, self.totals
+        self.routine_records += records
+        self.routine_bytes += size
+        totals.routine_records += records
+        totals.routine_bytes += size
+        if self.is_dead != was_dead:
+            self._count_live(was_dead)
+
+    def clear_routine(self) -> None:
+        """No routine record waits in the segment any more."""
+        if self.routine_records:
+            self.count_routine(-self.routine_records, -self.routine_bytes)
+
+    def count_pinned(self, records: int, size: int) -> None:
+        """Add to the count of alerts and audit records that wait; negative numbers subtract."""
+        was_dead = self.is_dead
+        self.pinned_records += records
+        self.pinned_bytes += size
+        self.totals.pinned_bytes += size
+        if self.is_dead != was_dead:
+            self._count_live(was_dead)
+
+    def _count_live(self, is_live: bool) -> None:
+        sign = 1 if is_live else -1
+        self.totals.live_segments += sign
+        self.totals.live_bytes += sign * self.size
 
 
 def segment_name(epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0) -> str:

@@ -172,13 +172,14 @@ class Spool:
 
     def status(self) -> SpoolStatus:
         """Counts, sizes, and what waits to be reported."""
-        routine_bytes = sum(segment.routine_bytes for segment in self._log.segments)
+        totals = self._log.totals
         return SpoolStatus(
             epoch=self._log.epoch,
             next_seq=self._log.next_seq,
             records={p: len(self._holdings.indexes[p]) for p in PINNED}
-            | {Priority.ROUTINE: self._holdings.routine_records},
-            bytes={p: self._holdings.indexes[p].bytes for p in PINNED} | {Priority.ROUTINE: routine_bytes},
+            | {Priority.ROUTINE: totals.routine_records},
+            bytes={p: self._holdings.indexes[p].bytes for p in PINNED}
+            | {Priority.ROUTINE: totals.routine_bytes},
             segments=len(self._log.segments) + len(self._log.spares),
             disk_bytes=self._log.disk_bytes(),
             live_bytes=self._log.live_bytes(),

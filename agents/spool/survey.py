@@ -103,8 +103,8 @@ def survey_again(state: State, segment: Segment) -> None:
     """Survey a segment of which only the summary, or what an earlier survey counted, is known."""
     for index in state.indexes.values():
         index.forget(segment)
-    segment.routine_records = segment.routine_bytes = segment.routine_at = 0
-    segment.routine_seq = segment.base
+    segment.clear_routine()
+    segment.routine_at, segment.routine_seq = 0, segment.base
     lose_the_missing_carried(state, survey(state, segment, look_at(state.log, segment)).carried)
 
 
@@ -117,8 +117,7 @@ def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int])
     records, size = count_group(group, state.cursors[_ROUTINE], group.last_seq, state.ledger)
     if not records and not segment.routine_records:
         segment.routine_at, segment.routine_seq = group.end, group.last_seq + 1
-    segment.routine_records += records
-    segment.routine_bytes += size
+    segment.count_routine(records, size)
     records, size = count_group(group, 0, group.last_seq, state.ledger)
     contents.records[_ROUTINE] += records
     contents.bytes[_ROUTINE] += size
@@ -185,7 +184,7 @@ def take_summary(state: State, segment: Segment, contents: Contents, end: int, n
     lose(state, next_seq, upper - 1)
     segment.end, segment.is_verified = end, False
     if state.cursors[_ROUTINE] < segment.base:
-        segment.routine_records, segment.routine_bytes = contents.records[_ROUTINE], contents.bytes[_ROUTINE]
+        segment.count_routine(contents.records[_ROUTINE], contents.bytes[_ROUTINE])
     else:
         segment.routine_at, segment.routine_seq = end, upper
     for priority in PINNED:

@@ -99,7 +99,7 @@ class Writer:
         if log.free_soon() >= 2 or log.add_spare():
             segment = log.start()
             log.write_first(self._checkpoint(segment.prefix))
-        elif may_reclaim(log.segments, self._limits):
+        elif may_reclaim(log.totals, self._limits):
             self._reclaim()
         else:
             raise SpoolError(SpoolErrorKind.FULL, "nothing is left that may be dropped")
@@ -119,7 +119,8 @@ class Writer:
         Only that record moves the cursor beyond what is dropped: no report, no drop.
         """
         log, holdings, most = self._log, self._holdings, self._limits.gap_ranges_max
-        victim = next(segment for segment in log.segments if not segment.is_dead)
+        victim = log.oldest_live()
+        assert victim is not None
         cargo = self._load_cargo(victim)
         upper = log.upper_bound(victim)
         dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(cargo.dropped, most)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from random import Random
 
 import msgspec
@@ -148,5 +149,26 @@ class Harness:
             else:
                 assert found == payload
         if not self.rotten:
-            records = self.spool.status().records
-            assert records == {p: len(self.read_all(p)) for p in Priority}
+            status, there = self.spool.status(), {p: self.read_all(p) for p in Priority}
+            assert status.records == {p: len(found) for p, found in there.items()}
+            assert status.bytes == {p: sum(len(data) for _, data in found) for p, found in there.items()}
+
+    def check_totals(self) -> None:
+        """What is counted as it changes equals what counting all segments gives."""
+        log, status = self.spool._log, self.spool.status()
+        live = [s for s in log.segments if s.routine_records or s.pinned_records]
+        dead = list(takewhile(lambda s: s not in live and s is not log.active, log.segments))
+        assert status.records[Priority.ROUTINE] == sum(s.routine_records for s in log.segments)
+        assert status.bytes[Priority.ROUTINE] == sum(s.routine_bytes for s in log.segments)
+        assert status.records[Priority.ALERT] + status.records[Priority.AUDIT] == sum(
+            s.pinned_records for s in log.segments
+        )
+        assert status.live_bytes == sum(s.end if s is log.active else s.size for s in live)
+        assert log.totals.pinned_bytes == sum(s.pinned_bytes for s in log.segments)
+        assert log.totals.live_segments == len(live)
+        assert log.oldest_live() is (live[0] if live else None)
+        assert log.free_soon() == len(log.spares) + len(dead)
+        assert log.free_now() == len(log.spares) + sum(s.freed_at != log.commits for s in dead)
+        assert all(s.freed_at is not None and s.freed_at <= log.commits for s in dead)
+        if self.disk.backend.has_power:
+            assert status.disk_bytes == sum(map(self.disk.size, self.disk.names()))

@@ -114,6 +114,11 @@ class SpoolMachine(RuleBasedStateMachine):
             self.h.reboot()
 
     @invariant()
+    def totals_are_sums(self) -> None:
+        if hasattr(self, "h"):
+            self.h.check_totals()
+
+    @invariant()
     def nothing_is_lost(self) -> None:
         if not hasattr(self, "h") or not self.looks:
             return
