@@ -28,7 +28,7 @@ from netfw.nft import Nft
 from netfw.picture import Picture, Unreadable
 from netfw.picturewords import differing_sets, lines
 from netfw.policy import Policy
-from netfw.refill import REFILLED, holds_exactly, mend, refill
+from netfw.refill import REFILLED, filling, holds_exactly, mend, send
 from netfw.render import render
 from netfw.sessions import OpenSession, found_sessions, timed_elements, with_sessions
 from netfw.terms import Json
@@ -83,6 +83,8 @@ class _Rendered:
         self.picture: Picture | None = None
         sizes = {name: len(elements) for name, elements in self.listing.elements.items()}
         self.large = frozenset(name for name, size in sizes.items() if size > LISTED_MAX) & REFILLED
+        self.fillings = {each.name: filling(each) for each in self.ruleset.sets if each.name in REFILLED}
+        """The messages that fill a set, by its name; made in advance, so that a repair only has to send them."""
 
 
 class Firewall:
@@ -111,7 +113,7 @@ class Firewall:
     def repair(self, policy: Policy, found: Differences, sock: socket) -> None:
         """Put the policy in force again. `sock` is a netfilter socket for this alone.
 
-        Rules come first and thousands of addresses last, which netlink's own messages add in a third of the time that
+        Rules come first and thousands of addresses last, which netlink's own messages add in a fifth of the time that
         libnftables takes. Meanwhile the box reaches fewer addresses than it may, and nobody reaches more.
 
         A table that cannot be changed in its place, or that libnftables cannot handle, is first replaced by one that
@@ -157,8 +159,10 @@ class Firewall:
         )
 
     def refill(self, policy: Policy, sets: Container[str], sock: socket) -> None:
-        """Fill these of the policy's sets anew, in a third of the time that `apply` takes (`netfw.refill`)."""
-        refill(sock, (each for each in self._of(policy).ruleset.sets if each.name in sets))
+        """Fill these of the policy's sets anew, in a fifth of the time that `apply` takes (`netfw.refill`)."""
+        fillings = self._of(policy).fillings
+        if messages := [message for name in fillings if name in sets for message in fillings[name]]:
+            send(sock, messages)
 
     def look(self, policy: Policy) -> Differences:
         """What the kernel holds otherwise than the policy."""

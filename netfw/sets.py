@@ -39,6 +39,9 @@ SERVICES: Final = {4: "services4", 6: "services6"}
 SOURCES: Final = {4: "sources4", 6: "sources6"}
 INSIDE: Final = {4: "inside4", 6: "inside6"}
 
+HASH_SIZE_MIN: Final = 1024
+"""Elements for which a hash set has room, however few it has: few policies then differ in a set's declaration."""
+
 _ADDRESS: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _REDIRECT: Final = {4: 5, 6: 137}
 _ROUTER_ADVERT: Final = 134
@@ -89,7 +92,7 @@ def _of_version(policy: Policy, version: int) -> Iterator[Set]:
     yield Set(SOURCES[version], ["ifname", address], tuple(_sources(policy, version)), interval)
     yield Set(INSIDE[version], address, tuple(_inside(policy, version)), interval)
     yield Set(SERVICES[version], ["ifname", *service], tuple(_services(policy, version)))
-    yield Set(AUTHORIZED[version], service, exact)
+    yield Set(AUTHORIZED[version], service, exact, size=_hash_size(len(exact)))
     yield Set(AUTHORIZED_NETWORKS[version], service, networks, interval)
     if has_peers(policy):
         peers = (*_gateways(policy, version), *_dhcp_servers(policy, version))
@@ -152,6 +155,11 @@ def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[J
         for network in _collapsed(version, found)
     ]
     return exact, tuple(networks)
+
+
+def _hash_size(elements: int) -> int:
+    """A power of two, with room for this many: a set of fixed size is filled in half the time of one that grows."""
+    return max(HASH_SIZE_MIN, 1 << elements.bit_length())
 
 
 def _gateways(policy: Policy, version: int) -> Iterator[Json]:

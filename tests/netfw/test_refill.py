@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from boxlab import POLICIES
@@ -16,8 +17,8 @@ from netfw.netlink import netfilter_socket
 from netfw.nft import Nft
 from netfw.policy import Authorized, Service
 from netfw.policyfile import load_policy
-from netfw.refill import ELEMENTS_MAX, REFILLED, refill
-from netfw.sets import AUTHORIZED, Set
+from netfw.refill import ELEMENTS_MAX, REFILLED, filling, send
+from netfw.sets import AUTHORIZED, HASH_SIZE_MIN, Set
 
 pytestmark = pytest.mark.kernel
 
@@ -61,5 +62,29 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
             firewall.refill(POLICY, REFILLED, sock)
         assert refused.value.kind is Kind.REFUSED
         assert firewall.nft.elements(AUTHORIZED[4]) == before
-        refill(sock, [Set(AUTHORIZED[4], kind, ())])  # nothing of the refusal is left to be read
+        send(sock, filling(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
     assert firewall.nft.elements(AUTHORIZED[4]) == []
+
+
+@pytest.mark.parametrize(
+    "hosts", [HASH_SIZE_MIN - 1, HASH_SIZE_MIN, 2 * HASH_SIZE_MIN - 1, 2 * HASH_SIZE_MIN]
+)
+def test_a_set_has_room_for_its_addresses_and_is_exchanged_in_its_place(
+    place: tuple[Namespace, Firewall], hosts: int
+) -> None:
+    """Sizes of sets are powers of two: the policy before had other ones."""
+    here, firewall = place
+    policy = replace(
+        POLICY, authorized=(replace(ENTRY, networks=_hosts(hosts), services=ENTRY.services[:1]),)
+    )
+    firewall.apply(policy)
+    assert firewall.differences(policy) == []
+    other = replace(policy, authorized=(replace(policy.authorized[0], networks=_hosts(hosts, offset=1)),))
+    with here.run(netfilter_socket) as sock:  # all leave and as many others come, in one transaction
+        firewall.refill(other, {AUTHORIZED[4]}, sock)
+    assert len(firewall.nft.elements(AUTHORIZED[4])) == hosts
+
+
+def _hosts(count: int, offset: int = 0) -> tuple[Any, ...]:
+    first = int(ip_address(FIRST[4])) + offset
+    return tuple(ip_network(first + 3 * n) for n in range(count))

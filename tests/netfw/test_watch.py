@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from select import select
 from socket import socket
+from typing import Any
 
 import pytest
 from boxlab import POLICIES
@@ -131,7 +134,9 @@ def test_what_is_by_us_is_known_whichever_thread_it_was(place: Place) -> None:
 IN_A_CONTAINER = """
 import asyncio, sys
 from pathlib import Path
+from select import select
 from socket import socket
+from typing import Any
 from netfw.firewall import Firewall
 from netfw.nft import Nft
 from netfw.policyfile import load_policy
@@ -201,6 +206,113 @@ def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
         while not (isinstance(told := await place.next(), Repair) and "output" in str(told.differences)):
             pass
         assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def during_the_first_repair(
+    firewall: Firewall, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
+) -> None:
+    """Have this done once, after the repair's last transaction and before the table is read again."""
+    repair, left = firewall.repair, [change]
+
+    def repaired_and_changed(*arguments: Any) -> None:
+        repair(*arguments)
+        if left:
+            left.pop()()
+
+    monkeypatch.setattr(firewall, "repair", repaired_and_changed)
+
+
+def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        change = ("nft", "insert rule inet rap input accept")
+        during_the_first_repair(place.firewall, monkeypatch, lambda: place.namespace.command(*change))
+        await place.nft("flush chain inet rap forward")
+        assert (await place.next()).pid  # type: ignore[union-attr]
+        assert await place.next() == Alarm(0, "")
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert place.firewall.differences(POLICY) == []
+        await place.nft("flush chain inet rap forward")
+        alarm = await place.next()
+        assert isinstance(alarm, Alarm)
+        assert alarm.pid, "after a repair the kernel reports changes again"
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(POLICY, rejects_outside=True)
+    another_program = place.namespace.run(Nft)
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        during_the_first_repair(place.firewall, monkeypatch, lambda: Firewall(another_program).apply(other))
+        await place.nft("flush chain inet rap forward")
+        told = [await place.next() for _ in range(3)]
+        assert [type(each) for each in told] == [Alarm, Alarm, Repair]
+        assert "another policy was put in force" in told[2].problem  # type: ignore[union-attr]
+        assert place.firewall.differences(other) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+    another_program.close()
+
+
+def test_the_kernel_is_not_made_to_report_what_the_watch_itself_fills(place: Place) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        waiting: list[bool] = []
+
+        def heard(event: Alarm | Repair) -> None:
+            if isinstance(event, Repair):
+                waiting.append(bool(select([watch._socket], [], [], 0)[0]))
+            place.told.put_nowait(event)
+
+        watch.heard = heard
+        await place.nft("delete table inet rap")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert waiting == [False]
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_no_garbage_is_collected_between_a_change_and_its_repair(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[bool] = []
+    look = place.firewall.look
+    monkeypatch.setattr(
+        place.firewall, "look", lambda policy: collecting.append(gc.isenabled()) or look(policy)
+    )
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft("flush chain inet rap forward")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert collecting
+        assert not any(collecting)
+        assert gc.isenabled()
         watch.stop()
 
     asyncio.run(scenario())
