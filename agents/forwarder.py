@@ -3,7 +3,8 @@
 It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened
 again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
 whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
-be waiting a minute between its tries.
+be waiting a minute between its tries. Whatever the reason for trying again at once, the number of connections a
+minute is limited.
 """
 
 from __future__ import annotations
@@ -37,9 +38,14 @@ from wire.tls import ClientContext
 STEADY_SECONDS: Final = 5.0
 """A connection that lived so long is opened again at once when it is closed while idle."""
 CARRIER_BLINK_SECONDS: Final = 5.0
-"""A carrier that was away for longer takes the connection with it."""
+"""When the carrier returns, a connection is given up if it was away for longer, and a dial if it began earlier."""
+DIALS_BURST: Final = 12
+DIALS_PER_SECOND: Final = 1 / 5
+"""Limit of the connections that are opened, whatever ended those before."""
 SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
-"""So long batches are self-contained after the data center did not know a stream; then a stream is tried again."""
+"""How long batches are self-contained after the data center did not know a stream; then streaming is tried again."""
+UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
+"""Responses to a stream of which the data center lacks the beginning; 400 if an intermediary removed its name."""
 GIVEN_UP_BURST: Final = 16
 GIVEN_UP_PER_SECOND: Final = 1 / 600
 """Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
@@ -71,6 +77,7 @@ class Forwarder:
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
         self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
+        self._may_dial = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
         self._pace = Pace()
         self._self_contained_until = 0.0
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
@@ -78,6 +85,7 @@ class Forwarder:
         self._connection: ClientConnection | None = None
         self._transport: asyncio.Transport | None = None  # of the newest connection
         self._dialling: asyncio.Timeout | None = None
+        self._dialling_since = 0.0
         self._plugged = asyncio.Event()
         self._carrier_lost_at = 0.0
         self._connected_at = self._loop.time()
@@ -109,6 +117,7 @@ class Forwarder:
                 if not self._uplink.carrier():
                     await self._plugged.wait()
                 self._plugged.clear()
+                await self._keep_dial_limit()
                 try:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
@@ -127,8 +136,9 @@ class Forwarder:
             return
         self._plugged.set()
         if self._dialling is not None:
-            self._dialling.reschedule(now)
-            self._dialling = None
+            if now - self._dialling_since > CARRIER_BLINK_SECONDS:
+                self._dialling.reschedule(now)
+                self._dialling = None
         elif self._connection is not None and now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
             self._connection.abort()
 
@@ -138,6 +148,11 @@ class Forwarder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._plugged.wait()
+
+    async def _keep_dial_limit(self) -> None:
+        if seconds := self._may_dial.take(1, self._loop.time()):
+            await asyncio.sleep(seconds)
+            self._may_dial.take(1, self._loop.time())
 
     # -- one connection ---------------------------------------------------------------------------------
 
@@ -151,7 +166,7 @@ class Forwarder:
             self._timing,
             heartbeat=lambda: self._audit.note("alive", unlimited=True),
             settled=self._settled,
-            self_contained=self._loop.time() < self._self_contained_until,
+            self_contained_until=self._self_contained_until,
         )
         try:
             await stream.run()
@@ -160,6 +175,7 @@ class Forwarder:
             self._connection = None
 
     async def _dial(self) -> ClientConnection:
+        self._dialling_since = self._loop.time()
         try:
             async with asyncio.timeout(None) as self._dialling:
                 connection = await dial(
@@ -231,7 +247,7 @@ class Forwarder:
         answered, self._has_answered = self._has_answered, False
         now = self._loop.time()
         if isinstance(error, StreamError):
-            if error.status == HTTPStatus.CONFLICT and now >= self._self_contained_until:
+            if error.status in UNKNOWN_STREAM and now >= self._self_contained_until:
                 self._self_contained_until = now + SELF_CONTAINED_SECONDS
                 self._audit.note("batches-self-contained")
                 return 0.0

@@ -21,6 +21,7 @@ from agents.backoff import Backoff, retry_after
 from agents.dial import FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
 from agents.patience import Patience
+from agents.ratelimit import TokenBucket
 from agents.spool.ranges import RangeSet
 from hal.clock import WallClock
 from wire.http import ClientConnection, HttpError, Response
@@ -44,6 +45,9 @@ POST_SECONDS_MAX: Final = 30.0
 """How long the box may usually take to answer."""
 POST_PATIENCE_MAX: Final = 10.0
 """So many times as long, at most, for a box that has shown to be slow."""
+GIVEN_UP_BURST: Final = 16
+GIVEN_UP_PER_SECOND: Final = 1 / 600
+"""Limit of the reports that are given up while the box accepts none: then the mistake may not be in them."""
 OUTCOMES_MAX: Final = 256
 """Commands whose outcome is remembered."""
 
@@ -87,6 +91,7 @@ class InstrumentAgent:
         self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
         self._outbox = Outbox(queue_reports_max)
         self._backoff = Backoff(random)
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._patience = Patience(POST_PATIENCE_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
@@ -169,8 +174,7 @@ class InstrumentAgent:
     def _judge(self, response: Response) -> float:
         """Act on the box's answer; returns the seconds to wait before the next request."""
         if response.status in (400, 413):
-            self._outbox.refused()
-            return 0.0
+            return self._take_apart()
         if response.status == 409 and (next_run := _next_run(response)) is not None:
             self.run_number = next_run
         if response.status != 200:
@@ -179,6 +183,7 @@ class InstrumentAgent:
         if receipt.accepted != len(self._outbox.post()):
             raise MessageError(f"a receipt for {receipt.accepted} reports")
         self._backoff.succeeded()
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         reports = self._outbox.posted()
         for report in reports:
             if isinstance(report, CommandResult):
@@ -186,6 +191,13 @@ class InstrumentAgent:
         self._on_acknowledged(reports)
         for command in receipt.commands:
             self._received(command)
+        return 0.0
+
+    def _take_apart(self) -> float:
+        """The box cannot read what was posted; returns the seconds to wait before the next request."""
+        if self._outbox.posts_one and self._may_give_up.take(1, self._loop.time()):
+            return self._backoff.failed()
+        self._outbox.refused()
         return 0.0
 
     def _remember(self, connection: ClientConnection) -> None:

@@ -51,6 +51,11 @@ class Outbox:
                     self._posting.append(queue.popleft())
         return self._posting[:1] if self._singly else self._posting
 
+    @property
+    def posts_one(self) -> bool:
+        """Whether one report is being posted, so that a refusal can only be about that."""
+        return len(self._posting) == 1 or self._singly
+
     def posted(self) -> list[InstrumentReport]:
         """The box has what `post` gave; returns that."""
         done = self.post()
@@ -61,7 +66,7 @@ class Outbox:
 
     def refused(self) -> None:
         """The box cannot read what `post` gave: try these reports one by one, and give the culprit up."""
-        if len(self._posting) == 1 or self._singly:
+        if self.posts_one:
             self._drop(self._posting[0])
             self._forget(self._posting[:1])
         else:

@@ -128,17 +128,19 @@ class Stream:
         *,
         heartbeat: Callable[[], object],
         settled: Callable[[int, BatchReply], object],
-        self_contained: bool = False,
+        self_contained_until: float = 0.0,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
 
-        With `self_contained` each batch is compressed for itself, for intermediaries that spread requests.
+        Until `self_contained_until`, in the event loop's time, each batch is compressed on its own, for
+        intermediaries that spread requests over connections.
         """
         self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
         self._heartbeat, self._settled = heartbeat, settled
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._compressor = None if self_contained else Compressor()
+        self._self_contained_until = self_contained_until
+        self._compressor = Compressor()
         self._name, self._position = secrets.token_hex(4), 0
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
@@ -262,7 +264,7 @@ class Stream:
 
     def _compress(self, batch: bytes) -> tuple[bytes, str]:
         """The body, and what names it in STREAM_HEADER."""
-        if self._compressor is None:
+        if self._loop.time() < self._self_contained_until:
             return compress_alone(batch), SELF_CONTAINED
         named = f"{self._name}.{self._position}"
         self._position += 1

@@ -250,6 +250,17 @@ def test_a_bucket_lets_a_burst_through_and_then_the_rate() -> None:
     assert bucket.take(101, 1e6) > 0
 
 
+@pytest.mark.parametrize("start", [0.0, 0.1, 17.3, 1e6])
+def test_after_the_wait_that_a_bucket_asks_for_there_is_a_token(start: float) -> None:
+    bucket, now = TokenBucket(1 / 5, 3), start
+    for _ in range(1000):
+        if seconds := bucket.take(1, now):
+            assert seconds > 1e-3
+            now += seconds
+            assert bucket.take(1, now) == 0
+    assert now - start == pytest.approx(997 * 5.0, rel=1e-3)
+
+
 def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
     desk, command = Desk(), Command(4, "CHEM-1", "help-file")
     assert desk.put(command)

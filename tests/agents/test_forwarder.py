@@ -33,7 +33,8 @@ from wire.tls import client_context
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Back-off in milliseconds."""
+    """Back-off in milliseconds, and no limit of connections."""
+    monkeypatch.setattr(agents.forwarder, "DIALS_BURST", 1_000_000)
     monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
@@ -358,7 +359,9 @@ def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
     with_a_forwarder(pki, scenario)
 
 
-def test_the_return_of_the_carrier_ends_a_dial_that_hangs(pki: Hierarchy) -> None:
+def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         accepted = 0
 
@@ -370,6 +373,7 @@ def test_the_return_of_the_carrier_ends_a_dial_that_hangs(pki: Hierarchy) -> Non
         server = await asyncio.start_server(never_shakes_hands, "127.0.0.1", 0)
         async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
             await eventually(lambda: accepted == 1)
+            monkeypatch.setattr(agents.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
             bench.uplink.backend.unplug()
             bench.uplink.backend.plug()
             await eventually(lambda: accepted == 2)

@@ -12,7 +12,8 @@ import pytest
 
 import agents.backoff
 import agents.instrument
-from agents.instrument import InstrumentAgent
+from agents.instrument import GIVEN_UP_BURST, InstrumentAgent
+from agents.spool.ranges import RangeSet
 from tests.agents.boxes import running_agent
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
@@ -64,6 +65,10 @@ class FakeBox:
             await asyncio.Event().wait()
         assert answer is not None
         return answer
+
+
+def size(ranges: RangeSet) -> int:
+    return sum(last - first + 1 for first, last in ranges)
 
 
 def receipt(post: Reports, commands: list[Command] | None = None) -> Response:
@@ -154,6 +159,32 @@ def test_a_report_that_the_box_cannot_read_does_not_hold_up_the_others(pki: Hier
             await eventually(lambda: agent.waiting == 0)
             assert list(agent.acknowledged) == [(1, 1), (3, 3)]
             assert list(agent.dropped) == [(2, 2)]
+
+    asyncio.run(scenario())
+
+
+def test_a_box_that_can_read_nothing_does_not_empty_the_agent(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
+            box.answers.extend([lambda _post: Response(400)] * (GIVEN_UP_BURST + 40))
+            routine(agent, 100)
+            await eventually(lambda: not box.answers and agent.waiting == 0)
+            assert size(agent.dropped) == GIVEN_UP_BURST
+            assert size(agent.acknowledged) == 100 - GIVEN_UP_BURST
+
+    asyncio.run(scenario())
+
+
+def test_any_number_of_unreadable_reports_are_given_up_between_others(pki: Hierarchy) -> None:
+    def reads_even_numbers(post: Reports) -> Response:
+        return Response(400) if any(report.number % 2 for report in post.reports) else receipt(post)
+
+    async def scenario() -> None:
+        async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
+            box.answers.extend([reads_even_numbers] * 200)
+            routine(agent, 100)
+            await eventually(lambda: agent.waiting == 0)
+            assert size(agent.dropped) == size(agent.acknowledged) == 50
 
     asyncio.run(scenario())
 

@@ -7,8 +7,10 @@ from random import Random
 
 from agents.audit import AuditLog, encode_gap
 from agents.buffer import Buffer
+from agents.clock_sync import ClockSync
 from agents.dial import FarEnd
 from agents.forwarder import Forwarder
+from agents.proxy import Proxy
 from agents.spool import Gap, Spool, SpoolLimits
 from agents.stream import Timing
 from hal.emul.clock import EmulClock
@@ -37,6 +39,8 @@ class World:
         self.clock = EmulClock(lambda: 1_700_000_000_000_000_000 + self.loop.env.now)
         self.center = StandIn()
         self.disk = EmulDisk(256 << 20, Random(1))
+        self.uplink = EmulEthernetPort("uplink")
+        self.proxy: Proxy | None = None
 
     def run(self) -> None:
         for host, program in ((self.datacenter, self.serve()), (self.box, self.forward())):
@@ -54,22 +58,36 @@ class World:
         )
 
     async def forward(self) -> None:
-        self.buffer = Buffer(self.spool())
+        self.open_buffer()
         await self.fill()
-        forwarder = Forwarder(
+        self.start_forwarder()
+        await self.live()
+        self.forwarding.cancel()
+
+    def open_buffer(self) -> None:
+        self.buffer = Buffer(self.spool())
+
+    def start_forwarder(self) -> None:
+        self.forwarder = Forwarder(
             self.buffer,
             FarEnd("localhost", 443),
             client_context(self.pki.box),
-            proxy=None,
-            uplink=EmulEthernetPort("uplink"),
+            proxy=self.proxy,
+            uplink=self.uplink,
             audit=AuditLog(self.buffer, self.clock),
             on_commands=self.commands_arrived,
             random=Random(2),
             timing=Timing(),
+            clock_sync=self.clock_sync(),
         )
-        task = asyncio.ensure_future(forwarder.run())
-        await self.live()
-        task.cancel()
+        self.forwarding = asyncio.ensure_future(self.forwarder.run())
+
+    async def restart(self) -> None:
+        """End the box program, and start it again on the same disk."""
+        self.forwarding.cancel()
+        await self.buffer.close()
+        self.open_buffer()
+        self.start_forwarder()
 
     async def fill(self) -> None:
         """What is in the buffer before the forwarder runs."""
@@ -83,6 +101,10 @@ class World:
             return encode_gap(gap, self.clock)
 
         return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)
+
+    def clock_sync(self) -> ClockSync | None:
+        """What corrects the box's clock; a test may have one."""
+        return None
 
     def commands_arrived(self, commands: list[messages.Command]) -> None:
         """Commands from the data center; none come unless a test gives some."""
