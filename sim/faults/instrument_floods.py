@@ -8,15 +8,17 @@ from agents.outbox import QUEUE_REPORTS_MAX
 from agents.ratelimit import REPORTS_PER_SECOND
 from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.instruments.instrument import FloodReport
 from sim.units import SECOND_NS
 from sim.values import Count
 
 
 @fault("instrument-floods", targets=("instrument",))
 class InstrumentFloods(Fault, frozen=True):
-    """The instrument's software sends `rate` routine reports a second more than it should."""
+    """The instrument's software sends `rate` reports a second more than it should: each a `status` or an `alert`."""
 
     rate: Annotated[int, Count(1, 1000)] = 100
+    report: FloodReport = "status"
 
     @property
     def effect(self) -> Effect:
@@ -28,4 +30,4 @@ class InstrumentFloods(Fault, frozen=True):
         return RECOVERY_NS + int(QUEUE_REPORTS_MAX / REPORTS_PER_SECOND) * SECOND_NS
 
     async def start(self, world: World, target: str) -> End:
-        return world.instrument(target).flood(self.rate)
+        return world.instrument(target).flood(self.rate, self.report)

@@ -12,6 +12,8 @@ from sim.layers import End
 from wire.vocabulary import Verb
 
 if TYPE_CHECKING:
+    from sim.hostile import Attack
+    from sim.instruments.instrument import FloodReport
     from sim.net.link import Impairment
 
 Certificate = Literal["good", "expired", "wrong"]
@@ -80,12 +82,12 @@ class Device(Protocol):
         """Cut its power; it is back when everybody who holds it off has let go."""
         ...
 
-    def flood(self, per_second: int) -> End:
-        """Make so many status reports a second beside all others."""
+    def flood(self, per_second: int, report: FloodReport) -> End:
+        """Make so many reports of that kind a second beside all others."""
         ...
 
-    def send_garbage(self, every_ns: int) -> End:
-        """Send the box garbage, that often, while it has power."""
+    def attack(self, attack: Attack) -> End:
+        """Run a hostile program (`sim.hostile`) on its computer, beside the agent, while it has power."""
         ...
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import simpy
 
@@ -35,6 +35,7 @@ from wire.vocabulary import Assay, Channel, Outcome, State, Verb
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
 WASTE_WARNING_PCT: Final = 90
+FloodReport: TypeAlias = Literal["status", "alert"]
 _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
 
 
@@ -284,15 +285,20 @@ class Instrument:
             raise ValueError(f"{self.model.name} has the mishaps {', '.join(known)}, not {code!r}")
         self._mishap(known[code])
 
-    def flood(self, per_second: int) -> Callable[[], None]:
-        """A software fault: so many status reports a second beside all others, until the result is called."""
+    def flood(self, per_second: int, report: FloodReport) -> Callable[[], None]:
+        """A software fault: so many reports a second beside all others, until the result is called."""
         this_flood = object()
         self._floods.add(this_flood)
-        self.env.process(self._flood(SECOND_NS // per_second, this_flood))
+        tell = self._tell_status if report == "status" else self._tell_waste_full
+        self.env.process(self._flood(SECOND_NS // per_second, this_flood, tell))
         return lambda: self._floods.discard(this_flood)
 
-    def _flood(self, every_ns: int, this_flood: object) -> Process:
+    def _flood(self, every_ns: int, this_flood: object, tell: Callable[[], None]) -> Process:
         while this_flood in self._floods:
             if self._on:
-                self._tell_status()
+                tell()
             yield self.env.timeout(every_ns)
+
+    def _tell_waste_full(self) -> None:
+        """An alert again and again, although nothing has changed."""
+        self._emit(Alert, WASTE_FULL.code, WASTE_FULL.component, WASTE_FULL.severity, None)

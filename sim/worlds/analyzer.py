@@ -6,25 +6,23 @@ The same in every world; what differs is the computer, and how fast SimPy's time
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from random import Random
 from typing import Any, Final, Protocol, get_args
 
-from agents.dial import FarEnd, dial
+from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
 from hal.clock import WallClock
 from sim import labfile
 from sim.clock import Environment
+from sim.hostile import Access, Attack
 from sim.instruments import Instrument, load_model
+from sim.instruments.instrument import FloodReport
 from sim.layers import End, Layers
 from sim.ledger import Ledger, Run, digest_of
 from sim.people import Bench
-from sim.units import SECOND_NS
-from wire.http import HttpError
 from wire.messages import Command, InstrumentReport, Report, encode
-from wire.tls import ClientContext, Identity, client_context
+from wire.tls import Identity, client_context
 from wire.vocabulary import Outcome
 
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
@@ -74,6 +72,7 @@ class Analyzer:
         self._run: Run | None = None
         self._power_holds = Layers[None](self._follow_power)
         self._programs: dict[_Program, None] = {}
+        self._attacks = 0
         self.model = Instrument(
             load_model(spec.model),
             env,
@@ -157,9 +156,9 @@ class Analyzer:
             self.model.powered()
             self._start_agent()
 
-    def flood(self, per_second: int) -> End:
-        """Emit so many status reports a second beside all others."""
-        return self.model.flood(per_second)
+    def flood(self, per_second: int, report: FloodReport) -> End:
+        """Emit so many reports of that kind a second beside all others."""
+        return self.model.flood(per_second, report)
 
     def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         """Run a program on its computer, beside the agent, from each power-on to the end."""
@@ -174,16 +173,18 @@ class Analyzer:
 
         return end
 
-    def send_garbage(self, every_ns: int) -> End:
-        """Send the box garbage in turn with every kind of it, that often, while it has power."""
-        return self.run(lambda: self._keep_sending_garbage(every_ns / SECOND_NS))
+    def attack(self, attack: Attack) -> End:
+        """Run a hostile program on its computer, beside the agent, while it has power."""
+        self._attacks += 1
+        name = f"attack {self._attacks}"
+        return self.run(lambda: self._attack(attack, name))
 
-    async def _keep_sending_garbage(self, every_s: float) -> None:
-        random, tls = self._random("garbage"), client_context(self._identity)
-        for kind in itertools.cycle(GARBAGE):
-            with suppress(OSError, HttpError):  # the box hangs up, as it should
-                await kind(self._box, tls, random)
-            await asyncio.sleep(every_s)
+    async def _attack(self, attack: Attack, name: str) -> None:
+        try:
+            await attack(Access(self._box, client_context(self._identity), self._random(name)))
+        except Exception as bug:  # an attack that ends by itself would prove nothing
+            message = {"message": "hostile program failed", "exception": bug}
+            asyncio.get_running_loop().call_exception_handler(message)
 
 
 class _Program:
@@ -201,33 +202,3 @@ class _Program:
         """End it for good."""
         if self._task is not None:
             self._task.cancel()
-
-
-async def _no_tls(box: FarEnd, _tls: ClientContext, random: Random) -> None:
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, box.address, box.port)
-    transport.write(random.randbytes(2000))
-    await asyncio.sleep(1)
-    transport.close()
-
-
-async def _no_http(box: FarEnd, tls: ClientContext, random: Random) -> None:
-    connection = await dial(box, tls, reply_bytes_max=1 << 20)
-    assert connection.transport is not None
-    connection.transport.write(random.randbytes(2000))
-    await asyncio.sleep(1)
-    connection.close()
-
-
-async def _no_report(box: FarEnd, tls: ClientContext, random: Random) -> None:
-    connection = await dial(box, tls, reply_bytes_max=1 << 20)
-    await connection.request("POST", "/v1/reports", random.randbytes(2000))
-    connection.close()
-
-
-async def _too_much(box: FarEnd, tls: ClientContext, _random: Random) -> None:
-    connection = await dial(box, tls, reply_bytes_max=1 << 20)
-    await connection.request("POST", "/v1/reports", bytes(1 << 20))
-    connection.close()
-
-
-GARBAGE: Final = (_no_tls, _no_http, _no_report, _too_much)

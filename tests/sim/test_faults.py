@@ -58,6 +58,11 @@ PARAMETERS = {
     # backwards beyond the certificates' first day no TLS connection could be made any more
     "clock-jump": 'by = "30d"',
     "instrument-floods": "rate = 60",
+    "instrument-hoards-connections": 'every = "5s"',
+    "instrument-stalls-handshakes": 'every = "5s"',
+    "instrument-drips-requests": 'every = "5s"',
+    "instrument-ignores-answers": 'every = "5s"\nconnections = 9',
+    "instrument-reconnects": 'every = "5s"',
 }
 MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "address-changes")
 
