@@ -10,11 +10,11 @@ import asyncio
 from typing import Final
 
 from agents.buffer import Buffer
-from agents.ratelimit import TokenBucket
 from agents.spool import Gap, GapReason, Priority
 from hal.clock import WallClock
 from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
 from wire.messages import Gap as GapMessage
+from wire.ratelimit import TokenBucket
 from wire.vocabulary import Outcome
 
 NOTES_BURST: Final = 10
@@ -58,6 +58,11 @@ class AuditLog:
         result = CommandResult(command_id, at_ms, command_id, outcome)
         entries = [encode(Entry("", 0, body)) for body in (audit, result)]
         return self._buffer.append_all(bytes([Priority.AUDIT] * 2), entries)
+
+    def fullest(self) -> tuple[float, float]:
+        """How many notes the event with the most of them has left of late, and how many it may leave at once."""
+        now = self._loop.time()
+        return max((limit.used(now) for limit in self._limits.values()), default=0.0), NOTES_BURST
 
     def _written(self, future: asyncio.Future[range]) -> None:
         if future.cancelled() or future.exception() is not None:

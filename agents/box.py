@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from agents.accounting import Traffic
 from agents.alarm import AlarmLed
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
+from agents.bounds import box_bounds
 from agents.buffer import Buffer
 from agents.certificates import OwnCertificate
 from agents.clock_sync import ClockSync, ServerTime, ask_data_center
@@ -26,7 +27,7 @@ from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
-from agents.spoolwatch import watch_spool
+from agents.spoolwatch import DiskSpace, watch_spool
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.stream import Timing
 from agents.supervision import keep_running
@@ -35,11 +36,12 @@ from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
+from wire.bounds import LOOK_SECONDS, Bound, Bounds, Level
 from wire.http import Server
 from wire.identity import Inspection
 from wire.messages import Command
 from wire.peer import CrlError, RevocationList, valid_from
-from wire.tls import undated_client_context
+from wire.tls import sessions_kept, undated_client_context
 from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
@@ -57,7 +59,8 @@ def _tell_nobody(*_what: object) -> None:
 class Hardware:
     """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread.
 
-    `firewall` and `watchdog` are there if the configuration has [firewall] and [watchdog].
+    `firewall` and `watchdog` are there if the configuration has [firewall] and [watchdog]. `bounds` are those of the
+    process, and `disk_space` is called on the thread of the disk.
     """
 
     disk: Disk
@@ -69,6 +72,8 @@ class Hardware:
     watchdog: Watchdog | None = None
     built_s: float = 0.0
     """When the machine's software was built, in seconds since 1970: a time that has passed for certain."""
+    bounds: tuple[Bound, ...] = ()
+    disk_space: DiskSpace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ class BoxStatus:
     firewall: FirewallStatus | None
     """None if the box has none to look after."""
     certificate: Inspection
+    levels: tuple[Level, ...]
+    """Of what is bounded, when it was last looked at."""
 
 
 class Box:
@@ -136,8 +143,9 @@ class Box:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
-            watch = partial(watch_spool, running.buffer, running.audit)
+            watch = partial(watch_spool, running.buffer, running.bounds, self._hardware.disk_space)
             tasks.create_task(self._keep("spool-watch", watch, running))
+            tasks.create_task(self._keep("bounds", partial(_watch_bounds, running.bounds), running))
             if config.watchdog and watchdog:
                 feed = partial(
                     feed_while_well, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
@@ -221,6 +229,7 @@ class Box:
             running.collector.repeated,
             running.guard.status() if running.guard else None,
             self._certificate.inspect(),
+            running.bounds.levels,
         )
 
     def _guard(self) -> FirewallGuard | None:
@@ -282,7 +291,18 @@ class Box:
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock_sync=clock_sync,
         )
-        return _Running(buffer, audit, collector, forwarder, commands, guard)
+        bounds = box_bounds(audit, self._alarm.used_by("bounds"))
+        bounds.add(
+            *self._hardware.bounds,
+            Bound("tls-sessions", lambda: sessions_kept(self._certificate.server_tls)),
+            Bound("commands", commands.fullest),
+            Bound("given-up", forwarder.given_up),
+            *collector.bounds(),
+        )
+        if guard is not None:
+            bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
+        collector.port_is_filling = bounds.look
+        return _Running(buffer, audit, collector, forwarder, commands, guard, bounds)
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
@@ -306,12 +326,15 @@ class Box:
                 running.audit.note("port-not-served", port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
+        connections = Bound("connections", server.filling, port.number)
+        running.bounds.add(connections)
         self._served(port.number, server.port)
         try:
             await asyncio.Event().wait()
         finally:
             self.tcp_ports.pop(port.number, None)
             self._servers.pop(port.number, None)
+            running.bounds.remove(connections)
             await server.close()
 
 
@@ -325,6 +348,13 @@ class _Running:
     forwarder: Forwarder
     commands: Dispatcher
     guard: FirewallGuard | None
+    bounds: Bounds
+
+
+async def _watch_bounds(bounds: Bounds) -> None:
+    while True:
+        bounds.look()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:

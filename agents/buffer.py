@@ -126,6 +126,10 @@ class Buffer:
         """See `Spool.status`."""
         return await self._run(self._spool.status)
 
+    async def call(self, call: Callable[[], T]) -> T:
+        """Make a blocking call that concerns the spool's disk, on the thread of the spool's own."""
+        return await self._run(call)
+
     async def report_gaps(self) -> None:
         """Append the audit records of gaps that wait, without waiting for other records. Errors: SpoolError."""
         if (await self.status()).gaps_pending:

@@ -25,9 +25,10 @@ from typing import Final, Protocol
 from agents.buffer import Buffer
 from agents.commands import Desk, Dispatcher
 from agents.marks import Mark, digest_of
-from agents.ratelimit import TokenBucket
+from agents.ratelimit import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
 from wire.admission import Limits
+from wire.bounds import Bound
 from wire.http import Request, Response, Server, serve
 from wire.messages import (
     NEXT_RUN,
@@ -44,6 +45,7 @@ from wire.messages import (
     encode,
 )
 from wire.peer import ClientCheck, PeerProblem, RevocationList
+from wire.ratelimit import TokenBucket
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8
@@ -86,7 +88,7 @@ class _Source:
     marks: list[Mark]
     desk: Desk
     port: int
-    bucket: TokenBucket = field(default_factory=TokenBucket)
+    bucket: TokenBucket = field(default_factory=report_bucket)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -109,6 +111,18 @@ class Collector:
             for serial, port in ports.items()
         }
         self.accepted = self.repeated = 0
+        self.port_is_filling: Callable[[], object] = lambda: None
+        """Called when the connections of a port reach 80 % of their limit."""
+
+    def bounds(self) -> list[Bound]:
+        """The report rate of each port: that of its busiest instrument."""
+        ports = sorted({source.port for source in self._sources.values()})
+        return [Bound("report-rate", partial(self._busiest, port), port) for port in ports]
+
+    def _busiest(self, port: int) -> tuple[float, float]:
+        now = self._loop.time()
+        used = [source.bucket.used(now) for source in self._sources.values() if source.port == port]
+        return max(used), REPORTS_BURST
 
     async def listen(
         self,
@@ -136,8 +150,9 @@ class Collector:
         self._note(_REFUSALS[problem], port=port)
 
     def _crowded(self, port: int, connections: int, beyond: bool) -> None:
-        event = "connections-over-limit" if beyond else "connections-near-limit"
-        self._note(event, connections, port=port)
+        self.port_is_filling()
+        if beyond:
+            self._note("connections-over-limit", connections, port=port)
 
     async def handle(self, port: int, request: Request) -> Response:
         """The answer to a request that came in at `port`."""

@@ -91,6 +91,11 @@ class Desk:
         self.drop(command_id)
         self.history.finish(command_id)
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait."""
+        return len(self._waiting)
+
     def oldest(self) -> Command | None:
         """The command that has waited longest."""
         return next((command for command, _ in self._waiting.values()), None)
@@ -136,6 +141,10 @@ class Dispatcher:
                 self._recorder.note("command-for-unknown-instrument", command.id)
             elif desk.put(command) and desk is self._box:
                 self._arrived.set()
+
+    def fullest(self) -> tuple[int, int]:
+        """How many commands wait at the desk with the most of them, and how many may."""
+        return max(desk.waiting for desk in self._desks.values()), WAITING_MAX
 
     async def run(self) -> None:
         """Execute the box's commands, one after the other, until cancelled."""

@@ -77,6 +77,10 @@ class FirewallGuard:
             state.in_force, state.problem, state.alarms, state.repairs, state.refused, state.not_covered
         )
 
+    def limit(self, name: str) -> tuple[int, int] | None:
+        """The amount and the limit of something bounded that the firewall uses; None if they are not known."""
+        return self._state.limits.get(name)
+
     async def guard(self, audit: AuditLog, work: Work) -> None:
         """Do `work` while the policy is in force, until cancelled. After an error the state is not known any more."""
         try:

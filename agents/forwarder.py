@@ -27,12 +27,12 @@ from agents.clock_sync import ClockSync
 from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
 from agents.patience import Patience
 from agents.proxy import Proxy, ProxyError
-from agents.ratelimit import TokenBucket
 from agents.spool import SpoolError
 from agents.stream import Stream, StreamEnd, StreamError, Timing
 from hal.ethernet import EthernetPort
 from wire.http import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
+from wire.ratelimit import TokenBucket
 from wire.tls import ClientContext
 
 STEADY_SECONDS: Final = 5.0
@@ -104,6 +104,10 @@ class Forwarder:
         if self._connection is not None:
             _add(total, self._connection)
         return total
+
+    def given_up(self) -> tuple[float, float]:
+        """How many records were given up of late, and how many may be at once."""
+        return self._may_give_up.used(self._loop.time()), GIVEN_UP_BURST
 
     def use(self, tls: ClientContext) -> None:
         """Make new connections with another context."""

@@ -21,7 +21,6 @@ from agents.backoff import Backoff, retry_after
 from agents.dial import FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
 from agents.patience import Patience
-from agents.ratelimit import TokenBucket
 from agents.spool.ranges import RangeSet
 from hal.clock import WallClock
 from wire.http import ClientConnection, HttpError, Response
@@ -38,6 +37,7 @@ from wire.messages import (
     decode,
     encode,
 )
+from wire.ratelimit import TokenBucket
 from wire.tls import ClientContext
 from wire.vocabulary import Outcome
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
@@ -28,7 +29,9 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
+from wire.failures import FailureLog
 from wire.identity import Severity
+from wire.process_bounds import process_bounds, used_and_total
 
 END_SECONDS_MAX: Final = 15.0
 """From a signal to the process's end; the unit's TimeoutStopSec is longer."""
@@ -55,6 +58,7 @@ def run_box(config_path: Path, served: Served, say: Say) -> None:
 
 async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
     config, loop, last_resort = checked.config, asyncio.get_running_loop(), LastResort()
+    loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
@@ -127,6 +131,8 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
         indicators=LinuxIndicators(board.leds, board.switches),
         watchdog=LinuxWatchdog(watchdog.device) if watchdog else None,
         built_s=Path(__file__).stat().st_mtime,
+        bounds=process_bounds(),
+        disk_space=partial(used_and_total, checked.config.spool.directory),
     )
 
 

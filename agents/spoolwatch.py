@@ -1,35 +1,39 @@
-"""Watching the spool while the box runs: verifying what opening did not read, and an alarm when it fills up."""
+"""Watching the spool while the box runs: verifying what opening did not read, and its fill level."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
-from agents.audit import AuditLog
+from agents.bounds import SpoolRoom
 from agents.buffer import Buffer
+from wire.bounds import Bounds
 
 FILL_CHECK_SECONDS: Final = 600.0
 """The largest permitted spool takes hours to fill, the smallest at least one of these intervals at usual rates."""
-ALARM_AT: Final = 0.8
-ALARM_ENDS_BELOW: Final = (
-    0.5  # a spool of four segments falls to two thirds each time it drops its oldest one
-)
+
+DiskSpace = Callable[[], tuple[int, int]]
+"""Used and total bytes of the spool's file system; blocks. Raises OSError."""
 
 
-async def watch_spool(buffer: Buffer, audit: AuditLog) -> None:
-    """Run until cancelled. Audit records: `spool-nearly-full` and `spool-has-room`, with the fill level in percent.
+async def watch_spool(buffer: Buffer, bounds: Bounds, disk_space: DiskSpace | None = None) -> None:
+    """Run until cancelled. Adds to `bounds` how full the spool and its file system are.
 
     Raises SpoolError if the disk is gone.
     """
-    await buffer.verify()
-    is_nearly_full = False
-    while True:
-        status = await buffer.status()
-        level = status.live_bytes / (
-            status.limits.spool_bytes_max - status.limits.segment_bytes
-        )  # but the reserve
-        if is_nearly_full != (level >= (ALARM_ENDS_BELOW if is_nearly_full else ALARM_AT)):
-            is_nearly_full = not is_nearly_full
-            event = "spool-nearly-full" if is_nearly_full else "spool-has-room"
-            audit.note(event, round(100 * level), unlimited=True)
-        await asyncio.sleep(FILL_CHECK_SECONDS)
+    room = SpoolRoom()
+    bounds.add(*room.bounds)
+    try:
+        await buffer.verify()
+        while True:
+            room.spool = await buffer.status()
+            if disk_space is not None:
+                with suppress(OSError):  # the spool itself reports a disk that fails
+                    room.disk = await buffer.call(disk_space)
+            bounds.look()
+            await asyncio.sleep(FILL_CHECK_SECONDS)
+    finally:
+        for bound in room.bounds:
+            bounds.remove(bound)

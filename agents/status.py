@@ -49,6 +49,7 @@ class Status(msgspec.Struct, frozen=True):
     firewall: FirewallStatus | None = None
     """None if the box has none to look after."""
     certificate: CertificateStatus | None = None
+    bounds: tuple[BoundStatus, ...] = ()
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -58,6 +59,18 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     """When it ends, in seconds since 1970; None if it cannot be read."""
     problems: tuple[str, ...]
     """The worst first."""
+
+
+class BoundStatus(msgspec.Struct, frozen=True):
+    """Something bounded, when it was last looked at."""
+
+    name: str
+    amount: float
+    limit: float
+    is_near: bool
+    """Whether there is an alarm: from 80 % of the limit until it is below 70 % again (the spool: 50 %)."""
+    port: int = 0
+    """The instrument port that it belongs to; 0: none."""
 
 
 class NotRunning(Exception):
@@ -78,6 +91,10 @@ def as_status(status: BoxStatus) -> Status:
         firewall=status.firewall,
         certificate=CertificateStatus(
             status.certificate.expires_s, tuple(map(str, status.certificate.problems))
+        ),
+        bounds=tuple(
+            BoundStatus(level.name, level.amount, level.limit, level.is_near, level.port)
+            for level in status.levels
         ),
     )
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import (
     Config,
     ConfigError,
@@ -28,16 +29,23 @@ from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
 from wire.admission import Limits
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.failures import FailureLog
 from wire.http import Server, serve
 from wire.identity import FileVersions
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.peer import ClientCheck, PeerProblem, RevocationList, follow
+from wire.ratelimit import TokenBucket
 from wire.tls import server_context
 
 REFRESH_SECONDS: Final = 5.0
 """How often files that may change are looked at."""
 DESCRIPTORS_MAX: Final = 16_384
 """Each box has one connection."""
+REFUSALS_BURST: Final = 5
+REFUSALS_PER_SECOND: Final = 1 / 600
+"""Log records about one client that is refused."""
+REFUSED_NAMES_MAX: Final = 10_000
+"""Refused clients that are told apart in that; all others share one rate."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -89,13 +97,15 @@ def check_datacenter(config_path: str | Path) -> list[str]:
 
 
 async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_exception_handler(FailureLog())
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     store.authorize(config.boxes, _now_ms())
     revocations = revocation_list(config)
     # one thread: one writes at a time, and what was begun is finished before the stop
     with ThreadPoolExecutor(1, "store") as executor:
+        bounds = datacenter_bounds(lambda: server)
         server = await serve(
             make_ingest(store, _now_ms, executor, config.front_ends),
             config.listen.host,
@@ -103,12 +113,16 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
             tls=server_context(identity(config)),
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=time.time,
-            check=ClientCheck(revocations, _log_refused_client),
+            check=ClientCheck(revocations, _RefusedClients()),
             limits=Limits(connections_max=allow_descriptors(DESCRIPTORS_MAX) - DESCRIPTORS_BESIDE),
+            crowded=lambda _connections, _beyond: bounds.look(),
         )
         ready(server.port)
         async with asyncio.TaskGroup() as tasks:
-            following = [tasks.create_task(_follow_certificate(config, server))]
+            following = [
+                tasks.create_task(_follow_certificate(config, server)),
+                tasks.create_task(watch_bounds(bounds, config.store.url)),
+            ]
             if revocations:
                 report = partial(_log_revocations, revocations)
                 following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))
@@ -133,8 +147,19 @@ async def _follow_certificate(config: Config, server: Server) -> None:
             _log.error("the changed certificate files are not used: %s", error)
 
 
-def _log_refused_client(problem: PeerProblem, name: str) -> None:
-    _log.warning("%s is refused: its certificate: %s", name or "a client without a name", problem.value)
+class _RefusedClients:
+    """Logs which clients are refused, each now and then: a refused box comes again and again."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[PeerProblem, str], TokenBucket] = {}
+
+    def __call__(self, problem: PeerProblem, name: str) -> None:
+        key = problem, name if len(self._rates) < REFUSED_NAMES_MAX else ""
+        rate = self._rates.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))
+        if not rate.take(1, time.monotonic()):
+            _log.warning(
+                "%s is refused: its certificate: %s", name or "a client without a name", problem.value
+            )
 
 
 def _log_revocations(revocations: RevocationList, error: Exception | None) -> None:

@@ -43,6 +43,8 @@ class Surroundings(Struct, frozen=True, tag="surroundings"):
     """What is not the firewall's to change and limits what its proof covers, a line each."""
     problem: str = ""
     """Why instrument ports must be closed; "" if they may be open."""
+    limits: dict[str, tuple[int, int]] = {}
+    """What the firewall uses of the kernel that has a limit: amount and limit by name; "conntrack" in connections."""
 
 
 class State(Struct, frozen=True, tag="state"):
@@ -58,6 +60,8 @@ class State(Struct, frozen=True, tag="state"):
     repairs: int = 0
     refused: dict[str, int] = {}
     """Refused packets by cause, when they were last counted."""
+    limits: dict[str, tuple[int, int]] = {}
+    """See `Surroundings`."""
     is_known: bool = True
     """False if the service cannot be asked; `problem` then says why."""
 

@@ -35,10 +35,18 @@ _NAMES: Final = {
     "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
 }
 """Of legacy iptables: where the kernel lists tables, and how it is asked for one (IPT_SO_GET_INFO)."""
-_CONNTRACK_MAX: Final = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+_CONNTRACK: Final = Path("/proc/sys/net/netfilter")
 ENTRIES_OF_THE_BOX: Final = 1024
 """Tracked connections that the box itself may need."""
 _GET_INFO: Final = struct.Struct("=32sI5I5III")
+
+
+def tracked_connections() -> tuple[int, int]:
+    """The connections that the kernel tracks in this network namespace, and how many it may. Raises OSError."""
+    count, limit = (
+        int((_CONNTRACK / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
+    )
+    return count, limit
 
 
 def not_covered(policy: Policy) -> list[NotCovered]:
@@ -83,7 +91,7 @@ class Inspector:
     def _too_few_entries(self) -> Iterator[NotCovered]:
         """The kernel's limit of tracked connections is one for all: ports at their own limits must fit in."""
         needed = len(self.policy.ports) * CONNECTIONS_MAX + ENTRIES_OF_THE_BOX
-        if (limit := int(_CONNTRACK_MAX.read_text())) < needed:
+        if (limit := tracked_connections()[1]) < needed:
             says = (
                 f"the kernel tracks {limit} connections (nf_conntrack_max), and the ports may take {needed}"
             )

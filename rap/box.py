@@ -92,6 +92,10 @@ def _print_status(status: Status) -> None:
         _print_certificate(status.certificate)
     if status.firewall is not None:
         _print_firewall(status.firewall)
+    for bound in status.bounds:
+        if bound.is_near:
+            where = f" of port {bound.port}" if bound.port else ""
+            print(f"near limit   PROBLEM: {bound.name}{where}: {bound.amount:,.0f} of {bound.limit:,.0f}")
 
 
 def _print_certificate(certificate: CertificateStatus) -> None:

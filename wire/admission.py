@@ -9,15 +9,17 @@ request is being answered is never ended; if all are, the new one is refused.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from wire.bounds import ALARM_SHARE
+
 CLOSE_SECONDS: Final = 2.0
 """How long the connections of a server that closes have to end by themselves."""
-ALARM_SHARE: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Admissions:
             victim.abort()
         self._present[newcomer] = None
         self._empty.clear()
-        if len(self._present) == max(1, int(ALARM_SHARE * self.limits.connections_max)):
+        if len(self._present) == math.ceil(ALARM_SHARE * self.limits.connections_max):
             self._report(beyond=False)
         return True
 

@@ -357,6 +357,15 @@ class Server:
         """How many connections there are, those that are not secured yet included."""
         return len(self._admissions)
 
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What new connections are secured with."""
+        return self._admissions.tls
+
+    def filling(self) -> tuple[int, int]:
+        """How many connections there are, and how many there may be."""
+        return len(self._admissions), self._admissions.limits.connections_max
+
     def use(self, tls: ssl.SSLContext) -> None:
         """Secure connections that come from now on with another context."""
         self._admissions.tls = tls

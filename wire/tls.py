@@ -38,6 +38,8 @@ _SUPPORTED_GROUPS: Final = bytes.fromhex("000a 0008 0006 0017 0018 0019")
 """The extension with P-256, P-384 and P-521 and nothing else (RFC 8446, 4.2.7)."""
 NO_CHECK_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
+SESSIONS_KEPT_MAX: Final = 20 * 1024
+"""OpenSSL's SSL_SESSION_CACHE_MAX_SIZE_DEFAULT: what a server's context keeps for resumption."""
 SESSION_SECONDS_MAX: Final = 2 * 3600.0
 """A session older than this is not offered again (RFC 8446 allows a week; the box is stricter)."""
 
@@ -60,6 +62,11 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 1
     return context
+
+
+def sessions_kept(server: ssl.SSLContext) -> tuple[int, int]:
+    """How many sessions a server's context keeps for resumption, and how many it may."""
+    return server.session_stats()["number"], SESSIONS_KEPT_MAX
 
 
 def client_context(identity: Identity) -> ClientContext:

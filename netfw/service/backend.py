@@ -14,7 +14,7 @@ from netfw.nft import Nft
 from netfw.policy import Policy
 from netfw.service.settings import KernelSettings
 from netfw.service.supervisor import NotEnforced
-from netfw.surroundings import Inspector
+from netfw.surroundings import Inspector, tracked_connections
 from netfw.watch import Watch
 
 
@@ -92,7 +92,7 @@ class KernelBackend:
             problem = f"what is proven of it does not hold: {broken[0]}" if broken else ""
             if changed := self._firewall().differences(self._policy):
                 problem = f"the kernel holds something else than the policy: {changed[0]}"
-            return Surroundings(tuple(repaired), says, problem)
+            return Surroundings(tuple(repaired), says, problem, {"conntrack": tracked_connections()})
 
     def _look_around(self) -> list[NotCovered]:
         if self._inspector is None:

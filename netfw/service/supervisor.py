@@ -87,6 +87,7 @@ class Supervisor:
         self._retry_s, self._look_s = retry_s, look_s
         self._problem = "the policy has not been put in force yet"
         self._not_covered: tuple[str, ...] = ()
+        self._limits: dict[str, tuple[int, int]] = {}
         self._alarms = self._repairs = 0
         self._refused: dict[str, int] = {}
         self._faults: dict[int, str] = {}
@@ -102,6 +103,7 @@ class Supervisor:
             self._alarms,
             self._repairs,
             dict(self._refused),
+            self._limits,
         )
 
     async def follow(self, heard: Heard) -> NoReturn:
@@ -142,7 +144,7 @@ class Supervisor:
     def _look(self) -> None:
         """Inspect, open the ports in use, and only then let packets pass between interfaces. Errors: NotEnforced."""
         found = self._backend.inspect()
-        self._not_covered = found.not_covered
+        self._not_covered, self._limits = found.not_covered, found.limits
         if found.repaired:
             self._heard(found)
         if found.problem:

@@ -24,7 +24,6 @@ from agents.batching import (
 from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk
 from agents.marks import DIGEST_BYTES, DIGESTS_MAX, HOLES_MAX, INSTRUMENTS_MAX, Mark, digest_of
 from agents.outbox import Outbox
-from agents.ratelimit import TokenBucket
 from agents.spool import Priority, Recovery, SpoolLimits
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from wire.messages import (
@@ -37,6 +36,7 @@ from wire.messages import (
     InstrumentReport,
     Quality,
 )
+from wire.ratelimit import TokenBucket
 
 
 def routine(number: int) -> InstrumentReport:

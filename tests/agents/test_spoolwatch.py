@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 
 from agents.audit import AuditLog
+from agents.bounds import box_bounds
 from agents.buffer import Buffer
 from agents.spool import GapReason, Priority, Spool
 from agents.spoolwatch import FILL_CHECK_SECONDS, watch_spool
@@ -27,7 +28,8 @@ def watch(spool: Spool, groups: list[int]) -> list[bytes]:
 
     async def main() -> list[bytes]:
         buffer = Buffer(spool)
-        task = asyncio.ensure_future(watch_spool(buffer, AuditLog(buffer, EmulClock(lambda: 0))))
+        bounds = box_bounds(AuditLog(buffer, EmulClock(lambda: 0)), lambda _light: None)
+        task = asyncio.ensure_future(watch_spool(buffer, bounds))
         for count in groups:
             for _ in range(count):
                 await buffer.append_all([ROUTINE] * 4, [b"x" * 900] * 4)
@@ -45,7 +47,7 @@ def test_an_alarm_is_raised_once_and_again_only_after_the_spool_has_had_room() -
     records = watch(spool, [9, 3, 1, 0, 1, 9, 1])
     bodies = [decode(Entry, payload).body for payload in records if decode_gap(payload) is None]
     events = [(body.event, body.value) for body in bodies if isinstance(body, Audit)]
-    assert [event for event, _ in events] == ["spool-nearly-full", "spool-has-room", "spool-nearly-full"]
+    assert [event for event, _ in events] == ["spool-near-limit", "spool-below-limit", "spool-near-limit"]
     assert 80 <= events[0][1] <= 100 and events[1][1] < 50
 
 

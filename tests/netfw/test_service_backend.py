@@ -82,6 +82,16 @@ def test_settings_that_others_change_are_put_back_and_reported(box: Namespace) -
         assert settings(box, *names) == before, name
 
 
+def test_an_inspection_counts_the_connections_that_the_kernel_tracks(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    count, limit = box.run(backend.inspect).limits["conntrack"]
+    assert [str(count), str(limit)] == settings(
+        box, "netfilter/nf_conntrack_count", "netfilter/nf_conntrack_max"
+    )
+    assert limit > count >= 0
+
+
 def test_what_breaks_the_proof_is_a_problem_and_what_limits_it_is_not(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     box.run(backend.enforce)

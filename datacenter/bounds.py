@@ -1,0 +1,69 @@
+"""The bounded quantities of the data center's program; it logs when one comes near its limit, and when no longer.
+
+Of the listener: connections, and TLS sessions kept for resumption. Of the process: descriptors and memory. Of the
+file system of an SQLite database: bytes. Of the revocation list: bytes, and the time until it should be replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.engine import make_url
+
+from wire.bounds import LOOK_SECONDS, Bound, Bounds, Level, Measured
+from wire.http import Server
+from wire.process_bounds import process_bounds, used_and_total
+from wire.tls import sessions_kept
+
+_log: Final = logging.getLogger(__name__)
+
+
+def datacenter_bounds(server: Callable[[], Server]) -> Bounds:
+    """The bounds of the process and of its listener; `server` gives the latter."""
+    bounds = Bounds(_report)
+    bounds.add(
+        *process_bounds(),
+        Bound("connections", lambda: server().filling()),
+        Bound("tls-sessions", lambda: _sessions(server())),
+    )
+    return bounds
+
+
+def _sessions(server: Server) -> Measured | None:
+    return None if server.tls is None else sessions_kept(server.tls)
+
+
+async def watch_bounds(bounds: Bounds, database_url: str) -> None:
+    """Look at them once a minute, until cancelled; the file system of an SQLite database is added."""
+    folder = database_folder(database_url)
+    space: Measured | None = None
+    if folder is not None:
+        bounds.add(Bound("file-system", lambda: space))
+    while True:
+        if folder is not None:
+            with suppress(OSError):
+                space = await asyncio.to_thread(used_and_total, folder)
+        bounds.look()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def database_folder(url: str) -> Path | None:
+    """The folder of an SQLite database; None for a database of another kind, or in memory."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:", "file:"):
+        return None
+    return Path(parsed.database or "").absolute().parent
+
+
+def _report(level: Level) -> None:
+    if level.is_near:
+        _log.warning(
+            "%s: %.0f of %.0f are in use, %d %%", level.name, level.amount, level.limit, level.percent
+        )
+    else:
+        _log.info("%s: %d %% of %.0f are in use again", level.name, level.percent, level.limit)

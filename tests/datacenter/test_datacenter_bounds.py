@@ -1,0 +1,76 @@
+"""The data center's program logs what comes near its limit, and which clients it refuses, each now and then."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from datacenter import main
+from datacenter.bounds import database_folder, datacenter_bounds
+from wire.bounds import Bound
+from wire.http import Server
+from wire.peer import PeerProblem
+
+
+class Listener:
+    """A server of which only the number of connections matters."""
+
+    connections = 0
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def filling(self) -> tuple[int, int]:
+        return self.connections, 100
+
+
+def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    listener = Listener()
+    bounds = datacenter_bounds(lambda: cast(Server, listener))
+    logged = []
+    for listener.connections in (79, 80, 99, 70, 69):
+        caplog.clear()
+        bounds.look()
+        logged.append([record.getMessage() for record in caplog.records])
+    near, below = "connections: 80 of 100 are in use, 80 %", "connections: 69 % of 100 are in use again"
+    assert logged == [[], [near], [], [], [below]]
+    assert {level.name for level in bounds.levels} == {"connections", "descriptors", "memory", "tls-sessions"}
+
+
+@pytest.mark.parametrize("amount", [79, 80])
+def test_others_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
+    bounds = datacenter_bounds(lambda: cast(Server, Listener()))
+    bounds.add(Bound("file-system", lambda: (amount, 100)))
+    bounds.look()
+    assert len(caplog.records) == (amount == 80)
+
+
+@pytest.mark.parametrize(
+    ("url", "folder"),
+    [
+        ("sqlite:////var/lib/rap/reports.db", Path("/var/lib/rap")),
+        ("sqlite:///reports.db", Path.cwd()),
+        ("sqlite://", None),
+        ("postgresql+psycopg://rap@db/rap", None),
+    ],
+)
+def test_only_a_database_in_a_file_has_a_file_system(url: str, folder: Path | None) -> None:
+    assert database_folder(url) == folder
+
+
+def test_a_refused_box_that_comes_again_and_again_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "REFUSED_NAMES_MAX", 3)
+    log = main._RefusedClients()
+    for _ in range(1000):
+        log(PeerProblem.REVOKED, "RAP-0001")
+    assert len(caplog.records) == main.REFUSALS_BURST
+    log(PeerProblem.REVOKED, "RAP-0002")
+    assert caplog.records[-1].getMessage() == "RAP-0002 is refused: its certificate: it is revoked"
+    for number in range(1000):
+        log(PeerProblem.REVOKED, f"RAP-{number}")
+    assert len(caplog.records) <= 5 * main.REFUSALS_BURST

@@ -1,0 +1,85 @@
+"""An alarm at 80 % of a limit, cleared below 70 %, once each time."""
+
+from __future__ import annotations
+
+import pytest
+
+from wire.bounds import Bound, Bounds, Level, Measured
+
+
+class Quantity:
+    """A bound whose amount the test sets, and what was reported of it."""
+
+    def __init__(self, limit: float = 100.0, **options: float) -> None:
+        self.amount: float | None = 0.0
+        self.limit = limit
+        self.reported: list[tuple[bool, int]] = []
+        self.bounds = Bounds(self._report)
+        self.bound = Bound("things", self._measure, port=3, **options)
+        self.bounds.add(self.bound)
+
+    def _measure(self) -> Measured | None:
+        return None if self.amount is None else (self.amount, self.limit)
+
+    def _report(self, level: Level) -> None:
+        assert (level.name, level.port) == ("things", 3)
+        self.reported.append((level.is_near, level.percent))
+
+    def at(self, amount: float | None) -> list[tuple[bool, int]]:
+        """What is reported when it has this amount."""
+        self.amount, self.reported = amount, []
+        self.bounds.look()
+        return self.reported
+
+
+def test_the_alarm_comes_at_80_percent_and_not_at_79() -> None:
+    quantity = Quantity()
+    assert quantity.at(79) == []
+    assert not quantity.bounds.has_alarm
+    assert quantity.at(80) == [(True, 80)]
+    assert quantity.bounds.has_alarm
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 7, 10, 16, 1000, 2000, 20480, 2**53 - 1])
+def test_the_threshold_is_exact_at_any_limit(limit: int) -> None:
+    threshold = -(-4 * limit // 5)
+    quantity = Quantity(limit)
+    assert quantity.at(threshold - 1) == []
+    assert [is_near for is_near, _ in quantity.at(threshold)] == [True]
+
+
+def test_an_alarm_is_raised_once_and_cleared_below_70_percent_only() -> None:
+    quantity = Quantity()
+    assert [quantity.at(amount) for amount in (90, 100, 79, 70, 81)] == [[(True, 90)], [], [], [], []]
+    assert quantity.at(69) == [(False, 69)]
+    assert quantity.at(79) == []
+    assert quantity.at(80) == [(True, 80)]
+
+
+def test_a_bound_may_be_cleared_elsewhere() -> None:
+    quantity = Quantity(clear_share=0.5)
+    assert [quantity.at(amount) for amount in (80, 50, 49)] == [[(True, 80)], [], [(False, 49)]]
+
+
+def test_what_is_not_known_changes_nothing() -> None:
+    quantity = Quantity()
+    assert quantity.at(None) == []
+    assert quantity.bounds.levels == ()
+    quantity.at(85)
+    assert quantity.at(None) == []
+    assert quantity.bounds.has_alarm
+    assert quantity.at(10) == [(False, 10)]
+
+
+def test_without_any_room_there_is_an_alarm() -> None:
+    assert Quantity(0).at(0) == [(True, 100)]
+
+
+def test_the_alarm_of_what_is_there_no_longer_is_cleared() -> None:
+    quantity = Quantity()
+    quantity.at(100)
+    quantity.reported = []
+    quantity.bounds.remove(quantity.bound)
+    assert quantity.reported == [(False, 0)]
+    assert not quantity.bounds.has_alarm
+    assert quantity.at(100) == []

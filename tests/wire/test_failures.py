@@ -1,0 +1,92 @@
+"""A bug that somebody can trigger at will does not fill the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sim.loop import SimLoop
+from wire.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, FailureLog
+from wire.http import Peer, Request, ServerConnection
+
+TIMES = 1000
+
+
+class Reported(SimLoop):
+    """An event loop that keeps what would be logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported: list[dict[str, Any]] = []
+        self.set_exception_handler(FailureLog())
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.reported.append(context)
+
+
+def failure(number: int) -> Exception:
+    try:
+        raise ValueError(f"request {number}")
+    except ValueError as error:
+        return error
+
+
+def test_a_failure_is_reported_a_few_times_then_every_ten_minutes_with_the_rest_counted() -> None:
+    async def main() -> None:
+        for number in range(TIMES):
+            loop.call_exception_handler({"message": "handler failed", "exception": failure(number)})
+        assert len(loop.reported) == REPORTS_BURST
+        await asyncio.sleep(1 / REPORTS_PER_SECOND)
+        loop.call_exception_handler({"message": "handler failed", "exception": failure(TIMES)})
+
+    loop = Reported()
+    loop.run_until_complete(main())
+    assert len(loop.reported) == REPORTS_BURST + 1
+    assert f"({TIMES - REPORTS_BURST} more since" in loop.reported[-1]["message"]
+    assert loop.reported[-1]["exception"].args == (f"request {TIMES}",)
+
+
+def test_another_failure_is_reported_meanwhile() -> None:
+    async def main() -> None:
+        for number in range(TIMES):
+            loop.call_exception_handler({"message": "handler failed", "exception": failure(number)})
+        loop.call_exception_handler({"message": "handler failed", "exception": KeyError("other")})
+        loop.call_exception_handler({"message": "part failed"})
+
+    loop = Reported()
+    loop.run_until_complete(main())
+    assert len(loop.reported) == REPORTS_BURST + 2
+
+
+def test_failures_that_all_differ_are_bounded_too() -> None:
+    async def main() -> None:
+        for number in range(TIMES):
+            loop.call_exception_handler({"message": f"message {number}"})
+
+    loop = Reported()
+    loop.run_until_complete(main())
+    assert len(loop.reported) == KINDS_MAX + REPORTS_BURST
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_a_request_that_triggers_a_bug_does_so_within_the_rate(depth: int) -> None:
+    async def handler(request: Request) -> Any:
+        def fail(left: int) -> None:
+            if not left:
+                raise RuntimeError(request.target)
+            fail(left - 1)
+
+        fail(depth)
+
+    async def main() -> None:
+        connection = ServerConnection(handler, 10, lambda: 0.0, 10.0, lambda: None)
+        peer = Peer("CHEM-1", "10.0.0.1", lambda: None)
+        for number in range(TIMES):
+            response = await connection._handle(Request("GET", f"/{number}", {}, b"", peer))
+            assert response.status == 500
+
+    loop = Reported()
+    loop.run_until_complete(main())
+    assert len(loop.reported) == REPORTS_BURST

@@ -1,0 +1,104 @@
+"""What the system limits for a process: real descriptors, real memory, and control groups of all shapes."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wire.bounds import Bounds, Level
+from wire.process_bounds import memory_limit, process_bounds, used_and_total
+
+MIB = 1024 * 1024
+DESCRIPTORS, MEMORY = range(2)
+
+
+@pytest.fixture
+def open_files_limited() -> Iterator[int]:
+    """The soft limit of open files is twice what is open now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    measured = process_bounds()[DESCRIPTORS].measure()
+    assert measured is not None
+    limit = max(100, 2 * int(measured[0]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_descriptors_at_79_and_at_80_percent_of_their_limit(open_files_limited: int) -> None:
+    reported: list[Level] = []
+    bounds, bound = Bounds(reported.append), process_bounds()[DESCRIPTORS]
+    bounds.add(bound)
+    files: list[int] = []
+
+    def open_until(count: int) -> list[bool]:
+        measured = bound.measure()
+        assert measured is not None
+        files.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(count - int(measured[0])))
+        reported.clear()
+        bounds.look()
+        return [level.is_near for level in reported]
+
+    threshold = -(-4 * open_files_limited // 5)
+    try:
+        assert open_until(threshold - 1) == []
+        assert open_until(threshold) == [True]
+        assert open_until(open_files_limited) == [], "at the limit there is none for measuring either"
+        assert bounds.levels[0].percent == 100
+    finally:
+        for file in files:
+            os.close(file)
+    assert open_until(0) == [False]
+
+
+def test_memory_is_that_of_the_process() -> None:
+    bound = process_bounds()[MEMORY]
+    before, ballast = bound.measure(), bytearray(64 * MIB)
+    after = bound.measure()
+    assert before is not None
+    assert after is not None
+    assert after[0] - before[0] > 0.9 * len(ballast)
+
+
+def control_group(root: Path, limits: dict[str, str], member: str) -> tuple[Path, Path]:
+    """A `/proc/self` and a `/sys/fs/cgroup`, with `memory.max` of some groups."""
+    proc, groups = root / "proc", root / "cgroup"
+    proc.mkdir()
+    (proc / "cgroup").write_text(member)
+    groups.mkdir()
+    for name, limit in limits.items():
+        (groups / name).mkdir(parents=True, exist_ok=True)
+        (groups / name / "memory.max").write_text(limit)
+    return proc, groups
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"system.slice/rap-box.service": f"{512 * MIB}\n"}, 512 * MIB),
+        ({"system.slice": f"{64 * MIB}\n", "system.slice/rap-box.service": f"{512 * MIB}\n"}, 64 * MIB),
+        ({"system.slice": f"{64 * MIB}\n", "system.slice/rap-box.service": "max\n"}, 64 * MIB),
+    ],
+)
+def test_the_lowest_limit_of_all_groups_above_counts(
+    tmp_path: Path, limits: dict[str, str], expected: int
+) -> None:
+    proc, groups = control_group(tmp_path, limits, "0::/system.slice/rap-box.service\n")
+    assert memory_limit(proc, groups) == expected
+
+
+@pytest.mark.parametrize("member", ["", "0::/\n", "4:memory:/docker/1\n0::/not/there\n"])
+def test_without_a_limit_it_is_the_machines_memory(tmp_path: Path, member: str) -> None:
+    proc, groups = control_group(tmp_path, {}, member)
+    assert memory_limit(proc, groups) == os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+    assert memory_limit(tmp_path / "none", groups) == memory_limit(proc, groups)
+
+
+def test_room_in_a_file_system_is_as_df_has_it(tmp_path: Path) -> None:
+    used, total = used_and_total(tmp_path)
+    assert 0 < used < total
+    with pytest.raises(OSError, match="none"):
+        used_and_total(tmp_path / "none")

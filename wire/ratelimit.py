@@ -1,0 +1,35 @@
+"""A token bucket: a sustained rate with room for bursts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_ROUNDING: Final = 1e-6
+"""So much of a token may be missing after a wait of exactly the time that `take` returned."""
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Holds up to `burst` tokens and gains `per_second`; begins full."""
+
+    per_second: float
+    burst: int
+    _tokens: float = 0.0
+    _at: float = -1e18
+
+    def take(self, tokens: int, now: float) -> float:
+        """Take tokens and return 0, or take none and return the seconds until there will be enough."""
+        self._tokens = self._left(now)
+        self._at = now
+        if self._tokens >= tokens - _ROUNDING:
+            self._tokens -= tokens
+            return 0.0
+        return (tokens - self._tokens) / self.per_second
+
+    def used(self, now: float) -> float:
+        """How many tokens are missing; at most `burst`."""
+        return self.burst - self._left(now)
+
+    def _left(self, now: float) -> float:
+        return min(self.burst, self._tokens + (now - self._at) * self.per_second)
