@@ -76,6 +76,10 @@ class SimLoop(base_events.BaseEventLoop):
         self.set_task_factory(_make_task)  # type: ignore[arg-type]
         self.set_exception_handler(_note_failure)
 
+    def create_future(self) -> asyncio.Future[Any]:
+        """As in any loop, without asking each time whether it is being debugged."""
+        return asyncio.Future(loop=self)
+
     def time(self) -> float:
         """Seconds since the start of the lab."""
         return self.env._now / NS

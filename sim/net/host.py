@@ -45,8 +45,8 @@ class Firewall(Protocol):
         ...
 
 
-_Flow: TypeAlias = tuple[str, int, int]
-"""A connection as one machine has it: the other one's name, the local port, the remote port."""
+_Flow: TypeAlias = tuple[Link, int, int]
+"""A connection as one machine has it: the link to the other one, the local port, the remote port."""
 
 
 class Network:
@@ -129,18 +129,13 @@ class Host:
         if self.incarnation is not None:
             self._dead_flows |= self.incarnation.flows(link)
 
-    def _is_dead(self, flow: _Flow) -> bool:
-        return flow in self._dead_flows
-
     def next_port(self) -> int:
         """An ephemeral TCP port."""
         return next(self._ports)
 
     def send(self, segment: Segment, link: Link) -> Verdict:
         """Send a segment of this machine's own if its firewall accepts it; the firewall's verdict."""
-        if self._dead_flows and self._is_dead(
-            (link.other(self).name, segment.source_port, segment.target_port)
-        ):
+        if self._dead_flows and (link, segment.source_port, segment.target_port) in self._dead_flows:
             return "accept"
         if self.firewall is not None:
             verdict = self.firewall.send(segment, link)
@@ -153,9 +148,8 @@ class Host:
         """Take a segment that came in for this machine, if its firewall accepts it."""
         if self.incarnation is None:
             return
-        if self._dead_flows and self._is_dead(
-            (link.other(self).name, segment.target_port, segment.source_port)
-        ):
+        flow = (link, segment.target_port, segment.source_port)
+        if self._dead_flows and flow in self._dead_flows:
             return
         if self.firewall is not None:
             verdict = self.firewall.receive(segment, link)
@@ -163,7 +157,7 @@ class Host:
                 if verdict == "reject" and not segment.flags & RST:
                     link.send(self, Unreachable.reset_for(segment))
                 return
-        self.incarnation.receive(segment, link)
+        self.incarnation.receive(segment, flow)
 
 
 def _ignore(task: asyncio.Task[Any]) -> None:
@@ -188,8 +182,7 @@ class Incarnation:
 
     def flows(self, link: Link | None) -> set[_Flow]:
         """The connections over that link, or all."""
-        peer = None if link is None else link.other(self.host).name
-        return {flow for flow in self._endpoints if peer is None or flow[0] == peer}
+        return {flow for flow in self._endpoints if link is None or flow[0] is link}
 
     def run(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a program on this machine."""
@@ -238,7 +231,7 @@ class Incarnation:
         transport = SimTransport(loop, protocol, (address, port), (self.host.name, local_port))
         transport.waiter = (waiter, plain)
         endpoint = Endpoint(loop.env, link, self.host, target, local_port, port, transport, address)
-        self._attach(endpoint, transport)
+        self._attach(endpoint, transport, (link, local_port, port))
         endpoint.connect()
         return transport
 
@@ -254,31 +247,29 @@ class Incarnation:
         self._listeners[address, port] = listener
         return listener
 
-    def _attach(self, endpoint: Endpoint, transport: SimTransport) -> None:
-        key = (endpoint.remote.name, endpoint.local_port, endpoint.remote_port)
-        self._endpoints[key] = endpoint
-        transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(key, None))
+    def _attach(self, endpoint: Endpoint, transport: SimTransport, flow: _Flow) -> None:
+        self._endpoints[flow] = endpoint
+        transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(flow, None))
 
-    def receive(self, segment: Segment, link: Link) -> None:
+    def receive(self, segment: Segment, flow: _Flow) -> None:
         """Hand a segment to its connection, to a listener, or answer that there is none."""
-        remote = link.other(self.host)
-        endpoint = self._endpoints.get((remote.name, segment.target_port, segment.source_port))
+        endpoint = self._endpoints.get(flow)
         if endpoint is not None:
             endpoint.receive(segment)
         elif segment.flags & (SYN | ACK) == SYN:
-            self._accept(segment, link, remote)
+            self._accept(segment, flow)
         elif not segment.flags & RST:
-            self.host.send(Segment.reset_for(segment), link)
+            self.host.send(Segment.reset_for(segment), flow[0])
 
-    def _accept(self, segment: Segment, link: Link, remote: Host) -> None:
+    def _accept(self, segment: Segment, flow: _Flow) -> None:
+        link, port, _ = flow
         if self.host.network.hosts.get(segment.address) is not self.host:
             return  # for somebody behind this host, or for nobody
-        port = segment.target_port
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:
             self.host.send(Segment.reset_for(segment), link)
             return
-        loop = listener.loop
+        loop, remote = listener.loop, link.other(self.host)
         context = self.context.copy()
         protocol = context.run(listener.accept)
         peer, local = (remote.name, segment.source_port), (segment.address, port)
@@ -286,5 +277,5 @@ class Incarnation:
         endpoint = Endpoint(
             loop.env, link, self.host, remote, port, segment.source_port, transport, segment.address
         )
-        self._attach(endpoint, transport)
+        self._attach(endpoint, transport, flow)
         endpoint.accept()

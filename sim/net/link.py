@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sim.layers import End, Layers
+from sim.net.timers import LazyTimers
 
 if TYPE_CHECKING:
     from sim.clock import Environment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 HEADER_BYTES: Final = 40
 MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
+_ACK: Final = 0x10
 
 _Deliver: TypeAlias = "Callable[[Segment], None]"
 
@@ -45,6 +47,12 @@ class Quality:
     queue_bytes_max: int = 256 * 1024
     packet_bytes_max: int = 65535
     """Longer packets vanish on the way, and nobody learns of it."""
+    is_steady: bool = field(init=False)
+    """Whether every packet that is not too long arrives once, after the same delay."""
+
+    def __post_init__(self) -> None:
+        steady = not (self.jitter_ns or self.loss or self.duplication or self.reordering)
+        object.__setattr__(self, "is_steady", steady)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +140,10 @@ class Pipe:
 
     def send(self, length: int, segment: Segment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
         """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
-        quality, now = self.quality, self._env.now
-        start = self._free_at_ns if self._free_at_ns > now else now
-        if (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
+        quality, now, start = self.quality, self._env.now, self._free_at_ns
+        if start <= now:
+            start = now
+        elif (start - now) * quality.rate_bits > quality.queue_bytes_max * 8 * _NS:
             self.lost += 1
             return
         duration = length * 8 * _NS // quality.rate_bits
@@ -147,6 +156,15 @@ class Pipe:
             self.on_send(start, duration, length)
         if start > now:
             self._send_waiting(_Waiting(start, duration, length, segment, deliver))
+        elif (
+            quality.is_steady and length <= quality.packet_bytes_max
+        ):  # what `_propagate` does for most packets
+            arrival = now + duration + quality.delay_ns
+            if arrival > self._last_arrival_ns:
+                self._last_arrival_ns = arrival
+            else:
+                arrival = self._last_arrival_ns
+            self._env.after(arrival - now, deliver, segment)
         else:
             self._propagate(duration, length, segment, deliver)
 
@@ -235,6 +253,8 @@ class Link:
         self.forward = Pipe(env, quality, random)
         self.backward = Pipe(env, quality, random)
         self.ends: tuple[Host, Host] | None = None
+        self.timers = LazyTimers(env)
+        """Those of the connections over it."""
         self._deliveries: tuple[_Deliver, _Deliver] | None = None
         """What takes segments at the near end and at the far one, until the carrier changes."""
         self.nominal = quality
@@ -253,7 +273,9 @@ class Link:
             return
         assert self.ends is not None
         near, far = self._deliveries or self._prepare()
-        header = HEADER_BYTES + segment.option_bytes
+        header = HEADER_BYTES
+        if segment.sack or segment.flags != _ACK:
+            header += segment.option_bytes
         length = header + len(segment.data)
         if source is self.ends[0]:
             self.forward.send(length, segment, far, header)

@@ -88,7 +88,8 @@ class TlsProtocol(sslproto.SSLProtocol):
             return
         try:
             self._do_read__copied()
-            self._process_outgoing()
+            if self._outgoing.pending:
+                self._process_outgoing()
         except Exception as error:
             self._fatal_error(error, "Fatal error on SSL protocol")
 
@@ -99,7 +100,9 @@ class TlsProtocol(sslproto.SSLProtocol):
             super()._write_appdata(list_of_data)
             return
         try:
-            self._sslobj.write(data)  # into memory: the whole record, or an exception while keys change
+            self._sslobj._sslobj.write(
+                data
+            )  # into memory: the whole record, or an exception while keys change
         except SSLWantReadError:
             super()._write_appdata(list_of_data)
             return
@@ -115,16 +118,21 @@ class TlsProtocol(sslproto.SSLProtocol):
             self._transport.write(self._outgoing.read())
 
     def _do_read__copied(self) -> None:
-        chunks = []
+        """Read what has come in. A read takes a whole record, so OpenSSL holds none back after it."""
+        read, incoming = self._sslobj._sslobj.read, self._incoming
+        data = chunk = b""
+        is_read = False
         try:
-            chunks.append(self._sslobj.read(RECORD_BYTES_MAX))
-            while chunks[-1] and (self._incoming.pending or self._sslobj.pending()):
-                chunks.append(self._sslobj.read(RECORD_BYTES_MAX))
+            data = chunk = read(RECORD_BYTES_MAX)
+            is_read = True
+            while chunk and incoming.pending:
+                chunk = read(RECORD_BYTES_MAX)
+                data += chunk
         except SSLWantReadError:
             pass
-        if data := b"".join(chunks):
+        if data:
             self._app_protocol.data_received(data)
-        if chunks and not chunks[-1]:  # the other end's close_notify
+        if is_read and not chunk:  # the other end's close_notify
             self._call_eof_received()  # type: ignore[attr-defined]
             self._start_shutdown()
 

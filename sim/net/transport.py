@@ -53,13 +53,7 @@ class SimTransport(asyncio.Transport):
 
     def on_data(self, data: bytes) -> None:
         if not self._gone:
-            self._context.run(self._feed, data)
-
-    def _feed(self, data: bytes) -> None:
-        if isinstance(self._protocol, TlsProtocol):
-            self._protocol.received(data)
-        else:
-            self._protocol.data_received(data)
+            self._context.run(self._take, data)
 
     def on_eof(self) -> None:
         if self._gone:
@@ -84,8 +78,7 @@ class SimTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or self._gone:
             return
-        self._endpoint.write(data)
-        if not self._paused_protocol and self._endpoint.unsent > WRITE_HIGH_BYTES:
+        if self._endpoint.write(data) > WRITE_HIGH_BYTES and not self._paused_protocol:
             self._paused_protocol = True
             self._protocol.pause_writing()
 
@@ -135,6 +128,8 @@ class SimTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
+        taker: Any = protocol
+        self._take = taker.received if isinstance(protocol, TlsProtocol) else taker.data_received
 
     def get_write_buffer_size(self) -> int:
         return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)

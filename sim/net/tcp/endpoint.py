@@ -71,8 +71,10 @@ class Endpoint:
         self._syn_at = 0
         self._syns_resent = 0
         rtt = RttEstimator()
-        self._sender = Sender(env, self, rtt, owner.on_acknowledged, mtu_probing=local.mtu_probing)
-        self._receiver = Receiver(env, rtt, self._acknowledge)
+        self._sender = Sender(
+            env, link.timers, self, rtt, owner.on_acknowledged, mtu_probing=local.mtu_probing
+        )
+        self._receiver = Receiver(env, link.timers, rtt, self._acknowledge)
 
     @property
     def unsent(self) -> int:
@@ -90,9 +92,9 @@ class Endpoint:
         self._receiver.following = self._receiver.acknowledged = 1
         self._send_syn()
 
-    def write(self, data: bytes) -> None:
-        """Queue bytes and send what the windows allow."""
-        self._sender.write(data)
+    def write(self, data: bytes) -> int:
+        """Queue bytes and send what the windows allow; how many are not acknowledged."""
+        return self._sender.write(data)
 
     def close(self) -> None:
         """Send what is queued, then FIN; what comes in from now on is refused."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sim.net.tcp.rtt import RttEstimator
 from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, Segment
-from sim.net.tcp.timer import LazyTimer
+from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
     from sim.clock import Environment
@@ -42,7 +42,9 @@ class Receiver:
         "duplicate", "fin_at", "following",
     )  # fmt: skip
 
-    def __init__(self, env: Environment, rtt: RttEstimator, acknowledge: Callable[[], object]) -> None:
+    def __init__(
+        self, env: Environment, timers: LazyTimers, rtt: RttEstimator, acknowledge: Callable[[], object]
+    ) -> None:
         self._env, self._rtt, self._acknowledge = env, rtt, acknowledge
         self.following = 0
         """The next number that is wanted; 0 before the other end's SYN."""
@@ -66,7 +68,7 @@ class Receiver:
         self._segment = _SEGMENT_FIRST_BYTES
         self._last_size = 0
         self._pushed = 0
-        self._timer = LazyTimer(env, self._on_timer)
+        self._timer = LazyTimer(timers, self._on_timer)
         # the window
         self._limit = WINDOW_FIRST_BYTES
         self._clamp = WINDOW_UNGROWN_BYTES

@@ -16,7 +16,7 @@ from sim.net.tcp.recovery import Event, Recovery, Resend, State
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
 from sim.net.tcp.segment import ACK, FIN, MSS, Segment
-from sim.net.tcp.timer import LazyTimer
+from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
     from sim.clock import Environment
@@ -68,6 +68,7 @@ class Sender:
     def __init__(
         self,
         env: Environment,
+        timers: LazyTimers,
         output: Output,
         rtt: RttEstimator,
         on_acknowledged: Callable[[], object],
@@ -92,7 +93,7 @@ class Sender:
         self._limited = False
         self._limited_until = self._most_out = 0
         # the timer
-        self._timer = LazyTimer(env, self._on_timer)
+        self._timer = LazyTimer(timers, self._on_timer)
         self._purpose = _NONE
         self._retransmissions = 0
         self._retrying_since = -1
@@ -128,10 +129,11 @@ class Sender:
         self._started = False
         self._disarm()
 
-    def write(self, data: bytes) -> None:
-        """Queue bytes and send what the windows allow."""
+    def write(self, data: bytes) -> int:
+        """Queue bytes and send what the windows allow; how many are not acknowledged."""
         self._buffer += data
         self.push()
+        return len(self._buffer)
 
     def finish(self) -> None:
         """Send FIN behind what is queued."""
