@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias
 import httptools
 
 from wire.admission import Admissions, Crowded, Limits
+from wire.heads import whole_request, whole_response
 from wire.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
@@ -93,13 +94,14 @@ class _Parsing(asyncio.Protocol):
             raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _reset(self) -> None:
+        self._is_between = True  # two messages: nothing of the next one has been parsed
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
     def on_message_begin(self) -> None:
-        self._in_head, self._fed_bytes = True, 0
+        self._is_between, self._in_head, self._fed_bytes = False, True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
@@ -237,6 +239,11 @@ class ServerConnection(_Parsing):
         if self._ended:
             return
         try:
+            whole = whole_request(data) if self._is_between else None
+            if whole is not None and len(whole[1]) <= self._body_bytes_max:
+                head, body = whole
+                self._take(Request(head.method, head.target, head.headers.copy(), body, self.peer))
+                return
             self._feed(self._parser, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
             self._refuse(_status(error))
@@ -262,7 +269,11 @@ class ServerConnection(_Parsing):
         )
         self._target = b""
         self._reset()
-        self._request_begun_at, self.last_request = None, self._loop.time()
+        self._request_begun_at = None
+        self._take(request)
+
+    def _take(self, request: Request) -> None:
+        self.last_request = self._loop.time()
         if len(self._waiting) >= PIPELINE_MAX:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS)
         self._queue(request)
@@ -472,7 +483,12 @@ class ClientConnection(_Parsing):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._feed(self._parser, data)
+            whole = whole_response(data) if self._is_between else None
+            if whole is not None and len(whole[2]) <= self._body_bytes_max:
+                head, date, body = whole
+                self._take(Response(head.status, body, {**head.headers, "date": date}))
+            else:
+                self._feed(self._parser, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
             if self._transport is not None:
                 self._transport.abort()
@@ -485,17 +501,21 @@ class ClientConnection(_Parsing):
         if status < 200:
             self._skip_interim()
             return
-        self._interim = 0
         headers = self._headers
-        self.date = headers.get("date", "")
-        self.body_bytes_received += len(body)
-        self.head_bytes_received -= len(body)
         self._reset()
+        self._take(Response(status, body, headers))
+
+    def _take(self, response: Response) -> None:
+        """Take a final response, whose bytes are counted as those of a head."""
+        self._interim = 0
+        self.date = response.headers.get("date", "")
+        self.body_bytes_received += len(response.body)
+        self.head_bytes_received -= len(response.body)
         if not self._pending:
             raise _Refused(HTTPStatus.BAD_GATEWAY)
         future = self._pending.popleft()
         if not future.done():
-            future.set_result(Response(status, body, headers))
+            future.set_result(response)
 
     def _skip_interim(self) -> None:
         """An interim response is no answer (RFC 9110, 15.2)."""

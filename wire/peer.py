@@ -98,7 +98,7 @@ class PeerCertificate:
     def __init__(self, der: bytes) -> None:
         certificate = x509.load_der_x509_certificate(der)
         self._key = certificate.issuer.public_bytes(), certificate.serial_number
-        self._purposes = _purposes(certificate)
+        self._purposes = frozenset(_purposes(certificate))
 
     def problem(
         self, purpose: x509.ObjectIdentifier, revocations: RevocationList | None
