@@ -67,6 +67,7 @@ from wire.messages import Serial
 from wire.tls import Identity
 
 MIB: Final = 1024 * 1024
+SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
 
 Host: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1024)]
 """A name or an address; `agents.boxcheck` judges it, and says what would be right."""
@@ -126,7 +127,7 @@ class SpoolSize(_Table, frozen=True):
     """Where reports are kept, and how much of the disk they may take."""
 
     directory: Path = Path("/var/lib/rap/spool")
-    bytes_max: Annotated[int, Meta(ge=16 * MIB, le=1024 * 1024 * MIB)] = 1024 * MIB
+    bytes_max: Annotated[int, Meta(ge=16 * MIB, le=SPOOL_BYTES_MAX)] = 1024 * MIB
 
 
 class Sending(_Table, frozen=True):

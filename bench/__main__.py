@@ -11,7 +11,10 @@ from pathlib import Path
 
 from bench.figures import run_all
 
-BENCHES = {name: f"bench.{name}" for name in ("lab", "wire", "drain", "memory", "many_labs", "buffer")}
+BENCHES = {
+    name: f"bench.{name}"
+    for name in ("lab", "wire", "drain", "memory", "many_labs", "buffer", "spool_opening")
+}
 
 if __name__ == "__main__":
     sys.exit(run_all(BENCHES, Path("bench-results/bench.json"), __doc__))

@@ -49,9 +49,12 @@ class Survey:
     )  # numbers and priorities of what was carried here
 
 
-def look_at(log: Log, segment: Segment) -> Iterator[Seen]:
-    """The groups that can be made out in a segment, each with the positions of its unreadable records."""
-    for group in groups(log.disk, segment, 0, segment.size):
+def look_at(log: Log, segment: Segment, end: int | None = None) -> Iterator[Seen]:
+    """The groups that can be made out in a segment, each with the positions of its unreadable records.
+
+    Up to `end`, if it is known where the groups end: what follows in a segment of 64 MiB may be 64 MiB.
+    """
+    for group in groups(log.disk, segment, 0, segment.size if end is None else end):
         data = read_salvaging(log.disk, segment.name, group.payload_offset, group.payload_bytes)
         yield group, group.bad(group.payloads(data))
     segment.remembered.clear()
@@ -105,7 +108,8 @@ def survey_again(state: State, segment: Segment) -> None:
         index.forget(segment)
     segment.clear_routine()
     segment.routine_at, segment.routine_seq = 0, segment.base
-    lose_the_missing_carried(state, survey(state, segment, look_at(state.log, segment)).carried)
+    seen = look_at(state.log, segment, segment.end)
+    lose_the_missing_carried(state, survey(state, segment, seen).carried)
 
 
 def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int]) -> None:

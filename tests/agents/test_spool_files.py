@@ -177,12 +177,6 @@ def test_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
     disk.close()
 
 
-def test_the_segments_of_a_spool_of_a_tebibyte_are_few_enough_to_be_listed_at_once() -> None:
-    limits = SpoolLimits(spool_bytes_max=1 << 40)
-    assert limits.segments_max == 16 * 1024
-    assert SpoolLimits(spool_bytes_max=1 << 30).segment_bytes == 4 << 20
-
-
 def test_a_disk_that_refuses_writes_delivers_what_waits() -> None:
     disk, used = filled()
     for call in ("create", "commit", "write", "rename", "remove"):

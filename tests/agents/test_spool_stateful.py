@@ -125,6 +125,7 @@ class SpoolMachine(RuleBasedStateMachine):
         h = self.h
         for priority in Priority:
             present = dict(h.read_all(priority))
+            assert h.rotten or h.spool.status().records[priority] == len(present)
             for seq, (its_priority, payload) in h.promised.items():
                 if its_priority is priority and seq > h.acked[priority] and seq not in h.explained:
                     assert h.rotten or present.get(seq) == payload, (priority, seq)
