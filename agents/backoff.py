@@ -10,6 +10,8 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from wire.httpfields import date_s
+
 DELAY_SECONDS_MIN: Final = 0.25
 DELAY_SECONDS_FIRST: Final = 1.0
 DELAY_SECONDS_MAX: Final = 60.0
@@ -36,7 +38,14 @@ class Backoff:
         return delay + min(retry_after_s, RETRY_AFTER_SECONDS_MAX)
 
 
-def retry_after(headers: dict[str, str]) -> float:
-    """The seconds of a response's `Retry-After` (RFC 9110, 10.2.3); 0 without one, or if it is a date."""
+def retry_after(headers: dict[str, str], now_s: float) -> float:
+    """The seconds of a response's `Retry-After` (RFC 9110, 10.2.3); 0 without one, or if it has passed.
+
+    A date is compared with the response's own `Date`, since the clock here may be wrong; without one with `now_s`,
+    the time here in seconds since 1970.
+    """
     value = headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
+    if value.isascii() and value.isdigit():
+        return float(value)
+    at_s, told_s = date_s(value), date_s(headers.get("date", ""))
+    return 0.0 if at_s is None else max(0.0, at_s - (now_s if told_s is None else told_s))

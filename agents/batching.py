@@ -71,6 +71,9 @@ class Pace:
         self._full_answered = 0  # full batches since the cap was last changed
         self.patience = Patience(REPLY_PATIENCE_MAX)
         """With answers to batches."""
+        self.one_in_flight = False
+        """Whether a batch waits for the answer to the one before. An intermediary that answers one request on each
+        connection resets it because of those behind, and that can destroy the answer."""
 
     def connected(self) -> None:
         """A new connection, whose way may be another."""
@@ -203,7 +206,7 @@ class Flow:
 
     def choose(self, now: float) -> tuple[bool, bool]:
         """Whether the next batch takes (urgent, routine) records; (False, False) is to wait."""
-        urgent = self.urgent and self.urgent_in_flight < self._pace.urgent_in_flight_max
+        urgent = self.urgent and self._may_fly and self.urgent_in_flight < self._pace.urgent_in_flight_max
         if self.routine == 0 or not self._routine_has_room:
             return urgent, False
         worth_a_batch = self.routine >= ROUTINE_WORTH_A_BATCH
@@ -221,7 +224,13 @@ class Flow:
         self.routine_due_at = -inf if self.routine else inf
 
     @property
+    def _may_fly(self) -> bool:
+        return not (self._pace.one_in_flight and self.urgent_in_flight + self.routine_in_flight)
+
+    @property
     def _routine_has_room(self) -> bool:
+        if not self._may_fly:
+            return False
         if self._pace.is_slow and self.urgent_in_flight:
             return False  # the next alert would wait for both
         return self.routine_in_flight < self._pace.routine_in_flight_max

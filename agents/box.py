@@ -289,6 +289,7 @@ class Box:
             on_commands=commands.arrived,
             random=self._random,
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
+            clock=self._hardware.clock,
             clock_sync=clock_sync,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))

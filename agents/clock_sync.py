@@ -21,7 +21,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 from agents.audit import AuditLog
@@ -29,6 +28,7 @@ from agents.dial import FarEnd, dial
 from agents.proxy import Proxy, ProxyError
 from hal.clock import ClockError, WallClock
 from wire.http import HttpError
+from wire.httpfields import date_s
 from wire.messages import TIME_PATH
 from wire.peer import DATE_ERRORS, validity
 from wire.tls import ClientContext
@@ -89,7 +89,7 @@ class ClockSync:
 
     def confirm(self, date: str) -> None:
         """Note the time of an answer on a connection whose certificates were verified, dates included."""
-        told_s = _seconds(date)
+        told_s = date_s(date)
         if told_s is None:
             return
         if told_s < self._floor() - TOLERANCE_SECONDS:
@@ -109,7 +109,7 @@ class ClockSync:
             answer = await self._ask()
         except (OSError, ProxyError, HttpError):
             return False
-        told_s = _seconds(answer.date)
+        told_s = date_s(answer.date)
         if told_s is None or not answer.valid_from_s <= told_s <= answer.valid_until_s:
             return False  # it is not the clock: the certificate is not valid
         if told_s < self._floor():
@@ -151,10 +151,3 @@ async def ask_data_center(far_end: FarEnd, tls: ClientContext, proxy: Proxy | No
     finally:
         connection.abort()
     return ServerTime(connection.date, begins_s, ends_s)
-
-
-def _seconds(date: str) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, OverflowError):
-        return None

@@ -29,6 +29,7 @@ from agents.patience import Patience
 from agents.proxy import Proxy, ProxyError
 from agents.spool import SpoolError
 from agents.stream import Stream, StreamEnd, StreamError, Timing
+from hal.clock import WallClock
 from hal.ethernet import EthernetPort
 from wire.http import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
@@ -69,9 +70,10 @@ class Forwarder:
         on_commands: OnCommands,
         random: Random,
         timing: Timing,
+        clock: WallClock,
         clock_sync: ClockSync | None = None,
     ) -> None:
-        self._clock_sync = clock_sync
+        self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._loop = asyncio.get_running_loop()
@@ -170,6 +172,7 @@ class Forwarder:
             self._timing,
             heartbeat=lambda: self._audit.note("alive", unlimited=True),
             settled=self._settled,
+            wall_s=lambda: self._clock.now_ns() / 1e9,
             self_contained_until=self._self_contained_until,
         )
         try:
@@ -255,8 +258,12 @@ class Forwarder:
                 self._self_contained_until = now + SELF_CONTAINED_SECONDS
                 self._audit.note("batches-self-contained")
                 return 0.0
+            if error.kind is StreamEnd.FINISHED and answered:
+                return 0.0  # an intermediary answers one request on each connection
             if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
                 return 0.0
+            if error.kind is StreamEnd.LOST and not answered:
+                self._pace.one_in_flight = True
             if error.kind is StreamEnd.LATE:
                 self._remember_session()  # its handshake was right, and a full one costs three times the bytes
             elif not answered:

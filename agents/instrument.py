@@ -178,7 +178,7 @@ class InstrumentAgent:
         if response.status == 409 and (next_run := _next_run(response)) is not None:
             self.run_number = next_run
         if response.status != 200:
-            return self._backoff.failed(retry_after(response.headers))
+            return self._backoff.failed(retry_after(response.headers, self._clock.now_ns() / 1e9))
         receipt = decode(Receipt, response.body)
         if receipt.accepted != len(self._outbox.post()):
             raise MessageError(f"a receipt for {receipt.accepted} reports")

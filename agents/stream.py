@@ -31,7 +31,7 @@ from agents.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
 from agents.buffer import Buffer
 from agents.spool import Priority, Record
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
-from wire.http import ClientConnection, HttpError, Response
+from wire.http import ClientConnection, HttpError, HttpFinished, Response
 from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
 
 PATH: Final = "/v1/batches"
@@ -49,6 +49,7 @@ class StreamEnd(StrEnum):
 
     IDLE = "idle"  # closed with nothing in flight
     LOST = "lost"  # closed with something in flight
+    FINISHED = "finished"  # closed after an answer, as that said
     LATE = "late"  # no answer in time
     REFUSED = "refused"  # an answer other than 200
     NONSENSE = "nonsense"  # an answer that is not one
@@ -128,15 +129,18 @@ class Stream:
         *,
         heartbeat: Callable[[], object],
         settled: Callable[[int, BatchReply], object],
+        wall_s: Callable[[], float],
         self_contained_until: float = 0.0,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
+
+        `wall_s` is the wall clock, in seconds since 1970.
 
         Until `self_contained_until`, in the event loop's time, each batch is compressed on its own, for
         intermediaries that spread requests over connections.
         """
         self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
-        self._heartbeat, self._settled = heartbeat, settled
+        self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._self_contained_until = self_contained_until
@@ -158,7 +162,8 @@ class Stream:
                 self._wake.clear()
                 await self._settle_answered()
                 if self._connection.transport is None:
-                    raise StreamError(StreamEnd.IDLE, "the connection was closed")
+                    kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
+                    raise StreamError(kind, "the connection was closed")
                 if not await self._send():
                     await self._wait()
         finally:
@@ -283,13 +288,14 @@ class Stream:
             sent = self._in_flight.popleft()
             now, begun_at = self._loop.time(), self._begun_at(sent)
             try:
-                reply = _judge(sent, self._buffer.epoch)
+                reply = _judge(sent, self._buffer.epoch, self._wall_s())
             except StreamError as error:
                 if now - begun_at > SLOW_SECONDS and (error.kind is StreamEnd.LOST or error.status >= 500):
                     self._pace.cut_off(sent.records)  # by somebody between
                 raise
             self._pace.patience.answered((now - begun_at) / REPLY_SECONDS)
             self._pace.answered(sent.body_bytes, sent.at, now, sent.full_records)
+            self._pace.one_in_flight = self._connection.is_finished
             self._answered_at = now
             for priority, records in sent.parts.items():
                 await self._buffer.ack(priority, records[-1][0])
@@ -297,15 +303,20 @@ class Stream:
             self._settled(sent.records, reply)
 
 
-def _judge(sent: _Sent, epoch: int) -> BatchReply:
-    """The reply to a batch. Errors: StreamError LOST, REFUSED, NONSENSE."""
+def _judge(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
+    """The reply to a batch; `now_s` is the wall clock's time.
+
+    Errors: StreamError LOST, FINISHED, REFUSED, NONSENSE.
+    """
     try:
         response = sent.answer.result()
         if response.status != 200:
-            wanted, culprit = retry_after(response.headers), _culprit(sent, epoch, response)
+            wanted, culprit = retry_after(response.headers, now_s), _culprit(sent, epoch, response)
             message = f"answered {response.status}"
             raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, culprit)
         reply = decode(BatchReply, response.body)
+    except HttpFinished as error:
+        raise StreamError(StreamEnd.FINISHED, str(error)) from None
     except HttpError as error:
         raise StreamError(StreamEnd.LOST, str(error)) from None
     except MessageError as error:

@@ -115,4 +115,6 @@ def _response(head: bytes) -> Head | None:
     has_body = status >= HTTPStatus.OK and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     if body_bytes is None or not has_body or "date" in found.headers:
         return None
+    if "connection" in found.headers or parser.get_http_version() != "1.1":
+        return None  # it may end the connection
     return Head("", "", status, found.headers, body_bytes)

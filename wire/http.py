@@ -1,12 +1,14 @@
-"""HTTP/1.1 for machines: requests and responses with a body of known length, pipelined, over one connection.
+"""HTTP/1.1 for machines: requests and responses, pipelined, over one connection.
 
 llhttp (through httptools) does the parsing; this module adds the bounds and the order of answers. A general
 framework cost some fifteen times the processor time of the whole exchange, most of it for things that neither
-end uses. What is deliberately absent: chunked bodies, `Expect`, upgrades, compression by header, keep-alive
-negotiation (a connection stays until somebody closes it).
+end uses. What is deliberately absent: `Expect`, upgrades, chunked bodies and compression of its own.
 
-Bounds: a head of HEAD_BYTES_MAX, a body of the caller's limit, PIPELINE_MAX requests waiting, IDLE_SECONDS_MAX
-without a complete request. Sources: RFC 9110, RFC 9112.
+What intermediaries make of messages is read: chunked bodies, responses that end with the connection, HTTP/1.0, gzip
+that nobody asked for, error pages longer than any reply.
+
+Bounds: a head of HEAD_BYTES_MAX, a body of the caller's limit, CHUNKING_FACTOR times as much for a chunked one with
+its framing; PIPELINE_MAX requests waiting; IDLE_SECONDS_MAX without a complete request. Sources: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -25,9 +26,12 @@ import httptools
 
 from wire.admission import Admissions, Crowded, Limits
 from wire.heads import whole_request, whole_response
+from wire.httpfields import date_text, uncompressed
 from wire.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
+CHUNKING_FACTOR: Final = 8
+"""Chunks of one byte take six bytes for each; extensions and trailer fields are ignored, and may fill the rest."""
 PIPELINE_MAX: Final = 8
 INTERIM_MAX: Final = 64
 """Interim responses (1xx) before a final one."""
@@ -37,6 +41,10 @@ DEFAULT_LIMITS: Final = Limits()
 
 class HttpError(Exception):
     """The exchange cannot go on: the connection is lost, or the other end does not speak HTTP."""
+
+
+class HttpFinished(HttpError):
+    """The other end closed the connection after the answer to another request, as that answer said."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,11 +100,14 @@ class _Parsing(asyncio.Protocol):
         parser.feed_data(data)
         if self._in_head and self._fed_bytes > HEAD_BYTES_MAX:
             raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if self._is_chunked and self._fed_bytes > 2 * HEAD_BYTES_MAX + CHUNKING_FACTOR * self._body_bytes_max:
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def _reset(self) -> None:
         self._is_between = True  # two messages: nothing of the next one has been parsed
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
+        self._is_chunked = False
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -107,21 +118,28 @@ class _Parsing(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX:
             raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        self._headers[_header_name(name)] = value.decode("latin-1")
+        if self._in_head:  # a trailer field must not be taken for a header field (RFC 9110, 6.5.1)
+            self._headers[_header_name(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        length = self._headers.get("content-length", "0")
-        if "transfer-encoding" in self._headers:
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED)
-        if int(length) > self._body_bytes_max:
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        coding = self._headers.get("transfer-encoding")
+        if coding is not None:
+            if coding.lower() != "chunked":
+                raise _Refused(HTTPStatus.NOT_IMPLEMENTED)
+            self._is_chunked = True
+        elif int(self._headers.get("content-length", "0")) > self._body_bytes_max:
+            self._refuse_body()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self._body_bytes_max:
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self._refuse_body()
         self._body.append(body)
+
+    def _refuse_body(self) -> None:
+        """End the parsing because the body is too long."""
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def _take_body(self) -> bytes:
         return self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -155,17 +173,6 @@ def _unnamed(status: int) -> str:
 def _header_name(name: bytes) -> str:
     """Names of header fields do not tell case apart, and there are few of them."""
     return name.decode("latin-1").lower()
-
-
-def _date(second: int) -> str:
-    """A `Date` header's value, seconds since 1970 (RFC 9110, 5.6.7)."""
-    day, left = divmod(second, 86400)
-    return f"{_day(day)} {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} GMT"
-
-
-@lru_cache(maxsize=4)
-def _day(day: int) -> str:
-    return formatdate(day * 86400, usegmt=True)[: len("Thu, 01 Jan 1970")]
 
 
 class ServerConnection(_Parsing):
@@ -328,8 +335,8 @@ class ServerConnection(_Parsing):
     def _head(self, response: Response) -> bytes:
         extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         return (
-            f"{_STATUS_LINES.get(response.status) or _unnamed(response.status)}Date: {_date(int(self._now()))}\r\n"
-            f"Content-Length: {len(response.body)}\r\n{extra}\r\n"
+            f"{_STATUS_LINES.get(response.status) or _unnamed(response.status)}"
+            f"Date: {date_text(int(self._now()))}\r\nContent-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 
     def _check_request(self) -> None:
@@ -416,6 +423,7 @@ async def serve(
 class ClientConnection(_Parsing):
     """The client's end of one connection. Requests may be sent before earlier ones are answered.
 
+    A response with a body longer than the limit is given without its body, and ends the connection.
     `sent` and `received` count plaintext bytes of heads and bodies, for accounting.
     """
 
@@ -428,6 +436,9 @@ class ClientConnection(_Parsing):
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.date = ""
         """The `Date` of the last response."""
+        self.is_finished = False
+        """Whether the other end has closed the connection after a response that said so (RFC 9112, 9.6)."""
+        self._ends_with_connection = False  # the response that is being received
         self._interim = 0  # interim responses since the last final one
         self.head_bytes_sent = self.body_bytes_sent = 0
         self.head_bytes_received = self.body_bytes_received = 0
@@ -477,9 +488,7 @@ class ClientConnection(_Parsing):
 
     def abort(self) -> None:
         """End the connection without waiting for anything to be sent."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._fail(HttpError("connection aborted"))
+        self._end(HttpError("connection aborted"))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -490,24 +499,47 @@ class ClientConnection(_Parsing):
             else:
                 self._feed(self._parser, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
-            if self._transport is not None:
-                self._transport.abort()
-            self._fail(HttpError(f"the other end does not speak HTTP/1.1 as it should: {error}"))
+            self._end(HttpError(f"the other end does not speak HTTP/1.1 as it should: {error}"))
             return
         self.head_bytes_received += len(data)
 
+    def eof_received(self) -> None:
+        """The end of a response without a length; under TLS it is authentic: one that is cut off has none."""
+        if self._ends_with_connection and self._pending:
+            self._settle(self._take_body())
+            self._finish()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._ends_with_connection = (
+            "content-length" not in self._headers
+            and not self._is_chunked
+            and self._parser.get_status_code() >= HTTPStatus.OK
+        )
+
     def on_message_complete(self) -> None:
-        status, body = self._parser.get_status_code(), self._take_body()
-        if status < 200:
+        if self._parser.get_status_code() < HTTPStatus.OK:
             self._skip_interim()
             return
-        headers = self._headers
+        self._settle(self._take_body())
+        if not self._parser.should_keep_alive():
+            self._finish()
+
+    def _refuse_body(self) -> None:
+        """An error page is longer than any reply, and nevertheless its status and header fields are the answer."""
+        if self._parser.get_status_code() >= HTTPStatus.OK:
+            self._settle(b"")
+        super()._refuse_body()
+
+    def _settle(self, body: bytes) -> None:
+        """Take the response that has been parsed."""
+        headers, status = self._headers, self._parser.get_status_code()
         self._reset()
         self._take(Response(status, body, headers))
 
     def _take(self, response: Response) -> None:
-        """Take a final response, whose bytes are counted as those of a head."""
-        self._interim = 0
+        """Give a final response to the request that has waited longest. Its bytes were counted as those of a head."""
+        self._interim, self._ends_with_connection = 0, False
         self.date = response.headers.get("date", "")
         self.body_bytes_received += len(response.body)
         self.head_bytes_received -= len(response.body)
@@ -515,7 +547,13 @@ class ClientConnection(_Parsing):
             raise _Refused(HTTPStatus.BAD_GATEWAY)
         future = self._pending.popleft()
         if not future.done():
+            response.body = uncompressed(response.body, self._body_bytes_max)
             future.set_result(response)
+
+    def _finish(self) -> None:
+        """End the connection after a response that announced it."""
+        self.is_finished = True
+        self._end(HttpFinished("the other end closes the connection after each answer"))
 
     def _skip_interim(self) -> None:
         """An interim response is no answer (RFC 9110, 15.2)."""
@@ -523,6 +561,12 @@ class ClientConnection(_Parsing):
         self._interim += 1
         if self._interim > INTERIM_MAX:
             raise _Refused(HTTPStatus.BAD_GATEWAY)
+
+    def _end(self, error: HttpError) -> None:
+        transport = self._transport
+        self._fail(error)
+        if transport is not None:
+            transport.abort()
 
     def _fail(self, error: HttpError) -> None:
         self._transport = None

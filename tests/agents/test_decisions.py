@@ -70,10 +70,35 @@ def test_success_starts_over_and_the_other_end_is_heeded_within_reason() -> None
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("17", 17), ("", 0), ("-1", 0), ("Wed, 21 Oct", 0), ("9" * 400, 0), ("²", 0)]
+    ("value", "seconds"),
+    [
+        ("17", 17),
+        ("", 0),
+        ("-1", 0),
+        ("1.5", 0),
+        ("Wed, 21 Oct", 0),
+        ("²", 0),
+        ("Mon, 01 Jan 2024 00:02:00 GMT", 120),
+        ("Monday, 01-Jan-24 00:02:00 GMT", 120),
+        ("Mon Jan  1 00:02:00 2024", 120),
+        ("Sun, 31 Dec 2023 23:59:00 GMT", 0),
+        ("9" * 400, inf),
+    ],
 )
-def test_retry_after(value: str, seconds: float) -> None:
-    assert retry_after({"retry-after": value}) == seconds
+@pytest.mark.parametrize("is_clock_right", [True, False])
+def test_retry_after(value: str, seconds: float, is_clock_right: bool) -> None:
+    """A date counts from the response's own; only without one, from what the clock here shows."""
+    midnight_s = 1_704_067_200.0
+    headers = {"retry-after": value, "date": "Mon, 01 Jan 2024 00:00:00 GMT"}
+    if is_clock_right:
+        del headers["date"]
+    assert retry_after(headers, midnight_s if is_clock_right else 0.0) == seconds
+
+
+def test_a_wait_of_any_length_is_heeded_up_to_the_bound() -> None:
+    for value in ("9" * 400, "86400", "Fri, 31 Dec 9999 23:59:59 GMT"):
+        wait = Backoff(Random(1)).failed(retry_after({"retry-after": value}, 0.0))
+        assert RETRY_AFTER_SECONDS_MAX < wait <= RETRY_AFTER_SECONDS_MAX + DELAY_SECONDS_MAX
 
 
 # -- pace and flow --------------------------------------------------------------------------------------
@@ -148,6 +173,18 @@ def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> N
     assert flow.choose(0.0) == (True, False)
     flow.urgent_in_flight = 2
     assert flow.choose(0.0) == (False, False)
+
+
+@pytest.mark.parametrize("kind", ["urgent_in_flight", "routine_in_flight"])
+def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
+    pace = Pace()
+    flow = Flow(pace, 30.0, routine=1000)
+    pace.one_in_flight = True
+    assert flow.choose(0.0) == (True, False)
+    setattr(flow, kind, 1)
+    assert (flow.choose(0.0), flow.due_at()) == ((False, False), inf)
+    pace.one_in_flight = False
+    assert flow.choose(0.0) == (True, False)
 
 
 def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:

@@ -62,6 +62,7 @@ class Bench:
             on_commands=self._commanded,
             random=Random(2),
             timing=timing,
+            clock=CLOCK,
         )
         self.made = 0
 
@@ -330,7 +331,7 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
 
 def test_without_a_carrier_nothing_is_dialled_and_its_return_is_noticed_at_once(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
-        await eventually(lambda: center.server.connections == 1)
+        await eventually(lambda: bench.forwarder.is_connected)
         bench.uplink.backend.unplug()
         center.hang_up()
         await eventually(lambda: not bench.forwarder.is_connected)

@@ -78,6 +78,7 @@ class World:
             on_commands=self.commands_arrived,
             random=Random(2),
             timing=Timing(),
+            clock=self.clock,
             clock_sync=self.clock_sync(),
         )
         self.forwarding = asyncio.ensure_future(self.forwarder.run())

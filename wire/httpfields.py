@@ -1,0 +1,50 @@
+"""Values of HTTP fields that intermediaries set: dates, and the content coding of a body."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
+from typing import Final
+
+_GZIP_MAGIC: Final = b"\x1f\x8b\x08"
+_GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
+
+
+def date_text(second: int) -> str:
+    """A `Date` header's value, seconds since 1970 (RFC 9110, 5.6.7)."""
+    day, left = divmod(second, 86400)
+    return f"{_day(day)} {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} GMT"
+
+
+@lru_cache(maxsize=4)
+def _day(day: int) -> str:
+    return formatdate(day * 86400, usegmt=True)[: len("Thu, 01 Jan 1970")]
+
+
+def date_s(value: str) -> float | None:
+    """Seconds since 1970 of an HTTP date in any of its three forms (RFC 9110, 5.6.7); None if it is none."""
+    try:
+        date = parsedate_to_datetime(value)
+        # the asctime form names no zone; HTTP dates are always in UTC
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def uncompressed(body: bytes, bytes_max: int) -> bytes:
+    """A body without the gzip coding that an intermediary may have applied (RFC 9110, 8.4.1.3).
+
+    The coding is recognized by its magic number and not by `Content-Encoding`, which intermediaries leave over or
+    forget; no message of this project begins like that. A body that is damaged, or would have more than `bytes_max`
+    bytes, is returned as it is.
+    """
+    if not body.startswith(_GZIP_MAGIC):
+        return body
+    decoder = zlib.decompressobj(_GZIP_ONLY)
+    try:
+        plain = decoder.decompress(body, bytes_max + 1)
+    except zlib.error:
+        return body
+    return plain if decoder.eof and len(plain) <= bytes_max else body
