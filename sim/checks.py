@@ -26,6 +26,7 @@ from sim.causes import (
 from sim.causes import outage_ends as outage_ends
 from sim.evidence import as_fault as as_fault
 from sim.evidence import failure
+from sim.faults import port_of
 from sim.labfile import Event, Expect
 from sim.ledger import NEVER, Entry, Run
 from sim.outcome import Outcome as Outcome
@@ -38,6 +39,8 @@ ACKNOWLEDGED_WITHIN_NS: Final = 5 * MINUTE_NS
 DELIVERED_WITHIN_NS: Final = 10 * MINUTE_NS
 COMMANDS_WITHIN_NS: Final = 30 * MINUTE_NS
 """Where the lab does not say. `sim.labfile.Lab.limits` lowers them for short labs."""
+
+_NOTHING: Final = "there is nothing to judge"
 
 _Judged = tuple[Expectation, Failure]
 
@@ -270,6 +273,36 @@ def _alert_latency(case: _Case) -> _Judged | None:
     return _of_latency(case, "alert_latency_p99", case.expect.alert_latency_p99, alerts)
 
 
+def _other_ports_latency(case: _Case) -> _Judged | None:
+    limit, name = case.expect.other_ports_latency_p99, "other_ports_latency_p99"
+    if limit is None:
+        return None
+    targets = {port_of(event.target) for event in case.events} - {None}
+    what = "99 % of the reports of instruments that no event targets are stored within this of being made."
+    if not targets:
+        return _time(case, name, limit, NEVER, [], f"{what} No event targeted an instrument, so {_NOTHING}.")
+    others = [entry for entry in case.entries if case.ports.get(entry.serial, None) not in targets]
+    # unlike for `latency_p99`, what is not acknowledged counts: the other port may be the reason
+    judged = [(_age(entry, case.end_ns), entry) for entry in others]
+    judged = [(age, entry) for age, entry in judged if entry.stored_ns != NEVER or age > limit]
+    if not any(entry.stored_ns != NEVER for _, entry in judged):
+        return _time(case, name, limit, NEVER, others, f"{what} None of these was stored, so {_NOTHING}.")
+    measured = quantile(sorted(age for age, _ in judged), 99)
+    return _time(case, name, limit, measured, [entry for age, entry in judged if age > limit], what)
+
+
+def _connections(case: _Case) -> _Judged | None:
+    limit, most = case.expect.connections, case.outcome.connections
+    if limit is None:
+        return None
+    if not most:
+        return _nothing(case, "connections", limit, "No instrument was seen to be connected.")
+    what = (
+        "Connections with instruments that were open on the box at once, at most, sampled from time to time."
+    )
+    return _form("connections", limit, most, what, case.events)
+
+
 def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry]) -> _Judged | None:
     if limit is None:
         return None
@@ -282,7 +315,7 @@ def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry])
     kind = "alerts" if name.startswith("alert") else "reports"
     what = f"99 % of the acknowledged {kind} are stored within this of being made."
     if not stored:
-        what += f" None of the {kind} was stored, so there is nothing to judge."
+        what += f" None of the {kind} was stored, so {_NOTHING}."
     return _time(case, name, limit, measured, late, what)
 
 
@@ -319,6 +352,8 @@ _CHECKS: tuple[_Check, ...] = (
     _drained,
     _latency,
     _alert_latency,
+    _other_ports_latency,
+    _connections,
 )
 
 

@@ -15,8 +15,16 @@ def doubts(lab: Lab) -> list[str]:
             "nothing to judge; give an event of uplink, proxy, dns, datacenter, box or disk with `lasts`, or leave "
             "the key out"
         )
+    targets = {event.target for event in lab.events}
+    ports = {f"instrument:{instrument.port}" for instrument in lab.instruments}
+    if lab.expect.other_ports_latency_p99 is not None and not (ports & targets and ports - targets):
+        lines.append(
+            "expect.other_ports_latency_p99: it judges instruments that no event targets while others are targeted, "
+            "and this lab leaves nothing to judge; give an event of an instrument and one more instrument, or leave "
+            "the key out"
+        )
     cut = {e.target for e in lab.events if e.at == 0 and e.lasts is None and e.fault.effect == "blocks"}
-    if not {f"instrument:{instrument.port}" for instrument in lab.instruments} - cut or "box" in cut:
+    if not ports - cut or "box" in cut:
         lines.append(
             "event: no instrument can report from the beginning to the end, so there is nothing to judge"
         )

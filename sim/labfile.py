@@ -169,6 +169,10 @@ counted. Left out: 10 min, but a tenth of the lab's duration if that is less, an
     """99 % of the acknowledged reports are stored within this of being made."""
     alert_latency_p99: Nanoseconds | None = None
     """99 % of the acknowledged alerts are stored within this of being made."""
+    other_ports_latency_p99: Nanoseconds | None = None
+    """99 % of the reports of instruments that no event targets are stored within this of being made."""
+    connections: Annotated[int, Count(0, 10**6)] | None = None
+    """At most so many connections with instruments are open on the box at once."""
 
 
 class _File(Table, frozen=True):

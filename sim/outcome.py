@@ -35,6 +35,8 @@ class Outcome:
     own_waiting: Sequence[int] = ()
     """When the box made each of its own records that are on its disk and not stored."""
     commands: Sequence[CommandFate] = ()
+    connections: int | None = None
+    """The most connections with instruments that were open on the box at once; None if nobody counted them."""
     lost: list[Entry] = field(default_factory=list)
     dropped: list[Entry] = field(default_factory=list)
     stored: int = 0

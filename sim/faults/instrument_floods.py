@@ -15,7 +15,8 @@ from sim.values import Count
 
 @fault("instrument-floods", targets=("instrument",))
 class InstrumentFloods(Fault, frozen=True):
-    """The instrument's software sends `rate` reports a second more than it should: each a `status` or an `alert`."""
+    """The instrument's software sends `rate` reports a second more than it should: each a `status`, an `alert`, or \
+a status with `random` readings, which do not compress."""
 
     rate: Annotated[int, Count(1, 1000)] = 100
     report: FloodReport = "status"

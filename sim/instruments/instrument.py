@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import simpy
 
@@ -30,12 +30,12 @@ from sim.instruments.trouble import (
 from sim.instruments.workload import Workload
 from sim.streams import branch
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
-from wire.messages import Alert, Command, Inventory, Status
+from wire.messages import INT_MAX, Alert, Command, Inventory, Status
 from wire.vocabulary import Assay, Channel, Outcome, State, Verb
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
 WASTE_WARNING_PCT: Final = 90
-FloodReport: TypeAlias = Literal["status", "alert"]
+FloodReport: TypeAlias = Literal["status", "alert", "random"]
 _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
 
 
@@ -289,7 +289,9 @@ class Instrument:
         """A software fault: so many reports a second beside all others, until the result is called."""
         this_flood = object()
         self._floods.add(this_flood)
-        tell = self._tell_status if report == "status" else self._tell_waste_full
+        tell = {"status": self._tell_status, "alert": self._tell_waste_full, "random": self._tell_nonsense}[
+            report
+        ]
         self.env.process(self._flood(SECOND_NS // per_second, this_flood, tell))
         return lambda: self._floods.discard(this_flood)
 
@@ -302,3 +304,8 @@ class Instrument:
     def _tell_waste_full(self) -> None:
         """An alert again and again, although nothing has changed."""
         self._emit(Alert, WASTE_FULL.code, WASTE_FULL.component, WASTE_FULL.severity, None)
+
+    def _tell_nonsense(self) -> None:
+        """A status with a random reading of each channel: valid, and nothing in it can be compressed."""
+        readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in get_args(Channel)}
+        self._emit(Status, self._state(), self._random.randint(0, INT_MAX), readings)

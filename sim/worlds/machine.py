@@ -134,6 +134,13 @@ class BoxMachine:
         """What the uplink has cost in all lives of the program."""
         return added(self._traffic, self._box.traffic) if self._box else self._traffic
 
+    def instrument_connections(self) -> int | None:
+        """How many connections with instruments are open; None while the machine is off."""
+        incarnation = self.host.incarnation
+        if incarnation is None:
+            return None
+        return sum(local_port == COLLECTOR_PORT for _, local_port, _ in incarnation.flows(None))
+
     def refused(self) -> Mapping[str, int]:
         """Segments that the firewall refused, by cause."""
         return self.gatekeeper.causes

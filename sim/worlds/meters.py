@@ -1,4 +1,4 @@
-"""What a run is measured by: the uplink and the backlog over time, in bins."""
+"""What a run is measured by: the uplink, the backlog and the connections over time, in bins."""
 
 from __future__ import annotations
 
@@ -85,6 +85,18 @@ class BacklogMeter:
             backlog=Backlog(alert=alert, audit=audit, routine=routine),
             connected=tuple(self._intervals),
         )
+
+
+class ConnectionMeter:
+    """The most connections with instruments that were open on the box at once, sampled once a bin."""
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def sample(self, connections: int | None) -> None:
+        """Note how many there are now; None while the box program does not run."""
+        if connections is not None:
+            self.most = max(connections, self.most or 0)
 
 
 def bin_width(duration_ns: int) -> int:

@@ -35,7 +35,7 @@ from sim.worlds.analyzer import Analyzer
 from sim.worlds.findings import Findings, Remains, find
 from sim.worlds.gatekeeper import NOT_IN_FORCE
 from sim.worlds.intruders import Intruders
-from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 
 
 class Box(Protocol):
@@ -76,6 +76,7 @@ class World(Protocol):
     intruders: Intruders
     uplink_meter: UplinkMeter
     backlog_meter: BacklogMeter
+    connection_meter: ConnectionMeter
 
     @property
     def env(self) -> Environment:
@@ -172,6 +173,7 @@ def _outcome(world: World, found: Findings) -> Outcome:
         found.false_gaps,
         found.own_waiting if own_clock_is_right else (),
         found.commands,
+        world.connection_meter.most,
     )
 
 

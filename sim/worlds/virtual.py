@@ -45,7 +45,7 @@ from sim.worlds.farend import FarEnd
 from sim.worlds.firewall import COLLECTOR_PORT, lab_policy
 from sim.worlds.intruders import Intruders
 from sim.worlds.machine import NAME, SERIAL, BoxMachine
-from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.occurrences import Occurrences
 from sim.worlds.proxy import SiteProxy
 from sim.worlds.verdict import conclude
@@ -125,6 +125,7 @@ class VirtualWorld:
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
+        self.connection_meter = ConnectionMeter()
         self.loop.run_until_complete(self._start())
 
     def _join(self, network: Network, name: str, one: Host, other: Host, quality: Quality) -> Link:
@@ -191,6 +192,7 @@ class VirtualWorld:
         while True:
             backlog = await self.backlog()
             self.backlog_meter.sample(self.env.now, backlog, connected=self.box.is_connected)
+            self.connection_meter.sample(self.box.instrument_connections())
             await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
 
     async def backlog(self) -> tuple[int, int, int] | None:

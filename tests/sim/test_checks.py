@@ -6,7 +6,7 @@ from sim.checks import Outcome, evaluate, outage_ends
 from sim.faults import fault_kinds
 from sim.labfile import Event, Expect
 from sim.ledger import Ledger
-from sim.result import Gap
+from sim.result import Expectation, Gap
 
 SECOND = 1_000_000_000
 DOWN = fault_kinds()["link-down"]()
@@ -107,3 +107,60 @@ def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
 def test_an_outage_that_ends_within_another_is_not_over() -> None:
     events = [Event(0, DOWN, "uplink", 10), Event(5, CUT, "box", 20), Event(40, CUT, "box", None)]
     assert outage_ends(events) == [25, 40]
+
+
+# -- a port's neighbours
+
+FLOOD = Event(0, fault_kinds()["instrument-floods"](), "instrument:1", None)
+PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
+
+
+def neighbours(attacked: str, other: str) -> Ledger:
+    """As `ledger`, of an instrument at port 1 and one at port 2."""
+    result = ledger(*attacked)
+    run = result.begin("HEMA-0002", 1)
+    for number, fate in enumerate(other, 1):
+        run.made("status", number * SECOND)
+        if fate == "S":
+            run.acknowledged(number, number * SECOND + 1000)
+            run.found(number, 1000 + number, number * SECOND + SECOND // 2)
+    return result
+
+
+def judged(expect: Expect, book: Ledger, *events: Event, connections: int | None = None) -> Expectation:
+    found = outcome(book)
+    found.connections = connections
+    expectations, _ = evaluate(expect, found, events, end_ns=1000 * SECOND, ports=PORTS)
+    return expectations[-1]
+
+
+def test_the_latency_of_other_ports_is_that_of_instruments_without_an_event() -> None:
+    within = Expect(other_ports_latency_p99=SECOND)
+    result = judged(within, neighbours("SSSS", "SSS"), FLOOD)
+    assert result.holds and result.measured == 0.5 and result.name == "other_ports_latency_p99"
+    at_port_2 = Event(0, FLOOD.fault, "instrument:2", None)
+    result = judged(within, neighbours("SSSS", "SSS"), at_port_2)
+    assert not result.holds and result.measured == 2
+
+
+def test_reports_of_other_ports_that_never_arrive_count_even_without_an_acknowledgement() -> None:
+    result = judged(Expect(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
+    assert not result.holds and result.measured == 996
+
+
+def test_without_other_ports_or_without_an_event_there_is_nothing_to_judge() -> None:
+    within = Expect(other_ports_latency_p99=SECOND)
+    both = (FLOOD, Event(0, FLOOD.fault, "instrument:2", None))
+    for book, events in (("SS", ()), ("SS", both), ("UU", (FLOOD,)), ("", (FLOOD,))):
+        result = judged(within, neighbours("SSSS", book), *events)
+        assert not result.holds and result.measured is None, (book, events)
+        assert "nothing to judge" in result.explanation
+
+
+def test_connections_are_counted_or_there_is_nothing_to_judge() -> None:
+    at_most = Expect(connections=10)
+    assert judged(at_most, neighbours("S", "S"), connections=10).holds
+    assert not judged(at_most, neighbours("S", "S"), connections=11).holds
+    for connections in (None, 0):
+        result = judged(at_most, neighbours("S", "S"), connections=connections)
+        assert not result.holds and result.measured is None

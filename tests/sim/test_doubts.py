@@ -31,6 +31,18 @@ def test_a_backlog_needs_an_outage_that_ends(events: str, problems: int) -> None
     assert len(doubts(parse_lab(SMALL_LAB + events + DRAINED, Path("x.toml")))) == problems
 
 
+@pytest.mark.parametrize(
+    ("targets", "problems"), [([], 1), (["uplink"], 1), ([1], 0), ([1, "uplink"], 0), ([1, 2], 1)]
+)
+def test_the_latency_of_other_ports_needs_an_event_at_a_port_and_another_port(
+    targets: list[object], problems: int
+) -> None:
+    names = [f"instrument:{target}" if isinstance(target, int) else str(target) for target in targets]
+    events = "".join(event(name, lasts='lasts = "1min"') for name in names)
+    expect = '[expect]\nother_ports_latency_p99 = "1min"\n'
+    assert len(doubts(parse_lab(SMALL_LAB + events + expect, Path("x.toml")))) == problems
+
+
 def test_somebody_must_be_able_to_report() -> None:
     cut = event("instrument:1", "0s"), event("instrument:2", "0s")
     assert len(doubts(parse_lab(SMALL_LAB + "".join(cut), Path("x.toml")))) == 1

@@ -47,6 +47,7 @@ from sim.worlds.machine import (
 
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"
+_LISTEN: Final = "0A"
 _WITHOUT_RIGHTS: Final = (
     "setpriv",
     "--bounding-set=-all,+net_bind_service",
@@ -126,6 +127,17 @@ class KernelBox:
         except NotRunning:
             return None
         return self._status
+
+    def instrument_connections(self) -> int | None:
+        """How many connections with instruments the program has; None while it does not run."""
+        process = self._processes.get(_PROGRAM)
+        if process is None or process.returncode is not None:
+            return None
+        try:
+            table = Path(f"/proc/{process.pid}/net/tcp").read_text()
+        except OSError:
+            return None  # it has just ended
+        return sum(_is_instrument_connection(line.split()) for line in table.splitlines()[1:])
 
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program, as far as it told."""
@@ -227,3 +239,9 @@ class KernelBox:
 
 def _toml(value: str | int) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _is_instrument_connection(fields: Sequence[str]) -> bool:
+    """Whether a line of /proc/net/tcp (proc_pid_net(5)) is a connection that a program has accepted."""
+    port, state, inode = int(fields[1].partition(":")[2], 16), fields[3], fields[9]
+    return port == COLLECTOR_PORT and state != _LISTEN and inode != "0"

@@ -36,7 +36,7 @@ from sim.worlds.kernel.pace import HostComputer, HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.site import Site
 from sim.worlds.machine import NAME
-from sim.worlds.meters import BacklogMeter, UplinkMeter
+from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.occurrences import Occurrences
 from sim.worlds.verdict import conclude
 
@@ -91,6 +91,7 @@ class KernelWorld:
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
+        self.connection_meter = ConnectionMeter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
@@ -153,6 +154,7 @@ class KernelWorld:
                 backlog = (status.backlog.alert, status.backlog.audit, status.backlog.routine)
             connected = status is not None and status.connected
             self.backlog_meter.sample(self.env.now, backlog, connected=connected)
+            self.connection_meter.sample(self.box.instrument_connections())
             bins = len(self.backlog_meter.samples)
             await asyncio.sleep(max(0, bins * self.uplink_meter.bin_ns - self.env.now) / _NS)
 

@@ -1,0 +1,105 @@
+"""With a limit of the box switched off, a lab with a hostile instrument fails; with all of them on it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import agents.collector
+from agents.collector import port_limits
+from agents.ratelimit import TokenBucket
+from sim.labfile import parse_lab
+from sim.worlds import run_lab
+
+LAB = """
+[lab]
+name = "limits"
+duration = "4min"
+start = "10:00"
+[box]
+board = "rap-4"
+linger = "1s"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "2s"
+[[event]]
+at = "20s"
+fault = "{fault}"
+target = "instrument:1"
+{parameters}
+[expect]
+other_ports_latency_p99 = "40s"
+connections = {connections}
+"""
+Patch = pytest.MonkeyPatch
+AT_BOTH_PORTS = 2 * port_limits(1).connections_max
+OFF = 1e9
+
+
+def as_limits(**changes: float) -> Callable[[Patch], None]:
+    """Give each port other limits."""
+
+    def plant(patch: Patch) -> None:
+        patch.setattr(agents.collector, "port_limits", lambda n: replace(port_limits(n), **changes))  # type: ignore[arg-type]
+
+    return plant
+
+
+def any_rate(patch: Patch) -> None:
+    patch.setattr(TokenBucket, "take", lambda *_: 0.0)
+
+
+no_connection_limit = as_limits(connections_max=10**6)
+CASES = {
+    "hoards without a limit": (
+        "instrument-hoards-connections", 'every = "2s"', AT_BOTH_PORTS, no_connection_limit, "connections",
+    ),
+    "stalls without a limit": (
+        "instrument-stalls-handshakes", 'every = "250ms"', AT_BOTH_PORTS, no_connection_limit, "connections",
+    ),
+    "drips without a limit": (
+        "instrument-drips-requests", 'every = "500ms"', AT_BOTH_PORTS, no_connection_limit, "connections",
+    ),
+    "ignores without a limit": (
+        "instrument-ignores-answers", 'every = "2s"', AT_BOTH_PORTS, no_connection_limit, "connections",
+    ),
+    # fewer connections than the limit, which only the deadline ends
+    "stalls without a deadline": (
+        "instrument-stalls-handshakes", 'every = "5s"\nconnections = 7', 5, as_limits(handshake_s=OFF), "connections",
+    ),
+    "drips without a deadline": (
+        "instrument-drips-requests",
+        'every = "10s"\nconnections = 7',
+        7,
+        as_limits(request_s=OFF, handshake_s=OFF),
+        "connections",
+    ),
+    "floods without a limit": (
+        "instrument-floods", 'rate = 200\nreport = "random"', AT_BOTH_PORTS, any_rate, "other_ports_latency_p99",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_lab_shows_that_a_limit_is_off(case: str) -> None:
+    fault, parameters, connections, plant, expectation = CASES[case]
+    lab = parse_lab(
+        LAB.format(fault=fault, parameters=parameters, connections=connections), Path("limits.toml")
+    )
+    result = run_lab(lab)
+    assert result.verdict == "pass", result.failures
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        result = run_lab(lab)
+    assert expectation in [e.name for e in result.expectations if not e.holds], result.expectations
