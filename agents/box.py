@@ -40,7 +40,8 @@ from wire.bounds import LOOK_SECONDS, Bound, Bounds, Level
 from wire.http import Server
 from wire.identity import Inspection
 from wire.messages import Command
-from wire.peer import CrlError, RevocationList, valid_from
+from wire.peer import valid_from
+from wire.revocation import CrlError, RevocationList
 from wire.tls import sessions_kept, undated_client_context
 from wire.vocabulary import Outcome
 
@@ -300,6 +301,8 @@ class Box:
             Bound("given-up", forwarder.given_up),
             *collector.bounds(),
         )
+        if self._revocations is not None:
+            bounds.add(*self._revocations.bounds(lambda: self._hardware.clock.now_ns() / 1e9))
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.port_is_filling = bounds.look

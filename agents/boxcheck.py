@@ -25,7 +25,7 @@ from wire.identity import (
     Severity,
 )
 from wire.names import host_problem
-from wire.peer import CrlError, RevocationList
+from wire.revocation import CrlError, RevocationList
 from wire.tls import client_context, server_context
 
 SPOOL_DESCRIPTORS: Final = 256

@@ -44,8 +44,9 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.peer import ClientCheck, PeerProblem, RevocationList
+from wire.peer import ClientCheck, PeerProblem
 from wire.ratelimit import TokenBucket
+from wire.revocation import RevocationList
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8
@@ -77,6 +78,8 @@ class _RunRefused(Exception):
 _REFUSALS: Final = {
     PeerProblem.PURPOSE: "instrument-without-purpose",
     PeerProblem.REVOKED: "instrument-revoked",
+    PeerProblem.ISSUER_REVOKED: "instrument-ca-revoked",
+    PeerProblem.CHAIN: "instrument-chain-unknown",
 }
 
 

@@ -29,7 +29,7 @@ from msgspec import Meta, Struct
 
 from wire.identity import SERVER, Severity, inspect_identity
 from wire.messages import Serial
-from wire.peer import CrlError, RevocationList
+from wire.revocation import CrlError, RevocationList
 from wire.tls import Identity
 
 

@@ -33,8 +33,9 @@ from wire.failures import FailureLog
 from wire.http import Server, serve
 from wire.identity import FileVersions
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.peer import ClientCheck, PeerProblem, RevocationList, follow
+from wire.peer import ClientCheck, PeerProblem
 from wire.ratelimit import TokenBucket
+from wire.revocation import RevocationList, follow
 from wire.tls import server_context
 
 REFRESH_SECONDS: Final = 5.0
@@ -118,6 +119,8 @@ async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> 
             crowded=lambda _connections, _beyond: bounds.look(),
         )
         ready(server.port)
+        if revocations:
+            bounds.add(*revocations.bounds(time.time))
         async with asyncio.TaskGroup() as tasks:
             following = [
                 tasks.create_task(_follow_certificate(config, server)),

@@ -1,32 +1,27 @@
 """What a peer's certificate must satisfy beyond OpenSSL's verification: its purpose is stated, and it is not revoked.
 
-OpenSSL accepts a certificate without the extended key usage extension for any purpose. Its own CRL check refuses
-every peer once the list is past its `nextUpdate`, which would disconnect a whole site because one file was not
-renewed; here such a list remains in force, and its age is reported.
+OpenSSL accepts a certificate without the extended key usage extension for any purpose. `wire.revocation`
+says why OpenSSL's own check of revocation lists is not used.
 """
 
 from __future__ import annotations
 
-import asyncio
+import _ssl
 import ssl
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import islice
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from wire.identity import file_version
+from wire.identity import CHAIN_MAX
+from wire.revocation import RevocationList, issued_by, key_of
 
 DATE_ERRORS: Final = frozenset((9, 10))
 """OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""
-CRL_BYTES_MAX: Final = 4 * 1024 * 1024
-"""A list of 50,000 certificates has 2 MB."""
-
-Revoked: TypeAlias = frozenset[tuple[bytes, int]]
-"""Issuer (DER) and serial number of each revoked certificate (RFC 5280, 5.1)."""
 
 
 class PeerProblem(Enum):
@@ -34,81 +29,74 @@ class PeerProblem(Enum):
 
     PURPOSE = "its extended key usage does not include this purpose"
     REVOKED = "it is revoked"
-
-
-class CrlError(ValueError):
-    """A file is not a usable certificate revocation list; the message says what would be right."""
-
-
-class RevocationList:
-    """The certificates that a file of CRLs revokes, followed as the file changes.
-
-    The file has one or more CRLs in PEM, each signed by one of `authorities`. What a changed file says takes effect
-    at the next `refresh`; a file that is unusable or older than the one before leaves the revocations as they were.
-    """
-
-    def __init__(self, path: Path, authorities: Path) -> None:
-        """Read the file. Raises CrlError, OSError."""
-        self._path, self._authorities = path, authorities
-        self._seen = file_version(path)
-        self._issued_s, self.expires_s, self._revoked = _read(path, authorities)
-
-    expires_s: float
-    """When the first of the lists should have been replaced, in seconds since 1970."""
-
-    def refresh(self) -> bool:
-        """Read the file again if it has changed; returns whether the revocations did. Raises CrlError, OSError.
-
-        An error is raised once for each version of the file.
-        """
-        seen = file_version(self._path)
-        if seen == self._seen:
-            return False
-        self._seen = seen
-        issued_s, expires_s, revoked = _read(self._path, self._authorities)
-        if issued_s < self._issued_s:
-            raise CrlError(f"{self._path}: is older than the list in force; install the newest")
-        changed = revoked != self._revoked
-        self._issued_s, self.expires_s, self._revoked = issued_s, expires_s, revoked
-        return changed
-
-    def __contains__(self, certificate: tuple[bytes, int]) -> bool:
-        return certificate in self._revoked
-
-
-async def follow(
-    revocations: RevocationList, every_s: float, report: Callable[[Exception | None], object]
-) -> None:
-    """Refresh the list every `every_s` seconds until cancelled.
-
-    `report` is called after each change: with None, or with the CrlError or OSError that kept the old list in force.
-    """
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            if revocations.refresh():
-                report(None)
-        except (CrlError, OSError) as error:
-            report(error)
+    ISSUER_REVOKED = "a CA between it and the trusted root is revoked"
+    CHAIN = "the CAs between it and a trusted root are not known"
 
 
 class PeerCertificate:
-    """The verified certificate at the other end of a connection."""
+    """The verified certificate at the other end of a connection, and the CAs that it was issued by."""
 
-    def __init__(self, der: bytes) -> None:
-        certificate = x509.load_der_x509_certificate(der)
-        self._key = certificate.issuer.public_bytes(), certificate.serial_number
-        self._purposes = frozenset(_purposes(certificate))
+    def __init__(self, der: bytes, chain: Iterable[bytes] = ()) -> None:
+        """`chain` are the certificates that the peer sent with it, which prove nothing by themselves."""
+        self._certificate = x509.load_der_x509_certificate(der)
+        self._chain = [x509.load_der_x509_certificate(each) for each in islice(chain, CHAIN_MAX)]
+        self._purposes = frozenset(_purposes(self._certificate))
+        self._authorities: tuple[x509.Certificate, ...] = ()
+        self._issuers: dict[x509.Certificate, list[x509.Certificate]] = {}
+        self._judged_at = 0
+        self._judgement: PeerProblem | None = None
 
     def problem(
         self, purpose: x509.ObjectIdentifier, revocations: RevocationList | None
     ) -> PeerProblem | None:
-        """Why the certificate must not be accepted for `purpose`; None if it may be."""
+        """Why the certificate must not be accepted for `purpose`; None if it may be.
+
+        `revocations` is the same at each call; it is asked again only after it has read its files again.
+        """
         if purpose not in self._purposes:
             return PeerProblem.PURPOSE
-        if revocations is not None and self._key in revocations:
+        if revocations is not None and self._judged_at != revocations.reading:
+            self._judgement, self._judged_at = self._judge(revocations), revocations.reading
+        return self._judgement
+
+    def _judge(self, revocations: RevocationList) -> PeerProblem | None:
+        if self._authorities is not revocations.authorities:
+            self._authorities = revocations.authorities
+            self._issuers = _issuers([self._certificate, *self._chain, *self._authorities])
+        if key_of(self._certificate) in revocations:
             return PeerProblem.REVOKED
-        return None
+        if self._is_trusted(revocations):
+            return None
+        return PeerProblem.ISSUER_REVOKED if self._is_trusted() else PeerProblem.CHAIN
+
+    def _is_trusted(self, revocations: RevocationList | None = None) -> bool:
+        """Whether there is a way from the certificate to a trusted root on which nothing is revoked."""
+        to_do, seen = [self._certificate], set[x509.Certificate]()
+        while to_do:
+            certificate = to_do.pop()
+            if certificate in seen or (revocations is not None and key_of(certificate) in revocations):
+                continue
+            seen.add(certificate)
+            if certificate.subject == certificate.issuer and certificate in self._authorities:
+                return True
+            to_do += self._issuers[certificate]
+        return False
+
+
+def _issuers(certificates: list[x509.Certificate]) -> dict[x509.Certificate, list[x509.Certificate]]:
+    """The issuers of each certificate, among the others; several if a CA has certificates of several roots."""
+    return {
+        each: [issuer for issuer in certificates if issuer != each and issued_by(each, issuer)]
+        for each in certificates
+    }
+
+
+def _sent_chain(connection: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the peer sent, in DER. On a resumed connection: in the handshake of its session."""
+    if public := getattr(connection, "get_unverified_chain", None):  # from Python 3.13 on
+        return list(public())
+    chain = connection._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+    return [each.public_bytes(_ssl.ENCODING_DER) for each in chain or ()]
 
 
 class ClientCheck:
@@ -124,7 +112,7 @@ class ClientCheck:
         """A function that returns whether the client of this connection is to be refused now."""
         der = connection.getpeercert(binary_form=True)
         assert der is not None, "the server's context demands a certificate"
-        certificate = PeerCertificate(der)
+        certificate = PeerCertificate(der, _sent_chain(connection) if self._revocations else ())
 
         def is_refused() -> bool:
             problem = certificate.problem(ExtendedKeyUsageOID.CLIENT_AUTH, self._revocations)
@@ -164,56 +152,3 @@ def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
-
-
-def _read(path: Path, authorities: Path) -> tuple[float, float, Revoked]:
-    """When the oldest of the lists was issued, when the first expires, and what they revoke.
-
-    Raises CrlError, OSError.
-    """
-    with path.open("rb") as file:
-        text = file.read(CRL_BYTES_MAX + 1)
-    if len(text) > CRL_BYTES_MAX:
-        raise CrlError(f"{path}: is longer than {CRL_BYTES_MAX} bytes")
-    lists = [_load(path, block) for block in _pem_blocks(text)]
-    if not lists:
-        raise CrlError(f"{path}: has no certificate revocation list in PEM (BEGIN X509 CRL)")
-    try:
-        signers = x509.load_pem_x509_certificates(authorities.read_bytes())
-    except ValueError:
-        raise CrlError(f"{authorities}: has no CA certificate in PEM") from None
-    for crl in lists:
-        _verify(path, crl, signers)
-    revoked = frozenset((crl.issuer.public_bytes(), entry.serial_number) for crl in lists for entry in crl)
-    issued_s = min(crl.last_update_utc.timestamp() for crl in lists)
-    expires_s = min((at.timestamp() for crl in lists if (at := crl.next_update_utc)), default=float("inf"))
-    return issued_s, expires_s, revoked
-
-
-def _pem_blocks(text: bytes) -> list[bytes]:
-    end = b"-----END X509 CRL-----"
-    return [
-        block[block.index(b"-----BEGIN X509 CRL-----") :] + end
-        for block in text.split(end)[:-1]
-        if b"-----BEGIN X509 CRL-----" in block
-    ]
-
-
-def _load(path: Path, block: bytes) -> x509.CertificateRevocationList:
-    try:
-        return x509.load_pem_x509_crl(block)
-    except ValueError as error:
-        raise CrlError(f"{path}: is not a certificate revocation list in PEM: {error}") from None
-
-
-def _verify(path: Path, crl: x509.CertificateRevocationList, signers: list[x509.Certificate]) -> None:
-    issuer = crl.issuer.rfc4514_string()
-    for signer in signers:
-        if signer.subject == crl.issuer:
-            try:
-                if crl.is_signature_valid(signer.public_key()):  # type: ignore[arg-type]
-                    return
-            except (InvalidSignature, UnsupportedAlgorithm, TypeError):
-                pass
-    names = ", ".join(signer.subject.rfc4514_string() for signer in signers)
-    raise CrlError(f"{path}: the list of {issuer} is not signed by a trusted CA ({names})")

@@ -82,6 +82,28 @@ def test_a_revoked_instrument_is_refused_and_the_others_are_not(site: Site) -> N
     asyncio.run(scenario())
 
 
+def test_instruments_of_a_revoked_intermediate_ca_are_refused(site: Site, tmp_path: Path) -> None:
+    plant = site.vendor.subordinate("PLANT")
+    instrument = plant.issue(tmp_path / "plant", "HEMA-1", believes=site.vendor)
+
+    async def scenario() -> None:
+        async with site.running_box(await site.serve_datacenter()) as box:
+            one, other = await connect(box, site.first), await connect(box, instrument, 2)
+            assert (await other.request("GET", "/")).status == 404
+            site.crl.write_bytes(site.vendor.revoke([plant.certificate.serial_number]))
+            box.refresh_certificates()
+            assert (await other.request("GET", "/")).status == 403
+            assert (await one.request("GET", "/")).status == 404
+            with pytest.raises((HttpError, OSError)):
+                await (await connect(box, instrument, 2)).request("GET", "/")
+            await eventually(lambda: "instrument-ca-revoked" in site.center.audits)
+            status = await box.status()
+            assert status is not None
+            assert {"crl-size", "crl-age"} <= {level.name for level in status.levels}
+
+    asyncio.run(scenario())
+
+
 def test_an_unusable_or_expired_list_is_noted_and_the_last_one_stays_in_force(site: Site) -> None:
     async def scenario() -> None:
         site.revoke(site.first)

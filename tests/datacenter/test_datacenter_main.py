@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -112,16 +113,8 @@ def test_a_database_of_a_later_version_is_wrong_input(
         assert "revision 0815" in capsys.readouterr().err
 
 
-def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    file, _ = configure(tmp_path, url)
-    folder = tmp_path / "pki"
-    pki_folder.init(folder)
-    box = pki_folder.issue(folder, "RAP-0001", "box")
-    pki_folder.issue(folder, "DC", "datacenter", ("localhost",))
-    pki_folder.revoke(folder, [])
-    text = file.read_text().replace('"dc.', '"pki/dc.')
-    file.write_text(text.replace("[tls]", '[tls]\nrevocations = "pki/vendor-ca.crl"'))
+def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> str:
+    """What the program logs when a box that it has answered is revoked while it runs, and then refused."""
 
     async def send(port: int) -> int:
         connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
@@ -132,7 +125,7 @@ def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path)
 
     async def send_until_refused(port: int) -> None:
         assert await send(port) == 200
-        pki_folder.revoke(folder, ["RAP-0001"])
+        revoke()
         with pytest.raises((HttpError, OSError)):
             while True:
                 await send(port)
@@ -147,7 +140,43 @@ def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path)
             _, errors = program.communicate(timeout=20)
         finally:
             program.kill()
+    return str(errors)
+
+
+def with_revocations(file: Path, folder: str) -> Path:
+    """The configuration with the files of another folder, and its revocation list."""
+    text = file.read_text().replace('"dc.', f'"{folder}/dc.')
+    file.write_text(text.replace("[tls]", f'[tls]\nrevocations = "{folder}/vendor-ca.crl"'))
+    return file
+
+
+def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path) -> None:
+    file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    folder = tmp_path / "pki"
+    pki_folder.init(folder)
+    box = pki_folder.issue(folder, "RAP-0001", "box")
+    pki_folder.issue(folder, "DC", "datacenter", ("localhost",))
+    pki_folder.revoke(folder, [])
+    errors = refused_after(
+        lambda: pki_folder.revoke(folder, ["RAP-0001"]), with_revocations(file, "pki"), box
+    )
     assert "RAP-0001 is refused: its certificate: it is revoked" in errors
+
+
+def test_a_box_whose_ca_is_revoked_while_the_program_runs_is_refused(tmp_path: Path) -> None:
+    file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    folder, vendor, key = tmp_path / "plants", Authority.make("vendor root"), make_key()
+    plant = vendor.subordinate("plant")
+    vendor.issue(folder, "dc", hosts=("localhost",), believes=vendor, key=key)
+    box = plant.issue(folder, "RAP-0001", believes=vendor, key=key)
+    crl = folder / "vendor-ca.crl"
+    crl.write_bytes(vendor.revoke([]))
+    errors = refused_after(
+        lambda: crl.write_bytes(vendor.revoke([plant.certificate.serial_number])),
+        with_revocations(file, "plants"),
+        box,
+    )
+    assert "RAP-0001 is refused: its certificate: a CA between it and the trusted root is revoked" in errors
 
 
 def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.dial import FarEnd, dial
 from wire.http import ClientConnection, HttpError, Request, Response, serve
-from wire.peer import CRL_BYTES_MAX, ClientCheck, CrlError, PeerProblem, RevocationList
+from wire.peer import ClientCheck, PeerProblem
 from wire.pki import Authority, make_key
+from wire.revocation import CRL_BYTES_MAX, CrlError, RevocationList
 from wire.tls import ClientContext, Identity, client_context, server_context
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH

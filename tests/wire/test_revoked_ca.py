@@ -1,0 +1,356 @@
+"""Certificates beneath a CA that is revoked: a root, two intermediates, and lists of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agents.dial import FarEnd, dial
+from wire.bounds import Bounds, Level
+from wire.http import ClientConnection, HttpError, Request, Response, serve
+from wire.peer import ClientCheck, PeerCertificate, PeerProblem
+from wire.pki import USAGES, Authority, make_key
+from wire.revocation import CrlError, RevocationList
+from wire.tls import ClientContext, Identity, client_context, server_context
+
+DAY = 86_400
+
+
+def pem(*authorities: Authority) -> bytes:
+    return b"".join(each.certificate.public_bytes(Encoding.PEM) for each in authorities)
+
+
+def serial(authority: Authority) -> int:
+    return authority.certificate.serial_number
+
+
+@dataclass
+class Site:
+    """A server that trusts a root, and two intermediate CAs that issue clients."""
+
+    folder: Path
+    root: Authority
+    first: Authority
+    second: Authority
+    server: Identity
+    clients: dict[str, Identity] = field(default_factory=dict)
+    refused: list[tuple[PeerProblem, str]] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, folder: Path) -> Site:
+        key, root = make_key(), Authority.make("vendor root")
+        first, second = root.subordinate("first plant"), root.subordinate("second plant")
+        server = root.issue(folder, "DC", hosts=("localhost",), believes=root, key=key)
+        site = cls(folder, root, first, second, server)
+        for name, authority in (("RAP-0", root), ("RAP-1", first), ("RAP-2", second)):
+            site.clients[name] = authority.issue(folder, name, believes=root, key=key)
+        return site
+
+    @property
+    def crl(self) -> Path:
+        return self.folder / "vendor.crl"
+
+    def publish(self, *parts: bytes) -> None:
+        draft = self.folder / "draft"
+        draft.write_bytes(b"".join(parts))
+        draft.replace(self.crl)
+
+    def revocations(self) -> RevocationList:
+        return RevocationList(self.crl, self.server.authorities)
+
+    def run(
+        self, client: Callable[[int], Awaitable[object]], revocations: RevocationList | None = None
+    ) -> None:
+        async def answer(request: Request) -> Response:
+            return Response(200, request.peer.name.encode())
+
+        async def exchange() -> None:
+            check = ClientCheck(revocations, lambda problem, name: self.refused.append((problem, name)))
+            server = await serve(
+                answer,
+                *("127.0.0.1", 0),
+                tls=server_context(self.server),
+                body_bytes_max=10,
+                now=lambda: 0.0,
+                check=check,
+            )
+            await asyncio.wait_for(client(server.port), 20)
+            await server.close()
+
+        asyncio.run(exchange())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site.make(tmp_path)
+
+
+async def connect(port: int, tls: ClientContext) -> ClientConnection:
+    return await dial(FarEnd("localhost", port, "127.0.0.1"), tls, reply_bytes_max=1000)
+
+
+async def is_answered(port: int, tls: ClientContext) -> bool:
+    try:
+        connection = await connect(port, tls)
+        status = (await connection.request("GET", "/")).status
+        connection.close()
+    except (HttpError, OSError):
+        return False
+    return status == 200
+
+
+def test_clients_of_a_revoked_ca_are_refused_and_those_of_others_are_not(site: Site) -> None:
+    site.publish(site.root.revoke([serial(site.first)]))
+
+    async def client(port: int) -> None:
+        answered = {name: await is_answered(port, client_context(it)) for name, it in site.clients.items()}
+        assert answered == {"RAP-0": True, "RAP-1": False, "RAP-2": True}
+
+    site.run(client, site.revocations())
+    assert site.refused == [(PeerProblem.ISSUER_REVOKED, "RAP-1")]
+
+
+def test_a_connection_that_is_open_when_its_ca_is_revoked_is_refused_at_its_next_request(site: Site) -> None:
+    site.publish(site.root.revoke([]))
+    revocations = site.revocations()
+
+    async def client(port: int) -> None:
+        one = await connect(port, client_context(site.clients["RAP-1"]))
+        other = await connect(port, client_context(site.clients["RAP-2"]))
+        assert (await one.request("GET", "/")).status == (await other.request("GET", "/")).status == 200
+        site.publish(site.root.revoke([serial(site.first)]))
+        assert revocations.refresh()
+        assert (await one.request("GET", "/")).status == 403
+        await one.lost
+        assert (await other.request("GET", "/")).status == 200
+
+    site.run(client, revocations)
+
+
+def test_a_resumed_session_of_a_ca_that_was_revoked_meanwhile_is_refused(site: Site) -> None:
+    site.publish(site.root.revoke([]))
+    revocations = site.revocations()
+
+    async def client(port: int) -> None:
+        contexts = {name: client_context(it) for name, it in site.clients.items()}
+        for tls in contexts.values():
+            connection = await connect(port, tls)
+            assert (await connection.request("GET", "/")).status == 200
+            assert connection.transport is not None
+            tls.remember(connection.transport, asyncio.get_running_loop().time())
+            connection.close()
+        site.publish(site.root.revoke([serial(site.first)]))
+        assert revocations.refresh()
+        second = await connect(port, contexts["RAP-2"])
+        assert second.transport is not None
+        assert second.transport.get_extra_info("ssl_object").session_reused
+        assert (await second.request("GET", "/")).status == 200
+        assert not await is_answered(port, contexts["RAP-1"])
+
+    site.run(client, revocations)
+    assert site.refused == [(PeerProblem.ISSUER_REVOKED, "RAP-1")]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False], ids=["in the authorities", "beside the list"])
+def test_the_list_of_an_intermediate_revokes_what_it_issued(site: Site, is_trusted: bool) -> None:
+    leaf = x509.load_pem_x509_certificate(site.clients["RAP-1"].certificate.read_bytes())
+    parts = [site.root.revoke([]), site.first.revoke([leaf.serial_number])]
+    if is_trusted:
+        site.server.authorities.write_bytes(pem(site.root, site.first))
+    else:
+        parts.insert(0, pem(site.first))
+    site.publish(*parts)
+
+    async def client(port: int) -> None:
+        answered = {name: await is_answered(port, client_context(it)) for name, it in site.clients.items()}
+        assert answered == {"RAP-0": True, "RAP-1": False, "RAP-2": True}
+
+    site.run(client, site.revocations())
+    assert site.refused == [(PeerProblem.REVOKED, "RAP-1")]
+
+
+def test_a_revoked_ca_whose_certificate_is_in_the_authorities_is_refused_too(site: Site) -> None:
+    site.server.authorities.write_bytes(pem(site.first, site.root))
+    site.publish(site.root.revoke([serial(site.first)]))
+    alone = site.clients["RAP-1"].certificate  # the client sends no chain
+    leaf = x509.load_pem_x509_certificate(alone.read_bytes())
+    alone.write_bytes(leaf.public_bytes(Encoding.PEM))
+
+    async def client(port: int) -> None:
+        assert not await is_answered(port, client_context(site.clients["RAP-1"]))
+
+    site.run(client, site.revocations())
+    assert site.refused == [(PeerProblem.ISSUER_REVOKED, "RAP-1")]
+
+
+def test_without_a_list_of_its_ca_a_certificate_is_not_revoked(site: Site) -> None:
+    """OpenSSL would refuse it: it wants a list of each CA in the chain."""
+    site.publish(site.root.revoke([]))
+
+    async def client(port: int) -> None:
+        assert await is_answered(port, client_context(site.clients["RAP-1"]))
+
+    site.run(client, site.revocations())
+
+
+def test_an_expired_list_of_the_root_still_revokes_an_intermediate(site: Site) -> None:
+    site.publish(site.root.revoke([serial(site.first)], days=0))
+
+    async def client(port: int) -> None:
+        assert not await is_answered(port, client_context(site.clients["RAP-1"]))
+        assert await is_answered(port, client_context(site.clients["RAP-2"]))
+
+    site.run(client, site.revocations())
+
+
+def test_a_list_that_a_newer_file_lacks_stays_in_force(site: Site) -> None:
+    site.publish(pem(site.first), site.root.revoke([serial(site.second)]), site.first.revoke([]))
+    revocations = site.revocations()
+    key = site.root.certificate.subject.public_bytes(), serial(site.second)
+    for parts in ((pem(site.first), site.first.revoke([])), (site.root.revoke([]),)):
+        site.publish(*parts)
+        with pytest.raises(CrlError, match=r"has no list of CN=.*; add it"):
+            revocations.refresh()
+        assert key in revocations
+    site.publish(pem(site.first), site.root.revoke([]), site.first.revoke([]))
+    assert revocations.refresh()
+    assert key not in revocations
+
+
+def test_an_older_list_of_one_ca_beside_a_newer_one_of_another_is_not_taken(site: Site) -> None:
+    old = at(site.root, 1_700_000_000).revoke([])
+    new = at(site.root, 1_710_000_000).revoke([serial(site.first)])
+    site.publish(pem(site.first), new, at(site.first, 1_700_000_000).revoke([]))
+    revocations = site.revocations()
+    site.publish(pem(site.first), old, at(site.first, 1_720_000_000).revoke([]))
+    with pytest.raises(CrlError, match="list of CN=vendor root is older than the list in force"):
+        revocations.refresh()
+    site.publish(pem(site.first), old, new, at(site.first, 1_720_000_000).revoke([]))
+    assert not revocations.refresh(), "of two lists the newer counts"
+
+
+def at(authority: Authority, second: int) -> Authority:
+    """The authority at a certain time."""
+    return Authority(
+        authority.name,
+        authority.key,
+        authority.certificate,
+        authority.root,
+        now=datetime.fromtimestamp(second, UTC),
+    )
+
+
+def test_a_list_by_somebody_beneath_another_root_is_refused(site: Site) -> None:
+    stranger = Authority.make("stranger").subordinate("first plant")
+    site.publish(pem(stranger), site.root.revoke([]), stranger.revoke([]))
+    with pytest.raises(CrlError, match="CN=first plant is not signed by a trusted CA"):
+        site.revocations()
+
+
+def test_a_list_signed_by_a_client_is_refused(site: Site) -> None:
+    """The certificate beside it is beneath the root, and not that of a CA."""
+    key = make_key()
+    leaf = site.root.certify("RAP-9", key.public_key())
+    certificate = x509.load_pem_x509_certificate(leaf)
+    forged = Authority("RAP-9", key, certificate, site.root.certificate)
+    site.publish(leaf, site.root.revoke([]), forged.revoke([]))
+    with pytest.raises(CrlError, match="CN=RAP-9 is not signed by a trusted CA"):
+        site.revocations()
+
+
+def test_a_delta_list_is_refused(site: Site) -> None:
+    now = datetime.now(UTC)
+    delta = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(site.root.certificate.subject)
+        .last_update(now)
+        .next_update(now + timedelta(days=1))
+        .add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        .sign(site.root.key, hashes.SHA256())
+    )
+    site.publish(delta.public_bytes(Encoding.PEM))
+    with pytest.raises(CrlError, match=r"is not a complete one .*install the CA's full list"):
+        site.revocations()
+
+
+def der(certificates: bytes) -> list[bytes]:
+    return [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(certificates)]
+
+
+def test_a_ca_with_a_certificate_that_is_not_revoked_remains_trusted(site: Site) -> None:
+    """The CA's certificate was renewed for the same key, and the old one was revoked."""
+    renewed = site.root.subordinate("first plant", site.first.key)
+    leaf, _ = der(site.clients["RAP-1"].certificate.read_bytes())
+    site.publish(site.root.revoke([serial(site.first)]))
+    revocations = site.revocations()
+
+    def problem(*chain: Authority) -> PeerProblem | None:
+        certificate = PeerCertificate(leaf, der(pem(*chain)) if chain else ())
+        return certificate.problem(USAGES[0], revocations)
+
+    assert problem(site.first) is PeerProblem.ISSUER_REVOKED
+    assert problem(renewed) is None
+    assert problem(site.first, renewed) is None
+    assert problem() is PeerProblem.CHAIN
+    site.publish(site.root.revoke([serial(site.first), serial(renewed)]))
+    assert revocations.refresh()
+    assert problem(site.first, renewed) is PeerProblem.ISSUER_REVOKED
+
+
+def test_very_long_chains_cost_little(site: Site) -> None:
+    """A client may send CAs of its own making, each beneath each other."""
+    key = make_key()
+    made = [Authority.make("first plant", key).subordinate("first plant", key) for _ in range(40)]
+    leaf, _ = der(site.clients["RAP-1"].certificate.read_bytes())
+    site.publish(site.root.revoke([]))
+    certificate = PeerCertificate(leaf, der(pem(*made)))
+    assert certificate.problem(USAGES[0], site.revocations()) is PeerProblem.CHAIN
+    assert len(certificate._issuers) < 12
+
+
+@pytest.mark.parametrize(("days", "alarms"), [(23.9, []), (24.0, [True])])
+def test_a_list_at_80_percent_of_its_time_raises_an_alarm_until_it_is_replaced(
+    site: Site, days: float, alarms: list[bool]
+) -> None:
+    begun = 1_700_000_000
+    now = [begun + days * DAY]
+    site.publish(
+        pem(site.first),
+        at(site.root, begun - 100 * DAY).revoke([], 1000),
+        at(site.first, begun).revoke([], 30),
+    )
+    revocations, reported = site.revocations(), list[Level]()
+    bounds = Bounds(reported.append)
+    bounds.add(*revocations.bounds(lambda: now[0]))
+    bounds.look()
+    assert [level.is_near for level in reported] == alarms
+    site.publish(
+        pem(site.first),
+        at(site.root, begun).revoke([], 1000),
+        at(site.first, begun + 24 * DAY).revoke([], 30),
+    )
+    revocations.refresh()
+    bounds.look()
+    assert not bounds.has_alarm
+
+
+def test_a_file_at_80_percent_of_its_size_raises_an_alarm(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.publish(site.root.revoke(range(1, 30)))
+    size = site.crl.stat().st_size
+    revocations, reported = site.revocations(), list[Level]()
+    bounds = Bounds(reported.append)
+    bounds.add(revocations.bounds(lambda: 0.0)[0])
+    for limit in (size * 100 // 79, size * 100 // 80):
+        monkeypatch.setattr("wire.revocation.CRL_BYTES_MAX", limit)
+        bounds.look()
+    assert [(level.name, level.percent) for level in reported] == [("crl-size", 80)]
