@@ -16,6 +16,7 @@ totals      sums over all segments, current at all times
 survey      what a segment holds, and what is missing from it
 ledger      what is gone, and who has been told
 reclaim     making room
+foreign     what a newer program wrote, and this one leaves alone
 recovery    opening, after whatever happened
 """
 

@@ -38,6 +38,7 @@ class Log:
         self.totals = Totals()
         self.spares: list[str] = []
         self.useless: list[str] = []  # spares of another size, to be removed
+        self.left_alone = 0  # files of other epochs, or in another format
         self.active: Segment | None = None
         self.found: Segment | None = None  # `active` as it was found at opening, until it is written again
         self.generation = 0  # the highest ever used
@@ -220,7 +221,13 @@ class Log:
         name = self.spares[0] if self.spares else self.segments[0].name
         size = self.limits.segment_bytes
         segment = Segment(
-            self.epoch, self.generation + 1, self.next_seq, self.skipped, size=size, totals=self.totals
+            self.epoch,
+            self.generation + 1,
+            self.next_seq,
+            self.skipped,
+            begin=self.first_live(),
+            size=size,
+            totals=self.totals,
         )
         segment.contents = Contents()
         try:

@@ -18,11 +18,12 @@ therefore reported as "unfinished", and readable ones after them are kept but ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
 from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges
+from agents.spool.foreign import foreign_epochs, like_a_segment
 from agents.spool.group import RECORD_BYTES_MIN, Group, Kind
 from agents.spool.log import Log
 from agents.spool.ranges import RangeSet
@@ -67,6 +68,7 @@ class Recovery:
         self.salvaged = 0  # readable records that wait for delivery
         self.gaps: tuple[Gap, ...] = ()  # found now; they are reported with the first append
         self.was_closed = False  # in good order
+        self.left_alone = state.log.left_alone  # files of other epochs, or in another format
         self.doubtful_from = (
             0  # a number: readable records from there on may never have been acknowledged; 0: none
         )
@@ -126,19 +128,23 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Rec
 
 
 def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
-    """The files by their names. Other epochs' (a disk from another box) are left alone.
+    """The files by their names. Other epochs' (a disk from another box, a newer program) are left alone.
 
-    The epoch is the one with the most files. Of two files with the same generation (a restored copy beside the
-    segment) the one that was written last counts.
+    The epoch is the one with the most files, of those that this program can read. Of two files with the same
+    generation (a restored copy beside the segment) the one that was written last counts.
     """
-    parsed = sorted((fields[1], fields[4], *fields) for name in disk.names() if (fields := parse_name(name)))
+    names = disk.names()
+    foreign = foreign_epochs(disk, names)
+    segments = (fields for name in names if (fields := parse_name(name)) and fields[0] not in foreign)
+    parsed = sorted((fields[1], fields[4], *fields) for fields in segments)
     files = Counter(fields[2] for fields in parsed)
     newest = {file_epoch: generation for generation, _, file_epoch, *_ in parsed}
-    epoch = max(files, key=lambda e: (files[e], newest[e])) if files else random.getrandbits(32)
+    epoch = max(files, key=lambda e: (files[e], newest[e])) if files else _new_epoch(foreign, random)
     log = Log(disk, limits, epoch)
-    for generation, _, file_epoch, _, base, skipped, resumed in parsed:
+    log.left_alone = sum(like_a_segment(name) for name in names) - files[epoch]
+    for generation, _, file_epoch, _, base, skipped, resumed, begin in parsed:
         if file_epoch == epoch:
-            segment = Segment(file_epoch, generation, base, skipped, resumed, totals=log.totals)
+            segment = Segment(file_epoch, generation, base, skipped, resumed, begin, totals=log.totals)
             segment.size = _size(disk, segment.name)
             if not generation:
                 (log.spares if log.fits(segment) else log.useless).append(segment.name)
@@ -150,6 +156,12 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
     if log.segments:
         log.generation, log.next_seq = log.segments[-1].generation, log.segments[-1].base
     return log
+
+
+def _new_epoch(taken: Container[int], random: Random) -> int:
+    while (epoch := random.getrandbits(32)) in taken:
+        pass
+    return epoch
 
 
 def _size(disk: Disk, name: str) -> int:
@@ -186,10 +198,11 @@ def _read_summaries(state: State, newest: dict[int, list[Seen]]) -> dict[int, tu
 
 
 def _lose_the_missing_oldest(state: State, recovery: Recovery) -> None:
-    """Files that the newest checkpoint still expected before the oldest segment are missing."""
-    if recovery.log_begin:
-        oldest = state.log.segments[0]
-        lose(state, recovery.log_begin, oldest.base - oldest.skipped - 1)
+    """Files that the newest checkpoint, or the newest name, still expected before the oldest segment are missing."""
+    segments = state.log.segments
+    begin = recovery.log_begin or (segments[-1].begin if segments else 0)
+    if begin:
+        lose(state, begin, segments[0].base - segments[0].skipped - 1)
 
 
 def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]) -> None:

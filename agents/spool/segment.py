@@ -1,10 +1,13 @@
 """A segment: one preallocated file of the log, its name, and finding groups in it.
 
-The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is
-atomic and durable, and file systems guard their directories better than a file's content, so the most important
+The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.BEGIN.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming
+is atomic and durable, and file systems guard their directories better than a file's content, so the most important
 facts (which life of the file this is, the number its first record has, how many before that were never given out) do
 not depend on anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one
 byte of it can be read.
+
+BEGIN is the first number that a segment must hold at the moment of renaming: a missing oldest file is noticed before
+anything in the new one is durable. From then on its checkpoint says that too, and a name need not.
 
 A segment that was found at opening is written again only under a name with RESUMED, the first number given out
 from then on. However much of it rots, the numbers before are known to be used up.
@@ -25,7 +28,7 @@ from agents.spool.terms import SECTOR_BYTES
 from agents.spool.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
-_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:-([0-9a-f]{16}))?\.seg")
+_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:([-.])([0-9a-f]{16}))?\.seg")
 _PROBE_BYTES = 1024  # holds the header and table of a usual group
 _SCAN_BYTES = 256 * 1024
 _REMEMBERED_RECORDS_MAX = (
@@ -46,6 +49,7 @@ class Segment:
     base: int  # the number of the first record appended to it
     skipped: int = 0  # numbers just before `base` that no record has
     resumed: int = 0  # numbers below were given out before the last opening that it was written after
+    begin: int = 0  # the first number that any segment held when this one was begun; 0: its name does not say
     size: int = 0  # bytes of the file; another program version, or an accident, may have made it another size
     end: int = 0  # bytes holding durable groups
     routine_records: int = 0
@@ -64,7 +68,9 @@ class Segment:
     prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = segment_name(self.epoch, self.generation, self.base, self.skipped, self.resumed)
+        self.name = segment_name(
+            self.epoch, self.generation, self.base, self.skipped, self.resumed, self.begin
+        )
         self.routine_seq = self.base
         self.prefix = PREFIX.pack(MAGIC, self.epoch, self.generation)
 
@@ -103,19 +109,24 @@ class Segment:
         self.totals.live_bytes += sign * self.size
 
 
-def segment_name(epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0) -> str:
-    """The file's name."""
+def segment_name(
+    epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0, begin: int = 0
+) -> str:
+    """The file's name. At most 64 characters, so it has either `resumed` or `begin`."""
     name = f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}"
-    return f"{name}-{resumed:016x}.seg" if resumed else f"{name}.seg"
+    if resumed:
+        return f"{name}-{resumed:016x}.seg"
+    return f"{name}.{begin:016x}.seg" if begin else f"{name}.seg"
 
 
-def parse_name(name: str) -> tuple[int, int, int, int, int] | None:
-    """(epoch, generation, base, skipped, resumed), or None for a file that is not a segment."""
+def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
+    """(epoch, generation, base, skipped, resumed, begin), or None for a file that is not a segment."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    epoch, generation, base, skipped, resumed = (int(field, 16) for field in match.groups("0"))
-    return epoch, generation, base, skipped, resumed
+    *fields, mark, last = match.groups("0")
+    epoch, generation, base, skipped, number = (int(field, 16) for field in (*fields, last))
+    return epoch, generation, base, skipped, *((0, number) if mark == "." else (number, 0))
 
 
 def read_summary(disk: Disk, segment: Segment) -> tuple[Contents, int, int] | None:

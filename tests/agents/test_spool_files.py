@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk
 from tests.agents.spool_model import BY_SUMMARIES, LIMITS, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
+ROOMY = replace(LIMITS, spool_bytes_max=10 * LIMITS.segment_bytes)
 
 
 def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
@@ -107,10 +109,56 @@ def test_recycled_segments_are_not_missed() -> None:
         assert named(open_spool(disk)) == set()
 
 
+def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
+    """A disk that lost its power in this operation of beginning a segment, and the numbers that wait."""
+    disk = EmulDisk(1 << 30, Random(1))
+    spool, numbers = open_spool(disk, ROOMY), set[int]()
+    while spool._log.generation < 5 or spool._log.room >= 3 * 1024:
+        group = spool.append([ROUTINE] * 4, [b"x" * 400] * 4)
+        numbers.update(group)
+        if acked and spool._log.generation == 4:
+            spool.ack(ROUTINE, 40)
+    spool.append([AUDIT], [b"x"])  # what was acknowledged is durable
+    disk.backend.cut_power_at(operation)
+    try:
+        while disk.backend.has_power:
+            spool.append([ROUTINE] * 4, [b"x" * 700] * 4)
+    except SpoolError:
+        pass
+    disk = disk.backend.reboot()
+    newest = segment_names(disk)[-1]
+    if not held(disk, newest) & numbers:
+        disk.create(newest, LIMITS.segment_bytes)  # nothing of its first group is durable
+    return disk, numbers - set(range(1, 41 if acked else 1))
+
+
+@pytest.mark.parametrize("verify_bytes_max", [ROOMY.verify_bytes_max, 0])
+@pytest.mark.parametrize("acked", [False, True])
+@pytest.mark.parametrize("operation", range(1, 7))
+def test_a_missing_oldest_file_is_named_whenever_the_power_goes(
+    operation: int, acked: bool, verify_bytes_max: int
+) -> None:
+    limits = replace(ROOMY, verify_bytes_max=verify_bytes_max)
+    disk, waiting = just_renamed(operation, acked=acked)
+    assert not named(open_spool(disk, limits)) & waiting, "nothing is missing yet"
+    oldest = next(n for n in segment_names(disk) if held(disk, n) & waiting)
+    disk.remove(oldest)
+    spool = open_spool(disk, limits)
+    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    assert waiting - there and waiting <= there | named(spool)
+
+
+def held(disk: EmulDisk, name: str) -> set[int]:
+    """The numbers that the segment of this name holds, by the names."""
+    bases = [int(other.split("-")[2], 16) for other in segment_names(disk)]
+    following = [base for base in bases if base > int(name.split("-")[2], 16)]
+    return set(range(int(name.split("-")[2], 16), following[0] if following else 1 << 16))
+
+
 def test_a_doubled_segment_counts_once() -> None:
     disk, used = filled()
     name = segment_names(disk)[1]
-    copy = name.removesuffix(".seg") + "-0000000000000001.seg"
+    copy = name.split(".")[0] + "-0000000000000001.seg"
     disk.create(copy, LIMITS.segment_bytes)
     disk.write(copy, 0, disk.read(name, 0, LIMITS.segment_bytes))
     disk.flush(copy)
@@ -122,6 +170,49 @@ def test_a_doubled_segment_counts_once() -> None:
 def test_a_foreign_segment_of_a_higher_generation_hides_nothing() -> None:
     disk, used = filled()
     disk.create("00000001-7fffffff-0000000000000001-00000000.seg", LIMITS.segment_bytes)
+    spool = open_spool(disk)
+    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used
+
+
+def written_by_a_newer_program(disk: EmulDisk, how: str, segments: int) -> None:
+    """Give the newest segments another format, in their contents or in their names."""
+    for name in segment_names(disk)[-segments:]:
+        if how == "content":
+            content = disk.read(name, 0, LIMITS.segment_bytes)
+            disk.write(name, 0, content.replace(b"RAPg", b"RAPh"))
+            disk.flush(name)
+        else:
+            disk.rename(name, f"{name[:17]}-00.{name[18:34]}.seg")
+
+
+@pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
+@pytest.mark.parametrize("segments", [1, 2, 4])
+@pytest.mark.parametrize("how", ["content", "name"])
+def test_what_a_newer_program_wrote_is_left_alone(how: str, segments: int, limits: SpoolLimits) -> None:
+    disk, used = filled()
+    epoch, contents = open_spool(disk).epoch, {}
+    written_by_a_newer_program(disk, how, segments)
+    contents = {name: disk.read(name, 0, disk.size(name)) for name in disk.names()}
+    for life in range(3):
+        spool = open_spool(disk, limits)
+        assert spool.epoch != epoch and spool.recovery.left_alone == len(contents)
+        assert not named(spool), "nothing is lost"
+        assert len(spool.read(ROUTINE, 10**6, 10**9)) == life
+        assert spool.append([ROUTINE], [b"of the older program"])[0] > life
+        disk = disk.backend.cut_power()
+    assert {name: disk.read(name, 0, disk.size(name)) for name in contents} == contents
+    for name in set(disk.names()) - contents.keys():
+        disk.remove(name)
+    for name in contents:  # as the newer program would read them
+        disk.write(name, 0, contents[name].replace(b"RAPh", b"RAPg"))
+    if how == "content":
+        assert {seq for seq, _ in open_spool(disk).read(ROUTINE, 10**6, 10**9)} == used
+
+
+def test_a_file_that_only_resembles_a_segment_hides_nothing() -> None:
+    disk, used = filled()
+    for name in (f"{segment_names(disk)[-1][:34]}.bak", "notes.txt", segment_names(disk)[0][:20] + ".seg"):
+        disk.create(name, 512)
     spool = open_spool(disk)
     assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used
 
