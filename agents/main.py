@@ -18,7 +18,6 @@ from typing import Final
 from agents.box import Box, Hardware, Served
 from agents.boxcheck import CheckedConfig, check_box
 from agents.config import BoxConfig, FirewallPolicy
-from agents.ending import LastResort
 from agents.firewall import Say
 from agents.status import served_status
 from hal.disk import Disk
@@ -29,6 +28,7 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
+from wire.ending import LastResort
 from wire.failures import FailureLog
 from wire.identity import Severity
 from wire.process_bounds import process_bounds, used_and_total

@@ -1,4 +1,8 @@
-"""The data center as a program: the real clock, a real database thread, and a clean stop at SIGTERM."""
+"""The data center as a program: the real clock, a real database thread, and a clean stop at SIGTERM.
+
+Calls of the database run on a thread of their own from the first one on, so that signals are heard while one does not
+return; the process then ends all the same, END_SECONDS_MAX after the signal.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ import signal
 import ssl
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy.engine import make_url
 
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import (
@@ -29,6 +35,7 @@ from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
 from wire.admission import Limits
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.ending import LastResort
 from wire.failures import FailureLog
 from wire.http import Server, serve
 from wire.identity import FileVersions
@@ -38,6 +45,9 @@ from wire.ratelimit import TokenBucket
 from wire.revocation import RevocationList, follow
 from wire.tls import server_context
 
+END_SECONDS_MAX: Final = 15.0
+"""From a signal to the process's end."""
+NOT_ENDED_STATUS: Final = 3
 REFRESH_SECONDS: Final = 5.0
 """How often files that may change are looked at."""
 DESCRIPTORS_MAX: Final = 16_384
@@ -53,17 +63,20 @@ _log: Final = logging.getLogger(__name__)
 def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
 
-    Raises ConfigError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used.
+    Raises ConfigError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used. If the
+    database does not answer, the process ends with exit status 3 and the reason.
     """
     config = load_config(Path(config_path))
     try:
         store = Store(config.store.url)
     except ValueError as error:
         raise ConfigError(f"{config_path}: `store.url`: {error}") from error
+    last_resort = LastResort()
     try:
-        asyncio.run(_serve(config, store, ready))
+        asyncio.run(_run(config, store, ready, last_resort))
     finally:
         store.close()
+        last_resort.disarm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +110,87 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     return warnings
 
 
-async def _serve(config: Config, store: Store, ready: Callable[[int], None]) -> None:
+async def _run(config: Config, store: Store, ready: Callable[[int], None], last_resort: LastResort) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    store.authorize(config.boxes, _now_ms())
-    revocations = revocation_list(config)
     # one thread: one writes at a time, and what was begun is finished before the stop
-    with ThreadPoolExecutor(1, "store") as executor:
-        bounds = datacenter_bounds(lambda: server)
-        server = await serve(
-            make_ingest(store, _now_ms, executor, config.front_ends),
-            config.listen.host,
-            config.listen.port,
-            tls=server_context(identity(config)),
-            body_bytes_max=BATCH_BODY_BYTES_MAX,
-            now=time.time,
-            check=ClientCheck(revocations, _RefusedClients()),
-            limits=Limits(connections_max=allow_descriptors(DESCRIPTORS_MAX) - DESCRIPTORS_BESIDE),
-            crowded=lambda _connections, _beyond: bounds.look(),
-        )
-        ready(server.port)
+    executor = ThreadPoolExecutor(1, "store")
+
+    def end() -> None:
+        if not stop.is_set():
+            idle = executor.submit(int)
+            last_resort.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle, config)))
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        authorized = loop.run_in_executor(executor, store.authorize, config.boxes, _now_ms())
+        if await _is_done_before(stop, authorized):
+            await _serve(config, store, ready, executor, stop)
+    finally:
+        end()
+        await loop.run_in_executor(executor, int)
+        executor.shutdown(wait=False)
+
+
+async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bool:
+    """Wait for `work`, or for `stop`; returns whether the work is done. Raises what it raises."""
+    stopped = asyncio.ensure_future(stop.wait())
+    waiting: set[asyncio.Future[Any]] = {work, stopped}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if work.done():
+        work.result()
+    return work.done()
+
+
+def _why_not_ended(idle: Future[int], config: Config) -> str:
+    """`idle` is done once the database has answered all that it was asked before the end."""
+    if idle.done():
+        return f"did not end in {END_SECONDS_MAX:g} s, though the database has answered"
+    url = make_url(config.store.url).render_as_string(hide_password=True)
+    return (
+        f"store.url: {url}: the database has not answered for {END_SECONDS_MAX:g} s; "
+        "what it had not committed was not acknowledged, and comes again from the boxes"
+    )
+
+
+async def _serve(
+    config: Config,
+    store: Store,
+    ready: Callable[[int], None],
+    executor: ThreadPoolExecutor,
+    stop: asyncio.Event,
+) -> None:
+    revocations = revocation_list(config)
+    bounds = datacenter_bounds(lambda: server)
+    server = await serve(
+        make_ingest(store, _now_ms, executor, config.front_ends),
+        config.listen.host,
+        config.listen.port,
+        tls=server_context(identity(config)),
+        body_bytes_max=BATCH_BODY_BYTES_MAX,
+        now=time.time,
+        check=ClientCheck(revocations, _RefusedClients()),
+        limits=Limits(connections_max=allow_descriptors(DESCRIPTORS_MAX) - DESCRIPTORS_BESIDE),
+        crowded=lambda _connections, _beyond: bounds.look(),
+    )
+    ready(server.port)
+    if revocations:
+        bounds.add(*revocations.bounds(time.time))
+    async with asyncio.TaskGroup() as tasks:
+        following = [
+            tasks.create_task(_follow_certificate(config, server)),
+            tasks.create_task(watch_bounds(bounds, config.store.url)),
+        ]
         if revocations:
-            bounds.add(*revocations.bounds(time.time))
-        async with asyncio.TaskGroup() as tasks:
-            following = [
-                tasks.create_task(_follow_certificate(config, server)),
-                tasks.create_task(watch_bounds(bounds, config.store.url)),
-            ]
-            if revocations:
-                report = partial(_log_revocations, revocations)
-                following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))
-            await stop.wait()
-            for task in following:
-                task.cancel()
-        await server.close()
+            report = partial(_log_revocations, revocations)
+            following.append(tasks.create_task(follow(revocations, REFRESH_SECONDS, report)))
+        await stop.wait()
+        for task in following:
+            task.cancel()
+    await server.close()
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from batches import alert, encoded
 from cryptography import x509
+from programs import configure
 
 from agents.dial import FarEnd, dial
 from datacenter import queries
@@ -33,18 +34,6 @@ from datacenter.main import run_datacenter
 run_datacenter(sys.argv[1], ready=lambda port: print(port, flush=True))
 print("stopped", flush=True)
 """
-
-
-def configure(folder: Path, url: str) -> tuple[Path, Identity]:
-    """The program's configuration, and a box's identity."""
-    vendor, key = Authority.make("vendor"), make_key()
-    vendor.issue(folder, "dc", hosts=("localhost",), believes=vendor, key=key)
-    file = folder / "dc.toml"
-    file.write_text(
-        f'boxes = ["RAP-0001"]\n[listen]\nhost = "127.0.0.1"\nport = 0\n[store]\nurl = "{url}"\n'
-        '[tls]\ncertificate = "dc.crt"\nkey = "dc.key"\nauthorities = "dc.ca.crt"\n'
-    )
-    return file, vendor.issue(folder, "RAP-0001", believes=vendor, key=key)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

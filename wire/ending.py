@@ -1,7 +1,8 @@
 """The end of the process in bounded time, also while one of its threads waits for something that never happens.
 
-A disk call that does not return cannot be interrupted, and the interpreter waits for its threads before it exits. A
-timer in a daemon thread therefore ends the process once the time for an orderly end is over.
+A call of the disk or the database that does not return cannot be interrupted, and the interpreter waits for its
+threads before it exits. A timer in a daemon thread therefore ends the process once the time for an orderly end is
+over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class LastResort:
         self._timer = threading.Timer(seconds, _end, (verdict,))
         self._timer.daemon = True
         self._timer.start()
+
+    def disarm(self) -> None:
+        """The end has come in time: the process may go on."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _end(verdict: Verdict) -> None:

@@ -1,0 +1,150 @@
+"""SIGTERM ends the data center in bounded time, also while a call of the database does not return."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from batches import alert, encoded
+from programs import configure
+from sqlalchemy import create_engine, text
+
+from agents.dial import FarEnd, dial
+from datacenter import queries
+from datacenter.store import Store
+from tests.agents.eventually import eventually
+from wire.compression import Compressor
+from wire.http import HttpError
+from wire.messages import TIME_PATH
+from wire.tls import client_context
+
+ENDS_SECONDS_MAX = 30
+"""Far beyond the time that the program is given here, and far below for ever."""
+PROGRAM = """
+import sys
+from datacenter import main
+main.END_SECONDS_MAX = 1.0
+main.run_datacenter(sys.argv[1], ready=lambda port: print(port, flush=True))
+print("stopped", flush=True)
+"""
+
+
+@contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+@contextmanager
+def locked(url: str, table: str) -> Iterator[None]:
+    """Another session has the table for itself."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+    engine.dispose()
+
+
+async def a_call_waits(url: str) -> None:
+    """Return once a session waits for a lock."""
+    engine = create_engine(url)
+    count = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    def waiting() -> bool:
+        with engine.connect() as connection:
+            return bool(connection.scalar(count))
+
+    await eventually(waiting)
+    engine.dispose()
+
+
+def end(program: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and standard error after SIGTERM."""
+    program.terminate()
+    _, said = program.communicate(timeout=ENDS_SECONDS_MAX)
+    return program.returncode, said
+
+
+def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str, tmp_path: Path) -> None:
+    config, box = configure(tmp_path, empty_postgres)
+
+    async def send(port: int) -> None:
+        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        answer = connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
+        await a_call_waits(empty_postgres)
+        program.send_signal(signal.SIGTERM)
+        with pytest.raises(HttpError):
+            await asyncio.wait_for(answer, ENDS_SECONDS_MAX)
+
+    with running(config) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        with locked(empty_postgres, "records"):
+            asyncio.run(send(port))
+            status, said = end(program)
+    assert status == 3
+    assert said.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
+    assert "the database has not answered for 1 s" in said
+    store = Store(empty_postgres)
+    assert queries.counts(store) == {}
+    store.close()
+
+
+def test_a_call_that_does_not_return_at_the_start(empty_postgres: str, tmp_path: Path) -> None:
+    config, _ = configure(tmp_path, empty_postgres)
+    Store(empty_postgres).close()
+    with locked(empty_postgres, "boxes"), running(config) as program:
+        asyncio.run(a_call_waits(empty_postgres))
+        status, said = end(program)
+    assert status == 3
+    assert "the database has not answered" in said
+
+
+def test_a_call_that_returns_in_time_is_waited_for(empty_postgres: str, tmp_path: Path) -> None:
+    config, _ = configure(tmp_path, empty_postgres)
+    Store(empty_postgres).close()
+    with running(config) as program:
+        with locked(empty_postgres, "boxes"):
+            asyncio.run(a_call_waits(empty_postgres))
+            program.terminate()
+        said, errors = program.communicate(timeout=ENDS_SECONDS_MAX)
+    assert (program.returncode, said, errors) == (0, "stopped\n", "")
+
+
+def test_a_database_file_that_another_process_has_locked(tmp_path: Path) -> None:
+    """SQLite gives up by itself after five seconds; the end does not wait for that."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    config, box = configure(tmp_path, url)
+
+    async def send(port: int) -> None:
+        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        answer = connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
+        other = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        assert (await other.request("GET", TIME_PATH)).status == 204, "so that the batch is being handled"
+        program.send_signal(signal.SIGTERM)
+        with pytest.raises(HttpError):
+            await asyncio.wait_for(answer, ENDS_SECONDS_MAX)
+
+    with running(config) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            asyncio.run(send(port))
+            status, said = end(program)
+    assert status == 3
+    assert "store.db: the database has not answered for 1 s" in said
+    store = Store(url)
+    assert queries.counts(store) == {}
+    store.close()
