@@ -23,9 +23,11 @@ from agents.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.collector import Collector
 from agents.commands import Desk, Dispatcher
 from agents.config import BoxConfig, Port
+from agents.dial import DIAL_PATIENCE_MAX
 from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
+from agents.patience import Patience
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.spoolwatch import DiskSpace, watch_spool
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -118,6 +120,7 @@ class Box:
         self._revocations = revocation_list(config)
         self._is_list_expired = False
         self._state = BoxState()
+        self._time_patience = Patience(DIAL_PATIENCE_MAX)
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
         self.doing = "starting"
@@ -311,7 +314,7 @@ class Box:
     async def _ask_time(self) -> ServerTime:
         config = self._config
         tls = undated_client_context(config.identity.towards_datacenter())
-        return await ask_data_center(config.datacenter.far_end(), tls, config.proxy)
+        return await ask_data_center(config.datacenter.far_end(), tls, config.proxy, self._time_patience)
 
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock

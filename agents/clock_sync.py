@@ -25,6 +25,7 @@ from typing import Final, Protocol
 
 from agents.audit import AuditLog
 from agents.dial import FarEnd, dial
+from agents.patience import Patience
 from agents.proxy import Proxy, ProxyError
 from hal.clock import ClockError, WallClock
 from wire.http import HttpError
@@ -39,6 +40,7 @@ CONFIRMED_EVERY_SECONDS: Final = 24 * 3600
 """How often a confirmed time is written down."""
 ANSWER_BYTES_MAX: Final = 1024
 ANSWER_SECONDS_MAX: Final = 60.0
+"""How long the answer may usually take."""
 TIME_CONFIRMED: Final = "time-confirmed"
 
 _S: Final = 1_000_000_000
@@ -139,15 +141,20 @@ class ClockSync:
         return self._clock.now_ns() / _S
 
 
-async def ask_data_center(far_end: FarEnd, tls: ClientContext, proxy: Proxy | None) -> ServerTime:
+async def ask_data_center(
+    far_end: FarEnd, tls: ClientContext, proxy: Proxy | None, patience: Patience
+) -> ServerTime:
     """Ask for the time, over a connection of its own; `tls` ignores dates. Raises OSError, ProxyError, HttpError."""
-    connection = await dial(far_end, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy)
+    connection = await dial(far_end, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, patience=patience)
     try:
         if connection.transport is None:
             raise HttpError("the connection was lost")
         begins_s, ends_s = validity(connection.transport.get_extra_info("ssl_object"))
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX * patience.factor):
             await connection.request("GET", TIME_PATH)
+    except TimeoutError:
+        patience.expired()
+        raise
     finally:
         connection.abort()
     return ServerTime(connection.date, begins_s, ends_s)

@@ -15,10 +15,13 @@ from wire.http import ClientConnection, bracketed, without_zone
 from wire.peer import check_server
 
 HTTPS_PORT: Final = 443
-DIAL_SECONDS_MAX: Final = 45.0
-"""From the first packet to the end of the TLS handshake; with a proxy, from its accepting the connection on."""
-DIAL_PATIENCE_MAX: Final = 4.0
-"""So many times as long, at most, for a proxy that has shown to be slow."""
+REACH_SECONDS_MAX: Final = 45.0
+"""From asking for the address to the TCP connection. It does not grow: this is between kernels, however busy programs
+are, and the name service's own time-out is shorter."""
+HANDSHAKE_SECONDS_MAX: Final = 45.0
+"""What the proxy's handshake and TLS's may usually take together, from the TCP connection on."""
+DIAL_PATIENCE_MAX: Final = 10.0
+"""So many times as long, at most, for handshakes with a proxy or far end that has shown to be slow."""
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
 """Data that the other end's kernel does not acknowledge for so long is on a dead line, and not at a slow program."""
 PROXY_SECONDS_MAX: Final = 20.0
@@ -43,7 +46,7 @@ async def dial(
     traffic: Traffic | None = None,
     patience: Patience | None = None,
 ) -> ClientConnection:
-    """Connect and shake hands. `patience` is with a proxy, and learns from it.
+    """Connect and shake hands. `patience` is with the handshakes, and learns from them.
 
     Raises:
         ProxyError: the proxy does not connect us.
@@ -53,13 +56,10 @@ async def dial(
     host = bracketed(far_end.host)
     authority = host if far_end.port == HTTPS_PORT else f"{host}:{far_end.port}"
     connection = ClientConnection(authority, reply_bytes_max)
+    way = _Way(far_end, tls, proxy, traffic or Traffic(), patience or Patience(1.0))
     try:
-        async with asyncio.timeout(DIAL_SECONDS_MAX) as limit:
-            if proxy is not None:
-                through = _Through(proxy, far_end, tls, traffic or Traffic(), patience or Patience(1.0))
-                await through.dial(connection, limit)
-            else:
-                await _dial_directly(far_end, tls, connection)
+        async with asyncio.timeout(REACH_SECONDS_MAX) as limit:
+            await way.dial(connection, limit)
     except OSError:
         raise
     except ValueError as error:  # UnicodeError is one: from IDNA, or ssl about the name it is to verify
@@ -70,64 +70,64 @@ async def dial(
     except ssl.SSLCertVerificationError:
         connection.abort()
         raise
-    _end_dead_line(connection)
     return connection
 
 
-async def _dial_directly(far_end: FarEnd, tls: ssl.SSLContext, connection: ClientConnection) -> None:
-    await asyncio.get_running_loop().create_connection(
-        lambda: connection,
-        far_end.address or far_end.host,
-        far_end.port,
-        ssl=tls,
-        server_hostname=without_zone(far_end.host),
-    )
-
-
-def _end_dead_line(connection: ClientConnection) -> None:
+def _end_dead_line(transport: asyncio.Transport) -> None:
     """Have the kernel end the connection when the other end's kernel no longer acknowledges what is sent."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux alone has it
-    line = connection.transport.get_extra_info("socket") if connection.transport else None
+    line = transport.get_extra_info("socket")
     if option is not None and line is not None and line.family != socket.AF_UNIX:
         line.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_MS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Through:
-    """The way through a proxy."""
+class _Way:
+    """The way to the far end: TCP, the proxy if there is one, TLS."""
 
-    proxy: Proxy
     far_end: FarEnd
     tls: ssl.SSLContext
+    proxy: Proxy | None
     traffic: Traffic
     patience: Patience
 
     async def dial(self, connection: ClientConnection, limit: asyncio.Timeout) -> None:
-        """Reach the proxy within `limit`, which is then set anew for the rest."""
+        """Reach the far end or the proxy within `limit`, which is then set anew for the handshakes."""
         loop = asyncio.get_running_loop()
-        handshake = Handshake(converse(self.proxy, self.far_end.host, self.far_end.port))
-        transport, shaking = await loop.create_connection(
-            lambda: _Shaking(handshake, self.traffic), self.proxy.host, self.proxy.port
-        )
-        reached_at, seconds = loop.time(), DIAL_SECONDS_MAX * self.patience.factor
+        transport, shaking = await self._reach()
+        _end_dead_line(transport)
+        reached_at, seconds = loop.time(), HANDSHAKE_SECONDS_MAX * self.patience.factor
         limit.reschedule(reached_at + seconds)
         try:
-            await self._shake_hands(transport, shaking)
+            if shaking is not None:
+                await self._shake_hands(transport, shaking)
             secured = await loop.start_tls(
                 transport,
                 connection,
                 self.tls,
                 server_hostname=without_zone(self.far_end.host),
-                ssl_handshake_timeout=seconds,
+                ssl_handshake_timeout=2 * seconds,  # `limit` ends before
             )
         except asyncio.CancelledError:
+            transport.abort()
             if loop.time() >= reached_at + seconds:
                 self.patience.expired()
             raise
         if secured is None:
             raise ConnectionResetError("the connection was lost during the TLS handshake")
-        self.patience.answered((loop.time() - reached_at) / DIAL_SECONDS_MAX)
+        self.patience.answered((loop.time() - reached_at) / HANDSHAKE_SECONDS_MAX)
         connection.connection_made(secured)
+
+    async def _reach(self) -> tuple[asyncio.Transport, _Shaking | None]:
+        """Connect to the proxy, or else to the far end."""
+        loop, proxy, far_end = asyncio.get_running_loop(), self.proxy, self.far_end
+        if proxy is None:
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, far_end.address or far_end.host, far_end.port
+            )
+            return transport, None
+        handshake = Handshake(converse(proxy, far_end.host, far_end.port))
+        return await loop.create_connection(lambda: _Shaking(handshake, self.traffic), proxy.host, proxy.port)
 
     async def _shake_hands(self, transport: asyncio.Transport, shaking: _Shaking) -> None:
         try:

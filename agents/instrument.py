@@ -18,7 +18,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from agents.backoff import Backoff, retry_after
-from agents.dial import FarEnd, dial
+from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
 from agents.patience import Patience
 from agents.spool.ranges import RangeSet
@@ -93,6 +93,7 @@ class InstrumentAgent:
         self._backoff = Backoff(random)
         self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._patience = Patience(POST_PATIENCE_MAX)
+        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
@@ -137,7 +138,12 @@ class InstrumentAgent:
                 await self._something_queued()
                 try:
                     if connection is None or connection.transport is None:
-                        connection = await dial(self._box, self._tls, reply_bytes_max=REPLY_BYTES_MAX)
+                        connection = await dial(
+                            self._box,
+                            self._tls,
+                            reply_bytes_max=REPLY_BYTES_MAX,
+                            patience=self._dial_patience,
+                        )
                     delay = self._judge(await self._post(connection))
                     self._remember(connection)
                 except (OSError, HttpError, MessageError):

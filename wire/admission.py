@@ -27,8 +27,8 @@ class Limits:
     """The bounds of one listener. Times are in seconds."""
 
     connections_max: int = 1000
-    handshake_s: float = 60.0
-    """From the connection to the end of its TLS handshake."""
+    handshake_s: float = 300.0
+    """From the connection to the end of its TLS handshake. A slow proxy connects long before its client may speak."""
     request_s: float = 300.0
     """From a request's first byte to its last."""
     shutdown_s: float = 5.0

@@ -32,7 +32,7 @@ class World:
     def __init__(self, pki: Hierarchy, uplink: Quality) -> None:
         self.pki = pki
         self.loop = SimLoop()
-        network = Network()
+        self.network = network = Network()
         self.box, self.datacenter = Host(network, "box"), Host(network, "localhost")
         self.link = Link(self.loop.env, "uplink", uplink, Random(1))
         network.connect(self.box, self.datacenter, self.link)
@@ -41,6 +41,7 @@ class World:
         self.disk = EmulDisk(256 << 20, Random(1))
         self.uplink = EmulEthernetPort("uplink")
         self.proxy: Proxy | None = None
+        self.far_end = FarEnd("localhost", 443)
 
     def run(self) -> None:
         for host, program in ((self.datacenter, self.serve()), (self.box, self.forward())):
@@ -70,7 +71,7 @@ class World:
     def start_forwarder(self) -> None:
         self.forwarder = Forwarder(
             self.buffer,
-            FarEnd("localhost", 443),
+            self.far_end,
             client_context(self.pki.box),
             proxy=self.proxy,
             uplink=self.uplink,
