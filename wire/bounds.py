@@ -56,39 +56,48 @@ class Bounds:
     def __init__(self, report: Callable[[Level], object]) -> None:
         """`report` is called when an alarm is raised, with `is_near`, and when it is cleared, without."""
         self._report = report
-        self._levels: dict[Bound, Level | None] = {}
+        self._found: dict[Bound, tuple[Measured, bool] | None] = {}
+        """Of each bound what was measured last, and whether there is an alarm."""
 
     def add(self, *bounds: Bound) -> None:
         """Look at these, too."""
-        self._levels.update(dict.fromkeys(bounds))
+        self._found.update(dict.fromkeys(bounds))
 
     def remove(self, bound: Bound) -> None:
         """The quantity is there no longer; its alarm is cleared."""
-        level = self._levels.pop(bound, None)
-        if level is not None and level.is_near:
-            self._report(Level(level.name, level.port, 0.0, level.limit, is_near=False))
+        found = self._found.pop(bound, None)
+        if found is not None and found[1]:
+            self._report(_level(bound, (0.0, found[0][1]), is_near=False))
 
     def look(self) -> None:
         """Measure everything, and report the alarms that are raised or cleared."""
-        for bound, before in list(self._levels.items()):
+        for bound, before in list(self._found.items()):
             measured = bound.measure()
             if measured is None:
                 continue
-            was_near = before is not None and before.is_near
+            was_near = before is not None and before[1]
             is_near = _share(*measured) >= (bound.clear_share if was_near else ALARM_SHARE)
-            level = self._levels[bound] = Level(bound.name, bound.port, *measured, is_near)
+            self._found[bound] = measured, is_near
             if is_near != was_near:
-                self._report(level)
+                self._report(_level(bound, measured, is_near=is_near))
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """What was measured last, as far as it is known."""
-        return tuple(level for level in self._levels.values() if level is not None)
+        return tuple(
+            _level(bound, found[0], is_near=found[1])
+            for bound, found in self._found.items()
+            if found is not None
+        )
 
     @property
     def has_alarm(self) -> bool:
         """Whether anything is near its limit."""
-        return any(level.is_near for level in self.levels)
+        return any(found is not None and found[1] for found in self._found.values())
+
+
+def _level(bound: Bound, measured: Measured, *, is_near: bool) -> Level:
+    return Level(bound.name, bound.port, *measured, is_near)
 
 
 def _share(amount: float, limit: float) -> float:
