@@ -28,6 +28,7 @@ from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
 from agents.patience import Patience
+from agents.refusal import watch_refusals
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.spoolwatch import DiskSpace, watch_spool
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -93,6 +94,8 @@ class BoxStatus:
     certificate: Inspection
     levels: tuple[Level, ...]
     """Of what is bounded, when it was last looked at."""
+    spool_problem: str
+    """Why the spool takes no records; empty if it does."""
 
 
 class Box:
@@ -136,6 +139,7 @@ class Box:
             self.doing = "at work"
             self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._how_it_starts(spool, buffer))
+            self._note_files_left_alone(spool.recovery.left_alone, running.audit)
             await self._live(running)
         finally:
             self._running = None
@@ -149,6 +153,9 @@ class Box:
         async with asyncio.TaskGroup() as tasks:
             watch = partial(watch_spool, running.buffer, running.bounds, self._hardware.disk_space)
             tasks.create_task(self._keep("spool-watch", watch, running))
+            show = self._alarm.used_by("spool")
+            watch = partial(watch_refusals, running.buffer, running.audit, show, self._say)
+            tasks.create_task(self._keep("spool-refusals", watch, running))
             tasks.create_task(self._keep("bounds", partial(_watch_bounds, running.bounds), running))
             if config.watchdog and watchdog:
                 feed = partial(
@@ -234,6 +241,7 @@ class Box:
             running.guard.status() if running.guard else None,
             self._certificate.inspect(),
             running.bounds.levels,
+            str(running.buffer.problem or ""),
         )
 
     def _guard(self) -> FirewallGuard | None:
@@ -262,6 +270,13 @@ class Box:
             return spool
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
+
+    def _note_files_left_alone(self, files: int, audit: AuditLog) -> None:
+        if files:
+            audit.note("spool-files-left-alone", files)
+            self._say(
+                f"spool: {files} files of another spool or of a newer program version are left as they are"
+            )
 
     async def _how_it_starts(self, spool: Spool, buffer: Buffer) -> str:
         is_new = (await buffer.status()).next_seq == 1

@@ -65,6 +65,10 @@ class Buffer:
         self._idle.set()
         self._closed = False
         self._gaps_announced = spool.gaps_reported
+        self.problem: SpoolError | None = None
+        """Why the last records could not be kept; None if they were."""
+        self.refusing = asyncio.Event()
+        """Set while there is a `problem`."""
         self._listeners: list[Callable[[Priority, int], None]] = []
         self.arrived = {priority: asyncio.Event() for priority in Priority}
 
@@ -196,6 +200,7 @@ class Buffer:
     def _settle(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
         """Tell those who wait, and then, after they have had their turn, begin the next group."""
         error = done.exception()
+        self._remember(error)
         at = 0
         for records, waiter in group:
             count = len(records.payloads)
@@ -213,6 +218,14 @@ class Buffer:
             self._loop.call_soon(self._commit)
         else:
             self._idle.set()
+
+    def _remember(self, error: BaseException | None) -> None:
+        if error is None and self.problem is not None:
+            self.problem = None
+            self.refusing.clear()
+        elif isinstance(error, SpoolError):
+            self.problem = error
+            self.refusing.set()
 
     def _announce_gaps(self) -> None:
         """Records that nobody appended: what a group's way to the disk showed to be gone, or drove out."""

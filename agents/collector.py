@@ -182,7 +182,7 @@ class Collector:
                 await self._keep(source, message.run, sorted_out)
         except SpoolError as error:
             self._note(f"spool-{error.kind.value}", port=port)
-            return _later(503, RETRY_SPOOL_SECONDS)
+            return _later(503, RETRY_SPOOL_SECONDS, f"the box cannot keep reports at present: {error}")
         except _RunRefused as refused:
             self._note(refused.event, message.run, port=port)
             return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
@@ -251,5 +251,5 @@ def _text(status: int, text: str) -> Response:
     return Response(status, text.encode())
 
 
-def _later(status: int, seconds: int) -> Response:
-    return Response(status, headers={"retry-after": str(seconds)})
+def _later(status: int, seconds: int, reason: str = "") -> Response:
+    return Response(status, reason.encode(), {"retry-after": str(seconds)})

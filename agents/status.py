@@ -50,6 +50,8 @@ class Status(msgspec.Struct, frozen=True):
     """None if the box has none to look after."""
     certificate: CertificateStatus | None = None
     bounds: tuple[BoundStatus, ...] = ()
+    spool_problem: str = ""
+    """Why the spool takes no records, so that reports are refused; empty if it takes them."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -96,6 +98,7 @@ def as_status(status: BoxStatus) -> Status:
             BoundStatus(level.name, level.amount, level.limit, level.is_near, level.port)
             for level in status.levels
         ),
+        spool_problem=status.spool_problem,
     )
 
 

@@ -88,6 +88,8 @@ def _print_status(status: Status) -> None:
     print(f"taken        {status.accepted} reports, {status.repeated} that came again")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")
     print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
+    if status.spool_problem:
+        print(f"             PROBLEM: reports are refused: {status.spool_problem}")
     if status.certificate is not None:
         _print_certificate(status.certificate)
     if status.firewall is not None:

@@ -105,6 +105,8 @@ class Site:
         self._processes: list[Process] = []
         self._running: list[asyncio.Task[None]] = []
         self.agents: list[InstrumentAgent] = []
+        self.said: list[str] = []
+        """What processes said before the line with their TCP port."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,10 +132,11 @@ class Site:
         process = await start(*arguments)
         self._processes.append(process)
         assert process.stderr is not None
-        line = (await process.stderr.readline()).decode()
-        *_, last = line.split() or [""]
-        assert last.isdecimal(), line + (await process.stderr.read()).decode()
-        return process, int(last)
+        while line := (await process.stderr.readline()).decode():
+            if (last := line.split()[-1]).isdecimal():
+                return process, int(last)
+            self.said.append(line)
+        raise AssertionError("".join(self.said[-20:]))
 
     def start_agents(self, box_port: int) -> None:
         """An agent for each instrument."""

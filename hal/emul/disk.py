@@ -84,6 +84,7 @@ class _Media:
 
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
+        self.is_read_only = False
         self.files: dict[str, _File] = {}
 
     def used_bytes(self) -> int:
@@ -171,6 +172,10 @@ class EmulDiskBackend:
     def free_bytes(self) -> int:
         """Room for new files, in bytes; never negative."""
         return max(0, self._disk._media.capacity_bytes - self._disk._media.used_bytes())
+
+    def set_read_only(self, is_read_only: bool) -> None:
+        """From now on refuse every change with IO, as a file system that is mounted read-only; or no more."""
+        self._disk._media.is_read_only = is_read_only
 
     def fail_next_flush(self, times: int = 1) -> None:
         """`times` more flushes raise IO; afterwards each sector's durability is anybody's guess."""
@@ -269,6 +274,7 @@ class EmulDisk:
     def create(self, name: str, size: int) -> None:
         """See `Disk.create`."""
         assert _NAME.fullmatch(name) and size >= 0, (name, size)
+        self._refuse_if_read_only(name)
         last = self._begin()
         replaced = self._files[name].size if name in self._files else 0
         if self._media.used_bytes() - replaced + size > self._media.capacity_bytes:
@@ -292,6 +298,8 @@ class EmulDisk:
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """See `Disk.write`."""
+        if self._media.is_read_only:
+            self._refuse_if_read_only(name)
         last = self._begin() if self._guarded else False
         if self._failing_writes:
             self._failing_writes -= 1
@@ -345,6 +353,7 @@ class EmulDisk:
     def rename(self, name: str, new_name: str) -> None:
         """See `Disk.rename`."""
         assert _NAME.fullmatch(new_name), new_name
+        self._refuse_if_read_only(name)
         last = self._begin()
         self._file(name)
         if not last or self._random.getrandbits(1):
@@ -354,6 +363,7 @@ class EmulDisk:
 
     def remove(self, name: str) -> None:
         """See `Disk.remove`."""
+        self._refuse_if_read_only(name)
         last = self._begin()
         self._file(name)
         if not last or self._random.getrandbits(1):
@@ -366,6 +376,11 @@ class EmulDisk:
     def _alive(self) -> None:
         if self._dead:
             raise DiskError(DiskErrorKind.GONE, "the disk has lost power")
+
+    def _refuse_if_read_only(self, name: str) -> None:
+        self._alive()
+        if self._media.is_read_only:
+            raise DiskError(DiskErrorKind.IO, f"{name}: read-only file system")
 
     def _file(self, name: str) -> _File:
         self._alive()

@@ -43,11 +43,27 @@ def _disk_error(error: OSError, name: str) -> DiskError:
 class _Descriptors(dict[str, int]):
     """File descriptors by name, opened when first asked for; beyond DESCRIPTORS_MAX the oldest is closed.
 
-    Files of a file system that is read-only are opened for reading; writing to them then fails. Raises DiskError.
+    Files of a file system that is read-only are opened for reading. Raises DiskError.
     """
 
     def __init__(self, directory_fd: int) -> None:
         self._directory_fd = directory_fd
+        self._for_reading: set[int] = set()
+
+    def for_writing(self, name: str) -> int:
+        """The descriptor of a file that can be written; opened again if it could not when it was opened."""
+        if self[name] in self._for_reading:
+            self.close(name)
+            if self[name] in self._for_reading:
+                raise _disk_error(OSError(errno.EROFS, os.strerror(errno.EROFS)), name)
+        return self[name]
+
+    def close(self, name: str) -> None:
+        """Close a file's descriptor, if it is open."""
+        fd = self.pop(name, None)
+        if fd is not None:
+            self._for_reading.discard(fd)
+            os.close(fd)
 
     def __missing__(self, name: str) -> int:
         try:
@@ -60,7 +76,7 @@ class _Descriptors(dict[str, int]):
     def keep(self, name: str, fd: int) -> None:
         """Add the open descriptor of a file."""
         while len(self) >= DESCRIPTORS_MAX:
-            os.close(self.pop(next(iter(self))))
+            self.close(next(iter(self)))
         self[name] = fd
 
     def _open(self, name: str) -> int:
@@ -70,7 +86,9 @@ class _Descriptors(dict[str, int]):
         except OSError as error:
             if error.errno not in _NOT_WRITABLE:
                 raise
-            return os.open(name, os.O_RDONLY | flags, dir_fd=self._directory_fd)
+            fd = os.open(name, os.O_RDONLY | flags, dir_fd=self._directory_fd)
+            self._for_reading.add(fd)
+            return fd
 
 
 class LinuxDisk:
@@ -152,7 +170,7 @@ class LinuxDisk:
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """See `Disk.write`."""
-        fd = self._fds[name]
+        fd = self._fds.for_writing(name)
         try:
             written = os.pwrite(fd, data, offset)
         except OSError as error:
@@ -173,7 +191,7 @@ class LinuxDisk:
         try:
             written = self._direct.write(name, offset, data)
             if not written:
-                written = os.pwritev(self._fds[name], (data,), offset, os.RWF_DSYNC)
+                written = os.pwritev(self._fds.for_writing(name), (data,), offset, os.RWF_DSYNC)
         except OSError as error:
             raise _disk_error(error, name) from error
         if written != len(data):
@@ -206,9 +224,7 @@ class LinuxDisk:
         self._close(name)
 
     def _close(self, name: str) -> None:
-        fd = self._fds.pop(name, None)
-        if fd is not None:
-            os.close(fd)
+        self._fds.close(name)
 
     def _rename(self, name: str, new_name: str) -> None:
         """Durable on return; after an error, which the directory's fsync may be, it has its old name again."""

@@ -58,6 +58,10 @@ class EmulatedMachine(Machine, Protocol):
         """Let each flush take so long; of several times the longest counts."""
         ...
 
+    def make_disk_read_only(self) -> End:
+        """Let the disk refuse every change."""
+        ...
+
     def lie_about_flushes(self, holds_ns: int) -> End:
         """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
         ...

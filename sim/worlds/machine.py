@@ -94,6 +94,7 @@ class BoxMachine:
         self._capacities = Layers[int](self._set_up_disk)
         self._flush_times = Layers[int](self._set_up_disk)
         self._held_ns = Layers[int](self._set_up_disk)
+        self._read_only = Layers[None](self._set_up_disk)
         self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
         self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
         self._set_up_disk()
@@ -149,6 +150,7 @@ class BoxMachine:
         """Cut the power for good; what the disk holds."""
         self.disk.backend.write_back()  # the end of a lab is no power cut
         self.cut_power()
+        self.disk.backend.set_read_only(False)
         self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
         return inspect(self.disk, self._config.spool.bytes_max, self._random("inspection"))
 
@@ -161,6 +163,10 @@ class BoxMachine:
     def slow_disk(self, flush_ns: int) -> End:
         """Let each flush take so long; of several times the longest counts."""
         return self._flush_times.add(flush_ns)
+
+    def make_disk_read_only(self) -> End:
+        """Let the disk refuse every change."""
+        return self._read_only.add(None)
 
     def lie_about_flushes(self, holds_ns: int) -> End:
         """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
@@ -226,6 +232,7 @@ class BoxMachine:
         """Let the disk be as the layers say."""
         backend = self.disk.backend
         backend.set_capacity(min(self._capacities, default=self.disk_bytes))
+        backend.set_read_only(bool(self._read_only))
         backend.hold_flushed(max(self._held_ns, default=0))
         backend.set_latency(max(self._flush_times, default=FLUSH_NS), WRITTEN_BYTE_NS)
 

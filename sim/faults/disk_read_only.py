@@ -1,0 +1,14 @@
+"""A file system that its kernel has made read-only after an error."""
+
+from __future__ import annotations
+
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+
+
+@fault("disk-read-only", targets=("disk",), emulated=True)
+class DiskReadOnly(Fault, frozen=True):
+    """The disk can be read, and refuses every change."""
+
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.box.make_disk_read_only()
