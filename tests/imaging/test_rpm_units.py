@@ -59,6 +59,17 @@ def test_only_the_firewall_service_has_a_right_over_the_network() -> None:
         assert not re.search(r"^(Requires|BindsTo|PartOf|Requisite)=.*rap-firewall", text, re.MULTILINE)
 
 
+def test_only_the_firewall_service_has_precedence() -> None:
+    """Among processes, and among control groups, whose weight is 100 otherwise."""
+    texts = {unit.stem: unit.read_text() for unit in UNITS}
+    assert {name for name, text in texts.items() if re.search(r"^Nice=-\d+$", text, re.MULTILINE)} == {
+        "rap-firewall"
+    }
+    assert {name for name, text in texts.items() if re.search(r"^CPUWeight=\d{4}$", text, re.MULTILINE)} == {
+        "rap-firewall"
+    }
+
+
 def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for() -> None:
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     [start] = re.findall(r"^ExecStart=\S+ (.+)$", unit, re.MULTILINE)
