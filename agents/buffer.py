@@ -29,6 +29,7 @@ from agents.spool import (
     Spool,
     SpoolError,
     SpoolErrorKind,
+    SpoolLimits,
     SpoolStatus,
     merge,
 )
@@ -71,6 +72,13 @@ class Buffer:
         """Set while there is a `problem`."""
         self._listeners: list[Callable[[Priority, int], None]] = []
         self.arrived = {priority: asyncio.Event() for priority in Priority}
+        self.delivered = dict.fromkeys(Priority, 0)
+        """The number up to which records have been acknowledged since the spool was opened, by priority."""
+
+    @property
+    def limits(self) -> SpoolLimits:
+        """See `Spool.limits`."""
+        return self._limits
 
     @property
     def epoch(self) -> int:
@@ -120,6 +128,7 @@ class Buffer:
     async def ack(self, priority: Priority, through_seq: int) -> None:
         """See `Spool.ack`."""
         await self._run(self._spool.ack, priority, through_seq)
+        self.delivered[priority] = max(self.delivered[priority], through_seq)
 
     async def give_up(self, priority: Priority, seq: int) -> None:
         """See `Spool.give_up`; the audit record that says so is durable on return. Errors: SpoolError."""

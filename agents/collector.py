@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from agents.backlog import PINNED_SHARE, Backlog
 from agents.buffer import Buffer
 from agents.commands import Desk, Dispatcher
 from agents.marks import Mark, digest_of
@@ -91,6 +92,7 @@ class _Source:
     marks: list[Mark]
     desk: Desk
     port: int
+    backlog: Backlog
     bucket: TokenBucket = field(default_factory=report_bucket)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -109,8 +111,15 @@ class Collector:
         """`ports` says at which port an instrument is enrolled; `marks` gives an instrument's by priority."""
         self._buffer, self._note = buffer, note
         self._loop = asyncio.get_running_loop()
+        pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
         self._sources = {
-            serial: _Source(serial, marks(serial), dispatcher.of(serial), port)
+            serial: _Source(
+                serial,
+                marks(serial),
+                dispatcher.of(serial),
+                port,
+                Backlog(buffer.delivered, pinned_bytes_max),
+            )
             for serial, port in ports.items()
         }
         self.accepted = self.repeated = 0
@@ -174,9 +183,8 @@ class Collector:
             self._note("reports-refused", port=port)
             return _text(400, str(error))
         now = self._loop.time()
-        if seconds := source.bucket.take(len(message.reports), now):
-            self._note("reports-too-many", port=port)
-            return _later(429, math.ceil(seconds))
+        if refusal := self._hold_back(source, len(message.reports), now):
+            return refusal
         try:
             async with source.turn:
                 await self._keep(source, message.run, sorted_out)
@@ -188,16 +196,28 @@ class Collector:
             return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
         return Response(200, encode(Receipt(len(message.reports), source.desk.take(now))))
 
+    def _hold_back(self, source: _Source, reports: int, now: float) -> Response | None:
+        """The refusal of so many reports for the other instruments' sake; None if there is no reason for one."""
+        if source.backlog.has_its_share:
+            self._note("alerts-over-share", port=source.port)
+            return _later(503, RETRY_SPOOL_SECONDS)
+        if seconds := source.backlog.take(reports, now):
+            self._note("reports-held-back", port=source.port)
+        elif seconds := source.bucket.take(reports, now):
+            self._note("reports-too-many", port=source.port)
+        return _later(429, math.ceil(seconds)) if seconds else None
+
     async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
         """All reports are durable on return. Errors: SpoolError and _RunRefused, with nothing accepted."""
         new = _new(source, run, reports)
         if new:
             priorities, entries = [priority for priority, _, _ in new], [entry for _, _, entry in new]
             digests = list(map(digest_of, entries))
-            await self._buffer.append_all(priorities, entries)
+            sequences = await self._buffer.append_all(priorities, entries)
             # the marks move before anything else is awaited: see `agents.buffer`
             for (priority, report, _), digest in zip(new, digests, strict=True):
                 source.marks[priority].accept(run, report.number, digest)
+            source.backlog.add(priorities, sequences, entries)
         for priority, report in reports:
             if priority == Priority.AUDIT and isinstance(report, CommandResult):
                 source.desk.finished(report.command)

@@ -104,7 +104,7 @@ def test_report_rate() -> None:
         dispatcher = cast(Dispatcher, SimpleNamespace(of=lambda _serial: desk))
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         collector = Collector(
-            cast(Buffer, None), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
+            a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
         )
         watched.bounds.add(*collector.bounds())
         now, near = asyncio.get_running_loop().time, REPORTS_BURST * 4 // 5
@@ -148,6 +148,7 @@ def test_given_up_records() -> None:
             on_commands=nothing,
             random=Random(1),
             timing=Timing(),
+            clock=nothing,
         )
         watched.bounds.add(Bound("given-up", forwarder.given_up))
         now, near = asyncio.get_running_loop().time, -(-4 * GIVEN_UP_BURST // 5)

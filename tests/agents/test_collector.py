@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 import pytest
 
+from agents.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
 from agents.box import Box
-from agents.collector import port_limits
+from agents.collector import RETRY_SPOOL_SECONDS, port_limits
 from agents.dial import FarEnd, dial
 from agents.ratelimit import REPORTS_BURST
 from hal.emul.disk import EmulDisk
@@ -19,6 +21,7 @@ from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import (
+    INT_MAX,
     NEXT_RUN,
     REPLY_BYTES_MAX,
     REPORTS_BODY_BYTES_MAX,
@@ -29,10 +32,12 @@ from wire.messages import (
     Quality,
     Receipt,
     Reports,
+    Status,
     decode,
     encode,
 )
 from wire.tls import Identity
+from wire.vocabulary import Channel
 
 NOWHERE = 9  # the discard port: no data center
 Scenario = Callable[[Box, EmulDisk], Awaitable[None]]
@@ -263,6 +268,48 @@ def test_a_flood_is_slowed_down(pki: Hierarchy) -> None:
         assert 1 <= int(response.headers["retry-after"]) <= 4
         other = await connect(box, pki.other_instrument, 2)
         assert (await post(other, quality(1))).status == 200
+
+    with_a_box(pki, scenario)
+
+
+def test_reports_that_wait_in_large_numbers_are_held_back_and_those_of_another_port_are_not(
+    pki: Hierarchy,
+) -> None:
+    readings = dict.fromkeys(get_args(Channel), INT_MAX)
+    numbers = range(1, 100 * REPORTS_PER_POST_MAX)
+
+    def statuses(turn: int) -> list[InstrumentReport]:
+        some = numbers[turn * REPORTS_PER_POST_MAX : (turn + 1) * REPORTS_PER_POST_MAX]
+        return [Status(number, 0, "idle", 0, readings) for number in some]
+
+    async def scenario(box: Box, _on: EmulDisk) -> None:
+        connection = await connect(box, pki.instrument)
+        statuses_of = [(await post(connection, statuses(turn))).status for turn in range(10)]
+        accepted = statuses_of.index(429)
+        waiting = accepted * len(encode(Reports(1, statuses(0))))
+        assert WAITING_BYTES_MAX < waiting < WAITING_BYTES_MAX + 3 * REPORTS_BODY_BYTES_MAX
+        assert set(statuses_of[accepted:]) == {429}
+        response = await post(connection, statuses(accepted))
+        assert 1 <= int(response.headers["retry-after"]) < 1 + REPORTS_PER_POST_MAX / FAIR_REPORTS_PER_SECOND
+        other = await connect(box, pki.other_instrument, 2)
+        assert (await post(other, statuses(0))).status == 200
+
+    with_a_box(pki, scenario)
+
+
+def test_alerts_that_wait_take_no_more_than_their_share_of_the_spool(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.collector.PINNED_SHARE", 0.0)
+
+    async def scenario(box: Box, _on: EmulDisk) -> None:
+        connection = await connect(box, pki.instrument)
+        alerts: list[InstrumentReport] = [Alert(n, 0, "E0001", "lamp", "error") for n in range(1, 65)]
+        assert (await post(connection, alerts)).status == 200
+        response = await post(connection, [Alert(65, 0, "E0001", "lamp", "error")])
+        assert (response.status, response.headers["retry-after"]) == (503, str(RETRY_SPOOL_SECONDS))
+        other = await connect(box, pki.other_instrument, 2)
+        assert (await post(other, alerts)).status == 200
 
     with_a_box(pki, scenario)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import agents.collector
+from agents.backlog import Backlog
 from agents.collector import port_limits
 from agents.ratelimit import TokenBucket
 from sim.labfile import parse_lab
@@ -39,7 +40,7 @@ fault = "{fault}"
 target = "instrument:1"
 {parameters}
 [expect]
-other_ports_latency_p99 = "40s"
+other_ports_latency_p99 = "10s"
 connections = {connections}
 """
 Patch = pytest.MonkeyPatch
@@ -54,6 +55,10 @@ def as_limits(**changes: float) -> Callable[[Patch], None]:
         patch.setattr(agents.collector, "port_limits", lambda n: replace(port_limits(n), **changes))  # type: ignore[arg-type]
 
     return plant
+
+
+def any_backlog(patch: Patch) -> None:
+    patch.setattr(Backlog, "take", lambda *_: 0.0)
 
 
 def any_rate(patch: Patch) -> None:
@@ -84,6 +89,9 @@ CASES = {
         7,
         as_limits(request_s=OFF, handshake_s=OFF),
         "connections",
+    ),
+    "floods a backlog without a limit": (
+        "instrument-floods", 'rate = 200\nreport = "random"', AT_BOTH_PORTS, any_backlog, "other_ports_latency_p99",
     ),
     "floods without a limit": (
         "instrument-floods", 'rate = 200\nreport = "random"', AT_BOTH_PORTS, any_rate, "other_ports_latency_p99",

@@ -1,0 +1,102 @@
+"""What an instrument may report while its reports wait: see `agents.backlog`."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agents.backlog import (
+    FAIR_BURST,
+    FAIR_REPORTS_PER_SECOND,
+    WAITING_BYTES_MAX,
+    Backlog,
+    Waiting,
+)
+from agents.buffer import Buffer
+from agents.spool import Priority, Spool, SpoolLimits
+from hal.emul.disk import EmulDisk
+from sim.loop import SimLoop
+
+
+def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None:
+    random, waiting, kept, delivered = Random(1), Waiting(), {}, 0
+    sequence = 0
+    for _ in range(3000):
+        sequence += random.randint(1, 40)  # the numbers between are other instruments'
+        kept[sequence] = random.randint(1, 500)
+        waiting.add(sequence, kept[sequence])
+        if random.random() < 0.5:
+            delivered = random.randint(delivered, sequence)
+        real = sum(size for number, size in kept.items() if number > delivered)
+        known = waiting.bytes(delivered)
+        assert known >= real
+        assert known - real <= sum(size for number, size in kept.items() if 0 <= delivered - number < 64)
+    assert waiting.bytes(sequence) == 0
+
+
+def test_a_long_backlog_takes_little_memory_and_ends_exactly() -> None:
+    waiting = Waiting()
+    for sequence in range(1, 1_000_001):
+        waiting.add(sequence, 100)
+    assert len(waiting._blocks) < 1000
+    assert waiting.bytes(0) == 100_000_000
+    assert 0 <= waiting.bytes(999_000) - 100_000 <= 4096 * 100
+    assert waiting.bytes(1_000_000) == 0
+
+
+def backlog(delivered: dict[Priority, int], pinned_bytes_max: float = 1e9) -> Backlog:
+    return Backlog(delivered, pinned_bytes_max)
+
+
+def test_beyond_the_limit_a_fair_rate_is_left_until_reports_are_delivered() -> None:
+    delivered = dict.fromkeys(Priority, 0)
+    one = backlog(delivered)
+    one.add([Priority.ROUTINE] * 64, range(1, 65), [bytes(WAITING_BYTES_MAX // 64)] * 64)
+    assert one.take(10_000, 0.0) == 0  # at the limit
+    one.add([Priority.ROUTINE], [65], [b"1"])
+    assert one.take(FAIR_BURST, 0.0) == 0
+    wait = one.take(FAIR_BURST, 0.0)
+    assert wait == pytest.approx(FAIR_BURST / FAIR_REPORTS_PER_SECOND)
+    assert one.take(FAIR_BURST, wait) == 0
+    delivered[Priority.ROUTINE] = 65
+    assert one.take(10_000, wait) == 0
+
+
+def test_priorities_are_delivered_each_for_itself() -> None:
+    delivered = dict.fromkeys(Priority, 0)
+    one = backlog(delivered)
+    one.add([Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [b"1", b"22", b"333"])
+    delivered[Priority.ROUTINE] = 1
+    assert one.bytes(*Priority) == 5
+    delivered[Priority.AUDIT] = 3
+    assert (one.bytes(*Priority), one.bytes(Priority.ALERT)) == (2, 2)
+
+
+def test_alerts_and_results_have_a_share_of_the_spool() -> None:
+    delivered = dict.fromkeys(Priority, 0)
+    one = backlog(delivered, 100)
+    one.add(
+        [Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [bytes(1000), bytes(50), bytes(50)]
+    )
+    assert not one.has_its_share
+    one.add([Priority.ALERT], [4], [b"1"])
+    assert one.has_its_share
+    delivered[Priority.ALERT] = 4
+    assert not one.has_its_share
+
+
+def test_a_buffer_says_what_has_been_delivered() -> None:
+    async def program() -> None:
+        disk = EmulDisk(64 * 2**20, Random(1))
+        limits = SpoolLimits(spool_bytes_max=16 * 2**20)
+        spool = Spool.open(disk, limits, random=Random(1), encode_gap=lambda _: b"", snapshot=lambda: b"")
+        buffer = Buffer(spool)
+        await buffer.append_all([Priority.ROUTINE, Priority.ALERT], [b"1", b"2"])
+        assert buffer.delivered == dict.fromkeys(Priority, 0)
+        await buffer.ack(Priority.ALERT, 2)
+        await buffer.ack(Priority.ALERT, 1)
+        assert buffer.delivered[Priority.ALERT] == 2 and buffer.delivered[Priority.ROUTINE] == 0
+        await buffer.close()
+
+    SimLoop().run_until_complete(program())
