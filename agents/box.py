@@ -28,12 +28,14 @@ from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
 from agents.patience import Patience
+from agents.probe import probe
 from agents.refusal import watch_refusals
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.spoolwatch import DiskSpace, watch_spool
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.stream import Timing
 from agents.supervision import keep_running
+from agents.trust import TrustDiagnosis, TrustProblem
 from hal.clock import WallClock
 from hal.disk import Disk
 from hal.ethernet import EthernetPort
@@ -96,6 +98,8 @@ class BoxStatus:
     """Of what is bounded, when it was last looked at."""
     spool_problem: str
     """Why the spool takes no records; empty if it does."""
+    trust: TrustProblem | None
+    """Why the data center's certificate is not trusted."""
 
 
 class Box:
@@ -242,6 +246,7 @@ class Box:
             self._certificate.inspect(),
             running.bounds.levels,
             str(running.buffer.problem or ""),
+            running.trust.problem,
         )
 
     def _guard(self) -> FirewallGuard | None:
@@ -298,6 +303,13 @@ class Box:
             may_set=self._config.clock.service is not None,
         )
         clock_sync.start()
+        trust = TrustDiagnosis(
+            datacenter.host,
+            partial(probe, datacenter, self._config.proxy),
+            audit,
+            self._alarm.used_by("trust"),
+            self._say,
+        )
         forwarder = Forwarder(
             buffer,
             datacenter,
@@ -310,6 +322,7 @@ class Box:
             timing=Timing(self._config.sending.linger_s, self._config.sending.heartbeat_s),
             clock=self._hardware.clock,
             clock_sync=clock_sync,
+            trust=trust,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(
@@ -324,7 +337,7 @@ class Box:
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         collector.port_is_filling = bounds.look
-        return _Running(buffer, audit, collector, forwarder, commands, guard, bounds)
+        return _Running(buffer, audit, collector, forwarder, commands, guard, bounds, trust)
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
@@ -371,6 +384,7 @@ class _Running:
     commands: Dispatcher
     guard: FirewallGuard | None
     bounds: Bounds
+    trust: TrustDiagnosis
 
 
 async def _watch_bounds(bounds: Bounds) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from agents.accounting import Traffic
@@ -56,10 +58,10 @@ async def dial(
     host = bracketed(far_end.host)
     authority = host if far_end.port == HTTPS_PORT else f"{host}:{far_end.port}"
     connection = ClientConnection(authority, reply_bytes_max)
-    way = _Way(far_end, tls, proxy, traffic or Traffic(), patience or Patience(1.0))
+    way = _Way(far_end, proxy, traffic or Traffic(), patience or Patience(1.0))
     try:
         async with asyncio.timeout(REACH_SECONDS_MAX) as limit:
-            await way.dial(connection, limit)
+            await way.dial(connection, tls, limit)
     except OSError:
         raise
     except ValueError as error:  # UnicodeError is one: from IDNA, or ssl about the name it is to verify
@@ -71,6 +73,20 @@ async def dial(
         connection.abort()
         raise
     return connection
+
+
+async def reach(far_end: FarEnd, proxy: Proxy | None, protocol: asyncio.Protocol) -> asyncio.Transport:
+    """Connect `protocol` to the far end without TLS, through the proxy if there is one.
+
+    Raises OSError, ProxyError.
+    """
+    try:
+        transport = await _Way(far_end, proxy, Traffic(), Patience(1.0)).open()
+    except ValueError as error:
+        raise OSError(f"{far_end.host!r} or the proxy's name cannot be a host name: {error}") from error
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    return transport
 
 
 def _end_dead_line(transport: asyncio.Transport) -> None:
@@ -86,48 +102,71 @@ class _Way:
     """The way to the far end: TCP, the proxy if there is one, TLS."""
 
     far_end: FarEnd
-    tls: ssl.SSLContext
     proxy: Proxy | None
     traffic: Traffic
     patience: Patience
 
-    async def dial(self, connection: ClientConnection, limit: asyncio.Timeout) -> None:
+    async def dial(self, connection: ClientConnection, tls: ssl.SSLContext, limit: asyncio.Timeout) -> None:
         """Reach the far end or the proxy within `limit`, which is then set anew for the handshakes."""
         loop = asyncio.get_running_loop()
-        transport, shaking = await self._reach()
-        _end_dead_line(transport)
-        reached_at, seconds = loop.time(), HANDSHAKE_SECONDS_MAX * self.patience.factor
-        limit.reschedule(reached_at + seconds)
+        reached_at, seconds = inf, HANDSHAKE_SECONDS_MAX * self.patience.factor
+
+        def reached() -> None:
+            nonlocal reached_at
+            reached_at = min(reached_at, loop.time())
+            limit.reschedule(reached_at + seconds)
+
         try:
-            if shaking is not None:
-                await self._shake_hands(transport, shaking)
-            secured = await loop.start_tls(
-                transport,
-                connection,
-                self.tls,
-                server_hostname=without_zone(self.far_end.host),
-                ssl_handshake_timeout=2 * seconds,  # `limit` ends before
-            )
+            transport = await self.open(reached)
+            # `limit` ends before the handshake's own time-out
+            secured = await self._secure(transport, connection, tls, 2 * seconds)
         except asyncio.CancelledError:
-            transport.abort()
             if loop.time() >= reached_at + seconds:
                 self.patience.expired()
             raise
-        if secured is None:
-            raise ConnectionResetError("the connection was lost during the TLS handshake")
         self.patience.answered((loop.time() - reached_at) / HANDSHAKE_SECONDS_MAX)
         connection.connection_made(secured)
 
-    async def _reach(self) -> tuple[asyncio.Transport, _Shaking | None]:
-        """Connect to the proxy, or else to the far end."""
+    async def _secure(
+        self, transport: asyncio.Transport, connection: ClientConnection, tls: ssl.SSLContext, seconds: float
+    ) -> asyncio.Transport:
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                connection,
+                tls,
+                server_hostname=without_zone(self.far_end.host),
+                ssl_handshake_timeout=seconds,
+            )
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        if secured is None:
+            raise ConnectionResetError("the connection was lost during the TLS handshake")
+        return secured
+
+    async def open(self, reached: Callable[[], object] = lambda: None) -> asyncio.Transport:
+        """Connect to the far end; `reached` is called when it, or the proxy, has accepted a connection."""
         loop, proxy, far_end = asyncio.get_running_loop(), self.proxy, self.far_end
         if proxy is None:
             transport, _ = await loop.create_connection(
                 asyncio.Protocol, far_end.address or far_end.host, far_end.port
             )
-            return transport, None
+            _end_dead_line(transport)
+            reached()
+            return transport
         handshake = Handshake(converse(proxy, far_end.host, far_end.port))
-        return await loop.create_connection(lambda: _Shaking(handshake, self.traffic), proxy.host, proxy.port)
+        while True:
+            transport, shaking = await loop.create_connection(
+                lambda: _Shaking(handshake, self.traffic), proxy.host, proxy.port
+            )
+            _end_dead_line(transport)
+            reached()
+            await self._shake_hands(transport, shaking)
+            if handshake.done:
+                return transport
+            transport.abort()
+            handshake.reconnect()
 
     async def _shake_hands(self, transport: asyncio.Transport, shaking: _Shaking) -> None:
         try:
@@ -143,7 +182,7 @@ class _Way:
 
 
 class _Shaking(asyncio.Protocol):
-    """A proxy handshake over a transport."""
+    """A proxy handshake over a transport; `finished` when it is done, or needs another transport."""
 
     def __init__(self, handshake: Handshake, traffic: Traffic) -> None:
         self._handshake = handshake
@@ -165,7 +204,7 @@ class _Shaking(asyncio.Protocol):
         except ProxyError as error:
             self.finished.set_exception(error)
             return
-        if self._handshake.done:
+        if self._handshake.done or self._handshake.must_reconnect:
             self.finished.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:

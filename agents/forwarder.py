@@ -29,6 +29,7 @@ from agents.patience import Patience
 from agents.proxy import Proxy, ProxyError
 from agents.spool import SpoolError
 from agents.stream import Stream, StreamEnd, StreamError, Timing
+from agents.trust import TrustDiagnosis
 from hal.clock import WallClock
 from hal.ethernet import EthernetPort
 from wire.http import ClientConnection
@@ -72,7 +73,9 @@ class Forwarder:
         timing: Timing,
         clock: WallClock,
         clock_sync: ClockSync | None = None,
+        trust: TrustDiagnosis | None = None,
     ) -> None:
+        self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
@@ -128,6 +131,8 @@ class Forwarder:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
                     again = await self._gave_up_culprit(error) or await self._corrected_clock(error)
+                    if self._trust is not None and not again:
+                        await self._trust.examine(error)
                     delay = 0.0 if again else self._judge(error)
                 await self._rest(delay)
         finally:
@@ -199,6 +204,8 @@ class Forwarder:
         finally:
             self._dialling = None
         self._connection, self._connected_at = connection, self._loop.time()
+        if self._trust is not None:
+            self._trust.trusted()
         self._traffic.connections += 1
         self._transport = connection.transport
         if connection.transport is not None:

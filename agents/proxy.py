@@ -1,8 +1,8 @@
 """Talking a proxy into a connection: HTTP CONNECT (RFC 9110, 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
 
 Both are short conversations, written here as generators that do no I/O: each `yield` gives the bytes to send and
-says what to wait for, either a number of bytes or the delimiter that ends a part, and gets that part. Names go to
-the proxy as they are, so that it and not the box resolves them.
+says what to wait for, either a number of bytes or the delimiter that ends a part, and gets that part. RECONNECT waits
+for another connection to the proxy. Names go to the proxy as they are, so that it and not the box resolves them.
 
 Nothing may follow the proxy's last word: in what comes after it, TLS, it is the client who speaks first.
 """
@@ -29,6 +29,8 @@ Word: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,255}\Z")]
 """Printable ASCII, and as long as SOCKS can say."""
 EXCHANGES_MAX: Final = 5
 """Requests on one connection: NTLM takes three, and Digest one more if its nonce is stale."""
+RECONNECT: Final = -1
+"""What a conversation waits for when the proxy closes the connection, but the next request may succeed."""
 INTERIM_MAX: Final = 16
 """Interim responses before a final one."""
 Secret: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255)]
@@ -89,7 +91,10 @@ def converse(proxy: Proxy, host: str, port: int) -> Conversation:
 
 
 class Handshake:
-    """Drives a conversation with whatever pieces arrive. `to_send` opens it; it is over when `done`."""
+    """Drives a conversation with whatever pieces arrive. `to_send` opens it; it is over when `done`.
+
+    When it `must_reconnect`, the proxy closes this connection: make another, and call `reconnect` for its `to_send`.
+    """
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -97,6 +102,16 @@ class Handshake:
         self._bytes = 0
         self.done = False
         self.to_send, self._wanted = next(conversation)
+
+    @property
+    def must_reconnect(self) -> bool:
+        """Whether it goes on with another connection only."""
+        return not self.done and self._wanted == RECONNECT
+
+    def reconnect(self) -> None:
+        """Go on with another connection, which `to_send` opens."""
+        self._received = b""
+        self.to_send, self._wanted = self._conversation.send(b"")
 
     def receive(self, data: bytes) -> bytes:
         """What to send in reply to `data`. Errors: ProxyError REFUSED_AUTH, REFUSED, GARBAGE."""
@@ -111,12 +126,16 @@ class Handshake:
                 self.done = True
         if self._bytes > REPLY_BYTES_MAX:
             raise ProxyError(ProxyErrorKind.GARBAGE, f"the proxy said more than {REPLY_BYTES_MAX} bytes")
+        if self.must_reconnect:
+            return b""
         if self.done and self._received:
             raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy goes on talking after its last word")
         return b"".join(replies)
 
     def _take(self) -> bytes | None:
         """The next part, once it is whole."""
+        if self._wanted == RECONNECT:
+            return None
         if isinstance(self._wanted, int):
             end = self._wanted if len(self._received) >= self._wanted else -1
         else:
@@ -149,13 +168,15 @@ def _http(proxy: Proxy, host: str, port: int) -> Conversation:
             c for c in parse_challenges(reply.challenges) if c.scheme != "basic" or _may_be_basic(proxy)
         ]
         challenge = choose([c for c in offered if c.scheme == chosen] or offered)
-        if not proxy.user or challenge is None or not reply.stays:
-            break
+        if not proxy.user or challenge is None or (challenge.token and not reply.stays):
+            break  # with a token, it is the connection that is being authenticated
         if scheme is None:
             scheme, chosen = _begin(challenge, proxy, target), challenge.scheme
         credentials = scheme.answer(challenge)
         if credentials is None:
             break
+        if not reply.stays:
+            yield b"", RECONNECT
     raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy requires other credentials (407)")
 
 

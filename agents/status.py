@@ -19,6 +19,7 @@ from agents.accounting import Traffic
 from agents.box import BoxStatus
 from agents.firewall import FirewallStatus
 from agents.spool import Priority
+from agents.trust import TrustProblem
 from hal.unix_socket import Listener
 
 ANSWER_SECONDS: Final = 5.0
@@ -52,6 +53,8 @@ class Status(msgspec.Struct, frozen=True):
     bounds: tuple[BoundStatus, ...] = ()
     spool_problem: str = ""
     """Why the spool takes no records, so that reports are refused; empty if it takes them."""
+    trust: TrustProblem | None = None
+    """Why the data center's certificate is not trusted; None if it is, or if nothing is known."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -99,6 +102,7 @@ def as_status(status: BoxStatus) -> Status:
             for level in status.levels
         ),
         spool_problem=status.spool_problem,
+        trust=status.trust,
     )
 
 

@@ -84,6 +84,8 @@ def _status(arguments: argparse.Namespace) -> int:
 def _print_status(status: Status) -> None:
     waiting, traffic = status.backlog, status.traffic
     print(f"data center  {'connected, ' + traffic.cipher if status.connected else 'not connected'}")
+    if status.trust is not None:
+        print(f"             PROBLEM: {status.trust.message}")
     print(f"waiting      {waiting.alert} alerts, {waiting.audit} audit records, {waiting.routine} reports")
     print(f"taken        {status.accepted} reports, {status.repeated} that came again")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")

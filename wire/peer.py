@@ -22,6 +22,8 @@ from wire.revocation import RevocationList, issued_by, key_of
 
 DATE_ERRORS: Final = frozenset((9, 10))
 """OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""
+INVALID_PURPOSE: Final = 26
+"""OpenSSL's code of a certificate that is not for this purpose."""
 
 
 class PeerProblem(Enum):
@@ -128,7 +130,10 @@ def check_server(connection: ssl.SSLObject) -> None:
     der = connection.getpeercert(binary_form=True)
     assert der is not None, "a client's context demands a certificate"
     if problem := PeerCertificate(der).problem(ExtendedKeyUsageOID.SERVER_AUTH, None):
-        raise ssl.SSLCertVerificationError(f"the server's certificate is refused: {problem.value}")
+        error = ssl.SSLCertVerificationError(f"the server's certificate is refused: {problem.value}")
+        # as the ssl module sets them, which it does for errors of its own alone
+        error.verify_code, error.verify_message = INVALID_PURPOSE, problem.value
+        raise error
 
 
 def validity(connection: ssl.SSLObject) -> tuple[float, float]:

@@ -85,6 +85,15 @@ def undated_client_context(identity: Identity) -> ClientContext:
     return context
 
 
+def unverified_client_context() -> ssl.SSLContext:
+    """A client's context that verifies nothing and has no certificate, only to read what a server presents."""
+    _load_configuration()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class ClientContext(ssl.SSLContext):
     """A client's context that resumes the last session with its one far end."""
 

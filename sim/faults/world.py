@@ -115,6 +115,14 @@ class Middle(Protocol):
         ...
 
 
+class EmulatedMiddle(Middle, Protocol):
+    """The virtual world's proxy."""
+
+    async def inspect(self) -> End:
+        """Terminate TLS under certificates of its own CA while anybody asks for this; open tunnels are ended."""
+        ...
+
+
 class FarSide(Protocol):
     """The data center."""
 
@@ -222,6 +230,11 @@ class World(Protocol):
 
 class EmulatedWorld(World, Protocol):
     """The virtual world."""
+
+    @property
+    def proxy(self) -> EmulatedMiddle | None:
+        """The site's proxy; a lab without one has no fault that needs it."""
+        ...
 
     @property
     def box(self) -> EmulatedMachine:

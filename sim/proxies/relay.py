@@ -6,8 +6,11 @@ The ways in which a proxy misbehaves are states of `Behavior`, which the proxy's
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from dataclasses import dataclass, field
+
+from sim.proxies.inspection import Inspector
 
 REQUEST_BYTES_MAX = 16 * 1024
 
@@ -22,6 +25,10 @@ class Behavior:
     """Takes whatever is sent and says nothing more, in either direction."""
     idle_s_max: float | None = None
     """Ends tunnels through which nothing went for so long."""
+    inspector: ssl.SSLContext | None = None
+    """Terminates TLS with this context instead of passing it through."""
+    inspected_bytes: int = 0
+    """What clients have said to an inspecting proxy under TLS: as much as they trusted it with."""
     delay_s: float = 0.0
     """Holds everything back for so long."""
     tunnels: dict[Tunnel, None] = field(default_factory=dict)
@@ -64,7 +71,7 @@ class Tunnel(asyncio.Protocol):
         self._watch_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._behavior.tunnels.pop(self, None)
+        self._forget()
         if self._far is not None:
             self._far.close()
 
@@ -99,6 +106,9 @@ class Tunnel(asyncio.Protocol):
         self._task = self._loop.create_task(self._open(host, port))
 
     async def _open(self, host: str, port: int) -> None:
+        if self._behavior.inspector is not None:
+            await self._inspect(self._behavior.inspector)
+            return
         try:
             async with asyncio.timeout(30):
                 far, _ = await self._loop.create_connection(lambda: _FarEnd(self), host, port)
@@ -112,6 +122,25 @@ class Tunnel(asyncio.Protocol):
         self.answer(self.established())
         if self._received:
             self._held[0].carry(far, bytes(self._received))
+
+    async def _inspect(self, tls: ssl.SSLContext) -> None:
+        """Be the server of the client's TLS."""
+        inspector = Inspector(self._overhear, self._forget)
+        self.answer(self.established())
+        try:
+            transport = await self._loop.start_tls(self._client, inspector, tls, server_side=True)
+        except OSError:
+            transport = None
+        if transport is None:
+            self._forget()  # the client does not trust it
+        else:
+            self._client = inspector.transport = transport
+
+    def _overhear(self, count: int) -> None:
+        self._behavior.inspected_bytes += count
+
+    def _forget(self) -> None:
+        self._behavior.tunnels.pop(self, None)
 
     def from_far(self, data: bytes) -> None:
         """Bytes from the target."""

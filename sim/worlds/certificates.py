@@ -62,6 +62,10 @@ class Certificates:
             "wrong": self._far_end(wrong, "wrong"),
         }
 
+    def inspector(self) -> Identity:
+        """What a proxy that inspects TLS presents in the data center's place."""
+        return self._far_end(Authority.make("clinic TLS inspection", self._key, self._now), "inspector")
+
     def _far_end(self, authority: Authority, folder: str, validity: Validity | None = None) -> Identity:
         return authority.issue(
             self._folder / folder,

@@ -10,9 +10,11 @@ from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.proxies.http_connect import HttpConnectProxy
+from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
 from sim.worlds.addresses import PROXY
+from wire.tls import Identity
 
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}
@@ -22,12 +24,15 @@ _CREDENTIALS: Final = ("rap-box", "clinic-proxy")
 class SiteProxy:
     """A proxy as the lab file describes it; faults change its `behavior`."""
 
-    def __init__(self, loop: SimLoop, network: Network, spec: labfile.Proxy) -> None:
+    def __init__(self, loop: SimLoop, network: Network, spec: labfile.Proxy, inspector: Identity) -> None:
+        """`inspector` is the certificate that it presents to clients while it inspects TLS."""
+        self._inspector = inspector
         self.host = Host(network, NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
         self._kind = spec.kind
         self._refusals = Layers[None](self._behave)
+        self._inspections = Layers[None](self._behave)
         self._silences = Layers[None](self._behave)
         self._idle_s_max = Layers[float](self._behave)
         self._delays_s = Layers[float](self._behave)
@@ -57,6 +62,15 @@ class SiteProxy:
         self.end_tunnels()
         return end
 
+    async def inspect(self) -> End:
+        """Terminate TLS under a certificate of its own CA while anybody asks for this; open tunnels are ended.
+
+        When nobody asks for it any more, they are ended again, as by a proxy that gets another configuration.
+        """
+        end = self._inspections.add(None)
+        self.end_tunnels()
+        return end
+
     async def go_silent(self) -> End:
         """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
         return self._silences.add(None)
@@ -78,8 +92,9 @@ class SiteProxy:
         """Behave as the layers say."""
         behavior = self.behavior
         behavior.refuses = bool(self._refusals)
-        if behavior.half_open and not self._silences:
+        if (behavior.half_open and not self._silences) or (behavior.inspector and not self._inspections):
             self.end_tunnels()
+        behavior.inspector = inspecting_context(self._inspector) if self._inspections else None
         behavior.half_open = bool(self._silences)
         behavior.idle_s_max = min(self._idle_s_max, default=None)
         behavior.delay_s = sum(self._delays_s)

@@ -101,7 +101,9 @@ class VirtualWorld:
         certificates = Certificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
         self.datacenter = FarEnd(self.loop, network, certificates.datacenter(), self.wall_ns)
-        self.proxy = SiteProxy(self.loop, network, spec.proxy) if spec.proxy else None
+        self.proxy = (
+            SiteProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
+        )
         self.box = BoxMachine(
             self.loop,
             network,

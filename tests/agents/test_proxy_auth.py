@@ -14,6 +14,10 @@ import spnego
 from agents.dial import FarEnd, dial
 from agents.proxy import INTERIM_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
 from agents.proxy_auth import Challenge, Digest, choose, parse_challenges
+from tests.agents.hierarchy import Hierarchy
+from tests.agents.stand_in import stand_in
+from wire.http import ClientConnection
+from wire.tls import client_context
 
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 USER = {"user": "Mufasa", "password": "Circle Of Life"}
@@ -59,15 +63,23 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
     socks = Handshake(converse(Proxy("socks5", "p", 1080), host, 8443))
     assert socks.receive(b"\x05\x00")[:4] == b"\x05\x01\x00\x04"
 
-    async def authority() -> str:
-        async def connected(make, *_args, **_kwargs):
-            return None, make()
+    authorities: list[str] = []
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connected)
-        connection = await dial(FarEnd(host, 8443), ssl.create_default_context(), reply_bytes_max=10)
-        return connection._authority
+    def noted(authority: str, body_bytes_max: int) -> ClientConnection:
+        authorities.append(authority)
+        return ClientConnection(authority, body_bytes_max)
 
-    assert asyncio.run(authority()) == f"[{bare}]:8443"
+    async def refused(*_args: object, **_kwargs: object) -> None:
+        raise ConnectionRefusedError
+
+    async def authority() -> None:
+        monkeypatch.setattr("agents.dial.ClientConnection", noted)
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
+        with pytest.raises(ConnectionRefusedError):
+            await dial(FarEnd(host, 8443), ssl.create_default_context(), reply_bytes_max=10)
+
+    asyncio.run(authority())
+    assert authorities == [f"[{bare}]:8443"]
 
 
 @pytest.mark.parametrize("host", ["ingest..example.com", ".example.com", "a" * 64 + ".example.com", "a\0b"])
@@ -182,3 +194,81 @@ def test_ntlm_against_a_server(scheme: str, tmp_path, monkeypatch: pytest.Monkey
     assert server.complete and server.client_principal == "CLINIC\\rap-box"
     shaking.receive(OK)
     assert shaking.done
+
+
+DIGEST = 'Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"'
+CLOSING = {
+    "connection": f"HTTP/1.1 407 No\r\n{DIGEST}\r\nConnection: close\r\nContent-Length: 3\r\n\r\nno!",
+    "proxy-connection": f"HTTP/1.1 407 No\r\n{DIGEST}\r\nProxy-Connection: Close\r\nContent-Length: 0\r\n\r\n",
+    "http/1.0": f"HTTP/1.0 407 No\r\n{DIGEST}\r\nContent-Length: 3\r\n\r\nno!",
+    "no length": f"HTTP/1.1 407 No\r\n{DIGEST}\r\n\r\nno!",
+}
+
+
+@pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
+@pytest.mark.parametrize("basic", ["first", "never"])
+def test_a_refusal_that_closes_the_connection_is_answered_on_another(said: str, basic: str) -> None:
+    shaking = handshake(basic=basic, **USER)
+    for byte in said.encode():
+        assert shaking.receive(bytes([byte])) == b""
+    assert shaking.must_reconnect and not shaking.done
+    shaking.reconnect()
+    assert not shaking.must_reconnect
+    assert authorization(shaking.to_send).startswith("Digest ")
+    shaking.receive(OK)
+    assert shaking.done
+
+
+def test_a_proxy_that_closes_after_each_refusal_is_not_asked_for_ever() -> None:
+    shaking = handshake(basic="never", **USER)
+    stale = CLOSING["connection"].replace('nonce="n"', 'nonce="n", stale=true').encode()
+    with pytest.raises(ProxyError) as caught:
+        for _ in range(20):
+            shaking.receive(stale)
+            shaking.reconnect()
+    assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
+
+
+def test_ntlm_may_begin_but_not_go_on_with_another_connection() -> None:
+    shaking = handshake(basic="never", **USER)
+    shaking.receive(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nConnection: close\r\n\r\n")
+    shaking.reconnect()
+    assert authorization(shaking.to_send).startswith("NTLM ")
+    with pytest.raises(ProxyError):
+        shaking.receive(
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM TlRMTVNTUAACAAAA\r\nConnection: close\r\n\r\n"
+        )
+
+
+@pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
+def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, said: str) -> None:
+    """The whole way, with a proxy that serves one request on each connection."""
+    requests: list[str] = []
+
+    async def run() -> None:
+        async with stand_in(pki.datacenter) as center:
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                if "Digest" not in requests[-1]:
+                    writer.write(said.encode())
+                    writer.close()
+                    return
+                there, back = await asyncio.open_connection("127.0.0.1", center.server.port)
+                writer.write(OK)
+                await asyncio.gather(carry(reader, back), carry(there, writer))
+
+            async with await asyncio.start_server(serve, "127.0.0.1", 0) as site:
+                proxy = Proxy("http", "127.0.0.1", site.sockets[0].getsockname()[1], **USER, basic="never")
+                far_end = FarEnd("127.0.0.1", center.server.port)
+                connection = await dial(far_end, client_context(pki.box), reply_bytes_max=999, proxy=proxy)
+                connection.abort()
+
+    asyncio.run(run())
+    assert len(requests) == 2
+
+
+async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(10_000):
+        target.write(data)
+    target.close()

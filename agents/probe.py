@@ -1,0 +1,88 @@
+"""Reads the certificate that is presented in the data center's place, without trusting it.
+
+After a failed verification OpenSSL does not give the certificate away, so this makes a connection of its own, through
+the same proxy and under the same name. It verifies nothing, and therefore sends nothing either: no client certificate
+and no request. What it receives is bounded, and is hostile input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from agents.dial import FarEnd, reach
+from agents.proxy import Proxy
+from wire.http import without_zone
+from wire.tls import unverified_client_context
+
+PROBE_SECONDS_MAX: Final = 45.0
+PROBE_BYTES_MAX: Final = 64 * 1024
+"""What is read at most; a long chain of certificates has 10 KB."""
+BEGINNING_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What was received: its first bytes, and the server's certificate (DER), empty if none came."""
+
+    beginning: bytes
+    certificate: bytes
+
+
+async def probe(far_end: FarEnd, proxy: Proxy | None) -> Presented:
+    """Begin a TLS handshake with whoever answers in the far end's place. Raises OSError, ProxyError."""
+    protocol = _Probe(unverified_client_context(), without_zone(far_end.host))
+    async with asyncio.timeout(PROBE_SECONDS_MAX):
+        transport = await reach(far_end, proxy, protocol)
+        try:
+            await protocol.finished
+        finally:
+            transport.abort()
+    return Presented(protocol.beginning, protocol.certificate)
+
+
+class _Probe(asyncio.Protocol):
+    """A handshake on memory, so that the plain bytes of an answer that is no TLS are seen too."""
+
+    def __init__(self, tls: ssl.SSLContext, name: str) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._connection = tls.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._transport: asyncio.Transport | None = None
+        self._bytes = 0
+        self.beginning = self.certificate = b""
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += len(data)
+        self.beginning += data[: BEGINNING_BYTES - len(self.beginning)]
+        self._incoming.write(data)
+        if not self.finished.done():
+            self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish()
+
+    def _go_on(self) -> None:
+        try:
+            self._connection.do_handshake()
+        except ssl.SSLWantReadError:
+            assert self._transport is not None
+            self._transport.write(self._outgoing.read())
+            if self._bytes > PROBE_BYTES_MAX:
+                self._finish()
+        except ssl.SSLError:
+            self._finish()
+        else:
+            self.certificate = self._connection.getpeercert(binary_form=True) or b""
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(None)

@@ -1,0 +1,70 @@
+"""A site whose proxy inspects TLS: the box tells it nothing, names it, and delivers everything afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.box import BoxStatus
+from datacenter import queries
+from sim.labfile import parse_lab
+from sim.units import MINUTE_NS
+from sim.worlds.virtual import VirtualWorld
+from wire.messages import Audit, decode
+
+LAB = """
+[lab]
+name = "inspection"
+duration = "2h"
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+proxy = {{ kind = "{kind}", auth = "{auth}" }}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[event]]
+at = "20min"
+fault = "proxy-inspects"
+target = "proxy"
+lasts = "50min"
+[[event]]
+at = "40min"
+fault = "proxy-inspects"
+target = "proxy"
+lasts = "10min"
+[expect]
+backlog_drained_within = "5min"
+"""
+ISSUER = '"clinic TLS inspection"'
+
+
+@pytest.mark.parametrize(("kind", "auth"), [("http", "none"), ("http", "basic"), ("socks5", "password")])
+def test_an_inspecting_proxy_is_named_and_told_nothing(kind: str, auth: str) -> None:
+    lab = parse_lab(LAB.format(kind=kind, auth=auth), Path("inspection.toml"))
+    seen: dict[str, BoxStatus | None] = {}
+    with VirtualWorld(lab) as world:
+        for minute, name in ((15, "before"), (60, "during"), (100, "after")):
+            world.run_until(minute * MINUTE_NS)
+            assert world.box._box is not None
+            seen[name] = world.loop.run_until_complete(world.box._box.status())
+        world.run_until(lab.about.duration)
+        result = world.finish()
+        assert world.proxy is not None
+        assert world.proxy.behavior.inspected_bytes == 0, "the box says nothing to somebody it does not trust"
+        assert len(world.proxy.behavior.tunnels) <= 1
+        audits = [
+            decode(Audit, body).event
+            for record, body in queries.bodies(world.datacenter.store)
+            if record.kind == "audit"
+        ]
+    assert result.verdict == "pass"
+    before, during, after = (seen[name] for name in ("before", "during", "after"))
+    assert before is not None and during is not None and after is not None
+    assert (before.trust, after.trust) == (None, None)
+    assert during.trust is not None and during.trust.issuer == ISSUER
+    assert audits.count("far-end-inspected") == audits.count("far-end-trusted") == 1
