@@ -37,16 +37,6 @@ class StoredGap(NamedTuple):
     gap: Gap
 
 
-class Duplicate(NamedTuple):
-    """A report whose whole content is stored `copies` times."""
-
-    box: str
-    instrument: str
-    kind: str
-    at_ms: int
-    copies: int
-
-
 class StoredCommand(NamedTuple):
     """A command and what became of it; `outcome` is None while it waits."""
 
@@ -94,17 +84,6 @@ def gaps(store: Store) -> list[StoredGap]:
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
     rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
     return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
-
-
-def duplicates(store: Store) -> list[Duplicate]:
-    """Instruments' reports of equal content, which includes number and time: none, unless the identities failed.
-
-    Two audit records of a box may be equal, since its clock may be set back.
-    """
-    key = (_RECORDS.box, _RECORDS.instrument, _RECORDS.kind, _RECORDS.at_ms)
-    reports = select(*key, func.count()).where(_RECORDS.instrument != "")
-    same = reports.group_by(*key, _RECORDS.body).having(func.count() > 1)
-    return [Duplicate(*row) for row in store.read(same.order_by(*key))]
 
 
 def commands(store: Store) -> list[StoredCommand]:

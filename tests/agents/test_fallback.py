@@ -16,6 +16,7 @@ from datacenter.store import Store
 from sim.net.link import Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
+from tests.duplicates import duplicates
 from wire.compression import SELF_CONTAINED, STREAM_HEADER
 from wire.http import Request, Response
 from wire.messages import Entry, encode
@@ -82,7 +83,7 @@ class Spread(World):
 
     def check_stored_once(self) -> None:
         assert queries.counts(self.store)[BOX, "CHEM-1"] == self.made > 0
-        assert queries.duplicates(self.store) == []
+        assert duplicates(self.store) == []
 
     def refusals(self) -> list[Seen]:
         return [seen for seen in self.seen if seen.status != 200]

@@ -18,6 +18,7 @@ from datacenter.store import Store
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_forwarder import drained, forwarding
+from tests.duplicates import duplicates
 from tests.real import start
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, compress_alone
 from wire.http import PIPELINE_MAX
@@ -145,7 +146,7 @@ def running(pki: Hierarchy, folder: Path, mode: str, url: str, server_timeout: s
 
 def check_stored_once(center: Center, reports: int) -> None:
     assert queries.counts(center.store)["RAP-1", "CHEM-1"] == reports
-    assert queries.duplicates(center.store) == []
+    assert duplicates(center.store) == []
 
 
 @pytest.mark.parametrize("mode", ["http", "tcp"])

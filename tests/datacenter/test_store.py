@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from datacenter import queries
 from datacenter.store import REPEAT_MS_MAX, REPEAT_MS_MIN, Store, StoreError, UnknownBoxError, repeat_delay_ms
+from tests.duplicates import duplicates
 from wire.messages import COMMAND_BODY_BYTES_MAX, COMMANDS_PER_REPLY_MAX, RECORDS_PER_BATCH_MAX, Audit, Gap
 
 BOX = "RAP-0001"
@@ -169,11 +170,11 @@ def test_gaps_are_told_with_the_record_that_told_them(store: Store) -> None:
 
 def test_duplicates_are_found_by_content(store: Store) -> None:
     store.ingest(BOX, batch(alert(1), alert(2)), 0)
-    assert queries.duplicates(store) == []
+    assert duplicates(store) == []
     store.ingest(
         BOX, batch(alert(1), first=9, run=2), 0
     )  # the same words of the same instrument, as another run
-    assert queries.duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
+    assert duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
 
 
 def test_a_command_goes_out_with_the_next_answer_and_not_at_once_again(store: Store) -> None:

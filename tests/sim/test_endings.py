@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.stalls import Stalled
 from sim.verbs import LabUnderTest
-from sim.watchdog import Watchdog
+from sim.watchdog import LOOKS, Watchdog
 from sim.worlds import run_lab
 from sim.worlds.virtual import VirtualWorld
 
@@ -194,19 +195,26 @@ def test_a_world_that_cannot_be_closed_says_what_goes_on() -> None:
     assert world.loop.is_closed() and not Path(world._folder.name).exists()
 
 
-def test_the_watchdog_interrupts_code_that_does_not_return() -> None:
-    loop = SimLoop()
+def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, looks, seconds = SimLoop(), 0, 0.0
     loop.run_for(3 * 10**9)
+    monkeypatch.setattr("sim.watchdog.time.monotonic", lambda: seconds)
 
     def endless() -> None:
-        while True:
-            pass
+        """Would go on for long: time passes only here, and fast, so that the timer's signals are sent by hand."""
+        nonlocal looks, seconds
+        while looks < 10 * LOOKS:
+            looks, seconds = looks + 1, seconds + 120 / LOOKS
+            signal.raise_signal(signal.SIGALRM)
 
     loop.call_soon(endless)
-    with pytest.raises(Stalled, match=r"at 3s of lab time since .*endless \(.*test_endings\.py:\d+\)"):  # noqa: SIM117
-        with Watchdog(seconds_max=0.05) as watchdog:
+    with pytest.raises(Stalled, match=r"at 3s of lab time since 120 s .*endless \(.*test_endings\.py:\d+\)"):  # noqa: SIM117
+        with Watchdog(seconds_max=120) as watchdog:
+            assert signal.getitimer(signal.ITIMER_REAL)[1] == 120 / LOOKS
             watchdog.watch(lambda: loop.env.now, loop)
             loop.run_for(1)
+    assert looks == LOOKS + 1
+    assert signal.getitimer(signal.ITIMER_REAL)[1] == 0
 
 
 def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:

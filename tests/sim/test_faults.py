@@ -55,8 +55,8 @@ PARAMETERS = {
     "dns-slow": 'delay = "8s"',
     "disk-rot": "sectors = 3\nbits = 5",
     "disk-torn": "operation = 2",
-    # backwards beyond the certificates' first day no TLS connection could be made any more
-    "clock-jump": 'by = "30d"',
+    # beyond the certificates' first day: the box has to correct its clock before it is trusted
+    "clock-jump": 'by = "30d"\ndirection = "backwards"',
     "instrument-floods": "rate = 60",
     "instrument-hoards-connections": 'every = "5s"',
     "instrument-stalls-handshakes": 'every = "5s"',
