@@ -4,7 +4,7 @@ It is there before it is needed, so that an alert costs no handshake: one that i
 again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
 whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
 be waiting a minute between its tries. Whatever the reason for trying again at once, the number of connections a
-minute is limited.
+minute on which nothing is acknowledged is limited.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CARRIER_BLINK_SECONDS: Final = 5.0
 """When the carrier returns, a connection is given up if it was away for longer, and a dial if it began earlier."""
 DIALS_BURST: Final = 12
 DIALS_PER_SECOND: Final = 1 / 5
-"""Limit of the connections that are opened, whatever ended those before."""
+"""Limit of connections on which no batch is acknowledged, whatever ended those before."""
 SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
 """How long batches are self-contained after the data center did not know a stream; then streaming is tried again."""
 UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
@@ -227,6 +227,7 @@ class Forwarder:
         """The first answer on this connection: all of it works, both ways."""
         self._has_answered = True
         self._backoff.succeeded()
+        self._may_dial.give_back(1)  # there are no more such connections than batches
         now = self._loop.time()
         if self._lost_at is not None:
             self._audit.note("uplink-restored", int(now - self._lost_at))

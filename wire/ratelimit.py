@@ -33,3 +33,7 @@ class TokenBucket:
 
     def _left(self, now: float) -> float:
         return min(self.burst, self._tokens + (now - self._at) * self.per_second)
+
+    def give_back(self, tokens: int) -> None:
+        """Return tokens that were taken, up to `burst` in all."""
+        self._tokens = min(self.burst, self._tokens + tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -13,13 +14,13 @@ from agents.clock_sync import ClockSync
 from agents.forwarder import DIALS_BURST, DIALS_PER_SECOND
 from agents.proxy import Proxy
 from agents.spool import Priority
-from sim.net.link import Quality
+from sim.net import link
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire.http import PIPELINE_MAX, Request, Response
-from wire.messages import Alert, Entry, encode
+from wire.messages import Alert, Entry, Quality, encode
 
-LINE = Quality(10_000_000, 10_000_000)
+LINE = link.Quality(10_000_000, 10_000_000)
 HOUR: Final = 3600
 ALERT_EVERY_SECONDS: Final = 5.0
 PER_MINUTE_MAX: Final = DIALS_BURST + 60 * DIALS_PER_SECOND
@@ -39,6 +40,8 @@ class Refusing(World):
         self.accept: type[asyncio.Protocol] | None = None
         self.meanwhile: Callable[[Refusing], Awaitable[None]] | None = None
         self.is_clock_to_blame = False
+        self.backlog = 0
+        self.drained_at = 0.0
         self.dialled: list[float] = []
         self.asked: list[float] = []
         self.store = self.center.handle
@@ -57,6 +60,16 @@ class Refusing(World):
 
     def clock_sync(self) -> ClockSync | None:
         return ClockThatDoesNotStaySet() if self.is_clock_to_blame else None
+
+    async def fill(self) -> None:
+        for number in range(1, self.backlog + 1):
+            body = Quality(number, 0, "glu", 1, number)
+            await self.buffer.append(Priority.ROUTINE, encode(Entry("CHEM-1", 1, body)))
+
+    async def drained(self) -> None:
+        while (await self.buffer.status()).records[Priority.ROUTINE]:
+            await asyncio.sleep(0.1)
+        self.drained_at = self.loop.time()
 
     async def live(self) -> None:
         meanwhile = asyncio.ensure_future(self.meanwhile(self)) if self.meanwhile else None
@@ -128,8 +141,7 @@ async def hang_up(_world: Refusing, request: Request) -> Response:
 
 async def answer_and_close(world: Refusing, request: Request) -> Response:
     response = await world.store(request)
-    response.close = True
-    return response
+    return replace(response, headers={"connection": "close"}, close=True)
 
 
 async def resumed_are_dropped(world: Refusing, request: Request) -> Response:
@@ -242,8 +254,19 @@ def test_reasons_to_try_again_at_once_are_limited(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     world = run(pki, monkeypatch, WITH_PROGRESS[kind])
-    assert per_minute_max(world.dialled) <= PER_MINUTE_MAX
-    assert len(world.dialled) <= DIALS_BURST + HOUR * DIALS_PER_SECOND + 1
+    assert len(world.dialled) <= len(world.center.batches) + DIALS_BURST + HOUR * DIALS_PER_SECOND + 1
     assert per_minute_max(world.asked) <= PER_MINUTE_MAX * PIPELINE_MAX
-    if "accept" not in WITH_PROGRESS[kind]:
+    if "accept" in WITH_PROGRESS[kind]:
+        assert per_minute_max(world.dialled) <= PER_MINUTE_MAX
+    else:
         assert len(world.center.alerts) >= len(range(1, int(HOUR / ALERT_EVERY_SECONDS))) - 15
+
+
+def test_connections_that_deliver_something_are_not_limited(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = run(
+        pki, monkeypatch, {"answer": answer_and_close, "backlog": 20_000, "meanwhile": Refusing.drained}
+    )
+    assert len(world.center.batches) > 3 * DIALS_BURST
+    assert 0 < world.drained_at < 120, f"{len(world.center.batches)} batches"
