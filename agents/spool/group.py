@@ -68,6 +68,7 @@ class Group:
     end: int
     kind: Kind
     first_seq: int
+    last_seq: int  # `first_seq - 1` without records
     cursors: tuple[int, ...]
     aux: bytes
     crcs: tuple[int, ...]
@@ -80,11 +81,6 @@ class Group:
     def count(self) -> int:
         """Records in the group."""
         return len(self.crcs)
-
-    @property
-    def last_seq(self) -> int:
-        """The number of the last record; `first_seq - 1` if there is none."""
-        return self.first_seq + len(self.crcs) - 1
 
     def payloads(self, data: bytes) -> list[bytes]:
         """The records in `data`, the payload bytes as read from the disk, unchecked."""
@@ -200,6 +196,7 @@ def decode(header: bytes, body: bytes, offset: int, end: int) -> Group | None:
         end=end,
         kind=kind,
         first_seq=first_seq,
+        last_seq=first_seq + count - 1,
         cursors=CURSORS.unpack_from(header, _CURSORS_AT),
         aux=body[:aux_bytes],
         crcs=table[:count],

@@ -118,13 +118,18 @@ def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int])
             state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
     contents = segment.contents
     assert contents is not None
-    records, size = count_group(group, state.cursors[_ROUTINE], group.last_seq, state.ledger)
+    last, cursor = group.last_seq, state.cursors[_ROUTINE]
+    total, total_bytes = count_group(group, 0, last, state.ledger)
+    records, size = 0, 0
+    if cursor < group.first_seq:
+        records, size = total, total_bytes
+    elif cursor < last:
+        records, size = count_group(group, cursor, last, state.ledger)
     if not records and not segment.routine_records:
         segment.routine_at, segment.routine_seq = group.end, group.last_seq + 1
     segment.count_routine(records, size)
-    records, size = count_group(group, 0, group.last_seq, state.ledger)
-    contents.records[_ROUTINE] += records
-    contents.bytes[_ROUTINE] += size
+    contents.records[_ROUTINE] += total
+    contents.bytes[_ROUTINE] += total_bytes
     if group.priorities.count(_ROUTINE) < group.count:
         seqs = range(group.first_seq, group.last_seq + 1)
         for place, priority in _places(segment, group, zip(seqs, group.priorities, strict=True)):
