@@ -124,7 +124,8 @@ class Pipe:
     def __init__(self, env: Environment, quality: Quality, random: Random) -> None:
         self._env = env
         self.quality = quality
-        self._random = random
+        self.random = random
+        """What decides on losses, jitter and the rest, one packet after the other."""
         self._free_at_ns = 0
         self._last_arrival_ns = 0
         self._waiting: deque[_Waiting] = deque()
@@ -182,19 +183,19 @@ class Pipe:
         if length > quality.packet_bytes_max:
             self.lost += 1
             return False
-        if quality.loss and self._random.random() < quality.loss:
+        if quality.loss and self.random.random() < quality.loss:
             self.lost += 1
             return False
         self._arrive(delay + quality.delay_ns, segment, deliver)
-        if quality.duplication and self._random.random() < quality.duplication:
+        if quality.duplication and self.random.random() < quality.duplication:
             self._arrive(delay + quality.delay_ns, segment, deliver)
         return True
 
     def _arrive(self, delay: int, segment: Segment, deliver: _Deliver) -> None:
         quality, now = self.quality, self._env.now
         if quality.jitter_ns:
-            delay += self._random.randrange(quality.jitter_ns)
-        if quality.reordering and self._random.random() < quality.reordering:
+            delay += self.random.randrange(quality.jitter_ns)
+        if quality.reordering and self.random.random() < quality.reordering:
             delay += max(quality.delay_ns, _NS // 100)
         elif now + delay > self._last_arrival_ns:
             self._last_arrival_ns = now + delay

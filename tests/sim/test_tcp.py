@@ -12,10 +12,12 @@ from statistics import median
 
 import pytest
 
+from sim.loop import SimLoop
 from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
 from sim.net.tcp import ACK, FIN, MSS, SYN, Segment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root
 from sim.net.tcp.mtu import BASE_MSS
+from sim.net.tcp.receiver import Receiver
 from sim.net.tcp.recovery import State
 from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
@@ -87,8 +89,8 @@ def upload(pair: Pair, size: int) -> float:
         (1_000_000, 300, 500_000, 6.32),
         (10_000_000, 20, 5_000_000, 4.24),
         (10_000_000, 100, 100_000, 0.85),
-        (10_000_000, 100, 5_000_000, 5.93),
-        (10_000_000, 300, 5_000_000, 15.91),
+        (64_000, 20, 100_000, 15.77),
+        (10_000_000, 100, 5_000_000, 5.32),
     ],
 )
 def test_uploads_without_loss_take_as_long_as_linuxs(
@@ -99,9 +101,17 @@ def test_uploads_without_loss_take_as_long_as_linuxs(
 
 
 @pytest.mark.parametrize(
+    ("queue", "seconds"), [(56_536, 15.91), (59_536, 15.83), (71_536, 12.30), (74_536, 12.24)]
+)
+def test_what_a_queue_of_a_given_length_drops_costs_as_much_as_with_linux(queue: int, seconds: float) -> None:
+    quality = Quality(10_000_000, 300 * MS, queue_bytes_max=queue)
+    assert upload(Pair(quality), 5_000_000) == pytest.approx(seconds, rel=0.01)
+
+
+@pytest.mark.parametrize(
     ("rate", "delay", "loss", "size", "seconds"),
     [
-        (64_000, 20, 0.01, 100_000, 13.38),
+        (64_000, 20, 0.01, 100_000, 16.14),
         (1_000_000, 20, 0.03, 500_000, 4.48),
         (10_000_000, 20, 0.01, 5_000_000, 12.57),
         (10_000_000, 20, 0.03, 5_000_000, 28.03),
@@ -205,11 +215,11 @@ def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds(
     pair.a.mtu_probing = True
     client, server = connected(pair)
     hole(pair, 1300)
-    client.transport.write(bytes(200_000))
+    client.transport.write(bytes(400_000))
     pair.loop.run_for(3_000 * MS)
     assert not server.received
     pair.loop.run_for(17_000 * MS)
-    assert len(server.received) == 200_000
+    assert len(server.received) == 400_000
     lengths = [HEADER_BYTES + len(segment.data) for _, segment in pair.data()]
     shortened = lengths[lengths.index(HEADER_BYTES + BASE_MSS) :]
     assert max(length for length in shortened if length <= 1300) > 1290, "longer ones are tried"
@@ -272,13 +282,90 @@ def test_options_take_the_lines_time() -> None:
         assert pipe.bytes == headers + data
 
 
-def test_the_first_segments_are_acknowledged_at_once_and_later_ones_every_second_one() -> None:
+def test_segments_are_acknowledged_singly_at_first_and_while_the_window_grows_else_in_pairs() -> None:
     pair = Watched(Quality(10_000_000, 40 * MS))
     upload(pair, 400 * MSS)
     acknowledgements = [s.ack for _, s in pair.of("b") if not s.data and not s.flags & (SYN | FIN)]
-    steps = [later - earlier for earlier, later in pairwise(acknowledgements)]
-    assert steps[:14] == [MSS] * 14
-    assert steps[40:140] == [2 * MSS] * 100
+    steps = [(later - earlier) // MSS for earlier, later in pairwise([1, *acknowledgements])]
+    assert steps[:134] == [1] * 22 + [2] * 12 + [1] * 100  # Linux's very numbers
+
+
+def test_the_client_acknowledges_the_handshake_once_and_before_its_first_data() -> None:
+    pair = Watched()
+    upload(pair, 3 * MSS)
+    sent = [(segment.flags, len(segment.data)) for _, segment in pair.of("a")]
+    assert sent[:5] == [(SYN, 0), (ACK, 0), (ACK, MSS), (ACK, MSS), (ACK, MSS)]
+    assert sent[5:] == [(ACK, 0)], "the answer is acknowledged"
+
+
+def test_while_a_loss_probe_is_on_its_way_the_timeout_counts_from_the_first_segment_sent() -> None:
+    pair = Watched(Quality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
+    upload(pair, 100_000)
+    first, second = [at for at, segment in pair.data() if segment.seq == MSS + 1][:2]
+    assert first == pytest.approx(0.055, abs=0.005)
+    assert second == pytest.approx(0.40, abs=0.02), (
+        "Linux: 0.41 s; a timeout counted from the probe has 0.73 s"
+    )
+
+
+def test_new_segments_that_test_a_timeout_are_followed_by_lost_ones_once_the_small_queue_is_full() -> None:
+    pair = Watched(Quality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
+    upload(pair, 100_000)
+    after = [round((segment.seq - 1) / MSS) for at, segment in pair.data() if at > 0.42]
+    assert after[:3] == [12, 13, 2], "two that are new, and the first that counts as lost"
+
+
+def test_segments_are_pushed_at_the_end_of_each_burst_of_two_and_of_what_was_written() -> None:
+    pair = Watched()
+    upload(pair, 5 * MSS)
+    assert [segment.push for _, segment in pair.data()] == [False, True, False, True, True]
+
+
+def receiving() -> tuple[SimLoop, Receiver, list[int]]:
+    """A receiver that has acknowledged a long transfer's beginning, and where its acknowledgements go."""
+    loop, acknowledged = SimLoop(), list[int]()
+
+    def acknowledge() -> None:
+        receiver.announce()
+        acknowledged.append(receiver.following)
+
+    receiver = Receiver(loop.env, RttEstimator(), acknowledge)
+    receiver.following = receiver.acknowledged = 1
+    receiver.announce()
+    for _ in range(22):
+        receiver.receive(next_segment(receiver))
+    assert len(acknowledged) == 22
+    return loop, receiver, acknowledged
+
+
+def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> Segment:
+    segment = Segment(1, 2, "far", receiver.following + skip * MSS, ACK, bytes(MSS))
+    segment.push = push
+    return segment
+
+
+def test_a_full_segment_is_acknowledged_at_once_if_it_is_pushed_and_else_later() -> None:
+    for push in (False, True):
+        loop, receiver, acknowledged = receiving()
+        receiver.receive(next_segment(receiver, push=push))
+        assert len(acknowledged) == 22 + push
+        loop.run_for(40 * MS)
+        assert len(acknowledged) == 23
+
+
+def test_a_window_is_announced_in_whole_units_and_grows_no_further_while_segments_wait_behind_a_gap() -> None:
+    _, receiver, _ = receiving()
+    full = receiver.announce()
+    assert full == 81_536, "what 128 KiB of memory hold beside the segment under way"
+    for skip in range(3, 13):
+        receiver.receive(next_segment(receiver, skip=skip))
+    assert receiver.announce() == full, "what was announced stays"
+    for left in (2, 1):
+        receiver.receive(next_segment(receiver))
+        assert receiver.announce() == -(-(full - (3 - left) * MSS) // 128) * 128, "and gets no more"
+    receiver.receive(next_segment(receiver))
+    assert receiver.following == receiver.acknowledged == 1 + 35 * MSS
+    assert receiver.announce() == full
 
 
 def test_a_lost_window_update_is_asked_for() -> None:

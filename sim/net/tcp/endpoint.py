@@ -126,7 +126,9 @@ class Endpoint:
 
     # -- sending
 
-    def transmit(self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False) -> None:
+    def transmit(
+        self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False, push: bool = False
+    ) -> None:
         """See `sim.net.tcp.sender.Output`."""
         receiver = self._receiver
         if data:
@@ -137,6 +139,8 @@ class Endpoint:
         )  # fmt: skip
         if receiver.blocks or receiver.duplicate:
             segment.sack = receiver.selected()
+        if push:
+            segment.push = True
         verdict = self._local.send(segment, self._link)
         if verdict == "accept":
             if again:
@@ -195,25 +199,25 @@ class Endpoint:
             )
             return False
         if flags & SYN:
-            return self._receive_syn(segment)
+            self._receive_syn(segment)
+            return False
         if not flags & ACK or segment.ack < 1:
             return False
         if not self._established:
             self._establish(segment)
         return self.alive
 
-    def _receive_syn(self, segment: Segment) -> bool:
+    def _receive_syn(self, segment: Segment) -> None:
         receiver = self._receiver
         if receiver.following:  # ours or its acknowledgement was lost
             if self._established:
                 self._acknowledge()
             else:
                 self.transmit(0, b"", SYN | ACK)
-            return False
+            return
         receiver.following = receiver.acknowledged = 1
+        self._acknowledge()  # before the program can write anything
         self._establish(segment)
-        self._acknowledge()
-        return self.alive
 
     def _establish(self, segment: Segment) -> None:
         self._established = True

@@ -1,9 +1,9 @@
 """The receiving half of a connection: reassembly, what is acknowledged when, and the window that is announced.
 
-As in net/ipv4/tcp_input.c and tcp_output.c: the first segments are acknowledged at once and later ones every second
-one; once this end answers (`_interactive`), acknowledgements wait for the answers. Out-of-order data is reported
-in selective acknowledgements (RFC 2018), duplicates too (RFC 2883). The window grows with what the program reads in a
-round trip, which is measured by the time that a window of data takes.
+As in net/ipv4/tcp_input.c and tcp_output.c: the first segments, those that make the window grow, and those with PSH
+are acknowledged at once, others every second one; once this end answers (`_interactive`), acknowledgements wait for
+the answers. Out-of-order data is reported in selective acknowledgements (RFC 2018), duplicates too (RFC 2883). The
+window grows with what the program reads in a round trip, which is measured by the time that a window of data takes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 
 WINDOW_FIRST_BYTES: Final = 44 * MSS
 """What Linux announces in a SYN: 64 KiB in whole segments."""
-WINDOW_UNGROWN_BYTES: Final = 131072 * MSS // 2304
-"""tcp_rmem's default of 128 KiB; a full segment takes 2304 bytes of memory."""
-WINDOW_MAX_BYTES: Final = 6291456 * MSS // 2304
+_SEGMENT_MEMORY_BYTES: Final = 2304
+"""Memory that a full segment takes."""
+_SCALING_RATIO: Final = (MSS << 8) // _SEGMENT_MEMORY_BYTES
+_SEGMENT_WINDOW_BYTES: Final = _SEGMENT_MEMORY_BYTES * _SCALING_RATIO >> 8
+WINDOW_UNGROWN_BYTES: Final = 131072 * _SCALING_RATIO >> 8
+"""What tcp_rmem's default of 128 KiB holds (tcp_win_from_space)."""
+WINDOW_MAX_BYTES: Final = 6291456 * _SCALING_RATIO >> 8
+_WINDOW_UNIT_BYTES: Final = 128
+"""Windows are announced in these, by a window scale of 7."""
 QUICK_ACKS_MAX: Final = 16
 DELAYED_ACK_MIN_NS: Final = 40_000_000
 DELAYED_ACK_MAX_NS: Final = 200_000_000
@@ -36,7 +42,7 @@ class Receiver:
     """One end's receiving half. `acknowledge` sends an acknowledgement, which takes `announce()` with it."""
 
     __slots__ = (
-        "_acknowledge", "_clamp", "_delay_ns", "_early", "_edge", "_env", "_held", "_interactive",
+        "_acknowledge", "_clamp", "_delay_ns", "_early", "_early_bytes", "_edge", "_env", "_held", "_interactive",
         "_last_ns", "_last_size", "_limit", "_order", "_pushed", "_quick", "_reading", "_round_at", "_round_edge",
         "_round_ns", "_rtt", "_segment", "_space", "_space_at", "_space_next", "_timer", "acknowledged", "blocks",
         "duplicate", "fin_at", "following",
@@ -54,6 +60,7 @@ class Receiver:
         self.blocks: list[Range] = []
         """What is here beyond `following`, the latest first."""
         self._early: dict[int, bytes] = {}
+        self._early_bytes = 0
         self._order: list[int] = []
         self.duplicate: Range | None = None
         """What came again, until a segment reports it."""
@@ -87,10 +94,12 @@ class Receiver:
             self._quick -= 1
             if not self._quick:
                 self._delay_ns = DELAYED_ACK_MIN_NS
-        edge = following + min(self._limit, self._clamp - len(self._held))
-        if edge > self._edge:
-            self._edge = edge
-        return self._edge - following
+        window = min(self._limit, self._clamp - len(self._held) - self._early_bytes)
+        if following + window < self._edge:
+            window = self._edge - following  # what was announced stays
+        window = -(-window // _WINDOW_UNIT_BYTES) * _WINDOW_UNIT_BYTES
+        self._edge = following + window
+        return window
 
     def selected(self) -> tuple[Range, ...]:
         """The blocks of a selective acknowledgement, a duplicate first."""
@@ -121,7 +130,7 @@ class Receiver:
             self._acknowledge()  # beyond the window
             return b""
         if data:
-            self._time(len(data))
+            self._time(len(data), push=segment.push)
         if seq > following:
             self._keep(seq, data)
             return b""
@@ -142,8 +151,9 @@ class Receiver:
         if data:
             if seq not in self._early:
                 insort(self._order, seq)
-            if len(self._early.get(seq, b"")) < len(data):
+            if (more := len(data) - len(self._early.get(seq, b""))) > 0:
                 self._early[seq] = data
+                self._early_bytes += more
             touching = [block for block in self.blocks if block[0] <= behind and seq <= block[1]]
             first = min(seq, *(block[0] for block in touching)) if touching else seq
             end = max(behind, *(block[1] for block in touching)) if touching else behind
@@ -164,8 +174,7 @@ class Receiver:
         now = self._env._now
         if following >= self._round_edge:
             self._measure_round(now)
-        if self._limit < self._clamp and size >= _COUNTED_BYTES_MIN:
-            self._limit = min(self._limit + 2 * MSS, self._clamp)
+        self._widen(size)
         if not self._reading:
             self._held += data
             data = b""
@@ -185,7 +194,9 @@ class Receiver:
         order = self._order
         while order and order[0] <= following:
             seq = order.pop(0)
-            more = self._early.pop(seq)[following - seq :]
+            early = self._early.pop(seq)
+            self._early_bytes -= len(early)
+            more = early[following - seq :]
             chunks.append(more)
             following += len(more)
         self.blocks = [block for block in self.blocks if block[1] > following]
@@ -193,11 +204,13 @@ class Receiver:
 
     # -- when to acknowledge
 
-    def _time(self, size: int) -> None:
-        """Learn from a segment's size and time how soon to acknowledge."""
+    def _time(self, size: int, *, push: bool) -> None:
+        """Learn from a segment's size, PSH flag and time how soon to acknowledge."""
         now = self._env._now
         if size >= self._segment:
-            self._segment = min(size, MSS)
+            self._segment = size
+            if push and not self._pushed:
+                self._pushed = 1
         else:
             if size == self._last_size >= _SEGMENT_FIRST_BYTES:
                 self._segment = size
@@ -263,8 +276,15 @@ class Receiver:
         self._space_next, self._space_at = self.following - len(self._held), now
 
     def _widen(self, size: int) -> None:
-        if self._limit < self._clamp and size >= _COUNTED_BYTES_MIN:
-            self._limit = min(self._limit + 2 * MSS, self._clamp)
+        """Grow the window, and acknowledge the segment that made it grow at once (tcp_grow_window)."""
+        room = self._clamp - self._queued() - self._limit
+        if room > 0 and size >= _COUNTED_BYTES_MIN:
+            self._limit += min(2 * MSS, room)
+            self._quick |= 1
+
+    def _queued(self) -> int:
+        """Window's worth of memory taken by what the program has not read, with the segment under way."""
+        return len(self._held) + self._early_bytes + _SEGMENT_WINDOW_BYTES
 
     # -- the program
 

@@ -22,9 +22,20 @@ Range: TypeAlias = tuple[int, int]
 
 
 class Segment:
-    """One TCP segment; `address` is the one it is sent to, `flags` are as on the wire."""
+    """One TCP segment; `address` is the one it is sent to, `flags` are as on the wire, except for PSH: see `push`."""
 
-    __slots__ = ("ack", "address", "data", "flags", "sack", "seq", "source_port", "target_port", "window")
+    __slots__ = (
+        "ack",
+        "address",
+        "data",
+        "flags",
+        "push",
+        "sack",
+        "seq",
+        "source_port",
+        "target_port",
+        "window",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,8 @@ class Segment:
         self.ack = ack
         self.window = window
         self.sack = sack
+        self.push = False
+        """The PSH flag, kept apart so that `flags` of an ordinary segment are ACK alone."""
 
     @property
     def option_bytes(self) -> int:

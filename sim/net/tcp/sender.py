@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sim.net.tcp.cubic import INITIAL_WINDOW, Cubic
+from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic
 from sim.net.tcp.mtu import BLACK_HOLE_NS, PathMtu
 from sim.net.tcp.recovery import Event, Recovery, Resend, State
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
@@ -26,6 +26,7 @@ RETRIES_NS: Final = 924_600_000_000
 WINDOW_PROBES_MAX: Final = 15
 """That are not answered."""
 _TIMER_MIN_NS: Final = 2_000_000
+_SMALL_QUEUE_SEGMENTS: Final = 2
 
 
 class Purpose(IntEnum):
@@ -46,8 +47,10 @@ _NONE, _RETRANSMIT, _PROBE, _REORDER, _WINDOW = Purpose
 class Output(Protocol):
     """What a sender needs of its connection."""
 
-    def transmit(self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False) -> None:
-        """Send a segment; `again` if its data was sent before."""
+    def transmit(
+        self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False, push: bool = False
+    ) -> None:
+        """Send a segment; `again` if its data was sent before, `push` to set PSH."""
         ...
 
     def give_up(self) -> None:
@@ -142,8 +145,8 @@ class Sender:
 
     # -- sending
 
-    def push(self) -> None:
-        """Send what the windows allow."""
+    def push(self, most: int = UNLIMITED) -> None:
+        """Send what the windows allow, and at most so many segments."""
         if not self._started:
             return
         board, buffer, una = self._board, self._buffer, self.una
@@ -157,7 +160,8 @@ class Sender:
         if self._path is not None and self._path.is_suspect and self._probe_path(self._path, now, left):
             following = self.following
             left = una + len(buffer) - following
-        quota = self._cubic.window - (len(sent) - board.sacked - board.lost + board.resent)
+        quota = min(self._cubic.window - (len(sent) - board.sacked - board.lost + board.resent), most)
+        second = False
         while left > 0 and quota > 0:
             size = left if left < mss else mss
             room = self._edge - following
@@ -166,10 +170,11 @@ class Sender:
                     break
                 size = room
             offset = following - una
-            self._output.transmit(following, bytes(buffer[offset : offset + size]))
+            left -= size
+            self._output.transmit(following, bytes(buffer[offset : offset + size]), push=second or not left)
+            second = not second
             sent.append(Sent(following, following + size, now))
             following += size
-            left -= size
             quota -= 1
         if not left and self._fin_wanted and not self.fin_sent:
             self.fin_sent = True
@@ -357,12 +362,14 @@ class Sender:
             self._on_acknowledged()
 
     def _continue(self, resend: Resend) -> None:
-        """Send what is lost or, to find out whether anything is, what is new (tcp_xmit_recovery)."""
+        """Send what is lost or, to find out whether anything is, what is new (tcp_xmit_recovery).
+
+        Two new segments fill TCP's small queue. When they have left the host, lost segments go first (tcp_tsq_write).
+        """
         if resend is Resend.NEW:
-            self.push()
-            if self.following > self._recovery.high:
-                return
-            self._recovery.give_up_frto()
+            self.push(_SMALL_QUEUE_SEGMENTS)
+            if self.following <= self._recovery.high:
+                self._recovery.give_up_frto()
         if resend is not Resend.NOTHING:
             self._resend_lost()
         self.push()
@@ -452,7 +459,9 @@ class Sender:
     def _probe(self) -> None:
         """Send something to learn whether the last segments were lost (tcp_send_loss_probe)."""
         now, board = self._env._now, self._board
-        if not self._probe_end:
+        if self._probe_end:  # the last probe is on its way: the timeout counts from what was sent first
+            self._arm(_RETRANSMIT, max(board.sent[0].sent_ns + self.rtt.rto, now + 1))
+        else:
             following = self.following
             self._probe_resent = not self._send_one_new()
             if self._probe_resent:
@@ -463,7 +472,7 @@ class Sender:
                     last += 1
                 self._resend(last)
             self._probe_end = max(following, self.following)
-        self._arm(_RETRANSMIT, now + self.rtt.rto)
+            self._arm(_RETRANSMIT, now + self.rtt.rto)
 
     def _send_one_new(self) -> bool:
         """Send one new segment, whatever the congestion window says."""

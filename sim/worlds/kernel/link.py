@@ -1,7 +1,8 @@
 """A link of the kernel world: the virtual one, with frames instead of segments and real time instead of simulated.
 
 What a link does to a packet, its account, and the operations for faults are those of `sim.net.link`, by the
-same code.
+same code. Frames without an IP packet (ARP) cross at once while the link is up: the virtual world has none, and on a
+real line they end at the next router.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sim.worlds.kernel.relay import Relay
 
 ETHERNET_BYTES: Final = 14
 """The header of a frame; a link's lengths are those of the IP packets."""
+_IP_ETHERTYPES: Final = (b"\x08\x00", b"\x86\xdd")
 
 
 class KernelLink(Link):
@@ -98,6 +100,9 @@ class KernelLink(Link):
                 self._give(frame, target)
 
         self._note(frame, source, outbound=True)
+        if frame[12:14] not in _IP_ETHERTYPES:
+            self._give(frame, target)
+            return
         with self._sending:
             pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
 
