@@ -2,8 +2,8 @@
 
 * Throughput of the spool against a bare zero-filled file, pwrite and fdatasync, of the same records. Both write to
   the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts. The
-  figure that counts is that of two threads, as in `agents.buffer`: one makes the next group ready (the spool's
-  `make_ready`; for the bare file, joining the records) while the other writes and flushes.
+  figure that counts in the box is that of two threads, as in `agents.buffer`: one makes the next group ready (the
+  spool's `make_ready`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device for each byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue, side by side.
 
@@ -248,9 +248,9 @@ def figures() -> list[Figure]:
     directory, groups = Path("build/bench-buffer"), 3000
     found: list[Figure] = []
     directory.mkdir(parents=True, exist_ok=True)
-    for group, target in ((64, ">= 0.9"), (1, ">= 0.95")):
+    for group, two, one in ((64, ">= 0.9", ">= 0.95"), (1, ">= 0.95", "")):
         ours = {"bare": Bare, "spool": Spooled}
-        for threads, measure, goal in (("two threads", pipelined, target), ("one thread", throughput, "")):
+        for threads, measure, goal in (("two threads", pipelined, two), ("one thread", throughput, one)):
             medians = measure(ours, directory, group, groups)
             what = f"group of {group}, {threads}"
             found.append(figure(f"bare write and flush, {what}", "µs", medians["bare"] * 1e6))

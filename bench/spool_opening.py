@@ -42,9 +42,13 @@ def opened(directory: Path, limits: SpoolLimits) -> dict[str, float]:
 
 
 def sparse(
-    name: str, limits: SpoolLimits, segments: int, groups: Sequence[tuple[bytes, Sequence[bytes]]]
+    name: str,
+    limits: SpoolLimits,
+    segments: int,
+    groups: Sequence[tuple[bytes, Sequence[bytes]]],
+    seconds: str,
 ) -> list[Figure]:
-    """Make a spool, and open it."""
+    """Make a spool, and open it; `seconds` is the target for that."""
     place = Path("build")
     place.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=place) as folder:
@@ -54,7 +58,7 @@ def sparse(
         figure(f"{name}: live", "GiB", got["live_bytes"] / GIB),
         figure(f"{name}: waiting", "records", got["records"]),
         figure(f"{name}: files", "files", got["segments"]),
-        figure(f"{name}: opening", "s", got["seconds"], "<= 3"),
+        figure(f"{name}: opening", "s", got["seconds"], seconds),
         figure(f"{name}: processor time of that", "s", got["processor_s"]),
         figure(f"{name}: peak memory of the process", "MB", got["peak_mb"], "<= 64"),
         figure(f"{name}: its memory before opening", "MB", got["before_mb"]),
@@ -68,8 +72,8 @@ def figures() -> list[Figure]:
     a_segment = ALL.segment_bytes_writable // (960 * (len(RECORD) + 18) + 512)
     segments = WAITING_BYTES // ALL.segment_bytes
     return [
-        *sparse("16 GiB", ALL, segments, [group] * a_segment),
-        *sparse("1 TiB", LARGEST, 16 * 1024 - 1, [(reports * 611, [b"a record"] * 611)]),
+        *sparse("16 GiB", ALL, segments, [group] * a_segment, "<= 3"),
+        *sparse("1 TiB", LARGEST, 16 * 1024 - 1, [(reports * 611, [b"a record"] * 611)], ""),
     ]
 
 

@@ -9,15 +9,17 @@ from random import Random
 import msgspec
 
 from agents.box import Box, Hardware
+from agents.config import Port
 from hal.emul.ethernet import EmulEthernetPort
-from tests.agents.boxes import CLOCK, box_config, disk, running_agent, running_box
+from tests.agents.boxes import CLOCK, box_config, connect, disk, running_agent, running_box
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn, stand_in
-from wire.messages import Command, CommandResult, Quality
+from wire.messages import Command, CommandResult, Quality, Reports, encode
 from wire.vocabulary import Outcome
 
 NOWHERE = 9  # the discard port: no data center
+PORTS_MAX = 64
 
 
 def test_reports_travel_from_instrument_to_data_center_once(pki: Hierarchy) -> None:
@@ -119,5 +121,26 @@ def test_a_port_that_cannot_be_served_is_noted_and_the_others_are(pki: Hierarchy
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    asyncio.run(scenario())
+
+
+def test_as_many_ports_as_a_board_may_have(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        config = box_config(pki, NOWHERE)
+        free = [
+            Port(number=number, listen="127.0.0.1", tcp_port=0, instruments=[])
+            for number in range(3, PORTS_MAX + 1)
+        ]
+        config = msgspec.structs.replace(config, port=[*config.port, *free])
+        async with running_box(config, disk()) as box:
+            assert sorted(box.tcp_ports) == list(range(1, PORTS_MAX + 1))
+            for number, status in ((1, 200), (PORTS_MAX, 403)):
+                connection = await connect(box, pki.instrument, number)
+                answer = await connection.request(
+                    "POST", "/v1/reports", encode(Reports(1, [Quality(1, 0, "glu", 1, 17)]))
+                )
+                assert answer.status == status
+                connection.close()
 
     asyncio.run(scenario())

@@ -54,6 +54,7 @@ def steps_of_routine_work(segments: int, *, drained: bool) -> int:
     h = fill(segments, [ROUTINE] * 4)
     if drained:
         h.ack(ROUTINE, h.spool.status().next_seq - 1)
+        assert h.spool.status().records[ROUTINE] == 0, "one acknowledgement went past all segments"
     h.append([ROUTINE] * 2, [8, 8])
     first = h.spool.read(ROUTINE, 1, 1 << 20)[0][0]
     assert not h.spool.verify_next(), "goes through all segments once"
