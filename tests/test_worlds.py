@@ -22,6 +22,7 @@ FELT = {
     "clinic-128k-minutes": {"started-after-crash", "uplink-lost", "uplink-restored"},
     "satellite-socks-minutes": {"uplink-restored"},
     "hostile-proxy-minutes": {"proxy-refused-auth", "uplink-lost", "uplink-restored"},
+    "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """What the box must have noted: a fault that nobody feels proves nothing."""
 
