@@ -71,8 +71,9 @@ class Proxy(Table, frozen=True):
 
     kind: Literal["http", "socks5"]
     """HTTP CONNECT (RFC 9110) or SOCKS 5 (RFC 1928)."""
-    auth: Literal["none", "basic", "password"] = "none"
-    """Whom it lets through: `basic` (RFC 7617) with `http`, `password` (RFC 1929) with `socks5`."""
+    auth: Literal["none", "basic", "digest", "password"] = "none"
+    """How the box authenticates: `basic` (RFC 7617) or `digest` (RFC 7616) with `http`, `password` (RFC 1929) with
+    `socks5`."""
 
 
 class Uplink(Table, frozen=True):
@@ -353,9 +354,10 @@ def _check_instruments(
 
 
 def _check_proxy(proxy: Proxy | None, mistakes: Mistakes) -> None:
-    fitting = {"http": ("none", "basic"), "socks5": ("none", "password")}
+    fitting = {"http": ("none", "basic", "digest"), "socks5": ("none", "password")}
     if proxy is not None and proxy.auth not in fitting[proxy.kind]:
-        right = " or ".join(f'"{auth}"' for auth in fitting[proxy.kind])
+        *others, last = (f'"{auth}"' for auth in fitting[proxy.kind])
+        right = f"{', '.join(others)} or {last}"
         mistakes.add(("uplink", "proxy", "auth"), f'"{proxy.auth}": with kind "{proxy.kind}" give {right}')
 
 

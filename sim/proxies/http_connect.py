@@ -1,20 +1,17 @@
-"""An HTTP proxy that knows one method: CONNECT, with or without Basic authentication (RFC 9110, RFC 7617)."""
+"""An HTTP proxy that knows one method: CONNECT (RFC 9110, 9.3.6), with or without authentication."""
 
 from __future__ import annotations
 
-import base64
-
+from sim.proxies.http_auth import Open
 from sim.proxies.relay import Behavior, Tunnel
 
 
 class HttpConnectProxy(Tunnel):
-    """One client's connection to the proxy; `credentials` are user and password, or None for an open proxy."""
+    """One client's connection to the proxy; `auth` is what it checks first. It closes each one that it refuses."""
 
-    def __init__(self, behavior: Behavior, credentials: tuple[str, str] | None) -> None:
+    def __init__(self, behavior: Behavior, auth: Open) -> None:
         super().__init__(behavior)
-        self._expected = None
-        if credentials is not None:
-            self._expected = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
+        self._auth = auth
 
     def negotiate(self, received: bytearray) -> None:
         end = received.find(b"\r\n\r\n")
@@ -27,19 +24,16 @@ class HttpConnectProxy(Tunnel):
         host, _, port = target.rpartition(":")
         if method != "CONNECT" or not version.startswith("HTTP/1.") or not port.isdigit():
             self.refuse(_status(405, "Method Not Allowed", "Allow: CONNECT"))
-        elif self._behavior.refuses or not self._authorized(lines[1:]):
-            self.refuse(
-                _status(407, "Proxy Authentication Required", 'Proxy-Authenticate: Basic realm="clinic"')
-            )
+        elif self._behavior.refuses or not self._authorized(target, lines[1:]):
+            challenge = f"Proxy-Authenticate: {self._auth.challenge}"
+            self.refuse(_status(407, "Proxy Authentication Required", challenge))
         else:
             self.open(host, int(port))
 
-    def _authorized(self, headers: list[str]) -> bool:
-        if self._expected is None:
-            return True
+    def _authorized(self, target: str, headers: list[str]) -> bool:
         fields = (header.partition(":") for header in headers)
         given = {name.strip().lower(): value.strip() for name, _, value in fields}
-        return given.get("proxy-authorization") == self._expected
+        return self._auth.accepts(given.get("proxy-authorization", ""), target)
 
     def established(self) -> bytes:
         return b"HTTP/1.1 200 Connection established\r\n\r\n"

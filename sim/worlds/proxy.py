@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
 
 from agents.proxy import Proxy
 from sim import labfile
 from sim.layers import End, Layers
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
+from sim.proxies.http_auth import Basic, Digest, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, Tunnel
@@ -19,6 +22,11 @@ from wire.tls import Identity
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}
 _CREDENTIALS: Final = ("rap-box", "clinic-proxy")
+_AUTH: Final[dict[str, Callable[[], Open]]] = {
+    "none": Open,
+    "basic": partial(Basic, _CREDENTIALS),
+    "digest": partial(Digest, _CREDENTIALS),
+}
 
 
 class SiteProxy:
@@ -30,7 +38,7 @@ class SiteProxy:
         self.host = Host(network, NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
-        self._kind = spec.kind
+        self._kind, self._auth = spec.kind, spec.auth
         self._refusals = Layers[None](self._behave)
         self._inspections = Layers[None](self._behave)
         self._silences = Layers[None](self._behave)
@@ -46,13 +54,15 @@ class SiteProxy:
         await self._loop.create_server(self._accept, NAME, PORTS[self._kind])
 
     def _accept(self) -> Tunnel:
-        kind = HttpConnectProxy if self._kind == "http" else Socks5Proxy
-        return kind(self.behavior, self._credentials)
+        if self._kind == "http":
+            return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
+        return Socks5Proxy(self.behavior, self._credentials)
 
     def for_clients(self) -> Proxy:
         """How a client is told to use it."""
         user, password = self._credentials or ("", "")
-        return Proxy(self._kind, NAME, PORTS[self._kind], user, password)
+        basic: Literal["first", "never"] = "never" if self._auth == "digest" else "first"
+        return Proxy(self._kind, NAME, PORTS[self._kind], user, password, basic=basic)
 
     # -- what happens to it: see `sim.faults.world`
 

@@ -24,6 +24,7 @@ from agents.probe import BEGINNING_BYTES, Presented, probe
 from agents.proxy import Proxy
 from agents.trust import NAME_CHARACTERS_MAX, PROBES_BURST, Distrust, TrustDiagnosis, describe, fit_to_print
 from hal.indicators import Light
+from sim.proxies.http_auth import Digest
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
@@ -32,7 +33,10 @@ from wire.pki import Authority, Validity
 from wire.tls import Identity, client_context
 
 PORTAL = b"HTTP/1.1 302 Found\r\nLocation: http://login.clinic/\r\nContent-Length: 0\r\n\r\n"
-PROXIES = {"http": HttpConnectProxy, "socks5": Socks5Proxy}
+PROXIES = {
+    "http": lambda behavior: HttpConnectProxy(behavior, Digest(("u", "p"))),
+    "socks5": lambda behavior: Socks5Proxy(behavior, ("u", "p")),
+}
 
 
 class Witness:
@@ -281,7 +285,7 @@ def test_an_answer_without_end_ends_the_probe(pki: Hierarchy) -> None:
 def test_it_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: str) -> None:
     async def run() -> Witness:
         behavior, loop = Behavior(), asyncio.get_running_loop()
-        site = await loop.create_server(lambda: PROXIES[kind](behavior, ("u", "p")), "127.0.0.1", 0)
+        site = await loop.create_server(lambda: PROXIES[kind](behavior), "127.0.0.1", 0)
         async with site, answering(issued_by(Authority.make("Clinic CA"), tmp_path)) as server:
             proxy = Proxy(kind, "127.0.0.1", site.sockets[0].getsockname()[1], "u", "p")  # type: ignore[arg-type]
             witness = Witness(FarEnd("127.0.0.1", server.port), proxy)

@@ -118,7 +118,7 @@ def test_events_are_in_the_order_of_time_with_their_faults_parameters() -> None:
         ('"40ms"', "40", '10: uplink.delay: 40: write it like "90s"'),
         ('"0.5%"', '"51%"', '11: uplink.loss: "51%": must be from 0% to 50%'),
         ('"http"', '"https"', '12: uplink.proxy.kind: "https": did you mean http?'),
-        ('"basic"', '"password"', '12: uplink.proxy.auth: "password": with kind "http" give "none" or "basic"'),
+        ('"basic"', '"password"', 'uplink.proxy.auth: "password": with kind "http" give "none", "basic" or "digest"'),
         ("{ kind", "3 #", "12: uplink.proxy: must be one table, with kind, auth"),
         ('"24h"', '"31d"', '3: lab.duration: "31d": must be from 1s to 30d'),
         ('"clinic"', '"My Clinic"', '2: lab.name: "My Clinic": give lower-case letters'),

@@ -14,6 +14,7 @@ from agents.proxy import Proxy, ProxyError, ProxyErrorKind
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link
+from sim.proxies.http_auth import Basic, Digest, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
@@ -30,7 +31,10 @@ WITH_PASSWORD = {kind: Proxy(kind, "proxy", port, "box", "secret") for kind, por
 class Site:
     """A box, a proxy of either kind, and a far end behind it."""
 
-    def __init__(self, folder: Path, credentials: tuple[str, str] | None) -> None:
+    def __init__(
+        self, folder: Path, credentials: tuple[str, str] | None, scheme: type[Basic | Digest] = Basic
+    ) -> None:
+        self.scheme = scheme
         self.loop, network = SimLoop(), Network()
         self.box, self.proxy, self.far = (Host(network, name) for name in ("box", "proxy", "far"))
         network.connect(self.box, self.proxy, Link(self.loop.env, "up", CLINIC, Random(1)))
@@ -45,10 +49,13 @@ class Site:
             return Response(200, request.body[::-1])
 
         async def listen() -> None:
-            for kind, proxy in (("http", HttpConnectProxy), ("socks5", Socks5Proxy)):
-                await self.loop.create_server(
-                    lambda proxy=proxy: proxy(self.behavior, credentials), "proxy", PORTS[kind]
-                )
+            auth = Open() if credentials is None else self.scheme(credentials)
+            await self.loop.create_server(
+                lambda: HttpConnectProxy(self.behavior, auth), "proxy", PORTS["http"]
+            )
+            await self.loop.create_server(
+                lambda: Socks5Proxy(self.behavior, credentials), "proxy", PORTS["socks5"]
+            )
 
         self.run(
             self.far,
@@ -101,6 +108,21 @@ def test_it_refuses_a_wrong_or_missing_password(site: Site, kind: str, password:
         site.ask(proxy)
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
     assert site.behavior.refused == 1
+
+
+@pytest.mark.parametrize("basic", ["first", "never"])
+@pytest.mark.parametrize("wrong", ["", "user", "password"])
+def test_digest_takes_the_right_user_and_password_only(tmp_path: Path, wrong: str, basic: str) -> None:
+    """The proxy closes the connection with each refusal."""
+    site = Site(tmp_path, ("box", "secret"), Digest)
+    given = {"user": "box", "password": "secret"} | ({wrong: "other"} if wrong else {})
+    proxy = Proxy("http", "proxy", PORTS["http"], **given, basic=basic)  # type: ignore[arg-type]
+    if not wrong:
+        assert site.ask(proxy) == b"olleh"
+        return
+    with pytest.raises(ProxyError) as caught:
+        site.ask(proxy)
+    assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
 @pytest.mark.parametrize("kind", PORTS)

@@ -43,7 +43,7 @@ backlog_drained_within = "5min"
 ISSUER = '"clinic TLS inspection"'
 
 
-@pytest.mark.parametrize(("kind", "auth"), [("http", "none"), ("http", "basic"), ("socks5", "password")])
+@pytest.mark.parametrize(("kind", "auth"), [("http", "none"), ("http", "digest"), ("socks5", "password")])
 def test_an_inspecting_proxy_is_named_and_told_nothing(kind: str, auth: str) -> None:
     lab = parse_lab(LAB.format(kind=kind, auth=auth), Path("inspection.toml"))
     seen: dict[str, BoxStatus | None] = {}

@@ -16,8 +16,9 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import md5
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from agents.proxy import Proxy
 from sim import labfile
@@ -56,6 +57,10 @@ http_access deny all
 SQUID_LOGIN: Final = """\
 auth_param basic program {helper} {folder}/passwords
 auth_param basic realm clinic
+acl known proxy_auth REQUIRED"""
+SQUID_DIGEST: Final = """\
+auth_param digest program {helper} -c {folder}/passwords
+auth_param digest realm clinic
 acl known proxy_auth REQUIRED"""
 DANTE: Final = """\
 logoutput: stderr
@@ -103,7 +108,8 @@ class KernelProxy:
     def for_clients(self) -> Proxy:
         """How a client is told to use it."""
         user, password = ("", "") if self._spec.auth == "none" else (_USER, _PASSWORD)
-        return Proxy(self._spec.kind, NAME, PORTS[self._spec.kind], user, password)
+        basic: Literal["first", "never"] = "never" if self._spec.auth == "digest" else "first"
+        return Proxy(self._spec.kind, NAME, PORTS[self._spec.kind], user, password, basic=basic)
 
     # -- what befalls it
 
@@ -189,16 +195,19 @@ class KernelProxy:
 
     def _squid(self) -> list[str]:
         has_login = self._spec.auth != "none"
-        (self._folder / "passwords").write_text(
-            f"{_USER}:{_hashed('no one' if self._mood.refuses else _PASSWORD)}\n"
-        )
+        digest = self._spec.auth == "digest"
+        password = "no one" if self._mood.refuses else _PASSWORD
+        secret = f"clinic:{_digest_secret(password)}" if digest else _hashed(password)
+        (self._folder / "passwords").write_text(f"{_USER}:{secret}\n")
+        helper = _helper("digest_file_auth" if digest else "basic_ncsa_auth")
+        login = (SQUID_DIGEST if digest else SQUID_LOGIN).format(helper=helper, folder=self._folder)
         idle = self._mood.idle_seconds_max
         config = self._folder / "squid.conf"
         config.write_text(
             SQUID.format(
                 port=PORTS["http"],
                 folder=self._folder,
-                login=SQUID_LOGIN.format(helper=_basic_helper(), folder=self._folder) if has_login else "",
+                login=login if has_login else "",
                 allowed="allow known" if has_login else "allow all",
                 patience="" if idle is None else f"read_timeout {idle} seconds\nclient_lifetime 1 day",
             )
@@ -221,10 +230,15 @@ class KernelProxy:
         return ["danted", "-f", str(config), "-p", str(self._folder / "danted.pid")]
 
 
-def _basic_helper() -> Path:
-    """squid's program for password files: Debian and RHEL keep it in different places."""
+def _helper(name: str) -> Path:
+    """A program of squid's for password files: Debian and RHEL keep them in different places."""
     places = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
-    return next(place / "basic_ncsa_auth" for place in places if (place / "basic_ncsa_auth").exists())
+    return next(place / name for place in places if (place / name).exists())
+
+
+def _digest_secret(password: str) -> str:
+    """What squid's Digest helper keeps instead of a password: RFC 7616's A1, with MD5, which is all that it knows."""
+    return md5(f"{_USER}:clinic:{password}".encode(), usedforsecurity=False).hexdigest()
 
 
 def _hashed(password: str) -> str:

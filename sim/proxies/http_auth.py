@@ -1,0 +1,59 @@
+"""What an HTTP proxy checks before it connects a client: nothing, Basic (RFC 7617) or Digest (RFC 7616)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final
+
+from agents.proxy_auth import parse_challenges
+
+REALM: Final = "clinic"
+NONCE: Final = "dcd98b7102dd2f0e8b11d0f600bfb0c093"
+"""The same one always: there are no eavesdroppers in a lab, and runs are to be the same."""
+
+Credentials = tuple[str, str]
+"""User and password."""
+
+
+class Open:
+    """Lets everybody through."""
+
+    challenge = f'Basic realm="{REALM}"'
+
+    def accepts(self, authorization: str, target: str) -> bool:  # noqa: ARG002 - of every scheme
+        """Whether `Proxy-Authorization` of a CONNECT to `target` is right."""
+        return True
+
+
+class Basic(Open):
+    """The password itself."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._expected = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
+
+    def accepts(self, authorization: str, target: str) -> bool:
+        """As in Open."""
+        return authorization == self._expected
+
+
+class Digest(Open):
+    """A hash of the password, the nonce and the request (RFC 7616, 3.4), with SHA-256 and qop=auth."""
+
+    challenge = f'Digest realm="{REALM}", nonce="{NONCE}", algorithm=SHA-256, qop="auth"'
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._user, self._password = credentials
+
+    def accepts(self, authorization: str, target: str) -> bool:
+        """As in Open."""
+        given = next((c.parameters for c in parse_challenges([authorization]) if c.scheme == "digest"), {})
+        secret = _hashed(self._user, REALM, self._password)
+        counted = [given.get(name, "") for name in ("nc", "cnonce", "qop")]
+        response = _hashed(secret, NONCE, *counted, _hashed("CONNECT", target))
+        is_ours = (given.get("username"), given.get("nonce"), given.get("uri")) == (self._user, NONCE, target)
+        return is_ours and given.get("response") == response
+
+
+def _hashed(*parts: str) -> str:
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()
