@@ -225,3 +225,45 @@ def test_the_time_is_asked_for_patiently(
 
     world.center.handle = slow_answer  # type: ignore[method-assign]
     world.run()
+
+
+def test_a_slow_answer_about_the_time_is_waited_for(pki: Hierarchy) -> None:
+    class Asking(SlowWay):
+        async def forward(self) -> None:
+            patience = Patience(DIAL_PATIENCE_MAX)
+            for last in (False, True):
+                try:
+                    await ask_data_center(self.far_end, client_context(self.pki.box), None, patience)
+                except TimeoutError:
+                    assert not last
+            self.asked_until = self.loop.time()
+
+    world = Asking(pki, SlowServer, 0)
+
+    async def slow_answer(_request: Request) -> Response:
+        await asyncio.sleep(100)
+        return Response(204)
+
+    world.center.handle = slow_answer  # type: ignore[method-assign]
+    world.run()
+    assert world.asked_until >= 160, "60 s in vain, and then 100"
+
+
+def test_after_quick_handshakes_a_dead_proxy_is_noticed_as_soon_as_before(pki: Hierarchy) -> None:
+    class Recovering(SlowWay):
+        async def live(self) -> None:
+            await self.alert(1)
+            self.between.keywords["seconds"] = 0.0
+            for number in range(2, 16):
+                self.center.hang_up()
+                await self.alert(number)
+            self.between.keywords["seconds"] = 1e6
+            self.center.hang_up()
+            before = self.accepted
+            await asyncio.sleep(70)
+            self.tries = self.accepted - before
+
+    world = Recovering(pki, SlowHttp, 60)
+    world.between = partial(SlowHttp, Behavior(), seconds=60)
+    world.run()
+    assert world.tries >= 2
