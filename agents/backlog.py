@@ -37,7 +37,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self._blocks: deque[list[int]] = deque()  # [last sequence number, bytes], of few or of many records
-        self._bytes = 0
+        self.counted = 0
+        """Bytes that wait, and those delivered since `bytes` was asked last."""
 
     def add(self, sequence: int, size: int) -> None:
         """A record has become durable under that number, the highest so far."""
@@ -47,13 +48,13 @@ class Waiting:
             self._blocks[-1][1] += size
         else:
             self._blocks.append([sequence, size])
-        self._bytes += size
+        self.counted += size
 
     def bytes(self, delivered: int) -> int:
         """How many wait if all records up to number `delivered` have been delivered; too many rather than too few."""
         while self._blocks and self._blocks[0][0] <= delivered:
-            self._bytes -= self._blocks.popleft()[1]
-        return self._bytes
+            self.counted -= self._blocks.popleft()[1]
+        return self.counted
 
 
 class Backlog:
@@ -71,6 +72,10 @@ class Backlog:
 
     def take(self, reports: int, now: float) -> float:
         """The seconds until so many reports may be accepted; 0 if they may be now."""
+        # what was delivered has to be looked up only if there may be too much: this runs for every request
+        alerts, audits, routine = self._waiting.values()
+        if alerts.counted + audits.counted + routine.counted <= WAITING_BYTES_MAX:
+            return 0.0
         if self.bytes(*Priority) <= WAITING_BYTES_MAX:
             return 0.0
         return self._fair.take(reports, now)
@@ -78,6 +83,9 @@ class Backlog:
     @property
     def has_its_share(self) -> bool:
         """Whether its alerts and results take as much of the spool as they may."""
+        alerts, audits, _ = self._waiting.values()
+        if alerts.counted + audits.counted <= self._pinned_bytes_max:
+            return False
         return self.bytes(Priority.ALERT, Priority.AUDIT) > self._pinned_bytes_max
 
     def bytes(self, *priorities: Priority) -> int:
