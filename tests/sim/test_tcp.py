@@ -21,6 +21,7 @@ from sim.net.tcp.receiver import Receiver
 from sim.net.tcp.recovery import State
 from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
+from sim.net.timers import LazyTimers
 from sim.units import MILLISECOND_NS
 from tests.sim.network import Pair, Recorder
 
@@ -329,7 +330,7 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
         receiver.announce()
         acknowledged.append(receiver.following)
 
-    receiver = Receiver(loop.env, RttEstimator(), acknowledge)
+    receiver = Receiver(loop.env, LazyTimers(loop.env), RttEstimator(), acknowledge)
     receiver.following = receiver.acknowledged = 1
     receiver.announce()
     for _ in range(22):
