@@ -15,10 +15,10 @@ import msgspec
 from agents.certificates import inspect
 from agents.collector import port_limits
 from agents.config import BoxConfig, ConfigError, Port, load_config
-from hal.board import Board, BoardError, load_board
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
+from settings.board import Board, BoardError, load_board
 from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.identity import (
     IdentityProblem,

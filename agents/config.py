@@ -61,8 +61,8 @@ from agents.dial import FarEnd
 from agents.marks import INSTRUMENTS_MAX
 from agents.proxy import Proxy
 from agents.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
-from hal.board import PortNumber
-from hal.tables import explained
+from settings.board import PortNumber
+from settings.toml import explained
 from wire.messages import Serial
 from wire.tls import Identity
 

@@ -21,8 +21,8 @@ from agents.backoff import Backoff, retry_after
 from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
 from agents.patience import Patience
-from agents.spool.ranges import RangeSet
 from hal.clock import WallClock
+from settings.ranges import RangeSet
 from wire.http import ClientConnection, HttpError, Response
 from wire.messages import (
     NEXT_RUN,

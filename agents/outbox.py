@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from agents.spool.ranges import RangeSet
+from settings.ranges import RangeSet
 from wire.messages import REPORTS_PER_POST_MAX, Alert, CommandResult, InstrumentReport
 
 QUEUE_REPORTS_MAX: Final = 20_000

@@ -65,9 +65,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from hal.board import Board, BoardError, load_board
 from imaging.kickstart.data import MIB, RESERVED_MIB, Partition, layout, releases, time_zones
-from imaging.provision.tables import AuditServer, SiteTables, Table, Uplink, explained, problems, unreachable
+from settings.board import Board, BoardError, load_board
+from settings.site_tables import AuditServer, SiteTables, Table, Uplink, explained, problems, unreachable
 
 Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._~:/?&=%-]+\Z")]
 UserName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,30}\Z")]

@@ -41,8 +41,6 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from hal.board import Board, BoardError, Interface, PortNumber, load_board
-from hal.tables import explained
 from netfw.policy import (
     AUTHORIZED_MAX,
     NOWHERE,
@@ -55,6 +53,8 @@ from netfw.policy import (
     Service,
     Tunnel,
 )
+from settings.board import Board, BoardError, Interface, PortNumber, load_board
+from settings.toml import explained
 
 ADDRESSES_OF_A_PORT_MAX: Final = 8
 SERVICES_MAX: Final = 32

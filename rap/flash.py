@@ -213,7 +213,7 @@ def _by_status(error: Exception) -> type[CommandError]:
 
 def _identity(arguments: argparse.Namespace) -> int:
     from imaging.flash import job
-    from imaging.flash.parcel import DATACENTER_AUTHORITY, VENDOR_AUTHORITY
+    from settings.identity_archive import DATACENTER_AUTHORITY, VENDOR_AUTHORITY
 
     given = {VENDOR_AUTHORITY: arguments.vendor_ca, DATACENTER_AUTHORITY: arguments.datacenter_root}
     believed = {name: file for name, file in given.items() if file}
@@ -249,8 +249,8 @@ def _identity(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from imaging.flash import record as records
-    from imaging.flash.parcel import LABEL as IDENTITY_LABEL
     from imaging.flash.target import DeviceError
+    from settings.identity_archive import LABEL as IDENTITY_LABEL
 
     record = _load_record(arguments.record, arguments.only)
     target = _open_for_reading(arguments.device)

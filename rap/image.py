@@ -89,10 +89,10 @@ def _assemble(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from hal.board import BoardError, load_board
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, lint
     from imaging.repository import Repository, RepositoryError
+    from settings.board import BoardError, load_board
 
     try:
         report = lint(

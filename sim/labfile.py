@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from agents.stream import LINGER_SECONDS
-from hal.board import Board, board_names, load_board
+from settings.board import Board, board_names, load_board
 from sim import values
 from sim.faults import Fault, fault_kinds, port_of
 from sim.labkeys import LabFileError, Mistakes, nearest, read_table, shown

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count, repeat
 from typing import Final, NamedTuple
 
-from agents.spool.ranges import RangeSet
+from settings.ranges import RangeSet
 from sim.result import Priority
 
 NEVER: Final = -1

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from hal.board import board_names, load_board
+from settings.board import board_names, load_board
 from sim import labfile
 from sim.faults import fault_kinds
 from sim.instruments import model_names

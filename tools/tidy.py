@@ -22,7 +22,19 @@ LEFT_OVER: Final = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
 ELSEWHERE: Final = re.compile(
     r"(--(extra-)?index-url|--find-links|^-i |^-f \D)|file:///|(?<![\w.:])/(home|root|Users)/\w|\.(internal|corp|local)\b(?!\()"
 )
-PACKAGES: Final = ("hal", "netfw", "wire", "agents", "datacenter", "imaging", "sim", "rap", "tools", "bench")
+PACKAGES: Final = (
+    "settings",
+    "hal",
+    "netfw",
+    "wire",
+    "agents",
+    "datacenter",
+    "imaging",
+    "sim",
+    "rap",
+    "tools",
+    "bench",
+)
 LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 

@@ -28,12 +28,12 @@ from agents.spool.terms import (
     Gap,
     GapReason,
     Priority,
-    Range,
     SpoolError,
     SpoolErrorKind,
     SpoolLimits,
     SpoolStatus,
 )
+from settings.ranges import Range
 
 __all__ = [
     "Gap",

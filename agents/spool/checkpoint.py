@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from struct import Struct
 
-from agents.spool.terms import Range
+from settings.ranges import Range
 
 _COUNT = Struct("<I")
 _RANGE = Struct("<QQ")

@@ -11,12 +11,12 @@ from agents.spool.group import CURSORS, Ready, Records
 from agents.spool.index import Place
 from agents.spool.ledger import Ledger
 from agents.spool.log import Log
-from agents.spool.ranges import RangeSet
 from agents.spool.reclaim import Cargo
 from agents.spool.routine import RoutineCounter
 from agents.spool.segment import Segment
 from agents.spool.survey import PINNED, State, survey_again
 from agents.spool.terms import Gap, GapReason, Priority
+from settings.ranges import RangeSet
 
 _ROUTINE = int(Priority.ROUTINE)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from agents.spool.ranges import RangeSet
-from agents.spool.terms import Gap, GapReason, Range
+from agents.spool.terms import Gap, GapReason
+from settings.ranges import Range, RangeSet
 
 
 class Ledger:

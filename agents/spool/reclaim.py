@@ -17,11 +17,11 @@ from agents.spool.index import Place
 from agents.spool.ledger import Ledger
 from agents.spool.log import Log
 from agents.spool.pinned import PinnedIndex
-from agents.spool.ranges import RangeSet
 from agents.spool.routine import routine_positions
 from agents.spool.segment import Segment, groups, read_salvaging
 from agents.spool.terms import Priority, SpoolLimits
 from agents.spool.totals import Totals
+from settings.ranges import RangeSet
 
 # Carrying a segment full of alerts forward gains nothing. Without routine records to drop it is only done when at
 # least this share of the spool is dead, so that a segment is won by moving at most three.

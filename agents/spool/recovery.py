@@ -26,7 +26,6 @@ from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges
 from agents.spool.foreign import foreign_epochs, like_a_segment
 from agents.spool.group import RECORD_BYTES_MIN, Group, Kind
 from agents.spool.log import Log
-from agents.spool.ranges import RangeSet
 from agents.spool.segment import Segment, groups, parse_name, read_salvaging, read_summary
 from agents.spool.summary import Contents
 from agents.spool.survey import (
@@ -42,6 +41,7 @@ from agents.spool.survey import (
 )
 from agents.spool.terms import Gap, GapReason, Priority, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
+from settings.ranges import RangeSet
 
 _SKIPPED_MAX = 2**31  # numbers; a file's name has room for twice as many
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from settings.ranges import Range
+
 SECTOR_BYTES = 512
 SEGMENT_BYTES_MIN = (
     4 * 1024 * 1024
@@ -12,7 +14,6 @@ SEGMENT_BYTES_MIN = (
 SEGMENTS_MAX = (
     16 * 1024
 )  # files of one spool by default: what a directory lists, and opening asks for, within a second
-Range = tuple[int, int]  # sequence numbers, both ends included
 
 
 class Priority(IntEnum):

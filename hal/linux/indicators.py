@@ -14,9 +14,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from hal.board import Switch
 from hal.indicators import BLINK_MS, IndicatorError, IndicatorErrorKind, Light
 from hal.linux.ioctl import compiled, ioctl
+from settings.board import Switch
 
 _EVENTS_BYTES = 64 * 24  # whole `struct input_event`s
 _KINDS = {

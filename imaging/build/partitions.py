@@ -23,9 +23,9 @@ from typing import Final
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
 from imaging.build.terms import Partition, Plan
-from imaging.flash.parcel import LABEL
 from imaging.imagefile import mapped_extents
 from imaging.kickstart.data import IDENTITY_MIB, MIB
+from settings.identity_archive import LABEL
 
 _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",

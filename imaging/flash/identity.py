@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from imaging.flash.parcel import (
+from settings.identity_archive import (
     CERTIFICATE,
     DATACENTER_AUTHORITY,
     KEY,

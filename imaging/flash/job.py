@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from imaging import signing
 from imaging.disks import Device, refusals
 from imaging.disks_linux import device_name, gather
-from imaging.flash import gpt, identity, parcel, record
+from imaging.flash import gpt, identity, record
 from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
 from imaging.flash.write import WentWrong, flash
 from imaging.imagefile import ImageError
 from imaging.site import SiteError, for_box, load_site
+from settings import identity_archive
 
 
 class Refused(Exception):
@@ -61,7 +62,7 @@ class Job:
             made = identity.make(box, told, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
-        except (SiteError, parcel.IdentityError, OSError) as error:
+        except (SiteError, identity_archive.IdentityError, OSError) as error:
             raise Refused(str(error)) from error
 
     def run(self, resume: bool, progress: Callable[[int], None]) -> record.Record:
@@ -72,14 +73,14 @@ class Job:
         except (ImageError, DeviceError, WentWrong) as error:
             raise Interrupted(str(error)) from error
         spans = [record.Span(offset=w.offset, length=w.length, sha256=w.sha256) for w in written]
-        certificate = self._identity.get(parcel.CERTIFICATE)
+        certificate = self._identity.get(identity_archive.CERTIFICATE)
         return record.Record(
             written_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             image=self._image.path.name,
             about=self._image.manifest.about,
             manifest_sha256=self._image.manifest_sha256,
             signed_by_sha256=key_sha256(self._key),
-            box=self._identity.get(parcel.SERIAL, b"").decode().strip(),
+            box=self._identity.get(identity_archive.SERIAL, b"").decode().strip(),
             certificate_sha256=hashlib.sha256(certificate).hexdigest() if certificate else "",
             disk=record.Disk(
                 model=self.disk.model, serial=self.disk.serial, bus=self.disk.bus, bytes=self._plan.disk_bytes
@@ -95,7 +96,7 @@ class Job:
         return identity.request(self._identity)
 
     def _make_plan(self) -> Plan:
-        packed = parcel.pack(self._identity) if self._identity else b""
+        packed = identity_archive.pack(self._identity) if self._identity else b""
         try:
             return make_plan(self._image, self._target.size, packed)
         except ImageError as error:
@@ -104,8 +105,8 @@ class Job:
     def _identity_there(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)
         try:
-            return parcel.unpack(read(self._target, part.offset, part.length)) if part else None
-        except (parcel.IdentityError, DeviceError):
+            return identity_archive.unpack(read(self._target, part.offset, part.length)) if part else None
+        except (identity_archive.IdentityError, DeviceError):
             return None
 
 
@@ -117,15 +118,15 @@ class IdentityOnDisk:
             part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
             if part is None:
                 raise Refused("the disk has no partition for an identity: no box's image was written to it")
-            self._files = parcel.unpack(read(target, part.offset, part.length))
-        except (gpt.GptError, parcel.IdentityError, DeviceError) as error:
+            self._files = identity_archive.unpack(read(target, part.offset, part.length))
+        except (gpt.GptError, identity_archive.IdentityError, DeviceError) as error:
             raise Refused(f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)) from error
         self._target, self._part = target, part
 
     @property
     def box(self) -> str:
         """The name of the box that it is for, such as "RAP-0001"."""
-        return self._files[parcel.SERIAL].decode().strip()
+        return self._files[identity_archive.SERIAL].decode().strip()
 
     def request(self) -> bytes:
         """Its certificate request."""
@@ -139,9 +140,9 @@ class IdentityOnDisk:
         files = {**self._files, **{name: _certificates(path) for name, path in believed.items()}}
         try:
             files = identity.with_certificate(files, file.read_bytes())
-        except parcel.IdentityError as error:
+        except identity_archive.IdentityError as error:
             raise Refused(f"{file}: {error}") from error
-        if {parcel.VENDOR_AUTHORITY, parcel.DATACENTER_AUTHORITY} - files.keys():
+        if {identity_archive.VENDOR_AUTHORITY, identity_archive.DATACENTER_AUTHORITY} - files.keys():
             raise Refused("the box must know whom to believe: give --vendor-ca and --datacenter-root as well")
         self._replace(files)
 
@@ -149,13 +150,15 @@ class IdentityOnDisk:
         """Add one issued from a lab's folder of `rap pki`. Raises Refused, OSError."""
         try:
             self._replace(identity.issue(self._files, folder))
-        except parcel.IdentityError as error:
+        except identity_archive.IdentityError as error:
             raise Refused(str(error)) from error
 
     def _replace(self, files: dict[str, bytes]) -> None:
-        packed = parcel.pack(files)
+        packed = identity_archive.pack(files)
         if len(packed) > self._part.length:
-            raise parcel.IdentityError(f"is too large: the partition has room for {self._part.length} bytes")
+            raise identity_archive.IdentityError(
+                f"is too large: the partition has room for {self._part.length} bytes"
+            )
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
@@ -167,7 +170,7 @@ def _certificates(file: Path) -> bytes:
     pem = file.read_bytes()
     try:
         identity.read_certificate(pem)
-    except parcel.IdentityError as error:
+    except identity_archive.IdentityError as error:
         raise Refused(f"{file}: {error}") from error
     return pem
 

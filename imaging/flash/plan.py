@@ -18,9 +18,9 @@ from typing import Final
 
 from imaging.bmap import CELL_BYTES, Range
 from imaging.flash import gpt
-from imaging.flash.parcel import LABEL as IDENTITY_LABEL
 from imaging.flash.source import Image
 from imaging.imagefile import ImageError
+from settings.identity_archive import LABEL as IDENTITY_LABEL
 
 HEAD_BYTES: Final = CELL_BYTES
 BLANK_BYTES: Final = CELL_BYTES

@@ -23,11 +23,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from hal.board import Board
 from imaging.kickstart import rules
 from imaging.kickstart.data import Installer, installers, releases
 from imaging.kickstart.document import Document, Spot, read, stated_version
 from imaging.repository import Repository, Resolution
+from settings.board import Board
 
 
 @dataclass(frozen=True, slots=True)

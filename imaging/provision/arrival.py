@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-from imaging.flash import parcel
 from imaging.provision.files import write_file
+from settings import identity_archive
 
-PARTITION: Final = Path("/dev/disk/by-partlabel") / parcel.LABEL
+PARTITION: Final = Path("/dev/disk/by-partlabel") / identity_archive.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024
 """No identity is larger than this."""
 READABLE_BY_BOX: Final = 0o640
@@ -22,18 +22,20 @@ READABLE_BY_BOX: Final = 0o640
 def waiting(partition: Path) -> dict[str, bytes]:
     """The files of the identity that waits in this partition; none if it is not there, or was emptied.
 
-    Errors: parcel.IdentityError, if it is damaged; OSError.
+    Errors: identity_archive.IdentityError, if it is damaged; OSError.
     """
     if not partition.exists():
         return {}
     with partition.open("rb") as device:
         area = device.read(AREA_BYTES_MAX)
-    return parcel.unpack(area) if any(area[: parcel.HEADER_BYTES]) else {}
+    return identity_archive.unpack(area) if any(area[: identity_archive.HEADER_BYTES]) else {}
 
 
 def keep(files: dict[str, bytes], folder: Path) -> None:
     """Put the files of an identity, but for the site, into the box's folder. Errors: OSError."""
-    for name in sorted(files.keys() - {parcel.SITE}, key=lambda name: (name == parcel.CERTIFICATE, name)):
+    for name in sorted(
+        files.keys() - {identity_archive.SITE}, key=lambda name: (name == identity_archive.CERTIFICATE, name)
+    ):
         write_file(folder / name, files[name], READABLE_BY_BOX)
 
 

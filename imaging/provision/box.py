@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from hal.board import Board
-from imaging.provision.site import BoxSite
+from settings.board import Board
+from settings.site import BoxSite
 
 IDENTITY: Final = "/var/lib/rap/identity"
 """On the partition that is encrypted where the site wants LUKS, and that an update of the system leaves alone."""

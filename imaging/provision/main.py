@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from imaging.flash import parcel
 from imaging.provision.arrival import PARTITION, READABLE_BY_BOX, empty, keep, waiting
 from imaging.provision.box import IDENTITY, box_file, firewall_file
 from imaging.provision.files import write_file
@@ -28,9 +27,10 @@ from imaging.provision.network import (
     networkmanager_file,
 )
 from imaging.provision.page import LISTEN, listen_file
-from imaging.provision.site import ProvisionError, read_site, site_of
-from imaging.provision.tables import unreachable
 from netfw.policyfile import PolicyError, load_policy
+from settings import identity_archive
+from settings.site import ProvisionError, read_site, site_of
+from settings.site_tables import unreachable
 
 HOLDS, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         running = arguments.root == Path("/")
         changed = provision(arguments.site, arguments.root, PARTITION if running else None)
-    except (ProvisionError, parcel.IdentityError) as error:
+    except (ProvisionError, identity_archive.IdentityError) as error:
         _say(str(error))
         return WRONG_INPUT
     except OSError as error:
@@ -81,12 +81,12 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     """Provision the system in `root` after the site in `file`; returns what changed, by path below the root.
 
     It takes the identity that waits in `partition` as well, and the site that came with it.
-    Errors: ProvisionError, parcel.IdentityError: nothing was changed; SystemLacks; OSError.
+    Errors: ProvisionError, identity_archive.IdentityError: nothing was changed; SystemLacks; OSError.
     """
     if not root.is_dir():
         raise ProvisionError(root, "", "is no folder; --root takes the tree of a system")
     arrived = waiting(partition) if partition else {}
-    site = arrived.get(parcel.SITE)
+    site = arrived.get(identity_archive.SITE)
     files = files_of(site.decode() if site else read_site(file), file)
     keep(arrived, root / IDENTITY.lstrip("/"))
     changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]

@@ -11,8 +11,8 @@ import re
 from typing import Final
 from uuid import UUID, uuid5
 
-from hal.board import Board
-from imaging.provision.site import BoxSite
+from settings.board import Board
+from settings.site import BoxSite
 
 LINKS: Final = "etc/systemd/network"
 CONNECTIONS: Final = "etc/NetworkManager/system-connections"

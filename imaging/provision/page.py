@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hal.board import Board
-from imaging.provision.site import BoxSite
+from settings.board import Board
+from settings.site import BoxSite
 
 LISTEN: Final = "etc/httpd/conf/rap-listen.conf"
 PAGE: Final = 8443

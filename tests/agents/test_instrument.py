@@ -13,7 +13,7 @@ import pytest
 import agents.backoff
 import agents.instrument
 from agents.instrument import GIVEN_UP_BURST, InstrumentAgent
-from agents.spool.ranges import RangeSet
+from settings.ranges import RangeSet
 from tests.agents.boxes import running_agent
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hal.board import BoardError, board_names, load_board
+from settings.board import BoardError, board_names, load_board
 
 RIGHT = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
 

@@ -18,7 +18,7 @@ def imports(*modules: str) -> subprocess.CompletedProcess[str]:
 def test_traits_emulations_and_contracts_need_no_library() -> None:
     names = ("disk", "clock", "ethernet", "serial", "watchdog", "indicators")
     emulated = [f"hal.emul.{name}" for name in names]
-    done = imports("hal.board", "hal.contract", *emulated)
+    done = imports("settings.board", "hal.contract", *emulated)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from hal.board import Switch
 from hal.contract.indicators import INDICATORS_CHECKS
 from hal.contract.patience import until
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from hal.linux import ioctl
 from hal.linux.indicators import LinuxIndicators
+from settings.board import Switch
 from tests.hal.fuse import Device, device_file
 
 EVIOCGSW_8 = 0x8008451B  # <linux/input.h>, by hand: read, 8 bytes, 'E', number

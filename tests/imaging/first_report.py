@@ -22,12 +22,13 @@ from datacenter.store import Store
 from hal.linux.clock import LinuxClock
 from imaging.build.build import build
 from imaging.build.terms import Request
-from imaging.flash import gpt, identity, parcel
+from imaging.flash import gpt, identity
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import MIB
 from imaging.rpm import build_rpm
 from imaging.site import for_box, load_site
 from imaging.standin.rpms import kept_repository
+from settings import identity_archive
 from tests.imaging.emulated import tap
 from tests.imaging.sites import SITE, write_site
 from tests.real import start
@@ -111,9 +112,9 @@ def _prepare_far_end(folder: Path) -> None:
 
 def _give_identity(image: Path, folder: Path, site: bytes) -> None:
     """As `rap flash write` does with a disk."""
-    area = parcel.pack(identity.issue(identity.make("RAP-0001", site), folder))
+    area = identity_archive.pack(identity.issue(identity.make("RAP-0001", site), folder))
     with image.open("r+b") as disk:
-        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == parcel.LABEL)
+        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
         disk.seek(place.offset)
         disk.write(area)
 

@@ -12,12 +12,12 @@ from cryptography import x509
 
 from imaging.build.build import build
 from imaging.build.terms import Request
-from imaging.flash import parcel
 from imaging.provision.arrival import waiting
 from imaging.provision.main import provision
 from imaging.signing import make_key
 from imaging.site import for_box, load_site
 from rap.outcome import HOLDS
+from settings import identity_archive
 from tests.imaging.flash_images import MIB, loop_device, rap
 from tests.imaging.sites import system_tree, write_site
 from tests.imaging.small_system import KICKSTART, need_tools, small_repository
@@ -75,7 +75,7 @@ def test_a_built_image_carries_an_identity_to_its_box(
     folder = root / "var/lib/rap/identity"
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["box.crt", "box.key", "datacenter-root.crt", "serial", "vendor-ca.crt"]
-    certificate = x509.load_pem_x509_certificate((folder / parcel.CERTIFICATE).read_bytes())
+    certificate = x509.load_pem_x509_certificate((folder / identity_archive.CERTIFICATE).read_bytes())
     assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
     assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
     assert 'instruments = ["CHEM-0001"]' in (root / "etc/rap/box.toml").read_text()

@@ -10,13 +10,13 @@ import pytest
 from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
-from hal.board import board_names, load_board
 from imaging.kickstart.assemble import assemble, box_repository
 from imaging.kickstart.data import FOLDER, MIB, layout, releases
 from imaging.kickstart.document import read
 from imaging.kickstart.lint import lint
 from imaging.repository import Repository
 from imaging.site import SiteError, load_site
+from settings.board import board_names, load_board
 from tests.imaging.golden import goldens
 from tests.imaging.repositories import BOX, BOX_COMPS, write_repository
 from tests.imaging.sites import CRYPT_HASH, GRUB_HASH, SITE, write_site

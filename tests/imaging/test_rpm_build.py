@@ -110,6 +110,7 @@ def test_two_builds_are_the_same(package: Path, tmp_path: Path) -> None:
         "kickstart",
         "netfw",
         "rap",
+        "settings",
         "wire",
         "LICENSES",
     ):
@@ -166,7 +167,7 @@ def test_only_the_box_is_in_it(package: Path) -> None:
     python = "/usr/lib/rap/python"
     for there in (
         f"{python}/agents/box.py",
-        f"{python}/hal/boards/rap-4.toml",
+        f"{python}/settings/boards/rap-4.toml",
         f"{python}/wire/dictionaries/v1.zdict",
     ):
         assert there in files

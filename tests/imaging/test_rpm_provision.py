@@ -13,18 +13,18 @@ import pytest
 
 from agents.config import load_config
 from agents.proxy import Proxy
-from hal.board import load_board
-from imaging.flash import parcel
 from imaging.provision.arrival import empty, keep, waiting
 from imaging.provision.box import box_file, firewall_file
 from imaging.provision.files import write_file
 from imaging.provision.main import files_of, main, provision
 from imaging.provision.network import id_path
 from imaging.provision.page import LISTEN
-from imaging.provision.site import ProvisionError, site_of
 from imaging.rpm_contents import RECIPE
 from imaging.site import for_box, load_site
 from netfw.policyfile import load_policy
+from settings import identity_archive
+from settings.board import load_board
+from settings.site import ProvisionError, site_of
 from tests.imaging.sites import system_tree, write_site
 
 SITE = """\
@@ -273,7 +273,7 @@ FILES = {
 def test_an_identity_arrives_once(tmp_path: Path) -> None:
     partition, folder = tmp_path / "partition", tmp_path / "identity"
     assert waiting(partition) == {}
-    partition.write_bytes(parcel.pack(FILES).ljust(65536, b"\0"))
+    partition.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
     files = waiting(partition)
     assert files == FILES
     keep(files, folder)
@@ -295,10 +295,10 @@ def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    packed = bytearray(parcel.pack(FILES))
+    packed = bytearray(identity_archive.pack(FILES))
     packed[600] ^= 1
     (tmp_path / "partition").write_bytes(packed)
-    with pytest.raises(parcel.IdentityError, match="damaged"):
+    with pytest.raises(identity_archive.IdentityError, match="damaged"):
         waiting(tmp_path / "partition")
     assert (tmp_path / "partition").read_bytes() == packed
 

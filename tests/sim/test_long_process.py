@@ -13,7 +13,7 @@ from sim.worlds import run_lab
 WARM_UP = 3
 LABS = 4
 PARSED = parse_lab(LAB, Path("level.toml"))
-OWN = ("agents", "datacenter", "hal", "netfw", "sim", "sqlalchemy", "wire")
+OWN = ("agents", "datacenter", "hal", "netfw", "settings", "sim", "sqlalchemy", "wire")
 FOREIGN = ("SSLContext", "SSLObject", "SSLSession", "_SSLSocket", "Task", "Context", "Connection", "X509")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Board files: which interface is which port. Supporting a new box is a new TOML file, not code.
 
-A board file in `hal/boards/` is known by its name ("rap-4"); any other by its path:
+A board file in `settings/boards/` is known by its name ("rap-4"); any other by its path:
 
     name = "rap-4"
     summary = "compact fanless box: uplink and four instrument ports"
@@ -30,7 +30,7 @@ from typing import Annotated
 
 import msgspec
 
-from hal.tables import explained
+from settings.toml import explained
 
 _BOARDS = Path(__file__).parent / "boards"
 

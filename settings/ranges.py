@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-from agents.spool.terms import Range
+Range = tuple[int, int]
+"""First and last number, both included."""
 
 
 class RangeSet:

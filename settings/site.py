@@ -1,4 +1,4 @@
-"""The site file on the box: what the box needs of it (`imaging.provision.tables`), and what the installer used up.
+"""The site file on the box: what the box needs of it (`settings.site_tables`), and what the installer used up.
 
 It is the site's own file, or the part of it that kickstart and flasher leave there (`imaging.site.for_box`).
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from hal.board import Board, BoardError, load_board
-from imaging.provision.tables import AuditServer, SiteTables, explained, problems
+from settings.board import Board, BoardError, load_board
+from settings.site_tables import AuditServer, SiteTables, explained, problems
 
 
 class Audit(AuditServer, frozen=True, kw_only=True):

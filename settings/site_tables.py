@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from hal.board import Board, PortNumber
+from settings.board import Board, PortNumber
 
 Host: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})\Z")]
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,3}(\.\d{1,3}){3}\Z")]
