@@ -14,7 +14,7 @@ from agents.spool import Gap, GapReason, Priority
 from hal.clock import WallClock
 from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
 from wire.messages import Gap as GapMessage
-from wire.ratelimit import TokenBucket
+from wire.process.ratelimit import TokenBucket
 from wire.vocabulary import Outcome
 
 NOTES_BURST: Final = 10

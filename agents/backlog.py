@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from agents.spool import Priority
-from wire.ratelimit import TokenBucket
+from wire.process.ratelimit import TokenBucket
 
 WAITING_BYTES_MAX: Final = 64 * 1024
 """More than two batches at the rates for which batches are made; five seconds of a line of 128 kbit/s at most."""

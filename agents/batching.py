@@ -21,9 +21,9 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import Final
 
-from agents.patience import Patience
 from agents.spool import Priority
-from wire.http import PIPELINE_MAX
+from wire.dial.patience import Patience
+from wire.http.connection import PIPELINE_MAX
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 
 BATCH_SECONDS: Final = 0.5

@@ -27,7 +27,7 @@ from typing import Final
 from agents.audit import AuditLog
 from agents.spool import SpoolStatus
 from hal.indicators import Light
-from wire.bounds import Bound, Bounds, Level, Measured
+from wire.process.bounds import Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
 """A spool of four segments falls to two thirds each time it drops its oldest one."""

@@ -13,7 +13,6 @@ from functools import partial
 from random import Random
 from typing import Any, Final, TypeAlias
 
-from agents.accounting import Traffic
 from agents.alarm import AlarmLed
 from agents.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.bounds import box_bounds
@@ -23,12 +22,9 @@ from agents.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.collector import Collector
 from agents.commands import Desk, Dispatcher
 from agents.config import BoxConfig, Port
-from agents.dial import DIAL_PATIENCE_MAX
 from agents.feeding import feed_while_well
 from agents.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.forwarder import Forwarder
-from agents.patience import Patience
-from agents.probe import probe
 from agents.refusal import watch_refusals
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from agents.spoolwatch import DiskSpace, watch_spool
@@ -41,13 +37,17 @@ from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
-from wire.bounds import LOOK_SECONDS, Bound, Bounds, Level
-from wire.http import Server
-from wire.identity import Inspection
+from wire.dial.accounting import Traffic
+from wire.dial.dialer import DIAL_PATIENCE_MAX
+from wire.dial.patience import Patience
+from wire.dial.probe import probe
+from wire.http.connection import Server
 from wire.messages import Command
-from wire.peer import valid_from
-from wire.revocation import CrlError, RevocationList
-from wire.tls import sessions_kept, undated_client_context
+from wire.process.bounds import LOOK_SECONDS, Bound, Bounds, Level
+from wire.tls.context import sessions_kept, undated_client_context
+from wire.tls.identity import Inspection
+from wire.tls.peer import valid_from
+from wire.tls.revocation import CrlError, RevocationList
 from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0

@@ -19,14 +19,11 @@ from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy import Address, Policy, Service
 from netfw.policyfile import load_policy
 from settings.board import Board, BoardError, load_board
-from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
-from wire.identity import (
-    IdentityProblem,
-    Severity,
-)
-from wire.names import host_problem
-from wire.revocation import CrlError, RevocationList
-from wire.tls import client_context, server_context
+from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.tls.context import client_context, server_context
+from wire.tls.identity import IdentityProblem, Severity
+from wire.tls.names import host_problem
+from wire.tls.revocation import CrlError, RevocationList
 
 SPOOL_DESCRIPTORS: Final = 256
 """What the spool may keep open."""

@@ -17,8 +17,8 @@ from agents.audit import AuditLog
 from agents.config import Certificates
 from hal.clock import WallClock
 from hal.indicators import Light
-from wire.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
-from wire.tls import client_context, server_context
+from wire.tls.context import client_context, server_context
+from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
 
 EXPIRY_LOOK_SECONDS: Final = 6 * 3600.0
 DAY_SECONDS: Final = 86_400

@@ -24,15 +24,15 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agents.audit import AuditLog
-from agents.dial import FarEnd, dial
-from agents.patience import Patience
-from agents.proxy import Proxy, ProxyError
 from hal.clock import ClockError, WallClock
-from wire.http import HttpError
-from wire.httpfields import date_s
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.patience import Patience
+from wire.dial.proxy import Proxy, ProxyError
+from wire.http.connection import HttpError
+from wire.http.fields import date_s
 from wire.messages import TIME_PATH
-from wire.peer import DATE_ERRORS, validity
-from wire.tls import ClientContext
+from wire.tls.context import ClientContext
+from wire.tls.peer import DATE_ERRORS, validity
 
 TOLERANCE_SECONDS: Final = 300
 """More than an answer takes on the slowest line, and less than certificates or people notice."""

@@ -28,9 +28,8 @@ from agents.commands import Desk, Dispatcher
 from agents.marks import Mark, digest_of
 from agents.ratelimit import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
-from wire.admission import Limits
-from wire.bounds import Bound
-from wire.http import Request, Response, Server, serve
+from wire.http.admission import Limits
+from wire.http.connection import Request, Response, Server, serve
 from wire.messages import (
     NEXT_RUN,
     REPORTS_BODY_BYTES_MAX,
@@ -45,9 +44,10 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.peer import ClientCheck, PeerProblem
-from wire.ratelimit import TokenBucket
-from wire.revocation import RevocationList
+from wire.process.bounds import Bound
+from wire.process.ratelimit import TokenBucket
+from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.revocation import RevocationList
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8

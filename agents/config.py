@@ -57,14 +57,14 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from agents.dial import FarEnd
 from agents.marks import INSTRUMENTS_MAX
-from agents.proxy import Proxy
 from agents.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
 from settings.board import PortNumber
 from settings.toml import explained
+from wire.dial.dialer import FarEnd
+from wire.dial.proxy import Proxy
 from wire.messages import Serial
-from wire.tls import Identity
+from wire.tls.context import Identity
 
 MIB: Final = 1024 * 1024
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB

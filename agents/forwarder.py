@@ -18,24 +18,24 @@ from http import HTTPStatus
 from random import Random
 from typing import Final
 
-from agents.accounting import Traffic
 from agents.audit import AuditLog
-from agents.backoff import Backoff
 from agents.batching import Pace
 from agents.buffer import Buffer
 from agents.clock_sync import ClockSync
-from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
-from agents.patience import Patience
-from agents.proxy import Proxy, ProxyError
 from agents.spool import SpoolError
 from agents.stream import Stream, StreamEnd, StreamError, Timing
 from agents.trust import TrustDiagnosis
 from hal.clock import WallClock
 from hal.ethernet import EthernetPort
-from wire.http import ClientConnection
+from wire.dial.accounting import Traffic
+from wire.dial.backoff import Backoff
+from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.patience import Patience
+from wire.dial.proxy import Proxy, ProxyError
+from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
-from wire.ratelimit import TokenBucket
-from wire.tls import ClientContext
+from wire.process.ratelimit import TokenBucket
+from wire.tls.context import ClientContext
 
 STEADY_SECONDS: Final = 5.0
 """A connection that lived so long is opened again at once when it is closed while idle."""

@@ -17,13 +17,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final, TypeAlias
 
-from agents.backoff import Backoff, retry_after
-from agents.dial import DIAL_PATIENCE_MAX, FarEnd, dial
 from agents.outbox import QUEUE_REPORTS_MAX, Outbox
-from agents.patience import Patience
 from hal.clock import WallClock
 from settings.ranges import RangeSet
-from wire.http import ClientConnection, HttpError, Response
+from wire.dial.backoff import Backoff, retry_after
+from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.patience import Patience
+from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (
     NEXT_RUN,
     REPLY_BYTES_MAX,
@@ -37,8 +37,8 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.ratelimit import TokenBucket
-from wire.tls import ClientContext
+from wire.process.ratelimit import TokenBucket
+from wire.tls.context import ClientContext
 from wire.vocabulary import Outcome
 
 POST_SECONDS_MAX: Final = 30.0

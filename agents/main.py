@@ -28,10 +28,10 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
-from wire.ending import LastResort
-from wire.failures import FailureLog
-from wire.identity import Severity
-from wire.process_bounds import process_bounds, used_and_total
+from wire.process.ending import LastResort
+from wire.process.failures import FailureLog
+from wire.process.resources import process_bounds, used_and_total
+from wire.tls.identity import Severity
 
 END_SECONDS_MAX: Final = 15.0
 """From a signal to the process's end; the unit's TimeoutStopSec is longer."""

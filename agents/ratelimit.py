@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wire.ratelimit import TokenBucket
+from wire.process.ratelimit import TokenBucket
 
 REPORTS_PER_SECOND: Final = 20.0
 """What one instrument may report in the long run; a busy analyzer makes one a second."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from agents.bounds import SpoolRoom
 from agents.buffer import Buffer
-from wire.bounds import Bounds
+from wire.process.bounds import Bounds
 
 FILL_CHECK_SECONDS: Final = 600.0
 """The largest permitted spool takes hours to fill, the smallest at least one of these intervals at usual rates."""

@@ -15,12 +15,12 @@ from typing import Final
 
 import msgspec
 
-from agents.accounting import Traffic
 from agents.box import BoxStatus
 from agents.firewall import FirewallStatus
 from agents.spool import Priority
 from agents.trust import TrustProblem
 from hal.unix_socket import Listener
+from wire.dial.accounting import Traffic
 
 ANSWER_SECONDS: Final = 5.0
 """How long a question waits for the box."""

@@ -26,12 +26,12 @@ from itertools import chain
 from math import inf
 from typing import Final
 
-from agents.backoff import retry_after
 from agents.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
 from agents.buffer import Buffer
 from agents.spool import Priority, Record
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
-from wire.http import ClientConnection, HttpError, HttpFinished, Response
+from wire.dial.backoff import retry_after
+from wire.http.connection import ClientConnection, HttpError, HttpFinished, Response
 from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
 
 PATH: Final = "/v1/batches"

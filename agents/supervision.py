@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from agents.audit import AuditLog
-from agents.backoff import Backoff
+from wire.dial.backoff import Backoff
 
 STEADY_SECONDS: Final = 300.0
 """A part that ran so long before its error starts again after a short pause."""

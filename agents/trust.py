@@ -1,7 +1,8 @@
 """Says why the data center's certificate is not trusted, in words that the site's IT can act on.
 
 The most frequent reason in hospitals is a proxy that inspects TLS: it presents a certificate of its own CA for the
-data center's name. OpenSSL says only that verification failed, so the certificate is read once more (`agents.probe`)
+data center's name. OpenSSL says only that verification failed, so the certificate is read once more
+(`wire.dial.probe`)
 and the problem is named: in the status, in the audit log, by the alarm LED, and beside the box on standard error. All
 of this ends with the next connection on which verification succeeds.
 
@@ -21,10 +22,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from agents.audit import AuditLog
-from agents.probe import Presented
-from agents.proxy import ProxyError
 from hal.indicators import Light
-from wire.ratelimit import TokenBucket
+from wire.dial.probe import Presented
+from wire.dial.proxy import ProxyError
+from wire.process.ratelimit import TokenBucket
 
 PROBES_PER_SECOND: Final = 1 / 600
 PROBES_BURST: Final = 2

@@ -15,10 +15,10 @@ from typing import Final
 
 from sqlalchemy.engine import make_url
 
-from wire.bounds import LOOK_SECONDS, Bound, Bounds, Level, Measured
-from wire.http import Server
-from wire.process_bounds import process_bounds, used_and_total
-from wire.tls import sessions_kept
+from wire.http.connection import Server
+from wire.process.bounds import LOOK_SECONDS, Bound, Bounds, Level, Measured
+from wire.process.resources import process_bounds, used_and_total
+from wire.tls.context import sessions_kept
 
 _log: Final = logging.getLogger(__name__)
 

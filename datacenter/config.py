@@ -27,10 +27,10 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.identity import SERVER, Severity, inspect_identity
 from wire.messages import Serial
-from wire.revocation import CrlError, RevocationList
-from wire.tls import Identity
+from wire.tls.context import Identity
+from wire.tls.identity import SERVER, Severity, inspect_identity
+from wire.tls.revocation import CrlError, RevocationList
 
 
 class ConfigError(ValueError):
@@ -49,7 +49,7 @@ class Listen(_Section, frozen=True):
 
 
 class Tls(_Section, frozen=True):
-    """PEM files; see `wire.tls.Identity`."""
+    """PEM files; see `wire.tls.context.Identity`."""
 
     certificate: str
     key: str

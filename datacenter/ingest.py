@@ -13,7 +13,7 @@ What each answer tells the box:
 
 `GET /v1/time` is answered with no content, and the time in `Date`: a box whose clock is wrong asks for it.
 
-The handler is a plain `wire.http.Handler`, so a composition root may put another around it.
+The handler is a plain `wire.http.connection.Handler`, so a composition root may put another around it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Final
 
 from datacenter.store import Store, StoreError, UnknownBoxError
 from wire.compression import STREAM_HEADER, CompressionError, Streams, UnknownStreamError
-from wire.http import Handler, Request, Response
+from wire.http.connection import Handler, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal
 
 PATH: Final = "/v1/batches"

@@ -33,17 +33,17 @@ from datacenter.config import (
 from datacenter.ingest import make_ingest
 from datacenter.schema import REVISION
 from datacenter.store import Store, schema_revision
-from wire.admission import Limits
-from wire.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
-from wire.ending import LastResort
-from wire.failures import FailureLog
-from wire.http import Server, serve
-from wire.identity import FileVersions
+from wire.http.admission import Limits
+from wire.http.connection import Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.peer import ClientCheck, PeerProblem
-from wire.ratelimit import TokenBucket
-from wire.revocation import RevocationList, follow
-from wire.tls import server_context
+from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.process.ending import LastResort
+from wire.process.failures import FailureLog
+from wire.process.ratelimit import TokenBucket
+from wire.tls.context import server_context
+from wire.tls.identity import FileVersions
+from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.revocation import RevocationList, follow
 
 END_SECONDS_MAX: Final = 15.0
 """From a signal to the process's end."""

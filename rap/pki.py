@@ -41,7 +41,7 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    from wire import pki_folder
+    from wire.pki import folder as pki_folder
 
     try:
         print(pki_folder.revoke(arguments.folder, arguments.names))
@@ -51,7 +51,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from wire import pki_folder
+    from wire.pki import folder as pki_folder
 
     try:
         paths = pki_folder.init(arguments.folder)
@@ -62,7 +62,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _issue(arguments: argparse.Namespace) -> int:
-    from wire import pki_folder
+    from wire.pki import folder as pki_folder
 
     folder, name, purpose, hosts = arguments.folder, arguments.name, arguments.purpose, tuple(arguments.host)
     try:

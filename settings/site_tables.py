@@ -28,7 +28,7 @@ TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 # As in wire.messages.Serial
 Serial: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
 Secret: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255)]
-# As in agents.proxy.Secret
+# As in wire.dial.proxy.Secret
 BY_NAME_MAX: Final = 16
 """Addresses of one name."""
 

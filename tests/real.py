@@ -16,12 +16,12 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
 from datacenter import queries
 from datacenter.store import Store
 from hal.linux.clock import LinuxClock
-from wire.tls import Identity, client_context
+from wire.dial.dialer import FarEnd
+from wire.tls.context import Identity, client_context
 
 ROOT = Path(__file__).parent.parent
 STORED_LOOK_SECONDS = 0.02

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.dial import FarEnd, dial
 from tests.agents.eventually import eventually
 from tests.real import ROOT, prepare, write_box_config
+from wire.dial.dialer import FarEnd, dial
 from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
-from wire.tls import Identity, client_context
+from wire.tls.context import Identity, client_context
 
 INSTRUMENTS = ("CHEM-0001",)
 ENDS_SECONDS_MAX = 20

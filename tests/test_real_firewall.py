@@ -23,7 +23,6 @@ from random import Random
 import pytest
 from pyroute2 import IPRoute
 
-from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
 from agents.status import Status, read_status
 from datacenter import queries
@@ -35,8 +34,9 @@ from netfw.nft import Nft
 from netfw.policyfile import load_policy
 from tests.netfw.netns import Namespace, cable, namespaces
 from tests.real import prepare, start
+from wire.dial.dialer import FarEnd
 from wire.messages import Audit, Quality, decode
-from wire.tls import Identity, client_context
+from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.dial import FarEnd, dial
 from hal.disk import DiskError
 from hal.linux.disk import LinuxDisk
 from tests.agents.eventually import eventually
 from tests.real import Site, prepare, start
-from wire.http import Response
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import Response
 from wire.messages import REPLY_BYTES_MAX, Alert, Reports, Status, encode
-from wire.tls import Identity, client_context
+from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 INSTRUMENTS = ("CHEM-0001",)

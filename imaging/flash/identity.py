@@ -25,8 +25,8 @@ from settings.identity_archive import (
     VENDOR_AUTHORITY,
     IdentityError,
 )
-from wire import pki_folder
-from wire.pki import make_key
+from wire.pki import folder as pki_folder
+from wire.pki.hierarchy import make_key
 
 # As in wire.messages.Serial
 _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")

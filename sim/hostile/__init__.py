@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
 
-from agents.dial import FarEnd
-from wire.tls import ClientContext
+from wire.dial.dialer import FarEnd
+from wire.tls.context import ClientContext
 
 
 @dataclass(frozen=True, slots=True)

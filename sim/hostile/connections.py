@@ -7,7 +7,7 @@ from itertools import count
 
 from sim.hostile import Access
 from sim.hostile.lines import connect, lines
-from wire.tls import client_hello
+from wire.tls.context import client_hello
 
 
 async def hoard(access: Access, every_s: float, connections: int) -> None:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from itertools import cycle
 from typing import Final
 
-from agents.dial import dial
 from sim.hostile import Access
-from wire.http import HttpError
+from wire.dial.dialer import dial
+from wire.http.connection import HttpError
 
 GARBAGE_BYTES: Final = 2000
 REPLY_BYTES_MAX: Final = 1 << 20

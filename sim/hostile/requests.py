@@ -10,7 +10,7 @@ from typing import Final
 from sim.hostile import Access
 from sim.hostile.lines import Line, connect, lines
 from wire.messages import READINGS_PER_REPORT_MAX, REPORTS_BODY_BYTES_MAX
-from wire.tls import client_hello
+from wire.tls.context import client_hello
 
 POST: Final = b"POST /v1/reports HTTP/1.1\r\nHost: rap-box\r\n"
 BURST_REQUESTS: Final = 8

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from wire.tls import NO_CHECK_TIME, ClientContext
+from wire.tls.context import NO_CHECK_TIME, ClientContext
 
 NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from typing import Final
 
-from agents.proxy_auth import parse_challenges
+from wire.dial.proxy_auth import parse_challenges
 
 REALM: Final = "clinic"
 NONCE: Final = "dcd98b7102dd2f0e8b11d0f600bfb0c093"

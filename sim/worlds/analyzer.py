@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Final, Protocol, get_args
 
-from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
 from hal.clock import WallClock
 from sim import labfile
@@ -21,8 +20,9 @@ from sim.instruments.instrument import FloodReport
 from sim.layers import End, Layers
 from sim.ledger import Ledger, Run, digest_of
 from sim.people import Bench
+from wire.dial.dialer import FarEnd
 from wire.messages import Command, InstrumentReport, Report, encode
-from wire.tls import Identity, client_context
+from wire.tls.context import Identity, client_context
 from wire.vocabulary import Outcome
 
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}

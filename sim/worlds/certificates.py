@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from agents import config
 from sim.worlds import farend, machine
-from wire.pki import Authority, Validity, make_key
-from wire.tls import Identity
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity
 
 
 @cache

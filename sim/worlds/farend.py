@@ -14,9 +14,9 @@ from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.units import SECOND_NS
 from sim.worlds.addresses import DATACENTER, DATACENTER_MOVED
-from wire.http import Handler, Request, Response, Server, serve
+from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
-from wire.tls import Identity, server_context
+from wire.tls.context import Identity, server_context
 from wire.vocabulary import Verb
 
 NAME = "datacenter"

@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.accounting import Traffic
 from agents.box import Box, Hardware
 from agents.config import (
     BoxConfig,
@@ -25,7 +24,6 @@ from agents.config import (
     Sending,
     SpoolSize,
 )
-from agents.proxy import Proxy
 from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
@@ -44,6 +42,8 @@ from sim.worlds.addresses import BOX, box_address
 from sim.worlds.findings import Remains
 from sim.worlds.firewall import COLLECTOR_PORT
 from sim.worlds.gatekeeper import SimGatekeeper, Zone
+from wire.dial.accounting import Traffic
+from wire.dial.proxy import Proxy
 
 NAME: Final = "rap-box"
 SERIAL: Final = NAME.upper()

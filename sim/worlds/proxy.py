@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
-from agents.proxy import Proxy
 from sim import labfile
 from sim.layers import End, Layers
 from sim.loop import SimLoop
@@ -17,7 +16,8 @@ from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
 from sim.worlds.addresses import PROXY
-from wire.tls import Identity
+from wire.dial.proxy import Proxy
+from wire.tls.context import Identity
 
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}

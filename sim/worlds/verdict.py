@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agents.accounting import Traffic
 from datacenter.store import Store
 from sim import result
 from sim.checks import evaluate
@@ -36,6 +35,7 @@ from sim.worlds.findings import Findings, Remains, find
 from sim.worlds.gatekeeper import NOT_IN_FORCE
 from sim.worlds.intruders import Intruders
 from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
+from wire.dial.accounting import Traffic
 
 
 class Box(Protocol):

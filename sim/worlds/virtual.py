@@ -23,7 +23,6 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final
 
-from agents.dial import FarEnd as Address
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
 from netfw.policy import Policy
@@ -49,6 +48,7 @@ from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.occurrences import Occurrences
 from sim.worlds.proxy import SiteProxy
 from sim.worlds.verdict import conclude
+from wire.dial.dialer import FarEnd as Address
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """The Monday on which every lab begins; the time of day is the lab's."""

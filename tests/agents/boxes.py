@@ -11,15 +11,15 @@ from typing import Any
 
 from agents.box import Box, Hardware
 from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending
-from agents.dial import FarEnd, dial
 from agents.instrument import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from tests.agents.hierarchy import Hierarchy
-from wire.http import ClientConnection
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX
-from wire.tls import Identity, client_context
+from wire.tls.context import Identity, client_context
 
 CLOCK = EmulClock(time_ns)
 

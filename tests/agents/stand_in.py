@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from time import time
 
 from wire.compression import CompressionError, Decompressor
-from wire.http import Request, Response, Server, serve
+from wire.http.connection import Request, Response, Server, serve
 from wire.messages import (
     BATCH_BODY_BYTES_MAX,
     BATCH_BYTES_MAX,
@@ -26,7 +26,7 @@ from wire.messages import (
     encode,
     sequences,
 )
-from wire.tls import Identity, server_context
+from wire.tls.context import Identity, server_context
 
 Misbehave = Callable[[Response], Response | None]
 """What becomes of the next answer; None is none, ever."""

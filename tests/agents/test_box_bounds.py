@@ -41,10 +41,10 @@ from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.spool_model import encode_gap
 from tests.agents.stand_in import stand_in
-from wire import tls
-from wire.bounds import Bound, Bounds, Level
 from wire.messages import Audit, Command
-from wire.tls import client_context, server_context
+from wire.process.bounds import Bound, Bounds, Level
+from wire.tls import context as tls
+from wire.tls.context import client_context, server_context
 
 MIB = 1024 * 1024
 Driver = Callable[["Watched"], Coroutine[Any, Any, None]]

@@ -17,9 +17,9 @@ from agents.boxcheck import check_box
 from agents.config import ConfigError
 from netfw.policyfile import PolicyError
 from tests.agents.hierarchy import Hierarchy
-from wire.identity import SOON_DAYS, Severity
-from wire.pki import Authority, Validity, make_key
-from wire.tls import Identity
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity
+from wire.tls.identity import SOON_DAYS, Severity
 
 BOX = """\
 board = "rap-4"

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from agents.alarm import AlarmLed
 from agents.box import Box, Hardware
 from agents.config import BoxConfig, Certificates
-from agents.dial import FarEnd, dial
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
@@ -28,11 +27,12 @@ from tests.agents.boxes import CLOCK, box_config, connect, disk
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import LOOPBACK, Hierarchy
 from tests.agents.stand_in import StandIn
-from wire.http import Response, serve
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import Response, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.peer import ClientCheck
-from wire.pki import Authority, Validity, make_key
-from wire.tls import Identity, client_context, server_context
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity, client_context, server_context
+from wire.tls.peer import ClientCheck
 
 
 @dataclass

@@ -12,14 +12,14 @@ import pytest
 from agents.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
 from agents.box import Box
 from agents.collector import RETRY_SPOOL_SECONDS, port_limits
-from agents.dial import FarEnd, dial
 from agents.ratelimit import REPORTS_BURST
 from hal.emul.disk import EmulDisk
 from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.http import ClientConnection, HttpError, Response
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (
     INT_MAX,
     NEXT_RUN,
@@ -36,7 +36,7 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.tls import Identity
+from wire.tls.context import Identity
 from wire.vocabulary import Channel
 
 NOWHERE = 9  # the discard port: no data center

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agents.config import ConfigError, load_config
-from agents.dial import FarEnd
 from agents.marks import INSTRUMENTS_MAX
-from agents.proxy import Proxy
+from wire.dial.dialer import FarEnd
+from wire.dial.proxy import Proxy
 
 GOOD = """\
 board = "rap-4"

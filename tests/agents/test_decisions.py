@@ -10,8 +10,6 @@ from typing import cast
 import msgspec
 import pytest
 
-from agents import backoff
-from agents.backoff import DELAY_SECONDS_MAX, DELAY_SECONDS_MIN, RETRY_AFTER_SECONDS_MAX, Backoff, retry_after
 from agents.batching import (
     OVERHEAD_BYTES,
     RECORDS_MIN,
@@ -26,6 +24,14 @@ from agents.marks import DIGEST_BYTES, DIGESTS_MAX, HOLES_MAX, INSTRUMENTS_MAX, 
 from agents.outbox import Outbox
 from agents.spool import Priority, Recovery, SpoolLimits
 from agents.state import SNAPSHOT_BYTES_MAX, BoxState
+from wire.dial import backoff
+from wire.dial.backoff import (
+    DELAY_SECONDS_MAX,
+    DELAY_SECONDS_MIN,
+    RETRY_AFTER_SECONDS_MAX,
+    Backoff,
+    retry_after,
+)
 from wire.messages import (
     INT_MAX,
     RECORDS_PER_BATCH_MAX,
@@ -36,7 +42,7 @@ from wire.messages import (
     InstrumentReport,
     Quality,
 )
-from wire.ratelimit import TokenBucket
+from wire.process.ratelimit import TokenBucket
 
 
 def routine(number: int) -> InstrumentReport:

@@ -18,7 +18,7 @@ from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from tests.duplicates import duplicates
 from wire.compression import SELF_CONTAINED, STREAM_HEADER
-from wire.http import Request, Response
+from wire.http.connection import Request, Response
 from wire.messages import Entry, encode
 from wire.messages import Quality as QualityReport
 

@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 
-import agents.backoff
 import agents.forwarder
 import agents.stream
+import wire.dial.backoff
 from agents.audit import AuditLog, encode_gap
 from agents.buffer import Buffer
-from agents.dial import UNACKNOWLEDGED_MS_MAX, FarEnd, dial
 from agents.forwarder import GIVEN_UP_BURST, Forwarder
-from agents.proxy import Proxy
 from agents.spool import Priority, Spool, SpoolLimits
 from agents.stream import Timing
 from hal.emul.ethernet import EmulEthernetPort
@@ -26,17 +24,19 @@ from tests.agents.boxes import CLOCK, disk
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import Misbehave, StandIn, stand_in
-from wire.http import Response
+from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, FarEnd, dial
+from wire.dial.proxy import Proxy
+from wire.http.connection import Response
 from wire.messages import Alert, BatchRefusal, BatchReply, Command, Entry, Quality, encode
-from wire.tls import client_context
+from wire.tls.context import client_context
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Back-off in milliseconds, and no limit of connections."""
     monkeypatch.setattr(agents.forwarder, "DIALS_BURST", 1_000_000)
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MIN", 0.0)
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MAX", 0.002)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
 
 

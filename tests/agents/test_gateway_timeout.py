@@ -14,7 +14,7 @@ import pytest
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_fallback import Spread
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, Decompressor
-from wire.http import Request, Response
+from wire.http.connection import Request, Response
 from wire.messages import BATCH_BYTES_MAX, RECORDS_PER_BATCH_MAX, Batch, decode
 
 FULL_BATCH_SECONDS: Final = 90.0

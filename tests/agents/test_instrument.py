@@ -10,14 +10,14 @@ from time import time
 
 import pytest
 
-import agents.backoff
 import agents.instrument
+import wire.dial.backoff
 from agents.instrument import GIVEN_UP_BURST, InstrumentAgent
 from settings.ranges import RangeSet
 from tests.agents.boxes import running_agent
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
-from wire.http import Request, Response, serve
+from wire.http.connection import Request, Response, serve
 from wire.messages import (
     NEXT_RUN,
     Alert,
@@ -30,14 +30,14 @@ from wire.messages import (
     decode,
     encode,
 )
-from wire.tls import server_context
+from wire.tls.context import server_context
 from wire.vocabulary import Outcome
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MIN", 0.0)
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MAX", 0.002)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
 
 

@@ -11,15 +11,15 @@ from http import HTTPStatus
 
 import pytest
 
-import agents.backoff
 import agents.forwarder
-from agents.backoff import Backoff
+import wire.dial.backoff
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn
 from tests.agents.test_forwarder import drained, forwarding
-from wire.http import Peer, Request, Response
-from wire.tls import server_context
+from wire.dial.backoff import Backoff
+from wire.http.connection import Peer, Request, Response
+from wire.tls.context import server_context
 
 Style = Callable[[Response, int], tuple[bytes, bool]]
 """An answer on the n-th connection as the intermediary gives it, and whether it then closes that."""
@@ -114,8 +114,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What others asked to wait; the back-off itself lasts milliseconds, and connections are not limited."""
     monkeypatch.setattr(agents.forwarder, "DIALS_BURST", 1_000_000)
     asked: list[float] = []
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MIN", 0.0)
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MAX", 0.002)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     failed = Backoff.failed
 
     def note(self: Backoff, retry_after_s: float = 0.0) -> float:
@@ -165,7 +165,7 @@ def error_page(status: int, *fields: str) -> Style:
     [
         ([], 0),
         (["Retry-After: 120"], 120),
-        (["Retry-After: 5000"], agents.backoff.RETRY_AFTER_SECONDS_MAX),
+        (["Retry-After: 5000"], wire.dial.backoff.RETRY_AFTER_SECONDS_MAX),
         ([f"Date: {formatdate(NOW, usegmt=True)}", f"Retry-After: {formatdate(NOW + 60, usegmt=True)}"], 60),
         ([f"Retry-After: {formatdate(NOW, usegmt=True)}"], 0),
         (["Retry-After: <b>soon</b>"], 0),

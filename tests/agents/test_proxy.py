@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-import agents.dial
-from agents.accounting import Traffic
-from agents.dial import FarEnd, dial
-from agents.proxy import REPLY_BYTES_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+import wire.dial.dialer
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.tls import client_context
+from wire.dial.accounting import Traffic
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.tls.context import client_context
 
 HTTP = Proxy("http", "127.0.0.1", 3128)
 HTTP_AUTH = Proxy("http", "127.0.0.1", 3128, "lab", "open sesame")
@@ -207,7 +207,7 @@ def test_a_proxy_that_hangs_up_or_says_nothing(pki: Hierarchy, monkeypatch: pyte
         return False
 
     async def scenario() -> None:
-        monkeypatch.setattr(agents.dial, "PROXY_SECONDS_MAX", 0.01)
+        monkeypatch.setattr(wire.dial.dialer, "PROXY_SECONDS_MAX", 0.01)
         for greet, kind in ((hangs_up, ProxyErrorKind.LOST), (says_nothing, ProxyErrorKind.TIMEOUT)):
             async with proxy_server(greet, 9) as port:
                 proxy = Proxy("http", "127.0.0.1", port)

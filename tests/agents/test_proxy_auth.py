@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import spnego
 
-from agents.dial import FarEnd, dial
-from agents.proxy import INTERIM_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
-from agents.proxy_auth import Challenge, Digest, choose, parse_challenges
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.http import ClientConnection
-from wire.tls import client_context
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.proxy import INTERIM_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.dial.proxy_auth import Challenge, Digest, choose, parse_challenges
+from wire.http.connection import ClientConnection
+from wire.tls.context import client_context
 
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 USER = {"user": "Mufasa", "password": "Circle Of Life"}
@@ -73,7 +73,7 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
         raise ConnectionRefusedError
 
     async def authority() -> None:
-        monkeypatch.setattr("agents.dial.ClientConnection", noted)
+        monkeypatch.setattr("wire.dial.dialer.ClientConnection", noted)
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
         with pytest.raises(ConnectionRefusedError):
             await dial(FarEnd(host, 8443), ssl.create_default_context(), reply_bytes_max=10)

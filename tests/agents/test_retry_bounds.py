@@ -12,12 +12,12 @@ import pytest
 import agents.forwarder
 from agents.clock_sync import ClockSync
 from agents.forwarder import DIALS_BURST, DIALS_PER_SECOND
-from agents.proxy import Proxy
 from agents.spool import Priority
 from sim.net import link
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
-from wire.http import PIPELINE_MAX, Request, Response
+from wire.dial.proxy import Proxy
+from wire.http.connection import PIPELINE_MAX, Request, Response
 from wire.messages import Alert, Entry, Quality, encode
 
 LINE = link.Quality(10_000_000, 10_000_000)

@@ -16,10 +16,10 @@ from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn
-from wire.http import HttpError, serve
+from wire.http.connection import HttpError, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.pki import Authority, make_key
-from wire.tls import Identity, server_context
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity, server_context
 
 
 class Site:

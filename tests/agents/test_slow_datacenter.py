@@ -10,13 +10,13 @@ from random import Random
 
 import pytest
 
-from agents.patience import Patience
 from agents.spool import Priority
 from agents.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
 from sim.net.link import Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire import messages
+from wire.dial.patience import Patience
 
 BACKLOG = 4000
 ANSWERS_TO_RECOVER = 12

@@ -11,10 +11,7 @@ from typing import Final
 import pytest
 
 from agents.clock_sync import ask_data_center
-from agents.dial import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX, FarEnd
 from agents.instrument import POST_SECONDS_MAX, InstrumentAgent
-from agents.patience import GROWTH, Patience
-from agents.proxy import Proxy, ProxyError
 from agents.spool import Priority
 from sim.net.host import Host
 from sim.net.link import Link, Quality
@@ -23,10 +20,13 @@ from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
-from wire.http import Request, Response
+from wire.dial.dialer import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX, FarEnd
+from wire.dial.patience import GROWTH, Patience
+from wire.dial.proxy import Proxy, ProxyError
+from wire.http.connection import Request, Response
 from wire.messages import Alert, Entry, Receipt, Reports, decode, encode
 from wire.messages import Quality as QualityReport
-from wire.tls import client_context
+from wire.tls.context import client_context
 
 LINE: Final = Quality(1_000_000, 20_000_000)
 SECONDS: Final = (5, 25, 45, 60, 120, 180)

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from agents.dial import FarEnd, dial
-from agents.proxy import Proxy, ProxyError, ProxyErrorKind
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.tls import client_context
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.proxy import Proxy, ProxyError, ProxyErrorKind
+from wire.tls.context import client_context
 
 HELPERS = next((f for f in (Path("/usr/lib/squid"), Path("/usr/lib64/squid")) if f.is_dir()), None)
 USER, PASSWORD = "rap-box", "clinic: proxy"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import agents.backoff
 import agents.box
+import wire.dial.backoff
 from agents.alarm import AlarmLed
 from agents.firewall import FirewallGuard
 from agents.supervision import STEADY_SECONDS, keep_running
@@ -28,8 +28,8 @@ from wire.messages import Command, Quality
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MIN", 0.0)
-    monkeypatch.setattr(agents.backoff, "DELAY_SECONDS_MAX", 0.002)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
 
 

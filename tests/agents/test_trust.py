@@ -19,9 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from agents.dial import FarEnd, dial
-from agents.probe import BEGINNING_BYTES, Presented, probe
-from agents.proxy import Proxy
 from agents.trust import NAME_CHARACTERS_MAX, PROBES_BURST, Distrust, TrustDiagnosis, describe, fit_to_print
 from hal.indicators import Light
 from sim.proxies.http_auth import Digest
@@ -29,8 +26,11 @@ from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.agents.hierarchy import LOOPBACK, Hierarchy
-from wire.pki import Authority, Validity
-from wire.tls import Identity, client_context
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.probe import BEGINNING_BYTES, Presented, probe
+from wire.dial.proxy import Proxy
+from wire.pki.hierarchy import Authority, Validity
+from wire.tls.context import Identity, client_context
 
 PORTAL = b"HTTP/1.1 302 Found\r\nLocation: http://login.clinic/\r\nContent-Length: 0\r\n\r\n"
 PROXIES = {

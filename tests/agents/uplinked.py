@@ -8,9 +8,7 @@ from random import Random
 from agents.audit import AuditLog, encode_gap
 from agents.buffer import Buffer
 from agents.clock_sync import ClockSync
-from agents.dial import FarEnd
 from agents.forwarder import Forwarder
-from agents.proxy import Proxy
 from agents.spool import Gap, Spool, SpoolLimits
 from agents.stream import Timing
 from hal.emul.clock import EmulClock
@@ -22,8 +20,10 @@ from sim.net.link import Link, Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn
 from wire import messages
-from wire.http import serve
-from wire.tls import client_context, server_context
+from wire.dial.dialer import FarEnd
+from wire.dial.proxy import Proxy
+from wire.http.connection import serve
+from wire.tls.context import client_context, server_context
 
 
 class World:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wire.pki import Authority, make_key
-from wire.tls import Identity
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity
 
 
 def configure(folder: Path, url: str) -> tuple[Path, Identity]:

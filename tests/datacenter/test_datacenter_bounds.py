@@ -11,9 +11,9 @@ import pytest
 
 from datacenter import main
 from datacenter.bounds import database_folder, datacenter_bounds
-from wire.bounds import Bound
-from wire.http import Server
-from wire.peer import PeerProblem
+from wire.http.connection import Server
+from wire.process.bounds import Bound
+from wire.tls.peer import PeerProblem
 
 
 class Listener:

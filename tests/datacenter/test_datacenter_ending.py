@@ -16,14 +16,14 @@ from batches import alert, encoded
 from programs import configure
 from sqlalchemy import create_engine, text
 
-from agents.dial import FarEnd, dial
 from datacenter import queries
 from datacenter.store import Store
 from tests.agents.eventually import eventually
 from wire.compression import Compressor
-from wire.http import HttpError
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import HttpError
 from wire.messages import TIME_PATH
-from wire.tls import client_context
+from wire.tls.context import client_context
 
 ENDS_SECONDS_MAX = 30
 """Far beyond the time that the program is given here, and far below for ever."""

@@ -16,17 +16,17 @@ from batches import alert, encoded
 from cryptography import x509
 from programs import configure
 
-from agents.dial import FarEnd, dial
 from datacenter import queries
 from datacenter.config import ConfigError
 from datacenter.main import run_datacenter
 from datacenter.store import Store
 from rap.__main__ import main
-from wire import pki_folder
 from wire.compression import Compressor
-from wire.http import ClientConnection, HttpError
-from wire.pki import Authority, Validity, make_key
-from wire.tls import Identity, client_context
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import ClientConnection, HttpError
+from wire.pki import folder as pki_folder
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity, client_context
 
 PROGRAM = """
 import sys

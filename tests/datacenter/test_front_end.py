@@ -11,7 +11,6 @@ from typing import Self
 
 import pytest
 
-from agents.dial import FarEnd, dial
 from datacenter import queries
 from datacenter.ingest import BOX_HEADER
 from datacenter.store import Store
@@ -21,9 +20,10 @@ from tests.agents.test_forwarder import drained, forwarding
 from tests.duplicates import duplicates
 from tests.real import start
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, compress_alone
-from wire.http import PIPELINE_MAX
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import PIPELINE_MAX
 from wire.messages import Entry, Quality, encode, encode_batch
-from wire.tls import client_context
+from wire.tls.context import client_context
 
 FRONT = "NOBODY-1"
 """The name in the front end's certificate towards the servers."""

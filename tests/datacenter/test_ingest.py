@@ -17,7 +17,7 @@ from datacenter import queries
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store import Store
 from wire.compression import Compressor, Decompressor
-from wire.http import ClientConnection, Handler, HttpError, Request, Response, serve
+from wire.http.connection import ClientConnection, Handler, HttpError, Request, Response, serve
 from wire.messages import (
     BATCH_BODY_BYTES_MAX,
     BATCH_BYTES_MAX,
@@ -27,8 +27,8 @@ from wire.messages import (
     BatchReply,
     decode,
 )
-from wire.pki import Authority, make_key
-from wire.tls import Identity, client_context, server_context
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity, client_context, server_context
 
 BOX = "RAP-0001"
 

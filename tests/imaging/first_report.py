@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.dial import FarEnd
 from agents.instrument import InstrumentAgent
 from datacenter import queries
 from datacenter.store import Store
@@ -32,9 +31,10 @@ from settings import identity_archive
 from tests.imaging.emulated import tap
 from tests.imaging.sites import SITE, write_site
 from tests.real import start
-from wire import pki_folder
+from wire.dial.dialer import FarEnd
 from wire.messages import Quality
-from wire.tls import Identity, client_context
+from wire.pki import folder as pki_folder
+from wire.tls.context import Identity, client_context
 
 STANDIN: Final = Path(__file__).parents[2] / "build/standin"
 CABLES: Final = {1: "uplink", 2: "port1"}

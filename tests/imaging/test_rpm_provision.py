@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from agents.config import load_config
-from agents.proxy import Proxy
 from imaging.provision.arrival import empty, keep, waiting
 from imaging.provision.box import box_file, firewall_file
 from imaging.provision.files import write_file
@@ -26,6 +25,7 @@ from settings import identity_archive
 from settings.board import load_board
 from settings.site import ProvisionError, site_of
 from tests.imaging.sites import system_tree, write_site
+from wire.dial.proxy import Proxy
 
 SITE = """\
 board = "rap-4"

@@ -9,8 +9,6 @@ from random import Random
 
 import pytest
 
-from agents.dial import FarEnd, dial
-from agents.proxy import Proxy, ProxyError, ProxyErrorKind
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link
@@ -19,9 +17,11 @@ from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.sim.network import CLINIC, LAN, Recorder
-from wire.http import HttpError, Request, Response, serve
-from wire.pki import Authority, make_key
-from wire.tls import client_context, server_context
+from wire.dial.dialer import FarEnd, dial
+from wire.dial.proxy import Proxy, ProxyError, ProxyErrorKind
+from wire.http.connection import HttpError, Request, Response, serve
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import client_context, server_context
 
 PORTS = {"http": 3128, "socks5": 1080}
 OPEN = {kind: Proxy(kind, "proxy", port) for kind, port in PORTS.items()}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from network import Pair
 
-from wire.http import ClientConnection, HttpError, Request, Response, serve
-from wire.pki import LEAF_DAYS, Authority, Validity, make_key
-from wire.tls import ClientContext, Identity, client_context, server_context, undated_client_context
+from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.pki.hierarchy import LEAF_DAYS, Authority, Validity, make_key
+from wire.tls.context import ClientContext, Identity, client_context, server_context, undated_client_context
 
 ISSUED = datetime(2001, 2, 3, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,8 +10,8 @@ import pytest
 from network import Pair, Recorder
 
 from sim.net.tls import RECORD_BYTES_MAX
-from wire.pki import Authority, make_key
-from wire.tls import Identity, client_context, server_context
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity, client_context, server_context
 
 
 @pytest.fixture(scope="module")

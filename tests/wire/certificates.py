@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wire.pki import Authority, Validity, make_key
-from wire.tls import Identity
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,22 @@ from random import Random
 
 import pytest
 
-from agents.dial import FarEnd, dial
 from sim.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
-from wire.admission import CLOSE_SECONDS, Limits
-from wire.http import IDLE_SECONDS_MAX, ClientConnection, HttpError, Request, Response, Server, serve
-from wire.pki import Authority, make_key
-from wire.tls import Identity, client_context, server_context
+from wire.dial.dialer import FarEnd, dial
+from wire.http.admission import CLOSE_SECONDS, Limits
+from wire.http.connection import (
+    IDLE_SECONDS_MAX,
+    ClientConnection,
+    HttpError,
+    Request,
+    Response,
+    Server,
+    serve,
+)
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity, client_context, server_context
 
 LIMITS = Limits(connections_max=5, handshake_s=10.0, request_s=20.0)
 SOON_S = 1.0

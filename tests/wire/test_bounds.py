@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wire.bounds import Bound, Bounds, Level, Measured
+from wire.process.bounds import Bound, Bounds, Level, Measured
 
 
 class Quantity:

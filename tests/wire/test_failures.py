@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sim.loop import SimLoop
-from wire.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, FailureLog
-from wire.http import Peer, Request, ServerConnection
+from wire.http.connection import Peer, Request, ServerConnection
+from wire.process.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, FailureLog
 
 TIMES = 1000
 

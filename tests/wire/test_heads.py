@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.test_http import Line, echo
-from wire import heads
-from wire.heads import whole_request, whole_response
-from wire.http import ClientConnection, HttpError, Request, Response, ServerConnection
+from wire.http import heads
+from wire.http.connection import ClientConnection, HttpError, Request, Response, ServerConnection
+from wire.http.heads import whole_request, whole_response
 
 DATE = b"Date: Mon, 05 Jan 2026 07:01:03 GMT\r\n"
 REQUESTS = [

@@ -9,8 +9,8 @@ from email.utils import formatdate
 
 import pytest
 
-import wire.http
-from wire.http import (
+import wire.http.connection
+from wire.http.connection import (
     HEAD_BYTES_MAX,
     PIPELINE_MAX,
     ClientConnection,
@@ -216,7 +216,7 @@ def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> Non
 
 
 def test_a_peer_that_never_completes_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire.http, "IDLE_SECONDS_MAX", 0.005)
+    monkeypatch.setattr(wire.http.connection, "IDLE_SECONDS_MAX", 0.005)
 
     async def exchange() -> bytes:
         server = await serve(echo, "127.0.0.1", 0, tls=None, body_bytes_max=BODY_MAX, now=lambda: 0.0)

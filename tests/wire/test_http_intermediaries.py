@@ -10,8 +10,15 @@ from typing import Final
 import pytest
 
 from tests.wire.test_http import BODY_MAX, Line, answered, client_with
-from wire.http import CHUNKING_FACTOR, HEAD_BYTES_MAX, ClientConnection, HttpError, HttpFinished, Response
-from wire.httpfields import date_s, uncompressed
+from wire.http.connection import (
+    CHUNKING_FACTOR,
+    HEAD_BYTES_MAX,
+    ClientConnection,
+    HttpError,
+    HttpFinished,
+    Response,
+)
+from wire.http.fields import date_s, uncompressed
 
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ENDLESS: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"

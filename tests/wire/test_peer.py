@@ -12,12 +12,12 @@ import pytest
 from cryptography.x509 import ObjectIdentifier, load_pem_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from agents.dial import FarEnd, dial
-from wire.http import ClientConnection, HttpError, Request, Response, serve
-from wire.peer import ClientCheck, PeerProblem
-from wire.pki import Authority, make_key
-from wire.revocation import CRL_BYTES_MAX, CrlError, RevocationList
-from wire.tls import ClientContext, Identity, client_context, server_context
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import ClientContext, Identity, client_context, server_context
+from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.revocation import CRL_BYTES_MAX, CrlError, RevocationList
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
@@ -271,7 +271,7 @@ def test_an_older_list_is_not_taken(site: Site, monkeypatch: pytest.MonkeyPatch)
             return datetime.datetime.fromtimestamp(next(clock), tz)
 
     with monkeypatch.context() as patch:
-        patch.setattr("wire.pki.datetime.datetime", Later)
+        patch.setattr("wire.pki.hierarchy.datetime.datetime", Later)
         site.crl.write_bytes(site.ca.revoke([9]))
     revocations = site.revocations()
     site.crl.write_bytes(old)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509 import verification
 
-from wire.pki import Authority, Validity, make_key
+from wire.pki.hierarchy import Authority, Validity, make_key
 
 
 @pytest.fixture(scope="module")

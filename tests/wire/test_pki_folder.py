@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from wire import pki_folder
-from wire.peer import RevocationList
-from wire.tls import Identity, client_context, server_context
+from wire.pki import folder as pki_folder
+from wire.tls.context import Identity, client_context, server_context
+from wire.tls.peer import RevocationList
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wire.bounds import Bounds, Level
-from wire.process_bounds import memory_limit, process_bounds, used_and_total
+from wire.process.bounds import Bounds, Level
+from wire.process.resources import memory_limit, process_bounds, used_and_total
 
 MIB = 1024 * 1024
 DESCRIPTORS, MEMORY = range(2)

@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agents.dial import FarEnd, dial
-from wire.bounds import Bounds, Level
-from wire.http import ClientConnection, HttpError, Request, Response, serve
-from wire.peer import ClientCheck, PeerCertificate, PeerProblem
-from wire.pki import USAGES, Authority, make_key
-from wire.revocation import CrlError, RevocationList
-from wire.tls import ClientContext, Identity, client_context, server_context
+from wire.dial.dialer import FarEnd, dial
+from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.pki.hierarchy import USAGES, Authority, make_key
+from wire.process.bounds import Bounds, Level
+from wire.tls.context import ClientContext, Identity, client_context, server_context
+from wire.tls.peer import ClientCheck, PeerCertificate, PeerProblem
+from wire.tls.revocation import CrlError, RevocationList
 
 DAY = 86_400
 
@@ -351,6 +351,6 @@ def test_a_file_at_80_percent_of_its_size_raises_an_alarm(
     bounds = Bounds(reported.append)
     bounds.add(revocations.bounds(lambda: 0.0)[0])
     for limit in (size * 100 // 79, size * 100 // 80):
-        monkeypatch.setattr("wire.revocation.CRL_BYTES_MAX", limit)
+        monkeypatch.setattr("wire.tls.revocation.CRL_BYTES_MAX", limit)
         bounds.look()
     assert [(level.name, level.percent) for level in reported] == [("crl-size", 80)]

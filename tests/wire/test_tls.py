@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from certificates import Certificates
 
-from wire import tls
-from wire.http import ClientConnection, HttpError, Request, Response, Server, serve
-from wire.tls import (
+from wire.http.connection import ClientConnection, HttpError, Request, Response, Server, serve
+from wire.tls import context as tls
+from wire.tls.context import (
     SUITES_TLS12,
     SUITES_TLS13,
     ClientContext,

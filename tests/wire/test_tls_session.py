@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from certificates import Certificates
 
-from wire.tls import client_context, server_context
-from wire.tls_session import EX_INDEX_SSL_SESSION, ExCallback, SessionReader, openssl, session_of
+from wire.tls.context import client_context, server_context
+from wire.tls.session import EX_INDEX_SSL_SESSION, ExCallback, SessionReader, openssl, session_of
 
 READINGS = 20
 

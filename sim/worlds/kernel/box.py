@@ -18,9 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.accounting import Traffic
 from agents.config import Certificates
-from agents.proxy import Proxy
 from agents.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
@@ -44,6 +42,8 @@ from sim.worlds.machine import (
     added,
     inspect,
 )
+from wire.dial.accounting import Traffic
+from wire.dial.proxy import Proxy
 
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"

@@ -17,7 +17,7 @@ from sim.layers import End, Layers
 from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.process import LabProcess
 from sim.worlds.machine import SERIAL
-from wire.tls import Identity
+from wire.tls.context import Identity
 from wire.vocabulary import Verb
 
 PORT: Final = 443

@@ -20,7 +20,6 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final, Literal
 
-from agents.proxy import Proxy
 from sim import labfile
 from sim.layers import End, Layers
 from sim.net.link import Impairment
@@ -28,6 +27,7 @@ from sim.worlds.kernel.host import Host
 from sim.worlds.kernel.link import KernelLink
 from sim.worlds.kernel.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
+from wire.dial.proxy import Proxy
 
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
-from agents.dial import FarEnd as Address
 from hal.linux.clock import LinuxClock
 from sim.labfile import Instrument, Lab
 from sim.layers import End
@@ -39,6 +38,7 @@ from sim.worlds.machine import NAME
 from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.occurrences import Occurrences
 from sim.worlds.verdict import conclude
+from wire.dial.dialer import FarEnd as Address
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0

@@ -23,7 +23,7 @@ from agents.stream import Stream
 from datacenter.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.farend import FarEnd
-from wire.http import Response
+from wire.http.connection import Response
 from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
 
 Patch = pytest.MonkeyPatch

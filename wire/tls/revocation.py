@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wire.bounds import Bound, Measured
-from wire.identity import file_version
+from wire.process.bounds import Bound, Measured
+from wire.tls.identity import file_version
 
 CRL_BYTES_MAX: Final = 4 * 1024 * 1024
 """A list of 50,000 certificates has 2 MB."""

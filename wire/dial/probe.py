@@ -12,10 +12,10 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
-from agents.dial import FarEnd, reach
-from agents.proxy import Proxy
-from wire.http import without_zone
-from wire.tls import unverified_client_context
+from wire.dial.dialer import FarEnd, reach
+from wire.dial.proxy import Proxy
+from wire.http.connection import without_zone
+from wire.tls.context import unverified_client_context
 
 PROBE_SECONDS_MAX: Final = 45.0
 PROBE_BYTES_MAX: Final = 64 * 1024

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from wire.bounds import ALARM_SHARE
+from wire.process.bounds import ALARM_SHARE
 
 CLOSE_SECONDS: Final = 2.0
 """How long the connections of a server that closes have to end by themselves."""

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from typing import Any, Final
 
-from wire.ratelimit import TokenBucket
+from wire.process.ratelimit import TokenBucket
 
 REPORTS_BURST: Final = 5
 REPORTS_PER_SECOND: Final = 1 / 600

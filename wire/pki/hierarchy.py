@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wire.tls import Identity
+from wire.tls.context import Identity
 
 KEY_BITS: Final = 2048
 LEAF_DAYS: Final = 825

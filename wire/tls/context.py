@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from wire.tls_session import openssl, session_of
+from wire.tls.session import openssl, session_of
 
 SUITES_TLS13: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
 SUITES_TLS12: Final = (

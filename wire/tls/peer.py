@@ -1,6 +1,6 @@
 """What a peer's certificate must satisfy beyond OpenSSL's verification: its purpose is stated, and it is not revoked.
 
-OpenSSL accepts a certificate without the extended key usage extension for any purpose. `wire.revocation`
+OpenSSL accepts a certificate without the extended key usage extension for any purpose. `wire.tls.revocation`
 says why OpenSSL's own check of revocation lists is not used.
 """
 
@@ -17,8 +17,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from wire.identity import CHAIN_MAX
-from wire.revocation import RevocationList, issued_by, key_of
+from wire.tls.identity import CHAIN_MAX
+from wire.tls.revocation import RevocationList, issued_by, key_of
 
 DATE_ERRORS: Final = frozenset((9, 10))
 """OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""

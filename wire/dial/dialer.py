@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from agents.accounting import Traffic
-from agents.patience import Patience
-from agents.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
-from wire.http import ClientConnection, bracketed, without_zone
-from wire.peer import check_server
+from wire.dial.accounting import Traffic
+from wire.dial.patience import Patience
+from wire.dial.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.http.connection import ClientConnection, bracketed, without_zone
+from wire.tls.peer import check_server
 
 HTTPS_PORT: Final = 443
 REACH_SECONDS_MAX: Final = 45.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from wire.httpfields import date_s
+from wire.http.fields import date_s
 
 DELAY_SECONDS_MIN: Final = 0.25
 DELAY_SECONDS_FIRST: Final = 1.0

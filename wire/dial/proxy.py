@@ -19,8 +19,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from agents.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic, choose, parse_challenges
-from wire.http import bracketed, without_zone
+from wire.dial.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic, choose, parse_challenges
+from wire.http.connection import bracketed, without_zone
 
 REPLY_BYTES_MAX: Final = 64 * 1024
 """All that a proxy may say before the connection is through."""
@@ -41,7 +41,7 @@ Conversation: TypeAlias = Generator[tuple[bytes, int | bytes], bytes, None]
 
 
 class Proxy(Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's proxy; with a `user` it requires authentication (see `agents.proxy_auth`, or RFC 1929)."""
+    """A site's proxy; with a `user` it requires authentication (see `wire.dial.proxy_auth`, or RFC 1929)."""
 
     kind: Literal["http", "socks5"]
     host: Word

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from wire.pki import CRL_DAYS, KEY_BITS, Authority, PublicKey
-from wire.tls import Identity
+from wire.pki.hierarchy import CRL_DAYS, KEY_BITS, Authority, PublicKey
+from wire.tls.context import Identity
 
 Purpose: TypeAlias = Literal["box", "instrument", "datacenter"]
 

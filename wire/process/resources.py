@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
-from wire.bounds import Bound, Measured
+from wire.process.bounds import Bound, Measured
 
 PROC: Final = Path("/proc/self")
 CGROUPS: Final = Path("/sys/fs/cgroup")

@@ -24,10 +24,10 @@ from typing import Any, Final, TypeAlias
 
 import httptools
 
-from wire.admission import Admissions, Crowded, Limits
-from wire.heads import whole_request, whole_response
-from wire.httpfields import date_text, uncompressed
-from wire.peer import ClientCheck
+from wire.http.admission import Admissions, Crowded, Limits
+from wire.http.fields import date_text, uncompressed
+from wire.http.heads import whole_request, whole_response
+from wire.tls.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
 CHUNKING_FACTOR: Final = 8

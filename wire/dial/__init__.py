@@ -1,0 +1,1 @@
+"""Outgoing connections: directly or through a proxy, with time-outs and back-off."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 between programs: connections, message heads and fields, admission of clients."""

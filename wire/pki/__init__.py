@@ -1,0 +1,1 @@
+"""Test hierarchies of certificates, in memory and in a folder."""

@@ -1,0 +1,1 @@
+"""TLS: contexts, and what is checked of own and peer certificates."""
