@@ -16,8 +16,8 @@ from agents.certificates import inspect
 from agents.collector import port_limits
 from agents.config import BoxConfig, ConfigError, Port, load_config
 from hal.unix_socket import PATH_BYTES_MAX
-from netfw.policy import Address, Policy, Service
-from netfw.policyfile import load_policy
+from netfw.policy.policy import Address, Policy, Service
+from netfw.policy.policyfile import load_policy
 from settings.board import Board, BoardError, load_board
 from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.tls.context import client_context, server_context

@@ -6,7 +6,7 @@ without the box the service goes on watching.
 
 Words in the audit log: firewall-in-force, firewall-not-in-force, firewall-changed (by which process),
 firewall-repaired (how many differences), firewall-settings-repaired (how many), port-not-opened and port-not-closed
-(which), and refused-CAUSE (how many packets), with causes as in `netfw.names`.
+(which), and refused-CAUSE (how many packets), with causes as in `netfw.ruleset.names`.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ from bench.firewall_range import crowded
 from bench.firewall_session import POLICY as ONE_PORT
 from bench.firewall_session import SESSION as DESKTOP_SESSION
 from bench.firewall_session import conversation, socket_in, three_namespaces
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Authorized, Policy, Service
-from netfw.sessions import Session, Sessions
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Authorized, Policy, Service
 
 SECONDS: Final = 0.25
 """Of each turn."""

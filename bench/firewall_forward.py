@@ -32,14 +32,14 @@ from bench.firewall_flow import Arrivals, carried, datagrams
 from bench.firewall_range import POLICY, SESSION_SECONDS, Mouth, Range, crowded, places
 from bench.firewall_world import PEER_MAC, enter_namespace
 from bench.volley import send_all
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.packet import udp
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
-from netfw.render import render
-from netfw.sessions import Session, Sessions
-from netfw.terms import ACCEPT, DPORT, OIFNAME, PROTOCOL, concat, daddr, named, saddr, state, where
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.model.packet import udp
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.nft_json import ACCEPT, DPORT, OIFNAME, PROTOCOL, concat, daddr, named, saddr, state, where
+from netfw.ruleset.render import render
 
 ADDRESSES: Final = 10_000
 LOADS: Final = 7

@@ -26,14 +26,14 @@ from typing import Any, Final, NamedTuple
 from bench.figures import Figure, figure
 from bench.firewall_shots import OUT, Item, Shooter, Shot
 from bench.firewall_world import FRAGMENT_SECONDS, World, enter_namespace, processors
-from netfw.conntrack import Settings
-from netfw.fragments import Reassembly
-from netfw.gate import Gate
-from netfw.names import CONNECTIONS_MAX, SESSIONS
-from netfw.packet import PacketError, parse
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
-from netfw.render import render
+from netfw.model.conntrack import Settings
+from netfw.model.fragments import Reassembly
+from netfw.model.packet import PacketError, parse
+from netfw.model.packet_filter import Gate
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.names import CONNECTIONS_MAX, SESSIONS
+from netfw.ruleset.render import render
 
 PACKETS: Final = 1_000_000
 BATCH_SHOTS: Final = 400

@@ -13,10 +13,10 @@ from multiprocessing import get_context
 from bench.figures import Figure, figure, run
 from bench.firewall_range import POLICY, crowded
 from bench.firewall_world import enter_namespace
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
-from netfw.prove import Finding, prove
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.proof.prove import Finding, prove
 
 
 def proof() -> tuple[list[Finding], float, float]:

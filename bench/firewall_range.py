@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 from pyroute2 import IPRoute
 
 from bench.firewall_world import BOX_MAC, MARK, PEER_MAC, UPLINK, World
-from netfw.nft import Nft
-from netfw.policy import Policy
-from netfw.sessions import Session, Sessions
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Policy
 
 POLICY: Final = Path(__file__).with_name("firewall.toml")
 BOX: Final = ""

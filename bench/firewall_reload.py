@@ -26,13 +26,13 @@ from bench.figures import Figure, figure, run
 from bench.firewall_range import POLICY, Mouth, Place, Range, box_at, places
 from bench.firewall_world import LAST, enter_namespace
 from bench.volley import send_all
-from netfw.firewall import Firewall
-from netfw.names import CAUSES, FAMILY, TABLE
-from netfw.packet import tcp, udp
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
-from netfw.render import render
-from netfw.terms import ACCEPT, SPORT, where
+from netfw.kernel.firewall import Firewall
+from netfw.model.packet import tcp, udp
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.names import CAUSES, FAMILY, TABLE
+from netfw.ruleset.nft_json import ACCEPT, SPORT, where
+from netfw.ruleset.render import render
 
 RELOADS: Final = 10_000
 CONTROL_RELOADS_MAX: Final = 10_000

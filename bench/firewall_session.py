@@ -24,10 +24,10 @@ from typing import Final, TypeVar
 
 from bench.figures import Figure, figure, run
 from bench.firewall_world import enter_namespace
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Policy, Port, Service, Tunnel
-from netfw.sessions import Session, Sessions
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Policy, Port, Service, Tunnel
 from sim.report.latency import quantile
 
 T = TypeVar("T")

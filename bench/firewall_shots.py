@@ -13,8 +13,8 @@ from struct import pack
 from typing import Final, NamedTuple, TypeAlias
 
 from bench.firewall_world import LINK_LOCAL, ROUTERS, UPLINK
-from netfw import packet as p
-from netfw.policy import Policy
+from netfw.model import packet as p
+from netfw.policy.policy import Policy
 
 OUT: Final = ""
 

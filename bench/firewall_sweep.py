@@ -28,11 +28,11 @@ from bench.figures import Figure, figure, run
 from bench.firewall_range import BOX, POLICY, Place, Range, box_at, places, session
 from bench.firewall_world import LAST, enter_namespace, processors
 from bench.volley import send_all
-from netfw.packet import tcp, udp
-from netfw.policy import Policy, Protocol, Service
-from netfw.policyfile import load_policy
-from netfw.render import render
-from netfw.terms import ACCEPT, DPORT, OIFNAME, PROTOCOL, any_of, concat, where
+from netfw.model.packet import tcp, udp
+from netfw.policy.policy import Policy, Protocol, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.nft_json import ACCEPT, DPORT, OIFNAME, PROTOCOL, any_of, concat, where
+from netfw.ruleset.render import render
 
 ALL_PORTS: Final = range(1 << 16)
 TRIES_MAX: Final = 5

@@ -25,16 +25,16 @@ from bench.figures import Figure, figure, run
 from bench.firewall_range import POLICY, crowded
 from bench.firewall_world import enter_namespace
 from netfw.events import Alarm, Repair
-from netfw.firewall import Firewall
-from netfw.names import FAMILY, TABLE
-from netfw.netlink import RECEIVE_BYTES, netfilter_socket
-from netfw.nft import Nft
-from netfw.picture import generation
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
-from netfw.sets import AUTHORIZED, SERVICES
-from netfw.terms import ACCEPT, concat
-from netfw.watch import BUFFER_BYTES, Watch
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import RECEIVE_BYTES, netfilter_socket
+from netfw.kernel.nft import Nft
+from netfw.kernel.picture import generation
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.names import FAMILY, TABLE
+from netfw.ruleset.nft_json import ACCEPT, concat
+from netfw.ruleset.sets import AUTHORIZED, SERVICES
+from netfw.watch.watch import BUFFER_BYTES, Watch
 
 TIMES: Final = 100
 """Each of the disasters, and the single changes together: the longest of these counts."""

@@ -22,11 +22,11 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
-from netfw.ip_options import ipv4_options_hold
-from netfw.netlink import F_ACK, F_DUMP, attributes, dump, netfilter_socket, request
-from netfw.nft import Nft
-from netfw.packet import Packet
-from netfw.policy import Policy
+from netfw.kernel.netlink import F_ACK, F_DUMP, attributes, dump, netfilter_socket, request
+from netfw.kernel.nft import Nft
+from netfw.model.ip_options import ipv4_options_hold
+from netfw.model.packet import Packet
+from netfw.policy.policy import Policy
 
 MARK: Final = 0x5A9
 UPLINK: Final = ("198.51.100.2/24", "2001:db8:ff::2/64")

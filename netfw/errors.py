@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Errors of the firewall, apart from `netfw.nft` so that a program can name them without loading libnftables."""
+"""Errors of the firewall, apart from `netfw.kernel.nft` so that a program can name them without loading
+libnftables."""
 
 from __future__ import annotations
 

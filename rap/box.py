@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from agents.main import run_box
     from agents.spool.terms import SpoolError
     from hal.disk import DiskError
-    from netfw.policyfile import PolicyError
+    from netfw.policy.policyfile import PolicyError
 
     try:
         if arguments.check:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
-    from netfw.foreign import NotCovered
-    from netfw.policy import Policy
+    from netfw.policy.policy import Policy
     from netfw.service.requests import Helper, Reply
+    from netfw.watch.foreign import NotCovered
 
 SUMMARY = "the box's firewall"
 
@@ -83,8 +83,8 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    from netfw.render import render
-    from netfw.text import ruleset_text
+    from netfw.ruleset.render import render
+    from netfw.ruleset.text import ruleset_text
 
     ruleset = render(_load(arguments.policy))
     if arguments.json:
@@ -126,7 +126,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _not_covered(policy: Policy) -> list[NotCovered]:
-    from netfw.surroundings import not_covered
+    from netfw.watch.surroundings import not_covered
 
     try:
         return not_covered(policy)
@@ -181,11 +181,11 @@ def _says_yes(over: int) -> bool | None:
 
 def _prove(arguments: argparse.Namespace) -> int:
     try:
-        from netfw.prove import prove
+        from netfw.proof.prove import prove
     except ImportError as error:
         raise MachineLacks("the prover z3 is not on this machine; pip install z3-solver") from error
-    from netfw.surroundings import ASSUMPTIONS
-    from netfw.symbolic import Unproven
+    from netfw.proof.symbolic import Unproven
+    from netfw.watch.surroundings import ASSUMPTIONS
 
     policy, objects = _load(arguments.policy), _listing(arguments.listing)
     around = _not_covered(policy) if arguments.listing is None else []
@@ -254,7 +254,7 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
     from netfw.errors import FirewallError
     from netfw.service.requests import Followed, Stop, Stopped
     from netfw.service.supervisor import LOOK_SECONDS
-    from netfw.surroundings import Inspector
+    from netfw.watch.surroundings import Inspector
 
     ended, inspector = _ended(), Inspector(_load(file))
     around: list[NotCovered] = []
@@ -339,8 +339,8 @@ def _log(arguments: argparse.Namespace) -> int:
 async def _logging(seconds: int | None, as_json: bool) -> None:
     import asyncio
 
-    from netfw.log import Log, Lost, Refused
-    from netfw.names import LOG_GROUP
+    from netfw.kernel.log import Log, Lost, Refused
+    from netfw.ruleset.names import LOG_GROUP
 
     def tell(entry: Refused | Lost) -> None:
         try:
@@ -369,7 +369,7 @@ def _ended() -> asyncio.Event:
 
 
 def _load(file: Path) -> Policy:
-    from netfw.policyfile import PolicyError, load_policy
+    from netfw.policy.policyfile import PolicyError, load_policy
 
     try:
         return load_policy(file)

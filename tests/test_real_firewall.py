@@ -29,9 +29,9 @@ from datacenter import queries
 from datacenter.store import Store
 from hal.linux import netlink
 from hal.linux.clock import LinuxClock
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
 from tests.netfw.netns import Namespace, cable, namespaces
 from tests.real import prepare, start
 from wire.dial.dialer import FarEnd

@@ -27,7 +27,7 @@ from imaging.provision.network import (
     networkmanager_file,
 )
 from imaging.provision.page import LISTEN, listen_file
-from netfw.policyfile import PolicyError, load_policy
+from netfw.policy.policyfile import PolicyError, load_policy
 from settings import identity_archive
 from settings.site import ProvisionError, read_site, site_of
 from settings.site_tables import unreachable

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from netfw.errors import FirewallError
 from netfw.events import Alarm, Repair, Surroundings
-from netfw.firewall import Firewall
-from netfw.foreign import NotCovered
-from netfw.nft import Nft
-from netfw.policy import Policy
-from netfw.service.settings import KernelSettings
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.settings import KernelSettings
+from netfw.policy.policy import Policy
 from netfw.service.supervisor import NotEnforced
-from netfw.surroundings import Inspector, tracked_connections
-from netfw.watch import Watch
+from netfw.watch.foreign import NotCovered
+from netfw.watch.surroundings import Inspector, tracked_connections
+from netfw.watch.watch import Watch
 
 
 class KernelBackend:

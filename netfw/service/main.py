@@ -25,8 +25,8 @@ from typing import Any, Final
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.unix_socket import Listener
 from netfw.events import Event, State
-from netfw.policy import Policy
-from netfw.policyfile import PolicyError, files_of_policy, load_policy_with_board
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import PolicyError, files_of_policy, load_policy_with_board
 from netfw.service import notify
 from netfw.service.backend import KernelBackend
 from netfw.service.once import answer_requests

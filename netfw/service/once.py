@@ -15,10 +15,12 @@ from typing import Final
 from msgspec import Struct
 
 from netfw.errors import FirewallError, Kind
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Policy
-from netfw.policyfile import PolicyError, load_policy
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Sessions
+from netfw.kernel.trial import Trial
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import PolicyError, load_policy
 from netfw.service.protocol import EVENT_BYTES_MAX, framed
 from netfw.service.requests import (
     REQUESTS,
@@ -43,9 +45,7 @@ from netfw.service.requests import (
     receive,
 )
 from netfw.service.supervisor import LOOK_SECONDS
-from netfw.sessions import Sessions
-from netfw.trial import Trial
-from netfw.watch import Watch as TableWatch
+from netfw.watch.watch import Watch as TableWatch
 
 _NOT_UNDER_WAY: Final = "nothing is on trial, and nothing is watched"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import ip_interface, ip_network
 from typing import Final
 
-from netfw.policy import Authorized, Policy, Port, Service
+from netfw.policy.policy import Authorized, Policy, Port, Service
 from sim.labfile import Lab
 from sim.worlds import farend, proxy
 from sim.worlds.addresses import DATACENTER, DATACENTER_MOVED, PREFIX_BITS, PROXY, box_address
@@ -43,7 +43,7 @@ def _authorized(role: str, port: int, *addresses: str) -> Authorized:
 
 
 def policy_file(board: str, policy: Policy) -> str:
-    """The text of a policy file, as `netfw.policyfile` reads it, that says what a lab's policy says."""
+    """The text of a policy file, as `netfw.policy.policyfile` reads it, that says what a lab's policy says."""
     lines = [f'board = "{board}"']
     for entry in policy.authorized:
         (service,) = entry.services

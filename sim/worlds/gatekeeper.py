@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hal.emul.ethernet import EmulEthernetPort
-from netfw import packet
-from netfw.conntrack import Entry, Settings, tuple_of
-from netfw.conntrack_tcp import State
 from netfw.events import Alarm, Repair, Surroundings
-from netfw.gate import Gate
-from netfw.model import Verdict as Judged
-from netfw.packet import ACK, SYN, Packet
-from netfw.policy import Policy
-from netfw.render import render
-from netfw.timeouts import BOX_S
+from netfw.model import packet
+from netfw.model.conntrack import Entry, Settings, tuple_of
+from netfw.model.conntrack_tcp import State
+from netfw.model.packet import ACK, SYN, Packet
+from netfw.model.packet_filter import Gate
+from netfw.model.rules import Verdict as Judged
+from netfw.policy.policy import Policy
+from netfw.ruleset.render import render
+from netfw.ruleset.timeouts import BOX_S
 from sim.net.host import Host, Verdict
 from sim.net.link import Link
 from sim.net.tcp import Segment
@@ -63,7 +63,7 @@ class SimGatekeeper:
         self, policy: Policy, host: Host, zones: Mapping[str, Zone], now_ns: Callable[[], int]
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
-        # the kernel's settings are those of `netfw.service.settings`; nothing damages segments here
+        # the kernel's settings are those of `netfw.kernel.settings`; nothing damages segments here
         self._gate = Gate(
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )

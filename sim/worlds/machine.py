@@ -29,7 +29,7 @@ from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
-from netfw.policy import Policy
+from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
 from sim.labfile import Lab
 from sim.layers import End, Layers

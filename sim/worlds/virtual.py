@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
-from netfw.policy import Policy
+from netfw.policy.policy import Policy
 from sim.faults.world import EmulatedWorld
 from sim.labfile import Instrument, Lab
 from sim.layers import End

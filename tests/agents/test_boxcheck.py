@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.boxcheck import check_box
 from agents.config import ConfigError
-from netfw.policyfile import PolicyError
+from netfw.policy.policyfile import PolicyError
 from tests.agents.hierarchy import Hierarchy
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity

@@ -20,7 +20,7 @@ from imaging.provision.network import id_path
 from imaging.provision.page import LISTEN
 from imaging.rpm_contents import RECIPE
 from imaging.site import for_box, load_site
-from netfw.policyfile import load_policy
+from netfw.policy.policyfile import load_policy
 from settings import identity_archive
 from settings.board import load_board
 from settings.site import ProvisionError, site_of

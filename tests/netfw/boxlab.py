@@ -16,12 +16,12 @@ from pathlib import Path
 
 from netns import Namespace, cable, namespaces
 
-from netfw.firewall import Firewall
-from netfw.names import LINK
-from netfw.nft import Nft
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
-from netfw.sessions import Sessions
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Sessions
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.names import LINK
 
 POLICIES = Path(__file__).parent / "policies"
 BOX_HARDWARE = "02:00:00:00:00:01"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from netfw.policy import Policy
-from netfw.render import render
+from netfw.policy.policy import Policy
+from netfw.ruleset.render import render
 
 OURS = {"family": "inet", "table": "rap"}
 ACCEPT, DROP = {"accept": None}, {"drop": None}

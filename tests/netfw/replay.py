@@ -19,11 +19,11 @@ from typing import Any
 
 from netns import Namespace, namespaces
 
-from netfw.counterexample import Counterexample
-from netfw.netlink import NESTED, attribute, netfilter_socket, request
-from netfw.nft import Nft
-from netfw.packet import TCP
-from netfw.policy import Policy
+from netfw.kernel.netlink import NESTED, attribute, netfilter_socket, request
+from netfw.kernel.nft import Nft
+from netfw.model.packet import TCP
+from netfw.policy.policy import Policy
+from netfw.proof.counterexample import Counterexample
 
 BOX, WIRE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 ON_ITS_WAY_SECONDS = 0.2

@@ -15,17 +15,17 @@ import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, box_lab
 from netns import Namespace, namespace
 
-from netfw import names
 from netfw.errors import FirewallError, Kind
-from netfw.firewall import Firewall
-from netfw.netlink import netfilter_socket
-from netfw.nft import Nft
-from netfw.policy import AUTHORIZED_MAX, Authorized, Service
-from netfw.policyfile import load_policy
-from netfw.render import render
-from netfw.sessions import Session, Sessions
-from netfw.terms import Json
-from netfw.trial import Trial
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import netfilter_socket
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.trial import Trial
+from netfw.policy.policy import AUTHORIZED_MAX, Authorized, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
+from netfw.ruleset.nft_json import Json
+from netfw.ruleset.render import render
 
 pytestmark = pytest.mark.kernel
 

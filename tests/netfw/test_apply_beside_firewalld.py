@@ -18,11 +18,11 @@ import pytest
 from boxlab import PATIENCE_SECONDS, POLICIES
 from netns import Namespace, namespace
 
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
-from netfw.prove import prove
-from netfw.surroundings import not_covered
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.proof.prove import prove
+from netfw.watch.surroundings import not_covered
 
 POLICY = load_policy(POLICIES / "clinic.toml")
 PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")

@@ -9,12 +9,11 @@ from struct import pack
 import pytest
 from crc32c import crc32c
 
-from netfw.conntrack import Conntrack, Entry, Settings, Tracked, inverse, tuple_of
-from netfw.conntrack_tcp import Kind, Segment
-from netfw.conntrack_tcp import segment as segment_at
-from netfw.fragments import Reassembly
-from netfw.model_values import STATES
-from netfw.packet import (
+from netfw.model.conntrack import Conntrack, Entry, Settings, Tracked, inverse, tuple_of
+from netfw.model.conntrack_tcp import Kind, Segment
+from netfw.model.conntrack_tcp import segment as segment_at
+from netfw.model.fragments import Reassembly
+from netfw.model.packet import (
     ACK,
     FIN,
     ICMP,
@@ -30,6 +29,7 @@ from netfw.packet import (
     tcp,
     udp,
 )
+from netfw.model.values import STATES
 
 SECOND_NS = 1_000_000_000
 US, THEM = "10.0.0.1", "203.0.113.5"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Policy
-from netfw.policyfile import load_policy
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
 from tests.netfw.netns import Namespace, cable, namespaces
 
 pytestmark = pytest.mark.kernel

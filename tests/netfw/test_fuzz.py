@@ -12,8 +12,8 @@ from unittest.mock import patch
 import pytest
 
 from bench.firewall_fuzz import Outcome, compare, compare_here
-from netfw import conntrack, fragments
-from netfw.names import CAUSES, CROWDED
+from netfw.model import conntrack, fragments
+from netfw.ruleset.names import CAUSES, CROWDED
 
 pytestmark = pytest.mark.kernel
 

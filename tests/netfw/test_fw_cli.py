@@ -16,10 +16,10 @@ import pytest
 from boxlab import PATIENCE_SECONDS, POLICIES
 from netns import Namespace, namespace
 
-from netfw import names
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
 
 pytestmark = pytest.mark.kernel
 

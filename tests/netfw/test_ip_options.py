@@ -12,11 +12,11 @@ from boxlab import POLICIES
 
 from bench.firewall_shots import Shooter
 from bench.firewall_world import World, enter_namespace
-from netfw.gate import Gate
-from netfw.ip_options import hop_by_hop_options_hold, ipv4_options_hold
-from netfw.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
-from netfw.policyfile import load_policy
-from netfw.render import render
+from netfw.model.ip_options import hop_by_hop_options_hold, ipv4_options_hold
+from netfw.model.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
+from netfw.model.packet_filter import Gate
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.render import render
 
 pytestmark = pytest.mark.kernel
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, PORT, BoxLab, box_lab
 
-from netfw import names
-from netfw.gate import Gate
-from netfw.log import Log, Lost, Refused
-from netfw.names import CONNECTIONS_MAX
-from netfw.packet import SYN, parse, tcp
-from netfw.policyfile import load_policy
-from netfw.render import render
+from netfw.kernel.log import Log, Lost, Refused
+from netfw.model.packet import SYN, parse, tcp
+from netfw.model.packet_filter import Gate
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
+from netfw.ruleset.names import CONNECTIONS_MAX
+from netfw.ruleset.render import render
 
 pytestmark = pytest.mark.kernel
 

@@ -17,10 +17,11 @@ import pytest
 from boxlab import DATACENTER, ELSEWHERE, INSTRUMENT, PATIENCE_SECONDS, PORT, STAFF, UPLINK, BoxLab, box_lab
 from netns import Namespace, namespace
 
-from netfw import names, packet
 from netfw.errors import FirewallError, Kind
-from netfw.headers import Headers, headers
-from netfw.log import Log, Lost, Refused
+from netfw.kernel.log import Log, Lost, Refused
+from netfw.model import packet
+from netfw.model.headers import Headers, headers
+from netfw.ruleset import names
 
 COPIED = names.LOG_BYTES
 WORLD = {4: "203.0.113.9", 6: "2001:db8:9::7"}
@@ -295,7 +296,7 @@ def test_no_bytes_are_too_strange() -> None:
 
 
 def test_a_kernel_without_it_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    from netfw import netlink
+    from netfw.kernel import netlink
 
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from netfw.gate import Gate
-from netfw.model import Model
-from netfw.model_values import NOT_TRACKED_YET, RulesetError
-from netfw.packet import ACK, ESP, SYN, UDP, PacketError, icmp, ip, parse, tcp, udp
+from netfw.model.packet import ACK, ESP, SYN, UDP, PacketError, icmp, ip, parse, tcp, udp
+from netfw.model.packet_filter import Gate
+from netfw.model.rules import Model
+from netfw.model.values import NOT_TRACKED_YET, RulesetError
 
 SECOND_NS = 1_000_000_000
 MINE = {"family": "inet", "table": "rap"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from boxlab import POLICIES
 
-from netfw.policy import Authorized, Policy, Port, Service, Tunnel
-from netfw.policyfile import PolicyError, load_policy
+from netfw.policy.policy import Authorized, Policy, Port, Service, Tunnel
+from netfw.policy.policyfile import PolicyError, load_policy
 
 CLINIC = (POLICIES / "clinic.toml").read_text("utf-8")
 

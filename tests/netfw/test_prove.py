@@ -15,13 +15,13 @@ from mutants import ACCEPT, EQUAL, MUTANTS, Draft, Mutant, match
 from netns import namespace
 from replay import bench
 
-from netfw.counterexample import Counterexample
-from netfw.nft import Nft
-from netfw.policy import Authorized, Policy, Port, Service
-from netfw.policyfile import load_policy
-from netfw.prove import SAME, Finding, prove
-from netfw.render import render
-from netfw.symbolic import Unproven
+from netfw.kernel.nft import Nft
+from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policyfile import load_policy
+from netfw.proof.counterexample import Counterexample
+from netfw.proof.prove import SAME, Finding, prove
+from netfw.proof.symbolic import Unproven
+from netfw.ruleset.render import render
 from rap.__main__ import main
 
 pytestmark = pytest.mark.kernel

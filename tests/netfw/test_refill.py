@@ -12,13 +12,13 @@ from boxlab import POLICIES
 from netns import Namespace, namespace
 
 from netfw.errors import FirewallError, Kind
-from netfw.firewall import Firewall
-from netfw.netlink import netfilter_socket
-from netfw.nft import Nft
-from netfw.policy import Authorized, Service
-from netfw.policyfile import load_policy
-from netfw.refill import ELEMENTS_MAX, REFILLED, filling, send
-from netfw.sets import AUTHORIZED, HASH_SIZE_MIN, Set
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import netfilter_socket
+from netfw.kernel.nft import Nft
+from netfw.kernel.refill import ELEMENTS_MAX, REFILLED, filling, send
+from netfw.policy.policy import Authorized, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.sets import AUTHORIZED, HASH_SIZE_MIN, Set
 
 pytestmark = pytest.mark.kernel
 

@@ -38,13 +38,13 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from netfw import names
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Authorized, Policy, Port, Service
-from netfw.policyfile import load_policy
-from netfw.render import RULES_MAX, render
-from netfw.text import ruleset_text
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
+from netfw.ruleset.render import RULES_MAX, render
+from netfw.ruleset.text import ruleset_text
 
 HTTPS, MLLP, DESKTOP, IKE = 443, 2575, 5900, 500
 EVERY_POLICY = sorted(POLICIES.glob("*.toml"))

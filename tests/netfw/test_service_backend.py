@@ -13,13 +13,13 @@ import pytest
 
 from netfw.errors import FirewallError, Kind
 from netfw.events import Alarm, Repair
-from netfw.names import CAUSES
-from netfw.policy import Authorized, Policy, Port, Service, Tunnel
-from netfw.render import render
+from netfw.kernel.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
+from netfw.policy.policy import Authorized, Policy, Port, Service, Tunnel
+from netfw.ruleset.names import CAUSES
+from netfw.ruleset.render import render
+from netfw.ruleset.text import ruleset_text
 from netfw.service.backend import KernelBackend
-from netfw.service.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
 from netfw.service.supervisor import NotEnforced
-from netfw.text import ruleset_text
 from tests.agents.eventually import eventually
 from tests.netfw.netns import Namespace, cable, namespaces
 

@@ -320,4 +320,4 @@ def test_no_other_program_loads_the_library(script: str, box: Namespace, folder:
     found = report(box, script.replace("FILE", f"{folder}/firewall.toml") + "\nprint(json.dumps(loaded()))")
     assert found["libraries"] == []
     assert "nftables" not in found["files"]
-    assert "netfw.nft" not in found["files"]
+    assert "netfw.kernel.nft" not in found["files"]

@@ -13,13 +13,13 @@ import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab
 from netns import namespace
 
-from netfw import names
 from netfw.errors import FirewallError, Kind
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
-from netfw.policyfile import load_policy
-from netfw.sessions import Session, Sessions
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
 
 pytestmark = pytest.mark.kernel
 

@@ -12,12 +12,12 @@ import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
-from netfw import surroundings
-from netfw.firewall import Firewall
-from netfw.foreign import NotCovered, effect_of
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
-from netfw.surroundings import Inspector, legacy_tables
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch import surroundings
+from netfw.watch.foreign import NotCovered, effect_of
+from netfw.watch.surroundings import Inspector, legacy_tables
 from rap.__main__ import main
 
 pytestmark = pytest.mark.kernel

@@ -12,9 +12,9 @@ import pytest
 
 from bench.firewall_range import POLICY
 from bench.firewall_sweep import allowed, probes, sweep
-from netfw.policy import Service
-from netfw.policyfile import load_policy
-from netfw.render import render
+from netfw.policy.policy import Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.render import render
 
 pytestmark = pytest.mark.kernel
 

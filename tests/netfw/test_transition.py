@@ -13,14 +13,14 @@ from boxlab import POLICIES
 from netns import Namespace, namespace
 
 from bench.firewall_reload import ALLOWED, FORBIDDEN, alone, replaced
-from netfw import names
 from netfw.errors import FirewallError, Kind
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policy import Service
-from netfw.policyfile import load_policy
-from netfw.sessions import Session, Sessions
-from netfw.terms import Json
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
+from netfw.ruleset.nft_json import Json
 
 CLINIC, IPSEC = (load_policy(POLICIES / f"{name}.toml") for name in ("clinic", "ipsec"))
 NO_TUNNEL = replace(CLINIC, tunnel=None)

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import z3
 
-from netfw.tries import GUESSES_MAX, LARGE, Intervals, Memberships, complement, difference, union
+from netfw.proof.tries import GUESSES_MAX, LARGE, Intervals, Memberships, complement, difference, union
 
 RANDOM = Random(20)
 

@@ -19,14 +19,14 @@ import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
-from netfw import netlink
 from netfw.events import Alarm, Repair
-from netfw.firewall import LISTED_MAX, Firewall
-from netfw.nft import Nft
-from netfw.policy import Service
-from netfw.policyfile import load_policy
-from netfw.sessions import Session, Sessions
-from netfw.watch import Watch
+from netfw.kernel import netlink
+from netfw.kernel.firewall import LISTED_MAX, Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Service
+from netfw.policy.policyfile import load_policy
+from netfw.watch.watch import Watch
 
 pytestmark = pytest.mark.kernel
 
@@ -137,10 +137,10 @@ from pathlib import Path
 from select import select
 from socket import socket
 from typing import Any
-from netfw.firewall import Firewall
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
-from netfw.watch import Watch
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch.watch import Watch
 
 async def main():
     policy, firewall, told = load_policy(Path(sys.argv[1])), Firewall(Nft()), asyncio.Queue()

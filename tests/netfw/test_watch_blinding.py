@@ -14,14 +14,15 @@ from boxlab import POLICIES
 from constructs import commands
 from netns import Namespace, namespace
 
-from netfw import firewall as firewall_module
-from netfw import picture, watch
 from netfw.events import Alarm, Repair
-from netfw.firewall import Firewall
-from netfw.netlink import F_ACK, F_CREATE, attribute, request
-from netfw.nft import Nft
-from netfw.policyfile import load_policy
-from netfw.watch import Watch
+from netfw.kernel import firewall as firewall_module
+from netfw.kernel import picture
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import F_ACK, F_CREATE, attribute, request
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch import watch
+from netfw.watch.watch import Watch
 
 pytestmark = pytest.mark.kernel
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from netfw import sets
-from netfw.conntrack_tcp import State
-from netfw.policy import Authorized, Policy, Service
-from netfw.policyfile import load_policy
+from netfw.model.conntrack_tcp import State
+from netfw.policy.policy import Authorized, Policy, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import sets
 from sim.labfile import Lab, parse_lab
 from sim.layers import nothing_to_end
 from sim.result import Result

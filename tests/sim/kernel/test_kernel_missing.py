@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from netfw.nft import Nft
+from netfw.kernel.nft import Nft
 from netfw.service.requests import Helper
 from sim.worlds.kernel import missing
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""The connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h), and how to end some of them.
+
+An entry that is gone does not come back by itself: a packet in the middle of a TCP connection cannot begin one.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from netfw.errors import FirewallError, Kind
+from netfw.kernel import netlink
+from netfw.policy.policy import Address
+
+_SUBSYSTEM: Final = 1 << 8
+_GET: Final = _SUBSYSTEM | 1
+_DELETE: Final = _SUBSYSTEM | 2
+# attributes: CTA_*, CTA_TUPLE_*, CTA_IP_*, CTA_PROTO_*
+_TUPLE_ORIGINAL: Final = 1
+_ZONE: Final = 18
+_IP, _PROTO = 1, 2
+_V4_SOURCE, _V4_DESTINATION, _V6_SOURCE, _V6_DESTINATION = 1, 2, 3, 4
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
+_PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
+
+
+class Flow(NamedTuple):
+    """A tracked connection, in the direction in which it began. `protocol` is "tcp", "udp", or another's number."""
+
+    source: Address
+    destination: Address
+    protocol: str
+    source_port: int
+    destination_port: int
+
+
+def forget(which: Callable[[Flow], bool]) -> int:
+    """Make the kernel forget these connections; how many they were. Errors: FirewallError."""
+    forgotten = 0
+    with netlink.netfilter_socket() as sock:
+        try:
+            found = [*netlink.dump(sock, netlink.request(_GET, netlink.F_DUMP, socket.AF_UNSPEC))]
+            for message in found:
+                given = message.attributes()
+                if which(_flow(given[_TUPLE_ORIGINAL])):
+                    forgotten += _forget_one(sock, message.family(), given)
+        except OSError as error:
+            kind = Kind.DENIED if isinstance(error, PermissionError) else Kind.REFUSED
+            raise FirewallError(
+                kind, f"the kernel's tracked connections cannot be changed: {error.strerror}"
+            ) from error
+    return forgotten
+
+
+def _forget_one(sock: socket.socket, family: int, given: dict[int, bytes]) -> int:
+    key = netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, given[_TUPLE_ORIGINAL])
+    key += netlink.attribute(_ZONE, given[_ZONE]) if _ZONE in given else b""
+    try:
+        netlink.acknowledged(sock, netlink.request(_DELETE, netlink.F_ACK, family, key))
+    except FileNotFoundError:
+        return 0  # it ended by itself in the meantime
+    return 1
+
+
+def _flow(tuple_: bytes) -> Flow:
+    outer = netlink.attributes(tuple_)
+    ip, proto = netlink.attributes(outer[_IP]), netlink.attributes(outer[_PROTO])
+    number = proto[_NUMBER][0]
+    return Flow(
+        ip_address(ip.get(_V4_SOURCE) or ip[_V6_SOURCE]),
+        ip_address(ip.get(_V4_DESTINATION) or ip[_V6_DESTINATION]),
+        _PROTOCOLS.get(number, str(number)),
+        int.from_bytes(proto.get(_SOURCE_PORT, b""), "big"),
+        int.from_bytes(proto.get(_DESTINATION_PORT, b""), "big"),
+    )

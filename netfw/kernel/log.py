@@ -1,0 +1,181 @@
+"""What the firewall refuses, read where the kernel logs it: NFLOG (linux/netfilter/nfnetlink_log.h).
+
+The ruleset's log rules hand the headers of refused packets to a group, a few a second for each cause; the counters
+count them all. Of each network namespace one program at a time can read a group. The kernel numbers what it hands
+over, so that a gap between two messages says how many the reader was too slow for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from fcntl import ioctl
+from pathlib import Path
+from struct import pack, unpack
+from typing import Any, Final
+
+from netfw.errors import FirewallError, Kind
+from netfw.kernel import netlink
+from netfw.model.headers import Headers, headers
+from netfw.ruleset.names import LOG_BYTES, LOG_GROUP, LOG_PREFIX
+
+_PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
+_CFG_COMMAND, _CFG_MODE, _CFG_THRESHOLD, _CFG_FLAGS = 1, 2, 5, 6
+_BIND, _COPY_PACKET, _NUMBERED = 1, 2, 1
+_TIMESTAMP, _INTERFACE_IN, _INTERFACE_OUT, _PAYLOAD, _PREFIX, _NUMBER = 3, 4, 5, 9, 10, 12
+_SIOCGIFNAME: Final = 0x8910
+_READS_MAX: Final = 64
+"""Datagrams before the event loop has its turn again."""
+_READERS: Final = Path("/proc/thread-self/net/netfilter/nfnetlink_log")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A packet that was refused. Its time is in seconds since 1970; an interface is "" where it has none."""
+
+    seconds: float
+    cause: str
+    interface_in: str
+    interface_out: str
+    headers: Headers | None
+    """None if the bytes are no packet's."""
+    copied: bytes
+    """The packet's first bytes, from the IP header on."""
+
+    def __str__(self) -> str:
+        """One line, in local time: `12:03:44 outside    enp1s0  tcp 203.0.113.9:4711 → 192.0.2.10:22 SYN`."""
+        at = datetime.fromtimestamp(self.seconds).astimezone().strftime("%H:%M:%S")
+        out = f"→{self.interface_out}" if self.interface_out else ""
+        return f"{at} {self.cause:<10} {self.interface_in}{out}  {self.headers or self.copied.hex()}"
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON; the time is UTC (RFC 3339)."""
+        at = datetime.fromtimestamp(self.seconds, UTC).isoformat(timespec="milliseconds")
+        said = self.headers._asdict() if self.headers else {}
+        where = {"interface_in": self.interface_in, "interface_out": self.interface_out}
+        return {"time": at, "cause": self.cause, **where, **said, "copied": self.copied.hex()}
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """So many that were logged could not be read in time. Known as soon as the next one is."""
+
+    packets: int
+
+    def __str__(self) -> str:
+        return f"{self.packets} more were logged, and lost before they were read"
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Log:
+    """Reads the firewall's log in the network namespace that it is made in; `told` is called with each entry."""
+
+    told: Callable[[Refused | Lost], None]
+    _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
+    _next: int = 0
+
+    def start(self) -> None:
+        """Read from now on, on the running event loop. Errors: FirewallError."""
+        commands = (
+            netlink.attribute(_CFG_COMMAND, bytes((_BIND,)))
+            + netlink.attribute(_CFG_MODE, pack("!IBx", LOG_BYTES, _COPY_PACKET))
+            + netlink.attribute(_CFG_THRESHOLD, pack("!I", 1))  # each at once
+            + netlink.attribute(_CFG_FLAGS, pack("!H", _NUMBERED))
+        )
+        try:
+            netlink.acknowledged(
+                self._socket, netlink.request(_CONFIG, netlink.F_ACK, 0, commands, LOG_GROUP)
+            )
+        except OSError as error:
+            self._socket.close()
+            raise _explained(error) from error
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._heard)
+
+    def stop(self) -> None:
+        """Read no more; another program may."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _heard(self) -> None:
+        for message in self._messages():
+            if message.kind == _PACKET:
+                given = message.attributes()
+                self._count(int.from_bytes(given.get(_NUMBER, b""), "big"))
+                self.told(self._refused(given))
+
+    def _messages(self) -> Iterator[netlink.Message]:
+        for _ in range(_READS_MAX):
+            try:
+                datagram = self._socket.recv(netlink.RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # some were lost; the next one's number says how many
+                    raise
+                continue
+            yield from netlink.messages(datagram)
+
+    def _count(self, number: int) -> None:
+        if number != self._next:
+            self.told(Lost(number - self._next & 0xFFFFFFFF))
+        self._next = number + 1 & 0xFFFFFFFF
+
+    def _refused(self, given: dict[int, bytes]) -> Refused:
+        prefix = given.get(_PREFIX, b"").rstrip(b"\0").decode(errors="replace").strip()
+        copied = given.get(_PAYLOAD, b"")[:LOG_BYTES]
+        return Refused(
+            _seconds(given.get(_TIMESTAMP)),
+            prefix.removeprefix(LOG_PREFIX).strip(),
+            self._interface(given.get(_INTERFACE_IN)),
+            self._interface(given.get(_INTERFACE_OUT)),
+            headers(copied),
+            copied,
+        )
+
+    def _interface(self, index: bytes | None) -> str:
+        """Its name in the socket's network namespace, or #index if it is gone."""
+        if index is None:
+            return ""
+        (number,) = unpack("!I", index)
+        try:
+            found = ioctl(self._socket, _SIOCGIFNAME, pack("16xi20x", number))
+        except OSError:
+            return f"#{number}"
+        return found[:16].rstrip(b"\0").decode(errors="replace")
+
+
+def _seconds(timestamp: bytes | None) -> float:
+    """The kernel's time (seconds, microseconds), which a packet of the box's own may not have."""
+    if timestamp is None:
+        return time.time()
+    seconds, micro = unpack("!QQ", timestamp)
+    return float(seconds + micro / 1e6)
+
+
+def _explained(error: OSError) -> FirewallError:
+    if error.errno == errno.EPERM and _is_read():
+        problem = f"another program reads the firewall's log (NFLOG group {LOG_GROUP}); end that one first"
+        return FirewallError(Kind.REFUSED, problem)
+    if error.errno == errno.EPERM:
+        return FirewallError(
+            Kind.DENIED, "the kernel does not let this user read the firewall's log; be root"
+        )
+    return FirewallError(Kind.LACKING, f"the kernel has no NFLOG (module nfnetlink_log): {error.strerror}")
+
+
+def _is_read() -> bool:
+    """Whether somebody reads the group; the first word of each line is a group's number."""
+    try:
+        return any(line.split()[0] == str(LOG_GROUP) for line in _READERS.read_text().splitlines())
+    except OSError:
+        return False

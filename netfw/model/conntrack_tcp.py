@@ -1,0 +1,384 @@
+"""How connection tracking follows one TCP connection from the middle: flags, states and sequence windows.
+
+The facts are those of Linux net/netfilter/nf_conntrack_proto_tcp.c (6.x). A connection has one state; a segment's
+direction and its flags choose the next one. Two of the next states are none: IGNORE lets the segment pass and changes
+nothing, INVALID does not. Then the segment must fit the windows that both sides have announced (van Rooij, "Real
+Stateful TCP Packet Filtering in IP Filter", 2000). Not modelled: selective acknowledgements, which widen what an
+acknowledgement may name, and challenge acknowledgements (RFC 5961).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from struct import unpack_from
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from netfw.model.packet import ACK, FIN, RST, SYN, URG
+
+HEADER_BYTES: Final = 20
+VALID_FLAGS: Final = frozenset(
+    {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
+)
+"""Combinations of FIN, SYN, RST, ACK and URG that occur; the other flags are always valid."""
+FLAGS_JUDGED: Final = FIN | SYN | RST | ACK | URG
+ACK_WINDOW_MIN: Final = 66000
+SCALE_MAX: Final = 14
+
+Answer: TypeAlias = Literal["accept", "invalid", "reopen", "gone"]
+"""`reopen`: forget this connection and look the segment up again; `gone`: accepted, and the connection forgotten."""
+
+
+_ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
+
+
+class State(IntEnum):
+    """Columns of the table."""
+
+    NONE = 0
+    SYN_SENT = 1
+    SYN_RECV = 2
+    ESTABLISHED = 3
+    FIN_WAIT = 4
+    CLOSE_WAIT = 5
+    LAST_ACK = 6
+    TIME_WAIT = 7
+    CLOSE = 8
+    SYN_SENT2 = 9
+    INVALID = 10
+    IGNORE = 11
+
+
+class Kind(IntEnum):
+    """Rows of the table: what a segment's flags say."""
+
+    SYN = 0
+    SYN_ACK = 1
+    FIN = 2
+    ACK = 3
+    RST = 4
+    NOTHING = 5
+
+
+TIMEOUTS_S: Final = {
+    State.SYN_SENT: 120,
+    State.SYN_RECV: 60,
+    State.ESTABLISHED: 432_000,
+    State.FIN_WAIT: 120,
+    State.CLOSE_WAIT: 60,
+    State.LAST_ACK: 30,
+    State.TIME_WAIT: 120,
+    State.CLOSE: 10,
+    State.SYN_SENT2: 120,
+}
+_CLOSING: Final = frozenset({State.FIN_WAIT, State.CLOSE_WAIT, State.LAST_ACK, State.TIME_WAIT, State.CLOSE})
+UNACKNOWLEDGED_S: Final = 300
+
+_LETTERS: Final = dict(
+    zip(("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "IV", "IG"), State, strict=True)
+)
+
+
+def _table(text: str) -> tuple[tuple[State, ...], ...]:
+    return tuple(tuple(_LETTERS[word] for word in line.split()[1:]) for line in text.strip().splitlines())
+
+
+_NEXT: Final = (
+    _table("""
+        syn      SS SS IG IG IG IG IG SS SS S2
+        syn-ack  IV IV SR IV IV IV IV IV IV SR
+        fin      IV IV FW FW LA LA LA TW CL IV
+        ack      ES IV ES ES CW CW TW TW CL IV
+        rst      IV CL CL CL CL CL CL CL CL CL
+        nothing  IV IV IV IV IV IV IV IV IV IV
+    """),
+    _table("""
+        syn      IV S2 IV IV IV IV IV SS IV S2
+        syn-ack  IV SR IG IG IG IG IG IG IG SR
+        fin      IV IV FW FW LA LA LA TW CL IV
+        ack      IV IG SR ES CW CW TW TW CL IG
+        rst      IV CL CL CL CL CL CL CL CL CL
+        nothing  IV IV IV IV IV IV IV IV IV IV
+    """),
+)
+"""Next state by direction (original, reply), kind, and state from NONE to SYN_SENT2."""
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """What matters of a segment; its row in the table is its `kind`.
+
+    `end` is the sequence number behind it; SYN and FIN count as one each.
+    """
+
+    flags: int
+    seq: int
+    ack: int
+    window: int
+    end: int
+    scale: int | None
+    kind: Kind
+
+
+def _kind(flags: int) -> Kind:
+    if flags & RST:
+        return Kind.RST
+    if flags & SYN:
+        return Kind.SYN_ACK if flags & ACK else Kind.SYN
+    if flags & FIN:
+        return Kind.FIN
+    return Kind.ACK if flags & ACK else Kind.NOTHING
+
+
+def segment(data: bytes, at: int) -> Segment | None:
+    """The segment at offset `at` of a packet, or None if it is malformed or its flags make no sense."""
+    length = len(data) - at
+    if length < HEADER_BYTES:
+        return None
+    seq, ack, offset, flags, window = unpack_from("!IIBBH", data, at + 4)
+    header = (offset >> 4) * 4
+    if not HEADER_BYTES <= header <= length or flags & FLAGS_JUDGED not in VALID_FLAGS:
+        return None
+    end = seq + length - header + bool(flags & SYN) + bool(flags & FIN)
+    scale = None if header == HEADER_BYTES else _window_scale(data[at + HEADER_BYTES : at + header])
+    return Segment(flags, seq, ack, window, end & 0xFFFFFFFF, scale, _kind(flags))
+
+
+def _window_scale(options: bytes) -> int | None:
+    """RFC 7323 section 2."""
+    at = 0
+    while at < len(options) and options[at] != 0:
+        if options[at] == 1:
+            at += 1
+            continue
+        if at + 1 >= len(options) or not 2 <= options[at + 1] <= len(options) - at:
+            return None
+        if options[at] == 3 and options[at + 1] == 3:
+            return min(options[at + 2], SCALE_MAX)
+        at += options[at + 1]
+    return None
+
+
+@dataclass(slots=True)
+class _Side:
+    end: int = 0
+    maxend: int = 0
+    maxwin: int = 0
+    scale: int = 0
+    scales: bool = False
+    liberal: bool = False
+    began_close: bool = False
+    maxack: int | None = None
+
+    def begin(self, seg: Segment) -> None:
+        self.end = self.maxend = seg.end
+        self.maxwin = seg.window or 1
+        self.scale = seg.scale or 0
+        self.scales = seg.scale is not None
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection. `begin` is for its first segment, `follow` for each one, the first included."""
+
+    state: State = State.NONE
+    sides: tuple[_Side, _Side] = field(default_factory=lambda: (_Side(), _Side()))
+    last_kind: Kind = Kind.NOTHING
+    last_direction: int = 0
+    last_end: int = 0
+    last_window: int = 0
+    last_scale: int | None = None
+    answered: bool = False
+    assured: bool = False
+    together: bool = False
+
+    def timeout_s(self, timeouts: Mapping[str, int]) -> int:
+        """How long it is remembered from now; `timeouts` are those that are not the kernel's own."""
+        usual = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
+        if self.answered or self.state is not State.ESTABLISHED:
+            return usual
+        return min(usual, timeouts.get("tcp_timeout_unacknowledged", UNACKNOWLEDGED_S))
+
+    @classmethod
+    def begin(cls, seg: Segment, loose: bool) -> Connection | None:
+        """A connection that begins with this segment, or None if none can; `loose` picks up running ones."""
+        state = _NEXT[0][seg.kind][State.NONE]
+        if state >= State.INVALID or (state is not State.SYN_SENT and not loose):
+            return None
+        made = cls()
+        first, second = made.sides
+        first.begin(seg)
+        if state is not State.SYN_SENT:
+            first.maxend = _wrap(first.end + first.maxwin)
+            first.scale, first.liberal, second.liberal = 0, True, True
+        return made
+
+    def follow(self, seg: Segment, direction: int) -> Answer:
+        """Take one segment, 0 in the original direction and 1 in the other."""
+        kind, old = seg.kind, self.state
+        new = _NEXT[direction][kind][old]
+        if new is State.INVALID:
+            return "invalid"
+        if new is State.SYN_SENT and old in (State.TIME_WAIT, State.CLOSE, State.SYN_SENT2):
+            if any(side.began_close for side in self.sides):
+                return "reopen"
+            if self.last_direction == direction and self.last_kind is Kind.RST:
+                return "reopen"
+            new = State.IGNORE
+        if new is State.IGNORE:
+            if not self._synchronizes(seg, direction):
+                return self._ignore(seg, direction)
+            old, new = State.SYN_SENT, State.SYN_RECV
+        elif new is State.SYN_SENT2:
+            self.together = True
+        elif new is State.SYN_RECV:
+            if direction == 1 and kind is Kind.ACK and self.together:
+                new = State.ESTABLISHED
+        elif new is State.CLOSE and kind is Kind.RST:
+            checked = self._check_reset(seg, direction)
+            if checked is State.INVALID:
+                return "invalid"
+            new = old if checked is State.IGNORE else new
+            if checked is State.NONE:  # answers what was let through before: no window to check
+                return self._advance(seg, direction, old, new)
+        fits = self._in_window(seg, direction)
+        if fits == "invalid":
+            self._remember_end(kind, direction)
+        return self._advance(seg, direction, old, new) if fits == "accept" else _ANSWER[fits]
+
+    def _remember_end(self, kind: Kind, direction: int) -> None:
+        """An end that does not fit the windows closes nothing, but may tell that what is known here is old."""
+        ends = (Kind.FIN, Kind.RST)
+        if (
+            self.assured
+            and kind in ends
+            and not (self.last_direction != direction and self.last_kind in ends)
+        ):
+            self.last_kind, self.last_direction = kind, direction
+
+    def _synchronizes(self, seg: Segment, direction: int) -> bool:
+        """A SYN-ACK that answers a SYN ignored before: the ends agree, and here they are believed."""
+        if seg.kind is not Kind.SYN_ACK or self.last_kind is not Kind.SYN:
+            return False
+        if self.last_direction == direction or seg.ack != self.last_end:
+            return False
+        caller = self.sides[self.last_direction]
+        caller.end = caller.maxend = self.last_end
+        caller.maxwin = self.last_window or 1
+        caller.scale, caller.scales = self.last_scale or 0, self.last_scale is not None
+        answering = self.sides[direction]
+        answering.end = answering.maxend = answering.maxwin = answering.scale = 0
+        answering.maxack, answering.scales = None, False
+        return True
+
+    def _ignore(self, seg: Segment, direction: int) -> Answer:
+        self.last_kind, self.last_direction = seg.kind, direction
+        self.last_end, self.last_window, self.last_scale = seg.end, seg.window, seg.scale
+        return "accept"
+
+    def _check_reset(self, seg: Segment, direction: int) -> State:
+        """CLOSE: as any segment; INVALID: too old; IGNORE: passes, closes nothing; NONE: without window check."""
+        if self.state in _CLOSING:  # the ends may have gone on already: what is known is of no use
+            return State.NONE
+        maxack = self.sides[1 - direction].maxack
+        if maxack is not None and self.last_kind is not Kind.SYN:
+            established = self.answered and self.assured and self.state is State.ESTABLISHED
+            if seg.seq == 0 and not established:
+                return State.CLOSE
+            if _before(seg.seq, maxack):
+                return State.INVALID
+            if not established or seg.seq == maxack:
+                return State.CLOSE
+            last = (self.last_kind, self.last_direction, self.last_end)
+            return State.CLOSE if last == (Kind.ACK, direction, seg.seq) else State.IGNORE
+        answers = (self.answered and self.last_kind is Kind.SYN) or (
+            not self.assured and self.last_kind is Kind.ACK
+        )
+        return State.NONE if answers and seg.ack == self.last_end else State.CLOSE
+
+    def _in_window(self, seg: Segment, direction: int) -> Literal["accept", "ignore", "invalid"]:
+        sender, receiver = self.sides[direction], self.sides[1 - direction]
+        seq, end, ack = seg.seq, seg.end, seg.ack
+        again = seg.flags & SYN and self.state in (State.SYN_SENT, State.SYN_RECV)
+        if sender.maxwin == 0:
+            if seg.flags & SYN:
+                self._begin_side(seg, direction)
+                if not seg.flags & ACK:
+                    return "accept"
+            else:
+                self._pick_up(seg, sender, receiver)
+        elif again and _before(sender.end, end):
+            self._begin_side(seg, direction)
+            if direction == 1 and not seg.flags & ACK:
+                return "accept"
+        if not seg.flags & ACK or (seg.flags & RST and ack == 0):
+            ack = receiver.end
+        if seg.flags & RST and seq == 0 and self.state is State.SYN_SENT:
+            seq = end = sender.end
+        if not _before(seq, sender.maxend + 1) or not _before(ack, receiver.end + 1):
+            return "accept" if sender.liberal else "invalid"
+        if _too_old(sender, receiver, end, ack):
+            return "accept" if sender.liberal else "ignore"
+        _widen(seg, sender, receiver, end, ack)
+        if seg.kind is Kind.ACK:
+            self.last_end = end
+        return "accept"
+
+    def _begin_side(self, seg: Segment, direction: int) -> None:
+        sender, receiver = self.sides[direction], self.sides[1 - direction]
+        sender.begin(seg)
+        if direction == 1 and not (sender.scales and receiver.scales):
+            sender.scale = receiver.scale = 0
+
+    @staticmethod
+    def _pick_up(seg: Segment, sender: _Side, receiver: _Side) -> None:
+        sender.end = seg.end
+        sender.maxwin = (seg.window << sender.scale) or 1
+        sender.maxend = _wrap(seg.end + sender.maxwin)
+        if receiver.maxwin == 0:
+            receiver.end = receiver.maxend = seg.ack
+        elif seg.ack == _wrap(receiver.end + 1):
+            receiver.end = seg.ack
+
+    def _advance(self, seg: Segment, direction: int, old: State, new: State) -> Answer:
+        self.last_kind, self.last_direction = seg.kind, direction
+        self.state = new
+        if old is not new and new is State.FIN_WAIT:
+            self.sides[direction].began_close = True
+        if not self.answered:
+            return "gone" if seg.flags & RST else "accept"
+        if old in (State.SYN_RECV, State.ESTABLISHED) and new is State.ESTABLISHED:
+            self.assured = True
+        return "accept"
+
+
+def _too_old(sender: _Side, receiver: _Side, end: int, ack: int) -> bool:
+    """Whether a segment was acknowledged long ago, or acknowledges what was so: harmless, and it changes nothing."""
+    if receiver.maxwin and not _before(sender.end - receiver.maxwin - 1, end):
+        return True
+    return not _before(receiver.end - max(sender.maxwin, ACK_WINDOW_MIN) - 1, ack)
+
+
+def _widen(seg: Segment, sender: _Side, receiver: _Side, end: int, ack: int) -> None:
+    """A segment in the window moves both sides' windows on."""
+    window = seg.window if seg.flags & SYN else seg.window << sender.scale
+    sender.maxwin = max(sender.maxwin, window)
+    if _before(sender.end, end):
+        sender.end = end
+    if seg.flags & ACK and (sender.maxack is None or _before(sender.maxack, ack)):
+        sender.maxack = ack
+    if receiver.maxwin and _before(sender.maxend, end):
+        receiver.maxwin += _wrap(end - sender.maxend)
+    if _before(receiver.maxend - 1, ack + window):
+        receiver.maxend = _wrap(ack + window + (window == 0))
+
+
+def _wrap(number: int) -> int:
+    return number & 0xFFFFFFFF
+
+
+def _before(one: int, other: int) -> bool:
+    """Whether one sequence number comes before the other (RFC 9293 section 3.4)."""
+    return (one - other) & 0xFFFFFFFF > 0x7FFFFFFF

@@ -1,0 +1,260 @@
+"""What a rule compares: fields of a packet, and the words and numbers that libnftables writes for them.
+
+A field is a function from a packet and what connection tracking says of it to a number or an interface name, or None
+where the kernel would break off the rule: an IPv4 field of an IPv6 packet, a port behind the packet's end. Each field
+has a kind, which says how literals beside it are read. What is not in these tables is refused: a model that skips
+what it does not know would agree with anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from netfw.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
+
+Json: TypeAlias = Any
+Scalar: TypeAlias = int | str
+Value: TypeAlias = Scalar | tuple[Scalar, ...]
+
+
+class RulesetError(ValueError):
+    """A ruleset, or a part of one, that the model does not know; the message quotes it."""
+
+
+class Connection(Protocol):
+    """A tracked connection, as far as rules count it."""
+
+    @property
+    def expires_ns(self) -> int:
+        """When its time is over; 0 if it was forgotten before."""
+        ...
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether its first packet was accepted."""
+        ...
+
+
+class Tracking(NamedTuple):
+    """What connection tracking says of a packet: a bit of STATES; `reply` is None where there is no entry."""
+
+    state: int
+    reply: bool | None = None
+    connection: Connection | None = None
+    """What to count; None where there is none."""
+
+
+STATES: Final = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64}
+NOT_TRACKED_YET: Final = Tracking(STATES["invalid"])
+"""Before connection tracking has seen a packet, `ct state` reads as invalid."""
+
+Field: TypeAlias = Callable[[Packet, Tracking], "Value | None"]
+
+
+class Typed(NamedTuple):
+    """A field, and how the literals beside it are read."""
+
+    field: Field
+    kind: str
+
+
+_PROTOCOLS: Final = {
+    "icmp": 1, "igmp": 2, "ipencap": 4, "ipip": 4, "tcp": 6, "egp": 8, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
+    "esp": 50, "ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "comp": 108, "vrrp": 112, "sctp": 132,
+    "udplite": 136,
+}  # fmt: skip
+_ICMP_TYPES: Final = {
+    "echo-reply": 0, "destination-unreachable": 3, "source-quench": 4, "redirect": 5, "echo-request": 8,
+    "router-advertisement": 9, "router-solicitation": 10, "time-exceeded": 11, "parameter-problem": 12,
+    "timestamp-request": 13, "timestamp-reply": 14, "info-request": 15, "info-reply": 16,
+    "address-mask-request": 17, "address-mask-reply": 18,
+}  # fmt: skip
+_ICMPV6_TYPES: Final = {
+    "destination-unreachable": 1, "packet-too-big": 2, "time-exceeded": 3, "parameter-problem": 4,
+    "echo-request": 128, "echo-reply": 129, "mld-listener-query": 130, "mld-listener-report": 131,
+    "mld-listener-done": 132, "mld-listener-reduction": 132, "nd-router-solicit": 133, "nd-router-advert": 134,
+    "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-redirect": 137, "router-renumbering": 138,
+    "ind-neighbor-solicit": 141, "ind-neighbor-advert": 142, "mld2-listener-report": 143,
+}  # fmt: skip
+_TCP_FLAGS: Final = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128}
+
+WORDS: Final[Mapping[str, Mapping[str, int]]] = {
+    "inet_proto": _PROTOCOLS,
+    "nf_proto": {"ipv4": 2, "ipv6": 10},
+    "icmp_type": _ICMP_TYPES,
+    "icmpv6_type": _ICMPV6_TYPES,
+    "tcp_flag": _TCP_FLAGS,
+    "ct_state": STATES,
+    "ct_dir": {"original": 0, "reply": 1},
+    "boolean": {"exists": 1, "missing": 0},
+    "ether_type": {"ip": 0x0800, "ip6": 0x86DD},
+}
+"""The words of each kind that has some; a literal of these kinds may also be a number."""
+
+_NUMBERS: Final = frozenset({"inet_service", "integer", "icmp_code", "icmpv6_code", "mark"})
+
+_WIDTHS: Final = {"ipv4_addr": 32, "ipv6_addr": 128}
+
+
+def literal(kind: str, word: Json) -> Scalar:
+    """The number, or the interface name, that a JSON literal of that kind stands for. Errors: RulesetError."""
+    if kind == "ifname" and isinstance(word, str):
+        if word.endswith("*"):
+            raise RulesetError(f"interface {word!r}: patterns are not modelled")
+        return word
+    if isinstance(word, bool):
+        return int(word)
+    if isinstance(word, int) and (kind in WORDS or kind in _NUMBERS):
+        return word
+    if isinstance(word, str):
+        if kind in _WIDTHS:
+            address = ip_address(word)
+            if address.max_prefixlen == _WIDTHS[kind]:
+                return int(address)
+        if word in WORDS.get(kind, ()):
+            return WORDS[kind][word]
+        if (kind in WORDS or kind in _NUMBERS) and re.fullmatch(r"\d+|0x[0-9a-f]+", word):
+            return int(word, 0)
+    raise RulesetError(f"{word!r} is no known literal of kind {kind}")
+
+
+def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
+    """The least and the greatest value that a literal, a range or a prefix stands for. Errors: RulesetError."""
+    match word:
+        case {"range": [low, high]}:
+            return literal(kind, low), literal(kind, high)
+        case {"prefix": {"addr": address, "len": int(length)}} if kind in _WIDTHS:
+            network = ip_network(f"{address}/{length}")
+            return int(network[0]), int(network[-1])
+        case str() if "/" in word and kind in _WIDTHS:
+            network = ip_network(word)
+            return int(network[0]), int(network[-1])
+        case _:
+            value = literal(kind, word)
+            return value, value
+
+
+def bits(kind: str, word: Json) -> int:
+    """A mask: one literal, several, or several joined by `|`. Errors: RulesetError."""
+    match word:
+        case [*words] | {"|": [*words]} | {"set": [*words]}:
+            mask = 0
+            for part in words:
+                mask |= bits(kind, part)
+            return mask
+        case _:
+            value = literal(kind, word)
+            assert isinstance(value, int), "only interface names are no numbers, and they have no masks"
+            return value
+
+
+def _number(family: int | None, protocols: tuple[int, ...], offset: int, size: int) -> Field:
+    """A field of the network header, or of the transport header where `protocols` are given.
+
+    libnftables adds the family that a field implies as a match of its own: ICMPv6 in an IPv4 packet has no type.
+    """
+    if not protocols:
+
+        def in_network_header(packet: Packet, _: Tracking) -> int | None:
+            if packet.family != family:
+                return None
+            return int.from_bytes(packet.data[offset : offset + size], "big")
+
+        return in_network_header
+
+    def in_transport_header(packet: Packet, _: Tracking) -> int | None:
+        if packet.l4proto not in protocols or packet.fragment_offset or family not in (None, packet.family):
+            return None
+        start = packet.at + offset
+        if start + size > len(packet.data):
+            return None
+        return int.from_bytes(packet.data[start : start + size], "big")
+
+    return in_transport_header
+
+
+def _port(offset: int) -> Field:
+    def port(packet: Packet, _: Tracking) -> int | None:
+        if packet.l4proto is None or packet.fragment_offset:
+            return None
+        start = packet.at + offset
+        data = packet.data
+        return data[start] << 8 | data[start + 1] if start + 2 <= len(data) else None
+
+    return port
+
+
+def _address(family: int, source: bool) -> Field:
+    if source:
+        return lambda packet, _: packet.saddr if packet.family == family else None
+    return lambda packet, _: packet.daddr if packet.family == family else None
+
+
+def _ports_of(protocol: int) -> dict[str, Typed]:
+    return {
+        "sport": Typed(_number(None, (protocol,), 0, 2), "inet_service"),
+        "dport": Typed(_number(None, (protocol,), 2, 2), "inet_service"),
+    }
+
+
+PAYLOADS: Final[Mapping[str, Mapping[str, Typed]]] = {
+    "ip": {
+        "saddr": Typed(_address(4, True), "ipv4_addr"),
+        "daddr": Typed(_address(4, False), "ipv4_addr"),
+        "protocol": Typed(_number(4, (), 9, 1), "inet_proto"),
+        "ttl": Typed(_number(4, (), 8, 1), "integer"),
+    },
+    "ip6": {
+        "saddr": Typed(_address(6, True), "ipv6_addr"),
+        "daddr": Typed(_address(6, False), "ipv6_addr"),
+        "nexthdr": Typed(_number(6, (), 6, 1), "inet_proto"),
+        "hoplimit": Typed(_number(6, (), 7, 1), "integer"),
+    },
+    "th": {"sport": Typed(_port(0), "inet_service"), "dport": Typed(_port(2), "inet_service")},
+    "tcp": _ports_of(TCP) | {"flags": Typed(_number(None, (TCP,), 13, 1), "tcp_flag")},
+    "udp": _ports_of(UDP),
+    "udplite": _ports_of(UDPLITE),
+    "icmp": {
+        "type": Typed(_number(4, (ICMP,), 0, 1), "icmp_type"),
+        "code": Typed(_number(4, (ICMP,), 1, 1), "icmp_code"),
+    },
+    "icmpv6": {
+        "type": Typed(_number(6, (ICMPV6,), 0, 1), "icmpv6_type"),
+        "code": Typed(_number(6, (ICMPV6,), 1, 1), "icmpv6_code"),
+    },
+}
+
+METAS: Final[Mapping[str, Typed]] = {
+    "iifname": Typed(lambda packet, _: packet.iif, "ifname"),
+    "oifname": Typed(lambda packet, _: packet.oif, "ifname"),
+    "l4proto": Typed(lambda packet, _: packet.l4proto, "inet_proto"),
+    "nfproto": Typed(lambda packet, _: 2 if packet.family == 4 else 10, "nf_proto"),
+    "protocol": Typed(lambda packet, _: 0x0800 if packet.family == 4 else 0x86DD, "ether_type"),
+    "length": Typed(lambda packet, _: len(packet.data), "integer"),
+    "ipsec": Typed(lambda packet, _: int(packet.ipsec_in), "boolean"),
+    "secpath": Typed(lambda packet, _: int(packet.ipsec_in), "boolean"),
+}
+
+CONNECTIONS: Final[Mapping[str, Typed]] = {
+    "state": Typed(lambda _, tracking: tracking.state, "ct_state"),
+    "direction": Typed(lambda _, tracking: None if tracking.reply is None else int(tracking.reply), "ct_dir"),
+}
+
+
+def field(expression: Json) -> Typed:
+    """The field that a libnftables expression names. Errors: RulesetError."""
+    match expression:
+        case {"payload": {"protocol": str(protocol), "field": str(name)}} if name in PAYLOADS.get(
+            protocol, ()
+        ):
+            return PAYLOADS[protocol][name]
+        case {"meta": {"key": str(key)}} if key in METAS:
+            return METAS[key]
+        case {"ct": {"key": str(key), **rest}} if key in CONNECTIONS and not rest:
+            return CONNECTIONS[key]
+        case {"rt": {"key": "ipsec", **rest}} if not set(rest) - {"family"}:
+            return Typed(lambda packet, _: int(packet.ipsec_out), "boolean")
+    raise RulesetError(f"expression {expression!r} is not modelled")

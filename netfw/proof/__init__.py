@@ -1,0 +1,1 @@
+"""Theorems on a ruleset, proved by an SMT solver."""

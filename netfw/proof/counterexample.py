@@ -1,0 +1,218 @@
+"""A packet that refutes a theorem: out of z3's model, into words and bytes.
+
+Any model would do as a proof. One that people recognize is better: fields that do not matter get ordinary values, by
+asking for each in turn and keeping what still refutes the theorem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final
+
+import z3
+
+from netfw.model.packet import ACK, ESP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, Packet, parse, with_checksum
+from netfw.model.packet import ip as ip_packet
+from netfw.model.packet import tcp as tcp_packet
+from netfw.policy.policy import Address, Policy
+from netfw.proof.smt import Question
+from netfw.proof.symbolic import FAMILIES, STATES, Symbol
+
+STRANGERS: Final = (("198.51.100.77", "2001:db8:77::77"), ("198.51.100.88", "2001:db8:88::88"))
+"""Addresses for documentation (RFC 5737, RFC 3849), if anybody's will do: as source, and as destination."""
+_NAMES: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", ESP: "esp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """One packet, and what connection tracking says of it.
+
+    `way` is "in", "through", "out", or "arriving" as long as it is not known whether in or through.
+    """
+
+    way: str
+    iif: str
+    oif: str
+    source: Address
+    destination: Address
+    protocol: int
+    sport: int
+    dport: int
+    flags: int
+    hops: int
+    state: str
+    reply: bool
+    ipsec_in: bool
+    ipsec_out: bool
+    whole: bool = True
+    sessions: tuple[tuple[Any, ...], ...] = ()
+    """Elements of the session sets that must be there: (set, staff, interface, instrument, protocol, port)."""
+
+    @property
+    def packet(self) -> Packet:
+        """The packet itself, with right checksums; cut off behind the IP header if it is not whole."""
+        iif, oif = self.iif if self.way != "out" else "", self.oif if self.way in ("through", "out") else ""
+        data = ip_packet(self.source, self.destination, self.protocol, self._segment(), hops=self.hops)
+        return parse(data, iif=iif, oif=oif, ipsec_in=self.ipsec_in, ipsec_out=self.ipsec_out)
+
+    def _segment(self) -> bytes:
+        if not self.whole:
+            return b""
+        ports = self.sport.to_bytes(2, "big") + self.dport.to_bytes(2, "big")
+        checksum_at = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}.get(self.protocol)
+        if self.protocol == TCP:
+            segment = ports + bytes(7) + b"\1" + bytes((5 << 4, self.flags)) + b"\xff\xff" + bytes(4)
+        elif self.protocol == UDP:
+            segment = ports + b"\0\x08\0\0"
+        elif checksum_at is None:
+            segment = ports + b"\0\0\0\1" + bytes(16)
+        elif self.state == "related":  # about a packet of a connection that goes the other way
+            quoted = tcp_packet(self.destination, self.dport, self.source, self.sport, ACK)
+            segment = ports[:2] + bytes(6) + quoted
+        else:  # after the type and the code, 24 bytes: a neighbour's address, or nothing that matters
+            segment = ports[:2] + bytes(6) + self.destination.packed.rjust(16, b"\0")
+        if checksum_at is None:
+            return segment
+        return with_checksum(self.source, self.destination, self.protocol, segment, checksum_at)
+
+    def __str__(self) -> str:
+        """As in `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
+        words = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
+        words += (
+            [f"{'arriving' if self.way == 'arriving' else 'in'} at {self.iif}"] if self.way != "out" else []
+        )
+        words += [f"out at {self.oif}"] if self.way in ("through", "out") else []
+        tracked = self.state not in ("invalid", "untracked", "new")
+        words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
+        words += [] if self.whole else ["cut off behind the IP header"]
+        words += ["out of IPsec"] if self.ipsec_in else []
+        words += ["into IPsec"] if self.ipsec_out else []
+        return ", ".join(words + [f"while {' . '.join(map(str, key))} is open" for _, *key in self.sessions])
+
+    def _ends(self) -> str:
+        if self.protocol not in (TCP, UDP):
+            kind = (
+                f", type {self.sport >> 8}, hop limit {self.hops}" if self.protocol in (ICMP, ICMPV6) else ""
+            )
+            return f"{self.source} → {self.destination}{kind}"
+        left, right = ("[", "]") if self.source.version == 6 else ("", "")
+        ends = f"{left}{self.source}{right}:{self.sport} → {left}{self.destination}{right}:{self.dport}"
+        return ends + (f" [{_flag_words(self.flags)}]" if self.protocol == TCP and self.flags != SYN else "")
+
+
+def counterexample(
+    solver: z3.Solver, model: z3.ModelRef, packet: Symbol, policy: Policy, way: str, asked: Iterable[Question]
+) -> Counterexample:
+    """The packet of a model that the solver has found, or a better one."""
+    for wish in _wishes(packet, policy):
+        solver.push()
+        solver.add(wish)
+        if (better := packet.sets.search(solver)) is not None:
+            model = better
+        else:
+            solver.pop()
+    return _Reader(model, packet).counterexample(way, asked)
+
+
+class _Reader:
+    def __init__(self, model: z3.ModelRef, packet: Symbol) -> None:
+        self._model, self._packet, self._names = model, packet, packet.interfaces.names()
+
+    def counterexample(self, way: str, asked: Iterable[Question]) -> Counterexample:
+        packet, number = self._packet, self._number
+        version = 4 if number(packet.family) == FAMILIES[4] else 6
+        states = {bit: word for word, bit in STATES.items()}
+        return Counterexample(
+            way,
+            self._names[number(packet.iif)],
+            self._names[number(packet.oif)],
+            _address(version, number(packet.saddr[version])),
+            _address(version, number(packet.daddr[version])),
+            number(packet.l4proto),
+            number(packet.sport),
+            number(packet.dport),
+            number(packet.flags),
+            number(packet.hops),
+            states[number(packet.state)],
+            number(packet.direction) == 1,
+            number(packet.ipsec_in) == 1,
+            number(packet.ipsec_out) == 1,
+            z3.is_true(self._model.eval(z3.And(packet.transport, packet.whole), model_completion=True)),
+            tuple(
+                dict.fromkeys(
+                    self._session(name, key) for name, key, open_ in asked if self._holds(open_, key)
+                )
+            ),
+        )
+
+    def _number(self, value: z3.BitVecRef) -> int:
+        return int(self._model.eval(value, model_completion=True).as_long())
+
+    def _holds(self, open_: Any, key: tuple[Any, ...]) -> bool:
+        ours = str(key[0]).endswith("4") == (self._number(self._packet.family) == FAMILIES[4])
+        return ours and z3.is_true(self._model.eval(open_))
+
+    def _session(self, name: str, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = [self._number(value) for value in key]
+        if len(values) != 5:
+            return name, *values
+        staff, interface, instrument, protocol, port = values
+        version = 4 if key[0].size() == 32 else 6
+        known = self._names[interface] if interface < len(self._names) else self._names[0]
+        return (
+            name,
+            _address(version, staff),
+            known,
+            _address(version, instrument),
+            _NAMES.get(protocol, protocol),
+            port,
+        )
+
+
+def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
+    yield z3.And(packet.transport, packet.whole)
+    yield packet.is_version(4)
+    yield packet.is_in("new", "untracked")
+    yield packet.is_in("new")
+    yield packet.protocol(TCP, UDP)
+    yield packet.protocol(TCP)
+    yield packet.flags == z3.If(packet.is_in("new"), z3.BitVecVal(SYN, 8), z3.BitVecVal(ACK, 8))
+    yield z3.Or(packet.flags == SYN, packet.flags == ACK)  # others begin nothing
+    yield packet.hops == 64
+    for interface in (packet.iif, packet.oif):
+        yield interface != packet.interfaces.number("lo")
+        yield interface != 0
+    own = [str(own.ip) for port in policy.ports[:2] for own in port.addresses]
+    near = [str(own.ip + 9) for port in policy.ports[:2] for own in port.addresses]
+    staff = [str(n.network_address + 5) for n in policy.tunnel.staff[:2]] if policy.tunnel else []
+    sources, destinations = near + staff, own + near[2:] + near[:2] + staff
+    for addresses, candidates, strangers in zip(
+        (packet.saddr, packet.daddr), (sources, destinations), STRANGERS, strict=True
+    ):
+        for candidate in (*strangers, *candidates):
+            address = ip_address(candidate)
+            yield addresses[address.version] == int(address)
+    yield z3.And(packet.ipsec_in == 0, packet.ipsec_out == 0)
+    yield packet.sport == 1234
+    yield packet.dport == 443
+    yield packet.dport != 0
+
+
+def _address(version: int, number: int) -> Address:
+    return ip_address(number.to_bytes(4 if version == 4 else 16, "big"))
+
+
+def _flag_words(flags: int) -> str:
+    words = {
+        FIN: "FIN",
+        SYN: "SYN",
+        RST: "RST",
+        0x08: "PSH",
+        0x10: "ACK",
+        0x20: "URG",
+        0x40: "ECE",
+        0x80: "CWR",
+    }
+    return " ".join(word for bit, word in words.items() if flags & bit) or "no flags"

@@ -1,0 +1,201 @@
+"""One packet, all of whose fields are unknown: what z3 looks for when a theorem fails.
+
+The kernel's guarantees are constraints on it, and only those that Linux gives by construction: conntrack's state is
+exactly one of its states, what is new goes in the original direction, what has no connection has no direction, what
+is ICMP and related to a connection is one of the messages that quote it. Everything else may occur: reserved flags,
+ports that are parts of a checksum, a transport header that is cut off. A proof about this packet is one about every
+packet.
+
+Its fields are numbers: interfaces by their index among the names that policy and listing mention, and one that stands
+for all the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import z3
+
+from netfw.model.packet import ICMP, ICMPV6, TCP, UDP
+from netfw.model.values import WORDS, RulesetError, bits, bounds
+from netfw.proof.tries import Interval, Intervals, Memberships, union
+
+INTERFACE_BITS: Final = 16
+FAMILIES: Final = {4: WORDS["nf_proto"]["ipv4"], 6: WORDS["nf_proto"]["ipv6"]}
+STATES: Final = WORDS["ct_state"]
+
+
+class Unproven(RulesetError):
+    """The listing has something whose meaning is not known here: then nothing can be said about the ruleset."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__(f"the listing contains {str(what)[:200]}, which is not proven")
+
+
+class Term(NamedTuple):
+    """A field of the packet. Where it is not `valid`, the kernel breaks off the rule that reads it."""
+
+    valid: z3.BoolRef
+    value: z3.BitVecRef
+    kind: str
+
+
+class Interfaces:
+    """Numbers for interface names, given as they are met; 0 stands for every interface that nobody mentions."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """The number of a name, always the same."""
+        return self._numbers.setdefault(name, len(self._numbers) + 1)
+
+    def names(self) -> list[str]:
+        """By number."""
+        other = next(
+            name for at in range(len(self._numbers) + 1) if (name := f"other{at}") not in self._numbers
+        )
+        return [other, *self._numbers]
+
+
+class Symbol:
+    """The packet. Equally named variables are the same in z3, so that every Symbol is the same packet."""
+
+    def __init__(self) -> None:
+        number = z3.BitVec
+        self.interfaces, self.sets = Interfaces(), Memberships()
+        self.family = number("family", 8)
+        self.iif, self.oif = number("iif", INTERFACE_BITS), number("oif", INTERFACE_BITS)
+        self.saddr = {4: number("saddr4", 32), 6: number("saddr6", 128)}
+        self.daddr = {4: number("daddr4", 32), 6: number("daddr6", 128)}
+        self.hops = number("hops", 8)
+        self.l4proto = number("l4proto", 8)
+        self.sport, self.dport = number("sport", 16), number("dport", 16)
+        self.flags = number("flags", 8)
+        self.state, self.direction = number("state", 8), number("direction", 8)
+        self.ipsec_in, self.ipsec_out = number("ipsec_in", 1), number("ipsec_out", 1)
+        self.transport = z3.Bool("transport")
+        """nftables found a transport header; not so behind broken IPv6 extension headers."""
+        self.whole = z3.Bool("whole")
+        """The transport header is not cut off."""
+
+    def guarantees(self) -> z3.BoolRef:
+        """What Linux ensures about each packet that meets a chain behind connection tracking."""
+        last = len(self.interfaces.names()) - 1
+        return z3.And(
+            z3.Or([self.family == family for family in FAMILIES.values()]),
+            z3.Or([self.state == state for state in STATES.values()]),
+            z3.ULE(self.direction, 1),
+            z3.Implies(self.is_in("new"), self.direction == 0),
+            # nf_conntrack_proto_icmp.c (icmp_is_err) and nf_conntrack_proto_icmpv6.c relate no other ICMP
+            z3.Implies(z3.And(self.is_in("related"), self.protocol(ICMP, ICMPV6)), self.quotes()),
+            z3.ULE(self.iif, last),
+            z3.ULE(self.oif, last),
+        )
+
+    def is_version(self, version: int) -> z3.BoolRef:
+        """IPv4 or IPv6."""
+        return self.family == FAMILIES[version]
+
+    def is_in(self, *states: str) -> z3.BoolRef:
+        """Connection tracking says one of these."""
+        return z3.Or([self.state == STATES[state] for state in states])
+
+    def tracked(self) -> z3.BoolRef:
+        """It belongs to a connection, and so has a direction."""
+        return z3.Not(self.is_in("invalid", "untracked"))
+
+    def protocol(self, *numbers: int) -> z3.BoolRef:
+        """Its transport protocol is one of these."""
+        return z3.And(self.transport, z3.Or([self.l4proto == number for number in numbers]))
+
+    def quotes(self) -> z3.BoolRef:
+        """It is ICMP that quotes the packet it is about."""
+        return z3.Or(self.icmp(4, 3, 4, 5, 11, 12), z3.And(self.icmp(6), z3.ULT(self.icmp_type(), 128)))
+
+    def icmp(self, version: int, *types: int) -> z3.BoolRef:
+        """It is ICMP of that IP version, and of one of these types if there are any."""
+        types_match = [z3.Or([self.icmp_type() == kind for kind in types])] if types else []
+        protocol = self.protocol(ICMP if version == 4 else ICMPV6)
+        return z3.And(self.is_version(version), protocol, self.whole, *types_match)
+
+    def icmp_type(self) -> z3.BitVecRef:
+        """The first byte of the transport header; also the first of a source port."""
+        return z3.Extract(15, 8, self.sport)
+
+    def term(self, expression: Any) -> Term:
+        """The field that an expression of the listing reads. Errors: Unproven."""
+        match expression:
+            case {"payload": {"protocol": str(header), "field": str(field), **rest}} if not rest:
+                return self._payload(header, field, expression)
+            case {"meta": {"key": str(key), **rest}} if not rest:
+                return self._meta(key, expression)
+            case {"ct": {"key": "state", **rest}} if not rest:
+                return Term(z3.BoolVal(True), self.state, "ct_state")
+            case {"ct": {"key": "direction", **rest}} if not rest:
+                return Term(self.tracked(), self.direction, "ct_dir")
+            case {"rt": {"key": "ipsec", **rest}} if not rest:
+                return Term(z3.BoolVal(True), self.ipsec_out, "boolean")
+            case {"&": [field, mask]}:
+                valid, value, kind = self.term(field)
+                return Term(valid, value & bits(kind, mask), kind)
+        raise Unproven(expression)
+
+    def _payload(self, header: str, field: str, expression: Any) -> Term:
+        carried = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
+        there = z3.And(self.transport, self.whole)
+        if header in carried:
+            there = z3.And(there, self.l4proto == carried[header])
+        match header, field:
+            case (("ip" | "ip6"), ("saddr" | "daddr")):
+                version = 4 if header == "ip" else 6
+                address = (self.saddr if field == "saddr" else self.daddr)[version]
+                return Term(self.is_version(version), address, f"ipv{version}_addr")
+            case ("ip", "ttl") | ("ip6", "hoplimit"):
+                return Term(self.is_version(4 if header == "ip" else 6), self.hops, "integer")
+            case (("th" | "tcp" | "udp"), ("sport" | "dport")):
+                return Term(there, self.sport if field == "sport" else self.dport, "inet_service")
+            case "tcp", "flags":
+                return Term(there, self.flags, "tcp_flag")
+            # nft has these look at the IP version too, in a table of both
+            case "icmp", "type":
+                return Term(z3.And(self.is_version(4), there), self.icmp_type(), "icmp_type")
+            case "icmpv6", "type":
+                return Term(z3.And(self.is_version(6), there), self.icmp_type(), "icmpv6_type")
+        raise Unproven(expression)
+
+    def _meta(self, key: str, expression: Any) -> Term:
+        always = z3.BoolVal(True)
+        match key:
+            case "iifname":
+                return Term(always, self.iif, "ifname")
+            case "oifname":
+                return Term(always, self.oif, "ifname")
+            case "nfproto":
+                return Term(always, self.family, "nf_proto")
+            case "l4proto":
+                return Term(self.transport, self.l4proto, "inet_proto")
+            case "ipsec" | "secpath":
+                return Term(always, self.ipsec_in, "boolean")
+        raise Unproven(expression)
+
+    def intervals(self, kind: str, written: Any) -> Intervals:
+        """The numbers that a literal means: a word, number, prefix or range, or a set of these. Errors: Unproven."""
+        match written:
+            case {"set": list(members)}:
+                return union(interval for each in members for interval in self.intervals(kind, each))
+            case {"elem": {"val": value, **rest}} if set(rest) <= {"timeout", "expires", "comment"}:
+                return self.intervals(kind, value)
+        return (self._bounds(kind, written),)
+
+    def _bounds(self, kind: str, written: Any) -> Interval:
+        try:
+            if kind == "ct_state" and isinstance(written, list):
+                raise Unproven(written)
+            first, last = bounds(kind, written)
+        except (ValueError, TypeError) as error:
+            raise Unproven(f"{written!r} as {kind}") from error
+        if isinstance(first, str):
+            first = last = self.interfaces.number(first)
+        assert isinstance(last, int), "only interface names are no numbers, and they have no ranges"
+        return first, last

@@ -1,0 +1,453 @@
+"""What a firewall of this policy must do, as formulas: each says which packets would refute it.
+
+They are stated over the policy and over what each hook accepts; of chains, rules and sets they know nothing but the
+sessions'. Half of them are about safety, which a firewall that drops everything has; the other half say that what the
+policy promises is accepted.
+
+Words: an *answer* belongs to a connection that the receiving side began. An *error* is ICMP about a connection that
+there is. *Neighbours* are the messages by which machines of one link find each other (RFC 4861) and their multicast
+groups (RFC 2710, RFC 3810), which cannot have come through a router.
+
+What comes in meets two hooks, prerouting and then input or forward. That an answer from outside is one to what the
+box itself began follows from "outside": a connection has begun only if its first packet was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv6Network
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import z3
+
+from netfw.model.packet import ESP, TCP, UDP
+from netfw.policy.policy import DHCP_PORTS, DHCP_SERVERS, NOWHERE, Network, Policy, Port, Service, reserved
+from netfw.proof.smt import Ruleset
+from netfw.proof.tries import Intervals, complement, union
+from netfw.ruleset.names import CONNECTIONS_MAX, SESSIONS
+
+Hook: TypeAlias = Literal["arriving", "in", "through", "out"]
+
+PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
+LINK: Final = (IPv6Network("::/128"), IPv6Network("fe80::/10"))
+SYN_MASK: Final = 0x17
+"""FIN, SYN, RST, ACK: of these, a connection's first packet has SYN alone (RFC 9293)."""
+SYN: Final = 0x02
+ERRORS: Final = (3, 4, 11, 12)
+"""Of ICMP (RFC 792); those of ICMPv6 are below 128 (RFC 4443)."""
+MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
+ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT = 133, 134, 135, 136
+
+
+class Theorem(NamedTuple):
+    """`refuting` are the packets that must not exist; `way` is the one they go, for words about them."""
+
+    name: str
+    says: str
+    way: Hook
+    refuting: z3.BoolRef
+
+
+class Claims:
+    """The theorems of a policy about a ruleset."""
+
+    def __init__(self, policy: Policy, ruleset: Ruleset) -> None:
+        self._policy, self._packet, self._ruleset = policy, ruleset.packet, ruleset
+        self._sets = ruleset.packet.sets
+        came = ruleset.accepted("prerouting")
+        self._came = came
+        self._in = z3.And(came, ruleset.accepted("input"))
+        self._through = z3.And(came, ruleset.accepted("forward"))
+        self._out = ruleset.accepted("output")
+        self._ports = [port.interface for port in policy.ports]
+        self._tunnel = [policy.tunnel.interface] if policy.tunnel else []
+        self._zones = [policy.uplink, *self._ports, *self._tunnel]
+
+    def all(self) -> Iterator[Theorem]:
+        """Safety first."""
+        yield from self._about_coming_in()
+        yield from self._about_passing()
+        yield from self._about_going_out()
+        yield from self._promises()
+
+    def assumption(self) -> z3.BoolRef:
+        """Open sessions are ones that the policy allows: the theorem about the elements says so of those listed."""
+        asked = self._ruleset.asked.values()
+        allowed = [z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked]
+        return z3.And(*allowed, self._ruleset.monotonous(self._packet.iif))
+
+    # --- safety
+
+    def _about_coming_in(self) -> Iterator[Theorem]:
+        packet, policy = self._packet, self._policy
+        known = [*self._zones, "lo"]
+        yield Theorem(
+            "unused",
+            "nothing comes in at an unused interface",
+            "arriving",
+            z3.And(self._came, self._not_at(known)),
+        )
+        spoofed = [self._at(interface, self._foreign(interface)) for interface in self._zones]
+        yield Theorem(
+            "spoofed",
+            "no source address from where it is not",
+            "arriving",
+            z3.And(self._came, z3.Or(spoofed)),
+        )
+        unasked = z3.Not(
+            z3.Or(self._answer(inward=True), self._gateway(inward=True), self._dhcp(inward=True))
+        )
+        yield Theorem(
+            "outside",
+            f"nothing comes in from outside but answers{' and DHCP' if policy.uses_dhcp else ''}",
+            "in",
+            z3.And(self._in, self._at(policy.uplink, unasked, self._extra(policy.uplink))),
+        )
+        beyond = [
+            self._at(port.interface, z3.Not(self._served(port)), self._extra(port.interface))
+            for port in policy.ports
+        ]
+        yield Theorem(
+            "instrument", "an instrument reaches its port's services on the box, and nothing else", "in",
+            z3.And(self._in, z3.Or(beyond)),
+        )  # fmt: skip
+        staff = [self._at(interface, self._extra(interface)) for interface in self._tunnel]
+        yield Theorem("staff", "staff reach nothing on the box", "in", z3.And(self._in, z3.Or(staff)))
+        at_ports = z3.Or([self._at(interface, self._extra(interface)) for interface in self._ports])
+        begins = z3.And(self._in, at_ports, packet.is_in("new"))
+        yield Theorem(
+            "limited", f"a port gets no new connection beyond {CONNECTIONS_MAX}", "in",
+            z3.And(begins, self._has_too_many()),
+        )  # fmt: skip
+        odd = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
+        yield Theorem(
+            "beginning", "connections begin with a SYN", "in",
+            z3.And(z3.Or(self._in, self._through), self._not_at(["lo"]), odd),
+        )  # fmt: skip
+
+    def _about_passing(self) -> Iterator[Theorem]:
+        uplink, through = self._policy.uplink, self._through
+        yield Theorem(
+            "crossing", "no instrument reaches another, or its own port's other machines", "through",
+            z3.And(through, self._at_any(self._ports), self._to_any(self._ports)),
+        )  # fmt: skip
+        outside = z3.Or(self._at(uplink), self._to(uplink))
+        yield Theorem(
+            "leaving", "nothing passes between outside and inside", "through", z3.And(through, outside)
+        )
+        yield Theorem(
+            "sessions", "what passes belongs to an open session, in both directions", "through",
+            z3.And(through, z3.Not(self._in_session())),
+        )  # fmt: skip
+        yield from self._about_elements()
+
+    def _about_elements(self) -> Iterator[Theorem]:
+        """The open sessions that are listed."""
+        packet, wrong = self._packet, []
+        for version, name in SESSIONS.items() if self._policy.tunnel else ():
+            key = [packet.saddr[version], packet.oif, packet.daddr[version], packet.l4proto, packet.dport]
+            listed = self._sets.member_of_rows(key, self._ruleset.elements(name))
+            wrong.append(
+                z3.And(packet.is_version(version), packet.transport, listed, z3.Not(self._allowed(name, key)))
+            )
+        yield Theorem(
+            "elements",
+            "open sessions are for staff, and for desktop ports of instruments",
+            "through",
+            z3.Or(wrong),
+        )
+
+    def _about_going_out(self) -> Iterator[Theorem]:
+        out, policy = self._out, self._policy
+        harmless = z3.Not(z3.Or(self._error(), self._neighbours_out()))
+        allowed = z3.Or(self._authorized(), self._gateway(inward=False), self._dhcp(inward=False))
+        yield Theorem(
+            "egress", "the box goes to authorized addresses and ports only", "out",
+            z3.And(out, self._to(policy.uplink), z3.Not(allowed), harmless),
+        )  # fmt: skip
+        yield Theorem(
+            "answers", "to instruments the box but answers", "out",
+            z3.And(out, self._to_any(self._ports), z3.Not(self._answer(inward=False)), harmless),
+        )  # fmt: skip
+        elsewhere = z3.Not(self._to_any([policy.uplink, *self._ports, "lo"]))
+        yield Theorem("elsewhere", "the box goes nowhere else", "out", z3.And(out, elsewhere, harmless))
+
+    # --- what is promised
+
+    def _promises(self) -> Iterator[Theorem]:
+        for name, says, way, promised in self._promised():
+            accepted = {"in": self._in, "through": self._through, "out": self._out}[way]
+            usual = z3.And(self._packet.transport, self._packet.whole, z3.Not(self._has_too_many()))
+            yield Theorem(name, says, way, z3.And(promised, usual, z3.Not(accepted)))
+
+    def _promised(self) -> Iterator[tuple[str, str, Hook, z3.BoolRef]]:
+        packet, policy = self._packet, self._policy
+        begun, ours = self._beginning_or_later(), self._at(policy.uplink, self._not_foreign(policy.uplink))
+        served = [
+            self._at(port.interface, self._not_foreign(port.interface), self._served(port))
+            for port in policy.ports
+        ]
+        yield "serves", "instruments reach their port's services", "in", z3.And(begun, z3.Or(served))
+        carried = packet.protocol(TCP, UDP)
+        yield "hears", "answers from outside come in", "in", z3.And(ours, carried, self._answer(inward=True))
+        errors = z3.And(
+            self._not_at(["lo"]), self._at_any(self._zones), self._not_foreign_anywhere(), self._error()
+        )
+        yield "errors", "errors about connections come in", "in", errors
+        near = [self._at(i, self._not_foreign(i), self._neighbours_in(i)) for i in self._zones]
+        yield "neighbours", "neighbours are found", "in", z3.And(packet.is_in("untracked"), z3.Or(near))
+        yield "asks", "neighbours are asked", "out", z3.And(packet.is_in("untracked"), self._neighbours_out())
+        loop = z3.And(self._at("lo"), z3.Not(packet.is_in("invalid")))
+        yield "hears itself", "what the box sends to itself comes in", "in", loop
+        yield "tells itself", "the box sends to itself", "out", self._to("lo")
+        goes = z3.And(self._to(policy.uplink), begun, self._authorized())
+        yield "goes", "the box reaches every authorized address", "out", goes
+        back = z3.And(self._to_any(self._ports), self._answer(inward=False))
+        yield "replies", "instruments are answered", "out", back
+        yield "shows", "an open session passes", "through", self._promised_session()
+        if policy.uses_dhcp:
+            served_by = z3.And(ours, z3.Not(packet.is_in("invalid")), self._dhcp(inward=True))
+            yield "leases in", "answers of DHCP servers come in", "in", served_by
+            asked = z3.And(self._to(policy.uplink), self._dhcp(inward=False))
+            yield "leases out", "DHCP servers are asked", "out", asked
+        if policy.ipsec_required:
+            gates = z3.And(ours, self._gateway(inward=True))
+            yield (
+                "gateways in",
+                "IKE and ESP of the gateways come in",
+                "in",
+                z3.And(z3.Not(packet.is_in("invalid")), self._beginning_or_any(), gates),
+            )
+            yield (
+                "gateways out",
+                "IKE and ESP go to the gateways",
+                "out",
+                z3.And(self._to(policy.uplink), self._gateway(inward=False)),
+            )
+
+    # --- the words
+
+    def _has_too_many(self) -> z3.BoolRef:
+        """The port that the packet came in at has as many tracked connections as it may have, and this one."""
+        return self._ruleset.has_more_than(CONNECTIONS_MAX, self._packet.iif)
+
+    def _at(self, interface: str, *more: z3.BoolRef) -> z3.BoolRef:
+        return z3.And(self._packet.iif == self._packet.interfaces.number(interface), *more)
+
+    def _to(self, interface: str) -> z3.BoolRef:
+        return self._packet.oif == self._packet.interfaces.number(interface)
+
+    def _at_any(self, interfaces: Iterable[str]) -> z3.BoolRef:
+        return z3.Or([self._at(interface) for interface in interfaces])
+
+    def _to_any(self, interfaces: Iterable[str]) -> z3.BoolRef:
+        return z3.Or([self._to(interface) for interface in interfaces])
+
+    def _not_at(self, interfaces: Iterable[str]) -> z3.BoolRef:
+        return z3.Not(self._at_any(interfaces))
+
+    def _within(self, addresses: dict[int, z3.BitVecRef], networks: Iterable[Network]) -> z3.BoolRef:
+        networks = tuple(networks)
+        return z3.Or(
+            [
+                z3.And(self._packet.is_version(v), self._sets.member(addresses[v], _intervals(networks, v)))
+                for v in (4, 6)
+            ]
+        )
+
+    def _from_instrument(self, port: Port) -> z3.BoolRef:
+        return self._is_instrument(self._packet.saddr, port)
+
+    def _is_instrument(self, addresses: dict[int, z3.BitVecRef], port: Port) -> z3.BoolRef:
+        """The address is one that an instrument of the port may have."""
+        return z3.Or(
+            [
+                z3.And(self._packet.is_version(v), self._sets.member(addresses[v], _instruments(port, v)))
+                for v in (4, 6)
+            ]
+        )
+
+    def _foreign(self, interface: str) -> z3.BoolRef:
+        return z3.Not(self._not_foreign(interface))
+
+    def _not_foreign(self, interface: str) -> z3.BoolRef:
+        """The source address may come in here: an address of the link itself, only in order to find neighbours."""
+        packet, policy = self._packet, self._policy
+        message = packet.icmp(
+            6, MLD_QUERY, SOLICIT, ADVERT, *([ROUTER_ADVERT] if policy.believes_routers else [])
+        )
+        link = z3.And(self._within(packet.saddr, LINK), message)
+        if interface == policy.uplink:
+            inside = [own.network for port in policy.ports for own in port.addresses]
+            inside += [*(policy.tunnel.staff if policy.tunnel else ()), *NOWHERE]
+            lease = z3.And(
+                packet.is_version(6), self._dhcp(inward=True), self._within(packet.saddr, LINK[1:])
+            )
+            return z3.Or(link, lease, z3.Not(self._within(packet.saddr, inside)))
+        if policy.tunnel and interface == policy.tunnel.interface:
+            return z3.Or(link, self._within(packet.saddr, policy.tunnel.staff))
+        (port,) = (port for port in policy.ports if port.interface == interface)
+        return z3.Or(link, self._from_instrument(port))
+
+    def _not_foreign_anywhere(self) -> z3.BoolRef:
+        return z3.Or([self._at(interface, self._not_foreign(interface)) for interface in self._zones])
+
+    def _answer(self, *, inward: bool) -> z3.BoolRef:
+        packet = self._packet
+        protected = [packet.ipsec_in == 1] if inward and self._policy.ipsec_required else []
+        return z3.And(packet.is_in("established"), packet.direction == 1, *protected)
+
+    def _error(self) -> z3.BoolRef:
+        """A redirect is related and quotes a packet as well, but tells of no error."""
+        packet = self._packet
+        kinds = packet.icmp(4, *ERRORS), z3.And(packet.icmp(6), z3.ULT(packet.icmp_type(), 128))
+        return z3.And(packet.is_in("related"), z3.Or(*kinds))
+
+    def _extra(self, interface: str) -> z3.BoolRef:
+        """It is neither an error nor from a neighbour, which are accepted everywhere."""
+        return z3.Not(z3.Or(self._error(), self._neighbours_in(interface)))
+
+    def _neighbours_in(self, interface: str) -> z3.BoolRef:
+        routers = self._policy.believes_routers and interface == self._policy.uplink
+        return self._neighbours(255, [SOLICIT, ADVERT, *([ROUTER_ADVERT] if routers else [])], [MLD_QUERY])
+
+    def _neighbours_out(self) -> z3.BoolRef:
+        asking = [ROUTER_SOLICIT] if self._policy.believes_routers else []
+        return self._neighbours(255, [SOLICIT, ADVERT, *asking], [MLD_REPORT, MLD_DONE, MLD2_REPORT])
+
+    def _neighbours(self, hops: int, discovery: Sequence[int], listeners: Sequence[int]) -> z3.BoolRef:
+        packet = self._packet
+        return z3.Or(
+            z3.And(packet.icmp(6, *discovery), packet.hops == hops),
+            z3.And(packet.icmp(6, *listeners), packet.hops == 1),
+        )
+
+    def _service(self, services: Iterable[Service], port: z3.BitVecRef) -> z3.BoolRef:
+        packet = self._packet
+        return z3.And(
+            packet.transport, self._sets.member_of_rows([packet.l4proto, port], list(map(_pair, services)))
+        )
+
+    def _served(self, port: Port) -> z3.BoolRef:
+        """To the box's address on this port, and to a service of it, as part of a connection."""
+        packet = self._packet
+        own = z3.Or(
+            [
+                z3.And(packet.is_version(a.version), packet.daddr[a.version] == int(a.ip))
+                for a in port.addresses
+            ]
+        )
+        return z3.And(packet.is_in("new", "established"), own, self._service(port.services, packet.dport))
+
+    def _beginning_or_later(self) -> z3.BoolRef:
+        return z3.And(
+            self._packet.is_in("new", "established"), self._packet.direction == 0, self._beginning_or_any()
+        )
+
+    def _beginning_or_any(self) -> z3.BoolRef:
+        packet = self._packet
+        odd = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
+        return z3.Not(odd)
+
+    def _authorized(self) -> z3.BoolRef:
+        """To an authorized address and port. Written as the sets are, single addresses apart: see
+        `netfw.proof.tries`."""
+        packet, policy = self._packet, self._policy
+        found = []
+        for version in (4, 6):
+            key = [packet.daddr[version], packet.l4proto, packet.dport]
+            for single in (True, False):
+                rows = [
+                    (((int(n.network_address), int(n.broadcast_address)),), *_pair(service))
+                    for entry in policy.authorized
+                    for service in entry.services
+                    for n in entry.networks
+                    if n.version == version and (n.num_addresses == 1) == single
+                ]
+                found.append(
+                    z3.And(packet.is_version(version), packet.transport, self._sets.member_of_rows(key, rows))
+                )
+        protected = [packet.ipsec_out == 1] if policy.ipsec_required else []
+        return z3.And(z3.Or(found), *protected)
+
+    def _gateway(self, *, inward: bool) -> z3.BoolRef:
+        """IKE (RFC 7296, section 2.23) or ESP, with an authorized gateway."""
+        packet = self._packet
+        gateways = [n for entry in self._policy.authorized if entry.role == "gateway" for n in entry.networks]
+        if not self._policy.ipsec_required:
+            return z3.BoolVal(False)
+        ike = z3.Or([z3.And(packet.protocol(UDP), packet.sport == n, packet.dport == n) for n in (500, 4500)])
+        there = packet.saddr if inward else packet.daddr
+        return z3.And(self._within(there, gateways), z3.Or(ike, packet.protocol(ESP)))
+
+    def _dhcp(self, *, inward: bool) -> z3.BoolRef:
+        """DHCP or DHCPv6, between the ports of servers and clients, and with addresses that servers have."""
+        packet, found = self._packet, []
+        for version, (server, client) in DHCP_PORTS.items() if self._policy.uses_dhcp else ():
+            addresses, theirs, ours = (
+                (packet.saddr, packet.sport, packet.dport)
+                if inward
+                else (packet.daddr, packet.dport, packet.sport)
+            )
+            servers = union((int(first), int(last)) for first, last in DHCP_SERVERS[version])
+            there = z3.And(packet.is_version(version), self._sets.member(addresses[version], servers))
+            found.append(z3.And(packet.protocol(UDP), there, theirs == server, ours == client))
+        return z3.Or(found)
+
+    def _allowed(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
+        """The policy lets such a session be opened: (staff, port's interface, instrument, protocol, desktop port)."""
+        (version,) = (version for version, of_version in SESSIONS.items() if of_version == name)
+        if self._policy.tunnel is None:
+            return z3.BoolVal(False)
+        staff, interface, instrument, protocol, number = key
+        desktops = [
+            z3.And(
+                interface == self._packet.interfaces.number(port.interface),
+                self._sets.member(instrument, _instruments(port, version)),
+                self._sets.member_of_rows([protocol, number], list(map(_pair, port.desktop))),
+            )
+            for port in self._policy.ports
+        ]
+        return z3.And(
+            self._sets.member(staff, _intervals(self._policy.tunnel.staff, version)), z3.Or(desktops)
+        )
+
+    def _in_session(self) -> z3.BoolRef:
+        packet, found = self._packet, []
+        for version, name in SESSIONS.items() if self._policy.tunnel else ():
+            there = (packet.saddr[version], packet.oif, packet.daddr[version], packet.l4proto, packet.dport)
+            back = (packet.daddr[version], packet.iif, packet.saddr[version], packet.l4proto, packet.sport)
+            begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
+            original = z3.And(self._at_any(self._tunnel), begun, self._ruleset.session(name, there))
+            reply = z3.And(
+                self._to_any(self._tunnel), self._answer(inward=False), self._ruleset.session(name, back)
+            )
+            found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
+        return z3.Or(found)
+
+    def _promised_session(self) -> z3.BoolRef:
+        return z3.And(self._not_foreign_anywhere(), self._beginning_or_any(), self._in_session())
+
+
+def _pair(service: Service) -> tuple[Intervals, Intervals]:
+    protocol = PROTOCOLS[service.protocol]
+    return ((protocol, protocol),), ((service.port, service.port),)
+
+
+def _intervals(networks: Iterable[Network], version: int) -> Intervals:
+    return union((int(n.network_address), int(n.broadcast_address)) for n in networks if n.version == version)
+
+
+def _instruments(port: Port, version: int) -> Intervals:
+    """The addresses that an instrument on the port may have."""
+    bits = 32 if version == 4 else 128
+    own = [address for address in port.addresses if address.version == version]
+    taken = union((int(a), int(a)) for address in own for a in reserved(address))
+    free = complement(taken, bits)
+    subnets = _intervals([address.network for address in own], version)
+    return union(
+        (max(low, first), min(high, last))
+        for first, last in subnets
+        for low, high in free
+        if max(low, first) <= min(high, last)
+    )

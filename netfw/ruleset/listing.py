@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""Whether the kernel's listing is a ruleset: both in one canonical form, and what differs between them.
+
+The listing names handles, counts and remaining times, and gives the members of sets in an order of its own. What is
+left without those is compared part by part. Open sessions are nobody's ruleset, and are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+from netfw.ruleset.names import MARK, SESSIONS
+from netfw.ruleset.nft_json import Json
+from netfw.ruleset.render import Ruleset
+from netfw.ruleset.text import rule_text, value_text
+
+_OF_THE_MOMENT: Final = frozenset({"handle", "packets", "bytes", "elem", "family", "table", "name"})
+_SHOWN_MAX: Final = 3
+"""Elements that a difference names; of more it says how many."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """A table, without what belongs to the moment."""
+
+    declarations: dict[str, str] = field(default_factory=dict)
+    """"set authorized4" and so on, to its attributes."""
+    elements: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
+    rules: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
+
+
+def of_ruleset(ruleset: Ruleset) -> Listing:
+    """What the kernel should list."""
+    return of_objects([*ruleset.declarations(), *ruleset.contents()])
+
+
+def of_objects(objects: Iterable[Json]) -> Listing:
+    """What the kernel lists: `{"set": …}`, `{"rule": …}`, …"""
+    listing = Listing()
+    for thing in objects:
+        ((kind, body),) = thing.items()
+        if kind == "rule":
+            extra = {key: body[key] for key in ("comment",) if key in body}
+            expressions = body.get("expr", [])  # the kernel takes a rule without any
+            listing.rules[body["chain"]].append([*map(_settled, expressions), *([extra] if extra else [])])
+            continue
+        if kind != "element":
+            attributes = {key: value for key, value in body.items() if key not in _OF_THE_MOMENT}
+            attributes["flags"] = _flags(body.get("flags", []))
+            listing.declarations[f"{kind} {body['name']}"] = _dump(attributes)
+        if body["name"] not in SESSIONS.values():
+            listing.elements[body["name"]] += body.get("elem", [])
+    return listing
+
+
+def mark(objects: Iterable[Json]) -> str:
+    """The mark of the policy that a listing says to follow from; "" if it says none."""
+    comments = [str(body.get("comment", "")) for thing in objects for body in thing.values()]
+    return next((comment for comment in comments if comment.startswith(MARK)), "")
+
+
+def differences(policy: Listing, kernel: Listing, sets: Container[str] | None = None) -> Iterator[str]:
+    """What the kernel has otherwise, a line each. Nothing, if it holds exactly the policy's ruleset.
+
+    The elements of all sets are compared, or those of these `sets`.
+    """
+    for name in sorted({*policy.declarations, *kernel.declarations}):
+        wanted, found = policy.declarations.get(name), kernel.declarations.get(name)
+        if found is None:
+            yield f"{name} is missing"
+        elif wanted is None:
+            yield f"{name} is not the policy's"
+        elif wanted != found:
+            yield f"{name} should be {wanted}, and is {found}"
+    for name in sorted({*policy.elements, *kernel.elements}):
+        if sets is None or name in sets:
+            yield from _element_differences(name, policy.elements[name], kernel.elements[name])
+    for chain in sorted({*policy.rules, *kernel.rules}):
+        yield from _rule_differences(chain, policy.rules[chain], kernel.rules[chain])
+
+
+def _element_differences(name: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
+    wanted, found = _members(policy), _members(kernel)
+    for here, there, what in ((wanted, found, "lacks"), (found, wanted, "has beyond the policy")):
+        odd = [value_text(here[key]) for key in sorted(here.keys() - there.keys())]
+        if odd:
+            more = f" and {len(odd) - _SHOWN_MAX} more" if len(odd) > _SHOWN_MAX else ""
+            yield f"set {name} {what} {', '.join(odd[:_SHOWN_MAX])}{more}"
+
+
+def _rule_differences(chain: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
+    wanted, found = [[_dump(rule) for rule in rules] for rules in (policy, kernel)]
+    for _, w0, w1, f0, f1 in SequenceMatcher(None, wanted, found, autojunk=False).get_opcodes():
+        if wanted[w0:w1] != found[f0:f1]:
+            for number in range(w0, w1):
+                yield f"chain {chain} lacks its rule {number + 1}: {rule_text(policy[number])}"
+            for number in range(f0, f1):
+                yield f"chain {chain} has beyond the policy, as rule {number + 1}: {rule_text(kernel[number])}"
+
+
+def _members(elements: Iterable[Json]) -> dict[str, Json]:
+    """Elements by their canonical text; plain intervals joined where they touch, as some kernels list them."""
+    plain: list[tuple[int, int, int]] = []
+    others: dict[str, Json] = {}
+    for element in elements:
+        # nearly all there are: several plain values, of which 10,000 should take no longer than they must
+        if type(element) is dict and "{" not in (text := repr(element.get("concat", {}))):
+            others[text] = element
+        elif interval := _interval(element):
+            plain.append(interval)
+        else:
+            others[_dump(_settled(element))] = element
+    return others | {f"{v} {lo} {hi}": _span(v, lo, hi) for v, lo, hi in _joined(plain)}
+
+
+def _interval(element: Json) -> tuple[int, int, int] | None:
+    match element:
+        case {"prefix": {"addr": address, "len": length}}:
+            try:
+                network = ip_network(f"{address}/{length}")
+            except ValueError:
+                return None
+            return network.version, int(network.network_address), int(network.broadcast_address)
+        case {"range": [str(first), str(last)]}:
+            return _between(first, last)
+        case str():
+            return _between(element, element)
+    return None
+
+
+def _between(first: str, last: str) -> tuple[int, int, int] | None:
+    """IP version, first and last address; None if these are not two addresses of one version."""
+    try:
+        start, end = ip_address(first), ip_address(last)
+    except ValueError:  # ports, interfaces, hardware addresses
+        return None
+    return (start.version, int(start), int(end)) if start.version == end.version else None
+
+
+def _joined(intervals: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    joined: list[tuple[int, int, int]] = []
+    for version, low, high in sorted(intervals):
+        if joined and joined[-1][0] == version and joined[-1][2] + 1 >= low:
+            joined[-1] = (version, joined[-1][1], max(high, joined[-1][2]))
+        else:
+            joined.append((version, low, high))
+    return joined
+
+
+def _span(version: int, low: int, high: int) -> Json:
+    make = {4: IPv4Address, 6: IPv6Address}[version]
+    return {"range": [str(make(low)), str(make(high))]}
+
+
+def _settled(value: Json) -> Json:
+    """Without an order where there is none: members of anonymous sets, flags."""
+    match value:
+        case {"match": {"op": op, "left": left, "right": right}}:
+            same = "==" if op == "in" else op
+            return {"match": {"op": same, "left": _settled(left), "right": _settled(_sorted(right))}}
+        case {"set": list() as members}:
+            return {"set": sorted(map(_settled, members), key=_dump)}
+        case {"&": [left, flags]}:
+            return {"&": [left, _sorted(flags)]}
+        case dict():
+            return {key: _settled(inner) for key, inner in value.items() if key not in ("expires",)}
+    return value
+
+
+def _flags(flags: Json) -> Json:
+    """The flags of an object in one order; libnftables shows `dynamic` from release 1.1 on."""
+    return sorted(set(flags if isinstance(flags, list) else [flags]) - {"dynamic"})
+
+
+def _sorted(value: Json) -> Json:
+    """Flags, which have no order."""
+    return sorted(value, key=_dump) if isinstance(value, list) else value
+
+
+def _dump(value: Json) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""From the policy to the ruleset: a pure function, whose result is libnftables' JSON.
+
+One table, `inet rap`, for both IP versions. Its four base chains drop what they do not accept, and say so in
+their last rule as well: while a table is being replaced, a policy alone lets packets through.
+
+    prerouting   before connection tracking: is the source address one that can come in here?
+    input        to the box: answers to what it asked, and the services of the port they came in at, for so many
+                 connections of each port
+    forward      through the box: only sessions, looked up in both directions, so that an established one ends
+                 with its element
+    output       from the box: answers to instruments, and authorized addresses
+
+What grows with the policy is in sets (`netfw.ruleset.sets`); there are at most RULES_MAX rules whatever its
+size. Each refused packet is counted under one cause (`netfw.ruleset.names`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from netfw.policy.policy import Policy
+from netfw.ruleset import names
+from netfw.ruleset import sets as s
+from netfw.ruleset.nft_json import (
+    ACCEPT,
+    DPORT,
+    DROP,
+    HOP_LIMIT,
+    ICMPV6_TYPE,
+    IIFNAME,
+    OIFNAME,
+    PROTOCOL,
+    REJECT,
+    SPORT,
+    Json,
+    Rule,
+    Statement,
+    any_of,
+    by,
+    concat,
+    count,
+    daddr,
+    direction,
+    errors,
+    goto,
+    log,
+    named,
+    not_a_beginning,
+    refuse,
+    saddr,
+    state,
+    too_many,
+    where,
+    where_not,
+)
+from netfw.ruleset.sets import Set
+
+RULES_MAX: Final = 50
+
+RAW: Final = -300
+"""Priority before connection tracking (-200), after defragmentation (-400): whole packets, not yet tracked."""
+FILTER: Final = 0
+"""firewalld's chains come after, at +10; what is accepted here they may still drop."""
+
+_LINK_LOCAL: Final[Json] = {"prefix": {"addr": "fe80::", "len": 10}}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain; base chains have a hook, others are jumped to."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: str = ""
+    priority: int = FILTER
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """The table, without what belongs to the moment: sessions, handles, counts."""
+
+    counters: tuple[str, ...]
+    sets: tuple[Set, ...]
+    chains: tuple[Chain, ...]
+
+    @cached_property
+    def mark(self) -> str:
+        """What the first rule says as its comment: which policy this follows from, for who finds another in force."""
+        said = json.dumps([*self.declarations(), *self._elements(), *self._rules()])
+        return names.MARK + hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def declarations(self) -> Iterator[Json]:
+        """The table, its counters, its sets without their elements, and its chains without their rules."""
+        yield {"table": {"family": names.FAMILY, "name": names.TABLE}}
+        for counter in self.counters:
+            yield {"counter": _ours(name=counter)}
+        for kept in self.sets:
+            more: Json = {"size": kept.size} if kept.size is not None else {}
+            more |= {"timeout": kept.timeout} if kept.timeout is not None else {}
+            flags: Json = {"flags": list(kept.flags)} if kept.flags else {}
+            yield {"set": _ours(name=kept.name, type=kept.kind, **more, **flags)}
+        for chain in self.chains:
+            hook: Json = {"type": "filter", "hook": chain.hook, "prio": chain.priority, "policy": "drop"}
+            yield {"chain": _ours(name=chain.name, **(hook if chain.hook else {}))}
+
+    def contents(self) -> Iterator[Json]:
+        """The elements of its sets, and its rules in their order."""
+        yield from self._elements()
+        first, *others = self._rules()
+        yield {"rule": first["rule"] | {"comment": self.mark}}
+        yield from others
+
+    def _elements(self) -> Iterator[Json]:
+        for kept in self.sets:
+            if kept.elements:
+                yield {"element": _ours(name=kept.name, elem=list(kept.elements))}
+
+    def _rules(self) -> Iterator[Json]:
+        for chain in self.chains:
+            for rule in chain.rules:
+                yield {"rule": _ours(chain=chain.name, expr=list(rule))}
+
+    @property
+    def unsteady(self) -> frozenset[str]:
+        """Names of the sets whose elements come and go while the ruleset stays."""
+        return frozenset(each.name for each in self.sets if each.counts or "timeout" in each.flags)
+
+    def commands(self) -> list[Json]:
+        """What makes this of no table at all."""
+        return [{"add": thing} for thing in (*self.declarations(), *self.contents())]
+
+
+def _ours(**more: Json) -> Json:
+    return {"family": names.FAMILY, "table": names.TABLE, **more}
+
+
+def render(policy: Policy) -> Ruleset:
+    """The ruleset of a policy."""
+    chains = (
+        Chain("prerouting", tuple(_prerouting(policy)), "prerouting", RAW),
+        Chain("input", tuple(_input(policy)), "input"),
+        Chain("forward", tuple(_forward(policy)), "forward"),
+        Chain("output", tuple(_output(policy)), "output"),
+        Chain(names.OUTSIDE, tuple(_refusal(names.OUTSIDE, REJECT if policy.rejects_outside else DROP))),
+        *([Chain(names.TUNNEL, tuple(_refusal(names.TUNNEL)))] if policy.tunnel else ()),
+    )
+    return Ruleset(names.CAUSES, tuple(s.sets(policy)), chains)
+
+
+def _prerouting(policy: Policy) -> Iterator[Rule]:
+    believed = ["nd-router-advert"] if policy.believes_routers else []
+    neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *believed]
+    uplink = where(IIFNAME, policy.uplink)
+    # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
+    unbelieved = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
+    yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), unbelieved)
+    # What every packet meets comes first, what is refused last: an open session's packets take one look-up here.
+    for version in (4, 6):
+        yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
+    for version in (4, 6):
+        yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
+    yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
+    if policy.uses_dhcp:  # DHCPv6 servers answer from an address of the link alone
+        key = concat(saddr(6), PROTOCOL, SPORT, DPORT)
+        yield uplink, where(saddr(6), _LINK_LOCAL), where(key, named(s.PEERS[6])), ACCEPT
+    # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
+    link = any_of("::", _LINK_LOCAL)
+    yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
+    # What is told to a whole link (reports of listeners, mDNS, DHCPv6) comes all day, from honest instruments.
+    yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
+    yield from _refusal(names.SPOOFED)
+
+
+def _input(policy: Policy) -> Iterator[Rule]:
+    uplink = where(IIFNAME, policy.uplink)
+    yield where(IIFNAME, "lo"), ACCEPT
+    yield refuse(names.INVALID, state("invalid"))
+    yield _no_beginning()
+    # Hop limit 255: not forwarded by anybody, so from a neighbour (RFC 4861, section 7.1). MLD has 1 (RFC 3810).
+    heard = [(1, "mld-listener-query"), (255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
+    heard += [(255, "nd-router-advert")] if policy.believes_routers else []
+    yield _neighbours(heard)
+    if s.has_peers(policy):
+        for version in (4, 6):
+            key = concat(saddr(version), PROTOCOL, SPORT, DPORT)
+            yield uplink, where(key, named(s.PEERS[version])), ACCEPT
+    protected = [where({"meta": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
+    yield uplink, *protected, state("established"), direction("reply"), ACCEPT
+    yield state("related"), errors(), ACCEPT
+    yield refuse(names.CROWDED, where(IIFNAME, named(s.PORTS)), state("new"), too_many())
+    for version in (4, 6):
+        key = concat(IIFNAME, daddr(version), PROTOCOL, DPORT)
+        yield state("established", "new"), where(key, named(s.SERVICES[version])), ACCEPT
+    yield _unless_instrument(policy)
+    yield from _refusal(names.INSTRUMENT)
+
+
+def _forward(policy: Policy) -> Iterator[Rule]:
+    if policy.tunnel:
+        yield _no_beginning()
+        for version in (4, 6):
+            yield from _session(policy.tunnel.interface, version)
+    yield _unless_instrument(policy)
+    yield log(names.INSTRUMENT)
+    yield refuse(names.LEAVING, where(OIFNAME, policy.uplink))
+    yield refuse(names.CROSSING)
+
+
+def _session(tunnel: str, version: int) -> Iterator[Rule]:
+    """Both directions are the same element: staff, port, instrument, protocol, desktop port."""
+    there = concat(saddr(version), OIFNAME, daddr(version), PROTOCOL, DPORT)
+    back = concat(daddr(version), IIFNAME, saddr(version), PROTOCOL, SPORT)
+    open_ = named(names.SESSIONS[version])
+    yield (
+        where(IIFNAME, tunnel),
+        state("established", "new"),
+        direction("original"),
+        where(there, open_),
+        ACCEPT,
+    )
+    yield where(OIFNAME, tunnel), state("established"), direction("reply"), where(back, open_), ACCEPT
+
+
+def _output(policy: Policy) -> Iterator[Rule]:
+    uplink = where(OIFNAME, policy.uplink)
+    yield where(OIFNAME, "lo"), ACCEPT
+    said = [(1, "mld-listener-report"), (1, "mld-listener-done"), (1, "mld2-listener-report")]
+    said += [(255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
+    said += [(255, "nd-router-solicit")] if policy.believes_routers else []
+    yield _neighbours(said)
+    yield state("related"), errors(), ACCEPT
+    yield where(OIFNAME, named(s.PORTS)), state("established"), direction("reply"), ACCEPT
+    if s.has_peers(policy):
+        for version in (4, 6):
+            key = concat(daddr(version), PROTOCOL, DPORT, SPORT)
+            yield uplink, where(key, named(s.PEERS[version])), ACCEPT
+    protected = [where({"rt": {"key": "ipsec"}}, True)] if policy.ipsec_required else []
+    for version in (4, 6):
+        for authorized in (s.AUTHORIZED, s.AUTHORIZED_NETWORKS):
+            key = concat(daddr(version), PROTOCOL, DPORT)
+            yield uplink, *protected, where(key, named(authorized[version])), ACCEPT
+    yield log(names.EGRESS, came_in=False)
+    yield refuse(names.EGRESS, verdict=REJECT)  # a program of the box should learn at once
+
+
+def _no_beginning() -> Rule:
+    return refuse(names.INVALID, state("new"), *not_a_beginning())
+
+
+def _neighbours(messages: Iterable[tuple[int, str]]) -> Rule:
+    """Neighbour discovery and multicast listeners: each message with the hop limit it must have."""
+    allowed = any_of(*(concat(hops, message) for hops, message in messages))
+    return where(concat(HOP_LIMIT, ICMPV6_TYPE), allowed), ACCEPT
+
+
+def _unless_instrument(policy: Policy) -> Rule:
+    """What comes from uplink or tunnel is refused in a chain of its own; what goes on comes from an instrument."""
+    elsewhere: dict[str, Statement] = {policy.uplink: goto(names.OUTSIDE)}
+    if policy.tunnel:
+        elsewhere[policy.tunnel.interface] = goto(names.TUNNEL)
+    return (by(IIFNAME, elsewhere),)
+
+
+def _refusal(cause: str, verdict: Statement = DROP) -> Iterator[Rule]:
+    yield log(cause)
+    yield (count(cause), verdict)

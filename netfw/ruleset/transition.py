@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""From the table in force to a ruleset, in one transaction, and without a packet lost on the way.
+
+A table can be deleted and added in a transaction. Then packets run through its old base chains for a moment longer,
+until these are taken from their hooks: the chains have lost their rules by then, but not their `policy drop`, and
+refuse what both rulesets allow. So the table and its base chains stay. All chains are flushed and filled again; what
+is otherwise (sets, counters, chains that are jumped to) is deleted and added. Only a table that cannot become the
+ruleset's in its place, such as one with a chain at another hook, is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from typing import Final
+
+from netfw.kernel.sessions import Found, OpenSession
+from netfw.ruleset import listing, names
+from netfw.ruleset.nft_json import Json
+from netfw.ruleset.render import Ruleset
+
+_REMOVABLE: Final = ("set", "map", "counter", "chain")
+"""Kinds of things that can be deleted while the table stays; first those that can refer to the later ones."""
+
+
+def transition(
+    ruleset: Ruleset,
+    wanted: Mapping[str, str],
+    outline: list[Json],
+    sessions: Found,
+    changed: Container[str] | None = None,
+) -> Iterator[Json]:
+    """The commands that lead from the table with this outline, and these sessions in it, to the ruleset.
+
+    `wanted` are the ruleset's declarations as `netfw.ruleset.listing` has them. Of the sets that stay, those
+    that may be `changed` are filled anew: all, if nobody knows.
+    """
+    found = listing.of_objects(outline).declarations
+    odd = {thing for thing, text in found.items() if text != wanted.get(thing)}
+    if any(_is_foreign(thing, found[thing], wanted.get(thing, "")) for thing in odd):
+        counters = [thing["counter"] for thing in outline if "counter" in thing]
+        counts = {each["name"]: (each["packets"], each["bytes"]) for each in counters}
+        return replacement(ruleset, counts, sessions.open)
+    return _in_place(ruleset, found, odd, sessions, changed)
+
+
+def removal() -> list[Json]:
+    """Removing what may not be there: `add` first, which does nothing where it is."""
+    table = {"table": {"family": names.FAMILY, "name": names.TABLE}}
+    return [{"add": table}, {"delete": table}]
+
+
+def _is_foreign(thing: str, found: str, wanted: str) -> bool:
+    """Whether it cannot become what it should be while the table stays."""
+    kind, _ = _kind_and_name(thing)
+    if kind == "chain" and wanted:
+        return bool(_without_policy(found) != _without_policy(wanted))
+    return kind not in _REMOVABLE
+
+
+def _without_policy(declaration: str) -> Json:
+    """Adding a chain that is there sets its policy, and that alone."""
+    return json.loads(declaration) | {"policy": None}
+
+
+def _in_place(
+    ruleset: Ruleset,
+    found: Collection[str],
+    odd: Collection[str],
+    sessions: Found,
+    changed: Container[str] | None,
+) -> Iterator[Json]:
+    """Sets are filled anew without asking what they hold: listing 10,000 elements takes longer than loading them."""
+    declared = {
+        f"{kind} {body['name']}": thing for thing in ruleset.declarations() for kind, body in thing.items()
+    }
+    chains = [name for kind, name in map(_kind_and_name, found) if kind == "chain"]
+    same = set(found).difference(odd)
+    yield from ({"flush": {"chain": _ours(name)}} for name in chains)
+    for kind, name in sorted(map(_kind_and_name, odd), key=lambda each: _REMOVABLE.index(each[0])):
+        if f"{kind} {name}" not in declared or kind != "chain":
+            yield {"delete": {kind: _ours(name)}}
+    yield from ({"add": thing} for key, thing in declared.items() if key not in same)
+    kept = {each.name for each in ruleset.sets if f"set {each.name}" in same}
+    filled = {name for name in kept.difference(names.SESSIONS.values()) if changed is None or name in changed}
+    yield from ({"flush": {"set": _ours(name)}} for name in sorted(filled))
+    yield from ({"delete": element} for element in sessions.strangers if element["element"]["name"] in kept)
+    for thing in ruleset.contents():
+        if "rule" in thing or thing["element"]["name"] in filled or thing["element"]["name"] not in kept:
+            yield {"add": thing}
+    for session in sessions.open:
+        element = session.element()
+        if element["element"]["name"] not in kept:
+            yield {"add": element}
+
+
+def replacement(
+    ruleset: Ruleset, counts: Mapping[str, tuple[int, int]], sessions: Sequence[OpenSession]
+) -> Iterator[Json]:
+    """The commands that make the ruleset of any table. Counters go on from these counts (packets, bytes)."""
+    yield from removal()
+    for thing in (*ruleset.declarations(), *ruleset.contents()):
+        if "counter" in thing:
+            packets, size = counts.get(thing["counter"]["name"], (0, 0))
+            yield {"add": {"counter": thing["counter"] | {"packets": packets, "bytes": size}}}
+        else:
+            yield {"add": thing}
+    yield from ({"add": session.element()} for session in sessions)
+
+
+def _kind_and_name(thing: str) -> tuple[str, str]:
+    kind, _, name = thing.rpartition(" ")
+    return kind, name
+
+
+def _ours(name: str) -> Json:
+    return {"family": names.FAMILY, "table": names.TABLE, "name": name}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+"""What lies around the firewall's table and limits what its proof covers: foreign chains, interfaces, legacy tables.
+
+The theorems are about the table alone. They carry over to the box as long as nothing else changes, duplicates,
+redirects or hands on packets. `Inspector.inspect` looks for what does; ASSUMPTIONS says what is neither proven nor
+looked for.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from netfw.kernel import netlink, picture
+from netfw.policy.policy import Policy
+from netfw.ruleset.names import CONNECTIONS_MAX
+from netfw.watch.foreign import NotCovered, foreign_effects
+from netfw.watch.links import Interface, interfaces, link_effects, route_socket, routing_rules
+
+ASSUMPTIONS: Final = (
+    "the kernel runs the listed rules as documented, and gives each packet one connection tracking state",
+    "the kernel settings of netfw.kernel.settings hold (the box puts them back; `rap fw apply` does not set them)",
+    "no eBPF program at tcx, netfilter or cgroup hooks changes packets, and no kernel module outside nf_tables does",
+    "routes and IPsec policies lead packets as the administrator wants; the theorems go by interfaces",
+    "the two ends of a network cable are what the policy says they are",
+)
+"""What the proof takes for granted."""
+
+_NAMES: Final = {
+    "ip": ("/proc/thread-self/net/ip_tables_names", socket.AF_INET, socket.IPPROTO_IP, 64),
+    "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
+}
+"""Of legacy iptables: where the kernel lists tables, and how it is asked for one (IPT_SO_GET_INFO)."""
+_CONNTRACK: Final = Path("/proc/sys/net/netfilter")
+ENTRIES_OF_THE_BOX: Final = 1024
+"""Tracked connections that the box itself may need."""
+_GET_INFO: Final = struct.Struct("=32sI5I5III")
+
+
+def tracked_connections() -> tuple[int, int]:
+    """The connections that the kernel tracks in this network namespace, and how many it may. Raises OSError."""
+    count, limit = (
+        int((_CONNTRACK / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
+    )
+    return count, limit
+
+
+def not_covered(policy: Policy) -> list[NotCovered]:
+    """What is not covered, in this network namespace, now. Errors: OSError."""
+    inspector = Inspector(policy)
+    try:
+        return inspector.inspect()
+    finally:
+        inspector.close()
+
+
+@dataclass(slots=True)
+class Inspector:
+    """Looks around the table of a policy in the network namespace that it is made in."""
+
+    policy: Policy
+    _netfilter: socket.socket = field(default_factory=netlink.netfilter_socket)
+    _route: socket.socket = field(default_factory=route_socket)
+    _generation: int = -1
+    _foreign: list[NotCovered] = field(default_factory=list)
+    _zones: dict[str, int] = field(default_factory=dict)
+    """Numbers of the zones' interfaces when they were seen first."""
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._netfilter.close()
+        self._route.close()
+
+    def inspect(self) -> list[NotCovered]:
+        """What is not covered now. Errors: OSError."""
+        links = interfaces(self._route)
+        zones = self._interfaces()
+        return [
+            *self._foreign_tables(),
+            *legacy_tables(),
+            *link_effects(self._route, links, zones),
+            *self._renamed(links, zones),
+            *routing_rules(self._route),
+            *self._too_few_entries(),
+        ]
+
+    def _too_few_entries(self) -> Iterator[NotCovered]:
+        """The kernel's limit of tracked connections is one for all: ports at their own limits must fit in."""
+        needed = len(self.policy.ports) * CONNECTIONS_MAX + ENTRIES_OF_THE_BOX
+        if (limit := tracked_connections()[1]) < needed:
+            says = (
+                f"the kernel tracks {limit} connections (nf_conntrack_max), and the ports may take {needed}"
+            )
+            yield NotCovered(says, False)
+
+    def _foreign_tables(self) -> list[NotCovered]:
+        """Read again only after a change of the ruleset by anybody."""
+        now = picture.generation(self._netfilter)
+        if now != self._generation:
+            self._foreign = foreign_effects(self._netfilter)
+            self._generation = now
+        return self._foreign
+
+    def _renamed(self, links: dict[int, Interface], zones: tuple[str, ...]) -> Iterator[NotCovered]:
+        present = {each.name: index for index, each in links.items()}
+        for name in zones:
+            first = self._zones.setdefault(name, present[name]) if name in present else self._zones.get(name)
+            if first in links and links[first].name != name:
+                yield NotCovered(f"the interface that was {name} is called {links[first].name} now", True)
+            elif first not in links and name in present:
+                self._zones[name] = present[
+                    name
+                ]  # another device in its place, as after a reset of the adapter
+
+    def _interfaces(self) -> tuple[str, ...]:
+        tunnel = (self.policy.tunnel.interface,) if self.policy.tunnel else ()
+        return self.policy.uplink, *(port.interface for port in self.policy.ports), *tunnel
+
+
+def legacy_tables() -> Iterator[NotCovered]:
+    """Tables of legacy iptables that have rules. These are not read: any of them may redirect packets."""
+    for family, (path, domain, level, option) in _NAMES.items():
+        try:
+            names = Path(path).read_text("utf-8").split()
+        except OSError:
+            continue
+        for name in names:
+            if _has_rules(name, domain, level, option):
+                yield NotCovered(
+                    f"legacy iptables has rules in table {family} {name}, which are not read", True
+                )
+
+
+def _has_rules(table: str, domain: int, level: int, option: int) -> bool:
+    """A table without rules has one entry for each of its hooks, and one at the end."""
+    asked = table.encode().ljust(_GET_INFO.size, b"\0")
+    try:
+        with socket.socket(domain, socket.SOCK_DGRAM) as sock:
+            answer = _get_info(sock, level, option, asked)
+    except OSError:
+        return True  # it is there, and cannot be looked into
+    _, hooks, *_, entries, _ = _GET_INFO.unpack(answer)
+    return bool(entries > hooks.bit_count() + 1)
+
+
+def _get_info(sock: socket.socket, level: int, option: int, asked: bytes) -> bytes:
+    """getsockopt(2) with a buffer that says what is asked for, which Python's own has not."""
+    import ctypes  # here alone
+
+    buffer, length = ctypes.create_string_buffer(asked, len(asked)), ctypes.c_uint32(len(asked))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.getsockopt(sock.fileno(), level, option, buffer, ctypes.byref(length)):
+        raise OSError(ctypes.get_errno(), "getsockopt")
+    return buffer.raw
