@@ -2,7 +2,7 @@
 
 * Throughput of the spool against a bare zero-filled file, pwrite and fdatasync, of the same records. Both write to
   the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts. The
-  figure that counts in the box is that of two threads, as in `agents.buffer`: one makes the next group ready (the
+  figure that counts in the box is that of two threads, as in `agents.box.buffer`: one makes the next group ready (the
   spool's `make_ready`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device for each byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue, side by side.

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agents.instrument import InstrumentAgent
-from agents.ratelimit import REPORTS_BURST
+from agents.box.intake.limits import REPORTS_BURST
+from agents.instrument.agent import InstrumentAgent
 from bench.figures import Figure, figure, run
 from tests.agents.eventually import eventually
 from tests.real import Site, prepare

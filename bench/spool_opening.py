@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agents.config import SPOOL_BYTES_MAX
+from agents.box.config import SPOOL_BYTES_MAX
 from agents.spool import Priority, SpoolLimits
 from bench.figures import Figure, figure, run
 from tests.agents.sparse_spool import make_sparse_spool

@@ -2,7 +2,7 @@
 
 A disk is a flat set of named, fixed-size files. That is all the buffer needs, and little enough that an
 emulation can be exact about what a power cut leaves behind. Calls block: the box runs them on one thread of
-its own (`agents.buffer`), so an implementation is never entered twice at once.
+its own (`agents.box.buffer`), so an implementation is never entered twice at once.
 """
 
 from __future__ import annotations

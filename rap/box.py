@@ -11,8 +11,8 @@ from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from agents.firewall import FirewallStatus
-    from agents.status import CertificateStatus, Status
+    from agents.box.firewall import FirewallStatus
+    from agents.box.status import CertificateStatus, Status
 
 SUMMARY = "the box program on real hardware"
 
@@ -30,10 +30,10 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agents.boxcheck import DescriptorError, check_box
-    from agents.config import ConfigError
-    from agents.main import run_box
-    from agents.spool.terms import SpoolError
+    from agents.box.check import DescriptorError, check_box
+    from agents.box.config import ConfigError
+    from agents.box.main import run_box
+    from agents.spool.types import SpoolError
     from hal.disk import DiskError
     from netfw.policy.policyfile import PolicyError
 
@@ -60,8 +60,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from agents.config import ConfigError, load_config
-    from agents.status import NotRunning, read_status
+    from agents.box.config import ConfigError, load_config
+    from agents.box.status import NotRunning, read_status
 
     try:
         config = load_config(arguments.config)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from agents.stream import LINGER_SECONDS
+from agents.box.uplink.stream import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from sim import values
 from sim.faults import Fault, fault_kinds, port_of

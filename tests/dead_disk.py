@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import agents.buffer
-import agents.main
+import agents.box.buffer
+import agents.box.main
 from hal.linux.disk import LinuxDisk
 from rap.__main__ import main
 
-agents.buffer.CLOSE_SECONDS_MAX = 0.5  # type: ignore[misc]
-agents.main.END_SECONDS_MAX = 2.0  # type: ignore[misc]
-agents.main.THREADS_SECONDS_MAX = 0.5  # type: ignore[misc]
+agents.box.buffer.CLOSE_SECONDS_MAX = 0.5  # type: ignore[misc]
+agents.box.main.END_SECONDS_MAX = 2.0  # type: ignore[misc]
+agents.box.main.THREADS_SECONDS_MAX = 0.5  # type: ignore[misc]
 
 
 def dying(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:

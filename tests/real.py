@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from agents.instrument import InstrumentAgent
+from agents.instrument.agent import InstrumentAgent
 from datacenter import queries
 from datacenter.store import Store
 from hal.linux.clock import LinuxClock

@@ -23,8 +23,8 @@ from random import Random
 import pytest
 from pyroute2 import IPRoute
 
-from agents.instrument import InstrumentAgent
-from agents.status import Status, read_status
+from agents.box.status import Status, read_status
+from agents.instrument.agent import InstrumentAgent
 from datacenter import queries
 from datacenter.store import Store
 from hal.linux import netlink

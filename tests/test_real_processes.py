@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.status import read_status
+from agents.box.status import read_status
 from tests.agents.eventually import eventually
 from tests.real import Site, prepare, rap, start, write_box_config
 from wire.messages import Quality

@@ -20,19 +20,11 @@ foreign     what a newer program wrote, and this one leaves alone
 recovery    opening, after whatever happened
 """
 
-from agents.spool.group import Ready, Records, merge
+from agents.spool.disk.group import Ready, Records, merge
 from agents.spool.recovery import Recovered, Recovery
-from agents.spool.routine import Record
 from agents.spool.spool import Spool
-from agents.spool.terms import (
-    Gap,
-    GapReason,
-    Priority,
-    SpoolError,
-    SpoolErrorKind,
-    SpoolLimits,
-    SpoolStatus,
-)
+from agents.spool.types import Gap, GapReason, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
+from agents.spool.waiting.routine import Record
 from settings.ranges import Range
 
 __all__ = [

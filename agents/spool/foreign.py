@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from agents.spool.group import MAGIC, PREFIX
-from agents.spool.segment import parse_name, read_salvaging
+from agents.spool.disk.group import MAGIC, PREFIX
+from agents.spool.disk.segment import parse_name, read_salvaging
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _LIKE_A_SEGMENT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-[0-9a-f.-]+\.seg")

@@ -22,12 +22,12 @@ from collections.abc import Container, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from agents.spool.checkpoint import unpack_checkpoint, unpack_ranges
+from agents.spool.disk.checkpoint import unpack_checkpoint, unpack_ranges
+from agents.spool.disk.group import RECORD_BYTES_MIN, Group, Kind
+from agents.spool.disk.log import Log
+from agents.spool.disk.segment import Segment, groups, parse_name, read_salvaging, read_summary
+from agents.spool.disk.summary import Contents
 from agents.spool.foreign import foreign_epochs, like_a_segment
-from agents.spool.group import RECORD_BYTES_MIN, Group, Kind
-from agents.spool.log import Log
-from agents.spool.segment import Segment, groups, parse_name, read_salvaging, read_summary
-from agents.spool.summary import Contents
 from agents.spool.survey import (
     Seen,
     State,
@@ -39,7 +39,7 @@ from agents.spool.survey import (
     take_summary,
     upper_bound,
 )
-from agents.spool.terms import Gap, GapReason, Priority, SpoolLimits
+from agents.spool.types import Gap, GapReason, Priority, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from settings.ranges import RangeSet
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
-from agents.spool.group import Ready, Records, make_ready, measure
-from agents.spool.holdings import Holdings
-from agents.spool.reclaim import read_place
+from agents.spool.disk.group import Ready, Records, make_ready, measure
 from agents.spool.recovery import Recovery, recover
-from agents.spool.routine import Record, RoutineReader
 from agents.spool.survey import PINNED, State
-from agents.spool.terms import Gap, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
+from agents.spool.types import Gap, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
+from agents.spool.waiting.holdings import Holdings
+from agents.spool.waiting.reclaim import read_place
+from agents.spool.waiting.routine import Record, RoutineReader
 from agents.spool.writer import Writer
 from hal.disk import Disk, DiskError
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agents.spool.checkpoint import unpack_runs
-from agents.spool.group import Group, Kind
-from agents.spool.index import Place
-from agents.spool.ledger import Ledger
-from agents.spool.log import Log
-from agents.spool.pinned import PinnedIndex
-from agents.spool.routine import count_group
-from agents.spool.segment import Segment, groups, read_salvaging
-from agents.spool.summary import Carried, Contents
-from agents.spool.terms import GapReason, Priority
+from agents.spool.disk.checkpoint import unpack_runs
+from agents.spool.disk.group import Group, Kind
+from agents.spool.disk.log import Log
+from agents.spool.disk.segment import Segment, groups, read_salvaging
+from agents.spool.disk.summary import Carried, Contents
+from agents.spool.types import GapReason, Priority
+from agents.spool.waiting.index import Place
+from agents.spool.waiting.ledger import Ledger
+from agents.spool.waiting.pinned import PinnedIndex
+from agents.spool.waiting.routine import count_group
 
 Seen = tuple[Group, list[int]]  # and the positions of its unreadable records
 PINNED = (Priority.ALERT, Priority.AUDIT)

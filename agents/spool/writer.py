@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from agents.spool.checkpoint import pack_checkpoint, pack_ranges
-from agents.spool.group import CURSORS, NOWHERE, Heading, Kind, Ready, encode, make_ready, measure
-from agents.spool.holdings import Holdings
-from agents.spool.ledger import Ledger, chunks, gap_of
-from agents.spool.log import Log
-from agents.spool.reclaim import Cargo, load_cargo, may_reclaim
-from agents.spool.segment import Segment
-from agents.spool.terms import SECTOR_BYTES, Gap, GapReason, Priority, SpoolError, SpoolErrorKind
+from agents.spool.disk.checkpoint import pack_checkpoint, pack_ranges
+from agents.spool.disk.group import CURSORS, NOWHERE, Heading, Kind, Ready, encode, make_ready, measure
+from agents.spool.disk.log import Log
+from agents.spool.disk.segment import Segment
+from agents.spool.types import SECTOR_BYTES, Gap, GapReason, Priority, SpoolError, SpoolErrorKind
+from agents.spool.waiting.holdings import Holdings
+from agents.spool.waiting.ledger import Ledger, chunks, gap_of
+from agents.spool.waiting.reclaim import Cargo, load_cargo, may_reclaim
 from hal.disk import DiskError
 
 _AUDIT = bytes((Priority.AUDIT,))

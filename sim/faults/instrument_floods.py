@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from agents.outbox import QUEUE_REPORTS_MAX
-from agents.ratelimit import REPORTS_PER_SECOND
+from agents.box.intake.limits import REPORTS_PER_SECOND
+from agents.instrument.outbox import QUEUE_REPORTS_MAX
 from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.instruments.instrument import FloodReport

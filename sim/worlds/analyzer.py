@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Final, Protocol, get_args
 
-from agents.instrument import InstrumentAgent
+from agents.instrument.agent import InstrumentAgent
 from hal.clock import WallClock
 from sim import labfile
 from sim.clock import Environment

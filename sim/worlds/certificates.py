@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from agents import config
+from agents.box import config
 from sim.worlds import farend, machine
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity

@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box import Box, Hardware
-from agents.config import (
+from agents.box.box import Box, Hardware
+from agents.box.config import (
     BoxConfig,
     Certificates,
     Clock,

@@ -9,9 +9,9 @@ from random import Random
 from time import time_ns
 from typing import Any
 
-from agents.box import Box, Hardware
-from agents.config import BoxConfig, Certificates, DataCenter, Port, Sending
-from agents.instrument import InstrumentAgent
+from agents.box.box import Box, Hardware
+from agents.box.config import BoxConfig, Certificates, DataCenter, Port, Sending
+from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort

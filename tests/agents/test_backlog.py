@@ -1,4 +1,4 @@
-"""What an instrument may report while its reports wait: see `agents.backlog`."""
+"""What an instrument may report while its reports wait: see `agents.box.intake.backlog`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from random import Random
 
 import pytest
 
-from agents.backlog import (
-    FAIR_BURST,
-    FAIR_REPORTS_PER_SECOND,
-    WAITING_BYTES_MAX,
-    Backlog,
-    Waiting,
-)
-from agents.buffer import Buffer
+from agents.box.buffer import Buffer
+from agents.box.intake.backlog import FAIR_BURST, FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX, Backlog, Waiting
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.disk import EmulDisk
 from sim.loop import SimLoop

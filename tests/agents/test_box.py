@@ -8,8 +8,8 @@ from random import Random
 
 import msgspec
 
-from agents.box import Box, Hardware
-from agents.config import Port
+from agents.box.box import Box, Hardware
+from agents.box.config import Port
 from hal.emul.ethernet import EmulEthernetPort
 from tests.agents.boxes import CLOCK, box_config, connect, disk, running_agent, running_box
 from tests.agents.eventually import eventually

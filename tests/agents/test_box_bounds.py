@@ -13,21 +13,21 @@ from typing import Any, cast
 
 import pytest
 
-from agents import bounds as bounds_module
-from agents import box as box_module
-from agents.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
-from agents.bounds import SpoolRoom
-from agents.box import Box, Hardware
-from agents.buffer import Buffer
-from agents.collector import Collector, port_limits
-from agents.commands import WAITING_MAX, Desk, Dispatcher
-from agents.firewall import FirewallGuard, FirewallService
-from agents.forwarder import GIVEN_UP_BURST, GIVEN_UP_PER_SECOND, Forwarder
-from agents.marks import new_marks
-from agents.ratelimit import REPORTS_BURST, REPORTS_PER_SECOND
+from agents.box import box as box_module
+from agents.box.box import Box, Hardware
+from agents.box.buffer import Buffer
+from agents.box.commands import WAITING_MAX, Desk, Dispatcher
+from agents.box.firewall import FirewallGuard, FirewallService
+from agents.box.health import bounds as bounds_module
+from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
+from agents.box.health.bounds import SpoolRoom
+from agents.box.intake.collector import Collector, port_limits
+from agents.box.intake.high_water_marks import new_marks
+from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
+from agents.box.status import as_status
+from agents.box.uplink.forwarder import GIVEN_UP_BURST, GIVEN_UP_PER_SECOND, Forwarder
+from agents.box.uplink.stream import Timing
 from agents.spool import Spool, SpoolLimits, SpoolStatus
-from agents.status import as_status
-from agents.stream import Timing
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort

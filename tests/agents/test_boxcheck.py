@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from agents.boxcheck import check_box
-from agents.config import ConfigError
+from agents.box.check import check_box
+from agents.box.config import ConfigError
 from netfw.policy.policyfile import PolicyError
 from tests.agents.hierarchy import Hierarchy
 from wire.pki.hierarchy import Authority, Validity, make_key

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.buffer import Buffer
+from agents.box.buffer import Buffer
 from agents.spool import Priority, Ready, Records, Spool, SpoolError, SpoolErrorKind
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, encode_gap

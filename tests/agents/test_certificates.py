@@ -17,9 +17,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from agents.alarm import AlarmLed
-from agents.box import Box, Hardware
-from agents.config import BoxConfig, Certificates
+from agents.box.box import Box, Hardware
+from agents.box.config import BoxConfig, Certificates
+from agents.box.health.alarm import AlarmLed
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light

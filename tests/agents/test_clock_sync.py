@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.clock_sync import CONFIRMED_EVERY_SECONDS, TOLERANCE_SECONDS, ClockSync, ServerTime
+from agents.box.clock_sync import CONFIRMED_EVERY_SECONDS, TOLERANCE_SECONDS, ClockSync, ServerTime
 from datacenter import queries
 from hal.emul.clock import EmulClock
 from sim.labfile import parse_lab

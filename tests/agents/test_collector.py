@@ -9,10 +9,10 @@ from typing import get_args
 
 import pytest
 
-from agents.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
-from agents.box import Box
-from agents.collector import RETRY_SPOOL_SECONDS, port_limits
-from agents.ratelimit import REPORTS_BURST
+from agents.box.box import Box
+from agents.box.intake.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
+from agents.box.intake.collector import RETRY_SPOOL_SECONDS, port_limits
+from agents.box.intake.limits import REPORTS_BURST
 from hal.emul.disk import EmulDisk
 from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.eventually import eventually
@@ -300,7 +300,7 @@ def test_reports_that_wait_in_large_numbers_are_held_back_and_those_of_another_p
 def test_alerts_that_wait_take_no_more_than_their_share_of_the_spool(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.collector.PINNED_SHARE", 0.0)
+    monkeypatch.setattr("agents.box.intake.collector.PINNED_SHARE", 0.0)
 
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)

@@ -9,11 +9,11 @@ from random import Random
 
 import pytest
 
-from agents.audit import AuditLog, encode_gap
-from agents.buffer import Buffer
-from agents.commands import EXECUTE_SECONDS_MAX, WAITING_MAX, BoxCommand, Desk, Dispatcher
+from agents.box.buffer import Buffer
+from agents.box.commands import EXECUTE_SECONDS_MAX, WAITING_MAX, BoxCommand, Desk, Dispatcher
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.state import BoxState
 from agents.spool import Priority, Spool, SpoolLimits
-from agents.state import BoxState
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.loop import SimLoop

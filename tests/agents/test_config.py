@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.config import ConfigError, load_config
-from agents.marks import INSTRUMENTS_MAX
+from agents.box.config import ConfigError, load_config
+from agents.box.intake.high_water_marks import INSTRUMENTS_MAX
 from wire.dial.dialer import FarEnd
 from wire.dial.proxy import Proxy
 

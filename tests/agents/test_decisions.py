@@ -10,7 +10,17 @@ from typing import cast
 import msgspec
 import pytest
 
-from agents.batching import (
+from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk
+from agents.box.intake.high_water_marks import (
+    DIGEST_BYTES,
+    DIGESTS_MAX,
+    HOLES_MAX,
+    INSTRUMENTS_MAX,
+    Mark,
+    digest_of,
+)
+from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
+from agents.box.uplink.batching import (
     OVERHEAD_BYTES,
     RECORDS_MIN,
     ROUTINE_IN_FLIGHT_MAX,
@@ -19,11 +29,8 @@ from agents.batching import (
     Flow,
     Pace,
 )
-from agents.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk
-from agents.marks import DIGEST_BYTES, DIGESTS_MAX, HOLES_MAX, INSTRUMENTS_MAX, Mark, digest_of
-from agents.outbox import Outbox
+from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Recovery, SpoolLimits
-from agents.state import SNAPSHOT_BYTES_MAX, BoxState
 from wire.dial import backoff
 from wire.dial.backoff import (
     DELAY_SECONDS_MAX,

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from agents.forwarder import SELF_CONTAINED_SECONDS
+from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
 from agents.spool import Priority
 from datacenter import queries
 from datacenter.ingest import make_ingest

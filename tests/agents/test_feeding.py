@@ -10,8 +10,8 @@ from threading import Event
 
 import msgspec
 
-from agents.box import Box, Hardware
-from agents.config import BoxConfig, HardwareWatchdog
+from agents.box.box import Box, Hardware
+from agents.box.config import BoxConfig, HardwareWatchdog
 from hal.emul.ethernet import EmulEthernetPort
 from hal.watchdog import Armed, WatchdogError, WatchdogErrorKind
 from tests.agents.boxes import CLOCK, box_config, disk

@@ -12,11 +12,11 @@ from random import Random
 import msgspec
 import pytest
 
-from agents import firewall
-from agents.alarm import AlarmLed
-from agents.box import Box, Hardware
-from agents.config import FirewallPolicy
-from agents.firewall import FirewallGuard
+from agents.box import firewall
+from agents.box.box import Box, Hardware
+from agents.box.config import FirewallPolicy
+from agents.box.firewall import FirewallGuard
+from agents.box.health.alarm import AlarmLed
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.ethernet import EthernetError, EthernetErrorKind

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import agents.forwarder
-import agents.stream
+import agents.box.uplink.forwarder
+import agents.box.uplink.stream
 import wire.dial.backoff
-from agents.audit import AuditLog, encode_gap
-from agents.buffer import Buffer
-from agents.forwarder import GIVEN_UP_BURST, Forwarder
+from agents.box.buffer import Buffer
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.forwarder import GIVEN_UP_BURST, Forwarder
+from agents.box.uplink.stream import Timing
 from agents.spool import Priority, Spool, SpoolLimits
-from agents.stream import Timing
 from hal.emul.ethernet import EmulEthernetPort
 from tests.agents.boxes import CLOCK, disk
 from tests.agents.eventually import eventually
@@ -34,7 +34,7 @@ from wire.tls.context import client_context
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Back-off in milliseconds, and no limit of connections."""
-    monkeypatch.setattr(agents.forwarder, "DIALS_BURST", 1_000_000)
+    monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
@@ -160,7 +160,7 @@ def silence(_answer: Response) -> None:
 def test_what_is_not_a_reply_is_no_acknowledgement(
     pki: Hierarchy, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.stream, "REPLY_SECONDS", 0.02)
+    monkeypatch.setattr(agents.box.uplink.stream, "REPLY_SECONDS", 0.02)
 
     async def scenario(center: StandIn, bench: Bench) -> None:
         center.misbehaviours.extend([misbehave, misbehave])
@@ -193,7 +193,7 @@ def test_an_acknowledgement_lost_with_its_connection_makes_no_duplicate(pki: Hie
 def test_reconnecting_resumes_the_session_and_an_idle_close_is_no_loss(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.forwarder, "STEADY_SECONDS", 0.0)
+    monkeypatch.setattr(agents.box.uplink.forwarder, "STEADY_SECONDS", 0.0)
 
     async def scenario(center: StandIn, bench: Bench) -> None:
         await bench.alert(1)
@@ -352,7 +352,7 @@ def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
         bench.uplink.backend.plug()
         await asyncio.sleep(0.01)
         assert bench.forwarder.traffic.connections == 1
-        monkeypatch.setattr(agents.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+        monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
         bench.uplink.backend.unplug()
         bench.uplink.backend.plug()
         await eventually(lambda: bench.forwarder.traffic.connections == 2)
@@ -374,7 +374,7 @@ def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
         server = await asyncio.start_server(never_shakes_hands, "127.0.0.1", 0)
         async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
             await eventually(lambda: accepted == 1)
-            monkeypatch.setattr(agents.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+            monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
             bench.uplink.backend.unplug()
             bench.uplink.backend.plug()
             await eventually(lambda: accepted == 2)

@@ -10,9 +10,9 @@ from time import time
 
 import pytest
 
-import agents.instrument
+import agents.instrument.agent
 import wire.dial.backoff
-from agents.instrument import GIVEN_UP_BURST, InstrumentAgent
+from agents.instrument.agent import GIVEN_UP_BURST, InstrumentAgent
 from settings.ranges import RangeSet
 from tests.agents.boxes import running_agent
 from tests.agents.eventually import eventually
@@ -133,7 +133,7 @@ def test_what_gathers_during_a_request_shares_the_next_and_alerts_go_first(pki: 
 def test_everything_is_repeated_until_there_is_a_receipt(
     pki: Hierarchy, answer: Callable[[Reports], Response | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.instrument, "POST_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(agents.instrument.agent, "POST_SECONDS_MAX", 0.05)
 
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import pytest
 
-import agents.forwarder
+import agents.box.uplink.forwarder
 import wire.dial.backoff
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
@@ -112,7 +112,7 @@ def deliver(pki: Hierarchy, style: Style) -> tuple[StandIn, list[int]]:
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What others asked to wait; the back-off itself lasts milliseconds, and connections are not limited."""
-    monkeypatch.setattr(agents.forwarder, "DIALS_BURST", 1_000_000)
+    monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
     asked: list[float] = []
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from agents.alarm import AlarmLed
-from agents.audit import AuditLog
-from agents.buffer import Buffer
-from agents.refusal import RETRY_SECONDS, watch_refusals
+from agents.box.buffer import Buffer
+from agents.box.health.alarm import AlarmLed
+from agents.box.health.audit import AuditLog
+from agents.box.intake.refusal import RETRY_SECONDS, watch_refusals
 from agents.spool import Priority, Spool, SpoolError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk

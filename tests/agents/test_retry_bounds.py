@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-import agents.forwarder
-from agents.clock_sync import ClockSync
-from agents.forwarder import DIALS_BURST, DIALS_PER_SECOND
+import agents.box.uplink.forwarder
+from agents.box.clock_sync import ClockSync
+from agents.box.uplink.forwarder import DIALS_BURST, DIALS_PER_SECOND
 from agents.spool import Priority
 from sim.net import link
 from tests.agents.hierarchy import Hierarchy
@@ -222,13 +222,13 @@ WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
 def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]) -> Refusing:
     world = Refusing(pki)
     set_up(world, **attributes)
-    dial = agents.forwarder.dial
+    dial = agents.box.uplink.forwarder.dial
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
         world.dialled.append(world.loop.time())
         return await dial(*args, **kwargs)
 
-    monkeypatch.setattr(agents.forwarder, "dial", counted)
+    monkeypatch.setattr(agents.box.uplink.forwarder, "dial", counted)
     world.run()
     return world
 

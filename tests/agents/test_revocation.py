@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
-from agents.box import Box
-from agents.config import Revocation
+from agents.box.box import Box
+from agents.box.config import Revocation
 from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy

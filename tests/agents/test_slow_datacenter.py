@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
+from agents.box.uplink.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
 from agents.spool import Priority
-from agents.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
 from sim.net.link import Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World

@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from agents.clock_sync import ask_data_center
-from agents.instrument import POST_SECONDS_MAX, InstrumentAgent
+from agents.box.clock_sync import ask_data_center
+from agents.instrument.agent import POST_SECONDS_MAX, InstrumentAgent
 from agents.spool import Priority
 from sim.net.host import Host
 from sim.net.link import Link, Quality

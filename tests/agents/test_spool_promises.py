@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolErrorKind
-from agents.spool.group import body_bytes
+from agents.spool.disk.group import body_bytes
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import agents.spool.segment
+import agents.spool.disk.segment
 from agents.spool import Priority
 from tests.agents.spool_model import Harness
 
@@ -15,13 +15,13 @@ ALERT, AUDIT, ROUTINE = Priority
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The offset of each group that is decoded."""
     offsets: list[int] = []
-    real = agents.spool.segment.decode
+    real = agents.spool.disk.segment.decode
 
     def decode(header: bytes, body: bytes, offset: int, end: int) -> object:
         offsets.append(offset)
         return real(header, body, offset, end)
 
-    monkeypatch.setattr(agents.spool.segment, "decode", decode)
+    monkeypatch.setattr(agents.spool.disk.segment, "decode", decode)
     return offsets
 
 

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from agents.spool import Gap, GapReason, Priority, Spool, SpoolError
-from agents.spool.group import Group, Kind
-from agents.spool.segment import groups
+from agents.spool.disk.group import Group, Kind
+from agents.spool.disk.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agents.spool import Priority, SpoolError, SpoolLimits, pinned
+from agents.spool import Priority, SpoolError, SpoolLimits
+from agents.spool.waiting import pinned
 from tests.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
 
 priorities = st.sampled_from([Priority.ROUTINE] * 4 + [Priority.AUDIT, Priority.ALERT])

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from agents.config import SPOOL_BYTES_MAX
+from agents.box.config import SPOOL_BYTES_MAX
 from agents.spool import GapReason, Priority, Spool, SpoolLimits
 from hal.linux.direct import DESCRIPTORS_MAX as DIRECT_DESCRIPTORS_MAX
 from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk

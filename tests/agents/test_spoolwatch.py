@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from agents.audit import AuditLog
-from agents.bounds import box_bounds
-from agents.buffer import Buffer
+from agents.box.buffer import Buffer
+from agents.box.health.audit import AuditLog
+from agents.box.health.bounds import box_bounds
+from agents.box.health.spoolwatch import FILL_CHECK_SECONDS, watch_spool
 from agents.spool import GapReason, Priority, Spool
-from agents.spoolwatch import FILL_CHECK_SECONDS, watch_spool
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.loop import SimLoop

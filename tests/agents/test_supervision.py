@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-import agents.box
+import agents.box.box
 import wire.dial.backoff
-from agents.alarm import AlarmLed
-from agents.firewall import FirewallGuard
-from agents.supervision import STEADY_SECONDS, keep_running
+from agents.box.firewall import FirewallGuard
+from agents.box.health.alarm import AlarmLed
+from agents.box.health.supervision import STEADY_SECONDS, keep_running
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import Event, State
@@ -65,9 +65,9 @@ def failing(times: int, work: Callable[..., Any], only_port: int | None = None) 
 @pytest.mark.parametrize(
     ("part", "method", "port", "event"),
     [
-        (agents.box.Forwarder, "run", None, "part-failed-forwarder"),
-        (agents.box.Dispatcher, "run", None, "part-failed-commands"),
-        (agents.box.Collector, "listen", 2, "part-failed-port"),
+        (agents.box.box.Forwarder, "run", None, "part-failed-forwarder"),
+        (agents.box.box.Dispatcher, "run", None, "part-failed-commands"),
+        (agents.box.box.Collector, "listen", 2, "part-failed-port"),
     ],
 )
 def test_a_part_that_fails_is_noted_and_starts_again(

@@ -19,7 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from agents.trust import NAME_CHARACTERS_MAX, PROBES_BURST, Distrust, TrustDiagnosis, describe, fit_to_print
+from agents.box.uplink.trust import (
+    NAME_CHARACTERS_MAX,
+    PROBES_BURST,
+    Distrust,
+    TrustDiagnosis,
+    describe,
+    fit_to_print,
+)
 from hal.indicators import Light
 from sim.proxies.http_auth import Digest
 from sim.proxies.http_connect import HttpConnectProxy

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from agents.audit import AuditLog, encode_gap
-from agents.buffer import Buffer
-from agents.clock_sync import ClockSync
-from agents.forwarder import Forwarder
+from agents.box.buffer import Buffer
+from agents.box.clock_sync import ClockSync
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.forwarder import Forwarder
+from agents.box.uplink.stream import Timing
 from agents.spool import Gap, Spool, SpoolLimits
-from agents.stream import Timing
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from agents.provision.arrival import waiting
+from agents.provision.main import provision
 from imaging.build.build import build
 from imaging.build.terms import Request
-from imaging.provision.arrival import waiting
-from imaging.provision.main import provision
 from imaging.signing import make_key
 from imaging.site import for_box, load_site
 from rap.outcome import HOLDS

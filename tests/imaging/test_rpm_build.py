@@ -166,7 +166,7 @@ def test_only_the_box_is_in_it(package: Path) -> None:
     files = query(package, "--list")
     python = "/usr/lib/rap/python"
     for there in (
-        f"{python}/agents/box.py",
+        f"{python}/agents/box/box.py",
         f"{python}/settings/boards/rap-4.toml",
         f"{python}/wire/dictionaries/v1.zdict",
     ):

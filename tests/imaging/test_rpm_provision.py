@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agents.config import load_config
-from imaging.provision.arrival import empty, keep, waiting
-from imaging.provision.box import box_file, firewall_file
-from imaging.provision.files import write_file
-from imaging.provision.main import files_of, main, provision
-from imaging.provision.network import id_path
-from imaging.provision.page import LISTEN
+from agents.box.config import load_config
+from agents.provision.arrival import empty, keep, waiting
+from agents.provision.box import box_file, firewall_file
+from agents.provision.files import write_file
+from agents.provision.main import files_of, main, provision
+from agents.provision.network import id_path
+from agents.provision.page import LISTEN
 from imaging.rpm_contents import RECIPE
 from imaging.site import for_box, load_site
 from netfw.policy.policyfile import load_policy
@@ -288,7 +288,7 @@ def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The units take it for the whole: a power cut before it must leave the partition to be read again."""
     written: list[str] = []
     monkeypatch.setattr(
-        "imaging.provision.arrival.write_file", lambda path, data, mode: written.append(path.name)
+        "agents.provision.arrival.write_file", lambda path, data, mode: written.append(path.name)
     )
     keep(FILES, tmp_path)
     assert written[-1] == "box.crt"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.provision.main import NETWORK_AFTER_FIREWALL
+from agents.provision.main import NETWORK_AFTER_FIREWALL
 from imaging.rpm_contents import RECIPE, REPOSITORY
 from netfw.service.main import _parser
 from rap.__main__ import main
@@ -77,7 +77,7 @@ def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for()
     assert f"AssertPathExists={arguments.ready}" in NETWORK_AFTER_FIREWALL
     assert arguments.user == ["rap"]
     assert arguments.policy == Path("/etc/rap/firewall.toml")
-    assert f'"socket": "{arguments.socket}"' in (REPOSITORY / "imaging/provision/box.py").read_text()
+    assert f'"socket": "{arguments.socket}"' in (REPOSITORY / "agents/provision/box.py").read_text()
 
 
 def test_no_condition_lets_the_firewall_be_skipped() -> None:

@@ -305,14 +305,14 @@ print(json.dumps(loaded()))
 @pytest.mark.parametrize(
     "script",
     [
-        "import agents.main, rap.box",
+        "import agents.box.main, rap.box",
         "import rap.__main__; rap.__main__.main(['fw', 'prove', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'check', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'apply', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'render', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'log', '--seconds', '1'])",
         "import sim.worlds.kernel.main, sim.worlds.kernel.supervisor, sim.worlds.kernel.box, sim.worlds.virtual",
-        "import imaging.provision.main",
+        "import agents.provision.main",
     ],
 )
 def test_no_other_program_loads_the_library(script: str, box: Namespace, folder: Path) -> None:

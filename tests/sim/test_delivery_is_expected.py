@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import agents.collector
-from agents.forwarder import Forwarder
+import agents.box.intake.collector
+from agents.box.uplink.forwarder import Forwarder
 from sim.causes import Causes, outage_ends
 from sim.checks import Outcome, evaluate
 from sim.faults import fault_kinds
@@ -190,7 +190,7 @@ def test_emptied_reports_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         return encode(message)
 
-    monkeypatch.setattr(agents.collector, "encode", emptying)
+    monkeypatch.setattr(agents.box.intake.collector, "encode", emptying)
     assert failed(run_lab(lab("20min"))) == {"altered"}
 
 

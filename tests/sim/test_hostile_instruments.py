@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from agents.collector import port_limits
+from agents.box.intake.collector import port_limits
 from sim.ledger import NEVER
 from sim.worlds.virtual import VirtualWorld
 from tests.sim.test_faults_compose import errors, event, make_lab

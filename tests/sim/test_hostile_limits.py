@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import agents.collector
-from agents.backlog import Backlog
-from agents.collector import port_limits
-from agents.ratelimit import TokenBucket
+import agents.box.intake.collector
+from agents.box.intake.backlog import Backlog
+from agents.box.intake.collector import port_limits
+from agents.box.intake.limits import TokenBucket
 from sim.labfile import parse_lab
 from sim.worlds import run_lab
 
@@ -52,7 +52,9 @@ def as_limits(**changes: float) -> Callable[[Patch], None]:
     """Give each port other limits."""
 
     def plant(patch: Patch) -> None:
-        patch.setattr(agents.collector, "port_limits", lambda n: replace(port_limits(n), **changes))  # type: ignore[arg-type]
+        patch.setattr(
+            agents.box.intake.collector, "port_limits", lambda n: replace(port_limits(n), **changes)
+        )  # type: ignore[arg-type]
 
     return plant
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.box import BoxStatus
+from agents.box.box import BoxStatus
 from datacenter import queries
 from sim.labfile import parse_lab
 from sim.units import MINUTE_NS

@@ -18,8 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.config import Certificates
-from agents.status import NotRunning, Status, read_status
+from agents.box.config import Certificates
+from agents.box.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
 from netfw.service.requests import Checked, Count, Helper

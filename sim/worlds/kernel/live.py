@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agents.firewall import FirewallStatus
+from agents.box.firewall import FirewallStatus
 from sim.report import quantities
 from sim.units import MILLISECOND_NS
 from sim.worlds.kernel.control import ask

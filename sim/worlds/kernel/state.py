@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agents.firewall import FirewallStatus
-from agents.status import Status, Waiting
+from agents.box.firewall import FirewallStatus
+from agents.box.status import Status, Waiting
 from datacenter import queries
 from sim.ledger import Ledger
 from sim.worlds.analyzer import Analyzer

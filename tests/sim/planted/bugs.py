@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-import agents.box
-import agents.collector
-import agents.forwarder
-import agents.stream
+import agents.box.box
+import agents.box.intake.collector
+import agents.box.uplink.forwarder
+import agents.box.uplink.stream
 import datacenter.store
-from agents.buffer import Buffer
-from agents.collector import Collector
-from agents.commands import Dispatcher
-from agents.instrument import InstrumentAgent
-from agents.outbox import Outbox
+from agents.box.buffer import Buffer
+from agents.box.commands import Dispatcher
+from agents.box.intake.collector import Collector
+from agents.box.uplink.stream import Stream
+from agents.instrument.agent import InstrumentAgent
+from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Spool
-from agents.stream import Stream
 from datacenter.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.farend import FarEnd
@@ -47,13 +47,13 @@ def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
     def changing(message: Any) -> bytes:
         return encode(change(message) if isinstance(message, Entry) else message)
 
-    patch.setattr(agents.collector, "encode", changing)
+    patch.setattr(agents.box.intake.collector, "encode", changing)
 
 
 def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
     """Let the box keep some of the new reports of a request alone, and acknowledge them all."""
-    right = agents.collector._new
-    patch.setattr(agents.collector, "_new", lambda *given: choose(right(*given)))
+    right = agents.box.intake.collector._new
+    patch.setattr(agents.box.intake.collector, "_new", lambda *given: choose(right(*given)))
 
 
 # -- the box takes reports
@@ -141,14 +141,14 @@ def counts_runs_from_zero(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def refuses_every_inventory(patch: Patch) -> None:
-    right = agents.collector._sort_out
+    right = agents.box.intake.collector._sort_out
 
     def refusing(reports: list[Any]) -> Any:
         if any(isinstance(report, Inventory) for report in reports):
             raise MessageError("an inventory")
         return right(reports)
 
-    patch.setattr(agents.collector, "_sort_out", refusing)
+    patch.setattr(agents.box.intake.collector, "_sort_out", refusing)
 
 
 @planted("errors", "unacknowledged")
@@ -180,7 +180,7 @@ def stops_forwarding(patch: Patch) -> None:
 
 @planted("errors", "undelivered")
 def never_connects_again(patch: Patch) -> None:
-    patch.setattr(agents.forwarder.Forwarder, "_judge", lambda *_: 1e6)
+    patch.setattr(agents.box.uplink.forwarder.Forwarder, "_judge", lambda *_: 1e6)
 
 
 @planted("errors", "undelivered")
@@ -216,27 +216,27 @@ def takes_any_answer_for_a_success(patch: Patch) -> None:
         response: Response = sent.answer.result()
         return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
 
-    right = agents.stream._judge
+    right = agents.box.uplink.stream._judge
 
     def judging(sent: Any, epoch: int) -> BatchReply:
         return right(sent, epoch) if sent.answer.exception() else believing(sent, epoch)
 
-    patch.setattr(agents.stream, "_judge", judging)
+    patch.setattr(agents.box.uplink.stream, "_judge", judging)
 
 
 @planted("alerts", "alert_latency_p99")
 def treats_alerts_as_routine(patch: Patch) -> None:
-    patch.setitem(agents.collector._PRIORITIES, Alert, Priority.ROUTINE)
+    patch.setitem(agents.box.intake.collector._PRIORITIES, Alert, Priority.ROUTINE)
 
 
 @planted("alerts", "alert_latency_p99")
 def lets_alerts_wait_for_company(patch: Patch) -> None:
-    right = agents.stream.Flow.choose
+    right = agents.box.uplink.stream.Flow.choose
 
     def choosing(self: Any, now: float) -> tuple[bool, bool]:
         return right(self, now) if now >= self.routine_due_at else (False, False)
 
-    patch.setattr(agents.stream.Flow, "choose", choosing)
+    patch.setattr(agents.box.uplink.stream.Flow, "choose", choosing)
 
 
 # -- gap records
@@ -244,9 +244,9 @@ def lets_alerts_wait_for_company(patch: Patch) -> None:
 
 @planted("rot", "lost")
 def never_sends_a_gap_record(patch: Patch) -> None:
-    right = agents.box.encode_gap
+    right = agents.box.box.encode_gap
     patch.setattr(
-        agents.box,
+        agents.box.box,
         "encode_gap",
         lambda gap, clock: right(type(gap)((), 0, gap.reason), clock),
     )
@@ -254,13 +254,13 @@ def never_sends_a_gap_record(patch: Patch) -> None:
 
 @planted("rot", "altered")
 def names_too_much_in_a_gap_record(patch: Patch) -> None:
-    right = agents.box.encode_gap
+    right = agents.box.box.encode_gap
 
     def naming(gap: Any, clock: Any) -> bytes:
         first, last = gap.ranges[-1]
         return right(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
 
-    patch.setattr(agents.box, "encode_gap", naming)
+    patch.setattr(agents.box.box, "encode_gap", naming)
 
 
 # -- commands

@@ -1,0 +1,1 @@
+"""The box program. Start reading at `box.py`."""

@@ -1,0 +1,1 @@
+"""How the box watches itself: audit log, alarm LED, watchdog, supervision, certificates, bounds."""

@@ -1,0 +1,86 @@
+"""The box's own certificate: TLS contexts made from its files, renewed when these change, and its expiry watched.
+
+Renewed files are taken up for new connections once they are complete: they have been the same at two looks, and
+belong together. Files that are unusable, or that other ends would refuse while those in use are accepted, are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from agents.box.config import Certificates
+from agents.box.health.audit import AuditLog
+from hal.clock import WallClock
+from hal.indicators import Light
+from wire.tls.context import client_context, server_context
+from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
+
+EXPIRY_LOOK_SECONDS: Final = 6 * 3600.0
+DAY_SECONDS: Final = 86_400
+_LIGHTS: Final = {None: Light.OFF, Severity.SOON: Light.SLOW}
+
+
+class OwnCertificate:
+    """The certificate, key and trusted CAs of a box. `server_tls` and `client_tls` are the contexts in use."""
+
+    def __init__(self, files: Certificates, clock: WallClock) -> None:
+        """Raises OSError or ssl.SSLError for unusable files."""
+        self._files, self._clock = files, clock
+        self._versions = FileVersions(msgspec.structs.asdict(files).values())
+        self.server_tls = server_context(files.towards_instruments())
+        self.client_tls = client_context(files.towards_datacenter())
+        self._accepted = self._is_accepted()
+
+    def inspect(self) -> Inspection:
+        """The problems of the files now."""
+        return inspect(self._files, self._clock.now_ns() / 1e9)
+
+    def refresh(self, *, at_once: bool = False) -> str:
+        """Take up files that have changed, unless they may still be being written.
+
+        Returns the word for the audit log, "" while nothing has changed; `at_once` does not wait for a second look.
+        """
+        if not self._versions.have_settled(at_once=at_once):
+            return ""
+        accepted = self._is_accepted()
+        if self._accepted and not accepted:
+            return "certificate-not-renewed"
+        try:
+            server_tls = server_context(self._files.towards_instruments())
+            client_tls = client_context(self._files.towards_datacenter())
+        except (OSError, ssl.SSLError):
+            return "certificate-not-renewed"
+        self.server_tls, self.client_tls, self._accepted = server_tls, client_tls, accepted
+        return "certificate-renewed"
+
+    async def watch(self, audit: AuditLog, show: Callable[[Light], None]) -> None:
+        """Note when the certificate is refused, or will be soon, and show it on the alarm LED, until cancelled."""
+        while True:
+            self.note(audit, show)
+            await asyncio.sleep(EXPIRY_LOOK_SECONDS)
+
+    def note(self, audit: AuditLog, show: Callable[[Light], None]) -> None:
+        """Note and show the worst problem, if there is one. The audit record has the days that are left."""
+        inspection = self.inspect()
+        worst = inspection.worst
+        show(_LIGHTS.get(worst, Light.FAST))
+        if worst is not None:
+            days = int(((inspection.expires_s or 0.0) - self._clock.now_ns() / 1e9) // DAY_SECONDS)
+            soon = worst is Severity.SOON
+            audit.note("certificate-expires-soon" if soon else "certificate-refused", days)
+
+    def _is_accepted(self) -> bool:
+        return self.inspect().worst in (None, Severity.SOON)
+
+
+def inspect(files: Certificates, now_s: float) -> Inspection:
+    """Inspect the box's own certificate and the CAs it trusts."""
+    trusted = [files.datacenter_authority]
+    return inspect_identity(
+        files.certificate, files.key, files.vendor_authority, trusted, (SERVER, CLIENT), now_s
+    )

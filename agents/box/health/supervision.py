@@ -1,0 +1,36 @@
+"""Supervision of the box's parts: an error in one degrades that part, and never ends the program.
+
+A part is a coroutine that runs until it is cancelled. After an error it starts again, each time after a longer pause;
+the others continue. The traceback goes to the event loop's exception handler, `part-failed-NAME` to the audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Final
+
+from agents.box.health.audit import AuditLog
+from wire.dial.backoff import Backoff
+
+STEADY_SECONDS: Final = 300.0
+"""A part that ran so long before its error starts again after a short pause."""
+
+
+async def keep_running(
+    name: str, part: Callable[[], Awaitable[None]], audit: AuditLog, random: Random, *, port: int = 0
+) -> None:
+    """Run `part` again and again until cancelled, or until it returns."""
+    loop, backoff = asyncio.get_running_loop(), Backoff(random)
+    while True:
+        begun_at = loop.time()
+        try:
+            await part()
+            return
+        except Exception as error:
+            loop.call_exception_handler({"message": f"part {name} of the box failed", "exception": error})
+            audit.note(f"part-failed-{name}", port=port)
+        if loop.time() - begun_at >= STEADY_SECONDS:
+            backoff.succeeded()
+        await asyncio.sleep(backoff.failed())

@@ -1,0 +1,275 @@
+"""`POST /v1/reports`: what instruments say, durable before it is acknowledged, and kept once.
+
+Each instrument port has a listener of its own, which serves only the instruments enrolled at that port; who an
+instrument is, the common name of its certificate says. A report's way: decode against the allow-list, compare with
+the marks, append, move the marks, answer.
+
+A report under a number that was used for another report is refused with status 409 and the run to continue with:
+acknowledging it would lose it. The same goes for a run below that of the marks, so that runs rise in the order in
+which the reports were made.
+
+Requests of one instrument are handled one after the other. A repetition that comes on a new connection, while the
+first is still on its way to the disk, therefore finds the marks moved, or, had the disk failed, does the work itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol
+
+from agents.box.buffer import Buffer
+from agents.box.commands import Desk, Dispatcher
+from agents.box.intake.backlog import PINNED_SHARE, Backlog
+from agents.box.intake.high_water_marks import Mark, digest_of
+from agents.box.intake.limits import REPORTS_BURST, report_bucket
+from agents.spool import Priority, SpoolError
+from wire.http.admission import Limits
+from wire.http.connection import Request, Response, Server, serve
+from wire.messages import (
+    NEXT_RUN,
+    REPORTS_BODY_BYTES_MAX,
+    RUN_MAX,
+    Alert,
+    CommandResult,
+    Entry,
+    InstrumentReport,
+    MessageError,
+    Receipt,
+    Reports,
+    decode,
+    encode,
+)
+from wire.process.bounds import Bound
+from wire.process.ratelimit import TokenBucket
+from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.revocation import RevocationList
+
+PATH: Final = "/v1/reports"
+CONNECTIONS_MAX: Final = 8
+"""At a port, plus CONNECTIONS_EACH for each instrument that is enrolled there."""
+CONNECTIONS_EACH: Final = 2
+HANDSHAKE_SECONDS_MAX: Final = 10.0
+REQUEST_SECONDS_MAX: Final = 30.0
+"""An instrument is on the local network: 64 KiB take no time."""
+RETRY_SPOOL_SECONDS: Final = 10
+"""When an instrument may try again after the disk was full or failed."""
+
+_PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
+
+
+class Note(Protocol):
+    """Writes an audit record about a port, and does not wait for it."""
+
+    def __call__(self, event: str, value: int = 0, *, port: int) -> object: ...
+
+
+class _RunRefused(Exception):
+    """The reports cannot be accepted under this run, but under `next_run`."""
+
+    def __init__(self, event: str, message: str, next_run: int) -> None:
+        super().__init__(message)
+        self.event, self.next_run = event, next_run
+
+
+_REFUSALS: Final = {
+    PeerProblem.PURPOSE: "instrument-without-purpose",
+    PeerProblem.REVOKED: "instrument-revoked",
+    PeerProblem.ISSUER_REVOKED: "instrument-ca-revoked",
+    PeerProblem.CHAIN: "instrument-chain-unknown",
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """An enrolled instrument."""
+
+    serial: str
+    marks: list[Mark]
+    desk: Desk
+    port: int
+    backlog: Backlog
+    bucket: TokenBucket = field(default_factory=report_bucket)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Collector:
+    """Answers instruments. `accepted` counts reports kept, `repeated` those that were already."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        marks: Callable[[str], list[Mark]],
+        dispatcher: Dispatcher,
+        note: Note,
+        ports: Mapping[str, int],
+    ) -> None:
+        """`ports` says at which port an instrument is enrolled; `marks` gives an instrument's by priority."""
+        self._buffer, self._note = buffer, note
+        self._loop = asyncio.get_running_loop()
+        pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
+        self._sources = {
+            serial: _Source(
+                serial,
+                marks(serial),
+                dispatcher.of(serial),
+                port,
+                Backlog(buffer.delivered, pinned_bytes_max),
+            )
+            for serial, port in ports.items()
+        }
+        self.accepted = self.repeated = 0
+        self.port_is_filling: Callable[[], object] = lambda: None
+        """Called when the connections of a port reach 80 % of their limit."""
+
+    def bounds(self) -> list[Bound]:
+        """The report rate of each port: that of its busiest instrument."""
+        ports = sorted({source.port for source in self._sources.values()})
+        return [Bound("report-rate", partial(self._busiest, port), port) for port in ports]
+
+    def _busiest(self, port: int) -> tuple[float, float]:
+        now = self._loop.time()
+        used = [source.bucket.used(now) for source in self._sources.values() if source.port == port]
+        return max(used), REPORTS_BURST
+
+    async def listen(
+        self,
+        port: int,
+        host: str,
+        tcp_port: int,
+        tls: ssl.SSLContext,
+        now: Callable[[], float],
+        revocations: RevocationList | None = None,
+    ) -> Server:
+        """Serve the instruments of `port` except revoked ones; `now` is the wall clock in seconds. Raises OSError."""
+        return await serve(
+            partial(self.handle, port),
+            host,
+            tcp_port,
+            tls=tls,
+            body_bytes_max=REPORTS_BODY_BYTES_MAX,
+            now=now,
+            check=ClientCheck(revocations, partial(self._certificate_refused, port)),
+            limits=port_limits(sum(source.port == port for source in self._sources.values())),
+            crowded=partial(self._crowded, port),
+        )
+
+    def _certificate_refused(self, port: int, problem: PeerProblem, _name: str) -> None:
+        self._note(_REFUSALS[problem], port=port)
+
+    def _crowded(self, port: int, connections: int, beyond: bool) -> None:
+        self.port_is_filling()
+        if beyond:
+            self._note("connections-over-limit", connections, port=port)
+
+    async def handle(self, port: int, request: Request) -> Response:
+        """The answer to a request that came in at `port`."""
+        source = self._sources.get(request.peer.name)
+        if source is None or source.port != port:
+            self._note("instrument-not-enrolled", port=port)
+            return _text(403, f"{request.peer.name} is not enrolled at port {port}")
+        if request.target != PATH:
+            return _text(404, f"there is only {PATH}")
+        if request.method != "POST":
+            return Response(405, b"POST only", {"allow": "POST"})
+        try:
+            message = decode(Reports, request.body)
+            sorted_out = _sort_out(message.reports)
+        except MessageError as error:
+            self._note("reports-refused", port=port)
+            return _text(400, str(error))
+        now = self._loop.time()
+        if refusal := self._hold_back(source, len(message.reports), now):
+            return refusal
+        try:
+            async with source.turn:
+                await self._keep(source, message.run, sorted_out)
+        except SpoolError as error:
+            self._note(f"spool-{error.kind.value}", port=port)
+            return _later(503, RETRY_SPOOL_SECONDS, f"the box cannot keep reports at present: {error}")
+        except _RunRefused as refused:
+            self._note(refused.event, message.run, port=port)
+            return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
+        return Response(200, encode(Receipt(len(message.reports), source.desk.take(now))))
+
+    def _hold_back(self, source: _Source, reports: int, now: float) -> Response | None:
+        """The refusal of so many reports for the other instruments' sake; None if there is no reason for one."""
+        if source.backlog.has_its_share:
+            self._note("alerts-over-share", port=source.port)
+            return _later(503, RETRY_SPOOL_SECONDS)
+        if seconds := source.backlog.take(reports, now):
+            self._note("reports-held-back", port=source.port)
+        elif seconds := source.bucket.take(reports, now):
+            self._note("reports-too-many", port=source.port)
+        return _later(429, math.ceil(seconds)) if seconds else None
+
+    async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
+        """All reports are durable on return. Errors: SpoolError and _RunRefused, with nothing accepted."""
+        new = _new(source, run, reports)
+        if new:
+            priorities, entries = [priority for priority, _, _ in new], [entry for _, _, entry in new]
+            digests = list(map(digest_of, entries))
+            sequences = await self._buffer.append_all(priorities, entries)
+            # the marks move before anything else is awaited: see `agents.box.buffer`
+            for (priority, report, _), digest in zip(new, digests, strict=True):
+                source.marks[priority].accept(run, report.number, digest)
+            source.backlog.add(priorities, sequences, entries)
+        for priority, report in reports:
+            if priority == Priority.AUDIT and isinstance(report, CommandResult):
+                source.desk.finished(report.command)
+        self.accepted += len(new)
+        self.repeated += len(reports) - len(new)
+
+
+def port_limits(instruments: int) -> Limits:
+    """The bounds of a port at which so many instruments are enrolled."""
+    most = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
+    return Limits(most, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=most)
+
+
+def _new(
+    source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]
+) -> list[tuple[int, InstrumentReport, bytes]]:
+    """The reports that were not accepted before, each with its encoded entry. Errors: _RunRefused."""
+    highest = max(mark.run for mark in source.marks)
+    next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
+    if run < highest < RUN_MAX:
+        message = f"run {run} is below {highest}, which was used before; continue with run {next_run}"
+        raise _RunRefused("run-too-low", message, next_run)
+    new = []
+    for priority, report in reports:
+        entry = encode(Entry(source.serial, run, report))
+        mark = source.marks[priority]
+        if mark.is_above(run, report.number):
+            new.append((priority, report, entry))
+        elif not mark.remembers(digest_of(entry)):
+            message = (
+                f"report {report.number} of run {run} is not the one that was accepted under this number"
+            )
+            raise _RunRefused("run-repeated", f"{message}; continue with run {next_run}", next_run)
+    return new
+
+
+def _sort_out(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:
+    """Each report with its priority. Raises MessageError if the numbers of a priority do not rise."""
+    last = [0, 0, 0]
+    result: list[tuple[int, InstrumentReport]] = []
+    for report in reports:
+        priority = _PRIORITIES.get(type(report), Priority.ROUTINE)
+        if report.number <= last[priority]:
+            raise MessageError(f"report {report.number} comes after {last[priority]}")
+        last[priority] = report.number
+        result.append((priority, report))
+    return result
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(status, text.encode())
+
+
+def _later(status: int, seconds: int, reason: str = "") -> Response:
+    return Response(status, reason.encode(), {"retry-after": str(seconds)})

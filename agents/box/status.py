@@ -1,0 +1,146 @@
+"""A running box, asked from beside it: one JSON document a connection, on a Unix socket that only its owner can open.
+
+Whoever may read the socket's folder may know how many reports wait; nothing can be changed through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agents.box.box import BoxStatus
+from agents.box.firewall import FirewallStatus
+from agents.box.uplink.trust import TrustProblem
+from agents.spool import Priority
+from hal.unix_socket import Listener
+from wire.dial.accounting import Traffic
+
+ANSWER_SECONDS: Final = 5.0
+"""How long a question waits for the box."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Records that the data center has not acknowledged, by priority."""
+
+    alert: int
+    audit: int
+    routine: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a running box says of itself. Totals are those since the program started."""
+
+    connected: bool
+    backlog: Waiting
+    accepted: int
+    """Reports taken from instruments."""
+    repeated: int
+    """Reports that came again and were recognized."""
+    spool_bytes: int
+    """Of the disk, taken by the spool."""
+    gaps_reported: int
+    traffic: Traffic
+    firewall: FirewallStatus | None = None
+    """None if the box has none to look after."""
+    certificate: CertificateStatus | None = None
+    bounds: tuple[BoundStatus, ...] = ()
+    spool_problem: str = ""
+    """Why the spool takes no records, so that reports are refused; empty if it takes them."""
+    trust: TrustProblem | None = None
+    """Why the data center's certificate is not trusted; None if it is, or if nothing is known."""
+
+
+class CertificateStatus(msgspec.Struct, frozen=True):
+    """The box's own certificate."""
+
+    expires_s: float | None
+    """When it ends, in seconds since 1970; None if it cannot be read."""
+    problems: tuple[str, ...]
+    """The worst first."""
+
+
+class BoundStatus(msgspec.Struct, frozen=True):
+    """Something bounded, when it was last looked at."""
+
+    name: str
+    amount: float
+    limit: float
+    is_near: bool
+    """Whether there is an alarm: from 80 % of the limit until it is below 70 % again (the spool: 50 %)."""
+    port: int = 0
+    """The instrument port that it belongs to; 0: none."""
+
+
+class NotRunning(Exception):
+    """Nobody answers at the socket."""
+
+
+def as_status(status: BoxStatus) -> Status:
+    """The part of it that others are told."""
+    alert, audit, routine = (status.spool.records[priority] for priority in Priority)
+    return Status(
+        connected=status.is_connected,
+        backlog=Waiting(alert, audit, routine),
+        accepted=status.reports_accepted,
+        repeated=status.reports_repeated,
+        spool_bytes=status.spool.disk_bytes,
+        gaps_reported=status.spool.gaps_reported,
+        traffic=status.traffic,
+        firewall=status.firewall,
+        certificate=CertificateStatus(
+            status.certificate.expires_s, tuple(map(str, status.certificate.problems))
+        ),
+        bounds=tuple(
+            BoundStatus(level.name, level.amount, level.limit, level.is_near, level.port)
+            for level in status.levels
+        ),
+        spool_problem=status.spool_problem,
+        trust=status.trust,
+    )
+
+
+@contextlib.asynccontextmanager
+async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
+    """Answer at `path` while the context lasts; what a killed program left there is replaced.
+
+    Errors: OSError, also if another program answers there, or if the file there is no socket.
+
+    `ask` gives None as long as the spool is not open; the connection is then closed without an answer, as it is when
+    there is none in time, because the disk does not answer.
+    """
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(ANSWER_SECONDS / 2):
+                status = await ask()
+            if status is not None:
+                writer.write(msgspec.json.encode(as_status(status)))
+        writer.close()
+
+    listener = Listener(path, 0o600)
+    try:
+        async with await asyncio.start_unix_server(answer, sock=listener.socket):
+            yield
+    finally:
+        listener.close()
+
+
+def read_status(path: Path) -> Status:
+    """Ask the box at `path`. Errors: NotRunning, with the reason."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            connection.connect(os.fspath(path))
+            said = b"".join(iter(lambda: connection.recv(4096), b""))
+        except OSError as error:
+            raise NotRunning(f"{path}: no box program answers there: {error.strerror or error}") from error
+    if not said:
+        raise NotRunning(f"{path}: the box program is still opening its spool, or its disk does not answer")
+    return msgspec.json.decode(said, type=Status)

@@ -1,0 +1,303 @@
+"""Keeps one connection to the data center up, with a `Stream` on it, for as long as the uplink allows.
+
+It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened
+again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
+whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
+be waiting a minute between its tries. Whatever the reason for trying again at once, the number of connections a
+minute on which nothing is acknowledged is limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from random import Random
+from typing import Final
+
+from agents.box.buffer import Buffer
+from agents.box.clock_sync import ClockSync
+from agents.box.health.audit import AuditLog
+from agents.box.uplink.batching import Pace
+from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
+from agents.box.uplink.trust import TrustDiagnosis
+from agents.spool import SpoolError
+from hal.clock import WallClock
+from hal.ethernet import EthernetPort
+from wire.dial.accounting import Traffic
+from wire.dial.backoff import Backoff
+from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.patience import Patience
+from wire.dial.proxy import Proxy, ProxyError
+from wire.http.connection import ClientConnection
+from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
+from wire.process.ratelimit import TokenBucket
+from wire.tls.context import ClientContext
+
+STEADY_SECONDS: Final = 5.0
+"""A connection that lived so long is opened again at once when it is closed while idle."""
+CARRIER_BLINK_SECONDS: Final = 5.0
+"""When the carrier returns, a connection is given up if it was away for longer, and a dial if it began earlier."""
+DIALS_BURST: Final = 12
+DIALS_PER_SECOND: Final = 1 / 5
+"""Limit of connections on which no batch is acknowledged, whatever ended those before."""
+SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
+"""How long batches are self-contained after the data center did not know a stream; then streaming is tried again."""
+UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
+"""Responses to a stream of which the data center lacks the beginning; 400 if an intermediary removed its name."""
+GIVEN_UP_BURST: Final = 16
+GIVEN_UP_PER_SECOND: Final = 1 / 600
+"""Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
+is not in them, or it will learn to read them: they wait."""
+
+OnCommands = Callable[[list[Command]], object]
+
+
+class Forwarder:
+    """Empties the buffer into the data center."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        far_end: FarEnd,
+        tls: ClientContext,
+        *,
+        proxy: Proxy | None,
+        uplink: EthernetPort,
+        audit: AuditLog,
+        on_commands: OnCommands,
+        random: Random,
+        timing: Timing,
+        clock: WallClock,
+        clock_sync: ClockSync | None = None,
+        trust: TrustDiagnosis | None = None,
+    ) -> None:
+        self._trust = trust
+        self._clock, self._clock_sync = clock, clock_sync
+        self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
+        self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
+        self._loop = asyncio.get_running_loop()
+        self._backoff = Backoff(random)
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
+        self._may_dial = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
+        self._pace = Pace()
+        self._self_contained_until = 0.0
+        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
+        self._traffic = Traffic()
+        self._connection: ClientConnection | None = None
+        self._transport: asyncio.Transport | None = None  # of the newest connection
+        self._dialling: asyncio.Timeout | None = None
+        self._dialling_since = 0.0
+        self._plugged = asyncio.Event()
+        self._carrier_lost_at = 0.0
+        self._connected_at = self._loop.time()
+        self._has_answered = False  # on this connection
+        self._lost_at: float | None = self._connected_at
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as anybody can know."""
+        return self._connection is not None and self._connection.transport is not None
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the uplink has cost until now."""
+        total = replace(self._traffic)
+        if self._connection is not None:
+            _add(total, self._connection)
+        return total
+
+    def given_up(self) -> tuple[float, float]:
+        """How many records were given up of late, and how many may be at once."""
+        return self._may_give_up.used(self._loop.time()), GIVEN_UP_BURST
+
+    def use(self, tls: ClientContext) -> None:
+        """Make new connections with another context."""
+        self._tls = tls
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        stop = self._uplink.watch(self._carrier_changed)
+        try:
+            while True:
+                if not self._uplink.carrier():
+                    await self._plugged.wait()
+                self._plugged.clear()
+                await self._keep_dial_limit()
+                try:
+                    await self._forward_until_lost()
+                except (OSError, ProxyError, StreamError, SpoolError) as error:
+                    again = await self._gave_up_culprit(error) or await self._corrected_clock(error)
+                    if self._trust is not None and not again:
+                        await self._trust.examine(error)
+                    delay = 0.0 if again else self._judge(error)
+                await self._rest(delay)
+        finally:
+            stop()
+
+    # -- carrier ----------------------------------------------------------------------------------------
+
+    def _carrier_changed(self, carrier: bool) -> None:
+        now = self._loop.time()
+        if not carrier:
+            self._carrier_lost_at = now
+            return
+        self._plugged.set()
+        if self._dialling is not None:
+            if now - self._dialling_since > CARRIER_BLINK_SECONDS:
+                self._dialling.reschedule(now)
+                self._dialling = None
+        elif self._connection is not None and now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
+            self._connection.abort()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not beyond the return of the carrier."""
+        if seconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._plugged.wait()
+
+    async def _keep_dial_limit(self) -> None:
+        if seconds := self._may_dial.take(1, self._loop.time()):
+            await asyncio.sleep(seconds)
+            self._may_dial.take(1, self._loop.time())
+
+    # -- one connection ---------------------------------------------------------------------------------
+
+    async def _forward_until_lost(self) -> None:
+        """Always ends with an error: OSError or ProxyError from dialling, StreamError, SpoolError."""
+        connection = await self._dial()
+        stream = Stream(
+            connection,
+            self._buffer,
+            self._pace,
+            self._timing,
+            heartbeat=lambda: self._audit.note("alive", unlimited=True),
+            settled=self._settled,
+            wall_s=lambda: self._clock.now_ns() / 1e9,
+            self_contained_until=self._self_contained_until,
+        )
+        try:
+            await stream.run()
+        finally:
+            _add(self._traffic, connection)
+            self._connection = None
+
+    async def _dial(self) -> ClientConnection:
+        self._dialling_since = self._loop.time()
+        try:
+            async with asyncio.timeout(None) as self._dialling:
+                connection = await dial(
+                    self._far_end,
+                    self._tls,
+                    reply_bytes_max=REPLY_BYTES_MAX,
+                    proxy=self._proxy,
+                    traffic=self._traffic,
+                    patience=self._dial_patience,
+                )
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
+            self._tls.forget()  # in case it is the resumption that fails
+            raise
+        finally:
+            self._dialling = None
+        self._connection, self._connected_at = connection, self._loop.time()
+        if self._trust is not None:
+            self._trust.trusted()
+        self._traffic.connections += 1
+        self._transport = connection.transport
+        if connection.transport is not None:
+            secured = connection.transport.get_extra_info("ssl_object")
+            self._traffic.cipher = secured.cipher()[0]
+            self._traffic.resumed += bool(secured.session_reused)
+        return connection
+
+    def _settled(self, records: int, reply: BatchReply) -> None:
+        """The data center has committed a batch."""
+        self._traffic.batches += 1
+        self._traffic.records += records
+        if not self._has_answered:
+            self._established()
+        if reply.commands:
+            self._on_commands(reply.commands)
+
+    def _established(self) -> None:
+        """The first answer on this connection: all of it works, both ways."""
+        self._has_answered = True
+        self._backoff.succeeded()
+        self._may_dial.give_back(1)  # there are no more such connections than batches
+        now = self._loop.time()
+        if self._lost_at is not None:
+            self._audit.note("uplink-restored", int(now - self._lost_at))
+            self._lost_at = None
+        self._remember_session()
+        if self._clock_sync is not None and self._connection is not None:
+            self._clock_sync.confirm(self._connection.date)
+
+    def _remember_session(self) -> None:
+        if self._transport is not None:
+            self._tls.remember(self._transport, self._loop.time())
+
+    # -- its end ----------------------------------------------------------------------------------------
+
+    async def _corrected_clock(self, error: Exception) -> bool:
+        return self._clock_sync is not None and await self._clock_sync.recover(error)
+
+    async def _gave_up_culprit(self, error: Exception) -> bool:
+        """A record that the data center cannot read would hold up all others: it goes, and its number is told."""
+        culprit = error.culprit if isinstance(error, StreamError) else None
+        if culprit is None or self._may_give_up.take(1, self._loop.time()):
+            return False
+        try:
+            await self._buffer.give_up(*culprit)
+        except SpoolError:
+            return False
+        self._has_answered = False
+        return True
+
+    def _judge(self, error: Exception) -> float:
+        """Note what happened; returns the seconds to wait before dialling again."""
+        answered, self._has_answered = self._has_answered, False
+        now = self._loop.time()
+        if isinstance(error, StreamError):
+            if error.status in UNKNOWN_STREAM and now >= self._self_contained_until:
+                self._self_contained_until = now + SELF_CONTAINED_SECONDS
+                self._audit.note("batches-self-contained")
+                return 0.0
+            if error.kind is StreamEnd.FINISHED and answered:
+                return 0.0  # an intermediary answers one request on each connection
+            if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
+                return 0.0
+            if error.kind is StreamEnd.LOST and not answered:
+                self._pace.one_in_flight = True
+            if error.kind is StreamEnd.LATE:
+                self._remember_session()  # its handshake was right, and a full one costs three times the bytes
+            elif not answered:
+                self._tls.forget()
+        if self._lost_at is None:
+            self._lost_at = now
+            self._audit.note("uplink-lost")
+        cause, value = _cause(error)
+        if cause:
+            self._audit.note(cause, value)
+        return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
+
+
+def _cause(error: Exception) -> tuple[str, int]:
+    """The audit event and value of an error that somebody could do something about; else an empty event."""
+    if isinstance(error, ProxyError):
+        return f"proxy-{error.kind.value}", 0
+    if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.NONSENSE):
+        return f"far-end-{error.kind.value}", error.status
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "far-end-not-trusted", error.verify_code
+    return "", 0
+
+
+def _add(traffic: Traffic, connection: ClientConnection) -> None:
+    traffic.body_bytes_sent += connection.body_bytes_sent
+    traffic.head_bytes_sent += connection.head_bytes_sent
+    traffic.body_bytes_received += connection.body_bytes_received
+    traffic.head_bytes_received += connection.head_bytes_received

@@ -1,0 +1,341 @@
+"""One connection to the data center: batches out, answers in, and only then the acknowledgement to the buffer.
+
+Requests are pipelined (RFC 9112, 9.3.2), so answers come in the order of the batches. Whatever goes wrong (an answer
+that is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated here: the next stream begins with
+what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once. If the
+answer names a record of that very batch as the one that the data center cannot read, the error says which.
+
+An answer may take REPLY_SECONDS, and longer once the data center has shown that it needs longer (`Pace.patience`).
+While an answer is awaited for long, an empty line is sent from time to time, which HTTP ignores before a request
+(RFC 9112, 2.2), so that the connection is not idle for intermediaries that end those, and TCP detects a dead line.
+
+One loop does everything: settle what is answered, send what may go, wait. All that can happen in between (records,
+answers, the connection's end, a time reached) sets the same event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from itertools import chain
+from math import inf
+from typing import Final
+
+from agents.box.buffer import Buffer
+from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
+from agents.spool import Priority, Record
+from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
+from wire.dial.backoff import retry_after
+from wire.http.connection import ClientConnection, HttpError, HttpFinished, Response
+from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
+
+PATH: Final = "/v1/batches"
+REPLY_SECONDS: Final = 20.0
+"""How long an answer may usually take, beyond the time the batch needs on the slowest link."""
+KEEP_BUSY_SECONDS: Final = 25.0
+"""How often an empty line is sent while an answer is awaited. Common time-outs of idle connections begin at 30 s."""
+LINK_BYTES_PER_SECOND_MIN: Final = 2048
+LINGER_SECONDS: Final = 30.0
+HEARTBEAT_SECONDS: Final = 300.0
+
+
+class StreamEnd(StrEnum):
+    """Why a stream ended."""
+
+    IDLE = "idle"  # closed with nothing in flight
+    LOST = "lost"  # closed with something in flight
+    FINISHED = "finished"  # closed after an answer, as that said
+    LATE = "late"  # no answer in time
+    REFUSED = "refused"  # an answer other than 200
+    NONSENSE = "nonsense"  # an answer that is not one
+
+
+class StreamError(Exception):
+    """The stream's end; with REFUSED also the status, and the seconds that the far end wants to be left alone.
+
+    `culprit` is the record that the far end blames, by its priority and sequence number.
+    """
+
+    def __init__(
+        self,
+        kind: StreamEnd,
+        message: str,
+        status: int = 0,
+        retry_after_s: float = 0.0,
+        culprit: tuple[Priority, int] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.culprit = culprit
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When records leave that could wait, in seconds."""
+
+    linger_s: float = LINGER_SECONDS
+    """Routine records wait so long for company."""
+    heartbeat_s: float = HEARTBEAT_SECONDS
+    """After so long without a batch `heartbeat` is called, so that the far end knows, and can give commands."""
+
+
+class _Batch:
+    """A batch being gathered, each priority's records by rising number."""
+
+    def __init__(self, records_max: int) -> None:
+        self.parts: dict[Priority, list[Record]] = {}
+        self.records_left = records_max
+        self.bytes_left = BATCH_ENTRIES_BYTES_MAX
+
+    def add(self, priority: Priority, records: list[Record]) -> None:
+        self.parts[priority] = records
+        self.records_left -= len(records)
+        self.bytes_left -= sum(len(entry) for _, entry in records)
+
+    @property
+    def is_full(self) -> bool:
+        return self.records_left <= 0 or self.bytes_left < ENTRY_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A batch in flight."""
+
+    answer: asyncio.Future[Response]
+    parts: dict[Priority, list[Record]]
+    records: int
+    body_bytes: int
+    full_records: int
+    """As `records` if no more were allowed, else 0."""
+    at: float
+
+
+class Stream:
+    """Forwards the buffer's records over `connection` until it ends, which `run` says with a StreamError."""
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        buffer: Buffer,
+        pace: Pace,
+        timing: Timing,
+        *,
+        heartbeat: Callable[[], object],
+        settled: Callable[[int, BatchReply], object],
+        wall_s: Callable[[], float],
+        self_contained_until: float = 0.0,
+    ) -> None:
+        """`settled(records, reply)` is called after a batch's records have been acknowledged.
+
+        `wall_s` is the wall clock, in seconds since 1970.
+
+        Until `self_contained_until`, in the event loop's time, each batch is compressed on its own, for
+        intermediaries that spread requests over connections.
+        """
+        self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
+        self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._self_contained_until = self_contained_until
+        self._compressor = Compressor()
+        self._name, self._position = secrets.token_hex(4), 0
+        self._in_flight: deque[_Sent] = deque()
+        self._read_through = dict.fromkeys(Priority, 0)
+        self._flow = Flow(pace, timing.linger_s)
+        self._sent_at = self._answered_at = self._busy_at = self._loop.time()
+
+    async def run(self) -> None:
+        """Forward until the stream's end. Errors: StreamError always; SpoolError when the disk is gone."""
+        self._pace.connected()
+        stop = self._buffer.listen(self._arrived)
+        self._connection.lost.add_done_callback(self._ended)
+        try:
+            self._flow.routine += (await self._buffer.status()).records[Priority.ROUTINE]
+            while True:
+                self._wake.clear()
+                await self._settle_answered()
+                if self._connection.transport is None:
+                    kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
+                    raise StreamError(kind, "the connection was closed")
+                if not await self._send():
+                    await self._wait()
+        finally:
+            stop()
+            self._connection.abort()
+
+    # -- what happens meanwhile -------------------------------------------------------------------------
+
+    def _arrived(self, priority: Priority, records: int) -> None:
+        if self._flow.arrived(priority, records, self._loop.time()):
+            self._wake.set()
+
+    def _ended(self, _lost: asyncio.Future[None]) -> None:
+        self._wake.set()
+
+    def _answered(self, answer: asyncio.Future[Response]) -> None:
+        if not answer.cancelled():
+            answer.exception()  # has been seen, even if nobody will settle this batch
+        self._wake.set()
+
+    async def _wait(self) -> None:
+        """Until something happens, or the next thing is due."""
+        late_at = self._late_at()
+        heartbeat_at = self._sent_at + self._timing.heartbeat_s
+        quiet_at = self._quiet_at()
+        due_at = min(late_at, heartbeat_at, quiet_at, self._flow.due_at())
+        timer = self._loop.call_at(due_at, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+        now = self._loop.time()
+        if now >= late_at and not self._in_flight[0].answer.done():
+            self._pace.unanswered()
+            self._pace.patience.expired()
+            raise StreamError(StreamEnd.LATE, "the data center does not answer")
+        if now >= quiet_at:
+            self._busy_at = now
+            self._connection.send_empty_line()
+        if now >= heartbeat_at:
+            self._sent_at = now
+            self._heartbeat()
+
+    def _late_at(self) -> float:
+        """When the next answer is late; inf if none is awaited."""
+        if not self._in_flight:
+            return inf
+        first = self._in_flight[0]
+        seconds = REPLY_SECONDS * self._pace.patience.factor
+        return self._begun_at(first) + seconds + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
+
+    def _quiet_at(self) -> float:
+        """When nothing was sent for long although an answer is awaited; inf if none is."""
+        if not self._in_flight:
+            return inf
+        return max(self._sent_at, self._answered_at, self._busy_at) + KEEP_BUSY_SECONDS
+
+    def _begun_at(self, sent: _Sent) -> float:
+        """When the far end could begin with this batch, the first in flight."""
+        return max(sent.at, self._answered_at)
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    async def _send(self) -> bool:
+        """Send the next batch, if one may go now."""
+        flow = self._flow
+        urgent, routine = flow.choose(self._loop.time())
+        if not urgent and not routine:
+            return False
+        batch = _Batch(self._pace.records_max)
+        if urgent:
+            flow.urgent = False  # until the next one arrives, also while this reads
+            await self._read(Priority.ALERT, batch)
+            await self._read(Priority.AUDIT, batch)
+            flow.urgent = flow.urgent or batch.is_full
+        if routine:
+            expected = flow.routine
+            flow.routine_read(expected, await self._read(Priority.ROUTINE, batch))
+        if batch.parts:
+            self._post(batch)
+        return True
+
+    async def _read(self, priority: Priority, batch: _Batch) -> int:
+        """Add records of `priority` to the batch, as far as it has room; returns how many."""
+        if batch.is_full:
+            return 0
+        after = self._read_through[priority]
+        records = await self._buffer.read(priority, batch.records_left, batch.bytes_left, after)
+        if records:
+            self._read_through[priority] = records[-1][0]
+            batch.add(priority, records)
+        return len(records)
+
+    def _post(self, batch: _Batch) -> None:
+        records = sorted(chain.from_iterable(batch.parts.values()))
+        body, named = self._compress(encode_batch(self._buffer.epoch, records))
+        answer = self._connection.request("POST", PATH, body, f"{STREAM_HEADER}: {named}\r\n")
+        answer.add_done_callback(self._answered)
+        self._sent_at = self._loop.time()
+        full = len(records) if len(records) >= self._pace.records_max else 0
+        sent = _Sent(answer, batch.parts, len(records), len(body), full, self._sent_at)
+        self._pace.sent(sent.records, sent.body_bytes)
+        self._in_flight.append(sent)
+        self._count_in_flight(sent, 1)
+
+    def _compress(self, batch: bytes) -> tuple[bytes, str]:
+        """The body, and what names it in STREAM_HEADER."""
+        if self._loop.time() < self._self_contained_until:
+            return compress_alone(batch), SELF_CONTAINED
+        named = f"{self._name}.{self._position}"
+        self._position += 1
+        return self._compressor.compress(batch), named
+
+    def _count_in_flight(self, sent: _Sent, change: int) -> None:
+        if Priority.ROUTINE in sent.parts:
+            self._flow.routine_in_flight += change
+        else:
+            self._flow.urgent_in_flight += change
+
+    # -- settling ---------------------------------------------------------------------------------------
+
+    async def _settle_answered(self) -> None:
+        while self._in_flight and self._in_flight[0].answer.done():
+            sent = self._in_flight.popleft()
+            now, begun_at = self._loop.time(), self._begun_at(sent)
+            try:
+                reply = _judge(sent, self._buffer.epoch, self._wall_s())
+            except StreamError as error:
+                if now - begun_at > SLOW_SECONDS and (error.kind is StreamEnd.LOST or error.status >= 500):
+                    self._pace.cut_off(sent.records)  # by somebody between
+                raise
+            self._pace.patience.answered((now - begun_at) / REPLY_SECONDS)
+            self._pace.answered(sent.body_bytes, sent.at, now, sent.full_records)
+            self._pace.one_in_flight = self._connection.is_finished
+            self._answered_at = now
+            for priority, records in sent.parts.items():
+                await self._buffer.ack(priority, records[-1][0])
+            self._count_in_flight(sent, -1)
+            self._settled(sent.records, reply)
+
+
+def _judge(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
+    """The reply to a batch; `now_s` is the wall clock's time.
+
+    Errors: StreamError LOST, FINISHED, REFUSED, NONSENSE.
+    """
+    try:
+        response = sent.answer.result()
+        if response.status != 200:
+            wanted, culprit = retry_after(response.headers, now_s), _culprit(sent, epoch, response)
+            message = f"answered {response.status}"
+            raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, culprit)
+        reply = decode(BatchReply, response.body)
+    except HttpFinished as error:
+        raise StreamError(StreamEnd.FINISHED, str(error)) from None
+    except HttpError as error:
+        raise StreamError(StreamEnd.LOST, str(error)) from None
+    except MessageError as error:
+        raise StreamError(StreamEnd.NONSENSE, str(error)) from None
+    if reply.stored > sent.records:
+        raise StreamError(StreamEnd.NONSENSE, f"stored {reply.stored} of {sent.records} records")
+    return reply
+
+
+def _culprit(sent: _Sent, epoch: int, response: Response) -> tuple[Priority, int] | None:
+    """The record that a refusal names, if it is one of that batch."""
+    if response.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+        return None
+    try:
+        refusal = decode(BatchRefusal, response.body)
+    except MessageError:
+        return None
+    if refusal.epoch == epoch:
+        for priority, records in sent.parts.items():
+            if any(seq == refusal.sequence for seq, _ in records):
+                return priority, refusal.sequence
+    return None

@@ -1,0 +1,1 @@
+"""The instrument's agent: numbers reports and posts them to the box."""

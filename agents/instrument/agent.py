@@ -1,0 +1,238 @@
+"""The agent on an instrument: numbers its reports and posts them to the box until they are acknowledged.
+
+`submit` only queues. One request is under way at a time and takes what has gathered meanwhile, up to 64 reports, so
+that a single report travels at once and a thousand of them cost a few requests.
+
+Each life of the agent needs a higher run number than the one before. If the box answers that a run was used before,
+for example because the clock that gave it was set back, the agent continues under the run that the box names.
+
+The box repeats a command until it has its result, and after a restart it repeats even those. A command is executed
+once in the agent's life; when it comes again after its result was acknowledged, the result is reported again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Final, TypeAlias
+
+from agents.instrument.outbox import QUEUE_REPORTS_MAX, Outbox
+from hal.clock import WallClock
+from settings.ranges import RangeSet
+from wire.dial.backoff import Backoff, retry_after
+from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.patience import Patience
+from wire.http.connection import ClientConnection, HttpError, Response
+from wire.messages import (
+    NEXT_RUN,
+    REPLY_BYTES_MAX,
+    RUN_MAX,
+    Command,
+    CommandResult,
+    InstrumentReport,
+    MessageError,
+    Receipt,
+    Reports,
+    decode,
+    encode,
+)
+from wire.process.ratelimit import TokenBucket
+from wire.tls.context import ClientContext
+from wire.vocabulary import Outcome
+
+POST_SECONDS_MAX: Final = 30.0
+"""How long the box may usually take to answer."""
+POST_PATIENCE_MAX: Final = 10.0
+"""So many times as long, at most, for a box that has shown to be slow."""
+GIVEN_UP_BURST: Final = 16
+GIVEN_UP_PER_SECOND: Final = 1 / 600
+"""Limit of the reports that are given up while the box accepts none: then the mistake may not be in them."""
+OUTCOMES_MAX: Final = 256
+"""Commands whose outcome is remembered."""
+
+Execute: TypeAlias = Callable[[Command], Awaitable[Outcome]]
+OnMade: TypeAlias = Callable[[InstrumentReport], object]
+OnAcknowledged: TypeAlias = Callable[[list[InstrumentReport]], object]
+
+
+def _ignore(_report: InstrumentReport) -> None:
+    pass
+
+
+async def _knows_none(_command: Command) -> Outcome:
+    return "unknown"
+
+
+class InstrumentAgent:
+    """One life of an instrument's agent; `run_number` says which, and changes if the box has seen it before.
+
+    Who it is, its certificate says. `made` counts the reports of this life, which are numbered 1 to `made`.
+    `execute` carries out a command. `on_made` is called with each report when it is queued, `on_acknowledged` with
+    those that the box has just made durable.
+    """
+
+    def __init__(
+        self,
+        box: FarEnd,
+        tls: ClientContext,
+        *,
+        run_number: int,
+        clock: WallClock,
+        random: Random,
+        execute: Execute = _knows_none,
+        on_made: OnMade = _ignore,
+        on_acknowledged: OnAcknowledged = len,
+        queue_reports_max: int = QUEUE_REPORTS_MAX,
+    ) -> None:
+        self.run_number = run_number
+        self.made = 0
+        self._box, self._tls, self._clock = box, tls, clock
+        self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
+        self._outbox = Outbox(queue_reports_max)
+        self._backoff = Backoff(random)
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
+        self._patience = Patience(POST_PATIENCE_MAX)
+        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
+        self._loop = asyncio.get_running_loop()
+        self._queued = asyncio.Event()
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._outcomes: dict[int, Outcome | None] = {}  # None while it is executed, or its result travels
+
+    @property
+    def acknowledged(self) -> RangeSet:
+        """Numbers of the reports that are durable on the box."""
+        return self._outbox.acknowledged
+
+    @property
+    def dropped(self) -> RangeSet:
+        """Numbers of the reports that were given up, for want of room or because the box refuses them."""
+        return self._outbox.dropped
+
+    @property
+    def waiting(self) -> int:
+        """Reports that are neither acknowledged nor dropped yet."""
+        return len(self._outbox)
+
+    def submit(self, kind: type[InstrumentReport], *fields: object) -> int:
+        """Queue a report of `kind`, its fields after `number` and `at_ms` as given; returns its number."""
+        self.made += 1
+        report = kind(self.made, self._clock.now_ns() // 1_000_000, *fields)  # type: ignore[arg-type]
+        self._on_made(report)
+        self._outbox.put(report)
+        self._queued.set()
+        return self.made
+
+    async def run(self) -> None:
+        """Post reports and execute commands, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._post_all())
+            tasks.create_task(self._execute_all())
+
+    # -- reports ----------------------------------------------------------------------------------------
+
+    async def _post_all(self) -> None:
+        connection: ClientConnection | None = None
+        try:
+            while True:
+                await self._something_queued()
+                try:
+                    if connection is None or connection.transport is None:
+                        connection = await dial(
+                            self._box,
+                            self._tls,
+                            reply_bytes_max=REPLY_BYTES_MAX,
+                            patience=self._dial_patience,
+                        )
+                    delay = self._judge(await self._post(connection))
+                    self._remember(connection)
+                except (OSError, HttpError, MessageError):
+                    self._tls.forget()
+                    if connection is not None:
+                        connection.abort()
+                    delay = self._backoff.failed()
+                if delay:
+                    await asyncio.sleep(delay)
+        finally:
+            if connection is not None:
+                connection.abort()
+
+    async def _something_queued(self) -> None:
+        if not self._outbox:
+            self._queued.clear()
+            await self._queued.wait()
+
+    async def _post(self, connection: ClientConnection) -> Response:
+        body = encode(Reports(self.run_number, self._outbox.post()))
+        asked_at = self._loop.time()
+        timer = self._loop.call_later(POST_SECONDS_MAX * self._patience.factor, self._give_up, connection)
+        try:
+            response = await connection.request("POST", "/v1/reports", body)
+        finally:
+            timer.cancel()
+        self._patience.answered((self._loop.time() - asked_at) / POST_SECONDS_MAX)
+        return response
+
+    def _give_up(self, connection: ClientConnection) -> None:
+        self._patience.expired()
+        connection.abort()
+
+    def _judge(self, response: Response) -> float:
+        """Act on the box's answer; returns the seconds to wait before the next request."""
+        if response.status in (400, 413):
+            return self._take_apart()
+        if response.status == 409 and (next_run := _next_run(response)) is not None:
+            self.run_number = next_run
+        if response.status != 200:
+            return self._backoff.failed(retry_after(response.headers, self._clock.now_ns() / 1e9))
+        receipt = decode(Receipt, response.body)
+        if receipt.accepted != len(self._outbox.post()):
+            raise MessageError(f"a receipt for {receipt.accepted} reports")
+        self._backoff.succeeded()
+        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
+        reports = self._outbox.posted()
+        for report in reports:
+            if isinstance(report, CommandResult):
+                self._outcomes[report.command] = report.outcome
+        self._on_acknowledged(reports)
+        for command in receipt.commands:
+            self._received(command)
+        return 0.0
+
+    def _take_apart(self) -> float:
+        """The box cannot read what was posted; returns the seconds to wait before the next request."""
+        if self._outbox.posts_one and self._may_give_up.take(1, self._loop.time()):
+            return self._backoff.failed()
+        self._outbox.refused()
+        return 0.0
+
+    def _remember(self, connection: ClientConnection) -> None:
+        if connection.transport is not None:
+            self._tls.remember(connection.transport, self._loop.time())
+
+    # -- commands ---------------------------------------------------------------------------------------
+
+    def _received(self, command: Command) -> None:
+        if command.id not in self._outcomes:
+            self._outcomes[command.id] = None
+            self._commands.put_nowait(command)
+            if len(self._outcomes) > OUTCOMES_MAX:
+                del self._outcomes[next(iter(self._outcomes))]
+        elif (outcome := self._outcomes[command.id]) is not None:
+            self._report(command.id, outcome)
+
+    async def _execute_all(self) -> None:
+        while True:
+            command = await self._commands.get()
+            self._report(command.id, await self._execute(command))
+
+    def _report(self, command_id: int, outcome: Outcome) -> None:
+        self._outcomes[command_id] = None
+        self.submit(CommandResult, command_id, outcome)
+
+
+def _next_run(response: Response) -> int | None:
+    """The run that a refusal names; None if it names none."""
+    value = response.headers.get(NEXT_RUN, "")
+    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(RUN_MAX))
+    return int(value) if is_number and int(value) <= RUN_MAX else None

@@ -1,0 +1,1 @@
+"""The spool's on-disk format: groups in segments, in a log."""

@@ -1,0 +1,1 @@
+"""The records that wait for delivery, in bounded memory."""

@@ -1,0 +1,177 @@
+"""Reading and counting routine records: in the order of the log, without an index.
+
+The reader remembers where it is, so that a backlog is parsed once in a pass however small the batches are. It
+goes back only when somebody asks for something else than what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents.spool.disk.group import Group, Kind
+from agents.spool.disk.log import Log
+from agents.spool.disk.segment import Segment, groups, next_group, read_salvaging
+from agents.spool.types import Priority
+from agents.spool.waiting.ledger import Ledger
+
+_ROUTINE = int(Priority.ROUTINE)
+Record = tuple[int, bytes]
+
+
+def routine_positions(group: Group, low: int, high: int, ledger: Ledger) -> list[int]:
+    """Positions in `group` of the readable routine records with low < number <= high."""
+    first, lost = group.first_seq, ledger.lost
+    gone = lost.meets(first, group.last_seq)
+    return [
+        at
+        for at, priority in enumerate(group.priorities)
+        if priority == _ROUTINE and low < first + at <= high and not (gone and first + at in lost)
+    ]
+
+
+def count_group(group: Group, low: int, high: int, ledger: Ledger) -> tuple[int, int]:
+    """(records, payload bytes) of `routine_positions`."""
+    count, lost = group.count, ledger.lost
+    whole = (
+        low < group.first_seq and group.last_seq <= high and not lost.meets(group.first_seq, group.last_seq)
+    )
+    if whole and group.priorities.count(_ROUTINE) == count:
+        return count, group.payload_bytes
+    positions = routine_positions(group, low, high, ledger)
+    return len(positions), sum(group.lengths[at] for at in positions)
+
+
+class RoutineCounter:
+    """Keeps each segment's count of live routine records as the cursor moves."""
+
+    def __init__(self, log: Log, ledger: Ledger) -> None:
+        self._log, self._ledger = log, ledger
+
+    def move(self, cursor: int, through: int) -> None:
+        """The cursor goes from `cursor` to `through`."""
+        for segment in self._log.segments_from(cursor):
+            if segment.base > through:
+                break
+            upper = self._log.upper_bound(segment)
+            if upper - 1 <= through:
+                segment.clear_routine()
+                segment.routine_at, segment.routine_seq = segment.end, upper
+                segment.remembered.clear()
+            elif segment.routine_records:
+                self._move_within(segment, cursor, through)
+
+    def _move_within(self, segment: Segment, cursor: int, through: int) -> None:
+        for group in groups(self._log.disk, segment, segment.routine_at, segment.end):
+            if group.kind is Kind.DATA:
+                records, size = count_group(group, cursor, through, self._ledger)
+                segment.count_routine(-records, -size)
+                if group.last_seq > through:
+                    break
+                segment.routine_seq = group.last_seq + 1
+            segment.routine_at = group.end
+            segment.remembered.pop(group.offset, None)
+            if group.kind is Kind.DATA and group.last_seq == through:
+                break
+
+    def recount(self, segment: Segment, cursor: int) -> None:
+        """Count one segment afresh, after something in it was found unreadable."""
+        found = [
+            count_group(group, cursor, self._log.upper_bound(segment) - 1, self._ledger)
+            for group in groups(self._log.disk, segment, 0, segment.end)
+            if group.kind is Kind.DATA
+        ]
+        segment.clear_routine()
+        segment.count_routine(sum(records for records, _ in found), sum(size for _, size in found))
+
+
+class RoutineReader:
+    """Reads forward. `unreadable(segment, first, last)` is called for what turns out to be gone."""
+
+    def __init__(self, log: Log, ledger: Ledger, unreadable: Callable[[Segment, int, int], None]) -> None:
+        self._log, self._ledger, self._unreadable = log, ledger, unreadable
+        self._segment: Segment | None = None
+        self._offset = 0  # of the next group
+        self._expected = 0  # the next group's first number
+        self._at = -1  # everything up to here has been returned
+        self._records: list[Record] = []  # of the group before `_offset`
+        self._next = 0  # of `_records`
+
+    def read(self, after: int, records_max: int, bytes_max: int) -> list[Record]:
+        """Routine records numbered above `after`, at least one if there is one."""
+        if after != self._at:
+            self._seek(after)
+        found: list[Record] = []
+        size = 0
+        while len(found) < records_max and (self._next < len(self._records) or self._load()):
+            record = self._records[self._next]
+            size += len(record[1])
+            if size > bytes_max and found:
+                break
+            found.append(record)
+            self._next += 1
+        if found:
+            self._at = found[-1][0]
+        return found
+
+    def _seek(self, after: int) -> None:
+        self._at, self._records, self._next = after, [], 0
+        self._segment = segment = self._log.segment_of(after + 1)
+        if segment is None:
+            return
+        self._offset, self._expected = segment.routine_at, segment.routine_seq
+        for group in groups(self._log.disk, segment, self._offset, segment.end):
+            if group.kind is Kind.DATA and group.last_seq > after:
+                break
+            self._offset = group.end
+            if group.kind is Kind.DATA:
+                self._expected = group.last_seq + 1
+
+    def _load(self) -> bool:
+        """Parse the next group that has routine records."""
+        while True:
+            group = self._next_group()
+            if group is None:
+                return False
+            if group.kind is not Kind.DATA:
+                continue
+            assert self._segment is not None
+            self._missing(group.first_seq)
+            self._expected = group.last_seq + 1
+            self._records, self._next = self._routine(self._segment, group), 0
+            if self._records:
+                return True
+
+    def _next_group(self) -> Group | None:
+        if self._segment is None:
+            self._segment = self._log.segment_of(self._at + 1)
+            if self._segment is None:
+                return None
+            self._offset, self._expected = self._segment.routine_at, self._segment.routine_seq
+        while True:
+            group = next_group(self._log.disk, self._segment, self._offset, self._segment.end)
+            if group is not None:
+                self._offset = group.end
+                return group
+            after = self._log.after(self._segment)
+            self._missing(self._log.upper_bound(self._segment))
+            if after is None:
+                self._expected = self._log.next_seq
+                return None
+            self._segment, self._offset, self._expected = after, after.routine_at, after.routine_seq
+
+    def _missing(self, before: int) -> None:
+        """Numbers from the one expected up to `before` cannot be made out."""
+        first = max(self._expected, self._at + 1)
+        if first < before and self._segment is not None and self._segment in self._log.segments:
+            self._unreadable(self._segment, first, before - 1)
+
+    def _routine(self, segment: Segment, group: Group) -> list[Record]:
+        positions = routine_positions(group, self._at, group.last_seq, self._ledger)
+        if not positions:
+            return []
+        data = read_salvaging(self._log.disk, segment.name, group.payload_offset, group.payload_bytes)
+        payloads = group.payloads(data)
+        bad = set(group.bad(payloads))
+        for at in bad.intersection(positions):
+            self._unreadable(segment, group.first_seq + at, group.first_seq + at)
+        return [(group.first_seq + at, payloads[at]) for at in positions if at not in bad]
