@@ -24,7 +24,7 @@ from concurrent.futures import Executor
 from http import HTTPStatus
 from typing import Final
 
-from datacenter.store import Store, StoreError, UnknownBoxError
+from datacenter.store.store import Store, StoreError, UnknownBoxError
 from wire.compression import STREAM_HEADER, CompressionError, Streams, UnknownStreamError
 from wire.http.connection import Handler, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal

@@ -31,8 +31,8 @@ from datacenter.config import (
     revocation_list,
 )
 from datacenter.ingest import make_ingest
-from datacenter.schema import REVISION
-from datacenter.store import Store, schema_revision
+from datacenter.store.schema import REVISION
+from datacenter.store.store import Store, schema_revision
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX

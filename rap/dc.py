@@ -31,7 +31,7 @@ def add_verbs(parser: Parser) -> None:
 def _migrate(arguments: argparse.Namespace) -> int:
     from datacenter.config import ConfigError
     from datacenter.main import migrate_database
-    from datacenter.store import StoreError
+    from datacenter.store.store import StoreError
 
     try:
         migration = migrate_database(arguments.config, only_check=arguments.check)
@@ -55,7 +55,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     from datacenter.config import ConfigError
     from datacenter.main import check_datacenter, run_datacenter
-    from datacenter.store import StoreError
+    from datacenter.store.store import StoreError
 
     try:
         if arguments.check:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from datacenter import schema
-from datacenter.store import Store
+from datacenter.store import schema
+from datacenter.store.store import Store
 
 _RECORDS = schema.records.c
 

@@ -17,8 +17,8 @@ from random import Random
 from typing import Self
 
 from agents.instrument.agent import InstrumentAgent
-from datacenter import queries
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
 from wire.dial.dialer import FarEnd
 from wire.tls.context import Identity, client_context

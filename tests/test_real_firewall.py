@@ -25,8 +25,8 @@ from pyroute2 import IPRoute
 
 from agents.box.status import Status, read_status
 from agents.instrument.agent import InstrumentAgent
-from datacenter import queries
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from hal.linux import netlink
 from hal.linux.clock import LinuxClock
 from netfw.kernel.firewall import Firewall

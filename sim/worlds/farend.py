@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from datacenter.ingest import make_ingest
-from datacenter.store import Store
+from datacenter.store.store import Store
 from sim.faults.world import Certificate
 from sim.layers import End, Layers
 from sim.loop import SimLoop

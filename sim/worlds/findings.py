@@ -13,9 +13,9 @@ from math import inf
 from typing import Final, NamedTuple
 
 from agents import spool
-from datacenter import queries
-from datacenter.queries import StoredRecord
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.queries import StoredRecord
+from datacenter.store.store import Store
 from sim import result
 from sim.ledger import NEVER, Ledger, digest_of
 from sim.outcome import CommandFate

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from datacenter.store import Store
+from datacenter.store.store import Store
 from sim import result
 from sim.checks import evaluate
 from sim.clock import Environment

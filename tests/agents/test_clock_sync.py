@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agents.box.clock_sync import CONFIRMED_EVERY_SECONDS, TOLERANCE_SECONDS, ClockSync, ServerTime
-from datacenter import queries
+from datacenter.store import queries
 from hal.emul.clock import EmulClock
 from sim.labfile import parse_lab
 from sim.worlds.virtual import VirtualWorld

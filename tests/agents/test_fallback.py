@@ -10,9 +10,9 @@ import pytest
 
 from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
 from agents.spool import Priority
-from datacenter import queries
 from datacenter.ingest import make_ingest
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from sim.net.link import Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from datacenter.store import Store
+from datacenter.store.store import Store
 from tests.agents.hierarchy import Hierarchy
 from tests.postgres import running_server
 

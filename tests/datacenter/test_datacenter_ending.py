@@ -16,8 +16,8 @@ from batches import alert, encoded
 from programs import configure
 from sqlalchemy import create_engine, text
 
-from datacenter import queries
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from tests.agents.eventually import eventually
 from wire.compression import Compressor
 from wire.dial.dialer import FarEnd, dial

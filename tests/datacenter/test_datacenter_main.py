@@ -16,10 +16,10 @@ from batches import alert, encoded
 from cryptography import x509
 from programs import configure
 
-from datacenter import queries
 from datacenter.config import ConfigError
 from datacenter.main import run_datacenter
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from rap.__main__ import main
 from wire.compression import Compressor
 from wire.dial.dialer import FarEnd, dial

@@ -11,9 +11,9 @@ from typing import Self
 
 import pytest
 
-from datacenter import queries
 from datacenter.ingest import BOX_HEADER
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_forwarder import drained, forwarding

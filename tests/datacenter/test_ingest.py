@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from batches import AT_MS, alert, encoded
 
-from datacenter import queries
 from datacenter.ingest import PATH, make_ingest
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from wire.compression import Compressor, Decompressor
 from wire.http.connection import ClientConnection, Handler, HttpError, Request, Response, serve
 from wire.messages import (

@@ -15,9 +15,9 @@ from alembic.script import ScriptDirectory
 from batches import alert, batch, result
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from datacenter import migrate, queries
-from datacenter.schema import REVISION, metadata
-from datacenter.store import Store, StoreError
+from datacenter.store import migrate, queries
+from datacenter.store.schema import REVISION, metadata
+from datacenter.store.store import Store, StoreError
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
 RELEASED = Path(__file__).parent / "released"

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from datacenter import queries
-from datacenter.store import REPEAT_MS_MAX, REPEAT_MS_MIN, Store, StoreError, UnknownBoxError, repeat_delay_ms
+from datacenter.store import queries
+from datacenter.store.store import (
+    REPEAT_MS_MAX,
+    REPEAT_MS_MIN,
+    Store,
+    StoreError,
+    UnknownBoxError,
+    repeat_delay_ms,
+)
 from tests.duplicates import duplicates
 from wire.messages import COMMAND_BODY_BYTES_MAX, COMMANDS_PER_REPLY_MAX, RECORDS_PER_BATCH_MAX, Audit, Gap
 

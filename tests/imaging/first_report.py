@@ -16,8 +16,8 @@ from random import Random
 from typing import Final
 
 from agents.instrument.agent import InstrumentAgent
-from datacenter import queries
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
 from imaging.build.build import build
 from imaging.build.terms import Request

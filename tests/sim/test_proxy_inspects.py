@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.box.box import BoxStatus
-from datacenter import queries
+from datacenter.store import queries
 from sim.labfile import parse_lab
 from sim.units import MINUTE_NS
 from sim.worlds.virtual import VirtualWorld

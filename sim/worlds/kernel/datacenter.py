@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from datacenter import queries
-from datacenter.store import Store
+from datacenter.store import queries
+from datacenter.store.store import Store
 from sim.faults.world import Certificate
 from sim.layers import End, Layers
 from sim.worlds.kernel.host import Host

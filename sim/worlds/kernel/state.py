@@ -11,7 +11,7 @@ import msgspec
 
 from agents.box.firewall import FirewallStatus
 from agents.box.status import Status, Waiting
-from datacenter import queries
+from datacenter.store import queries
 from sim.ledger import Ledger
 from sim.worlds.analyzer import Analyzer
 from sim.worlds.kernel.link import KernelLink

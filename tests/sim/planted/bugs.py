@@ -12,7 +12,7 @@ import agents.box.box
 import agents.box.intake.collector
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
-import datacenter.store
+import datacenter.store.store
 from agents.box.buffer import Buffer
 from agents.box.commands import Dispatcher
 from agents.box.intake.collector import Collector
@@ -20,7 +20,7 @@ from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
 from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Spool
-from datacenter.store import Store
+from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.farend import FarEnd
 from wire.http.connection import Response
@@ -329,8 +329,8 @@ def answers_before_it_commits(patch: Patch) -> None:
 
 
 def _rows(patch: Patch, change: Callable[[list[Any]], list[Any]]) -> None:
-    right = datacenter.store._rows
-    patch.setattr(datacenter.store, "_rows", lambda *given: change(right(*given)))
+    right = datacenter.store.store._rows
+    patch.setattr(datacenter.store.store, "_rows", lambda *given: change(right(*given)))
 
 
 @planted("errors", "lost")

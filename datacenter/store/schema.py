@@ -10,7 +10,8 @@ A record has two identities, and either one keeps it from being stored twice:
 `body` is the report's MessagePack as `wire.messages` defines it; the columns beside it are what queries ask for.
 Times are milliseconds since 1970: `at_ms` by the reporter's clock, all others by the data center's.
 
-A change here needs a revision in `datacenter/migrations/versions/` that makes the same change to a database in use.
+A change here needs a revision in `datacenter/store/migrations/versions/` that makes the same change to a
+database in use.
 """
 
 from __future__ import annotations

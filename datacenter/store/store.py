@@ -1,4 +1,4 @@
-"""The store: every report once, and the commands that wait. What can be asked of it is in `datacenter.queries`.
+"""The store: every report once, and the commands that wait. What can be asked of it is in `datacenter.store.queries`.
 
 `ingest` is one transaction: whether the box may send, the records, the commands that their results close, and
 the commands that go back with the answer. When it returns, the batch is committed; when it raises, nothing of
@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, Executable, create_engine, event, ins
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from datacenter.migrate import SchemaError, current_revision, upgrade
-from datacenter.schema import boxes, commands
+from datacenter.store.migrate import SchemaError, current_revision, upgrade
+from datacenter.store.schema import boxes, commands
 from wire.messages import (
     COMMAND_BODY_BYTES_MAX,
     COMMANDS_PER_REPLY_MAX,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from datacenter import schema
-from datacenter.store import Store
+from datacenter.store import schema
+from datacenter.store.store import Store
 from wire.messages import Gap, decode
 
 _RECORDS = schema.records.c

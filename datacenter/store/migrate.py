@@ -1,4 +1,4 @@
-"""Brings a database to the schema of `datacenter.schema`: creates it, or upgrades an older one.
+"""Brings a database to the schema of `datacenter.store.schema`: creates it, or upgrades an older one.
 
 An empty database gets the current tables at once, which a simulation does a thousand times; a test compares them
 with what the migrations make. An older one is upgraded by Alembic, all revisions in one transaction: after a
@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select
 
-from datacenter.schema import REVISION, metadata
+from datacenter.store.schema import REVISION, metadata
 
 UNVERSIONED: Final = "0001"
 """The revision of a database that has tables and no revision."""
