@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from bench.figures import Figure, figure, run
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.document import read
-from imaging.repository import Repository
-from imaging.site import load_site
-from imaging.standin.rpms import kept_repository
+from imaging.kickstart.site import load_site
+from imaging.mock_repo.rpms import kept_repository
+from imaging.repository.repository import Repository
 from tests.imaging.repositories import Rpm, write_repository
 from tests.imaging.sites import write_site
 

@@ -12,7 +12,7 @@ from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from imaging.disks import Device, Machine
+    from imaging.disks.disks import Device, Machine
     from imaging.flash.job import Job
     from imaging.flash.record import Record
     from imaging.flash.target import BlockDevice
@@ -73,8 +73,8 @@ def _add_write(parser: Parser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from imaging.disks import refusals, size_text
-    from imaging.disks_linux import gather
+    from imaging.disks.disks import refusals, size_text
+    from imaging.disks.linux import gather
 
     machine = gather()
     judged = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
@@ -113,7 +113,7 @@ def _as_document(machine: Machine, disk: Device, reasons: list[str]) -> dict[str
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from imaging.flash import job, sheet  # noqa: F401 - what the end needs is there before the beginning
+    from imaging.flash import job, record_pdf  # noqa: F401 - what the end needs is there before the beginning
 
     _check_options(arguments)
     made = _outputs(arguments)
@@ -165,7 +165,7 @@ def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 def _confirm(job: Job, given: str | None) -> None:
     """The person at the keyboard says which disk is meant, by what is printed on it."""
-    from imaging.disks import size_text
+    from imaging.disks.disks import size_text
 
     disk = job.disk
     what = "serial" if disk.serial else "name (it has no serial)"
@@ -183,7 +183,7 @@ def _confirm(job: Job, given: str | None) -> None:
 
 def _save(record: Record, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
     from imaging.flash.record import save
-    from imaging.flash.sheet import save_sheet
+    from imaging.flash.record_pdf import save_sheet
 
     try:
         save(record, file)
@@ -200,7 +200,7 @@ def _by_status(error: Exception) -> type[CommandError]:
     """A disk that fails is the machine's lack, an image that was changed a wrong input, bad memory a failure."""
     from imaging.flash.target import DeviceError
     from imaging.flash.write import WentWrong
-    from imaging.imagefile import ImageError
+    from imaging.media.imagefile import ImageError
 
     cause = error.__cause__
     if isinstance(cause, ImageError):

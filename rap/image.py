@@ -69,7 +69,7 @@ def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) 
 def _assemble(arguments: argparse.Namespace) -> int:
     from imaging.kickstart.assemble import assemble
     from imaging.kickstart.data import releases
-    from imaging.site import SiteError, load_site
+    from imaging.kickstart.site import SiteError, load_site
 
     if arguments.release and arguments.release not in releases():
         raise WrongInput(f"--release {arguments.release}: it is one of {', '.join(releases())}")
@@ -91,7 +91,7 @@ def _assemble(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, lint
-    from imaging.repository import Repository, RepositoryError
+    from imaging.repository.repository import Repository, RepositoryError
     from settings.board import BoardError, load_board
 
     try:
@@ -138,8 +138,8 @@ def _add_rpm(parser: Parser) -> None:
 
 
 def _rpm(arguments: argparse.Namespace) -> int:
-    from imaging.rpm import build_rpm
-    from imaging.rpm_contents import RpmError, ToolMissing
+    from imaging.rpm.build import build_rpm
+    from imaging.rpm.contents import RpmError, ToolMissing
 
     asked = arguments.output, arguments.release, arguments.python, arguments.wheels
     try:
@@ -188,10 +188,10 @@ def _add_build(parser: Parser) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from imaging.build.build import build
     from imaging.build.progress import Shown
-    from imaging.build.terms import BuildFailed, Lacking, NotFollowed, Request, WrongRequest
+    from imaging.build.types import BuildFailed, Lacking, NotFollowed, Request, WrongRequest
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
-    from imaging.signing import SigningError
+    from imaging.signing.signing import SigningError
 
     if arguments.iso:
         return _build_iso(arguments)
@@ -216,9 +216,9 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.build.progress import Shown
-    from imaging.build.terms import BuildFailed, Lacking
-    from imaging.iso import IsoError, make_iso, sign_iso
-    from imaging.signing import SigningError, load_private_key
+    from imaging.build.types import BuildFailed, Lacking
+    from imaging.media.iso import IsoError, make_iso, sign_iso
+    from imaging.signing.signing import SigningError, load_private_key
 
     _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "compress"))
     target = arguments.output / f"{arguments.kickstart.stem}.iso"

@@ -12,7 +12,7 @@ from rap.outcome import FAILED, HOLDS, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from imaging.check.terms import Judgement
+    from imaging.check.types import Judgement
 
 
 def add_check(parser: Parser) -> None:
@@ -44,7 +44,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from imaging.check.show import as_document, show
-    from imaging.check.terms import CheckLacks, WrongCheck
+    from imaging.check.types import CheckLacks, WrongCheck
 
     if (arguments.tree is None) == (arguments.httpd is None):
         raise WrongInput(

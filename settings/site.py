@@ -1,6 +1,7 @@
 """The site file on the box: what the box needs of it (`settings.site_tables`), and what the installer used up.
 
-It is the site's own file, or the part of it that kickstart and flasher leave there (`imaging.site.for_box`).
+It is the site's own file, or the part of it that kickstart and flasher leave there
+(`imaging.kickstart.site.for_box`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from imaging.build.sandbox import Line, run
-from imaging.build.terms import BuildFailed, Plan
+from imaging.build.types import BuildFailed, Plan
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440

@@ -22,15 +22,15 @@ from typing import Any, Final
 from urllib.request import urlopen
 from xml.etree import ElementTree
 
-from imaging.bmap import render as render_bmap
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
 from imaging.build.sandbox import MORE_ROOM, Line, need
-from imaging.build.terms import PROGRAMS, Lacking, Plan, Request, WrongRequest
-from imaging.imagefile import compress_framed, make_bmap
+from imaging.build.types import PROGRAMS, Lacking, Plan, Request, WrongRequest
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
-from imaging.signing import Manifest, describe, load_private_key, write_manifest
+from imaging.media.bmap import render as render_bmap
+from imaging.media.imagefile import compress_framed, make_bmap
+from imaging.signing.signing import Manifest, describe, load_private_key, write_manifest
 
 FORMAT: Final = "7"
 """Raised with every change of the builder that changes images, so that results of the one before are not used."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final, TypeAlias
 
-from imaging.build.terms import Link, NotFollowed, Partition, Plan, Run, Script, Write
+from imaging.build.types import Link, NotFollowed, Partition, Plan, Run, Script, Write
 from imaging.kickstart.document import Command, Document, Section
 
 Follower: TypeAlias = Callable[[Command, Plan], None]

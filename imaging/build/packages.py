@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.build.sandbox import Line, run, run_over
-from imaging.build.terms import BuildFailed, WrongRequest
+from imaging.build.types import BuildFailed, WrongRequest
 
 DATABASES: Final = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _MAGIC: Final = bytes.fromhex("8eade80100000000")

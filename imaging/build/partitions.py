@@ -22,9 +22,9 @@ from typing import Final
 
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
-from imaging.build.terms import Partition, Plan
-from imaging.imagefile import mapped_extents
+from imaging.build.types import Partition, Plan
 from imaging.kickstart.data import IDENTITY_MIB, MIB
+from imaging.media.imagefile import mapped_extents
 from settings.identity_archive import LABEL
 
 _TYPES: Final = {

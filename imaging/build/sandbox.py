@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from imaging.build.terms import PROGRAMS, BuildFailed, Lacking
+from imaging.build.types import PROGRAMS, BuildFailed, Lacking
 
 ROOM_BYTES_MIN: Final = 1024 * 1024
 """A program that failed where less than this was free failed for lack of it."""

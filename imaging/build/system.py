@@ -16,7 +16,7 @@ from typing import Final
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
 from imaging.build.sandbox import Line, run, run_inside
-from imaging.build.terms import Act, BuildFailed, Link, Plan, Run, Script, Write
+from imaging.build.types import Act, BuildFailed, Link, Plan, Run, Script, Write
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
 """Folders whose files go; the folders in them stay, for services expect them."""

@@ -23,7 +23,7 @@ import msgspec
 
 from imaging.check.httpd import Directive, Server
 from imaging.check.reasons import FOLDER, Group, by_rule, load
-from imaging.check.terms import Judged, Judgement, Verdict
+from imaging.check.types import Judged, Judgement, Verdict
 
 DATA: Final = FOLDER / "httpd.toml"
 

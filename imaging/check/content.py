@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from imaging.check.terms import CheckLacks, WrongCheck
+from imaging.check.types import CheckLacks, WrongCheck
 
 FOLDER: Final = Path("/usr/share/xml/scap/ssg/content")
 PACKAGES: Final = ("ssg-nondebian", "scap-security-guide")

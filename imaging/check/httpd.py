@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.check.terms import CheckLacks, WrongCheck
+from imaging.check.types import CheckLacks, WrongCheck
 
 PROGRAMS: Final = ("httpd", "apache2")
 MODULES: Final = ("/usr/lib64/httpd/modules", "/usr/lib/apache2/modules")

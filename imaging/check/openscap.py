@@ -24,7 +24,7 @@ from xml.etree.ElementTree import Element
 
 from imaging.check.content import fitting, system_name
 from imaging.check.reasons import Asked
-from imaging.check.terms import SEVERITIES, CheckLacks, WrongCheck
+from imaging.check.types import SEVERITIES, CheckLacks, WrongCheck
 from imaging.check.view import run_on_view
 
 RULE: Final = "xccdf_org.ssgproject.content_rule_"

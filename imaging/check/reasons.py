@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from imaging.check.terms import Judged, Judgement, Verdict, WrongCheck
+from imaging.check.types import Judged, Judgement, Verdict, WrongCheck
 
 FOLDER: Final = Path(__file__).parents[2] / "firmware-image/stig"
 EXCEPTIONS: Final = FOLDER / "exceptions.toml"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from imaging.check.terms import SEVERITIES, Judgement, Verdict
+from imaging.check.types import SEVERITIES, Judgement, Verdict
 
 UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or say why in firmware-image/stig/exceptions.toml"
 

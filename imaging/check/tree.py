@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from imaging.check.terms import CheckLacks, WrongCheck
+from imaging.check.types import CheckLacks, WrongCheck
 
 _ASKED: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
 _ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")

@@ -17,16 +17,16 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from imaging import signing
-from imaging.disks import Device, refusals
-from imaging.disks_linux import device_name, gather
+from imaging.disks.disks import Device, refusals
+from imaging.disks.linux import device_name, gather
 from imaging.flash import gpt, identity, record
 from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
 from imaging.flash.write import WentWrong, flash
-from imaging.imagefile import ImageError
-from imaging.site import SiteError, for_box, load_site
+from imaging.kickstart.site import SiteError, for_box, load_site
+from imaging.media.imagefile import ImageError
+from imaging.signing import signing
 from settings import identity_archive
 
 

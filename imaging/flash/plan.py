@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imaging.bmap import CELL_BYTES, Range
 from imaging.flash import gpt
 from imaging.flash.source import Image
-from imaging.imagefile import ImageError
+from imaging.media.bmap import CELL_BYTES, Range
+from imaging.media.imagefile import ImageError
 from settings.identity_archive import LABEL as IDENTITY_LABEL
 
 HEAD_BYTES: Final = CELL_BYTES

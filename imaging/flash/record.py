@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from imaging.bmap import CELL_BYTES
 from imaging.flash.gpt import Slice
 from imaging.flash.target import Target, buffer
 from imaging.flash.write import IN_FLIGHT, Written
-from imaging.signing import Sha256Hex
+from imaging.media.bmap import CELL_BYTES
+from imaging.signing.signing import Sha256Hex
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Length = Annotated[int, msgspec.Meta(ge=512, le=CELL_BYTES, multiple_of=512)]

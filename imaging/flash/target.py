@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from imaging.bmap import CELL_BYTES
+from imaging.media.bmap import CELL_BYTES
 
 _BLKRRPART: Final = 0x125F  # linux/fs.h
 _BLKGETSIZE64: Final = 0x80081272

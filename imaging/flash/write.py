@@ -3,7 +3,7 @@
 Several ranges are in flight, each on a thread of its own that reads (and decompresses), compares with the signed
 hash and writes; the kernel and hashlib let the threads run side by side. All is read back only after all was written
 and flushed: a stick that claims more room than it has overwrites its beginning with its end, and a range that is read
-back at once is still right. It is compared with what was in memory then (`imaging.flash.seal`).
+back at once is still right. It is compared with what was in memory then (`imaging.flash.readback`).
 
 There is no journal. What an interrupted flash left is compared range by range with the signed hashes, and what is
 right is kept: that cannot be wrong about what a power cut tore.
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
-from imaging.bmap import CELL_BYTES, Range
 from imaging.flash.gpt import SECTOR
 from imaging.flash.plan import HEAD_BYTES, Piece, Plan
-from imaging.flash.seal import Seals
+from imaging.flash.readback import Seals
 from imaging.flash.source import Image
 from imaging.flash.target import DeviceError, Target, aligned, buffer
+from imaging.media.bmap import CELL_BYTES, Range
 
 IN_FLIGHT: Final = 4
 """More gain nothing on SATA, NVMe or USB; each takes a MiB."""

@@ -18,7 +18,7 @@ import jinja2
 import msgspec
 
 from imaging.kickstart.data import FRAGMENTS, Release, releases
-from imaging.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, for_box, site_board
+from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, for_box, site_board
 
 MEDIA: Final = "/run/install/repo"
 """Where the installer mounts what it was started from."""

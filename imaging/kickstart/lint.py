@@ -26,7 +26,7 @@ from typing import TypeAlias
 from imaging.kickstart import rules
 from imaging.kickstart.data import Installer, installers, releases
 from imaging.kickstart.document import Document, Spot, read, stated_version
-from imaging.repository import Repository, Resolution
+from imaging.repository.repository import Repository, Resolution
 from settings.board import Board
 
 

@@ -20,13 +20,13 @@ from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
 from imaging.build.build import build
-from imaging.build.terms import Request
+from imaging.build.types import Request
 from imaging.flash import gpt, identity
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import MIB
-from imaging.rpm import build_rpm
-from imaging.site import for_box, load_site
-from imaging.standin.rpms import kept_repository
+from imaging.kickstart.site import for_box, load_site
+from imaging.mock_repo.rpms import kept_repository
+from imaging.rpm.build import build_rpm
 from settings import identity_archive
 from tests.imaging.emulated import tap
 from tests.imaging.sites import SITE, write_site

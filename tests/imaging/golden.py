@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.kickstart.assemble import assemble, fragments, render, values_of
-from imaging.site import load_site
+from imaging.kickstart.site import load_site
 from tests.imaging.sites import write_site
 
 FOLDER: Final = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from imaging.disks import Machine, refusals
+from imaging.disks.disks import Machine, refusals
 
 FILES = sorted((Path(__file__).parent.parent / "machines").glob("*.json"))
 

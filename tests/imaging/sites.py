@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from imaging.rpm_contents import RECIPE
+from imaging.rpm.contents import RECIPE
 
 SSH_KEY: Final = (
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBIrGaXAFMXn7VmwIkkFxyiVlTgxG"

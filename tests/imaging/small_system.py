@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from imaging.standin.rpms import Contents, Stub, contents, make_repository
+from imaging.mock_repo.rpms import Contents, Stub, contents, make_repository
 
 CACHE: Final = Path(__file__).parents[2] / "build/standin/debs"
 DEBS: Final = [

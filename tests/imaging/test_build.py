@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from imaging.bmap import parse
 from imaging.build.build import Built, build
-from imaging.build.terms import BuildFailed, Lacking, Request, WrongRequest
-from imaging.signing import load_public_key, make_key, read_manifest
+from imaging.build.types import BuildFailed, Lacking, Request, WrongRequest
+from imaging.media.bmap import parse
+from imaging.signing.signing import load_public_key, make_key, read_manifest
 from tests.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
 
 POST = "%post --erroronfail --log=/var/post.log"

@@ -9,7 +9,7 @@ from pykickstart.version import makeVersion
 
 from imaging.build.commands import MEANS_NOTHING, followed, plan_of
 from imaging.build.partitions import places
-from imaging.build.terms import NotFollowed, Plan, Write
+from imaging.build.types import NotFollowed, Plan, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from tests.imaging.small_system import KICKSTART

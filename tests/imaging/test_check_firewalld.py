@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.rpm_contents import RECIPE
+from imaging.rpm.contents import RECIPE
 from tests.hal.namespaces import own_network
 
 PROGRAMS = ("firewalld", "firewall-cmd", "dbus-daemon", "nsenter")

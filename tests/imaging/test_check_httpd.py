@@ -20,8 +20,8 @@ import pytest
 
 from imaging.check.apache import RULES, judge_server, load_data
 from imaging.check.httpd import MODULES, read_server
-from imaging.check.terms import Judgement, Verdict, WrongCheck
-from imaging.rpm_contents import RECIPE
+from imaging.check.types import Judgement, Verdict, WrongCheck
+from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from rap.outcome import FAILED, HOLDS, WRONG_INPUT
 

@@ -8,7 +8,7 @@ import pytest
 
 from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
 from imaging.check.show import as_document
-from imaging.check.terms import Verdict, WrongCheck
+from imaging.check.types import Verdict, WrongCheck
 
 WHY = "because it is so, and has been for long"
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from imaging.build.build import build
-from imaging.build.terms import Request
+from imaging.build.types import Request
 from imaging.check.content import FOLDER, fitting, usual_content
 from imaging.check.openscap import RULE, Wanted, scan
 from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
-from imaging.check.terms import CheckLacks, WrongCheck
 from imaging.check.tree import tree_of
+from imaging.check.types import CheckLacks, WrongCheck
 from imaging.kickstart.assemble import assemble
-from imaging.rpm import build_rpm
-from imaging.site import load_site
-from imaging.standin.rpms import kept_repository
+from imaging.kickstart.site import load_site
+from imaging.mock_repo.rpms import kept_repository
+from imaging.rpm.build import build_rpm
 from rap.__main__ import main
 from rap.outcome import FAILED, HOLDS, WRONG_INPUT
 from tests.imaging.sites import SITE, write_site

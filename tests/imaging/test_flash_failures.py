@@ -13,7 +13,7 @@ from imaging.flash.plan import Plan, gaps, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import DeviceError
 from imaging.flash.write import WentWrong, flash
-from imaging.imagefile import ImageError
+from imaging.media.imagefile import ImageError
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB

@@ -13,9 +13,9 @@ from cryptography import x509
 from agents.provision.arrival import waiting
 from agents.provision.main import provision
 from imaging.build.build import build
-from imaging.build.terms import Request
-from imaging.signing import make_key
-from imaging.site import for_box, load_site
+from imaging.build.types import Request
+from imaging.kickstart.site import for_box, load_site
+from imaging.signing.signing import make_key
 from rap.outcome import HOLDS
 from settings import identity_archive
 from tests.imaging.flash_images import MIB, loop_device, rap

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from imaging.disks import Machine, refusals
+from imaging.disks.disks import Machine, refusals
 from tests.imaging.layouts import FILES, load
 
 

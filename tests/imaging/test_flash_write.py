@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from imaging.site import for_box, load_site
+from imaging.kickstart.site import for_box, load_site
 from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from settings.identity_archive import unpack
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, rap, raw_image, sign

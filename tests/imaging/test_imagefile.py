@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from imaging import bmap, signing, unzstd
-from imaging.bmap import Bmap, BmapError, Range
 from imaging.flash.source import open_image
-from imaging.imagefile import (
+from imaging.media import bmap, unzstd
+from imaging.media.bmap import Bmap, BmapError, Range
+from imaging.media.imagefile import (
     ImageError,
     compress_framed,
     decompress,
@@ -23,7 +23,8 @@ from imaging.imagefile import (
     mapped_extents,
     sha256_of,
 )
-from imaging.signatures import signatures
+from imaging.signing import signing
+from imaging.signing.signatures import signatures
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, public_key, raw_image, sign
 
 

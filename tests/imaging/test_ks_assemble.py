@@ -14,8 +14,8 @@ from imaging.kickstart.assemble import assemble, box_repository
 from imaging.kickstart.data import FOLDER, MIB, layout, releases
 from imaging.kickstart.document import read
 from imaging.kickstart.lint import lint
-from imaging.repository import Repository
-from imaging.site import SiteError, load_site
+from imaging.kickstart.site import SiteError, load_site
+from imaging.repository.repository import Repository
 from settings.board import board_names, load_board
 from tests.imaging.golden import goldens
 from tests.imaging.repositories import BOX, BOX_COMPS, write_repository

@@ -23,8 +23,8 @@ from pykickstart.version import makeVersion
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import releases
 from imaging.kickstart.lint import Report, all_rules, lint
-from imaging.repository import Repository
-from imaging.site import load_site
+from imaging.kickstart.site import load_site
+from imaging.repository.repository import Repository
 from settings.board import load_board
 from tests.imaging.repositories import BOX, BOX_COMPS, write_repository
 from tests.imaging.sites import CRYPT_HASH, GRUB_HASH, SITE, write_site

@@ -8,8 +8,8 @@ import pytest
 from pykickstart.parser import KickstartParser, Packages
 from pykickstart.version import makeVersion
 
-from imaging.repository import Repository, RepositoryError
-from imaging.versions import Dependency, Evr, rpmvercmp
+from imaging.repository.repository import Repository, RepositoryError
+from imaging.repository.versions import Dependency, Evr, rpmvercmp
 from tests.imaging.repositories import BOX, BOX_COMPS, PACK, Comps, Rpm, write_repository
 
 

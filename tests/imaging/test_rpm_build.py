@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from imaging.rpm import build_rpm, source_date_epoch
-from imaging.rpm_contents import REPOSITORY, load_contents, locked
-from imaging.rpm_tree import PLATFORMS
-from imaging.standin.rpms import Contents, Stub, contents, make_repository
+from imaging.mock_repo.rpms import Contents, Stub, contents, make_repository
+from imaging.rpm.build import build_rpm, source_date_epoch
+from imaging.rpm.contents import REPOSITORY, load_contents, locked
+from imaging.rpm.tree import PLATFORMS
 from rap.__main__ import main
 from tests.imaging.test_rpm_provision import SITE
 
@@ -177,7 +177,7 @@ def test_only_the_box_is_in_it(package: Path) -> None:
         "sim",
         "hal/emul",
         "imaging/kickstart",
-        "imaging/rpm.py",
+        "imaging/rpm/build.py",
         "rap/lab.py",
         "simpy",
         "plotly",

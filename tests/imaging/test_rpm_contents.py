@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from imaging.rpm import build_rpm, source_date_epoch
-from imaging.rpm_contents import (
+from imaging.rpm.build import build_rpm, source_date_epoch
+from imaging.rpm.contents import (
     REPOSITORY,
     RpmError,
     ToolMissing,
@@ -17,7 +17,7 @@ from imaging.rpm_contents import (
     make_target,
     version,
 )
-from imaging.rpm_tree import interpreter
+from imaging.rpm.tree import interpreter
 from rap import VERSION
 from rap.__main__ import main
 from rap.outcome import MACHINE_LACKS, WRONG_INPUT

@@ -18,8 +18,8 @@ from agents.provision.files import write_file
 from agents.provision.main import files_of, main, provision
 from agents.provision.network import id_path
 from agents.provision.page import LISTEN
-from imaging.rpm_contents import RECIPE
-from imaging.site import for_box, load_site
+from imaging.kickstart.site import for_box, load_site
+from imaging.rpm.contents import RECIPE
 from netfw.policy.policyfile import load_policy
 from settings import identity_archive
 from settings.board import load_board

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.provision.main import NETWORK_AFTER_FIREWALL
-from imaging.rpm_contents import RECIPE, REPOSITORY
+from imaging.rpm.contents import RECIPE, REPOSITORY
 from netfw.service.main import _parser
 from rap.__main__ import main
 

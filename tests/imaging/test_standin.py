@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging.standin import __main__ as command
-from imaging.standin.debs import DebError
+from imaging.mock_repo import __main__ as command
+from imaging.mock_repo.debs import DebError
 
 
 def test_a_folder_with_other_things_is_let_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,4 +32,4 @@ def test_what_apt_says_is_shown(
     monkeypatch.setattr(command, "kept_repository", fail)
     monkeypatch.setattr(command, "_lacking", lambda: "")
     assert command.main([str(tmp_path / "new")]) == 3
-    assert capsys.readouterr().err == "imaging.standin: apt-get: no network\n"
+    assert capsys.readouterr().err == "imaging.mock_repo: apt-get: no network\n"

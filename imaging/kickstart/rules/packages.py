@@ -7,7 +7,7 @@ from typing import Final
 
 from imaging.kickstart.document import Section, Spot
 from imaging.kickstart.lint import Case, Fault, Faults, rule
-from imaging.versions import Dependency
+from imaging.repository.versions import Dependency
 
 UNIT_FOLDERS: Final = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")
 UNIT_KINDS: Final = (".service", ".socket", ".timer", ".target")

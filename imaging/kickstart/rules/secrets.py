@@ -11,7 +11,7 @@ from typing import Any, Final
 from imaging.kickstart.document import Command
 from imaging.kickstart.lint import Case, Fault, Faults, rule
 from imaging.kickstart.rules.storage import volumes
-from imaging.site import FIPS_KEY_KINDS
+from imaging.kickstart.site import FIPS_KEY_KINDS
 
 CRYPT: Final = re.compile(
     r"(\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$([./A-Za-z0-9]{43}|[./A-Za-z0-9]{86})"

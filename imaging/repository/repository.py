@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from imaging.repodata import (
+from imaging.repository.repodata import (
     Group,
     Package,
     RepositoryError,
@@ -29,7 +29,7 @@ from imaging.repodata import (
     read_packages,
     without_collector,
 )
-from imaging.versions import Dependency, Evr, compare
+from imaging.repository.versions import Dependency, Evr, compare
 
 __all__ = ["Package", "Repository", "RepositoryError", "Resolution"]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-REPOSITORY: Final = Path(__file__).parents[1]
+REPOSITORY: Final = Path(__file__).parents[2]
 RECIPE: Final = REPOSITORY / "firmware-image"
 _ENTRY: Final = re.compile(r"^([a-z0-9-]+)==(\S+).*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 _VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)

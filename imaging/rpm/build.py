@@ -1,4 +1,4 @@
-"""The box's package: a tree (`imaging.rpm_tree`), and rpmbuild to wrap it up after `firmware-image/rpm/rap-box.spec`.
+"""The box's package: a tree (`imaging.rpm.tree`), and rpmbuild to wrap it up after `firmware-image/rpm/rap-box.spec`.
 
 Two builds from the same commit give the same bytes. rpmbuild would put in its host's name and the time; it is given
 the commit's time (SOURCE_DATE_EPOCH, as reproducible-builds.org has it) and no name. Its macros, database and
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.rpm_contents import (
+from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
     Contents,
@@ -29,7 +29,7 @@ from imaging.rpm_contents import (
     make_target,
     version,
 )
-from imaging.rpm_tree import PREFIX, compile_python, make_tree, settle, state_folders
+from imaging.rpm.tree import PREFIX, compile_python, make_tree, settle, state_folders
 
 OWN_LICENSES: Final = frozenset({"Apache-2.0", "Apache-2.0 OR GPL-2.0-only"})
 """Of this project's own files: see docs/design/licenses.md."""

@@ -1,6 +1,6 @@
 """Which disks a machine has, and which of them may be overwritten.
 
-Facts and judgement are apart: `imaging.disks_linux` gathers a `Machine`, which is plain data and can be recorded;
+Facts and judgement are apart: `imaging.disks.linux` gathers a `Machine`, which is plain data and can be recorded;
 `refusals` judges one and touches nothing. It errs to the side of refusing: a disk is written only if nothing on it is
 used by anything, directly or through partitions, RAID, LVM, LUKS, loop devices and file systems of several disks.
 """
@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from imaging.signatures import MEMBERS
+from imaging.signing.signatures import MEMBERS
 
 Kind: TypeAlias = Literal["disk", "partition", "loop", "dm", "md", "zram", "optical", "other"]
 
@@ -47,7 +47,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """Names of the devices it is made of: of a partition its disk, of a RAID its members, of a loop device those
     with its file."""
     holds: tuple[str, ...] = ()
-    """Formats found on it, as `imaging.signatures` names them."""
+    """Formats found on it, as `imaging.signing.signatures` names them."""
     unreadable: str = ""
     """Why what it holds could not be looked at."""
     claimed: bool = False

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from imaging.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
-from imaging.unzstd import FrameError, WrongLength, decompress_into
+from imaging.media.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
+from imaging.media.unzstd import FrameError, WrongLength, decompress_into
 
 if sys.version_info >= (3, 14):
     from compression import zstd

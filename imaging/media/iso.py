@@ -24,8 +24,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.build.sandbox import Line, run
-from imaging.build.terms import BuildFailed, Lacking
-from imaging.signing import Manifest, describe, write_manifest
+from imaging.build.types import BuildFailed, Lacking
+from imaging.signing.signing import Manifest, describe, write_manifest
 
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"

@@ -1,4 +1,4 @@
-"""`python -m imaging.standin DIR`: make the stand-in repository below DIR, and print where it is, for `--repo`.
+"""`python -m imaging.mock_repo DIR`: make the stand-in repository below DIR, and print where it is, for `--repo`.
 
 What apt fetched is kept there; a second call makes nothing that is there already. Exit status as everywhere: 2 for a
 wrong DIR, 3 for what the machine lacks.
@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from imaging.standin.debs import DebError
-from imaging.standin.rpms import kept_repository
+from imaging.mock_repo.debs import DebError
+from imaging.mock_repo.rpms import kept_repository
 
-USAGE: Final = "usage: python -m imaging.standin DIR"
+USAGE: Final = "usage: python -m imaging.mock_repo DIR"
 PROGRAMS: Final = {
     "apt-get": "Debian, for the repository is made of its packages",
     "dpkg-deb": "Debian",
@@ -57,7 +57,7 @@ def _lacking() -> str:
 
 
 def _ended(status: int, why: str) -> int:
-    sys.stderr.write(f"imaging.standin: {why}\n")
+    sys.stderr.write(f"imaging.mock_repo: {why}\n")
     return status
 
 

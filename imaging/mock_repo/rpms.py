@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from imaging.build.resume import Steps
-from imaging.standin.debs import Deb, fetch
+from imaging.mock_repo.debs import Deb, fetch
 
 T = TypeVar("T")
 EPOCH: Final = 1_700_000_000

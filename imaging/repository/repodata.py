@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from xml.parsers import expat
 
-from imaging.versions import Dependency, Evr
+from imaging.repository.versions import Dependency, Evr
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from hal.linux.ioctl_build import ffi
-from imaging.rpm_contents import RECIPE, REPOSITORY, Contents, Locked, RpmError, Target, ToolMissing
+from imaging.rpm.contents import RECIPE, REPOSITORY, Contents, Locked, RpmError, Target, ToolMissing
 
 PREFIX: Final = "usr/lib/rap"
 """Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""

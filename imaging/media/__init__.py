@@ -1,0 +1,1 @@
+"""Image files, block maps, zstd and ISO images."""

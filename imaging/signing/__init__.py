@@ -1,0 +1,1 @@
+"""Signatures of images and manifests."""
