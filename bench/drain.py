@@ -15,12 +15,12 @@ from pathlib import Path
 from simpy.events import ProcessGenerator
 
 from bench.figures import Figure, figure, run
-from sim.checks import outage_ends
-from sim.labfile import load_lab
-from sim.ledger import NEVER
-from sim.report.latency import quantile
+from sim.lab.labfile import load_lab
 from sim.units import MINUTE_NS, SECOND_NS
-from sim.worlds.virtual import VirtualWorld
+from sim.verdict.checks import outage_ends
+from sim.verdict.latency import quantile
+from sim.verdict.ledger import NEVER
+from sim.worlds.virtual.world import VirtualWorld
 
 ALERT_EVERY_NS = 2 * SECOND_NS
 

@@ -28,7 +28,7 @@ from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Session, Sessions
 from netfw.policy.policy import Policy, Port, Service, Tunnel
-from sim.report.latency import quantile
+from sim.verdict.latency import quantile
 
 T = TypeVar("T")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)

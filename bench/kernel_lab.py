@@ -15,11 +15,11 @@ from statistics import median
 from typing import Final, TypeAlias
 
 from bench.figures import Figure, figure, run
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
 from sim.worlds import kernel
-from sim.worlds.kernel.measure import lab_seconds
+from sim.worlds.kernel.namespaces.measure import lab_seconds
 
 LINE: Final = Quality(rate_bits=128_000, delay_ns=40_000_000)
 SIZES: Final = {"a bulk of 100 kB": 100_000, "a small exchange": 300}

@@ -14,7 +14,7 @@ import simpy
 from simpy.events import ProcessGenerator
 
 from bench.figures import Figure, figure, run
-from sim.labfile import load_lab
+from sim.lab.labfile import load_lab
 from sim.worlds import run_lab
 
 ROUNDS = 5

@@ -17,7 +17,7 @@ LABS = 600
 PROGRAM = """
 import gc, sys
 from pathlib import Path
-from sim.labfile import parse_lab
+from sim.lab.labfile import parse_lab
 from sim.worlds import run_lab
 
 def resident_mb():

@@ -10,9 +10,9 @@ import statistics
 from pathlib import Path
 
 from bench.figures import Figure, figure, run
-from sim.labfile import Lab, parse_lab
+from sim.lab.labfile import Lab, parse_lab
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS
-from sim.worlds.virtual import VirtualWorld
+from sim.worlds.virtual.world import VirtualWorld
 
 LAB = """
 [lab]

@@ -12,8 +12,8 @@ from rap.outcome import FAILED, HOLDS, CommandError, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from sim.labfile import Lab
-    from sim.result import Result
+    from sim.lab.labfile import Lab
+    from sim.verdict.result import Result
 
 SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, capture, watch, down"
 
@@ -46,7 +46,7 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from sim.labfile import lab_paths
+    from sim.lab.labfile import lab_paths
 
     paths = lab_paths(arguments.folder)
     if not paths:
@@ -63,7 +63,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from sim.doubts import doubts
+    from sim.lab.doubts import doubts
 
     lab = load(arguments.file)
     summary = _summary(lab)
@@ -90,8 +90,8 @@ def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
     from rich.console import Console
 
     from rap.lablive import told
+    from sim.engine.stalls import Stalled
     from sim.report.terminal import RunProgress
-    from sim.stalls import Stalled
     from sim.worlds import run_lab
 
     errors = told() if arguments.world == "kernel" else nullcontext()
@@ -106,7 +106,7 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
     """Print what came of a run, and write its report if there is to be one; the exit status."""
     import msgspec
 
-    from sim.commit import commit
+    from sim.engine.commit import commit
 
     result = msgspec.structs.replace(result, commit=commit())
     if report is not None:
@@ -114,7 +114,7 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
 
         page = write_report(result, report).page
     if json:
-        from sim.result import to_json
+        from sim.verdict.result import to_json
 
         print(to_json(result), end="")
     else:
@@ -130,8 +130,8 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
 
 def load(path: Path) -> Lab:
     """The lab in a file. Errors: WrongInput."""
-    from sim.labfile import load_lab
-    from sim.labkeys import LabFileError
+    from sim.lab.labfile import load_lab
+    from sim.lab.labkeys import LabFileError
 
     try:
         return load_lab(path)

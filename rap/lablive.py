@@ -22,7 +22,7 @@ from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from sim.worlds.kernel.state import State
+    from sim.worlds.kernel.live.state import State
 
 _WATCH_SECONDS: Final = 0.3
 _JSON_SECONDS: Final = 1.0
@@ -77,10 +77,10 @@ def told() -> Iterator[None]:
     """What can be wrong with labs on the real kernel, as errors of the command."""
     if sys.platform != "linux":
         raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
-    from sim.labkeys import LabFileError
-    from sim.stalls import Stalled
+    from sim.engine.stalls import Stalled
+    from sim.lab.labkeys import LabFileError
     from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, Refused
-    from sim.worlds.kernel.missing import MachineLacksError
+    from sim.worlds.kernel.namespaces.missing import MachineLacksError
 
     try:
         yield
@@ -100,7 +100,7 @@ def choose(given: str | None) -> str:
     """The lab that is meant. Errors: MachineLacks, WrongInput."""
     with told():
         from sim.worlds.kernel import running
-        from sim.worlds.kernel.missing import require
+        from sim.worlds.kernel.namespaces.missing import require
 
         require()
         names = running()
@@ -132,7 +132,7 @@ def _up(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     with told():
         from sim.worlds.kernel.main import start_kernel_lab
-        from sim.worlds.kernel.registry import check_name
+        from sim.worlds.kernel.namespaces.registry import check_name
 
         try:
             check_name(name)
@@ -190,7 +190,7 @@ def _down(arguments: argparse.Namespace) -> int:
 def _judge_and_end(name: str, arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from sim.result import Result
+    from sim.verdict.result import Result
     from sim.worlds.kernel import down
 
     make_folder(arguments.report)
@@ -231,7 +231,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[State, State]]:
     """Each look with the one before it, until the time is over or the lab has ended."""
     from sim.worlds.kernel import NoSuchLab, Refused
-    from sim.worlds.kernel.live import looks
+    from sim.worlds.kernel.live.screen import looks
 
     end = None if length_s is None else time.monotonic() + length_s
     with suppress(NoSuchLab, Refused, ConnectionError):
@@ -244,7 +244,7 @@ def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple
 
 
 def _watch_lines(states: Iterator[tuple[State, State]]) -> None:
-    from sim.worlds.kernel.live import document
+    from sim.worlds.kernel.live.screen import document
 
     for before, now in states:
         print(json.dumps(document(before, now), ensure_ascii=False), flush=True)
@@ -254,7 +254,7 @@ def _watch_screen(states: Iterator[tuple[State, State]]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from sim.worlds.kernel.live import screen
+    from sim.worlds.kernel.live.screen import screen
 
     with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         for before, now in states:
@@ -264,7 +264,7 @@ def _watch_screen(states: Iterator[tuple[State, State]]) -> None:
 def _watch_once(states: Iterator[tuple[State, State]]) -> None:
     from rich.console import Console
 
-    from sim.worlds.kernel.live import screen
+    from sim.worlds.kernel.live.screen import screen
 
     for before, now in states:
         Console(highlight=False).print(screen(before, now))

@@ -93,7 +93,7 @@ def _list_faults(*, json: bool) -> int:
     from msgspec.structs import fields
 
     from sim.faults import fault_kinds
-    from sim.labkeys import rule_of
+    from sim.lab.labkeys import rule_of
 
     faults: list[dict[str, Any]] = [
         {
@@ -121,7 +121,7 @@ def _list_faults(*, json: bool) -> int:
 def _capture(arguments: argparse.Namespace) -> int:
     name = choose(arguments.lab)
     with told():
-        from sim.worlds.kernel.control import ask_for_socket
+        from sim.worlds.kernel.live.control import ask_for_socket
 
         packets = ask_for_socket(name, {"verb": "capture", "link": arguments.link})
     with packets, _opened(arguments.file) as file, _stops(packets, arguments.seconds):

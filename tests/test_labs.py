@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.labfile import lab_paths, load_lab
+from sim.lab.labfile import lab_paths, load_lab
 from sim.units import DAY_NS
 from sim.worlds import run_lab
 

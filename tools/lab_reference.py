@@ -14,11 +14,11 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from settings.board import board_names, load_board
-from sim import labfile
 from sim.faults import fault_kinds
 from sim.instruments import model_names
-from sim.labkeys import rule_of
-from sim.values import Quantity, TimeOfDay
+from sim.lab import labfile
+from sim.lab.labkeys import rule_of
+from sim.lab.values import Quantity, TimeOfDay
 
 PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from sim.clock import Environment
+from sim.engine.clock import Environment
+from sim.engine.streams import stream
 from sim.instruments import Instrument, Model, load_model
+from sim.instruments.people import Bench
 from sim.instruments.trouble import LAMP_OLD, WASTE_FULL, WASTE_NEARLY_FULL, Catalogue, Trouble
-from sim.people import Bench
-from sim.streams import stream
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import (
     Alert,

@@ -22,7 +22,7 @@ and in a lab file:
     lasts = "5min"
     loss = "2%"
 
-Parameters with a unit take their types from `sim.values`; a parameter without a default must be given.
+Parameters with a unit take their types from `sim.lab.values`; a parameter without a default must be given.
 
 The world awaits `start` at `at`, and what that returns ends this occurrence of the fault and nothing else: the parts
 of a world (`sim.faults.world`) count and layer what is done to them, so that faults can overlap in any way, also one
@@ -46,7 +46,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from sim.layers import End as End
+from sim.engine.layers import End as End
 from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
@@ -70,7 +70,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def effect(self) -> Effect:
-        """What it does to reports on their way through its target, for the verdict (`sim.causes`)."""
+        """What it does to reports on their way through its target, for the verdict (`sim.verdict.causes`)."""
         return "blocks"
 
     @property

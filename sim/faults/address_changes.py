@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault
 from sim.faults.world import World
-from sim.layers import nothing_to_end
 
 
 @fault("address-changes", targets=("uplink", "datacenter"), momentary=True)

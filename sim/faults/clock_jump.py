@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from sim.engine.layers import nothing_to_end
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.layers import nothing_to_end
-from sim.values import duration
+from sim.lab.values import duration
 
 
 @fault("clock-jump", targets=("clock",), momentary=True, emulated=True)

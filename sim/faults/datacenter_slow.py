@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.values import Nanoseconds
+from sim.lab.values import Nanoseconds
 
 
 @fault("datacenter-slow", targets=("datacenter",), emulated=True)

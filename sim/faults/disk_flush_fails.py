@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
+from sim.engine.layers import nothing_to_end
 from sim.faults import RECOVERY_NS, End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.layers import nothing_to_end
+from sim.lab.values import Count
 from sim.units import SECOND_NS
-from sim.values import Count
 
 RETRY_NS: Final = 30 * SECOND_NS
 """How long an instrument may wait before it tries again, which is when the next flush fails."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.layers import nothing_to_end
-from sim.values import Count
+from sim.lab.values import Count
 
 
 @fault("disk-rot", targets=("disk",), momentary=True, emulated=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.values import Count
+from sim.lab.values import Count
 
 
 @fault("disk-torn", targets=("disk",), momentary=True, emulated=True)

@@ -9,8 +9,8 @@ from agents.instrument.outbox import QUEUE_REPORTS_MAX
 from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.instruments.instrument import FloodReport
+from sim.lab.values import Count
 from sim.units import SECOND_NS
-from sim.values import Count
 
 
 @fault("instrument-floods", targets=("instrument",))

@@ -8,8 +8,8 @@ from typing import Annotated
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.hostile.requests import ignore_answers
+from sim.lab.values import Count, duration
 from sim.units import SECOND_NS
-from sim.values import Count, duration
 
 
 @fault("instrument-ignores-answers", targets=("instrument",))

@@ -8,8 +8,8 @@ from typing import Annotated
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.hostile.requests import oversize
+from sim.lab.values import duration
 from sim.units import SECOND_NS
-from sim.values import duration
 
 
 @fault("instrument-sends-oversize", targets=("instrument",))

@@ -8,8 +8,8 @@ from typing import Annotated
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.hostile.connections import stall_handshakes
+from sim.lab.values import Count, duration
 from sim.units import SECOND_NS
-from sim.values import Count, duration
 
 
 @fault("instrument-stalls-handshakes", targets=("instrument",))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.lab.values import duration
 from sim.units import SECOND_NS
-from sim.values import duration
 
 
 @fault("intruder-outside", targets=("uplink",))

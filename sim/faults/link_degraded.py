@@ -6,8 +6,8 @@ from typing import Final
 
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.lab.values import Fraction, Nanoseconds
 from sim.net.link import Impairment
-from sim.values import Fraction, Nanoseconds
 
 BLOCKING_LOSS: Final = 0.5
 """TCP makes no progress to speak of where half of the packets are lost."""

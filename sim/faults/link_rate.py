@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.lab.values import BitsPerSecond
 from sim.net.link import Impairment
-from sim.values import BitsPerSecond
 
 
 @fault("link-rate", targets=("uplink", "instrument"))

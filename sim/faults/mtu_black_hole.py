@@ -6,8 +6,8 @@ from typing import Annotated
 
 from sim.faults import End, Fault, fault
 from sim.faults.world import World
+from sim.lab.values import size
 from sim.net.link import Impairment
-from sim.values import size
 
 
 @fault("mtu-black-hole", targets=("uplink", "instrument"))

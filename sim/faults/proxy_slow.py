@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
+from sim.lab.values import Nanoseconds
 from sim.units import SECOND_NS
-from sim.values import Nanoseconds
 
 
 @fault("proxy-slow", targets=("proxy",))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from sim.layers import End
+from sim.engine.layers import End
 from wire.vocabulary import Verb
 
 if TYPE_CHECKING:

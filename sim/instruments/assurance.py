@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import simpy
 
+from sim.engine.streams import branch
 from sim.instruments.model import Model
 from sim.instruments.quality import Controls
 from sim.instruments.trouble import Catalogue, Troubles
-from sim.streams import branch
 from sim.units import DAY_NS
 from wire.messages import Calibration, Quality, Report
 from wire.vocabulary import Assay

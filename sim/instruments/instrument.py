@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import simpy
 
+from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
 from sim.instruments.gauge import Gauge
 from sim.instruments.model import Mishap, Model
@@ -28,7 +29,6 @@ from sim.instruments.trouble import (
     Troubles,
 )
 from sim.instruments.workload import Workload
-from sim.streams import branch
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
 from wire.messages import INT_MAX, Alert, Command, Inventory, Status
 from wire.vocabulary import Assay, Channel, Outcome, State, Verb

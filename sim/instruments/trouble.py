@@ -1,6 +1,7 @@
 """What is wrong with an instrument, from the alert until somebody has put it right.
 
-An alert is reported once, when its trouble begins. The trouble then stands until a person (`sim.people`) has
+An alert is reported once, when its trouble begins. The trouble then stands until a person
+(`sim.instruments.people`) has
 done what it takes; if the cause is still there, it begins anew, with a new alert. So a reading that hovers at
 its limit does not become a flood.
 

@@ -15,9 +15,9 @@ from itertools import accumulate
 from random import Random
 from typing import Final
 
+from sim.engine.streams import branch
 from sim.instruments.model import Model
 from sim.instruments.shelf import Shelf
-from sim.streams import branch
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 SAMPLES_BY_HOUR: Final = (

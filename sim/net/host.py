@@ -23,7 +23,7 @@ from sim.net.tcp import ACK, RST, SYN, Endpoint, Segment, Unreachable
 from sim.net.transport import Listener, SimTransport
 
 if TYPE_CHECKING:
-    from sim.loop import SimLoop
+    from sim.engine.loop import SimLoop
 
 current: ContextVar[Incarnation] = ContextVar("current")
 """The incarnation on whose behalf the running code acts."""

@@ -18,11 +18,11 @@ from math import prod
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sim.layers import End, Layers
+from sim.engine.layers import End, Layers
 from sim.net.timers import LazyTimers
 
 if TYPE_CHECKING:
-    from sim.clock import Environment
+    from sim.engine.clock import Environment
     from sim.net.host import Host
     from sim.net.tcp import Segment
 

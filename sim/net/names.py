@@ -10,7 +10,7 @@ import asyncio
 import socket
 from typing import Final
 
-from sim.layers import End, Layers
+from sim.engine.layers import End, Layers
 
 GIVE_UP_SECONDS: Final = 10.0
 """resolv.conf(5): a timeout of 5 s, two attempts."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.clock import Environment
+    from sim.engine.clock import Environment
 
 
 class LazyTimers:

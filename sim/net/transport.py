@@ -11,7 +11,7 @@ from sim.net.tcp import Endpoint
 from sim.net.tls import TlsProtocol
 
 if TYPE_CHECKING:
-    from sim.loop import SimLoop
+    from sim.engine.loop import SimLoop
 
 WRITE_HIGH_BYTES: Final = 64 * 1024
 WRITE_LOW_BYTES: Final = 16 * 1024

@@ -1,6 +1,6 @@
 """How a run is shown: `write_report` for files, `sim.report.terminal` for a person who is waiting.
 
-All of it is rendered from one `sim.result.Result`, and computes nothing that the result does not say.
+All of it is rendered from one `sim.verdict.result.Result`, and computes nothing that the result does not say.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.result import Result, to_json
+from sim.verdict.result import Result, to_json
 
 
 class ReportPaths(NamedTuple):

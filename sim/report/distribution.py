@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Final
 
+from sim.quantities import count, duration, size
 from sim.report.figure import Figure, Trace, axis, layout, stacked, swatch, title
-from sim.report.quantities import count, duration, size
-from sim.result import Latency, Result
+from sim.verdict.result import Latency, Result
 
 CAUSES: Final = (
     ("payload", "payload"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.report.quantities import clock, count, fault_in_words
-from sim.result import Contents, Expectation, Failure, Gap, Result, TracedReport
+from sim.quantities import clock, count, fault_in_words
+from sim.verdict.result import Contents, Expectation, Failure, Gap, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
 """The most reports named in a text; the page and the JSON document have more of them."""

@@ -11,9 +11,9 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Final
 
+from sim.quantities import limit, measured
 from sim.report.explanation import explanation
-from sim.report.quantities import limit, measured
-from sim.result import Expectation, Result
+from sim.verdict.result import Expectation, Result
 
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML 1.0 document may contain (its production 2, Char)."""

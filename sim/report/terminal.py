@@ -17,9 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from sim.report import quantities
+from sim import quantities
 from sim.report.explanation import contents_in_words, explanation
-from sim.result import Expectation, Result
+from sim.verdict.result import Expectation, Result
 
 _REDRAW_S: Final = 0.1
 _GOOD, _BAD, _QUIET = "bold green", "bold red", "dim"

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sim.quantities import duration, rate
 from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
-from sim.report.quantities import duration, rate
-from sim.result import Fault, Result, Series
+from sim.verdict.result import Fault, Result, Series
 
 _DAY_NS: Final = 86_400 * 10**9
 _LABELED_FAULTS_MAX: Final = 12

@@ -6,8 +6,8 @@ import gc
 from collections.abc import Callable
 from typing import Protocol
 
-from sim.labfile import Lab
-from sim.result import Result
+from sim.lab.labfile import Lab
+from sim.verdict.result import Result
 
 
 class Progress(Protocol):
@@ -35,8 +35,8 @@ def run_lab(
 
 
 def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    from sim.watchdog import Watchdog
-    from sim.worlds.virtual import VirtualWorld
+    from sim.engine.watchdog import Watchdog
+    from sim.worlds.virtual.world import VirtualWorld
 
     with Watchdog() as watchdog, VirtualWorld(lab, seed) as running:
         watchdog.watch(lambda: running.env.now, running.loop)

@@ -10,7 +10,7 @@ from agents.box.buffer import Buffer
 from agents.box.intake.backlog import FAIR_BURST, FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX, Backlog, Waiting
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.disk import EmulDisk
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 
 
 def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None:

@@ -35,7 +35,7 @@ from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import State
 from rap.box import _print_status
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from tests.agents.boxes import CLOCK, box_config, connect, disk
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy

@@ -13,8 +13,8 @@ import pytest
 from agents.box.clock_sync import CONFIRMED_EVERY_SECONDS, TOLERANCE_SECONDS, ClockSync, ServerTime
 from datacenter.store import queries
 from hal.emul.clock import EmulClock
-from sim.labfile import parse_lab
-from sim.worlds.virtual import VirtualWorld
+from sim.lab.labfile import parse_lab
+from sim.worlds.virtual.world import VirtualWorld
 from wire.messages import Audit, decode
 
 NOW = 1_790_000_000

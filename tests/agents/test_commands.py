@@ -16,7 +16,7 @@ from agents.box.state import BoxState
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.link import Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World

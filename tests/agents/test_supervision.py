@@ -19,7 +19,7 @@ from agents.box.health.supervision import STEADY_SECONDS, keep_running
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import Event, State
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from tests.agents.boxes import box_config, disk, running_agent, running_box
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in

@@ -14,7 +14,7 @@ from agents.spool import Gap, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
 from tests.agents.hierarchy import Hierarchy

@@ -12,7 +12,7 @@ import pytest
 from netfw.events import Alarm, Event, State
 from netfw.service.client import CONFIRMED_SECONDS, FirewallClient
 from netfw.service.protocol import ProtocolError, Refusal, framed
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 
 IN_FORCE = State(in_force=True)
 

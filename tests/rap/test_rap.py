@@ -101,7 +101,7 @@ def test_a_bug_is_not_taken_for_a_failed_expectation(
     def broken(path: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sim.labfile.load_lab", broken)
+    monkeypatch.setattr("sim.lab.labfile.load_lab", broken)
     assert main(["lab", "check", str(lab)]) == BUG
     assert "ZeroDivisionError" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any
 
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
 

@@ -11,8 +11,8 @@ import random
 
 import msgspec
 
-from sim.report.latency import summarize
-from sim.result import (
+from sim.verdict.latency import summarize
+from sim.verdict.result import (
     Backlog,
     Bytes,
     Expectation,

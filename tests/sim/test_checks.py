@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sim.checks import Outcome, evaluate, outage_ends
 from sim.faults import fault_kinds
-from sim.labfile import Event, Expect
-from sim.ledger import Ledger
-from sim.result import Expectation, Gap
+from sim.lab.labfile import Event, Expect
+from sim.verdict.checks import Outcome, evaluate, outage_ends
+from sim.verdict.ledger import Ledger
+from sim.verdict.result import Expectation, Gap
 
 SECOND = 1_000_000_000
 DOWN = fault_kinds()["link-down"]()

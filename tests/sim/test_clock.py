@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from simpy.core import EmptySchedule
 
-from sim.clock import Environment
+from sim.engine.clock import Environment
 
 
 def test_callbacks_and_events_happen_in_the_order_of_time_and_then_of_asking() -> None:

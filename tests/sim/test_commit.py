@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.commit import commit
+from sim.engine.commit import commit
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pytest
 
 import agents.box.intake.collector
 from agents.box.uplink.forwarder import Forwarder
-from sim.causes import Causes, outage_ends
-from sim.checks import Outcome, evaluate
 from sim.faults import fault_kinds
-from sim.labfile import Event, Expect, Lab, parse_lab
-from sim.ledger import Ledger
+from sim.lab.labfile import Event, Expect, Lab, parse_lab
 from sim.pytest_plugin import SMALL_LAB
-from sim.result import Gap, Result
 from sim.units import HOUR_NS, MINUTE_NS
+from sim.verdict.causes import Causes, outage_ends
+from sim.verdict.checks import Outcome, evaluate
+from sim.verdict.ledger import Ledger
+from sim.verdict.result import Gap, Result
 from sim.worlds import run_lab
 from wire.messages import Entry, Status, encode
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sim.labfile import parse_lab
-from sim.ledger import Entry
-from sim.worlds.virtual import VirtualWorld
+from sim.lab.labfile import parse_lab
+from sim.verdict.ledger import Entry
+from sim.worlds.virtual.world import VirtualWorld
 
 EVENTFUL = """
 [lab]
@@ -69,7 +69,7 @@ THIRD = '[[instrument]]\nport = 2\nmodel = "immunoassay-analyzer"'
 PROGRAM = """
 import sys
 from pathlib import Path
-from sim.labfile import load_lab
+from sim.lab.labfile import load_lab
 from sim.worlds import run_lab
 result = run_lab(load_lab(Path(sys.argv[1])), seed=int(sys.argv[2]))
 print(result.trace_sha256, result.verdict, result.reports.stored)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sim.clock import Environment
-from sim.labfile import Lab, parse_lab
-from sim.loop import SimLoop
+from sim.engine.clock import Environment
+from sim.engine.loop import SimLoop
+from sim.engine.stalls import Stalled
+from sim.engine.watchdog import LOOKS, Watchdog
+from sim.lab.labfile import Lab, parse_lab
+from sim.lab.verbs import LabUnderTest
 from sim.net.host import Host, Network
-from sim.stalls import Stalled
-from sim.verbs import LabUnderTest
-from sim.watchdog import LOOKS, Watchdog
 from sim.worlds import run_lab
-from sim.worlds.virtual import VirtualWorld
+from sim.worlds.virtual.world import VirtualWorld
 
 LAB = """
 [lab]
@@ -169,8 +169,8 @@ def busy_events(loop: SimLoop) -> None:
 def test_an_endless_loop_at_one_instant_is_found(
     begin: Callable[[SimLoop], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.loop.CALLBACKS_AT_ONE_INSTANT_MAX", 1000)
-    monkeypatch.setattr("sim.clock._STEPS", range(1000))
+    monkeypatch.setattr("sim.engine.loop.CALLBACKS_AT_ONE_INSTANT_MAX", 1000)
+    monkeypatch.setattr("sim.engine.clock._STEPS", range(1000))
     loop = SimLoop()
     loop.run_for(7 * 10**9)
     begin(loop)
@@ -198,7 +198,7 @@ def test_a_world_that_cannot_be_closed_says_what_goes_on() -> None:
 def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, looks, seconds = SimLoop(), 0, 0.0
     loop.run_for(3 * 10**9)
-    monkeypatch.setattr("sim.watchdog.time.monotonic", lambda: seconds)
+    monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: seconds)
 
     def endless() -> None:
         """Would go on for long: time passes only here, and fast, so that the timer's signals are sent by hand."""
@@ -220,7 +220,7 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
 def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = SimLoop()
     seconds = iter(range(1000))
-    monkeypatch.setattr("sim.watchdog.time.monotonic", lambda: next(seconds) * 60)
+    monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: next(seconds) * 60)
     watchdog = Watchdog(seconds_max=120)
     watchdog.watch(lambda: loop.env.now, loop)
     for _ in range(20):
@@ -232,7 +232,7 @@ def test_the_command_ends_with_exit_status_1_and_the_reason(tmp_path: Path) -> N
     file = tmp_path / "end.toml"
     file.write_text(LAB.format(duration="1h", events=""))
     program = (
-        "import sys, sim.worlds.virtual as v\n"
+        "import sys, sim.worlds.virtual.world as v\n"
         "async def busy(self):\n"
         "    while True: await v.asyncio.sleep(0)\n"
         "v.VirtualWorld._sample = busy\n"

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from sim.faults import fault_kinds
-from sim.labfile import Lab, parse_lab
-from sim.result import Result
+from sim.lab.labfile import Lab, parse_lab
+from sim.verdict.result import Result
 from sim.worlds import run_lab
-from sim.worlds.virtual import VirtualWorld
+from sim.worlds.virtual.world import VirtualWorld
 
 LAB = """
 [lab]

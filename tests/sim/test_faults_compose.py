@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from sim.engine.loop import SimLoop
 from sim.faults import fault_kinds
-from sim.labfile import LabFileError, parse_lab
-from sim.loop import SimLoop
+from sim.lab.labfile import LabFileError, parse_lab
+from sim.lab.verbs import LabUnderTest
 from sim.net.link import Impairment, Link, Quality, impaired
 from sim.proxies.relay import Behavior, Held
-from sim.result import Result
-from sim.verbs import LabUnderTest
+from sim.verdict.result import Result
 from sim.worlds import run_lab
-from sim.worlds.virtual import VirtualWorld
+from sim.worlds.virtual.world import VirtualWorld
 from tests.sim.network import Pair
 from tests.sim.test_faults import MOMENTARY, PARAMETERS
 

@@ -17,16 +17,16 @@ from netfw.model.conntrack_tcp import State
 from netfw.policy.policy import Authorized, Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import sets
-from sim.labfile import Lab, parse_lab
-from sim.layers import nothing_to_end
-from sim.result import Result
+from sim.engine.layers import nothing_to_end
+from sim.lab.labfile import Lab, parse_lab
 from sim.units import SECOND_NS
-from sim.worlds.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
-from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
-from sim.worlds.gatekeeper import NOT_IN_FORCE, SimGatekeeper
-from sim.worlds.intruders import TCP_PORTS, forbidden
-from sim.worlds.proxy import PORTS
-from sim.worlds.virtual import VirtualWorld
+from sim.verdict.result import Result
+from sim.worlds.shared.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
+from sim.worlds.shared.intruders import TCP_PORTS, forbidden
+from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
+from sim.worlds.virtual.firewall import NOT_IN_FORCE, SimGatekeeper
+from sim.worlds.virtual.proxy import PORTS
+from sim.worlds.virtual.world import VirtualWorld
 from tests.sim.network import Recorder
 
 LAB = """

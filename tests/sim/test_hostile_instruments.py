@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from agents.box.intake.collector import port_limits
-from sim.ledger import NEVER
-from sim.worlds.virtual import VirtualWorld
+from sim.verdict.ledger import NEVER
+from sim.worlds.virtual.world import VirtualWorld
 from tests.sim.test_faults_compose import errors, event, make_lab
 
 ATTACKS = {

@@ -12,7 +12,7 @@ import agents.box.intake.collector
 from agents.box.intake.backlog import Backlog
 from agents.box.intake.collector import port_limits
 from agents.box.intake.limits import TokenBucket
-from sim.labfile import parse_lab
+from sim.lab.labfile import parse_lab
 from sim.worlds import run_lab
 
 LAB = """

@@ -5,13 +5,13 @@ from random import Random
 import pytest
 import simpy
 
+from sim.engine.streams import stream
 from sim.instruments import Instrument, ModelError, load_model, model_names
 from sim.instruments.gauge import DRIFT_MAX, Gauge
 from sim.instruments.model import Sensor
+from sim.instruments.people import Bench
 from sim.instruments.quality import Controls, rejects
 from sim.instruments.workload import SAMPLES_BY_HOUR, Arrivals
-from sim.people import Bench
-from sim.streams import stream
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 from wire.compression import Compressor
 from wire.messages import (

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import pytest
 
+from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault_kinds
-from sim.labfile import Lab, load_lab, parse_lab
-from sim.labkeys import LabFileError
-from sim.layers import nothing_to_end
+from sim.lab.labfile import Lab, load_lab, parse_lab
+from sim.lab.labkeys import LabFileError
+from sim.lab.values import Count, Nanoseconds
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS
-from sim.values import Count, Nanoseconds
 
 CLINIC = """\
 [lab]

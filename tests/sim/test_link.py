@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from sim.clock import Environment
+from sim.engine.clock import Environment
 from sim.net.host import Host, Network
 from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
 from sim.net.tcp import ACK, SYN, Segment

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.many_labs import LAB
-from sim.labfile import parse_lab
+from sim.lab.labfile import parse_lab
 from sim.worlds import run_lab
 
 WARM_UP = 3

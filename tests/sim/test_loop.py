@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
+from sim.engine.stalls import Stalled
 from sim.net.host import Host, Network
-from sim.stalls import Stalled
 from tests.sim.network import Pair, Recorder
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hal.emul.disk import EmulDisk
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.names import GIVE_UP_SECONDS, NOBODY
-from sim.result import Result
-from sim.worlds.virtual import VirtualWorld
+from sim.verdict.result import Result
+from sim.worlds.virtual.world import VirtualWorld
 from tests.sim.test_faults_compose import HTTP, errors, event, make_lab
 
 SOCKS = 'proxy = { kind = "socks5", auth = "password" }'

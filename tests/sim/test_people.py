@@ -3,9 +3,9 @@ from itertools import pairwise
 import pytest
 import simpy
 
+from sim.engine.streams import stream
 from sim.instruments import Instrument, load_model
-from sim.people import REPLACE_LAMP_FROM, SHIFTS, Bench
-from sim.streams import stream
+from sim.instruments.people import REPLACE_LAMP_FROM, SHIFTS, Bench
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.messages import Alert, Inventory, Quality, Status
 

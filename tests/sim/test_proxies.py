@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link
 from sim.proxies.http_auth import Basic, Digest, Open

@@ -8,9 +8,9 @@ import pytest
 
 from agents.box.box import BoxStatus
 from datacenter.store import queries
-from sim.labfile import parse_lab
+from sim.lab.labfile import parse_lab
 from sim.units import MINUTE_NS
-from sim.worlds.virtual import VirtualWorld
+from sim.worlds.virtual.world import VirtualWorld
 from wire.messages import Audit, decode
 
 LAB = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.verbs import LabUnderTest
+from sim.lab.verbs import LabUnderTest
 
 pytest_plugins = ["pytester"]
 LABS = Path(__file__).parents[2] / "labs"

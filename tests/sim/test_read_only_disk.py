@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sim.ledger import NEVER
 from sim.units import MINUTE_NS
-from sim.worlds.virtual import VirtualWorld
+from sim.verdict.ledger import NEVER
+from sim.worlds.virtual.world import VirtualWorld
 from tests.sim.test_faults import lab
 
 EVENTS = """

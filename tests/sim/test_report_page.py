@@ -9,7 +9,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from sim.report import page, write_report
-from sim.result import Backlog, Fault, Series
+from sim.verdict.result import Backlog, Fault, Series
 from tests.sim.report_examples import HOUR, MINUTES, bare, failing, hostile, passing
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.report import quantities
-from sim.report.latency import summarize
-from sim.result import Expectation
+from sim import quantities
+from sim.verdict.latency import summarize
+from sim.verdict.result import Expectation
 
 S = 10**9
 

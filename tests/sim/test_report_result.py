@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from sim.result import Result, to_document, to_json
+from sim.verdict.result import Result, to_document, to_json
 from tests.sim.report_examples import bare, failing, passing
 
 DOCUMENTED = {

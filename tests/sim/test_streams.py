@@ -1,4 +1,4 @@
-from sim.streams import branch, stream
+from sim.engine.streams import branch, stream
 
 
 def test_the_numbers_of_a_stream_are_forever():

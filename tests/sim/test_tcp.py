@@ -12,7 +12,7 @@ from statistics import median
 
 import pytest
 
-from sim.loop import SimLoop
+from sim.engine.loop import SimLoop
 from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
 from sim.net.tcp import ACK, FIN, MSS, SYN, Segment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.clock import Environment
+from sim.engine.clock import Environment
 from sim.net.timers import LazyTimer, LazyTimers
 
 

@@ -11,7 +11,7 @@ from sim.net.tcp.segment import ACK, FIN, RST, SYN, Segment, Unreachable
 from sim.net.tcp.sender import Sender
 
 if TYPE_CHECKING:
-    from sim.clock import Environment
+    from sim.engine.clock import Environment
     from sim.net.host import Host
     from sim.net.link import Link
 

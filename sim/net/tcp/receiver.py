@@ -17,7 +17,7 @@ from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, Segment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
-    from sim.clock import Environment
+    from sim.engine.clock import Environment
 
 WINDOW_FIRST_BYTES: Final = 44 * MSS
 """What Linux announces in a SYN: 64 KiB in whole segments."""

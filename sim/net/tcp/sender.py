@@ -19,7 +19,7 @@ from sim.net.tcp.segment import ACK, FIN, MSS, Segment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
-    from sim.clock import Environment
+    from sim.engine.clock import Environment
 
 RETRIES_NS: Final = 924_600_000_000
 """For how long it tries: Linux's tcp_retries2 of 15, counted from the shortest timeout (retransmits_timed_out)."""

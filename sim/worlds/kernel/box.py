@@ -24,24 +24,18 @@ from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
 from netfw.service.requests import Checked, Count, Helper
 from netfw.service.spawn import command, environment
-from sim.labfile import Lab
-from sim.layers import End, Layers
-from sim.trace import Trace
+from sim.engine.layers import End, Layers
+from sim.engine.trace import Trace
+from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
-from sim.worlds.addresses import box_address
-from sim.worlds.farend import NAME as DATACENTER_NAME
-from sim.worlds.findings import Remains
-from sim.worlds.firewall import COLLECTOR_PORT, lab_policy, policy_file
-from sim.worlds.kernel.disk import Disk
-from sim.worlds.kernel.host import Host
-from sim.worlds.kernel.process import LabProcess
-from sim.worlds.machine import (
-    BOOT_SECONDS,
-    DISK_BYTES_BESIDE_SPOOL,
-    RESTART_SECONDS,
-    added,
-    inspect,
-)
+from sim.verdict.findings import Remains
+from sim.worlds.kernel.namespaces.disk import Disk
+from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.shared.addresses import box_address
+from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
+from sim.worlds.virtual.box import BOOT_SECONDS, DISK_BYTES_BESIDE_SPOOL, RESTART_SECONDS, added, inspect
+from sim.worlds.virtual.datacenter import NAME as DATACENTER_NAME
 from wire.dial.accounting import Traffic
 from wire.dial.proxy import Proxy
 
@@ -152,7 +146,7 @@ class KernelBox:
         return {}
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what is on the disk: see `sim.worlds.machine.inspect`."""
+        """Cut the power for good; what is on the disk: see `sim.worlds.virtual.box.inspect`."""
         self.hold_power()
         self._disk.mount()
         (self._disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room

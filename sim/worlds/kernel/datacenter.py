@@ -12,11 +12,11 @@ from typing import Final
 
 from datacenter.store import queries
 from datacenter.store.store import Store
+from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
-from sim.layers import End, Layers
-from sim.worlds.kernel.host import Host
-from sim.worlds.kernel.process import LabProcess
-from sim.worlds.machine import SERIAL
+from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.virtual.box import SERIAL
 from wire.tls.context import Identity
 from wire.vocabulary import Verb
 

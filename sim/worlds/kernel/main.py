@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sim.labfile import Lab
-from sim.labkeys import LabFileError
-from sim.result import Result
-from sim.worlds.kernel.console import Console
-from sim.worlds.kernel.control import Refused, ask
-from sim.worlds.kernel.lab import KernelLab
-from sim.worlds.kernel.missing import require
+from sim.lab.labfile import Lab
+from sim.lab.labkeys import LabFileError
+from sim.verdict.result import Result
+from sim.worlds.kernel.live.console import Console
+from sim.worlds.kernel.live.control import Refused, ask
+from sim.worlds.kernel.namespaces.lab import KernelLab
+from sim.worlds.kernel.namespaces.missing import require
+from sim.worlds.kernel.namespaces.registry import NoSuchLab
+from sim.worlds.kernel.namespaces.supervisor import run, up
 from sim.worlds.kernel.proxy import PROGRAMS
-from sim.worlds.kernel.registry import NoSuchLab
-from sim.worlds.kernel.supervisor import run, up
 from sim.worlds.kernel.world import JUDGE_SECONDS_MAX, KernelWorld
 
 if TYPE_CHECKING:

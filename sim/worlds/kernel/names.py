@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from sim.layers import End, Layers, nothing_to_end
+from sim.engine.layers import End, Layers, nothing_to_end
 from sim.net.names import NOBODY
 
 SERVER: Final = "192.0.2.53"

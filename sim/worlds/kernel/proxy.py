@@ -20,12 +20,12 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final, Literal
 
-from sim import labfile
-from sim.layers import End, Layers
+from sim.engine.layers import End, Layers
+from sim.lab import labfile
 from sim.net.link import Impairment
-from sim.worlds.kernel.host import Host
-from sim.worlds.kernel.link import KernelLink
-from sim.worlds.kernel.process import LabProcess
+from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
 from wire.dial.proxy import Proxy
 
@@ -86,7 +86,7 @@ class _Mood:
 
 
 class KernelProxy:
-    """A running proxy; see `sim.worlds.proxy.SiteProxy` for the same in the virtual world."""
+    """A running proxy; see `sim.worlds.virtual.proxy.SiteProxy` for the same in the virtual world."""
 
     def __init__(self, host: Host, spec: labfile.Proxy, folder: Path, backbone: KernelLink) -> None:
         self._host, self._spec, self._backbone = host, spec, backbone

@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.labfile import Lab
+from sim.lab.labfile import Lab
 from sim.net.link import Quality
-from sim.worlds.addresses import (
+from sim.worlds.kernel.names import SiteNames
+from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.lab import KernelLab
+from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.shared.addresses import (
     BOX,
     BOX_MOVED,
     DATACENTER,
@@ -27,12 +31,8 @@ from sim.worlds.addresses import (
     box_address,
     instrument_address,
 )
-from sim.worlds.farend import NAME as DATACENTER_NAME
-from sim.worlds.kernel.host import Host
-from sim.worlds.kernel.lab import KernelLab
-from sim.worlds.kernel.link import KernelLink
-from sim.worlds.kernel.names import SiteNames
-from sim.worlds.virtual import BACKBONE, LAN
+from sim.worlds.virtual.datacenter import NAME as DATACENTER_NAME
+from sim.worlds.virtual.world import BACKBONE, LAN
 
 INTERFACE: Final = "eth0"
 """What every machine but the box and the router calls its only port."""

@@ -2,7 +2,7 @@
 
 The same instruments, people, faults, meters, checks and result as in the virtual world; the box program, the data
 center and the proxy are processes, each in a host of its own, and what is between them is the kernel's. It runs in
-the supervisor's process (`sim.worlds.kernel.supervisor`).
+the supervisor's process (`sim.worlds.kernel.namespaces.supervisor`).
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from random import Random
 from typing import Any, Final
 
 from hal.linux.clock import LinuxClock
-from sim.labfile import Instrument, Lab
-from sim.layers import End
-from sim.ledger import Ledger
-from sim.result import Result
-from sim.result import World as Name
-from sim.streams import stream
-from sim.trace import Trace
-from sim.worlds.addresses import box_address
-from sim.worlds.analyzer import Analyzer
-from sim.worlds.certificates import Certificates
-from sim.worlds.firewall import COLLECTOR_PORT
-from sim.worlds.intruders import Intruders
+from sim.engine.layers import End
+from sim.engine.streams import stream
+from sim.engine.trace import Trace
+from sim.lab.labfile import Instrument, Lab
+from sim.verdict.ledger import Ledger
+from sim.verdict.result import Result
+from sim.verdict.result import World as Name
 from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
-from sim.worlds.kernel.lab import KernelLab
-from sim.worlds.kernel.link import KernelLink
-from sim.worlds.kernel.pace import HostComputer, HostLoop, RealTimeEnvironment
+from sim.worlds.kernel.namespaces.lab import KernelLab
+from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.namespaces.pace import HostComputer, HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.proxy import KernelProxy
 from sim.worlds.kernel.site import Site
-from sim.worlds.machine import NAME
-from sim.worlds.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.occurrences import Occurrences
-from sim.worlds.verdict import conclude
+from sim.worlds.shared.addresses import box_address
+from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.conclusion import conclude
+from sim.worlds.shared.intruders import Intruders
+from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
+from sim.worlds.shared.occurrences import Occurrences
+from sim.worlds.shared.policy import COLLECTOR_PORT
+from sim.worlds.virtual.box import NAME
+from sim.worlds.virtual.certificates import Certificates
 from wire.dial.dialer import FarEnd as Address
 
 _NS: Final = 1_000_000_000

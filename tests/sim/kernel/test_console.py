@@ -18,10 +18,11 @@ import pytest
 
 from rap.__main__ import main
 from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
-from sim.worlds.kernel import NoSuchLab, Refused, running, syscalls
-from sim.worlds.kernel.live import look_at
-from sim.worlds.kernel.registry import connect, supervisor_of
-from sim.worlds.kernel.state import Line, State
+from sim.worlds.kernel import NoSuchLab, Refused, running
+from sim.worlds.kernel.live.screen import look_at
+from sim.worlds.kernel.live.state import Line, State
+from sim.worlds.kernel.namespaces import syscalls
+from sim.worlds.kernel.namespaces.registry import connect, supervisor_of
 
 ROOT = Path(__file__).parents[3]
 RAP = [sys.executable, "-m", "rap"]

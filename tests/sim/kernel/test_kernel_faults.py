@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sim.faults import fault_kinds
-from sim.labfile import Event, Lab, parse_lab
+from sim.lab.labfile import Event, Lab, parse_lab
 from sim.worlds.kernel import KernelLab, run
 from sim.worlds.kernel.world import KernelWorld
-from sim.worlds.occurrences import Occurrence
+from sim.worlds.shared.occurrences import Occurrence
 
 pytestmark = pytest.mark.kernel
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sim.labfile import parse_lab
-from sim.worlds import intruders
-from sim.worlds.addresses import BOX, box_address, instrument_address
-from sim.worlds.intruders import TCP_PORTS, forbidden
+from sim.lab.labfile import parse_lab
 from sim.worlds.kernel import KernelLab, run
 from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.shared import intruders
+from sim.worlds.shared.addresses import BOX, box_address, instrument_address
+from sim.worlds.shared.intruders import TCP_PORTS, forbidden
 
 pytestmark = pytest.mark.kernel
 

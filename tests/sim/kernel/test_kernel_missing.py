@@ -51,6 +51,6 @@ def test_the_firewalls_library_is_named_where_it_is_not(monkeypatch: pytest.Monk
             Nft("libno-such-nftables.so.1")
             raise AssertionError
 
-    monkeypatch.setattr(sys.modules["sim.worlds.kernel.missing"], "Helper", WithoutLibrary)
+    monkeypatch.setattr(sys.modules["sim.worlds.kernel.namespaces.missing"], "Helper", WithoutLibrary)
     [said] = missing()
     assert "install libnftables1" in said

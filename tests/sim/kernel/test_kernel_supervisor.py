@@ -16,8 +16,8 @@ from random import Random
 
 import pytest
 
+from sim.engine.stalls import Stalled
 from sim.net.link import Quality
-from sim.stalls import Stalled
 from sim.worlds.kernel import (
     KernelLab,
     LabEnded,
@@ -31,7 +31,7 @@ from sim.worlds.kernel import (
     running,
     up,
 )
-from sim.worlds.kernel.registry import supervisor_of
+from sim.worlds.kernel.namespaces.registry import supervisor_of
 
 pytestmark = pytest.mark.kernel
 

@@ -22,7 +22,7 @@ from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Spool
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
-from sim.worlds.farend import FarEnd
+from sim.worlds.virtual.datacenter import FarEnd
 from wire.http.connection import Response
 from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sim.labfile import Lab, parse_lab
+from sim.lab.labfile import Lab, parse_lab
 
 HEAD = """
 [lab]

@@ -1,0 +1,1 @@
+"""Lab files: reading, checking, and a lab as a value."""

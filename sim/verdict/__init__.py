@@ -1,0 +1,1 @@
+"""Judging a run: ledger of reports, checks, statistics, result."""

@@ -1,0 +1,107 @@
+"""Which faults explain that a report waits, and for how long.
+
+A fault that *blocks* (a cable that is out, a data center that answers with errors) explains every wait until it has
+ended and things have started again. A fault that only *slows* (loss, a low rate, a busy data center, a restart)
+explains a wait as long as there is progress: reports keep getting through, if slowly. It does not explain a
+forwarder that stands still. What remains of a wait is unexplained, and the lab's limits apply to that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from math import inf
+from typing import Final
+
+from sim.faults import port_of
+from sim.lab.labfile import Event
+from sim.units import SECOND_NS
+
+START_NS: Final = 20 * SECOND_NS
+"""At a lab's beginning: programs start."""
+
+Span = tuple[float, float]
+
+
+def explains_delivery(event: Event) -> bool:
+    """Whether this fault can keep the box from delivering what it has acknowledged."""
+    return event.fault.effect != "none" and event.target != "clock" and port_of(event.target) is None
+
+
+def explains_acknowledgement(event: Event, port: int | None) -> bool:
+    """Whether this fault can keep the box from acknowledging reports of the instrument at `port`."""
+    if event.fault.effect == "none":
+        return False
+    return event.target in ("box", "disk") or (port is not None and port_of(event.target) == port)
+
+
+def span(event: Event) -> Span:
+    """From when to when the fault was there; to infinity if it never ended."""
+    if event.lasts is None:
+        return event.at, event.at if event.fault.momentary else inf
+    return event.at, event.at + event.lasts
+
+
+def outage_ends(events: Iterable[Event]) -> list[int]:
+    """When a fault of the way to the data center ended and no other was still under way."""
+    spans = [span(event) for event in events if explains_delivery(event)]
+    return [
+        int(end)
+        for _, end in spans
+        if end < inf and not any(start <= end < other for start, other in spans)
+    ]  # fmt: skip
+
+
+class Causes:
+    """When a wait is explained. `progress` are the sorted times at which something got through."""
+
+    def __init__(self, events: Iterable[Event], progress: Sequence[int], stall_ns: float) -> None:
+        blocked: list[Span] = [(0, START_NS)]
+        slowed: list[Span] = []
+        for event in events:
+            start, end = span(event)
+            slows = event.fault.effect == "slows" or start == end
+            (slowed if slows else blocked).append((start, end + event.fault.recovery_ns))
+        blocked = _merged(blocked)
+        explained = _merged([*blocked, *_moving(_merged(slowed), progress, blocked, stall_ns)])
+        self._starts = [start for start, _ in explained]
+        self._ends = [end for _, end in explained]
+        self._totals = list(accumulate((end - start for start, end in explained), initial=0.0))
+
+    def unexplained(self, since: int, until: int) -> float:
+        """How much of the time between is explained by no fault, in nanoseconds."""
+        return until - since - self._explained_to(until) + self._explained_to(since)
+
+    def _explained_to(self, now: int) -> float:
+        at = bisect_right(self._starts, now)
+        if at == 0:
+            return 0.0
+        return self._totals[at - 1] + min(now, self._ends[at - 1]) - self._starts[at - 1]
+
+
+def _moving(
+    slowed: list[Span], progress: Sequence[int], blocked: list[Span], stall_ns: float
+) -> Iterable[Span]:
+    """The parts of the slowed spans in which the last progress, or the last block's end, is not too long ago."""
+    steps = sorted([0.0, *progress, *(end for _, end in blocked if end < inf)]) if slowed else []
+    still = [(a + stall_ns, b) for a, b in pairwise([*steps, inf]) if b - a > stall_ns]
+    for start, end in slowed:
+        for still_from, still_to in still:
+            if still_to <= start or still_from >= end:
+                continue
+            if start < still_from:
+                yield start, still_from
+            start = max(start, still_to)
+        if start < end:
+            yield start, end
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged

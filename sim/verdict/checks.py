@@ -1,0 +1,419 @@
+"""The checkers: whether what became of the reports is what the lab expects.
+
+They look at a world only from outside: at the ledger of what instruments made and what was acknowledged to them, at
+the data center's database, and at the box's disk as it would be found after a power cut at the very end.
+
+Delivery is expected of every lab: what instruments make is acknowledged, what is acknowledged is stored, its content
+unchanged, and all of it in time unless a fault explains why not (`sim.verdict.causes`). An expectation with
+nothing to judge does not hold: it proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import msgspec
+
+from sim.faults import port_of
+from sim.lab.labfile import Event, Expect
+from sim.quantities import duration
+from sim.units import MINUTE_NS, SECOND_NS
+from sim.verdict.causes import START_NS, Causes, explains_acknowledgement, explains_delivery
+from sim.verdict.causes import outage_ends as outage_ends
+from sim.verdict.evidence import as_fault as as_fault
+from sim.verdict.evidence import failure
+from sim.verdict.latency import quantile
+from sim.verdict.ledger import NEVER, Entry, Run
+from sim.verdict.outcome import Outcome as Outcome
+from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure
+
+ACKNOWLEDGED_WITHIN_NS: Final = 5 * MINUTE_NS
+DELIVERED_WITHIN_NS: Final = 10 * MINUTE_NS
+COMMANDS_WITHIN_NS: Final = 30 * MINUTE_NS
+"""Where the lab does not say. `sim.lab.labfile.Lab.limits` lowers them for short labs."""
+
+_NOTHING: Final = "there is nothing to judge"
+
+_Judged = tuple[Expectation, Failure]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What there is to judge."""
+
+    expect: Expect
+    outcome: Outcome
+    events: Sequence[Event]
+    end_ns: int
+    ports: dict[str, int]
+
+    @cached_property
+    def delivered_within(self) -> int:
+        limit = self.expect.delivered_within
+        return DELIVERED_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def acknowledged_within(self) -> int:
+        limit = self.expect.acknowledged_within
+        return ACKNOWLEDGED_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def commands_within(self) -> int:
+        limit = self.expect.commands_within
+        return COMMANDS_WITHIN_NS if limit is None else limit
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        return list(self.outcome.ledger)
+
+    @cached_property
+    def stored_late(self) -> Causes:
+        """What explains that an acknowledged report is not stored."""
+        events = [event for event in self.events if explains_delivery(event)]
+        progress = sorted(e.stored_ns for e in self.entries if e.stored_ns != NEVER) if events else []
+        return Causes(events, progress, self.delivered_within)
+
+    def acknowledged_late(self, serial: str) -> Causes:
+        """What explains that a report of the instrument is not acknowledged."""
+        port = self.ports.get(serial)
+        events = [event for event in self.events if explains_acknowledgement(event, port)]
+        times: list[int] = []
+        if events:
+            times = sorted(e.acknowledged_ns for e in self.entries if e.serial == serial)
+        return Causes(events, [time for time in times if time != NEVER], self.acknowledged_within)
+
+
+_Check = Callable[[_Case], _Judged | None]
+
+
+def evaluate(
+    expect: Expect,
+    outcome: Outcome,
+    events: Sequence[Event],
+    *,
+    end_ns: int | None = None,
+    ports: dict[str, int] | None = None,
+) -> tuple[tuple[Expectation, ...], tuple[Failure, ...]]:
+    """Each expectation of the lab with what was measured, and evidence for those that do not hold.
+
+    `end_ns` is the end of the lab, by default the last thing that the ledger knows of. `ports` gives the port of each
+    serial number; without it no fault of an instrument explains anything.
+    """
+    if end_ns is None:
+        end_ns = max((max(e.made_ns, e.acknowledged_ns, e.stored_ns) for e in outcome.ledger), default=0)
+    case = _Case(expect, outcome, events, end_ns, ports or {})
+    pairs = [pair for pair in (check(case) for check in _CHECKS) if pair is not None]
+    failures = [evidence for expectation, evidence in pairs if not expectation.holds]
+    return tuple(expectation for expectation, _ in pairs), tuple(failures)
+
+
+# -- reports that must not be there at all
+
+
+def _lost(case: _Case) -> _Judged:
+    what = (
+        "Acknowledged reports that are neither stored, nor on the box, nor named one for one in a gap record."
+    )
+    return _count(case, "lost", case.expect.lost, case.outcome.lost, what)
+
+
+def _dropped(case: _Case) -> _Judged:
+    what = "Acknowledged reports that the box gave up, naming each, because its disk had no room or failed."
+    return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, what)
+
+
+def _duplicates(case: _Case) -> _Judged:
+    what = "Reports that are stored more than once."
+    return _judge(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
+
+
+def _altered(case: _Case) -> _Judged:
+    outcome = case.outcome
+    unmade, false_gaps = outcome.ledger.unmade, outcome.false_gaps
+    what = (
+        f"Of {outcome.compared:,} reports found at the data center or on the box's disk, each compared with what its "
+        f"instrument made by a 64-bit digest of the encoded content, {outcome.altered:,} differ; {len(unmade):,} "
+        f"others were never made, and {len(false_gaps):,} arrived after a gap record had named them as lost."
+    )
+    if firsts := (*unmade[:1], *false_gaps[:1]):
+        what += f" For example: {'; '.join(firsts)}."
+    entries = [entry for run in outcome.ledger.runs.values() for entry in _altered_of(run)]
+    measured = outcome.altered + len(unmade) + len(false_gaps)
+    if not outcome.compared and not measured:
+        return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
+    return _judge(case, "altered", case.expect.altered, measured, what, entries)
+
+
+def _altered_of(run: Run) -> Iterator[Entry]:
+    return (entry for entry in run if entry.number in run.altered) if run.altered else iter(())
+
+
+# -- reports that must get there in time
+
+
+def _unacknowledged(case: _Case) -> _Judged:
+    limit = case.acknowledged_within
+    late: list[Entry] = []
+    causes: dict[str, Causes] = {}
+    for run in case.outcome.ledger.runs.values():
+        if run.serial not in causes:
+            causes[run.serial] = case.acknowledged_late(run.serial)
+        late += _late_to_acknowledge(run, causes[run.serial], limit, case.end_ns)
+    what = (
+        f"Reports that an instrument made and the box did not acknowledge {_within(limit)}, not counting the time "
+        "that a fault of the instrument, its cable, the box or its disk explains."
+    )
+    most = case.expect.unacknowledged
+    if not case.outcome.made:
+        return _nothing(case, "unacknowledged", most, "No report was made.")
+    return _judge(case, "unacknowledged", most, len(late), what, late, _within(limit))
+
+
+def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[Entry]:
+    last_ns = end_ns if run.ended_ns is None else run.ended_ns
+    for entry in run:
+        until = entry.acknowledged_ns
+        if until == NEVER:
+            if entry.number in run.given_up:
+                # when is not known: nothing but a fault soon after it was made explains it, and no lab's beginning
+                if causes.unexplained(entry.made_ns, entry.made_ns + limit) >= limit - START_NS:
+                    yield entry
+                continue
+            until = last_ns
+        if until - entry.made_ns > limit and causes.unexplained(entry.made_ns, until) > limit:
+            yield entry
+
+
+def _undelivered(case: _Case) -> _Judged:
+    limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
+    late: list[Entry] = []
+    for entry in case.entries:
+        since, until = entry.acknowledged_ns, entry.stored_ns
+        if since == NEVER or entry.sequence == NEVER:
+            continue
+        if until == NEVER:
+            until = case.end_ns
+        if until - since > limit and causes.unexplained(since, until) > limit:
+            late.append(entry)
+    own = sum(causes.unexplained(at_ns, case.end_ns) > limit for at_ns in outcome.own_waiting)
+    what = (
+        f"Acknowledged reports that were not stored {_within(limit)}, not counting the time that a fault of the "
+        "uplink, proxy, data center, box or disk explains."
+    )
+    if own:
+        what += f" {own:,} of them are the box's own records, still on its disk."
+    return _judge(case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit))
+
+
+def _commands(case: _Case) -> _Judged | None:
+    commands, limit = case.outcome.commands, case.commands_within
+    if not commands:
+        return None
+    late = []
+    for command in commands:
+        until = case.end_ns if command.closed_ns == NEVER else command.closed_ns
+        if (
+            command.outcome not in (None, "done")
+            or case.stored_late.unexplained(command.queued_ns, until) > limit
+        ):
+            late.append(command.text)
+    what = (
+        f"Commands, {len(commands)} in all, that were not reported as done {_within(limit)}, not counting the time "
+        "that a fault of the way to the box explains."
+    )
+    if late:
+        what += f" The first: {late[0]}."
+    return _form("commands", case.expect.commands, len(late), what, case.events, condition=_within(limit))
+
+
+def _drained(case: _Case) -> _Judged | None:
+    limit = case.expect.backlog_drained_within
+    if limit is None:
+        return None
+    what = "After each outage, how long until everything that was waiting when it ended is stored."
+    slowest, late, judged = 0, list[Entry](), False
+    ends = outage_ends(case.events)
+    for end_ns in ends:
+        waiting = [entry for entry in case.entries if _waited_at(entry, end_ns)]
+        judged = judged or bool(waiting)
+        late += [e for e in waiting if e.stored_ns == NEVER or e.stored_ns - end_ns > limit]
+        if any(entry.stored_ns == NEVER for entry in waiting):
+            slowest = NEVER
+        elif waiting and slowest != NEVER:
+            slowest = max(slowest, *(entry.stored_ns - end_ns for entry in waiting), 0)
+    if not ends:
+        what += " No outage ended in this run, so there is nothing to judge."
+    elif not judged:
+        what += " Nothing was waiting when an outage ended, so there is nothing to judge."
+    return _time(case, "backlog_drained_within", limit, slowest if judged else NEVER, late, what)
+
+
+def _waited_at(entry: Entry, now_ns: int) -> bool:
+    """Acknowledged but not stored at that time; what the box gave up by number does not wait."""
+    acknowledged = NEVER < entry.acknowledged_ns <= now_ns
+    return acknowledged and (
+        entry.stored_ns > now_ns or (entry.stored_ns == NEVER and entry.sequence != NEVER)
+    )
+
+
+def _latency(case: _Case) -> _Judged | None:
+    return _of_latency(case, "latency_p99", case.expect.latency_p99, case.entries)
+
+
+def _alert_latency(case: _Case) -> _Judged | None:
+    alerts = [entry for entry in case.entries if entry.priority == "alert"]
+    return _of_latency(case, "alert_latency_p99", case.expect.alert_latency_p99, alerts)
+
+
+def _other_ports_latency(case: _Case) -> _Judged | None:
+    limit, name = case.expect.other_ports_latency_p99, "other_ports_latency_p99"
+    if limit is None:
+        return None
+    targets = {port_of(event.target) for event in case.events} - {None}
+    what = "99 % of the reports of instruments that no event targets are stored within this of being made."
+    if not targets:
+        return _time(case, name, limit, NEVER, [], f"{what} No event targeted an instrument, so {_NOTHING}.")
+    others = [entry for entry in case.entries if case.ports.get(entry.serial, None) not in targets]
+    # unlike for `latency_p99`, what is not acknowledged counts: the other port may be the reason
+    judged = [(_age(entry, case.end_ns), entry) for entry in others]
+    judged = [(age, entry) for age, entry in judged if entry.stored_ns != NEVER or age > limit]
+    if not any(entry.stored_ns != NEVER for _, entry in judged):
+        return _time(case, name, limit, NEVER, others, f"{what} None of these was stored, so {_NOTHING}.")
+    measured = quantile(sorted(age for age, _ in judged), 99)
+    return _time(case, name, limit, measured, [entry for age, entry in judged if age > limit], what)
+
+
+def _connections(case: _Case) -> _Judged | None:
+    limit, most = case.expect.connections, case.outcome.connections
+    if limit is None:
+        return None
+    if not most:
+        return _nothing(case, "connections", limit, "No instrument was seen to be connected.")
+    what = (
+        "Connections with instruments that were open on the box at once, at most, sampled from time to time."
+    )
+    return _form("connections", limit, most, what, case.events)
+
+
+def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry]) -> _Judged | None:
+    if limit is None:
+        return None
+    ages = [(_age(entry, case.end_ns), entry) for entry in entries if entry.acknowledged_ns != NEVER]
+    # what is still waiting counts once it has waited for longer than the limit
+    judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
+    stored = any(entry.stored_ns != NEVER for _, entry in judged)
+    measured = quantile(sorted(age for age, _ in judged), 99) if stored else NEVER
+    late = [entry for age, entry in judged if age > limit]
+    kind = "alerts" if name.startswith("alert") else "reports"
+    what = f"99 % of the acknowledged {kind} are stored within this of being made."
+    if not stored:
+        what += f" None of the {kind} was stored, so {_NOTHING}."
+    return _time(case, name, limit, measured, late, what)
+
+
+def _age(entry: Entry, end_ns: int) -> int:
+    return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
+
+
+# -- intruders
+
+
+def _intrusions(case: _Case) -> _Judged | None:
+    if not any(event.fault.kind.startswith("intruder-") for event in case.events):
+        return None
+    found = case.outcome.intrusions
+    what = f"Attempts of intruders, {found.tried} in all, that reached somebody."
+    if not found.tried:
+        return _nothing(
+            case, "intrusions", case.expect.intrusions, "No intruder had the time to try anything."
+        )
+    if found.reached:
+        what += f" The first: {found.reached[0]}."
+    return _form("intrusions", case.expect.intrusions, len(found.reached), what, case.events)
+
+
+_CHECKS: tuple[_Check, ...] = (
+    _lost,
+    _duplicates,
+    _dropped,
+    _altered,
+    _unacknowledged,
+    _undelivered,
+    _commands,
+    _intrusions,
+    _drained,
+    _latency,
+    _alert_latency,
+    _other_ports_latency,
+    _connections,
+)
+
+
+# -- forms of a judgement
+
+
+def _count(case: _Case, name: str, limit: int, entries: list[Entry], what: str) -> _Judged:
+    expectation, evidence = _judge(case, name, limit, len(entries), what, entries)
+    gaps = tuple(gap for gap in case.outcome.gaps if gap.records)[:FAILED_REPORTS_MAX]
+    return expectation, msgspec.structs.replace(evidence, gaps=gaps)
+
+
+def _judge(
+    case: _Case,
+    name: str,
+    limit: int,
+    count: int,
+    what: str,
+    entries: Sequence[Entry] = (),
+    condition: str = "",
+) -> _Judged:
+    """At most `limit` of something that is said of acknowledged reports; without any there is nothing to judge."""
+    if not count and not case.outcome.acknowledged and name != "unacknowledged":
+        return _nothing(case, name, limit, "No report was acknowledged.")
+    return _form(name, limit, count, what, case.events, entries, condition)
+
+
+def _form(
+    name: str,
+    limit: int,
+    count: int,
+    what: str,
+    events: Sequence[Event],
+    entries: Sequence[Entry] = (),
+    condition: str = "",
+) -> _Judged:
+    expectation = Expectation(
+        name=name,
+        limit=limit,
+        measured=count,
+        holds=count <= limit,
+        condition=condition,
+        explanation=what,
+    )
+    return expectation, failure(name, what, entries, events)
+
+
+def _nothing(case: _Case, name: str, limit: int, why: str) -> _Judged:
+    """There is nothing to judge, and so the expectation does not hold."""
+    what = f"{why} There is nothing to judge, so this run proves nothing about it."
+    expectation = Expectation(name=name, limit=limit, measured=None, holds=False, explanation=what)
+    return expectation, failure(name, what, (), case.events)
+
+
+def _within(limit: int) -> str:
+    return f"within {duration(limit)}"
+
+
+def _time(case: _Case, name: str, limit: int, measured: int, late: list[Entry], what: str) -> _Judged:
+    expectation = Expectation(
+        name=name,
+        limit=limit / SECOND_NS,
+        measured=None if measured == NEVER else round(measured / SECOND_NS, 3),
+        holds=NEVER < measured <= limit,
+        unit="s",
+        explanation=what,
+    )
+    return expectation, failure(name, what, late, case.events)

@@ -1,0 +1,63 @@
+"""The evidence shown for an expectation that does not hold: reports, their fates, the fault before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.lab.labfile import Event
+from sim.units import MILLISECOND_NS
+from sim.verdict.ledger import NEVER, Entry
+from sim.verdict.result import FAILED_REPORTS_MAX, Failure, Fault, Gap, TracedReport
+
+
+def failure(
+    name: str, what: str, entries: Sequence[Entry], events: Sequence[Event], gaps: Sequence[Gap] = ()
+) -> Failure:
+    """Evidence from the reports concerned, the first of them in detail."""
+    shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
+    return Failure(
+        expectation=name,
+        explanation=what,
+        reports=tuple(_traced(entry, given_up=name == "dropped") for entry in shown),
+        reports_total=len(entries),
+        fault_before=_last_fault(events, shown[0].made_ns if shown else None),
+        gaps=tuple(gaps[:FAILED_REPORTS_MAX]),
+    )
+
+
+def as_fault(event: Event) -> Fault:
+    """An event of the lab, as results show it."""
+    return Fault(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
+
+
+def _traced(entry: Entry, *, given_up: bool) -> TracedReport:
+    return TracedReport(
+        instrument=entry.serial,
+        run=entry.run,
+        number=entry.number,
+        kind=entry.kind,
+        made_ns=entry.made_ns,
+        acknowledged_ns=None if entry.acknowledged_ns == NEVER else entry.acknowledged_ns,
+        fate="given up by the box, and named in a gap record" if given_up else _fate(entry),
+        stored_ns=None if entry.stored_ns == NEVER else entry.stored_ns,
+    )
+
+
+def _fate(entry: Entry) -> str:
+    if entry.stored_ns != NEVER:
+        return f"stored {_seconds(entry.stored_ns - entry.made_ns)} after it was made"
+    if entry.sequence != NEVER:
+        return "still on the box at the end"
+    if entry.acknowledged_ns == NEVER:
+        return "not on the box at the end"
+    return "acknowledged, and neither stored nor on the box at the end"
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns // MILLISECOND_NS / 1000:,.3f} s"
+
+
+def _last_fault(events: Sequence[Event], before_ns: int | None) -> Fault | None:
+    """The last fault that began before the time at which the report was made; the first one if none did."""
+    earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
+    return as_fault(earlier[-1]) if earlier else None

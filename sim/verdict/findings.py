@@ -1,0 +1,169 @@
+"""What is found at the end of a lab, at the data center and on the box's disk, and entered in the ledger.
+
+Each report's content comes from where it is kept: from the store's own database, and from the records on the disk. A
+store or a box that alters a report is found out by the ledger's digest of what the instrument made.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple
+
+from agents import spool
+from datacenter.store import queries
+from datacenter.store.queries import StoredRecord
+from datacenter.store.store import Store
+from sim.units import MILLISECOND_NS
+from sim.verdict import result
+from sim.verdict.ledger import NEVER, Ledger, digest_of
+from sim.verdict.outcome import CommandFate
+from sim.verdict.result import Note
+from wire.messages import Alert, Audit, Entry, Gap, Message, MessageError, decode, encode
+
+_KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
+_EPOCH_BITS: Final = 53
+"""A sequence number has no more; epochs of one spool are told apart above them."""
+_SHOWN_MAX: Final = 1000
+
+
+class Remains(NamedTuple):
+    """A box's disk, as it is found after its power was cut for good."""
+
+    epoch: int
+    records: list[spool.Record]
+    """Those that are not acknowledged by the data center."""
+    gaps: tuple[spool.Gap, ...]
+    """What the spool knows is missing and has not reported."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that was found, beside what is in the ledger."""
+
+    sequences: list[int] = field(default_factory=list)
+    """Of every record, sorted; a later epoch's are above those of all earlier ones."""
+    gaps: list[result.Gap] = field(default_factory=list)
+    false_gaps: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    own_waiting: list[int] = field(default_factory=list)
+    commands: list[CommandFate] = field(default_factory=list)
+
+
+def find(store: Store, remains: Remains, ledger: Ledger, epoch_ms: int, end_ns: int) -> Findings:
+    """Read both, and enter each report in the ledger. `epoch_ms` is the lab's beginning, since 1970."""
+    return _Reader(store, ledger, epoch_ms, end_ns).read(remains)
+
+
+class _Reader:
+    def __init__(self, store: Store, ledger: Ledger, epoch_ms: int, end_ns: int) -> None:
+        self._store, self._ledger, self._epoch_ms, self._end_ns = store, ledger, epoch_ms, end_ns
+        self._found = Findings()
+        self._arrivals: list[tuple[int, float]] = []  # (sequence, when it was stored; inf on the disk)
+        self._named: list[
+            tuple[tuple[int, int], float]
+        ] = []  # ranges of gap records, and when those were stored
+        self._epochs: Mapping[int, int] = {}
+
+    def read(self, remains: Remains) -> Findings:
+        epochs = queries.epochs(self._store)
+        self._epochs = {epoch: rank << _EPOCH_BITS for rank, epoch in enumerate(epochs)}
+        self._epochs = {remains.epoch: len(epochs) << _EPOCH_BITS} | self._epochs
+        for record, body in queries.bodies(self._store):
+            self._read_stored(record, body)
+        for sequence, payload in remains.records:
+            self._read_waiting(self._epochs[remains.epoch] + sequence, payload)
+        for gap in remains.gaps:
+            self._add_gap(gap.ranges, gap.reason, gap.records, self._end_ns, self._epochs[remains.epoch])
+        found = self._found
+        found.commands = [self._fate(command) for command in queries.commands(self._store)]
+        found.notes.sort(key=lambda note: note.at_ns)
+        self._arrivals.sort()
+        found.sequences = [sequence for sequence, _ in self._arrivals]
+        found.false_gaps = self._false_gaps()
+        return found
+
+    def _ns(self, at_ms: int) -> int:
+        return (at_ms - self._epoch_ms) * MILLISECOND_NS
+
+    def _read_stored(self, record: StoredRecord, body: bytes) -> None:
+        sequence, stored_ns = self._epochs[record.epoch] + record.sequence, self._ns(record.stored_at_ms)
+        self._arrivals.append((sequence, stored_ns))
+        if record.number is not None:
+            digest = digest_of(record.kind, record.at_ms, body)
+            self._ledger.found(record.instrument, record.run, record.number, sequence, stored_ns, digest)
+        if record.kind in _KINDS:
+            self._read_note(record, body, stored_ns)
+
+    def _read_note(self, record: StoredRecord, body: bytes, stored_ns: int) -> None:
+        try:
+            message = decode(_KINDS[record.kind], body)
+        except MessageError as error:
+            self._ledger.unmade.append(
+                f"sequence {record.sequence} at the data center cannot be read: {error}"
+            )
+            return
+        if isinstance(message, Gap):
+            base = self._epochs[record.epoch]
+            self._add_gap(message.ranges, message.reason, message.records, self._ns(message.at_ms), base)
+            self._named += [((base + a, base + b), stored_ns) for a, b in message.ranges]
+        priority: result.Priority = "alert" if record.kind == "alert" else "audit"
+        source = record.instrument or "box"
+        self._found.notes.append(
+            Note(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_say(message))
+        )
+
+    def _read_waiting(self, sequence: int, payload: bytes) -> None:
+        self._arrivals.append((sequence, inf))
+        try:
+            entry = decode(Entry, payload)
+        except MessageError as error:
+            self._ledger.unmade.append(f"sequence {sequence} on the box's disk cannot be read: {error}")
+            return
+        body = entry.body
+        if isinstance(body, Gap | Audit):
+            self._found.own_waiting.append(self._ns(body.at_ms))
+            if isinstance(body, Gap):
+                base = sequence >> _EPOCH_BITS << _EPOCH_BITS
+                self._add_gap(body.ranges, body.reason, body.records, self._ns(body.at_ms), base)
+        else:
+            kind = str(type(body).__struct_config__.tag)
+            digest = digest_of(kind, body.at_ms, encode(body))
+            self._ledger.found(entry.instrument, entry.run, body.number, sequence, NEVER, digest)
+
+    def _add_gap(
+        self, ranges: tuple[tuple[int, int], ...], reason: str, records: int, at_ns: int, base: int
+    ) -> None:
+        shifted = tuple((base + first, base + last) for first, last in ranges)
+        self._found.gaps.append(result.Gap(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
+
+    def _false_gaps(self) -> list[str]:
+        """Records that arrived after a gap record had named them: the box had not lost them."""
+        sequences = self._found.sequences
+        false = []
+        for (first, last), told_ns in self._named:
+            for at in range(bisect_left(sequences, first), bisect_right(sequences, last)):
+                if self._arrivals[at][1] > told_ns:
+                    false.append(f"sequence {sequences[at]} arrived, which a gap record had named as lost")
+        return false[:_SHOWN_MAX]
+
+    def _fate(self, command: queries.StoredCommand) -> CommandFate:
+        closed_ns = NEVER if command.closed_at_ms is None else self._ns(command.closed_at_ms)
+        result_ = command.outcome or "no result"
+        text = f"{command.verb} for {command.instrument or 'the box'}: {result_}"
+        return CommandFate(text, self._ns(command.created_at_ms), closed_ns, command.outcome)
+
+
+def _say(message: Message) -> str:
+    match message:
+        case Alert():
+            value = "" if message.value is None else f", {message.value}"
+            return f"{message.severity}: {message.code} {message.component}{value}"
+        case Audit():
+            port = f", port {message.port}" if message.port else ""
+            return message.event + port + (f", {message.value}" if message.value else "")
+        case Gap():
+            return f"gap: {message.records} records, {message.reason}"
+    raise AssertionError(message)

@@ -1,0 +1,126 @@
+"""Which missing reports the gap records account for: each named number accounts for one report at most.
+
+A gap record names sequence numbers of the box, the ledger names reports of instruments. What joins them is order: the
+reports of one run and one lane get rising sequence numbers, so the number of a missing report lies in a *window*
+between those of its neighbours that were found. Numbers are assigned to windows by the rule that is optimal for
+intervals: each number, in rising order, goes to the open window that closes first (Glover, 1967). No report is
+excused twice, and no number excuses two.
+
+Numbers in a window that nothing accounts for (not found, not named) may be those of the window's reports, so they
+count against them: the verdict never assumes the better case.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import accumulate
+from math import inf
+from typing import Final
+
+from sim.verdict.ledger import Entry
+from sim.verdict.result import Gap
+
+UNUSED: Final = "unused"
+"""The reason of a gap whose numbers were never given to a record, and excuse none."""
+
+
+@dataclass(slots=True)
+class Window:
+    """Acknowledged reports of one run and lane that were not found, and the found numbers around theirs."""
+
+    before: int
+    after: float
+    """`inf` if no later report of the lane was found."""
+    entries: list[Entry] = field(default_factory=list)
+    named: int = 0
+    """How many named numbers were assigned to it."""
+
+
+class NumberSet:
+    """Sequence numbers as sorted, disjoint ranges that can be counted between two bounds."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]], but: Sequence[int] = ()) -> None:
+        """All of `ranges`, which may overlap, but not the numbers in the sorted `but`."""
+        self.ranges: list[tuple[int, int]] = []
+        last_end = -1
+        for first, last in sorted(ranges):
+            self._add(max(first, last_end + 1), last, but)
+            last_end = max(last_end, last)
+        self._lasts = [last for _, last in self.ranges]
+        self._totals = list(accumulate((last - first + 1 for first, last in self.ranges), initial=0))
+
+    def _add(self, first: int, last: int, but: Sequence[int]) -> None:
+        for number in but[bisect_left(but, first) : bisect_right(but, last)]:
+            if first < number:
+                self.ranges.append((first, number - 1))
+            first = number + 1
+        if first <= last:
+            self.ranges.append((first, last))
+
+    def count_to(self, number: int) -> int:
+        """How many are at most `number`."""
+        at = bisect_left(self._lasts, number)
+        if at == len(self.ranges):
+            return self._totals[at]
+        return self._totals[at] + max(0, number - self.ranges[at][0] + 1)
+
+    @property
+    def highest(self) -> int:
+        """The highest number; 0 if there is none."""
+        return self._lasts[-1] if self._lasts else 0
+
+
+def excuse(
+    windows: list[Window], found: Sequence[int], gaps: Sequence[Gap]
+) -> tuple[list[Entry], list[Entry]]:
+    """The reports of the windows as (lost, dropped). `found` are the sorted numbers of all found records."""
+    named = NumberSet((r for gap in gaps for r in gap.ranges), found)
+    used = NumberSet((r for gap in gaps if gap.reason != UNUSED for r in gap.ranges), found)
+    _assign(windows, used.ranges)
+    lost: list[Entry] = []
+    dropped: list[Entry] = []
+    for window in windows:
+        total = len(window.entries)
+        excused = min(window.named, total - min(total, _unaccounted(window, found, named)))
+        dropped += window.entries[:excused]
+        lost += window.entries[excused:]
+    return lost, dropped
+
+
+def _assign(windows: list[Window], ranges: Iterable[tuple[int, int]]) -> None:
+    """Give each number of the sorted `ranges` to at most one window, and no window more than it has reports."""
+    coming = [(window.before, at) for at, window in enumerate(windows) if window.entries]
+    heapify(coming)
+    opened: list[tuple[float, int]] = []  # (after, index) of the windows whose reports could have the number
+    for first, last in ranges:
+        number = first
+        while number <= last:
+            while coming and coming[0][0] < number:
+                _, at = heappop(coming)
+                heappush(opened, (windows[at].after, at))
+            while opened and (opened[0][0] <= number or _is_full(windows[opened[0][1]])):
+                heappop(opened)
+            if opened:
+                windows[opened[0][1]].named += 1
+                number += 1
+            elif coming:
+                number = max(number + 1, coming[0][0] + 1)
+            else:
+                return
+
+
+def _is_full(window: Window) -> bool:
+    return window.named == len(window.entries)
+
+
+def _unaccounted(window: Window, found: Sequence[int], named: NumberSet) -> int:
+    """How many numbers in the window are neither found nor named."""
+    first = window.before + 1
+    end = max(found[-1] if found else 0, named.highest) + 1 if window.after == inf else int(window.after)
+    if end <= first:
+        return 0
+    present = bisect_left(found, end) - bisect_left(found, first)
+    return end - first - present - (named.count_to(end - 1) - named.count_to(first - 1))

@@ -1,0 +1,124 @@
+"""What became of every report of a lab's run: stored, waiting on the box, dropped by number, or lost.
+
+An acknowledged report that was found neither at the data center nor on the box's disk was **dropped** if a gap
+record of the box accounts for it (`sim.verdict.gaps`), and is **lost** if not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf
+from typing import Final
+
+from sim.verdict.gaps import Window, excuse
+from sim.verdict.intrusions import Intrusions
+from sim.verdict.ledger import NEVER, Entry, Ledger, Run
+from sim.verdict.result import Contents, Gap, Reports
+
+_LANES: Final = ("alert", "audit", "routine")
+
+
+@dataclass
+class Outcome:
+    """What became of the reports of one run of a lab."""
+
+    ledger: Ledger
+    stored_sequences: Sequence[int]
+    """Of every record at the data center and on the box's disk, sorted."""
+    gaps: Sequence[Gap]
+    duplicates: int
+    intrusions: Intrusions = field(default_factory=Intrusions)
+    false_gaps: Sequence[str] = ()
+    """Records that came after a gap record which named them, in words."""
+    own_waiting: Sequence[int] = ()
+    """When the box made each of its own records that are on its disk and not stored."""
+    commands: Sequence[CommandFate] = ()
+    connections: int | None = None
+    """The most connections with instruments that were open on the box at once; None if nobody counted them."""
+    lost: list[Entry] = field(default_factory=list)
+    dropped: list[Entry] = field(default_factory=list)
+    stored: int = 0
+    waiting: int = 0
+    acknowledged: int = 0
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        windows = [window for run in self.ledger.runs.values() for window in self._count(run)]
+        self.lost, self.dropped = excuse(windows, self.stored_sequences, self.gaps)
+
+    def _count(self, run: Run) -> list[Window]:
+        """Count the reports of a run; the windows of those that are missing."""
+        entries = list(run)
+        self.made += len(entries)
+        missing = 0
+        for entry in entries:
+            if entry.stored_ns != NEVER:
+                self.stored += 1
+            if entry.acknowledged_ns != NEVER:
+                self.acknowledged += 1
+                if entry.sequence == NEVER:
+                    missing += 1
+                elif entry.stored_ns == NEVER:
+                    self.waiting += 1
+        return _windows(entries) if missing else []
+
+    @cached_property
+    def altered(self) -> int:
+        """Reports that were found with another content than the instrument gave them."""
+        return sum(len(run.altered) for run in self.ledger.runs.values())
+
+    @property
+    def compared(self) -> int:
+        """Reports that were found, each of which was compared with what the instrument made."""
+        return sum(run.found_count for run in self.ledger.runs.values())
+
+    @property
+    def reports(self) -> Reports:
+        """The counts."""
+        return Reports(
+            made=self.made,
+            acknowledged=self.acknowledged,
+            stored=self.stored,
+            waiting=self.waiting,
+            lost=len(self.lost),
+            duplicates=self.duplicates,
+            dropped=len(self.dropped),
+        )
+
+    @property
+    def contents(self) -> Contents:
+        """How the contents were compared."""
+        return Contents(compared=self.compared, altered=self.altered, unmade=len(self.ledger.unmade))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFate:
+    """A command that was queued at the data center, and what became of it."""
+
+    text: str
+    queued_ns: int
+    closed_ns: int
+    """NEVER while no result has come."""
+    outcome: str | None
+
+
+def _windows(entries: list[Entry]) -> list[Window]:
+    """The missing reports of one run, between the reports of their lane that were found."""
+    windows = []
+    for lane in _LANES:
+        window = Window(0, inf)
+        for entry in entries:
+            if entry.priority != lane:
+                continue
+            if entry.sequence != NEVER:
+                if window.entries:
+                    window.after = entry.sequence
+                    windows.append(window)
+                window = Window(entry.sequence, inf)
+            elif entry.acknowledged_ns != NEVER:
+                window.entries.append(entry)
+        if window.entries:
+            windows.append(window)
+    return windows

@@ -1,0 +1,220 @@
+"""What a running lab can be asked for, by another process; `sim.worlds.kernel.live.control` carries it.
+
+A request is `{"verb": …}` with what the verb needs, in the words of the command line: a rate is "64kbit" and a
+loss "2%". All of it is looked at before anything is changed, and what is wrong is Refused with what would be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tomllib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from sim.faults import Fault, fault_kinds
+from sim.lab.labfile import Event, targets_of
+from sim.lab.labkeys import Key, Mistakes, key_text, nearest, read_table, shown
+from sim.lab.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
+from sim.worlds.kernel.live.control import Handed, Refused, Request
+from sim.worlds.kernel.live.state import look
+from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.world import KernelWorld
+
+_CAPTURE_BUFFER_BYTES: Final = 8 << 20
+_SO_SNDBUFFORCE: Final = 32
+
+
+class Qualities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a link can be changed; the names are those of a lab file's [uplink]."""
+
+    rate: BitsPerSecond | None = None
+    delay: Nanoseconds | None = None
+    jitter: Nanoseconds | None = None
+    loss: Fraction | None = None
+    queue: Annotated[int, size("3kB", "16MiB")] | None = None
+
+
+_FIELDS: Final = {
+    "rate": "rate_bits",
+    "delay": "delay_ns",
+    "jitter": "jitter_ns",
+    "loss": "loss",
+    "queue": "queue_bytes_max",
+}
+"""What `sim.net.link.Quality` calls them."""
+
+
+class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lasts: Annotated[int, duration("1ms", "30d")] | None = None
+
+
+class _Words(Mistakes):
+    """Mistakes in words given, which have no file and no line."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def add(self, key: Key, problem: str) -> None:
+        """Note that the word at `key` is wrong."""
+        self.lines.append(f"{key_text(key)}: {problem}")
+
+    def refuse_if_any(self) -> None:
+        """Raise Refused with all of them."""
+        if self.lines:
+            raise Refused("\n".join(self.lines))
+
+
+class Console:
+    """Answers requests about one world."""
+
+    def __init__(self, world: KernelWorld) -> None:
+        self._world = world
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._verbs: dict[str, Callable[..., Awaitable[object]]] = {
+            "about": self._about,
+            "far": self._far,
+            "state": self._state,
+            "link": self._link,
+            "fault": self._fault,
+            "end-fault": self._end_fault,
+            "capture": self._capture,
+            "finish": self._finish,
+        }
+
+    async def answer(self, request: Request) -> object:
+        """What comes of a request. Errors: Refused."""
+        words = dict(request)
+        verb = words.pop("verb", "")
+        if verb not in self._verbs:
+            raise Refused(f"there is no request {shown(verb)}; {nearest(str(verb), list(self._verbs))}")
+        return await self._verbs[verb](**words)
+
+    # -- what it tells
+
+    async def _about(self) -> dict[str, Any]:
+        world = self._world
+        return {
+            "lab": world.ground.name,
+            "file": str(world.lab.path),
+            "seed": world.seed,
+            "hosts": {name: host.addresses for name, host in world.ground.hosts.items()},
+            "links": list(world.ground.links),
+        }
+
+    async def _far(self) -> dict[str, int]:
+        world = self._world
+        return {"now_ns": world.env.now, "stored": world.datacenter.stored, "backlog": world.backlog}
+
+    async def _state(self) -> Any:
+        return msgspec.to_builtins(await look(self._world))
+
+    # -- links
+
+    def _line(self, name: str) -> KernelLink:
+        links = self._world.ground.links
+        if name not in links:
+            raise Refused(f"the lab has no link {shown(name)}; {nearest(name, list(links))}")
+        return links[name]
+
+    async def _link(self, link: str, change: str, to: Mapping[str, str] | None = None) -> None:
+        """`change` is "down", "up", "restore", or "set" with the qualities `to` have from now on."""
+        line = self._line(link)
+        if change == "set":
+            mistakes = _Words()
+            wanted = read_table(Qualities, dict(to or {}), (link,), mistakes)
+            mistakes.refuse_if_any()
+            assert wanted is not None
+            changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(wanted).items() if v is not None}
+            line.set_quality(**changes)
+        else:
+            {"down": line.cut, "up": line.mend, "restore": line.restore}[change]()
+        self._world.trace.add(f"link {link} {change} {to or ''}".rstrip())
+
+    async def _capture(self, link: str) -> Handed:
+        line = self._line(link)
+        if line.captured:
+            raise Refused(f"{link} is being captured by somebody else; one at a time")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CAPTURE_BUFFER_BYTES)
+        ours.setblocking(False)
+        line.start_capture(ours.dup().detach())
+        task = asyncio.get_running_loop().create_task(_until_hung_up(ours, line.stop_capture))
+        self._keep(task)
+        return Handed(theirs)
+
+    # -- faults
+
+    async def _fault(
+        self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None = None
+    ) -> None:
+        event = self._event(kind, target, parameters, lasts)
+        faults = self._world.faults
+        occurrence = await faults.start(event)
+        self._keep(asyncio.get_running_loop().create_task(faults.see_through(occurrence)))
+
+    def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
+        """The fault that these words mean, from now on."""
+        world, mistakes = self._world, _Words()
+        fault_kind = self._fault_kind(kind)
+        targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
+        if not targets:
+            raise Refused(f"{kind} needs a proxy, which this lab has not")
+        if target not in targets:
+            mistakes.add(("target",), f"{shown(target)}: {nearest(target, targets)}")
+        given = {name: _toml_value(text) for name, text in parameters.items()}
+        fault = read_table(fault_kind, given, (kind,), mistakes)
+        length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), mistakes)
+        mistakes.refuse_if_any()
+        assert isinstance(fault, Fault) and length is not None
+        return Event(world.env.now, fault, target, length.lasts)
+
+    def _fault_kind(self, kind: str) -> type[Fault]:
+        kinds = {name: fault for name, fault in fault_kinds().items() if not fault.emulated}
+        if kind in kinds:
+            return kinds[kind]
+        if kind in fault_kinds():
+            raise Refused(f"{kind} takes emulated parts, which only the virtual world has")
+        raise Refused(f"there is no fault {shown(kind)}; {nearest(kind, list(kinds))}")
+
+    async def _end_fault(self, kind: str, target: str) -> None:
+        """End the one of that kind and target that began last."""
+        faults = self._world.faults
+        for occurrence in reversed(faults.under_way):
+            if (occurrence.event.fault.kind, occurrence.event.target) == (kind, target):
+                await faults.end(occurrence)
+                return
+        events = (occurrence.event for occurrence in faults.under_way)
+        these = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
+        raise Refused(f"{target} has no {kind} now; under way: {these}")
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task: the event loop itself does not."""
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    # -- the end
+
+    async def _finish(self) -> Any:
+        """Judge the lab; nothing goes on in it afterwards."""
+        if self._world.finished:
+            raise Refused("the lab is judged already, and nothing goes on in it; end it with `rap lab down`")
+        return msgspec.to_builtins(self._world.finish())
+
+
+def _toml_value(text: str) -> object:
+    """A parameter as a lab file would have it: 100 is a number, true is true, and 2% is text without quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+async def _until_hung_up(connection: socket.socket, stop: Callable[[], None]) -> None:
+    with connection, suppress(ConnectionResetError):  # it has not read all that it got
+        await asyncio.get_running_loop().sock_recv(connection, 1)
+    stop()

@@ -1,0 +1,152 @@
+"""How a running lab stands at a moment: what `rap lab watch` shows, and a line of its JSON.
+
+Totals count from the lab's beginning, so that whoever looks twice knows what was between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from agents.box.firewall import FirewallStatus
+from agents.box.status import Status, Waiting
+from datacenter.store import queries
+from sim.verdict.ledger import Ledger
+from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.shared.analyzer import Analyzer
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A link. What has two values has one for each way, first from `ends[0]`."""
+
+    name: str
+    ends: tuple[str, str]
+    up: bool
+    rate_bps: int
+    delay_ns: int
+    loss: float
+    """The share of packets that never arrive."""
+    is_nominal: bool
+    """Whether its qualities are those it began with."""
+    bytes: tuple[int, int]
+    used_ns: tuple[int, int]
+    """The time it has been sending."""
+    captured: bool
+
+
+class Device(msgspec.Struct, frozen=True):
+    """An instrument, with the counts of its reports."""
+
+    port: int
+    serial: str
+    model: str
+    on: bool
+    made: int
+    acknowledged: int
+    """The box said that it has them."""
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A fault that is under way. Nanoseconds of lab time."""
+
+    kind: str
+    target: str
+    since_ns: int
+    lasts_ns: int | None
+
+
+class State(msgspec.Struct, frozen=True):
+    """A lab at `now_ns` nanoseconds of lab time."""
+
+    lab: str
+    now_ns: int
+    box_runs: bool
+    """Whether its program answers."""
+    connected: bool
+    """Whether the box has a connection to the data center."""
+    backlog: Waiting
+    """Records on the box that the data center has not acknowledged; while it is off, as last seen."""
+    made: int
+    acknowledged: int
+    stored: int
+    """Reports at the data center, each counted once."""
+    links: list[Line]
+    instruments: list[Device]
+    faults: list[Trouble]
+    firewall: FirewallStatus | None
+    """None where the box has none to look after, and while it is off."""
+    failures: list[str]
+    """What went wrong in the simulator itself; the lab proves nothing then."""
+
+
+async def look(world: KernelWorld) -> State:
+    """How the lab stands now."""
+    status = await world.box.status()
+    made, acknowledged = _counted(world.ledger)
+    devices = [_device(analyzer, made, acknowledged) for _, analyzer in sorted(world.analyzers.items())]
+    return State(
+        lab=world.ground.name,
+        now_ns=world.env.now,
+        box_runs=status is not None,
+        connected=status is not None and status.connected,
+        backlog=_backlog(world, status),
+        made=sum(made.values()),
+        acknowledged=sum(acknowledged.values()),
+        stored=sum(n for (_, serial), n in queries.counts(world.datacenter.store).items() if serial),
+        links=[_line(link) for link in world.ground.links.values()],
+        instruments=devices,
+        faults=[
+            Trouble(event.fault.kind, event.target, event.at, event.lasts)
+            for event in (occurrence.event for occurrence in world.faults.under_way)
+        ],
+        firewall=None if status is None else status.firewall,
+        failures=world.failures,
+    )
+
+
+def _backlog(world: KernelWorld, status: Status | None) -> Waiting:
+    if status is not None:
+        return status.backlog
+    samples = world.backlog_meter.samples
+    return Waiting(*samples[-1]) if samples else Waiting(0, 0, 0)
+
+
+def _counted(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
+    """The reports made and those acknowledged, of each instrument by its serial number."""
+    made: dict[str, int] = {}
+    acknowledged: dict[str, int] = {}
+    for (serial, _), run in ledger.runs.items():
+        made[serial] = made.get(serial, 0) + len(run)
+        acknowledged[serial] = acknowledged.get(serial, 0) + run.acknowledgements
+    return made, acknowledged
+
+
+def _device(analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[str, int]) -> Device:
+    spec = analyzer.spec
+    return Device(
+        port=spec.port,
+        serial=spec.serial,
+        model=spec.model,
+        on=analyzer.is_on,
+        made=made.get(spec.serial, 0),
+        acknowledged=acknowledged.get(spec.serial, 0),
+    )
+
+
+def _line(link: KernelLink) -> Line:
+    one, other = link.cable
+    quality = link.forward.quality
+    return Line(
+        name=link.name,
+        ends=(one.host.name, other.host.name),
+        up=link.up,
+        rate_bps=quality.rate_bits,
+        delay_ns=quality.delay_ns,
+        loss=quality.loss,
+        is_nominal=quality == link.nominal,
+        bytes=(link.forward.bytes, link.backward.bytes),
+        used_ns=link.used_ns(),
+        captured=link.captured,
+    )

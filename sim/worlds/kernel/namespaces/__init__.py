@@ -1,0 +1,1 @@
+"""Network namespaces with hosts, links and disks that leave nothing behind."""

@@ -1,0 +1,66 @@
+"""The two veths of a link, whose near ends lie in the lab's own network.
+
+    host one ──veth── NAME-a   relay   NAME-b ──veth── host other
+
+A host has the far end of a veth, and cannot see what the link does to its frames. When the near ends are set
+down, the hosts' interfaces lose their carrier and keep their addresses and routes, as with a real cable. Were
+the hosts joined by one veth, the end set down would lose its routes, which do not come back with the carrier.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Final
+
+from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.netlink import Netlink
+
+INTERFACE_NAME_MAX: Final = 15
+"""Characters (IFNAMSIZ, with the terminating zero, is 16)."""
+# <linux/if_packet.h>, <linux/if_ether.h>, <asm/socket.h>
+_SOL_PACKET: Final = 263
+_PACKET_STATISTICS: Final = 6
+_PACKET_IGNORE_OUTGOING: Final = 23
+_ETH_P_ALL: Final = 3
+_SO_RCVBUFFORCE: Final = 33
+_RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
+
+
+class NearEnd:
+    """The near end of the veth to one host's interface, which this makes; and a packet socket (packet(7)) on it."""
+
+    def __init__(self, netlink: Netlink, network: int, name: str, host: Host, interface: str) -> None:
+        for wanted in (name, interface):
+            if not 0 < len(wanted) <= INTERFACE_NAME_MAX:
+                raise ValueError(
+                    f"{wanted!r} cannot name an interface: use 1 to {INTERFACE_NAME_MAX} characters"
+                )
+        self.host, self.interface = host, interface
+        self._netlink = netlink
+        host.netlink.add_interface("veth", interface, peer={"ifname": name, "net_ns_fd": network})
+        host.plain_packets(interface)
+        host.netlink.set_interface(host.netlink.index(interface), state="up")
+        self._index = netlink.index(name)
+        self.set_up(up=True)
+        self.socket = _packet_socket(name)
+        self._overrun = 0
+
+    def set_up(self, *, up: bool) -> None:
+        """Give the host's interface its carrier, or take it."""
+        self._netlink.set_interface(self._index, state="up" if up else "down")
+
+    @property
+    def overrun(self) -> int:
+        """Frames from the host that were lost because nobody took them in time."""
+        counts = self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self._overrun += struct.unpack("II", counts)[1]  # the kernel counts from the last look
+        return self._overrun
+
+
+def _packet_socket(interface: str) -> socket.socket:
+    frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    frames.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    frames.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    frames.bind((interface, _ETH_P_ALL))
+    return frames

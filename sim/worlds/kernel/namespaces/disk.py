@@ -1,0 +1,53 @@
+"""A disk of a lab: an ext4 file system on a loop device, in memory, that can lose its power.
+
+mount(8) attaches the device with LO_FLAGS_AUTOCLEAR, so the kernel detaches it with the last mount (loop(4)),
+and mounts end with the lab's mount namespace.
+
+The file behind the device is the disk's surface: it has what was written to the device. What still stands in the
+page cache, or in the file system's journal in memory, is not there. A power cut is therefore a copy of that file.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from sim.worlds.kernel.namespaces import files
+
+BYTES_MIN: Final = 1 << 20
+
+
+class Disk:
+    """A disk of `size` bytes, empty and mounted; `folder` is where all hosts of the lab see it."""
+
+    def __init__(self, name: str, size: int) -> None:
+        if size < BYTES_MIN:
+            raise ValueError(f"a disk of {size} bytes is too small: it takes at least {BYTES_MIN}")
+        self.folder: Path = files.FOLDER / name
+        self.folder.mkdir()
+        self._surfaces = (files.FOLDER / f"{name}-{number}.img" for number in count(1))
+        self._surface = next(self._surfaces)
+        with self._surface.open("xb") as file:
+            file.truncate(size)
+        subprocess.run(["mkfs.ext4", "-q", "-F", self._surface], check=True)
+        self.is_mounted = False
+        """Whether it has power, and can be seen."""
+        self.mount()
+
+    def mount(self) -> None:
+        """Let it be seen, with the file system's own recovery; nothing happens if it is."""
+        if not self.is_mounted:
+            # labs that start at the same moment would be given the same loop device, and one of them read-only
+            mount = ["mount", "-o", "loop", str(self._surface), str(self.folder)]
+            subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
+            self.is_mounted = True
+
+    def cut_power(self) -> None:
+        """Keep what has reached the surface, and nothing else. Who has files open there sees the old disk."""
+        before, self._surface = self._surface, next(self._surfaces)
+        subprocess.run(["cp", "--sparse=always", before, self._surface], check=True)
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+        before.unlink()
+        self.is_mounted = False

@@ -1,0 +1,70 @@
+"""What a lab sees of the file system: the machine's own, read-only, with /run, /tmp, /var/tmp and /dev/shm in memory.
+
+So a program of the lab finds its libraries and its python, and has nowhere to leave a file that would outlive
+the lab. What is mounted in the lab appears in its hosts as well, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sim.worlds.kernel.namespaces import syscalls
+from sim.worlds.kernel.namespaces.syscalls import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+)
+
+FOLDER: Final = Path("/run/lab")
+"""The lab's own folder, in memory."""
+NAMESPACES: Final = Path("/run/netns")
+"""Where `ip netns` looks for the networks of hosts."""
+_IN_MEMORY: Final = {"/run": "755", "/tmp": "1777", "/var/tmp": "1777", "/dev/shm": "1777"}  # noqa: S108
+_PROGRAM: Final = (Path(sys.prefix), Path(__file__).parents[4])
+"""What Python needs, which may lie in a folder that the lab has of its own."""
+_DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+
+def furnish_lab(writable: Sequence[Path]) -> None:
+    """Arrange the calling process's new mount namespace; what is in the folders `writable` can be changed."""
+    syscalls.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
+    kept = [(folder.resolve(), False) for folder in _PROGRAM] + [
+        (folder.resolve(), True) for folder in writable
+    ]
+    opened = [(os.open(folder, os.O_PATH | os.O_DIRECTORY), folder, keep) for folder, keep in kept]
+    syscalls.set_writable(Path("/"), writable=False)
+    for path, mode in _IN_MEMORY.items():
+        if Path(path).is_dir():
+            syscalls.mount("tmpfs", Path(path), "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
+    for descriptor, folder, keep in opened:
+        folder.mkdir(parents=True, exist_ok=True)
+        syscalls.mount(f"/proc/self/fd/{descriptor}", folder, flags=MS_BIND | MS_REC)
+        syscalls.set_writable(folder, writable=keep)
+        os.close(descriptor)
+    syscalls.mount("proc", Path("/proc"), "proc", _DEVICELESS)
+    syscalls.mount("none", Path("/"), flags=MS_REC | MS_SHARED)
+    FOLDER.mkdir()
+    NAMESPACES.mkdir()
+    os.chdir(FOLDER)
+
+
+def furnish_host() -> None:
+    """Arrange a host's new mount namespace: the lab's files, and a /sys that shows the host's own network."""
+    syscalls.mount("none", Path("/"), flags=MS_REC | MS_SLAVE)
+    syscalls.mount("sysfs", Path("/sys"), "sysfs", _DEVICELESS)
+
+
+def name_network(name: str) -> None:
+    """Let the calling thread's network be known to `ip netns` by this name."""
+    file = NAMESPACES / name
+    file.touch()
+    syscalls.mount("/proc/thread-self/ns/net", file, flags=MS_BIND)

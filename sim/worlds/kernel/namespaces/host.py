@@ -1,0 +1,167 @@
+"""A host: a network, a mount and a UTS namespace, and the programs that run there.
+
+The namespaces are made by a thread that leaves for them and ends; file descriptors keep them alive. A program
+finds its own network under /sys and /proc/sys, its own host name, and the lab's files. `ip netns exec NAME`
+works inside the lab.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from ipaddress import ip_interface
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+from sim.worlds.kernel.namespaces import files, syscalls
+from sim.worlds.kernel.namespaces.netlink import Netlink
+from sim.worlds.kernel.namespaces.process import LabProcess
+
+_PATH: Final = "/usr/sbin:/sbin"
+_SIOCETHTOOL: Final = 0x8946
+# <linux/ethtool.h>: checksums, scatter-gather, TSO, GSO and GRO. Without them each packet on the link is one that a
+# cable could carry, with its checksum in it.
+_ETHTOOL_SWITCHES: Final = (0x17, 0x15, 0x19, 0x1F, 0x24, 0x2C)
+
+TCP_SETTINGS: Final = {
+    "tcp_rmem": "4096 131072 6291456",
+    "tcp_wmem": "4096 16384 4194304",
+    "tcp_syn_linear_timeouts": "0",  # since Linux 6.5; RHEL 9 has 5.14
+}
+"""What RHEL 9 has in net.ipv4, whatever this machine has: a lab must not depend on the machine that it runs on."""
+CONGESTION_CONTROL: Final = "cubic"
+"""Linux's own default. A network namespace has the machine's, and may choose only what the machine allows everybody;
+but a route may name any."""
+
+
+class Host:
+    """One machine of the lab. It has no port until a link is attached; loopback is up."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.addresses: dict[str, str] = {}
+        """The address that each interface was given last, with its prefix."""
+        self._namespaces: dict[str, int] = {}
+        self._processes = 0
+        failures: list[BaseException] = []
+        founder = Thread(target=self._found, args=(failures,))
+        founder.start()
+        founder.join()
+        if failures:
+            raise failures[0]
+        self.netlink = Netlink(self.network)
+        self.netlink.set_interface(self.netlink.index("lo"), state="up")
+        self._set_tcp(TCP_SETTINGS)
+
+    def _set_tcp(self, settings: Mapping[str, str]) -> None:
+        with self.inside():
+            for name, value in settings.items():
+                file = Path("/proc/sys/net/ipv4") / name
+                if file.exists():
+                    file.write_text(value)
+
+    def _found(self, failures: list[BaseException]) -> None:
+        try:
+            syscalls.unshare(syscalls.NEW_FS | syscalls.NEW_NET)
+            files.name_network(self.name)
+            syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_UTS)
+            files.furnish_host()
+            socket.sethostname(self.name)
+            self._namespaces.update((kind, syscalls.namespace(kind)) for kind in ("net", "mnt", "uts"))
+        except BaseException as error:
+            failures.append(error)
+
+    @property
+    def network(self) -> int:
+        """A file descriptor of its network namespace."""
+        return self._namespaces["net"]
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """Its namespaces, "net", "mnt" and "uts", as file descriptors."""
+        return self._namespaces
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Let the calling thread be in this host's network.
+
+        A socket made there stays there. Nothing may be awaited inside.
+        """
+        return syscalls.inside(self.network)
+
+    def address(self, interface: str, address: str) -> None:
+        """Give an interface an address with its prefix: "10.0.0.1/24", "fd00::1/64"."""
+        self.addresses[interface] = address
+        ip, _, prefix = address.partition("/")
+        index = self.netlink.index(interface)
+        self.netlink.add_address(index, ip, int(prefix))
+        if ":" not in ip:
+            network = str(ip_interface(address).network)
+            self.netlink.replace_route(
+                dst=network,
+                oif=index,
+                prefsrc=ip,
+                scope="link",
+                proto="kernel",
+                congestion=CONGESTION_CONTROL,
+            )
+
+    def change_address(self, interface: str, address: str, gateway: str) -> None:
+        """Give an interface another address instead of the one it has, and the machine its default route back."""
+        ip, _, prefix = self.addresses[interface].partition("/")
+        self.netlink.remove_address(self.netlink.index(interface), ip, int(prefix))
+        self.address(interface, address)
+        self.netlink.replace_route(dst="default", gateway=gateway)
+
+    def route(self, destination: str, via: str) -> None:
+        """Send what is for `destination` ("10.1.0.0/16", "default") to the router `via`."""
+        self.netlink.replace_route(dst=destination, gateway=via, congestion=CONGESTION_CONTROL)
+
+    def sysctl(self, name: str, value: int | str) -> None:
+        """Set a sysctl of this host's network: "net.ipv4.ip_forward"."""
+        with self.inside():
+            (Path("/proc/sys") / name.replace(".", "/")).write_text(str(value))
+
+    def plain_packets(self, interface: str) -> None:
+        """Turn off what would put anything but ordinary packets on the link."""
+        with self.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            for switch in _ETHTOOL_SWITCHES:
+                value = ctypes.create_string_buffer(struct.pack("=II", switch, 0))
+                request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
+                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+
+    def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
+        """Start a program in this host; what it writes goes to a file of its own. Needs a running event loop.
+
+        `env` is added to the supervisor's environment. A program that cannot be started ends with exit status 127,
+        as in a shell, and the reason in its log.
+        """
+        self._processes += 1
+        log = files.FOLDER / "log" / f"{self.name}-{self._processes}-{Path(argv[0]).name}.log"
+        log.parent.mkdir(exist_ok=True)
+        enter = [f"--{option}=/proc/self/fd/{self._namespaces[kind]}" for option, kind in _OPTIONS.items()]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["nsenter", *enter, f"--wd={files.FOLDER}", "--", *map(str, argv)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=files.FOLDER,
+                env={**_environment(), **(env or {})},
+                pass_fds=tuple(self._namespaces.values()),
+            )
+        return LabProcess(process, log)
+
+
+_OPTIONS: Final = {"net": "net", "mount": "mnt", "uts": "uts"}
+"""nsenter's option for each namespace."""
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{_PATH}"}

@@ -1,0 +1,119 @@
+"""A link of the kernel world: the virtual one, with frames instead of segments and real time instead of simulated.
+
+What a link does to a packet, its account, and the operations for faults are those of `sim.net.link`, by the
+same code. Frames without an IP packet (ARP) cross at once while the link is up: the virtual world has none, and on a
+real line they end at the next router.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+from threading import Lock
+from typing import Any, Final, cast
+
+from sim.net.link import Link, Pipe, Quality
+from sim.worlds.kernel.namespaces.cable import NearEnd
+from sim.worlds.kernel.namespaces.capture import Capture
+from sim.worlds.kernel.namespaces.relay import Relay
+
+ETHERNET_BYTES: Final = 14
+"""The header of a frame; a link's lengths are those of the IP packets."""
+_IP_ETHERTYPES: Final = (b"\x08\x00", b"\x86\xdd")
+
+
+class KernelLink(Link):
+    """A link between interfaces of two hosts; `forward` leads from the first to the second.
+
+    The callbacks of its pipes (`on_send`) come from the relay's thread, those of `on_change` from whoever cuts
+    and mends.
+    """
+
+    def __init__(
+        self, name: str, cable: tuple[NearEnd, NearEnd], quality: Quality, random: Random, relay: Relay
+    ) -> None:
+        super().__init__(cast(Any, relay.clock), name, quality, random)
+        self.cable = cable
+        self._relay = relay
+        self._sending = Lock()
+        """Packets are sent by the relay's thread, and the quality is changed by another."""
+        self._capture: Capture | None = None
+        one, other = cable
+        for source, pipe, target in ((one, self.forward, other), (other, self.backward, one)):
+            relay.carry(source.socket, partial(self._carry, source, pipe, target))
+
+    @property
+    def overrun(self) -> int:
+        """Frames that were lost because this machine was too slow to carry them: not the link's doing."""
+        return sum(end.overrun for end in self.cable)
+
+    @property
+    def captured(self) -> bool:
+        """Whether a capture is under way."""
+        return self._capture is not None
+
+    def used_ns(self) -> tuple[int, int]:
+        """How long each pipe has been sending, up to now; what waits in its queue is not sent yet."""
+        now = time.monotonic_ns()
+        forward, backward = (
+            pipe.busy_ns - max(0, pipe._free_at_ns - now) for pipe in (self.forward, self.backward)
+        )
+        return forward, backward
+
+    def start_capture(self, file: Path | int) -> None:
+        """Write what the first host sends and receives here as pcapng, until `stop_capture`.
+
+        `file` is a path, or a descriptor for `Capture`.
+        """
+        self.stop_capture()
+        if isinstance(file, Path):
+            file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._capture = Capture(file, self.cable[0].interface)
+
+    def stop_capture(self) -> None:
+        """Write no more."""
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.close()
+
+    def _set(self, *, up: bool) -> None:
+        for end in self.cable:
+            end.set_up(up=up)
+        with self._sending:
+            super()._set(up=up)
+
+    def _change(self, quality: Quality) -> None:
+        with self._sending:
+            super()._change(quality)
+        self._relay.wake()  # something may be due sooner
+
+    def _carry(self, source: NearEnd, pipe: Pipe, target: NearEnd, frame: bytes) -> None:
+        if not self.up:
+            return
+        cut = self._cut
+
+        def deliver(_event: object) -> None:
+            if cut == self._cut:
+                self._give(frame, target)
+
+        self._note(frame, source, outbound=True)
+        if frame[12:14] not in _IP_ETHERTYPES:
+            self._give(frame, target)
+            return
+        with self._sending:
+            pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
+
+    def _give(self, frame: bytes, target: NearEnd) -> None:
+        try:
+            target.socket.send(frame)
+        except OSError:
+            return  # the cable was pulled this very moment, or the host cannot take more
+        self._note(frame, target, outbound=False)
+
+    def _note(self, frame: bytes, end: NearEnd, *, outbound: bool) -> None:
+        capture = self._capture
+        if capture is not None and end is self.cable[0]:
+            capture.add(frame, time.time_ns(), outbound=outbound)

@@ -1,0 +1,69 @@
+"""A program that runs in a host of the lab.
+
+Its end comes through a pidfd (pidfd_open(2)), which the event loop watches like a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from sim.engine.stalls import Stalled
+
+KILL_SECONDS_MAX: Final = 60.0
+"""How long the kernel may take to end a killed process."""
+
+
+class LabProcess:
+    """A running program; what it writes is in `log`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.pid = process.pid
+        self.log = log
+        self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._collect)
+
+    def _collect(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._ended.set_result(self._process.wait())
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, the negative number of the signal that ended it, or None while it runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """Wait for its end; see `returncode`."""
+        return await asyncio.shield(self._ended)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if not self._ended.done():
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        self.send_signal(signal.SIGKILL)
+
+    def kill_now(self) -> None:
+        """Kill it, and return when it has ended. Raises Stalled if the kernel does not let it end."""
+        self.kill()
+        try:
+            self._process.wait(KILL_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise Stalled(
+                f"process {self.pid} ({self.log.stem}) did not end within {KILL_SECONDS_MAX:.0f} s of SIGKILL: "
+                "it waits for the kernel, probably for a disk"
+            ) from None
+
+    def output(self) -> str:
+        """What it has written up to now, on standard output and standard error."""
+        return self.log.read_text(errors="replace")

@@ -1,0 +1,1 @@
+"""What the worlds have in common: instruments, addresses, firewall policy, meters, faults, verdict."""

@@ -1,0 +1,256 @@
+"""The end of a lab, in whatever world: what the data center and the box's disk hold, and the result of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from datacenter.store.store import Store
+from sim.engine.clock import Environment
+from sim.engine.trace import Trace
+from sim.lab.labfile import Event, Lab
+from sim.net.link import Link, Pipe
+from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
+from sim.verdict import result
+from sim.verdict.checks import evaluate
+from sim.verdict.evidence import as_fault
+from sim.verdict.findings import Findings, Remains, find
+from sim.verdict.latency import summarize
+from sim.verdict.ledger import NEVER, PRIORITIES, Ledger
+from sim.verdict.outcome import Outcome
+from sim.verdict.result import (
+    NOTES_MAX,
+    Bytes,
+    Expectation,
+    Failure,
+    Instrument,
+    Latency,
+    Priority,
+    Result,
+    Uplink,
+)
+from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.intruders import Intruders
+from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
+from sim.worlds.virtual.firewall import NOT_IN_FORCE
+from wire.dial.accounting import Traffic
+
+
+class Box(Protocol):
+    """What of the box is asked at the end."""
+
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in all lives of its program."""
+        ...
+
+    def remaining(self) -> Remains:
+        """Cut the power for good; what the disk holds."""
+        ...
+
+    def refused(self) -> Mapping[str, int]:
+        """Packets that its firewall refused, by cause."""
+        ...
+
+
+class DataCenter(Protocol):
+    """What of the data center is asked at the end."""
+
+    @property
+    def store(self) -> Store:
+        """Its database."""
+        ...
+
+
+class World(Protocol):
+    """A world whose lab has come to its end."""
+
+    name: result.World
+    lab: Lab
+    seed: int
+    ledger: Ledger
+    happened: list[Event]
+    trace: Trace
+    analyzers: dict[int, Analyzer]
+    intruders: Intruders
+    uplink_meter: UplinkMeter
+    backlog_meter: BacklogMeter
+    connection_meter: ConnectionMeter
+
+    @property
+    def env(self) -> Environment:
+        """Whose `now` is lab time."""
+        ...
+
+    @property
+    def box(self) -> Box:
+        """The box."""
+        ...
+
+    @property
+    def datacenter(self) -> DataCenter:
+        """The data center."""
+        ...
+
+    @property
+    def uplink(self) -> Link:
+        """The line; `forward` leads to the data center."""
+        ...
+
+    @property
+    def failures(self) -> list[str]:
+        """Errors that no part of the programs handled."""
+        ...
+
+    def wall_ns(self) -> int:
+        """The time of day, in nanoseconds since 1970."""
+        ...
+
+
+_LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
+
+
+def conclude(world: World, wall_seconds: float) -> Result:
+    """End the lab now: cut the box's power, see what is there, and judge."""
+    lab, now = world.lab, world.env.now
+    traffic, refused = world.box.traffic(), world.box.refused()
+    for analyzer in world.analyzers.values():
+        analyzer.note_agent()
+    remains = world.box.remaining()
+    found = find(world.datacenter.store, remains, world.ledger, _epoch_ms(world), now)
+    notes = found.notes
+    outcome = _outcome(world, found)
+    ports = {analyzer.spec.serial: port for port, analyzer in world.analyzers.items()}
+    expectations, failures = evaluate(lab.limits, outcome, world.happened, end_ns=now, ports=ports)
+    errors, why = _program_errors(world)
+    for note in notes:
+        world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
+    for entry in world.ledger:
+        world.trace.add(" ".join(map(str, entry)))
+    return Result(
+        lab=lab.name,
+        description=lab.about.description,
+        world=world.name,
+        seed=world.seed,
+        expectations=(*expectations, errors),
+        failures=tuple(_with_refused(failure, refused) for failure in (*failures, *why)),
+        reports=outcome.reports,
+        contents=outcome.contents,
+        uplink=_uplink(world, traffic),
+        faults=tuple(as_fault(event) for event in world.happened),
+        sim_seconds=now / SECOND_NS,
+        wall_seconds=wall_seconds,
+        trace_sha256=world.trace.close(),
+        replay=f"rap lab run {lab.path} --world {world.name} --seed {world.seed}",
+        series=world.backlog_meter.series(world.uplink_meter, now),
+        latencies=_latencies(world),
+        instruments=_instruments(world, outcome),
+        notes=tuple(notes[:NOTES_MAX]),
+        notes_total=len(notes),
+    )
+
+
+def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
+    """What the firewall refused may be why, once in force, if the policy forgot something."""
+    told = sorted((cause, count) for cause, count in refused.items() if count and cause != NOT_IN_FORCE)
+    counts = ", ".join(f"{count} {cause}" for cause, count in told)
+    if not counts:
+        return failure
+    return msgspec.structs.replace(
+        failure, explanation=f"{failure.explanation} Packets that the firewall refused: {counts}."
+    )
+
+
+def _outcome(world: World, found: Findings) -> Outcome:
+    own_clock_is_right = all(event.target != "clock" for event in world.happened)
+    return Outcome(
+        world.ledger,
+        found.sequences,
+        found.gaps,
+        sum(run.copies for run in world.ledger.runs.values()),
+        world.intruders.found,
+        found.false_gaps,
+        found.own_waiting if own_clock_is_right else (),
+        found.commands,
+        world.connection_meter.most,
+    )
+
+
+def _epoch_ms(world: World) -> int:
+    """The lab's beginning, in milliseconds since 1970."""
+    return (world.wall_ns() - world.env.now) // MILLISECOND_NS
+
+
+def _program_errors(world: World) -> tuple[Expectation, tuple[Failure, ...]]:
+    """A program that failed in a way nobody handles fails the lab."""
+    failures = world.failures
+    what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
+    expectation = Expectation(
+        name="program_errors", limit=0, measured=len(failures), holds=not failures, explanation=what
+    )
+    return expectation, (Failure(expectation="program_errors", explanation=what),) if failures else ()
+
+
+def _latencies(world: World) -> tuple[Latency, ...]:
+    samples: dict[Priority, list[int]] = {lane: [] for lane in _LANES}
+    for entry in world.ledger:
+        if entry.stored_ns != NEVER:
+            samples[entry.priority].append(max(0, entry.stored_ns - entry.made_ns))
+    return tuple(summarize(lane, samples[lane]) for lane in _LANES if samples[lane])
+
+
+def _instruments(world: World, outcome: Outcome) -> tuple[Instrument, ...]:
+    return tuple(_instrument(world, outcome, port) for port in sorted(world.analyzers))
+
+
+def _instrument(world: World, outcome: Outcome, port: int) -> Instrument:
+    spec = world.analyzers[port].spec
+    entries = [entry for run in world.ledger.runs.values() if run.serial == spec.serial for entry in run]
+    return Instrument(
+        serial=spec.serial,
+        model=spec.model,
+        port=port,
+        made=len(entries),
+        acknowledged=sum(entry.acknowledged_ns != NEVER for entry in entries),
+        stored=sum(entry.stored_ns != NEVER for entry in entries),
+        lost=sum(entry.serial == spec.serial for entry in outcome.lost),
+        dropped=sum(entry.serial == spec.serial for entry in outcome.dropped),
+        alerts=sum(PRIORITIES.get(entry.kind) == "alert" for entry in entries),
+    )
+
+
+def _uplink(world: World, traffic: Traffic) -> Uplink:
+    link, spec = world.uplink, world.lab.uplink
+    up, down = link.forward, link.backward
+    return Uplink(
+        bytes_up=up.bytes,
+        bytes_down=down.bytes,
+        seconds_busy=up.busy_ns / SECOND_NS,
+        up=_causes(up, traffic.body_bytes_sent, traffic.head_bytes_sent + traffic.proxy_bytes_sent),
+        down=_causes(
+            down, traffic.body_bytes_received, traffic.head_bytes_received + traffic.proxy_bytes_received
+        ),
+        rate_bps=spec.rate,
+        description=_describe(world),
+    )
+
+
+def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
+    """What TLS added is the rest; bytes that a cut kept from being sent make it no less than nothing."""
+    tcpip = pipe.header_bytes + pipe.resent_bytes
+    payload = min(payload, pipe.bytes - tcpip)
+    http = min(http, pipe.bytes - tcpip - payload)
+    return Bytes(payload=payload, http=http, tls=pipe.bytes - tcpip - payload - http, tcpip=tcpip)
+
+
+def _describe(world: World) -> str:
+    spec = world.lab.uplink
+    words = [f"{spec.rate / 1000:g} kbit/s", f"{format_duration(spec.delay)} delay"]
+    if spec.jitter:
+        words.append(f"{format_duration(spec.jitter)} jitter")
+    if spec.loss:
+        words.append(f"{spec.loss:.2%} loss")
+    if spec.proxy:
+        words.append(f"{spec.proxy.kind.upper()} proxy")
+    return ", ".join(words)

@@ -1,0 +1,89 @@
+"""Intruders: programs that try to reach what the firewall is to keep from them, and count whom they reached.
+
+One stands outside, at the far end of the uplink, and knows the site's addresses; one may run on any instrument's
+computer. They make ordinary TCP connections through the world's own hosts, to a few ports of every machine there is
+but for what the policy offers them. Whoever answers, if only to refuse the connection, was reached: a firewall
+that drops lets nobody answer, and one that rejects says so in a way of its own (ICMP, EHOSTUNREACH).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+from sim.engine.layers import End, Layers
+from sim.faults import port_of
+from sim.lab.labfile import Lab
+from sim.units import SECOND_NS
+from sim.verdict.intrusions import Intrusions
+from sim.worlds.shared.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
+from sim.worlds.shared.policy import COLLECTOR_PORT
+from sim.worlds.virtual.proxy import PORTS
+
+TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PORTS.values(), 5900)
+"""Remote shell, web pages, the collector's own, the proxies', remote desktop."""
+PATIENCE_SECONDS: Final = 3.0
+"""How long an attempt waits for an answer: time for the SYN to be repeated once on a busy line."""
+
+Run: TypeAlias = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], End]
+"""Runs a program at the "uplink"'s far end, or on "instrument:<port>" while that has power, until its end."""
+
+
+class Intruders:
+    """Those of one lab. `found` is what they tried, and what they reached."""
+
+    def __init__(self, lab: Lab, run: Run) -> None:
+        self._lab, self._run = lab, run
+        self.running = Layers[str]()
+        """Where there is one at present."""
+        self.found = Intrusions()
+
+    def begin(self, where: str, every_ns: int) -> End:
+        """Try everything from there, again and again, with a pause of `every_ns`, until the result is called."""
+        end_program = self._run(where, lambda: self._keep_trying(where, every_ns / SECOND_NS))
+        remove = self.running.add(where)
+
+        def end() -> None:
+            end_program()
+            remove()
+
+        return end
+
+    async def _keep_trying(self, where: str, pause_s: float) -> None:
+        addresses = forbidden(self._lab, port_of(where))
+        while True:
+            for address, ports in addresses.items():
+                await asyncio.gather(*(self._try(where, address, port) for port in ports))
+            await asyncio.sleep(pause_s)
+
+    async def _try(self, where: str, address: str, port: int) -> None:
+        self.found.tried += 1
+        if await _answers(address, port):
+            self.found.reached.append(f"{where} reached {address}, tcp/{port}")
+
+
+def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
+    """Whom an intruder on that instrument port (None: outside) must not reach, with the TCP ports to try."""
+    numbers = [spec.port for spec in lab.instruments]
+    addresses = [BOX, *map(box_address, numbers), *(instrument_address(n) for n in numbers if n != port)]
+    if port is not None:
+        addresses += [DATACENTER, *([PROXY] if lab.uplink.proxy else [])]
+    found = dict.fromkeys(addresses, TCP_PORTS)
+    if port is not None:
+        found[box_address(port)] = tuple(n for n in TCP_PORTS if n != COLLECTOR_PORT)
+    return found
+
+
+async def _answers(address: str, port: int) -> bool:
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):  # also TimeoutError: no answer, or a router's or firewall's
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                transport, _ = await loop.create_connection(asyncio.Protocol, address, port)
+        except (ConnectionRefusedError, ConnectionResetError):
+            return True
+        transport.close()
+        return True
+    return False

@@ -1,0 +1,69 @@
+"""The firewall policy of a lab's box: its instruments reach the collector, and it reaches its way out.
+
+The way out is the site's proxy where there is one, and else the data center. The virtual world renders the policy
+and asks the model of it (`sim.worlds.virtual.firewall`); in the kernel world the box program reads it from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_interface, ip_network
+from typing import Final
+
+from netfw.policy.policy import Authorized, Policy, Port, Service
+from sim.lab.labfile import Lab
+from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, PREFIX_BITS, PROXY, box_address
+from sim.worlds.virtual import datacenter as farend
+from sim.worlds.virtual import proxy
+
+COLLECTOR_PORT: Final = 443
+
+
+def lab_policy(lab: Lab) -> Policy:
+    """What the box of this lab lets pass."""
+    return Policy(
+        uplink=lab.board.uplink,
+        ports=tuple(_port(lab, spec.port) for spec in lab.instruments),
+        authorized=(_way_out(lab),),
+    )
+
+
+def _port(lab: Lab, number: int) -> Port:
+    own = ip_interface(f"{box_address(number)}/{PREFIX_BITS}")
+    return Port(number, lab.board.instrument_ports[number], (own,), (Service("tcp", COLLECTOR_PORT),))
+
+
+def _way_out(lab: Lab) -> Authorized:
+    if lab.uplink.proxy is not None:
+        return _authorized("proxy", proxy.PORTS[lab.uplink.proxy.kind], PROXY)
+    return _authorized("datacenter", farend.PORT, DATACENTER, DATACENTER_MOVED)
+
+
+def _authorized(role: str, port: int, *addresses: str) -> Authorized:
+    return Authorized(role, tuple(map(ip_network, addresses)), (Service("tcp", port),))
+
+
+def policy_file(board: str, policy: Policy) -> str:
+    """The text of a policy file, as `netfw.policy.policyfile` reads it, that says what a lab's policy says."""
+    lines = [f'board = "{board}"']
+    for entry in policy.authorized:
+        (service,) = entry.services
+        lines += [
+            "[[authorized]]",
+            f'role = "{entry.role}"',
+            f"addresses = {_strings(entry.networks)}",
+            f'protocol = "{service.protocol}"',
+            f"ports = [{service.port}]",
+        ]
+    for port in policy.ports:
+        lines += [
+            "[[port]]",
+            f"number = {port.number}",
+            f"addresses = {_strings(port.addresses)}",
+            f"services = {_strings(port.services)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _strings(values: Iterable[object]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"

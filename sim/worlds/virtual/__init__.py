@@ -1,0 +1,1 @@
+"""The virtual world: a whole lab in one process, in SimPy time."""

@@ -1,0 +1,349 @@
+"""The box of a virtual lab: the box program as it ships, on an emulated disk, clock and uplink port.
+
+The machine does what the hardware and the system below the program do: it boots, it starts the program again when
+that ends, and it loses power. Its disk is an ordinary SSD's: half a millisecond a flush, 500 MB/s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from agents.box.box import Box, Hardware
+from agents.box.config import (
+    BoxConfig,
+    Certificates,
+    Clock,
+    DataCenter,
+    FirewallPolicy,
+    Port,
+    Sending,
+    SpoolSize,
+)
+from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
+from hal.disk import Disk, DiskError
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from hal.emul.ethernet import EmulEthernetPort
+from netfw.policy.policy import Policy
+from netfw.service.supervisor import Supervisor
+from sim.engine.layers import End, Layers
+from sim.engine.loop import SimLoop
+from sim.engine.trace import Trace
+from sim.lab.labfile import Lab
+from sim.net.host import Host, Network
+from sim.units import MICROSECOND_NS, SECOND_NS
+from sim.verdict.findings import Remains
+from sim.worlds.shared.addresses import BOX, box_address
+from sim.worlds.shared.policy import COLLECTOR_PORT
+from sim.worlds.virtual import datacenter as farend
+from sim.worlds.virtual.firewall import SimGatekeeper, Zone
+from wire.dial.accounting import Traffic
+from wire.dial.proxy import Proxy
+
+NAME: Final = "rap-box"
+SERIAL: Final = NAME.upper()
+BOOT_SECONDS: Final = 20.0
+RESTART_SECONDS: Final = 1.0
+FLUSH_NS: Final = 500 * MICROSECOND_NS
+WRITTEN_BYTE_NS: Final = 2.0
+DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
+FIREWALL_LOOK_SECONDS: Final = 3600.0
+"""How often the program looks after its ports. Nobody but itself opens and closes them here."""
+
+
+class _Tear:
+    """A loss of power to come, in the middle of an operation of the disk; `left` counts down to it."""
+
+    def __init__(self, left: int, torn: asyncio.Future[End]) -> None:
+        self.left, self.torn = left, torn
+
+
+class BoxMachine:
+    """The box's hardware, and whatever runs on it at present."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        network: Network,
+        lab: Lab,
+        identity: Certificates,
+        proxy: Proxy | None,
+        policy: Policy,
+        wall_ns: Callable[[], int],
+        random: Callable[[str], Random],
+        trace: Trace,
+    ) -> None:
+        self._loop = loop
+        self._random = random
+        self._trace = trace
+        self._lives = 0
+        self._box: Box | None = None
+        self._power_holds = Layers[None](self._follow_power)
+        self._own_hold: End | None = None
+        self._tears: list[_Tear] = []
+        self._armed = 0
+        """The operations that were left until the next tear when the disk was told."""
+        self._traffic = Traffic()
+        self.host = Host(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
+        self.host.mtu_probing = True
+        self._capacities = Layers[int](self._set_up_disk)
+        self._flush_times = Layers[int](self._set_up_disk)
+        self._held_ns = Layers[int](self._set_up_disk)
+        self._read_only = Layers[None](self._set_up_disk)
+        self.disk_bytes = lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL
+        self.disk = EmulDisk(self.disk_bytes, random("disk"), now_ns=self._disk_now_ns, spend=self._spend)
+        self._set_up_disk()
+        self.clock = EmulClock(wall_ns)
+        self.host.wall_ns = self.clock.now_ns
+        self.uplink = EmulEthernetPort("uplink")
+        self._ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
+        zones = {"uplink": Zone(lab.board.uplink, BOX, self.uplink)} | {
+            f"instrument:{n}": Zone(lab.board.instrument_ports[n], box_address(n), port)
+            for n, port in self._ports.items()
+        }
+        self.gatekeeper = SimGatekeeper(policy, self.host, zones, lambda: loop.env.now)
+        self.host.firewall = self.gatekeeper
+        self._config = BoxConfig(
+            board=lab.box.board,
+            identity=identity,
+            datacenter=DataCenter(host=farend.NAME, port=farend.PORT),
+            port=[_port(spec.port, spec.serial) for spec in lab.instruments],
+            proxy=proxy,
+            spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
+            sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            clock=Clock(service=Path("emulated")),
+            firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=FIREWALL_LOOK_SECONDS),
+        )
+
+    # -- what it is asked
+
+    async def backlog(self) -> Mapping[Priority, int] | None:
+        """Records that it has not delivered, by priority; None while the program does not run."""
+        return await self._box.backlog() if self._box else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the program has a connection to the data center, as far as it can know."""
+        return self._box is not None and self._box.is_connected
+
+    def traffic(self) -> Traffic:
+        """What the uplink has cost in all lives of the program."""
+        return added(self._traffic, self._box.traffic) if self._box else self._traffic
+
+    def instrument_connections(self) -> int | None:
+        """How many connections with instruments are open; None while the machine is off."""
+        incarnation = self.host.incarnation
+        if incarnation is None:
+            return None
+        return sum(local_port == COLLECTOR_PORT for _, local_port, _ in incarnation.flows(None))
+
+    def refused(self) -> Mapping[str, int]:
+        """Segments that the firewall refused, by cause."""
+        return self.gatekeeper.causes
+
+    def remaining(self) -> Remains:
+        """Cut the power for good; what the disk holds."""
+        self.disk.backend.write_back()  # the end of a lab is no power cut
+        self.cut_power()
+        self.disk.backend.set_read_only(False)
+        self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
+        return inspect(self.disk, self._config.spool.bytes_max, self._random("inspection"))
+
+    # -- what happens to it
+
+    def fill_disk(self) -> End:
+        """Let something else take all the room that the disk has left, and keep as much as whoever asks for most."""
+        return self._capacities.add(self.disk.backend.used_bytes)
+
+    def slow_disk(self, flush_ns: int) -> End:
+        """Let each flush take so long; of several times the longest counts."""
+        return self._flush_times.add(flush_ns)
+
+    def make_disk_read_only(self) -> End:
+        """Let the disk refuse every change."""
+        return self._read_only.add(None)
+
+    def lie_about_flushes(self, holds_ns: int) -> End:
+        """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
+        return self._held_ns.add(holds_ns)
+
+    def fail_flushes(self, times: int) -> None:
+        """Let so many more of the coming flushes fail; those of a disk without power are not waited for."""
+        self.disk.backend.fail_next_flush(times)
+
+    def rot(self, sectors: int, bits: int) -> None:
+        """Flip bits in so many sectors that hold data, if there are any."""
+        for _ in range(sectors):
+            if self.disk.backend.rot(bits=bits) is None:
+                self._trace.add("nothing on the disk that could rot")
+                return
+
+    def jump_clock(self, ns: int) -> None:
+        """Set the wall clock forwards, or backwards if negative."""
+        self.clock.backend.jump(ns)
+
+    def uplink_changed(self, up: bool) -> None:
+        """The uplink's cable was pulled or put back."""
+        if up:
+            self.uplink.backend.plug()
+        else:
+            self.uplink.backend.unplug()
+
+    def hold_power(self) -> End:
+        """Cut the power, and with it lose what was not flushed. It is back when nobody holds it off any more."""
+        return self._power_holds.add(None)
+
+    def cut_power(self) -> None:
+        """Cut the power by hand, until `restore_power`."""
+        self._own_hold = self._own_hold or self.hold_power()
+
+    def restore_power(self) -> None:
+        """Give back the power that was cut by hand; a fault may still hold it off."""
+        if self._own_hold is not None:
+            self._own_hold()
+            self._own_hold = None
+
+    async def tear(self, operation: int) -> End:
+        """Wait for the disk's `operation`-th coming operation, and hold the power off from the middle of it.
+
+        Operations count on through losses of power.
+        """
+        torn: asyncio.Future[End] = self._loop.create_future()
+        self._disarm()
+        self._tears.append(_Tear(operation, torn))
+        self._arm()
+        return await torn
+
+    def kill(self) -> None:
+        """SIGKILL the program; the system starts it again."""
+        if self.host.incarnation is not None:
+            self._trace.add("box program killed")
+            self._end_life()
+            self.host.kill().run(self._loop, self._run(RESTART_SECONDS))
+
+    # -- how it is done
+
+    def _set_up_disk(self) -> None:
+        """Let the disk be as the layers say."""
+        backend = self.disk.backend
+        backend.set_capacity(min(self._capacities, default=self.disk_bytes))
+        backend.set_read_only(bool(self._read_only))
+        backend.hold_flushed(max(self._held_ns, default=0))
+        backend.set_latency(max(self._flush_times, default=FLUSH_NS), WRITTEN_BYTE_NS)
+
+    def _follow_power(self) -> None:
+        on = self.host.incarnation is not None
+        if on and self._power_holds:
+            self._lose_power()
+        elif not on and not self._power_holds:
+            self.boot()
+
+    def boot(self) -> None:
+        """Switch on."""
+        self._trace.add("box boots")
+        self.host.power_on().run(self._loop, self._run(BOOT_SECONDS if self._lives else 0.0))
+        self._arm()
+
+    def _lose_power(self) -> None:
+        self._trace.add("box loses power")
+        self._end_life()
+        self.host.power_off()
+        self.gatekeeper.reboot()
+        for port in self._ports.values():
+            port.set_up(False)
+        self._disarm()
+        backend = self.disk.backend
+        self.disk = backend.cut_power() if backend.has_power else backend.reboot()
+
+    def _arm(self) -> None:
+        """Let the disk lose its power in the middle of the operation that is the first to be torn."""
+        if self._tears and self.host.incarnation is not None:
+            self._armed = min(tear.left for tear in self._tears)
+            self.disk.backend.cut_power_at(self._armed)
+            self.disk.backend.on_power_lost = self._torn
+
+    def _disarm(self) -> None:
+        """Take what the disk has done since `_arm` off what the tears have left."""
+        if self._armed:
+            done, self._armed = self._armed - self.disk.backend.operations_until_cut, 0
+            for tear in self._tears:
+                tear.left -= done
+
+    def _torn(self) -> None:
+        """The disk has lost its power in the middle of an operation, and with it the box."""
+        self._disarm()
+        due = [tear for tear in self._tears if not tear.left]
+        self._tears = [tear for tear in self._tears if tear.left]
+        for tear in due:
+            end = self.hold_power()
+            if tear.torn.cancelled():
+                end()
+            else:
+                tear.torn.set_result(end)
+
+    # -- running the program
+
+    async def _run(self, delay_s: float) -> None:
+        while True:
+            await asyncio.sleep(delay_s)
+            self._lives += 1
+            self._trace.add(f"box program starts, life {self._lives}")
+            hardware = Hardware(self.disk, self.clock, self.uplink, firewall=self._supervisor())
+            self._box = Box(self._config, hardware, self._random(f"box {self._lives}"))
+            try:
+                await self._box.run()
+            except* (DiskError, SpoolError) as error:
+                self._trace.add(f"box program ends: {error.exceptions[0]!r}")
+            self._end_life()
+            delay_s = RESTART_SECONDS
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.gatekeeper, self._ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
+
+    def _end_life(self) -> None:
+        self._traffic, self._box = self.traffic(), None
+
+    def _disk_now_ns(self) -> int:
+        """When the disk gets to what it is asked now."""
+        incarnation = self.host.incarnation
+        return max(self._loop.env.now, incarnation.busy_until_ns if incarnation else 0)
+
+    def _spend(self, delay_ns: int) -> None:
+        if self.host.incarnation is not None:
+            self.host.incarnation.spend(self._loop.env.now, delay_ns)
+
+
+def _port(number: int, serial: str) -> Port:
+    return Port(number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
+
+
+def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
+    """What a box's disk holds."""
+    spool = Spool.open(
+        disk,
+        SpoolLimits(spool_bytes_max=spool_bytes_max),
+        random=random,
+        encode_gap=lambda _: b"",
+        snapshot=lambda: b"",
+    )
+    records = [record for priority in Priority for record in _read_all(spool, priority)]
+    return Remains(spool.epoch, records, spool.pending_gaps())
+
+
+def _read_all(spool: Spool, priority: Priority) -> list[Record]:
+    records: list[Record] = []
+    while more := spool.read(priority, 1000, 1 << 20, records[-1][0] if records else 0):
+        records += more
+    return records
+
+
+def added(one: Traffic, other: Traffic) -> Traffic:
+    """Both together; the cipher is the newer one's."""
+    names = [field.name for field in fields(Traffic) if field.name != "cipher"]
+    total = {name: getattr(one, name) + getattr(other, name) for name in names}
+    return Traffic(**total, cipher=other.cipher or one.cipher)

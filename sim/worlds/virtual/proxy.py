@@ -1,0 +1,112 @@
+"""The proxy of a virtual lab's site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+from sim.engine.layers import End, Layers
+from sim.engine.loop import SimLoop
+from sim.lab import labfile
+from sim.net.host import Host, Network
+from sim.proxies.http_auth import Basic, Digest, Open
+from sim.proxies.http_connect import HttpConnectProxy
+from sim.proxies.inspection import inspecting_context
+from sim.proxies.relay import Behavior, Tunnel
+from sim.proxies.socks5 import Socks5Proxy
+from sim.worlds.shared.addresses import PROXY
+from wire.dial.proxy import Proxy
+from wire.tls.context import Identity
+
+NAME: Final = "proxy"
+PORTS: Final = {"http": 3128, "socks5": 1080}
+_CREDENTIALS: Final = ("rap-box", "clinic-proxy")
+_AUTH: Final[dict[str, Callable[[], Open]]] = {
+    "none": Open,
+    "basic": partial(Basic, _CREDENTIALS),
+    "digest": partial(Digest, _CREDENTIALS),
+}
+
+
+class SiteProxy:
+    """A proxy as the lab file describes it; faults change its `behavior`."""
+
+    def __init__(self, loop: SimLoop, network: Network, spec: labfile.Proxy, inspector: Identity) -> None:
+        """`inspector` is the certificate that it presents to clients while it inspects TLS."""
+        self._inspector = inspector
+        self.host = Host(network, NAME, PROXY)
+        self.behavior = Behavior()
+        self._loop = loop
+        self._kind, self._auth = spec.kind, spec.auth
+        self._refusals = Layers[None](self._behave)
+        self._inspections = Layers[None](self._behave)
+        self._silences = Layers[None](self._behave)
+        self._idle_s_max = Layers[float](self._behave)
+        self._delays_s = Layers[float](self._behave)
+        self._credentials = None if spec.auth == "none" else _CREDENTIALS
+
+    async def start(self) -> None:
+        """Listen."""
+        await self.host.power_on().run(self._loop, self._listen())
+
+    async def _listen(self) -> None:
+        await self._loop.create_server(self._accept, NAME, PORTS[self._kind])
+
+    def _accept(self) -> Tunnel:
+        if self._kind == "http":
+            return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
+        return Socks5Proxy(self.behavior, self._credentials)
+
+    def for_clients(self) -> Proxy:
+        """How a client is told to use it."""
+        user, password = self._credentials or ("", "")
+        basic: Literal["first", "never"] = "never" if self._auth == "digest" else "first"
+        return Proxy(self._kind, NAME, PORTS[self._kind], user, password, basic=basic)
+
+    # -- what happens to it: see `sim.faults.world`
+
+    async def refuse(self) -> End:
+        """Let nobody through, whatever password they give, while anybody asks for this; open tunnels are ended."""
+        end = self._refusals.add(None)
+        self.end_tunnels()
+        return end
+
+    async def inspect(self) -> End:
+        """Terminate TLS under a certificate of its own CA while anybody asks for this; open tunnels are ended.
+
+        When nobody asks for it any more, they are ended again, as by a proxy that gets another configuration.
+        """
+        end = self._inspections.add(None)
+        self.end_tunnels()
+        return end
+
+    async def go_silent(self) -> End:
+        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        return self._silences.add(None)
+
+    async def hold_back(self, seconds: float) -> End:
+        """Hold everything back for so long, each way; several times add up."""
+        return self._delays_s.add(seconds)
+
+    async def kill_idle_after(self, seconds: float) -> End:
+        """End tunnels that are idle for so long; of several times the shortest counts."""
+        return self._idle_s_max.add(seconds)
+
+    def end_tunnels(self) -> None:
+        """End those that are open, without a word."""
+        for tunnel in list(self.behavior.tunnels):
+            tunnel.close()
+
+    def _behave(self) -> None:
+        """Behave as the layers say."""
+        behavior = self.behavior
+        behavior.refuses = bool(self._refusals)
+        if (behavior.half_open and not self._silences) or (behavior.inspector and not self._inspections):
+            self.end_tunnels()
+        behavior.inspector = inspecting_context(self._inspector) if self._inspections else None
+        behavior.half_open = bool(self._silences)
+        behavior.idle_s_max = min(self._idle_s_max, default=None)
+        behavior.delay_s = sum(self._delays_s)
+        for tunnel in list(behavior.tunnels):
+            tunnel.behave()
