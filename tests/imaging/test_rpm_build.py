@@ -178,7 +178,7 @@ def test_only_the_box_is_in_it(package: Path) -> None:
         "hal/emul",
         "imaging/kickstart",
         "imaging/rpm/build.py",
-        "rap/lab.py",
+        "rap/lab/__init__.py",
         "simpy",
         "plotly",
     )

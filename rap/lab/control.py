@@ -15,7 +15,7 @@ from socket import SHUT_WR, socket
 from typing import Any, Final
 
 from rap.lab import print_json
-from rap.lablive import choose, of_running, request, seconds, told
+from rap.lab.live import choose, of_running, request, seconds, told
 from rap.outcome import HOLDS, CommandError, WrongInput
 from rap.parser import Parser
 

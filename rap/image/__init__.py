@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.imagecheck import add_check
+from rap.image.check import add_check
 from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 

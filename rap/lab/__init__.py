@@ -40,7 +40,7 @@ def add_verbs(parser: Parser) -> None:
     run.does(_run)
     for verb in (list_, check, run):
         verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    from rap import lablive  # which takes from here what it has in common with these
+    from rap.lab import live as lablive  # which takes from here what it has in common with these
 
     lablive.add_verbs(parser)
 
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
     from rich.console import Console
 
-    from rap.lablive import told
+    from rap.lab.live import told
     from sim.engine.stalls import Stalled
     from sim.report.terminal import RunProgress
     from sim.worlds import run_lab

@@ -30,7 +30,7 @@ _JSON_SECONDS: Final = 1.0
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap lab` for labs that run."""
-    from rap.labsteer import add_verbs as add_verbs_that_change
+    from rap.lab.control import add_verbs as add_verbs_that_change
 
     up = parser.word("up", "start a lab on the real kernel that goes on until `down`")
     up.add_argument("file", metavar="FILE", type=Path)
