@@ -20,50 +20,43 @@ url = "sqlite:////var/lib/rap/reports.db"   # or postgresql+psycopg://user@host/
 from __future__ import annotations
 
 import time
-import tomllib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from wire.messages import Serial
+from settings.problems import Problem, Problems, SettingsError
+from settings.toml import load
+from settings.types import Serial, Table
 from wire.tls.context import Identity
 from wire.tls.identity import SERVER, Severity, inspect_identity
 from wire.tls.revocation import CrlError, RevocationList
 
 
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names the file, the key and what would be right."""
-
-
-class _Section(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class Listen(_Section, frozen=True):
+class Listen(Table, frozen=True):
     """Where boxes connect to; port 0 is any free one."""
 
     host: str = "0.0.0.0"  # noqa: S104 - to be reached is what a data center is for
     port: Annotated[int, Meta(ge=0, le=65535)] = 443
 
 
-class Tls(_Section, frozen=True):
+class Tls(Table, frozen=True):
     """PEM files; see `wire.tls.context.Identity`."""
 
-    certificate: str
-    key: str
-    authorities: str
-    revocations: str | None = None
+    certificate: Path
+    key: Path
+    authorities: Path
+    revocations: Path | None = None
 
 
-class Database(_Section, frozen=True):
+class Database(Table, frozen=True):
     """An SQLAlchemy URL of SQLite or PostgreSQL."""
 
     url: str
 
 
-class Config(_Section, frozen=True):
+class Config(Table, frozen=True):
     """The whole file."""
 
     tls: Tls
@@ -81,36 +74,24 @@ class Config(_Section, frozen=True):
             )
 
 
-_SECTIONS: Final[dict[str, type[Config | Tls | Database | Listen]]] = {
-    "tls": Tls,
-    "store": Database,
-    "listen": Listen,
-}
+def load_config(file: Path) -> Config:
+    """The configuration in `file`, its paths made absolute. Raises: SettingsError with all problems."""
+    return load(file, Config, _check_files)
 
 
-def load_config(path: Path) -> Config:
-    """The configuration in the file at `path`, its files' paths made absolute. Raises ConfigError."""
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-        config = msgspec.convert(document, Config)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error))}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    given = {name: value for name, value in msgspec.structs.asdict(config.tls).items() if value is not None}
-    files = {name: _file(path, name, value) for name, value in given.items()}
-    return msgspec.structs.replace(config, tls=Tls(**files))
+def _check_files(config: Config, problems: Problems) -> None:
+    for name, file in msgspec.structs.asdict(config.tls).items():
+        if file is not None and not file.is_file():
+            problems.add(("tls", name), f"there is no file {file}; give a PEM file")
 
 
 def identity(config: Config) -> Identity:
     """The certificate, key and authorities of the configuration."""
-    return Identity(Path(config.tls.certificate), Path(config.tls.key), Path(config.tls.authorities))
+    return Identity(config.tls.certificate, config.tls.key, config.tls.authorities)
 
 
 def check_identity(config: Config) -> list[str]:
-    """Warnings about the certificate and the CAs. Raises ConfigError if boxes would refuse it, or it is unusable.
+    """Warnings about the certificate and the CAs. Raises: SettingsError if boxes would refuse it, or it is unusable.
 
     The CA that issued it is not known here: boxes have its certificate.
     """
@@ -118,32 +99,15 @@ def check_identity(config: Config) -> list[str]:
     found = inspect_identity(files.certificate, files.key, None, [files.authorities], (SERVER,), time.time())
     for problem in found.problems:
         if problem.severity is not Severity.SOON:
-            raise ConfigError(f"`tls`: {problem}")
+            raise SettingsError(problem.file, Problem("", str(problem)))
     return [str(problem) for problem in found.problems]
 
 
 def revocation_list(config: Config) -> RevocationList | None:
-    """The revoked certificates of boxes, if the configuration names a file. Raises ConfigError."""
+    """The revoked certificates of boxes, if the configuration names a file. Raises: SettingsError."""
     if config.tls.revocations is None:
         return None
     try:
-        return RevocationList(Path(config.tls.revocations), Path(config.tls.authorities))
+        return RevocationList(config.tls.revocations, config.tls.authorities)
     except (CrlError, OSError) as error:
-        raise ConfigError(f"`tls.revocations`: {error}") from error
-
-
-def _file(config: Path, key: str, value: str) -> str:
-    file = (config.parent / value).resolve()
-    if not file.is_file():
-        raise ConfigError(f"{config}: `tls.{key}`: there is no file {file}; give a PEM file")
-    return str(file)
-
-
-def _explain(error: str) -> str:
-    """The decoder's message, with the key by its TOML name and, for an unknown one, those that are known."""
-    what, _, place = error.partition(" - at ")
-    key = place.strip("`").removeprefix("$").removeprefix(".")
-    if "unknown field" in what:
-        known = _SECTIONS.get(key, Config).__struct_fields__
-        what += f"; known are {', '.join(known)}"
-    return f"`{key}`: {what}" if key else what.replace("Object", "this file")
+        raise SettingsError(config.tls.revocations, Problem("", str(error))) from error

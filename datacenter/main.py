@@ -22,17 +22,11 @@ from typing import Any, Final
 from sqlalchemy.engine import make_url
 
 from datacenter.bounds import datacenter_bounds, watch_bounds
-from datacenter.config import (
-    Config,
-    ConfigError,
-    check_identity,
-    identity,
-    load_config,
-    revocation_list,
-)
+from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.ingest import make_ingest
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
+from settings.problems import SettingsError
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
@@ -63,14 +57,15 @@ _log: Final = logging.getLogger(__name__)
 def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
 
-    Raises ConfigError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used. If the
-    database does not answer, the process ends with exit status 3 and the reason.
+    If the database does not answer, the process ends with exit status 3 and the reason.
+
+    Raises: SettingsError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used.
     """
     config = load_config(Path(config_path))
     try:
         store = Store(config.store.url)
     except ValueError as error:
-        raise ConfigError(f"{config_path}: `store.url`: {error}") from error
+        raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     last_resort = LastResort()
     try:
         asyncio.run(_run(config, store, ready, last_resort))
@@ -90,7 +85,7 @@ class Migration:
 def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
     """Create or upgrade the tables of the configured database, or only look at them.
 
-    Raises ConfigError, and StoreError, after which nothing was changed.
+    Raises: SettingsError, and StoreError, after which nothing was changed.
     """
     url = load_config(Path(config_path)).store.url
     try:
@@ -98,12 +93,12 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
         if not only_check:
             Store(url).close()
     except ValueError as error:
-        raise ConfigError(f"{config_path}: `store.url`: {error}") from error
+        raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
     return Migration(found, REVISION)
 
 
 def check_datacenter(config_path: str | Path) -> list[str]:
-    """Check the configuration and its certificate without serving; returns warnings. Raises ConfigError."""
+    """Check the configuration and its certificate without serving; returns warnings. Raises: SettingsError."""
     config = load_config(Path(config_path))
     warnings = check_identity(config)
     revocation_list(config)
@@ -204,7 +199,7 @@ async def _follow_certificate(config: Config, server: Server) -> None:
             check_identity(config)
             server.use(server_context(identity(config)))
             _log.info("the certificate was renewed")
-        except (ConfigError, OSError, ssl.SSLError) as error:
+        except (SettingsError, OSError, ssl.SSLError) as error:
             _log.error("the changed certificate files are not used: %s", error)
 
 

@@ -31,11 +31,10 @@ def add_verbs(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from agents.box.check import DescriptorError, check_box
-    from agents.box.config import ConfigError
     from agents.box.main import run_box
     from agents.spool.types import SpoolError
     from hal.disk import DiskError
-    from netfw.policy.policyfile import PolicyError
+    from settings.problems import SettingsError
 
     try:
         if arguments.check:
@@ -46,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"{arguments.config}: right")
         else:
             run_box(arguments.config, _say_served, _say)
-    except (ConfigError, PolicyError) as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
     except DescriptorError as error:
         raise MachineLacks(str(error)) from error
@@ -60,8 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from agents.box.config import ConfigError, load_config
+    from agents.box.config import load_config
     from agents.box.status import NotRunning, read_status
+    from settings.problems import SettingsError
 
     try:
         config = load_config(arguments.config)
@@ -70,7 +70,7 @@ def _status(arguments: argparse.Namespace) -> int:
                 f"{arguments.config}: status: is not there; give the box a `socket` to answer at"
             )
         status = read_status(config.status.socket)
-    except ConfigError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
     except NotRunning as error:
         raise CommandError(str(error)) from error

@@ -29,13 +29,13 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
-    from datacenter.config import ConfigError
     from datacenter.main import migrate_database
     from datacenter.store.store import StoreError
+    from settings.problems import SettingsError
 
     try:
         migration = migrate_database(arguments.config, only_check=arguments.check)
-    except ConfigError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
     except StoreError as error:
         raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error
@@ -53,9 +53,9 @@ def _migrate(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     import ssl
 
-    from datacenter.config import ConfigError
     from datacenter.main import check_datacenter, run_datacenter
     from datacenter.store.store import StoreError
+    from settings.problems import SettingsError
 
     try:
         if arguments.check:
@@ -64,7 +64,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             print(f"{arguments.config}: right")
             return HOLDS
         run_datacenter(arguments.config, lambda port: print(f"rap: ready on port {port}", file=sys.stderr))
-    except ConfigError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
     except StoreError as error:
         raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error

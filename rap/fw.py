@@ -369,11 +369,12 @@ def _ended() -> asyncio.Event:
 
 
 def _load(file: Path) -> Policy:
-    from netfw.policy.policyfile import PolicyError, load_policy
+    from netfw.policy.policyfile import load_policy
+    from settings.problems import SettingsError
 
     try:
         return load_policy(file)
-    except PolicyError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
 
 

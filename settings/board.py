@@ -24,27 +24,25 @@ and, where the box has such things, by the names that the program knows them by:
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from settings.toml import explained
+from settings.problems import Problem, SettingsError
+from settings.toml import load
 
 _BOARDS = Path(__file__).parent / "boards"
 
 # Linux: IFNAMSIZ is 16 with the terminating NUL.
-Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
-Device = Annotated[str, msgspec.Meta(pattern=r"^/dev/[!-~]+$")]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}\Z", examples=["enp1s0"])]
+Device = Annotated[str, msgspec.Meta(pattern=r"^/dev/[!-~]+\Z", examples=["/dev/ttyS0"])]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}\Z", examples=["status"])]
 # Linux: LED_MAX_NAME_SIZE is 64 with the terminating NUL; a folder's name, never a path
-LedName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_:.-]{0,62}$")]
+LedName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_:.-]{0,62}\Z", examples=["rap:green:status"])
+]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=64)]
-
-
-class BoardError(ValueError):
-    """A board that does not exist or a board file that is wrong; the message says what would be right."""
 
 
 class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,18 +79,26 @@ def board_names() -> list[str]:
 
 
 def load_board(name_or_path: str | Path) -> Board:
-    """The board of that name, or of that file if it ends in `.toml`. Errors: BoardError."""
+    """The board of that name, or of that file if it ends in `.toml`. Raises: SettingsError."""
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = _BOARDS / f"{name_or_path}.toml"
         if str(name_or_path) not in board_names():
-            raise BoardError(f"there is no board {str(name_or_path)!r}; there are {', '.join(board_names())}")
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Board, str_keys=True)
-    except FileNotFoundError as error:
+            known = ", ".join(board_names())
+            raise SettingsError(
+                Path(name_or_path), Problem("", f"there is no board of that name; there are {known}")
+            )
+    return load(path, Board)
+
+
+def board_of(file: Path, name_or_path: str) -> Board:
+    """The board that the settings in `file` name by their key `board`; a path is relative to `file`.
+
+    Raises: SettingsError.
+    """
+    if name_or_path.endswith(".toml"):
+        return load_board(file.parent / name_or_path)
+    if name_or_path not in board_names():
         known = ", ".join(board_names())
-        raise BoardError(f"there is no board file {path}; boards known by name are {known}") from error
-    except msgspec.ValidationError as error:
-        raise BoardError(": ".join(filter(None, (str(path), *explained(Board, error))))) from error
-    except (OSError, ValueError) as error:
-        raise BoardError(f"{path}: {error}") from error
+        raise SettingsError.at(file, "board", f"there is no board {name_or_path!r}; there are {known}")
+    return load_board(name_or_path)

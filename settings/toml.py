@@ -1,17 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""TOML that people write, such as configurations and policies: what is wrong in it, and what would be right.
+"""TOML files that people write: read into msgspec Structs with all problems at once, and written.
 
-msgspec judges the form, one mistake at a time, and says "problem - at `$.table[0].key`". Where it names what is
-wrong, this says also what would be right.
+A Struct describes a table: its fields are the keys, their types the values. A type is what msgspec accepts, or is
+annotated with a `Form`, which reads a value itself ("128kbit"). A field without a default is required. Problems are
+collected, so that one run reports all of them, each with the file, the line, the key and what would be right.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, get_args
+import tomllib
+import types
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 import msgspec
-from msgspec import Struct
+import tomli_w
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo, fields
+
+from settings.problems import Key, Problem, Problems, SettingsError, key_text
+
+CHOICES_SHOWN_MAX: Final = 12
+"""Of more choices than this, a message shows the nearest alone."""
+SHOWN_CHARACTERS_MAX: Final = 60
+
+S = TypeVar("S", bound=Struct)
 
 _EXPECTED: Final = re.compile(r"Expected `([^`]+)`(?:, got `(\w+)`)?(.*)")
 _IN_WORDS: Final = {
@@ -24,50 +51,273 @@ _IN_WORDS: Final = {
 }
 
 
-def explained(root: type[Struct], error: msgspec.ValidationError) -> tuple[str, str]:
-    """The key in the file ("" for the whole), and what would be right there; the file should have been a `root`."""
-    problem, _, path = str(error).partition(" - at ")
-    keys = [key for key in path.rpartition("$")[2].strip("`").split(".") if key]
-    if problem.startswith("Object contains unknown field"):
-        known = ", ".join(sorted(_table_at(root, keys).__struct_fields__))
-        keys.append(problem.split("`")[1])
-        problem = f"there is no such key; there are {known}"
-    elif problem.startswith("Object missing required field"):
-        keys.append(problem.split("`")[1])
-        problem = "is required, and is not there"
-    elif problem.startswith("Invalid enum value"):
-        words = _words(_type_of(_table_at(root, keys[:-1]), keys[-1]))
-        problem = f"must be one of {', '.join(words)}, not {problem.split()[-1]}"
-    elif expected := _EXPECTED.fullmatch(problem):
+@runtime_checkable
+class Form(Protocol):
+    """A form of value that msgspec does not know, as an annotation of a type."""
+
+    @property
+    def rule(self) -> str:
+        """What is allowed, in words."""
+        ...
+
+    def read(self, given: object) -> object:
+        """The value. Raises: ValueError, saying what would be right."""
+        ...
+
+    def write(self, value: Any) -> object:
+        """The reverse of `read`."""
+        ...
+
+
+def read_text(file: Path) -> str:
+    """The text of a file. Raises: SettingsError."""
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(file, Problem("", f"cannot be read: {error.strerror}")) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(file, Problem("", f"is not a text file in UTF-8: {error.reason}")) from error
+
+
+def parse(text: str, file: Path) -> dict[str, Any]:
+    """The top-level table of a TOML text; `file` is for messages. Raises: SettingsError."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(file, Problem("", f"is not TOML: {error}")) from None
+
+
+def load(file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
+    """The file as a `kind`, relative paths taken from its folder. Raises: SettingsError with all problems.
+
+    `check` looks at the whole once its form is right, and adds what else is wrong.
+    """
+    return loads(read_text(file), file, kind, check)
+
+
+def loads(text: str, file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
+    """As `load`, of a text; `file` is for messages and relative paths. Raises: SettingsError with all problems."""
+    problems = Problems(file, text)
+    value = read_table(kind, parse(text, file), (), problems)
+    problems.raise_if_any()
+    assert value is not None
+    if check is not None:
+        check(value, problems)
+        problems.raise_if_any()
+    return value
+
+
+def read_table(
+    kind: type[S], given: object, key: Key, problems: Problems, *, beside: tuple[str, ...] = ()
+) -> S | None:
+    """The table `given` as a `kind`; None if it has problems.
+
+    `beside` are keys that somebody else reads from the same table, to suggest when one is misspelt.
+    """
+    known = {f.name: f for f in fields(kind)}
+    if not isinstance(given, dict):
+        problems.add(key, f"must be one table, with {', '.join(known)}")
+        return None
+    before = len(problems.found)
+    for name in given:
+        if name not in known:
+            problems.add((*key, name), f"there is no such key; {nearest(name, [*beside, *known])}")
+    values = {}
+    for name, info in known.items():
+        if name in given:
+            values[name] = read_value(info.type, given[name], (*key, name), problems)
+        elif info.required:
+            problems.add((*key, name), f"is missing; {rule_of(info)}")
+    if len(problems.found) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:  # of the Struct's own __post_init__
+        problems.add(key, str(error))
+        return None
+
+
+def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
+    """The value `given` as the type `kind`; None if it has problems."""
+    kind = _without_none(kind)
+    plain, metadata = _plain(kind)
+    form = next((m for m in metadata if isinstance(m, Form)), None)
+    try:
+        if form is not None:
+            return form.read(given)
+        if isinstance(plain, type) and issubclass(plain, Struct):
+            return read_table(plain, given, key, problems)
+        if get_origin(plain) in (list, tuple):
+            return _read_array(plain, metadata, given, key, problems)
+        if get_origin(plain) is dict:
+            return _read_mapping(plain, given, key, problems)
+        if get_origin(plain) is Literal and given not in get_args(plain):
+            raise ValueError(nearest(str(given), [str(word) for word in get_args(plain)]))
+        return _convert(kind, given, problems.file)
+    except ValueError as error:
+        problems.add(key, str(error) if _is_secret(metadata) else f"{shown(given)}: {error}")
+        return None
+
+
+def _read_array(
+    kind: Any, metadata: tuple[Any, ...], given: object, key: Key, problems: Problems
+) -> list[Any] | tuple[Any, ...]:
+    item = get_args(kind)[0]
+    tables = isinstance(_plain(item)[0], type) and issubclass(_plain(item)[0], Struct)
+    if not isinstance(given, list):
+        begin = f"an array of tables; begin each with [[{key_text(key)}]]" if tables else "a list"
+        problems.add(key, f"must be {begin}")
+        return []
+    for meta in metadata:
+        if isinstance(meta, Meta):
+            _convert(
+                Annotated[list[Any], Meta(min_length=meta.min_length, max_length=meta.max_length)],
+                given,
+                Path(),
+            )
+    values = [read_value(item, value, (*key, n), problems) for n, value in enumerate(given)]
+    return values if get_origin(kind) is list else tuple(values)
+
+
+def _read_mapping(kind: Any, given: object, key: Key, problems: Problems) -> dict[Any, Any]:
+    if not isinstance(given, dict):
+        problems.add(key, "must be a table")
+        return {}
+    of_keys, of_values = get_args(kind)
+    read = {}
+    for name, value in given.items():
+        number = int(name) if _plain(of_keys)[0] is int and name.isdecimal() else name
+        converted = read_value(of_keys, number, (*key, name), problems)
+        read[converted] = read_value(of_values, value, (*key, name), problems)
+    return read
+
+
+def _convert(kind: Any, given: object, file: Path) -> Any:
+    """What msgspec makes of a value. Raises: ValueError, saying what would be right."""
+    try:
+        if kind is Path and isinstance(given, str):
+            return file.parent / given
+        return given if kind is object else msgspec.convert(given, str if kind is Path else kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(explained(kind, error)) from None
+
+
+def explained(kind: Any, error: msgspec.ValidationError) -> str:
+    """What would be right where msgspec refused a value for a `kind`."""
+    problem = str(error).partition(" - at ")[0]
+    if "matching regex" in problem and (example := _example(kind)):
+        return f"write it like {example}"
+    if expected := _EXPECTED.fullmatch(problem):
         right, given, bound = expected.groups()
-        problem = f"must be {_in_words(right)}{bound}" + (f", not {_in_words(given)}" if given else "")
-    return ".".join(keys), problem
+        words = " or ".join(_IN_WORDS.get(k, k) for k in right.split(" | ") if k != "null")
+        return f"must be {words}{bound}" + (f", not {_IN_WORDS.get(given, given)}" if given else "")
+    return problem
 
 
-def _in_words(kinds: str) -> str:
-    """What msgspec calls "int | null", say."""
-    return " or ".join(_IN_WORDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
+def _example(kind: Any) -> str:
+    """The first example that a type's annotations give."""
+    plain, metadata = _plain(kind)
+    for meta in metadata:
+        if isinstance(meta, Meta) and meta.examples:
+            return str(meta.examples[0])
+    return next((found for part in get_args(plain) if (found := _example(part))), "")
 
 
-def _table_at(table: type[Struct], keys: list[str]) -> type[Struct]:
-    """The type of the table that these keys lead to."""
-    for key in keys:
-        [table, *_] = _tables(_type_of(table, key))
+def _plain(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its annotations, and these."""
+    if get_origin(kind) is Annotated:
+        plain, *metadata = get_args(kind)
+        return plain, tuple(metadata)
+    return kind, ()
+
+
+def _is_secret(metadata: tuple[Any, ...]) -> bool:
+    """Whether messages must not repeat a value of a type with these annotations."""
+    return any(isinstance(meta, Meta) and (meta.extra or {}).get("secret") for meta in metadata)
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        members = [member for member in get_args(kind) if member is not types.NoneType]
+        return members[0] if len(members) == 1 else kind
+    return kind
+
+
+def rule_of(info: FieldInfo) -> str:
+    """What a key may be, in words, for messages and for reference pages."""
+    plain, metadata = _plain(_without_none(info.type))
+    for meta in metadata:
+        if isinstance(meta, Form):
+            return meta.rule
+    if get_origin(plain) is Literal:
+        return _one_of([str(word) for word in get_args(plain)])
+    if plain is bool:
+        return "true or false"
+    if get_origin(plain) in (list, tuple):
+        tables = isinstance(get_args(plain)[0], type) and issubclass(get_args(plain)[0], Struct)
+        return "an array of tables" if tables else "a list"
+    if (isinstance(plain, type) and (issubclass(plain, Struct) or plain is dict)) or get_origin(
+        plain
+    ) is dict:
+        return "a table"
+    example = _example(info.type)
+    return f"write it like {example}" if example else _IN_WORDS.get(getattr(plain, "__name__", ""), "a value")
+
+
+def nearest(given: str, known: list[str]) -> str:
+    """What to suggest for `given`: the one that is close to it, and all that is known unless that is too much."""
+    close = get_close_matches(given, known, n=1)
+    every = f"must be {_one_of(known)}"
+    if not close:
+        return every
+    return f"did you mean {close[0]}?" + (f" It {every}" if len(known) <= CHOICES_SHOWN_MAX else "")
+
+
+def _one_of(known: list[str]) -> str:
+    return f"one of {', '.join(known)}" if len(known) != 1 else known[0]
+
+
+def shown(given: object) -> str:
+    """A value as the file might show it, short."""
+    text = (
+        str(given).lower()
+        if isinstance(given, bool)
+        else f'"{given}"'
+        if isinstance(given, str)
+        else str(given)
+    )
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 3] + "…"
+
+
+def dumps(table: Struct | Mapping[str, Any], *, comment: str = "") -> str:
+    """A table as TOML, of a Struct the keys that differ from their defaults; `comment` is put before it."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    return head + tomli_w.dumps(as_table(table) if isinstance(table, Struct) else table)
+
+
+def as_table(value: Struct) -> dict[str, Any]:
+    """The reverse of `read_table`: the keys that differ from their defaults, as they would be written."""
+    table = {}
+    for info in fields(value):
+        own = getattr(value, info.name)
+        if info.required or own != _default(info):
+            table[info.name] = _written(info.type, own)
     return table
 
 
-def _tables(kind: Any) -> list[type[Struct]]:
-    """The tables in a type: Struct, Struct | None, list[Struct], or one with Meta around it."""
-    if isinstance(kind, type) and issubclass(kind, Struct):
-        return [kind]
-    return [table for part in get_args(kind) for table in _tables(part)]
+def _default(info: FieldInfo) -> Any:
+    return info.default_factory() if info.default is msgspec.NODEFAULT else info.default
 
 
-def _words(kind: Any) -> list[str]:
-    """The words that a type allows: Literal, or one within others."""
-    return [kind] if isinstance(kind, str) else [word for part in get_args(kind) for word in _words(part)]
-
-
-def _type_of(table: type[Struct], key: str) -> Any:
-    name = key.partition("[")[0]
-    return next(field.type for field in msgspec.structs.fields(table) if field.name == name)
+def _written(kind: Any, value: Any) -> Any:
+    plain, metadata = _plain(_without_none(kind))
+    for meta in metadata:
+        if isinstance(meta, Form):
+            return meta.write(value)
+    if isinstance(value, Struct):
+        return as_table(value)
+    if isinstance(value, (list, tuple)):
+        return [_written(get_args(plain)[0], item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _written(get_args(plain)[1], item) for name, item in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -20,7 +20,7 @@ from agents.instrument.agent import InstrumentAgent
 from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
-from wire.dial.dialer import FarEnd
+from settings.types import Endpoint
 from wire.tls.context import Identity, client_context
 
 ROOT = Path(__file__).parent.parent
@@ -144,7 +144,7 @@ class Site:
             stem = self._folder / name.lower()
             identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
             agent = InstrumentAgent(
-                FarEnd("127.0.0.1", box_port),
+                Endpoint("127.0.0.1", box_port),
                 client_context(identity),
                 run_number=1,
                 clock=LinuxClock(),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from settings.types import Endpoint
 from tests.agents.eventually import eventually
 from tests.real import ROOT, prepare, write_box_config
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
 from wire.tls.context import Identity, client_context
 
@@ -60,7 +61,7 @@ def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path:
         port = await served_port(box)
         identity = Identity(*(site / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt")))
         connection = await dial(
-            FarEnd("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
+            Endpoint("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
         )
         dead.touch()
         answer = connection.request("POST", "/v1/reports", encode(Reports(1, [_alert()])))

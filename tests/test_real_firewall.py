@@ -32,9 +32,9 @@ from hal.linux.clock import LinuxClock
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
+from settings.types import Endpoint
 from tests.netfw.netns import Namespace, cable, namespaces
 from tests.real import prepare, start
-from wire.dial.dialer import FarEnd
 from wire.messages import Audit, Quality, decode
 from wire.tls.context import Identity, client_context
 
@@ -154,7 +154,7 @@ class Place:
     async def _report(self) -> None:
         stem = self.folder / "chem-0001"
         identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
-        far_end = FarEnd("127.0.0.1", 443, BOX_ON_PORT)
+        far_end = Endpoint("127.0.0.1", 443, BOX_ON_PORT)
         agent = InstrumentAgent(
             far_end, client_context(identity), run_number=1, clock=LinuxClock(), random=Random(1)
         )

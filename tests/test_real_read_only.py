@@ -12,9 +12,10 @@ import pytest
 
 from hal.disk import DiskError
 from hal.linux.disk import LinuxDisk
+from settings.types import Endpoint
 from tests.agents.eventually import eventually
 from tests.real import Site, prepare, start
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import Response
 from wire.messages import REPLY_BYTES_MAX, Alert, Reports, Status, encode
 from wire.tls.context import Identity, client_context
@@ -53,7 +54,7 @@ async def post(folder: Path, port: int, number: int) -> Response:
     stem = folder / "chem-0001"
     identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
     connection = await dial(
-        FarEnd("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
+        Endpoint("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
     )
     alert = Alert(number, 0, "E0001", "lamp", "error")
     answer = await connection.request("POST", "/v1/reports", encode(Reports(9, [alert])))

@@ -14,10 +14,10 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from settings.board import board_names, load_board
+from settings.toml import rule_of
 from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.lab import labfile
-from sim.lab.labkeys import rule_of
 from sim.lab.values import Quantity, TimeOfDay
 
 PAGE: Final = Path("docs/reference/lab-file.md")

@@ -47,8 +47,6 @@ Run: TypeAlias = Annotated[int, Meta(ge=0, le=RUN_MAX)]
 """Which life of the instrument's agent a report's number belongs to; each life has a higher one than those before."""
 NEXT_RUN: Final = "next-run"
 """Header of a 409 to `Reports`: the run under which the box will accept them."""
-Serial: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
-"""A device's serial number, as in its certificate's common name."""
 Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z")]
 
 

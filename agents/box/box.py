@@ -293,7 +293,7 @@ class Box:
         desks = {name: Desk(self._state.history(name)) for name in ("", *enrolled)}
         commands = Dispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
-        datacenter = self._config.datacenter.far_end()
+        datacenter = self._config.datacenter
         clock_sync = ClockSync(
             self._hardware.clock,
             self._state,
@@ -342,7 +342,7 @@ class Box:
     async def _ask_time(self) -> ServerTime:
         config = self._config
         tls = undated_client_context(config.identity.towards_datacenter())
-        return await ask_data_center(config.datacenter.far_end(), tls, config.proxy, self._time_patience)
+        return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
 
     async def _serve(self, running: _Running, port: Port) -> None:
         clock = self._hardware.clock

@@ -6,23 +6,23 @@ import os
 import ssl
 import time
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agents.box.config import BoxConfig, ConfigError, Port, load_config
+from agents.box.config import BoxConfig, Port, load_config
 from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
 from hal.unix_socket import PATH_BYTES_MAX
-from netfw.policy.policy import Address, Policy, Service
+from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
-from settings.board import Board, BoardError, load_board
+from settings.board import Board, board_of
+from settings.problems import SettingsError
+from settings.types import address_of
 from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import IdentityProblem, Severity
-from wire.tls.names import host_problem
 from wire.tls.revocation import CrlError, RevocationList
 
 SPOOL_DESCRIPTORS: Final = 256
@@ -43,14 +43,14 @@ class CheckedConfig:
     identity: tuple[IdentityProblem, ...] = ()
 
     def refuse_what_cannot_work(self, file: Path) -> None:
-        """Raise ConfigError for the worst problem that keeps the box from working now."""
+        """Raise SettingsError for the worst problem that keeps the box from working now."""
         for problem in self.identity:
             if problem.severity is Severity.REFUSED:
-                raise ConfigError(file, _identity_key(self.config, problem), str(problem))
+                raise SettingsError.at(file, _identity_key(self.config, problem), str(problem))
         spool = self.config.spool.directory
         existing = next(folder for folder in (spool, *spool.parents) if folder.exists())
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise ConfigError(file, "spool.directory", f"{existing} cannot be written to by this user")
+            raise SettingsError.at(file, "spool.directory", f"{existing} cannot be written to by this user")
 
 
 class DescriptorError(Exception):
@@ -60,14 +60,11 @@ class DescriptorError(Exception):
 def check_box(file: Path) -> CheckedConfig:
     """The configuration in `file` and what it names, if that is there and fits together.
 
-    Errors: ConfigError; PolicyError for what is wrong within the policy file; DescriptorError.
+    Raises: SettingsError, also for the policy file; DescriptorError.
     """
     config = load_config(file)
     _check_descriptors(file, config)
     board = _check_board(file, config)
-    _check_names(file, config)
-    _check_listeners(file, config)
-    _check_proxy(file, config)
     problems = _check_identity(file, config)
     _check_revocation(file, config)
     _check_status(file, config)
@@ -82,7 +79,7 @@ def _check_revocation(file: Path, config: BoxConfig) -> None:
     try:
         RevocationList(config.revocation.list, config.identity.vendor_authority)
     except (CrlError, OSError) as error:
-        raise ConfigError(file, "revocation.list", str(error)) from error
+        raise SettingsError.at(file, "revocation.list", str(error)) from error
 
 
 def _check_descriptors(file: Path, config: BoxConfig) -> None:
@@ -97,7 +94,7 @@ def _check_descriptors(file: Path, config: BoxConfig) -> None:
 def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
     """The policy that the configuration in `file` names, if it lets the box do what it is to do.
 
-    Errors: ConfigError, PolicyError.
+    Raises: SettingsError.
     """
     assert config.firewall is not None
     policy = load_policy(config.firewall.policy)
@@ -106,15 +103,12 @@ def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
 
 
 def _check_board(file: Path, config: BoxConfig) -> Board:
-    try:
-        board = load_board(config.board)
-    except BoardError as error:
-        raise ConfigError(file, "board", str(error)) from error
+    board = board_of(file, config.board)
     for index, port in enumerate(config.port):
         if port.number not in board.instrument_ports:
             there_are = ", ".join(map(str, board.instrument_ports))
             message = f"{board.name} has no port {port.number}; it has {there_are}"
-            raise ConfigError(file, f"port[{index}].number", message)
+            raise SettingsError.at(file, f"port[{index}].number", message)
     return board
 
 
@@ -123,23 +117,23 @@ def _check_status(file: Path, config: BoxConfig) -> None:
         return
     socket = config.status.socket
     if not socket.parent.is_dir():
-        raise ConfigError(file, "status.socket", f"there is no folder {socket.parent}; make it first")
+        raise SettingsError.at(file, "status.socket", f"there is no folder {socket.parent}; make it first")
     if len(os.fsencode(socket)) > PATH_BYTES_MAX:
         message = f"{socket} is too long; the system allows {PATH_BYTES_MAX} bytes"
-        raise ConfigError(file, "status.socket", message)
+        raise SettingsError.at(file, "status.socket", message)
 
 
 def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
-    """The problems with which the program can start. Errors: ConfigError for the others."""
+    """The problems with which the program can start. Raises: SettingsError for the others."""
     problems = inspect(config.identity, time.time()).problems
     for problem in problems:
         if problem.severity is Severity.UNUSABLE:
-            raise ConfigError(file, _identity_key(config, problem), str(problem))
+            raise SettingsError.at(file, _identity_key(config, problem), str(problem))
     try:
         server_context(config.identity.towards_instruments())
         client_context(config.identity.towards_datacenter())
     except ssl.SSLError as error:
-        raise ConfigError(file, "identity", f"OpenSSL refuses one of the files: {error}") from error
+        raise SettingsError.at(file, "identity", f"OpenSSL refuses one of the files: {error}") from error
     return problems
 
 
@@ -148,63 +142,14 @@ def _identity_key(config: BoxConfig, problem: IdentityProblem) -> str:
     return next(f"identity.{key}" for key, file in files.items() if file == problem.file)
 
 
-def _check_names(file: Path, config: BoxConfig) -> None:
-    center = config.datacenter
-    if message := host_problem(center.host):
-        raise ConfigError(file, "datacenter.host", message)
-    address = _address(center.address)
-    if center.address and (address is None or not _is_reachable(address)):
-        message = f"{center.address!r} is not an address of a host; give one, or leave it out to ask the DNS"
-        raise ConfigError(file, "datacenter.address", message)
-
-
-def _check_listeners(file: Path, config: BoxConfig) -> None:
-    for index, port in enumerate(config.port):
-        key = f"port[{index}].listen"
-        if message := host_problem(port.listen):
-            raise ConfigError(file, key, message)
-        address = _address(port.listen)
-        if address is not None and not address.is_unspecified and not _is_reachable(address):
-            message = f"{port.listen} is not an address that a machine can have; give the box's on that port"
-            raise ConfigError(file, key, message)
-        if other := next((one for one in config.port[:index] if _overlap(port, one)), None):
-            message = f"{port.listen} with tcp_port {port.tcp_port} is taken by port {other.number}"
-            raise ConfigError(file, key, f"{message}; give each port an address of its own")
-
-
-def _overlap(port: Port, other: Port) -> bool:
-    """Whether the system would let only one of them listen."""
-    if port.tcp_port != other.tcp_port or not port.tcp_port:
-        return False
-    one, two = _address(port.listen), _address(other.listen)
-    if one is None or two is None:
-        return port.listen == other.listen
-    return one == two or one.is_unspecified or two.is_unspecified
-
-
-def _check_proxy(file: Path, config: BoxConfig) -> None:
-    proxy = config.proxy
-    if proxy is None:
-        return
-    if message := host_problem(proxy.host, underscores=True):
-        raise ConfigError(file, "proxy.host", message)
-    if proxy.password and not proxy.user:
-        raise ConfigError(file, "proxy.password", "needs a `user`; give one, or leave out the password")
-
-
 def _check_spool(file: Path, config: BoxConfig) -> None:
     spool = config.spool.directory
     for folder in (spool, *spool.parents):
         if folder.exists():
             if not folder.is_dir():
                 message = f"{folder} is a file; give a folder, which is made if need be"
-                raise ConfigError(file, "spool.directory", message)
+                raise SettingsError.at(file, "spool.directory", message)
             return
-
-
-def _is_reachable(address: Address) -> bool:
-    """Whether it is an address that one machine can have."""
-    return not (address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"))
 
 
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
@@ -216,13 +161,13 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
         if ours.get(number) != interface:
             what = f"port {number}" if number else "the uplink"
             message = f"{what} is {interface} there, and {ours.get(number, 'missing')} on {board.name}"
-            raise ConfigError(
+            raise SettingsError.at(
                 file, "firewall.policy", f"{policy_file}: {message}; give both files the same `board`"
             )
     for index, port in enumerate(config.port):
         key, message = _misfit_of_port(port, policy)
         if message:
-            raise ConfigError(file, f"port[{index}].{key}", f"{message} in {policy_file}")
+            raise SettingsError.at(file, f"port[{index}].{key}", f"{message} in {policy_file}")
     _check_way_out(file, config, policy, policy_file)
 
 
@@ -232,7 +177,7 @@ def _misfit_of_port(port: Port, policy: Policy) -> tuple[str, str]:
     if allowed is None:
         return "number", f"port {port.number} is closed; add a [[port]] with number = {port.number}"
     own = [address.ip for address in allowed.addresses]
-    if _address(port.listen) not in own:
+    if address_of(port.listen) not in own:
         known = ", ".join(map(str, own))
         return "listen", f"{port.listen} is not the box's address on port {port.number}, which is {known}"
     if Service("tcp", port.tcp_port) not in allowed.services:
@@ -249,7 +194,7 @@ def _check_way_out(file: Path, config: BoxConfig, policy: Policy, policy_file: P
         center = config.datacenter
         role, key = "datacenter", "datacenter.address" if center.address else "datacenter.host"
         host, port = center.address or center.host, center.port
-    address = _address(host)
+    address = address_of(host)
     if address is None:
         return
     service = Service("tcp", port)
@@ -258,13 +203,6 @@ def _check_way_out(file: Path, config: BoxConfig, policy: Policy, policy_file: P
         for entry in policy.authorized
     ):
         right = f'[[authorized]] with role = "{role}", addresses = ["{address}"], protocol = "tcp", ports = [{port}]'
-        raise ConfigError(
+        raise SettingsError.at(
             file, key, f"{policy_file} does not let the box go to {host}, {service}; add {right}"
         )
-
-
-def _address(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None

@@ -25,9 +25,10 @@ from typing import Final, Protocol
 
 from agents.box.health.audit import AuditLog
 from hal.clock import ClockError, WallClock
-from wire.dial.dialer import FarEnd, dial
+from settings.types import Endpoint, Proxy
+from wire.dial.dialer import dial
 from wire.dial.patience import Patience
-from wire.dial.proxy import Proxy, ProxyError
+from wire.dial.proxy import ProxyError
 from wire.http.connection import HttpError
 from wire.http.fields import date_s
 from wire.messages import TIME_PATH
@@ -142,10 +143,10 @@ class ClockSync:
 
 
 async def ask_data_center(
-    far_end: FarEnd, tls: ClientContext, proxy: Proxy | None, patience: Patience
+    endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, patience: Patience
 ) -> ServerTime:
     """Ask for the time, over a connection of its own; `tls` ignores dates. Raises OSError, ProxyError, HttpError."""
-    connection = await dial(far_end, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, patience=patience)
+    connection = await dial(endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, patience=patience)
     try:
         if connection.transport is None:
             raise HttpError("the connection was lost")

@@ -49,36 +49,27 @@ timeout_s = 60
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from agents.box.intake.high_water_marks import INSTRUMENTS_MAX
 from agents.box.uplink.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
 from settings.board import PortNumber
-from settings.toml import explained
-from wire.dial.dialer import FarEnd
-from wire.dial.proxy import Proxy
-from wire.messages import Serial
+from settings.problems import Problems
+from settings.toml import load
+from settings.types import Endpoint, Host, Proxy, Serial, Table, address_of, is_unicast
 from wire.tls.context import Identity
 
 MIB: Final = 1024 * 1024
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
 
-Host: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1024)]
-"""A name or an address; `agents.box.check` judges it, and says what would be right."""
-TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 
-
-class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common form of the tables: nothing unknown in them."""
-
-
-class Certificates(_Table, frozen=True):
+class Certificates(Table, frozen=True):
     """Who the box is, and whom it believes."""
 
     certificate: Path
@@ -95,25 +86,13 @@ class Certificates(_Table, frozen=True):
         return Identity(self.certificate, self.key, self.datacenter_authority)
 
 
-class Revocation(_Table, frozen=True):
+class Revocation(Table, frozen=True):
     """The certificate revocation list of instruments, signed by the vendor's CA."""
 
     list: Path
 
 
-class DataCenter(_Table, frozen=True):
-    """The far end. `host` is what its certificate says; `address`, if given, saves asking the DNS."""
-
-    host: Host
-    port: TcpPort = 443
-    address: Annotated[str, Meta(max_length=1024)] = ""
-
-    def far_end(self) -> FarEnd:
-        """As what is dialled."""
-        return FarEnd(self.host, self.port, self.address)
-
-
-class Port(_Table, frozen=True):
+class Port(Table, frozen=True):
     """One instrument port: where the box listens on its subnet, and for whom."""
 
     number: PortNumber
@@ -122,28 +101,41 @@ class Port(_Table, frozen=True):
     tcp_port: Annotated[int, Meta(ge=0, le=65535)] = 443
     """0 lets the system choose."""
 
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """`listen`, if that is an address and no name."""
+        return address_of(self.listen)
 
-class SpoolSize(_Table, frozen=True):
+    def overlaps(self, other: Port) -> bool:
+        """Whether the system would let only one of them listen."""
+        if self.tcp_port != other.tcp_port or not self.tcp_port:
+            return False
+        one, two = self.address(), other.address()
+        if one is None or two is None:
+            return self.listen == other.listen
+        return one == two or one.is_unspecified or two.is_unspecified
+
+
+class SpoolSize(Table, frozen=True):
     """Where reports are kept, and how much of the disk they may take."""
 
     directory: Path = Path("/var/lib/rap/spool")
     bytes_max: Annotated[int, Meta(ge=16 * MIB, le=SPOOL_BYTES_MAX)] = 1024 * MIB
 
 
-class Sending(_Table, frozen=True):
+class Sending(Table, frozen=True):
     """When records leave that could wait, in seconds."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] = LINGER_SECONDS
     heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] = HEARTBEAT_SECONDS
 
 
-class StatusSocket(_Table, frozen=True):
+class StatusSocket(Table, frozen=True):
     """Where the running program tells how it is."""
 
     socket: Path = Path("/run/rap/box.sock")
 
 
-class FirewallPolicy(_Table, frozen=True):
+class FirewallPolicy(Table, frozen=True):
     """What must be in force for the box to work, and after how many seconds that is tried again."""
 
     policy: Path
@@ -152,25 +144,25 @@ class FirewallPolicy(_Table, frozen=True):
     retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
 
 
-class Clock(_Table, frozen=True):
+class Clock(Table, frozen=True):
     """The socket of the service that sets the clock to the data center's time; None: a wrong clock is only noted."""
 
     service: Path | None = None
 
 
-class HardwareWatchdog(_Table, frozen=True):
+class HardwareWatchdog(Table, frozen=True):
     """What resets the machine when the program hangs for so many seconds."""
 
-    device: Annotated[str, Meta(pattern=r"^/dev/[!-~]+\Z")] = "/dev/watchdog0"
+    device: Annotated[str, Meta(pattern=r"^/dev/[!-~]+\Z", examples=["/dev/watchdog0"])] = "/dev/watchdog0"
     timeout_s: Annotated[int, Meta(ge=5, le=3600)] = 60
 
 
-class BoxConfig(_Table, frozen=True):
+class BoxConfig(Table, frozen=True):
     """Everything that makes one box different from another."""
 
     board: str
     identity: Certificates
-    datacenter: DataCenter
+    datacenter: Endpoint
     port: list[Port]
     proxy: Proxy | None = None
     spool: SpoolSize = SpoolSize()
@@ -199,28 +191,20 @@ def _repeated(values: Sequence[object]) -> list[str]:
     return sorted({str(value) for value in values if values.count(value) > 1})
 
 
-class ConfigError(Exception):
-    """A configuration that cannot be used: the file, the key in it ("" for the whole), and what would be right."""
-
-    def __init__(self, file: Path, key: str, message: str) -> None:
-        super().__init__(f"{file}: {key}: {message}" if key else f"{file}: {message}")
-        self.file = file
-        self.key = key
-        self.message = message
-
-
 def load_config(file: Path) -> BoxConfig:
-    """The configuration in `file`, its paths made absolute. Errors: ConfigError."""
-    try:
-        table = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(file, "", f"cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(file, "", f"is not TOML: {error}") from error
-    try:
-        config = msgspec.convert(table, BoxConfig, dec_hook=lambda _type, value: file.parent / value)
-    except msgspec.ValidationError as error:
-        raise ConfigError(file, *explained(BoxConfig, error)) from None
+    """The configuration in `file`, its paths made absolute. Raises: SettingsError."""
+    config = load(file, BoxConfig, _check_listeners)
     if config.board.endswith(".toml"):
         return msgspec.structs.replace(config, board=str(file.parent / config.board))
     return config
+
+
+def _check_listeners(config: BoxConfig, problems: Problems) -> None:
+    for index, port in enumerate(config.port):
+        address = port.address()
+        if address is not None and not address.is_unspecified and not is_unicast(address):
+            message = f"{port.listen} is not an address that a machine can have; give the box's on that port"
+            problems.add(("port", index, "listen"), message)
+        if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
+            message = f"{port.listen} with tcp_port {port.tcp_port} is taken by port {other.number}"
+            problems.add(("port", index, "listen"), f"{message}; give each port an address of its own")

@@ -20,8 +20,9 @@ from typing import Final, TypeAlias
 from agents.instrument.outbox import QUEUE_REPORTS_MAX, Outbox
 from hal.clock import WallClock
 from settings.ranges import RangeSet
+from settings.types import Endpoint
 from wire.dial.backoff import Backoff, retry_after
-from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.dialer import DIAL_PATIENCE_MAX, dial
 from wire.dial.patience import Patience
 from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (
@@ -74,7 +75,7 @@ class InstrumentAgent:
 
     def __init__(
         self,
-        box: FarEnd,
+        box: Endpoint,
         tls: ClientContext,
         *,
         run_number: int,

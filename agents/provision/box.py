@@ -3,91 +3,83 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
+from msgspec.structs import replace
+
+from agents.box.config import BoxConfig, Certificates, Clock, FirewallPolicy, Port, StatusSocket
+from netfw.policy.policy import Protocol
+from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.board import Board
-from settings.site import BoxSite
+from settings.site import SiteOnBox
+from settings.toml import dumps
 
-IDENTITY: Final = "/var/lib/rap/identity"
+IDENTITY: Final = Path("/var/lib/rap/identity")
 """On the partition that is encrypted where the site wants LUKS, and that an update of the system leaves alone."""
 COLLECTOR: Final = 443
 """The TCP port that instruments report to."""
+WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that."
 
 
-def box_file(site: BoxSite, board: Board) -> str:
+def box_file(site: SiteOnBox, board: Board) -> str:
     """box.toml."""
-    far_end: dict[str, Any] = {"host": site.datacenter.host, "port": site.datacenter.port}
-    if site.proxy is None:
-        far_end["address"] = site.addresses_of(site.datacenter.host)[0]
-    identity = {
-        "certificate": f"{IDENTITY}/box.crt",
-        "key": f"{IDENTITY}/box.key",
-        "vendor_authority": f"{IDENTITY}/vendor-ca.crt",
-        "datacenter_authority": f"{IDENTITY}/datacenter-root.crt",
-    }
-    tables: list[tuple[str, dict[str, Any]]] = [
-        ("", {"board": site.board}),
-        ("[identity]", identity),
-        ("[datacenter]", far_end),
-    ]
-    if proxy := site.proxy:
-        tables.append(("[proxy]", proxy.keys()))
-    for number, address in site.ports(board).items():
-        serials = sorted(instrument.serial for instrument in site.instrument if instrument.port == number)
-        port: dict[str, Any] = {
-            "number": number,
-            "listen": str(address.ip),
-            "tcp_port": COLLECTOR,
-            "instruments": serials,
-        }
-        tables.append(("[[port]]", port))
-    tables += [
-        ("[spool]", {"directory": "/var/lib/rap/spool"}),
-        ("[status]", {"socket": "/run/rap/box.sock"}),
-        ("[firewall]", {"policy": "firewall.toml", "socket": "/run/rap-firewall/socket"}),
-        ("[clock]", {"service": "/run/rap-clock.sock"}),
-    ]
-    return _toml(tables)
+    center = site.datacenter
+    if site.proxy is None and not center.address:
+        center = replace(center, address=site.addresses_of(center.host)[0])
+    config = BoxConfig(
+        board=site.board,
+        identity=Certificates(
+            certificate=IDENTITY / "box.crt",
+            key=IDENTITY / "box.key",
+            vendor_authority=IDENTITY / "vendor-ca.crt",
+            datacenter_authority=IDENTITY / "datacenter-root.crt",
+        ),
+        datacenter=center,
+        proxy=site.proxy,
+        port=[
+            Port(number=number, listen=str(address.ip), instruments=_serials(site, number))
+            for number, address in site.ports(board).items()
+        ],
+        status=StatusSocket(),
+        firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=Path("/run/rap-firewall/socket")),
+        clock=Clock(service=Path("/run/rap-clock.sock")),
+    )
+    return dumps(config, comment=WRITTEN_BY)
 
 
-def firewall_file(site: BoxSite, board: Board) -> str:
+def _serials(site: SiteOnBox, port: int) -> list[str]:
+    return sorted(instrument.serial for instrument in site.instrument if instrument.port == port)
+
+
+def firewall_file(site: SiteOnBox, board: Board) -> str:
     """firewall.toml: out to what the site names, in from the instruments to the collector."""
-    tables: list[tuple[str, dict[str, Any]]] = [("", {"board": site.board})]
-    if not site.uplink.address:
-        tables.append(("[uplink]", {"dhcp": True}))
-    for role, addresses, protocol, port in _ways_out(site):
-        entry: dict[str, Any] = {"role": role, "addresses": addresses, "protocol": protocol, "ports": [port]}
-        tables.append(("[[authorized]]", entry))
-    for number, address in site.ports(board).items():
-        entry = {"number": number, "addresses": [str(address)], "services": [f"tcp/{COLLECTOR}"]}
-        tables.append(("[[port]]", entry))
-    return _toml(tables)
+    policy = PolicyFile(
+        board=site.board,
+        uplink=UplinkTable(dhcp=not site.uplink.address),
+        authorized=list(_ways_out(site)),
+        port=[
+            PortTable(number=number, addresses=[str(address)], services=[f"tcp/{COLLECTOR}"])
+            for number, address in site.ports(board).items()
+        ],
+    )
+    return dumps(policy, comment=WRITTEN_BY)
 
 
-def _ways_out(site: BoxSite) -> Iterator[tuple[str, list[str], str, int]]:
-    """Roles, addresses, protocols and ports. Behind a proxy, the data center is the proxy's to reach."""
-    if site.proxy:
-        yield "proxy", site.addresses_of(site.proxy.host), "tcp", site.proxy.port
-    else:
-        yield "datacenter", site.addresses_of(site.datacenter.host), "tcp", site.datacenter.port
+def _ways_out(site: SiteOnBox) -> Iterator[AuthorizedTable]:
+    """Behind a proxy, the data center is the proxy's to reach."""
+    role, addresses, port = site.way_out()
+    yield _way(role, addresses, "tcp", port)
     if names := site.uplink.nameservers:
-        yield "names", names, "udp", 53
-        yield "names", names, "tcp", 53
+        yield _way("names", names, "udp", 53)
+        yield _way("names", names, "tcp", 53)
     times = [address for server in site.time_servers for address in site.addresses_of(server)]
     if times:
-        yield "time", list(dict.fromkeys(times)), "udp", 123
+        yield _way("time", list(dict.fromkeys(times)), "udp", 123)
     if audit := site.addresses_of(site.audit.host):
-        yield "audit-log", audit, "tcp", site.audit.port
+        yield _way("audit-log", audit, "tcp", site.audit.port)
 
 
-def _toml(tables: list[tuple[str, dict[str, Any]]]) -> str:
-    """JSON's strings, numbers and lists are TOML's too."""
-    head = "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that.\n"
-    blocks = [
-        "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
-        for _, table in tables
-    ]
-    names = [f"\n{name}\n" if name else "" for name, _ in tables]
-    return head + "".join(name + block for name, block in zip(names, blocks, strict=True))
+def _way(role: Role, addresses: list[str], protocol: Protocol, port: int) -> AuthorizedTable:
+    return AuthorizedTable(role=role, addresses=addresses, protocol=protocol, ports=[port])

@@ -27,10 +27,11 @@ from agents.provision.network import (
     networkmanager_file,
 )
 from agents.provision.page import LISTEN, listen_file
-from netfw.policy.policyfile import PolicyError, load_policy
+from netfw.policy.policyfile import load_policy
 from settings import identity_archive
-from settings.site import ProvisionError, read_site, site_of
-from settings.site_tables import unreachable
+from settings.problems import Problem, SettingsError
+from settings.site import site_of, unreachable
+from settings.toml import read_text
 
 HOLDS, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         running = arguments.root == Path("/")
         changed = provision(arguments.site, arguments.root, PARTITION if running else None)
-    except (ProvisionError, identity_archive.IdentityError) as error:
+    except (SettingsError, identity_archive.IdentityError) as error:
         _say(str(error))
         return WRONG_INPUT
     except OSError as error:
@@ -81,14 +82,14 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     """Provision the system in `root` after the site in `file`; returns what changed, by path below the root.
 
     It takes the identity that waits in `partition` as well, and the site that came with it.
-    Errors: ProvisionError, identity_archive.IdentityError: nothing was changed; SystemLacks; OSError.
+    Errors: SettingsError, identity_archive.IdentityError: nothing was changed; SystemLacks; OSError.
     """
     if not root.is_dir():
-        raise ProvisionError(root, "", "is no folder; --root takes the tree of a system")
+        raise SettingsError(root, Problem("", "is no folder; --root takes the tree of a system"))
     arrived = waiting(partition) if partition else {}
     site = arrived.get(identity_archive.SITE)
-    files = files_of(site.decode() if site else read_site(file), file)
-    keep(arrived, root / IDENTITY.lstrip("/"))
+    files = files_of(site.decode() if site else read_text(file), file)
+    keep(arrived, root / IDENTITY.relative_to("/"))
     changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]
     for stale in (path for pattern in OWN for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:
@@ -101,7 +102,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
 
 
 def files_of(text: str, file: Path) -> dict[str, str]:
-    """All files that follow from a site, by path below the root; it is from `file`. Errors: ProvisionError."""
+    """All files that follow from a site, by path below the root; it is from `file`. Errors: SettingsError."""
     site, board = site_of(text, file)
     for key, problem in unreachable(site):
         _say(f"{file}: {key}: {problem}; the box goes on without")
@@ -121,15 +122,17 @@ def files_of(text: str, file: Path) -> dict[str, str]:
 
 
 def _judge(own: dict[str, str], file: Path) -> None:
-    """Have the firewall's own reader look at the policy before it replaces another. Errors: ProvisionError."""
+    """Have the firewall's own reader look at the policy before it replaces another. Errors: SettingsError."""
     with tempfile.TemporaryDirectory(prefix="rap-provision-") as folder:
         for name, content in own.items():
             write_file(Path(folder) / name, content.encode(), 0o600)
         try:
             load_policy(Path(folder) / "firewall.toml")
-        except PolicyError as error:
-            mistakes = "; ".join(message for _, message in error.mistakes)
-            raise ProvisionError(file, "", f"no firewall policy follows from it: {mistakes}") from None
+        except SettingsError as error:
+            problems = "; ".join(problem.message for problem in error.problems)
+            raise SettingsError(
+                file, Problem("", f"no firewall policy follows from it: {problems}")
+            ) from None
 
 
 def _mode(path: str) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from settings.board import Board
-from settings.site import BoxSite
+from settings.site import SiteOnBox
 
 LINKS: Final = "etc/systemd/network"
 CONNECTIONS: Final = "etc/NetworkManager/system-connections"
@@ -41,7 +41,7 @@ def id_path(interface: str) -> str:
     return f"pci-{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
-def connection_files(site: BoxSite, board: Board) -> dict[str, str]:
+def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
     """NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they win over an installer's of the same port."""
     uplink = {"method": "auto"}
     if site.uplink.address:
@@ -64,7 +64,7 @@ def networkmanager_file(board: Board) -> str:
     )
 
 
-def hosts_file(site: BoxSite) -> str:
+def hosts_file(site: SiteOnBox) -> str:
     """/etc/hosts."""
     lines = ["127.0.0.1 localhost localhost.localdomain", "::1 localhost localhost.localdomain"]
     lines += [f"{address} {host}" for host, found in sorted(site.addresses.items()) for address in found]

@@ -24,10 +24,11 @@ from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
 from imaging.flash.write import WentWrong, flash
-from imaging.kickstart.site import SiteError, for_box, load_site
+from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
 from imaging.signing import signing
 from settings import identity_archive
+from settings.problems import SettingsError
 
 
 class Refused(Exception):
@@ -62,7 +63,7 @@ class Job:
             made = identity.make(box, told, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
-        except (SiteError, identity_archive.IdentityError, OSError) as error:
+        except (SettingsError, identity_archive.IdentityError, OSError) as error:
             raise Refused(str(error)) from error
 
     def run(self, resume: bool, progress: Callable[[int], None]) -> record.Record:

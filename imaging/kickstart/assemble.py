@@ -18,7 +18,8 @@ import jinja2
 import msgspec
 
 from imaging.kickstart.data import FRAGMENTS, Release, releases
-from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, SiteError, for_box, site_board
+from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, for_box, site_board
+from settings.problems import SettingsError
 
 MEDIA: Final = "/run/install/repo"
 """Where the installer mounts what it was started from."""
@@ -30,7 +31,7 @@ _CERTIFICATE: Final = re.compile(
 def assemble(site: Site, file: Path, release: str = "") -> str:
     """The kickstart of a site, for its own release or the one given.
 
-    `file` is the site's, for messages. Errors: SiteError, also for files that the site names.
+    `file` is the site's, for messages. Raises: SettingsError, also for files that the site names.
     """
     values = values_of(site, file, release)
     return "\n".join(render(fragment, values) for fragment in fragments())
@@ -55,7 +56,7 @@ def render(fragment: str, values: dict[str, Any]) -> str:
 
 
 def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
-    """What fragments may use. Errors: SiteError."""
+    """What fragments may use. Raises: SettingsError."""
     chosen = _release(site, file, release)
     board = site_board(site)
     return {
@@ -92,7 +93,7 @@ def _release(site: Site, file: Path, release: str) -> Release:
     own = {key: url for key in ("base", "appstream") if (url := getattr(install, key))}
     chosen = msgspec.structs.replace(chosen, **own)
     if install.source == "network" and not chosen.base:
-        raise SiteError(
+        raise SettingsError.at(
             file, "install.base", f"{chosen.title} has no public repository; give the URL of yours"
         )
     return chosen
@@ -113,14 +114,14 @@ def _secret(file: Path, key: str, path: Path, form: re.Pattern[str]) -> str:
     text = _read(file, key, path).strip()
     if not form.fullmatch(text):
         right = "grub.pbkdf2.sha512.…" if form is GRUB_HASH else "$6$… (SHA-512)"
-        raise SiteError(file, key, f"{path} does not hold one hash of the form {right}")
+        raise SettingsError.at(file, key, f"{path} does not hold one hash of the form {right}")
     return text
 
 
 def _certificate(file: Path, path: Path) -> str:
     found = _CERTIFICATE.findall(_read(file, "audit.authority", path).replace("\r\n", "\n"))
     if not found:
-        raise SiteError(file, "audit.authority", f"{path} holds no certificate (PEM)")
+        raise SettingsError.at(file, "audit.authority", f"{path} holds no certificate (PEM)")
     return "\n".join(found)
 
 
@@ -128,6 +129,6 @@ def _read(file: Path, key: str, path: Path) -> str:
     try:
         return path.read_text("ascii")
     except OSError as error:
-        raise SiteError(file, key, f"{path} cannot be read: {error.strerror}") from error
+        raise SettingsError.at(file, key, f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise SiteError(file, key, f"{path} is not plain ASCII text") from None
+        raise SettingsError.at(file, key, f"{path} is not plain ASCII text") from None

@@ -55,23 +55,32 @@ beside it, and the passphrase is read by the installer itself.
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from imaging.kickstart.data import MIB, RESERVED_MIB, Partition, layout, releases, time_zones
-from settings.board import Board, BoardError, load_board
-from settings.site_tables import AuditServer, SiteTables, Table, Uplink, explained, problems, unreachable
+from settings.board import Board, board_of, load_board
+from settings.problems import Problems, parse_key
+from settings.site import AuditServer, SiteForBox, UplinkAddress, problems, unreachable
+from settings.toml import as_table, dumps, loads, read_text
+from settings.types import Table
 
-Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._~:/?&=%-]+\Z")]
-UserName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,30}\Z")]
-SshKey: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [A-Za-z0-9@._-]+)?\Z")]
+Url: TypeAlias = Annotated[
+    str, Meta(pattern=r"^https?://[A-Za-z0-9._~:/?&=%-]+\Z", examples=["https://mirror.example.com/BaseOS/"])
+]
+UserName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,30}\Z", examples=["labadmin"])]
+SshKey: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}( [A-Za-z0-9@._-]+)?\Z",
+        examples=["ecdsa-sha2-nistp384 AAAA… desk"],
+    ),
+]
 
 # What OpenSSH accepts while OpenSSL's FIPS provider is the only one: no Ed25519 before FIPS 186-5 modules.
 FIPS_KEY_KINDS: Final = (
@@ -84,7 +93,7 @@ CRYPT_HASH: Final = re.compile(r"\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[.
 GRUB_HASH: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-Fa-f]+")
 
 
-class Audit(AuditServer, frozen=True, kw_only=True):
+class AuditServerWithAuthority(AuditServer, frozen=True, kw_only=True):
     """The server that keeps the audit log, and whom it has its certificate from."""
 
     authority: Path
@@ -109,7 +118,7 @@ class Administrator(Table, frozen=True):
 class Disk(Table, frozen=True):
     """The SSD: the kernel's name of it, its size in bytes, and partitions that are larger or smaller here."""
 
-    device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/_.:-]+\Z")] = "sda"
+    device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/_.:-]+\Z", examples=["sda or nvme0n1"])] = "sda"
     bytes: Annotated[int, Meta(ge=1)] = 32_000_000_000
     sizes_mib: dict[str, Annotated[int, Meta(ge=1)]] = msgspec.field(default_factory=dict)
 
@@ -123,7 +132,9 @@ class Boot(Table, frozen=True):
 class Luks(Table, frozen=True):
     """Encryption of what the box writes. The file is one on the machine that is installed."""
 
-    passphrase_file: Annotated[str, Meta(pattern=r"^/[A-Za-z0-9/_.-]+\Z")]
+    passphrase_file: Annotated[
+        str, Meta(pattern=r"^/[A-Za-z0-9/_.-]+\Z", examples=["/run/install/repo/luks-passphrase"])
+    ]
     tpm: bool = True
     """Bind the volumes to the machine's TPM, so that it starts unattended."""
 
@@ -138,18 +149,20 @@ class Install(Table, frozen=True):
     box_repository: Url | Literal["media"] = "media"
 
 
-class Site(SiteTables, frozen=True, kw_only=True):
+class Site(SiteForBox, frozen=True, kw_only=True):
     """Everything that makes one site's image different from another's."""
 
     timezone: str
-    uplink: Uplink
-    audit: Audit
+    uplink: UplinkAddress
+    audit: AuditServerWithAuthority
     administrator: Annotated[list[Administrator], Meta(min_length=1)]
     boot: Boot
     release: str = "rhel9"
-    hostname: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62})\Z")] = "rap-box"
-    language: Annotated[str, Meta(pattern=r"^[a-z]{2,3}_[A-Z]{2}\.UTF-8\Z")] = "en_US.UTF-8"
-    keyboard: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)?\Z")] = "us"
+    hostname: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62})\Z", examples=["rap-box"])] = "rap-box"
+    language: Annotated[str, Meta(pattern=r"^[a-z]{2,3}_[A-Z]{2}\.UTF-8\Z", examples=["en_US.UTF-8"])] = (
+        "en_US.UTF-8"
+    )
+    keyboard: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)?\Z", examples=["us"])] = "us"
     disk: Disk = Disk()
     luks: Luks | None = None
     install: Install = Install()
@@ -160,77 +173,40 @@ class Site(SiteTables, frozen=True, kw_only=True):
         return [msgspec.structs.replace(p, size_mib=sizes.get(p.mount, p.size_mib)) for p in layout()]
 
 
-class SiteError(Exception):
-    """A site that no image can be made for: the file, the key in it ("" for the whole), what would be right."""
-
-    def __init__(self, file: Path, key: str, message: str) -> None:
-        super().__init__(f"{file}: {key}: {message}" if key else f"{file}: {message}")
-        self.file = file
-        self.key = key
-        self.message = message
-
-
 def load_site(file: Path) -> Site:
-    """The site in `file`, its paths and its board made absolute. Errors: SiteError."""
-    try:
-        table = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise SiteError(file, "", f"cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SiteError(file, "", f"is not TOML: {error}") from error
-    try:
-        site = msgspec.convert(table, Site, dec_hook=lambda _type, value: file.parent / value)
-    except msgspec.ValidationError as error:
-        raise SiteError(file, *explained(Site, str(error))) from None
+    """The site in `file`, its paths and its board made absolute. Raises: SettingsError with all problems."""
+    text = read_text(file)
+    site = loads(text, file, Site)
+    board = board_of(file, site.board)
     if site.board.endswith(".toml"):
         site = msgspec.structs.replace(site, board=str(file.parent / site.board))
+    found = Problems(file, text)
     for key, check in _CHECKS.items():
         if problem := check(site):
-            raise SiteError(file, key, problem)
-    for key, problem in (*problems(site, site_board(site)), *unreachable(site)):
-        raise SiteError(file, key, problem)
+            found.add(parse_key(key), problem)
+    for key, problem in dict.fromkeys((*problems(site, board), *unreachable(site))):
+        found.add(parse_key(key), problem)
+    found.raise_if_any()
     return site
 
 
 def site_board(site: Site) -> Board:
-    """The site's board. Errors: BoardError, which `load_site` has ruled out."""
+    """The site's board."""
     return load_board(site.board)
 
 
 def for_box(site: Site) -> str:
     """What the box needs to know of its site, as TOML; no secret but its proxy's, and no paths of the builder."""
-    kept = ("hostname", "timezone", "time_servers", "instrument_network")
-    top = {"board": Path(site.board).name, **{key: getattr(site, key) for key in kept}}
-    tables: list[tuple[str, dict[str, Any]]] = [("", top)]
-    for name in ("uplink", "datacenter"):
-        tables.append((f"[{name}]", msgspec.to_builtins(getattr(site, name)) or {}))
-    tables.append(("[proxy]", site.proxy.keys() if site.proxy else {}))
-    tables.append(("[audit]", {"host": site.audit.host, "port": site.audit.port}))
-    tables.append(("[luks]", {"tpm": site.luks.tpm} if site.luks else {}))
-    tables += [("[[instrument]]", msgspec.to_builtins(instrument)) for instrument in site.instrument]
-    tables.append(
-        ("[addresses]", {json.dumps(name): found for name, found in sorted(site.addresses.items())})
-    )
-    return "\n".join(_toml(head, table) for head, table in tables if table)
-
-
-def _toml(head: str, table: dict[str, Any]) -> str:
-    """JSON's strings, numbers, booleans and lists are TOML's too."""
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items()]
-    return (f"{head}\n" if head else "") + "".join(lines)
+    shared = {info.name: getattr(site, info.name) for info in msgspec.structs.fields(SiteForBox)}
+    audit = AuditServer(host=site.audit.host, port=site.audit.port)
+    kept = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))
+    kept |= {"hostname": site.hostname, "timezone": site.timezone}
+    return dumps(kept | ({"luks": {"tpm": site.luks.tpm}} if site.luks else {}))
 
 
 def _wrong_release(site: Site) -> str:
     known = ", ".join(releases())
     return "" if site.release in releases() else f"there is no release {site.release!r}; there are {known}"
-
-
-def _wrong_board(site: Site) -> str:
-    try:
-        site_board(site)
-    except BoardError as error:
-        return str(error)
-    return ""
 
 
 def _wrong_timezone(site: Site) -> str:
@@ -253,7 +229,6 @@ def _wrong_disk(site: Site) -> str:
 
 _CHECKS: Final[dict[str, Callable[[Site], str]]] = {
     "release": _wrong_release,
-    "board": _wrong_board,
     "timezone": _wrong_timezone,
     "disk.sizes_mib": _wrong_sizes,
     "disk.bytes": _wrong_disk,

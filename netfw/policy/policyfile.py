@@ -25,21 +25,18 @@
     interface = "tun-rap"
     staff = ["10.99.0.0/16"]
 
-The form is msgspec's to judge, one mistake at a time; the meaning is judged here, and all mistakes in it are told at
-once.
+The form of the file is checked first, then its meaning; all problems of each are reported at once.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, ip_interface, ip_network
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from netfw.policy.policy import (
     AUTHORIZED_MAX,
@@ -53,113 +50,89 @@ from netfw.policy.policy import (
     Service,
     Tunnel,
 )
-from settings.board import Board, BoardError, Interface, PortNumber, load_board
-from settings.toml import explained
+from settings.board import Board, Interface, PortNumber, board_of
+from settings.problems import Problems, parse_key
+from settings.toml import load, loads, read_text
+from settings.types import Table, TcpPort
 
 ADDRESSES_OF_A_PORT_MAX: Final = 8
 SERVICES_MAX: Final = 32
 
-TcpOrUdpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 Role: TypeAlias = Literal["datacenter", "proxy", "time", "names", "audit-log", "gateway"]
 T = TypeVar("T")
 
 
-class PolicyError(Exception):
-    """A policy that cannot be used: the file, and each mistake's key ("" for the whole) and what would be right."""
+class UplinkTable(Table, frozen=True):
+    """How the box's uplink is configured."""
 
-    def __init__(self, file: Path, *mistakes: tuple[str, str]) -> None:
-        super().__init__("\n".join(": ".join(part for part in (str(file), *m) if part) for m in mistakes))
-        self.file = file
-        self.mistakes = mistakes
-
-
-class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common form of the tables: nothing unknown in them."""
-
-
-class _Uplink(_Table, frozen=True):
     from_outside: Literal["drop", "reject"] = "drop"
     router_advertisements: bool = False
     dhcp: bool = False
     ipsec: Literal["off", "required"] = "off"
 
 
-class _Authorized(_Table, frozen=True):
+class AuthorizedTable(Table, frozen=True):
+    """Addresses that the box may connect to, with their role and service."""
+
     role: Role
     addresses: Annotated[list[str], Meta(min_length=1)]
     protocol: Protocol | None = None
-    ports: list[TcpOrUdpPort] = []
+    ports: list[TcpPort] = []
 
 
-class _Port(_Table, frozen=True):
+class PortTable(Table, frozen=True):
+    """An instrument port: the box's addresses on it, and what may be reached."""
+
     number: PortNumber
     addresses: Annotated[list[str], Meta(min_length=1, max_length=ADDRESSES_OF_A_PORT_MAX)]
     services: Annotated[list[str], Meta(max_length=SERVICES_MAX)] = []
     desktop: Annotated[list[str], Meta(max_length=SERVICES_MAX)] = []
 
 
-class _Tunnel(_Table, frozen=True):
+class TunnelTable(Table, frozen=True):
+    """Where remote sessions come in."""
+
     interface: Interface
     staff: Annotated[list[str], Meta(min_length=1)]
 
 
-class _File(_Table, frozen=True):
+class PolicyFile(Table, frozen=True):
+    """The whole file."""
+
     board: str
-    uplink: _Uplink = _Uplink()
-    authorized: list[_Authorized] = []
-    port: list[_Port] = []
-    tunnel: _Tunnel | None = None
+    uplink: UplinkTable = UplinkTable()
+    authorized: list[AuthorizedTable] = []
+    port: list[PortTable] = []
+    tunnel: TunnelTable | None = None
 
 
 def load_policy(file: Path) -> Policy:
-    """The policy in `file`. Errors: PolicyError."""
+    """The policy in `file`. Raises: SettingsError with all problems."""
     return load_policy_with_board(file)[0]
 
 
 def load_policy_with_board(file: Path) -> tuple[Policy, Board]:
-    """The policy in `file`, and the board that it is for. Errors: PolicyError."""
-    given = _read(file)
-    board_file = _board_file(file, given.board)
-    try:
-        board = load_board(board_file or given.board)
-    except BoardError as error:
-        raise PolicyError(file, ("board", str(error))) from None
-    return _Judge(file, board).policy(given), board
+    """The policy in `file`, and the board that it is for. Raises: SettingsError with all problems."""
+    text = read_text(file)
+    given = loads(text, file, PolicyFile)
+    board = board_of(file, given.board)
+    return _Judge(Problems(file, text), board).policy(given), board
 
 
 def files_of_policy(file: Path) -> list[Path]:
-    """The file itself, and the board file that it names. Errors: PolicyError."""
-    board_file = _board_file(file, _read(file).board)
-    return [file, board_file] if board_file else [file]
-
-
-def _board_file(file: Path, board: str) -> Path | None:
-    """The board file that a policy in `file` means; None for a board that is known by its name."""
-    return file.parent / board if board.endswith(".toml") else None
-
-
-def _read(file: Path) -> _File:
-    try:
-        table = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise PolicyError(file, ("", f"cannot be read: {error.strerror}")) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(file, ("", f"is not TOML: {error}")) from error
-    try:
-        return msgspec.convert(table, _File)
-    except msgspec.ValidationError as error:
-        raise PolicyError(file, explained(_File, error)) from None
+    """The file itself, and the board file that it names. Raises: SettingsError."""
+    board = load(file, PolicyFile).board
+    return [file, file.parent / board] if board.endswith(".toml") else [file]
 
 
 class _Judge:
     """Makes the policy of what the file says, and collects what is wrong with it."""
 
-    def __init__(self, file: Path, board: Board) -> None:
-        self._file, self._board = file, board
-        self._mistakes: list[tuple[str, str]] = []
+    def __init__(self, problems: Problems, board: Board) -> None:
+        self._problems, self._board = problems, board
 
-    def policy(self, given: _File) -> Policy:
-        """The policy. Errors: PolicyError with all mistakes."""
+    def policy(self, given: PolicyFile) -> Policy:
+        """The policy. Raises: SettingsError with all problems."""
         tunnel = self._tunnel(given.tunnel) if given.tunnel else None
         policy = Policy(
             uplink=self._board.uplink,
@@ -171,12 +144,12 @@ class _Judge:
             uses_dhcp=given.uplink.dhcp,
             ipsec_required=given.uplink.ipsec == "required",
         )
-        self._mistakes += _contradictions(policy)
-        if self._mistakes:
-            raise PolicyError(self._file, *self._mistakes)
+        for key, problem in _contradictions(policy):
+            self._wrong(key, problem)
+        self._problems.raise_if_any()
         return policy
 
-    def _authorized(self, key: str, given: _Authorized) -> Authorized:
+    def _authorized(self, key: str, given: AuthorizedTable) -> Authorized:
         gateway = given.role == "gateway"
         if gateway and (given.protocol or given.ports):
             self._wrong(f"{key}.ports", 'a gateway carries IKE and ESP; leave out "protocol" and "ports"')
@@ -187,7 +160,7 @@ class _Judge:
             given.role, networks, tuple(Service(given.protocol or "tcp", port) for port in given.ports)
         )
 
-    def _port(self, key: str, given: _Port) -> Port:
+    def _port(self, key: str, given: PortTable) -> Port:
         interface = self._board.instrument_ports.get(given.number)
         if interface is None:
             known = ", ".join(map(str, sorted(self._board.instrument_ports)))
@@ -200,7 +173,7 @@ class _Judge:
             self._each(f"{key}.desktop", given.desktop, _service),
         )
 
-    def _tunnel(self, given: _Tunnel) -> Tunnel:
+    def _tunnel(self, given: TunnelTable) -> Tunnel:
         if given.interface in ("lo", self._board.uplink, *self._board.instrument_ports.values()):
             self._wrong("tunnel.interface", f"{given.interface} is something else on a {self._board.name}")
         return Tunnel(given.interface, self._each("tunnel.staff", given.staff, _subnet))
@@ -219,7 +192,7 @@ class _Judge:
         return tuple(found)
 
     def _wrong(self, key: str, problem: str) -> None:
-        self._mistakes.append((key, problem))
+        self._problems.add(parse_key(key), problem)
 
 
 def _network(text: str) -> Network:

@@ -26,13 +26,14 @@ from hal.linux.ethernet import LinuxEthernetPort
 from hal.unix_socket import Listener
 from netfw.events import Event, State
 from netfw.policy.policy import Policy
-from netfw.policy.policyfile import PolicyError, files_of_policy, load_policy_with_board
+from netfw.policy.policyfile import files_of_policy, load_policy_with_board
 from netfw.service import notify
 from netfw.service.backend import KernelBackend
 from netfw.service.once import answer_requests
 from netfw.service.server import Server
 from netfw.service.supervisor import Supervisor
 from netfw.service.trust import distrust
+from settings.problems import SettingsError
 
 ENDED, FAILED, WRONG_INPUT, MACHINE_LACKS = 0, 1, 2, 3
 RETRY_SECONDS: Final = 30.0
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             asyncio.run(_attached(arguments))
         else:
             return _serve(arguments)
-    except PolicyError as error:
+    except SettingsError as error:
         return _ended(WRONG_INPUT, str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -155,12 +156,12 @@ async def _first_ended(*works: Awaitable[Any]) -> None:
 
 
 def _supervisor(arguments: argparse.Namespace) -> Supervisor:
-    """Errors: PolicyError."""
+    """Errors: SettingsError."""
     policy, board = load_policy_with_board(arguments.policy)
 
     def policy_now() -> Policy | None:
         """What the file says now; None if it is wrong, or for another board."""
-        with contextlib.suppress(PolicyError, OSError):
+        with contextlib.suppress(SettingsError, OSError):
             newer, its_board = load_policy_with_board(arguments.policy)
             trusted = arguments.mode != "serve" or not any(map(distrust, files_of_policy(arguments.policy)))
             if its_board == board and trusted:

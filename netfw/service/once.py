@@ -20,7 +20,7 @@ from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Sessions
 from netfw.kernel.trial import Trial
 from netfw.policy.policy import Policy
-from netfw.policy.policyfile import PolicyError, load_policy
+from netfw.policy.policyfile import load_policy
 from netfw.service.protocol import EVENT_BYTES_MAX, framed
 from netfw.service.requests import (
     REQUESTS,
@@ -46,6 +46,7 @@ from netfw.service.requests import (
 )
 from netfw.service.supervisor import LOOK_SECONDS
 from netfw.watch.watch import Watch as TableWatch
+from settings.problems import SettingsError
 
 _NOT_UNDER_WAY: Final = "nothing is on trial, and nothing is watched"
 
@@ -61,7 +62,7 @@ def answer_requests(connection: socket.socket) -> None:
                 _answer(connection, request)
             except FirewallError as error:
                 _send(connection, Failed(error.kind, str(error)))
-            except PolicyError as error:
+            except SettingsError as error:
                 _send(connection, Failed(Kind.UNFIT, str(error)))
 
 
@@ -122,7 +123,7 @@ async def _watching(connection: socket.socket, file: Path) -> None:
 
     def newer(mark: str) -> Policy | None:
         """What the file says by now, if that was put in force."""
-        with contextlib.suppress(PolicyError):
+        with contextlib.suppress(SettingsError):
             if firewall.mark_of(applied := load_policy(file)) == mark:
                 deliver(Followed())
                 return applied

@@ -69,13 +69,14 @@ def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) 
 def _assemble(arguments: argparse.Namespace) -> int:
     from imaging.kickstart.assemble import assemble
     from imaging.kickstart.data import releases
-    from imaging.kickstart.site import SiteError, load_site
+    from imaging.kickstart.site import load_site
+    from settings.problems import SettingsError
 
     if arguments.release and arguments.release not in releases():
         raise WrongInput(f"--release {arguments.release}: it is one of {', '.join(releases())}")
     try:
         text = assemble(load_site(arguments.site), arguments.site, arguments.release or "")
-    except SiteError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
     if arguments.output is None:
         print(text, end="")
@@ -92,7 +93,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, lint
     from imaging.repository.repository import Repository, RepositoryError
-    from settings.board import BoardError, load_board
+    from settings.board import load_board
+    from settings.problems import SettingsError
 
     try:
         report = lint(
@@ -102,7 +104,7 @@ def _check(arguments: argparse.Namespace) -> int:
             load_board(arguments.board) if arguments.board else None,
             arguments.disk_bytes,
         )
-    except (BoardError, KickstartUnreadable, RepositoryError, UnknownVersion) as error:
+    except (SettingsError, KickstartUnreadable, RepositoryError, UnknownVersion) as error:
         raise WrongInput(str(error)) from error
     if arguments.json:
         print(json.dumps(_as_document(report), indent=2, ensure_ascii=False))

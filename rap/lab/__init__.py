@@ -130,12 +130,12 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
 
 def load(path: Path) -> Lab:
     """The lab in a file. Errors: WrongInput."""
+    from settings.problems import SettingsError
     from sim.lab.labfile import load_lab
-    from sim.lab.labkeys import LabFileError
 
     try:
         return load_lab(path)
-    except LabFileError as error:
+    except SettingsError as error:
         raise WrongInput(str(error)) from error
 
 

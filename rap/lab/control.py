@@ -92,8 +92,8 @@ def _parameter(given: str) -> tuple[str, str]:
 def _list_faults(*, json: bool) -> int:
     from msgspec.structs import fields
 
+    from settings.toml import rule_of
     from sim.faults import fault_kinds
-    from sim.lab.labkeys import rule_of
 
     faults: list[dict[str, Any]] = [
         {

@@ -77,8 +77,8 @@ def told() -> Iterator[None]:
     """What can be wrong with labs on the real kernel, as errors of the command."""
     if sys.platform != "linux":
         raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
+    from settings.problems import SettingsError
     from sim.engine.stalls import Stalled
-    from sim.lab.labkeys import LabFileError
     from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, Refused
     from sim.worlds.kernel.namespaces.missing import MachineLacksError
 
@@ -88,7 +88,7 @@ def told() -> Iterator[None]:
         raise MachineLacks(str(error)) from error
     except LabExists as error:
         raise WrongInput(f"{error}, or give this one another --name") from error
-    except (LabFileError, NoSuchLab, Refused) as error:
+    except (SettingsError, NoSuchLab, Refused) as error:
         raise WrongInput(str(error)) from error
     except Stalled as error:
         raise CommandError(str(error)) from error

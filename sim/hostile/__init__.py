@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeAlias
 
-from wire.dial.dialer import FarEnd
+from settings.types import Endpoint
 from wire.tls.context import ClientContext
 
 
@@ -20,7 +20,7 @@ from wire.tls.context import ClientContext
 class Access:
     """What a hostile program has: the box's address, the instrument's certificate, and random numbers."""
 
-    box: FarEnd
+    box: Endpoint
     tls: ClientContext
     random: Random
 

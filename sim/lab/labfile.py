@@ -1,7 +1,7 @@
 """Lab files: what a simulated laboratory is, what befalls it, and what must hold all the same.
 
 A lab file is TOML; the Structs here are its tables, and their fields its keys (docs/reference/lab-file.md says
-the same to people). Everything is checked before anything runs: forms and bounds key by key (`sim.lab.labkeys`), then
+the same to people). Everything is checked before anything runs: forms and bounds key by key (`settings.toml`), then
 what keys must be to each other. A fault's parameters stand in its event beside `at`, `fault`, `target` and `lasts`.
 
 Durations are integer nanoseconds, rates bits a second, sizes bytes, percentages fractions of 1.
@@ -9,7 +9,8 @@ Durations are integer nanoseconds, rates bits a second, sizes bytes, percentages
 
 from __future__ import annotations
 
-import tomllib
+import base64
+import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,23 +20,23 @@ import msgspec
 
 from agents.box.uplink.stream import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
+from settings.problems import Problem, Problems, SettingsError
+from settings.toml import as_table, dumps, nearest, parse, read_table, read_text, shown
+from settings.types import Table
 from sim.faults import Fault, fault_kinds, port_of
 from sim.lab import values
-from sim.lab.labkeys import LabFileError, Mistakes, nearest, read_table, shown
 from sim.lab.values import BitsPerSecond, Count, Nanoseconds, Text
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from wire.vocabulary import Verb
 
 LABS = Path("labs")
 """Where `lab_paths` looks: the checkout's folder of labs."""
+LAB_BYTES_MAX: Final = 1024 * 1024
+"""Of a packed lab file."""
 LIMIT_NS_MIN: Final = 30 * SECOND_NS
 """Of a time limit that a lab leaves to its length: what starting and back-offs need in real time."""
 
 Word: TypeAlias = Annotated[str, Text("a word", r"[^\n]{1,64}")]
-
-
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Common form of the tables of a lab file."""
 
 
 class About(Table, frozen=True):
@@ -176,7 +177,7 @@ counted. Left out: 10 min, but a tenth of the lab's duration if that is less, an
     """At most so many connections with instruments are open on the box at once."""
 
 
-class _File(Table, frozen=True):
+class LabFile(Table, frozen=True):
     """A lab file's top level, all but its events, whose keys depend on their faults."""
 
     lab: About
@@ -194,6 +195,12 @@ class Event(msgspec.Struct, frozen=True):
     fault: Fault
     target: str
     lasts: int | None
+
+    def toml(self) -> dict[str, Any]:
+        """The event as a table of a lab file."""
+        kind = self.fault.kind
+        occasion = Occasion(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
+        return as_table(occasion) | as_table(self.fault)
 
 
 class Lab(msgspec.Struct, frozen=True):
@@ -218,6 +225,23 @@ class Lab(msgspec.Struct, frozen=True):
         """The lab's name."""
         return self.about.name
 
+    def packed(self) -> str:
+        """The lab as one word that `load_lab` takes for a path."""
+        return PACKED + base64.urlsafe_b64encode(zlib.compress(self.toml().encode(), 9)).decode("ascii")
+
+    def toml(self) -> str:
+        """The lab as a lab file, which reads as this lab."""
+        events = [event.toml() for event in self.events]
+        file = LabFile(
+            lab=self.about,
+            box=self.box,
+            uplink=self.uplink,
+            instrument=self.instruments,
+            command=self.orders,
+            expect=self.expect,
+        )
+        return dumps(as_table(file) | ({"event": events} if events else {}))
+
     @property
     def limits(self) -> Expect:
         """What it expects, with the time limits that it leaves to its length."""
@@ -234,20 +258,28 @@ class Lab(msgspec.Struct, frozen=True):
         )
 
 
+PACKED: Final = "lab:"
+"""What a path begins with that is a whole lab file, compressed, as the command that replays a failed run has it."""
+
+
 def lab_paths(folder: Path = LABS) -> list[Path]:
     """The lab files of a folder, sorted."""
     return sorted(folder.glob("*.toml"))
 
 
 def load_lab(path: Path) -> Lab:
-    """The lab in a file. Errors: LabFileError."""
+    """The lab in a file. Raises: SettingsError."""
+    return parse_lab(_unpacked(path) if str(path).startswith(PACKED) else read_text(path), path)
+
+
+def _unpacked(path: Path) -> str:
     try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise LabFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LabFileError(f"{path}: is not a text file in UTF-8: {error.reason}") from error
-    return parse_lab(text, path)
+        packed = base64.urlsafe_b64decode(str(path).removeprefix(PACKED))
+        return zlib.decompressobj().decompress(packed, LAB_BYTES_MAX).decode("utf-8")
+    except (ValueError, zlib.error) as error:
+        raise SettingsError(
+            Path(shown(str(path))), Problem("", f"is not a complete packed lab: {error}")
+        ) from None
 
 
 def parse_lab(
@@ -257,26 +289,23 @@ def parse_lab(
     models: Collection[str] | None = None,
     faults: Mapping[str, type[Fault]] | None = None,
 ) -> Lab:
-    """The lab in a lab file's text; `path` is for messages. Errors: LabFileError, naming every mistake.
+    """The lab in a lab file's text; `path` is for messages. Raises: SettingsError with all problems.
 
     `models` and `faults` are what instruments and events may be; left out, all there are.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise LabFileError(f"{path}: is not TOML: {error}") from None
-    mistakes = Mistakes(path, text)
+    raw = parse(text, path)
+    problems = Problems(path, text)
     rest = {key: value for key, value in raw.items() if key != "event"}
-    file = read_table(_File, rest, (), mistakes, beside=("event",))
-    events = _read_events(raw.get("event", []), fault_kinds() if faults is None else faults, mistakes)
-    mistakes.raise_if_any()
+    file = read_table(LabFile, rest, (), problems, beside=("event",))
+    events = _read_events(raw.get("event", []), fault_kinds() if faults is None else faults, problems)
+    problems.raise_if_any()
     assert file is not None
-    board = _board(file.box.board, mistakes)
-    _check_instruments(file.instrument, board, _models() if models is None else models, mistakes)
-    _check_proxy(file.uplink.proxy, mistakes)
-    _check_events(events, file, mistakes)
-    _check_orders(file, mistakes)
-    mistakes.raise_if_any()
+    board = _board(file.box.board, problems)
+    _check_instruments(file.instrument, board, _models() if models is None else models, problems)
+    _check_proxy(file.uplink.proxy, problems)
+    _check_events(events, file, problems)
+    _check_orders(file, problems)
+    problems.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
     in_order = tuple(sorted(events, key=lambda event: event.at))
@@ -295,98 +324,98 @@ def _with_serial(instrument: Instrument) -> Instrument:
     return msgspec.structs.replace(instrument, serial=serial)
 
 
-def _read_events(given: Any, kinds: Mapping[str, type[Fault]], mistakes: Mistakes) -> list[Event]:
+def _read_events(given: Any, kinds: Mapping[str, type[Fault]], problems: Problems) -> list[Event]:
     if not isinstance(given, list):
-        mistakes.add(("event",), "must be an array of tables; begin each with [[event]]")
+        problems.add(("event",), "must be an array of tables; begin each with [[event]]")
         return []
-    read = [_read_event(table, kinds, ("event", n), mistakes) for n, table in enumerate(given, 1)]
+    read = [_read_event(table, kinds, ("event", n), problems) for n, table in enumerate(given)]
     return [event for event in read if event is not None]
 
 
 def _read_event(
-    given: Any, kinds: Mapping[str, type[Fault]], key: tuple[str, int], mistakes: Mistakes
+    given: Any, kinds: Mapping[str, type[Fault]], key: tuple[str, int], problems: Problems
 ) -> Event | None:
     if not isinstance(given, dict):
-        mistakes.add(key, "must be a table; begin it with [[event]]")
+        problems.add(key, "must be a table; begin it with [[event]]")
         return None
     common = Occasion.__struct_fields__
     own = {name: value for name, value in given.items() if name in common}
-    occasion = read_table(Occasion, own, key, mistakes)
+    occasion = read_table(Occasion, own, key, problems)
     if occasion is None:
         return None
     if occasion.fault not in kinds:
-        mistakes.add((*key, "fault"), f"{shown(occasion.fault)}: {nearest(occasion.fault, list(kinds))}")
+        problems.add((*key, "fault"), f"{shown(occasion.fault)}: {nearest(occasion.fault, list(kinds))}")
         return None
     parameters = {name: value for name, value in given.items() if name not in common}
-    fault = read_table(kinds[occasion.fault], parameters, key, mistakes, beside=common)
+    fault = read_table(kinds[occasion.fault], parameters, key, problems, beside=common)
     return None if fault is None else Event(occasion.at, fault, occasion.target, occasion.lasts)
 
 
-def _board(name: str, mistakes: Mistakes) -> Board | None:
+def _board(name: str, problems: Problems) -> Board | None:
     if name in board_names():
         return load_board(name)
-    mistakes.add(("box", "board"), f"{shown(name)}: {nearest(name, board_names())}")
+    problems.add(("box", "board"), f"{shown(name)}: {nearest(name, board_names())}")
     return None
 
 
 def _check_instruments(
-    instruments: tuple[Instrument, ...], board: Board | None, models: Collection[str], mistakes: Mistakes
+    instruments: tuple[Instrument, ...], board: Board | None, models: Collection[str], problems: Problems
 ) -> None:
     if not instruments:
-        mistakes.add(("instrument",), "a lab has at least one; begin each with [[instrument]]")
+        problems.add(("instrument",), "a lab has at least one; begin each with [[instrument]]")
     serials = Counter(_with_serial(instrument).serial for instrument in instruments)
     ports = Counter(instrument.port for instrument in instruments)
-    for n, instrument in enumerate(instruments, 1):
+    for n, instrument in enumerate(instruments):
         if board is not None and instrument.port not in board.instrument_ports:
             known = ", ".join(map(str, board.instrument_ports))
-            mistakes.add(
+            problems.add(
                 ("instrument", n, "port"), f"{board.name} has no port {instrument.port}; it has {known}"
             )
         if ports[instrument.port] > 1:
-            mistakes.add(("instrument", n, "port"), f"port {instrument.port} has more than one instrument")
+            problems.add(("instrument", n, "port"), f"port {instrument.port} has more than one instrument")
         elif serials[_with_serial(instrument).serial] > 1:
-            mistakes.add(("instrument", n, "serial"), f"{shown(instrument.serial)}: another one has it too")
+            problems.add(("instrument", n, "serial"), f"{shown(instrument.serial)}: another one has it too")
         if instrument.model not in models:
-            mistakes.add(
+            problems.add(
                 ("instrument", n, "model"),
                 f"{shown(instrument.model)}: {nearest(instrument.model, list(models))}",
             )
 
 
-def _check_proxy(proxy: Proxy | None, mistakes: Mistakes) -> None:
+def _check_proxy(proxy: Proxy | None, problems: Problems) -> None:
     fitting = {"http": ("none", "basic", "digest"), "socks5": ("none", "password")}
     if proxy is not None and proxy.auth not in fitting[proxy.kind]:
         *others, last = (f'"{auth}"' for auth in fitting[proxy.kind])
         right = f"{', '.join(others)} or {last}"
-        mistakes.add(("uplink", "proxy", "auth"), f'"{proxy.auth}": with kind "{proxy.kind}" give {right}')
+        problems.add(("uplink", "proxy", "auth"), f'"{proxy.auth}": with kind "{proxy.kind}" give {right}')
 
 
-def _check_events(events: list[Event], file: _File, mistakes: Mistakes) -> None:
+def _check_events(events: list[Event], file: LabFile, problems: Problems) -> None:
     duration = file.lab.duration
-    for n, event in enumerate(events, 1):
+    for n, event in enumerate(events):
         key = ("event", n)
         if event.at >= duration:
-            mistakes.add((*key, "at"), f"must be before the lab ends, at {format_duration(duration)}")
+            problems.add((*key, "at"), f"must be before the lab ends, at {format_duration(duration)}")
         elif event.lasts is not None and event.at + event.lasts > duration:
             left = format_duration(duration - event.at)
-            mistakes.add((*key, "lasts"), f"at most {left} are left of the lab; to stay, leave `lasts` out")
+            problems.add((*key, "lasts"), f"at most {left} are left of the lab; to stay, leave `lasts` out")
         targets = targets_of(type(event.fault), file.instrument, file.uplink.proxy)
         if not targets:
-            mistakes.add(
+            problems.add(
                 (*key, "fault"), f"{event.fault.kind} needs a proxy in [uplink], which this lab has not"
             )
         elif event.target not in targets:
-            mistakes.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
+            problems.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
 
 
-def _check_orders(file: _File, mistakes: Mistakes) -> None:
+def _check_orders(file: LabFile, problems: Problems) -> None:
     targets = ["box", *(f"instrument:{instrument.port}" for instrument in file.instrument)]
-    for n, order in enumerate(file.command, 1):
+    for n, order in enumerate(file.command):
         if order.at >= file.lab.duration:
             left = format_duration(file.lab.duration)
-            mistakes.add(("command", n, "at"), f"must be before the lab ends, at {left}")
+            problems.add(("command", n, "at"), f"must be before the lab ends, at {left}")
         if order.target not in targets:
-            mistakes.add(("command", n, "target"), f"{shown(order.target)}: {nearest(order.target, targets)}")
+            problems.add(("command", n, "target"), f"{shown(order.target)}: {nearest(order.target, targets)}")
 
 
 def targets_of(fault: type[Fault], instruments: Sequence[Instrument], proxy: Proxy | None) -> list[str]:

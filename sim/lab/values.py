@@ -14,22 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from sim import units
-
-
-class Form(Protocol):
-    """One form of value."""
-
-    @property
-    def rule(self) -> str:
-        """What is allowed, for the reference page."""
-        ...
-
-    def read(self, given: object) -> object:
-        """The value. Errors: ValueError, saying what would be right."""
-        ...
+from sim.units import MINUTE_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +70,10 @@ class Count:
             raise ValueError(f"must be from {self.least} to {self.most}")
         return given
 
+    def write(self, value: Any) -> object:
+        """As it is."""
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -101,6 +93,10 @@ class Text:
             raise ValueError(f"give {self.noun}")
         return given
 
+    def write(self, value: Any) -> object:
+        """As it is."""
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class TimeOfDay:
@@ -113,7 +109,12 @@ class TimeOfDay:
         match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", given) if isinstance(given, str) else None
         if match is None:
             raise ValueError('give a time of day from "00:00" to "23:59", such as "06:00"')
-        return (int(match[1]) * 60 + int(match[2])) * 60 * 1_000_000_000
+        return (int(match[1]) * 60 + int(match[2])) * MINUTE_NS
+
+    def write(self, value: Any) -> object:
+        """Hours and minutes."""
+        hours, minutes = divmod(value // MINUTE_NS, 60)
+        return f"{hours:02}:{minutes:02}"
 
 
 def duration(least: str = "0s", most: str = "30d") -> Quantity:

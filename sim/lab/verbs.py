@@ -18,9 +18,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from settings.problems import Problems
+from settings.toml import nearest, read_table
 from sim.faults import Fault, fault_kinds
 from sim.lab.labfile import Event, Lab
-from sim.lab.labkeys import Mistakes, nearest, read_table
 from sim.units import SECOND_NS, duration_ns, format_duration
 from sim.verdict.result import Result
 from sim.worlds.virtual.world import VirtualWorld
@@ -128,10 +129,10 @@ class LabUnderTest:
         kinds = fault_kinds()
         if kind not in kinds:
             raise ValueError(f"there is no fault {kind!r}; {nearest(kind, list(kinds))}")
-        mistakes = Mistakes(Path(kind), "")
-        fault = read_table(kinds[kind], parameters, ("fault",), mistakes)
+        problems = Problems(Path(kind), "")
+        fault = read_table(kinds[kind], parameters, ("fault",), problems)
         if not isinstance(fault, Fault):
-            raise ValueError("\n".join(mistakes.lines))
+            raise ValueError("\n".join(f"{problem.key}: {problem.message}" for problem in problems.found))
         faults = self.world.faults
         occurrence = self._do(faults.start(Event(self.world.env.now, fault, target, None)), kind)
         return lambda: self._do(faults.end(occurrence), f"the end of {kind}")

@@ -10,13 +10,14 @@ from time import time_ns
 from typing import Any
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, Certificates, DataCenter, Port, Sending
+from agents.box.config import BoxConfig, Certificates, Port, Sending
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint
 from tests.agents.hierarchy import Hierarchy
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX
 from wire.tls.context import Identity, client_context
@@ -37,7 +38,7 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
             vendor_authority=pki.box_server.authorities,
             datacenter_authority=pki.box.authorities,
         ),
-        datacenter=DataCenter(host="127.0.0.1", port=datacenter),
+        datacenter=Endpoint(host="127.0.0.1", port=datacenter),
         port=[
             Port(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
             Port(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
@@ -63,7 +64,7 @@ async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
 
 
 async def connect(box: Box, identity: Identity, port: int = 1) -> ClientConnection:
-    far_end = FarEnd("127.0.0.1", box.tcp_ports[port])
+    far_end = Endpoint("127.0.0.1", box.tcp_ports[port])
     return await dial(far_end, client_context(identity), reply_bytes_max=REPLY_BYTES_MAX)
 
 
@@ -72,7 +73,7 @@ async def running_agent(box: Box | int, identity: Identity, **options: Any) -> A
     """An instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
     tcp_port = box if isinstance(box, int) else box.tcp_ports[1]
     agent = InstrumentAgent(
-        FarEnd("127.0.0.1", tcp_port),
+        Endpoint("127.0.0.1", tcp_port),
         client_context(identity),
         run_number=1,
         clock=CLOCK,

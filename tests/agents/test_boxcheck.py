@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.check import check_box
-from agents.box.config import ConfigError
-from netfw.policy.policyfile import PolicyError
+from settings.problems import SettingsError
 from tests.agents.hierarchy import Hierarchy
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity
@@ -74,10 +73,10 @@ def change(file: Path, right: str, wrong: str) -> None:
 
 def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
     config.write_text(config.read_text() + '[revocation]\nlist = "vendor.crl"\n')
-    with pytest.raises(ConfigError, match=r"revocation\.list: .*No such file"):
+    with pytest.raises(SettingsError, match=r"revocation\.list: .*No such file"):
         check_box(config)
     (tmp_path / "vendor.crl").write_bytes(Authority.make("VENDOR").revoke([1]))
-    with pytest.raises(ConfigError, match=r"revocation\.list: .*CN=VENDOR is not signed by a trusted CA"):
+    with pytest.raises(SettingsError, match=r"revocation\.list: .*CN=VENDOR is not signed by a trusted CA"):
         check_box(config)
 
 
@@ -106,11 +105,11 @@ def test_what_does_not_fit_is_told_with_its_key_and_what_would_be_right(
     config: Path, right: str, wrong: str, key: str, says: str
 ) -> None:
     change(config, right, wrong)
-    with pytest.raises(ConfigError) as failed:
+    with pytest.raises(SettingsError) as failed:
         check_box(config)
-    assert failed.value.key == key
-    assert says in failed.value.message
-    assert str(config.parent / "firewall.toml") in failed.value.message
+    assert failed.value.problems[0].key == key
+    assert says in failed.value.problems[0].message
+    assert str(config.parent / "firewall.toml") in failed.value.problems[0].message
 
 
 @pytest.mark.parametrize(
@@ -129,21 +128,21 @@ def test_names_are_not_judged_and_addresses_have_many_spellings(config: Path, ri
 
 def test_a_wrong_policy_is_told_with_its_own_file_and_key(config: Path) -> None:
     change(config.parent / "firewall.toml", "tcp/443", "tcp/0")
-    with pytest.raises(PolicyError, match=r"firewall\.toml: port\[0\]\.services\[0\]: tcp/0"):
+    with pytest.raises(SettingsError, match=r"firewall\.toml:\d+: port\[0\]\.services\[0\]: tcp/0"):
         check_box(config)
 
 
 def test_a_policy_that_is_not_there(config: Path) -> None:
     (config.parent / "firewall.toml").unlink()
-    with pytest.raises(PolicyError, match=r"firewall\.toml: cannot be read"):
+    with pytest.raises(SettingsError, match=r"firewall\.toml: cannot be read"):
         check_box(config)
 
 
 # -- names, addresses, proxies, the spool -----------------------------------------------------------------
 
 
-def refusal(config: Path) -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
+def refusal(config: Path) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
         check_box(config)
     return caught.value
 
@@ -172,8 +171,8 @@ def refusal(config: Path) -> ConfigError:
 def test_a_name_that_no_host_can_have_is_refused(config: Path, host: str, message: str) -> None:
     change(config, '"ingest.example.com"', f'"{host}"')
     error = refusal(config)
-    assert error.key == "datacenter.host"
-    assert message in error.message
+    assert error.problems[0].key == "datacenter.host"
+    assert message in error.problems[0].message
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,7 @@ def test_a_name_or_address_that_a_host_can_have_is_right(config: Path, host: str
 @pytest.mark.parametrize("address", ["203.0.113", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "abc"])
 def test_an_address_that_no_host_can_have_is_refused(config: Path, address: str) -> None:
     change(config, 'address = "203.0.113.5"', f'address = "{address}"')
-    assert refusal(config).key == "datacenter.address"
+    assert refusal(config).problems[0].key == "datacenter.address"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_two_ports_cannot_listen_at_the_same_place(
     if right:
         check_box(config)
     else:
-        assert refusal(config).key == "port[1].listen"
+        assert refusal(config).problems[0].key == "port[1].listen"
 
 
 @pytest.mark.parametrize(
@@ -228,14 +227,14 @@ def test_two_ports_cannot_listen_at_the_same_place(
     [
         ('host = "proxy..example.com"\nport = 3128', "proxy.host"),
         ('host = "http://proxy"\nport = 3128', "proxy.host"),
-        ('host = "proxy"\nport = 3128\npassword = "secret"', "proxy.password"),
+        ('host = "proxy"\nport = 3128\npassword = "secret"', "proxy"),
         ('host = "proxy"\nport = 0', "proxy.port"),
         ('host = "proxy"\nport = 65536', "proxy.port"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_refused(config: Path, proxy: str, key: str) -> None:
     config.write_text(config.read_text() + f'[proxy]\nkind = "http"\n{proxy}\n')
-    assert refusal(config).key == key
+    assert refusal(config).problems[0].key == key
 
 
 def test_a_proxy_may_have_an_underscore_in_its_name(config: Path) -> None:
@@ -245,7 +244,7 @@ def test_a_proxy_may_have_an_underscore_in_its_name(config: Path) -> None:
 
 def test_a_spool_that_is_a_file_is_refused(config: Path) -> None:
     config.write_text(config.read_text() + '[spool]\ndirectory = "box.toml/spool"\n')
-    assert refusal(config).key == "spool.directory"
+    assert refusal(config).problems[0].key == "spool.directory"
 
 
 # -- certificates -----------------------------------------------------------------------------------------
@@ -315,17 +314,17 @@ def test_an_identity_without_problems(files: Files) -> None:
 def test_a_file_that_is_no_pem_is_named(files: Files, key: str, content: bytes) -> None:
     files.write(key, content)
     error = refusal(files.config)
-    assert error.key == f"identity.{key}"
-    assert "in PEM" in error.message
+    assert error.problems[0].key == f"identity.{key}"
+    assert "in PEM" in error.problems[0].message
 
 
 def test_a_key_of_another_certificate_and_an_encrypted_one_are_named(files: Files) -> None:
     key = files.vendor.key
     pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     files.write("key", key.private_bytes(*pem, serialization.NoEncryption()))
-    assert "is not the key of" in refusal(files.config).message
+    assert "is not the key of" in refusal(files.config).problems[0].message
     files.write("key", key.private_bytes(*pem, serialization.BestAvailableEncryption(b"secret")))
-    assert "is encrypted" in refusal(files.config).message
+    assert "is encrypted" in refusal(files.config).problems[0].message
 
 
 @pytest.mark.parametrize(
@@ -345,7 +344,7 @@ def test_dates_are_judged_and_the_program_starts_all_the_same(
     assert file == "certificate"
     assert message in text
     if severity is Severity.REFUSED:
-        with pytest.raises(ConfigError, match="identity"):
+        with pytest.raises(SettingsError, match="identity"):
             check_box(files.config).refuse_what_cannot_work(files.config)
 
 

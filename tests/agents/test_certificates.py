@@ -23,11 +23,12 @@ from agents.box.health.alarm import AlarmLed
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
+from settings.types import Endpoint
 from tests.agents.boxes import CLOCK, box_config, connect, disk
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import LOOPBACK, Hierarchy
 from tests.agents.stand_in import StandIn
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import Response, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.pki.hierarchy import Authority, Validity, make_key
@@ -236,7 +237,7 @@ def test_a_session_of_another_context_is_not_resumed(site: Site, pki: Hierarchy)
             assert connection.transport is not None
             renewed = client_context(site.issue(key=1, name="CHEM-1"))
             renewed.remember(connection.transport, 0.0)
-            far_end = FarEnd("127.0.0.1", box.tcp_ports[1])
+            far_end = Endpoint("127.0.0.1", box.tcp_ports[1])
             again = await dial(far_end, renewed, reply_bytes_max=1000)
             assert (await again.request("GET", "/")).status == 404
 

@@ -14,11 +14,12 @@ from agents.box.intake.backlog import FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX
 from agents.box.intake.collector import RETRY_SPOOL_SECONDS, port_limits
 from agents.box.intake.limits import REPORTS_BURST
 from hal.emul.disk import EmulDisk
+from settings.types import Endpoint
 from tests.agents.boxes import box_config, connect, disk, running_box
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (
     INT_MAX,
@@ -248,7 +249,7 @@ def test_without_a_certificate(pki: Hierarchy) -> None:
         bare = ssl.create_default_context(cafile=pki.instrument.authorities)
         with pytest.raises((OSError, HttpError)):
             connection = await dial(
-                FarEnd("127.0.0.1", box.tcp_ports[1]), bare, reply_bytes_max=REPLY_BYTES_MAX
+                Endpoint("127.0.0.1", box.tcp_ports[1]), bare, reply_bytes_max=REPLY_BYTES_MAX
             )
             await post(connection, quality(1))
         assert await counts(box) == (0, 0)

@@ -20,12 +20,12 @@ from agents.box.uplink.forwarder import GIVEN_UP_BURST, Forwarder
 from agents.box.uplink.stream import Timing
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint, Proxy
 from tests.agents.boxes import CLOCK, disk
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import Misbehave, StandIn, stand_in
-from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, FarEnd, dial
-from wire.dial.proxy import Proxy
+from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, dial
 from wire.http.connection import Response
 from wire.messages import Alert, BatchRefusal, BatchReply, Command, Entry, Quality, encode
 from wire.tls.context import client_context
@@ -54,7 +54,7 @@ class Bench:
         self.audit = AuditLog(self.buffer, CLOCK)
         self.forwarder = Forwarder(
             self.buffer,
-            FarEnd("127.0.0.1", port),
+            Endpoint("127.0.0.1", port),
             self.tls,
             proxy=proxy,
             uplink=self.uplink,
@@ -478,7 +478,7 @@ def test_only_a_record_of_that_very_batch_is_given_up(
 def test_the_kernel_ends_a_line_on_which_nothing_is_acknowledged(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, _bench: Bench) -> None:
         connection = await dial(
-            FarEnd("127.0.0.1", center.server.port), client_context(pki.box), reply_bytes_max=999
+            Endpoint("127.0.0.1", center.server.port), client_context(pki.box), reply_bytes_max=999
         )
         assert connection.transport is not None
         line = connection.transport.get_extra_info("socket")

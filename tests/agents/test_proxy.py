@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import wire.dial.dialer
+from settings.types import Endpoint, Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
 from wire.dial.accounting import Traffic
-from wire.dial.dialer import FarEnd, dial
-from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.dial.dialer import dial
+from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind, converse
 from wire.tls.context import client_context
 
 HTTP = Proxy("http", "127.0.0.1", 3128)
@@ -172,7 +173,7 @@ def test_tls_through_a_proxy(pki: Hierarchy, kind: str) -> None:
         ):
             traffic = Traffic()
             proxy = Proxy(kind, "127.0.0.1", port, "lab", "sesame")  # type: ignore[arg-type]
-            far_end = FarEnd("localhost", center.server.port)
+            far_end = Endpoint("localhost", center.server.port)
             tls = client_context(pki.box)
             connection = await dial(far_end, tls, proxy=proxy, traffic=traffic, reply_bytes_max=100)
             response = await connection.request("POST", "/v1/batches", b"nonsense")
@@ -191,7 +192,7 @@ def test_a_wrong_password_is_told_apart(pki: Hierarchy, kind: str) -> None:
             proxy = Proxy(kind, "127.0.0.1", port, "lab", "cumin?")  # type: ignore[arg-type]
             with pytest.raises(ProxyError) as caught:
                 await dial(
-                    FarEnd("localhost", 443), client_context(pki.box), proxy=proxy, reply_bytes_max=100
+                    Endpoint("localhost", 443), client_context(pki.box), proxy=proxy, reply_bytes_max=100
                 )
             assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
@@ -213,7 +214,7 @@ def test_a_proxy_that_hangs_up_or_says_nothing(pki: Hierarchy, monkeypatch: pyte
                 proxy = Proxy("http", "127.0.0.1", port)
                 with pytest.raises(ProxyError) as caught:
                     await dial(
-                        FarEnd("localhost", 443), client_context(pki.box), proxy=proxy, reply_bytes_max=100
+                        Endpoint("localhost", 443), client_context(pki.box), proxy=proxy, reply_bytes_max=100
                     )
                 assert caught.value.kind is kind
 

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 import spnego
 
+from settings.types import Endpoint, Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.dial.dialer import FarEnd, dial
-from wire.dial.proxy import INTERIM_MAX, Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.dial.dialer import dial
+from wire.dial.proxy import INTERIM_MAX, Handshake, ProxyError, ProxyErrorKind, converse
 from wire.dial.proxy_auth import Challenge, Digest, choose, parse_challenges
 from wire.http.connection import ClientConnection
 from wire.tls.context import client_context
@@ -76,7 +77,7 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
         monkeypatch.setattr("wire.dial.dialer.ClientConnection", noted)
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
         with pytest.raises(ConnectionRefusedError):
-            await dial(FarEnd(host, 8443), ssl.create_default_context(), reply_bytes_max=10)
+            await dial(Endpoint(host, 8443), ssl.create_default_context(), reply_bytes_max=10)
 
     asyncio.run(authority())
     assert authorities == [f"[{bare}]:8443"]
@@ -87,7 +88,9 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
 def test_a_name_that_cannot_be_is_an_os_error(host: str, proxy: str | None) -> None:
     through = Proxy(proxy, host, 3128) if proxy else None  # type: ignore[arg-type]
     with pytest.raises(OSError):
-        asyncio.run(dial(FarEnd(host, 443), ssl.create_default_context(), reply_bytes_max=10, proxy=through))
+        asyncio.run(
+            dial(Endpoint(host, 443), ssl.create_default_context(), reply_bytes_max=10, proxy=through)
+        )
 
 
 def test_basic_is_in_utf_8() -> None:
@@ -260,7 +263,7 @@ def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, said: str) ->
 
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as site:
                 proxy = Proxy("http", "127.0.0.1", site.sockets[0].getsockname()[1], **USER, basic="never")
-                far_end = FarEnd("127.0.0.1", center.server.port)
+                far_end = Endpoint("127.0.0.1", center.server.port)
                 connection = await dial(far_end, client_context(pki.box), reply_bytes_max=999, proxy=proxy)
                 connection.abort()
 

@@ -13,10 +13,10 @@ import agents.box.uplink.forwarder
 from agents.box.clock_sync import ClockSync
 from agents.box.uplink.forwarder import DIALS_BURST, DIALS_PER_SECOND
 from agents.spool import Priority
+from settings.types import Proxy
 from sim.net import link
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
-from wire.dial.proxy import Proxy
 from wire.http.connection import PIPELINE_MAX, Request, Response
 from wire.messages import Alert, Entry, Quality, encode
 

@@ -13,6 +13,7 @@ import pytest
 from agents.box.clock_sync import ask_data_center
 from agents.instrument.agent import POST_SECONDS_MAX, InstrumentAgent
 from agents.spool import Priority
+from settings.types import Endpoint, Proxy
 from sim.net.host import Host
 from sim.net.link import Link, Quality
 from sim.proxies.http_connect import HttpConnectProxy
@@ -20,9 +21,9 @@ from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
-from wire.dial.dialer import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX, FarEnd
+from wire.dial.dialer import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX
 from wire.dial.patience import GROWTH, Patience
-from wire.dial.proxy import Proxy, ProxyError
+from wire.dial.proxy import ProxyError
 from wire.http.connection import Request, Response
 from wire.messages import Alert, Entry, Receipt, Reports, decode, encode
 from wire.messages import Quality as QualityReport
@@ -83,7 +84,7 @@ class SlowWay(World):
             self.network.connect(one, other, Link(self.loop.env, f"{one.name}-way", LINE, Random(4)))
         self.accepted = 0
         if between is SlowServer:
-            self.far_end = FarEnd("localhost", 443, "middle")
+            self.far_end = Endpoint("localhost", 443, "middle")
         else:
             self.proxy = Proxy("http" if between is SlowHttp else "socks5", "middle", 443)
 

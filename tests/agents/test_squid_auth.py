@@ -14,10 +14,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from settings.types import Endpoint, Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import stand_in
-from wire.dial.dialer import FarEnd, dial
-from wire.dial.proxy import Proxy, ProxyError, ProxyErrorKind
+from wire.dial.dialer import dial
+from wire.dial.proxy import ProxyError, ProxyErrorKind
 from wire.tls.context import client_context
 
 HELPERS = next((f for f in (Path("/usr/lib/squid"), Path("/usr/lib64/squid")) if f.is_dir()), None)
@@ -72,7 +73,7 @@ async def connect(pki: Hierarchy, folder: Path, login: str, **fields: str) -> No
         await listening(process, port)
         async with stand_in(pki.datacenter) as center:
             proxy = Proxy("http", "127.0.0.1", port, **({"user": USER, "password": PASSWORD} | fields))
-            far_end = FarEnd("127.0.0.1", center.server.port)
+            far_end = Endpoint("127.0.0.1", center.server.port)
             connection = await dial(far_end, client_context(pki.box), reply_bytes_max=999, proxy=proxy)
             connection.abort()
     finally:

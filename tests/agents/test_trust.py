@@ -28,14 +28,14 @@ from agents.box.uplink.trust import (
     fit_to_print,
 )
 from hal.indicators import Light
+from settings.types import Endpoint, Proxy
 from sim.proxies.http_auth import Digest
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.agents.hierarchy import LOOPBACK, Hierarchy
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.dial.probe import BEGINNING_BYTES, Presented, probe
-from wire.dial.proxy import Proxy
 from wire.pki.hierarchy import Authority, Validity
 from wire.tls.context import Identity, client_context
 
@@ -49,7 +49,7 @@ PROXIES = {
 class Witness:
     """A diagnosis, and everything that it says."""
 
-    def __init__(self, far_end: FarEnd, proxy: Proxy | None = None) -> None:
+    def __init__(self, far_end: Endpoint, proxy: Proxy | None = None) -> None:
         self.far_end, self.proxy = far_end, proxy
         self.notes: list[tuple[str, int]] = []
         self.lights: list[Light] = []
@@ -119,7 +119,7 @@ async def answering(identity: Identity, *, wants_certificate: bool = False) -> A
 def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Witness:
     async def run() -> Witness:
         async with answering(identity, wants_certificate=True) as server:
-            witness = Witness(FarEnd(host, server.port, "127.0.0.1"))
+            witness = Witness(Endpoint(host, server.port, "127.0.0.1"))
             await witness.try_once(pki.box)
             assert (server.heard, server.client_certificates) == (b"", 0)
             return witness
@@ -265,7 +265,7 @@ def test_a_captive_portal_that_answers_in_plain_http_is_named(
 ) -> None:
     async def run() -> Witness:
         async with plainly(answer) as server:
-            witness = Witness(FarEnd("127.0.0.1", server.port))
+            witness = Witness(Endpoint("127.0.0.1", server.port))
             await witness.try_once(pki.box)
             return witness
 
@@ -281,7 +281,7 @@ def test_an_answer_without_end_ends_the_probe(pki: Hierarchy) -> None:
 
     async def run() -> tuple[Presented, int]:
         async with plainly(record, repeat=True) as server:
-            presented = await probe(FarEnd("127.0.0.1", server.port), None)
+            presented = await probe(Endpoint("127.0.0.1", server.port), None)
             return presented, server.connections
 
     presented, _ = asyncio.run(run())
@@ -295,7 +295,7 @@ def test_it_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: s
         site = await loop.create_server(lambda: PROXIES[kind](behavior), "127.0.0.1", 0)
         async with site, answering(issued_by(Authority.make("Clinic CA"), tmp_path)) as server:
             proxy = Proxy(kind, "127.0.0.1", site.sockets[0].getsockname()[1], "u", "p")  # type: ignore[arg-type]
-            witness = Witness(FarEnd("127.0.0.1", server.port), proxy)
+            witness = Witness(Endpoint("127.0.0.1", server.port), proxy)
             await witness.try_once(pki.box)
             assert behavior.requests == 2, "the box's own, and the probe's"
             return witness
@@ -309,18 +309,18 @@ def test_it_is_asked_rarely_and_ends_with_trust(pki: Hierarchy, tmp_path: Path) 
     async def run() -> None:
         inspected = issued_by(Authority.make("Clinic CA"), tmp_path)
         async with answering(inspected) as wrong, answering(pki.datacenter) as right:
-            witness = Witness(FarEnd("127.0.0.1", wrong.port))
+            witness = Witness(Endpoint("127.0.0.1", wrong.port))
             for _ in range(3):
                 await witness.try_once(pki.box)
             assert witness.probes == 1 and len(witness.notes) == 1, "it is known already"
             await witness.diagnosis.examine(ConnectionRefusedError())
             assert witness.diagnosis.problem is not None, "this says nothing about certificates"
-            witness.far_end = FarEnd("127.0.0.1", right.port)
+            witness.far_end = Endpoint("127.0.0.1", right.port)
             await witness.try_once(pki.box)
             assert witness.diagnosis.problem is None
             assert witness.lights == [Light.FAST, Light.OFF]
             assert [event for event, _ in witness.notes] == ["far-end-inspected", "far-end-trusted"]
-            witness.far_end = FarEnd("127.0.0.1", wrong.port)
+            witness.far_end = Endpoint("127.0.0.1", wrong.port)
             for _ in range(5):
                 witness.diagnosis.trusted()
                 await witness.try_once(pki.box)
@@ -335,7 +335,7 @@ def test_a_probe_that_fails_leaves_what_openssl_says(pki: Hierarchy, tmp_path: P
     async def run() -> Witness:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
-            witness = Witness(FarEnd("127.0.0.1", closed.getsockname()[1]))
+            witness = Witness(Endpoint("127.0.0.1", closed.getsockname()[1]))
             error = ssl.SSLCertVerificationError("no")
             error.verify_code, error.verify_message = 19, "self-signed certificate in certificate chain"
             await witness.diagnosis.examine(error)

@@ -14,14 +14,13 @@ from agents.spool import Gap, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint, Proxy
 from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn
 from wire import messages
-from wire.dial.dialer import FarEnd
-from wire.dial.proxy import Proxy
 from wire.http.connection import serve
 from wire.tls.context import client_context, server_context
 
@@ -41,7 +40,7 @@ class World:
         self.disk = EmulDisk(256 << 20, Random(1))
         self.uplink = EmulEthernetPort("uplink")
         self.proxy: Proxy | None = None
-        self.far_end = FarEnd("localhost", 443)
+        self.far_end = Endpoint("localhost", 443)
 
     def run(self) -> None:
         for host, program in ((self.datacenter, self.serve()), (self.box, self.forward())):

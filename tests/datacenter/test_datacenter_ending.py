@@ -18,9 +18,10 @@ from sqlalchemy import create_engine, text
 
 from datacenter.store import queries
 from datacenter.store.store import Store
+from settings.types import Endpoint
 from tests.agents.eventually import eventually
 from wire.compression import Compressor
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import HttpError
 from wire.messages import TIME_PATH
 from wire.tls.context import client_context
@@ -80,7 +81,7 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
     config, box = configure(tmp_path, empty_postgres)
 
     async def send(port: int) -> None:
-        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
         answer = connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
         await a_call_waits(empty_postgres)
         program.send_signal(signal.SIGTERM)
@@ -128,9 +129,9 @@ def test_a_database_file_that_another_process_has_locked(tmp_path: Path) -> None
     config, box = configure(tmp_path, url)
 
     async def send(port: int) -> None:
-        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
         answer = connection.request("POST", "/v1/batches", Compressor().compress(encoded(alert(1))))
-        other = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        other = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
         assert (await other.request("GET", TIME_PATH)).status == 204, "so that the batch is being handled"
         program.send_signal(signal.SIGTERM)
         with pytest.raises(HttpError):

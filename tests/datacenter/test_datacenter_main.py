@@ -16,13 +16,14 @@ from batches import alert, encoded
 from cryptography import x509
 from programs import configure
 
-from datacenter.config import ConfigError
 from datacenter.main import run_datacenter
 from datacenter.store import queries
 from datacenter.store.store import Store
 from rap.__main__ import main
+from settings.problems import SettingsError
+from settings.types import Endpoint
 from wire.compression import Compressor
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
 from wire.pki import folder as pki_folder
 from wire.pki.hierarchy import Authority, Validity, make_key
@@ -70,7 +71,7 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
 
 def test_a_database_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
     file, _ = configure(tmp_path, "mongodb://localhost/rap")
-    with pytest.raises(ConfigError, match=r"dc\.toml: `store\.url`: .*"):
+    with pytest.raises(SettingsError, match=r"dc\.toml:6: store\.url: .*"):
         run_datacenter(file)
 
 
@@ -106,7 +107,7 @@ def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> st
     """What the program logs when a box that it has answered is revoked while it runs, and then refused."""
 
     async def send(port: int) -> int:
-        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
         body = Compressor().compress(encoded(alert(1)))
         status = (await connection.request("POST", "/v1/batches", body)).status
         connection.close()
@@ -172,7 +173,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
     file, box = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
 
     async def shown(port: int) -> int:
-        connection = await dial(FarEnd("localhost", port), client_context(box), reply_bytes_max=1000)
+        connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
         assert connection.transport is not None
         der = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         connection.abort()

@@ -14,13 +14,14 @@ import pytest
 from datacenter.ingest import BOX_HEADER
 from datacenter.store import queries
 from datacenter.store.store import Store
+from settings.types import Endpoint
 from tests.agents.eventually import eventually
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_forwarder import drained, forwarding
 from tests.duplicates import duplicates
 from tests.real import start
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, compress_alone
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX
 from wire.messages import Entry, Quality, encode, encode_batch
 from wire.tls.context import client_context
@@ -201,7 +202,7 @@ def test_a_box_cannot_pretend_to_be_another(
             pki, tmp_path, "http" if through == "front end" else "tcp", empty_postgres
         ) as center:
             connection = await dial(
-                FarEnd("127.0.0.1", center.port), client_context(pki.box), reply_bytes_max=9999
+                Endpoint("127.0.0.1", center.port), client_context(pki.box), reply_bytes_max=9999
             )
             body = compress_alone(
                 encode_batch(1, [(1, encode(Entry("CHEM-1", 1, Quality(1, 0, "glu", 1, 0))))])

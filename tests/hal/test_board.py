@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from settings.board import BoardError, board_names, load_board
+from settings.board import board_names, load_board
+from settings.problems import SettingsError
 
 RIGHT = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
 
@@ -21,7 +22,7 @@ def test_the_boards_that_ship() -> None:
 
 
 def test_an_unknown_board_names_those_there_are() -> None:
-    with pytest.raises(BoardError, match=r"no board 'rap-5'; there are rap-4, rap-8"):
+    with pytest.raises(SettingsError, match=r"rap-5: there is no board of that name; there are rap-4, rap-8"):
         load_board("rap-5")
 
 
@@ -31,7 +32,7 @@ def test_a_board_by_path(tmp_path: Path) -> None:
     board = load_board(path)
     assert board.instrument_ports == {1: "eth1"}
     assert not board.serial_ports and not board.leds and not board.switches
-    with pytest.raises(BoardError, match="there is no board file"):
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
         load_board(tmp_path / "other.toml")
 
 
@@ -54,6 +55,6 @@ def test_a_board_by_path(tmp_path: Path) -> None:
 def test_a_wrong_board_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
-    with pytest.raises(BoardError, match=message) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         load_board(path)
     assert str(path) in str(caught.value)

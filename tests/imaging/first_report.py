@@ -28,10 +28,10 @@ from imaging.kickstart.site import for_box, load_site
 from imaging.mock_repo.rpms import kept_repository
 from imaging.rpm.build import build_rpm
 from settings import identity_archive
+from settings.types import Endpoint
 from tests.imaging.emulated import tap
 from tests.imaging.sites import SITE, write_site
 from tests.real import start
-from wire.dial.dialer import FarEnd
 from wire.messages import Quality
 from wire.pki import folder as pki_folder
 from wire.tls.context import Identity, client_context
@@ -39,7 +39,7 @@ from wire.tls.context import Identity, client_context
 STANDIN: Final = Path(__file__).parents[2] / "build/standin"
 CABLES: Final = {1: "uplink", 2: "port1"}
 """TAP devices by the number of the bus that the port's card is on."""
-UPLINK, COLLECTOR = "192.0.2.10", FarEnd("rap-0001", 443, "10.77.1.1")
+UPLINK, COLLECTOR = "192.0.2.10", Endpoint("rap-0001", 443, "10.77.1.1")
 """The box's addresses, on its uplink and on port 1."""
 _ELSEWHERE: Final = "192.0.2.1"
 """The data center's, and the uplink's gateway."""

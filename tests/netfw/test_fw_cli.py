@@ -90,7 +90,7 @@ def test_a_wrong_policy_changes_nothing(here: Namespace, tmp_path: Path) -> None
     for verb in ("render", "check", "apply", "watch"):
         ended = rap(here, verb, str(wrong))
         assert ended.returncode == 2
-        assert f"{wrong}: port[0].number: rap-4 has no port 9; it has 1, 2, 3, 4" in ended.stderr
+        assert f"{wrong}:3: port[0].number: rap-4 has no port 9; it has 1, 2, 3, 4" in ended.stderr
     assert in_force(here, CLINIC)
 
 

@@ -206,7 +206,7 @@ print(s.recv(1000))
         (lambda folder: (folder / "board.toml").chmod(0o666), "board.toml can be written by others"),
         (lambda folder: folder.chmod(0o777), "can be written by others"),
         (lambda folder: os.chown(folder / "firewall.toml", NOBODY, 0), f"belongs to user {NOBODY}"),
-        (lambda folder: (folder / "firewall.toml").write_text("board = 1\n"), "board: must be a string"),
+        (lambda folder: (folder / "firewall.toml").write_text("board = 1\n"), "board: 1: must be a string"),
         (lambda folder: (folder / "firewall.toml").unlink(), "No such file or directory"),
         (lambda folder: (folder / "socket").write_text("x"), "is there and is no socket"),
     ],
@@ -252,8 +252,8 @@ def test_a_second_service_at_the_same_socket_is_refused_and_the_first_one_stays(
 
 # -- what is loaded where
 
-COMPATIBLE = {"nftables", "msgspec", "typing_extensions"}
-"""GPL-2.0-only; BSD-3-Clause and PSF-2.0, which may be combined with it."""
+COMPATIBLE = {"nftables", "msgspec", "tomli_w", "typing_extensions"}
+"""GPL-2.0-only; BSD-3-Clause, MIT and PSF-2.0, which may be combined with it."""
 LOADED = """
 import json, sys
 def loaded():

@@ -52,7 +52,7 @@ def lab(tmp_path: Path) -> Path:
         ("lab run x.toml --world vitrual", "invalid choice: 'vitrual'"),
         ("lab run nothing.toml", "nothing.toml: cannot be read: No such file"),
         ("lab list nowhere", "nowhere: holds no lab file"),
-        ("dc serve --config nothing.toml", "nothing.toml: No such file"),
+        ("dc serve --config nothing.toml", "nothing.toml: cannot be read: No such file"),
         ("pki issue nowhere RAP-0001 --for box", "make the authorities first, with `rap pki init nowhere`"),
         ("pki issue nowhere rap1 --for box", 'a name is capital letters, digits and "-"'),
     ],

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from settings.types import Endpoint, Proxy
 from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link
@@ -17,8 +18,8 @@ from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.sim.network import CLINIC, LAN, Recorder
-from wire.dial.dialer import FarEnd, dial
-from wire.dial.proxy import Proxy, ProxyError, ProxyErrorKind
+from wire.dial.dialer import dial
+from wire.dial.proxy import ProxyError, ProxyErrorKind
 from wire.http.connection import HttpError, Request, Response, serve
 from wire.pki.hierarchy import Authority, make_key
 from wire.tls.context import client_context, server_context
@@ -70,7 +71,7 @@ class Site:
 
     def ask(self, proxy: Proxy, host: str = "far", body: bytes = b"hello") -> bytes:
         async def exchange() -> bytes:
-            connection = await dial(FarEnd(host, 443), self.tls, reply_bytes_max=1 << 20, proxy=proxy)
+            connection = await dial(Endpoint(host, 443), self.tls, reply_bytes_max=1 << 20, proxy=proxy)
             response = await connection.request("POST", "/", body)
             connection.close()
             return response.body
@@ -152,7 +153,7 @@ def test_it_ends_idle_tunnels_and_only_idle_ones(site: Site) -> None:
 
     async def talk() -> list[float]:
         connection = await dial(
-            FarEnd("far", 443), site.tls, reply_bytes_max=999, proxy=WITH_PASSWORD["http"]
+            Endpoint("far", 443), site.tls, reply_bytes_max=999, proxy=WITH_PASSWORD["http"]
         )
         for _ in range(5):
             await asyncio.sleep(50)

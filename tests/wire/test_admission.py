@@ -9,10 +9,11 @@ from random import Random
 
 import pytest
 
+from settings.types import Endpoint
 from sim.engine.loop import SimLoop
 from sim.net.host import Host, Network
 from sim.net.link import Link, Quality
-from wire.dial.dialer import FarEnd, dial
+from wire.dial.dialer import dial
 from wire.http.admission import CLOSE_SECONDS, Limits
 from wire.http.connection import (
     IDLE_SECONDS_MAX,
@@ -72,7 +73,7 @@ class Site:
         return Response(200, request.body)
 
     async def connect(self) -> ClientConnection:
-        return await dial(FarEnd("localhost", 443), client_context(self._client), reply_bytes_max=1000)
+        return await dial(Endpoint("localhost", 443), client_context(self._client), reply_bytes_max=1000)
 
     async def silent(self) -> Silent:
         _, protocol = await asyncio.get_running_loop().create_connection(Silent, "localhost", 443)

@@ -12,7 +12,8 @@ import pytest
 from cryptography.x509 import ObjectIdentifier, load_pem_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from wire.dial.dialer import FarEnd, dial
+from settings.types import Endpoint
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
 from wire.pki.hierarchy import Authority, make_key
 from wire.tls.context import ClientContext, Identity, client_context, server_context
@@ -94,7 +95,7 @@ def site(made: Site) -> Site:
 
 
 async def connect(port: int, tls: ClientContext) -> ClientConnection:
-    return await dial(FarEnd("localhost", port, "127.0.0.1"), tls, reply_bytes_max=1000)
+    return await dial(Endpoint("localhost", port, "127.0.0.1"), tls, reply_bytes_max=1000)
 
 
 @pytest.mark.parametrize("usages", [(), (SERVER,)])

@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wire.dial.dialer import FarEnd, dial
+from settings.types import Endpoint
+from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
 from wire.pki.hierarchy import USAGES, Authority, make_key
 from wire.process.bounds import Bounds, Level
@@ -94,7 +95,7 @@ def site(tmp_path: Path) -> Site:
 
 
 async def connect(port: int, tls: ClientContext) -> ClientConnection:
-    return await dial(FarEnd("localhost", port, "127.0.0.1"), tls, reply_bytes_max=1000)
+    return await dial(Endpoint("localhost", port, "127.0.0.1"), tls, reply_bytes_max=1000)
 
 
 async def is_answered(port: int, tls: ClientContext) -> bool:

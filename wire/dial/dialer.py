@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from settings.types import Endpoint, Proxy
 from wire.dial.accounting import Traffic
 from wire.dial.patience import Patience
-from wire.dial.proxy import Handshake, Proxy, ProxyError, ProxyErrorKind, converse
+from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind, converse
 from wire.http.connection import ClientConnection, bracketed, without_zone
 from wire.tls.peer import check_server
 
@@ -30,17 +31,8 @@ PROXY_SECONDS_MAX: Final = 20.0
 """What a proxy may usually take to answer once it has accepted the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class FarEnd:
-    """Whom to connect to: `host` is what its certificate says; `address`, if given, saves asking the DNS."""
-
-    host: str
-    port: int
-    address: str = ""
-
-
 async def dial(
-    far_end: FarEnd,
+    endpoint: Endpoint,
     tls: ssl.SSLContext,
     *,
     reply_bytes_max: int,
@@ -55,17 +47,17 @@ async def dial(
         OSError: anything else, TimeoutError and ssl.SSLError among it.
     """
     # RFC 9110, 7.2: the default port is left out, which in a request for one alert is 2 % of it
-    host = bracketed(far_end.host)
-    authority = host if far_end.port == HTTPS_PORT else f"{host}:{far_end.port}"
+    host = bracketed(endpoint.host)
+    authority = host if endpoint.port == HTTPS_PORT else f"{host}:{endpoint.port}"
     connection = ClientConnection(authority, reply_bytes_max)
-    way = _Way(far_end, proxy, traffic or Traffic(), patience or Patience(1.0))
+    way = _Way(endpoint, proxy, traffic or Traffic(), patience or Patience(1.0))
     try:
         async with asyncio.timeout(REACH_SECONDS_MAX) as limit:
             await way.dial(connection, tls, limit)
     except OSError:
         raise
     except ValueError as error:  # UnicodeError is one: from IDNA, or ssl about the name it is to verify
-        raise OSError(f"{far_end.host!r} or the proxy's name cannot be a host name: {error}") from error
+        raise OSError(f"{endpoint.host!r} or the proxy's name cannot be a host name: {error}") from error
     try:
         if connection.transport is not None:
             check_server(connection.transport.get_extra_info("ssl_object"))
@@ -75,15 +67,15 @@ async def dial(
     return connection
 
 
-async def reach(far_end: FarEnd, proxy: Proxy | None, protocol: asyncio.Protocol) -> asyncio.Transport:
+async def reach(endpoint: Endpoint, proxy: Proxy | None, protocol: asyncio.Protocol) -> asyncio.Transport:
     """Connect `protocol` to the far end without TLS, through the proxy if there is one.
 
     Raises OSError, ProxyError.
     """
     try:
-        transport = await _Way(far_end, proxy, Traffic(), Patience(1.0)).open()
+        transport = await _Way(endpoint, proxy, Traffic(), Patience(1.0)).open()
     except ValueError as error:
-        raise OSError(f"{far_end.host!r} or the proxy's name cannot be a host name: {error}") from error
+        raise OSError(f"{endpoint.host!r} or the proxy's name cannot be a host name: {error}") from error
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
     return transport
@@ -101,7 +93,7 @@ def _end_dead_line(transport: asyncio.Transport) -> None:
 class _Way:
     """The way to the far end: TCP, the proxy if there is one, TLS."""
 
-    far_end: FarEnd
+    endpoint: Endpoint
     proxy: Proxy | None
     traffic: Traffic
     patience: Patience
@@ -135,7 +127,7 @@ class _Way:
                 transport,
                 connection,
                 tls,
-                server_hostname=without_zone(self.far_end.host),
+                server_hostname=without_zone(self.endpoint.host),
                 ssl_handshake_timeout=seconds,
             )
         except asyncio.CancelledError:
@@ -147,15 +139,15 @@ class _Way:
 
     async def open(self, reached: Callable[[], object] = lambda: None) -> asyncio.Transport:
         """Connect to the far end; `reached` is called when it, or the proxy, has accepted a connection."""
-        loop, proxy, far_end = asyncio.get_running_loop(), self.proxy, self.far_end
+        loop, proxy, endpoint = asyncio.get_running_loop(), self.proxy, self.endpoint
         if proxy is None:
             transport, _ = await loop.create_connection(
-                asyncio.Protocol, far_end.address or far_end.host, far_end.port
+                asyncio.Protocol, endpoint.address or endpoint.host, endpoint.port
             )
             _end_dead_line(transport)
             reached()
             return transport
-        handshake = Handshake(converse(proxy, far_end.host, far_end.port))
+        handshake = Handshake(converse(proxy, endpoint.host, endpoint.port))
         while True:
             transport, shaking = await loop.create_connection(
                 lambda: _Shaking(handshake, self.traffic), proxy.host, proxy.port

@@ -12,8 +12,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
-from wire.dial.dialer import FarEnd, reach
-from wire.dial.proxy import Proxy
+from settings.types import Endpoint, Proxy
+from wire.dial.dialer import reach
 from wire.http.connection import without_zone
 from wire.tls.context import unverified_client_context
 
@@ -31,11 +31,11 @@ class Presented:
     certificate: bytes
 
 
-async def probe(far_end: FarEnd, proxy: Proxy | None) -> Presented:
+async def probe(endpoint: Endpoint, proxy: Proxy | None) -> Presented:
     """Begin a TLS handshake with whoever answers in the far end's place. Raises OSError, ProxyError."""
-    protocol = _Probe(unverified_client_context(), without_zone(far_end.host))
+    protocol = _Probe(unverified_client_context(), without_zone(endpoint.host))
     async with asyncio.timeout(PROBE_SECONDS_MAX):
-        transport = await reach(far_end, proxy, protocol)
+        transport = await reach(endpoint, proxy, protocol)
         try:
             await protocol.finished
         finally:

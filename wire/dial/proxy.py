@@ -15,56 +15,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
-from msgspec import Meta, Struct
-
+from settings.types import Proxy
 from wire.dial.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic, choose, parse_challenges
 from wire.http.connection import bracketed, without_zone
 
 REPLY_BYTES_MAX: Final = 64 * 1024
 """All that a proxy may say before the connection is through."""
 
-Word: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,255}\Z")]
-"""Printable ASCII, and as long as SOCKS can say."""
 EXCHANGES_MAX: Final = 5
 """Requests on one connection: NTLM takes three, and Digest one more if its nonce is stale."""
 RECONNECT: Final = -1
 """What a conversation waits for when the proxy closes the connection, but the next request may succeed."""
 INTERIM_MAX: Final = 16
 """Interim responses before a final one."""
-Secret: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255)]
-"""A user, password or domain, in any script, without control characters."""
-SOCKS_BYTES_MAX: Final = 255
-"""RFC 1929: of a user or password."""
 Conversation: TypeAlias = Generator[tuple[bytes, int | bytes], bytes, None]
-
-
-class Proxy(Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's proxy; with a `user` it requires authentication (see `wire.dial.proxy_auth`, or RFC 1929)."""
-
-    kind: Literal["http", "socks5"]
-    host: Word
-    port: Annotated[int, Meta(ge=1, le=65535)]
-    user: Secret = ""
-    password: Secret = ""
-    domain: Secret = ""
-    """Of the user, for NTLM and Negotiate."""
-    basic: Literal["first", "offered", "never"] = "first"
-    """When the password may be sent to an HTTP proxy as it is: with the first request, if nothing else is, never."""
-
-    def __post_init__(self) -> None:
-        """Refuse what the protocol cannot carry."""
-        if self.kind == "http" and ":" in self.user:
-            raise ValueError(
-                "`user` has a colon, which HTTP's authentication cannot carry (RFC 7617); give one without"
-            )
-        for key, value in (("user", self.user), ("password", self.password)):
-            if self.kind == "socks5" and len(value.encode()) > SOCKS_BYTES_MAX:
-                raise ValueError(
-                    f"`{key}` has {len(value.encode())} bytes in UTF-8;"
-                    f" a SOCKS5 proxy takes at most {SOCKS_BYTES_MAX} (RFC 1929)"
-                )
 
 
 class ProxyErrorKind(StrEnum):

@@ -27,11 +27,12 @@ from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import SpoolError
 from hal.clock import WallClock
 from hal.ethernet import EthernetPort
+from settings.types import Endpoint, Proxy
 from wire.dial.accounting import Traffic
 from wire.dial.backoff import Backoff
-from wire.dial.dialer import DIAL_PATIENCE_MAX, FarEnd, dial
+from wire.dial.dialer import DIAL_PATIENCE_MAX, dial
 from wire.dial.patience import Patience
-from wire.dial.proxy import Proxy, ProxyError
+from wire.dial.proxy import ProxyError
 from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
 from wire.process.ratelimit import TokenBucket
@@ -62,7 +63,7 @@ class Forwarder:
     def __init__(
         self,
         buffer: Buffer,
-        far_end: FarEnd,
+        endpoint: Endpoint,
         tls: ClientContext,
         *,
         proxy: Proxy | None,
@@ -77,7 +78,7 @@ class Forwarder:
     ) -> None:
         self._trust = trust
         self._clock, self._clock_sync = clock, clock_sync
-        self._buffer, self._far_end, self._tls, self._proxy = buffer, far_end, tls, proxy
+        self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
@@ -191,7 +192,7 @@ class Forwarder:
         try:
             async with asyncio.timeout(None) as self._dialling:
                 connection = await dial(
-                    self._far_end,
+                    self._endpoint,
                     self._tls,
                     reply_bytes_max=REPLY_BYTES_MAX,
                     proxy=self._proxy,

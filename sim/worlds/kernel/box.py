@@ -18,12 +18,14 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.config import Certificates
+from agents.box.config import BoxConfig, Certificates, FirewallPolicy, Port, Sending, SpoolSize, StatusSocket
 from agents.box.status import NotRunning, Status, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
 from netfw.service.requests import Checked, Count, Helper
 from netfw.service.spawn import command, environment
+from settings.toml import dumps
+from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
@@ -37,7 +39,6 @@ from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
 from sim.worlds.virtual.box import BOOT_SECONDS, DISK_BYTES_BESIDE_SPOOL, RESTART_SECONDS, added, inspect
 from sim.worlds.virtual.datacenter import NAME as DATACENTER_NAME
 from wire.dial.accounting import Traffic
-from wire.dial.proxy import Proxy
 
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"
@@ -73,7 +74,7 @@ class KernelBox:
         self._socket, self._firewall_socket = folder / "box.sock", folder / "firewall.sock"
         folder.mkdir()
         self._config = folder / "box.toml"
-        self._config.write_text(self._configuration(lab, identity, proxy))
+        self._config.write_text(dumps(self._configuration(lab, identity, proxy)))
         self._policy = folder / "firewall.toml"
         self._policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
         self._processes: dict[str, LabProcess] = {}
@@ -85,32 +86,26 @@ class KernelBox:
 
     _status: Status | None
 
-    def _configuration(self, lab: Lab, identity: Certificates, proxy: Proxy | None) -> str:
-        lines = [
-            f'board = "{lab.box.board}"',
-            "[identity]",
-            *(f'{name} = "{getattr(identity, name)}"' for name in identity.__struct_fields__),
-            "[datacenter]",
-            f'host = "{DATACENTER_NAME}"',
-        ]
-        if proxy is not None:
-            lines += [
-                "[proxy]",
-                *(f"{key} = {_toml(getattr(proxy, key))}" for key in proxy.__struct_fields__),
-            ]
-        for spec in lab.instruments:
-            lines += [
-                "[[port]]",
-                f"number = {spec.port}",
-                f'listen = "{box_address(spec.port)}"',
-                f"tcp_port = {COLLECTOR_PORT}",
-                f'instruments = ["{spec.serial}"]',
-            ]
-        lines += ["[spool]", f'directory = "{self._spool}"', f"bytes_max = {lab.box.spool_bytes_max}"]
-        lines += ["[sending]", f"linger_s = {lab.box.linger / SECOND_NS}"]
-        lines += ["[status]", f'socket = "{self._socket}"']
-        lines += ["[firewall]", 'policy = "firewall.toml"', f'socket = "{self._firewall_socket}"']
-        return "\n".join(lines) + "\n"
+    def _configuration(self, lab: Lab, identity: Certificates, proxy: Proxy | None) -> BoxConfig:
+        return BoxConfig(
+            board=lab.box.board,
+            identity=identity,
+            datacenter=Endpoint(DATACENTER_NAME),
+            proxy=proxy,
+            port=[
+                Port(
+                    number=spec.port,
+                    listen=box_address(spec.port),
+                    tcp_port=COLLECTOR_PORT,
+                    instruments=[spec.serial],
+                )
+                for spec in lab.instruments
+            ],
+            spool=SpoolSize(directory=self._spool, bytes_max=lab.box.spool_bytes_max),
+            sending=Sending(linger_s=lab.box.linger / SECOND_NS),
+            status=StatusSocket(socket=self._socket),
+            firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=self._firewall_socket),
+        )
 
     # -- what it is asked
 
@@ -229,10 +224,6 @@ class KernelBox:
             status = await process.wait()
             self._trace.add(f"{name} ends: {status}")
             delay_s = RESTART_SECONDS
-
-
-def _toml(value: str | int) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _is_instrument_connection(fields: Sequence[str]) -> bool:

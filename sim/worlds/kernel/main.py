@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from settings.problems import Problem, SettingsError
 from sim.lab.labfile import Lab
-from sim.lab.labkeys import LabFileError
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
 from sim.worlds.kernel.live.control import Refused, ask
@@ -34,7 +34,7 @@ _NS: Final = 1_000_000_000
 
 
 def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    """Run a lab to its end, in real time, and judge it. Errors: LabFileError, MachineLacksError."""
+    """Run a lab to its end, in real time, and judge it. Errors: SettingsError, MachineLacksError."""
     check(lab)
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
@@ -64,7 +64,7 @@ def _seconds_in_all(lab: Lab) -> float:
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
     """Start a lab that goes on, under that name, until `down`; its events happen unless `events` is false.
 
-    Returns when all its programs run. Errors: LabFileError, MachineLacksError, LabExists, LabEnded; ValueError for
+    Returns when all its programs run. Errors: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
     what cannot be a name.
     """
     lab = lab if events else msgspec.structs.replace(lab, events=())
@@ -90,14 +90,14 @@ async def _begin(lab: Lab, seed: int | None, ground: KernelLab) -> KernelWorld:
 
 
 def check(lab: Lab) -> None:
-    """Whether the lab can run in this world, on this machine. Errors: LabFileError, MachineLacksError."""
+    """Whether the lab can run in this world, on this machine. Errors: SettingsError, MachineLacksError."""
     wrong = [
-        f"{lab.path}: event.fault: {event.fault.kind} takes emulated parts; run it with --world virtual"
+        Problem("event.fault", f"{event.fault.kind} takes emulated parts; run it with --world virtual")
         for event in lab.events
         if event.fault.emulated
     ]
     if wrong:
-        raise LabFileError("\n".join(dict.fromkeys(wrong)))
+        raise SettingsError(lab.path, *dict.fromkeys(wrong))
     proxy = lab.uplink.proxy
     require(PROGRAMS[proxy.kind] if proxy else None)
 

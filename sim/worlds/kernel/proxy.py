@@ -20,6 +20,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Final, Literal
 
+from settings.types import Proxy
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.link import Impairment
@@ -27,7 +28,6 @@ from sim.worlds.kernel.namespaces.host import Host
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
-from wire.dial.proxy import Proxy
 
 NAME: Final = "proxy"
 PORTS: Final = {"http": 3128, "socks5": 1080}

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Final
 
 from hal.linux.clock import LinuxClock
+from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
@@ -38,7 +39,6 @@ from sim.worlds.shared.occurrences import Occurrences
 from sim.worlds.shared.policy import COLLECTOR_PORT
 from sim.worlds.virtual.box import NAME
 from sim.worlds.virtual.certificates import Certificates
-from wire.dial.dialer import FarEnd as Address
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0

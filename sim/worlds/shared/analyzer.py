@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, get_args
 
 from agents.instrument.agent import InstrumentAgent
 from hal.clock import WallClock
+from settings.types import Endpoint
 from sim.engine.clock import Environment
 from sim.engine.layers import End, Layers
 from sim.hostile import Access, Attack
@@ -20,7 +21,6 @@ from sim.instruments.instrument import FloodReport
 from sim.instruments.people import Bench
 from sim.lab import labfile
 from sim.verdict.ledger import Ledger, Run, digest_of
-from wire.dial.dialer import FarEnd
 from wire.messages import Command, InstrumentReport, Report, encode
 from wire.tls.context import Identity, client_context
 from wire.vocabulary import Outcome
@@ -52,7 +52,7 @@ class Analyzer:
         env: Environment,
         computer: Computer,
         spec: labfile.Instrument,
-        box: FarEnd,
+        box: Endpoint,
         identity: Identity,
         clock: WallClock,
         ledger: Ledger,

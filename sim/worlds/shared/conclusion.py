@@ -128,7 +128,7 @@ def conclude(world: World, wall_seconds: float) -> Result:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
     for entry in world.ledger:
         world.trace.add(" ".join(map(str, entry)))
-    return Result(
+    result = Result(
         lab=lab.name,
         description=lab.about.description,
         world=world.name,
@@ -142,13 +142,21 @@ def conclude(world: World, wall_seconds: float) -> Result:
         sim_seconds=now / SECOND_NS,
         wall_seconds=wall_seconds,
         trace_sha256=world.trace.close(),
-        replay=f"rap lab run {lab.path} --world {world.name} --seed {world.seed}",
+        replay=_replay(world, str(lab.path)),
         series=world.backlog_meter.series(world.uplink_meter, now),
         latencies=_latencies(world),
         instruments=_instruments(world, outcome),
         notes=tuple(notes[:NOTES_MAX]),
         notes_total=len(notes),
     )
+    if result.verdict == "pass":
+        return result
+    # whoever looks into the failure may not have the file, or another version of it
+    return msgspec.structs.replace(result, replay=_replay(world, lab.packed()))
+
+
+def _replay(world: World, lab: str) -> str:
+    return f"rap lab run {lab} --world {world.name} --seed {world.seed}"
 
 
 def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:

@@ -6,11 +6,12 @@ and asks the model of it (`sim.worlds.virtual.firewall`); in the kernel world th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import ip_interface, ip_network
-from typing import Final
+from typing import Final, cast
 
 from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
+from settings.toml import dumps
 from sim.lab.labfile import Lab
 from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, PREFIX_BITS, PROXY, box_address
 from sim.worlds.virtual import datacenter as farend
@@ -45,25 +46,25 @@ def _authorized(role: str, port: int, *addresses: str) -> Authorized:
 
 def policy_file(board: str, policy: Policy) -> str:
     """The text of a policy file, as `netfw.policy.policyfile` reads it, that says what a lab's policy says."""
-    lines = [f'board = "{board}"']
-    for entry in policy.authorized:
-        (service,) = entry.services
-        lines += [
-            "[[authorized]]",
-            f'role = "{entry.role}"',
-            f"addresses = {_strings(entry.networks)}",
-            f'protocol = "{service.protocol}"',
-            f"ports = [{service.port}]",
-        ]
-    for port in policy.ports:
-        lines += [
-            "[[port]]",
-            f"number = {port.number}",
-            f"addresses = {_strings(port.addresses)}",
-            f"services = {_strings(port.services)}",
-        ]
-    return "\n".join(lines) + "\n"
+    return dumps(
+        PolicyFile(
+            board=board,
+            authorized=[_authorized_table(entry) for entry in policy.authorized],
+            port=[
+                PortTable(
+                    number=port.number,
+                    addresses=list(map(str, port.addresses)),
+                    services=list(map(str, port.services)),
+                )
+                for port in policy.ports
+            ],
+        )
+    )
 
 
-def _strings(values: Iterable[object]) -> str:
-    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+def _authorized_table(entry: Authorized) -> AuthorizedTable:
+    (service,) = entry.services
+    networks = list(map(str, entry.networks))
+    return AuthorizedTable(
+        role=cast(Role, entry.role), addresses=networks, protocol=service.protocol, ports=[service.port]
+    )

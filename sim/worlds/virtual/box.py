@@ -14,16 +14,7 @@ from random import Random
 from typing import Final
 
 from agents.box.box import Box, Hardware
-from agents.box.config import (
-    BoxConfig,
-    Certificates,
-    Clock,
-    DataCenter,
-    FirewallPolicy,
-    Port,
-    Sending,
-    SpoolSize,
-)
+from agents.box.config import BoxConfig, Certificates, Clock, FirewallPolicy, Port, Sending, SpoolSize
 from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
@@ -31,6 +22,7 @@ from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
+from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.loop import SimLoop
 from sim.engine.trace import Trace
@@ -43,7 +35,6 @@ from sim.worlds.shared.policy import COLLECTOR_PORT
 from sim.worlds.virtual import datacenter as farend
 from sim.worlds.virtual.firewall import SimGatekeeper, Zone
 from wire.dial.accounting import Traffic
-from wire.dial.proxy import Proxy
 
 NAME: Final = "rap-box"
 SERIAL: Final = NAME.upper()
@@ -111,7 +102,7 @@ class BoxMachine:
         self._config = BoxConfig(
             board=lab.box.board,
             identity=identity,
-            datacenter=DataCenter(host=farend.NAME, port=farend.PORT),
+            datacenter=Endpoint(host=farend.NAME, port=farend.PORT),
             port=[_port(spec.port, spec.serial) for spec in lab.instruments],
             proxy=proxy,
             spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
 
+from settings.types import Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.loop import SimLoop
 from sim.lab import labfile
@@ -16,7 +17,6 @@ from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, Tunnel
 from sim.proxies.socks5 import Socks5Proxy
 from sim.worlds.shared.addresses import PROXY
-from wire.dial.proxy import Proxy
 from wire.tls.context import Identity
 
 NAME: Final = "proxy"

@@ -26,6 +26,7 @@ from typing import Any, Final
 from agents.spool import Priority
 from hal.emul.clock import EmulClock
 from netfw.policy.policy import Policy
+from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
@@ -48,7 +49,6 @@ from sim.worlds.virtual.box import NAME, SERIAL, BoxMachine
 from sim.worlds.virtual.certificates import Certificates
 from sim.worlds.virtual.datacenter import FarEnd
 from sim.worlds.virtual.proxy import SiteProxy
-from wire.dial.dialer import FarEnd as Address
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """The Monday on which every lab begins; the time of day is the lab's."""

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from settings.problems import Problems
+from settings.toml import nearest, read_table, shown
 from sim.faults import Fault, fault_kinds
 from sim.lab.labfile import Event, targets_of
-from sim.lab.labkeys import Key, Mistakes, key_text, nearest, read_table, shown
 from sim.lab.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
 from sim.worlds.kernel.live.control import Handed, Refused, Request
 from sim.worlds.kernel.live.state import look
@@ -53,20 +54,16 @@ class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lasts: Annotated[int, duration("1ms", "30d")] | None = None
 
 
-class _Words(Mistakes):
-    """Mistakes in words given, which have no file and no line."""
+class _Words(Problems):
+    """Problems in words given, which have no file and no line."""
 
     def __init__(self) -> None:
         super().__init__(Path(), "")
 
-    def add(self, key: Key, problem: str) -> None:
-        """Note that the word at `key` is wrong."""
-        self.lines.append(f"{key_text(key)}: {problem}")
-
     def refuse_if_any(self) -> None:
         """Raise Refused with all of them."""
-        if self.lines:
-            raise Refused("\n".join(self.lines))
+        if self.found:
+            raise Refused("\n".join(f"{problem.key}: {problem.message}" for problem in self.found))
 
 
 class Console:
@@ -125,9 +122,9 @@ class Console:
         """`change` is "down", "up", "restore", or "set" with the qualities `to` have from now on."""
         line = self._line(link)
         if change == "set":
-            mistakes = _Words()
-            wanted = read_table(Qualities, dict(to or {}), (link,), mistakes)
-            mistakes.refuse_if_any()
+            problems = _Words()
+            wanted = read_table(Qualities, dict(to or {}), (link,), problems)
+            problems.refuse_if_any()
             assert wanted is not None
             changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(wanted).items() if v is not None}
             line.set_quality(**changes)
@@ -159,17 +156,17 @@ class Console:
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
         """The fault that these words mean, from now on."""
-        world, mistakes = self._world, _Words()
+        world, problems = self._world, _Words()
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
         if not targets:
             raise Refused(f"{kind} needs a proxy, which this lab has not")
         if target not in targets:
-            mistakes.add(("target",), f"{shown(target)}: {nearest(target, targets)}")
+            problems.add(("target",), f"{shown(target)}: {nearest(target, targets)}")
         given = {name: _toml_value(text) for name, text in parameters.items()}
-        fault = read_table(fault_kind, given, (kind,), mistakes)
-        length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), mistakes)
-        mistakes.refuse_if_any()
+        fault = read_table(fault_kind, given, (kind,), problems)
+        length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), problems)
+        problems.refuse_if_any()
         assert isinstance(fault, Fault) and length is not None
         return Event(world.env.now, fault, target, length.lasts)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Host names as DNS and TLS take them (RFC 1123, 2.1; RFC 6125)."""
 
 from __future__ import annotations
