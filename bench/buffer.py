@@ -30,7 +30,7 @@ from typing import Any
 
 import persistqueue
 
-from agents.spool import Gap, Priority, Ready, Spool, SpoolLimits
+from agents.spool import Priority, Ready, Spool, SpoolGap, SpoolLimits
 from bench.figures import Figure, figure, run
 from hal.linux.disk import LinuxDisk
 
@@ -39,7 +39,7 @@ LIMITS = SpoolLimits(spool_bytes_max=64 * 1024 * 1024)
 BLOCK = 20  # groups that one contender writes before it is another's turn
 
 
-def _gap(gap: Gap) -> bytes:
+def _gap(gap: SpoolGap) -> bytes:
     return repr(gap).encode()
 
 

@@ -29,7 +29,7 @@ from bench.firewall_world import FRAGMENT_SECONDS, World, enter_namespace, proce
 from netfw.model.conntrack import Settings
 from netfw.model.fragments import Reassembly
 from netfw.model.packet import PacketError, parse
-from netfw.model.packet_filter import Gate
+from netfw.model.packet_filter import PacketFilterModel
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.names import CONNECTIONS_MAX, SESSIONS
@@ -155,7 +155,9 @@ class Judge:
         self.policy = policy = _policy(kind)
         ruleset = without_limits(render(policy).commands())
         self.world = World(policy, ruleset, idle=IDLE, tcp_loose=kind.tcp_loose)
-        self.gate = Gate(self.world.listing() if kind.listed else ruleset, Settings(tcp_loose=kind.tcp_loose))
+        self.gate = PacketFilterModel(
+            self.world.listing() if kind.listed else ruleset, Settings(tcp_loose=kind.tcp_loose)
+        )
         self.coming, self.going = Reassembly(), Reassembly()
         ports = {port.number: port for port in policy.ports}
         self.sessions = (
@@ -311,7 +313,7 @@ def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
     many = tuple(ip_network(first + 2 * number) for number in range(addresses))
     wide = replace(policy.authorized[0], networks=(*policy.authorized[0].networks, *many))
     policy = replace(policy, authorized=(wide, *policy.authorized[1:]))
-    gate = Gate(without_limits(render(policy).commands()))
+    gate = PacketFilterModel(without_limits(render(policy).commands()))
     calls: list[Any] = []
     shooter = Shooter(policy, IDLE, (), 1)
     while len(calls) < packets:

@@ -16,10 +16,10 @@ from bench.firewall_world import enter_namespace
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
-from netfw.proof.prove import Finding, prove
+from netfw.proof.prove import ProofFinding, prove
 
 
-def proof() -> tuple[list[Finding], float, float]:
+def proof() -> tuple[list[ProofFinding], float, float]:
     """The findings, and the seconds to list and to prove."""
     enter_namespace()
     policy, nft = crowded(load_policy(POLICY)), Nft()

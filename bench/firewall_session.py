@@ -27,7 +27,7 @@ from bench.firewall_world import enter_namespace
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Session, Sessions
-from netfw.policy.policy import Policy, Port, Service, Tunnel
+from netfw.policy.policy import Policy, PolicyPort, PolicyTunnel, Service
 from sim.verdict.latency import quantile
 
 T = TypeVar("T")
@@ -43,9 +43,9 @@ DESKTOP: Final = Service("tcp", 5900)
 SESSION: Final = Session(ip_address("10.99.0.2"), 1, ip_address("10.77.1.5"), DESKTOP)
 POLICY: Final = Policy(
     uplink="wan",
-    ports=(Port(1, "port1", (ip_interface("10.77.1.1/24"),), (), (DESKTOP,)),),
+    ports=(PolicyPort(1, "port1", (ip_interface("10.77.1.1/24"),), (), (DESKTOP,)),),
     authorized=(),
-    tunnel=Tunnel("tun-rap", (ip_network("10.99.0.0/16"),)),
+    tunnel=PolicyTunnel("tun-rap", (ip_network("10.99.0.0/16"),)),
 )
 _CABLES: Final = (
     ("tun-rap", "10.99.0.1/16", f"{SESSION.staff}/16"),

@@ -16,12 +16,12 @@ from typing import Final, TypeAlias
 
 from bench.figures import Figure, figure, run
 from sim.engine.loop import SimLoop
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
 from sim.worlds import kernel
 from sim.worlds.kernel.namespaces.measure import lab_seconds
 
-LINE: Final = Quality(rate_bits=128_000, delay_ns=40_000_000)
+LINE: Final = LinkQuality(rate_bits=128_000, delay_ns=40_000_000)
 SIZES: Final = {"a bulk of 100 kB": 100_000, "a small exchange": 300}
 TIMES: Final = 3
 """The slowest counts of making and ending a lab, and the median of real transfers."""
@@ -72,7 +72,7 @@ async def _timed(size: int, dial: Dial) -> float:
 def virtual_seconds(size: int) -> float:
     """In the virtual world."""
     loop, network = SimLoop(), Network()
-    near, far = Host(network, "near", NEAR), Host(network, "far", FAR)
+    near, far = SimHost(network, "near", NEAR), SimHost(network, "far", FAR)
     network.connect(near, far, Link(loop.env, "line", LINE, Random(1)))
     here, there = near.power_on(), far.power_on()
 

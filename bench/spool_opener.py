@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from agents.spool import Gap, Priority, Spool, SpoolLimits
+from agents.spool import Priority, Spool, SpoolGap, SpoolLimits
 from hal.linux.disk import LinuxDisk
 
 
@@ -22,7 +22,7 @@ def peak_mb() -> float:
     return int(fields["VmHWM"].removesuffix("kB")) / 1024
 
 
-def encode_gap(gap: Gap) -> bytes:
+def encode_gap(gap: SpoolGap) -> bytes:
     return repr(gap).encode()
 
 

@@ -24,8 +24,8 @@ from typing import Final
 from bench.figures import Figure, figure, run
 from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
 from sim.units import MILLISECOND_NS
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel import run as run_lab
@@ -58,11 +58,11 @@ class Case:
         jitter = f"+{self.jitter_ms}" if self.jitter_ms else ""
         return f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {what}"
 
-    def quality(self, seed: int) -> Quality:
+    def quality(self, seed: int) -> LinkQuality:
         """The line's quality; over all seeds, the queue is as long as lab files have it on average."""
         delay, jitter = self.delay_ms * MILLISECOND_NS, self.jitter_ms * MILLISECOND_NS
         queue = QUEUE_BYTES + (seed - (SEEDS + 1) // 2) * QUEUE_STEP_BYTES
-        return Quality(self.rate_bits, delay, jitter, self.loss, queue_bytes_max=queue)
+        return LinkQuality(self.rate_bits, delay, jitter, self.loss, queue_bytes_max=queue)
 
     @property
     def load_bits(self) -> float:
@@ -146,7 +146,7 @@ def virtual_seconds(case: Case, seed: int) -> float:
     """How long it takes in the virtual world."""
     requests, size, answer = _conversation(case)
     loop, network = SimLoop(), Network()
-    one, other = Host(network, "one"), Host(network, "other")
+    one, other = SimHost(network, "one"), SimHost(network, "other")
     link = Link(loop.env, "line", case.quality(seed), Random(seed))
     case.randomize(link, seed)
     network.connect(one, other, link)
@@ -181,7 +181,7 @@ class _Line:
             host.sysctl("net.ipv4.tcp_timestamps", 0)
             host.sysctl("net.ipv4.tcp_no_metrics_save", 1)  # transfers must not learn from each other
             host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
-        quality = Quality(RATE_AT_ONCE)
+        quality = LinkQuality(RATE_AT_ONCE)
         self._link = lab.link(f"line{number}", (self._one, "eth0"), (self._other, "eth0"), quality)
         self._one.address("eth0", "10.9.0.1/24")
         self._other.address("eth0", "10.9.0.2/24")

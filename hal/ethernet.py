@@ -29,7 +29,7 @@ class EthernetError(Exception):
         self.kind = kind
 
 
-class Traffic(NamedTuple):
+class PortTraffic(NamedTuple):
     """What went one way since the interface came into being (RFC 2863, `ifHCInOctets` and its like).
 
     `dropped` are intact packets that went no further: no room, or nobody who wanted them.
@@ -44,8 +44,8 @@ class Traffic(NamedTuple):
 class Counters(NamedTuple):
     """Traffic both ways, as the port sees it."""
 
-    received: Traffic = Traffic()
-    sent: Traffic = Traffic()
+    received: PortTraffic = PortTraffic()
+    sent: PortTraffic = PortTraffic()
 
 
 class EthernetPort(Protocol):

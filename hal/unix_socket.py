@@ -20,7 +20,7 @@ PATH_BYTES_MAX: Final = 107
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
-class Peer(NamedTuple):
+class PeerProcess(NamedTuple):
     """The process at the other end of a connection, as it was when it connected."""
 
     pid: int
@@ -78,7 +78,7 @@ class Listener:
         os.close(self._lock)
 
 
-def peer(connection: socket.socket) -> Peer:
+def peer(connection: socket.socket) -> PeerProcess:
     """The process that connected (SO_PEERCRED). Errors: OSError."""
     said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return Peer(*_CREDENTIALS.unpack(said))
+    return PeerProcess(*_CREDENTIALS.unpack(said))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class FirewallErrorKind(StrEnum):
     """What a caller can do about a FirewallError."""
 
     LACKING = "lacking"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 class FirewallError(Exception):
     """The firewall could not do what was asked, and nothing was changed."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: FirewallErrorKind, message: str) -> None:
         super().__init__(kind, message)  # both, as pickle makes the copy of these
         self.kind = kind
 

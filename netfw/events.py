@@ -47,7 +47,7 @@ class Surroundings(Struct, frozen=True, tag="surroundings"):
     """What the firewall uses of the kernel that has a limit: amount and limit by name; "conntrack" in connections."""
 
 
-class State(Struct, frozen=True, tag="state"):
+class FirewallState(Struct, frozen=True, tag="state"):
     """The state of the firewall. Totals count from the start of the service."""
 
     in_force: bool
@@ -66,4 +66,4 @@ class State(Struct, frozen=True, tag="state"):
     """False if the service cannot be asked; `problem` then says why."""
 
 
-Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | State
+Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | FirewallState

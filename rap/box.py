@@ -12,7 +12,7 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from agents.box.firewall import FirewallStatus
-    from agents.box.status import CertificateStatus, Status
+    from agents.box.status import CertificateStatus, StatusReport
 
 SUMMARY = "the box program on real hardware"
 
@@ -81,7 +81,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
-def _print_status(status: Status) -> None:
+def _print_status(status: StatusReport) -> None:
     waiting, traffic = status.backlog, status.traffic
     print(f"data center  {'connected, ' + traffic.cipher if status.connected else 'not connected'}")
     if status.trust is not None:

@@ -12,9 +12,9 @@ from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from imaging.disks.disks import Device, Machine
+    from imaging.disks.disks import Device, StationMachine
     from imaging.flash.job import Job
-    from imaging.flash.record import Record
+    from imaging.flash.record import FlashRecord
     from imaging.flash.target import BlockDevice
 
 SUMMARY = "disks of boxes: write them, check them"
@@ -101,13 +101,13 @@ def _list(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
-def _holds(machine: Machine, disk: Device) -> str:
+def _holds(machine: StationMachine, disk: Device) -> str:
     own = [", ".join(disk.holds)] if disk.holds else []
     inner = [d for d in machine.devices if d.kind == "partition" and disk.name in d.over and d.holds]
     return "; ".join(own + [f"{d.name}: {', '.join(d.holds)}" for d in inner])
 
 
-def _as_document(machine: Machine, disk: Device, reasons: list[str]) -> dict[str, Any]:
+def _as_document(machine: StationMachine, disk: Device, reasons: list[str]) -> dict[str, Any]:
     shown = {name: getattr(disk, name) for name in ("name", "model", "bytes", "bus", "serial", "file")}
     return {**shown, "holds": _holds(machine, disk), "may_be_written": not reasons, "reasons": reasons}
 
@@ -125,7 +125,7 @@ def _write(arguments: argparse.Namespace) -> int:
             with _Bar(prepared.total_bytes) as progress:
                 record = prepared.run(arguments.resume, progress)
             _save(record, prepared, arguments.csr, *made)
-    except job.Refused as error:
+    except job.FlashRefused as error:
         raise WrongInput(f"{error}. Nothing was written") from error
     except job.Interrupted as error:
         raise _by_status(error)(
@@ -181,7 +181,7 @@ def _confirm(job: Job, given: str | None) -> None:
         )
 
 
-def _save(record: Record, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
+def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
     from imaging.flash.record import save
     from imaging.flash.record_pdf import save_sheet
 
@@ -242,7 +242,7 @@ def _identity(arguments: argparse.Namespace) -> int:
                 print(f"{arguments.device}: holds the certificate of {identity.box}, {origin}")
     except FileExistsError as error:
         raise WrongInput(f"{error.filename} exists, and is not overwritten: give another name") from error
-    except (job.Refused, OSError) as error:
+    except (job.FlashRefused, OSError) as error:
         raise WrongInput(str(error)) from error
     return HOLDS
 
@@ -276,7 +276,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     return FAILED if wrong else HOLDS
 
 
-def _load_record(file: Path, only: list[str]) -> Record:
+def _load_record(file: Path, only: list[str]) -> FlashRecord:
     from imaging.flash import record as records
 
     try:

@@ -238,10 +238,10 @@ def _listing(file: Path | None) -> list[Any]:
 def _watch(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from netfw.service.requests import Watch
+    from netfw.service.requests import WatchRequest
 
     with _service() as service:
-        service.ask(Watch(str(arguments.policy)))
+        service.ask(WatchRequest(str(arguments.policy)))
         print(f"rap: watching that {arguments.policy} is in force", file=sys.stderr, flush=True)
         in_force = asyncio.run(_watching(service, arguments.policy, arguments.json))
     return HOLDS if in_force else FAILED
@@ -339,17 +339,17 @@ def _log(arguments: argparse.Namespace) -> int:
 async def _logging(seconds: int | None, as_json: bool) -> None:
     import asyncio
 
-    from netfw.kernel.log import Log, Lost, Refused
+    from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
     from netfw.ruleset.names import LOG_GROUP
 
-    def tell(entry: Refused | Lost) -> None:
+    def tell(entry: RefusedPacket | Lost) -> None:
         try:
             print(json.dumps(entry.summary()) if as_json else entry, flush=True)
         except BrokenPipeError:  # as behind `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ended.set()
 
-    ended, log = _ended(), Log(tell)
+    ended, log = _ended(), FirewallLog(tell)
     log.start()
     print(f"rap: telling what the firewall refuses (NFLOG group {LOG_GROUP})", file=sys.stderr, flush=True)
     with contextlib.suppress(TimeoutError):
@@ -390,14 +390,14 @@ def _service() -> Iterator[Helper]:
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
     """Errors of the firewall as endings of the command."""
-    from netfw.errors import FirewallError, Kind
+    from netfw.errors import FirewallError, FirewallErrorKind
 
     try:
         yield
     except FirewallError as error:
-        if error.kind is Kind.UNFIT:
+        if error.kind is FirewallErrorKind.UNFIT:
             raise WrongInput(str(error)) from error
-        if error.kind in (Kind.LACKING, Kind.DENIED):
+        if error.kind in (FirewallErrorKind.LACKING, FirewallErrorKind.DENIED):
             raise MachineLacks(str(error)) from error
         raise CommandError(str(error)) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from sim.verdict.result import Expectation, Fault, Quantity, Unit
+from sim.verdict.result import Expectation, FaultOccurrence, Quantity, Unit
 
 _SECOND = 10**9
 _DAY_S = 86_400
@@ -96,7 +96,7 @@ def measured(expectation: Expectation) -> str:
     return quantity(expectation.measured, expectation.unit)
 
 
-def fault_in_words(fault: Fault) -> str:
+def fault_in_words(fault: FaultOccurrence) -> str:
     """A fault as one phrase: "link-down of uplink at 02:00:00, for 3 h"."""
     lasts = "" if fault.lasts_ns is None else f", for {duration(fault.lasts_ns)}"
     return f"{fault.kind} of {fault.target} at {clock(fault.at_ns)}{lasts}"

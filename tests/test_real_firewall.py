@@ -23,7 +23,7 @@ from random import Random
 import pytest
 from pyroute2 import IPRoute
 
-from agents.box.status import Status, read_status
+from agents.box.status import StatusReport, read_status
 from agents.instrument.agent import InstrumentAgent
 from datacenter.store import queries
 from datacenter.store.store import Store
@@ -134,7 +134,7 @@ class Place:
         listed = self.box.command("nft", "-a", "list", "table", "inet", "rap", capture_output=True).stdout
         return re.findall(r"# handle \d+", listed)
 
-    def status(self) -> Status:
+    def status(self) -> StatusReport:
         return read_status(self.folder / "box.sock")
 
     def audits(self) -> list[str]:

@@ -24,11 +24,11 @@ PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"
 TABLES: Final = {
     "[lab]": labfile.About,
-    "[box]": labfile.Box,
-    "[uplink]": labfile.Uplink,
-    "[uplink] proxy": labfile.Proxy,
-    "[[instrument]]": labfile.Instrument,
-    "[[event]]": labfile.Occasion,
+    "[box]": labfile.LabBox,
+    "[uplink]": labfile.LabUplink,
+    "[uplink] proxy": labfile.LabProxy,
+    "[[instrument]]": labfile.LabInstrument,
+    "[[event]]": labfile.FaultEvent,
     "[[command]]": labfile.Order,
     "[expect]": labfile.Expect,
 }

@@ -19,7 +19,7 @@ from typing import Any, Final, get_args
 
 from sim.engine.clock import Environment
 from sim.engine.streams import stream
-from sim.instruments import Instrument, Model, load_model
+from sim.instruments import InstrumentModel, SimulatedInstrument, load_model
 from sim.instruments.people import Bench
 from sim.instruments.trouble import LAMP_OLD, WASTE_FULL, WASTE_NEARLY_FULL, Catalogue, Trouble
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
@@ -89,7 +89,7 @@ def record(duration_ns: int, seed: int) -> list[Entry]:
 
     for serial, model in LABORATORY.items():
         chance = partial(stream, seed)
-        instrument = Instrument(model, env, serial, chance(serial), partial(emit, serial), MINUTE_NS)
+        instrument = SimulatedInstrument(model, env, serial, chance(serial), partial(emit, serial), MINUTE_NS)
         Bench(env, instrument, chance(f"{serial} operator"))
     env.run(until=duration_ns)
     return entries
@@ -127,7 +127,7 @@ def _alerts() -> Iterator[Entry]:
             yield Entry(serial, 1, body)
 
 
-def _troubles(model: Model) -> Iterator[Trouble]:
+def _troubles(model: InstrumentModel) -> Iterator[Trouble]:
     known = Catalogue(model)
     for assay in known.assay.values():
         yield from (assay.due, assay.refused, assay.rejected)

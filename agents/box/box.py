@@ -15,8 +15,8 @@ from typing import Any, Final, TypeAlias
 
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
-from agents.box.commands import Desk, Dispatcher
-from agents.box.config import BoxConfig, Port
+from agents.box.commands import CommandDispatcher, CommandQueue
+from agents.box.config import BoxConfig, InstrumentPort
 from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap
@@ -290,8 +290,8 @@ class Box:
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
-        desks = {name: Desk(self._state.history(name)) for name in ("", *enrolled)}
-        commands = Dispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
+        desks = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
+        commands = CommandDispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
@@ -344,7 +344,7 @@ class Box:
         tls = undated_client_context(config.identity.towards_datacenter())
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
 
-    async def _serve(self, running: _Running, port: Port) -> None:
+    async def _serve(self, running: _Running, port: InstrumentPort) -> None:
         clock = self._hardware.clock
         while True:
             try:
@@ -381,7 +381,7 @@ class _Running:
     audit: AuditLog
     collector: Collector
     forwarder: Forwarder
-    commands: Dispatcher
+    commands: CommandDispatcher
     guard: FirewallGuard | None
     bounds: Bounds
     trust: TrustDiagnosis

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from agents.box.config import BoxConfig, Port, load_config
+from agents.box.config import BoxConfig, InstrumentPort, load_config
 from agents.box.health.certificates import inspect
 from agents.box.intake.collector import port_limits
 from hal.unix_socket import PATH_BYTES_MAX
@@ -171,7 +171,7 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
     _check_way_out(file, config, policy, policy_file)
 
 
-def _misfit_of_port(port: Port, policy: Policy) -> tuple[str, str]:
+def _misfit_of_port(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
     """The key and what is wrong with it; two empty strings if the policy has the port as the box wants it."""
     allowed = policy.port(port.number)
     if allowed is None:

@@ -57,7 +57,7 @@ class History(msgspec.Struct, array_like=True):
             self.finished = [*self.finished, command_id][-FINISHED_MAX:]
 
 
-class Desk:
+class CommandQueue:
     """The commands for one instrument, or for the box."""
 
     def __init__(self, history: History | None = None) -> None:
@@ -117,11 +117,14 @@ class CommandRecorder(Protocol):
         ...
 
 
-class Dispatcher:
+class CommandDispatcher:
     """The desks of all instruments, and the box's own. Commands arrive at any time; `run` executes the box's."""
 
     def __init__(
-        self, desks: Mapping[str, Desk], box_commands: Mapping[str, BoxCommand], recorder: CommandRecorder
+        self,
+        desks: Mapping[str, CommandQueue],
+        box_commands: Mapping[str, BoxCommand],
+        recorder: CommandRecorder,
     ) -> None:
         """`desks` has the box's own under ""; `box_commands` is by verb."""
         self._desks, self._box = desks, desks[""]
@@ -129,7 +132,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
 
-    def of(self, instrument: str) -> Desk:
+    def of(self, instrument: str) -> CommandQueue:
         """The desk of an enrolled instrument."""
         return self._desks[instrument]
 

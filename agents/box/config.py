@@ -69,7 +69,7 @@ MIB: Final = 1024 * 1024
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
 
 
-class Certificates(Table, frozen=True):
+class BoxCertificates(Table, frozen=True):
     """Who the box is, and whom it believes."""
 
     certificate: Path
@@ -92,7 +92,7 @@ class Revocation(Table, frozen=True):
     list: Path
 
 
-class Port(Table, frozen=True):
+class InstrumentPort(Table, frozen=True):
     """One instrument port: where the box listens on its subnet, and for whom."""
 
     number: PortNumber
@@ -105,7 +105,7 @@ class Port(Table, frozen=True):
         """`listen`, if that is an address and no name."""
         return address_of(self.listen)
 
-    def overlaps(self, other: Port) -> bool:
+    def overlaps(self, other: InstrumentPort) -> bool:
         """Whether the system would let only one of them listen."""
         if self.tcp_port != other.tcp_port or not self.tcp_port:
             return False
@@ -161,9 +161,9 @@ class BoxConfig(Table, frozen=True):
     """Everything that makes one box different from another."""
 
     board: str
-    identity: Certificates
+    identity: BoxCertificates
     datacenter: Endpoint
-    port: list[Port]
+    port: list[InstrumentPort]
     proxy: Proxy | None = None
     spool: SpoolSize = SpoolSize()
     sending: Sending = Sending()

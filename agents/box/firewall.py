@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
-from netfw.events import Alarm, Event, PortFault, Repair, State, Surroundings
+from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
 
 REFUSED_EVERY_SECONDS: Final = 3600.0
 """How often packets refused since the last time go into the audit log, as a sum for each cause."""
@@ -62,7 +62,7 @@ class FirewallGuard:
     def __init__(self, service: FirewallService, show: Callable[[Light], None], say: Say) -> None:
         """`show` lights the alarm LED, `say` takes each new problem, for the person at the machine."""
         self._service, self._show, self._say = service, show, say
-        self._state = State(
+        self._state = FirewallState(
             in_force=False, problem="the firewall service has not answered yet", is_known=False
         )
         self._said = ""
@@ -94,7 +94,8 @@ class FirewallGuard:
                         self._note_refused(audit)
         except Exception as error:
             self._take(
-                audit, State(in_force=False, problem=f"its state is not known: {error!r}", is_known=False)
+                audit,
+                FirewallState(in_force=False, problem=f"its state is not known: {error!r}", is_known=False),
             )
             raise
 
@@ -120,10 +121,10 @@ class FirewallGuard:
                 audit.note("firewall-settings-repaired", len(repaired))
             case PortFault(port, to_open):
                 audit.note("port-not-opened" if to_open else "port-not-closed", port=port)
-            case State():
+            case FirewallState():
                 self._take(audit, event)
 
-    def _take(self, audit: AuditLog, state: State) -> None:
+    def _take(self, audit: AuditLog, state: FirewallState) -> None:
         before, self._state = self._state, state
         if not state.in_force:
             audit.note("firewall-not-in-force")
@@ -153,7 +154,7 @@ class FirewallGuard:
         self._noted, self._noted_at = dict(now), asyncio.get_running_loop().time()
 
 
-def _explained(state: State) -> str:
+def _explained(state: FirewallState) -> str:
     if state.is_known:
         return f"the firewall is not in force, so instrument ports are closed: {state.problem}"
     return f"nothing confirms that the firewall is in force, so instruments are not served: {state.problem}"

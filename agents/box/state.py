@@ -12,14 +12,14 @@ import msgspec
 
 from agents.box.clock_sync import TIME_CONFIRMED
 from agents.box.commands import COMMAND_STARTED, History
-from agents.box.intake.high_water_marks import Mark, digest_of, new_marks
-from agents.spool import Recovered, Recovery
+from agents.box.intake.high_water_marks import HighWaterMark, digest_of, new_marks
+from agents.spool import Recovered, RecoveredSpool
 from wire.messages import Audit, CommandResult, Entry, MessageError, Report, decode
 
 SNAPSHOT_BYTES_MAX: Final = 96 * 1024
 """At INSTRUMENTS_MAX, with all marks and histories full. It begins each segment of 4 MiB."""
 
-_Marks = dict[str, list[Mark]]
+_Marks = dict[str, list[HighWaterMark]]
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
@@ -34,7 +34,7 @@ class BoxState:
     def __init__(self) -> None:
         self._saved = _Snapshot({}, {})
 
-    def marks(self, instrument: str) -> list[Mark]:
+    def marks(self, instrument: str) -> list[HighWaterMark]:
         """The instrument's marks by priority: the objects themselves, not copies."""
         marks = self._saved.marks.get(instrument)
         if marks is None:
@@ -61,7 +61,7 @@ class BoxState:
         """All of it, for `restore`; one step that no other thread can interrupt."""
         return msgspec.msgpack.encode(self._saved)
 
-    def restore(self, recovery: Recovery, instruments: set[str]) -> None:
+    def restore(self, recovery: RecoveredSpool, instruments: set[str]) -> None:
         """Load what the spool kept. Instruments that are no longer enrolled are forgotten."""
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)

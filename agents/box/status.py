@@ -34,7 +34,7 @@ class Waiting(msgspec.Struct, frozen=True):
     routine: int
 
 
-class Status(msgspec.Struct, frozen=True):
+class StatusReport(msgspec.Struct, frozen=True):
     """What a running box says of itself. Totals are those since the program started."""
 
     connected: bool
@@ -82,10 +82,10 @@ class NotRunning(Exception):
     """Nobody answers at the socket."""
 
 
-def as_status(status: BoxStatus) -> Status:
+def as_status(status: BoxStatus) -> StatusReport:
     """The part of it that others are told."""
     alert, audit, routine = (status.spool.records[priority] for priority in Priority)
-    return Status(
+    return StatusReport(
         connected=status.is_connected,
         backlog=Waiting(alert, audit, routine),
         accepted=status.reports_accepted,
@@ -132,7 +132,7 @@ async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None
         listener.close()
 
 
-def read_status(path: Path) -> Status:
+def read_status(path: Path) -> StatusReport:
     """Ask the box at `path`. Errors: NotRunning, with the reason."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
@@ -143,4 +143,4 @@ def read_status(path: Path) -> Status:
             raise NotRunning(f"{path}: no box program answers there: {error.strerror or error}") from error
     if not said:
         raise NotRunning(f"{path}: the box program is still opening its spool, or its disk does not answer")
-    return msgspec.json.decode(said, type=Status)
+    return msgspec.json.decode(said, type=StatusReport)

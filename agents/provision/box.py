@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agents.box.config import BoxConfig, Certificates, Clock, FirewallPolicy, Port, StatusSocket
+from agents.box.config import BoxCertificates, BoxConfig, Clock, FirewallPolicy, InstrumentPort, StatusSocket
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.board import Board
@@ -30,7 +30,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         center = replace(center, address=site.addresses_of(center.host)[0])
     config = BoxConfig(
         board=site.board,
-        identity=Certificates(
+        identity=BoxCertificates(
             certificate=IDENTITY / "box.crt",
             key=IDENTITY / "box.key",
             vendor_authority=IDENTITY / "vendor-ca.crt",
@@ -39,7 +39,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         datacenter=center,
         proxy=site.proxy,
         port=[
-            Port(number=number, listen=str(address.ip), instruments=_serials(site, number))
+            InstrumentPort(number=number, listen=str(address.ip), instruments=_serials(site, number))
             for number, address in site.ports(board).items()
         ],
         status=StatusSocket(),

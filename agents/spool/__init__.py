@@ -21,14 +21,21 @@ recovery    opening, after whatever happened
 """
 
 from agents.spool.disk.group import Ready, Records, merge
-from agents.spool.recovery import Recovered, Recovery
+from agents.spool.recovery import Recovered, RecoveredSpool
 from agents.spool.spool import Spool
-from agents.spool.types import Gap, GapReason, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
+from agents.spool.types import (
+    GapReason,
+    Priority,
+    SpoolError,
+    SpoolErrorKind,
+    SpoolGap,
+    SpoolLimits,
+    SpoolStatus,
+)
 from agents.spool.waiting.routine import Record
 from settings.ranges import Range
 
 __all__ = [
-    "Gap",
     "GapReason",
     "Priority",
     "Range",
@@ -36,10 +43,11 @@ __all__ = [
     "Record",
     "Records",
     "Recovered",
-    "Recovery",
+    "RecoveredSpool",
     "Spool",
     "SpoolError",
     "SpoolErrorKind",
+    "SpoolGap",
     "SpoolLimits",
     "SpoolStatus",
     "merge",

@@ -23,14 +23,14 @@ from random import Random
 from typing import NamedTuple
 
 from agents.spool.disk.checkpoint import unpack_checkpoint, unpack_ranges
-from agents.spool.disk.group import RECORD_BYTES_MIN, Group, Kind
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment, groups, parse_name, read_salvaging, read_summary
-from agents.spool.disk.summary import Contents
+from agents.spool.disk.group import RECORD_BYTES_MIN, Group, GroupKind
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment, groups, parse_name, read_salvaging, read_summary
+from agents.spool.disk.summary import SegmentContents
 from agents.spool.foreign import foreign_epochs, like_a_segment
 from agents.spool.survey import (
     Seen,
-    State,
+    SpoolState,
     Survey,
     look_at,
     lose,
@@ -39,7 +39,7 @@ from agents.spool.survey import (
     take_summary,
     upper_bound,
 )
-from agents.spool.types import Gap, GapReason, Priority, SpoolLimits
+from agents.spool.types import GapReason, Priority, SpoolGap, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from settings.ranges import RangeSet
 
@@ -60,13 +60,13 @@ class Recovered(NamedTuple):
     certain: bool
 
 
-class Recovery:
+class RecoveredSpool:
     """What opening found. `records` can be read until the first append."""
 
-    def __init__(self, state: State, newest: dict[int, list[Seen]]) -> None:
+    def __init__(self, state: SpoolState, newest: dict[int, list[Seen]]) -> None:
         self.snapshot = b""  # the newest one that can be read
         self.salvaged = 0  # readable records that wait for delivery
-        self.gaps: tuple[Gap, ...] = ()  # found now; they are reported with the first append
+        self.gaps: tuple[SpoolGap, ...] = ()  # found now; they are reported with the first append
         self.was_closed = False  # in good order
         self.left_alone = state.log.left_alone  # files of other epochs, or in another format
         self.doubtful_from = (
@@ -88,11 +88,11 @@ class Recovery:
             seen = self._newest.pop(segment.generation, None)
             read = (group for group, _ in seen) if seen else groups(log.disk, segment, 0, segment.end)
             for group in read:
-                if group.kind is Kind.DATA and group.end <= segment.end:
+                if group.kind is GroupKind.DATA and group.end <= segment.end:
                     yield from self._records(segment, group, lost)
         self._newest.clear()
 
-    def _records(self, segment: Segment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
+    def _records(self, segment: SpoolSegment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
         payloads = _payloads(self._state.log.disk, segment, group)
         bad = group.bad(payloads)
         doubt_from = self.doubtful_from
@@ -103,11 +103,11 @@ class Recovery:
                 yield Recovered(seq, Priority(group.priorities[at]), payload, certain)
 
 
-def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Recovery]:
+def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState, RecoveredSpool]:
     """Read what is needed. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
-    state = State(_find_segments(disk, limits, random))
+    state = SpoolState(_find_segments(disk, limits, random))
     newest: dict[int, list[Seen]] = {}
-    recovery = Recovery(state, newest)
+    recovery = RecoveredSpool(state, newest)
     _read_newest(state, recovery, newest)
     _lose_the_missing_oldest(state, recovery)
     found, last_group, carried = Survey(1), None, list[tuple[int, int]]()
@@ -127,7 +127,7 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[State, Rec
     return state, recovery
 
 
-def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
+def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> SegmentLog:
     """The files by their names. Other epochs' (a disk from another box, a newer program) are left alone.
 
     The epoch is the one with the most files, of those that this program can read. Of two files with the same
@@ -140,11 +140,11 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> Log:
     files = Counter(fields[2] for fields in parsed)
     newest = {file_epoch: generation for generation, _, file_epoch, *_ in parsed}
     epoch = max(files, key=lambda e: (files[e], newest[e])) if files else _new_epoch(foreign, random)
-    log = Log(disk, limits, epoch)
+    log = SegmentLog(disk, limits, epoch)
     log.left_alone = sum(like_a_segment(name) for name in names) - files[epoch]
     for generation, _, file_epoch, _, base, skipped, resumed, begin in parsed:
         if file_epoch == epoch:
-            segment = Segment(file_epoch, generation, base, skipped, resumed, begin, totals=log.totals)
+            segment = SpoolSegment(file_epoch, generation, base, skipped, resumed, begin, totals=log.totals)
             segment.size = _size(disk, segment.name)
             if not generation:
                 (log.spares if log.fits(segment) else log.useless).append(segment.name)
@@ -174,7 +174,9 @@ def _size(disk: Disk, name: str) -> int:
         return 0
 
 
-def _read_summaries(state: State, newest: dict[int, list[Seen]]) -> dict[int, tuple[Contents, int, int]]:
+def _read_summaries(
+    state: SpoolState, newest: dict[int, list[Seen]]
+) -> dict[int, tuple[SegmentContents, int, int]]:
     """Of a large spool the sealed segments' summaries, by generation, but for those that have to be surveyed.
 
     These are pairs of segments that hold the same alerts: one was carried to the other, and not written again yet.
@@ -187,7 +189,7 @@ def _read_summaries(state: State, newest: dict[int, list[Seen]]) -> dict[int, tu
     copies = {generation: contents.carried_from for generation, (contents, _, _) in summaries.items()}
     for generation, seen in newest.items():
         copies[generation] = next(
-            (g.first_seq for g, _ in seen if g.kind in (Kind.CARRIED, Kind.MANIFEST)), 0
+            (g.first_seq for g, _ in seen if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)), 0
         )
     there = {segment.generation for segment in log.segments}
     for generation, source in copies.items():
@@ -197,7 +199,7 @@ def _read_summaries(state: State, newest: dict[int, list[Seen]]) -> dict[int, tu
     return summaries
 
 
-def _lose_the_missing_oldest(state: State, recovery: Recovery) -> None:
+def _lose_the_missing_oldest(state: SpoolState, recovery: RecoveredSpool) -> None:
     """Files that the newest checkpoint, or the newest name, still expected before the oldest segment are missing."""
     segments = state.log.segments
     begin = recovery.log_begin or (segments[-1].begin if segments else 0)
@@ -205,7 +207,7 @@ def _lose_the_missing_oldest(state: State, recovery: Recovery) -> None:
         lose(state, begin, segments[0].base - segments[0].skipped - 1)
 
 
-def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]) -> None:
+def _read_newest(state: SpoolState, recovery: RecoveredSpool, newest: dict[int, list[Seen]]) -> None:
     """Cursors, snapshot and what has been reported, from the newest segments that have them: usually the last.
 
     What was seen of these goes to `newest` by generation, so that nothing is read twice.
@@ -214,25 +216,29 @@ def _read_newest(state: State, recovery: Recovery, newest: dict[int, list[Seen]]
     for segment in reversed(log.segments):
         seen = newest[segment.generation] = list(look_at(log, segment))
         for group, bad in seen:
-            if group.kind is Kind.DATA and group.last_seq >= upper_bound(log, segment):
+            if group.kind is GroupKind.DATA and group.last_seq >= upper_bound(log, segment):
                 break
             _read_lost(state, recovery, segment, group, bad)
             # what moves a cursor past dropped records is no more to be believed than its report can be read
             if not have_cursors and not bad:
                 state.cursors = [max(pair) for pair in zip(state.cursors, group.cursors, strict=True)]
-        have_cursors = have_cursors or any(not bad and group.kind is not Kind.SUMMARY for group, bad in seen)
+        have_cursors = have_cursors or any(
+            not bad and group.kind is not GroupKind.SUMMARY for group, bad in seen
+        )
         if have_cursors and recovery.snapshot_generation:
             break
 
 
-def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group, bad: Sequence[int]) -> None:
-    if group.kind is Kind.CHECKPOINT:
+def _read_lost(
+    state: SpoolState, recovery: RecoveredSpool, segment: SpoolSegment, group: Group, bad: Sequence[int]
+) -> None:
+    if group.kind is GroupKind.CHECKPOINT:
         ranges, snapshot = unpack_checkpoint(group.aux)
         if segment is state.log.segments[-1]:
             recovery.log_begin = group.first_seq
         if not recovery.snapshot_generation:
             recovery.snapshot, recovery.snapshot_generation = snapshot, segment.generation
-    elif group.kind is Kind.DATA and group.aux and not bad:
+    elif group.kind is GroupKind.DATA and group.aux and not bad:
         ranges = unpack_ranges(group.aux)
     else:
         return
@@ -240,7 +246,9 @@ def _read_lost(state: State, recovery: Recovery, segment: Segment, group: Group,
         state.ledger.lost.add(first, last)
 
 
-def _settle_tail(state: State, recovery: Recovery, found: Survey, last_group: Group | None) -> None:
+def _settle_tail(
+    state: SpoolState, recovery: RecoveredSpool, found: Survey, last_group: Group | None
+) -> None:
     """Decide where the sequence goes on, and in which segment. `found` is the survey of the newest segment."""
     log = state.log
     if not log.segments:
@@ -272,7 +280,7 @@ def _settle_tail(state: State, recovery: Recovery, found: Survey, last_group: Gr
     log.hold(state.ledger.unreported_in)
 
 
-def _skip_missing_newest(state: State, successor_seq: int) -> None:
+def _skip_missing_newest(state: SpoolState, successor_seq: int) -> None:
     """The newest segment was sealed: it had a successor, which is missing, and perhaps more.
 
     How many numbers those had given out is not known, so the sequence goes on beyond what they can have.
@@ -284,7 +292,7 @@ def _skip_missing_newest(state: State, successor_seq: int) -> None:
     _skip(state, min(most, _SKIPPED_MAX), GapReason.CORRUPT)
 
 
-def _skip(state: State, numbers: int, reason: GapReason) -> None:
+def _skip(state: SpoolState, numbers: int, reason: GapReason) -> None:
     """Go on beyond `numbers` that may have been given out, and must not be given out again."""
     log = state.log
     log.skipped = numbers
@@ -292,7 +300,7 @@ def _skip(state: State, numbers: int, reason: GapReason) -> None:
     log.next_seq += numbers
 
 
-def _reason_of_tail(log: Log) -> GapReason:
+def _reason_of_tail(log: SegmentLog) -> GapReason:
     """UNUSED, unless it is known that the newest segment has lost something."""
     newest = log.segments[-1]
     before = log.segments[-2] if len(log.segments) > 1 else None
@@ -301,12 +309,12 @@ def _reason_of_tail(log: Log) -> GapReason:
     return GapReason.CORRUPT if is_cut or was_begun else GapReason.UNUSED
 
 
-def _largest(log: Log) -> int:
+def _largest(log: SegmentLog) -> int:
     """The size that a segment may have had before an accident."""
     return max(log.limits.segment_bytes, *(segment.size for segment in log.segments))
 
 
-def _made_durable(disk: Disk, newest: Segment, last_group: Group | None) -> bool:
+def _made_durable(disk: Disk, newest: SpoolSegment, last_group: Group | None) -> bool:
     """Write the last commit again, and flush it: reading it is no proof that the media has it.
 
     A killed process leaves groups in the cache that were never flushed, or whose flush failed; then the cache holds
@@ -324,5 +332,5 @@ def _made_durable(disk: Disk, newest: Segment, last_group: Group | None) -> bool
     return True
 
 
-def _payloads(disk: Disk, segment: Segment, group: Group) -> list[bytes]:
+def _payloads(disk: Disk, segment: SpoolSegment, group: Group) -> list[bytes]:
     return group.payloads(read_salvaging(disk, segment.name, group.payload_offset, group.payload_bytes))

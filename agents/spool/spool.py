@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from random import Random
 
 from agents.spool.disk.group import Ready, Records, make_ready, measure
-from agents.spool.recovery import Recovery, recover
-from agents.spool.survey import PINNED, State
-from agents.spool.types import Gap, Priority, SpoolError, SpoolErrorKind, SpoolLimits, SpoolStatus
+from agents.spool.recovery import RecoveredSpool, recover
+from agents.spool.survey import PINNED, SpoolState
+from agents.spool.types import Priority, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits, SpoolStatus
 from agents.spool.waiting.holdings import Holdings
 from agents.spool.waiting.reclaim import read_place
 from agents.spool.waiting.routine import Record, RoutineReader
@@ -28,9 +28,9 @@ class Spool:
 
     def __init__(
         self,
-        state: State,
-        recovery: Recovery,
-        encode_gap: Callable[[Gap], bytes],
+        state: SpoolState,
+        recovery: RecoveredSpool,
+        encode_gap: Callable[[SpoolGap], bytes],
         snapshot: Callable[[], bytes],
     ) -> None:
         self.recovery = recovery
@@ -46,7 +46,7 @@ class Spool:
         limits: SpoolLimits,
         *,
         random: Random,
-        encode_gap: Callable[[Gap], bytes],
+        encode_gap: Callable[[SpoolGap], bytes],
         snapshot: Callable[[], bytes] = bytes,
     ) -> Spool:
         """Whatever the disk holds, in whatever state, as a spool.
@@ -78,7 +78,7 @@ class Spool:
         """How many audit records of gaps it has appended since it was opened."""
         return self._writer.gaps_reported
 
-    def pending_gaps(self) -> tuple[Gap, ...]:
+    def pending_gaps(self) -> tuple[SpoolGap, ...]:
         """The gaps known now and not reported yet: found at opening or by reading since then."""
         return tuple(self._ledger.pending(self._limits.gap_ranges_max))
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.spool.disk.checkpoint import unpack_runs
-from agents.spool.disk.group import Group, Kind
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment, groups, read_salvaging
-from agents.spool.disk.summary import Carried, Contents
+from agents.spool.disk.group import Group, GroupKind
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment, groups, read_salvaging
+from agents.spool.disk.summary import Carried, SegmentContents
 from agents.spool.types import GapReason, Priority
-from agents.spool.waiting.index import Place
-from agents.spool.waiting.ledger import Ledger
+from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import count_group
 
@@ -27,18 +27,18 @@ _ROUTINE = Priority.ROUTINE
 
 
 @dataclass(slots=True)
-class State:
+class SpoolState:
     """All that a spool knows of its records."""
 
-    log: Log
-    ledger: Ledger = field(default_factory=Ledger)
+    log: SegmentLog
+    ledger: GapLedger = field(default_factory=GapLedger)
     cursors: list[int] = field(default_factory=lambda: [0, 0, 0])
     indexes: dict[Priority, PinnedIndex] = field(default_factory=lambda: {p: PinnedIndex() for p in PINNED})
 
 
 @dataclass(slots=True)
 class Survey:
-    """What was found in a segment, beside what it changed in `State`."""
+    """What was found in a segment, beside what it changed in `SpoolState`."""
 
     next_seq: int  # the number after the last one found
     last: Group | None = None  # the last group of records
@@ -49,7 +49,7 @@ class Survey:
     )  # numbers and priorities of what was carried here
 
 
-def look_at(log: Log, segment: Segment, end: int | None = None) -> Iterator[Seen]:
+def look_at(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> Iterator[Seen]:
     """The groups that can be made out in a segment, each with the positions of its unreadable records.
 
     Up to `end`, if it is known where the groups end: what follows in a segment of 64 MiB may be 64 MiB.
@@ -60,17 +60,17 @@ def look_at(log: Log, segment: Segment, end: int | None = None) -> Iterator[Seen
     segment.remembered.clear()
 
 
-def survey(state: State, segment: Segment, seen: Iterable[Seen]) -> Survey:
+def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[Seen]) -> Survey:
     """Go through one segment. What is lost goes to the ledger, what waits to the segment's counts and the indexes."""
     upper = upper_bound(state.log, segment)
     found = Survey(segment.base)
-    segment.contents, segment.is_verified = Contents(), True
+    segment.contents, segment.is_verified = SegmentContents(), True
     lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
     for group, bad in seen:
-        if group.kind is Kind.SUMMARY:
+        if group.kind is GroupKind.SUMMARY:
             found.successor_seq = group.first_seq
             continue
-        if group.kind is Kind.DATA:
+        if group.kind is GroupKind.DATA:
             if group.last_seq >= upper:
                 break  # its flush failed, and it was written again in the next segment
             if group.first_seq < found.next_seq:
@@ -78,16 +78,16 @@ def survey(state: State, segment: Segment, seen: Iterable[Seen]) -> Survey:
             lose(state, found.next_seq, group.first_seq - 1)
             _take_data(state, segment, group, bad)
             found.next_seq, found.last = group.last_seq + 1, group
-        elif group.kind in (Kind.CARRIED, Kind.MANIFEST):
+        elif group.kind in (GroupKind.CARRIED, GroupKind.MANIFEST):
             # each of the two tells what was carried, and may be the only one that can still be read
             found.carried += unpack_runs(group.aux)
             segment.contents.carried_from = group.first_seq
-            if group.kind is Kind.CARRIED:
+            if group.kind is GroupKind.CARRIED:
                 _take_carried(state, segment, group, bad)
-        elif group.kind is Kind.CLOSED and found.next_seq < group.first_seq < upper:
+        elif group.kind is GroupKind.CLOSED and found.next_seq < group.first_seq < upper:
             lose(state, found.next_seq, group.first_seq - 1)
             found.next_seq = group.first_seq
-        found.was_closed = group.kind is Kind.CLOSED and group.first_seq > segment.resumed
+        found.was_closed = group.kind is GroupKind.CLOSED and group.first_seq > segment.resumed
         segment.end = group.end
     if segment is not state.log.segments[-1]:
         lose(state, found.next_seq, upper - 1)
@@ -95,14 +95,14 @@ def survey(state: State, segment: Segment, seen: Iterable[Seen]) -> Survey:
     return found
 
 
-def lose_the_missing_carried(state: State, carried: Iterable[tuple[int, int]]) -> None:
+def lose_the_missing_carried(state: SpoolState, carried: Iterable[tuple[int, int]]) -> None:
     """Compare what was carried to segments that have just been surveyed with what is there."""
     for seq, priority in carried:
         if seq > state.cursors[priority] and not state.indexes[Priority(priority)].in_memory(seq):
             state.ledger.find(seq, seq, GapReason.CORRUPT)
 
 
-def survey_again(state: State, segment: Segment) -> None:
+def survey_again(state: SpoolState, segment: SpoolSegment) -> None:
     """Survey a segment of which only the summary, or what an earlier survey counted, is known."""
     for index in state.indexes.values():
         index.forget(segment)
@@ -112,7 +112,7 @@ def survey_again(state: State, segment: Segment) -> None:
     lose_the_missing_carried(state, survey(state, segment, seen).carried)
 
 
-def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int]) -> None:
+def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     for at in bad:
         if group.first_seq + at > state.cursors[group.priorities[at]]:
             state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
@@ -140,7 +140,7 @@ def _take_data(state: State, segment: Segment, group: Group, bad: Sequence[int])
                     state.indexes[Priority(priority)].add(segment, place)
 
 
-def _take_carried(state: State, segment: Segment, group: Group, bad: Sequence[int]) -> None:
+def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     contents = segment.contents
     assert contents is not None
     for at, (place, priority) in enumerate(_places(segment, group, unpack_runs(group.aux))):
@@ -156,27 +156,29 @@ def _take_carried(state: State, segment: Segment, group: Group, bad: Sequence[in
 
 
 def _places(
-    segment: Segment, group: Group, numbered: Iterator[tuple[int, int]]
-) -> Iterator[tuple[Place, int]]:
+    segment: SpoolSegment, group: Group, numbered: Iterator[tuple[int, int]]
+) -> Iterator[tuple[RecordPlace, int]]:
     """Where in `segment` the alerts and audit records of `group` are, with their priorities."""
     offset = group.payload_offset
     for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
         if priority != _ROUTINE:
-            yield Place(seq, segment.generation, offset, length, crc), priority
+            yield RecordPlace(seq, segment.generation, offset, length, crc), priority
         offset += length
 
 
-def lose(state: State, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
+def lose(state: SpoolState, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
     """Numbers of unknown priority that cannot be made out: lost, unless acknowledged in all priorities."""
     state.ledger.find(max(first, min(state.cursors) + 1), last, reason)
 
 
-def upper_bound(log: Log, segment: Segment) -> int:
+def upper_bound(log: SegmentLog, segment: SpoolSegment) -> int:
     """The number from which on `segment` cannot hold any: what its successor begins with."""
     return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
 
 
-def take_summary(state: State, segment: Segment, contents: Contents, end: int, next_seq: int) -> bool:
+def take_summary(
+    state: SpoolState, segment: SpoolSegment, contents: SegmentContents, end: int, next_seq: int
+) -> bool:
     """Take what waits in a sealed segment from its summary. False if that does not tell; then nothing has changed."""
     upper = upper_bound(state.log, segment)
     last = next_seq - 1

@@ -35,7 +35,7 @@ class GapReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class SpoolGap:
     """Sequence numbers that are gone. `records` counts the records known to have had them."""
 
     ranges: tuple[Range, ...]

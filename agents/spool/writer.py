@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from agents.spool.disk.checkpoint import pack_checkpoint, pack_ranges
-from agents.spool.disk.group import CURSORS, NOWHERE, Heading, Kind, Ready, encode, make_ready, measure
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment
-from agents.spool.types import SECTOR_BYTES, Gap, GapReason, Priority, SpoolError, SpoolErrorKind
+from agents.spool.disk.group import CURSORS, NOWHERE, GroupKind, Heading, Ready, encode, make_ready, measure
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment
+from agents.spool.types import SECTOR_BYTES, GapReason, Priority, SpoolError, SpoolErrorKind, SpoolGap
 from agents.spool.waiting.holdings import Holdings
-from agents.spool.waiting.ledger import Ledger, chunks, gap_of
+from agents.spool.waiting.ledger import GapLedger, chunks, gap_of
 from agents.spool.waiting.reclaim import Cargo, load_cargo, may_reclaim
 from hal.disk import DiskError
 
@@ -33,10 +33,10 @@ class Writer:
 
     def __init__(
         self,
-        log: Log,
-        ledger: Ledger,
+        log: SegmentLog,
+        ledger: GapLedger,
         holdings: Holdings,
-        encode_gap: Callable[[Gap], bytes],
+        encode_gap: Callable[[SpoolGap], bytes],
         snapshot: Callable[[], bytes],
     ) -> None:
         self._log, self._limits, self._ledger, self._holdings = log, log.limits, ledger, holdings
@@ -69,7 +69,7 @@ class Writer:
             group = make_ready(heading, group.records)
         return self._commit(log.active, group)
 
-    def _commit(self, segment: Segment, group: Ready) -> range:
+    def _commit(self, segment: SpoolSegment, group: Ready) -> range:
         """What calls this and what follows is all that the disk waits for, with caches gone cold during the flush:
         the fewer steps the better."""
         log, (prefix, first, cursors) = self._log, group.heading
@@ -111,7 +111,7 @@ class Writer:
         cursors = self._holdings.effective(self._untold())
         lost = self._ledger.settled(min(CURSORS.unpack(cursors)), limits.lost_ranges_max)
         heading = Heading(prefix, self._log.first_live(), cursors)
-        return encode(Kind.CHECKPOINT, heading, measure(b"", ()), pack_checkpoint(lost, snapshot))
+        return encode(GroupKind.CHECKPOINT, heading, measure(b"", ()), pack_checkpoint(lost, snapshot))
 
     def _reclaim(self) -> None:
         """Begin a new segment with what must be kept of the oldest one, and a record of what is gone.
@@ -142,7 +142,7 @@ class Writer:
             log.commit(b"")
         holdings.move(cargo, victim, segment, len(checkpoint))
 
-    def _load_cargo(self, victim: Segment) -> Cargo:
+    def _load_cargo(self, victim: SpoolSegment) -> Cargo:
         holdings = self._holdings
         try:
             cargo = load_cargo(self._log, self._ledger, holdings.indexes, victim, holdings.cursors)
@@ -155,7 +155,12 @@ class Writer:
         return cargo
 
     def _reclaimed(
-        self, prefix: bytes, victim: Segment, cargo: Cargo, dropped: Sequence[Gap], told: Sequence[Gap]
+        self,
+        prefix: bytes,
+        victim: SpoolSegment,
+        cargo: Cargo,
+        dropped: Sequence[SpoolGap],
+        told: Sequence[SpoolGap],
     ) -> tuple[bytes, bytes, Ready]:
         """What the new segment begins with: a checkpoint, what is kept, and what says what is gone."""
         untold = self._untold()
@@ -166,7 +171,7 @@ class Writer:
 
     # -- gaps -------------------------------------------------------------------------------------------
 
-    def _untold(self) -> list[Gap]:
+    def _untold(self) -> list[SpoolGap]:
         return self._ledger.pending(self._limits.gap_ranges_max)
 
     def _report_gaps(self) -> None:
@@ -185,19 +190,19 @@ class Writer:
             self._told(told)
             log.hold(self._ledger.unreported_in)
 
-    def _reports(self, heading: Heading, told: Sequence[Gap], dropped: Sequence[Gap] = ()) -> Ready:
+    def _reports(self, heading: Heading, told: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()) -> Ready:
         """An audit record for each gap. What was not dropped here, but found to be gone, is in the aux as well."""
         payloads = [self._encoded_gap(gap) for gap in (*dropped, *told)]
         aux = pack_ranges(chain.from_iterable(gap.ranges for gap in told))
         return make_ready(heading, measure(_AUDIT * len(payloads), payloads), aux)
 
-    def _encoded_gap(self, gap: Gap) -> bytes:
+    def _encoded_gap(self, gap: SpoolGap) -> bytes:
         payload, most = self._encode_gap(gap), self._limits.record_bytes_max
         if len(payload) > most:
             raise ValueError(f"a gap record is longer than {most} (record_bytes_max)")
         return payload
 
-    def _told(self, gaps: Sequence[Gap]) -> None:
+    def _told(self, gaps: Sequence[SpoolGap]) -> None:
         for gap in gaps:
             self._ledger.reported(gap)
         self.gaps_reported += len(gaps)
@@ -209,6 +214,6 @@ class Writer:
         log = self._log
         if log.active is not None:
             heading = Heading(log.active.prefix, log.next_seq, self._holdings.settle())
-            mark = encode(Kind.CLOSED, heading, measure(b"", ()))
+            mark = encode(GroupKind.CLOSED, heading, measure(b"", ()))
             if log.active.end + len(mark) <= log.active.size - SECTOR_BYTES:
                 log.commit(mark)

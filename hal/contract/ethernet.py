@@ -7,7 +7,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Protocol
 
 from hal.contract.patience import until
-from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort, Traffic
+from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort, PortTraffic
 
 FRAMES, FRAME_BYTES = 20, 500
 
@@ -161,7 +161,7 @@ async def ethernet_counts(bench: EthernetBench) -> None:
     assert bench.port.counters().received.packets == after.received.packets
 
 
-def _assert_grown(before: Traffic, after: Traffic, frames: int) -> None:
+def _assert_grown(before: PortTraffic, after: PortTraffic, frames: int) -> None:
     assert after.packets - before.packets == frames
     assert frames * FRAME_BYTES <= after.bytes - before.bytes <= frames * (FRAME_BYTES + 4)
     assert after.errors == before.errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 
-from hal.ethernet import Counters, EthernetError, EthernetErrorKind, Traffic
+from hal.ethernet import Counters, EthernetError, EthernetErrorKind, PortTraffic
 
 
 class EmulEthernetPortBackend:
@@ -17,7 +17,7 @@ class EmulEthernetPortBackend:
         """Mbit/s that the link partner agrees to; None is a driver that does not say."""
         self.addresses: list[IPv4Interface | IPv6Interface] = []
         """What the operating system has configured."""
-        self.received = self.sent = Traffic()
+        self.received = self.sent = PortTraffic()
         """What the port has counted."""
 
     def plug(self) -> None:
@@ -34,7 +34,7 @@ class EmulEthernetPortBackend:
 
     def come_back(self) -> None:
         """Give the interface back: closed, with nothing counted and no addresses, as a kernel presents a new one."""
-        self.received = self.sent = Traffic()
+        self.received = self.sent = PortTraffic()
         self.addresses = []
         self._port._set(present=True, up=False)
 
@@ -49,7 +49,7 @@ class EmulEthernetPortBackend:
             self.sent = _more(self.sent, frames, frame_bytes)
 
 
-def _more(traffic: Traffic, frames: int, frame_bytes: int) -> Traffic:
+def _more(traffic: PortTraffic, frames: int, frame_bytes: int) -> PortTraffic:
     return traffic._replace(bytes=traffic.bytes + frames * frame_bytes, packets=traffic.packets + frames)
 
 

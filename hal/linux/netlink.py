@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, NamedTuple
 
-from hal.ethernet import Counters, Traffic
+from hal.ethernet import Counters, PortTraffic
 
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
@@ -38,7 +38,7 @@ _ANSWER_BYTES_MAX: Final = 1 << 17
 """More than the kernel puts into one datagram (NLMSG_GOODSIZE is at most 32 KiB)."""
 
 
-class Link(NamedTuple):
+class InterfaceInfo(NamedTuple):
     """What the kernel says of an interface."""
 
     number: int
@@ -48,14 +48,16 @@ class Link(NamedTuple):
     counters: Counters
 
 
-def link(interface: str) -> Link:
+def link(interface: str) -> InterfaceInfo:
     """The interface of this name. Errors: OSError (ENODEV: there is none)."""
     [(_, answer)] = _ask(_GETLINK, _named(interface))
     _, _, number, flags, _ = _LINK.unpack_from(answer)
     told = _attributes(answer[_LINK.size :])
     stats = _STATS.unpack_from(told[_IFLA_STATS64])  # packets, bytes, errors, dropped; in and out in turn
-    received, sent = (Traffic(stats[2 + way], stats[way], stats[4 + way], stats[6 + way]) for way in (0, 1))
-    return Link(number, flags, told[_IFLA_OPERSTATE][0], Counters(received, sent))
+    received, sent = (
+        PortTraffic(stats[2 + way], stats[way], stats[4 + way], stats[6 + way]) for way in (0, 1)
+    )
+    return InterfaceInfo(number, flags, told[_IFLA_OPERSTATE][0], Counters(received, sent))
 
 
 def set_link_up(interface: str, up: bool) -> None:

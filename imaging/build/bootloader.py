@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from imaging.build.sandbox import Line, run
-from imaging.build.types import BuildFailed, Plan
+from imaging.build.types import BuildFailed, BuildPlan
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440
@@ -39,7 +39,7 @@ KEEPER: Final = "boxkeeper"
 """Whose the menu's password is: a name that nobody tries first (RHEL-09-212020)."""
 
 
-def write_menu(root: Path, plan: Plan, uuids: dict[str, str]) -> None:
+def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
     """The menu, for all kernels in /boot and all root slots; and what leads to it from the EFI system partition."""
     versions = sorted(
         (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
@@ -79,7 +79,7 @@ class _Entry:
         )
 
 
-def _entries(plan: Plan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
+def _entries(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
     return [
         _Entry(slot, version, f"root=UUID={uuids[mount]} ro {plan.kernel_arguments}")
         for mount, slot in SLOTS.items()
@@ -87,7 +87,7 @@ def _entries(plan: Plan, uuids: dict[str, str], versions: list[str]) -> list[_En
     ]
 
 
-def _menu(plan: Plan, uuids: dict[str, str], versions: list[str]) -> str:
+def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
     lines = [
         "# made from the kickstart",
         "serial --unit=0 --speed=115200",

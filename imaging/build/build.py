@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
 from imaging.build.sandbox import MORE_ROOM, Line, need
-from imaging.build.types import PROGRAMS, Lacking, Plan, Request, WrongRequest
+from imaging.build.types import PROGRAMS, BuildPlan, BuildRequest, Lacking, WrongRequest
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
@@ -49,7 +49,7 @@ class Built:
     files: tuple[Path, ...]
 
 
-def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Built:
+def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) -> Built:
     """Build a disk image. `step` hears each step's name and whether it was kept; `told` what programs say.
 
     Errors: NotFollowed, WrongRequest, KickstartUnreadable, SigningError (input); Lacking (machine); BuildFailed.
@@ -91,23 +91,27 @@ def build(request: Request, step: Callable[[str, bool], None], told: Line) -> Bu
         raise Lacking(f"{error.filename or request.work}: {error.strerror}; {MORE_ROOM}") from error
 
 
-def _packages(folder: Path, plan: Plan, request: Request, epoch: int, told: Line) -> None:
+def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, told: Line) -> None:
     (tree := folder / "tree").mkdir()
     packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, told)
 
 
 def _system(
-    packages_tree: Path, folder: Path, plan: Plan, ids: dict[str, str], epoch: int, told: Line
+    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, told: Line
 ) -> None:
     system.copy(packages_tree, folder / "tree", told)
     system.settle(folder / "tree", plan, ids, epoch, told)
 
 
-def _disk(tree: Path, folder: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line) -> None:
+def _disk(
+    tree: Path, folder: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, told: Line
+) -> None:
     partitions.make_disk(folder / "disk.raw", tree, plan, disk_bytes, seed, epoch, told)
 
 
-def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, key: Any, told: Line) -> Built:
+def _beside(
+    disk: Path, tree: Path, request: BuildRequest, plan: BuildPlan, epoch: int, key: Any, told: Line
+) -> Built:
     """Put the image into the folder for images, and beside it what says what it is."""
     name = request.kickstart.stem
     request.out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +146,7 @@ def _beside(disk: Path, tree: Path, request: Request, plan: Plan, epoch: int, ke
 
 
 def _record(
-    request: Request, plan: Plan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
+    request: BuildRequest, plan: BuildPlan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
 ) -> str:
     """What was done, for whoever wonders later: nothing in it depends on the builder's machine."""
     record = {

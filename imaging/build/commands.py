@@ -18,10 +18,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final, TypeAlias
 
-from imaging.build.types import Link, NotFollowed, Partition, Plan, Run, Script, Write
-from imaging.kickstart.document import Command, Document, Section
+from imaging.build.types import BuildPlan, NotFollowed, Partition, Script, SymbolicLink, SystemCommand, Write
+from imaging.kickstart.document import Document, KickstartCommand, Section
 
-Follower: TypeAlias = Callable[[Command, Plan], None]
+Follower: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
 
 MEANS_NOTHING: Final = {
     "text": "an image is built without the installer's screens",
@@ -65,7 +65,7 @@ def followed() -> list[str]:
     return sorted(_followers)
 
 
-def plan_of(ks: Document) -> Plan:
+def plan_of(ks: Document) -> BuildPlan:
     """What a kickstart comes to. Errors: NotFollowed, for the first thing that is not."""
     if ks.refusals:
         refusal = next((r for r in ks.refusals if not r.deprecated), ks.refusals[0])
@@ -78,7 +78,7 @@ def plan_of(ks: Document) -> Plan:
         raise NotFollowed(
             spot, "%include: the file is made by a script on the machine that is installed; write it out"
         )
-    plan = Plan(packages=ks.packages)
+    plan = BuildPlan(packages=ks.packages)
     for command in ks.commands:
         _follow(command, plan)
     for section in ks.sections:
@@ -87,7 +87,7 @@ def plan_of(ks: Document) -> Plan:
     return plan
 
 
-def _follow(command: Command, plan: Plan) -> None:
+def _follow(command: KickstartCommand, plan: BuildPlan) -> None:
     if command.name in MEANS_NOTHING:
         plan.ignored[command.name] = MEANS_NOTHING[command.name]
         return
@@ -107,7 +107,7 @@ def _follow(command: Command, plan: Plan) -> None:
     function(command, plan)
 
 
-def _take(section: Section, plan: Plan) -> None:
+def _take(section: Section, plan: BuildPlan) -> None:
     name = (
         f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
     )
@@ -131,7 +131,7 @@ def _take(section: Section, plan: Plan) -> None:
     plan.ignored[name] = MEANS_NOTHING[name]
 
 
-def _complete(ks: Document, plan: Plan) -> None:
+def _complete(ks: Document, plan: BuildPlan) -> None:
     mounts = [partition.mount for partition in plan.partitions]
     for mount, why in (("/", "the system"), ("/boot", "kernels: the boot loader is told where it is")):
         if mount not in mounts:
@@ -144,7 +144,7 @@ def _complete(ks: Document, plan: Plan) -> None:
 
 
 @follows("clearpart", "--all", "--initlabel", "--disklabel", "--drives")
-def _clearpart(command: Command, _plan: Plan) -> None:
+def _clearpart(command: KickstartCommand, _plan: BuildPlan) -> None:
     if command.data.disklabel != "gpt":
         raise NotFollowed(
             command.spot, "clearpart: only --disklabel=gpt is followed; it starts under BIOS and UEFI"
@@ -152,7 +152,7 @@ def _clearpart(command: Command, _plan: Plan) -> None:
 
 
 @follows("part", "--fstype", "--ondisk", "--size", "--grow", "--label", "--fsoptions")
-def _part(command: Command, plan: Plan) -> None:
+def _part(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.fstype not in ("ext4", "efi", "biosboot"):
         raise NotFollowed(command.spot, f"part --fstype={data.fstype}: an image has ext4, efi and biosboot")
@@ -171,7 +171,7 @@ _followers["partition"] = _followers["part"]
 
 
 @follows("bootloader", "--location", "--boot-drive", "--timeout", "--iscrypted", "--password", "--append")
-def _bootloader(command: Command, plan: Plan) -> None:
+def _bootloader(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.location != "mbr" or (data.password and not data.isCrypted):
         raise NotFollowed(command.spot, "bootloader: write --location=mbr, and a password --iscrypted")
@@ -188,25 +188,25 @@ def _bootloader(command: Command, plan: Plan) -> None:
 
 
 @follows("lang")
-def _lang(command: Command, plan: Plan) -> None:
+def _lang(command: KickstartCommand, plan: BuildPlan) -> None:
     plan.acts.append(Write("/etc/locale.conf", f"LANG={command.data.lang}\n"))
 
 
 @follows("keyboard", "--xlayouts", "--vckeymap")
-def _keyboard(command: Command, plan: Plan) -> None:
+def _keyboard(command: KickstartCommand, plan: BuildPlan) -> None:
     keymap = command.data.vc_keymap or (command.data.x_layouts or ["us"])[0].split()[0]
     plan.acts.append(Write("/etc/vconsole.conf", f"KEYMAP={keymap}\n"))
 
 
 @follows("timezone", "--utc", "--isUtc")
-def _timezone(command: Command, plan: Plan) -> None:
-    plan.acts.append(Link("/etc/localtime", f"../usr/share/zoneinfo/{command.data.timezone}"))
+def _timezone(command: KickstartCommand, plan: BuildPlan) -> None:
+    plan.acts.append(SymbolicLink("/etc/localtime", f"../usr/share/zoneinfo/{command.data.timezone}"))
     clock = "UTC" if command.data.isUtc else "LOCAL"
     plan.acts.append(Write("/etc/adjtime", f"0.0 0 0.0\n0\n{clock}\n"))
 
 
 @follows("timesource", "--ntp-server")
-def _timesource(command: Command, plan: Plan) -> None:
+def _timesource(command: KickstartCommand, plan: BuildPlan) -> None:
     server = command.data.ntp_server
     plan.implied.append("chrony")
     text = f"server {server} iburst\n"
@@ -215,9 +215,11 @@ def _timesource(command: Command, plan: Plan) -> None:
         plan.acts.remove(earlier)
         text = earlier.text + text
     else:
-        plan.acts.append(Run(("sed", "-i", "-E", r"s/^(pool|server) /#&/", "/etc/chrony.conf")))
+        plan.acts.append(SystemCommand(("sed", "-i", "-E", r"s/^(pool|server) /#&/", "/etc/chrony.conf")))
         plan.acts.append(
-            Run(("sh", "-c", f"echo 'confdir {_NTP_SERVERS.rpartition('/')[0]}' >> /etc/chrony.conf"))
+            SystemCommand(
+                ("sh", "-c", f"echo 'confdir {_NTP_SERVERS.rpartition('/')[0]}' >> /etc/chrony.conf")
+            )
         )
     plan.acts.append(Write(_NTP_SERVERS, text))
 
@@ -229,7 +231,7 @@ _NTP_SERVERS: Final = "/etc/chrony.d/kickstart.conf"
     *("network", "--device", "--bootproto", "--ip", "--netmask", "--gateway", "--nameserver", "--noipv6"),
     *("--nodefroute", "--onboot", "--activate", "--hostname"),
 )
-def _network(command: Command, plan: Plan) -> None:
+def _network(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.hostname:
         plan.acts.append(Write("/etc/hostname", data.hostname + "\n"))
@@ -276,15 +278,15 @@ def _keyfile(data: Any) -> str:
     "--port",
     "--remove-service",
 )
-def _firewall(command: Command, plan: Plan) -> None:
+def _firewall(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     plan.implied.append("firewalld")
     if not data.enabled:
-        plan.acts.append(Run(("firewall-offline-cmd", "--disabled")))
+        plan.acts.append(SystemCommand(("firewall-offline-cmd", "--disabled")))
         return
     services = sorted({*data.services, *(["ssh"] if "ssh" not in data.remove_services else [])})
     plan.acts.append(
-        Run(
+        SystemCommand(
             (
                 *("firewall-offline-cmd", "--enabled", *(f"--service={name}" for name in services)),
                 *(f"--remove-service={name}" for name in data.remove_services),
@@ -295,28 +297,28 @@ def _firewall(command: Command, plan: Plan) -> None:
 
 
 @follows("selinux", "--enforcing", "--permissive", "--disabled")
-def _selinux(command: Command, plan: Plan) -> None:
+def _selinux(command: KickstartCommand, plan: BuildPlan) -> None:
     mode = {0: "disabled", 1: "enforcing", 2: "permissive"}[command.data.selinux]
     plan.acts.append(Write("/etc/selinux/config", f"SELINUX={mode}\nSELINUXTYPE=targeted\n"))
 
 
 @follows("rootpw", "--lock", "--iscrypted", "--allow-ssh")
-def _rootpw(command: Command, plan: Plan) -> None:
+def _rootpw(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
         raise NotFollowed(
             command.spot, "rootpw: a password in plain text would be the same on every box; --lock"
         )
     if data.password:
-        plan.acts.append(Run(("chpasswd", "--encrypted"), f"root:{data.password}\n"))
+        plan.acts.append(SystemCommand(("chpasswd", "--encrypted"), f"root:{data.password}\n"))
     if data.lock:
-        plan.acts.append(Run(("usermod", "--lock", "root")))
+        plan.acts.append(SystemCommand(("usermod", "--lock", "root")))
 
 
 @follows("authselect", "--force")
-def _authselect(command: Command, plan: Plan) -> None:
+def _authselect(command: KickstartCommand, plan: BuildPlan) -> None:
     plan.implied.append("authselect")
-    plan.acts.append(Run(("authselect", *command.words)))
+    plan.acts.append(SystemCommand(("authselect", *command.words)))
 
 
 _followers["authselect"] = (_authselect, frozenset({"--force", "--nobackup"}))
@@ -335,14 +337,14 @@ _followers["authselect"] = (_authselect, frozenset({"--force", "--nobackup"}))
     "--shell",
     "--gecos",
 )
-def _user(command: Command, plan: Plan) -> None:
+def _user(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
     if data.password and not data.isCrypted:
         raise NotFollowed(
             command.spot, f"user {data.name}: a password in plain text would be in every image; --iscrypted"
         )
     for group in data.groups:
-        plan.acts.append(Run(("groupadd", "--force", "--system", group)))
+        plan.acts.append(SystemCommand(("groupadd", "--force", "--system", group)))
     given = {
         "--uid": data.uid,
         "--gid": data.gid,
@@ -354,11 +356,11 @@ def _user(command: Command, plan: Plan) -> None:
         word for option, value in given.items() if value not in (None, "") for word in (option, str(value))
     ]
     groups = ("--groups", ",".join(data.groups)) if data.groups else ()
-    plan.acts.append(Run(("useradd", "--create-home", *groups, *options, data.name)))
+    plan.acts.append(SystemCommand(("useradd", "--create-home", *groups, *options, data.name)))
     if data.password:
-        plan.acts.append(Run(("chpasswd", "--encrypted"), f"{data.name}:{data.password}\n"))
+        plan.acts.append(SystemCommand(("chpasswd", "--encrypted"), f"{data.name}:{data.password}\n"))
     if data.lock:
-        plan.acts.append(Run(("usermod", "--lock", data.name)))
+        plan.acts.append(SystemCommand(("usermod", "--lock", data.name)))
 
 
 _TAKE_KEY: Final = """\
@@ -372,16 +374,16 @@ chmod 0600 "$home/.ssh/authorized_keys"
 
 
 @follows("sshkey", "--username")
-def _sshkey(command: Command, plan: Plan) -> None:
+def _sshkey(command: KickstartCommand, plan: BuildPlan) -> None:
     data = command.data
-    plan.acts.append(Run(("sh", "-c", _TAKE_KEY, "sshkey", data.username), data.key + "\n"))
+    plan.acts.append(SystemCommand(("sh", "-c", _TAKE_KEY, "sshkey", data.username), data.key + "\n"))
 
 
 @follows("services", "--enabled", "--disabled")
-def _services(command: Command, plan: Plan) -> None:
+def _services(command: KickstartCommand, plan: BuildPlan) -> None:
     if command.data.disabled:
         plan.acts.append(
-            Run(
+            SystemCommand(
                 (
                     "sh",
                     "-c",
@@ -392,4 +394,4 @@ def _services(command: Command, plan: Plan) -> None:
             )
         )
     if command.data.enabled:
-        plan.acts.append(Run(("systemctl", "enable", *command.data.enabled)))
+        plan.acts.append(SystemCommand(("systemctl", "enable", *command.data.enabled)))

@@ -22,7 +22,7 @@ from typing import Final
 
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
-from imaging.build.types import Partition, Plan
+from imaging.build.types import BuildPlan, Partition
 from imaging.kickstart.data import IDENTITY_MIB, MIB
 from imaging.media.imagefile import mapped_extents
 from settings.identity_archive import LABEL
@@ -37,7 +37,7 @@ IDENTITY: Final = Partition("", "raw", IDENTITY_MIB, label=LABEL)
 
 
 @dataclass(frozen=True)
-class Place:
+class PartitionPlace:
     """A partition on the disk, in bytes; `number` counts from 1."""
 
     number: int
@@ -46,14 +46,14 @@ class Place:
     length: int
 
 
-def places(plan: Plan, disk_bytes: int) -> list[Place]:
+def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
     """Where each partition is. Those that grow share what is left; everything begins at a whole MiB."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
     for number, partition in enumerate([IDENTITY, *plan.partitions], 1):
         length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
-        found.append(Place(number, partition, offset, length))
+        found.append(PartitionPlace(number, partition, offset, length))
         offset += length
     return found
 
@@ -63,19 +63,19 @@ def identity(seed: str, name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
 
 
-def file_system_ids(plan: Plan, seed: str) -> dict[str, str]:
+def file_system_ids(plan: BuildPlan, seed: str) -> dict[str, str]:
     """What /etc/fstab and the boot loader know file systems by; FAT's have only 32 bits."""
     ids = {p.mount: identity(seed, p.mount) for p in plan.partitions}
     return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
 
 
-def _is_efi(plan: Plan, mount: str) -> bool:
+def _is_efi(plan: BuildPlan, mount: str) -> bool:
     return any(p.mount == mount and p.format == "efi" for p in plan.partitions)
 
 
 def make_disk(
-    image: Path, tree: Path, plan: Plan, disk_bytes: int, seed: str, epoch: int, told: Line
-) -> list[Place]:
+    image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, told: Line
+) -> list[PartitionPlace]:
     """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, Lacking."""
     found = places(plan, disk_bytes)
     with image.open("xb") as file:
@@ -103,7 +103,7 @@ def make_disk(
     return found
 
 
-def split(tree: Path, folder: Path, plan: Plan, told: Line) -> dict[str, Path]:
+def split(tree: Path, folder: Path, plan: BuildPlan, told: Line) -> dict[str, Path]:
     """The part of a tree for each mount point: a folder of hard links; mount points stay in it, empty."""
     folder.mkdir()
     run(["cp", "--archive", "--link", tree, folder / "0"], {}, told, folder=folder)
@@ -125,7 +125,7 @@ def split(tree: Path, folder: Path, plan: Plan, told: Line) -> dict[str, Path]:
     return parts
 
 
-def _write_table(image: Path, found: Sequence[Place], seed: str, told: Line) -> None:
+def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, told: Line) -> None:
     lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors"]
     for place in found:
         name = place.partition.label or place.partition.mount
@@ -143,7 +143,7 @@ def _write_table(image: Path, found: Sequence[Place], seed: str, told: Line) -> 
     )
 
 
-def _write_ext4(image: Path, place: Place, part: Path, id: str, epoch: int, told: Line) -> None:
+def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, told: Line) -> None:
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
@@ -177,7 +177,7 @@ def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
     run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
 
 
-def _write_fat(image: Path, place: Place, part: Path, id: str, epoch: int, told: Line) -> None:
+def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, told: Line) -> None:
     """A file system in a file of its own, and what is used of it into the disk: mkfs.vfat measures whole files."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
     alone = image.with_name("fat")

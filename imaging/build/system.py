@@ -16,7 +16,7 @@ from typing import Final
 from imaging.build.bootloader import write_menu
 from imaging.build.packages import normalise
 from imaging.build.sandbox import Line, run, run_inside
-from imaging.build.types import Act, BuildFailed, Link, Plan, Run, Script, Write
+from imaging.build.types import Act, BuildFailed, BuildPlan, Script, SymbolicLink, SystemCommand, Write
 
 _EMPTY: Final = ("var/cache", "var/log", "var/tmp", "tmp", "run", "dev", "proc", "sys")
 """Folders whose files go; the folders in them stay, for services expect them."""
@@ -42,7 +42,7 @@ _UPDATED: Final = ("etc/.updated", "var/.updated")
 """Later than /usr: what packages did is not done again at the first start (systemd-update-done.service(8))."""
 
 
-def settle(root: Path, plan: Plan, uuids: dict[str, str], epoch: int, told: Line) -> None:
+def settle(root: Path, plan: BuildPlan, uuids: dict[str, str], epoch: int, told: Line) -> None:
     """Make a system of the packages in `root`; `uuids` are the file systems', by mount point. Errors: BuildFailed."""
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": "/root"}
     _write(root, Write("/etc/fstab", _fstab(plan, uuids)))
@@ -62,12 +62,12 @@ def _do(root: Path, act: Act, environment: dict[str, str], told: Line) -> None:
     match act:
         case Write():
             _write(root, act)
-        case Link(path, target):
+        case SymbolicLink(path, target):
             (place := root / path.lstrip("/")).unlink(missing_ok=True)
             place.symlink_to(target)
             if not (place.parent / target).exists():
                 raise BuildFailed(f"{path}: would point to {target}, which no package has")
-        case Run(argv, stdin):
+        case SystemCommand(argv, stdin):
             told(" ".join(argv[:2]))
             run_inside(root, argv, environment, told, stdin)
 
@@ -153,7 +153,7 @@ def _label(root: Path, told: Line) -> None:
     )
 
 
-def _fstab(plan: Plan, uuids: dict[str, str]) -> str:
+def _fstab(plan: BuildPlan, uuids: dict[str, str]) -> str:
     lines = ["# made from the kickstart"]
     for partition in plan.partitions:
         if partition.mount.startswith("/"):

@@ -51,7 +51,7 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Link:
+class SymbolicLink:
     """A symbolic link of the system."""
 
     path: str
@@ -59,14 +59,14 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Run:
+class SystemCommand:
     """A command to run inside the system, without a network; `stdin` is its input."""
 
     argv: tuple[str, ...]
     stdin: str = ""
 
 
-Act: TypeAlias = Write | Link | Run
+Act: TypeAlias = Write | SymbolicLink | SystemCommand
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Script:
 
 
 @dataclass
-class Plan:
+class BuildPlan:
     """What a kickstart comes to. Commands fill it in; nothing is done before all of them have been read."""
 
     partitions: list[Partition] = field(default_factory=list)
@@ -106,7 +106,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What to build, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept.
 
     `compress`: a compressed image as well.

@@ -21,15 +21,15 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from imaging.check.httpd import Directive, Server
-from imaging.check.reasons import FOLDER, Group, by_rule, load
-from imaging.check.types import Judged, Judgement, Verdict
+from imaging.check.httpd import ApacheServer, Directive
+from imaging.check.reasons import FOLDER, LeftOutGroup, by_rule, load
+from imaging.check.types import Judged, Judgement, RuleVerdict
 
 DATA: Final = FOLDER / "httpd.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ApacheFinding:
     """Something that is not as the rule wants it: where, what, and the repair."""
 
     spot: str
@@ -40,12 +40,12 @@ class Finding:
         return f"{self.spot}: {self.problem}; {self.repair}"
 
 
-Findings: TypeAlias = Iterator[Finding]
-Check: TypeAlias = Callable[[Server], Findings]
+Findings: TypeAlias = Iterator[ApacheFinding]
+Check: TypeAlias = Callable[[ApacheServer], Findings]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ApacheRule:
     """A rule of the STIG with the function that asks it."""
 
     id: str
@@ -54,14 +54,14 @@ class Rule:
     check: Check
 
 
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ApacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """httpd.toml."""
 
     modules: dict[str, str]
-    left_out: list[Group]
+    left_out: list[LeftOutGroup]
 
 
-RULES: Final[dict[str, Rule]] = {}
+RULES: Final[dict[str, ApacheRule]] = {}
 
 
 def rule(*ids: str, severity: str = "medium") -> Callable[[Check], Check]:
@@ -71,33 +71,33 @@ def rule(*ids: str, severity: str = "medium") -> Callable[[Check], Check]:
         title = inspect.cleandoc(check.__doc__ or "").partition("\n")[0]
         for id in ids:
             assert id not in RULES, f"two answers to {id}"
-            RULES[id] = Rule(id, severity, title, check)
+            RULES[id] = ApacheRule(id, severity, title, check)
         return check
 
     return register
 
 
-def at(server: Server, directive: Directive | None) -> str:
+def at(server: ApacheServer, directive: Directive | None) -> str:
     """The spot of a directive, or of a configuration that lacks it."""
     return directive.spot if directive else str(server.conf)
 
 
-def load_data(file: Path = DATA) -> Data:
+def load_data(file: Path = DATA) -> ApacheRules:
     """httpd.toml. Errors: WrongCheck."""
-    return load(file, Data)
+    return load(file, ApacheRules)
 
 
-def judge_server(server: Server) -> Judgement:
+def judge_server(server: ApacheServer) -> Judgement:
     """What a server comes to. Errors: WrongCheck, for httpd.toml."""
     import imaging.check.apache_rules  # noqa: F401 - registers them, and imports this module
 
     judged = [_judge(one, server) for one in RULES.values()]
     for id, reason in by_rule(load_data().left_out, DATA):
-        judged.append(Judged(id, "medium", "", Verdict.LEFT_OUT, reason))
+        judged.append(Judged(id, "medium", "", RuleVerdict.LEFT_OUT, reason))
     return Judgement(sorted(judged, key=lambda one: one.rule))
 
 
-def _judge(one: Rule, server: Server) -> Judged:
+def _judge(one: ApacheRule, server: ApacheServer) -> Judged:
     found = tuple(map(str, one.check(server)))
-    verdict = Verdict.FAIL if found else Verdict.PASS
+    verdict = RuleVerdict.FAIL if found else RuleVerdict.PASS
     return Judged(one.id, one.severity, one.title, verdict, findings=found)

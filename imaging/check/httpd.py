@@ -44,7 +44,7 @@ class Directive:
 
 
 @dataclass(frozen=True)
-class Server:
+class ApacheServer:
     """An httpd with its configuration."""
 
     conf: Path
@@ -64,7 +64,7 @@ class Server:
         return found[-1] if found else None
 
 
-def read_server(conf: Path, program: str = "") -> Server:
+def read_server(conf: Path, program: str = "") -> ApacheServer:
     """Ask httpd. Errors: WrongCheck, with its own words; CheckLacks."""
     httpd = _find(program)
     conf = conf.absolute()
@@ -86,7 +86,7 @@ def read_server(conf: Path, program: str = "") -> Server:
     assert user and version, "httpd has said both since 2.4"
     numbers = tuple(int(part) for part in version[1].split("."))
     modules = frozenset(_MODULE.findall(state))
-    return Server(conf, numbers, user[1], int(user[2]), modules, tuple(_directives(text)))
+    return ApacheServer(conf, numbers, user[1], int(user[2]), modules, tuple(_directives(text)))
 
 
 def _find(program: str) -> str:

@@ -16,30 +16,34 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from imaging.check.types import Judged, Judgement, Verdict, WrongCheck
+from imaging.check.types import Judged, Judgement, RuleVerdict, WrongCheck
 
 FOLDER: Final = Path(__file__).parents[2] / "firmware-image/stig"
 EXCEPTIONS: Final = FOLDER / "exceptions.toml"
 LEFT_OUT: Final = FOLDER / "left-out.toml"
-_VERDICTS: Final = {"pass": Verdict.PASS, "fixed": Verdict.PASS, "notapplicable": Verdict.NOT_APPLICABLE}
+_VERDICTS: Final = {
+    "pass": RuleVerdict.PASS,
+    "fixed": RuleVerdict.PASS,
+    "notapplicable": RuleVerdict.NOT_APPLICABLE,
+}
 """XCCDF 1.2, table 26; everything else that is not left out is a fail, so that nothing passes by not being asked."""
 T = TypeVar("T")
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=20)]
 
 
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LeftOutGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rules that are left out for the same reason."""
 
     reason: Text
     rules: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class LeftOutFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """left-out.toml."""
 
-    offline: list[Group]
-    image: list[Group]
-    stand_in: list[Group]
+    offline: list[LeftOutGroup]
+    image: list[LeftOutGroup]
+    stand_in: list[LeftOutGroup]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
 
 def load_left_out(*, image: bool, stand_in: bool, file: Path = LEFT_OUT) -> dict[str, str]:
     """Reasons by rule, of what no tree can decide, one copied out of an image, a stand-in's. Errors: WrongCheck."""
-    written = load(file, Written)
+    written = load(file, LeftOutFile)
     groups = [*written.offline, *(written.image if image else []), *(written.stand_in if stand_in else [])]
     return dict(by_rule(groups, file))
 
@@ -72,9 +76,9 @@ def judge(asked: Sequence[Asked], exceptions: Mapping[str, str], left_out: Mappi
 
 def _judge(one: Asked, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:
     if one.rule in left_out:
-        return Judged(one.rule, one.severity, one.title, Verdict.LEFT_OUT, left_out[one.rule])
-    verdict = _VERDICTS.get(one.result, Verdict.FAIL)
-    reason = exceptions.get(one.rule, "") if verdict is Verdict.FAIL else ""
+        return Judged(one.rule, one.severity, one.title, RuleVerdict.LEFT_OUT, left_out[one.rule])
+    verdict = _VERDICTS.get(one.result, RuleVerdict.FAIL)
+    reason = exceptions.get(one.rule, "") if verdict is RuleVerdict.FAIL else ""
     return Judged(one.rule, one.severity, one.title, verdict, reason)
 
 
@@ -83,7 +87,7 @@ def _stale(judged: Sequence[Judged], exceptions: Mapping[str, str]) -> Iterator[
     for rule in exceptions:
         if rule not in verdicts:
             yield f"exceptions.toml: {rule}: the profile has no such rule; take the reason out"
-        elif verdicts[rule] is Verdict.PASS:
+        elif verdicts[rule] is RuleVerdict.PASS:
             yield f"exceptions.toml: {rule}: passes; take the reason out"
 
 
@@ -92,7 +96,7 @@ def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[
         yield f"left-out.toml: {rule}: the profile has no such rule; take it out"
 
 
-def by_rule(groups: Sequence[Group], file: Path) -> Iterator[tuple[str, str]]:
+def by_rule(groups: Sequence[LeftOutGroup], file: Path) -> Iterator[tuple[str, str]]:
     """Each rule of the groups with its reason. Errors: WrongCheck, for one that is there twice."""
     seen: set[str] = set()
     for group in groups:

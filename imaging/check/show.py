@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from imaging.check.types import SEVERITIES, Judgement, Verdict
+from imaging.check.types import SEVERITIES, Judgement, RuleVerdict
 
 UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or say why in firmware-image/stig/exceptions.toml"
 
@@ -21,7 +21,7 @@ def as_document(judgement: Judgement) -> dict[str, Any]:
         "passed_share": round(judgement.passed_share, 4),
         "counts": judgement.counts(),
         "fails": [asdict(one) for one in judgement.fails],
-        "left_out": {one.rule: one.reason for one in judgement.rules if one.verdict is Verdict.LEFT_OUT},
+        "left_out": {one.rule: one.reason for one in judgement.rules if one.verdict is RuleVerdict.LEFT_OUT},
         "stale": list(judgement.stale),
     }
 
@@ -33,7 +33,7 @@ def show(judgement: Judgement, console: Console) -> None:
     for one in judgement.fails:
         lines = [f"\n{one.severity}: {one.rule}: {one.title}", *(one.findings or [one.reason or UNEXPLAINED])]
         _say(console, "\n    ".join(lines))
-    left = Counter(one.reason for one in judgement.rules if one.verdict is Verdict.LEFT_OUT)
+    left = Counter(one.reason for one in judgement.rules if one.verdict is RuleVerdict.LEFT_OUT)
     if left:
         _say(console, "\nleft out, by name in firmware-image/stig:")
     for reason, count in left.most_common():
@@ -48,8 +48,8 @@ def _say(console: Console, text: str) -> None:
 
 
 def _table(judgement: Judgement) -> Table:
-    table = Table("category", *map(str, Verdict))
+    table = Table("category", *map(str, RuleVerdict))
     counts = judgement.counts()
     for severity in SEVERITIES:
-        table.add_row(severity, *(str(counts[severity][str(verdict)]) for verdict in Verdict))
+        table.add_row(severity, *(str(counts[severity][str(verdict)]) for verdict in RuleVerdict))
     return table

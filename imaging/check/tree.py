@@ -24,7 +24,7 @@ _ASKED: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
 _ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")
 
 
-class Place(msgspec.Struct, frozen=True):
+class RecordedPartition(msgspec.Struct, frozen=True):
     """A partition as the build record has it; bytes."""
 
     mount: str
@@ -32,10 +32,10 @@ class Place(msgspec.Struct, frozen=True):
     offset: int
 
 
-class Record(msgspec.Struct, frozen=True):
+class BuildRecord(msgspec.Struct, frozen=True):
     """As much of a build record as is needed here."""
 
-    partitions: list[Place]
+    partitions: list[RecordedPartition]
 
 
 @contextmanager
@@ -79,10 +79,10 @@ def _special_modes(device: str, target: Path) -> None:
                 (folder / name).chmod(stat.S_IMODE(mode))
 
 
-def _record(image: Path) -> Record:
+def _record(image: Path) -> BuildRecord:
     file = image.with_suffix(".build.json")
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Record)
+        return msgspec.json.decode(file.read_bytes(), type=BuildRecord)
     except OSError as error:
         raise WrongCheck(
             f"{file}: cannot be read ({error.strerror}); it is made with the image, and says where its partitions are"

@@ -20,7 +20,7 @@ class CheckLacks(Exception):
     """The machine lacks a program or root; the message says how to get it."""
 
 
-class Verdict(StrEnum):
+class RuleVerdict(StrEnum):
     """What became of a rule, as the table's columns say it."""
 
     PASS = "pass"  # noqa: S105 - no password
@@ -36,7 +36,7 @@ class Judged:
     rule: str
     severity: str
     title: str
-    verdict: Verdict
+    verdict: RuleVerdict
     reason: str = ""
     findings: tuple[str, ...] = ()
     """Where it fails and what would be right, where that is known."""
@@ -53,7 +53,7 @@ class Judgement:
     @property
     def fails(self) -> list[Judged]:
         """What failed, the gravest first."""
-        failed = [one for one in self.rules if one.verdict is Verdict.FAIL]
+        failed = [one for one in self.rules if one.verdict is RuleVerdict.FAIL]
         return sorted(failed, key=lambda one: (SEVERITIES.index(one.severity), one.rule))
 
     @property
@@ -65,10 +65,10 @@ class Judgement:
     def passed_share(self) -> float:
         """Of the rules that were decided, how many pass; 1 if none was."""
         count = Counter(one.verdict for one in self.rules)
-        decided = count[Verdict.PASS] + count[Verdict.FAIL]
-        return count[Verdict.PASS] / decided if decided else 1.0
+        decided = count[RuleVerdict.PASS] + count[RuleVerdict.FAIL]
+        return count[RuleVerdict.PASS] / decided if decided else 1.0
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many rules of each severity came to each verdict."""
         count = Counter((one.severity, one.verdict) for one in self.rules)
-        return {s: {str(v): count[s, v] for v in Verdict} for s in SEVERITIES}
+        return {s: {str(v): count[s, v] for v in RuleVerdict} for s in SEVERITIES}

@@ -1,6 +1,7 @@
 """Which disks a machine has, and which of them may be overwritten.
 
-Facts and judgement are apart: `imaging.disks.linux` gathers a `Machine`, which is plain data and can be recorded;
+Facts and judgement are apart: `imaging.disks.linux` gathers a `StationMachine`, which is plain data and can be
+recorded;
 `refusals` judges one and touches nothing. It errs to the side of refusing: a disk is written only if nothing on it is
 used by anything, directly or through partitions, RAID, LVM, LUKS, loop devices and file systems of several disks.
 """
@@ -70,7 +71,7 @@ class Mount(Struct, frozen=True, forbid_unknown_fields=True):
     type: str
 
 
-class Machine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class StationMachine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is known of a machine."""
 
     devices: list[Device]
@@ -94,7 +95,7 @@ def size_text(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
-def refusals(machine: Machine, name: str, image_bytes: int = 0) -> list[str]:
+def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[str]:
     """Why the disk `name` may not be overwritten with an image of so many bytes; none if it may."""
     device = machine.device(name)
     if device is None:
@@ -120,7 +121,7 @@ def _unfit(device: Device, image_bytes: int) -> list[str]:
     return found
 
 
-def _uses(machine: Machine, disk: Device) -> list[str]:
+def _uses(machine: StationMachine, disk: Device) -> list[str]:
     """What uses a disk or anything on it now."""
     points = _mount_points(machine)
     found = []
@@ -146,7 +147,7 @@ def _as_what(device: Device) -> str:
     return f"a loop device on {device.file}" if device.kind == "loop" else WHAT_IT_IS[device.kind]
 
 
-def _members(machine: Machine, disk: Device) -> list[str]:
+def _members(machine: StationMachine, disk: Device) -> list[str]:
     """What a disk is a part of, even if nothing uses it now."""
     found = []
     for device in _slices(machine, disk):
@@ -161,7 +162,7 @@ def _members(machine: Machine, disk: Device) -> list[str]:
     return found
 
 
-def _mount_points(machine: Machine) -> dict[str, list[str]]:
+def _mount_points(machine: StationMachine) -> dict[str, list[str]]:
     """Names of devices to where they are mounted. Btrfs has a number of its own: there the source tells."""
     by_number = {device.number: device.name for device in machine.devices}
     points: dict[str, list[str]] = defaultdict(list)
@@ -171,11 +172,11 @@ def _mount_points(machine: Machine) -> dict[str, list[str]]:
     return points
 
 
-def _slices(machine: Machine, disk: Device) -> list[Device]:
+def _slices(machine: StationMachine, disk: Device) -> list[Device]:
     return [disk, *(d for d in machine.devices if d.kind == "partition" and disk.name in d.over)]
 
 
-def _stack(machine: Machine, name: str) -> list[Device]:
+def _stack(machine: StationMachine, name: str) -> list[Device]:
     """The device, and everything that is made of it, directly or not."""
     names = {name}
     while True:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from imaging.disks.disks import Device, Kind, Machine, Mount
+from imaging.disks.disks import Device, Kind, Mount, StationMachine
 from imaging.signing.signatures import signatures
 
 _BUSES: Final = {
@@ -27,7 +27,7 @@ _BUSES: Final = {
 _NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
 
 
-def gather() -> Machine:
+def gather() -> StationMachine:
     """This machine, now."""
     names = [path for path in sorted(Path("/sys/block").iterdir()) if _flag(path / "hidden") != "1"]
     numbers = {_flag(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
@@ -35,7 +35,7 @@ def gather() -> Machine:
     for disk in names:
         whole = _device(disk, _kind(disk), _over(disk, numbers))
         devices += [whole, *(_device(part, "partition", (disk.name,)) for part in _partitions(disk))]
-    return Machine(devices, _mounts(), _swaps(), _pools())
+    return StationMachine(devices, _mounts(), _swaps(), _pools())
 
 
 def device_name(path: Path) -> str:

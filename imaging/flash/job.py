@@ -1,8 +1,8 @@
 """One flash from beginning to end, without a word about terminals: what `rap flash` asks for, in its order.
 
 The order is the promise: the image's signature and map, then the machine's facts and the judgement on the disk, then
-the kernel's own lock on it, and only then, in `Job.run`, the first byte. Up to there every problem is `Refused`, and
-nothing was changed; from there on it is `Interrupted`, and the disk does not start.
+the kernel's own lock on it, and only then, in `Job.run`, the first byte. Up to there every problem is
+`FlashRefused`, and nothing was changed; from there on it is `Interrupted`, and the disk does not start.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from imaging.disks.disks import Device, refusals
 from imaging.disks.linux import device_name, gather
 from imaging.flash import gpt, identity, record
-from imaging.flash.plan import HEAD_BYTES, Plan, identity_slice, make_plan
+from imaging.flash.plan import HEAD_BYTES, FlashPlan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
-from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, Target, aligned, read
+from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, FlashTarget, aligned, read
 from imaging.flash.write import WentWrong, flash
 from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
@@ -31,7 +31,7 @@ from settings import identity_archive
 from settings.problems import SettingsError
 
 
-class Refused(Exception):
+class FlashRefused(Exception):
     """It cannot be done as asked; the message says why and what would be right. Nothing was changed."""
 
 
@@ -42,7 +42,7 @@ class Interrupted(Exception):
 class Job:
     """An image and a disk that may be written with it."""
 
-    def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: Target) -> None:
+    def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: FlashTarget) -> None:
         self._image, self._key, self._target = image, key, target
         self._identity: dict[str, bytes] = {}
         self._plan = self._make_plan()
@@ -64,9 +64,9 @@ class Job:
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
         except (SettingsError, identity_archive.IdentityError, OSError) as error:
-            raise Refused(str(error)) from error
+            raise FlashRefused(str(error)) from error
 
-    def run(self, resume: bool, progress: Callable[[int], None]) -> record.Record:
+    def run(self, resume: bool, progress: Callable[[int], None]) -> record.FlashRecord:
         """Write the disk; see `imaging.flash.write`. Raises Interrupted."""
         start = time.monotonic()
         try:
@@ -75,7 +75,7 @@ class Job:
             raise Interrupted(str(error)) from error
         spans = [record.Span(offset=w.offset, length=w.length, sha256=w.sha256) for w in written]
         certificate = self._identity.get(identity_archive.CERTIFICATE)
-        return record.Record(
+        return record.FlashRecord(
             written_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             image=self._image.path.name,
             about=self._image.manifest.about,
@@ -83,7 +83,7 @@ class Job:
             signed_by_sha256=key_sha256(self._key),
             box=self._identity.get(identity_archive.SERIAL, b"").decode().strip(),
             certificate_sha256=hashlib.sha256(certificate).hexdigest() if certificate else "",
-            disk=record.Disk(
+            disk=record.FlashedDisk(
                 model=self.disk.model, serial=self.disk.serial, bus=self.disk.bus, bytes=self._plan.disk_bytes
             ),
             seconds=round(time.monotonic() - start, 3),
@@ -96,12 +96,12 @@ class Job:
         """The certificate request of the identity that was given."""
         return identity.request(self._identity)
 
-    def _make_plan(self) -> Plan:
+    def _make_plan(self) -> FlashPlan:
         packed = identity_archive.pack(self._identity) if self._identity else b""
         try:
             return make_plan(self._image, self._target.size, packed)
         except ImageError as error:
-            raise Refused(str(error)) from error
+            raise FlashRefused(str(error)) from error
 
     def _identity_there(self) -> dict[str, bytes] | None:
         part = identity_slice(self._plan.slices)
@@ -114,14 +114,18 @@ class Job:
 class IdentityOnDisk:
     """The identity on a disk that was written, and where it is."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: FlashTarget) -> None:
         try:
             part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
             if part is None:
-                raise Refused("the disk has no partition for an identity: no box's image was written to it")
+                raise FlashRefused(
+                    "the disk has no partition for an identity: no box's image was written to it"
+                )
             self._files = identity_archive.unpack(read(target, part.offset, part.length))
         except (gpt.GptError, identity_archive.IdentityError, DeviceError) as error:
-            raise Refused(f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)) from error
+            raise FlashRefused(
+                f"the disk {error}" if isinstance(error, gpt.GptError) else str(error)
+            ) from error
         self._target, self._part = target, part
 
     @property
@@ -142,9 +146,11 @@ class IdentityOnDisk:
         try:
             files = identity.with_certificate(files, file.read_bytes())
         except identity_archive.IdentityError as error:
-            raise Refused(f"{file}: {error}") from error
+            raise FlashRefused(f"{file}: {error}") from error
         if {identity_archive.VENDOR_AUTHORITY, identity_archive.DATACENTER_AUTHORITY} - files.keys():
-            raise Refused("the box must know whom to believe: give --vendor-ca and --datacenter-root as well")
+            raise FlashRefused(
+                "the box must know whom to believe: give --vendor-ca and --datacenter-root as well"
+            )
         self._replace(files)
 
     def issue(self, folder: Path) -> None:
@@ -152,7 +158,7 @@ class IdentityOnDisk:
         try:
             self._replace(identity.issue(self._files, folder))
         except identity_archive.IdentityError as error:
-            raise Refused(str(error)) from error
+            raise FlashRefused(str(error)) from error
 
     def _replace(self, files: dict[str, bytes]) -> None:
         packed = identity_archive.pack(files)
@@ -163,7 +169,7 @@ class IdentityOnDisk:
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
-            raise Refused("the disk does not give back what was written to it: take another")
+            raise FlashRefused("the disk does not give back what was written to it: take another")
 
 
 def _certificates(file: Path) -> bytes:
@@ -172,7 +178,7 @@ def _certificates(file: Path) -> bytes:
     try:
         identity.read_certificate(pem)
     except identity_archive.IdentityError as error:
-        raise Refused(f"{file}: {error}") from error
+        raise FlashRefused(f"{file}: {error}") from error
     return pem
 
 
@@ -184,7 +190,7 @@ def prepare(image: Path, key: Path, device: Path) -> Iterator[Job]:
         with open_image(image, public) as opened, _locked(device, opened.bmap.image_bytes) as (disk, target):
             yield Job(opened, public, disk, target)
     except (signing.SigningError, ImageError) as error:
-        raise Refused(str(error)) from error
+        raise FlashRefused(str(error)) from error
 
 
 @contextmanager
@@ -194,7 +200,7 @@ def open_identity(device: Path) -> Iterator[IdentityOnDisk]:
         try:
             yield IdentityOnDisk(target)
         except DeviceError as error:
-            raise Refused(str(error)) from error
+            raise FlashRefused(str(error)) from error
 
 
 def key_sha256(key: Ed25519PublicKey) -> str:
@@ -204,17 +210,17 @@ def key_sha256(key: Ed25519PublicKey) -> str:
 
 
 @contextmanager
-def _locked(device: Path, image_bytes: int) -> Iterator[tuple[Device, Target]]:
+def _locked(device: Path, image_bytes: int) -> Iterator[tuple[Device, FlashTarget]]:
     machine = gather()
     try:
         name = device_name(device)
         if reasons := refusals(machine, name, image_bytes):
-            raise Refused(f"{device} may not be written: it {'; '.join(reasons)}")
+            raise FlashRefused(f"{device} may not be written: it {'; '.join(reasons)}")
         target = BlockDevice(Path("/dev") / name, write=True)
     except OSError as error:
-        raise Refused(f"{device}: {error.strerror}; `rap flash list` shows the disks") from error
+        raise FlashRefused(f"{device}: {error.strerror}; `rap flash list` shows the disks") from error
     except DeviceRefused as error:
-        raise Refused(str(error)) from error
+        raise FlashRefused(str(error)) from error
     disk = machine.device(name)
     assert disk is not None
     try:

@@ -35,7 +35,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FlashPlan:
     """All that is to be written to a disk of `disk_bytes`."""
 
     disk_bytes: int
@@ -51,7 +51,7 @@ class Plan:
         return sum(span.length for span in self.ranges) + sum(len(piece.data) for piece in self.pieces)
 
 
-def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> Plan:
+def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> FlashPlan:
     """Plan the writing of `image` to a disk not smaller than it, `identity` being the content of that partition.
 
     Raises ImageError: tampered, without a partition table, or without room for an identity.
@@ -79,7 +79,9 @@ def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> Plan:
         stop = min(part.offset + part.length, start + BLANK_BYTES)
         pieces += [Piece(first, bytes(last - first)) for first, last in gaps(start, stop, taken)]
     ranges = tuple(span for span in inner if span.end <= end)
-    return Plan(disk_bytes, ranges, tuple(pieces), Piece(disk_bytes - len(tail), tail), head, tuple(slices))
+    return FlashPlan(
+        disk_bytes, ranges, tuple(pieces), Piece(disk_bytes - len(tail), tail), head, tuple(slices)
+    )
 
 
 def identity_slice(slices: Sequence[gpt.Slice]) -> gpt.Slice | None:

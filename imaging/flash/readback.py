@@ -19,7 +19,7 @@ _KEY_BITS: Final = 128
 _NONCE_BYTES: Final = 12
 
 
-class Seals:
+class ReadbackVerifier:
     """The codes of all that was written, by its offset in bytes."""
 
     def __init__(self) -> None:

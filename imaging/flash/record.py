@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from imaging.flash.gpt import Slice
-from imaging.flash.target import Target, buffer
-from imaging.flash.write import IN_FLIGHT, Written
+from imaging.flash.target import FlashTarget, buffer
+from imaging.flash.write import IN_FLIGHT, WrittenRange
 from imaging.media.bmap import CELL_BYTES
 from imaging.signing.signing import Sha256Hex
 
@@ -33,7 +33,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Common form: nothing unknown in it."""
 
 
-class Disk(_Table, frozen=True, kw_only=True):
+class FlashedDisk(_Table, frozen=True, kw_only=True):
     """What was written to."""
 
     model: str
@@ -42,7 +42,7 @@ class Disk(_Table, frozen=True, kw_only=True):
     bytes: Whole
 
 
-class Part(_Table, frozen=True, kw_only=True):
+class FlashedPart(_Table, frozen=True, kw_only=True):
     """A partition; offset and length in bytes, `sha256` of the hashes of what was written in it, in order."""
 
     label: str
@@ -59,7 +59,7 @@ class Span(_Table, frozen=True, kw_only=True):
     sha256: Sha256Hex
 
 
-class Record(_Table, frozen=True, kw_only=True):
+class FlashRecord(_Table, frozen=True, kw_only=True):
     """A flash that was completed. `written_at` is UTC (RFC 3339); `box` is "" if no identity was written."""
 
     format: Literal["rap-flash-record-1"] = "rap-flash-record-1"
@@ -70,9 +70,9 @@ class Record(_Table, frozen=True, kw_only=True):
     signed_by_sha256: Sha256Hex
     box: str
     certificate_sha256: str
-    disk: Disk
+    disk: FlashedDisk
     seconds: float
-    parts: list[Part]
+    parts: list[FlashedPart]
     spans: list[Span]
     sha256: Sha256Hex
 
@@ -82,31 +82,31 @@ class Record(_Table, frozen=True, kw_only=True):
         return sum(span.length for span in self.spans)
 
 
-def summary(written: Sequence[Written | Span]) -> str:
+def summary(written: Sequence[WrittenRange | Span]) -> str:
     """One hash for many spans: of their offsets, lengths and hashes, a line each."""
     lines = "".join(f"{span.offset} {span.length} {span.sha256}\n" for span in written)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def parts(slices: Sequence[Slice], written: Sequence[Written]) -> list[Part]:
+def parts(slices: Sequence[Slice], written: Sequence[WrittenRange]) -> list[FlashedPart]:
     """The partitions, each with the hash of what was written in it."""
     found = []
     for part in slices:
         digest = summary([span for span in written if _holds(part, span)])
-        found.append(Part(label=part.label, offset=part.offset, length=part.length, sha256=digest))
+        found.append(FlashedPart(label=part.label, offset=part.offset, length=part.length, sha256=digest))
     return found
 
 
-def save(record: Record, file: Path) -> None:
+def save(record: FlashRecord, file: Path) -> None:
     """Write the record to a file that must not exist. Raises OSError."""
     with file.open("xb") as out:
         out.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
-def load(file: Path) -> Record:
+def load(file: Path) -> FlashRecord:
     """Raises RecordError."""
     try:
-        record = msgspec.json.decode(file.read_bytes(), type=Record)
+        record = msgspec.json.decode(file.read_bytes(), type=FlashRecord)
     except OSError as error:
         raise RecordError(f"{file}: cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
@@ -118,7 +118,7 @@ def load(file: Path) -> Record:
     return record
 
 
-def only(record: Record, labels: Sequence[str]) -> Record:
+def only(record: FlashRecord, labels: Sequence[str]) -> FlashRecord:
     """The record of these partitions alone. Raises RecordError: there is none of that label."""
     chosen = [part for part in record.parts if part.label in labels]
     if missing := set(labels) - {part.label for part in chosen}:
@@ -128,12 +128,12 @@ def only(record: Record, labels: Sequence[str]) -> Record:
     return msgspec.structs.replace(record, spans=spans)
 
 
-def _holds(part: Slice | Part, span: Written | Span) -> bool:
+def _holds(part: Slice | FlashedPart, span: WrittenRange | Span) -> bool:
     return part.offset <= span.offset < part.offset + part.length
 
 
 def differences(
-    record: Record, target: Target, progress: Callable[[int], None] = lambda _bytes: None
+    record: FlashRecord, target: FlashTarget, progress: Callable[[int], None] = lambda _bytes: None
 ) -> list[Span]:
     """What of a record a disk does not hold any more. Raises DeviceError."""
 
@@ -151,7 +151,7 @@ def differences(
     return found
 
 
-def place(record: Record, span: Span) -> str:
+def place(record: FlashRecord, span: Span) -> str:
     """Where a span is, for people."""
     for part in record.parts:
         if _holds(part, span):

@@ -15,7 +15,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 from imaging.disks.disks import size_text
-from imaging.flash.record import Record
+from imaging.flash.record import FlashRecord
 
 MARGIN: Final = 50
 LINE: Final = 16
@@ -24,7 +24,7 @@ PARTS_MAX: Final = 16
 """More than a page has room for; the rest is in the record."""
 
 
-def save_sheet(record: Record, file: Path) -> None:
+def save_sheet(record: FlashRecord, file: Path) -> None:
     """Write the page (PDF, A4) to a file that must not exist. Raises OSError."""
     with file.open("xb") as out:
         canvas = Canvas(out, pagesize=A4, invariant=True)
@@ -46,7 +46,7 @@ def save_sheet(record: Record, file: Path) -> None:
         canvas.save()
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
+def facts(record: FlashRecord) -> list[tuple[str, str]]:
     """What the page says, a line each."""
     about = ", ".join(f"{name} {value}" for name, value in sorted(record.about.items()))
     return [
@@ -71,7 +71,7 @@ def _line(canvas: Canvas, y: float, name: str, value: str) -> float:
     return y
 
 
-def _draw_code(canvas: Canvas, record: Record, x: float, y: float) -> None:
+def _draw_code(canvas: Canvas, record: FlashRecord, x: float, y: float) -> None:
     text = f"rap-flash {record.box or '-'} {record.disk.serial or '-'} {record.written_at} {record.sha256}"
     drawing = Drawing(CODE_POINTS, CODE_POINTS)
     drawing.add(QrCodeWidget(text, barWidth=CODE_POINTS, barHeight=CODE_POINTS))

@@ -31,7 +31,7 @@ class DeviceRefused(Exception):
     """The device cannot be opened for this; nothing was changed on it."""
 
 
-class Target(Protocol):
+class FlashTarget(Protocol):
     """A disk of `size` bytes. Offsets and lengths are whole sectors of 512 bytes. Calls come from several threads."""
 
     size: int
@@ -61,7 +61,7 @@ def aligned(data: bytes) -> memoryview:
     return copy
 
 
-def read(target: Target, offset: int, length: int) -> bytes:
+def read(target: FlashTarget, offset: int, length: int) -> bytes:
     """Bytes that need not be whole sectors. Errors: DeviceError."""
     start = offset // 512 * 512
     into = buffer(-(-(offset + length) // 512) * 512 - start)

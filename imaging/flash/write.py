@@ -20,10 +20,10 @@ from queue import SimpleQueue
 from typing import Final
 
 from imaging.flash.gpt import SECTOR
-from imaging.flash.plan import HEAD_BYTES, Piece, Plan
-from imaging.flash.readback import Seals
+from imaging.flash.plan import HEAD_BYTES, FlashPlan, Piece
+from imaging.flash.readback import ReadbackVerifier
 from imaging.flash.source import Image
-from imaging.flash.target import DeviceError, Target, aligned, buffer
+from imaging.flash.target import DeviceError, FlashTarget, aligned, buffer
 from imaging.media.bmap import CELL_BYTES, Range
 
 IN_FLIGHT: Final = 4
@@ -38,7 +38,7 @@ class WentWrong(Exception):
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenRange:
     """What a disk holds from `offset` on, for the record."""
 
     offset: int
@@ -47,21 +47,21 @@ class Written:
 
 
 def flash(
-    plan: Plan,
+    plan: FlashPlan,
     image: Image,
-    target: Target,
+    target: FlashTarget,
     *,
     resume: bool = False,
     in_flight: int = IN_FLIGHT,
     progress: Callable[[int], None] = lambda _bytes: None,
-) -> list[Written]:
+) -> list[WrittenRange]:
     """Write all of `plan`; on return it is durable, was read back, and the disk starts.
 
     `progress` is told bytes, twice those of `plan.bulk_bytes` in all. With `resume`, what is already right is left as
     it is. Raises ImageError, DeviceError, WentWrong; the disk then does not start.
     """
     make_unbootable(plan, target, image.path.name)
-    seals = Seals()
+    seals = ReadbackVerifier()
     with _Workers(in_flight) as workers:
         for span in workers.each(
             lambda span, into: _write(image, target, span, into, seals, resume), plan.ranges
@@ -80,10 +80,12 @@ def flash(
     with _taken_back_on_error(target):
         _put(target, Piece(0, plan.head[:SECTOR]), seals)
     ends = [_range(Piece(0, plan.head)), _range(plan.tail)]
-    return [Written(s.offset, s.length, s.sha256.hex()) for s in sorted(bulk + ends, key=lambda s: s.offset)]
+    return [
+        WrittenRange(s.offset, s.length, s.sha256.hex()) for s in sorted(bulk + ends, key=lambda s: s.offset)
+    ]
 
 
-def make_unbootable(plan: Plan, target: Target, name: str) -> None:
+def make_unbootable(plan: FlashPlan, target: FlashTarget, name: str) -> None:
     """Take the partition table and its copy away, durably."""
     blank = bytearray(HEAD_BYTES)
     mark = MARK + name.encode() + b"\n"
@@ -122,7 +124,9 @@ class _Workers:
         return self._pool.map(one, spans)
 
 
-def _write(image: Image, target: Target, span: Range, into: memoryview, seals: Seals, resume: bool) -> None:
+def _write(
+    image: Image, target: FlashTarget, span: Range, into: memoryview, seals: ReadbackVerifier, resume: bool
+) -> None:
     if resume:
         target.read(span.offset, into)
         if hashlib.sha256(into).digest() == span.sha256:
@@ -133,13 +137,13 @@ def _write(image: Image, target: Target, span: Range, into: memoryview, seals: S
     target.write(span.offset, into)
 
 
-def _write_piece(target: Target, piece: Piece, seals: Seals) -> None:
+def _write_piece(target: FlashTarget, piece: Piece, seals: ReadbackVerifier) -> None:
     data = aligned(piece.data)
     seals.put(piece.offset, data)
     target.write(piece.offset, data)
 
 
-def _check(target: Target, span: Range, into: memoryview, seals: Seals) -> None:
+def _check(target: FlashTarget, span: Range, into: memoryview, seals: ReadbackVerifier) -> None:
     target.read(span.offset, into)
     if not seals.holds(span.offset, into):
         raise WentWrong(
@@ -148,14 +152,14 @@ def _check(target: Target, span: Range, into: memoryview, seals: Seals) -> None:
         )
 
 
-def _put(target: Target, piece: Piece, seals: Seals) -> None:
+def _put(target: FlashTarget, piece: Piece, seals: ReadbackVerifier) -> None:
     _write_piece(target, piece, seals)
     target.flush()
     _check(target, _range(piece), buffer(len(piece.data)), seals)
 
 
 @contextmanager
-def _taken_back_on_error(target: Target) -> Iterator[None]:
+def _taken_back_on_error(target: FlashTarget) -> Iterator[None]:
     """A first sector that was perhaps written, and cannot be vouched for, is taken away again if possible."""
     try:
         yield

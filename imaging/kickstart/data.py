@@ -47,7 +47,7 @@ class Release(_Table, frozen=True):
     appstream: str = ""
 
 
-class Partition(_Table, frozen=True):
+class LayoutPartition(_Table, frozen=True):
     """One partition of the box's disk; `mount` is a mount point, or "biosboot"."""
 
     mount: str
@@ -70,10 +70,10 @@ def installers() -> dict[str, Installer]:
     return msgspec.convert(_releases_file()["version"], dict[str, Installer])
 
 
-def layout() -> list[Partition]:
+def layout() -> list[LayoutPartition]:
     """The box's disk as it comes, before a site changes sizes."""
     table = tomllib.loads((FOLDER / "layout.toml").read_text("utf-8"))
-    return msgspec.convert(table["partition"], list[Partition])
+    return msgspec.convert(table["partition"], list[LayoutPartition])
 
 
 @cache

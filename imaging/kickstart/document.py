@@ -2,7 +2,7 @@
 
 pykickstart stops at the first mistake of some kinds, prints those of others, and forgets the lines of most. Here the
 file is cut into commands and sections first, and each goes through the version's own handler; what it refuses
-becomes a `Refusal` on that line, and reading goes on.
+becomes a `ParseRefusal` on that line, and reading goes on.
 
 `%include` is followed. A file that does not exist yet may be made by a `%pre` script; where that script writes it as
 a here-document, its lines are read as commands as well, and what the shell would fill in is left open.
@@ -42,7 +42,7 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class KickstartCommand:
     """One command. `data` is pykickstart's object for it, or None where it was refused or left open."""
 
     spot: Spot
@@ -68,7 +68,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ParseRefusal:
     """What pykickstart, or the reader, has against a line. `word` is the command or section."""
 
     spot: Spot
@@ -83,18 +83,18 @@ class Document:
 
     path: Path
     version: str
-    commands: list[Command] = field(default_factory=list)
+    commands: list[KickstartCommand] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[ParseRefusal] = field(default_factory=list)
     missing_includes: list[tuple[Spot, str]] = field(default_factory=list)
     packages: Any = None
     open_ended: bool = False
 
-    def named(self, *names: str) -> Iterator[Command]:
+    def named(self, *names: str) -> Iterator[KickstartCommand]:
         """The commands of these names that pykickstart accepted, in order."""
         return (command for command in self.commands if command.name in names and command.data is not None)
 
-    def last(self, name: str) -> Command | None:
+    def last(self, name: str) -> KickstartCommand | None:
         """The command that counts where each replaces the one before."""
         return next(reversed(list(self.named(name))), None)
 
@@ -230,7 +230,7 @@ class _Reader:
                 data = copy.copy(self._handler.dispatcher(words, spot.line))
                 if isinstance(data, RemovedCommand):
                     data = None
-        self._document.commands.append(Command(spot, words[0], tuple(words[1:]), data))
+        self._document.commands.append(KickstartCommand(spot, words[0], tuple(words[1:]), data))
 
     def _include(self, spot: Spot, text: str, folder: Path, depth: int) -> None:
         words = self._split(spot, text)
@@ -270,7 +270,7 @@ class _Reader:
             return []
 
     def _refuse(self, spot: Spot, word: str, message: str, *, deprecated: bool = False) -> None:
-        self._document.refusals.append(Refusal(spot, word, " ".join(message.split()), deprecated))
+        self._document.refusals.append(ParseRefusal(spot, word, " ".join(message.split()), deprecated))
 
     def _refusing(self, spot: Spot, word: str) -> _Refusing:
         return _Refusing(self, spot, word)

@@ -43,7 +43,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LintFault:
     """What a rule says: where, what is wrong, and the repair."""
 
     spot: Spot
@@ -51,12 +51,12 @@ class Fault:
     repair: str
 
 
-Faults: TypeAlias = Iterator[Fault]
+Faults: TypeAlias = Iterator[LintFault]
 Check: TypeAlias = Callable[[Case], Faults]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class LintFinding:
     """A fault with the rule that found it; `source` is the rule's docstring."""
 
     file: str
@@ -68,12 +68,12 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LintReport:
     """What came out for one kickstart."""
 
     path: Path
     version: str
-    findings: list[Finding]
+    findings: list[LintFinding]
 
 
 class UnknownVersion(Exception):
@@ -106,7 +106,7 @@ def lint(
     repositories: Sequence[Repository] = (),
     board: Board | None = None,
     disk_bytes: int | None = None,
-) -> Report:
+) -> LintReport:
     """Check the kickstart in `path`, for a release or for the version that it states itself.
 
     Errors: KickstartUnreadable, UnknownVersion.
@@ -116,14 +116,14 @@ def lint(
     repository = Repository.joined(repositories) if repositories else None
     resolution = repository.resolve(ks.packages) if repository and ks.packages else None
     case = Case(ks, installers()[version], repository, resolution, board, disk_bytes)
-    return Report(path, version, findings(case))
+    return LintReport(path, version, findings(case))
 
 
-def findings(case: Case) -> list[Finding]:
+def findings(case: Case) -> list[LintFinding]:
     """What all rules have against it, each once, by file and line."""
     return sorted(
         {
-            Finding(fault.spot.file, fault.spot.line, name, fault.problem, fault.repair, _source(check))
+            LintFinding(fault.spot.file, fault.spot.line, name, fault.problem, fault.repair, _source(check))
             for name, check in all_rules().items()
             for fault in check(case)
         }

@@ -63,7 +63,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from imaging.kickstart.data import MIB, RESERVED_MIB, Partition, layout, releases, time_zones
+from imaging.kickstart.data import MIB, RESERVED_MIB, LayoutPartition, layout, releases, time_zones
 from settings.board import Board, board_of, load_board
 from settings.problems import Problems, parse_key
 from settings.site import AuditServer, SiteForBox, UplinkAddress, problems, unreachable
@@ -115,7 +115,7 @@ class Administrator(Table, frozen=True):
                 )
 
 
-class Disk(Table, frozen=True):
+class SiteDisk(Table, frozen=True):
     """The SSD: the kernel's name of it, its size in bytes, and partitions that are larger or smaller here."""
 
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/_.:-]+\Z", examples=["sda or nvme0n1"])] = "sda"
@@ -163,11 +163,11 @@ class Site(SiteForBox, frozen=True, kw_only=True):
         "en_US.UTF-8"
     )
     keyboard: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)?\Z", examples=["us"])] = "us"
-    disk: Disk = Disk()
+    disk: SiteDisk = SiteDisk()
     luks: Luks | None = None
     install: Install = Install()
 
-    def partitions(self) -> list[Partition]:
+    def partitions(self) -> list[LayoutPartition]:
         """The layout with this site's sizes; what grows takes what the disk has left."""
         sizes = self.disk.sizes_mib
         return [msgspec.structs.replace(p, size_mib=sizes.get(p.mount, p.size_mib)) for p in layout()]

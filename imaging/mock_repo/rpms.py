@@ -49,7 +49,7 @@ class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = "1-1"
 
 
-class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MockPackages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`packages.toml`; see there. Keys of `also` and `scripts` may be patterns."""
 
     debs: list[str]
@@ -61,12 +61,12 @@ class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stubs: dict[str, Stub]
 
 
-def contents() -> Contents:
+def contents() -> MockPackages:
     """What the repository holds."""
-    return msgspec.convert(tomllib.loads(DATA.read_text("utf-8")), Contents)
+    return msgspec.convert(tomllib.loads(DATA.read_text("utf-8")), MockPackages)
 
 
-def make_repository(folder: Path, cache: Path, wanted: Contents | None = None) -> None:
+def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = None) -> None:
     """Make the repository in `folder`, which is made anew; `cache` keeps what apt fetched. Errors: DebError."""
     wanted = wanted or contents()
     debs = [deb for deb in fetch(wanted.debs, cache) if not _any(wanted.leave_out, deb.name)]
@@ -118,7 +118,7 @@ def build(spec: Path, root: Path, folder: Path) -> None:
     subprocess.run([*command, str(spec)], check=True, env=environment, capture_output=True)
 
 
-def describe(folder: Path, wanted: Contents) -> None:
+def describe(folder: Path, wanted: MockPackages) -> None:
     """Write the metadata over a folder of packages."""
     comps = folder / "comps.xml"
     comps.write_text(_comps(wanted))
@@ -146,7 +146,7 @@ def subpackage(name: str, version: str, lines: Iterable[str], listing: Path, scr
     return "\n".join([*head, *body, *([f"%post -n {name}", script] if script else []), ""])
 
 
-def _converted(wanted: Contents, debs: Sequence[Deb], root: Path, work: Path) -> Iterator[str]:
+def _converted(wanted: MockPackages, debs: Sequence[Deb], root: Path, work: Path) -> Iterator[str]:
     names = {deb.name: _names(wanted, deb.name) for deb in debs}
     by_offer = {offer: names[deb.name][0] for deb in debs for offer in reversed(deb.offers)}
     for deb in debs:
@@ -164,7 +164,7 @@ def _converted(wanted: Contents, debs: Sequence[Deb], root: Path, work: Path) ->
         yield subpackage(name, deb.fields["Version"], lines, listing, script)
 
 
-def _names(wanted: Contents, name: str) -> list[str]:
+def _names(wanted: MockPackages, name: str) -> list[str]:
     """What a package is called: RHEL's name of it first, if there is one, then what else it provides."""
     also = [other for names in _matching(wanted.also, name) for other in names]
     return also if also and not also[0].startswith("/") else [name, *also]
@@ -177,7 +177,7 @@ def _listing(paths: Iterable[tuple[str, bool]], filesystem: Stub) -> str:
     )
 
 
-def _stubs(wanted: Contents, root: Path, work: Path) -> Iterator[str]:
+def _stubs(wanted: MockPackages, root: Path, work: Path) -> Iterator[str]:
     for name, stub in wanted.stubs.items():
         for path in stub.folders:
             (root / path).mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def _matching(table: dict[str, T], name: str) -> list[T]:
     return [value for pattern, value in table.items() if fnmatch.fnmatchcase(name, pattern)]
 
 
-def _comps(wanted: Contents) -> str:
+def _comps(wanted: MockPackages) -> str:
     groups = [
         f"<group><id>{id}</id><name>{id}</name><uservisible>true</uservisible><packagelist>"
         + "".join(f'<packagereq type="mandatory">{name}</packagereq>' for name in names)

@@ -59,7 +59,7 @@ class Package:
         return f"{self.name}-{self.evr.version}-{self.evr.release}.{self.arch}"
 
 
-class Group:
+class PackageGroup:
     """A group, or an environment, whose members are groups."""
 
     __slots__ = ("id", "is_environment", "members", "name", "optional")
@@ -150,16 +150,16 @@ def read_files(path: Path, packages: dict[tuple[str, str, Evr], Package]) -> Non
     _parse(path, start, lambda _tag, text: files.append(text), ("file",))
 
 
-def read_groups(path: Path) -> list[Group]:
+def read_groups(path: Path) -> list[PackageGroup]:
     """The groups and environments of a comps file. Errors: RepositoryError."""
-    groups: list[Group] = []
+    groups: list[PackageGroup] = []
     into: list[str] | None = None
     translated = False
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal into, translated
         if tag in ("group", "environment"):
-            groups.append(Group(is_environment=tag == "environment"))
+            groups.append(PackageGroup(is_environment=tag == "environment"))
             into = None
         elif tag == "packagereq":
             into = groups[-1].optional if attributes.get("type") == "optional" else groups[-1].members

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.repository.repodata import (
-    Group,
     Package,
+    PackageGroup,
     RepositoryError,
     locations,
     read_files,
@@ -51,7 +51,7 @@ class Resolution:
 class Repository:
     """The packages and groups of one or more repositories."""
 
-    def __init__(self, packages: list[Package], groups: list[Group], file_lists: list[Path]) -> None:
+    def __init__(self, packages: list[Package], groups: list[PackageGroup], file_lists: list[Path]) -> None:
         self.packages = packages
         self.groups = {group.id: group for group in groups if not group.is_environment}
         self.environments = {group.id: group for group in groups if group.is_environment}

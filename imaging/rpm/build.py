@@ -19,10 +19,10 @@ from typing import Final
 from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
-    Contents,
     Locked,
+    PackageContents,
+    PackageTarget,
     RpmError,
-    Target,
     ToolMissing,
     load_contents,
     locked,
@@ -99,7 +99,7 @@ def file_list(tree: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _macros(place: Path, target: Target, contents: Contents, packages: list[Locked]) -> str:
+def _macros(place: Path, target: PackageTarget, contents: PackageContents, packages: list[Locked]) -> str:
     """rpm's settings for this build, and the values that the spec file asks for."""
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"

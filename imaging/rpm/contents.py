@@ -29,7 +29,7 @@ class ToolMissing(Exception):
     """This machine lacks a program; the message says which package has it."""
 
 
-class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PackageContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """contents.toml, which explains itself."""
 
     packages: list[str]
@@ -41,7 +41,7 @@ class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PackageTarget:
     """What a package is for: a release ("rhel9"), a Python ("3.11"), and the system's package of that Python."""
 
     release: str
@@ -63,13 +63,13 @@ class Locked:
     text: str
 
 
-def load_contents() -> Contents:
+def load_contents() -> PackageContents:
     """The table of contents."""
     table = tomllib.loads((RECIPE / "rpm/contents.toml").read_text("utf-8"))
-    return msgspec.convert(table, Contents)
+    return msgspec.convert(table, PackageContents)
 
 
-def make_target(contents: Contents, release: str, python: str = "") -> Target:
+def make_target(contents: PackageContents, release: str, python: str = "") -> PackageTarget:
     """The target of that name; without `python`, its usual one. Errors: RpmError."""
     pythons = contents.python.get(release)
     if pythons is None:
@@ -77,10 +77,10 @@ def make_target(contents: Contents, release: str, python: str = "") -> Target:
     python = python or next(iter(pythons))
     if python not in pythons:
         raise RpmError(f"--python {python}: {release} has {', '.join(pythons)}")
-    return Target(release, python, pythons[python])
+    return PackageTarget(release, python, pythons[python])
 
 
-def locked(contents: Contents, requirements: str) -> list[Locked]:
+def locked(contents: PackageContents, requirements: str) -> list[Locked]:
     """What the box needs of requirements.txt, in its order. Errors: RpmError, for one that is not there."""
     entries = {match[1]: Locked(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)}
     if missing := contents.licenses.keys() - entries.keys():

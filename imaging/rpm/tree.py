@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Final
 
 from hal.linux.ioctl_build import ffi
-from imaging.rpm.contents import RECIPE, REPOSITORY, Contents, Locked, RpmError, Target, ToolMissing
+from imaging.rpm.contents import (
+    RECIPE,
+    REPOSITORY,
+    Locked,
+    PackageContents,
+    PackageTarget,
+    RpmError,
+    ToolMissing,
+)
 
 PREFIX: Final = "usr/lib/rap"
 """Private code belongs here (FHS 3.0, 4.6), and SELinux's policy has a label for all of it, lib_t."""
@@ -39,7 +47,11 @@ PLATFORMS: Final = tuple(
 
 
 def make_tree(
-    root: Path, target: Target, contents: Contents, packages: Iterable[Locked], wheels: Path | None
+    root: Path,
+    target: PackageTarget,
+    contents: PackageContents,
+    packages: Iterable[Locked],
+    wheels: Path | None,
 ) -> None:
     """Make the tree in the empty folder `root`. Errors: RpmError, ToolMissing."""
     python = root / PREFIX / "python"
@@ -66,7 +78,7 @@ def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
     return {path: (mode, user, group) for _, path, mode, user, group in words}
 
 
-def compile_python(root: Path, target: Target) -> None:
+def compile_python(root: Path, target: PackageTarget) -> None:
     """Byte-compile the tree. Errors: ToolMissing, without the target's interpreter; RpmError."""
     mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
     paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
@@ -95,7 +107,7 @@ def settle(root: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def _install(packages: Iterable[Locked], python: Path, target: Target, wheels: Path | None) -> None:
+def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wheels: Path | None) -> None:
     """The locked packages, as pip unpacks them, without what it notes about this machine."""
     python.mkdir(parents=True)
     requirements = python / "requirements.txt"
@@ -118,7 +130,7 @@ def _install(packages: Iterable[Locked], python: Path, target: Target, wheels: P
         note.unlink()
 
 
-def _copy_modules(contents: Contents, python: Path) -> None:
+def _copy_modules(contents: PackageContents, python: Path) -> None:
     listed = [REPOSITORY / module for module in contents.modules]
     inside = [path for package in contents.packages for path in (REPOSITORY / package).rglob("*")]
     without = [REPOSITORY / path for path in contents.without]

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import netlink
 from netfw.kernel.netlink import F_ACK, F_CREATE, NESTED, attribute, request
 from netfw.ruleset.names import FAMILY, TABLE
@@ -45,7 +45,7 @@ def close_off(sock: socket.socket) -> None:
     try:
         netlink.acknowledged(sock, b"".join((begin, *commands, end)), len(commands))
     except OSError as error:
-        raise FirewallError(Kind.REFUSED, _reason(error)) from error
+        raise FirewallError(FirewallErrorKind.REFUSED, _reason(error)) from error
 
 
 def _reason(error: OSError) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from socket import socket
 from typing import Final, NamedTuple
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import picture
 from netfw.kernel.closing import OWNED, close_off
 from netfw.kernel.nft import Nft
@@ -50,7 +50,7 @@ MISREAD: Final = (LookupError, TypeError, ValueError, AttributeError)
 """What reading a listing may end with if it contains something unexpected."""
 
 
-class Count(NamedTuple):
+class RefusedCount(NamedTuple):
     """What was refused for one cause."""
 
     packets: int
@@ -105,9 +105,9 @@ class Firewall:
             try:
                 self.nft.run(self._commands(policy, changed))
             except FirewallError as error:
-                if error.kind is Kind.DENIED and (found := self._now()) and found.owned:
-                    raise FirewallError(Kind.REFUSED, OWNED) from error
-                if error.kind is not Kind.REFUSED or attempt == ATTEMPTS_MAX:
+                if error.kind is FirewallErrorKind.DENIED and (found := self._now()) and found.owned:
+                    raise FirewallError(FirewallErrorKind.REFUSED, OWNED) from error
+                if error.kind is not FirewallErrorKind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
             else:
                 return
@@ -144,7 +144,7 @@ class Firewall:
             try:
                 self._run_without(rendered.large, self._commands(policy, sets - rendered.large))
             except FirewallError as error:
-                if error.kind is Kind.LACKING:
+                if error.kind is FirewallErrorKind.LACKING:
                     raise
             else:
                 self.refill(policy, rendered.large & sets, sock)
@@ -234,17 +234,17 @@ class Firewall:
         """What `mark` is while this policy is in force."""
         return self._of(policy).ruleset.mark
 
-    def counts(self) -> dict[str, Count]:
+    def counts(self) -> dict[str, RefusedCount]:
         """What was refused since the box started, by cause. Empty if there is no table."""
         found = self._now()
-        return {name: Count(*count) for name, count in found.counts.items()} if found else {}
+        return {name: RefusedCount(*count) for name, count in found.counts.items()} if found else {}
 
     def _now(self) -> Picture | None:
         """The table, without the elements of its sets."""
         try:
             return picture.take(self.nft.socket, None)
         except Unreadable as error:
-            raise FirewallError(Kind.REFUSED, f"the table cannot be read: {error}") from error
+            raise FirewallError(FirewallErrorKind.REFUSED, f"the table cannot be read: {error}") from error
         except OSError as error:
             raise _explained(error) from error
 
@@ -296,5 +296,9 @@ class Firewall:
 
 def _explained(error: OSError) -> FirewallError:
     if isinstance(error, PermissionError):
-        return FirewallError(Kind.DENIED, "the kernel does not let this user read the firewall; be root")
-    return FirewallError(Kind.REFUSED, f"the kernel does not list the ruleset: {error.strerror or error}")
+        return FirewallError(
+            FirewallErrorKind.DENIED, "the kernel does not let this user read the firewall; be root"
+        )
+    return FirewallError(
+        FirewallErrorKind.REFUSED, f"the kernel does not list the ruleset: {error.strerror or error}"
+    )

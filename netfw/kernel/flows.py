@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import netlink
 from netfw.policy.policy import Address
 
@@ -27,7 +27,7 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 
-class Flow(NamedTuple):
+class TrackedFlow(NamedTuple):
     """A tracked connection, in the direction in which it began. `protocol` is "tcp", "udp", or another's number."""
 
     source: Address
@@ -37,7 +37,7 @@ class Flow(NamedTuple):
     destination_port: int
 
 
-def forget(which: Callable[[Flow], bool]) -> int:
+def forget(which: Callable[[TrackedFlow], bool]) -> int:
     """Make the kernel forget these connections; how many they were. Errors: FirewallError."""
     forgotten = 0
     with netlink.netfilter_socket() as sock:
@@ -48,7 +48,9 @@ def forget(which: Callable[[Flow], bool]) -> int:
                 if which(_flow(given[_TUPLE_ORIGINAL])):
                     forgotten += _forget_one(sock, message.family(), given)
         except OSError as error:
-            kind = Kind.DENIED if isinstance(error, PermissionError) else Kind.REFUSED
+            kind = (
+                FirewallErrorKind.DENIED if isinstance(error, PermissionError) else FirewallErrorKind.REFUSED
+            )
             raise FirewallError(
                 kind, f"the kernel's tracked connections cannot be changed: {error.strerror}"
             ) from error
@@ -65,11 +67,11 @@ def _forget_one(sock: socket.socket, family: int, given: dict[int, bytes]) -> in
     return 1
 
 
-def _flow(tuple_: bytes) -> Flow:
+def _flow(tuple_: bytes) -> TrackedFlow:
     outer = netlink.attributes(tuple_)
     ip, proto = netlink.attributes(outer[_IP]), netlink.attributes(outer[_PROTO])
     number = proto[_NUMBER][0]
-    return Flow(
+    return TrackedFlow(
         ip_address(ip.get(_V4_SOURCE) or ip[_V6_SOURCE]),
         ip_address(ip.get(_V4_DESTINATION) or ip[_V6_DESTINATION]),
         _PROTOCOLS.get(number, str(number)),

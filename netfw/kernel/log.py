@@ -19,7 +19,7 @@ from pathlib import Path
 from struct import pack, unpack
 from typing import Any, Final
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import netlink
 from netfw.model.headers import Headers, headers
 from netfw.ruleset.names import LOG_BYTES, LOG_GROUP, LOG_PREFIX
@@ -35,7 +35,7 @@ _READERS: Final = Path("/proc/thread-self/net/netfilter/nfnetlink_log")
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedPacket:
     """A packet that was refused. Its time is in seconds since 1970; an interface is "" where it has none."""
 
     seconds: float
@@ -76,10 +76,10 @@ class Lost:
 
 
 @dataclass(slots=True)
-class Log:
+class FirewallLog:
     """Reads the firewall's log in the network namespace that it is made in; `told` is called with each entry."""
 
-    told: Callable[[Refused | Lost], None]
+    told: Callable[[RefusedPacket | Lost], None]
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _next: int = 0
 
@@ -113,7 +113,7 @@ class Log:
                 self._count(int.from_bytes(given.get(_NUMBER, b""), "big"))
                 self.told(self._refused(given))
 
-    def _messages(self) -> Iterator[netlink.Message]:
+    def _messages(self) -> Iterator[netlink.NetlinkMessage]:
         for _ in range(_READS_MAX):
             try:
                 datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -130,10 +130,10 @@ class Log:
             self.told(Lost(number - self._next & 0xFFFFFFFF))
         self._next = number + 1 & 0xFFFFFFFF
 
-    def _refused(self, given: dict[int, bytes]) -> Refused:
+    def _refused(self, given: dict[int, bytes]) -> RefusedPacket:
         prefix = given.get(_PREFIX, b"").rstrip(b"\0").decode(errors="replace").strip()
         copied = given.get(_PAYLOAD, b"")[:LOG_BYTES]
-        return Refused(
+        return RefusedPacket(
             _seconds(given.get(_TIMESTAMP)),
             prefix.removeprefix(LOG_PREFIX).strip(),
             self._interface(given.get(_INTERFACE_IN)),
@@ -165,12 +165,14 @@ def _seconds(timestamp: bytes | None) -> float:
 def _explained(error: OSError) -> FirewallError:
     if error.errno == errno.EPERM and _is_read():
         problem = f"another program reads the firewall's log (NFLOG group {LOG_GROUP}); end that one first"
-        return FirewallError(Kind.REFUSED, problem)
+        return FirewallError(FirewallErrorKind.REFUSED, problem)
     if error.errno == errno.EPERM:
         return FirewallError(
-            Kind.DENIED, "the kernel does not let this user read the firewall's log; be root"
+            FirewallErrorKind.DENIED, "the kernel does not let this user read the firewall's log; be root"
         )
-    return FirewallError(Kind.LACKING, f"the kernel has no NFLOG (module nfnetlink_log): {error.strerror}")
+    return FirewallError(
+        FirewallErrorKind.LACKING, f"the kernel has no NFLOG (module nfnetlink_log): {error.strerror}"
+    )
 
 
 def _is_read() -> bool:

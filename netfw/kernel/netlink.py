@@ -36,7 +36,7 @@ _FAMILY: Final = struct.Struct("!BBH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 
 
-class Message(NamedTuple):
+class NetlinkMessage(NamedTuple):
     """One message: its type, its netlink header, and what stands behind that."""
 
     kind: int
@@ -130,7 +130,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def messages(data: bytes, but: bytes = b"") -> Iterator[Message]:
+def messages(data: bytes, but: bytes = b"") -> Iterator[NetlinkMessage]:
     """The messages in one datagram; without those that begin with `but`, if that is given.
 
     Thousands that are all alike are passed over in a tenth of the time that it takes to read them.
@@ -142,7 +142,7 @@ def messages(data: bytes, but: bytes = b"") -> Iterator[Message]:
             continue
         length, kind, *_ = _HEADER.unpack_from(data, at)
         start = at + _HEADER.size
-        yield Message(kind, data[at:start], data[start : at + length])
+        yield NetlinkMessage(kind, data[at:start], data[start : at + length])
         at += _length(data, at)
 
 
@@ -152,7 +152,7 @@ def _length(data: bytes, at: int = 0) -> int:
     return max(length + 3 & ~3, _HEADER.size)
 
 
-def dump(sock: socket.socket, query: bytes) -> Iterator[Message]:
+def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
     """Everything that answers a dump. Errors: OSError."""
     sock.send(query)
     while True:
@@ -184,7 +184,7 @@ def _waiting(sock: socket.socket) -> Iterator[bytes]:
             return
 
 
-def _raise_if_error(message: Message) -> None:
+def _raise_if_error(message: NetlinkMessage) -> None:
     if message.kind == ERROR:
         (number,) = struct.unpack_from("=i", message.payload)
         if number:

@@ -14,7 +14,7 @@ from typing import Final
 
 from nftables import Nftables
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import netlink
 from netfw.ruleset.names import FAMILY, TABLE
 from netfw.ruleset.nft_json import Json
@@ -38,7 +38,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
             self._library = ctypes.cdll.LoadLibrary(library)
         except OSError:
             raise FirewallError(
-                Kind.LACKING,
+                FirewallErrorKind.LACKING,
                 f"{library} is not on this machine; "
                 "install libnftables1 (Debian, Ubuntu) or nftables (RHEL, Fedora)",
             ) from None
@@ -106,7 +106,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         try:
             listed: list[Json] = json.loads(output)["nftables"] if output else []
         except ValueError as error:  # libnftables 1.0.6 does so for a table that has an owner
-            raise FirewallError(Kind.REFUSED, f"the listing is no JSON: {error}") from error
+            raise FirewallError(FirewallErrorKind.REFUSED, f"the listing is no JSON: {error}") from error
         return [thing for thing in listed if "metainfo" not in thing]
 
     def _say(self, *commands: Json) -> str:
@@ -138,7 +138,13 @@ def _is_ours(thing: Json) -> bool:
 def _explained(complaint: str) -> FirewallError:
     first = complaint.strip().partition("\n")[0].removeprefix("internal:0:0-0: ").removeprefix("Error: ")
     if "Operation not permitted" in complaint:
-        return FirewallError(Kind.DENIED, "the kernel does not let this user change the firewall; be root")
+        return FirewallError(
+            FirewallErrorKind.DENIED, "the kernel does not let this user change the firewall; be root"
+        )
     if "not supported" in complaint and "cache initialization" in complaint:
-        return FirewallError(Kind.LACKING, "this kernel has no nf_tables; load the module nf_tables")
-    return FirewallError(Kind.REFUSED, f"the kernel does not take it: {first or 'no reason given'}")
+        return FirewallError(
+            FirewallErrorKind.LACKING, "this kernel has no nf_tables; load the module nf_tables"
+        )
+    return FirewallError(
+        FirewallErrorKind.REFUSED, f"the kernel does not take it: {first or 'no reason given'}"
+    )

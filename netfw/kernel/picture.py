@@ -101,7 +101,7 @@ class Unreadable(Exception):
     """The kernel's dump cannot be read; the message says why."""
 
 
-class Rule(NamedTuple):
+class PictureRule(NamedTuple):
     """A rule as it is compared, and the names of its expressions."""
 
     content: bytes
@@ -118,7 +118,7 @@ class Picture:
     owned: bool = False
     """Whether it is another process's alone to change (flags owner)."""
     objects: dict[str, bytes] = field(default_factory=dict)
-    rules: dict[str, list[Rule]] = field(default_factory=dict)
+    rules: dict[str, list[PictureRule]] = field(default_factory=dict)
     elements: dict[str, frozenset[bytes]] = field(default_factory=dict)
     dumped: dict[str, bytes] = field(default_factory=dict)
     """The elements of each set in the order of the dump."""
@@ -289,7 +289,7 @@ class _Reader:
             some = message.attributes().get(_ELEMENTS, b"")
             yield some + bytes(-len(some) % 4)
 
-    def _rule(self, chain: str, given: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> Rule:
+    def _rule(self, chain: str, given: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> PictureRule:
         content, names = [self._steady("rule", f"a rule of chain {chain}", given, {_RULE_EXPRESSIONS})], []
         for element in split(given.get(_RULE_EXPRESSIONS, b"")):
             expression = attributes(element[4:])
@@ -307,7 +307,7 @@ class _Reader:
                     inner[_REFERENCES[name]] = anonymous[referred]
                 data = _joined(inner)
             content.append(attribute(0, name.encode("utf-8", "surrogateescape")) + data)
-        return Rule(b"".join(content), tuple(names))
+        return PictureRule(b"".join(content), tuple(names))
 
     def _steady(self, kind: str, key: str, given: Mapping[int, bytes], but: Iterable[int] = ()) -> bytes:
         """The attributes that belong to a picture."""
@@ -318,10 +318,10 @@ class _Reader:
         left_out = _UNSTEADY[kind].union(but)
         return _joined({number: value for number, value in given.items() if number not in left_out})
 
-    def _dump(self, kind: int, query: bytes = b"") -> list[netlink.Message]:
+    def _dump(self, kind: int, query: bytes = b"") -> list[netlink.NetlinkMessage]:
         """All messages of a dump. It is read to its end in any case, so that the next one begins afresh."""
         self._socket.send(netlink.request(_SUBSYSTEM | kind, netlink.F_DUMP, netlink.FAMILIES[FAMILY], query))
-        found: list[netlink.Message] = []
+        found: list[netlink.NetlinkMessage] = []
         size = 0
         while True:
             datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -338,7 +338,7 @@ class _Reader:
                     found.append(message)
 
 
-def _failed(message: netlink.Message, kind: int) -> list[netlink.Message]:
+def _failed(message: netlink.NetlinkMessage, kind: int) -> list[netlink.NetlinkMessage]:
     number = -int.from_bytes(message.payload[:4], "little", signed=True)
     if kind == _GET_FLOWTABLE and number in _NOT_IN_THIS_KERNEL:
         return []

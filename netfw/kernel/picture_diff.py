@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from netfw.kernel.picture import Picture, Rule
+from netfw.kernel.picture import Picture, PictureRule
 
 
 def differing_sets(wanted: Picture, found: Picture) -> tuple[frozenset[str], bool]:
@@ -56,5 +56,5 @@ def _rules(wanted: Picture, found: Picture) -> Iterator[str]:
                 )
 
 
-def _kinds(rule: Rule) -> str:
+def _kinds(rule: PictureRule) -> str:
     return f": expressions {', '.join(rule.expressions)}" if rule.expressions else ": no expressions"

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Final
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel import netlink
 from netfw.kernel.netlink import F_ACK, NESTED, attribute, attributes, request
 from netfw.model.packet import TCP, UDP
@@ -61,7 +61,7 @@ def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
         netlink.acknowledged(sock, b"".join((begin, *messages, end)), len(messages))
     except OSError as error:
         raise FirewallError(
-            Kind.REFUSED, f"the kernel does not take a set's elements: {error.strerror}"
+            FirewallErrorKind.REFUSED, f"the kernel does not take a set's elements: {error.strerror}"
         ) from error
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from netfw.errors import FirewallError, Kind
-from netfw.kernel.flows import Flow, forget
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.kernel.flows import TrackedFlow, forget
 from netfw.kernel.nft import Nft
-from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Address, Policy, Port, Service
+from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Address, Policy, PolicyPort, Service
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.nft_json import Json, concat
 
@@ -67,12 +67,16 @@ class Sessions:
         """Open the path for so long from now; if it is open, that becomes its time. It is open on return."""
         port = self._judge(session)
         if not 1 <= seconds <= SESSION_SECONDS_MAX:
-            raise FirewallError(Kind.UNFIT, f"{seconds} s; a session has 1 to {SESSION_SECONDS_MAX} seconds")
+            raise FirewallError(
+                FirewallErrorKind.UNFIT, f"{seconds} s; a session has 1 to {SESSION_SECONDS_MAX} seconds"
+            )
         now_open = self.list()
         before = next((found for found in now_open if found.session == session), None)
         count = sum(found.session.staff.version == session.staff.version for found in now_open)
         if before is None and count >= SESSIONS_MAX:
-            raise FirewallError(Kind.UNFIT, f"{SESSIONS_MAX} sessions are open, and that is the most")
+            raise FirewallError(
+                FirewallErrorKind.UNFIT, f"{SESSIONS_MAX} sessions are open, and that is the most"
+            )
         add = {"add": OpenSession(session, port.interface, seconds).element()}
         self._nft.run([*([_deletion(session, port.interface)] if before else []), add])
 
@@ -86,26 +90,31 @@ class Sessions:
         self._nft.run([add, _deletion(session, port.interface)])
         return forget(lambda flow: _belongs(flow, session))
 
-    def _judge(self, session: Session) -> Port:
+    def _judge(self, session: Session) -> PolicyPort:
         """The port that the session is for, if the policy has it."""
         tunnel, port = self._policy.tunnel, self._policy.port(session.port)
         if tunnel is None:
-            raise FirewallError(Kind.UNFIT, "the policy has no [tunnel], and so no sessions")
+            raise FirewallError(FirewallErrorKind.UNFIT, "the policy has no [tunnel], and so no sessions")
         if port is None:
             used = ", ".join(str(port.number) for port in self._policy.ports)
-            raise FirewallError(Kind.UNFIT, f"port {session.port} is not in use; in use are {used}")
+            raise FirewallError(
+                FirewallErrorKind.UNFIT, f"port {session.port} is not in use; in use are {used}"
+            )
         if not any(session.staff in network for network in tunnel.staff):
             staff = ", ".join(map(str, tunnel.staff))
-            raise FirewallError(Kind.UNFIT, f"{session.staff} is no address of the staff, {staff}")
+            raise FirewallError(
+                FirewallErrorKind.UNFIT, f"{session.staff} is no address of the staff, {staff}"
+            )
         if session.staff.version != session.instrument.version or not port.holds(session.instrument):
             where = ", ".join(str(own.network) for own in port.addresses)
             raise FirewallError(
-                Kind.UNFIT, f"{session.instrument} is no instrument's address on port {port.number}, {where}"
+                FirewallErrorKind.UNFIT,
+                f"{session.instrument} is no instrument's address on port {port.number}, {where}",
             )
         if session.desktop not in port.desktop:
             offered = ", ".join(map(str, port.desktop)) or "nothing"
             raise FirewallError(
-                Kind.UNFIT,
+                FirewallErrorKind.UNFIT,
                 f"{session.desktop} is not for sessions on port {port.number}; {offered} is",
             )
         return port
@@ -184,7 +193,7 @@ def _element(version: int, value: Json) -> Json:
     return {"element": {"family": FAMILY, "table": TABLE, "name": SESSIONS[version], "elem": [value]}}
 
 
-def _belongs(flow: Flow, session: Session) -> bool:
+def _belongs(flow: TrackedFlow, session: Session) -> bool:
     return (flow.source, flow.destination, flow.protocol, flow.destination_port) == (
         session.staff,
         session.instrument,

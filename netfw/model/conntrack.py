@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from crc32c import crc32c
 
-from netfw.model.conntrack_tcp import Connection, segment
+from netfw.model.conntrack_tcp import TcpConnection, segment
 from netfw.model.packet import (
     GRE,
     ICMP,
@@ -60,12 +60,12 @@ _UNTRACKED: Final = Tracking(STATES["untracked"])
 
 
 @dataclass(slots=True)
-class Entry:
+class ConntrackEntry:
     """One connection. `original` and `reply` are the tuples of its two directions."""
 
     original: Tuple
     reply: Tuple
-    tcp: Connection | None = None
+    tcp: TcpConnection | None = None
     answered: bool = False
     confirmed: bool = False
     expires_ns: int = 0
@@ -75,7 +75,7 @@ class Tracked(NamedTuple):
     """What the rules see, and the entry behind it."""
 
     tracking: Tracking
-    entry: Entry | None = None
+    entry: ConntrackEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Conntrack:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self._entries: dict[Tuple, Entry] = {}
+        self._entries: dict[Tuple, ConntrackEntry] = {}
 
     def __len__(self) -> int:
         return len(self._entries) // 2
@@ -113,13 +113,13 @@ class Conntrack:
             return Tracked(_INVALID)
         return self._follow(packet, tuple_, now_ns)
 
-    def confirm(self, entry: Entry | None) -> None:
+    def confirm(self, entry: ConntrackEntry | None) -> None:
         """The packet with this entry was accepted at its last hook: keep the entry."""
         if entry is not None and not entry.confirmed:
             entry.confirmed = True
             self._entries[entry.original] = self._entries[entry.reply] = entry
 
-    def find(self, tuple_: Tuple, now_ns: int) -> Entry | None:
+    def find(self, tuple_: Tuple, now_ns: int) -> ConntrackEntry | None:
         """The entry of that tuple, in either direction, unless its time is over."""
         entry = self._entries.get(tuple_)
         if entry is not None and entry.expires_ns <= now_ns:
@@ -127,7 +127,7 @@ class Conntrack:
             return None
         return entry
 
-    def delete(self, entry: Entry) -> None:
+    def delete(self, entry: ConntrackEntry) -> None:
         """Forget one connection; an entry that somebody still holds has expired."""
         entry.expires_ns = 0
         self._entries.pop(entry.original, None)
@@ -145,7 +145,7 @@ class Conntrack:
             reply = inverse(tuple_)
             if reply is None:
                 return Tracked(_INVALID)
-            entry = Entry(tuple_, reply)
+            entry = ConntrackEntry(tuple_, reply)
         backwards = tuple_ == entry.reply and tuple_ != entry.original
         if packet.tracked_proto == TCP:
             early = self._follow_tcp(packet, entry, tuple_, backwards, now_ns)
@@ -159,21 +159,21 @@ class Conntrack:
             return Tracked(_INVALID)
         return self._seen(entry, backwards, now_ns)
 
-    def _seen(self, entry: Entry, backwards: bool, now_ns: int) -> Tracked:
+    def _seen(self, entry: ConntrackEntry, backwards: bool, now_ns: int) -> Tracked:
         state = "established" if backwards or entry.answered else "new"
         entry.answered = entry.answered or backwards
         entry.expires_ns = now_ns + _timeout_s(entry, self.settings.timeouts) * SECOND_NS
         return Tracked(Tracking(STATES[state], backwards, entry), entry)
 
     def _follow_tcp(
-        self, packet: Packet, entry: Entry, tuple_: Tuple, backwards: bool, now_ns: int
+        self, packet: Packet, entry: ConntrackEntry, tuple_: Tuple, backwards: bool, now_ns: int
     ) -> Tracked | None:
         """What is to be said without more ado, or None."""
         seg = segment(packet.data, packet.tracked_at)
         if seg is None:
             return Tracked(_INVALID)
         if entry.tcp is None:
-            entry.tcp = Connection.begin(seg, self.settings.tcp_loose)
+            entry.tcp = TcpConnection.begin(seg, self.settings.tcp_loose)
             if entry.tcp is None:
                 return Tracked(_INVALID)
         answer = entry.tcp.follow(seg, int(backwards))
@@ -323,7 +323,7 @@ def _begins_sctp(packet: Packet) -> bool:
     return bool(kinds) and all(kind in _SCTP_BEGINS for kind in kinds)
 
 
-def _timeout_s(entry: Entry, timeouts: Mapping[str, int]) -> int:
+def _timeout_s(entry: ConntrackEntry, timeouts: Mapping[str, int]) -> int:
     if entry.tcp is not None:
         return entry.tcp.timeout_s(timeouts)
     match entry.original[1]:

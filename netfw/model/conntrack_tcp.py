@@ -35,7 +35,7 @@ Answer: TypeAlias = Literal["accept", "invalid", "reopen", "gone"]
 _ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
 
 
-class State(IntEnum):
+class TcpState(IntEnum):
     """Columns of the table."""
 
     NONE = 0
@@ -52,7 +52,7 @@ class State(IntEnum):
     IGNORE = 11
 
 
-class Kind(IntEnum):
+class SegmentKind(IntEnum):
     """Rows of the table: what a segment's flags say."""
 
     SYN = 0
@@ -64,25 +64,27 @@ class Kind(IntEnum):
 
 
 TIMEOUTS_S: Final = {
-    State.SYN_SENT: 120,
-    State.SYN_RECV: 60,
-    State.ESTABLISHED: 432_000,
-    State.FIN_WAIT: 120,
-    State.CLOSE_WAIT: 60,
-    State.LAST_ACK: 30,
-    State.TIME_WAIT: 120,
-    State.CLOSE: 10,
-    State.SYN_SENT2: 120,
+    TcpState.SYN_SENT: 120,
+    TcpState.SYN_RECV: 60,
+    TcpState.ESTABLISHED: 432_000,
+    TcpState.FIN_WAIT: 120,
+    TcpState.CLOSE_WAIT: 60,
+    TcpState.LAST_ACK: 30,
+    TcpState.TIME_WAIT: 120,
+    TcpState.CLOSE: 10,
+    TcpState.SYN_SENT2: 120,
 }
-_CLOSING: Final = frozenset({State.FIN_WAIT, State.CLOSE_WAIT, State.LAST_ACK, State.TIME_WAIT, State.CLOSE})
+_CLOSING: Final = frozenset(
+    {TcpState.FIN_WAIT, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.TIME_WAIT, TcpState.CLOSE}
+)
 UNACKNOWLEDGED_S: Final = 300
 
 _LETTERS: Final = dict(
-    zip(("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "IV", "IG"), State, strict=True)
+    zip(("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "IV", "IG"), TcpState, strict=True)
 )
 
 
-def _table(text: str) -> tuple[tuple[State, ...], ...]:
+def _table(text: str) -> tuple[tuple[TcpState, ...], ...]:
     return tuple(tuple(_LETTERS[word] for word in line.split()[1:]) for line in text.strip().splitlines())
 
 
@@ -107,7 +109,7 @@ _NEXT: Final = (
 """Next state by direction (original, reply), kind, and state from NONE to SYN_SENT2."""
 
 
-class Segment(msgspec.Struct, frozen=True, gc=False):
+class TrackedSegment(msgspec.Struct, frozen=True, gc=False):
     """What matters of a segment; its row in the table is its `kind`.
 
     `end` is the sequence number behind it; SYN and FIN count as one each.
@@ -119,20 +121,20 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     window: int
     end: int
     scale: int | None
-    kind: Kind
+    kind: SegmentKind
 
 
-def _kind(flags: int) -> Kind:
+def _kind(flags: int) -> SegmentKind:
     if flags & RST:
-        return Kind.RST
+        return SegmentKind.RST
     if flags & SYN:
-        return Kind.SYN_ACK if flags & ACK else Kind.SYN
+        return SegmentKind.SYN_ACK if flags & ACK else SegmentKind.SYN
     if flags & FIN:
-        return Kind.FIN
-    return Kind.ACK if flags & ACK else Kind.NOTHING
+        return SegmentKind.FIN
+    return SegmentKind.ACK if flags & ACK else SegmentKind.NOTHING
 
 
-def segment(data: bytes, at: int) -> Segment | None:
+def segment(data: bytes, at: int) -> TrackedSegment | None:
     """The segment at offset `at` of a packet, or None if it is malformed or its flags make no sense."""
     length = len(data) - at
     if length < HEADER_BYTES:
@@ -143,7 +145,7 @@ def segment(data: bytes, at: int) -> Segment | None:
         return None
     end = seq + length - header + bool(flags & SYN) + bool(flags & FIN)
     scale = None if header == HEADER_BYTES else _window_scale(data[at + HEADER_BYTES : at + header])
-    return Segment(flags, seq, ack, window, end & 0xFFFFFFFF, scale, _kind(flags))
+    return TrackedSegment(flags, seq, ack, window, end & 0xFFFFFFFF, scale, _kind(flags))
 
 
 def _window_scale(options: bytes) -> int | None:
@@ -172,7 +174,7 @@ class _Side:
     began_close: bool = False
     maxack: int | None = None
 
-    def begin(self, seg: Segment) -> None:
+    def begin(self, seg: TrackedSegment) -> None:
         self.end = self.maxend = seg.end
         self.maxwin = seg.window or 1
         self.scale = seg.scale or 0
@@ -180,12 +182,12 @@ class _Side:
 
 
 @dataclass(slots=True)
-class Connection:
+class TcpConnection:
     """One connection. `begin` is for its first segment, `follow` for each one, the first included."""
 
-    state: State = State.NONE
+    state: TcpState = TcpState.NONE
     sides: tuple[_Side, _Side] = field(default_factory=lambda: (_Side(), _Side()))
-    last_kind: Kind = Kind.NOTHING
+    last_kind: SegmentKind = SegmentKind.NOTHING
     last_direction: int = 0
     last_end: int = 0
     last_window: int = 0
@@ -197,60 +199,60 @@ class Connection:
     def timeout_s(self, timeouts: Mapping[str, int]) -> int:
         """How long it is remembered from now; `timeouts` are those that are not the kernel's own."""
         usual = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
-        if self.answered or self.state is not State.ESTABLISHED:
+        if self.answered or self.state is not TcpState.ESTABLISHED:
             return usual
         return min(usual, timeouts.get("tcp_timeout_unacknowledged", UNACKNOWLEDGED_S))
 
     @classmethod
-    def begin(cls, seg: Segment, loose: bool) -> Connection | None:
+    def begin(cls, seg: TrackedSegment, loose: bool) -> TcpConnection | None:
         """A connection that begins with this segment, or None if none can; `loose` picks up running ones."""
-        state = _NEXT[0][seg.kind][State.NONE]
-        if state >= State.INVALID or (state is not State.SYN_SENT and not loose):
+        state = _NEXT[0][seg.kind][TcpState.NONE]
+        if state >= TcpState.INVALID or (state is not TcpState.SYN_SENT and not loose):
             return None
         made = cls()
         first, second = made.sides
         first.begin(seg)
-        if state is not State.SYN_SENT:
+        if state is not TcpState.SYN_SENT:
             first.maxend = _wrap(first.end + first.maxwin)
             first.scale, first.liberal, second.liberal = 0, True, True
         return made
 
-    def follow(self, seg: Segment, direction: int) -> Answer:
+    def follow(self, seg: TrackedSegment, direction: int) -> Answer:
         """Take one segment, 0 in the original direction and 1 in the other."""
         kind, old = seg.kind, self.state
         new = _NEXT[direction][kind][old]
-        if new is State.INVALID:
+        if new is TcpState.INVALID:
             return "invalid"
-        if new is State.SYN_SENT and old in (State.TIME_WAIT, State.CLOSE, State.SYN_SENT2):
+        if new is TcpState.SYN_SENT and old in (TcpState.TIME_WAIT, TcpState.CLOSE, TcpState.SYN_SENT2):
             if any(side.began_close for side in self.sides):
                 return "reopen"
-            if self.last_direction == direction and self.last_kind is Kind.RST:
+            if self.last_direction == direction and self.last_kind is SegmentKind.RST:
                 return "reopen"
-            new = State.IGNORE
-        if new is State.IGNORE:
+            new = TcpState.IGNORE
+        if new is TcpState.IGNORE:
             if not self._synchronizes(seg, direction):
                 return self._ignore(seg, direction)
-            old, new = State.SYN_SENT, State.SYN_RECV
-        elif new is State.SYN_SENT2:
+            old, new = TcpState.SYN_SENT, TcpState.SYN_RECV
+        elif new is TcpState.SYN_SENT2:
             self.together = True
-        elif new is State.SYN_RECV:
-            if direction == 1 and kind is Kind.ACK and self.together:
-                new = State.ESTABLISHED
-        elif new is State.CLOSE and kind is Kind.RST:
+        elif new is TcpState.SYN_RECV:
+            if direction == 1 and kind is SegmentKind.ACK and self.together:
+                new = TcpState.ESTABLISHED
+        elif new is TcpState.CLOSE and kind is SegmentKind.RST:
             checked = self._check_reset(seg, direction)
-            if checked is State.INVALID:
+            if checked is TcpState.INVALID:
                 return "invalid"
-            new = old if checked is State.IGNORE else new
-            if checked is State.NONE:  # answers what was let through before: no window to check
+            new = old if checked is TcpState.IGNORE else new
+            if checked is TcpState.NONE:  # answers what was let through before: no window to check
                 return self._advance(seg, direction, old, new)
         fits = self._in_window(seg, direction)
         if fits == "invalid":
             self._remember_end(kind, direction)
         return self._advance(seg, direction, old, new) if fits == "accept" else _ANSWER[fits]
 
-    def _remember_end(self, kind: Kind, direction: int) -> None:
+    def _remember_end(self, kind: SegmentKind, direction: int) -> None:
         """An end that does not fit the windows closes nothing, but may tell that what is known here is old."""
-        ends = (Kind.FIN, Kind.RST)
+        ends = (SegmentKind.FIN, SegmentKind.RST)
         if (
             self.assured
             and kind in ends
@@ -258,9 +260,9 @@ class Connection:
         ):
             self.last_kind, self.last_direction = kind, direction
 
-    def _synchronizes(self, seg: Segment, direction: int) -> bool:
+    def _synchronizes(self, seg: TrackedSegment, direction: int) -> bool:
         """A SYN-ACK that answers a SYN ignored before: the ends agree, and here they are believed."""
-        if seg.kind is not Kind.SYN_ACK or self.last_kind is not Kind.SYN:
+        if seg.kind is not SegmentKind.SYN_ACK or self.last_kind is not SegmentKind.SYN:
             return False
         if self.last_direction == direction or seg.ack != self.last_end:
             return False
@@ -273,35 +275,35 @@ class Connection:
         answering.maxack, answering.scales = None, False
         return True
 
-    def _ignore(self, seg: Segment, direction: int) -> Answer:
+    def _ignore(self, seg: TrackedSegment, direction: int) -> Answer:
         self.last_kind, self.last_direction = seg.kind, direction
         self.last_end, self.last_window, self.last_scale = seg.end, seg.window, seg.scale
         return "accept"
 
-    def _check_reset(self, seg: Segment, direction: int) -> State:
+    def _check_reset(self, seg: TrackedSegment, direction: int) -> TcpState:
         """CLOSE: as any segment; INVALID: too old; IGNORE: passes, closes nothing; NONE: without window check."""
         if self.state in _CLOSING:  # the ends may have gone on already: what is known is of no use
-            return State.NONE
+            return TcpState.NONE
         maxack = self.sides[1 - direction].maxack
-        if maxack is not None and self.last_kind is not Kind.SYN:
-            established = self.answered and self.assured and self.state is State.ESTABLISHED
+        if maxack is not None and self.last_kind is not SegmentKind.SYN:
+            established = self.answered and self.assured and self.state is TcpState.ESTABLISHED
             if seg.seq == 0 and not established:
-                return State.CLOSE
+                return TcpState.CLOSE
             if _before(seg.seq, maxack):
-                return State.INVALID
+                return TcpState.INVALID
             if not established or seg.seq == maxack:
-                return State.CLOSE
+                return TcpState.CLOSE
             last = (self.last_kind, self.last_direction, self.last_end)
-            return State.CLOSE if last == (Kind.ACK, direction, seg.seq) else State.IGNORE
-        answers = (self.answered and self.last_kind is Kind.SYN) or (
-            not self.assured and self.last_kind is Kind.ACK
+            return TcpState.CLOSE if last == (SegmentKind.ACK, direction, seg.seq) else TcpState.IGNORE
+        answers = (self.answered and self.last_kind is SegmentKind.SYN) or (
+            not self.assured and self.last_kind is SegmentKind.ACK
         )
-        return State.NONE if answers and seg.ack == self.last_end else State.CLOSE
+        return TcpState.NONE if answers and seg.ack == self.last_end else TcpState.CLOSE
 
-    def _in_window(self, seg: Segment, direction: int) -> Literal["accept", "ignore", "invalid"]:
+    def _in_window(self, seg: TrackedSegment, direction: int) -> Literal["accept", "ignore", "invalid"]:
         sender, receiver = self.sides[direction], self.sides[1 - direction]
         seq, end, ack = seg.seq, seg.end, seg.ack
-        again = seg.flags & SYN and self.state in (State.SYN_SENT, State.SYN_RECV)
+        again = seg.flags & SYN and self.state in (TcpState.SYN_SENT, TcpState.SYN_RECV)
         if sender.maxwin == 0:
             if seg.flags & SYN:
                 self._begin_side(seg, direction)
@@ -315,25 +317,25 @@ class Connection:
                 return "accept"
         if not seg.flags & ACK or (seg.flags & RST and ack == 0):
             ack = receiver.end
-        if seg.flags & RST and seq == 0 and self.state is State.SYN_SENT:
+        if seg.flags & RST and seq == 0 and self.state is TcpState.SYN_SENT:
             seq = end = sender.end
         if not _before(seq, sender.maxend + 1) or not _before(ack, receiver.end + 1):
             return "accept" if sender.liberal else "invalid"
         if _too_old(sender, receiver, end, ack):
             return "accept" if sender.liberal else "ignore"
         _widen(seg, sender, receiver, end, ack)
-        if seg.kind is Kind.ACK:
+        if seg.kind is SegmentKind.ACK:
             self.last_end = end
         return "accept"
 
-    def _begin_side(self, seg: Segment, direction: int) -> None:
+    def _begin_side(self, seg: TrackedSegment, direction: int) -> None:
         sender, receiver = self.sides[direction], self.sides[1 - direction]
         sender.begin(seg)
         if direction == 1 and not (sender.scales and receiver.scales):
             sender.scale = receiver.scale = 0
 
     @staticmethod
-    def _pick_up(seg: Segment, sender: _Side, receiver: _Side) -> None:
+    def _pick_up(seg: TrackedSegment, sender: _Side, receiver: _Side) -> None:
         sender.end = seg.end
         sender.maxwin = (seg.window << sender.scale) or 1
         sender.maxend = _wrap(seg.end + sender.maxwin)
@@ -342,14 +344,14 @@ class Connection:
         elif seg.ack == _wrap(receiver.end + 1):
             receiver.end = seg.ack
 
-    def _advance(self, seg: Segment, direction: int, old: State, new: State) -> Answer:
+    def _advance(self, seg: TrackedSegment, direction: int, old: TcpState, new: TcpState) -> Answer:
         self.last_kind, self.last_direction = seg.kind, direction
         self.state = new
-        if old is not new and new is State.FIN_WAIT:
+        if old is not new and new is TcpState.FIN_WAIT:
             self.sides[direction].began_close = True
         if not self.answered:
             return "gone" if seg.flags & RST else "accept"
-        if old in (State.SYN_RECV, State.ESTABLISHED) and new is State.ESTABLISHED:
+        if old in (TcpState.SYN_RECV, TcpState.ESTABLISHED) and new is TcpState.ESTABLISHED:
             self.assured = True
         return "accept"
 
@@ -361,7 +363,7 @@ def _too_old(sender: _Side, receiver: _Side, end: int, ack: int) -> bool:
     return not _before(receiver.end - max(sender.maxwin, ACK_WINDOW_MIN) - 1, ack)
 
 
-def _widen(seg: Segment, sender: _Side, receiver: _Side, end: int, ack: int) -> None:
+def _widen(seg: TrackedSegment, sender: _Side, receiver: _Side, end: int, ack: int) -> None:
     """A segment in the window moves both sides' windows on."""
     window = seg.window if seg.flags & SYN else seg.window << sender.scale
     sender.maxwin = max(sender.maxwin, window)

@@ -17,44 +17,44 @@ import msgspec
 from netfw.model.conntrack import Conntrack, Settings, Tracked
 from netfw.model.ip_options import ipv4_options_hold
 from netfw.model.packet import Packet
-from netfw.model.rules import CONNTRACK, Hook, Model, Verdict
+from netfw.model.rules import CONNTRACK, Hook, PacketVerdict, RulesetModel
 from netfw.model.values import NOT_TRACKED_YET, Json
 
 
-class Gate:
-    """A ruleset (as `netfw.model.rules.Model` takes it), and the connections that it has let through.
+class PacketFilterModel:
+    """A ruleset (as `netfw.model.rules.RulesetModel` takes it), and the connections that it has let through.
 
     Who keeps a verdict to use it again must ask anew once `generation` is another one or `steady_until_ns` is over.
     """
 
     def __init__(self, ruleset: Json, settings: Settings | None = None) -> None:
-        self.model = Model(ruleset)
+        self.model = RulesetModel(ruleset)
         self.conntrack = Conntrack(settings)
         self.generation = 0
         """Counts the changes of the ruleset and its sets."""
 
     def load(self, ruleset: Json) -> None:
         """Replace the ruleset; connections stay tracked, as in the kernel."""
-        self.model = Model(ruleset)
+        self.model = RulesetModel(ruleset)
         self.generation += 1
 
     def steady_until_ns(self, now_ns: int) -> int:
         """When the next element of a set times out, which changes verdicts without a new generation."""
         return self.model.next_timeout_ns(now_ns)
 
-    def receive(self, packet: Packet, now_ns: int) -> Verdict:
+    def receive(self, packet: Packet, now_ns: int) -> PacketVerdict:
         """A packet that came in at `iif`, to the box itself."""
         return self._pass(packet, now_ns, "prerouting", "input")
 
-    def forward(self, packet: Packet, now_ns: int) -> Verdict:
+    def forward(self, packet: Packet, now_ns: int) -> PacketVerdict:
         """A packet that came in at `iif` and that routing sends out at `oif`."""
         return self._pass(packet, now_ns, "prerouting", "forward", "postrouting")
 
-    def send(self, packet: Packet, now_ns: int) -> Verdict:
+    def send(self, packet: Packet, now_ns: int) -> PacketVerdict:
         """A packet of the box's own, going out at `oif`."""
         return self._pass(packet, now_ns, "output", "postrouting")
 
-    def arrive(self, packet: Packet, now_ns: int) -> Verdict:
+    def arrive(self, packet: Packet, now_ns: int) -> PacketVerdict:
         """A packet that came in at `iif`, and for which routing has no way: it meets the first chains only."""
         return self._begin(packet, now_ns, "prerouting")[0]
 
@@ -68,7 +68,7 @@ class Gate:
         self.model.set(name).remove(element)
         self.generation += 1
 
-    def _begin(self, packet: Packet, now_ns: int, hook: Hook) -> tuple[Verdict, Tracked]:
+    def _begin(self, packet: Packet, now_ns: int, hook: Hook) -> tuple[PacketVerdict, Tracked]:
         """The first hook, with connection tracking in the middle of it."""
         tracked = Tracked(NOT_TRACKED_YET)
         before = self.model.evaluate(hook, packet, tracked.tracking, now_ns, below=CONNTRACK)
@@ -76,13 +76,13 @@ class Gate:
             return before, tracked
         tracked = self.conntrack.track(packet, now_ns, incoming=hook == "prerouting")
         after = self.model.evaluate(hook, packet, tracked.tracking, now_ns, above=CONNTRACK)
-        return Verdict(after.action, before.counters + after.counters, hook), tracked
+        return PacketVerdict(after.action, before.counters + after.counters, hook), tracked
 
-    def _pass(self, packet: Packet, now_ns: int, first: Hook, *others: Hook) -> Verdict:
+    def _pass(self, packet: Packet, now_ns: int, first: Hook, *others: Hook) -> PacketVerdict:
         verdict, tracked = self._begin(_at(first, packet), now_ns, first)
         counters = verdict.counters
         if first == "prerouting" and packet.family == 4 and not ipv4_options_hold(packet.data):
-            return Verdict("drop", counters, verdict.hook)  # by the IP layer, or before that by a rule
+            return PacketVerdict("drop", counters, verdict.hook)  # by the IP layer, or before that by a rule
         for hook in others:
             if verdict.action != "accept":
                 break
@@ -90,7 +90,7 @@ class Gate:
             counters += verdict.counters
         if verdict.action == "accept":
             self.conntrack.confirm(tracked.entry)
-        return Verdict(verdict.action, counters, verdict.hook)
+        return PacketVerdict(verdict.action, counters, verdict.hook)
 
 
 def _at(hook: Hook, packet: Packet) -> Packet:

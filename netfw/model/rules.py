@@ -1,6 +1,7 @@
 """What a ruleset does to a packet, worked out from the libnftables JSON that was rendered, or that the kernel listed.
 
-A ruleset is compiled once: each match becomes a closure, each chain a list of rules. `Model.evaluate` then runs the
+A ruleset is compiled once: each match becomes a closure, each chain a list of rules. `RulesetModel.evaluate`
+then runs the
 base chains of one hook as nf_tables does: in the order of priorities; `accept` ends a chain and goes on to the next
 one, `drop` ends it all; a match on a field that the packet lacks ends the rule. What the model does not know it
 refuses when compiling, and nothing is skipped.
@@ -17,7 +18,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from netfw.model.packet import Packet
 from netfw.model.sets import NEVER_NS, ModelSet, anonymous
 from netfw.model.values import (
-    Connection,
+    ConnectionFields,
     Field,
     Json,
     RulesetError,
@@ -39,7 +40,7 @@ CONNTRACK: Final = -200
 """Priority of connection tracking: chains before it see every packet as not tracked."""
 
 
-class Verdict(NamedTuple):
+class PacketVerdict(NamedTuple):
     """What became of a packet, the named counters that it touched, in order, and the last hook that it met."""
 
     action: Action
@@ -88,7 +89,7 @@ class _Chain:
     policy: Action = "accept"
 
 
-class Model:
+class RulesetModel:
     """The tables of a ruleset, compiled. Errors of everything that takes JSON: RulesetError."""
 
     def __init__(self, ruleset: Json = ()) -> None:
@@ -124,15 +125,15 @@ class Model:
         *,
         above: int = -(1 << 31),
         below: int = 1 << 31,
-    ) -> Verdict:
+    ) -> PacketVerdict:
         """Run the hook's base chains with `above` <= priority < `below`."""
         counters: list[str] = []
         for priority, table, chain in self._hooks.get(hook, ()):
             if above <= priority < below:
                 action = self._run(table, chain, packet, tracking, now_ns, counters)
                 if action != "accept":
-                    return Verdict(action, tuple(counters), hook)
-        return Verdict("accept", tuple(counters), hook)
+                    return PacketVerdict(action, tuple(counters), hook)
+        return PacketVerdict("accept", tuple(counters), hook)
 
     def _run(
         self, table: str, base: _Chain, packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]
@@ -378,7 +379,7 @@ def _masked(value_of: Field, op: str, mask: int, right: int) -> Test:
 
 def _more_connections(key: Field, most: int) -> Test:
     """Whether the packet's connection is one more than so many with its key: nft's `ct count over`."""
-    kept: dict[Value, list[Connection]] = {}
+    kept: dict[Value, list[ConnectionFields]] = {}
 
     def test(packet: Packet, tracking: Tracking, now_ns: int) -> bool:
         value, connection = key(packet, tracking), tracking.connection

@@ -24,7 +24,7 @@ class RulesetError(ValueError):
     """A ruleset, or a part of one, that the model does not know; the message quotes it."""
 
 
-class Connection(Protocol):
+class ConnectionFields(Protocol):
     """A tracked connection, as far as rules count it."""
 
     @property
@@ -43,7 +43,7 @@ class Tracking(NamedTuple):
 
     state: int
     reply: bool | None = None
-    connection: Connection | None = None
+    connection: ConnectionFields | None = None
     """What to count; None where there is none."""
 
 

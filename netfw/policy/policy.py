@@ -73,7 +73,7 @@ class Authorized:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class PolicyPort:
     """One instrument port: the box's addresses on it, what is offered there, and what a session may reach."""
 
     number: int
@@ -88,7 +88,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Tunnel:
+class PolicyTunnel:
     """Where remote sessions come in, and from whom."""
 
     interface: str
@@ -100,9 +100,9 @@ class Policy:
     """The whole. `ports` are those in use."""
 
     uplink: str
-    ports: tuple[Port, ...]
+    ports: tuple[PolicyPort, ...]
     authorized: tuple[Authorized, ...]
-    tunnel: Tunnel | None = None
+    tunnel: PolicyTunnel | None = None
     rejects_outside: bool = False
     """Whether what comes unasked from the uplink is told so, instead of being dropped silently."""
     believes_routers: bool = False
@@ -111,7 +111,7 @@ class Policy:
     uses_dhcp: bool = False
     """Whether the uplink has its address by DHCP or DHCPv6, from any server there."""
 
-    def port(self, number: int) -> Port | None:
+    def port(self, number: int) -> PolicyPort | None:
         """The port with this number, if it is in use."""
         return next((port for port in self.ports if port.number == number), None)
 

@@ -45,10 +45,10 @@ from netfw.policy.policy import (
     InterfaceAddress,
     Network,
     Policy,
-    Port,
+    PolicyPort,
+    PolicyTunnel,
     Protocol,
     Service,
-    Tunnel,
 )
 from settings.board import Board, Interface, PortNumber, board_of
 from settings.problems import Problems, parse_key
@@ -160,12 +160,12 @@ class _Judge:
             given.role, networks, tuple(Service(given.protocol or "tcp", port) for port in given.ports)
         )
 
-    def _port(self, key: str, given: PortTable) -> Port:
+    def _port(self, key: str, given: PortTable) -> PolicyPort:
         interface = self._board.instrument_ports.get(given.number)
         if interface is None:
             known = ", ".join(map(str, sorted(self._board.instrument_ports)))
             self._wrong(f"{key}.number", f"{self._board.name} has no port {given.number}; it has {known}")
-        return Port(
+        return PolicyPort(
             given.number,
             interface or "",
             self._each(f"{key}.addresses", given.addresses, _own_address),
@@ -173,10 +173,10 @@ class _Judge:
             self._each(f"{key}.desktop", given.desktop, _service),
         )
 
-    def _tunnel(self, given: TunnelTable) -> Tunnel:
+    def _tunnel(self, given: TunnelTable) -> PolicyTunnel:
         if given.interface in ("lo", self._board.uplink, *self._board.instrument_ports.values()):
             self._wrong("tunnel.interface", f"{given.interface} is something else on a {self._board.name}")
-        return Tunnel(given.interface, self._each("tunnel.staff", given.staff, _subnet))
+        return PolicyTunnel(given.interface, self._each("tunnel.staff", given.staff, _subnet))
 
     def _each(self, key: str, given: list[str], read: Callable[[str], T]) -> tuple[T, ...]:
         found: dict[T, None] = {}

@@ -20,9 +20,9 @@ import z3
 
 from netfw.policy.policy import Policy
 from netfw.proof.counterexample import Counterexample, counterexample
-from netfw.proof.smt import HOOKS, Ruleset
+from netfw.proof.smt import HOOKS, RulesetFormulas
 from netfw.proof.symbolic import Symbol
-from netfw.proof.theorems import Claims, Theorem
+from netfw.proof.theorems import Theorem, Theorems
 from netfw.ruleset import listing
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import render
@@ -33,7 +33,7 @@ _WAYS = {"prerouting": "arriving", "input": "in", "forward": "through", "output"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProofFinding:
     """What became of a theorem."""
 
     name: str
@@ -68,7 +68,7 @@ class Finding:
         }
 
 
-def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[Finding]:
+def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[ProofFinding]:
     """Each theorem, or `only` that of this name, as it is decided. `objects` as the kernel lists them.
 
     Errors: netfw.proof.symbolic.Unproven.
@@ -76,8 +76,8 @@ def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[F
     objects = list(objects)
     packet = Symbol()
     packet.interfaces.number("lo")
-    ruleset = Ruleset(objects, packet)
-    claims = Claims(policy, ruleset)
+    ruleset = RulesetFormulas(objects, packet)
+    claims = Theorems(policy, ruleset)
     theorems = list(
         claims.all()
     )  # which makes all questions to the session sets, and so all of the assumption
@@ -89,14 +89,14 @@ def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[F
         yield _is_the_policys(policy, objects, ruleset)
 
 
-def _decide(theorem: Theorem, policy: Policy, ruleset: Ruleset, premises: z3.BoolRef) -> Finding:
+def _decide(theorem: Theorem, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef) -> ProofFinding:
     began = time.perf_counter()
     found = _search(theorem.refuting, theorem.way, policy, ruleset, premises)
-    return Finding(theorem.name, theorem.says, found is None, time.perf_counter() - began, found)
+    return ProofFinding(theorem.name, theorem.says, found is None, time.perf_counter() - began, found)
 
 
 def _search(
-    refuting: z3.BoolRef, way: str, policy: Policy, ruleset: Ruleset, premises: z3.BoolRef
+    refuting: z3.BoolRef, way: str, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef
 ) -> Counterexample | None:
     solver = z3.Solver()
     # the parts one by one: z3 then puts in what is certain, before it looks into anything
@@ -107,16 +107,16 @@ def _search(
     return counterexample(solver, model, ruleset.packet, policy, way, ruleset.asked.values())
 
 
-def _is_the_policys(policy: Policy, objects: list[Json], ruleset: Ruleset) -> Finding:
+def _is_the_policys(policy: Policy, objects: list[Json], ruleset: RulesetFormulas) -> ProofFinding:
     began = time.perf_counter()
     says = "the kernel has the policy's ruleset, or one that does the same"
     rendered = render(policy)
     notes = tuple(listing.differences(listing.of_ruleset(rendered), listing.of_objects(objects)))
     found = None
     if notes:
-        wanted = Ruleset([*rendered.declarations(), *rendered.contents()], ruleset.packet)
+        wanted = RulesetFormulas([*rendered.declarations(), *rendered.contents()], ruleset.packet)
         premises = ruleset.packet.guarantees()
         for hook in HOOKS:
             differs = z3.Xor(ruleset.accepted(hook), wanted.accepted(hook))
             found = found or _search(differs, _WAYS[hook], policy, ruleset, premises)
-    return Finding(SAME, says, found is None, time.perf_counter() - began, found, notes)
+    return ProofFinding(SAME, says, found is None, time.perf_counter() - began, found, notes)

@@ -47,7 +47,7 @@ _SET_KEYS: Final = {"family", "name", "table", "type", "handle", "elem", "map"} 
 _SET_FLAGS: Final = {"interval", "timeout", "constant", "dynamic"}
 
 
-class Outcome(NamedTuple):
+class ChainOutcome(NamedTuple):
     """What a chain does with packets, as disjoint formulas; `through` is what it leaves to its caller."""
 
     accepted: z3.BoolRef
@@ -99,7 +99,7 @@ class _Table:
         return table
 
 
-class Ruleset:
+class RulesetFormulas:
     """The formulas of a listing, over one symbolic packet."""
 
     def __init__(self, objects: Iterable[Json], packet: Symbol) -> None:
@@ -110,8 +110,8 @@ class Ruleset:
         """The questions to session sets."""
         self.counted: dict[int, z3.FuncDeclRef] = {}
         """For each limit of connections that was asked for: which interfaces have more."""
-        self._outcomes: dict[str, Outcome] = {}
-        self._hooks: dict[str, list[Outcome]] = {hook: [] for hook in HOOKS}
+        self._outcomes: dict[str, ChainOutcome] = {}
+        self._hooks: dict[str, list[ChainOutcome]] = {hook: [] for hook in HOOKS}
         try:
             for name, chain in self._table.chains.items():
                 if "hook" in chain:
@@ -154,13 +154,13 @@ class Ruleset:
         kinds = named["type"] if isinstance(named["type"], list) else [named["type"]]
         return [self._row(element, kinds) for element in named["elem"]]
 
-    def _base(self, name: str, chain: Json) -> Outcome:
+    def _base(self, name: str, chain: Json) -> ChainOutcome:
         if chain["prio"] <= CONNTRACK_PRIORITY and '"ct"' in str(self._reachable(name)).replace("'", '"'):
             raise Unproven(f"`ct` in chain {name!r}, which runs before connection tracking")
         accepted, refused, through = self._chain(name)
         if chain.get("policy", "accept") == "accept":
-            return Outcome(z3.Or(accepted, through), refused, z3.BoolVal(False))
-        return Outcome(accepted, z3.Or(refused, through), z3.BoolVal(False))
+            return ChainOutcome(z3.Or(accepted, through), refused, z3.BoolVal(False))
+        return ChainOutcome(accepted, z3.Or(refused, through), z3.BoolVal(False))
 
     def _reachable(self, name: str) -> list[Json]:
         rules: list[Json] = list(self._table.rules[name])
@@ -168,14 +168,14 @@ class Ruleset:
         _collect_targets(rules, targets)
         return [*rules, *(rule for target in targets for rule in self._reachable(target))]
 
-    def _chain(self, name: str) -> Outcome:
+    def _chain(self, name: str) -> ChainOutcome:
         if name not in self._outcomes:
             if name not in self._table.chains:
                 raise Unproven(f"a jump to chain {name!r}, which is not there")
             self._outcomes[name] = self._run(self._table.rules[name])
         return self._outcomes[name]
 
-    def _run(self, rules: Iterable[list[Json]]) -> Outcome:
+    def _run(self, rules: Iterable[list[Json]]) -> ChainOutcome:
         alive: z3.BoolRef = z3.BoolVal(True)
         accepted, refused, through = [], [], []
         for rule in rules:
@@ -192,7 +192,7 @@ class Ruleset:
                     ended.append(z3.And(condition, z3.Not(outcome.through)))
             if ended:
                 alive = z3.And(alive, z3.Not(z3.Or(ended)))
-        return Outcome(z3.Or(accepted), z3.Or(refused), z3.Or([*through, alive]))
+        return ChainOutcome(z3.Or(accepted), z3.Or(refused), z3.Or([*through, alive]))
 
     def _rule(self, statements: list[Json]) -> Iterator[tuple[z3.BoolRef, Json]]:
         """The verdicts of a rule, with the packets that each is for."""
@@ -234,18 +234,18 @@ class Ruleset:
                 return z3.And(term.valid, more if rest.get("inv") else z3.Not(more))
         raise Unproven(kept)
 
-    def _verdict(self, verdict: Json) -> tuple[Outcome, bool]:
+    def _verdict(self, verdict: Json) -> tuple[ChainOutcome, bool]:
         """What becomes of the packets, and whether the chain ends for all of them."""
         yes, no = z3.BoolVal(True), z3.BoolVal(False)
         match verdict:
             case {"accept": None}:
-                return Outcome(yes, no, no), True
+                return ChainOutcome(yes, no, no), True
             case dict() if len(verdict) == 1 and next(iter(verdict)) in _REFUSING:
-                return Outcome(no, yes, no), True
+                return ChainOutcome(no, yes, no), True
             case {"return": None}:
-                return Outcome(no, no, yes), True
+                return ChainOutcome(no, no, yes), True
             case {"continue": None}:
-                return Outcome(no, no, yes), False
+                return ChainOutcome(no, no, yes), False
             case {"jump": {"target": target}}:
                 return self._chain(target), False
             case {"goto": {"target": target}}:

@@ -21,8 +21,17 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import z3
 
 from netfw.model.packet import ESP, TCP, UDP
-from netfw.policy.policy import DHCP_PORTS, DHCP_SERVERS, NOWHERE, Network, Policy, Port, Service, reserved
-from netfw.proof.smt import Ruleset
+from netfw.policy.policy import (
+    DHCP_PORTS,
+    DHCP_SERVERS,
+    NOWHERE,
+    Network,
+    Policy,
+    PolicyPort,
+    Service,
+    reserved,
+)
+from netfw.proof.smt import RulesetFormulas
 from netfw.proof.tries import Intervals, complement, union
 from netfw.ruleset.names import CONNECTIONS_MAX, SESSIONS
 
@@ -48,10 +57,10 @@ class Theorem(NamedTuple):
     refuting: z3.BoolRef
 
 
-class Claims:
+class Theorems:
     """The theorems of a policy about a ruleset."""
 
-    def __init__(self, policy: Policy, ruleset: Ruleset) -> None:
+    def __init__(self, policy: Policy, ruleset: RulesetFormulas) -> None:
         self._policy, self._packet, self._ruleset = policy, ruleset.packet, ruleset
         self._sets = ruleset.packet.sets
         came = ruleset.accepted("prerouting")
@@ -255,10 +264,10 @@ class Claims:
             ]
         )
 
-    def _from_instrument(self, port: Port) -> z3.BoolRef:
+    def _from_instrument(self, port: PolicyPort) -> z3.BoolRef:
         return self._is_instrument(self._packet.saddr, port)
 
-    def _is_instrument(self, addresses: dict[int, z3.BitVecRef], port: Port) -> z3.BoolRef:
+    def _is_instrument(self, addresses: dict[int, z3.BitVecRef], port: PolicyPort) -> z3.BoolRef:
         """The address is one that an instrument of the port may have."""
         return z3.Or(
             [
@@ -328,7 +337,7 @@ class Claims:
             packet.transport, self._sets.member_of_rows([packet.l4proto, port], list(map(_pair, services)))
         )
 
-    def _served(self, port: Port) -> z3.BoolRef:
+    def _served(self, port: PolicyPort) -> z3.BoolRef:
         """To the box's address on this port, and to a service of it, as part of a connection."""
         packet = self._packet
         own = z3.Or(
@@ -438,7 +447,7 @@ def _intervals(networks: Iterable[Network], version: int) -> Intervals:
     return union((int(n.network_address), int(n.broadcast_address)) for n in networks if n.version == version)
 
 
-def _instruments(port: Port, version: int) -> Intervals:
+def _instruments(port: PolicyPort, version: int) -> Intervals:
     """The addresses that an instrument on the port may have."""
     bits = 32 if version == 4 else 128
     own = [address for address in port.addresses if address.version == version]

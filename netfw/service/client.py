@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
-from netfw.events import Event, State
+from netfw.events import Event, FirewallState
 from netfw.service.protocol import (
     EVENT_BYTES_MAX,
     LENGTH_BYTES,
@@ -60,7 +60,7 @@ class FirewallClient:
                 problem = str(error)
             if loop.time() >= self._valid_until() and problem != self._problem:
                 self._problem = problem
-                heard(State(in_force=False, problem=problem, is_known=False))
+                heard(FirewallState(in_force=False, problem=problem, is_known=False))
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _observe(self, heard: Callable[[Event], None]) -> NoReturn:
@@ -76,7 +76,7 @@ class FirewallClient:
                     answer = await _received(reader)
                 if isinstance(answer, Refusal):
                     raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
-                if isinstance(answer, State):
+                if isinstance(answer, FirewallState):
                     self._confirmed_at, self._problem = loop.time(), ""
                 heard(answer)
 

@@ -24,13 +24,13 @@ from typing import Any, Final
 
 from hal.linux.ethernet import LinuxEthernetPort
 from hal.unix_socket import Listener
-from netfw.events import Event, State
+from netfw.events import Event, FirewallState
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import files_of_policy, load_policy_with_board
 from netfw.service import notify
 from netfw.service.backend import KernelBackend
 from netfw.service.once import answer_requests
-from netfw.service.server import Server
+from netfw.service.server import FirewallServer
 from netfw.service.supervisor import Supervisor
 from netfw.service.trust import distrust
 from settings.problems import SettingsError
@@ -94,7 +94,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _serving(arguments: argparse.Namespace, users: set[int], group: int) -> None:
-    loop, server = asyncio.get_running_loop(), Server(users, _say)
+    loop, server = asyncio.get_running_loop(), FirewallServer(users, _say)
     ready = _Readiness(arguments.policy, arguments.ready)
     arguments.socket.parent.mkdir(mode=0o755, exist_ok=True)
     listener = Listener(arguments.socket, 0o660, group)
@@ -114,14 +114,14 @@ async def _serving(arguments: argparse.Namespace, users: set[int], group: int) -
 
 async def _attached(arguments: argparse.Namespace) -> None:
     ended = asyncio.Event()
-    server = Server(None, _say, lost=ended.set)
+    server = FirewallServer(None, _say, lost=ended.set)
     own = socket.socket(fileno=arguments.descriptor)
     await asyncio.get_running_loop().connect_accepted_socket(server.connected, own)
     await _supervised(arguments, server, server.publish, ended)
 
 
 async def _supervised(
-    arguments: argparse.Namespace, server: Server, heard: Any, ended: asyncio.Event
+    arguments: argparse.Namespace, server: FirewallServer, heard: Any, ended: asyncio.Event
 ) -> None:
     """Keep the policy in force until SIGTERM, or until it has `ended`."""
     loop, supervisor = asyncio.get_running_loop(), _supervisor(arguments)
@@ -180,7 +180,7 @@ class _Readiness:
 
     def take(self, event: Event) -> None:
         """The first State with the policy in force is what is waited for."""
-        if isinstance(event, State) and event.in_force and not self._is_ready:
+        if isinstance(event, FirewallState) and event.in_force and not self._is_ready:
             self._is_ready = True
             _say(f"{self._policy}: in force")
             if self._file is not None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Sessions
@@ -27,7 +27,7 @@ from netfw.service.requests import (
     Apply,
     Check,
     Checked,
-    Count,
+    CountRequest,
     Done,
     Failed,
     Followed,
@@ -41,7 +41,7 @@ from netfw.service.requests import (
     Stopped,
     TrialEnded,
     Try,
-    Watch,
+    WatchRequest,
     receive,
 )
 from netfw.service.supervisor import LOOK_SECONDS
@@ -63,7 +63,7 @@ def answer_requests(connection: socket.socket) -> None:
             except FirewallError as error:
                 _send(connection, Failed(error.kind, str(error)))
             except SettingsError as error:
-                _send(connection, Failed(Kind.UNFIT, str(error)))
+                _send(connection, Failed(FirewallErrorKind.UNFIT, str(error)))
 
 
 def _answer(connection: socket.socket, request: Request) -> None:
@@ -76,16 +76,16 @@ def _answer(connection: socket.socket, request: Request) -> None:
             _send(connection, Done())
         case Check(policy):
             _send(connection, _checked(_load(policy)))
-        case Count():
+        case CountRequest():
             _send(connection, Checked([], _counts(Firewall(Nft())), 0))
         case List():
             _send(connection, Listed(Nft().table()))
         case Try(policy, seconds):
             _on_trial(connection, Trial(Nft(), _load(policy), seconds))
-        case Watch(policy):
+        case WatchRequest(policy):
             asyncio.run(_watching(connection, Path(policy)))
         case Keep() | Revert() | Stop():
-            raise FirewallError(Kind.UNFIT, _NOT_UNDER_WAY)
+            raise FirewallError(FirewallErrorKind.UNFIT, _NOT_UNDER_WAY)
 
 
 def _load(policy: str) -> Policy:

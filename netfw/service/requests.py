@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.service.protocol import LENGTH_BYTES, ProtocolError, framed, length
 from netfw.service.spawn import END_SECONDS, start
@@ -40,7 +40,7 @@ class Check(Struct, frozen=True, tag="check"):
     policy: str
 
 
-class Count(Struct, frozen=True, tag="count"):
+class CountRequest(Struct, frozen=True, tag="count"):
     """What was refused. Answer: Checked, without differences."""
 
 
@@ -63,7 +63,7 @@ class Revert(Struct, frozen=True, tag="revert"):
     """Put back what was in force before the trial. Answer: TrialEnded."""
 
 
-class Watch(Struct, frozen=True, tag="watch"):
+class WatchRequest(Struct, frozen=True, tag="watch"):
     """Watch a policy until the connection ends. Answer: Done; then Alarm, Repair and Followed as they happen."""
 
     policy: str
@@ -111,11 +111,11 @@ class Followed(Struct, frozen=True, tag="followed"):
 class Failed(Struct, frozen=True, tag="failed"):
     """A FirewallError."""
 
-    kind: Kind
+    kind: FirewallErrorKind
     message: str
 
 
-Request: TypeAlias = Probe | Apply | Check | Count | List | Try | Keep | Revert | Watch | Stop
+Request: TypeAlias = Probe | Apply | Check | CountRequest | List | Try | Keep | Revert | WatchRequest | Stop
 Reply: TypeAlias = Done | Checked | Listed | TrialEnded | Followed | Stopped | Failed | Alarm | Repair
 
 REQUESTS: Final = msgspec.msgpack.Decoder(Request)
@@ -147,7 +147,7 @@ class Helper:
             self._process, self.connection = start("once")
         except OSError as error:
             raise FirewallError(
-                Kind.LACKING, f"the firewall service cannot be started: {error.strerror}"
+                FirewallErrorKind.LACKING, f"the firewall service cannot be started: {error.strerror}"
             ) from error
 
     def __enter__(self) -> Helper:
@@ -184,4 +184,6 @@ class Helper:
     def _end(self) -> NoReturn:
         self._process.kill()
         status = self._process.wait()
-        raise FirewallError(Kind.LACKING, f"the firewall service ended by itself, with exit status {status}")
+        raise FirewallError(
+            FirewallErrorKind.LACKING, f"the firewall service ended by itself, with exit status {status}"
+        )

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from hal import unix_socket
-from netfw.events import Event, State
+from netfw.events import Event, FirewallState
 from netfw.service.protocol import (
     EVENT_BYTES_MAX,
     HEARTBEAT_SECONDS,
@@ -39,7 +39,7 @@ UNHEARD_MAX: Final = 256
 Say = Callable[[str], object]
 
 
-class Server:
+class FirewallServer:
     """Hands events to observers. `connected` makes the protocol object of a new connection."""
 
     def __init__(
@@ -52,7 +52,9 @@ class Server:
         self.users, self.say, self.lost = users, say, lost
         self.connections: set[_Connection] = set()
         self._unheard: deque[Event] = deque(maxlen=UNHEARD_MAX)
-        self._state: State | None = None  # until the first attempt to put the policy in force has ended
+        self._state: FirewallState | None = (
+            None  # until the first attempt to put the policy in force has ended
+        )
         self._refused_users: set[int] = set()
 
     def connected(self) -> asyncio.Protocol:
@@ -62,10 +64,10 @@ class Server:
     def publish(self, event: Event) -> None:
         """Hand an event to all observers. What happens while there is none waits for the next one."""
         event = bounded(event)
-        if isinstance(event, State):
+        if isinstance(event, FirewallState):
             self._state = event
         observers = [each for each in self.connections if each.is_observer]
-        if not observers and not isinstance(event, State):
+        if not observers and not isinstance(event, FirewallState):
             self._unheard.append(event)
         message = framed(event)
         for each in observers:
@@ -85,7 +87,7 @@ class Server:
         self._unheard.clear()
         return b"".join(map(framed, events))
 
-    def refuse_user(self, who: unix_socket.Peer) -> None:
+    def refuse_user(self, who: unix_socket.PeerProcess) -> None:
         """Log a process of a user that is not allowed, each user once."""
         if who.uid not in self._refused_users:
             self._refused_users.add(who.uid)
@@ -95,7 +97,7 @@ class Server:
 class _Connection(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: FirewallServer) -> None:
         self._server = server
         self._frames = Frames(REQUEST_BYTES_MAX)
         self.is_observer = False

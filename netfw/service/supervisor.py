@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort
-from netfw.events import Alarm, Event, PortFault, Repair, State, Surroundings
+from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
 
 LOOK_SECONDS: Final = 10.0
 """How often ports, kernel settings and counters are looked at while the policy is in force."""
@@ -94,9 +94,9 @@ class Supervisor:
         self._broken = asyncio.Event()
         self._heard: Heard = lambda _event: None
 
-    def state(self) -> State:
+    def state(self) -> FirewallState:
         """The present state."""
-        return State(
+        return FirewallState(
             not self._problem,
             self._problem,
             self._not_covered,

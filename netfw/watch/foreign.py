@@ -244,7 +244,7 @@ def _hook(family: int, nested: bytes) -> str:
     return f"{names[number] if number < len(names) else f'hook {number}'}{device}, priority {priority}"
 
 
-def _dump(sock: socket.socket, kind: int) -> Iterable[netlink.Message]:
+def _dump(sock: socket.socket, kind: int) -> Iterable[netlink.NetlinkMessage]:
     return list(netlink.dump(sock, netlink.request(_SUBSYSTEM | kind, netlink.F_DUMP, socket.AF_UNSPEC)))
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
 from netfw.kernel.firewall import Differences, Firewall
@@ -92,7 +92,7 @@ class Watch:
             self._listen(True)
         except PermissionError:
             problem = "the kernel does not let this user hear of changes of the firewall; be root"
-            raise FirewallError(Kind.DENIED, problem) from None
+            raise FirewallError(FirewallErrorKind.DENIED, problem) from None
         asyncio.get_running_loop().add_reader(self._socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
         self.look()
@@ -151,12 +151,12 @@ class Watch:
                 elif alarm := self._alarm(message):
                     yield alarm
 
-    def _note(self, message: netlink.Message) -> None:
+    def _note(self, message: netlink.NetlinkMessage) -> None:
         transaction, given = self._transaction, message.attributes()
         transaction.repeated = message.beginning(_TABLE_NAME, _SET_NAME)
         transaction.touches_ours |= self._is_ours(message, given)
 
-    def _alarm(self, message: netlink.Message) -> Alarm | None:
+    def _alarm(self, message: netlink.NetlinkMessage) -> Alarm | None:
         """At the end of a transaction: whether it was about this table, and not by this process."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
@@ -165,7 +165,7 @@ class Watch:
         pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
         return Alarm(pid, _name(given, _GEN_PROC_NAME))
 
-    def _is_ours(self, message: netlink.Message, given: dict[int, bytes]) -> bool:
+    def _is_ours(self, message: netlink.NetlinkMessage, given: dict[int, bytes]) -> bool:
         if message.family() != netlink.FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
             return False
         about_sessions = message.kind in (_NEWSETELEM, _DELSETELEM) and (
@@ -256,7 +256,9 @@ class Watch:
             try:
                 sessions.open(session, seconds)
             except FirewallError as error:
-                if error.kind is not Kind.UNFIT:  # its time is over, or the policy has it no more
+                if (
+                    error.kind is not FirewallErrorKind.UNFIT
+                ):  # its time is over, or the policy has it no more
                     raise
 
 

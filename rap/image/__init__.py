@@ -15,7 +15,7 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from imaging.build.build import Built
-    from imaging.kickstart.lint import Report
+    from imaging.kickstart.lint import LintReport
 
 SUMMARY = "images of the box: kickstarts, its package, disk images"
 
@@ -113,7 +113,7 @@ def _check(arguments: argparse.Namespace) -> int:
     return FAILED if report.findings else HOLDS
 
 
-def _as_document(report: Report) -> dict[str, Any]:
+def _as_document(report: LintReport) -> dict[str, Any]:
     return {
         "file": str(report.path),
         "version": report.version,
@@ -122,7 +122,7 @@ def _as_document(report: Report) -> dict[str, Any]:
     }
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: LintReport) -> None:
     for finding in report.findings:
         print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}\n    {finding.repair}")
     if not report.findings:
@@ -190,7 +190,7 @@ def _add_build(parser: Parser) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from imaging.build.build import build
     from imaging.build.progress import Shown
-    from imaging.build.types import BuildFailed, Lacking, NotFollowed, Request, WrongRequest
+    from imaging.build.types import BuildFailed, BuildRequest, Lacking, NotFollowed, WrongRequest
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
     from imaging.signing.signing import SigningError
@@ -200,7 +200,7 @@ def _build(arguments: argparse.Namespace) -> int:
     work = arguments.work or arguments.output / "work"
     try:
         version = version_of(arguments.kickstart, arguments.release or "")
-        request = Request(
+        request = BuildRequest(
             *(arguments.kickstart, version, tuple(arguments.repo), arguments.output, work),
             *(arguments.disk_bytes, arguments.key, arguments.compress),
         )

@@ -22,7 +22,7 @@ from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from sim.worlds.kernel.live.state import State
+    from sim.worlds.kernel.live.state import LabState
 
 _WATCH_SECONDS: Final = 0.3
 _JSON_SECONDS: Final = 1.0
@@ -79,7 +79,7 @@ def told() -> Iterator[None]:
         raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
     from settings.problems import SettingsError
     from sim.engine.stalls import Stalled
-    from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, Refused
+    from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, RequestRefused
     from sim.worlds.kernel.namespaces.missing import MachineLacksError
 
     try:
@@ -88,7 +88,7 @@ def told() -> Iterator[None]:
         raise MachineLacks(str(error)) from error
     except LabExists as error:
         raise WrongInput(f"{error}, or give this one another --name") from error
-    except (SettingsError, NoSuchLab, Refused) as error:
+    except (SettingsError, NoSuchLab, RequestRefused) as error:
         raise WrongInput(str(error)) from error
     except Stalled as error:
         raise CommandError(str(error)) from error
@@ -228,13 +228,13 @@ def _watch(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
-def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[State, State]]:
+def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[LabState, LabState]]:
     """Each look with the one before it, until the time is over or the lab has ended."""
-    from sim.worlds.kernel import NoSuchLab, Refused
+    from sim.worlds.kernel import NoSuchLab, RequestRefused
     from sim.worlds.kernel.live.screen import looks
 
     end = None if length_s is None else time.monotonic() + length_s
-    with suppress(NoSuchLab, Refused, ConnectionError):
+    with suppress(NoSuchLab, RequestRefused, ConnectionError):
         for states in looks(name, every_s):
             yield states
             if end is not None and time.monotonic() >= end:
@@ -243,14 +243,14 @@ def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple
         print(f"rap: the lab {name} has ended", file=sys.stderr)
 
 
-def _watch_lines(states: Iterator[tuple[State, State]]) -> None:
+def _watch_lines(states: Iterator[tuple[LabState, LabState]]) -> None:
     from sim.worlds.kernel.live.screen import document
 
     for before, now in states:
         print(json.dumps(document(before, now), ensure_ascii=False), flush=True)
 
 
-def _watch_screen(states: Iterator[tuple[State, State]]) -> None:
+def _watch_screen(states: Iterator[tuple[LabState, LabState]]) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -261,7 +261,7 @@ def _watch_screen(states: Iterator[tuple[State, State]]) -> None:
             live.update(screen(before, now), refresh=True)
 
 
-def _watch_once(states: Iterator[tuple[State, State]]) -> None:
+def _watch_once(states: Iterator[tuple[LabState, LabState]]) -> None:
     from rich.console import Console
 
     from sim.worlds.kernel.live.screen import screen

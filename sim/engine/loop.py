@@ -30,7 +30,7 @@ from sim.engine.clock import Environment, TimeStands
 from sim.engine.stalls import Stalled, stalled
 from sim.net.host import current
 from sim.net.tls import TlsProtocol
-from sim.net.transport import Listener, SimTransport
+from sim.net.transport import SimListener, SimTransport
 from sim.units import format_duration
 
 _T = TypeVar("_T")
@@ -299,7 +299,7 @@ class SimLoop(base_events.BaseEventLoop):
         *,
         ssl: ssl_module.SSLContext | None = None,
         backlog: int = 100,  # noqa: ARG002 - connections are accepted at once
-    ) -> Listener:
+    ) -> SimListener:
         """Listen on the current host's address `host`. Raises OSError if the address is taken."""
         wall_ns = current.get().host.wall_ns
 

@@ -35,7 +35,7 @@ class _Interrupt(KeyboardInterrupt):
     """Like Ctrl-C: the exception that asyncio and `except Exception` let through."""
 
 
-class Watchdog:
+class StallWatchdog:
     """Raises Stalled when lab time has not passed for `seconds_max` of real time; in the main thread only."""
 
     def __init__(self, seconds_max: float = SECONDS_MAX) -> None:
@@ -49,7 +49,7 @@ class Watchdog:
         """From now on `now_ns()` must rise; `loop` has the tasks that the message names."""
         self._now_ns, self._loop = now_ns, loop
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> StallWatchdog:
         self._active = threading.current_thread() is threading.main_thread()
         if self._active:
             self._handler = signal.signal(signal.SIGALRM, self._look)

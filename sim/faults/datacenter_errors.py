@@ -6,14 +6,14 @@ from typing import Annotated
 
 from sim.faults import End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.lab.values import Count
+from sim.lab.values import CountForm
 
 
 @fault("datacenter-errors", targets=("datacenter",), emulated=True)
 class DatacenterErrors(Fault, frozen=True):
     """The data center answers every batch with an error."""
 
-    status: Annotated[int, Count(400, 599)] = 503
+    status: Annotated[int, CountForm(400, 599)] = 503
 
     async def start(self, world: EmulatedWorld, target: str) -> End:
         return world.datacenter.answer_with(self.status)

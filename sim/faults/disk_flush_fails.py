@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from sim.engine.layers import nothing_to_end
 from sim.faults import RECOVERY_NS, End, Fault, fault
 from sim.faults.world import EmulatedWorld
-from sim.lab.values import Count
+from sim.lab.values import CountForm
 from sim.units import SECOND_NS
 
 RETRY_NS: Final = 30 * SECOND_NS
@@ -18,7 +18,7 @@ RETRY_NS: Final = 30 * SECOND_NS
 class DiskFlushFails(Fault, frozen=True):
     """The next `times` flushes fail, and what they should have written may be there or not."""
 
-    times: Annotated[int, Count(1, 1000)] = 1
+    times: Annotated[int, CountForm(1, 1000)] = 1
 
     @property
     def recovery_ns(self) -> int:

@@ -9,7 +9,7 @@ from agents.instrument.outbox import QUEUE_REPORTS_MAX
 from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.instruments.instrument import FloodReport
-from sim.lab.values import Count
+from sim.lab.values import CountForm
 from sim.units import SECOND_NS
 
 
@@ -18,7 +18,7 @@ class InstrumentFloods(Fault, frozen=True):
     """The instrument's software sends `rate` reports a second more than it should: each a `status`, an `alert`, or \
 a status with `random` readings, which do not compress."""
 
-    rate: Annotated[int, Count(1, 1000)] = 100
+    rate: Annotated[int, CountForm(1, 1000)] = 100
     report: FloodReport = "status"
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated
 from sim.faults import Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.hostile.connections import hoard
-from sim.lab.values import Count, duration
+from sim.lab.values import CountForm, duration
 from sim.units import SECOND_NS
 
 
@@ -18,7 +18,7 @@ class InstrumentHoardsConnections(Fault, frozen=True):
 sends no request."""
 
     every: Annotated[int, duration("1ms", "1d")] = SECOND_NS
-    connections: Annotated[int, Count(1, 1000)] = 200
+    connections: Annotated[int, CountForm(1, 1000)] = 200
 
     @property
     def effect(self) -> Effect:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Certificate = Literal["good", "expired", "wrong"]
 
 
-class Line(Protocol):
+class LinkPart(Protocol):
     """A link, both ways."""
 
     def hold_down(self) -> End:
@@ -31,7 +31,7 @@ class Line(Protocol):
         ...
 
 
-class Machine(Protocol):
+class BoxPart(Protocol):
     """The box."""
 
     def hold_power(self) -> End:
@@ -47,7 +47,7 @@ class Machine(Protocol):
         ...
 
 
-class EmulatedMachine(Machine, Protocol):
+class EmulatedMachine(BoxPart, Protocol):
     """The virtual world's box."""
 
     async def tear(self, operation: int) -> End:
@@ -79,7 +79,7 @@ class EmulatedMachine(Machine, Protocol):
         ...
 
 
-class Device(Protocol):
+class InstrumentPart(Protocol):
     """An instrument."""
 
     def hold_power(self) -> End:
@@ -190,16 +190,16 @@ class Strangers(Protocol):
 class World(Protocol):
     """The world that runs the lab."""
 
-    def link(self, target: str) -> Line:
+    def link(self, target: str) -> LinkPart:
         """`uplink`, or the cable of `instrument:<port>`."""
         ...
 
-    def instrument(self, target: str) -> Device:
+    def instrument(self, target: str) -> InstrumentPart:
         """The instrument at `instrument:<port>`."""
         ...
 
     @property
-    def box(self) -> Machine:
+    def box(self) -> BoxPart:
         """The box."""
         ...
 

@@ -8,10 +8,10 @@ from pkgutil import iter_modules
 
 from sim.instruments import models
 from sim.instruments.assurance import Emit
-from sim.instruments.instrument import Instrument
-from sim.instruments.model import Model
+from sim.instruments.instrument import SimulatedInstrument
+from sim.instruments.model import InstrumentModel
 
-__all__ = ["Emit", "Instrument", "Model", "ModelError", "load_model", "model_names"]
+__all__ = ["Emit", "InstrumentModel", "ModelError", "SimulatedInstrument", "load_model", "model_names"]
 
 
 class ModelError(ValueError):
@@ -19,7 +19,7 @@ class ModelError(ValueError):
 
 
 @cache
-def _models() -> dict[str, Model]:
+def _models() -> dict[str, InstrumentModel]:
     modules = (import_module(f"{models.__name__}.{info.name}") for info in iter_modules(models.__path__))
     return {module.MODEL.name: module.MODEL for module in modules}
 
@@ -29,7 +29,7 @@ def model_names() -> list[str]:
     return sorted(_models())
 
 
-def load_model(name: str) -> Model:
+def load_model(name: str) -> InstrumentModel:
     """The model of that name, as lab files spell it ("chemistry-analyzer"). Raises ModelError."""
     if name not in _models():
         raise ModelError(f"there is no instrument model {name!r}; there are {', '.join(model_names())}")

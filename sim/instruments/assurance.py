@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import simpy
 
 from sim.engine.streams import branch
-from sim.instruments.model import Model
+from sim.instruments.model import InstrumentModel
 from sim.instruments.quality import Controls
 from sim.instruments.trouble import Catalogue, Troubles
 from sim.units import DAY_NS
@@ -36,7 +36,7 @@ class Assurance:
 
     def __init__(
         self,
-        model: Model,
+        model: InstrumentModel,
         env: simpy.Environment,
         random: Random,
         emit: Emit,

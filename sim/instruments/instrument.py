@@ -18,8 +18,8 @@ import simpy
 from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
 from sim.instruments.gauge import Gauge
-from sim.instruments.model import Mishap, Model
-from sim.instruments.shelf import Shelf
+from sim.instruments.model import InstrumentModel, Mishap
+from sim.instruments.shelf import ReagentShelf
 from sim.instruments.trouble import (
     LAMP_OLD,
     WASTE_FULL,
@@ -39,12 +39,12 @@ FloodReport: TypeAlias = Literal["status", "alert", "random"]
 _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configuration", "test-menu"})
 
 
-class Instrument:
+class SimulatedInstrument:
     """One analyzer. Times are `env.now`, in nanoseconds; `start_of_day_ns` is any one midnight."""
 
     def __init__(
         self,
-        model: Model,
+        model: InstrumentModel,
         env: simpy.Environment,
         serial: str,
         random: Random,
@@ -62,7 +62,7 @@ class Instrument:
         self._catalogue = Catalogue(model)
         self._troubles = Troubles(self._begun)
         self._watchers: list[Callable[[Trouble], None]] = []
-        self._shelf = Shelf(model.reagents, branch(random), self._marked)
+        self._shelf = ReagentShelf(model.reagents, branch(random), self._marked)
         self._workload = Workload(model, branch(random), self._shelf, start_of_day_ns, now_ns)
         self._gauges = {s.channel: Gauge(s, branch(random), now_ns) for s in model.sensors}
         self._assurance = Assurance(model, env, branch(random), emit, self._troubles, self._catalogue)

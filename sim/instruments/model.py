@@ -79,7 +79,7 @@ class Mishap:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class InstrumentModel:
     """One model of analyzer."""
 
     name: str

@@ -20,7 +20,7 @@ from typing import Final
 import simpy
 
 from sim.instruments.assurance import Process
-from sim.instruments.instrument import Instrument
+from sim.instruments.instrument import SimulatedInstrument
 from sim.instruments.trouble import Remedy, Trouble
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.vocabulary import Assay, Severity
@@ -74,7 +74,11 @@ class Bench:
     """The operator who looks after one instrument, around the clock in three shifts."""
 
     def __init__(
-        self, env: simpy.Environment, instrument: Instrument, random: Random, start_of_day_ns: int = 0
+        self,
+        env: simpy.Environment,
+        instrument: SimulatedInstrument,
+        random: Random,
+        start_of_day_ns: int = 0,
     ) -> None:
         self._env = env
         self._instrument = instrument

@@ -13,7 +13,7 @@ NEW_LOT_PROBABILITY: Final = 0.1
 """A delivery holds some ten packs of one lot."""
 
 
-class Shelf:
+class ReagentShelf:
     """The tests left, by assay; `marked(assay, left)` is called when one reaches its low mark or its end."""
 
     def __init__(

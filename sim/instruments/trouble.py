@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sim.instruments.model import Mishap, Model, Reagent
+from sim.instruments.model import InstrumentModel, Mishap, Reagent
 from wire.vocabulary import Assay, Channel, Component, Severity
 
 Remedy = Literal["reload", "recalibrate", "empty-waste", "replace-lamp", "readjust"]
@@ -84,7 +84,7 @@ class AssayTroubles:
 class Catalogue:
     """Every trouble that a model of analyzer knows."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: InstrumentModel) -> None:
         self.low = {r.assay: _low(place, r) for place, r in enumerate(model.reagents)}
         self.out = {r.assay: _out(place, r) for place, r in enumerate(model.reagents)}
         self.range: dict[Channel, Trouble] = {

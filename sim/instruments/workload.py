@@ -16,8 +16,8 @@ from random import Random
 from typing import Final
 
 from sim.engine.streams import branch
-from sim.instruments.model import Model
-from sim.instruments.shelf import Shelf
+from sim.instruments.model import InstrumentModel
+from sim.instruments.shelf import ReagentShelf
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 SAMPLES_BY_HOUR: Final = (
@@ -61,7 +61,9 @@ class Arrivals:
 class Workload:
     """The analyzer's queue and what it has done since power-on."""
 
-    def __init__(self, model: Model, random: Random, shelf: Shelf, start_of_day_ns: int, now_ns: int) -> None:
+    def __init__(
+        self, model: InstrumentModel, random: Random, shelf: ReagentShelf, start_of_day_ns: int, now_ns: int
+    ) -> None:
         self._model = model
         self._arrivals = Arrivals(branch(random), model.samples_per_day, start_of_day_ns, now_ns)
         self._panels = branch(random)

@@ -25,7 +25,7 @@ from settings.toml import as_table, dumps, nearest, parse, read_table, read_text
 from settings.types import Table
 from sim.faults import Fault, fault_kinds, port_of
 from sim.lab import values
-from sim.lab.values import BitsPerSecond, Count, Nanoseconds, Text
+from sim.lab.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from wire.vocabulary import Verb
 
@@ -36,30 +36,32 @@ LAB_BYTES_MAX: Final = 1024 * 1024
 LIMIT_NS_MIN: Final = 30 * SECOND_NS
 """Of a time limit that a lab leaves to its length: what starting and back-offs need in real time."""
 
-Word: TypeAlias = Annotated[str, Text("a word", r"[^\n]{1,64}")]
+Word: TypeAlias = Annotated[str, TextForm("a word", r"[^\n]{1,64}")]
 
 
 class About(Table, frozen=True):
     """The lab as a whole."""
 
-    name: Annotated[str, Text('lower-case letters, digits and "-", at most 63', r"[a-z0-9][a-z0-9-]{0,62}")]
+    name: Annotated[
+        str, TextForm('lower-case letters, digits and "-", at most 63', r"[a-z0-9][a-z0-9-]{0,62}")
+    ]
     """What reports and `rap lab list` call it."""
     duration: Annotated[int, values.duration("1s", "30d")]
     """How long it runs, in lab time."""
-    description: Annotated[str, Text("one line of at most 200 characters", r"[^\n]{0,200}")] = ""
+    description: Annotated[str, TextForm("one line of at most 200 characters", r"[^\n]{0,200}")] = ""
     """What it shows, in one sentence."""
     start: Annotated[int, values.TimeOfDay()] = 6 * HOUR_NS
     """The time of day at which it begins."""
-    seed: Annotated[int, Count(0, 2**63 - 1)] = 1
+    seed: Annotated[int, CountForm(0, 2**63 - 1)] = 1
     """Where all its randomness comes from, unless `--seed` gives another."""
     meant_to_fail: bool = False
     """Whether its expectations are there to be missed, as an example of what that looks like."""
 
 
-class Box(Table, frozen=True):
+class LabBox(Table, frozen=True):
     """The RAP box."""
 
-    board: Annotated[str, Text("the name of a board", r"[a-z0-9-]{1,64}")]
+    board: Annotated[str, TextForm("the name of a board", r"[a-z0-9-]{1,64}")]
     """Which kind of box: how many instruments it has ports for."""
     linger: Annotated[int, values.duration("0s", "1h")] = int(LINGER_SECONDS * SECOND_NS)
     """How long a routine report may wait for others to travel with."""
@@ -67,7 +69,7 @@ class Box(Table, frozen=True):
     """How much of the disk the buffer may take."""
 
 
-class Proxy(Table, frozen=True):
+class LabProxy(Table, frozen=True):
     """The site's proxy, through which everything must go."""
 
     kind: Literal["http", "socks5"]
@@ -77,7 +79,7 @@ class Proxy(Table, frozen=True):
     `socks5`."""
 
 
-class Uplink(Table, frozen=True):
+class LabUplink(Table, frozen=True):
     """The line to the data center."""
 
     rate: BitsPerSecond
@@ -90,33 +92,33 @@ class Uplink(Table, frozen=True):
     """How many packets never arrive."""
     queue: Annotated[int, values.size("3kB", "16MiB")] = 64 * 1024
     """How much waits at the line's near end before packets are refused."""
-    proxy: Proxy | None = None
+    proxy: LabProxy | None = None
     """The site's proxy."""
 
 
-class Instrument(Table, frozen=True):
+class LabInstrument(Table, frozen=True):
     """An analyzer on one of the box's ports."""
 
-    port: Annotated[int, Count(1, 64)]
+    port: Annotated[int, CountForm(1, 64)]
     """Which port of the box it is plugged into."""
-    model: Annotated[str, Text("the name of an instrument model", r"[^\n]{1,64}")]
+    model: Annotated[str, TextForm("the name of an instrument model", r"[^\n]{1,64}")]
     """What it is."""
     speaks: Literal["agent"] = "agent"
     """How it talks to the box."""
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """How often its agent reports its status."""
-    serial: Annotated[str, Text('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
+    serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number; left out, the model's letters and the port: `CHEM-0001`."""
 
 
-class Occasion(Table, frozen=True):
+class FaultEvent(Table, frozen=True):
     """Something that befalls the lab; the fault's own parameters are further keys."""
 
     at: Nanoseconds
     """When, in lab time from the beginning."""
-    fault: Annotated[str, Text("the name of a fault", r"[^\n]{1,64}")]
+    fault: Annotated[str, TextForm("the name of a fault", r"[^\n]{1,64}")]
     """What happens."""
-    target: Annotated[str, Text("the name of a target", r"[^\n]{1,64}")]
+    target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
     """What it happens to: `uplink`, `box`, …, or `instrument:` and its port."""
     lasts: Annotated[int, values.duration("1ms", "30d")] | None = None
     """How long; left out, it is over at once or stays to the end, as the fault's kind says."""
@@ -127,7 +129,7 @@ class Order(Table, frozen=True):
 
     at: Nanoseconds
     """When, in lab time from the beginning."""
-    target: Annotated[str, Text("the name of a target", r"[^\n]{1,64}")]
+    target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
     """What carries it out: `box`, or `instrument:` and its port."""
     verb: Verb = "send-inventory"
     """What is to be done."""
@@ -141,29 +143,29 @@ class Expect(Table, frozen=True):
     long as there is progress.
     """
 
-    lost: Annotated[int, Count(0, 10**12)] = 0
+    lost: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many acknowledged reports are neither stored, nor on the box, nor named singly in a gap record."""
-    duplicates: Annotated[int, Count(0, 10**12)] = 0
+    duplicates: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many are stored twice."""
-    dropped: Annotated[int, Count(0, 10**12)] = 0
+    dropped: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many are given up for want of room or because the disk fails, and named singly in a gap record."""
-    altered: Annotated[int, Count(0, 10**12)] = 0
+    altered: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many are found with another content than the instrument gave them, or were never made."""
-    unacknowledged: Annotated[int, Count(0, 10**12)] = 0
+    unacknowledged: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many reports are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
     """How soon the box acknowledges a report, time that a fault of the instrument or the box explains not counted. \
 Left out: 5 min, but a tenth of the lab's duration if that is less, and 30 s at least."""
-    undelivered: Annotated[int, Count(0, 10**12)] = 0
+    undelivered: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many acknowledged reports are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
     """How soon an acknowledged report is stored, time that a fault of the way to the data center explains not \
 counted. Left out: 10 min, but a tenth of the lab's duration if that is less, and 30 s at least; plus `linger`."""
-    commands: Annotated[int, Count(0, 10**12)] = 0
+    commands: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many commands are not done within `commands_within`; it counts in labs that have a `[[command]]`."""
     commands_within: Nanoseconds | None = None
     """How soon the result of a command is at the data center. Left out: three times what `delivered_within` is."""
-    intrusions: Annotated[int, Count(0, 10**12)] = 0
+    intrusions: Annotated[int, CountForm(0, 10**12)] = 0
     """At most so many attempts of intruders reach somebody; it counts in labs that have intruders."""
     backlog_drained_within: Nanoseconds | None = None
     """After each outage that ended, what was waiting then is stored this soon."""
@@ -173,7 +175,7 @@ counted. Left out: 10 min, but a tenth of the lab's duration if that is less, an
     """99 % of the acknowledged alerts are stored within this of being made."""
     other_ports_latency_p99: Nanoseconds | None = None
     """99 % of the reports of instruments that no event targets are stored within this of being made."""
-    connections: Annotated[int, Count(0, 10**6)] | None = None
+    connections: Annotated[int, CountForm(0, 10**6)] | None = None
     """At most so many connections with instruments are open on the box at once."""
 
 
@@ -181,9 +183,9 @@ class LabFile(Table, frozen=True):
     """A lab file's top level, all but its events, whose keys depend on their faults."""
 
     lab: About
-    box: Box
-    uplink: Uplink
-    instrument: tuple[Instrument, ...]
+    box: LabBox
+    uplink: LabUplink
+    instrument: tuple[LabInstrument, ...]
     command: tuple[Order, ...] = ()
     expect: Expect = Expect()
 
@@ -199,7 +201,7 @@ class Event(msgspec.Struct, frozen=True):
     def toml(self) -> dict[str, Any]:
         """The event as a table of a lab file."""
         kind = self.fault.kind
-        occasion = Occasion(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
+        occasion = FaultEvent(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
         return as_table(occasion) | as_table(self.fault)
 
 
@@ -208,10 +210,10 @@ class Lab(msgspec.Struct, frozen=True):
 
     path: Path
     about: About
-    box: Box
+    box: LabBox
     board: Board
-    uplink: Uplink
-    instruments: tuple[Instrument, ...]
+    uplink: LabUplink
+    instruments: tuple[LabInstrument, ...]
     events: tuple[Event, ...]
     expect: Expect
     orders: tuple[Order, ...] = ()
@@ -318,7 +320,7 @@ def _models() -> Collection[str]:
     return model_names()
 
 
-def _with_serial(instrument: Instrument) -> Instrument:
+def _with_serial(instrument: LabInstrument) -> LabInstrument:
     letters = instrument.model.partition("-")[0][:4].upper()
     serial = instrument.serial or f"{letters}-{instrument.port:04d}"
     return msgspec.structs.replace(instrument, serial=serial)
@@ -338,9 +340,9 @@ def _read_event(
     if not isinstance(given, dict):
         problems.add(key, "must be a table; begin it with [[event]]")
         return None
-    common = Occasion.__struct_fields__
+    common = FaultEvent.__struct_fields__
     own = {name: value for name, value in given.items() if name in common}
-    occasion = read_table(Occasion, own, key, problems)
+    occasion = read_table(FaultEvent, own, key, problems)
     if occasion is None:
         return None
     if occasion.fault not in kinds:
@@ -359,7 +361,7 @@ def _board(name: str, problems: Problems) -> Board | None:
 
 
 def _check_instruments(
-    instruments: tuple[Instrument, ...], board: Board | None, models: Collection[str], problems: Problems
+    instruments: tuple[LabInstrument, ...], board: Board | None, models: Collection[str], problems: Problems
 ) -> None:
     if not instruments:
         problems.add(("instrument",), "a lab has at least one; begin each with [[instrument]]")
@@ -382,7 +384,7 @@ def _check_instruments(
             )
 
 
-def _check_proxy(proxy: Proxy | None, problems: Problems) -> None:
+def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
     fitting = {"http": ("none", "basic", "digest"), "socks5": ("none", "password")}
     if proxy is not None and proxy.auth not in fitting[proxy.kind]:
         *others, last = (f'"{auth}"' for auth in fitting[proxy.kind])
@@ -418,7 +420,7 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
             problems.add(("command", n, "target"), f"{shown(order.target)}: {nearest(order.target, targets)}")
 
 
-def targets_of(fault: type[Fault], instruments: Sequence[Instrument], proxy: Proxy | None) -> list[str]:
+def targets_of(fault: type[Fault], instruments: Sequence[LabInstrument], proxy: LabProxy | None) -> list[str]:
     """What the fault can befall in a lab with these instruments and that proxy."""
     ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]

@@ -51,7 +51,7 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CountForm:
     """A whole number."""
 
     least: int
@@ -76,7 +76,7 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextForm:
     """A string that matches `pattern` whole; `noun` describes it."""
 
     noun: str

@@ -34,7 +34,7 @@ STEP_NS: Final = SECOND_NS
 """How often `wait_until` looks."""
 
 
-class Part:
+class PartVerbs:
     """A part of the lab that faults can befall, called `target` in lab files."""
 
     def __init__(self, lab: LabUnderTest, target: str) -> None:
@@ -46,7 +46,7 @@ class Part:
         return self._lab.start_fault(fault, self.target, **parameters)
 
 
-class Line(Part):
+class LinkVerbs(PartVerbs):
     """A link: the uplink, or an instrument's."""
 
     def down(self) -> None:
@@ -58,7 +58,7 @@ class Line(Part):
         self._lab.world.link(self.target).mend()
 
 
-class BoxVerbs(Part):
+class BoxVerbs(PartVerbs):
     """The box."""
 
     @property
@@ -91,15 +91,15 @@ class LabUnderTest:
 
     def __init__(self, lab: Lab, seed: int | None = None) -> None:
         self.world = VirtualWorld(lab, seed)
-        self.uplink = Line(self, "uplink")
+        self.uplink = LinkVerbs(self, "uplink")
         self.box = BoxVerbs(self, "box")
-        self.proxy, self.datacenter = Part(self, "proxy"), Part(self, "datacenter")
-        self.disk, self.clock = Part(self, "disk"), Part(self, "clock")
+        self.proxy, self.datacenter = PartVerbs(self, "proxy"), PartVerbs(self, "datacenter")
+        self.disk, self.clock = PartVerbs(self, "disk"), PartVerbs(self, "clock")
         self._result: Result | None = None
 
-    def instrument(self, port: int) -> Line:
+    def instrument(self, port: int) -> LinkVerbs:
         """The instrument at that port, and its cable."""
-        return Line(self, f"instrument:{port}")
+        return LinkVerbs(self, f"instrument:{port}")
 
     @property
     def now(self) -> float:

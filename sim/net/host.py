@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary
 
 from sim.net.link import Link
 from sim.net.names import Names
-from sim.net.tcp import ACK, RST, SYN, Endpoint, Segment, Unreachable
-from sim.net.transport import Listener, SimTransport
+from sim.net.tcp import ACK, RST, SYN, TcpEndpoint, TcpSegment, Unreachable
+from sim.net.transport import SimListener, SimTransport
 
 if TYPE_CHECKING:
     from sim.engine.loop import SimLoop
@@ -33,14 +33,14 @@ Verdict: TypeAlias = Literal["accept", "drop", "reject"]
 """Of a rejected segment the sender learns by an ICMP error; a dropped one vanishes."""
 
 
-class Firewall(Protocol):
+class PacketFilter(Protocol):
     """A host's packet filter, asked about every segment."""
 
-    def receive(self, segment: Segment, link: Link) -> Verdict:
+    def receive(self, segment: TcpSegment, link: Link) -> Verdict:
         """The verdict on a segment that came in over `link`."""
         ...
 
-    def send(self, segment: Segment, link: Link) -> Verdict:
+    def send(self, segment: TcpSegment, link: Link) -> Verdict:
         """The verdict on a segment of the host's own that is to leave over `link`."""
         ...
 
@@ -55,16 +55,16 @@ class Network:
     def __init__(self, wall_ns: Callable[[], int] | None = None) -> None:
         """`wall_ns` is the hosts' wall clock, in nanoseconds since 1970; None: OpenSSL's own."""
         self.wall_ns = wall_ns
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, SimHost] = {}
         self.names = Names()
-        self._links: dict[tuple[Host, Host], Link] = {}
+        self._links: dict[tuple[SimHost, SimHost], Link] = {}
 
-    def connect(self, one: Host, other: Host, link: Link) -> None:
+    def connect(self, one: SimHost, other: SimHost, link: Link) -> None:
         """Join two hosts; `one` is the link's near end."""
         self._links[one, other] = self._links[other, one] = link
         link.ends = (one, other)
 
-    def route(self, source: Host, address: str) -> tuple[Host, Link] | None:
+    def route(self, source: SimHost, address: str) -> tuple[SimHost, Link] | None:
         """Who is next on the way to `address`, and the link there; None when there is no way."""
         target = self.hosts.get(address)
         if target is None or (source, target) not in self._links:
@@ -78,16 +78,16 @@ class Network:
         return host.addresses[0] if host is not None and address == host.name else address
 
 
-class Host:
+class SimHost:
     """A machine with one or more addresses, and its name as another."""
 
     def __init__(self, network: Network, name: str, *addresses: str) -> None:
         self.network = network
         self.name = name
         self.addresses = addresses
-        self.gateway: Host | None = None
+        self.gateway: SimHost | None = None
         """Where it sends what is for hosts that no link leads to. Hosts do not pass on what is not for them."""
-        self.firewall: Firewall | None = None
+        self.firewall: PacketFilter | None = None
         self.mtu_probing = False
         """Whether TCP shortens its segments where long ones vanish: Linux's tcp_mtu_probing."""
         self.incarnation: Incarnation | None = None
@@ -133,7 +133,7 @@ class Host:
         """An ephemeral TCP port."""
         return next(self._ports)
 
-    def send(self, segment: Segment, link: Link) -> Verdict:
+    def send(self, segment: TcpSegment, link: Link) -> Verdict:
         """Send a segment of this machine's own if its firewall accepts it; the firewall's verdict."""
         if self._dead_flows and (link, segment.source_port, segment.target_port) in self._dead_flows:
             return "accept"
@@ -144,7 +144,7 @@ class Host:
         link.send(self, segment)
         return "accept"
 
-    def receive(self, segment: Segment, link: Link) -> None:
+    def receive(self, segment: TcpSegment, link: Link) -> None:
         """Take a segment that came in for this machine, if its firewall accepts it."""
         if self.incarnation is None:
             return
@@ -169,7 +169,7 @@ def _ignore(task: asyncio.Task[Any]) -> None:
 class Incarnation:
     """One life of a host, from power-on to the end of its programs."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: SimHost) -> None:
         self.host = host
         self.alive = True
         self.busy_until_ns = 0
@@ -177,8 +177,8 @@ class Incarnation:
         self.tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
         self.context: Context = copy_context()
         self.context.run(current.set, self)
-        self._listeners: dict[tuple[str, int], Listener] = {}
-        self._endpoints: dict[_Flow, Endpoint] = {}
+        self._listeners: dict[tuple[str, int], SimListener] = {}
+        self._endpoints: dict[_Flow, TcpEndpoint] = {}
 
     def flows(self, link: Link | None) -> set[_Flow]:
         """The connections over that link, or all."""
@@ -230,28 +230,30 @@ class Incarnation:
         local_port = self.host.next_port()
         transport = SimTransport(loop, protocol, (address, port), (self.host.name, local_port))
         transport.waiter = (waiter, plain)
-        endpoint = Endpoint(loop.env, link, self.host, target, local_port, port, transport, address)
+        endpoint = TcpEndpoint(loop.env, link, self.host, target, local_port, port, transport, address)
         self._attach(endpoint, transport, (link, local_port, port))
         endpoint.connect()
         return transport
 
     def listen(
         self, loop: SimLoop, accept: Callable[[], asyncio.BaseProtocol], address: str, port: int
-    ) -> Listener:
+    ) -> SimListener:
         """Accept connections at `address`:`port`; the empty address is all of them."""
         if not self.alive:
             raise OSError(f"{self.host.name} is off")
         if (address, port) in self._listeners:
             raise OSError(f"{self.host.name}: {address}:{port} is in use")
-        listener = Listener(loop, accept, address, port, lambda: self._listeners.pop((address, port), None))
+        listener = SimListener(
+            loop, accept, address, port, lambda: self._listeners.pop((address, port), None)
+        )
         self._listeners[address, port] = listener
         return listener
 
-    def _attach(self, endpoint: Endpoint, transport: SimTransport, flow: _Flow) -> None:
+    def _attach(self, endpoint: TcpEndpoint, transport: SimTransport, flow: _Flow) -> None:
         self._endpoints[flow] = endpoint
         transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(flow, None))
 
-    def receive(self, segment: Segment, flow: _Flow) -> None:
+    def receive(self, segment: TcpSegment, flow: _Flow) -> None:
         """Hand a segment to its connection, to a listener, or answer that there is none."""
         endpoint = self._endpoints.get(flow)
         if endpoint is not None:
@@ -259,22 +261,22 @@ class Incarnation:
         elif segment.flags & (SYN | ACK) == SYN:
             self._accept(segment, flow)
         elif not segment.flags & RST:
-            self.host.send(Segment.reset_for(segment), flow[0])
+            self.host.send(TcpSegment.reset_for(segment), flow[0])
 
-    def _accept(self, segment: Segment, flow: _Flow) -> None:
+    def _accept(self, segment: TcpSegment, flow: _Flow) -> None:
         link, port, _ = flow
         if self.host.network.hosts.get(segment.address) is not self.host:
             return  # for somebody behind this host, or for nobody
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:
-            self.host.send(Segment.reset_for(segment), link)
+            self.host.send(TcpSegment.reset_for(segment), link)
             return
         loop, remote = listener.loop, link.other(self.host)
         context = self.context.copy()
         protocol = context.run(listener.accept)
         peer, local = (remote.name, segment.source_port), (segment.address, port)
         transport = SimTransport(loop, protocol, peer, local)
-        endpoint = Endpoint(
+        endpoint = TcpEndpoint(
             loop.env, link, self.host, remote, port, segment.source_port, transport, segment.address
         )
         self._attach(endpoint, transport, flow)

@@ -23,19 +23,19 @@ from sim.net.timers import LazyTimers
 
 if TYPE_CHECKING:
     from sim.engine.clock import Environment
-    from sim.net.host import Host
-    from sim.net.tcp import Segment
+    from sim.net.host import SimHost
+    from sim.net.tcp import TcpSegment
 
 HEADER_BYTES: Final = 40
 MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
 _ACK: Final = 0x10
 
-_Deliver: TypeAlias = "Callable[[Segment], None]"
+_Deliver: TypeAlias = "Callable[[TcpSegment], None]"
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class LinkQuality:
     """How good a link is: bits a second; nanoseconds; probabilities."""
 
     rate_bits: int
@@ -73,7 +73,7 @@ class Impairment:
     """Longer packets vanish; None lets all pass."""
 
 
-def impaired(quality: Quality, impairments: Sequence[Impairment]) -> Quality:
+def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQuality:
     """A link's quality under all of these.
 
     Of several rates the lowest counts, and of several packet lengths the shortest. Delays and jitters add up. What is
@@ -105,14 +105,14 @@ class _Waiting:
     __slots__ = ("deliver", "duration_ns", "length", "lost", "segment", "start_ns")
 
     def __init__(
-        self, start_ns: int, duration_ns: int, length: int, segment: Segment, deliver: _Deliver
+        self, start_ns: int, duration_ns: int, length: int, segment: TcpSegment, deliver: _Deliver
     ) -> None:
         self.start_ns, self.duration_ns, self.length = start_ns, duration_ns, length
         self.segment = segment
         self.deliver: _Deliver | None = deliver
         self.lost = False
 
-    def arrive(self, segment: Segment) -> None:
+    def arrive(self, segment: TcpSegment) -> None:
         """It has arrived, unless it was sent anew."""
         if self.deliver is not None:
             self.deliver(segment)
@@ -121,7 +121,7 @@ class _Waiting:
 class Pipe:
     """One direction of a link, with its account."""
 
-    def __init__(self, env: Environment, quality: Quality, random: Random) -> None:
+    def __init__(self, env: Environment, quality: LinkQuality, random: Random) -> None:
         self._env = env
         self.quality = quality
         self.random = random
@@ -139,7 +139,7 @@ class Pipe:
         self.resent_bytes = 0
         """Of `bytes`, what was sent before, above TCP/IP."""
 
-    def send(self, length: int, segment: Segment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
+    def send(self, length: int, segment: TcpSegment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
         """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
         quality, now, start = self.quality, self._env.now, self._free_at_ns
         if start <= now:
@@ -177,7 +177,7 @@ class Pipe:
         done_in = packet.start_ns + packet.duration_ns - now
         packet.lost = not self._propagate(done_in, packet.length, packet.segment, packet.arrive)
 
-    def _propagate(self, delay: int, length: int, segment: Segment, deliver: _Deliver) -> bool:
+    def _propagate(self, delay: int, length: int, segment: TcpSegment, deliver: _Deliver) -> bool:
         """Let a packet that will be sent `delay` from now arrive; False if it is lost on the way."""
         quality = self.quality
         if length > quality.packet_bytes_max:
@@ -191,7 +191,7 @@ class Pipe:
             self._arrive(delay + quality.delay_ns, segment, deliver)
         return True
 
-    def _arrive(self, delay: int, segment: Segment, deliver: _Deliver) -> None:
+    def _arrive(self, delay: int, segment: TcpSegment, deliver: _Deliver) -> None:
         quality, now = self.quality, self._env.now
         if quality.jitter_ns:
             delay += self.random.randrange(quality.jitter_ns)
@@ -203,7 +203,7 @@ class Pipe:
             delay = self._last_arrival_ns - now
         self._env.after(delay, deliver, segment)
 
-    def change(self, quality: Quality) -> None:
+    def change(self, quality: LinkQuality) -> None:
         """Have another quality from now on, for what waits too; what has been sent arrives as it would have.
 
         Packets keep their order only among those that are sent with the same quality. Behind packets that were sent
@@ -248,12 +248,12 @@ class Pipe:
 class Link:
     """A cable, line or network between two hosts."""
 
-    def __init__(self, env: Environment, name: str, quality: Quality, random: Random) -> None:
+    def __init__(self, env: Environment, name: str, quality: LinkQuality, random: Random) -> None:
         self.name = name
         self.up = True
         self.forward = Pipe(env, quality, random)
         self.backward = Pipe(env, quality, random)
-        self.ends: tuple[Host, Host] | None = None
+        self.ends: tuple[SimHost, SimHost] | None = None
         self.timers = LazyTimers(env)
         """Those of the connections over it."""
         self._deliveries: tuple[_Deliver, _Deliver] | None = None
@@ -268,7 +268,7 @@ class Link:
         self.on_change: list[Callable[[bool], None]] = []
         """Called with the carrier at each change."""
 
-    def send(self, source: Host, segment: Segment) -> None:
+    def send(self, source: SimHost, segment: TcpSegment) -> None:
         """Send a segment from one end to the other; it is lost while the link is down."""
         if not self.up:
             return
@@ -289,23 +289,23 @@ class Link:
         self._deliveries = self._delivery(near), self._delivery(far)
         return self._deliveries
 
-    def _delivery(self, target: Host) -> _Deliver:
+    def _delivery(self, target: SimHost) -> _Deliver:
         """Hands segments to `target` unless the carrier changed while they were on the way."""
         cut = self._cut
 
-        def deliver(segment: Segment) -> None:
+        def deliver(segment: TcpSegment) -> None:
             if cut == self._cut:
                 target.receive(segment, self)
 
         return deliver
 
-    def resent(self, source: Host, length: int) -> None:
+    def resent(self, source: SimHost, length: int) -> None:
         """Note that so many bytes of what `source` sends next were sent before."""
         assert self.ends is not None
         pipe = self.forward if source is self.ends[0] else self.backward
         pipe.resent_bytes += length
 
-    def other(self, host: Host) -> Host:
+    def other(self, host: SimHost) -> SimHost:
         """The host at the other end."""
         assert self.ends is not None
         return self.ends[1] if host is self.ends[0] else self.ends[0]
@@ -362,6 +362,6 @@ class Link:
         if quality != self.forward.quality:
             self._change(quality)
 
-    def _change(self, quality: Quality) -> None:
+    def _change(self, quality: LinkQuality) -> None:
         for pipe in (self.forward, self.backward):
             pipe.change(quality)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
-from sim.net.tcp import Endpoint
+from sim.net.tcp import TcpEndpoint
 from sim.net.tls import TlsProtocol
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SimTransport(asyncio.Transport):
     ) -> None:
         super().__init__({"peername": peer, "sockname": local})
         self._loop = loop
-        self._endpoint: Endpoint
+        self._endpoint: TcpEndpoint
         self._context: Context
         self._detach: Callable[[], object]
         self.waiter: tuple[asyncio.Future[None], bool] | None = None
@@ -33,7 +33,7 @@ class SimTransport(asyncio.Transport):
         self._paused_protocol = False
         self.set_protocol(protocol)
 
-    def attach(self, endpoint: Endpoint, context: Context, detach: Callable[[], object]) -> None:
+    def attach(self, endpoint: TcpEndpoint, context: Context, detach: Callable[[], object]) -> None:
         """Use `endpoint`; run the protocol in `context`; call `detach` when the connection is over."""
         self._endpoint, self._context, self._detach = endpoint, context, detach
 
@@ -145,7 +145,7 @@ class _Name:
         return self._name
 
 
-class Listener(asyncio.AbstractServer):
+class SimListener(asyncio.AbstractServer):
     """A listening address of a simulated host."""
 
     def __init__(

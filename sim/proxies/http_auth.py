@@ -26,7 +26,7 @@ class Open:
         return True
 
 
-class Basic(Open):
+class BasicVerifier(Open):
     """The password itself."""
 
     def __init__(self, credentials: Credentials) -> None:
@@ -37,7 +37,7 @@ class Basic(Open):
         return authorization == self._expected
 
 
-class Digest(Open):
+class DigestVerifier(Open):
     """A hash of the password, the nonce and the request (RFC 7616, 3.4), with SHA-256 and qop=auth."""
 
     challenge = f'Digest realm="{REALM}", nonce="{NONCE}", algorithm=SHA-256, qop="auth"'

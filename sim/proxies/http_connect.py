@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sim.proxies.http_auth import Open
-from sim.proxies.relay import Behavior, Tunnel
+from sim.proxies.relay import Behavior, ProxyTunnel
 
 
-class HttpConnectProxy(Tunnel):
+class HttpConnectProxy(ProxyTunnel):
     """One client's connection to the proxy; `auth` is what it checks first. It closes each one that it refuses."""
 
     def __init__(self, behavior: Behavior, auth: Open) -> None:

@@ -21,7 +21,7 @@ def inspecting_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-class Inspector(asyncio.Protocol):
+class InspectingProxy(asyncio.Protocol):
     """Inside a client's TLS. It can do nothing for a client that trusts it: the data center wants a certificate."""
 
     def __init__(self, heard: Callable[[int], object], ended: Callable[[], object]) -> None:

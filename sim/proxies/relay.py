@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from dataclasses import dataclass, field
 
-from sim.proxies.inspection import Inspector
+from sim.proxies.inspection import InspectingProxy
 
 REQUEST_BYTES_MAX = 16 * 1024
 
@@ -31,13 +31,13 @@ class Behavior:
     """What clients have said to an inspecting proxy under TLS: as much as they trusted it with."""
     delay_s: float = 0.0
     """Holds everything back for so long."""
-    tunnels: dict[Tunnel, None] = field(default_factory=dict)
+    tunnels: dict[ProxyTunnel, None] = field(default_factory=dict)
     """Those that are open, oldest first."""
     requests: int = 0
     refused: int = 0
 
 
-class Tunnel(asyncio.Protocol):
+class ProxyTunnel(asyncio.Protocol):
     """A client's connection: first a negotiation, which subclasses speak, then a tunnel to the target."""
 
     def __init__(self, behavior: Behavior) -> None:
@@ -125,7 +125,7 @@ class Tunnel(asyncio.Protocol):
 
     async def _inspect(self, tls: ssl.SSLContext) -> None:
         """Be the server of the client's TLS."""
-        inspector = Inspector(self._overhear, self._forget)
+        inspector = InspectingProxy(self._overhear, self._forget)
         self.answer(self.established())
         try:
             transport = await self._loop.start_tls(self._client, inspector, tls, server_side=True)
@@ -231,7 +231,7 @@ class Held:
 class _FarEnd(asyncio.Protocol):
     """The tunnel's connection to its target."""
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: ProxyTunnel) -> None:
         self._tunnel = tunnel
 
     def data_received(self, data: bytes) -> None:

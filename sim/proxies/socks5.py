@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Final
 
-from sim.proxies.relay import Behavior, Tunnel
+from sim.proxies.relay import Behavior, ProxyTunnel
 
 VERSION: Final = 5
 NO_AUTHENTICATION, USER_PASSWORD, NONE_ACCEPTABLE = 0x00, 0x02, 0xFF
@@ -15,7 +15,7 @@ DOMAIN: Final = 3
 SUCCEEDED, GENERAL_FAILURE, HOST_UNREACHABLE, COMMAND_UNSUPPORTED, ADDRESS_UNSUPPORTED = 0, 1, 4, 7, 8
 
 
-class Socks5Proxy(Tunnel):
+class Socks5Proxy(ProxyTunnel):
     """One client's connection to the proxy; `credentials` are user and password, or None for an open proxy."""
 
     def __init__(self, behavior: Behavior, credentials: tuple[str, str] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim.quantities import clock, count, fault_in_words
-from sim.verdict.result import Contents, Expectation, Failure, Gap, Result, TracedReport
+from sim.verdict.result import ContentComparison, Expectation, Failure, GapFound, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
 """The most reports named in a text; the page and the JSON document have more of them."""
@@ -33,7 +33,7 @@ def _lines(failure: Failure) -> list[str]:
     return lines
 
 
-def contents_in_words(contents: Contents) -> str:
+def contents_in_words(contents: ContentComparison) -> str:
     """What the comparison of contents came to."""
     return (
         f"{count(contents.compared)} reports compared with what was made, {count(contents.altered)} altered"
@@ -49,7 +49,7 @@ def report_in_words(report: TracedReport) -> str:
     return f"{identity}: made {clock(report.made_ns)}, {known}, {report.fate}"
 
 
-def gap_in_words(gap: Gap) -> str:
+def gap_in_words(gap: GapFound) -> str:
     """One gap record on one line: "gap record of 08:00:42: 5 records, corrupt, sequence 12–15, 18"."""
     ranges = ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in gap.ranges)
     records = "1 record" if gap.records == 1 else f"{count(gap.records)} records"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sim.quantities import duration, rate
 from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
-from sim.verdict.result import Fault, Result, Series
+from sim.verdict.result import FaultOccurrence, Result, Series
 
 _DAY_NS: Final = 86_400 * 10**9
 _LABELED_FAULTS_MAX: Final = 12
@@ -149,7 +149,7 @@ def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
     return traces
 
 
-def _span(fault: Fault) -> tuple[int, int]:
+def _span(fault: FaultOccurrence) -> tuple[int, int]:
     return fault.at_ns, fault.at_ns + (fault.lasts_ns or 0)
 
 
@@ -168,7 +168,7 @@ def _bars(intervals: list[tuple[int, int]], lane: int, color: str) -> Trace:
     }
 
 
-def _moments(faults: list[Fault], lane: int) -> Trace:
+def _moments(faults: list[FaultOccurrence], lane: int) -> Trace:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -180,7 +180,7 @@ def _moments(faults: list[Fault], lane: int) -> Trace:
     }
 
 
-def _label(fault: Fault, lane: int, result: Result) -> Trace:
+def _label(fault: FaultOccurrence, lane: int, result: Result) -> Trace:
     """The fault's name beside its mark: after it, or before it where the run is about to end."""
     start, end = _span(fault)
     late = end > result.sim_seconds * 1e9 * 0.75

@@ -26,7 +26,7 @@ from sim.verdict.causes import outage_ends as outage_ends
 from sim.verdict.evidence import as_fault as as_fault
 from sim.verdict.evidence import failure
 from sim.verdict.latency import quantile
-from sim.verdict.ledger import NEVER, Entry, Run
+from sim.verdict.ledger import NEVER, LedgerEntry, Run
 from sim.verdict.outcome import Outcome as Outcome
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure
 
@@ -66,7 +66,7 @@ class _Case:
         return COMMANDS_WITHIN_NS if limit is None else limit
 
     @cached_property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         return list(self.outcome.ledger)
 
     @cached_property
@@ -147,7 +147,7 @@ def _altered(case: _Case) -> _Judged:
     return _judge(case, "altered", case.expect.altered, measured, what, entries)
 
 
-def _altered_of(run: Run) -> Iterator[Entry]:
+def _altered_of(run: Run) -> Iterator[LedgerEntry]:
     return (entry for entry in run if entry.number in run.altered) if run.altered else iter(())
 
 
@@ -156,7 +156,7 @@ def _altered_of(run: Run) -> Iterator[Entry]:
 
 def _unacknowledged(case: _Case) -> _Judged:
     limit = case.acknowledged_within
-    late: list[Entry] = []
+    late: list[LedgerEntry] = []
     causes: dict[str, Causes] = {}
     for run in case.outcome.ledger.runs.values():
         if run.serial not in causes:
@@ -172,7 +172,7 @@ def _unacknowledged(case: _Case) -> _Judged:
     return _judge(case, "unacknowledged", most, len(late), what, late, _within(limit))
 
 
-def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[Entry]:
+def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[LedgerEntry]:
     last_ns = end_ns if run.ended_ns is None else run.ended_ns
     for entry in run:
         until = entry.acknowledged_ns
@@ -189,7 +189,7 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
 
 def _undelivered(case: _Case) -> _Judged:
     limit, causes, outcome = case.delivered_within, case.stored_late, case.outcome
-    late: list[Entry] = []
+    late: list[LedgerEntry] = []
     for entry in case.entries:
         since, until = entry.acknowledged_ns, entry.stored_ns
         if since == NEVER or entry.sequence == NEVER:
@@ -234,7 +234,7 @@ def _drained(case: _Case) -> _Judged | None:
     if limit is None:
         return None
     what = "After each outage, how long until everything that was waiting when it ended is stored."
-    slowest, late, judged = 0, list[Entry](), False
+    slowest, late, judged = 0, list[LedgerEntry](), False
     ends = outage_ends(case.events)
     for end_ns in ends:
         waiting = [entry for entry in case.entries if _waited_at(entry, end_ns)]
@@ -251,7 +251,7 @@ def _drained(case: _Case) -> _Judged | None:
     return _time(case, "backlog_drained_within", limit, slowest if judged else NEVER, late, what)
 
 
-def _waited_at(entry: Entry, now_ns: int) -> bool:
+def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
     """Acknowledged but not stored at that time; what the box gave up by number does not wait."""
     acknowledged = NEVER < entry.acknowledged_ns <= now_ns
     return acknowledged and (
@@ -298,7 +298,7 @@ def _connections(case: _Case) -> _Judged | None:
     return _form("connections", limit, most, what, case.events)
 
 
-def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry]) -> _Judged | None:
+def _of_latency(case: _Case, name: str, limit: int | None, entries: list[LedgerEntry]) -> _Judged | None:
     if limit is None:
         return None
     ages = [(_age(entry, case.end_ns), entry) for entry in entries if entry.acknowledged_ns != NEVER]
@@ -314,7 +314,7 @@ def _of_latency(case: _Case, name: str, limit: int | None, entries: list[Entry])
     return _time(case, name, limit, measured, late, what)
 
 
-def _age(entry: Entry, end_ns: int) -> int:
+def _age(entry: LedgerEntry, end_ns: int) -> int:
     return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
 
 
@@ -355,7 +355,7 @@ _CHECKS: tuple[_Check, ...] = (
 # -- forms of a judgement
 
 
-def _count(case: _Case, name: str, limit: int, entries: list[Entry], what: str) -> _Judged:
+def _count(case: _Case, name: str, limit: int, entries: list[LedgerEntry], what: str) -> _Judged:
     expectation, evidence = _judge(case, name, limit, len(entries), what, entries)
     gaps = tuple(gap for gap in case.outcome.gaps if gap.records)[:FAILED_REPORTS_MAX]
     return expectation, msgspec.structs.replace(evidence, gaps=gaps)
@@ -367,7 +367,7 @@ def _judge(
     limit: int,
     count: int,
     what: str,
-    entries: Sequence[Entry] = (),
+    entries: Sequence[LedgerEntry] = (),
     condition: str = "",
 ) -> _Judged:
     """At most `limit` of something that is said of acknowledged reports; without any there is nothing to judge."""
@@ -382,7 +382,7 @@ def _form(
     count: int,
     what: str,
     events: Sequence[Event],
-    entries: Sequence[Entry] = (),
+    entries: Sequence[LedgerEntry] = (),
     condition: str = "",
 ) -> _Judged:
     expectation = Expectation(
@@ -407,7 +407,7 @@ def _within(limit: int) -> str:
     return f"within {duration(limit)}"
 
 
-def _time(case: _Case, name: str, limit: int, measured: int, late: list[Entry], what: str) -> _Judged:
+def _time(case: _Case, name: str, limit: int, measured: int, late: list[LedgerEntry], what: str) -> _Judged:
     expectation = Expectation(
         name=name,
         limit=limit / SECOND_NS,

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from sim.lab.labfile import Event
 from sim.units import MILLISECOND_NS
-from sim.verdict.ledger import NEVER, Entry
-from sim.verdict.result import FAILED_REPORTS_MAX, Failure, Fault, Gap, TracedReport
+from sim.verdict.ledger import NEVER, LedgerEntry
+from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, GapFound, TracedReport
 
 
 def failure(
-    name: str, what: str, entries: Sequence[Entry], events: Sequence[Event], gaps: Sequence[Gap] = ()
+    name: str,
+    what: str,
+    entries: Sequence[LedgerEntry],
+    events: Sequence[Event],
+    gaps: Sequence[GapFound] = (),
 ) -> Failure:
     """Evidence from the reports concerned, the first of them in detail."""
     shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
@@ -25,12 +29,12 @@ def failure(
     )
 
 
-def as_fault(event: Event) -> Fault:
+def as_fault(event: Event) -> FaultOccurrence:
     """An event of the lab, as results show it."""
-    return Fault(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
+    return FaultOccurrence(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
 
 
-def _traced(entry: Entry, *, given_up: bool) -> TracedReport:
+def _traced(entry: LedgerEntry, *, given_up: bool) -> TracedReport:
     return TracedReport(
         instrument=entry.serial,
         run=entry.run,
@@ -43,7 +47,7 @@ def _traced(entry: Entry, *, given_up: bool) -> TracedReport:
     )
 
 
-def _fate(entry: Entry) -> str:
+def _fate(entry: LedgerEntry) -> str:
     if entry.stored_ns != NEVER:
         return f"stored {_seconds(entry.stored_ns - entry.made_ns)} after it was made"
     if entry.sequence != NEVER:
@@ -57,7 +61,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // MILLISECOND_NS / 1000:,.3f} s"
 
 
-def _last_fault(events: Sequence[Event], before_ns: int | None) -> Fault | None:
+def _last_fault(events: Sequence[Event], before_ns: int | None) -> FaultOccurrence | None:
     """The last fault that began before the time at which the report was made; the first one if none did."""
     earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
     return as_fault(earlier[-1]) if earlier else None

@@ -18,9 +18,9 @@ from datacenter.store.queries import StoredRecord
 from datacenter.store.store import Store
 from sim.units import MILLISECOND_NS
 from sim.verdict import result
-from sim.verdict.ledger import NEVER, Ledger, digest_of
+from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.outcome import CommandFate
-from sim.verdict.result import Note
+from sim.verdict.result import AuditNote
 from wire.messages import Alert, Audit, Entry, Gap, Message, MessageError, decode, encode
 
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
@@ -35,7 +35,7 @@ class Remains(NamedTuple):
     epoch: int
     records: list[spool.Record]
     """Those that are not acknowledged by the data center."""
-    gaps: tuple[spool.Gap, ...]
+    gaps: tuple[spool.SpoolGap, ...]
     """What the spool knows is missing and has not reported."""
 
 
@@ -45,20 +45,20 @@ class Findings:
 
     sequences: list[int] = field(default_factory=list)
     """Of every record, sorted; a later epoch's are above those of all earlier ones."""
-    gaps: list[result.Gap] = field(default_factory=list)
+    gaps: list[result.GapFound] = field(default_factory=list)
     false_gaps: list[str] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[AuditNote] = field(default_factory=list)
     own_waiting: list[int] = field(default_factory=list)
     commands: list[CommandFate] = field(default_factory=list)
 
 
-def find(store: Store, remains: Remains, ledger: Ledger, epoch_ms: int, end_ns: int) -> Findings:
+def find(store: Store, remains: Remains, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> Findings:
     """Read both, and enter each report in the ledger. `epoch_ms` is the lab's beginning, since 1970."""
     return _Reader(store, ledger, epoch_ms, end_ns).read(remains)
 
 
 class _Reader:
-    def __init__(self, store: Store, ledger: Ledger, epoch_ms: int, end_ns: int) -> None:
+    def __init__(self, store: Store, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> None:
         self._store, self._ledger, self._epoch_ms, self._end_ns = store, ledger, epoch_ms, end_ns
         self._found = Findings()
         self._arrivals: list[tuple[int, float]] = []  # (sequence, when it was stored; inf on the disk)
@@ -112,7 +112,7 @@ class _Reader:
         priority: result.Priority = "alert" if record.kind == "alert" else "audit"
         source = record.instrument or "box"
         self._found.notes.append(
-            Note(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_say(message))
+            AuditNote(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_say(message))
         )
 
     def _read_waiting(self, sequence: int, payload: bytes) -> None:
@@ -137,7 +137,7 @@ class _Reader:
         self, ranges: tuple[tuple[int, int], ...], reason: str, records: int, at_ns: int, base: int
     ) -> None:
         shifted = tuple((base + first, base + last) for first, last in ranges)
-        self._found.gaps.append(result.Gap(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
+        self._found.gaps.append(result.GapFound(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
 
     def _false_gaps(self) -> list[str]:
         """Records that arrived after a gap record had named them: the box had not lost them."""

@@ -20,8 +20,8 @@ from itertools import accumulate
 from math import inf
 from typing import Final
 
-from sim.verdict.ledger import Entry
-from sim.verdict.result import Gap
+from sim.verdict.ledger import LedgerEntry
+from sim.verdict.result import GapFound
 
 UNUSED: Final = "unused"
 """The reason of a gap whose numbers were never given to a record, and excuse none."""
@@ -34,7 +34,7 @@ class Window:
     before: int
     after: float
     """`inf` if no later report of the lane was found."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     named: int = 0
     """How many named numbers were assigned to it."""
 
@@ -74,14 +74,14 @@ class NumberSet:
 
 
 def excuse(
-    windows: list[Window], found: Sequence[int], gaps: Sequence[Gap]
-) -> tuple[list[Entry], list[Entry]]:
+    windows: list[Window], found: Sequence[int], gaps: Sequence[GapFound]
+) -> tuple[list[LedgerEntry], list[LedgerEntry]]:
     """The reports of the windows as (lost, dropped). `found` are the sorted numbers of all found records."""
     named = NumberSet((r for gap in gaps for r in gap.ranges), found)
     used = NumberSet((r for gap in gaps if gap.reason != UNUSED for r in gap.ranges), found)
     _assign(windows, used.ranges)
-    lost: list[Entry] = []
-    dropped: list[Entry] = []
+    lost: list[LedgerEntry] = []
+    dropped: list[LedgerEntry] = []
     for window in windows:
         total = len(window.entries)
         excused = min(window.named, total - min(total, _unaccounted(window, found, named)))

@@ -23,7 +23,7 @@ KINDS: Final = ("status", "inventory", "quality", "calibration", "alert", "resul
 PRIORITIES: Final[dict[str, Priority]] = {"alert": "alert", "result": "audit"}
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One report; times in nanoseconds of lab time, NEVER where it did not come to that."""
 
     serial: str
@@ -112,15 +112,17 @@ class Run:
             self.altered[number] = stored_ns
         return True
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LedgerEntry]:
         kinds = map(KINDS.__getitem__, self._kind)
         names = (repeat(self.serial), repeat(self.run), count(1), kinds)
         times = (self._made, self._acknowledged, self._stored, self._sequence)
         fields = zip(*names, *times, strict=False)  # the first two never end
-        return map(partial(tuple.__new__, Entry), fields)  # what `Entry._make` does, in half the time
+        return map(
+            partial(tuple.__new__, LedgerEntry), fields
+        )  # what `LedgerEntry._make` does, in half the time
 
 
-class Ledger:
+class ReportLedger:
     """All runs of all instruments."""
 
     def __init__(self) -> None:
@@ -149,6 +151,6 @@ class Ledger:
             where = "on the box's disk" if stored_ns == NEVER else "at the data center"
             self.unmade.append(f"{serial} run {run} number {number}, sequence {sequence}, {where}")
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LedgerEntry]:
         for run in self.runs.values():
             yield from run

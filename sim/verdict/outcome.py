@@ -14,8 +14,8 @@ from typing import Final
 
 from sim.verdict.gaps import Window, excuse
 from sim.verdict.intrusions import Intrusions
-from sim.verdict.ledger import NEVER, Entry, Ledger, Run
-from sim.verdict.result import Contents, Gap, Reports
+from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
+from sim.verdict.result import ContentComparison, GapFound, ReportCounts
 
 _LANES: Final = ("alert", "audit", "routine")
 
@@ -24,10 +24,10 @@ _LANES: Final = ("alert", "audit", "routine")
 class Outcome:
     """What became of the reports of one run of a lab."""
 
-    ledger: Ledger
+    ledger: ReportLedger
     stored_sequences: Sequence[int]
     """Of every record at the data center and on the box's disk, sorted."""
-    gaps: Sequence[Gap]
+    gaps: Sequence[GapFound]
     duplicates: int
     intrusions: Intrusions = field(default_factory=Intrusions)
     false_gaps: Sequence[str] = ()
@@ -37,8 +37,8 @@ class Outcome:
     commands: Sequence[CommandFate] = ()
     connections: int | None = None
     """The most connections with instruments that were open on the box at once; None if nobody counted them."""
-    lost: list[Entry] = field(default_factory=list)
-    dropped: list[Entry] = field(default_factory=list)
+    lost: list[LedgerEntry] = field(default_factory=list)
+    dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0
     waiting: int = 0
     acknowledged: int = 0
@@ -75,9 +75,9 @@ class Outcome:
         return sum(run.found_count for run in self.ledger.runs.values())
 
     @property
-    def reports(self) -> Reports:
+    def reports(self) -> ReportCounts:
         """The counts."""
-        return Reports(
+        return ReportCounts(
             made=self.made,
             acknowledged=self.acknowledged,
             stored=self.stored,
@@ -88,9 +88,9 @@ class Outcome:
         )
 
     @property
-    def contents(self) -> Contents:
+    def contents(self) -> ContentComparison:
         """How the contents were compared."""
-        return Contents(compared=self.compared, altered=self.altered, unmade=len(self.ledger.unmade))
+        return ContentComparison(compared=self.compared, altered=self.altered, unmade=len(self.ledger.unmade))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class CommandFate:
     outcome: str | None
 
 
-def _windows(entries: list[Entry]) -> list[Window]:
+def _windows(entries: list[LedgerEntry]) -> list[Window]:
     """The missing reports of one run, between the reports of their lane that were found."""
     windows = []
     for lane in _LANES:

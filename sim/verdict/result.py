@@ -31,11 +31,11 @@ Interval: TypeAlias = tuple[int, int]
 """From and until, in nanoseconds of lab time."""
 
 
-class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResultPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Common form of everything here: frozen, and every field named where it is made."""
 
 
-class Expectation(Data, frozen=True):
+class Expectation(ResultPart, frozen=True):
     """One line of the lab's `[expect]`, and whether it holds."""
 
     name: str
@@ -50,7 +50,7 @@ class Expectation(Data, frozen=True):
     """What the expectation means, in one sentence for a reader who has not seen the lab file."""
 
 
-class Reports(Data, frozen=True):
+class ReportCounts(ResultPart, frozen=True):
     """Where the instruments' reports went, counted over the whole run."""
 
     made: int
@@ -68,7 +68,7 @@ class Reports(Data, frozen=True):
     """Given up by the box for want of room, with a gap record that says so."""
 
 
-class Contents(Data, frozen=True):
+class ContentComparison(ResultPart, frozen=True):
     """How the contents of the reports were compared with what the instruments made."""
 
     compared: int
@@ -79,7 +79,7 @@ class Contents(Data, frozen=True):
     """Reports found that no instrument made."""
 
 
-class Bytes(Data, frozen=True):
+class Bytes(ResultPart, frozen=True):
     """Bytes of one direction of the uplink by what caused them; they add up to that direction's total."""
 
     payload: int
@@ -92,7 +92,7 @@ class Bytes(Data, frozen=True):
     """Headers, acknowledgements, retransmissions."""
 
 
-class Uplink(Data, frozen=True):
+class UplinkResult(ResultPart, frozen=True):
     """What crossed the uplink."""
 
     bytes_up: int
@@ -108,7 +108,7 @@ class Uplink(Data, frozen=True):
     """The link in words: "128 kbit/s, 40 ms ± 10 ms, 0.5 % loss, HTTP proxy"."""
 
 
-class Fault(Data, frozen=True):
+class FaultOccurrence(ResultPart, frozen=True):
     """One event of the lab, as it was applied."""
 
     kind: str
@@ -118,7 +118,7 @@ class Fault(Data, frozen=True):
     """None for a fault that is over at once, such as a power cut."""
 
 
-class Backlog(Data, frozen=True):
+class BacklogDrain(ResultPart, frozen=True):
     """Records acknowledged but not yet stored, sampled at the end of each bin."""
 
     alert: tuple[int, ...]
@@ -126,7 +126,7 @@ class Backlog(Data, frozen=True):
     routine: tuple[int, ...]
 
 
-class Series(Data, frozen=True):
+class Series(ResultPart, frozen=True):
     """What is plotted over lab time, in bins of one width; all tuples are as long as the run has bins."""
 
     bin_ns: int
@@ -134,12 +134,12 @@ class Series(Data, frozen=True):
     bytes_down: tuple[int, ...]
     busy: tuple[float, ...]
     """The share of each bin in which the link was sending towards the data center, 0 to 1."""
-    backlog: Backlog
+    backlog: BacklogDrain
     connected: tuple[Interval, ...] = ()
     """When the box had a connection to the data center, by rising time, not overlapping."""
 
 
-class Latency(Data, frozen=True):
+class Latency(ResultPart, frozen=True):
     """From made at the instrument to stored at the data center, for the reports of one priority.
 
     `sim.verdict.latency.summarize` makes one of a list of samples.
@@ -156,7 +156,7 @@ class Latency(Data, frozen=True):
     counts: tuple[int, ...] = ()
 
 
-class Instrument(Data, frozen=True):
+class InstrumentResult(ResultPart, frozen=True):
     """One instrument, and where its reports went."""
 
     serial: str
@@ -170,7 +170,7 @@ class Instrument(Data, frozen=True):
     port: int | None = None
 
 
-class TracedReport(Data, frozen=True):
+class TracedReport(ResultPart, frozen=True):
     """One report and what became of it."""
 
     instrument: str
@@ -184,7 +184,7 @@ class TracedReport(Data, frozen=True):
     stored_ns: int | None = None
 
 
-class Gap(Data, frozen=True):
+class GapFound(ResultPart, frozen=True):
     """A gap record of the box: records that it knows it no longer has."""
 
     at_ns: int
@@ -194,7 +194,7 @@ class Gap(Data, frozen=True):
     """Sequence numbers, first and last of each range."""
 
 
-class Failure(Data, frozen=True):
+class Failure(ResultPart, frozen=True):
     """Why one expectation does not hold, with evidence."""
 
     expectation: str
@@ -202,12 +202,12 @@ class Failure(Data, frozen=True):
     reports: tuple[TracedReport, ...] = ()
     """The first `FAILED_REPORTS_MAX` reports concerned."""
     reports_total: int = 0
-    fault_before: Fault | None = None
+    fault_before: FaultOccurrence | None = None
     """The last fault before it went wrong."""
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[GapFound, ...] = ()
 
 
-class Note(Data, frozen=True):
+class AuditNote(ResultPart, frozen=True):
     """An alert or audit record that reached the data center."""
 
     at_ns: int
@@ -217,16 +217,16 @@ class Note(Data, frozen=True):
     text: str
 
 
-class Result(Data, frozen=True):
+class Result(ResultPart, frozen=True):
     """One run of one lab."""
 
     lab: str
     world: World
     seed: int
     expectations: tuple[Expectation, ...]
-    reports: Reports
-    uplink: Uplink
-    faults: tuple[Fault, ...]
+    reports: ReportCounts
+    uplink: UplinkResult
+    faults: tuple[FaultOccurrence, ...]
     sim_seconds: float
     wall_seconds: float
     trace_sha256: str
@@ -234,14 +234,14 @@ class Result(Data, frozen=True):
     replay: str
     """The one command that runs this again."""
     description: str = ""
-    contents: Contents | None = None
+    contents: ContentComparison | None = None
     commit: str | None = None
     """Of the program, with "-dirty" if its files differ from it; None if it was not run from a checkout."""
     series: Series | None = None
     latencies: tuple[Latency, ...] = ()
-    instruments: tuple[Instrument, ...] = ()
+    instruments: tuple[InstrumentResult, ...] = ()
     failures: tuple[Failure, ...] = ()
-    notes: tuple[Note, ...] = ()
+    notes: tuple[AuditNote, ...] = ()
     """The first `NOTES_MAX`, by rising time."""
     notes_total: int = 0
 
@@ -281,6 +281,6 @@ def to_json(result: Result, *, with_series: bool = False) -> str:
     return msgspec.json.format(encoded, indent=2).decode() + "\n"
 
 
-def _fault(fault: Fault) -> dict[str, Any]:
+def _fault(fault: FaultOccurrence) -> dict[str, Any]:
     lasts = None if fault.lasts_ns is None else fault.lasts_ns / 1e9
     return {"kind": fault.kind, "at": fault.at_ns / 1e9, "target": fault.target, "lasts": lasts}

@@ -35,10 +35,10 @@ def run_lab(
 
 
 def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    from sim.engine.watchdog import Watchdog
+    from sim.engine.watchdog import StallWatchdog
     from sim.worlds.virtual.world import VirtualWorld
 
-    with Watchdog() as watchdog, VirtualWorld(lab, seed) as running:
+    with StallWatchdog() as watchdog, VirtualWorld(lab, seed) as running:
         watchdog.watch(lambda: running.env.now, running.loop)
 
         def tell(now_ns: int) -> None:

@@ -10,7 +10,7 @@ from time import time_ns
 from typing import Any
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, Certificates, Port, Sending
+from agents.box.config import BoxCertificates, BoxConfig, InstrumentPort, Sending
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -32,7 +32,7 @@ def disk() -> EmulDisk:
 def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
     return BoxConfig(
         board="rap-4",
-        identity=Certificates(
+        identity=BoxCertificates(
             certificate=pki.box.certificate,
             key=pki.box.key,
             vendor_authority=pki.box_server.authorities,
@@ -40,8 +40,8 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
         ),
         datacenter=Endpoint(host="127.0.0.1", port=datacenter),
         port=[
-            Port(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
-            Port(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
+            InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
+            InstrumentPort(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
         ],
         sending=Sending(**sending),
     )

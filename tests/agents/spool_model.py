@@ -8,7 +8,7 @@ from random import Random
 
 import msgspec
 
-from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolLimits
+from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolGap, SpoolLimits
 from hal.emul.disk import SECTOR_BYTES, EmulDisk
 
 LIMITS = SpoolLimits(
@@ -24,12 +24,12 @@ LIMITS = SpoolLimits(
 BY_SUMMARIES = replace(LIMITS, verify_bytes_max=0)  # opened as a large spool is
 
 
-def encode_gap(gap: Gap) -> bytes:
+def encode_gap(gap: SpoolGap) -> bytes:
     return b"gap:" + msgspec.json.encode(gap)
 
 
-def decode_gap(payload: bytes) -> Gap | None:
-    return msgspec.json.decode(payload[4:], type=Gap) if payload.startswith(b"gap:") else None
+def decode_gap(payload: bytes) -> SpoolGap | None:
+    return msgspec.json.decode(payload[4:], type=SpoolGap) if payload.startswith(b"gap:") else None
 
 
 class Harness:
@@ -64,7 +64,7 @@ class Harness:
                 self.promised.setdefault(record.seq, (record.priority, record.payload))
         return self.spool
 
-    def explain(self, gap: Gap) -> None:
+    def explain(self, gap: SpoolGap) -> None:
         for first, last in gap.ranges:
             if gap.reason is GapReason.REFUSED:
                 assert self.given_up.issuperset(range(first, last + 1))

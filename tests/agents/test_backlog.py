@@ -7,14 +7,20 @@ from random import Random
 import pytest
 
 from agents.box.buffer import Buffer
-from agents.box.intake.backlog import FAIR_BURST, FAIR_REPORTS_PER_SECOND, WAITING_BYTES_MAX, Backlog, Waiting
+from agents.box.intake.backlog import (
+    FAIR_BURST,
+    FAIR_REPORTS_PER_SECOND,
+    WAITING_BYTES_MAX,
+    Backlog,
+    WaitingBytes,
+)
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.disk import EmulDisk
 from sim.engine.loop import SimLoop
 
 
 def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None:
-    random, waiting, kept, delivered = Random(1), Waiting(), {}, 0
+    random, waiting, kept, delivered = Random(1), WaitingBytes(), {}, 0
     sequence = 0
     for _ in range(3000):
         sequence += random.randint(1, 40)  # the numbers between are other instruments'
@@ -30,7 +36,7 @@ def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None
 
 
 def test_a_long_backlog_takes_little_memory_and_ends_exactly() -> None:
-    waiting = Waiting()
+    waiting = WaitingBytes()
     for sequence in range(1, 1_000_001):
         waiting.add(sequence, 100)
     assert len(waiting._blocks) < 1000

@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 
 from agents.box.box import Box, Hardware
-from agents.box.config import Port
+from agents.box.config import InstrumentPort
 from hal.emul.ethernet import EmulEthernetPort
 from tests.agents.boxes import CLOCK, box_config, connect, disk, running_agent, running_box
 from tests.agents.eventually import eventually
@@ -129,7 +129,7 @@ def test_as_many_ports_as_a_board_may_have(pki: Hierarchy) -> None:
     async def scenario() -> None:
         config = box_config(pki, NOWHERE)
         free = [
-            Port(number=number, listen="127.0.0.1", tcp_port=0, instruments=[])
+            InstrumentPort(number=number, listen="127.0.0.1", tcp_port=0, instruments=[])
             for number in range(3, PORTS_MAX + 1)
         ]
         config = msgspec.structs.replace(config, port=[*config.port, *free])

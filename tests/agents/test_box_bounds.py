@@ -16,7 +16,7 @@ import pytest
 from agents.box import box as box_module
 from agents.box.box import Box, Hardware
 from agents.box.buffer import Buffer
-from agents.box.commands import WAITING_MAX, Desk, Dispatcher
+from agents.box.commands import WAITING_MAX, CommandDispatcher, CommandQueue
 from agents.box.firewall import FirewallGuard, FirewallService
 from agents.box.health import bounds as bounds_module
 from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
@@ -33,7 +33,7 @@ from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
-from netfw.events import State
+from netfw.events import FirewallState
 from rap.box import _print_status
 from sim.engine.loop import SimLoop
 from tests.agents.boxes import CLOCK, box_config, connect, disk
@@ -82,8 +82,8 @@ def a_buffer() -> Buffer:
 
 def test_commands() -> None:
     async def drive(watched: Watched) -> None:
-        desks = {"": Desk(), "CHEM-1": Desk()}
-        dispatcher = Dispatcher(desks, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
+        desks = {"": CommandQueue(), "CHEM-1": CommandQueue()}
+        dispatcher = CommandDispatcher(desks, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
         watched.bounds.add(Bound("commands", dispatcher.fullest))
         near = -(-4 * WAITING_MAX // 5)
         for number in range(1, near):
@@ -100,8 +100,8 @@ def test_commands() -> None:
 
 def test_report_rate() -> None:
     async def drive(watched: Watched) -> None:
-        desk = Desk()
-        dispatcher = cast(Dispatcher, SimpleNamespace(of=lambda _serial: desk))
+        desk = CommandQueue()
+        dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: desk))
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         collector = Collector(
             a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
@@ -168,11 +168,11 @@ def test_tracked_connections() -> None:
         watched.bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         alarms = []
         for state in (
-            State(in_force=True),
-            State(in_force=True, limits={"conntrack": (799, 1000)}),
-            State(in_force=True, limits={"conntrack": (800, 1000)}),
-            State(in_force=False, problem="not known"),
-            State(in_force=True, limits={"conntrack": (699, 1000)}),
+            FirewallState(in_force=True),
+            FirewallState(in_force=True, limits={"conntrack": (799, 1000)}),
+            FirewallState(in_force=True, limits={"conntrack": (800, 1000)}),
+            FirewallState(in_force=False, problem="not known"),
+            FirewallState(in_force=True, limits={"conntrack": (699, 1000)}),
         ):
             guard._state = state
             alarms.append(watched.alarms())

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, Certificates
+from agents.box.config import BoxCertificates, BoxConfig
 from agents.box.health.alarm import AlarmLed
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
@@ -63,7 +63,7 @@ class Site:
 
     def config(self, pki: Hierarchy, port: int) -> BoxConfig:
         trusted = self.issue(name="INSTRUMENT").authorities
-        files = Certificates(
+        files = BoxCertificates(
             certificate=self.folder / "certificate",
             key=self.folder / "key",
             vendor_authority=trusted,

@@ -10,14 +10,14 @@ from random import Random
 import pytest
 
 from agents.box.buffer import Buffer
-from agents.box.commands import EXECUTE_SECONDS_MAX, WAITING_MAX, BoxCommand, Desk, Dispatcher
+from agents.box.commands import EXECUTE_SECONDS_MAX, WAITING_MAX, BoxCommand, CommandDispatcher, CommandQueue
 from agents.box.health.audit import AuditLog, encode_gap
 from agents.box.state import BoxState
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.engine.loop import SimLoop
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire.messages import Alert, Audit, Command, CommandResult, Entry, decode, encode
@@ -44,9 +44,9 @@ class Life:
         )
         state.restore(self.spool.recovery, {"CHEM-1"})
         self.buffer = Buffer(self.spool)
-        desks = {name: Desk(state.history(name)) for name in ("", "CHEM-1")}
+        desks = {name: CommandQueue(state.history(name)) for name in ("", "CHEM-1")}
         verbs = {"send-inventory": execute or self._execute}
-        self.dispatcher = Dispatcher(desks, verbs, AuditLog(self.buffer, CLOCK))
+        self.dispatcher = CommandDispatcher(desks, verbs, AuditLog(self.buffer, CLOCK))
         self.running = asyncio.ensure_future(self.dispatcher.run())
 
     async def _execute(self, command: Command) -> Outcome:
@@ -227,7 +227,7 @@ class Slow(World):
             return "done"
 
         verbs = {"send-inventory": execute}
-        self.dispatcher = Dispatcher({"": Desk()}, verbs, AuditLog(self.buffer, self.clock))
+        self.dispatcher = CommandDispatcher({"": CommandQueue()}, verbs, AuditLog(self.buffer, self.clock))
         running = asyncio.ensure_future(self.dispatcher.run())
         for number in range(1, 11):
             entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
@@ -249,4 +249,4 @@ class Slow(World):
 
 
 def test_a_command_that_takes_a_minute_delays_no_report_and_no_acknowledgement(pki: Hierarchy) -> None:
-    Slow(pki, Quality(128_000, 40_000_000)).run()
+    Slow(pki, LinkQuality(128_000, 40_000_000)).run()

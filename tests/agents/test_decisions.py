@@ -10,13 +10,13 @@ from typing import cast
 import msgspec
 import pytest
 
-from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, Desk
+from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, CommandQueue
 from agents.box.intake.high_water_marks import (
     DIGEST_BYTES,
     DIGESTS_MAX,
     HOLES_MAX,
     INSTRUMENTS_MAX,
-    Mark,
+    HighWaterMark,
     digest_of,
 )
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -26,11 +26,11 @@ from agents.box.uplink.batching import (
     ROUTINE_IN_FLIGHT_MAX,
     ROUTINE_IN_FLIGHT_MIN,
     ROUTINE_WORTH_A_BATCH,
-    Flow,
-    Pace,
+    LinkEstimator,
+    SendScheduler,
 )
 from agents.instrument.outbox import Outbox
-from agents.spool import Priority, Recovery, SpoolLimits
+from agents.spool import Priority, RecoveredSpool, SpoolLimits
 from wire.dial import backoff
 from wire.dial.backoff import (
     DELAY_SECONDS_MAX,
@@ -120,7 +120,7 @@ def test_a_wait_of_any_length_is_heeded_up_to_the_bound() -> None:
 class Link:
     """Answers batches as a link of that rate and round trip would, two in flight; tells the pace."""
 
-    def __init__(self, pace: Pace, bytes_per_second: float, round_trip_s: float) -> None:
+    def __init__(self, pace: LinkEstimator, bytes_per_second: float, round_trip_s: float) -> None:
         self.pace, self.rate, self.round_trip_s = pace, bytes_per_second, round_trip_s
         self.now = self.free_at = 0.0
 
@@ -136,7 +136,7 @@ class Link:
 
 @pytest.mark.parametrize("round_trip_s", [0.001, 0.08, 1.2])
 def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(round_trip_s: float) -> None:
-    pace = Pace()
+    pace = LinkEstimator()
     link = Link(pace, 16_000, round_trip_s)
     link.carry(1, 1)
     link.carry(10, 100)
@@ -145,14 +145,14 @@ def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(ro
 
 def test_so_many_batches_are_in_flight_that_the_link_does_not_idle() -> None:
     for round_trip_s, batches in ((0.001, 2), (0.08, 2), (0.6, 3), (1.2, 4), (2.9, ROUTINE_IN_FLIGHT_MAX)):
-        pace = Pace()
+        pace = LinkEstimator()
         assert pace.routine_in_flight_max == ROUTINE_IN_FLIGHT_MIN
         Link(pace, 1e6, round_trip_s).carry(1, 1)
         assert pace.routine_in_flight_max == batches
 
 
 def test_pace_follows_a_link_that_becomes_slow_and_stays_within_its_bounds() -> None:
-    pace = Pace()
+    pace = LinkEstimator()
     link = Link(pace, 1e9, 0.01)
     link.carry(10, 1000)
     assert pace.records_max == RECORDS_PER_BATCH_MAX
@@ -165,7 +165,7 @@ def test_pace_follows_a_link_that_becomes_slow_and_stays_within_its_bounds() -> 
 
 
 def test_few_routine_records_linger_and_many_do_not() -> None:
-    flow = Flow(Pace(), 30.0)
+    flow = SendScheduler(LinkEstimator(), 30.0)
     flow.urgent = False
     assert flow.arrived(Priority.ROUTINE, 1, 100.0)
     assert flow.choose(129.0) == (False, False)
@@ -177,7 +177,7 @@ def test_few_routine_records_linger_and_many_do_not() -> None:
 
 
 def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> None:
-    flow = Flow(Pace(), 30.0, routine=1000)
+    flow = SendScheduler(LinkEstimator(), 30.0, routine=1000)
     flow.urgent = False
     flow.routine_in_flight = 2
     assert flow.choose(0.0) == (False, False)
@@ -190,8 +190,8 @@ def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> N
 
 @pytest.mark.parametrize("kind", ["urgent_in_flight", "routine_in_flight"])
 def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
-    pace = Pace()
-    flow = Flow(pace, 30.0, routine=1000)
+    pace = LinkEstimator()
+    flow = SendScheduler(pace, 30.0, routine=1000)
     pace.one_in_flight = True
     assert flow.choose(0.0) == (True, False)
     setattr(flow, kind, 1)
@@ -201,7 +201,7 @@ def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
 
 
 def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
-    flow = Flow(Pace(), 30.0)
+    flow = SendScheduler(LinkEstimator(), 30.0)
     flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
     assert flow.choose(0.0) == (True, True)
     flow.arrived(Priority.ROUTINE, 1, 0.0)
@@ -209,7 +209,7 @@ def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
 
 
 def test_what_cannot_be_read_is_not_waited_for() -> None:
-    flow = Flow(Pace(), 30.0, routine=5)
+    flow = SendScheduler(LinkEstimator(), 30.0, routine=5)
     flow.routine_read(5, 3)
     assert flow.routine == 2
     flow.routine_read(2, 0)
@@ -225,7 +225,7 @@ def digest(number: int) -> bytes:
 
 
 def test_a_mark_tells_repetitions_from_new_reports_and_from_other_lives() -> None:
-    mark = Mark()
+    mark = HighWaterMark()
     assert mark.is_above(7, 1)
     mark.accept(7, 5, digest(5))
     assert not mark.is_above(7, 5)
@@ -237,7 +237,7 @@ def test_a_mark_tells_repetitions_from_new_reports_and_from_other_lives() -> Non
 
 
 def test_a_mark_remembers_as_many_reports_as_a_request_may_hold() -> None:
-    mark = Mark()
+    mark = HighWaterMark()
     for number in range(1, DIGESTS_MAX + 2):
         mark.accept(1, number, digest(number))
     assert DIGESTS_MAX >= REPORTS_PER_POST_MAX
@@ -245,7 +245,7 @@ def test_a_mark_remembers_as_many_reports_as_a_request_may_hold() -> None:
 
 
 def test_reports_missing_from_a_torn_group_are_new_when_they_come_again() -> None:
-    mark = Mark()
+    mark = HighWaterMark()
     mark.accept(1, 10, digest(10))
     mark.recall(1, 14, digest(14), certain=False)
     mark.recall(1, 15, digest(15), certain=False)
@@ -258,7 +258,7 @@ def test_reports_missing_from_a_torn_group_are_new_when_they_come_again() -> Non
 
 
 def test_too_many_holes_are_not_remembered_and_nothing_is_lost() -> None:
-    mark = Mark()
+    mark = HighWaterMark()
     mark.accept(1, 1, digest(1))
     for number in range(3, 3 + 2 * (HOLES_MAX + 1), 2):
         mark.recall(1, number, digest(number), certain=False)
@@ -283,7 +283,7 @@ def test_the_state_of_the_most_instruments_fits_into_the_snapshot() -> None:
 def test_the_marks_of_an_earlier_release_are_read() -> None:
     saved = msgspec.msgpack.encode({"CHEM-1": [(7, 5, []), (3, 2, [(1, 1)]), (-1, 0, [])]})
     state = BoxState()
-    state.restore(cast(Recovery, SimpleNamespace(snapshot=saved, records=lambda: ())), {"CHEM-1"})
+    state.restore(cast(RecoveredSpool, SimpleNamespace(snapshot=saved, records=lambda: ())), {"CHEM-1"})
     assert [mark.is_above(7, 5) for mark in state.marks("CHEM-1")] == [False, True, True]
     assert state.marks("CHEM-1")[1].is_above(3, 1)
 
@@ -312,7 +312,7 @@ def test_after_the_wait_that_a_bucket_asks_for_there_is_a_token(start: float) ->
 
 
 def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
-    desk, command = Desk(), Command(4, "CHEM-1", "help-file")
+    desk, command = CommandQueue(), Command(4, "CHEM-1", "help-file")
     assert desk.put(command)
     assert not desk.put(command)
     assert desk.take(0.0) == [command]
@@ -324,7 +324,7 @@ def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
 
 
 def test_a_desk_has_limits() -> None:
-    desk = Desk()
+    desk = CommandQueue()
     for number in range(1, FINISHED_MAX + 2):
         desk.finished(number)
     taken = [desk.put(Command(number, "CHEM-1", "help-file")) for number in range(1, WAITING_MAX + 1000)]

@@ -13,7 +13,7 @@ from agents.spool import Priority
 from datacenter.ingest import make_ingest
 from datacenter.store import queries
 from datacenter.store.store import Store
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from tests.duplicates import duplicates
@@ -22,7 +22,7 @@ from wire.http.connection import Request, Response
 from wire.messages import Entry, encode
 from wire.messages import Quality as QualityReport
 
-LINE = Quality(1_000_000, 20_000_000)
+LINE = LinkQuality(1_000_000, 20_000_000)
 BOX: Final = "RAP-1"
 HOUR: Final = 3600.0
 REPORTS_EACH: Final = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agents.spool import Priority
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire import messages
@@ -42,4 +42,4 @@ class Rotten(World):
 
 
 def test_a_gap_record_of_a_routine_append_goes_at_once(pki: Hierarchy) -> None:
-    Rotten(pki, Quality(128_000, 40_000_000)).run()
+    Rotten(pki, LinkQuality(128_000, 40_000_000)).run()

@@ -20,7 +20,7 @@ from tests.agents.uplinked import World
 from wire.http.connection import PIPELINE_MAX, Request, Response
 from wire.messages import Alert, Entry, Quality, encode
 
-LINE = link.Quality(10_000_000, 10_000_000)
+LINE = link.LinkQuality(10_000_000, 10_000_000)
 HOUR: Final = 3600
 ALERT_EVERY_SECONDS: Final = 5.0
 PER_MINUTE_MAX: Final = DIALS_BURST + 60 * DIALS_PER_SECOND

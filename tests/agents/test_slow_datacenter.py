@@ -12,7 +12,7 @@ import pytest
 
 from agents.box.uplink.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
 from agents.spool import Priority
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire import messages
@@ -20,7 +20,7 @@ from wire.dial.patience import Patience
 
 BACKLOG = 4000
 ANSWERS_TO_RECOVER = 12
-LINE = Quality(128_000, 40_000_000, 10_000_000)
+LINE = LinkQuality(128_000, 40_000_000, 10_000_000)
 
 
 class Slow(World):

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from agents.spool import Priority
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from wire import messages
@@ -19,7 +19,7 @@ BACKLOG = 12_000
 class Backlogged(World):
     """An alert each 1.3 seconds while the backlog is sent."""
 
-    def __init__(self, pki: Hierarchy, uplink: Quality) -> None:
+    def __init__(self, pki: Hierarchy, uplink: LinkQuality) -> None:
         super().__init__(pki, uplink)
         self.sent: list[tuple[int, int]] = []
         self.link.forward.on_send = lambda start, duration, _bytes: self.sent.append((start, duration))
@@ -62,7 +62,7 @@ class Backlogged(World):
 def test_the_link_is_busy_and_alerts_overtake(
     pki: Hierarchy, rate_bits: int, delay_ms: int, settled_s: float, alert_s_max: float
 ) -> None:
-    world = Backlogged(pki, Quality(rate_bits, delay_ms * 1_000_000, 10_000_000))
+    world = Backlogged(pki, LinkQuality(rate_bits, delay_ms * 1_000_000, 10_000_000))
     world.run()
     assert len(world.center.reports) == BACKLOG + len(world.latencies)
     assert world.center.repeated == 0

@@ -14,10 +14,10 @@ from agents.box.clock_sync import ask_data_center
 from agents.instrument.agent import POST_SECONDS_MAX, InstrumentAgent
 from agents.spool import Priority
 from settings.types import Endpoint, Proxy
-from sim.net.host import Host
-from sim.net.link import Link, Quality
+from sim.net.host import SimHost
+from sim.net.link import Link, LinkQuality
 from sim.proxies.http_connect import HttpConnectProxy
-from sim.proxies.relay import Behavior, Tunnel
+from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
@@ -29,7 +29,7 @@ from wire.messages import Alert, Entry, Receipt, Reports, decode, encode
 from wire.messages import Quality as QualityReport
 from wire.tls.context import client_context
 
-LINE: Final = Quality(1_000_000, 20_000_000)
+LINE: Final = LinkQuality(1_000_000, 20_000_000)
 SECONDS: Final = (5, 25, 45, 60, 120, 180)
 RECONNECTS: Final = 5
 SLACK_SECONDS: Final = 30
@@ -58,7 +58,7 @@ class SlowSocks(Socks5Proxy):
         self._loop.call_later(self.seconds / 2, super().answer, data)
 
 
-class SlowServer(Tunnel):
+class SlowServer(ProxyTunnel):
     """A data center whose TLS handshake takes some seconds: nothing reaches it earlier."""
 
     def __init__(self, behavior: Behavior, seconds: float) -> None:
@@ -76,10 +76,12 @@ class SlowServer(Tunnel):
 class SlowWay(World):
     """`between` stands between box and data center, on a host of its own."""
 
-    def __init__(self, pki: Hierarchy, between: Callable[[Behavior, float], Tunnel], seconds: float) -> None:
+    def __init__(
+        self, pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
+    ) -> None:
         super().__init__(pki, LINE)
         self.between = partial(between, Behavior(), seconds)
-        self.middle = Host(self.network, "middle")
+        self.middle = SimHost(self.network, "middle")
         for one, other in ((self.box, self.middle), (self.middle, self.datacenter)):
             self.network.connect(one, other, Link(self.loop.env, f"{one.name}-way", LINE, Random(4)))
         self.accepted = 0
@@ -127,7 +129,7 @@ def patience_needed(usual: float, seconds: float) -> float:
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("between", [SlowHttp, SlowSocks, SlowServer])
 def test_a_slow_handshake_is_waited_for_and_its_length_is_remembered(
-    pki: Hierarchy, between: Callable[[Behavior, float], Tunnel], seconds: float
+    pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
     world = SlowWay(pki, between, seconds)
     world.run()
@@ -204,7 +206,7 @@ def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, sec
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("between", [SlowHttp, SlowServer])
 def test_the_time_is_asked_for_patiently(
-    pki: Hierarchy, between: Callable[[Behavior, float], Tunnel], seconds: float
+    pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
     class Asking(SlowWay):
         async def forward(self) -> None:

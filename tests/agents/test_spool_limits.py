@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from agents.spool import Gap, GapReason, Priority, Spool, SpoolError, SpoolErrorKind, SpoolLimits
+from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
 
@@ -153,7 +153,7 @@ def test_no_room_at_all() -> None:
 
 def test_gap_ranges_max_splits_reports() -> None:
     h = Harness()
-    gaps: list[Gap] = []
+    gaps: list[SpoolGap] = []
     for _ in range(60):
         assert h.append([ROUTINE, AUDIT] * 8, [150] * 16)
         found = h.read_all(AUDIT)

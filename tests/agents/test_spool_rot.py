@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from agents.spool import Gap, GapReason, Priority, Spool, SpoolError
-from agents.spool.disk.group import Group, Kind
+from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolGap
+from agents.spool.disk.group import Group, GroupKind
 from agents.spool.disk.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
@@ -34,14 +34,14 @@ def flip(disk: EmulDisk, spool: Spool, offset: int) -> None:
     disk._files[spool._log.segments[-1].name].data[offset] ^= 4
 
 
-def corrupt(gaps: tuple[Gap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
+def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
     ranges = [r for gap in gaps if gap.reason is reason for r in gap.ranges]
     return {seq for first, last in ranges for seq in range(first, last + 1)}
 
 
 def data_groups(spool: Spool, disk: Disk) -> list:
     segment = spool._log.segments[-1]
-    return [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.DATA]
+    return [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
 
 
 @pytest.mark.parametrize("at", range(8))
@@ -146,7 +146,7 @@ def test_rot_found_while_reading() -> None:
     assert spool.status().records == {ALERT: 0, AUDIT: 1, ROUTINE: 23}
     spool.append([], [])
     found = [decode_gap(payload) for _, payload in spool.read(AUDIT, 9, 1 << 20)[1:]]
-    assert found == [Gap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
+    assert found == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
 
 
 def test_an_unreadable_sector_is_like_rot() -> None:
@@ -175,7 +175,11 @@ def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
     while carried is None:
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
         segment = spool._log.segments[-1]
-        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind in (Kind.CARRIED, Kind.MANIFEST)]
+        found = [
+            g
+            for g in groups(disk, segment, 0, segment.end)
+            if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)
+        ]
         carried, manifest = found or (None, None)
     while spool._log.segments[0].base == 1:  # until the file they came from is written again
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
@@ -208,7 +212,7 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     for _ in range(8):  # into further segments, whose checkpoints know of it
         spool.append([AUDIT], [b"y" * 2000])
     for group in groups(disk, first, 0, first.end):
-        if group.aux and group.kind is Kind.DATA:
+        if group.aux and group.kind is GroupKind.DATA:
             disk._files[first.name].data[group.payload_offset] ^= 1  # the report itself is gone
     assert 9 not in corrupt(open_spool(disk).recovery.gaps)
 
@@ -239,7 +243,7 @@ def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int
     for number in rotten:
         segment = spool._log.segment_of(number)
         assert segment is not None
-        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is Kind.DATA]
+        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
         place = next(g.payload_offset for g in found if g.first_seq == number)
         disk._files[segment.name].data[place] ^= 4
     appended = set(range(1, spool.status().next_seq))
@@ -267,7 +271,7 @@ def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int
 def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> None:
     disk, spool = full()
     first = spool._log.segments[0]
-    second = [g for g in groups(disk, first, 0, first.end) if g.kind is Kind.DATA][1]
+    second = [g for g in groups(disk, first, 0, first.end) if g.kind is GroupKind.DATA][1]
     for at in (second.offset + 20, second.end - 20):
         disk._files[first.name].data[at] ^= 4
     spool.append([ROUTINE], [b"new"])
@@ -326,7 +330,7 @@ def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
     assert len(h.read_all(ROUTINE)) + len(h.read_all(ALERT)) == (5 if priority is not AUDIT else 6)
     gaps = [gap for _, payload in h.read(AUDIT) if (gap := decode_gap(payload)) is not None]
     assert [gap for gap in gaps if gap.reason is not GapReason.UNUSED] == [
-        Gap(((number, number),), 1, GapReason.REFUSED)
+        SpoolGap(((number, number),), 1, GapReason.REFUSED)
     ]
     h.check()
 

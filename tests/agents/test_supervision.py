@@ -18,7 +18,7 @@ from agents.box.health.alarm import AlarmLed
 from agents.box.health.supervision import STEADY_SECONDS, keep_running
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
-from netfw.events import Event, State
+from netfw.events import Event, FirewallState
 from sim.engine.loop import SimLoop
 from tests.agents.boxes import box_config, disk, running_agent, running_box
 from tests.agents.hierarchy import Hierarchy
@@ -119,7 +119,7 @@ class BrokenService:
         self.break_now = asyncio.Event()
 
     async def follow(self, heard: Callable[[Event], None]) -> None:
-        heard(State(in_force=True, problem=""))
+        heard(FirewallState(in_force=True, problem=""))
         await self.break_now.wait()
         self.break_now.clear()
         raise RuntimeError("a bug")

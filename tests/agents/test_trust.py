@@ -29,7 +29,7 @@ from agents.box.uplink.trust import (
 )
 from hal.indicators import Light
 from settings.types import Endpoint, Proxy
-from sim.proxies.http_auth import Digest
+from sim.proxies.http_auth import DigestVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
@@ -41,7 +41,7 @@ from wire.tls.context import Identity, client_context
 
 PORTAL = b"HTTP/1.1 302 Found\r\nLocation: http://login.clinic/\r\nContent-Length: 0\r\n\r\n"
 PROXIES = {
-    "http": lambda behavior: HttpConnectProxy(behavior, Digest(("u", "p"))),
+    "http": lambda behavior: HttpConnectProxy(behavior, DigestVerifier(("u", "p"))),
     "socks5": lambda behavior: Socks5Proxy(behavior, ("u", "p")),
 }
 

@@ -10,14 +10,14 @@ from agents.box.clock_sync import ClockSync
 from agents.box.health.audit import AuditLog, encode_gap
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.stream import Timing
-from agents.spool import Gap, Spool, SpoolLimits
+from agents.spool import Spool, SpoolGap, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from settings.types import Endpoint, Proxy
 from sim.engine.loop import SimLoop
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.stand_in import StandIn
 from wire import messages
@@ -28,11 +28,11 @@ from wire.tls.context import client_context, server_context
 class World:
     """The data center is called "localhost" because its certificate says so. A test says what `live` is."""
 
-    def __init__(self, pki: Hierarchy, uplink: Quality) -> None:
+    def __init__(self, pki: Hierarchy, uplink: LinkQuality) -> None:
         self.pki = pki
         self.loop = SimLoop()
         self.network = network = Network()
-        self.box, self.datacenter = Host(network, "box"), Host(network, "localhost")
+        self.box, self.datacenter = SimHost(network, "box"), SimHost(network, "localhost")
         self.link = Link(self.loop.env, "uplink", uplink, Random(1))
         network.connect(self.box, self.datacenter, self.link)
         self.clock = EmulClock(lambda: 1_700_000_000_000_000_000 + self.loop.env.now)
@@ -98,7 +98,7 @@ class World:
         raise NotImplementedError
 
     def spool(self) -> Spool:
-        def gap(gap: Gap) -> bytes:
+        def gap(gap: SpoolGap) -> bytes:
             return encode_gap(gap, self.clock)
 
         return Spool.open(self.disk, SpoolLimits(), random=Random(1), encode_gap=gap)

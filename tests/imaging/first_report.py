@@ -20,7 +20,7 @@ from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
 from imaging.build.build import build
-from imaging.build.types import Request
+from imaging.build.types import BuildRequest
 from imaging.flash import gpt, identity
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import MIB
@@ -88,7 +88,7 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "") -> Pat
     build_rpm(packages, "rhel9")
     subprocess.run(["createrepo_c", "--quiet", packages], check=True)
     repositories = (str(kept_repository(STANDIN)), str(packages))
-    request = Request(kickstart, "RHEL9", repositories, folder / "out", folder / "work")
+    request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", folder / "work")
     image = build(request, lambda _name, _kept: None, lambda _line: None).image
     _prepare_far_end(folder)
     _give_identity(image, folder, for_box(load_site(site)).encode())

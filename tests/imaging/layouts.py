@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from imaging.disks.disks import Machine, refusals
+from imaging.disks.disks import StationMachine, refusals
 
 FILES = sorted((Path(__file__).parent.parent / "machines").glob("*.json"))
 
@@ -16,7 +16,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True):
 
     about: str
     image_bytes: int
-    machine: Machine
+    machine: StationMachine
     may_be_written: list[str]
     refused: dict[str, str]
 

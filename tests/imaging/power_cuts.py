@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from random import Random
 
-from imaging.flash.plan import Plan
+from imaging.flash.plan import FlashPlan
 from tests.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB
@@ -91,7 +91,7 @@ def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
     return offset + first * 512, data[first * 512 : last * 512]
 
 
-def starts_half_written(left: bytes | bytearray, plan: Plan, finished: MemoryDisk) -> bool:
+def starts_half_written(left: bytes | bytearray, plan: FlashPlan, finished: MemoryDisk) -> bool:
     """Whether either judge starts a disk that is neither the old system nor, whole, the new one."""
     old, new = old_disk(), bytes(finished.content)
     inner = slice(MIB, plan.tail.offset)

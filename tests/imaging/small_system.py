@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from imaging.mock_repo.rpms import Contents, Stub, contents, make_repository
+from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
 
 CACHE: Final = Path(__file__).parents[2] / "build/standin/debs"
 DEBS: Final = [
@@ -84,7 +84,7 @@ def need_tools() -> None:
         pytest.skip(f"needs {', '.join(missing)}: make setup-image")
 
 
-def small_contents() -> Contents:
+def small_contents() -> MockPackages:
     whole = contents()
     stubs = {"filesystem": whole.stubs["filesystem"], **STUBS}
     return msgspec.structs.replace(whole, debs=DEBS, stubs=stubs, groups={}, environments={})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imaging.build.build import Built, build
-from imaging.build.types import BuildFailed, Lacking, Request, WrongRequest
+from imaging.build.types import BuildFailed, BuildRequest, Lacking, WrongRequest
 from imaging.media.bmap import parse
 from imaging.signing.signing import load_public_key, make_key, read_manifest
 from tests.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
@@ -35,7 +35,7 @@ def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
 def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
     kickstart = folder / "box.ks"
     kickstart.write_text(text)
-    request = Request(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
+    request = BuildRequest(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
     return build(request, lambda _name, _kept: None, lambda _line: None)
 
 
@@ -107,7 +107,7 @@ def test_post_ran_inside_without_network_or_the_builders_name(first: Built) -> N
 def test_what_stands_beside_it(repository: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem", tmp_path / "public.pem")
     (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
-    request = Request(
+    request = BuildRequest(
         *(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work"),
         key=tmp_path / "key.pem",
         compress=True,
@@ -141,7 +141,7 @@ def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
     kept = {}
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(KICKSTART)
-    request = Request(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work")
+    request = BuildRequest(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work")
     build(request, lambda name, was_kept: kept.update({name: was_kept}), lambda _line: None)
     assert kept == {"packages": True, "system": False, "disk": False, "beside": False}
 
@@ -185,7 +185,7 @@ def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) 
     try:
         (small / "box.raw").write_text("the image of before")
         (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
-        request = Request(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
+        request = BuildRequest(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
         with pytest.raises(Lacking, match="disk is full"):
             build(request, lambda _name, _kept: None, lambda _line: None)
         assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the image of before"}

@@ -9,13 +9,13 @@ from pykickstart.version import makeVersion
 
 from imaging.build.commands import MEANS_NOTHING, followed, plan_of
 from imaging.build.partitions import places
-from imaging.build.types import NotFollowed, Plan, Write
+from imaging.build.types import BuildPlan, NotFollowed, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from tests.imaging.small_system import KICKSTART
 
 
-def _plan(tmp_path: Path, text: str) -> Plan:
+def _plan(tmp_path: Path, text: str) -> BuildPlan:
     (tmp_path / "box.ks").write_text(text)
     return plan_of(read(tmp_path / "box.ks", "RHEL9"))
 

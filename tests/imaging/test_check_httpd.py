@@ -20,7 +20,7 @@ import pytest
 
 from imaging.check.apache import RULES, judge_server, load_data
 from imaging.check.httpd import MODULES, read_server
-from imaging.check.types import Judgement, Verdict, WrongCheck
+from imaging.check.types import Judgement, RuleVerdict, WrongCheck
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from rap.outcome import FAILED, HOLDS, WRONG_INPUT
@@ -96,7 +96,7 @@ def test_the_box_s_configuration_meets_every_rule(conf: Path) -> None:
     judgement = _judge(conf)
     assert {one.rule: one.findings for one in judgement.fails} == {}
     assert judgement.holds
-    assert sum(one.verdict is Verdict.PASS for one in judgement.rules) == len(RULES)
+    assert sum(one.verdict is RuleVerdict.PASS for one in judgement.rules) == len(RULES)
 
 
 def test_every_rule_of_both_stigs_is_asked_or_has_a_reason(conf: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
 from imaging.check.show import as_document
-from imaging.check.types import Verdict, WrongCheck
+from imaging.check.types import RuleVerdict, WrongCheck
 
 WHY = "because it is so, and has been for long"
 
@@ -21,12 +21,12 @@ def test_each_answer_has_its_verdict() -> None:
     asked = _asked(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
     verdicts = {one.rule: one.verdict for one in judge(asked, {}, {"f": WHY}).rules}
     assert verdicts == {
-        "a": Verdict.PASS,
-        "b": Verdict.FAIL,
-        "c": Verdict.NOT_APPLICABLE,
-        "d": Verdict.FAIL,
-        "e": Verdict.FAIL,
-        "f": Verdict.LEFT_OUT,
+        "a": RuleVerdict.PASS,
+        "b": RuleVerdict.FAIL,
+        "c": RuleVerdict.NOT_APPLICABLE,
+        "d": RuleVerdict.FAIL,
+        "e": RuleVerdict.FAIL,
+        "f": RuleVerdict.LEFT_OUT,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imaging.build.build import build
-from imaging.build.types import Request
+from imaging.build.types import BuildRequest
 from imaging.check.content import FOLDER, fitting, usual_content
 from imaging.check.openscap import RULE, Wanted, scan
 from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
@@ -63,7 +63,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True,
         )
         repositories = (str(kept_repository(STANDIN)), str(folder / "rpm"))
-        request = Request(kickstart, "RHEL9", repositories, folder / "out", STANDIN / "checked")
+        request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", STANDIN / "checked")
         return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 

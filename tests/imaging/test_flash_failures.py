@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imaging.flash import gpt as tables
-from imaging.flash.plan import Plan, gaps, make_plan
+from imaging.flash.plan import FlashPlan, gaps, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import DeviceError
 from imaging.flash.write import WentWrong, flash
@@ -27,7 +27,7 @@ def image(tmp_path: Path) -> Iterator[Image]:
 
 
 @pytest.fixture
-def plan(image: Image) -> Plan:
+def plan(image: Image) -> FlashPlan:
     return make_plan(image, DISK_BYTES)
 
 
@@ -79,7 +79,7 @@ def is_boot_sector(disk: MemoryDisk) -> bool:
 
 @pytest.mark.parametrize("kind", [LyingStick, BadSector, Forger])
 def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
-    image: Image, plan: Plan, kind: type[MemoryDisk]
+    image: Image, plan: FlashPlan, kind: type[MemoryDisk]
 ) -> None:
     disk = kind(bytes(DISK_BYTES))
     with pytest.raises(WentWrong, match="take another"):
@@ -87,7 +87,7 @@ def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
     assert not is_boot_sector(disk)
 
 
-def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, plan: Plan) -> None:
+def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, plan: FlashPlan) -> None:
     disk = BadSector(bytes(DISK_BYTES))
     disk.bad = 300
     with pytest.raises(WentWrong):
@@ -95,7 +95,7 @@ def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, pla
     assert not is_boot_sector(disk)
 
 
-def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Image, plan: Plan) -> None:
+def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Image, plan: FlashPlan) -> None:
     whole = MemoryDisk(bytes(DISK_BYTES))
     flash(plan, image, whole)
     writes = len([entry for entry in whole.trace if entry])
@@ -110,13 +110,13 @@ def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Im
         assert disk.content == whole.content
 
 
-def test_progress_comes_to_its_end(image: Image, plan: Plan) -> None:
+def test_progress_comes_to_its_end(image: Image, plan: FlashPlan) -> None:
     seen: list[int] = []
     flash(plan, image, MemoryDisk(bytes(DISK_BYTES)), progress=seen.append)
     assert sum(seen) == 2 * plan.bulk_bytes
 
 
-def test_the_copy_of_the_table_moves_to_the_disks_end(plan: Plan) -> None:
+def test_the_copy_of_the_table_moves_to_the_disks_end(plan: FlashPlan) -> None:
     front, back = gpt(DISK_BYTES)
     assert plan.head[440 : len(front)] == front[440:]
     assert (plan.tail.offset, plan.tail.data) == (DISK_BYTES - len(back), back)
@@ -157,7 +157,7 @@ def test_what_the_image_leaves_empty_at_a_partitions_beginning() -> None:
     assert list(gaps(10, 20, [(5, 25)])) == []
 
 
-def test_partitions_are_read(plan: Plan) -> None:
+def test_partitions_are_read(plan: FlashPlan) -> None:
     assert tables.slices(plan.head) == list(plan.slices)
     assert [part.label for part in plan.slices] == ["esp", "rap-identity", "root-a", "var"]
 
@@ -174,7 +174,7 @@ class Watched(MemoryDisk):
         super().read(offset, into)
 
 
-def test_nothing_is_read_back_before_it_was_flushed(image: Image, plan: Plan) -> None:
+def test_nothing_is_read_back_before_it_was_flushed(image: Image, plan: FlashPlan) -> None:
     disk = Watched(bytes(DISK_BYTES))
     flash(plan, image, disk)
     assert is_boot_sector(disk)
@@ -192,7 +192,7 @@ class FailsItsLastFlush(MemoryDisk):
         super().flush()
 
 
-def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan: Plan) -> None:
+def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan: FlashPlan) -> None:
     disk = FailsItsLastFlush(bytes(DISK_BYTES))
     with pytest.raises(DeviceError, match="cannot be flushed"):
         flash(plan, image, disk)
@@ -202,7 +202,7 @@ def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan:
 
 
 def test_the_copy_of_the_table_is_durable_before_the_table_and_the_first_sector_comes_last(
-    image: Image, plan: Plan
+    image: Image, plan: FlashPlan
 ) -> None:
     disk = MemoryDisk(bytes(DISK_BYTES))
     flash(plan, image, disk)

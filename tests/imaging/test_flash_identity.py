@@ -13,7 +13,7 @@ from cryptography import x509
 from agents.provision.arrival import waiting
 from agents.provision.main import provision
 from imaging.build.build import build
-from imaging.build.types import Request
+from imaging.build.types import BuildRequest
 from imaging.kickstart.site import for_box, load_site
 from imaging.signing.signing import make_key
 from rap.outcome import HOLDS
@@ -31,7 +31,7 @@ def built_image(folder: Path) -> Path:
     (folder / "box.ks").write_text(KICKSTART)
     make_key(folder / "key.pem", folder / "key.pub")
     repository = small_repository(folder / "repository")
-    request = Request(
+    request = BuildRequest(
         *(folder / "box.ks", "RHEL9", (str(repository),), folder / "out", folder / "work"),
         key=folder / "key.pem",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from imaging.disks.disks import Machine, refusals
+from imaging.disks.disks import StationMachine, refusals
 from tests.imaging.layouts import FILES, load
 
 
@@ -27,4 +27,4 @@ def test_there_are_machines_enough() -> None:
 def test_a_machine_survives_being_recorded() -> None:
     for file in FILES:
         machine = load(file).machine
-        assert msgspec.json.decode(msgspec.json.encode(machine), type=Machine) == machine
+        assert msgspec.json.decode(msgspec.json.encode(machine), type=StationMachine) == machine

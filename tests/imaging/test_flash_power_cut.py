@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imaging.flash.plan import Plan, make_plan
+from imaging.flash.plan import FlashPlan, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
 from tests.imaging.flash_images import MemoryDisk, public_key, raw_image, sign
@@ -28,19 +28,19 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 @pytest.fixture(scope="module")
-def plan(image: Image) -> Plan:
+def plan(image: Image) -> FlashPlan:
     return make_plan(image, DISK_BYTES, b"identity".ljust(1024, b"\0"))
 
 
 @pytest.fixture(scope="module")
-def finished(image: Image, plan: Plan) -> MemoryDisk:
+def finished(image: Image, plan: FlashPlan) -> MemoryDisk:
     disk = MemoryDisk(old_disk())
     flash(plan, image, disk, in_flight=1)
     return disk
 
 
 def test_a_cut_leaves_the_old_system_or_the_new_one_or_a_disk_that_does_not_start(
-    plan: Plan, finished: MemoryDisk
+    plan: FlashPlan, finished: MemoryDisk
 ) -> None:
     seen = 0
     for left in cuts(finished.trace):
@@ -49,7 +49,7 @@ def test_a_cut_leaves_the_old_system_or_the_new_one_or_a_disk_that_does_not_star
     assert seen > 6 * len([entry for entry in finished.trace if entry])
 
 
-def test_every_cut_can_be_resumed(image: Image, plan: Plan, finished: MemoryDisk) -> None:
+def test_every_cut_can_be_resumed(image: Image, plan: FlashPlan, finished: MemoryDisk) -> None:
     for left in cuts(finished.trace):
         disk = MemoryDisk(bytes(left))
         flash(plan, image, disk, resume=True, in_flight=1)
@@ -57,7 +57,7 @@ def test_every_cut_can_be_resumed(image: Image, plan: Plan, finished: MemoryDisk
 
 
 def test_resuming_keeps_what_is_right_and_writes_the_rest(
-    image: Image, plan: Plan, finished: MemoryDisk
+    image: Image, plan: FlashPlan, finished: MemoryDisk
 ) -> None:
     disk = MemoryDisk(bytes(finished.content))
     wrong = plan.ranges[1]

@@ -22,7 +22,7 @@ from pykickstart.version import makeVersion
 
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import releases
-from imaging.kickstart.lint import Report, all_rules, lint
+from imaging.kickstart.lint import LintReport, all_rules, lint
 from imaging.kickstart.site import load_site
 from imaging.repository.repository import Repository
 from settings.board import load_board
@@ -76,7 +76,7 @@ def planted(text: str, fault: dict[str, Any]) -> tuple[str, int]:
     return wrong, wrong[: wrong.index(at) + at.startswith("\n")].count("\n") + 1
 
 
-def check(path: Path, repository: Repository) -> Report:
+def check(path: Path, repository: Repository) -> LintReport:
     return lint(path, "", [repository], load_board("rap-4"), 32_000_000_000)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.mock_repo.rpms import Contents, Stub, contents, make_repository
+from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
 from imaging.rpm.build import build_rpm, source_date_epoch
 from imaging.rpm.contents import REPOSITORY, load_contents, locked
 from imaging.rpm.tree import PLATFORMS
@@ -59,7 +59,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packages by the names of RHEL's: real ones for what runs here, empty ones for the rest."""
     whole = contents()
     stubs = {"filesystem": whole.stubs["filesystem"], **{name: Stub() for name in NOT_RUN}}
-    few = Contents(
+    few = MockPackages(
         debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "systemd"],
         leave_out=whole.leave_out,
         also={**whole.also, "libc6": ["glibc"], "netbase": ["setup"]},

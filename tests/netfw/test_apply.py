@@ -15,7 +15,7 @@ import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, box_lab
 from netns import Namespace, namespace
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import netfilter_socket
 from netfw.kernel.nft import Nft
@@ -82,7 +82,7 @@ def test_what_the_kernel_refuses_changes_nothing(here: Namespace, nft: Nft, fire
     rule = {"family": "inet", "table": "rap", "chain": "no-such-chain", "expr": [{"accept": None}]}
     with pytest.raises(FirewallError, match="No such file") as refused:
         nft.run([{"flush": {"table": {"family": "inet", "name": "rap"}}}, {"add": {"rule": rule}}])
-    assert refused.value.kind is Kind.REFUSED
+    assert refused.value.kind is FirewallErrorKind.REFUSED
     assert listing(here) == before
 
 
@@ -105,7 +105,7 @@ def test_counts_go_on_when_the_table_is_replaced(nft: Nft, firewall: Firewall) -
 def test_without_the_library_it_says_what_to_install() -> None:
     with pytest.raises(FirewallError, match=r"libnftables1 .* or nftables") as error:
         Nft("libnftables.so.99")
-    assert error.value.kind is Kind.LACKING
+    assert error.value.kind is FirewallErrorKind.LACKING
 
 
 def test_without_the_right_it_says_so(here: Namespace) -> None:
@@ -117,7 +117,7 @@ def test_without_the_right_it_says_so(here: Namespace) -> None:
             os.setresuid(65534, 65534, 65534)
             Firewall(Nft()).apply(CLINIC)
         except FirewallError as error:
-            os._exit(0 if error.kind is Kind.DENIED else 1)
+            os._exit(0 if error.kind is FirewallErrorKind.DENIED else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -9,8 +9,8 @@ from struct import pack
 import pytest
 from crc32c import crc32c
 
-from netfw.model.conntrack import Conntrack, Entry, Settings, Tracked, inverse, tuple_of
-from netfw.model.conntrack_tcp import Kind, Segment
+from netfw.model.conntrack import Conntrack, ConntrackEntry, Settings, Tracked, inverse, tuple_of
+from netfw.model.conntrack_tcp import SegmentKind, TrackedSegment
 from netfw.model.conntrack_tcp import segment as segment_at
 from netfw.model.fragments import Reassembly
 from netfw.model.packet import (
@@ -225,7 +225,7 @@ def test_tuples_invert_and_what_is_no_question_has_no_inverse() -> None:
 def test_a_segment_is_read_with_its_window_scale() -> None:
     options = b"\x02\x04\x05\xb4\x01\x03\x03\x07"
     data = pack("!HHIIBBHHH", 1, 2, 10, 20, 7 << 4, SYN, 512, 0, 0) + options
-    assert segment_at(data, 0) == Segment(SYN, 10, 20, 512, 11, 7, Kind.SYN)
+    assert segment_at(data, 0) == TrackedSegment(SYN, 10, 20, 512, 11, 7, SegmentKind.SYN)
     assert segment_at(data[:-1], 0) is None
 
 
@@ -275,7 +275,7 @@ def test_an_ipv6_fragment_with_a_wrong_length_goes_on_alone() -> None:
 
 def test_a_kept_entry_is_found_in_both_directions() -> None:
     table = Conntrack()
-    entry = Entry((4, 6, 1, 2, 3, 4), (4, 6, 2, 1, 4, 3), expires_ns=10)
+    entry = ConntrackEntry((4, 6, 1, 2, 3, 4), (4, 6, 2, 1, 4, 3), expires_ns=10)
     table.confirm(entry)
     assert table.find(entry.original, 9) is table.find(entry.reply, 9) is entry
     assert table.find(entry.reply, 10) is None

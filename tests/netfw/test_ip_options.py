@@ -14,7 +14,7 @@ from bench.firewall_shots import Shooter
 from bench.firewall_world import World, enter_namespace
 from netfw.model.ip_options import hop_by_hop_options_hold, ipv4_options_hold
 from netfw.model.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
-from netfw.model.packet_filter import Gate
+from netfw.model.packet_filter import PacketFilterModel
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.render import render
 
@@ -93,7 +93,7 @@ def comes_in(data: bytes) -> bool:
         packet = parse(data, iif=PORT)
     except PacketError:
         return False
-    return Gate(render(POLICY).commands()).receive(packet, 0).hook == "input"
+    return PacketFilterModel(render(POLICY).commands()).receive(packet, 0).hook == "input"
 
 
 def come_in(packets: list[bytes]) -> list[bool]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, PORT, BoxLab, box_lab
 
-from netfw.kernel.log import Log, Lost, Refused
+from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
 from netfw.model.packet import SYN, parse, tcp
-from netfw.model.packet_filter import Gate
+from netfw.model.packet_filter import PacketFilterModel
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.names import CONNECTIONS_MAX
@@ -51,8 +51,8 @@ class Heard:
 
     of: Counter[str] = field(default_factory=Counter)
 
-    def tell(self, entry: Refused | Lost) -> None:
-        if isinstance(entry, Refused):
+    def tell(self, entry: RefusedPacket | Lost) -> None:
+        if isinstance(entry, RefusedPacket):
             self.of[entry.interface_in] += 1
 
 
@@ -69,7 +69,7 @@ def test_a_port_gets_so_many_connections_and_another_is_not_concerned(lab: BoxLa
 
 
 def test_the_model_counts_as_the_kernel_does() -> None:
-    gate = Gate(render(POLICY).commands())
+    gate = PacketFilterModel(render(POLICY).commands())
     at, interface = PORT[1][4], POLICY.ports[0].interface
 
     def begin(number: int, now_ns: int, port: int = 1) -> str:
@@ -96,7 +96,7 @@ def test_one_ports_refused_packets_do_not_keep_anothers_from_the_log(lab: BoxLab
 
     async def scenario() -> Counter[str]:
         heard = Heard()
-        log = lab.box.run(lambda: Log(heard.tell))
+        log = lab.box.run(lambda: FirewallLog(heard.tell))
         log.start()
         try:
             unserved(1, 50 * names.LOG_BURST)

@@ -17,8 +17,8 @@ import pytest
 from boxlab import DATACENTER, ELSEWHERE, INSTRUMENT, PATIENCE_SECONDS, PORT, STAFF, UPLINK, BoxLab, box_lab
 from netns import Namespace, namespace
 
-from netfw.errors import FirewallError, Kind
-from netfw.kernel.log import Log, Lost, Refused
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
 from netfw.model import packet
 from netfw.model.headers import Headers, headers
 from netfw.ruleset import names
@@ -51,19 +51,19 @@ LOGGING = f"""table inet logging {{
 
 
 def read(
-    place: Namespace, act: Callable[[Log], None], enough: Callable[[list[Refused | Lost]], bool]
-) -> list[Refused | Lost]:
+    place: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
+) -> list[RefusedPacket | Lost]:
     """What is read after `act` until it is enough."""
 
-    async def reading() -> list[Refused | Lost]:
-        entries: list[Refused | Lost] = []
+    async def reading() -> list[RefusedPacket | Lost]:
+        entries: list[RefusedPacket | Lost] = []
         more = asyncio.Event()
 
-        def told(entry: Refused | Lost) -> None:
+        def told(entry: RefusedPacket | Lost) -> None:
             entries.append(entry)
             more.set()
 
-        log = place.run(lambda: Log(told))
+        log = place.run(lambda: FirewallLog(told))
         log.start()
         try:
             act(log)
@@ -77,22 +77,22 @@ def read(
     return asyncio.run(reading())
 
 
-def logged(lab: BoxLab, place: Namespace, interface: str, data: bytes) -> Refused:
+def logged(lab: BoxLab, place: Namespace, interface: str, data: bytes) -> RefusedPacket:
     """The entry for a packet that is sent to the box."""
 
-    def send(_: Log) -> None:
+    def send(_: FirewallLog) -> None:
         kind = b"\x08\x00" if data[0] >> 4 == 4 else b"\x86\xdd"
         with closing(place.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
             wire.bind((interface, 0))
             wire.send(bytes.fromhex("020000000001020000000099") + kind + data)
 
     *_, entry = read(lab.box, send, lambda entries: any(is_about(entry, data) for entry in entries))
-    assert isinstance(entry, Refused)
+    assert isinstance(entry, RefusedPacket)
     return entry
 
 
-def is_about(entry: Refused | Lost, data: bytes) -> bool:
-    return isinstance(entry, Refused) and entry.copied[-16:] == data[:COPIED][-16:]
+def is_about(entry: RefusedPacket | Lost, data: bytes) -> bool:
+    return isinstance(entry, RefusedPacket) and entry.copied[-16:] == data[:COPIED][-16:]
 
 
 @both_versions
@@ -132,7 +132,7 @@ def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -
 
 
 def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) -> None:
-    def attempt(_: Log) -> None:
+    def attempt(_: FirewallLog) -> None:
         lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 443)
 
     (entry,) = read(lab.box, attempt, bool)
@@ -140,12 +140,12 @@ def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) 
 
 
 def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
-    def act(_: Log) -> None:
+    def act(_: FirewallLog) -> None:
         assert lab.attempt(lab.box, lab.outside, DATACENTER[4], 443) == "reached"
         lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 80)
 
     (entry,) = read(lab.box, act, bool)
-    assert isinstance(entry, Refused)
+    assert isinstance(entry, RefusedPacket)
     assert entry.headers is not None
     assert entry.headers.destination_port == 80
 
@@ -154,7 +154,7 @@ def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
     """As many as were sent are either told or told to be lost."""
     sent = 2001
 
-    def flood(log: Log) -> None:
+    def flood(log: FirewallLog) -> None:
         log._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         with closing(here.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
             for _ in range(sent - 1):
@@ -162,11 +162,11 @@ def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
             log._heard()
             sender.sendto(b"x", ("127.0.0.1", 9))
 
-    def lost(entries: list[Refused | Lost]) -> int:
+    def lost(entries: list[RefusedPacket | Lost]) -> int:
         return sum(entry.packets for entry in entries if isinstance(entry, Lost))
 
     entries = read(here, flood, lambda entries: lost(entries) > 0)
-    told = sum(isinstance(entry, Refused) for entry in entries)
+    told = sum(isinstance(entry, RefusedPacket) for entry in entries)
     assert told + lost(entries) == sent
     assert lost(entries) > told
 
@@ -194,7 +194,7 @@ def test_without_the_right_it_says_so(here: Namespace) -> None:
 def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) -> None:
     for _ in range(2):
         (entry,) = read(here, lambda _: send(here), bool)
-        assert isinstance(entry, Refused)
+        assert isinstance(entry, RefusedPacket)
         assert entry.headers == Headers("127.0.0.1", "127.0.0.1", "udp", entry.headers.source_port, 9)  # type: ignore[union-attr]
 
 
@@ -270,7 +270,7 @@ def test_headers_are_read_as_far_as_they_were_copied(data: bytes, said: str) -> 
 
 @pytest.mark.parametrize("data", [b"", b"\x45", bytes(64), b"\x60" + bytes(20), b"\x45" + bytes(63)])
 def test_what_is_no_packet_is_shown_as_bytes(data: bytes) -> None:
-    entry = Refused(0.0, names.OUTSIDE, "enp1s0", "", headers(data), data)
+    entry = RefusedPacket(0.0, names.OUTSIDE, "enp1s0", "", headers(data), data)
     assert entry.headers is None
     assert str(entry).endswith(f" outside    enp1s0  {data.hex()}")
     assert entry.summary()["copied"] == data.hex()
@@ -303,5 +303,5 @@ def test_a_kernel_without_it_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(netlink, "acknowledged", refuse)
     with pytest.raises(FirewallError, match="nfnetlink_log") as error:
-        Log(print).start()
-    assert error.value.kind is Kind.LACKING
+        FirewallLog(print).start()
+    assert error.value.kind is FirewallErrorKind.LACKING

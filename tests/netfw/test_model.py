@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from netfw.model.packet import ACK, ESP, SYN, UDP, PacketError, icmp, ip, parse, tcp, udp
-from netfw.model.packet_filter import Gate
-from netfw.model.rules import Model
+from netfw.model.packet_filter import PacketFilterModel
+from netfw.model.rules import RulesetModel
 from netfw.model.values import NOT_TRACKED_YET, RulesetError
 
 SECOND_NS = 1_000_000_000
@@ -20,7 +20,7 @@ IP6 = parse(tcp("fd00::5", 5000, "fd00::1", 443), iif="eth2")
 
 def table(
     *rules: list[Any], sets: tuple[Any, ...] = (), chains: dict[str, list[list[Any]]] | None = None
-) -> Model:
+) -> RulesetModel:
     """A table with one base chain on input, and perhaps others to jump to."""
     commands: list[Any] = [{"table": {"family": "inet", "name": "rap"}}]
     commands += [{"counter": {**MINE, "name": name}} for name in ("one", "two")]
@@ -30,7 +30,7 @@ def table(
     commands += [{"chain": {**MINE, "name": name}} for name in chains or {}]
     for name, others in {"input": list(rules), **(chains or {})}.items():
         commands += [{"rule": {**MINE, "chain": name, "expr": rule}} for rule in others]
-    return Model({"nftables": commands})
+    return RulesetModel({"nftables": commands})
 
 
 def where(left: Any, right: Any, op: str = "==") -> dict[str, Any]:
@@ -156,7 +156,7 @@ def test_an_element_ends_with_its_timeout_and_when_it_is_taken_out() -> None:
             }
         },
     ]
-    gate = Gate(commands)
+    gate = PacketFilterModel(commands)
     element = {"elem": {"val": "10.0.0.5", "timeout": 10}}
     assert gate.receive(WEB, 0).action == "drop"
     gate.open("open", element, 5 * SECOND_NS)
@@ -170,7 +170,7 @@ def test_an_element_ends_with_its_timeout_and_when_it_is_taken_out() -> None:
 def test_chains_of_one_hook_run_in_the_order_of_their_priorities() -> None:
     late = {"type": "filter", "hook": "input", "prio": 10, "policy": "drop"}
     early = {"type": "filter", "hook": "input", "prio": "raw", "policy": "accept"}
-    model = Model(
+    model = RulesetModel(
         [
             {"table": {"family": "inet", "name": "rap"}},
             *({"counter": {**MINE, "name": name}} for name in ("one", "two")),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from boxlab import POLICIES
 
-from netfw.policy.policy import Authorized, Policy, Port, Service, Tunnel
+from netfw.policy.policy import Authorized, Policy, PolicyPort, PolicyTunnel, Service
 from netfw.policy.policyfile import load_policy
 from settings.problems import SettingsError
 
@@ -19,7 +19,7 @@ def test_a_policy_is_what_its_file_says() -> None:
     assert load_policy(POLICIES / "ipsec.toml") == Policy(
         uplink="eno1",
         ports=(
-            Port(
+            PolicyPort(
                 3,
                 "enp1s0f2",
                 (ip_interface("10.77.3.254/24"),),
@@ -35,7 +35,7 @@ def test_a_policy_is_what_its_file_says() -> None:
                 (Service("tcp", 443),),
             ),
         ),
-        tunnel=Tunnel("tun-rap", (ip_network("10.99.0.0/16"),)),
+        tunnel=PolicyTunnel("tun-rap", (ip_network("10.99.0.0/16"),)),
         rejects_outside=True,
         believes_routers=True,
         ipsec_required=True,

@@ -16,10 +16,10 @@ from netns import namespace
 from replay import bench
 
 from netfw.kernel.nft import Nft
-from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import load_policy
 from netfw.proof.counterexample import Counterexample
-from netfw.proof.prove import SAME, Finding, prove
+from netfw.proof.prove import SAME, ProofFinding, prove
 from netfw.proof.symbolic import Unproven
 from netfw.ruleset.render import render
 from rap.__main__ import main
@@ -38,19 +38,21 @@ def clinic() -> Policy:
 
 
 def small() -> Policy:
-    return Policy("enp1s0", (Port(1, "enp2s0", (ip_interface("10.77.1.1/24"),), (HTTPS,)),), ())
+    return Policy("enp1s0", (PolicyPort(1, "enp2s0", (ip_interface("10.77.1.1/24"),), (HTTPS,)),), ())
 
 
 def version_6_alone() -> Policy:
-    port = Port(1, "enp2s0", (ip_interface("fd00:77:1::1/64"),), (HTTPS,), (Service("tcp", 5900),))
+    port = PolicyPort(1, "enp2s0", (ip_interface("fd00:77:1::1/64"),), (HTTPS,), (Service("tcp", 5900),))
     authorized = Authorized("datacenter", (IPv6Network("2001:db8:1::5/128"),), (HTTPS,))
     return replace(clinic(), ports=(port,), authorized=(authorized,))
 
 
 def many_ports() -> Policy:
-    def port(number: int) -> Port:
+    def port(number: int) -> PolicyPort:
         addresses = ip_interface(f"10.77.{number}.1/24"), ip_interface(f"fd00:77:{number}::1/64")
-        return Port(number, f"port{number}", addresses, (HTTPS, Service("udp", 123)), (Service("tcp", 5900),))
+        return PolicyPort(
+            number, f"port{number}", addresses, (HTTPS, Service("udp", 123)), (Service("tcp", 5900),)
+        )
 
     return replace(clinic(), ports=tuple(map(port, range(1, 65))))
 
@@ -95,7 +97,7 @@ def listed(commands: list[Any]) -> list[Any]:
         return here.run(load)
 
 
-def failed(policy: Policy, commands: list[Any], only: str = "") -> list[Finding]:
+def failed(policy: Policy, commands: list[Any], only: str = "") -> list[ProofFinding]:
     return [finding for finding in prove(policy, listed(commands), only) if not finding.holds]
 
 

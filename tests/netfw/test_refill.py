@@ -11,7 +11,7 @@ import pytest
 from boxlab import POLICIES
 from netns import Namespace, namespace
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import netfilter_socket
 from netfw.kernel.nft import Nft
@@ -60,7 +60,7 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
     with here.run(netfilter_socket) as sock:
         with pytest.raises(FirewallError, match="No such file") as refused:
             firewall.refill(POLICY, REFILLED, sock)
-        assert refused.value.kind is Kind.REFUSED
+        assert refused.value.kind is FirewallErrorKind.REFUSED
         assert firewall.nft.elements(AUTHORIZED[4]) == before
         send(sock, filling(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
     assert firewall.nft.elements(AUTHORIZED[4]) == []

@@ -40,7 +40,7 @@ from scapy.packet import Packet
 
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.render import RULES_MAX, render
@@ -66,7 +66,7 @@ def lab(shared: BoxLab) -> BoxLab:
 def largest() -> Policy:
     """64 ports, 10,000 addresses, and every rule that a policy can ask for."""
     ports = tuple(
-        Port(
+        PolicyPort(
             number=n,
             interface=f"eth{n}",
             addresses=(ip_interface(f"10.77.{n}.1/24"), ip_interface(f"fd00:77:{n:x}::1/64")),

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.kernel.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
-from netfw.policy.policy import Authorized, Policy, Port, Service, Tunnel
+from netfw.policy.policy import Authorized, Policy, PolicyPort, PolicyTunnel, Service
 from netfw.ruleset.names import CAUSES
 from netfw.ruleset.render import render
 from netfw.ruleset.text import ruleset_text
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.kernel
 
 POLICY = Policy(
     uplink="uplink",
-    ports=(Port(1, "port1", (ip_interface("10.77.1.1/24"),), (Service("tcp", 443),)),),
+    ports=(PolicyPort(1, "port1", (ip_interface("10.77.1.1/24"),), (Service("tcp", 443),)),),
     authorized=(Authorized("datacenter", (ip_network("203.0.113.5"),), (Service("tcp", 443),)),),
 )
-WITH_TUNNEL = replace(POLICY, tunnel=Tunnel("tun-rap", (ip_network("10.99.0.0/16"),)))
+WITH_TUNNEL = replace(POLICY, tunnel=PolicyTunnel("tun-rap", (ip_network("10.99.0.0/16"),)))
 FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/port1/forwarding")
 
 
@@ -148,7 +148,7 @@ def test_without_the_library_it_says_what_to_install_and_asks_again(
     monkeypatch: pytest.MonkeyPatch, box: Namespace
 ) -> None:
     def lacking(*_: Any) -> None:
-        raise FirewallError(Kind.LACKING, "install libnftables1")
+        raise FirewallError(FirewallErrorKind.LACKING, "install libnftables1")
 
     backend = KernelBackend(POLICY)
     with monkeypatch.context() as patch:

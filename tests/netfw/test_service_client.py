@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from netfw.events import Alarm, Event, State
+from netfw.events import Alarm, Event, FirewallState
 from netfw.service.client import CONFIRMED_SECONDS, FirewallClient
 from netfw.service.protocol import ProtocolError, Refusal, framed
 from sim.engine.loop import SimLoop
 
-IN_FORCE = State(in_force=True)
+IN_FORCE = FirewallState(in_force=True)
 
 
 class Service:
@@ -96,7 +96,7 @@ def test_without_a_service_a_confirmation_ends_in_bounded_time() -> None:
         await asyncio.sleep(1.5)
         assert heard == [
             IN_FORCE,
-            State(in_force=False, problem="no firewall service answers", is_known=False),
+            FirewallState(in_force=False, problem="no firewall service answers", is_known=False),
         ]
         await asyncio.sleep(1000)
         assert len(heard) == 2  # each problem once
@@ -116,7 +116,9 @@ def test_a_service_that_hangs_confirms_nothing() -> None:
         assert heard == [IN_FORCE]
         await asyncio.sleep(0.2)
         assert heard[1:] == [
-            State(in_force=False, problem="the firewall service has not answered for 10 s", is_known=False)
+            FirewallState(
+                in_force=False, problem="the firewall service has not answered for 10 s", is_known=False
+            )
         ]
 
     run(scenario)
@@ -132,7 +134,7 @@ def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None
         service.runs = True
         await asyncio.sleep(2.6)
         assert service.connections > 1
-        assert [event for event in heard if isinstance(event, State) and not event.is_known]
+        assert [event for event in heard if isinstance(event, FirewallState) and not event.is_known]
 
     run(scenario)
 
@@ -151,7 +153,7 @@ def test_what_is_no_answer_is_no_confirmation(said: Any, problem: str) -> None:
         service.reader.feed_data(said if isinstance(said, bytes) else framed(said))
         await asyncio.sleep(0.1)
         [state] = heard
-        assert isinstance(state, State)
+        assert isinstance(state, FirewallState)
         assert not state.in_force
         assert problem in state.problem
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hal.linux import netlink
-from netfw.events import State
+from netfw.events import FirewallState
 from netfw.service.protocol import Hello, Refusal, decoded, framed
 from netfw.service.requests import receive
 from netfw.service.spawn import command, environment
@@ -94,8 +94,8 @@ def observe(folder: Path, said: bytes = framed(Hello())) -> socket.socket:
     return connection
 
 
-def state_of(connection: socket.socket) -> State:
-    while not isinstance(answer := decoded(receive(connection, 1 << 20)), State):
+def state_of(connection: socket.socket) -> FirewallState:
+    while not isinstance(answer := decoded(receive(connection, 1 << 20)), FirewallState):
         assert not isinstance(answer, Refusal), answer
     return answer
 

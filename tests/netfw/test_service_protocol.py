@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netfw.events import Alarm, Repair, State
+from netfw.events import Alarm, FirewallState, Repair
 from netfw.service.protocol import (
     LINE_CHARACTERS_MAX,
     LINES_MAX,
@@ -39,7 +39,11 @@ def test_a_length_is_judged_before_its_message_is_waited_for() -> None:
 
 
 def test_events_are_the_same_at_the_other_end() -> None:
-    for event in (Alarm(7, "nft"), Repair(("a",), in_force=True), State(in_force=False, problem="why")):
+    for event in (
+        Alarm(7, "nft"),
+        Repair(("a",), in_force=True),
+        FirewallState(in_force=False, problem="why"),
+    ):
         message = framed(event)
         assert length(message[:4], 1000) == len(message) - 4
         assert decoded(message[4:]) == event
@@ -56,7 +60,7 @@ def test_the_version_is_where_every_version_has_it() -> None:
 
 
 def test_a_message_holds_no_more_lines_than_it_may() -> None:
-    assert bounded(State(in_force=True, not_covered=("a",))).not_covered == ("a",)
+    assert bounded(FirewallState(in_force=True, not_covered=("a",))).not_covered == ("a",)
     cut = bounded(Repair(tuple("x" * 5000 for _ in range(LINES_MAX + 3)), in_force=True))
     assert isinstance(cut, Repair)
     assert len(cut.differences) == LINES_MAX

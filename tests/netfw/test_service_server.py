@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from hal.unix_socket import Listener
-from netfw.events import Alarm, State
+from netfw.events import Alarm, FirewallState
 from netfw.service import server as server_module
 from netfw.service.protocol import LENGTH_BYTES, Answer, Hello, Refusal, decoded, framed
-from netfw.service.server import OBSERVERS_MAX, UNHEARD_MAX, Server
+from netfw.service.server import OBSERVERS_MAX, UNHEARD_MAX, FirewallServer
 from tests.agents.eventually import eventually
 
-IN_FORCE = State(in_force=True)
+IN_FORCE = FirewallState(in_force=True)
 
 
 class Observer:
@@ -47,7 +47,7 @@ class Observer:
 
 
 class Place:
-    def __init__(self, path: Path, server: Server, said: list[str]) -> None:
+    def __init__(self, path: Path, server: FirewallServer, said: list[str]) -> None:
         self.path, self.server, self.said = path, server, said
 
     async def connect(self) -> Observer:
@@ -64,7 +64,7 @@ class Place:
 async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[Place]:
     said: list[str] = []
     listener = Listener(folder / "socket", 0o660)
-    server = Server({os.geteuid()} if users is None else users, said.append)
+    server = FirewallServer({os.geteuid()} if users is None else users, said.append)
     accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
     async with accepting:
         yield Place(folder / "socket", server, said)

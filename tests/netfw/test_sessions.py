@@ -13,7 +13,7 @@ import pytest
 from boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab
 from netns import namespace
 
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Session, Sessions
@@ -172,7 +172,7 @@ def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
         bare.open(session(staff=f"10.99.2.{n}"), 60)
     with pytest.raises(FirewallError, match="that is the most") as refused:
         bare.open(session(staff="10.99.3.1"), 60)
-    assert refused.value.kind is Kind.UNFIT
+    assert refused.value.kind is FirewallErrorKind.UNFIT
     bare.open(session(staff="10.99.2.1"), 90)
     assert len(bare.list()) == SESSIONS_MAX
 
@@ -194,7 +194,7 @@ def test_a_session_that_the_policy_does_not_have(
 ) -> None:
     with pytest.raises(FirewallError, match=said) as refused:
         bare.open(replace(session(), **change), 60)  # type: ignore[arg-type]
-    assert refused.value.kind is Kind.UNFIT
+    assert refused.value.kind is FirewallErrorKind.UNFIT
     assert bare.list() == []
 
 

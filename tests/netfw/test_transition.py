@@ -13,7 +13,7 @@ from boxlab import POLICIES
 from netns import Namespace, namespace
 
 from bench.firewall_reload import ALLOWED, FORBIDDEN, alone, replaced
-from netfw.errors import FirewallError, Kind
+from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Session, Sessions
@@ -146,6 +146,6 @@ def test_no_allowed_packet_is_lost_and_no_forbidden_one_passes_while_the_structu
 
 
 def test_an_error_comes_back_from_another_process_as_it_was() -> None:
-    error = FirewallError(Kind.UNFIT, "no such port")
+    error = FirewallError(FirewallErrorKind.UNFIT, "no such port")
     copy = pickle.loads(pickle.dumps(error))
-    assert (copy.kind, str(copy)) == (error.kind, str(error)) == (Kind.UNFIT, "no such port")
+    assert (copy.kind, str(copy)) == (error.kind, str(error)) == (FirewallErrorKind.UNFIT, "no such port")

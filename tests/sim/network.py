@@ -8,30 +8,30 @@ from random import Random
 from typing import Any
 
 from sim.engine.loop import SimLoop
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
 
-CLINIC = Quality(rate_bits=128_000, delay_ns=40_000_000, jitter_ns=10_000_000)
-LAN = Quality(rate_bits=100_000_000, delay_ns=100_000)
+CLINIC = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, jitter_ns=10_000_000)
+LAN = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
 
 
 class Pair:
     """Hosts "a" and "b", both on."""
 
-    def __init__(self, quality: Quality = LAN, seed: int = 1) -> None:
+    def __init__(self, quality: LinkQuality = LAN, seed: int = 1) -> None:
         self.loop = SimLoop()
         self.network = Network()
-        self.a, self.b = Host(self.network, "a"), Host(self.network, "b")
+        self.a, self.b = SimHost(self.network, "a"), SimHost(self.network, "b")
         self.link = Link(self.loop.env, "line", quality, Random(seed))
         self.network.connect(self.a, self.b, self.link)
         self.a.power_on()
         self.b.power_on()
 
-    def on(self, host: Host, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def on(self, host: SimHost, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         assert host.incarnation is not None
         return host.incarnation.run(self.loop, coro)
 
-    def run(self, host: Host, coro: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, host: SimHost, coro: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(self.on(host, coro))
 
 

@@ -13,19 +13,19 @@ import msgspec
 
 from sim.verdict.latency import summarize
 from sim.verdict.result import (
-    Backlog,
+    AuditNote,
+    BacklogDrain,
     Bytes,
     Expectation,
     Failure,
-    Fault,
-    Gap,
-    Instrument,
-    Note,
-    Reports,
+    FaultOccurrence,
+    GapFound,
+    InstrumentResult,
+    ReportCounts,
     Result,
     Series,
     TracedReport,
-    Uplink,
+    UplinkResult,
 )
 
 SECOND = 10**9
@@ -34,8 +34,8 @@ MINUTES = 24 * 60
 DOWN = range(120, 300)  # minutes of the uplink's outage
 OFF = 480  # the minute of the power cut
 
-LINK_DOWN = Fault(kind="link-down", at_ns=2 * HOUR, target="uplink", lasts_ns=3 * HOUR)
-POWER_CUT = Fault(kind="power-cut", at_ns=8 * HOUR, target="box")
+LINK_DOWN = FaultOccurrence(kind="link-down", at_ns=2 * HOUR, target="uplink", lasts_ns=3 * HOUR)
+POWER_CUT = FaultOccurrence(kind="power-cut", at_ns=8 * HOUR, target="box")
 
 
 def passing() -> Result:
@@ -69,7 +69,7 @@ def passing() -> Result:
                 explanation="Alerts made while the uplink is up reach the data center within this time.",
             ),
         ),
-        reports=Reports(
+        reports=ReportCounts(
             made=12960, acknowledged=12958, stored=12958, waiting=0, lost=0, duplicates=0, dropped=0
         ),
         uplink=_uplink(),
@@ -90,10 +90,14 @@ def passing() -> Result:
             _instrument("HA-5310", "hematology-analyzer", 3, 4318, 19),
         ),
         notes=(
-            Note(at_ns=2 * HOUR + 8 * SECOND, priority="audit", source="RAP-0001", text="uplink-lost"),
-            Note(at_ns=5 * HOUR + 3 * SECOND, priority="audit", source="RAP-0001", text="uplink-restored"),
-            Note(at_ns=6 * HOUR, priority="alert", source="CA-2041", text="L0102 lamp: warning, value 61"),
-            Note(
+            AuditNote(at_ns=2 * HOUR + 8 * SECOND, priority="audit", source="RAP-0001", text="uplink-lost"),
+            AuditNote(
+                at_ns=5 * HOUR + 3 * SECOND, priority="audit", source="RAP-0001", text="uplink-restored"
+            ),
+            AuditNote(
+                at_ns=6 * HOUR, priority="alert", source="CA-2041", text="L0102 lamp: warning, value 61"
+            ),
+            AuditNote(
                 at_ns=8 * HOUR + 41 * SECOND, priority="audit", source="RAP-0001", text="started-after-crash"
             ),
         ),
@@ -114,7 +118,7 @@ def failing() -> Result:
             msgspec.structs.replace(drained, measured=None, holds=False),
             alert,
         ),
-        reports=Reports(
+        reports=ReportCounts(
             made=12960, acknowledged=12958, stored=12949, waiting=1, lost=3, duplicates=0, dropped=5
         ),
         replay="rap lab run labs/01-clinic-128k.toml --world virtual --seed 4711",
@@ -136,9 +140,9 @@ def hostile() -> Result:
         description=evil,
         replay=evil,
         expectations=(_expectation(evil, 0, 1, evil),),
-        faults=(Fault(kind=evil, at_ns=HOUR, target=evil),),
+        faults=(FaultOccurrence(kind=evil, at_ns=HOUR, target=evil),),
         instruments=(_instrument(evil, evil, 1, 5, 0),),
-        notes=(Note(at_ns=0, priority="alert", source=evil, text=evil),),
+        notes=(AuditNote(at_ns=0, priority="alert", source=evil, text=evil),),
         failures=(msgspec.structs.replace(held.failures[0], expectation=evil, explanation=evil),),
     )
 
@@ -151,7 +155,7 @@ def bare() -> Result:
         description="",
         commit=None,
         faults=(),
-        uplink=Uplink(bytes_up=0, bytes_down=0, seconds_busy=0.0),
+        uplink=UplinkResult(bytes_up=0, bytes_down=0, seconds_busy=0.0),
         series=None,
         latencies=(),
         instruments=(),
@@ -179,7 +183,7 @@ def _lost_in_the_power_cut() -> Failure:
         reports_total=3,
         fault_before=POWER_CUT,
         gaps=(
-            Gap(
+            GapFound(
                 at_ns=8 * HOUR + 42 * SECOND,
                 reason="corrupt",
                 records=5,
@@ -208,8 +212,8 @@ def _expectation(name: str, limit: int, measured: int, explanation: str) -> Expe
     )
 
 
-def _instrument(serial: str, model: str, port: int, made: int, alerts: int) -> Instrument:
-    return Instrument(
+def _instrument(serial: str, model: str, port: int, made: int, alerts: int) -> InstrumentResult:
+    return InstrumentResult(
         serial=serial,
         model=model,
         port=port,
@@ -222,10 +226,10 @@ def _instrument(serial: str, model: str, port: int, made: int, alerts: int) -> I
     )
 
 
-def _uplink() -> Uplink:
+def _uplink() -> UplinkResult:
     up = Bytes(payload=561_204, http=1_310_775, tls=377_412, tcpip=905_133)
     down = Bytes(payload=26_804, http=402_118, tls=371_020, tcpip=884_906)
-    return Uplink(
+    return UplinkResult(
         bytes_up=3_154_524,
         bytes_down=1_684_848,
         seconds_busy=197.2,
@@ -261,7 +265,7 @@ def _series(random_stream: random.Random) -> Series:
         bytes_up=tuple(up),
         bytes_down=tuple(down),
         busy=tuple(busy),
-        backlog=Backlog(**{priority: tuple(samples) for priority, samples in backlog.items()}),
+        backlog=BacklogDrain(**{priority: tuple(samples) for priority, samples in backlog.items()}),
         connected=(
             (2 * SECOND, 2 * HOUR + 8 * SECOND),
             (5 * HOUR + 3 * SECOND, 8 * HOUR),

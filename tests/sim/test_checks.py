@@ -5,17 +5,17 @@ from __future__ import annotations
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Expect
 from sim.verdict.checks import Outcome, evaluate, outage_ends
-from sim.verdict.ledger import Ledger
-from sim.verdict.result import Expectation, Gap
+from sim.verdict.ledger import ReportLedger
+from sim.verdict.result import Expectation, GapFound
 
 SECOND = 1_000_000_000
 DOWN = fault_kinds()["link-down"]()
 CUT = fault_kinds()["power-cut"]()
 
 
-def ledger(*fates: str, kind: str = "status") -> Ledger:
+def ledger(*fates: str, kind: str = "status") -> ReportLedger:
     """A run whose report n was: S stored, B on the box, G gone though acknowledged, U not acknowledged."""
-    result = Ledger()
+    result = ReportLedger()
     run = result.begin("CHEM-0001", 1)
     for number, fate in enumerate(fates, 1):
         run.made(kind, number * SECOND)
@@ -28,9 +28,9 @@ def ledger(*fates: str, kind: str = "status") -> Ledger:
     return result
 
 
-def outcome(book: Ledger, *gaps: tuple[int, int], duplicates: int = 0) -> Outcome:
+def outcome(book: ReportLedger, *gaps: tuple[int, int], duplicates: int = 0) -> Outcome:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
-    named = [Gap(at_ns=0, reason="disk-full", records=b - a + 1, ranges=((a, b),)) for a, b in gaps]
+    named = [GapFound(at_ns=0, reason="disk-full", records=b - a + 1, ranges=((a, b),)) for a, b in gaps]
     return Outcome(book, sequences, named, duplicates)
 
 
@@ -69,7 +69,7 @@ def test_a_gap_record_that_names_too_little_excuses_no_more_than_it_names() -> N
 
 def test_numbers_that_were_never_used_excuse_nothing() -> None:
     book = ledger(*"SGS")
-    gap = Gap(at_ns=0, reason="unused", records=0, ranges=((2, 2),))
+    gap = GapFound(at_ns=0, reason="unused", records=0, ranges=((2, 2),))
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     assert [entry.number for entry in Outcome(book, sequences, [gap], 0).lost] == [2]
 
@@ -115,7 +115,7 @@ FLOOD = Event(0, fault_kinds()["instrument-floods"](), "instrument:1", None)
 PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
 
 
-def neighbours(attacked: str, other: str) -> Ledger:
+def neighbours(attacked: str, other: str) -> ReportLedger:
     """As `ledger`, of an instrument at port 1 and one at port 2."""
     result = ledger(*attacked)
     run = result.begin("HEMA-0002", 1)
@@ -127,7 +127,7 @@ def neighbours(attacked: str, other: str) -> Ledger:
     return result
 
 
-def judged(expect: Expect, book: Ledger, *events: Event, connections: int | None = None) -> Expectation:
+def judged(expect: Expect, book: ReportLedger, *events: Event, connections: int | None = None) -> Expectation:
     found = outcome(book)
     found.connections = connections
     expectations, _ = evaluate(expect, found, events, end_ns=1000 * SECOND, ports=PORTS)

@@ -14,8 +14,8 @@ from sim.pytest_plugin import SMALL_LAB
 from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.causes import Causes, outage_ends
 from sim.verdict.checks import Outcome, evaluate
-from sim.verdict.ledger import Ledger
-from sim.verdict.result import Gap, Result
+from sim.verdict.ledger import ReportLedger
+from sim.verdict.result import GapFound, Result
 from sim.worlds import run_lab
 from wire.messages import Entry, Status, encode
 
@@ -32,16 +32,18 @@ def failed(result: Result) -> set[str]:
     return {expectation.name for expectation in result.expectations if not expectation.holds}
 
 
-def judged(book: Ledger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int) -> dict[str, bool]:
+def judged(book: ReportLedger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int) -> dict[str, bool]:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     outcome = Outcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
     found, _ = evaluate(Expect(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
     return {expectation.name: expectation.holds for expectation in found}
 
 
-def one(made_s: int, acknowledged_s: int | None, stored_s: int | None, *, waits: bool = False) -> Ledger:
+def one(
+    made_s: int, acknowledged_s: int | None, stored_s: int | None, *, waits: bool = False
+) -> ReportLedger:
     """A report, and another one that is stored at once."""
-    book = Ledger()
+    book = ReportLedger()
     run = book.begin("CHEM-0001", 1)
     for number, times in enumerate(((made_s, acknowledged_s, stored_s), (made_s, made_s, made_s)), 1):
         run.made("status", times[0] * S)
@@ -94,7 +96,7 @@ def test_an_instrument_that_loses_its_power_takes_its_reports_with_it() -> None:
 
 
 def test_one_named_number_excuses_one_report_of_all_instruments_together() -> None:
-    book = Ledger()
+    book = ReportLedger()
     a, b = book.begin("A", 1), book.begin("B", 1)
     for run, numbers, first in ((a, 12, 1), (b, 3, 2)):
         for number in range(1, numbers + 1):
@@ -102,14 +104,14 @@ def test_one_named_number_excuses_one_report_of_all_instruments_together() -> No
             run.acknowledged(number, number * S + 1)
         run.found(1, first, 2 * S)
         run.found(numbers, first + 3, 20 * S)
-    gap = Gap(at_ns=0, reason="disk-full", records=1, ranges=((3, 3),))
+    gap = GapFound(at_ns=0, reason="disk-full", records=1, ranges=((3, 3),))
     outcome = Outcome(book, [1, 2, 4, 5], [gap], 0)
     assert (len(outcome.lost), len(outcome.dropped)) == (10, 1)
 
 
 def test_named_numbers_go_where_they_are_needed() -> None:
     """Both windows could have 3; only one of them could have 5."""
-    book = Ledger()
+    book = ReportLedger()
     a, b = book.begin("A", 1), book.begin("B", 1)
     for run, first, last in ((a, 1, 6), (b, 2, 4)):
         for number in (1, 2, 3):
@@ -117,14 +119,14 @@ def test_named_numbers_go_where_they_are_needed() -> None:
             run.acknowledged(number, number * S)
         run.found(1, first, 9 * S)
         run.found(3, last, 9 * S)
-    gap = Gap(at_ns=0, reason="corrupt", records=2, ranges=((3, 3), (5, 5)))
+    gap = GapFound(at_ns=0, reason="corrupt", records=2, ranges=((3, 3), (5, 5)))
     outcome = Outcome(book, [1, 2, 4, 6], [gap], 0)
     assert (len(outcome.lost), len(outcome.dropped)) == (0, 2)
 
 
 def test_a_report_that_was_altered_or_never_made_is_seen() -> None:
     for found in ([(1, 7)], [(1, 8)], [(1, 7), (3, 7)]):
-        book = Ledger()
+        book = ReportLedger()
         run = book.begin("CHEM-0001", 1)
         run.made("status", S, 7)
         run.acknowledged(1, S)
@@ -140,7 +142,7 @@ def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
 
 
 def test_nothing_to_judge_does_not_hold() -> None:
-    nothing = judged(Ledger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
+    nothing = judged(ReportLedger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
     assert not any(nothing.values()), nothing
     quiet = judged(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
     assert {name for name, holds in quiet.items() if not holds} == {

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from sim.lab.labfile import parse_lab
-from sim.verdict.ledger import Entry
+from sim.verdict.ledger import LedgerEntry
 from sim.worlds.virtual.world import VirtualWorld
 
 EVENTFUL = """
@@ -94,7 +94,7 @@ def test_two_processes_with_other_hash_seeds_give_the_same_trace(tmp_path: Path)
 def made_by_the_first_instrument(text: str) -> list[tuple[int, str, int]]:
     with VirtualWorld(parse_lab(text, Path("eventful.toml")), seed=3) as world:
         world.run()
-        entries: list[Entry] = [entry for entry in world.ledger if entry.serial == "CHEM-0001"]
+        entries: list[LedgerEntry] = [entry for entry in world.ledger if entry.serial == "CHEM-0001"]
         return [(entry.number, entry.kind, entry.made_ns) for entry in entries]
 
 

@@ -14,10 +14,10 @@ import pytest
 from sim.engine.clock import Environment
 from sim.engine.loop import SimLoop
 from sim.engine.stalls import Stalled
-from sim.engine.watchdog import LOOKS, Watchdog
+from sim.engine.watchdog import LOOKS, StallWatchdog
 from sim.lab.labfile import Lab, parse_lab
 from sim.lab.verbs import LabUnderTest
-from sim.net.host import Host, Network
+from sim.net.host import Network, SimHost
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
 
@@ -83,7 +83,7 @@ def test_the_lab_fixture_ends_in_the_middle_of_a_flush(flush: str) -> None:
 
 def test_a_dead_machine_s_programs_are_over_at_once_whatever_they_await_in_their_finally_blocks() -> None:
     loop = SimLoop()
-    host = Host(Network(), "box")
+    host = SimHost(Network(), "box")
     ended = []
 
     async def program() -> None:
@@ -104,7 +104,7 @@ def test_a_dead_machine_s_programs_are_over_at_once_whatever_they_await_in_their
 
 def test_a_program_that_outlives_its_machine_is_a_failure_with_its_place() -> None:
     loop = SimLoop()
-    host = Host(Network(), "box")
+    host = SimHost(Network(), "box")
 
     async def stubborn() -> None:
         while True:
@@ -209,7 +209,7 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
 
     loop.call_soon(endless)
     with pytest.raises(Stalled, match=r"at 3s of lab time since 120 s .*endless \(.*test_endings\.py:\d+\)"):  # noqa: SIM117
-        with Watchdog(seconds_max=120) as watchdog:
+        with StallWatchdog(seconds_max=120) as watchdog:
             assert signal.getitimer(signal.ITIMER_REAL)[1] == 120 / LOOKS
             watchdog.watch(lambda: loop.env.now, loop)
             loop.run_for(1)
@@ -221,7 +221,7 @@ def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPat
     loop = SimLoop()
     seconds = iter(range(1000))
     monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: next(seconds) * 60)
-    watchdog = Watchdog(seconds_max=120)
+    watchdog = StallWatchdog(seconds_max=120)
     watchdog.watch(lambda: loop.env.now, loop)
     for _ in range(20):
         loop.run_for(1)

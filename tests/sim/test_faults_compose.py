@@ -14,7 +14,7 @@ from sim.engine.loop import SimLoop
 from sim.faults import fault_kinds
 from sim.lab.labfile import LabFileError, parse_lab
 from sim.lab.verbs import LabUnderTest
-from sim.net.link import Impairment, Link, Quality, impaired
+from sim.net.link import Impairment, Link, LinkQuality, impaired
 from sim.proxies.relay import Behavior, Held
 from sim.verdict.result import Result
 from sim.worlds import run_lab
@@ -241,7 +241,7 @@ def test_an_end_after_the_verdict_changes_nothing(lab: LabUnderTest) -> None:
 
 # -- links
 
-CLINIC = Quality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01, queue_bytes_max=65536)
+CLINIC = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01, queue_bytes_max=65536)
 
 
 def test_the_rule_by_which_impairments_combine() -> None:
@@ -259,8 +259,8 @@ def test_the_rule_by_which_impairments_combine() -> None:
     assert impaired(CLINIC, []) == CLINIC
 
 
-def link(quality: Quality = CLINIC) -> tuple[Pair, Link]:
-    pair = Pair(Quality(quality.rate_bits, quality.delay_ns, queue_bytes_max=quality.queue_bytes_max))
+def link(quality: LinkQuality = CLINIC) -> tuple[Pair, Link]:
+    pair = Pair(LinkQuality(quality.rate_bits, quality.delay_ns, queue_bytes_max=quality.queue_bytes_max))
     return pair, pair.link
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from netfw.model.conntrack_tcp import State
+from netfw.model.conntrack_tcp import TcpState
 from netfw.policy.policy import Authorized, Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import sets
@@ -279,10 +279,10 @@ def test_connection_tracking_sees_the_end_of_a_connection() -> None:
         entries = world.box.gatekeeper._gate.conntrack._entries.values()
         (entry,) = {id(entry): entry for entry in entries if SINK in entry.original}.values()
         assert entry.tcp is not None
-        assert entry.tcp.state is State.ESTABLISHED
+        assert entry.tcp.state is TcpState.ESTABLISHED
         client.transport.abort()
         world.run_until(world.env.now + 5 * SECOND_NS)
-        assert entry.tcp.state is State.CLOSE
+        assert entry.tcp.state is TcpState.CLOSE
 
 
 def acknowledged(world: VirtualWorld) -> int:

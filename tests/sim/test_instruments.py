@@ -6,7 +6,7 @@ import pytest
 import simpy
 
 from sim.engine.streams import stream
-from sim.instruments import Instrument, ModelError, load_model, model_names
+from sim.instruments import ModelError, SimulatedInstrument, load_model, model_names
 from sim.instruments.gauge import DRIFT_MAX, Gauge
 from sim.instruments.model import Sensor
 from sim.instruments.people import Bench
@@ -40,7 +40,7 @@ class Lab:
 
     def add(self, model, serial="X-1", *, every_ns=MINUTE_NS, staffed=False):
         said = self.said[serial] = []
-        instrument = Instrument(
+        instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             serial,

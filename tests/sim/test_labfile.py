@@ -11,7 +11,7 @@ from settings.problems import SettingsError
 from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault_kinds
 from sim.lab.labfile import Lab, load_lab, parse_lab
-from sim.lab.values import Count, Nanoseconds
+from sim.lab.values import CountForm, Nanoseconds
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS
 
 CLINIC = """\
@@ -58,7 +58,7 @@ MODELS = ("chemistry-analyzer", "hematology-analyzer")
 
 
 class Shake(Fault, frozen=True):
-    times: Annotated[int, Count(1, 3)]
+    times: Annotated[int, CountForm(1, 3)]
 
     async def start(self, world: list[str], target: str) -> End:
         world.append(target)

@@ -8,23 +8,23 @@ from random import Random
 import pytest
 
 from sim.engine.clock import Environment
-from sim.net.host import Host, Network
-from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
-from sim.net.tcp import ACK, SYN, Segment
+from sim.net.host import Network, SimHost
+from sim.net.link import HEADER_BYTES, Impairment, Link, LinkQuality
+from sim.net.tcp import ACK, SYN, TcpSegment
 from sim.units import MILLISECOND_NS as MS
 
 DIRECTIONS = ("forward", "backward")
-FAST = Quality(8_000_000, 10 * MS, queue_bytes_max=1 << 20)  # a byte takes a microsecond
+FAST = LinkQuality(8_000_000, 10 * MS, queue_bytes_max=1 << 20)  # a byte takes a microsecond
 LENGTH = 1000
 
 
 class Line:
     """A link on which packets are sent in one direction; `arrived` has their numbers and times."""
 
-    def __init__(self, quality: Quality, direction: str = "forward", seed: int = 1) -> None:
+    def __init__(self, quality: LinkQuality, direction: str = "forward", seed: int = 1) -> None:
         self.env = Environment()
         network = Network()
-        near, far = Host(network, "near"), Host(network, "far")
+        near, far = SimHost(network, "near"), SimHost(network, "far")
         self.link = Link(self.env, "line", quality, Random(seed))
         network.connect(near, far, self.link)
         self.source, target = (near, far) if direction == "forward" else (far, near)
@@ -36,7 +36,7 @@ class Line:
     def send(self, *numbers: int, length: int = LENGTH, flags: int = ACK) -> None:
         for number in numbers:
             data = bytes(length - HEADER_BYTES)
-            self.link.send(self.source, Segment(1, 2, "far", number, flags, data))
+            self.link.send(self.source, TcpSegment(1, 2, "far", number, flags, data))
 
     def run(self, until: int | None = None) -> None:
         self.env.run(until=until)

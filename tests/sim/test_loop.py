@@ -10,7 +10,7 @@ import pytest
 
 from sim.engine.loop import SimLoop
 from sim.engine.stalls import Stalled
-from sim.net.host import Host, Network
+from sim.net.host import Network, SimHost
 from tests.sim.network import Pair, Recorder
 
 
@@ -97,7 +97,7 @@ def test_waiting_for_what_can_never_happen_is_an_error_and_not_a_hang() -> None:
 
 def test_the_executor_runs_in_line_and_takes_the_time_of_the_devices() -> None:
     loop = SimLoop()
-    host = Host(Network(), "box")
+    host = SimHost(Network(), "box")
     incarnation = host.power_on()
 
     def work(answer: int) -> int:
@@ -123,7 +123,7 @@ def test_an_error_in_the_executor_is_the_callers() -> None:
 
 def test_a_machine_without_power_gets_nothing_done_even_in_its_finally_blocks() -> None:
     loop, done = SimLoop(), []
-    host = Host(Network(), "box")
+    host = SimHost(Network(), "box")
     incarnation = host.power_on()
 
     async def program() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.net.link import HEADER_BYTES, Quality
+from sim.net.link import HEADER_BYTES, LinkQuality
 from sim.net.tcp import MSS
 from tests.sim.network import CLINIC, LAN, Pair, Recorder
 
@@ -45,7 +45,7 @@ async def dial(pair: Pair) -> Recorder:
 def test_every_byte_arrives_once_and_in_order_whatever_the_line_does(
     loss: float, duplication: float, reordering: float, jitter_ms: int, sizes: list[int], seed: int
 ) -> None:
-    quality = Quality(2_000_000, 20_000_000, jitter_ms * 1_000_000, loss, duplication, reordering)
+    quality = LinkQuality(2_000_000, 20_000_000, jitter_ms * 1_000_000, loss, duplication, reordering)
     pair = Pair(quality, seed)
     accepted = serve(pair, echo=True)
     content = [Random(seed + n).randbytes(size) for n, size in enumerate(sizes)]
@@ -169,7 +169,7 @@ def test_a_reader_that_pauses_stops_the_writer_and_loses_nothing() -> None:
 
 
 def test_the_queue_of_a_slow_line_refuses_what_does_not_fit() -> None:
-    pair = Pair(Quality(128_000, queue_bytes_max=10_000))
+    pair = Pair(LinkQuality(128_000, queue_bytes_max=10_000))
     serve(pair)
     recorder = pair.run(pair.a, dial(pair))
     recorder.transport.write(bytes(14 * MSS))
@@ -180,7 +180,7 @@ def test_the_queue_of_a_slow_line_refuses_what_does_not_fit() -> None:
 
 def test_the_same_seed_gives_the_same_times() -> None:
     def run() -> tuple[int, int, int]:
-        pair = Pair(Quality(1_000_000, 30_000_000, 20_000_000, 0.05, 0.02, 0.02), seed=7)
+        pair = Pair(LinkQuality(1_000_000, 30_000_000, 20_000_000, 0.05, 0.02, 0.02), seed=7)
         serve(pair, echo=True)
 
         async def talk() -> None:

@@ -4,7 +4,7 @@ import pytest
 import simpy
 
 from sim.engine.streams import stream
-from sim.instruments import Instrument, load_model
+from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.people import REPLACE_LAMP_FROM, SHIFTS, Bench
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.messages import Alert, Inventory, Quality, Status
@@ -16,7 +16,7 @@ class Room:
     def __init__(self, model="chemistry-analyzer", seed=1):
         self.env = simpy.Environment(0)
         self.said = []
-        self.instrument = Instrument(
+        self.instrument = SimulatedInstrument(
             load_model(model),
             self.env,
             "X-1",

@@ -11,9 +11,9 @@ import pytest
 
 from settings.types import Endpoint, Proxy
 from sim.engine.loop import SimLoop
-from sim.net.host import Host, Network
+from sim.net.host import Network, SimHost
 from sim.net.link import Link
-from sim.proxies.http_auth import Basic, Digest, Open
+from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
@@ -33,11 +33,14 @@ class Site:
     """A box, a proxy of either kind, and a far end behind it."""
 
     def __init__(
-        self, folder: Path, credentials: tuple[str, str] | None, scheme: type[Basic | Digest] = Basic
+        self,
+        folder: Path,
+        credentials: tuple[str, str] | None,
+        scheme: type[BasicVerifier | DigestVerifier] = BasicVerifier,
     ) -> None:
         self.scheme = scheme
         self.loop, network = SimLoop(), Network()
-        self.box, self.proxy, self.far = (Host(network, name) for name in ("box", "proxy", "far"))
+        self.box, self.proxy, self.far = (SimHost(network, name) for name in ("box", "proxy", "far"))
         network.connect(self.box, self.proxy, Link(self.loop.env, "up", CLINIC, Random(1)))
         network.connect(self.proxy, self.far, Link(self.loop.env, "back", LAN, Random(2)))
         key = make_key()
@@ -65,7 +68,7 @@ class Site:
         self.run(self.proxy, listen())
         self.box.power_on()
 
-    def run(self, host: Host, coro):
+    def run(self, host: SimHost, coro):
         incarnation = host.incarnation or host.power_on()
         return self.loop.run_until_complete(incarnation.run(self.loop, coro))
 
@@ -115,7 +118,7 @@ def test_it_refuses_a_wrong_or_missing_password(site: Site, kind: str, password:
 @pytest.mark.parametrize("wrong", ["", "user", "password"])
 def test_digest_takes_the_right_user_and_password_only(tmp_path: Path, wrong: str, basic: str) -> None:
     """The proxy closes the connection with each refusal."""
-    site = Site(tmp_path, ("box", "secret"), Digest)
+    site = Site(tmp_path, ("box", "secret"), DigestVerifier)
     given = {"user": "box", "password": "secret"} | ({wrong: "other"} if wrong else {})
     proxy = Proxy("http", "proxy", PORTS["http"], **given, basic=basic)  # type: ignore[arg-type]
     if not wrong:

@@ -13,12 +13,12 @@ from statistics import median
 import pytest
 
 from sim.engine.loop import SimLoop
-from sim.net.link import HEADER_BYTES, Impairment, Link, Quality
-from sim.net.tcp import ACK, FIN, MSS, SYN, Segment
+from sim.net.link import HEADER_BYTES, Impairment, Link, LinkQuality
+from sim.net.tcp import ACK, FIN, MSS, SYN, TcpSegment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root
 from sim.net.tcp.mtu import BASE_MSS
 from sim.net.tcp.receiver import Receiver
-from sim.net.tcp.recovery import State
+from sim.net.tcp.recovery import RecoveryState
 from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
 from sim.net.timers import LazyTimers
@@ -26,20 +26,20 @@ from sim.units import MILLISECOND_NS
 from tests.sim.network import Pair, Recorder
 
 MS = MILLISECOND_NS
-LINE = Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024)
-Drop = Callable[[int, Segment], bool]
+LINE = LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024)
+Drop = Callable[[int, TcpSegment], bool]
 
 
 class Watched(Pair):
     """A pair whose segments are noted, and dropped where `drop(n, segment)` says so of a's n-th with data."""
 
-    def __init__(self, quality: Quality = LINE, drop: Drop = lambda *_: False) -> None:
+    def __init__(self, quality: LinkQuality = LINE, drop: Drop = lambda *_: False) -> None:
         super().__init__(quality)
-        self.seen: list[tuple[float, str, Segment]] = []
+        self.seen: list[tuple[float, str, TcpSegment]] = []
         self._drop, self._send, self._sent = drop, self.link.send, 0
         self.link.send = self._watch  # type: ignore[method-assign]
 
-    def _watch(self, source: object, segment: Segment) -> None:
+    def _watch(self, source: object, segment: TcpSegment) -> None:
         name = "a" if source is self.a else "b"
         self.seen.append((self.loop.time(), name, segment))
         if name == "a" and segment.data:
@@ -48,10 +48,10 @@ class Watched(Pair):
                 return
         self._send(source, segment)  # type: ignore[arg-type]
 
-    def of(self, name: str) -> list[tuple[float, Segment]]:
+    def of(self, name: str) -> list[tuple[float, TcpSegment]]:
         return [(at, segment) for at, sender, segment in self.seen if sender == name]
 
-    def data(self) -> list[tuple[float, Segment]]:
+    def data(self) -> list[tuple[float, TcpSegment]]:
         return [(at, segment) for at, segment in self.of("a") if segment.data]
 
 
@@ -97,7 +97,7 @@ def upload(pair: Pair, size: int) -> float:
 def test_uploads_without_loss_take_as_long_as_linuxs(
     rate: int, delay: int, size: int, seconds: float
 ) -> None:
-    quality = Quality(rate, delay * MS, queue_bytes_max=64 * 1024)
+    quality = LinkQuality(rate, delay * MS, queue_bytes_max=64 * 1024)
     assert upload(Pair(quality), size) == pytest.approx(seconds, rel=0.05)
 
 
@@ -105,7 +105,7 @@ def test_uploads_without_loss_take_as_long_as_linuxs(
     ("queue", "seconds"), [(56_536, 15.91), (59_536, 15.83), (71_536, 12.30), (74_536, 12.24)]
 )
 def test_what_a_queue_of_a_given_length_drops_costs_as_much_as_with_linux(queue: int, seconds: float) -> None:
-    quality = Quality(10_000_000, 300 * MS, queue_bytes_max=queue)
+    quality = LinkQuality(10_000_000, 300 * MS, queue_bytes_max=queue)
     assert upload(Pair(quality), 5_000_000) == pytest.approx(seconds, rel=0.01)
 
 
@@ -121,7 +121,7 @@ def test_what_a_queue_of_a_given_length_drops_costs_as_much_as_with_linux(queue:
 def test_uploads_with_loss_take_as_long_as_linuxs(
     rate: int, delay: int, loss: float, size: int, seconds: float
 ) -> None:
-    quality = Quality(rate, delay * MS, 0, loss, queue_bytes_max=64 * 1024)
+    quality = LinkQuality(rate, delay * MS, 0, loss, queue_bytes_max=64 * 1024)
     took = median(upload(Pair(quality, seed), size) for seed in range(1, 10))
     assert took == pytest.approx(seconds, rel=0.15)
 
@@ -141,13 +141,13 @@ def test_a_lost_segment_is_sent_again_once_and_without_waiting_for_a_timeout() -
 
 
 def test_many_losses_of_a_window_are_repaired_in_few_round_trips() -> None:
-    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: 30 <= n < 90 and n % 3 == 0)
+    pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: 30 <= n < 90 and n % 3 == 0)
     assert upload(pair, 200 * MSS) < 1.0  # one loss a round trip would take 1.6 s
     assert len(pair.data()) == 220
 
 
 def test_a_lost_tail_is_found_by_a_probe_and_not_by_the_timeout() -> None:
-    pair = Watched(Quality(10_000_000, 100 * MS), lambda n, _: n in (9, 10))
+    pair = Watched(LinkQuality(10_000_000, 100 * MS), lambda n, _: n in (9, 10))
     upload(pair, 10 * MSS)
     first, second, *_ = (at for at, segment in pair.data() if segment.seq == 9 * MSS + 1)
     assert second - first < 0.65  # two round trips behind the last acknowledgement; the timeout has 0.6 s
@@ -156,13 +156,13 @@ def test_a_lost_tail_is_found_by_a_probe_and_not_by_the_timeout() -> None:
 def test_a_lost_retransmission_is_sent_again_without_a_timeout() -> None:
     lost: list[int] = []
 
-    def drop(n: int, segment: Segment) -> bool:
+    def drop(n: int, segment: TcpSegment) -> bool:
         again = n > 6 and segment.seq == 4 * MSS + 1 and len(lost) < 2
         if n == 5 or again:
             lost.append(n)
         return n == 5 or (again and len(lost) == 2)
 
-    pair = Watched(Quality(10_000_000, 20 * MS), drop)
+    pair = Watched(LinkQuality(10_000_000, 20 * MS), drop)
     upload(pair, 400 * MSS)
     times = [at for at, segment in pair.data() if segment.seq == 4 * MSS + 1]
     assert len(times) == 3
@@ -186,7 +186,7 @@ def connected(pair: Pair) -> tuple[Recorder, Recorder]:
 
 
 def test_a_spurious_timeout_sends_one_segment_again_and_keeps_the_window() -> None:
-    pair = Watched(Quality(10_000_000, 20 * MS))
+    pair = Watched(LinkQuality(10_000_000, 20 * MS))
     client, server = connected(pair)
     client.transport.write(bytes(100 * MSS))
     pair.loop.run_for(2_000 * MS)
@@ -199,7 +199,7 @@ def test_a_spurious_timeout_sends_one_segment_again_and_keeps_the_window() -> No
 
 
 def test_reordering_is_no_loss() -> None:
-    pair = Watched(Quality(10_000_000, 40 * MS, reordering=0.02, queue_bytes_max=1 << 20))
+    pair = Watched(LinkQuality(10_000_000, 40 * MS, reordering=0.02, queue_bytes_max=1 << 20))
     upload(pair, 2_000 * MSS)
     assert pair.link.forward.resent_bytes < 40 * MSS
 
@@ -212,7 +212,7 @@ def hole(pair: Pair, longest: int) -> Callable[[], object]:
 
 
 def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds() -> None:
-    pair = Watched(Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
+    pair = Watched(LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
     pair.a.mtu_probing = True
     client, server = connected(pair)
     hole(pair, 1300)
@@ -228,7 +228,7 @@ def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds(
 
 
 def test_an_even_narrower_path_gets_even_shorter_packets() -> None:
-    pair = Watched(Quality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
+    pair = Watched(LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
     pair.a.mtu_probing = True
     client, server = connected(pair)
     hole(pair, 600)
@@ -238,7 +238,7 @@ def test_an_even_narrower_path_gets_even_shorter_packets() -> None:
 
 
 def test_without_probing_nothing_long_gets_through_until_the_path_is_mended() -> None:
-    pair = Watched(Quality(1_000_000, 40 * MS))
+    pair = Watched(LinkQuality(1_000_000, 40 * MS))
     client, server = connected(pair)
     end = hole(pair, 1300)
     client.transport.write(bytes(50_000))
@@ -250,7 +250,7 @@ def test_without_probing_nothing_long_gets_through_until_the_path_is_mended() ->
 
 
 def test_a_path_as_long_as_its_packets_takes_them() -> None:
-    pair = Watched(Quality(1_000_000, 40 * MS))
+    pair = Watched(LinkQuality(1_000_000, 40 * MS))
     hole(pair, 1500)
     upload(pair, 100_000)
     assert pair.link.forward.lost == 0
@@ -261,7 +261,7 @@ def test_a_path_as_long_as_its_packets_takes_them() -> None:
 
 
 def test_duplicates_and_what_came_early_are_reported_in_selective_acknowledgements() -> None:
-    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: n == 3)
+    pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: n == 3)
     upload(pair, 10 * MSS)
     blocks = [segment.sack for _, segment in pair.of("b") if segment.sack]
     hole = 2 * MSS + 1
@@ -271,7 +271,7 @@ def test_duplicates_and_what_came_early_are_reported_in_selective_acknowledgemen
 
 
 def test_options_take_the_lines_time() -> None:
-    pair = Watched(Quality(10_000_000, 40 * MS), lambda n, _: n == 3)
+    pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: n == 3)
     upload(pair, 10 * MSS)
     for name, pipe in (("a", pair.link.forward), ("b", pair.link.backward)):
         segments = [segment for _, segment in pair.of(name)]
@@ -284,7 +284,7 @@ def test_options_take_the_lines_time() -> None:
 
 
 def test_segments_are_acknowledged_singly_at_first_and_while_the_window_grows_else_in_pairs() -> None:
-    pair = Watched(Quality(10_000_000, 40 * MS))
+    pair = Watched(LinkQuality(10_000_000, 40 * MS))
     upload(pair, 400 * MSS)
     acknowledgements = [s.ack for _, s in pair.of("b") if not s.data and not s.flags & (SYN | FIN)]
     steps = [(later - earlier) // MSS for earlier, later in pairwise([1, *acknowledgements])]
@@ -300,7 +300,7 @@ def test_the_client_acknowledges_the_handshake_once_and_before_its_first_data() 
 
 
 def test_while_a_loss_probe_is_on_its_way_the_timeout_counts_from_the_first_segment_sent() -> None:
-    pair = Watched(Quality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
+    pair = Watched(LinkQuality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
     upload(pair, 100_000)
     first, second = [at for at, segment in pair.data() if segment.seq == MSS + 1][:2]
     assert first == pytest.approx(0.055, abs=0.005)
@@ -310,7 +310,7 @@ def test_while_a_loss_probe_is_on_its_way_the_timeout_counts_from_the_first_segm
 
 
 def test_new_segments_that_test_a_timeout_are_followed_by_lost_ones_once_the_small_queue_is_full() -> None:
-    pair = Watched(Quality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
+    pair = Watched(LinkQuality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
     upload(pair, 100_000)
     after = [round((segment.seq - 1) / MSS) for at, segment in pair.data() if at > 0.42]
     assert after[:3] == [12, 13, 2], "two that are new, and the first that counts as lost"
@@ -339,8 +339,8 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
     return loop, receiver, acknowledged
 
 
-def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> Segment:
-    segment = Segment(1, 2, "far", receiver.following + skip * MSS, ACK, bytes(MSS))
+def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> TcpSegment:
+    segment = TcpSegment(1, 2, "far", receiver.following + skip * MSS, ACK, bytes(MSS))
     segment.push = push
     return segment
 
@@ -376,7 +376,7 @@ def test_a_lost_window_update_is_asked_for() -> None:
     client.transport.write(bytes(300_000))
     pair.loop.run_for(3_600_000 * MS)
     assert not client.lost, "a closed window is no dead end, however long"
-    pair.link.backward.quality = Quality(1_000_000, loss=1.0)
+    pair.link.backward.quality = LinkQuality(1_000_000, loss=1.0)
     server.transport.resume_reading()
     pair.loop.run_for(100 * MS)
     pair.link.backward.quality = LINE
@@ -388,7 +388,7 @@ def test_a_lost_window_update_is_asked_for() -> None:
 
 
 def test_the_window_starts_with_ten_segments_and_doubles_each_round_trip() -> None:
-    pair = Watched(Quality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
+    pair = Watched(LinkQuality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
     upload(pair, 70 * MSS)
     rounds = [0, 0, 0]
     for at, _ in pair.data():
@@ -397,7 +397,7 @@ def test_the_window_starts_with_ten_segments_and_doubles_each_round_trip() -> No
 
 
 def test_after_an_idle_time_the_window_starts_again() -> None:
-    pair = Watched(Quality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
+    pair = Watched(LinkQuality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
     client, _ = connected(pair)
     for _ in range(2):
         pair.seen.clear()
@@ -461,11 +461,11 @@ def test_rack_waits_for_late_segments_once_it_has_seen_reordering() -> None:
     assert board.detect_losses(59 * MS, window) == 0
     assert board.lost == 2
     assert board.in_flight == 3
-    assert State.OPEN == 0
+    assert RecoveryState.OPEN == 0
 
 
 def test_a_segment_knows_its_options() -> None:
-    assert Segment(1, 2, "b", 0, SYN).option_bytes == 12
-    assert Segment(1, 2, "b", 1, ACK).option_bytes == 0
-    assert Segment(1, 2, "b", 1, ACK, sack=((5, 6), (8, 9))).option_bytes == 20
+    assert TcpSegment(1, 2, "b", 0, SYN).option_bytes == 12
+    assert TcpSegment(1, 2, "b", 1, ACK).option_bytes == 0
+    assert TcpSegment(1, 2, "b", 1, ACK, sack=((5, 6), (8, 9))).option_bytes == 20
     assert isinstance(Pair().link, Link)

@@ -11,8 +11,8 @@ import pytest
 
 from settings.types import Endpoint
 from sim.engine.loop import SimLoop
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
 from wire.dial.dialer import dial
 from wire.http.admission import CLOSE_SECONDS, Limits
 from wire.http.connection import (
@@ -43,8 +43,8 @@ class Site:
 
     def run(self, client: Callable[[Site], Awaitable[None]]) -> None:
         self.loop, network = SimLoop(), Network()
-        there, here = Host(network, "localhost"), Host(network, "client")
-        link = Link(self.loop.env, "lan", Quality(rate_bits=100_000_000, delay_ns=100_000), Random(1))
+        there, here = SimHost(network, "localhost"), SimHost(network, "client")
+        link = Link(self.loop.env, "lan", LinkQuality(rate_bits=100_000_000, delay_ns=100_000), Random(1))
         network.connect(there, here, link)
 
         async def program() -> None:

@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 from agents.box.buffer import Buffer
-from agents.spool import Gap, GapReason, Priority
+from agents.spool import GapReason, Priority, SpoolGap
 from hal.clock import WallClock
 from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
 from wire.messages import Gap as GapMessage
@@ -78,7 +78,7 @@ _GAP_REASONS: Final = {
 }
 
 
-def encode_gap(gap: Gap, clock: WallClock) -> bytes:
+def encode_gap(gap: SpoolGap, clock: WallClock) -> bytes:
     """The entry that reports a gap."""
     message = GapMessage(now_ms(clock), _GAP_REASONS[gap.reason], gap.records, gap.ranges)
     return encode(Entry("", 0, message))

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from agents.box.config import Certificates
+from agents.box.config import BoxCertificates
 from agents.box.health.audit import AuditLog
 from hal.clock import WallClock
 from hal.indicators import Light
@@ -28,7 +28,7 @@ _LIGHTS: Final = {None: Light.OFF, Severity.SOON: Light.SLOW}
 class OwnCertificate:
     """The certificate, key and trusted CAs of a box. `server_tls` and `client_tls` are the contexts in use."""
 
-    def __init__(self, files: Certificates, clock: WallClock) -> None:
+    def __init__(self, files: BoxCertificates, clock: WallClock) -> None:
         """Raises OSError or ssl.SSLError for unusable files."""
         self._files, self._clock = files, clock
         self._versions = FileVersions(msgspec.structs.asdict(files).values())
@@ -78,7 +78,7 @@ class OwnCertificate:
         return self.inspect().worst in (None, Severity.SOON)
 
 
-def inspect(files: Certificates, now_s: float) -> Inspection:
+def inspect(files: BoxCertificates, now_s: float) -> Inspection:
     """Inspect the box's own certificate and the CAs it trusts."""
     trusted = [files.datacenter_authority]
     return inspect_identity(

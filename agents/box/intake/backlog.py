@@ -32,7 +32,7 @@ _EXACT_BLOCKS: Final = 256
 _RECORDS_EXACT, _RECORDS_COARSE = 64, 4096
 
 
-class Waiting:
+class WaitingBytes:
     """The bytes of one instrument's records of one priority that wait."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Backlog:
 
     def __init__(self, delivered: Mapping[Priority, int], pinned_bytes_max: float) -> None:
         self._delivered, self._pinned_bytes_max = delivered, pinned_bytes_max
-        self._waiting: dict[int, Waiting] = {priority: Waiting() for priority in Priority}
+        self._waiting: dict[int, WaitingBytes] = {priority: WaitingBytes() for priority in Priority}
         self._fair = TokenBucket(FAIR_REPORTS_PER_SECOND, FAIR_BURST)
 
     def add(self, priorities: Iterable[int], sequences: Iterable[int], entries: Iterable[bytes]) -> None:

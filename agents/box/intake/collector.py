@@ -23,9 +23,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
-from agents.box.commands import Desk, Dispatcher
+from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.intake.backlog import PINNED_SHARE, Backlog
-from agents.box.intake.high_water_marks import Mark, digest_of
+from agents.box.intake.high_water_marks import HighWaterMark, digest_of
 from agents.box.intake.limits import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
 from wire.http.admission import Limits
@@ -89,8 +89,8 @@ class _Source:
     """An enrolled instrument."""
 
     serial: str
-    marks: list[Mark]
-    desk: Desk
+    marks: list[HighWaterMark]
+    desk: CommandQueue
     port: int
     backlog: Backlog
     bucket: TokenBucket = field(default_factory=report_bucket)
@@ -103,8 +103,8 @@ class Collector:
     def __init__(
         self,
         buffer: Buffer,
-        marks: Callable[[str], list[Mark]],
-        dispatcher: Dispatcher,
+        marks: Callable[[str], list[HighWaterMark]],
+        dispatcher: CommandDispatcher,
         note: Note,
         ports: Mapping[str, int],
     ) -> None:

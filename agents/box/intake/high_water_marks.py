@@ -39,7 +39,7 @@ def digest_of(entry: bytes) -> bytes:
     return blake2b(entry, digest_size=DIGEST_BYTES).digest()
 
 
-class Mark(msgspec.Struct, array_like=True):
+class HighWaterMark(msgspec.Struct, array_like=True):
     """Accepted: all numbers of `run` up to `number`, except those within `holes` (first, last).
 
     `digests` are those of the last accepted reports, concatenated, the newest last.
@@ -87,6 +87,6 @@ class Mark(msgspec.Struct, array_like=True):
         self.digests = (self.digests + digest)[-DIGESTS_MAX * DIGEST_BYTES :]
 
 
-def new_marks() -> list[Mark]:
+def new_marks() -> list[HighWaterMark]:
     """The marks of an instrument that has not reported yet, by `Priority`."""
-    return [Mark() for _ in Priority]
+    return [HighWaterMark() for _ in Priority]

@@ -54,7 +54,7 @@ OVERHEAD_BYTES: Final = 160
 """What HTTP's head and TLS's record add to a batch."""
 
 
-class Pace:
+class LinkEstimator:
     """What is known about the uplink: its rate, and the time there and back. Times are in seconds, the loop's."""
 
     def __init__(self) -> None:
@@ -174,14 +174,14 @@ def _is_proportional(before: tuple[int, float], now: tuple[int, float]) -> bool:
     return many > few and slow > SLOWER * quick
 
 
-class Flow:
+class SendScheduler:
     """What waits and what is in flight, and from that, what may go next.
 
     `urgent` says that alerts or audit records may wait. `routine` counts waiting routine records; it may be too
     high, since records can be dropped or reported twice at a stream's beginning, but never too low.
     """
 
-    def __init__(self, pace: Pace, linger_s: float, routine: int = 0) -> None:
+    def __init__(self, pace: LinkEstimator, linger_s: float, routine: int = 0) -> None:
         self._pace = pace
         self._linger_s = linger_s
         self.urgent = True

@@ -21,7 +21,7 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
 from agents.box.health.audit import AuditLog
-from agents.box.uplink.batching import Pace
+from agents.box.uplink.batching import LinkEstimator
 from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.spool import SpoolError
@@ -84,7 +84,7 @@ class Forwarder:
         self._backoff = Backoff(random)
         self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
         self._may_dial = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
-        self._pace = Pace()
+        self._pace = LinkEstimator()
         self._self_contained_until = 0.0
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._traffic = Traffic()

@@ -5,7 +5,8 @@ that is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeate
 what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once. If the
 answer names a record of that very batch as the one that the data center cannot read, the error says which.
 
-An answer may take REPLY_SECONDS, and longer once the data center has shown that it needs longer (`Pace.patience`).
+An answer may take REPLY_SECONDS, and longer once the data center has shown that it needs longer
+(`LinkEstimator.patience`).
 While an answer is awaited for long, an empty line is sent from time to time, which HTTP ignores before a request
 (RFC 9112, 2.2), so that the connection is not idle for intermediaries that end those, and TCP detects a dead line.
 
@@ -27,7 +28,7 @@ from math import inf
 from typing import Final
 
 from agents.box.buffer import Buffer
-from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, Flow, Pace
+from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
 from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
 from wire.dial.backoff import retry_after
@@ -124,7 +125,7 @@ class Stream:
         self,
         connection: ClientConnection,
         buffer: Buffer,
-        pace: Pace,
+        pace: LinkEstimator,
         timing: Timing,
         *,
         heartbeat: Callable[[], object],
@@ -148,7 +149,7 @@ class Stream:
         self._name, self._position = secrets.token_hex(4), 0
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
-        self._flow = Flow(pace, timing.linger_s)
+        self._flow = SendScheduler(pace, timing.linger_s)
         self._sent_at = self._answered_at = self._busy_at = self._loop.time()
 
     async def run(self) -> None:

@@ -41,7 +41,7 @@ _ROUTINE = int(Priority.ROUTINE)
 _tables: dict[int, Struct] = {}
 
 
-class Kind(IntEnum):
+class GroupKind(IntEnum):
     """What a group is for."""
 
     DATA = 1  # records with consecutive numbers; aux: numbers this group reports as lost
@@ -56,7 +56,7 @@ class Kind(IntEnum):
     SUMMARY = 6  # no records, last sector of its segment; aux: see `summary.py`; first_seq: its successor's
 
 
-_KINDS = {int(kind): kind for kind in Kind}  # a look-up takes a tenth of the time that Kind(…) does
+_KINDS = {int(kind): kind for kind in GroupKind}  # a look-up takes a tenth of the time that Kind(…) does
 _PADS = tuple(bytes(size) for size in range(SECTOR_BYTES))
 
 
@@ -66,7 +66,7 @@ class Group:
 
     offset: int
     end: int
-    kind: Kind
+    kind: GroupKind
     first_seq: int
     last_seq: int  # `first_seq - 1` without records
     cursors: tuple[int, ...]
@@ -165,7 +165,7 @@ def make_ready(heading: Heading, records: Records, aux: bytes = b"") -> Ready:
     routine = priorities.count(_ROUTINE)
     if routine < len(crcs):
         routine_bytes = sum(compress(lengths, map(_ROUTINE.__eq__, priorities)))
-    data = encode(Kind.DATA, heading, records, aux)
+    data = encode(GroupKind.DATA, heading, records, aux)
     return Ready(heading, records, data, payload_offset(records, aux), routine, routine_bytes)
 
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice, takewhile
 from operator import attrgetter
 
-from agents.spool.disk.group import CURSORS, Heading, Kind, encode, measure
-from agents.spool.disk.segment import Segment, segment_name
-from agents.spool.disk.summary import Contents, pack_summary
+from agents.spool.disk.group import CURSORS, GroupKind, Heading, encode, measure
+from agents.spool.disk.segment import SpoolSegment, segment_name
+from agents.spool.disk.summary import SegmentContents, pack_summary
 from agents.spool.types import SECTOR_BYTES, SpoolError, SpoolErrorKind, SpoolLimits
 from agents.spool.waiting.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
@@ -29,25 +29,29 @@ _by_base = attrgetter("base")
 _by_generation = attrgetter("generation")
 
 
-class Log:
+class SegmentLog:
     """Segments oldest first, spare files, and the segment being written (`active`, None if it failed)."""
 
     def __init__(self, disk: Disk, limits: SpoolLimits, epoch: int) -> None:
         self.disk, self.limits, self.epoch = disk, limits, epoch
-        self.segments: list[Segment] = []  # changed by `take_in` and `leave_out` only
+        self.segments: list[SpoolSegment] = []  # changed by `take_in` and `leave_out` only
         self.totals = Totals()
         self.spares: list[str] = []
         self.useless: list[str] = []  # spares of another size, to be removed
         self.left_alone = 0  # files of other epochs, or in another format
-        self.active: Segment | None = None
-        self.found: Segment | None = None  # `active` as it was found at opening, until it is written again
+        self.active: SpoolSegment | None = None
+        self.found: SpoolSegment | None = (
+            None  # `active` as it was found at opening, until it is written again
+        )
         self.generation = 0  # the highest ever used
         self.next_seq = 1  # the number after the last durable record's
         self.skipped = 0  # numbers just before `next_seq` that no record has
         self.room = 0  # bytes that an ordinary commit may still write to the active segment
         self.commits = 1  # groups of writes made durable
         self._head = b""  # encoded groups that go before the next commit, in the same write
-        self._unsealed: Segment | None = None  # the segment before `active`, until that has its first group
+        self._unsealed: SpoolSegment | None = (
+            None  # the segment before `active`, until that has its first group
+        )
         self._spares_made = 0
         self._dead = 0  # the first so many segments are dead, and their `freed_at` is set
         self._dead_fresh = 0  # how many of those may be overwritten only after another commit
@@ -56,13 +60,13 @@ class Log:
 
     # -- the list of segments ---------------------------------------------------------------------------
 
-    def take_in(self, segment: Segment) -> None:
+    def take_in(self, segment: SpoolSegment) -> None:
         """Add the newest segment."""
         self.segments.append(segment)
         self._segment_bytes += segment.size
         self._misfits += not self.fits(segment)
 
-    def leave_out(self, segment: Segment) -> None:
+    def leave_out(self, segment: SpoolSegment) -> None:
         """Remove the oldest or the newest segment, which holds nothing live."""
         at = 0 if segment is self.segments[0] else -1
         assert segment is self.segments[at] and segment.is_dead
@@ -75,36 +79,36 @@ class Log:
 
     # -- finding ----------------------------------------------------------------------------------------
 
-    def segment_of(self, seq: int) -> Segment | None:
+    def segment_of(self, seq: int) -> SpoolSegment | None:
         """The segment that would hold the record appended as `seq`; the oldest for older numbers."""
         at = bisect_right(self.segments, seq, key=_by_base) - 1
         return self.segments[max(at, 0)] if self.segments else None
 
-    def after(self, segment: Segment) -> Segment | None:
+    def after(self, segment: SpoolSegment) -> SpoolSegment | None:
         """The next newer segment."""
         at = bisect_right(self.segments, segment.generation, key=_by_generation)
         return self.segments[at] if at < len(self.segments) else None
 
-    def upper_bound(self, segment: Segment) -> int:
+    def upper_bound(self, segment: SpoolSegment) -> int:
         """The number after the last one that `segment` holds."""
         after = self.after(segment)
         return after.base - after.skipped if after is not None else self.next_seq - self.skipped
 
-    def of_generation(self, generation: int) -> Segment:
+    def of_generation(self, generation: int) -> SpoolSegment:
         """The segment in use with that generation."""
         segment = self.segments[bisect_right(self.segments, generation, key=_by_generation) - 1]
         assert segment.generation == generation
         return segment
 
-    def segments_from(self, seq: int) -> Iterator[Segment]:
+    def segments_from(self, seq: int) -> Iterator[SpoolSegment]:
         """The segment that would hold the record appended as `seq`, and all newer ones."""
         return self._from(bisect_right(self.segments, seq, key=_by_base) - 1)
 
-    def generations_from(self, generation: int) -> Iterator[Segment]:
+    def generations_from(self, generation: int) -> Iterator[SpoolSegment]:
         """The segments of this generation and all newer ones."""
         return self._from(bisect_left(self.segments, generation, key=_by_generation))
 
-    def _from(self, at: int) -> Iterator[Segment]:
+    def _from(self, at: int) -> Iterator[SpoolSegment]:
         return map(self.segments.__getitem__, range(max(at, 0), len(self.segments)))
 
     # -- what is free -----------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class Log:
             return len(self.spares) + self._dead
         return len(self.spares) + sum(1 for _ in self._reusable())
 
-    def _reusable(self) -> Iterator[Segment]:
+    def _reusable(self) -> Iterator[SpoolSegment]:
         return takewhile(self.fits, islice(self.segments, self._dead))
 
     def disk_bytes(self) -> int:
@@ -152,16 +156,16 @@ class Log:
         for segment in islice(self.segments, self._dead):
             self._free(segment, 0)
 
-    def free(self, segment: Segment) -> None:
+    def free(self, segment: SpoolSegment) -> None:
         """What was live in the oldest live segment has been copied or reported, durably."""
         self._free(segment, self.commits - 1)
         self.find_dead()
 
-    def _free(self, segment: Segment, commits: int) -> None:
+    def _free(self, segment: SpoolSegment, commits: int) -> None:
         self._dead_fresh += (commits == self.commits) - (segment.freed_at == self.commits)
         segment.freed_at = commits
 
-    def oldest_live(self) -> Segment | None:
+    def oldest_live(self) -> SpoolSegment | None:
         """The oldest segment that holds something live."""
         self.find_dead()
         return next((s for s in self._from(self._dead) if not s.is_dead), None)
@@ -171,7 +175,7 @@ class Log:
         oldest = self.oldest_live()
         return oldest.base - oldest.skipped if oldest else self.next_seq
 
-    def fits(self, segment: Segment) -> bool:
+    def fits(self, segment: SpoolSegment) -> bool:
         """Whether the segment's file has the size of those that this program makes."""
         return segment.size == self.limits.segment_bytes
 
@@ -216,11 +220,11 @@ class Log:
             self._remove_misfits()
         return start
 
-    def start(self) -> Segment:
+    def start(self) -> SpoolSegment:
         """Begin a segment in a free file. Errors: SpoolError IO, and nothing has changed."""
         name = self.spares[0] if self.spares else self.segments[0].name
         size = self.limits.segment_bytes
-        segment = Segment(
+        segment = SpoolSegment(
             self.epoch,
             self.generation + 1,
             self.next_seq,
@@ -229,7 +233,7 @@ class Log:
             size=size,
             totals=self.totals,
         )
-        segment.contents = Contents()
+        segment.contents = SegmentContents()
         try:
             self.disk.rename(name, segment.name)
         except DiskError as error:
@@ -299,7 +303,7 @@ class Log:
             heading = Heading(segment.prefix, self.upper_bound(segment), bytes(CURSORS.size))
             aux = pack_summary(contents, segment.end)
             with contextlib.suppress(DiskError):
-                data = encode(Kind.SUMMARY, heading, measure(b"", ()), aux)
+                data = encode(GroupKind.SUMMARY, heading, measure(b"", ()), aux)
                 self.disk.commit(segment.name, segment.size - SECTOR_BYTES, data)
 
     def _remove_misfits(self) -> None:
@@ -319,7 +323,7 @@ class Log:
         """Whether files of another size leave no room for the reserve, without which none of them can be dropped."""
         return not self.free_soon() and any(not self.fits(segment) for segment in self.segments)
 
-    def _abandon(self, segment: Segment) -> None:
+    def _abandon(self, segment: SpoolSegment) -> None:
         self.active, self._head, self.room = None, b"", 0
         segment.contents = None
         if not segment.end:  # nothing durable in it: the file is free for another try

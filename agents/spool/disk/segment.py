@@ -22,8 +22,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agents.spool.disk.group import HEADER_BYTES, MAGIC, PREFIX, Group, Kind, body_bytes, decode
-from agents.spool.disk.summary import Contents, unpack_summary
+from agents.spool.disk.group import HEADER_BYTES, MAGIC, PREFIX, Group, GroupKind, body_bytes, decode
+from agents.spool.disk.summary import SegmentContents, unpack_summary
 from agents.spool.types import SECTOR_BYTES
 from agents.spool.waiting.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
@@ -38,7 +38,7 @@ _REMEMBERED_GROUPS_MAX = 512  # of one segment, 0.5 KB each: about what is under
 
 
 @dataclass(slots=True, eq=False)
-class Segment:
+class SpoolSegment:
     """One segment in use. The counts are of records that have not been acknowledged.
 
     They change by `count_routine` and `count_pinned` only, which keep the log's totals current.
@@ -60,7 +60,7 @@ class Segment:
     routine_at: int = 0  # no routine record that waits is in a group before this offset
     routine_seq: int = field(init=False)  # the number after those before it
     remembered: dict[int, Group] = field(default_factory=dict)  # by offset: read, and soon acknowledged
-    contents: Contents | None = None  # of a segment that can still be sealed
+    contents: SegmentContents | None = None  # of a segment that can still be sealed
     is_verified: bool = True  # False: known by its summary only
     is_copied: bool = False  # an older copy of what was carried elsewhere; some of it can be read only here
     totals: Totals = field(default_factory=Totals)  # of the log that the segment belongs to
@@ -129,7 +129,7 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
     return epoch, generation, base, skipped, *((0, number) if mark == "." else (number, 0))
 
 
-def read_summary(disk: Disk, segment: Segment) -> tuple[Contents, int, int] | None:
+def read_summary(disk: Disk, segment: SpoolSegment) -> tuple[SegmentContents, int, int] | None:
     """(contents, end, successor's first number) of a sealed segment; None if it has no readable summary."""
     offset = segment.size - SECTOR_BYTES
     if offset < 0 or offset % SECTOR_BYTES:
@@ -141,7 +141,7 @@ def read_summary(disk: Disk, segment: Segment) -> tuple[Contents, int, int] | No
         if header.startswith(segment.prefix) and total == SECTOR_BYTES:
             at = HEADER_BYTES if is_first else SECTOR_BYTES - HEADER_BYTES - body
             group = decode(header, sector[at : at + body], offset, segment.size)
-            if group is not None and group.kind is Kind.SUMMARY:
+            if group is not None and group.kind is GroupKind.SUMMARY:
                 return *unpack_summary(group.aux), group.first_seq
     return None
 
@@ -163,7 +163,7 @@ def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def next_group(disk: Disk, segment: Segment, offset: int, end: int) -> Group | None:
+def next_group(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
     """The first group of `segment` that can be made out at or after `offset` and before `end`."""
     if offset >= end:
         return None
@@ -178,7 +178,7 @@ def next_group(disk: Disk, segment: Segment, offset: int, end: int) -> Group | N
     return group
 
 
-def groups(disk: Disk, segment: Segment, offset: int, end: int) -> Iterator[Group]:
+def groups(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Iterator[Group]:
     """All groups that can be made out from `offset` up to `end`, in order."""
     group = next_group(disk, segment, offset, end)
     while group is not None:
@@ -186,7 +186,7 @@ def groups(disk: Disk, segment: Segment, offset: int, end: int) -> Iterator[Grou
         group = next_group(disk, segment, group.end, end)
 
 
-def _group_at(disk: Disk, segment: Segment, offset: int, end: int) -> Group | None:
+def _group_at(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
     """The group whose first copy is at `offset`."""
     probe = read_salvaging(disk, segment.name, offset, min(_PROBE_BYTES, end - offset))
     if not probe.startswith(segment.prefix):
@@ -200,7 +200,7 @@ def _group_at(disk: Disk, segment: Segment, offset: int, end: int) -> Group | No
     return decode(probe[:HEADER_BYTES], probe[HEADER_BYTES:stop], offset, offset + total)
 
 
-def _group_before(disk: Disk, segment: Segment, start: int, stop: int) -> Group | None:
+def _group_before(disk: Disk, segment: SpoolSegment, start: int, stop: int) -> Group | None:
     """The group whose last copy ends at `stop`, if it begins at or after `start`."""
     header = read_salvaging(disk, segment.name, stop - HEADER_BYTES, HEADER_BYTES)
     body, total = body_bytes(header)
@@ -210,7 +210,7 @@ def _group_before(disk: Disk, segment: Segment, start: int, stop: int) -> Group 
     return decode(header, tail, stop - total, stop)
 
 
-def _resync(disk: Disk, segment: Segment, start: int, end: int) -> Group | None:
+def _resync(disk: Disk, segment: SpoolSegment, start: int, end: int) -> Group | None:
     """Look at sector bounds for the next copy of a header, first or last, that holds."""
     for chunk_at in range(start, end, _SCAN_BYTES):
         chunk = read_salvaging(disk, segment.name, chunk_at, min(_SCAN_BYTES, end - chunk_at))

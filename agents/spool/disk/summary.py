@@ -36,7 +36,7 @@ class Carried:
 
 
 @dataclass(slots=True)
-class Contents:
+class SegmentContents:
     """All readable records of a segment, acknowledged or not: appended ones (by priority), and carried ones."""
 
     records: list[int] = field(default_factory=lambda: [0] * _PRIORITIES)
@@ -45,17 +45,17 @@ class Contents:
     carried_from: int = 0  # the generation of the segment that `carried` came from, 0 if there is none
 
 
-def pack_summary(contents: Contents, end: int) -> bytes:
+def pack_summary(contents: SegmentContents, end: int) -> bytes:
     """The aux of a SUMMARY group; `end` is where the segment's groups end."""
     own = (_OWN.pack(*pair) for pair in zip(contents.records, contents.bytes, strict=True))
     carried = (_CARRIED.pack(c.records, c.bytes, c.first_seq, c.last_seq) for c in contents.carried)
     return b"".join((_END.pack(end, contents.carried_from), *own, *carried))
 
 
-def unpack_summary(aux: bytes) -> tuple[Contents, int]:
+def unpack_summary(aux: bytes) -> tuple[SegmentContents, int]:
     """The reverse of `pack_summary`."""
     end, carried_from = _END.unpack_from(aux)
     at = _END.size + _PRIORITIES * _OWN.size
     records, sizes = zip(*_OWN.iter_unpack(aux[_END.size : at]), strict=True)
     carried = [Carried(*fields) for fields in _CARRIED.iter_unpack(aux[at:])]
-    return Contents([*records], [*sizes], carried, carried_from), end
+    return SegmentContents([*records], [*sizes], carried, carried_from), end

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.spool.disk.group import CURSORS, Ready, Records
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment
-from agents.spool.survey import PINNED, State, survey_again
-from agents.spool.types import Gap, GapReason, Priority
-from agents.spool.waiting.index import Place
-from agents.spool.waiting.ledger import Ledger
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment
+from agents.spool.survey import PINNED, SpoolState, survey_again
+from agents.spool.types import GapReason, Priority, SpoolGap
+from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.reclaim import Cargo
 from agents.spool.waiting.routine import RoutineCounter
 from settings.ranges import RangeSet
@@ -24,10 +24,10 @@ _ROUTINE = int(Priority.ROUTINE)
 class Holdings:
     """The live records of one spool, in whichever segments they are."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SpoolState) -> None:
         self._state = state
-        self._log: Log = state.log
-        self._ledger: Ledger = state.ledger
+        self._log: SegmentLog = state.log
+        self._ledger: GapLedger = state.ledger
         self.cursors, self.indexes = state.cursors, state.indexes  # by priority
         self._counter = RoutineCounter(state.log, state.ledger)
         self._totals = state.log.totals
@@ -39,7 +39,7 @@ class Holdings:
 
     # -- verifying --------------------------------------------------------------------------------------
 
-    def verify(self, segment: Segment) -> None:
+    def verify(self, segment: SpoolSegment) -> None:
         """Read all of a segment, and find what it has lost. Errors: DiskError GONE."""
         survey_again(self._state, segment)
         self.settled = b""
@@ -54,7 +54,7 @@ class Holdings:
                 return True
         return False
 
-    def _is_kept(self, segment: Segment) -> bool:
+    def _is_kept(self, segment: SpoolSegment) -> bool:
         return segment is self._log.active or segment.is_copied
 
     # -- cursors ----------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ class Holdings:
         self.settled = self.effective(self._ledger.pending(1))
         return self.settled
 
-    def effective(self, untold: Sequence[Gap], dropping: Segment | None = None) -> bytes:
+    def effective(self, untold: Sequence[SpoolGap], dropping: SpoolSegment | None = None) -> bytes:
         """The cursors as a group has them: past the end where nothing waits, for the other priorities' sake.
 
         No cursor moves past a loss that nobody has been told of, since recovery would not look there again:
@@ -84,7 +84,7 @@ class Holdings:
             *(min(bound, cursor if waiting else last) for cursor, waiting in zip(cursors, waits, strict=True))
         )
 
-    def routine_cursor_after(self, segment: Segment) -> int:
+    def routine_cursor_after(self, segment: SpoolSegment) -> int:
         """The routine cursor when nothing in `segment` or before it waits."""
         return max(self._log.upper_bound(segment) - 1, self.cursors[_ROUTINE])
 
@@ -102,7 +102,7 @@ class Holdings:
 
     # -- records come, move and are dropped -------------------------------------------------------------
 
-    def add(self, segment: Segment, offset: int, first_seq: int, group: Ready) -> None:
+    def add(self, segment: SpoolSegment, offset: int, first_seq: int, group: Ready) -> None:
         """A group has become durable at `offset`."""
         if group.routine_records:
             if not self._totals.routine_records:
@@ -116,19 +116,19 @@ class Holdings:
             self.settled = b""
             self._add_pinned(segment, offset + group.payload_offset, first_seq, group.records)
 
-    def _add_pinned(self, segment: Segment, offset: int, first_seq: int, records: Records) -> None:
+    def _add_pinned(self, segment: SpoolSegment, offset: int, first_seq: int, records: Records) -> None:
         ours = zip(records.priorities, records.lengths, records.crcs, strict=True)
         for seq, (priority, length, crc) in enumerate(ours, first_seq):
             if priority != _ROUTINE:
                 self.indexes[Priority(priority)].add(
-                    segment, Place(seq, segment.generation, offset, length, crc)
+                    segment, RecordPlace(seq, segment.generation, offset, length, crc)
                 )
                 if segment.contents is not None:
                     segment.contents.records[priority] += 1
                     segment.contents.bytes[priority] += length
             offset += length
 
-    def move(self, cargo: Cargo, victim: Segment, segment: Segment, offset: int) -> None:
+    def move(self, cargo: Cargo, victim: SpoolSegment, segment: SpoolSegment, offset: int) -> None:
         """What was kept of `victim` is now at `offset` of `segment`, and the rest of it is gone."""
         offset += cargo.payload_offset
         for index in self.indexes.values():
@@ -156,7 +156,9 @@ class Holdings:
         elif segment is not None and self.cursors[_ROUTINE] < seq < self._log.next_seq:
             self.lose_routine(segment, seq, seq, GapReason.REFUSED)
 
-    def lose_pinned(self, priority: Priority, place: Place, reason: GapReason = GapReason.CORRUPT) -> None:
+    def lose_pinned(
+        self, priority: Priority, place: RecordPlace, reason: GapReason = GapReason.CORRUPT
+    ) -> None:
         """An alert or audit record cannot be read."""
         self.indexes[priority].remove(place.seq, place.generation)
         self.settled = b""
@@ -164,7 +166,7 @@ class Holdings:
         self._log.find_dead()
 
     def lose_routine(
-        self, segment: Segment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
+        self, segment: SpoolSegment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
     ) -> None:
         """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
         news = RangeSet([(first, last)]).without(self._ledger.lost)

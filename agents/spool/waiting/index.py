@@ -13,7 +13,7 @@ from typing import NamedTuple
 _COMPACT_AT = 1024
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """One record's number, where it is, and what it must look like."""
 
     seq: int
@@ -45,7 +45,7 @@ class PlaceIndex:
         """The highest number in it, 0 if it is empty."""
         return self._seqs[-1] if len(self) else 0
 
-    def put(self, place: Place) -> Place | None:
+    def put(self, place: RecordPlace) -> RecordPlace | None:
         """Add a record, or say that it has moved: then the place where it was is returned."""
         where, what = place.generation << 32 | place.offset, place.length << 32 | place.crc
         at = len(self._seqs) if place.seq > self.last_seq else bisect_left(self._seqs, place.seq, self._start)
@@ -59,12 +59,12 @@ class PlaceIndex:
         self.bytes += place.length
         return None
 
-    def after(self, seq: int, records_max: int) -> list[Place]:
+    def after(self, seq: int, records_max: int) -> list[RecordPlace]:
         """The first `records_max` places with a higher number."""
         first = bisect_right(self._seqs, seq, self._start)
         return [self._place(at) for at in range(first, min(first + records_max, len(self._seqs)))]
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[RecordPlace]:
         """All places."""
         return [self._place(at) for at in range(self._start, len(self._seqs))]
 
@@ -73,7 +73,7 @@ class PlaceIndex:
         start = bisect_left(self._seqs, first, self._start)
         return list(self._seqs[start : bisect_right(self._seqs, last, start)])
 
-    def pop_through(self, seq: int) -> list[Place]:
+    def pop_through(self, seq: int) -> list[RecordPlace]:
         """Take out all places up to and including `seq`."""
         stop = bisect_right(self._seqs, seq, self._start)
         popped = [self._place(at) for at in range(self._start, stop)]
@@ -85,7 +85,7 @@ class PlaceIndex:
             self._start = 0
         return popped
 
-    def remove(self, seq: int) -> Place | None:
+    def remove(self, seq: int) -> RecordPlace | None:
         """Take out one record, if it is there."""
         at = bisect_left(self._seqs, seq, self._start)
         if at == len(self._seqs) or self._seqs[at] != seq:
@@ -96,6 +96,6 @@ class PlaceIndex:
         self.bytes -= place.length
         return place
 
-    def _place(self, at: int) -> Place:
+    def _place(self, at: int) -> RecordPlace:
         where, what = self._wheres[at], self._whats[at]
-        return Place(self._seqs[at], where >> 32, where & 0xFFFFFFFF, what >> 32, what & 0xFFFFFFFF)
+        return RecordPlace(self._seqs[at], where >> 32, where & 0xFFFFFFFF, what >> 32, what & 0xFFFFFFFF)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from agents.spool.types import Gap, GapReason
+from agents.spool.types import GapReason, SpoolGap
 from settings.ranges import Range, RangeSet
 
 
-class Ledger:
+class GapLedger:
     """Ranges that are gone, and those of them that nobody has been told about yet."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Ledger:
             self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
         return len(news) > 0
 
-    def pending(self, ranges_max: int) -> list[Gap]:
+    def pending(self, ranges_max: int) -> list[SpoolGap]:
         """The gaps to report now, each with at most `ranges_max` ranges, by their first numbers."""
         gaps = [
             gap_of(chunk, reason)
@@ -37,7 +37,7 @@ class Ledger:
         ]
         return sorted(gaps, key=lambda gap: gap.ranges)
 
-    def reported(self, gap: Gap) -> None:
+    def reported(self, gap: SpoolGap) -> None:
         """`gap` has been reported, durably."""
         ranges = self.unreported[gap.reason]
         for first, last in gap.ranges:
@@ -78,10 +78,10 @@ class Ledger:
         return list(reported)[-ranges_max:]
 
 
-def gap_of(ranges: tuple[Range, ...], reason: GapReason) -> Gap:
+def gap_of(ranges: tuple[Range, ...], reason: GapReason) -> SpoolGap:
     """A gap whose ranges are all numbers of records, except skipped ones, which never had any."""
     records = 0 if reason is GapReason.UNUSED else sum(last - first + 1 for first, last in ranges)
-    return Gap(ranges, records, reason)
+    return SpoolGap(ranges, records, reason)
 
 
 def chunks(ranges: RangeSet, ranges_max: int) -> Iterator[tuple[Range, ...]]:

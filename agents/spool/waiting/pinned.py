@@ -12,9 +12,9 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from agents.spool.disk.segment import Segment
+from agents.spool.disk.segment import SpoolSegment
 from agents.spool.disk.summary import Carried
-from agents.spool.waiting.index import Place, PlaceIndex
+from agents.spool.waiting.index import PlaceIndex, RecordPlace
 
 _GENERATION_MAX = 1 << 32
 RESIDENT_RECORDS_MAX = 64 * 1024  # places in memory, 24 bytes each, beside those that cannot be dropped
@@ -25,7 +25,7 @@ class Sheet:
 
     __slots__ = ("bytes", "first_seq", "last_seq", "next_above", "places", "records", "segment")
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: SpoolSegment) -> None:
         self.segment = segment
         self.records = self.bytes = 0
         self.first_seq = self.last_seq = 0  # bounds of the numbers
@@ -42,8 +42,8 @@ class PinnedIndex:
     """All sheets of one priority. `load(segment)` calls `forget` and `add` for what the segment holds now."""
 
     def __init__(self) -> None:
-        self.load: Callable[[Segment], None] = _cannot_load
-        self.is_kept: Callable[[Segment], bool] = _keep_all
+        self.load: Callable[[SpoolSegment], None] = _cannot_load
+        self.is_kept: Callable[[SpoolSegment], bool] = _keep_all
         self.records = self.bytes = 0
         self._sheets: dict[int, Sheet] = {}  # by generation
         self._order: list[tuple[int, int]] = []  # (first_seq, generation) of all sheets, sorted
@@ -55,7 +55,7 @@ class PinnedIndex:
 
     # -- changes ----------------------------------------------------------------------------------------
 
-    def add(self, segment: Segment, place: Place) -> None:
+    def add(self, segment: SpoolSegment, place: RecordPlace) -> None:
         """A record waits at `place` of `segment`."""
         sheet = self._sheets.get(segment.generation)
         if sheet is None:
@@ -73,7 +73,7 @@ class PinnedIndex:
         self._resident_records += 1
         self._count(sheet, 1, place.length)
 
-    def add_unread(self, segment: Segment, own: Carried, carried: Carried) -> None:
+    def add_unread(self, segment: SpoolSegment, own: Carried, carried: Carried) -> None:
         """All these records wait in `segment`, by its summary."""
         records = own.records + carried.records
         if records:
@@ -84,13 +84,13 @@ class PinnedIndex:
             sheet.last_seq = own.last_seq if own.records else carried.last_seq
             self._count(sheet, records, own.bytes + carried.bytes)
 
-    def forget(self, segment: Segment) -> None:
+    def forget(self, segment: SpoolSegment) -> None:
         """Nothing of `segment` waits any more, or what does will be added again."""
         sheet = self._sheets.get(segment.generation)
         if sheet is not None:
             self._drop(sheet)
 
-    def remove(self, seq: int, generation: int) -> Place | None:
+    def remove(self, seq: int, generation: int) -> RecordPlace | None:
         """Take out one record, if it is there."""
         sheet = self._sheets.get(generation)
         place = self._places(sheet).remove(seq) if sheet is not None else None
@@ -123,9 +123,9 @@ class PinnedIndex:
 
     # -- queries ----------------------------------------------------------------------------------------
 
-    def after(self, seq: int, records_max: int) -> list[Place]:
+    def after(self, seq: int, records_max: int) -> list[RecordPlace]:
         """The first `records_max` places with a higher number."""
-        found: list[Place] = []
+        found: list[RecordPlace] = []
         for sheet in self._above(seq):
             if len(found) == records_max and found[-1].seq < sheet.low(seq):
                 break
@@ -141,7 +141,7 @@ class PinnedIndex:
             seq for sheet in self._meeting(first, last) for seq in self._places(sheet).between(first, last)
         )
 
-    def find(self, seq: int) -> Place | None:
+    def find(self, seq: int) -> RecordPlace | None:
         """Where the record with this number is."""
         for sheet in self._meeting(seq, seq):
             for place in self._places(sheet).after(seq - 1, 1):
@@ -149,7 +149,7 @@ class PinnedIndex:
                     return place
         return None
 
-    def of_segment(self, generation: int) -> list[Place]:
+    def of_segment(self, generation: int) -> list[RecordPlace]:
         """All places in one segment."""
         sheet = self._sheets.get(generation)
         return self._places(sheet).all() if sheet is not None else []
@@ -248,9 +248,9 @@ class PinnedIndex:
             del self._order[bisect_left(self._order, (dropped.first_seq, sheet.segment.generation))]
 
 
-def _keep_all(_segment: Segment) -> bool:
+def _keep_all(_segment: SpoolSegment) -> bool:
     return True
 
 
-def _cannot_load(segment: Segment) -> None:
+def _cannot_load(segment: SpoolSegment) -> None:
     raise AssertionError(f"segment {segment.generation} cannot be loaded yet")

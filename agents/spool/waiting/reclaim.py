@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from crc32c import crc32c
 
 from agents.spool.disk.checkpoint import pack_runs
-from agents.spool.disk.group import Heading, Kind, Records, encode, measure, payload_offset
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment, groups, read_salvaging
+from agents.spool.disk.group import GroupKind, Heading, Records, encode, measure, payload_offset
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment, groups, read_salvaging
 from agents.spool.types import Priority, SpoolLimits
-from agents.spool.waiting.index import Place
-from agents.spool.waiting.ledger import Ledger
+from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import routine_positions
 from agents.spool.waiting.totals import Totals
@@ -42,9 +42,9 @@ def may_reclaim(totals: Totals, limits: SpoolLimits) -> bool:
 class Cargo:
     """What has to be done about a segment before its file can be used again."""
 
-    places: list[tuple[Priority, Place]] = field(default_factory=list)  # to carry, by sequence number
+    places: list[tuple[Priority, RecordPlace]] = field(default_factory=list)  # to carry, by sequence number
     payloads: list[bytes] = field(default_factory=list)  # of `places`
-    unreadable: list[tuple[Priority, Place]] = field(default_factory=list)
+    unreadable: list[tuple[Priority, RecordPlace]] = field(default_factory=list)
     dropped: RangeSet = field(default_factory=RangeSet)
     missing: RangeSet = field(default_factory=RangeSet)  # beyond the cursor, in no group that can be made out
 
@@ -63,8 +63,8 @@ class Cargo:
         if not self.places:
             return b""
         heading, runs = Heading(prefix, generation, cursors), self.runs
-        return encode(Kind.CARRIED, heading, self._records, runs) + encode(
-            Kind.MANIFEST, heading, measure(b"", ()), runs
+        return encode(GroupKind.CARRIED, heading, self._records, runs) + encode(
+            GroupKind.MANIFEST, heading, measure(b"", ()), runs
         )
 
     @property
@@ -73,10 +73,10 @@ class Cargo:
 
 
 def load_cargo(
-    log: Log,
-    ledger: Ledger,
+    log: SegmentLog,
+    ledger: GapLedger,
     indexes: Mapping[Priority, PinnedIndex],
-    victim: Segment,
+    victim: SpoolSegment,
     cursors: Sequence[int],
 ) -> Cargo:
     """Read what `victim` holds that is live. Errors: DiskError GONE."""
@@ -92,14 +92,14 @@ def load_cargo(
             cargo.payloads.append(payload)
     cargo.missing.add(max(victim.base, cursor + 1), log.upper_bound(victim) - 1)
     for group in groups(log.disk, victim, 0, victim.end):
-        if group.kind is Kind.DATA:
+        if group.kind is GroupKind.DATA:
             cargo.missing.remove(group.first_seq, group.last_seq)
             for at in routine_positions(group, cursor, group.last_seq, ledger):
                 cargo.dropped.add(group.first_seq + at, group.first_seq + at)
     return cargo
 
 
-def read_place(log: Log, place: Place) -> bytes | None:
+def read_place(log: SegmentLog, place: RecordPlace) -> bytes | None:
     """The payload, or None if it cannot be read any more. Errors: DiskError GONE."""
     name = log.of_generation(place.generation).name
     payload = read_salvaging(log.disk, name, place.offset, place.length)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.spool.disk.group import Group, Kind
-from agents.spool.disk.log import Log
-from agents.spool.disk.segment import Segment, groups, next_group, read_salvaging
+from agents.spool.disk.group import Group, GroupKind
+from agents.spool.disk.log import SegmentLog
+from agents.spool.disk.segment import SpoolSegment, groups, next_group, read_salvaging
 from agents.spool.types import Priority
-from agents.spool.waiting.ledger import Ledger
+from agents.spool.waiting.ledger import GapLedger
 
 _ROUTINE = int(Priority.ROUTINE)
 Record = tuple[int, bytes]
 
 
-def routine_positions(group: Group, low: int, high: int, ledger: Ledger) -> list[int]:
+def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
     """Positions in `group` of the readable routine records with low < number <= high."""
     first, lost = group.first_seq, ledger.lost
     gone = lost.meets(first, group.last_seq)
@@ -29,7 +29,7 @@ def routine_positions(group: Group, low: int, high: int, ledger: Ledger) -> list
     ]
 
 
-def count_group(group: Group, low: int, high: int, ledger: Ledger) -> tuple[int, int]:
+def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[int, int]:
     """(records, payload bytes) of `routine_positions`."""
     count, lost = group.count, ledger.lost
     whole = (
@@ -44,7 +44,7 @@ def count_group(group: Group, low: int, high: int, ledger: Ledger) -> tuple[int,
 class RoutineCounter:
     """Keeps each segment's count of live routine records as the cursor moves."""
 
-    def __init__(self, log: Log, ledger: Ledger) -> None:
+    def __init__(self, log: SegmentLog, ledger: GapLedger) -> None:
         self._log, self._ledger = log, ledger
 
     def move(self, cursor: int, through: int) -> None:
@@ -60,9 +60,9 @@ class RoutineCounter:
             elif segment.routine_records:
                 self._move_within(segment, cursor, through)
 
-    def _move_within(self, segment: Segment, cursor: int, through: int) -> None:
+    def _move_within(self, segment: SpoolSegment, cursor: int, through: int) -> None:
         for group in groups(self._log.disk, segment, segment.routine_at, segment.end):
-            if group.kind is Kind.DATA:
+            if group.kind is GroupKind.DATA:
                 records, size = count_group(group, cursor, through, self._ledger)
                 segment.count_routine(-records, -size)
                 if group.last_seq > through:
@@ -70,15 +70,15 @@ class RoutineCounter:
                 segment.routine_seq = group.last_seq + 1
             segment.routine_at = group.end
             segment.remembered.pop(group.offset, None)
-            if group.kind is Kind.DATA and group.last_seq == through:
+            if group.kind is GroupKind.DATA and group.last_seq == through:
                 break
 
-    def recount(self, segment: Segment, cursor: int) -> None:
+    def recount(self, segment: SpoolSegment, cursor: int) -> None:
         """Count one segment afresh, after something in it was found unreadable."""
         found = [
             count_group(group, cursor, self._log.upper_bound(segment) - 1, self._ledger)
             for group in groups(self._log.disk, segment, 0, segment.end)
-            if group.kind is Kind.DATA
+            if group.kind is GroupKind.DATA
         ]
         segment.clear_routine()
         segment.count_routine(sum(records for records, _ in found), sum(size for _, size in found))
@@ -87,9 +87,11 @@ class RoutineCounter:
 class RoutineReader:
     """Reads forward. `unreadable(segment, first, last)` is called for what turns out to be gone."""
 
-    def __init__(self, log: Log, ledger: Ledger, unreadable: Callable[[Segment, int, int], None]) -> None:
+    def __init__(
+        self, log: SegmentLog, ledger: GapLedger, unreadable: Callable[[SpoolSegment, int, int], None]
+    ) -> None:
         self._log, self._ledger, self._unreadable = log, ledger, unreadable
-        self._segment: Segment | None = None
+        self._segment: SpoolSegment | None = None
         self._offset = 0  # of the next group
         self._expected = 0  # the next group's first number
         self._at = -1  # everything up to here has been returned
@@ -120,10 +122,10 @@ class RoutineReader:
             return
         self._offset, self._expected = segment.routine_at, segment.routine_seq
         for group in groups(self._log.disk, segment, self._offset, segment.end):
-            if group.kind is Kind.DATA and group.last_seq > after:
+            if group.kind is GroupKind.DATA and group.last_seq > after:
                 break
             self._offset = group.end
-            if group.kind is Kind.DATA:
+            if group.kind is GroupKind.DATA:
                 self._expected = group.last_seq + 1
 
     def _load(self) -> bool:
@@ -132,7 +134,7 @@ class RoutineReader:
             group = self._next_group()
             if group is None:
                 return False
-            if group.kind is not Kind.DATA:
+            if group.kind is not GroupKind.DATA:
                 continue
             assert self._segment is not None
             self._missing(group.first_seq)
@@ -165,7 +167,7 @@ class RoutineReader:
         if first < before and self._segment is not None and self._segment in self._log.segments:
             self._unreadable(self._segment, first, before - 1)
 
-    def _routine(self, segment: Segment, group: Group) -> list[Record]:
+    def _routine(self, segment: SpoolSegment, group: Group) -> list[Record]:
         positions = routine_positions(group, self._at, group.last_seq, self._ledger)
         if not positions:
             return []

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from imaging.kickstart.document import Section, here_document
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage import complete, mount_of, volumes
 
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
@@ -26,7 +26,7 @@ def fips_missing(case: Case) -> Faults:
     words = (command.data.appendLine or "").split() if command else []
     if "fips=1" not in words:
         given = next((word for word in words if word.startswith("fips=")), "no fips=1")
-        yield Fault(
+        yield LintFault(
             command.spot if command else case.ks.top,
             f"the kernel's command line has {given}",
             'write `bootloader --append="fips=1"`',
@@ -44,7 +44,7 @@ def fips_mode_setup(case: Case) -> Faults:
     for section in case.ks.of("%post"):
         for spot, text in section.lines():
             if "fips-mode-setup" in text and not text.lstrip().startswith("#"):
-                yield Fault(
+                yield LintFault(
                     spot,
                     f"{case.ks.version} has no fips-mode-setup",
                     "start the installer with fips=1, and keep it in bootloader --append",
@@ -63,7 +63,7 @@ def luks_key_derivation(case: Case) -> Faults:
         given = command.data.pbkdf
         if command.data.luks_version != "luks1" and given != "pbkdf2":
             problem = f"--pbkdf={given}" if given else "LUKS 2 without --pbkdf takes Argon2"
-            yield Fault(
+            yield LintFault(
                 command.spot, f"{problem}: a volume that FIPS mode cannot open", "write --pbkdf=pbkdf2"
             )
 
@@ -83,7 +83,7 @@ def not_encrypted(case: Case) -> Faults:
         covered = getattr(data, "encrypted", False) or getattr(data, "vgname", "") in encrypted
         written = mount.startswith(("/", "swap")) and mount not in PUBLIC and not mount.startswith("/slots/")
         if written and not covered:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{mount} is not encrypted, while others are",
                 "add --encrypted --luks-version=luks2 --pbkdf=pbkdf2",
@@ -98,7 +98,7 @@ def selinux_off(case: Case) -> Faults:
     """
     command = case.ks.last("selinux")
     if command is not None and command.data.selinux != 1:
-        yield Fault(command.spot, "SELinux does not enforce", "write `selinux --enforcing`")
+        yield LintFault(command.spot, "SELinux does not enforce", "write `selinux --enforcing`")
 
 
 @rule
@@ -110,11 +110,11 @@ def firewall_off(case: Case) -> Faults:
     command = case.ks.last("firewall")
     network = next(case.ks.named("network"), None)
     if network is not None and not case.ks.said("firewall"):
-        yield Fault(
+        yield LintFault(
             network.spot, "there is a network, and no firewall before it", "write `firewall --enabled`"
         )
     elif command is not None and not command.data.enabled:
-        yield Fault(command.spot, "the firewall is off", "write `firewall --enabled`")
+        yield LintFault(command.spot, "the firewall is off", "write `firewall --enabled`")
 
 
 @rule
@@ -129,7 +129,7 @@ def network_before_firewall(case: Case) -> Faults:
             if "firewall" in target or "nftables" in target:
                 yield from _late(section, target)
             if re.search(r"systemctl\s+(disable|mask)\b.*\b(firewalld|nftables|rap-firewall)\b", text):
-                yield Fault(spot, "the firewall is switched off after it was installed", "leave it on")
+                yield LintFault(spot, "the firewall is switched off after it was installed", "leave it on")
 
 
 def _late(section: Section, target: str) -> Faults:
@@ -139,7 +139,7 @@ def _late(section: Section, target: str) -> Faults:
     for spot, text in here_document(section, target):
         key, _, value = text.partition("=")
         if key.strip() in ("After", "Wants", "Requires") and re.search(r"\bnetwork(-online)?\.target", value):
-            yield Fault(
+            yield LintFault(
                 spot,
                 f"{target} waits for the network: {text}",
                 "write Before=network-pre.target and Wants=network-pre.target",

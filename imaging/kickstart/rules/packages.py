@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from imaging.kickstart.document import Section, Spot
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 from imaging.repository.versions import Dependency
 
 UNIT_FOLDERS: Final = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")
@@ -22,7 +22,7 @@ def no_packages(case: Case) -> Faults:
     """
     takes = case.ks.said("liveimg", "ostreesetup", "ostreecontainer", "bootc")
     if case.ks.packages is None and not takes and not case.ks.open_ended:
-        yield Fault(case.ks.top, "there is no %packages section", "add `%packages`, names, and `%end`")
+        yield LintFault(case.ks.top, "there is no %packages section", "add `%packages`, names, and `%end`")
 
 
 @rule
@@ -38,7 +38,7 @@ def unknown_package(case: Case) -> Faults:
         kind = "environment" if word.startswith("@^") else "group" if word.startswith("@") else "package"
         right = f"perhaps {close}" if close else "leave it out, or give the repository that has it"
         spot = _place(case, word) or case.ks.top
-        yield Fault(spot, f"the repository has no {kind} {word}", right)
+        yield LintFault(spot, f"the repository has no {kind} {word}", right)
 
 
 @rule
@@ -52,7 +52,7 @@ def misspelled_exclusion(case: Case) -> Faults:
     for word in case.ks.packages.excludedList:
         if not case.repository.matching(word) and (close := case.repository.nearest(word)):
             spot = _place(case, f"-{word}") or case.ks.top
-            yield Fault(spot, f"-{word} excludes nothing", f"perhaps -{close}; or leave it out")
+            yield LintFault(spot, f"-{word} excludes nothing", f"perhaps -{close}; or leave it out")
 
 
 @rule
@@ -66,7 +66,7 @@ def wanted_and_excluded(case: Case) -> Faults:
         for spot, word in _words(section):
             opposite = word[1:] if word.startswith("-") else f"-{word}"
             if opposite in seen:
-                yield Fault(spot, f"{word} contradicts line {seen[opposite]}", "leave one of them out")
+                yield LintFault(spot, f"{word} contradicts line {seen[opposite]}", "leave one of them out")
             seen[word] = spot.line
 
 
@@ -85,7 +85,7 @@ def unmet_requirement(case: Case) -> Faults:
                 f"{name} requires {requirement}, which no package has",
                 "give the repository that has it",
             )
-        yield Fault(spot, problem, right)
+        yield LintFault(spot, problem, right)
 
 
 @rule
@@ -107,7 +107,7 @@ def interpreter_not_installed(case: Case) -> Faults:
                 if names
                 else "write /bin/bash, or give the repository that has it"
             )
-            yield Fault(section.spot, f"{path} is not in the packages that are installed", right)
+            yield LintFault(section.spot, f"{path} is not in the packages that are installed", right)
 
 
 @rule
@@ -119,7 +119,7 @@ def interpreter_form(case: Case) -> Faults:
     for section in case.ks.of("%pre", "%pre-install", "%post", "%onerror", "%traceback"):
         path = section.script.interp if section.script else ""
         if path and not path.startswith("/"):
-            yield Fault(
+            yield LintFault(
                 section.spot,
                 f"--interpreter={path} is no absolute path",
                 f"write --interpreter=/usr/bin/{path}",
@@ -146,7 +146,7 @@ def unknown_service(case: Case) -> Faults:
                     if owners
                     else "leave it out, or give the repository that has it"
                 )
-                yield Fault(command.spot, f"no package that is installed has the service {name}", right)
+                yield LintFault(command.spot, f"no package that is installed has the service {name}", right)
 
 
 def _words(section: Section) -> Iterator[tuple[Spot, str]]:

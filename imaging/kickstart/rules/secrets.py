@@ -8,8 +8,8 @@ from binascii import Error as NotBase64
 from collections.abc import Iterator
 from typing import Any, Final
 
-from imaging.kickstart.document import Command
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage import volumes
 from imaging.kickstart.site import FIPS_KEY_KINDS
 
@@ -38,7 +38,7 @@ def plaintext_password(case: Case) -> Faults:
     for command in _accounts(case):
         password = _password(command.data)
         if password and not command.data.isCrypted and not SHELL.fullmatch(password):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"`{command.name}` has its password in plaintext",
                 "write --iscrypted and a $6$ hash",
@@ -54,11 +54,11 @@ def no_password_hash(case: Case) -> Faults:
     for command in _accounts(case):
         password = _password(command.data)
         if command.data.isCrypted and not password:
-            yield Fault(
+            yield LintFault(
                 command.spot, f"`{command.name} --iscrypted` without a password", "give the hash, or --lock"
             )
         elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"what `{command.name} --iscrypted` gives is no hash of crypt(5)",
                 "make one: `mkpasswd -m sha-512`",
@@ -75,7 +75,7 @@ def weak_password_hash(case: Case) -> Faults:
         password = _password(command.data)
         if command.data.isCrypted and CRYPT.fullmatch(password) and not password.startswith(("$5$", "$6$")):
             kind = {"$y": "yescrypt", "$1": "MD5", "$2": "bcrypt"}.get(password[:2], "DES")
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"a {kind} hash cannot be checked in FIPS mode",
                 "make one with SHA-512: `mkpasswd -m sha-512`",
@@ -90,7 +90,7 @@ def root_password_missing(case: Case) -> Faults:
     """
     administrators = [user for user in case.ks.named("user") if "wheel" in user.data.groups]
     if not case.ks.said("rootpw") and not administrators and not case.ks.open_ended:
-        yield Fault(
+        yield LintFault(
             case.ks.top,
             "there is no rootpw, and no administrator",
             "write `rootpw --lock`, and a `user` in wheel",
@@ -107,7 +107,7 @@ def user_without_lock_or_key(case: Case) -> Faults:
     for command in case.ks.named("user"):
         data = command.data
         if not data.password and not data.lock and data.name not in keys:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"user {data.name} has no password, no key, and no lock",
                 "add `sshkey`, a hash, or --lock",
@@ -125,19 +125,19 @@ def boot_loader_password(case: Case) -> Faults:
         return
     password = command.data.password
     if not password:
-        yield Fault(
+        yield LintFault(
             command.spot,
             "the boot loader has no superuser's password",
             "add --iscrypted --password=grub.pbkdf2.…",
         )
     elif not command.data.isCrypted:
-        yield Fault(
+        yield LintFault(
             command.spot,
             "the boot loader has its password in plaintext",
             "make a hash: `grub2-mkpasswd-pbkdf2`",
         )
     elif not GRUB.fullmatch(password):
-        yield Fault(
+        yield LintFault(
             command.spot,
             "the boot loader's --iscrypted password is no hash of GRUB's",
             "make one: `grub2-mkpasswd-pbkdf2`",
@@ -153,7 +153,7 @@ def passphrase_in_file(case: Case) -> Faults:
     for command in (*volumes(case), *case.ks.named("autopart")):
         given = getattr(command.data, "passphrase", "")
         if given and not SHELL.fullmatch(given):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 "the passphrase of LUKS is in the file",
                 "let a %pre script read it, and %include the line",
@@ -170,7 +170,7 @@ def passphrase_missing(case: Case) -> Faults:
     for command in (*volumes(case), *case.ks.named("autopart")):
         encrypted = getattr(command.data, "encrypted", False)
         if encrypted and not command.data.passphrase and not general:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 "--encrypted without a passphrase: the installer stops and asks",
                 "let a %pre script read it, and %include the line",
@@ -186,13 +186,13 @@ def ssh_key_form(case: Case) -> Faults:
     for command in case.ks.named("sshkey"):
         words = str(command.data.key).split()
         if len(words) < 2 or not _is_key(words[0], words[1]):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 "this is no public key of SSH",
                 'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
             )
         elif words[0] not in FIPS_KEY_KINDS:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"a key of kind {words[0]} is refused in FIPS mode",
                 f"use {', '.join(FIPS_KEY_KINDS)}",
@@ -208,7 +208,7 @@ def key_of_nobody(case: Case) -> Faults:
     users = {command.data.name for command in case.ks.named("user")} | {"root"}
     for command in case.ks.named("sshkey"):
         if command.data.username not in users and not case.ks.open_ended:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"there is no user {command.data.username}",
                 f"one of {', '.join(sorted(users))}, or add `user`",
@@ -224,14 +224,14 @@ def password_in_script(case: Case) -> Faults:
     for section in case.ks.of("%pre", "%pre-install", "%post"):
         for spot, text in section.lines():
             if not text.lstrip().startswith("#") and any(form.search(text) for form in IN_SCRIPT):
-                yield Fault(
+                yield LintFault(
                     spot,
                     f"{section.name} sets a password that it holds itself",
                     "use `user --iscrypted --password=$6$…`",
                 )
 
 
-def _accounts(case: Case) -> Iterator[Command]:
+def _accounts(case: Case) -> Iterator[KickstartCommand]:
     """What gives somebody a password."""
     return (c for c in case.ks.named("rootpw", "user", "sshpw") if not _locked_without(c.data))
 

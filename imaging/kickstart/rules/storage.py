@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from imaging.kickstart.data import MIB, RESERVED_MIB
-from imaging.kickstart.document import Command
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 
 NOT_MOUNTED: Final = ("biosboot", "prepboot", "swap")
 PREFIXES: Final = ("pv.", "raid.", "btrfs.")
@@ -26,17 +26,17 @@ MOUNT_OPTIONS: Final = {
 }
 
 
-def volumes(case: Case) -> Iterator[Command]:
+def volumes(case: Case) -> Iterator[KickstartCommand]:
     """Everything that gets a file system."""
     return case.ks.named("part", "partition", "logvol", "raid")
 
 
-def parts(case: Case) -> Iterator[Command]:
+def parts(case: Case) -> Iterator[KickstartCommand]:
     """Partitions of a disk."""
     return case.ks.named("part", "partition")
 
 
-def mount_of(command: Command) -> str:
+def mount_of(command: KickstartCommand) -> str:
     """Where it is mounted, or "swap", "pv.01", "" …"""
     return str(getattr(command.data, "mountpoint", "") or "")
 
@@ -56,7 +56,7 @@ def unknown_file_system(case: Case) -> Faults:
         given = command.data.fstype
         if given and given not in case.installer.file_systems and not mount_of(command).startswith(PREFIXES):
             right = ", ".join(name for name in case.installer.file_systems if name not in NOT_MOUNTED)
-            yield Fault(
+            yield LintFault(
                 command.spot, f"{case.ks.version} makes no file system {given!r}", f"it makes {right}"
             )
 
@@ -67,12 +67,14 @@ def duplicate_mount_point(case: Case) -> Faults:
 
     Source: Anaconda, `custom_partitioning.py`.
     """
-    first: dict[str, Command] = {}
+    first: dict[str, KickstartCommand] = {}
     for command in volumes(case):
         mount = mount_of(command)
         if (mount.startswith("/") or mount == "biosboot") and mount in first:
             before = first[mount].spot.line
-            yield Fault(command.spot, f"{mount} is there already, in line {before}", "leave one of them out")
+            yield LintFault(
+                command.spot, f"{mount} is there already, in line {before}", "leave one of them out"
+            )
         first.setdefault(mount, command)
 
 
@@ -84,7 +86,7 @@ def no_root(case: Case) -> Faults:
     """
     if complete(case) and "/" not in map(mount_of, volumes(case)):
         spot = next(volumes(case)).spot
-        yield Fault(spot, "no partition is mounted at /", "add `part / --fstype=xfs --size=…`")
+        yield LintFault(spot, "no partition is mounted at /", "add `part / --fstype=xfs --size=…`")
 
 
 @rule
@@ -100,7 +102,7 @@ def no_boot_partition(case: Case) -> Faults:
     ready = mounts & {"biosboot", "prepboot", "/boot/efi"} or case.ks.said("reqpart")
     if complete(case) and label == "gpt" and not ready:
         right = "add `part biosboot --fstype=biosboot --size=1`, `part /boot/efi --fstype=efi --size=256`, or reqpart"
-        yield Fault(
+        yield LintFault(
             next(volumes(case)).spot, "a GPT disk without biosboot or /boot/efi does not start", right
         )
 
@@ -115,13 +117,13 @@ def boot_partition_form(case: Case) -> Faults:
         wanted = {"/boot/efi": "efi", "biosboot": "biosboot"}.get(mount_of(command))
         given = command.data.fstype
         if wanted and given != wanted and not (wanted == "biosboot" and not given):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{mount_of(command)} is {given or 'the default file system'}",
                 f"write --fstype={wanted}",
             )
         if mount_of(command) in ("/boot", "/boot/efi") and command.data.encrypted:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{mount_of(command)} is encrypted, and nothing can start from it",
                 "leave out --encrypted",
@@ -147,7 +149,7 @@ def no_size(case: Case) -> Faults:
             "useExisting",
         )
         if command.name != "raid" and not any(getattr(data, name, None) for name in chosen):
-            yield Fault(command.spot, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
+            yield LintFault(command.spot, f"{mount_of(command)} has no size", "add --size=MiB, or --grow")
 
 
 @rule
@@ -160,13 +162,13 @@ def contradictory_growth(case: Case) -> Faults:
         limit = getattr(command.data, "maxSizeMB", 0) or 0
         size = getattr(command.data, "size", 0) or 0
         if limit and not command.data.grow:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"--maxsize={limit} without --grow does nothing",
                 "add --grow, or leave --maxsize out",
             )
         elif limit and limit < size:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"--maxsize={limit} is less than --size={size}",
                 f"write at least --maxsize={size}",
@@ -185,7 +187,7 @@ def swap_with_mount_options(case: Case) -> Faults:
             word for word in given if word not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
         ]
         if mount_of(command).startswith("swap") and wrong:
-            yield Fault(command.spot, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out")
+            yield LintFault(command.spot, f"swap has no option {', '.join(wrong)}", "leave --fsoptions out")
 
 
 @rule
@@ -198,7 +200,7 @@ def undefined_partition(case: Case) -> Faults:
     for command in volumes(case):
         given = getattr(command.data, "onPart", "")
         if given and cleared:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"--onpart={given}: clearpart leaves no partition on the disk",
                 "write --ondisk and --size",
@@ -218,11 +220,11 @@ def volume_group_members(case: Case) -> Faults:
     for command in case.ks.named("volgroup"):
         given = command.data.physvols
         for missing in [name for name in given if name not in members and known]:
-            yield Fault(
+            yield LintFault(
                 command.spot, f"there is no physical volume {missing}", f"add `part {missing} --size=…`"
             )
         if not given and command.data.vgname not in existing:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"volume group {command.data.vgname} has no physical volume",
                 "name one, such as pv.01",
@@ -230,7 +232,7 @@ def volume_group_members(case: Case) -> Faults:
     for command in case.ks.named("logvol"):
         if command.data.vgname not in groups and known and not command.data.preexist:
             right = f"add `volgroup {command.data.vgname} pv.01`"
-            yield Fault(command.spot, f"there is no volume group {command.data.vgname}", right)
+            yield LintFault(command.spot, f"there is no volume group {command.data.vgname}", right)
 
 
 @rule
@@ -245,7 +247,7 @@ def unused_member(case: Case) -> Faults:
         name = mount_of(command)
         if name.startswith(("pv.", "raid.")) and name not in used and not case.ks.open_ended:
             whose = "volgroup" if name.startswith("pv.") else "raid"
-            yield Fault(command.spot, f"nothing uses {name}", f"name it in `{whose}`, or leave it out")
+            yield LintFault(command.spot, f"nothing uses {name}", f"name it in `{whose}`, or leave it out")
 
 
 @rule
@@ -258,7 +260,7 @@ def disk_out_of_bounds(case: Case) -> Faults:
     for command in parts(case):
         disk = command.data.disk
         if disk and only and disk.removeprefix("/dev/") not in [name.removeprefix("/dev/") for name in only]:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"--ondisk={disk}, but ignoredisk leaves only {', '.join(only)}",
                 "name the same disk",
@@ -277,7 +279,7 @@ def disk_too_small(case: Case) -> Faults:
     largest = max(parts(case), key=lambda command: _size_mib(command.data), default=None)
     if largest is not None and needed > case.disk_bytes:
         problem = f"the partitions need {needed:,} bytes, and the disk has {case.disk_bytes:,}"
-        yield Fault(
+        yield LintFault(
             largest.spot,
             problem,
             f"take {(needed - case.disk_bytes + MIB - 1) // MIB} MiB from partitions such as {mount_of(largest)}",
@@ -301,7 +303,7 @@ def volume_group_too_small(case: Case) -> Faults:
         needed = sum(_size_mib(command.data) for command in inside)
         if pvs and not any(pv.grow for pv in pvs) and needed > sum(map(_size_mib, pvs)):
             has = sum(map(_size_mib, pvs))
-            yield Fault(
+            yield LintFault(
                 group.spot,
                 f"its logical volumes need {needed} MiB, and it has {has}",
                 "let a physical volume --grow",
@@ -318,7 +320,9 @@ def not_separate(case: Case) -> Faults:
     missing = [mount for mount in SEPARATE if mount not in mounts]
     if complete(case) and "/" in mounts and missing:
         sources = ", ".join(f"{mount} ({SEPARATE[mount]})" for mount in missing)
-        yield Fault(mounts["/"].spot, f"there is no file system for {sources}", f"add `part {missing[0]} …`")
+        yield LintFault(
+            mounts["/"].spot, f"there is no file system for {sources}", f"add `part {missing[0]} …`"
+        )
 
 
 @rule
@@ -331,7 +335,7 @@ def mount_options(case: Case) -> Faults:
         given = (command.data.fsopts or "").split(",")
         missing = [word for word in MOUNT_OPTIONS.get(mount_of(command), ()) if word not in given]
         if missing:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{mount_of(command)} is mounted without {','.join(missing)}",
                 "add them to --fsoptions",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from imaging.kickstart.document import Refusal
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.document import ParseRefusal
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 
 # Red Hat, "Automatically installing RHEL", appendix "Changes in kickstart".
 REPLACED: Final = {
@@ -43,7 +43,7 @@ def syntax(case: Case) -> Faults:
     """
     for refusal in case.ks.refusals:
         if not refusal.deprecated:
-            yield Fault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+            yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
 
 
 @rule
@@ -54,7 +54,7 @@ def deprecated(case: Case) -> Faults:
     """
     for refusal in case.ks.refusals:
         if refusal.deprecated:
-            yield Fault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
+            yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
 
 
 @rule
@@ -64,7 +64,7 @@ def missing_include(case: Case) -> Faults:
     Source: Anaconda.
     """
     for spot, target in case.ks.missing_includes:
-        yield Fault(
+        yield LintFault(
             spot, f"{target} does not exist, and no %pre script writes it", "give the file, or write it"
         )
 
@@ -79,10 +79,10 @@ def unknown_addon(case: Case) -> Faults:
         name = section.words[0] if section.words else ""
         if name not in case.installer.addons:
             known = ", ".join(case.installer.addons)
-            yield Fault(section.spot, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
+            yield LintFault(section.spot, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
 
 
-def _repair(refusal: Refusal, version: str) -> str:
+def _repair(refusal: ParseRefusal, version: str) -> str:
     for option, repair in OPTIONS.items():
         if option in refusal.message:
             return repair

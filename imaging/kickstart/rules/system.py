@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from imaging.kickstart.data import time_zones
 from imaging.kickstart.document import Spot
-from imaging.kickstart.lint import Case, Fault, Faults, rule
+from imaging.kickstart.lint import Case, Faults, LintFault, rule
 
 LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
 KEYMAP: Final = re.compile(r"[a-z]{2,}[A-Za-z0-9_-]*(\s?\([A-Za-z0-9_-]+\))?")
@@ -32,7 +32,9 @@ def service_on_and_off(case: Case) -> Faults:
     """
     for command in case.ks.named("services"):
         for name in sorted(set(command.data.enabled) & set(command.data.disabled)):
-            yield Fault(command.spot, f"service {name} is both enabled and disabled", "leave it in one list")
+            yield LintFault(
+                command.spot, f"service {name} is both enabled and disabled", "leave it in one list"
+            )
 
 
 @rule
@@ -45,7 +47,7 @@ def unwanted_service(case: Case) -> Faults:
         for name in command.data.enabled:
             source = UNWANTED.get(name.partition(".")[0])
             if source:
-                yield Fault(
+                yield LintFault(
                     command.spot, f"service {name} is enabled ({source})", "leave it out of --enabled"
                 )
 
@@ -59,7 +61,7 @@ def protection_disabled(case: Case) -> Faults:
     for command in case.ks.named("services"):
         for name in command.data.disabled:
             if name.partition(".")[0] in ("auditd", "chronyd", "firewalld", "rap-firewall", "rsyslog"):
-                yield Fault(command.spot, f"service {name} is disabled", "leave it out of --disabled")
+                yield LintFault(command.spot, f"service {name} is disabled", "leave it out of --disabled")
 
 
 @rule
@@ -80,7 +82,9 @@ def port_not_on_board(case: Case) -> Faults:
             or command.data.vlanid
         )
         if device and device not in (*ports, *BY_KIND) and not MAC.fullmatch(device) and not made:
-            yield Fault(command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}")
+            yield LintFault(
+                command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
+            )
 
 
 @rule
@@ -92,7 +96,7 @@ def network_form(case: Case) -> Faults:
     for command in case.ks.named("network"):
         data = command.data
         if data.bootProto == "static" and not (data.ip and data.netmask) and not data.ipv6:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 "--bootproto=static without --ip and --netmask",
                 "add them, or write --bootproto=dhcp",
@@ -111,7 +115,7 @@ def address_twice(case: Case) -> Faults:
     for command in case.ks.named("network"):
         address = command.data.ip if command.data.bootProto == "static" else ""
         if address and address in seen:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{address} is there already, in line {seen[address].line}",
                 "give each port its own",
@@ -129,7 +133,7 @@ def defined_twice(case: Case) -> Faults:
     for command in case.ks.named("user", "repo"):
         key = (command.name, command.data.name)
         if key in seen:
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{command.name} {key[1]} is there already, in line {seen[key].line}",
                 "rename one",
@@ -147,7 +151,7 @@ def unknown_profile(case: Case) -> Faults:
         verb, _, options = command.data.authselect.partition(" ")
         profile = options.partition(" ")[0]
         if verb == "select" and profile.partition("/")[0] not in ("custom", *case.installer.authselect):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 f"{case.ks.version} has no authselect profile {profile!r}",
                 f"it has {', '.join(case.installer.authselect)}",
@@ -163,7 +167,7 @@ def unknown_time_zone(case: Case) -> Faults:
     for command in case.ks.named("timezone"):
         name = command.data.timezone
         if name and name not in time_zones():
-            yield Fault(
+            yield LintFault(
                 command.spot, f"there is no time zone {name!r}", "write it like Europe/Berlin or Etc/UTC"
             )
 
@@ -177,11 +181,11 @@ def locale_form(case: Case) -> Faults:
     for command in case.ks.named("lang"):
         for name in [command.data.lang, *command.data.addsupport]:
             if name and not LOCALE.fullmatch(name):
-                yield Fault(command.spot, f"{name!r} is no locale", "write it like en_US.UTF-8")
+                yield LintFault(command.spot, f"{name!r} is no locale", "write it like en_US.UTF-8")
     for command in case.ks.named("keyboard"):
         given = [command.data.keyboard, command.data.vc_keymap, *command.data.x_layouts]
         for name in [name for name in given if name and not KEYMAP.fullmatch(name)]:
-            yield Fault(
+            yield LintFault(
                 command.spot, f"{name!r} is no keyboard layout", "write it like us, de or 'cz (qwerty)'"
             )
 
@@ -196,11 +200,11 @@ def unprotected_source(case: Case) -> Faults:
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(getattr(command.data, option, "") or "")
             if given.startswith(("http://", "ftp://")):
-                yield Fault(
+                yield LintFault(
                     command.spot, f"{given} comes unprotected, and nothing is checked", "write https://"
                 )
         if getattr(command.data, "noverifyssl", False):
-            yield Fault(
+            yield LintFault(
                 command.spot,
                 "--noverifyssl takes packages from anybody",
                 "give --sslcacert=, and leave it out",
@@ -213,4 +217,4 @@ def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
             if word not in ("", "None"):
                 ip_address(word)
         except ValueError:
-            yield Fault(spot, f"--{option}={word} is no address", "write it like 192.0.2.1")
+            yield LintFault(spot, f"--{option}={word} is no address", "write it like 192.0.2.1")

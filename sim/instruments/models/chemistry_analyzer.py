@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import Lamp, Mishap, Model, Panel, Reagent, Sensor
+from sim.instruments.model import InstrumentModel, Lamp, Mishap, Panel, Reagent, Sensor
 from sim.units import MINUTE_NS, SECOND_NS
 
 _IONS: Final = ("na", "k")
 _BASIC: Final = (*_IONS, "glu", "urea", "crea")
 _LIVER: Final = ("alb", "alt", "ast")
 
-MODEL: Final = Model(
+MODEL: Final = InstrumentModel(
     name="chemistry-analyzer",
     summary="clinical chemistry: 700 tests an hour, photometer and ion-selective electrodes",
     cycles_per_hour=700,

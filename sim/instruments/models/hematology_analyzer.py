@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import Lamp, Mishap, Model, Panel, Reagent, Sensor
+from sim.instruments.model import InstrumentModel, Lamp, Mishap, Panel, Reagent, Sensor
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
 
 _COUNT: Final = ("diluent", "lyse", "sheath")
 
-MODEL: Final = Model(
+MODEL: Final = InstrumentModel(
     name="hematology-analyzer",
     summary="blood counts with differential and reticulocytes: 100 samples an hour",
     cycles_per_hour=100,

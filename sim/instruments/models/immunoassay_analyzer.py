@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.instruments.model import Mishap, Model, Panel, Reagent, Sensor
+from sim.instruments.model import InstrumentModel, Mishap, Panel, Reagent, Sensor
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
 
 _LIGHT: Final = ("substrate", "wash")
 
-MODEL: Final = Model(
+MODEL: Final = InstrumentModel(
     name="immunoassay-analyzer",
     summary="chemiluminescence immunoassays: 200 tests an hour",
     cycles_per_hour=200,

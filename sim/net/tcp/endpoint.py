@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sim.net.tcp.receiver import Receiver
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RttEstimator
-from sim.net.tcp.segment import ACK, FIN, RST, SYN, Segment, Unreachable
+from sim.net.tcp.segment import ACK, FIN, RST, SYN, TcpSegment, Unreachable
 from sim.net.tcp.sender import Sender
 
 if TYPE_CHECKING:
     from sim.engine.clock import Environment
-    from sim.net.host import Host
+    from sim.net.host import SimHost
     from sim.net.link import Link
 
 SYN_RETRIES_MAX: Final = 6
@@ -37,7 +37,7 @@ class Owner(Protocol):
         """Some of what was written has arrived."""
 
 
-class Endpoint:
+class TcpEndpoint:
     """One end of a connection."""
 
     __slots__ = (
@@ -49,8 +49,8 @@ class Endpoint:
         self,
         env: Environment,
         link: Link,
-        local: Host,
-        remote: Host,
+        local: SimHost,
+        remote: SimHost,
         local_port: int,
         remote_port: int,
         owner: Owner,
@@ -133,7 +133,7 @@ class Endpoint:
         receiver = self._receiver
         if data:
             receiver.note_answer(self._env._now)
-        segment = Segment(
+        segment = TcpSegment(
             self.local_port, self.remote_port, self._address, seq, flags, data,
             receiver.following, receiver.announce(),
         )  # fmt: skip
@@ -169,7 +169,7 @@ class Endpoint:
 
     # -- receiving
 
-    def receive(self, segment: Segment) -> None:
+    def receive(self, segment: TcpSegment) -> None:
         """A segment of this connection came in."""
         flags = segment.flags
         if (flags != ACK or not self._established) and not self._prepare(segment, flags):
@@ -186,7 +186,7 @@ class Endpoint:
         if self._eof and sender.is_done:
             self._end(None)
 
-    def _prepare(self, segment: Segment, flags: int) -> bool:
+    def _prepare(self, segment: TcpSegment, flags: int) -> bool:
         """Handle a segment of the handshake or a reset; whether there is more to it."""
         if isinstance(segment, Unreachable):
             self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the way refused it"))
@@ -207,7 +207,7 @@ class Endpoint:
             self._establish(segment)
         return self.alive
 
-    def _receive_syn(self, segment: Segment) -> None:
+    def _receive_syn(self, segment: TcpSegment) -> None:
         receiver = self._receiver
         if receiver.following:  # ours or its acknowledgement was lost
             if self._established:
@@ -219,14 +219,14 @@ class Endpoint:
         self._acknowledge()  # before the program can write anything
         self._establish(segment)
 
-    def _establish(self, segment: Segment) -> None:
+    def _establish(self, segment: TcpSegment) -> None:
         self._established = True
         rtt = 0 if self._syns_resent else self._env.now - self._syn_at
         self._sender.start(segment.window, rtt, syns_resent=self._syns_resent)
         self._owner.on_connected()
         self._sender.push()
 
-    def _receive_data(self, segment: Segment) -> None:
+    def _receive_data(self, segment: TcpSegment) -> None:
         if self._closed and segment.data:
             self.die(reset=True)
             self._owner.on_lost(None)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sim.net.tcp.rtt import RttEstimator
-from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, Segment
+from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, TcpSegment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Receiver:
 
     # -- segments
 
-    def receive(self, segment: Segment) -> bytes:
+    def receive(self, segment: TcpSegment) -> bytes:
         """Take a segment with data or FIN; the bytes for the program that are now in order."""
         data, seq = segment.data, segment.seq
         behind = seq + len(data)

@@ -20,7 +20,7 @@ from sim.net.tcp.scoreboard import REORDERING, Scoreboard
 from sim.net.tcp.segment import Range
 
 
-class State(IntEnum):
+class RecoveryState(IntEnum):
     """What the sender knows of losses."""
 
     OPEN = 0
@@ -37,7 +37,7 @@ class Resend(IntEnum):
     NEW = 2
 
 
-class Event(NamedTuple):
+class AckEvent(NamedTuple):
     """What an acknowledgement told."""
 
     now: int
@@ -54,7 +54,7 @@ class Event(NamedTuple):
 _NOT_UNDOABLE: Final = -1
 
 
-class Recovery:
+class LossRecovery:
     """One sender's state of loss recovery; it sets the congestion window."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Recovery:
 
     def __init__(self, board: Scoreboard, cubic: Cubic, rtt: RttEstimator) -> None:
         self._board, self._cubic, self._rtt = board, cubic, rtt
-        self.state = State.OPEN
+        self.state = RecoveryState.OPEN
         self.high = 0
         """Where the recovery under way, or the last one, ends."""
         self.look_in_ns = 0
@@ -77,19 +77,19 @@ class Recovery:
     @property
     def in_loss(self) -> bool:
         """Whether a timeout is being repaired."""
-        return self.state is State.LOSS
+        return self.state is RecoveryState.LOSS
 
     # -- acknowledgements
 
-    def on_ack(self, event: Event) -> Resend:
+    def on_ack(self, event: AckEvent) -> Resend:
         """Judge what an acknowledgement told. `control` sets the window afterwards."""
         self.look_in_ns = 0
-        if self.state is State.RECOVERY and event.una >= self.high:
+        if self.state is RecoveryState.RECOVERY and event.una >= self.high:
             self._leave()
-        if self.state is State.RECOVERY:
+        if self.state is RecoveryState.RECOVERY:
             return self._on_ack_in_recovery(event)
         resend = Resend.NOTHING
-        if self.state is State.LOSS:
+        if self.state is RecoveryState.LOSS:
             resend = self._on_ack_in_loss(event)
             resent = self._board.resent
             self._detect(event.now)
@@ -104,17 +104,17 @@ class Recovery:
         self._keep_open(event.following)
         return resend
 
-    def _on_ack_in_recovery(self, event: Event) -> Resend:
+    def _on_ack_in_recovery(self, event: AckEvent) -> Resend:
         if self._undo_if_duplicates():
             self._keep_open(event.following)
         self._detect(event.now)
-        if self.state is not State.RECOVERY:
+        if self.state is not RecoveryState.RECOVERY:
             if not self._board.lost:
                 return Resend.NOTHING
             self._enter(event.una, event.following)
         return Resend.LOST
 
-    def _on_ack_in_loss(self, event: Event) -> Resend:
+    def _on_ack_in_loss(self, event: AckEvent) -> Resend:
         """tcp_process_loss."""
         recovered = event.una >= self.high
         if event.advanced and self._undo_resent == 0:
@@ -141,9 +141,9 @@ class Recovery:
         """There was nothing new to send."""
         self._frto = False
 
-    def control(self, event: Event, delivered: int, losses: int, *, limited: bool) -> None:
+    def control(self, event: AckEvent, delivered: int, losses: int, *, limited: bool) -> None:
         """Set the window after so many segments were delivered and found lost; it is raised only if it limits."""
-        if self.state is State.RECOVERY:
+        if self.state is RecoveryState.RECOVERY:
             self._reduce(delivered, advanced=event.advanced, lost=losses > 0)
         elif delivered and limited and (event.advanced or self._board.reordering > REORDERING):
             self._cubic.grow(delivered, event.now)
@@ -168,7 +168,7 @@ class Recovery:
         board, rtt = self._board, self._rtt
         if board.news and board.sent:
             window = board.reordering_window(
-                rtt.minimum, rtt.smoothed, in_recovery=self.state >= State.RECOVERY
+                rtt.minimum, rtt.smoothed, in_recovery=self.state >= RecoveryState.RECOVERY
             )
             self.look_in_ns = board.detect_losses(now, window)
 
@@ -176,7 +176,7 @@ class Recovery:
         """OPEN, or DISORDER while there are holes or retransmissions in flight."""
         board = self._board
         open_ = not (board.sacked or board.lost or any(segment.again for segment in board.sent))
-        state = State.OPEN if open_ else State.DISORDER
+        state = RecoveryState.OPEN if open_ else RecoveryState.DISORDER
         if state is not self.state:
             self.state, self.high = state, following
 
@@ -184,7 +184,7 @@ class Recovery:
         self._begin_undo(una)
         self._prior_ssthresh = self.prior_ssthresh()
         self.begin_reduction(following)
-        self.state = State.RECOVERY
+        self.state = RecoveryState.RECOVERY
 
     def begin_reduction(self, following: int) -> None:
         """tcp_init_cwnd_reduction."""
@@ -200,9 +200,9 @@ class Recovery:
             self._undo()
         else:
             self._board.recovered()
-            if self.state is State.RECOVERY and self._undo_from >= 0:
+            if self.state is RecoveryState.RECOVERY and self._undo_from >= 0:
                 self._cubic.window = self._cubic.ssthresh
-        self.state = State.OPEN
+        self.state = RecoveryState.OPEN
 
     # -- timers
 
@@ -210,7 +210,7 @@ class Recovery:
         """The retransmission timeout is over, `again` for the same segment (tcp_enter_loss)."""
         board, cubic, state = self._board, self._cubic, self.state
         board.mark_timed_out(now, una)
-        if state < State.RECOVERY or self.high <= una or (state is State.LOSS and not again):
+        if state < RecoveryState.RECOVERY or self.high <= una or (state is RecoveryState.LOSS and not again):
             self._prior_ssthresh = self.prior_ssthresh()
             self._prior_window = cubic.window
             cubic.ssthresh = cubic.reduced()
@@ -218,8 +218,8 @@ class Recovery:
         cubic.reset()
         cubic.begin_round(now, following)
         cubic.window = board.in_flight + 1
-        self.state, self.high = State.LOSS, following
-        self._frto = state < State.RECOVERY or again
+        self.state, self.high = RecoveryState.LOSS, following
+        self._frto = state < RecoveryState.RECOVERY or again
 
     def look_again(self, now: int, una: int, following: int) -> bool:
         """RACK's timer is over; whether something is to be sent again (tcp_rack_reo_timeout)."""
@@ -229,7 +229,7 @@ class Recovery:
         self._detect(now)
         if self._board.in_flight == in_flight:
             return False
-        if self.state is not State.RECOVERY:
+        if self.state is not RecoveryState.RECOVERY:
             self._enter(una, following)
             self._reduce(1, advanced=False, lost=self._board.losses > losses)
         return True
@@ -243,11 +243,11 @@ class Recovery:
     def forgive(self, following: int) -> None:
         """What was lost was a probe of the path: send it again, with the window as it was (tcp_simple_retransmit)."""
         cubic = self._cubic
-        if self.state is State.RECOVERY:
+        if self.state is RecoveryState.RECOVERY:
             cubic.window = self._prior_window
             cubic.ssthresh = self._prior_ssthresh
         cubic.window += 1
-        self.state, self.high = State.LOSS, following
+        self.state, self.high = RecoveryState.LOSS, following
         self._undo_from = self._undo_resent = _NOT_UNDOABLE
         self._frto = False
 
@@ -256,7 +256,7 @@ class Recovery:
     def prior_ssthresh(self) -> int:
         """tcp_current_ssthresh."""
         cubic = self._cubic
-        if self.state is State.RECOVERY:
+        if self.state is RecoveryState.RECOVERY:
             return cubic.ssthresh
         return max(cubic.ssthresh, cubic.window // 2 + cubic.window // 4)
 
@@ -301,4 +301,4 @@ class Recovery:
     def _undo_loss(self) -> None:
         self._board.unmark_lost()
         self._undo()
-        self.state = State.OPEN
+        self.state = RecoveryState.OPEN

@@ -21,7 +21,7 @@ Range: TypeAlias = tuple[int, int]
 """Sequence numbers from the first to the one behind the last."""
 
 
-class Segment:
+class TcpSegment:
     """One TCP segment; `address` is the one it is sent to, `flags` are as on the wire, except for PSH: see `push`."""
 
     __slots__ = (
@@ -69,14 +69,14 @@ class Segment:
         return 4 + 8 * len(self.sack) if self.sack else 0
 
     @classmethod
-    def reset_for(cls, segment: Segment) -> Segment:
+    def reset_for(cls, segment: TcpSegment) -> TcpSegment:
         """The answer to a segment that belongs to no connection."""
         return cls(
             segment.target_port, segment.source_port, segment.address, segment.ack, RST, ack=segment.seq
         )
 
 
-class Unreachable(Segment):
+class Unreachable(TcpSegment):
     """Stands for the ICMP error of a firewall that rejects: "administratively prohibited" (RFC 1812, 5.2.7.1)."""
 
     __slots__ = ()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic
 from sim.net.tcp.mtu import BLACK_HOLE_NS, PathMtu
-from sim.net.tcp.recovery import Event, Recovery, Resend, State
+from sim.net.tcp.recovery import AckEvent, LossRecovery, RecoveryState, Resend
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
-from sim.net.tcp.segment import ACK, FIN, MSS, Segment
+from sim.net.tcp.segment import ACK, FIN, MSS, TcpSegment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Purpose(IntEnum):
 
 
 # In Python before 3.12, taking a member from its class takes as long as ten local operations.
-_OPEN, _RECOVERY = State.OPEN, State.RECOVERY
+_OPEN, _RECOVERY = RecoveryState.OPEN, RecoveryState.RECOVERY
 _NONE, _RETRANSMIT, _PROBE, _REORDER, _WINDOW = Purpose
 
 
@@ -90,7 +90,7 @@ class Sender:
         self._started = False
         self._board = Scoreboard()
         self._cubic = Cubic()
-        self._recovery = Recovery(self._board, self._cubic, rtt)
+        self._recovery = LossRecovery(self._board, self._cubic, rtt)
         self._last_sent_ns = 0
         # is the window what limits? (tcp_cwnd_validate)
         self._limited = False
@@ -274,7 +274,7 @@ class Sender:
 
     # -- acknowledgements
 
-    def receive_ack(self, segment: Segment) -> None:
+    def receive_ack(self, segment: TcpSegment) -> None:
         """Take what a segment says of what was sent."""
         ack = segment.ack
         if ack > self.following:
@@ -331,7 +331,7 @@ class Sender:
         cubic = self._cubic
         return self._limited or (cubic.in_slow_start and cubic.window < 2 * self._most_out)
 
-    def _judge(self, segment: Segment, ack: int, *, duplicate: bool) -> None:
+    def _judge(self, segment: TcpSegment, ack: int, *, duplicate: bool) -> None:
         """Take an acknowledgement while something is missing, late or repeated (tcp_ack)."""
         board, recovery, now = self._board, self._recovery, self._env._now
         board.begin()
@@ -346,7 +346,7 @@ class Sender:
         board.adapt_window(delivered)
         self._end_probe(ack, duplicated=bool(duplicated), plain=duplicate and not selected)
         more = len(self._buffer) > self.following - self.una and self._edge > self.following
-        event = Event(now, self.una, self.following, more, advanced, selected > 0, duplicate)
+        event = AckEvent(now, self.una, self.following, more, advanced, selected > 0, duplicate)
         resend = recovery.on_ack(event)
         if recovery.look_in_ns:
             self._arm(_REORDER, now + recovery.look_in_ns + _TIMER_MIN_NS)

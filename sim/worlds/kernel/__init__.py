@@ -19,9 +19,9 @@ be cleaned up.
     assert run("example", main) == 0
 """
 
-from sim.worlds.kernel.live.control import Refused, ask, call_in_host
+from sim.worlds.kernel.live.control import RequestRefused, ask, call_in_host
 from sim.worlds.kernel.namespaces.answer import LabEnded
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.missing import missing
@@ -30,14 +30,14 @@ from sim.worlds.kernel.namespaces.registry import LabExists, NoSuchLab, running
 from sim.worlds.kernel.namespaces.supervisor import down, run, up
 
 __all__ = [
-    "Host",
     "KernelLab",
     "KernelLink",
     "LabEnded",
     "LabExists",
     "LabProcess",
+    "NamespaceHost",
     "NoSuchLab",
-    "Refused",
+    "RequestRefused",
     "ask",
     "call_in_host",
     "down",

@@ -18,11 +18,19 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.config import BoxConfig, Certificates, FirewallPolicy, Port, Sending, SpoolSize, StatusSocket
-from agents.box.status import NotRunning, Status, read_status
+from agents.box.config import (
+    BoxCertificates,
+    BoxConfig,
+    FirewallPolicy,
+    InstrumentPort,
+    Sending,
+    SpoolSize,
+    StatusSocket,
+)
+from agents.box.status import NotRunning, StatusReport, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.errors import FirewallError
-from netfw.service.requests import Checked, Count, Helper
+from netfw.service.requests import Checked, CountRequest, Helper
 from netfw.service.spawn import command, environment
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
@@ -31,8 +39,8 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
 from sim.verdict.findings import Remains
-from sim.worlds.kernel.namespaces.disk import Disk
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.disk import LoopDisk
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.shared.addresses import box_address
 from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
@@ -57,10 +65,10 @@ class KernelBox:
 
     def __init__(
         self,
-        host: Host,
+        host: NamespaceHost,
         close_ports: Callable[[], None],
         lab: Lab,
-        identity: Certificates,
+        identity: BoxCertificates,
         proxy: Proxy | None,
         folder: Path,
         random: Callable[[str], Random],
@@ -68,7 +76,7 @@ class KernelBox:
     ) -> None:
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
         self._close_ports = close_ports
-        self._disk = Disk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
+        self._disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
         self._spool = self._disk.folder / "spool"
         self._spool.mkdir()
         self._socket, self._firewall_socket = folder / "box.sock", folder / "firewall.sock"
@@ -84,16 +92,16 @@ class KernelBox:
         self._fillers = Layers[None](self._take_room)
         self._earlier, self._status = Traffic(), None
 
-    _status: Status | None
+    _status: StatusReport | None
 
-    def _configuration(self, lab: Lab, identity: Certificates, proxy: Proxy | None) -> BoxConfig:
+    def _configuration(self, lab: Lab, identity: BoxCertificates, proxy: Proxy | None) -> BoxConfig:
         return BoxConfig(
             board=lab.box.board,
             identity=identity,
             datacenter=Endpoint(DATACENTER_NAME),
             proxy=proxy,
             port=[
-                Port(
+                InstrumentPort(
                     number=spec.port,
                     listen=box_address(spec.port),
                     tcp_port=COLLECTOR_PORT,
@@ -109,7 +117,7 @@ class KernelBox:
 
     # -- what it is asked
 
-    async def status(self) -> Status | None:
+    async def status(self) -> StatusReport | None:
         """How the program is; None while it does not run or does not answer."""
         try:
             self._status = await asyncio.to_thread(read_status, self._socket)
@@ -135,7 +143,7 @@ class KernelBox:
     def refused(self) -> Mapping[str, int]:
         """Packets that the firewall refused, by cause; nothing if it was never in force."""
         with self._host.inside(), suppress(FirewallError), Helper() as service:
-            found = service.ask(Count())
+            found = service.ask(CountRequest())
             assert isinstance(found, Checked)
             return {cause: packets for cause, (packets, _) in found.refused.items()}
         return {}

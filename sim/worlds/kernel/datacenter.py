@@ -14,7 +14,7 @@ from datacenter.store import queries
 from datacenter.store.store import Store
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.virtual.box import SERIAL
 from wire.tls.context import Identity
@@ -39,7 +39,7 @@ url = "{url}"
 class KernelDataCenter:
     """A running data center; `identities` are the certificates it can present, "good" among them."""
 
-    def __init__(self, host: Host, folder: Path, identities: Mapping[str, Identity]) -> None:
+    def __init__(self, host: NamespaceHost, folder: Path, identities: Mapping[str, Identity]) -> None:
         self._host, self._folder, self._identities = host, folder, identities
         self._url = f"sqlite:///{folder / 'reports.db'}"
         self._process: LabProcess | None = None

@@ -14,7 +14,7 @@ from settings.problems import Problem, SettingsError
 from sim.lab.labfile import Lab
 from sim.verdict.result import Result
 from sim.worlds.kernel.live.console import Console
-from sim.worlds.kernel.live.control import Refused, ask
+from sim.worlds.kernel.live.control import RequestRefused, ask
 from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.missing import require
 from sim.worlds.kernel.namespaces.registry import NoSuchLab
@@ -107,5 +107,5 @@ def _tell(name: str, progress: Progress, over: threading.Event) -> None:
     while not over.wait(_LOOK_SECONDS):
         try:
             progress(**ask(name, {"verb": "far"}))
-        except (NoSuchLab, Refused, OSError):
+        except (NoSuchLab, RequestRefused, OSError):
             continue  # it is beginning, or just over

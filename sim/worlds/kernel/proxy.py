@@ -24,7 +24,7 @@ from settings.types import Proxy
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.link import Impairment
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
@@ -88,7 +88,9 @@ class _Mood:
 class KernelProxy:
     """A running proxy; see `sim.worlds.virtual.proxy.SiteProxy` for the same in the virtual world."""
 
-    def __init__(self, host: Host, spec: labfile.Proxy, folder: Path, backbone: KernelLink) -> None:
+    def __init__(
+        self, host: NamespaceHost, spec: labfile.LabProxy, folder: Path, backbone: KernelLink
+    ) -> None:
         self._host, self._spec, self._backbone = host, spec, backbone
         self._folder = folder
         self._folder.mkdir(mode=0o755)

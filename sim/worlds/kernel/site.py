@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Final
 
 from sim.lab.labfile import Lab
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from sim.worlds.kernel.names import SiteNames
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.shared.addresses import (
@@ -38,7 +38,7 @@ INTERFACE: Final = "eth0"
 """What every machine but the box and the router calls its only port."""
 
 
-class Site:
+class LabNetwork:
     """Hosts and links of a lab, with addresses and routes."""
 
     def __init__(self, ground: KernelLab, lab: Lab) -> None:
@@ -49,10 +49,10 @@ class Site:
         self.datacenter = self._host("datacenter")
         for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
             host.sysctl("net.ipv4.tcp_mtu_probing", 1)
-        quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
+        quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join("uplink", (self.box, lab.board.uplink), "to-box", quality, BOX)
         self.backbone = self._join("backbone", (self.datacenter, INTERFACE), "to-far", BACKBONE, DATACENTER)
-        self.proxy: Host | None = None
+        self.proxy: NamespaceHost | None = None
         if spec.proxy is not None:
             self.proxy = self._host("proxy")
             self._join("proxy", (self.proxy, INTERFACE), "to-proxy", LAN, PROXY)
@@ -61,13 +61,13 @@ class Site:
         self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
         self.close_ports()
 
-    def _host(self, name: str) -> Host:
+    def _host(self, name: str) -> NamespaceHost:
         host = self._ground.host(name)
         host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would take the line's time
         return host
 
     def _join(
-        self, name: str, end: tuple[Host, str], router: str, quality: Quality, address: str
+        self, name: str, end: tuple[NamespaceHost, str], router: str, quality: LinkQuality, address: str
     ) -> KernelLink:
         """Put a machine behind a port of the router, which is its way to everybody else."""
         host, interface = end
@@ -78,7 +78,7 @@ class Site:
         host.route("default", gateway)
         return link
 
-    def _instrument(self, lab: Lab, port: int) -> Host:
+    def _instrument(self, lab: Lab, port: int) -> NamespaceHost:
         host = self._host(f"instrument{port}")
         interface = lab.board.instrument_ports[port]
         self._ground.link(f"instrument:{port}", (host, INTERFACE), (self.box, interface), LAN)
@@ -96,7 +96,7 @@ class Site:
             new = self._swap(self.datacenter, INTERFACE, DATACENTER, DATACENTER_MOVED)
             self.names.move(DATACENTER_NAME, new)
 
-    def _swap(self, host: Host, interface: str, one: str, other: str) -> str:
+    def _swap(self, host: NamespaceHost, interface: str, one: str, other: str) -> str:
         """Give an interface whichever of two addresses it does not have."""
         new = other if host.addresses[interface].startswith(f"{one}/") else one
         host.change_address(interface, f"{new}/{PREFIX_BITS}", f"{new.rpartition('.')[0]}.1")

@@ -19,8 +19,8 @@ from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
-from sim.lab.labfile import Instrument, Lab
-from sim.verdict.ledger import Ledger
+from sim.lab.labfile import Lab, LabInstrument
+from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
 from sim.worlds.kernel.box import KernelBox
@@ -29,7 +29,7 @@ from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.pace import HostComputer, HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.site import Site
+from sim.worlds.kernel.site import LabNetwork
 from sim.worlds.shared.addresses import box_address
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.conclusion import conclude
@@ -38,7 +38,7 @@ from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.occurrences import Occurrences
 from sim.worlds.shared.policy import COLLECTOR_PORT
 from sim.worlds.virtual.box import NAME
-from sim.worlds.virtual.certificates import Certificates
+from sim.worlds.virtual.certificates import LabCertificates
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0
@@ -57,13 +57,13 @@ class KernelWorld:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, HostLoop)
         self._loop = loop
-        self.ledger = Ledger()
+        self.ledger = ReportLedger()
         self.finished = False
         self.analyzers: dict[int, Analyzer] = {}
-        self._certificates = certificates = Certificates(
+        self._certificates = certificates = LabCertificates(
             ground.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
-        self.site = site = Site(ground, lab)
+        self.site = site = LabNetwork(ground, lab)
         self.datacenter = KernelDataCenter(
             site.datacenter, ground.folder / "datacenter", certificates.datacenter()
         )
@@ -133,7 +133,7 @@ class KernelWorld:
         for work in (self.env.run_forever(), self._sample(), *events, *orders):
             self._tasks.add(self._loop.create_task(work))
 
-    def _analyzer(self, spec: Instrument) -> Analyzer:
+    def _analyzer(self, spec: LabInstrument) -> Analyzer:
         return Analyzer(
             self.env,
             HostComputer(self.site.instruments[spec.port]),

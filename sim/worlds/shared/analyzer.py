@@ -16,11 +16,11 @@ from settings.types import Endpoint
 from sim.engine.clock import Environment
 from sim.engine.layers import End, Layers
 from sim.hostile import Access, Attack
-from sim.instruments import Instrument, load_model
+from sim.instruments import SimulatedInstrument, load_model
 from sim.instruments.instrument import FloodReport
 from sim.instruments.people import Bench
 from sim.lab import labfile
-from sim.verdict.ledger import Ledger, Run, digest_of
+from sim.verdict.ledger import ReportLedger, Run, digest_of
 from wire.messages import Command, InstrumentReport, Report, encode
 from wire.tls.context import Identity, client_context
 from wire.vocabulary import Outcome
@@ -51,11 +51,11 @@ class Analyzer:
         self,
         env: Environment,
         computer: Computer,
-        spec: labfile.Instrument,
+        spec: labfile.LabInstrument,
         box: Endpoint,
         identity: Identity,
         clock: WallClock,
-        ledger: Ledger,
+        ledger: ReportLedger,
         random: Callable[[str], Random],
         start_of_day_ns: int,
     ) -> None:
@@ -73,7 +73,7 @@ class Analyzer:
         self._power_holds = Layers[None](self._follow_power)
         self._programs: dict[_Program, None] = {}
         self._attacks = 0
-        self.model = Instrument(
+        self.model = SimulatedInstrument(
             load_model(spec.model),
             env,
             spec.serial,

@@ -18,18 +18,18 @@ from sim.verdict.checks import evaluate
 from sim.verdict.evidence import as_fault
 from sim.verdict.findings import Findings, Remains, find
 from sim.verdict.latency import summarize
-from sim.verdict.ledger import NEVER, PRIORITIES, Ledger
+from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
 from sim.verdict.outcome import Outcome
 from sim.verdict.result import (
     NOTES_MAX,
     Bytes,
     Expectation,
     Failure,
-    Instrument,
+    InstrumentResult,
     Latency,
     Priority,
     Result,
-    Uplink,
+    UplinkResult,
 )
 from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.intruders import Intruders
@@ -38,7 +38,7 @@ from sim.worlds.virtual.firewall import NOT_IN_FORCE
 from wire.dial.accounting import Traffic
 
 
-class Box(Protocol):
+class JudgedBox(Protocol):
     """What of the box is asked at the end."""
 
     def traffic(self) -> Traffic:
@@ -63,13 +63,13 @@ class DataCenter(Protocol):
         ...
 
 
-class World(Protocol):
+class ConcludedWorld(Protocol):
     """A world whose lab has come to its end."""
 
     name: result.World
     lab: Lab
     seed: int
-    ledger: Ledger
+    ledger: ReportLedger
     happened: list[Event]
     trace: Trace
     analyzers: dict[int, Analyzer]
@@ -84,7 +84,7 @@ class World(Protocol):
         ...
 
     @property
-    def box(self) -> Box:
+    def box(self) -> JudgedBox:
         """The box."""
         ...
 
@@ -111,7 +111,7 @@ class World(Protocol):
 _LANES: Final[tuple[Priority, ...]] = ("alert", "audit", "routine")
 
 
-def conclude(world: World, wall_seconds: float) -> Result:
+def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     """End the lab now: cut the box's power, see what is there, and judge."""
     lab, now = world.lab, world.env.now
     traffic, refused = world.box.traffic(), world.box.refused()
@@ -155,7 +155,7 @@ def conclude(world: World, wall_seconds: float) -> Result:
     return msgspec.structs.replace(result, replay=_replay(world, lab.packed()))
 
 
-def _replay(world: World, lab: str) -> str:
+def _replay(world: ConcludedWorld, lab: str) -> str:
     return f"rap lab run {lab} --world {world.name} --seed {world.seed}"
 
 
@@ -170,7 +170,7 @@ def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
     )
 
 
-def _outcome(world: World, found: Findings) -> Outcome:
+def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
     own_clock_is_right = all(event.target != "clock" for event in world.happened)
     return Outcome(
         world.ledger,
@@ -185,12 +185,12 @@ def _outcome(world: World, found: Findings) -> Outcome:
     )
 
 
-def _epoch_ms(world: World) -> int:
+def _epoch_ms(world: ConcludedWorld) -> int:
     """The lab's beginning, in milliseconds since 1970."""
     return (world.wall_ns() - world.env.now) // MILLISECOND_NS
 
 
-def _program_errors(world: World) -> tuple[Expectation, tuple[Failure, ...]]:
+def _program_errors(world: ConcludedWorld) -> tuple[Expectation, tuple[Failure, ...]]:
     """A program that failed in a way nobody handles fails the lab."""
     failures = world.failures
     what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
@@ -200,7 +200,7 @@ def _program_errors(world: World) -> tuple[Expectation, tuple[Failure, ...]]:
     return expectation, (Failure(expectation="program_errors", explanation=what),) if failures else ()
 
 
-def _latencies(world: World) -> tuple[Latency, ...]:
+def _latencies(world: ConcludedWorld) -> tuple[Latency, ...]:
     samples: dict[Priority, list[int]] = {lane: [] for lane in _LANES}
     for entry in world.ledger:
         if entry.stored_ns != NEVER:
@@ -208,14 +208,14 @@ def _latencies(world: World) -> tuple[Latency, ...]:
     return tuple(summarize(lane, samples[lane]) for lane in _LANES if samples[lane])
 
 
-def _instruments(world: World, outcome: Outcome) -> tuple[Instrument, ...]:
+def _instruments(world: ConcludedWorld, outcome: Outcome) -> tuple[InstrumentResult, ...]:
     return tuple(_instrument(world, outcome, port) for port in sorted(world.analyzers))
 
 
-def _instrument(world: World, outcome: Outcome, port: int) -> Instrument:
+def _instrument(world: ConcludedWorld, outcome: Outcome, port: int) -> InstrumentResult:
     spec = world.analyzers[port].spec
     entries = [entry for run in world.ledger.runs.values() if run.serial == spec.serial for entry in run]
-    return Instrument(
+    return InstrumentResult(
         serial=spec.serial,
         model=spec.model,
         port=port,
@@ -228,10 +228,10 @@ def _instrument(world: World, outcome: Outcome, port: int) -> Instrument:
     )
 
 
-def _uplink(world: World, traffic: Traffic) -> Uplink:
+def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
     link, spec = world.uplink, world.lab.uplink
     up, down = link.forward, link.backward
-    return Uplink(
+    return UplinkResult(
         bytes_up=up.bytes,
         bytes_down=down.bytes,
         seconds_busy=up.busy_ns / SECOND_NS,
@@ -252,7 +252,7 @@ def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
     return Bytes(payload=payload, http=http, tls=pipe.bytes - tcpip - payload - http, tcpip=tcpip)
 
 
-def _describe(world: World) -> str:
+def _describe(world: ConcludedWorld) -> str:
     spec = world.lab.uplink
     words = [f"{spec.rate / 1000:g} kbit/s", f"{format_duration(spec.delay)} delay"]
     if spec.jitter:

@@ -7,7 +7,7 @@ from typing import Final
 from sim.engine.trace import Trace
 from sim.net.link import Link
 from sim.units import SECOND_NS
-from sim.verdict.result import Backlog, Interval, Series
+from sim.verdict.result import BacklogDrain, Interval, Series
 
 BINS: Final = 720
 
@@ -82,7 +82,7 @@ class BacklogMeter:
             bytes_up=tuple(uplink.up[:bins]),
             bytes_down=tuple(uplink.down[:bins]),
             busy=uplink.busy[:bins],
-            backlog=Backlog(alert=alert, audit=audit, routine=routine),
+            backlog=BacklogDrain(alert=alert, audit=audit, routine=routine),
             connected=tuple(self._intervals),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_interface, ip_network
 from typing import Final, cast
 
-from netfw.policy.policy import Authorized, Policy, Port, Service
+from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
 from settings.toml import dumps
 from sim.lab.labfile import Lab
@@ -29,9 +29,9 @@ def lab_policy(lab: Lab) -> Policy:
     )
 
 
-def _port(lab: Lab, number: int) -> Port:
+def _port(lab: Lab, number: int) -> PolicyPort:
     own = ip_interface(f"{box_address(number)}/{PREFIX_BITS}")
-    return Port(number, lab.board.instrument_ports[number], (own,), (Service("tcp", COLLECTOR_PORT),))
+    return PolicyPort(number, lab.board.instrument_ports[number], (own,), (Service("tcp", COLLECTOR_PORT),))
 
 
 def _way_out(lab: Lab) -> Authorized:

@@ -14,7 +14,15 @@ from random import Random
 from typing import Final
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, Certificates, Clock, FirewallPolicy, Port, Sending, SpoolSize
+from agents.box.config import (
+    BoxCertificates,
+    BoxConfig,
+    Clock,
+    FirewallPolicy,
+    InstrumentPort,
+    Sending,
+    SpoolSize,
+)
 from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError
 from hal.emul.clock import EmulClock
@@ -27,7 +35,7 @@ from sim.engine.layers import End, Layers
 from sim.engine.loop import SimLoop
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
-from sim.net.host import Host, Network
+from sim.net.host import Network, SimHost
 from sim.units import MICROSECOND_NS, SECOND_NS
 from sim.verdict.findings import Remains
 from sim.worlds.shared.addresses import BOX, box_address
@@ -62,7 +70,7 @@ class BoxMachine:
         loop: SimLoop,
         network: Network,
         lab: Lab,
-        identity: Certificates,
+        identity: BoxCertificates,
         proxy: Proxy | None,
         policy: Policy,
         wall_ns: Callable[[], int],
@@ -80,7 +88,7 @@ class BoxMachine:
         self._armed = 0
         """The operations that were left until the next tear when the disk was told."""
         self._traffic = Traffic()
-        self.host = Host(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
+        self.host = SimHost(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
         self.host.mtu_probing = True
         self._capacities = Layers[int](self._set_up_disk)
         self._flush_times = Layers[int](self._set_up_disk)
@@ -309,8 +317,10 @@ class BoxMachine:
             self.host.incarnation.spend(self._loop.env.now, delay_ns)
 
 
-def _port(number: int, serial: str) -> Port:
-    return Port(number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT)
+def _port(number: int, serial: str) -> InstrumentPort:
+    return InstrumentPort(
+        number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT
+    )
 
 
 def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:

@@ -25,7 +25,7 @@ def _one_key() -> RSAPrivateKey:
     return make_key()
 
 
-class Certificates:
+class LabCertificates:
     """A hierarchy in `folder`, issued at `now`."""
 
     def __init__(self, folder: Path, now: datetime) -> None:
@@ -35,11 +35,11 @@ class Certificates:
         self._public = Authority.make("public root", self._key, now)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
-    def box(self) -> config.Certificates:
+    def box(self) -> config.BoxCertificates:
         """The box's, for both sides."""
         towards_datacenter = self._issue(machine.SERIAL, believes=self._public)
         towards_instruments = self._issue(f"{machine.SERIAL}-LAN", believes=self._vendor)
-        return config.Certificates(
+        return config.BoxCertificates(
             certificate=towards_datacenter.certificate,
             key=towards_datacenter.key,
             vendor_authority=towards_instruments.authorities,

@@ -11,7 +11,7 @@ from datacenter.store.store import Store
 from sim.engine.layers import End, Layers
 from sim.engine.loop import SimLoop
 from sim.faults.world import Certificate
-from sim.net.host import Host, Network
+from sim.net.host import Network, SimHost
 from sim.units import SECOND_NS
 from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED
 from wire.http.connection import Handler, Request, Response, Server, serve
@@ -25,7 +25,7 @@ START_SECONDS = 2.0
 """What the program takes to start."""
 
 
-class FarEnd:
+class SimulatedDataCenter:
     """A data center with one address; `identities` are the certificates it can present, "good" among them."""
 
     def __init__(
@@ -38,7 +38,7 @@ class FarEnd:
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = Host(network, NAME, DATACENTER, DATACENTER_MOVED)
+        self.host = SimHost(network, NAME, DATACENTER, DATACENTER_MOVED)
         self.host.mtu_probing = True
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)

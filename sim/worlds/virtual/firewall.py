@@ -1,13 +1,14 @@
 """The firewall of a simulated box: what passes is what the model says of the ruleset that the real box would load.
 
 It has two sides. To the firewall's supervisor it is the backend that puts the policy in force, as on hardware; to the
-simulated network (`sim.net.host.Firewall`) it is what decides on segments. Until the program has put the policy in
-force nothing passes, as the ports of a box that has just started are closed.
+simulated network (`sim.net.host.PacketFilter`) it is what decides on segments. Until the program has put the
+policy in force nothing passes, as the ports of a box that has just started are closed.
 
 Like netfilter it is asked about every segment. For the plain segments (nothing but ACK set) of an established
 connection the verdict is remembered: the rules see only their addresses, ports, interfaces, and the state and
 direction that connection tracking gives them, which stay the same. The memory is void as soon as anything that it
-follows from changes: the ruleset or a set (`Gate.generation`), an element's timeout, the state of the connection, the
+follows from changes: the ruleset or a set (`PacketFilterModel.generation`), an element's timeout, the state of
+the connection, the
 carrier of a port. Bytes are counted by the network and not here, so every segment shown to connection tracking has
 the sequence numbers of the handshake.
 """
@@ -22,23 +23,23 @@ from typing import Final, TypeAlias
 from hal.emul.ethernet import EmulEthernetPort
 from netfw.events import Alarm, Repair, Surroundings
 from netfw.model import packet
-from netfw.model.conntrack import Entry, Settings, tuple_of
-from netfw.model.conntrack_tcp import State
+from netfw.model.conntrack import ConntrackEntry, Settings, tuple_of
+from netfw.model.conntrack_tcp import TcpState
 from netfw.model.packet import ACK, SYN, Packet
-from netfw.model.packet_filter import Gate
-from netfw.model.rules import Verdict as Judged
+from netfw.model.packet_filter import PacketFilterModel
+from netfw.model.rules import PacketVerdict as Judged
 from netfw.policy.policy import Policy
 from netfw.ruleset.render import render
 from netfw.ruleset.timeouts import BOX_S
-from sim.net.host import Host, Verdict
+from sim.net.host import SimHost, Verdict
 from sim.net.link import Link
-from sim.net.tcp import Segment
+from sim.net.tcp import TcpSegment
 from sim.units import SECOND_NS
 
 NOT_IN_FORCE: Final = "not-in-force"
 """The cause under which segments are counted before the policy is in force, or while a port is closed."""
 
-_ESTABLISHED: Final = State.ESTABLISHED
+_ESTABLISHED: Final = TcpState.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
 _Flow: TypeAlias = tuple[bool, Link, int, int, str]
 """One direction of a connection: whether inward, and what all its segments have in common."""
@@ -54,21 +55,21 @@ class Zone:
 
 
 class SimGatekeeper:
-    """`netfw.service.supervisor.FirewallBackend`, and `sim.net.host.Firewall` of the same box.
+    """`netfw.service.supervisor.FirewallBackend`, and `sim.net.host.PacketFilter` of the same box.
 
     `zones` go by the links' names.
     """
 
     def __init__(
-        self, policy: Policy, host: Host, zones: Mapping[str, Zone], now_ns: Callable[[], int]
+        self, policy: Policy, host: SimHost, zones: Mapping[str, Zone], now_ns: Callable[[], int]
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
         # the kernel's settings are those of `netfw.kernel.settings`; nothing damages segments here
-        self._gate = Gate(
+        self._gate = PacketFilterModel(
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )
         self._in_force = False
-        self._established: dict[_Flow, Entry] = {}
+        self._established: dict[_Flow, ConntrackEntry] = {}
         self._generation = 0
         self._steady_until_ns = 0
         for zone in zones.values():
@@ -119,23 +120,23 @@ class SimGatekeeper:
 
     # -- to the network
 
-    def receive(self, segment: Segment, link: Link) -> Verdict:
-        """See `sim.net.host.Firewall`."""
+    def receive(self, segment: TcpSegment, link: Link) -> Verdict:
+        """See `sim.net.host.PacketFilter`."""
         flow = (True, link, segment.source_port, segment.target_port, segment.address)
         if self._remembers(flow, segment):
             return "accept"
         verdict = self._judge_arrival(segment, link, self._zones[link.name])
         return self._remember(flow, segment, verdict)
 
-    def send(self, segment: Segment, link: Link) -> Verdict:
-        """See `sim.net.host.Firewall`."""
+    def send(self, segment: TcpSegment, link: Link) -> Verdict:
+        """See `sim.net.host.PacketFilter`."""
         flow = (False, link, segment.source_port, segment.target_port, segment.address)
         if self._remembers(flow, segment):
             return "accept"
         verdict = self._judge_departure(segment, link, self._zones[link.name])
         return self._remember(flow, segment, verdict)
 
-    def _remembers(self, flow: _Flow, segment: Segment) -> bool:
+    def _remembers(self, flow: _Flow, segment: TcpSegment) -> bool:
         """Whether a plain segment of this flow is accepted, by what is known."""
         entry = self._established.get(flow)
         if entry is None or segment.flags != ACK:
@@ -149,7 +150,7 @@ class SimGatekeeper:
         entry.expires_ns = now + _ESTABLISHED_NS
         return True
 
-    def _remember(self, flow: _Flow, segment: Segment, verdict: Judged) -> Verdict:
+    def _remember(self, flow: _Flow, segment: TcpSegment, verdict: Judged) -> Verdict:
         """Count a verdict, and remember it if it will be that of the flow's later plain segments."""
         if verdict.cause is not None:
             self.causes[verdict.cause] += 1
@@ -164,14 +165,14 @@ class SimGatekeeper:
                 self._established[flow] = entry
         return verdict.action
 
-    def _entry(self, flow: _Flow) -> Entry | None:
+    def _entry(self, flow: _Flow) -> ConntrackEntry | None:
         """What connection tracking knows of a flow."""
         inward, link, source_port, target_port, address = flow
-        segment = Segment(source_port, target_port, address, 1, ACK)
+        segment = TcpSegment(source_port, target_port, address, 1, ACK)
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))
         return None if tuple_ is None else self._gate.conntrack.find(tuple_, self._now_ns())
 
-    def _judge_arrival(self, segment: Segment, link: Link, zone: Zone) -> Judged:
+    def _judge_arrival(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
         if not self._in_force or not zone.port.carrier():
             return Judged("drop", (NOT_IN_FORCE,))
         arrived = self._packet(segment, link, zone, inward=True)
@@ -180,12 +181,12 @@ class SimGatekeeper:
         verdict = self._gate.arrive(arrived, self._now_ns())  # for a host behind the box, and goes no further
         return Judged("drop", verdict.counters)
 
-    def _judge_departure(self, segment: Segment, link: Link, zone: Zone) -> Judged:
+    def _judge_departure(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
         if not self._in_force or not zone.port.carrier():
             return Judged("drop", (NOT_IN_FORCE,))
         return self._gate.send(self._packet(segment, link, zone, inward=False), self._now_ns())
 
-    def _packet(self, segment: Segment, link: Link, zone: Zone, *, inward: bool) -> Packet:
+    def _packet(self, segment: TcpSegment, link: Link, zone: Zone, *, inward: bool) -> Packet:
         network, peer = self._host.network, link.other(self._host)
         meant = network.ip(segment.address)
         begun_here = network.hosts.get(segment.address) in (peer, None)
@@ -198,6 +199,6 @@ class SimGatekeeper:
         return packet.parse(data, oif=zone.interface)
 
 
-def _is_established(entry: Entry) -> bool:
+def _is_established(entry: ConntrackEntry) -> bool:
     tcp = entry.tcp
     return tcp is not None and tcp.state is _ESTABLISHED and tcp.answered

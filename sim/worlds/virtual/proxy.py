@@ -10,11 +10,11 @@ from settings.types import Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.loop import SimLoop
 from sim.lab import labfile
-from sim.net.host import Host, Network
-from sim.proxies.http_auth import Basic, Digest, Open
+from sim.net.host import Network, SimHost
+from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
-from sim.proxies.relay import Behavior, Tunnel
+from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
 from sim.worlds.shared.addresses import PROXY
 from wire.tls.context import Identity
@@ -24,18 +24,18 @@ PORTS: Final = {"http": 3128, "socks5": 1080}
 _CREDENTIALS: Final = ("rap-box", "clinic-proxy")
 _AUTH: Final[dict[str, Callable[[], Open]]] = {
     "none": Open,
-    "basic": partial(Basic, _CREDENTIALS),
-    "digest": partial(Digest, _CREDENTIALS),
+    "basic": partial(BasicVerifier, _CREDENTIALS),
+    "digest": partial(DigestVerifier, _CREDENTIALS),
 }
 
 
 class SiteProxy:
     """A proxy as the lab file describes it; faults change its `behavior`."""
 
-    def __init__(self, loop: SimLoop, network: Network, spec: labfile.Proxy, inspector: Identity) -> None:
+    def __init__(self, loop: SimLoop, network: Network, spec: labfile.LabProxy, inspector: Identity) -> None:
         """`inspector` is the certificate that it presents to clients while it inspects TLS."""
         self._inspector = inspector
-        self.host = Host(network, NAME, PROXY)
+        self.host = SimHost(network, NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
         self._kind, self._auth = spec.kind, spec.auth
@@ -53,7 +53,7 @@ class SiteProxy:
     async def _listen(self) -> None:
         await self._loop.create_server(self._accept, NAME, PORTS[self._kind])
 
-    def _accept(self) -> Tunnel:
+    def _accept(self) -> ProxyTunnel:
         if self._kind == "http":
             return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
         return Socks5Proxy(self.behavior, self._credentials)

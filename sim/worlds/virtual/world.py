@@ -32,10 +32,10 @@ from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
 from sim.faults.world import EmulatedWorld
-from sim.lab.labfile import Instrument, Lab
-from sim.net.host import Host, Network
-from sim.net.link import Link, Quality
-from sim.verdict.ledger import Ledger
+from sim.lab.labfile import Lab, LabInstrument
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
+from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
 from sim.worlds.shared.addresses import box_address, instrument_address
@@ -46,20 +46,20 @@ from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.occurrences import Occurrences
 from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy
 from sim.worlds.virtual.box import NAME, SERIAL, BoxMachine
-from sim.worlds.virtual.certificates import Certificates
-from sim.worlds.virtual.datacenter import FarEnd
+from sim.worlds.virtual.certificates import LabCertificates
+from sim.worlds.virtual.datacenter import SimulatedDataCenter
 from sim.worlds.virtual.proxy import SiteProxy
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """The Monday on which every lab begins; the time of day is the lab's."""
-LAN: Final = Quality(rate_bits=100_000_000, delay_ns=100_000)
-BACKBONE: Final = Quality(rate_bits=1_000_000_000, delay_ns=5_000_000)
+LAN: Final = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
+BACKBONE: Final = LinkQuality(rate_bits=1_000_000_000, delay_ns=5_000_000)
 
 
 class _Computer:
     """`sim.worlds.shared.analyzer.Computer` on a simulated host."""
 
-    def __init__(self, loop: SimLoop, host: Host) -> None:
+    def __init__(self, loop: SimLoop, host: SimHost) -> None:
         self._loop, self._host = loop, host
 
     def power_on(self) -> None:
@@ -87,7 +87,7 @@ class VirtualWorld:
         self.loop = SimLoop()
         self.env = self.loop.env
         self.trace = Trace(lambda: self.env.now)
-        self.ledger = Ledger()
+        self.ledger = ReportLedger()
         emulated: EmulatedWorld = self
         self.faults = Occurrences(emulated, lambda: self.env.now, self.trace)
         self.happened = self.faults.happened
@@ -98,9 +98,9 @@ class VirtualWorld:
         gc.set_threshold(100_000, 20, 50)
 
         network = Network(self.wall_ns)
-        certificates = Certificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
+        certificates = LabCertificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
-        self.datacenter = FarEnd(self.loop, network, certificates.datacenter(), self.wall_ns)
+        self.datacenter = SimulatedDataCenter(self.loop, network, certificates.datacenter(), self.wall_ns)
         self.proxy = (
             SiteProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
         )
@@ -117,7 +117,7 @@ class VirtualWorld:
         )
         near = self.proxy.host if self.proxy else self.datacenter.host
         near.gateway, self.box.host.gateway = self.box.host, near
-        quality = Quality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
+        quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
         self.uplink = self._join(network, "uplink", self.box.host, near, quality)
         if self.proxy:
             self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
@@ -130,15 +130,15 @@ class VirtualWorld:
         self.connection_meter = ConnectionMeter()
         self.loop.run_until_complete(self._start())
 
-    def _join(self, network: Network, name: str, one: Host, other: Host, quality: Quality) -> Link:
+    def _join(self, network: Network, name: str, one: SimHost, other: SimHost, quality: LinkQuality) -> Link:
         link = Link(self.env, name, quality, self.random(f"link {name}"))
         network.connect(one, other, link)
         self._links[name] = link
         link.on_change.append(lambda up: self.trace.add(f"link {name} {'up' if up else 'down'}"))
         return link
 
-    def _analyzer(self, network: Network, certificates: Certificates, spec: Instrument) -> Analyzer:
-        host = Host(network, f"instrument{spec.port}", instrument_address(spec.port))
+    def _analyzer(self, network: Network, certificates: LabCertificates, spec: LabInstrument) -> Analyzer:
+        host = SimHost(network, f"instrument{spec.port}", instrument_address(spec.port))
         host.gateway = self.box.host
         clock = EmulClock(self.wall_ns)
         host.wall_ns = clock.now_ns

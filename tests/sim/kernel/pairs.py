@@ -7,8 +7,8 @@ import socket
 import time
 from dataclasses import dataclass
 
-from sim.net.link import Quality
-from sim.worlds.kernel import Host, KernelLab, KernelLink
+from sim.net.link import LinkQuality
+from sim.worlds.kernel import KernelLab, KernelLink, NamespaceHost
 
 PORT = 4000
 TIMEOUT_SECONDS = 20
@@ -16,11 +16,11 @@ TIMEOUT_SECONDS = 20
 
 @dataclass
 class Pair:
-    one: Host
-    other: Host
+    one: NamespaceHost
+    other: NamespaceHost
     link: KernelLink
 
-    def socket(self, host: Host, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
+    def socket(self, host: NamespaceHost, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
         with host.inside():
             made = socket.socket(socket.AF_INET, kind)
         made.settimeout(TIMEOUT_SECONDS)
@@ -37,7 +37,7 @@ class Pair:
         return near, far
 
 
-def pair(lab: KernelLab, quality: Quality) -> Pair:
+def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
     """10.9.0.1 at eth1 of `one`, 10.9.0.2 at eth2 of `other`; without IPv6, which talks by itself."""
     hosts = lab.host("one"), lab.host("other")
     for host in hosts:

@@ -18,9 +18,9 @@ import pytest
 
 from rap.__main__ import main
 from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
-from sim.worlds.kernel import NoSuchLab, Refused, running
+from sim.worlds.kernel import NoSuchLab, RequestRefused, running
 from sim.worlds.kernel.live.screen import look_at
-from sim.worlds.kernel.live.state import Line, State
+from sim.worlds.kernel.live.state import LabState, LinkState
 from sim.worlds.kernel.namespaces import syscalls
 from sim.worlds.kernel.namespaces.registry import connect, supervisor_of
 
@@ -101,7 +101,7 @@ def rap(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def becomes(holds: Callable[[State], bool], name: str = NAME) -> State:
+def becomes(holds: Callable[[LabState], bool], name: str = NAME) -> LabState:
     """The lab's state as soon as it is so."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not holds(state := look_at(name)):
@@ -110,7 +110,7 @@ def becomes(holds: Callable[[State], bool], name: str = NAME) -> State:
     return state
 
 
-def line(state: State, name: str) -> Line:
+def line(state: LabState, name: str) -> LinkState:
     return next(line for line in state.links if line.name == name)
 
 
@@ -421,7 +421,7 @@ def supervisor_of_the_only_lab() -> int:
     """A pidfd of its first process, as soon as there is one whose box runs."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        with suppress(IndexError, NoSuchLab, Refused):
+        with suppress(IndexError, NoSuchLab, RequestRefused):
             if look_at(running()[0]).box_runs:
                 return supervisor_of(running()[0])
         time.sleep(0.01)

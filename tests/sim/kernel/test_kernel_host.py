@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pairs import PORT, pair, say
 
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from sim.worlds.kernel import KernelLab, run
 
 pytestmark = pytest.mark.kernel
 
-FAST = Quality(rate_bits=100_000_000)
+FAST = LinkQuality(rate_bits=100_000_000)
 
 
 async def output(lab: KernelLab, host: str, *argv: str) -> str:

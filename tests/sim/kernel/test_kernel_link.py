@@ -15,12 +15,12 @@ from scapy.utils import rdpcap
 from sim.faults.link_degraded import LinkDegraded
 from sim.faults.link_down import LinkDown
 from sim.faults.link_rate import LinkRate
-from sim.net.link import Impairment, Quality
+from sim.net.link import Impairment, LinkQuality
 from sim.worlds.kernel import KernelLab, KernelLink, run
 
 pytestmark = pytest.mark.kernel
 
-FAST = Quality(rate_bits=100_000_000)
+FAST = LinkQuality(rate_bits=100_000_000)
 HEADERS = 28  # of IP and UDP
 
 
@@ -56,7 +56,7 @@ def test_tcp_at_128_kbit_takes_the_time_of_its_packets(name: str) -> None:
     data = bytes(range(256)) * 100
 
     async def main(lab: KernelLab) -> tuple[float, int, int, int]:
-        both = pair(lab, Quality(rate_bits=128_000, delay_ns=5_000_000))
+        both = pair(lab, LinkQuality(rate_bits=128_000, delay_ns=5_000_000))
         seconds = await transfer(both, data)
         pipe = both.link.forward
         return seconds, pipe.bytes, pipe.busy_ns, both.link.overrun
@@ -99,7 +99,7 @@ def test_a_queue_that_is_full_refuses_packets(name: str) -> None:
     sent, size = 50, 1000
 
     async def main(lab: KernelLab) -> tuple[int, int]:
-        both = pair(lab, Quality(rate_bits=1_000_000, queue_bytes_max=10 * size))
+        both = pair(lab, LinkQuality(rate_bits=1_000_000, queue_bytes_max=10 * size))
         near, far = both.datagrams()
         await say(near, far)
         packets = both.link.forward.packets

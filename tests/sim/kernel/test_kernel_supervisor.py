@@ -17,13 +17,13 @@ from random import Random
 import pytest
 
 from sim.engine.stalls import Stalled
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from sim.worlds.kernel import (
     KernelLab,
     LabEnded,
     LabExists,
     NoSuchLab,
-    Refused,
+    RequestRefused,
     ask,
     call_in_host,
     down,
@@ -39,7 +39,7 @@ KILLS = 20
 SETTLE_SECONDS = 10.0
 STAGES = 5  # how many networks more a lab has when it is killed
 BETWEEN_STAGES_SECONDS = 0.03
-QUALITY = Quality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
+QUALITY = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
 
 
 async def big(lab: KernelLab) -> None:
@@ -186,9 +186,9 @@ def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
         assert call_in_host(name, "box", ["sh", "-c", "exit 7"]) == 7
         assert call_in_host(name, "box", ["sh", "-c", "kill -9 $$"]) == 128 + 9
         assert call_in_host(name, "box", ["no-such-program"]) == 127
-        with pytest.raises(Refused, match="'bax'; it has box, instrument0"):
+        with pytest.raises(RequestRefused, match="'bax'; it has box, instrument0"):
             call_in_host(name, "bax", ["true"])
-        with pytest.raises(Refused, match="does not know"):
+        with pytest.raises(RequestRefused, match="does not know"):
             ask(name, {"please": "dance"})
     finally:
         down(name)
@@ -201,7 +201,7 @@ def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
 def test_a_running_lab_answers_requests(name: str) -> None:
     async def doubles(request: dict[str, int]) -> int:
         if "number" not in request:
-            raise Refused("wants a number")
+            raise RequestRefused("wants a number")
         return 2 * request["number"]
 
     async def main(lab: KernelLab) -> None:
@@ -212,7 +212,7 @@ def test_a_running_lab_answers_requests(name: str) -> None:
     up(name, main)
     try:
         assert ask(name, {"number": 21}) == 42
-        with pytest.raises(Refused, match="wants a number"):
+        with pytest.raises(RequestRefused, match="wants a number"):
             ask(name, {})
     finally:
         down(name)

@@ -14,7 +14,7 @@ import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import datacenter.store.store
 from agents.box.buffer import Buffer
-from agents.box.commands import Dispatcher
+from agents.box.commands import CommandDispatcher
 from agents.box.intake.collector import Collector
 from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
@@ -22,7 +22,7 @@ from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Spool
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
-from sim.worlds.virtual.datacenter import FarEnd
+from sim.worlds.virtual.datacenter import SimulatedDataCenter
 from wire.http.connection import Response
 from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
 
@@ -268,7 +268,7 @@ def names_too_much_in_a_gap_record(patch: Patch) -> None:
 
 @planted("crash", "commands")
 def loses_commands(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "arrived", lambda *_: None)
+    patch.setattr(CommandDispatcher, "arrived", lambda *_: None)
 
 
 @planted("crash", "commands")
@@ -312,7 +312,7 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 def answers_before_it_commits(patch: Patch) -> None:
     """A batch is committed with the next one; a restart forgets it."""
     right, pending = Store.ingest, []
-    killed = FarEnd.hold_down
+    killed = SimulatedDataCenter.hold_down
 
     def late(self: Store, box: str, batch: Any, now_ms: int) -> BatchReply:
         if pending:
@@ -325,7 +325,7 @@ def answers_before_it_commits(patch: Patch) -> None:
         return await killed(self)
 
     patch.setattr(Store, "ingest", late)
-    patch.setattr(FarEnd, "hold_down", forgetting)
+    patch.setattr(SimulatedDataCenter, "hold_down", forgetting)
 
 
 def _rows(patch: Patch, change: Callable[[list[Any]], list[Any]]) -> None:

@@ -21,7 +21,7 @@ from settings.toml import nearest, read_table, shown
 from sim.faults import Fault, fault_kinds
 from sim.lab.labfile import Event, targets_of
 from sim.lab.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
-from sim.worlds.kernel.live.control import Handed, Refused, Request
+from sim.worlds.kernel.live.control import Handed, Request, RequestRefused
 from sim.worlds.kernel.live.state import look
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
@@ -47,7 +47,7 @@ _FIELDS: Final = {
     "loss": "loss",
     "queue": "queue_bytes_max",
 }
-"""What `sim.net.link.Quality` calls them."""
+"""What `sim.net.link.LinkQuality` calls them."""
 
 
 class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +63,7 @@ class _Words(Problems):
     def refuse_if_any(self) -> None:
         """Raise Refused with all of them."""
         if self.found:
-            raise Refused("\n".join(f"{problem.key}: {problem.message}" for problem in self.found))
+            raise RequestRefused("\n".join(f"{problem.key}: {problem.message}" for problem in self.found))
 
 
 class Console:
@@ -88,7 +88,9 @@ class Console:
         words = dict(request)
         verb = words.pop("verb", "")
         if verb not in self._verbs:
-            raise Refused(f"there is no request {shown(verb)}; {nearest(str(verb), list(self._verbs))}")
+            raise RequestRefused(
+                f"there is no request {shown(verb)}; {nearest(str(verb), list(self._verbs))}"
+            )
         return await self._verbs[verb](**words)
 
     # -- what it tells
@@ -115,7 +117,7 @@ class Console:
     def _line(self, name: str) -> KernelLink:
         links = self._world.ground.links
         if name not in links:
-            raise Refused(f"the lab has no link {shown(name)}; {nearest(name, list(links))}")
+            raise RequestRefused(f"the lab has no link {shown(name)}; {nearest(name, list(links))}")
         return links[name]
 
     async def _link(self, link: str, change: str, to: Mapping[str, str] | None = None) -> None:
@@ -135,7 +137,7 @@ class Console:
     async def _capture(self, link: str) -> Handed:
         line = self._line(link)
         if line.captured:
-            raise Refused(f"{link} is being captured by somebody else; one at a time")
+            raise RequestRefused(f"{link} is being captured by somebody else; one at a time")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CAPTURE_BUFFER_BYTES)
         ours.setblocking(False)
@@ -160,7 +162,7 @@ class Console:
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
         if not targets:
-            raise Refused(f"{kind} needs a proxy, which this lab has not")
+            raise RequestRefused(f"{kind} needs a proxy, which this lab has not")
         if target not in targets:
             problems.add(("target",), f"{shown(target)}: {nearest(target, targets)}")
         given = {name: _toml_value(text) for name, text in parameters.items()}
@@ -175,8 +177,8 @@ class Console:
         if kind in kinds:
             return kinds[kind]
         if kind in fault_kinds():
-            raise Refused(f"{kind} takes emulated parts, which only the virtual world has")
-        raise Refused(f"there is no fault {shown(kind)}; {nearest(kind, list(kinds))}")
+            raise RequestRefused(f"{kind} takes emulated parts, which only the virtual world has")
+        raise RequestRefused(f"there is no fault {shown(kind)}; {nearest(kind, list(kinds))}")
 
     async def _end_fault(self, kind: str, target: str) -> None:
         """End the one of that kind and target that began last."""
@@ -187,7 +189,7 @@ class Console:
                 return
         events = (occurrence.event for occurrence in faults.under_way)
         these = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
-        raise Refused(f"{target} has no {kind} now; under way: {these}")
+        raise RequestRefused(f"{target} has no {kind} now; under way: {these}")
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold on to a task: the event loop itself does not."""
@@ -199,7 +201,9 @@ class Console:
     async def _finish(self) -> Any:
         """Judge the lab; nothing goes on in it afterwards."""
         if self._world.finished:
-            raise Refused("the lab is judged already, and nothing goes on in it; end it with `rap lab down`")
+            raise RequestRefused(
+                "the lab is judged already, and nothing goes on in it; end it with `rap lab down`"
+            )
         return msgspec.to_builtins(self._world.finish())
 
 

@@ -29,7 +29,7 @@ _ENTER: Final = "enter-host"
 _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The lab could not do what it was asked; says why."""
 
 
@@ -118,7 +118,7 @@ def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[in
     try:
         return _spoken(connection, request)
     except TimeoutError:
-        raise Refused(
+        raise RequestRefused(
             f"the lab did not answer within {ANSWER_SECONDS_MAX:.0f} s; end it with `rap lab down`"
         ) from None
 
@@ -130,10 +130,10 @@ def _spoken(connection: socket.socket, request: Request) -> tuple[Any, list[int]
     while more := connection.recv(_BYTES_MAX):
         data += more
     if not data:
-        raise Refused("the lab ended, or does not listen to you: only root may ask")
+        raise RequestRefused("the lab ended, or does not listen to you: only root may ask")
     answer = json.loads(data)
     if "error" in answer:
-        raise Refused(answer["error"])
+        raise RequestRefused(answer["error"])
     return answer["answer"], descriptors
 
 
@@ -169,7 +169,7 @@ class Control:
             with ExitStack() as handed:
                 try:
                     answer, descriptors = await self._answer(json.loads(data), handed)
-                except Refused as error:
+                except RequestRefused as error:
                     answer, descriptors = {"error": str(error)}, []
                 except Exception as error:  # a bug, but the asker waits, and the lab goes on
                     answer, descriptors = {"error": f"the lab failed to: {error!r}"}, []
@@ -197,4 +197,4 @@ def _from_root(connection: socket.socket) -> bool:
 
 
 async def _nothing_known(request: Request) -> object:
-    raise Refused(f"this lab does not know the request {request}")
+    raise RequestRefused(f"this lab does not know the request {request}")

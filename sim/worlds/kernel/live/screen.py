@@ -20,7 +20,7 @@ from agents.box.firewall import FirewallStatus
 from sim import quantities
 from sim.units import MILLISECOND_NS
 from sim.worlds.kernel.live.control import ask
-from sim.worlds.kernel.live.state import Device, Line, State, Trouble
+from sim.worlds.kernel.live.state import FaultState, InstrumentState, LabState, LinkState
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _BAR_CELLS: Final = 6
@@ -29,12 +29,12 @@ Use = dict[str, tuple[float, float]]
 """The share of its time that each link was sending, each way, by the link's name."""
 
 
-def look_at(name: str) -> State:
+def look_at(name: str) -> LabState:
     """How the lab of that name stands. Raises NoSuchLab, Refused."""
-    return msgspec.convert(ask(name, {"verb": "state"}), State)
+    return msgspec.convert(ask(name, {"verb": "state"}), LabState)
 
 
-def use(before: State, now: State) -> Use:
+def use(before: LabState, now: LabState) -> Use:
     """How much each link was used between two looks."""
     passed = max(1, now.now_ns - before.now_ns)
     earlier = {line.name: line.used_ns for line in before.links}
@@ -51,7 +51,7 @@ def _share(part: int, whole: int) -> float:
     return min(1.0, max(0.0, part / whole))
 
 
-def document(before: State, now: State) -> dict[str, Any]:
+def document(before: LabState, now: LabState) -> dict[str, Any]:
     """A look as a JSON document: the state, and with each link the `use` of both ways since the look before."""
     built: dict[str, Any] = msgspec.to_builtins(now)
     shares = use(before, now)
@@ -60,7 +60,7 @@ def document(before: State, now: State) -> dict[str, Any]:
     return built
 
 
-def screen(before: State, now: State) -> RenderableType:
+def screen(before: LabState, now: LabState) -> RenderableType:
     """A look as a person sees it."""
     blocks = (
         [_banner(now)],
@@ -73,7 +73,7 @@ def screen(before: State, now: State) -> RenderableType:
     return Group(*chain.from_iterable([*block, Text()] for block in blocks if block))
 
 
-def _banner(now: State) -> Text:
+def _banner(now: LabState) -> Text:
     if not now.box_runs:
         state = (" BOX OFF ", f"{_BAD} reverse")
     elif not now.connected:
@@ -83,7 +83,7 @@ def _banner(now: State) -> Text:
     return Text.assemble(state, (f" {now.lab}", "bold"), (f"  {quantities.clock(now.now_ns)}", _QUIET))
 
 
-def _links(now: State, shares: Use) -> Table:
+def _links(now: LabState, shares: Use) -> Table:
     table = _table("Link", "Between", "there", "back", "Line")
     for line in now.links:
         there, back = shares[line.name]
@@ -92,7 +92,7 @@ def _links(now: State, shares: Use) -> Table:
     return table
 
 
-def _quality(line: Line) -> Text:
+def _quality(line: LinkState) -> Text:
     if not line.up:
         return Text("down", style=_BAD)
     words = [quantities.rate(line.rate_bps)]
@@ -104,7 +104,7 @@ def _quality(line: Line) -> Text:
     return Text(", ".join(words), style="" if line.is_nominal else "yellow") + captured
 
 
-def _bar(share: float, line: Line) -> Text:
+def _bar(share: float, line: LinkState) -> Text:
     if not line.up:
         return Text("—", style=_QUIET)
     filled = round(share * _BAR_CELLS)
@@ -112,7 +112,7 @@ def _bar(share: float, line: Line) -> Text:
     return Text.assemble(("█" * filled, style), ("·" * (_BAR_CELLS - filled), _QUIET), f" {share:4.0%}")
 
 
-def _figures(now: State) -> Table:
+def _figures(now: LabState) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     waiting = now.backlog
     table.add_row(
@@ -137,7 +137,7 @@ def _firewall(firewall: FirewallStatus) -> Text:
     return text.append(f"; refused: {refused or 'nothing'}")
 
 
-def _instruments(devices: list[Device]) -> Table:
+def _instruments(devices: list[InstrumentState]) -> Table:
     table = _table("Port", "Instrument", "Model", "Made", "On the box or beyond")
     for device in devices:
         serial = Text(device.serial) if device.on else Text(f"{device.serial} off", style=_BAD)
@@ -147,11 +147,11 @@ def _instruments(devices: list[Device]) -> Table:
     return table
 
 
-def _faults(now: State) -> RenderableType:
+def _faults(now: LabState) -> RenderableType:
     return Group(*(Text.assemble(("✗ ", _BAD), _fault(fault, now.now_ns)) for fault in now.faults))
 
 
-def _fault(fault: Trouble, now_ns: int) -> str:
+def _fault(fault: FaultState, now_ns: int) -> str:
     since = quantities.duration(now_ns - fault.since_ns)
     if fault.lasts_ns is None:
         return f"{fault.kind} of {fault.target} for {since}, until it is ended"
@@ -166,7 +166,7 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def looks(name: str, every_s: float) -> Iterator[tuple[State, State]]:
+def looks(name: str, every_s: float) -> Iterator[tuple[LabState, LabState]]:
     """Look at the lab that often; each time with the time before. Raises NoSuchLab, Refused."""
     before = look_at(name)
     while True:

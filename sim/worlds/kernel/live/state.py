@@ -10,15 +10,15 @@ from collections.abc import Mapping
 import msgspec
 
 from agents.box.firewall import FirewallStatus
-from agents.box.status import Status, Waiting
+from agents.box.status import StatusReport, Waiting
 from datacenter.store import queries
-from sim.verdict.ledger import Ledger
+from sim.verdict.ledger import ReportLedger
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.analyzer import Analyzer
 
 
-class Line(msgspec.Struct, frozen=True):
+class LinkState(msgspec.Struct, frozen=True):
     """A link. What has two values has one for each way, first from `ends[0]`."""
 
     name: str
@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True):
     captured: bool
 
 
-class Device(msgspec.Struct, frozen=True):
+class InstrumentState(msgspec.Struct, frozen=True):
     """An instrument, with the counts of its reports."""
 
     port: int
@@ -48,7 +48,7 @@ class Device(msgspec.Struct, frozen=True):
     """The box said that it has them."""
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class FaultState(msgspec.Struct, frozen=True):
     """A fault that is under way. Nanoseconds of lab time."""
 
     kind: str
@@ -57,7 +57,7 @@ class Trouble(msgspec.Struct, frozen=True):
     lasts_ns: int | None
 
 
-class State(msgspec.Struct, frozen=True):
+class LabState(msgspec.Struct, frozen=True):
     """A lab at `now_ns` nanoseconds of lab time."""
 
     lab: str
@@ -72,21 +72,21 @@ class State(msgspec.Struct, frozen=True):
     acknowledged: int
     stored: int
     """Reports at the data center, each counted once."""
-    links: list[Line]
-    instruments: list[Device]
-    faults: list[Trouble]
+    links: list[LinkState]
+    instruments: list[InstrumentState]
+    faults: list[FaultState]
     firewall: FirewallStatus | None
     """None where the box has none to look after, and while it is off."""
     failures: list[str]
     """What went wrong in the simulator itself; the lab proves nothing then."""
 
 
-async def look(world: KernelWorld) -> State:
+async def look(world: KernelWorld) -> LabState:
     """How the lab stands now."""
     status = await world.box.status()
     made, acknowledged = _counted(world.ledger)
     devices = [_device(analyzer, made, acknowledged) for _, analyzer in sorted(world.analyzers.items())]
-    return State(
+    return LabState(
         lab=world.ground.name,
         now_ns=world.env.now,
         box_runs=status is not None,
@@ -98,7 +98,7 @@ async def look(world: KernelWorld) -> State:
         links=[_line(link) for link in world.ground.links.values()],
         instruments=devices,
         faults=[
-            Trouble(event.fault.kind, event.target, event.at, event.lasts)
+            FaultState(event.fault.kind, event.target, event.at, event.lasts)
             for event in (occurrence.event for occurrence in world.faults.under_way)
         ],
         firewall=None if status is None else status.firewall,
@@ -106,14 +106,14 @@ async def look(world: KernelWorld) -> State:
     )
 
 
-def _backlog(world: KernelWorld, status: Status | None) -> Waiting:
+def _backlog(world: KernelWorld, status: StatusReport | None) -> Waiting:
     if status is not None:
         return status.backlog
     samples = world.backlog_meter.samples
     return Waiting(*samples[-1]) if samples else Waiting(0, 0, 0)
 
 
-def _counted(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
+def _counted(ledger: ReportLedger) -> tuple[dict[str, int], dict[str, int]]:
     """The reports made and those acknowledged, of each instrument by its serial number."""
     made: dict[str, int] = {}
     acknowledged: dict[str, int] = {}
@@ -123,9 +123,9 @@ def _counted(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
     return made, acknowledged
 
 
-def _device(analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[str, int]) -> Device:
+def _device(analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[str, int]) -> InstrumentState:
     spec = analyzer.spec
-    return Device(
+    return InstrumentState(
         port=spec.port,
         serial=spec.serial,
         model=spec.model,
@@ -135,10 +135,10 @@ def _device(analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[s
     )
 
 
-def _line(link: KernelLink) -> Line:
+def _line(link: KernelLink) -> LinkState:
     one, other = link.cable
     quality = link.forward.quality
-    return Line(
+    return LinkState(
         name=link.name,
         ends=(one.host.name, other.host.name),
         up=link.up,

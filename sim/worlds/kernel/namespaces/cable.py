@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Final
 
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.netlink import Netlink
 
 INTERFACE_NAME_MAX: Final = 15
@@ -30,7 +30,9 @@ _RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
 class NearEnd:
     """The near end of the veth to one host's interface, which this makes; and a packet socket (packet(7)) on it."""
 
-    def __init__(self, netlink: Netlink, network: int, name: str, host: Host, interface: str) -> None:
+    def __init__(
+        self, netlink: Netlink, network: int, name: str, host: NamespaceHost, interface: str
+    ) -> None:
         for wanted in (name, interface):
             if not 0 < len(wanted) <= INTERFACE_NAME_MAX:
                 raise ValueError(

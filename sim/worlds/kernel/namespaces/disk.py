@@ -19,7 +19,7 @@ from sim.worlds.kernel.namespaces import files
 BYTES_MIN: Final = 1 << 20
 
 
-class Disk:
+class LoopDisk:
     """A disk of `size` bytes, empty and mounted; `folder` is where all hosts of the lab see it."""
 
     def __init__(self, name: str, size: int) -> None:

@@ -41,7 +41,7 @@ CONGESTION_CONTROL: Final = "cubic"
 but a route may name any."""
 
 
-class Host:
+class NamespaceHost:
     """One machine of the lab. It has no port until a link is attached; loopback is up."""
 
     def __init__(self, name: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sim.engine.stalls import Stalled
 from sim.engine.streams import stream
-from sim.net.link import Quality
-from sim.worlds.kernel.live.control import Control, Refused
+from sim.net.link import LinkQuality
+from sim.worlds.kernel.live.control import Control, RequestRefused
 from sim.worlds.kernel.namespaces import files, syscalls
 from sim.worlds.kernel.namespaces.cable import NearEnd
 from sim.worlds.kernel.namespaces.deadline import Deadline
-from sim.worlds.kernel.namespaces.disk import Disk
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.disk import LoopDisk
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.netlink import Netlink
 from sim.worlds.kernel.namespaces.relay import Relay
@@ -33,7 +33,7 @@ class KernelLab:
         self.name = name
         self.seed = 0
         """Of the links' random streams; to be set before the first link is made."""
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, NamespaceHost] = {}
         self.links: dict[str, KernelLink] = {}
         self.folder: Path = files.FOLDER
         """In memory, and gone with the lab."""
@@ -49,14 +49,20 @@ class KernelLab:
         self.control = Control(listener, self._namespaces)
         """Answers other processes' requests; set its `handler`."""
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> NamespaceHost:
         """Make a host. Raises ValueError if there is one of that name."""
         if name in self.hosts:
             raise ValueError(f"the lab has a host {name!r} already")
-        self.hosts[name] = Host(name)
+        self.hosts[name] = NamespaceHost(name)
         return self.hosts[name]
 
-    def link(self, name: str, one: tuple[Host, str], other: tuple[Host, str], quality: Quality) -> KernelLink:
+    def link(
+        self,
+        name: str,
+        one: tuple[NamespaceHost, str],
+        other: tuple[NamespaceHost, str],
+        quality: LinkQuality,
+    ) -> KernelLink:
         """Join two hosts, each by an interface of the name given, which this makes and sets up.
 
         Raises ValueError if there is a link of that name, or for a name that is too long for the kernel.
@@ -72,11 +78,11 @@ class KernelLab:
         self.links[name] = KernelLink(name, (near, far), quality, random, self._relay)
         return self.links[name]
 
-    def disk(self, name: str, size: int) -> Disk:
+    def disk(self, name: str, size: int) -> LoopDisk:
         """An empty ext4 disk of `size` bytes, in memory."""
-        return Disk(name, size)
+        return LoopDisk(name, size)
 
     def _namespaces(self, host: str) -> Mapping[str, int]:
         if host not in self.hosts:
-            raise Refused(f"the lab has no host {host!r}; it has {', '.join(self.hosts)}")
+            raise RequestRefused(f"the lab has no host {host!r}; it has {', '.join(self.hosts)}")
         return self.hosts[host].namespaces

@@ -15,7 +15,7 @@ from random import Random
 from threading import Lock
 from typing import Any, Final, cast
 
-from sim.net.link import Link, Pipe, Quality
+from sim.net.link import Link, LinkQuality, Pipe
 from sim.worlds.kernel.namespaces.cable import NearEnd
 from sim.worlds.kernel.namespaces.capture import Capture
 from sim.worlds.kernel.namespaces.relay import Relay
@@ -33,7 +33,7 @@ class KernelLink(Link):
     """
 
     def __init__(
-        self, name: str, cable: tuple[NearEnd, NearEnd], quality: Quality, random: Random, relay: Relay
+        self, name: str, cable: tuple[NearEnd, NearEnd], quality: LinkQuality, random: Random, relay: Relay
     ) -> None:
         super().__init__(cast(Any, relay.clock), name, quality, random)
         self.cable = cable
@@ -85,7 +85,7 @@ class KernelLink(Link):
         with self._sending:
             super()._set(up=up)
 
-    def _change(self, quality: Quality) -> None:
+    def _change(self, quality: LinkQuality) -> None:
         with self._sending:
             super()._change(quality)
         self._relay.wake()  # something may be due sooner

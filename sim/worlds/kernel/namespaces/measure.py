@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from sim.net.link import Quality
+from sim.net.link import LinkQuality
 from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.supervisor import run
 
 INSTRUMENTS: Final = 4
-_LAN: Final = Quality(rate_bits=100_000_000, delay_ns=100_000)
-_UPLINK: Final = Quality(rate_bits=128_000, delay_ns=40_000_000)
+_LAN: Final = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
+_UPLINK: Final = LinkQuality(rate_bits=128_000, delay_ns=40_000_000)
 _PORT: Final = 4000
 
 
@@ -64,7 +64,7 @@ async def _whole_network(lab: KernelLab) -> float:
     return time.monotonic()
 
 
-def bulk(quality: Quality, size: int) -> Bulk:
+def bulk(quality: LinkQuality, size: int) -> Bulk:
     """Send `size` bytes by TCP over a link of that quality."""
 
     async def main(lab: KernelLab) -> Bulk:

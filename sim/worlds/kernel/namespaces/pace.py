@@ -17,11 +17,11 @@ import simpy.core
 from simpy.events import NORMAL
 
 from sim.engine.clock import Environment
-from sim.worlds.kernel.namespaces.host import Host
+from sim.worlds.kernel.namespaces.host import NamespaceHost
 
 _NS: Final = 1_000_000_000
 
-acting: ContextVar[Host] = ContextVar("acting")
+acting: ContextVar[NamespaceHost] = ContextVar("acting")
 """The host on whose behalf the running task acts."""
 
 
@@ -108,7 +108,7 @@ class HostLoop(asyncio.SelectorEventLoop):
 class HostComputer:
     """`sim.worlds.shared.analyzer.Computer`: programs of this process that act for a host of the lab."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: NamespaceHost) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
 
