@@ -1,17 +1,17 @@
-"""An identity as it travels to its box: files in a raw partition of its own.
+"""The archive that carries a box's identity to the box: certificate, key and site file in a raw disk partition.
 
-There is no file system in it, whose driver a first start might lack and whose state a power cut might tear: one
-sector of text,
+The partition has no file system: the first boot needs no file system driver, and a power cut cannot corrupt file
+system metadata. It starts with one sector of text,
 
     RAP-IDENTITY 1
     <length of the archive>
     <SHA-256 of the archive, hexadecimal>
 
-padded with zeros to 512 bytes, and then a POSIX tar archive. A shell can read it: `tail -c +513`, `head -c LENGTH`,
-`sha256sum`, `tar x`.
+padded with zeros to 512 bytes, followed by a POSIX tar archive. Shell tools can read it: `tail -c +513`,
+`head -c LENGTH`, `sha256sum`, `tar x`.
 
-Making an identity takes cryptography (`identity.py`). Taking it out of here does not, and so it begins at once where
-the box does it, at its first start.
+This module uses no cryptography library, so that the box can unpack the archive early in its first boot. Creating
+an identity is in `agents.box.provision` and `imaging.flash`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SECRET_MODE: Final = 0o600
 
 
 class IdentityError(Exception):
-    """What was given or found is no identity of a box, or not of this one; the message says what would be right."""
+    """The input is not a usable identity, or it is another box's. The message says what would be right."""
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    """The partition's content, whole sectors. The same files give the same bytes."""
+    """Return the partition's content, in whole sectors of 512 bytes. The same files give the same bytes."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in sorted(files.items()):
@@ -51,10 +51,10 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 
 def unpack(area: bytes) -> dict[str, bytes]:
-    """The files in a partition's content. Raises IdentityError: none there, or damaged."""
+    """Return the files in a partition's content by name. Raises: IdentityError (no identity, or damaged)."""
     header = _HEADER.fullmatch(area[:HEADER_BYTES].decode("ascii", "replace"))
     if header is None:
-        raise IdentityError("there is no identity on this disk: none was written, or the box took it already")
+        raise IdentityError("no identity on this disk: none was written, or the box has already imported it")
     data = area[HEADER_BYTES : HEADER_BYTES + int(header[1])]
     if hashlib.sha256(data).hexdigest() != header[2]:
         raise IdentityError("the identity on this disk is damaged: write the disk again")

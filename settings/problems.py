@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""What is wrong with a settings file: the file, the line and the key of each problem, and what would be right."""
+"""Problems in settings files: file, line and key of each, and what would be right."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 Key = tuple[str | int, ...]
-"""Where a value is: `("instrument", 0, "port")`; arrays count from 0."""
+"""Path of a value: `("instrument", 0, "port")`; array indices count from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at a key ("" for the whole file), what would be right, and on which line (0: unknown)."""
+    """One problem: key ("" for the whole file), message that says what would be right, and line (0: unknown)."""
 
     key: str
     message: str
@@ -22,7 +22,7 @@ class Problem:
 
 
 class SettingsError(ValueError):
-    """A file that cannot be used. The message has a line for each problem: file, line, key, what would be right."""
+    """A settings file cannot be used. The message has one line for each problem: `file:line: key: message`."""
 
     def __init__(self, file: Path, *problems: Problem) -> None:
         super().__init__("\n".join(_line(file, problem) for problem in problems))
@@ -31,7 +31,7 @@ class SettingsError(ValueError):
 
     @classmethod
     def at(cls, file: Path, key: str, message: str) -> SettingsError:
-        """The error of one problem that was found after `file` was read."""
+        """Return the error for one problem found after `file` was read; looks up the line of `key`."""
         try:
             line = line_of(file.read_text("utf-8"), parse_key(key)) if key else 0
         except (OSError, UnicodeDecodeError):
@@ -45,24 +45,24 @@ def _line(file: Path, problem: Problem) -> str:
 
 
 class Problems:
-    """Collects what is wrong with one file, in the order found."""
+    """Collects the problems of one settings file, in the order found."""
 
     def __init__(self, file: Path, text: str) -> None:
         self.file, self._text = file, text
         self.found: list[Problem] = []
 
     def add(self, key: Key, message: str) -> None:
-        """Note that the value at `key` is wrong."""
+        """Record a problem with the value at `key`."""
         self.found.append(Problem(key_text(key), message, line_of(self._text, key) if key else 0))
 
     def raise_if_any(self) -> None:
-        """Raise SettingsError with all of them."""
+        """Raise SettingsError with all recorded problems, if there are any."""
         if self.found:
             raise SettingsError(self.file, *self.found)
 
 
 def key_text(key: Key) -> str:
-    """`instrument[1].port`, for the port of the file's second [[instrument]]."""
+    """Format a key: `instrument[1].port` is the port of the file's second [[instrument]]."""
     names = (f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key)
     return "".join(names).removeprefix(".")
 
@@ -72,7 +72,7 @@ def _quoted(name: str) -> str:
 
 
 def parse_key(text: str) -> Key:
-    """The reverse of `key_text`."""
+    """Parse the output of `key_text`."""
     parts = re.findall(r"""\[(\d+)\]|"([^"]*)"|([^.\[\]"]+)""", text)
     return tuple(int(index) if index else quoted or name for index, quoted, name in parts)
 
@@ -85,14 +85,14 @@ _STRING: Final = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*""")
 
 
 def line_of(text: str, key: Key) -> int:
-    """The line, from 1, on which the value at `key` is given, or else that of its table; 1 if that is nowhere.
+    """Return the line (from 1) of the value at `key`, or of the innermost table on its path; 1 if neither is found.
 
-    The standard library's TOML parser does not say; this looks for headers and keys.
+    The standard library's TOML parser reports no positions, so this scans for headers and keys.
     """
     best, depth = 1, 0
     table: Key = ()
     counts: dict[Key, int] = {}
-    until = ""  # what ends a value of several lines
+    until = ""  # the terminator of a value that spans several lines
     for number, line in enumerate(text.splitlines(), 1):
         if until:
             until = _continued(line, until)
@@ -116,7 +116,7 @@ def _names(dotted: str) -> list[str]:
 
 
 def _table(names: list[str], array: bool, counts: dict[Key, int]) -> Key:
-    """The table that a header begins; `counts` has the last index of each array of tables so far."""
+    """Return the table that a header begins; `counts` holds the last index of each array of tables so far."""
     path: Key = ()
     for n, name in enumerate(names, 1):
         path = (*path, name)
@@ -128,7 +128,7 @@ def _table(names: list[str], array: bool, counts: dict[Key, int]) -> Key:
 
 
 def _continued(line: str, until: str) -> str:
-    """What still has to come after this line of a value: quotes, closing brackets, or nothing."""
+    """Return the terminator that a value still needs after this line: quotes, closing brackets, or ""."""
     for quotes in ('"""', "'''"):
         if until == quotes or (not until and quotes in line):
             return quotes if line.count(quotes) % 2 == (until != quotes) else ""

@@ -6,11 +6,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 Range = tuple[int, int]
-"""First and last number, both included."""
+"""First and last number, both inclusive."""
 
 
 class RangeSet:
-    """Numbers, as few ranges as possible."""
+    """A set of integers, stored as the smallest number of ranges."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._firsts: list[int] = []
@@ -29,16 +29,16 @@ class RangeSet:
         return at >= 0 and number <= self._lasts[at]
 
     def count(self) -> int:
-        """How many numbers are in the set."""
+        """Return the number of integers in the set."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
-    def meets(self, first: int, last: int) -> bool:
-        """Whether any number from `first` to `last` is in the set."""
+    def overlaps(self, first: int, last: int) -> bool:
+        """Return whether the set contains any number from `first` to `last`."""
         at = bisect_left(self._lasts, first)
         return at < len(self._firsts) and self._firsts[at] <= last
 
     def add(self, first: int, last: int) -> None:
-        """Put `first` to `last` in."""
+        """Add the numbers `first` to `last`."""
         if first > last:
             return
         low = bisect_left(self._lasts, first - 1)
@@ -49,7 +49,7 @@ class RangeSet:
         self._lasts[low:high] = [last]
 
     def remove(self, first: int, last: int) -> None:
-        """Take `first` to `last` out."""
+        """Remove the numbers `first` to `last`."""
         low = bisect_left(self._lasts, first)
         high = bisect_right(self._firsts, last)
         if low >= high:
@@ -59,8 +59,8 @@ class RangeSet:
         self._firsts[low:high] = [part[0] for part in kept]
         self._lasts[low:high] = [part[1] for part in kept]
 
-    def without(self, others: Iterable[Range]) -> RangeSet:
-        """What is left when `others` are taken out."""
+    def difference(self, others: Iterable[Range]) -> RangeSet:
+        """Return a copy of the set without the numbers in `others`."""
         rest = RangeSet(self)
         for first, last in others:
             rest.remove(first, last)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The site file: what makes a box one laboratory's. Read alike by the image builder, the flasher and the box.
+"""The site file: the settings of one laboratory's box. The image builder, the flasher and the box share this reader.
 
-[[instrument]]                         # who may report, and at which port
+[[instrument]]                         # a permitted instrument, and its port
 port = 1
 serial = "CHEM-0001"
 
-[addresses]                            # where names lead to: the firewall lets the box go to addresses
+[addresses]                            # IP addresses of host names; the firewall allows only these
 "ingest.example.com" = ["203.0.113.5"]
 
 `SiteForBox` is what the box needs; `imaging.kickstart.site.Site` adds what an installer needs. Host names are not
-resolved: at %post there may be no network, later the firewall must be in force before there is any, and a name server
-must not decide where the box may connect to. So the addresses are in the file, and in /etc/hosts.
+resolved by DNS: during %post there may be no network, on the box the firewall must be in force before the network
+is up, and a name server must not decide where the box may connect to. Therefore the file lists the addresses, and
+the box keeps them in /etc/hosts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from settings.board import Board, PortNumber, board_of
+from settings.board import Board, PortNumber, load_board_of
 from settings.problems import Problems, SettingsError, parse_key
 from settings.toml import loads
 from settings.types import (
@@ -38,19 +39,19 @@ from settings.types import (
     address_of,
 )
 
-BY_NAME_MAX: Final = 16
-"""Addresses of one name."""
+ADDRESSES_PER_NAME_MAX: Final = 16
+"""Maximum number of addresses for one name."""
 
 
 class UplinkAddress(Table, frozen=True):
-    """How the box reaches the world. No `address`: DHCP."""
+    """The uplink's IP configuration; an empty `address` means DHCP."""
 
     address: str = ""
     gateway: OptionalIpv4 = ""
     nameservers: list[Ipv4] = []
 
     def __post_init__(self) -> None:
-        """A fixed address needs its way out."""
+        """Require a gateway and a prefix length with a fixed address."""
         if self.address and not self.gateway:
             raise ValueError("a fixed `address` needs a `gateway`")
         if self.address and "/" not in self.address:
@@ -60,21 +61,21 @@ class UplinkAddress(Table, frozen=True):
 
 
 class AuditServer(Table, frozen=True):
-    """The server that keeps the audit log; 6514 is syslog over TLS (RFC 5425)."""
+    """The server that stores the audit log; 6514 is syslog over TLS (RFC 5425)."""
 
     host: Host
     port: TcpPort = 6514
 
 
 class EnrolledInstrument(Table, frozen=True):
-    """An instrument that may report, at this port alone."""
+    """An instrument that may report, at this port only."""
 
     port: PortNumber
     serial: Serial
 
 
 class SiteForBox(Table, frozen=True):
-    """What makes this box one laboratory's."""
+    """The settings of one laboratory's box."""
 
     board: str
     datacenter: Endpoint
@@ -82,23 +83,25 @@ class SiteForBox(Table, frozen=True):
     audit: AuditServer
     uplink: UplinkAddress = UplinkAddress()
     instrument_network: str = "10.77.0.0/16"
-    """Port n has the box at the first address of its n-th /24."""
+    """The box has the first host address of the network's n-th /24 on port n."""
     proxy: Proxy | None = None
     instrument: list[EnrolledInstrument] = []
-    addresses: dict[Host, Annotated[list[Address], Meta(min_length=1, max_length=BY_NAME_MAX)]] = {}
+    addresses: dict[
+        Host, Annotated[list[Address], Meta(min_length=1, max_length=ADDRESSES_PER_NAME_MAX)]
+    ] = {}
 
     def ports(self, board: Board) -> dict[int, IPv4Interface]:
-        """The box's address on each instrument port."""
+        """Return the box's address on each instrument port, by port number."""
         network = IPv4Network(self.instrument_network)
         first = {number: network.network_address + 256 * number + 1 for number in board.instrument_ports}
         return {number: IPv4Interface((address, 24)) for number, address in sorted(first.items())}
 
     def addresses_of(self, host: str) -> list[str]:
-        """Where this host is; empty if it is a name that has no addresses in the file."""
+        """Return the host's addresses; empty if it is a name without addresses in the file."""
         return [host] if address_of(host) else self.addresses.get(host, [])
 
-    def way_out(self) -> tuple[Literal["proxy", "datacenter"], list[str], int]:
-        """Of the proxy, or else of the data center: the role in the firewall policy, addresses, and the port."""
+    def uplink_target(self) -> tuple[Literal["proxy", "datacenter"], list[str], int]:
+        """Return policy role, addresses and port of the proxy, or of the data center if there is no proxy."""
         if self.proxy:
             return "proxy", self.addresses_of(self.proxy.host), self.proxy.port
         center = self.datacenter
@@ -109,8 +112,8 @@ class SiteForBox(Table, frozen=True):
         )
 
 
-def problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
-    """What no box can be made of: keys, and what would be right."""
+def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each contradiction between the site and its board."""
     if problem := _network(site):
         yield "instrument_network", problem
     serials = [instrument.serial for instrument in site.instrument]
@@ -119,13 +122,13 @@ def problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
             known = ", ".join(map(str, board.instrument_ports))
             yield f"instrument[{index}].port", f"{board.name} has no port {instrument.port}; it has {known}"
         if instrument.serial in serials[:index]:
-            yield f"instrument[{index}].serial", f"{instrument.serial} is there twice; name it once"
-    way_out = "proxy.host" if site.proxy else "datacenter.host"
-    yield from ((key, problem) for key, problem in unreachable(site) if key == way_out)
+            yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
+    uplink_target = "proxy.host" if site.proxy else "datacenter.host"
+    yield from ((key, problem) for key, problem in hosts_without_addresses(site) if key == uplink_target)
 
 
-def unreachable(site: SiteForBox) -> Iterator[tuple[str, str]]:
-    """Names that have no addresses, where the firewall will not let the box go: keys, and what would be right."""
+def hosts_without_addresses(site: SiteForBox) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each host name without addresses, which the firewall could not allow."""
     named = {"proxy.host": site.proxy.host} if site.proxy else {}
     if not site.proxy and not site.datacenter.address:
         named["datacenter.host"] = site.datacenter.host
@@ -142,25 +145,25 @@ def _network(site: SiteForBox) -> str:
     except ValueError as error:
         return f"{error}; write it like 10.77.0.0/16"
     if network.prefixlen > 16:
-        return "must have room for a /24 for every port: a prefix of at most 16"
+        return "must have room for a /24 for every port: give a prefix length of at most 16"
     if site.uplink.address and network.overlaps(IPv4Interface(site.uplink.address).network):
-        return f"{network} overlaps with the uplink's {site.uplink.address}; take another private network"
+        return f"{network} overlaps with the uplink's {site.uplink.address}; choose another private network"
     return ""
 
 
-class AuditServerOfInstaller(AuditServer, frozen=True, kw_only=True):
-    """`authority` was the installer's."""
+class AuditServerWithAuthority(AuditServer, frozen=True, kw_only=True):
+    """The audit server with the installer's key `authority`, which the box ignores."""
 
     authority: str = ""
 
 
 class SiteOnBox(SiteForBox, frozen=True, kw_only=True):
-    """The site file on the box: the site's own, or the part of it that kickstart and flasher leave there.
+    """The site file on the box: the complete file, or the part of it that kickstart or flasher stored there.
 
-    The keys below are the installer's; they may be there, and are not looked at.
+    The keys below are for the installer; the box accepts and ignores them.
     """
 
-    audit: AuditServerOfInstaller
+    audit: AuditServerWithAuthority
     timezone: object = None
     hostname: object = None
     release: object = None
@@ -173,14 +176,16 @@ class SiteOnBox(SiteForBox, frozen=True, kw_only=True):
     install: object = None
 
 
-def site_of(text: str, file: Path) -> tuple[SiteOnBox, Board]:
-    """The site that `text` describes, and its board; `file` is where the text is from. Raises: SettingsError."""
+def parse_site(text: str, file: Path) -> tuple[SiteOnBox, Board]:
+    """Parse a site file's text; return the site and its board. `file` is for messages. Raises: SettingsError."""
     site = loads(text, file, SiteOnBox)
     if site.board.endswith(".toml") and Path(site.board).name != site.board:
-        raise SettingsError.at(file, "board", f"{site.board}: a board's file belongs beside the site's")
-    board = board_of(file, site.board)
+        raise SettingsError.at(
+            file, "board", f"{site.board}: the board file must be in the site file's directory"
+        )
+    board = load_board_of(file, site.board)
     found = Problems(file, text)
-    for key, problem in problems(site, board):
+    for key, problem in site_problems(site, board):
         found.add(parse_key(key), problem)
     found.raise_if_any()
     return site, board

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""TOML files that people write: read into msgspec Structs with all problems at once, and written.
+"""TOML settings files: read into msgspec Structs, with all problems reported at once, and written.
 
-A Struct describes a table: its fields are the keys, their types the values. A type is what msgspec accepts, or is
-annotated with a `Form`, which reads a value itself ("128kbit"). A field without a default is required. Problems are
-collected, so that one run reports all of them, each with the file, the line, the key and what would be right.
+A Struct describes a table: its fields are the keys, their types the allowed values. A type is one that msgspec
+supports, or has an annotation of the protocol `Form` for values with a syntax of their own ("128kbit"). A field
+without a default is required. All problems are collected, each with file, line, key and what would be right.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from msgspec.structs import FieldInfo, fields
 from settings.problems import Key, Problem, Problems, SettingsError, key_text
 
 CHOICES_SHOWN_MAX: Final = 12
-"""Of more choices than this, a message shows the nearest alone."""
+"""If more choices than this are known, a message suggests only the nearest."""
 SHOWN_CHARACTERS_MAX: Final = 60
 
 S = TypeVar("S", bound=Struct)
@@ -53,24 +53,24 @@ _IN_WORDS: Final = {
 
 @runtime_checkable
 class Form(Protocol):
-    """A form of value that msgspec does not know, as an annotation of a type."""
+    """A type annotation for values with a syntax that msgspec does not know."""
 
     @property
     def rule(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, in words."""
         ...
 
     def read(self, given: object) -> object:
-        """The value. Raises: ValueError, saying what would be right."""
+        """Convert the TOML value. Raises: ValueError, saying what would be right."""
         ...
 
     def write(self, value: Any) -> object:
-        """The reverse of `read`."""
+        """Convert back to a TOML value: the inverse of `read`."""
         ...
 
 
 def read_text(file: Path) -> str:
-    """The text of a file. Raises: SettingsError."""
+    """Read a text file. Raises: SettingsError."""
     try:
         return file.read_text("utf-8")
     except OSError as error:
@@ -80,7 +80,7 @@ def read_text(file: Path) -> str:
 
 
 def parse(text: str, file: Path) -> dict[str, Any]:
-    """The top-level table of a TOML text; `file` is for messages. Raises: SettingsError."""
+    """Parse TOML text into its top-level table; `file` is for messages. Raises: SettingsError."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -88,15 +88,15 @@ def parse(text: str, file: Path) -> dict[str, Any]:
 
 
 def load(file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
-    """The file as a `kind`, relative paths taken from its folder. Raises: SettingsError with all problems.
+    """Read a file as a `kind`; relative paths are relative to its directory. Raises: SettingsError with all problems.
 
-    `check` looks at the whole once its form is right, and adds what else is wrong.
+    `check` is called with a value whose form is valid, and adds further problems.
     """
     return loads(read_text(file), file, kind, check)
 
 
 def loads(text: str, file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
-    """As `load`, of a text; `file` is for messages and relative paths. Raises: SettingsError with all problems."""
+    """As `load`, from text; `file` is for messages and relative paths. Raises: SettingsError with all problems."""
     problems = Problems(file, text)
     value = read_table(kind, parse(text, file), (), problems)
     problems.raise_if_any()
@@ -108,11 +108,11 @@ def loads(text: str, file: Path, kind: type[S], check: Callable[[S, Problems], N
 
 
 def read_table(
-    kind: type[S], given: object, key: Key, problems: Problems, *, beside: tuple[str, ...] = ()
+    kind: type[S], given: object, key: Key, problems: Problems, *, other_keys: tuple[str, ...] = ()
 ) -> S | None:
-    """The table `given` as a `kind`; None if it has problems.
+    """Convert the table `given` to a `kind`; None if it has problems.
 
-    `beside` are keys that somebody else reads from the same table, to suggest when one is misspelt.
+    `other_keys` lists keys of the same table that the caller reads itself, as suggestions for misspelt keys.
     """
     known = {f.name: f for f in fields(kind)}
     if not isinstance(given, dict):
@@ -121,24 +121,24 @@ def read_table(
     before = len(problems.found)
     for name in given:
         if name not in known:
-            problems.add((*key, name), f"there is no such key; {nearest(name, [*beside, *known])}")
+            problems.add((*key, name), f"unknown key; {nearest(name, [*other_keys, *known])}")
     values = {}
     for name, info in known.items():
         if name in given:
             values[name] = read_value(info.type, given[name], (*key, name), problems)
         elif info.required:
-            problems.add((*key, name), f"is missing; {rule_of(info)}")
+            problems.add((*key, name), f"is missing; expected {describe_field(info)}")
     if len(problems.found) > before:
         return None
     try:
         return kind(**values)
-    except ValueError as error:  # of the Struct's own __post_init__
+    except ValueError as error:  # from the Struct's own __post_init__
         problems.add(key, str(error))
         return None
 
 
 def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
-    """The value `given` as the type `kind`; None if it has problems."""
+    """Convert the value `given` to the type `kind`; None if it has problems."""
     kind = _without_none(kind)
     plain, metadata = _plain(kind)
     form = next((m for m in metadata if isinstance(m, Form)), None)
@@ -155,7 +155,7 @@ def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
             raise ValueError(nearest(str(given), [str(word) for word in get_args(plain)]))
         return _convert(kind, given, problems.file)
     except ValueError as error:
-        problems.add(key, str(error) if _is_secret(metadata) else f"{shown(given)}: {error}")
+        problems.add(key, str(error) if _is_secret(metadata) else f"{format_value(given)}: {error}")
         return None
 
 
@@ -193,17 +193,17 @@ def _read_mapping(kind: Any, given: object, key: Key, problems: Problems) -> dic
 
 
 def _convert(kind: Any, given: object, file: Path) -> Any:
-    """What msgspec makes of a value. Raises: ValueError, saying what would be right."""
+    """Convert a value with msgspec. Raises: ValueError, saying what would be right."""
     try:
         if kind is Path and isinstance(given, str):
             return file.parent / given
         return given if kind is object else msgspec.convert(given, str if kind is Path else kind)
     except msgspec.ValidationError as error:
-        raise ValueError(explained(kind, error)) from None
+        raise ValueError(explain_error(kind, error)) from None
 
 
-def explained(kind: Any, error: msgspec.ValidationError) -> str:
-    """What would be right where msgspec refused a value for a `kind`."""
+def explain_error(kind: Any, error: msgspec.ValidationError) -> str:
+    """Explain a msgspec validation error for a value of type `kind`: what would be right."""
     problem = str(error).partition(" - at ")[0]
     if "matching regex" in problem and (example := _example(kind)):
         return f"write it like {example}"
@@ -215,7 +215,7 @@ def explained(kind: Any, error: msgspec.ValidationError) -> str:
 
 
 def _example(kind: Any) -> str:
-    """The first example that a type's annotations give."""
+    """Return the first example in a type's annotations."""
     plain, metadata = _plain(kind)
     for meta in metadata:
         if isinstance(meta, Meta) and meta.examples:
@@ -224,7 +224,7 @@ def _example(kind: Any) -> str:
 
 
 def _plain(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its annotations, and these."""
+    """Split a type into the bare type and its annotations."""
     if get_origin(kind) is Annotated:
         plain, *metadata = get_args(kind)
         return plain, tuple(metadata)
@@ -232,7 +232,7 @@ def _plain(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _is_secret(metadata: tuple[Any, ...]) -> bool:
-    """Whether messages must not repeat a value of a type with these annotations."""
+    """Return whether messages must not repeat a value with these annotations."""
     return any(isinstance(meta, Meta) and (meta.extra or {}).get("secret") for meta in metadata)
 
 
@@ -243,8 +243,8 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def rule_of(info: FieldInfo) -> str:
-    """What a key may be, in words, for messages and for reference pages."""
+def describe_field(info: FieldInfo) -> str:
+    """Describe the allowed values of a field in words, for messages and reference pages."""
     plain, metadata = _plain(_without_none(info.type))
     for meta in metadata:
         if isinstance(meta, Form):
@@ -261,11 +261,11 @@ def rule_of(info: FieldInfo) -> str:
     ) is dict:
         return "a table"
     example = _example(info.type)
-    return f"write it like {example}" if example else _IN_WORDS.get(getattr(plain, "__name__", ""), "a value")
+    return f"a value like {example}" if example else _IN_WORDS.get(getattr(plain, "__name__", ""), "a value")
 
 
 def nearest(given: str, known: list[str]) -> str:
-    """What to suggest for `given`: the one that is close to it, and all that is known unless that is too much."""
+    """Suggest the known word nearest to `given`, and list all of them if there are few."""
     close = get_close_matches(given, known, n=1)
     every = f"must be {_one_of(known)}"
     if not close:
@@ -277,8 +277,8 @@ def _one_of(known: list[str]) -> str:
     return f"one of {', '.join(known)}" if len(known) != 1 else known[0]
 
 
-def shown(given: object) -> str:
-    """A value as the file might show it, short."""
+def format_value(given: object) -> str:
+    """Format a value for a message: as in the file, abbreviated."""
     text = (
         str(given).lower()
         if isinstance(given, bool)
@@ -290,13 +290,13 @@ def shown(given: object) -> str:
 
 
 def dumps(table: Struct | Mapping[str, Any], *, comment: str = "") -> str:
-    """A table as TOML, of a Struct the keys that differ from their defaults; `comment` is put before it."""
+    """Format a table as TOML; of a Struct, only keys that differ from their defaults. `comment` is put before it."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + tomli_w.dumps(as_table(table) if isinstance(table, Struct) else table)
 
 
 def as_table(value: Struct) -> dict[str, Any]:
-    """The reverse of `read_table`: the keys that differ from their defaults, as they would be written."""
+    """Convert a Struct to a TOML table: the inverse of `read_table`, without keys that have their default value."""
     table = {}
     for info in fields(value):
         own = getattr(value, info.name)

@@ -123,23 +123,23 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ("port = 443", "port = 70000", "datacenter.port: must be a whole number <= 65535"),
-        ("bytes_max", "bytes", "spool.bytes: there is no such key; there are bytes_max, directory"),
-        ('"board.toml"', '"rap-5"', "board: there is no board 'rap-5'; there are rap-4, rap-8"),
-        ("number = 1", "number = 2", "port[0].number: loopback has no port 2; it has 1"),
-        ('"rap-0001.key"', '"none.key"', "identity.key: {folder}/none.key: No such file or directory; give a PEM"),
-        ('"box.sock"', '"none/box.sock"', "status.socket: there is no folder {folder}/none; make it first"),
-        ('"rap-0001.key"', '"dc.key"', "identity.key: {folder}/dc.key: is not the key of {folder}/rap-0001"),
+        ("port = 443", "port = 70000", "9: datacenter.port: 70000: must be a whole number <= 65535"),
+        ("bytes_max", "bytes", "17: spool.bytes: unknown key; did you mean bytes_max?"),
+        ('"board.toml"', '"rap-5"', "1: board: unknown board 'rap-5'; known boards: rap-4, rap-8"),
+        ("number = 1", "number = 2", "11: port[0].number: loopback has no port 2; it has 1"),
+        ('"rap-0001.key"', '"none.key"', "4: identity.key: {folder}/none.key: No such file or directory; give a PEM"),
+        ('"box.sock"', '"none/box.sock"', "21: status.socket: there is no folder {folder}/none; make it first"),
+        ('"rap-0001.key"', '"dc.key"', "4: identity.key: {folder}/dc.key: is not the key of {folder}/rap-0001"),
     ],
 )  # fmt: skip
-def test_a_wrong_configuration_is_told_with_its_key_and_what_would_be_right(
+def test_a_wrong_configuration_is_reported_with_line_key_and_remedy(
     folder: Path, right: str, wrong: str, message: str
 ) -> None:
     async def scenario() -> None:
         command = ("box", "run", "--config", file)
         for status, said in await asyncio.gather(rap(*command), rap(*command, "--check")):
             assert status == 2
-            assert said.startswith(f"rap: {file}: {message.format(folder=folder)}")
+            assert said.startswith(f"rap: {file}:{message.format(folder=folder)}")
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     text = file.read_text()

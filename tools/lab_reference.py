@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from settings.board import board_names, load_board
-from settings.toml import rule_of
+from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.lab import labfile
@@ -85,7 +85,7 @@ def _names() -> str:
 
 
 def _rule(info: FieldInfo) -> str:
-    return rule_of(info).replace("|", "\\|")
+    return describe_field(info).replace("|", "\\|")
 
 
 def _default(info: FieldInfo) -> str:

@@ -17,7 +17,7 @@ from agents.box.intake.collector import port_limits
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
-from settings.board import Board, board_of
+from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
 from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
@@ -103,7 +103,7 @@ def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
 
 
 def _check_board(file: Path, config: BoxConfig) -> Board:
-    board = board_of(file, config.board)
+    board = load_board_of(file, config.board)
     for index, port in enumerate(config.port):
         if port.number not in board.instrument_ports:
             there_are = ", ".join(map(str, board.instrument_ports))

@@ -69,7 +69,7 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
 
 def _ways_out(site: SiteOnBox) -> Iterator[AuthorizedTable]:
     """Behind a proxy, the data center is the proxy's to reach."""
-    role, addresses, port = site.way_out()
+    role, addresses, port = site.uplink_target()
     yield _way(role, addresses, "tcp", port)
     if names := site.uplink.nameservers:
         yield _way("names", names, "udp", 53)

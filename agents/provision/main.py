@@ -30,7 +30,7 @@ from agents.provision.page import LISTEN, listen_file
 from netfw.policy.policyfile import load_policy
 from settings import identity_archive
 from settings.problems import Problem, SettingsError
-from settings.site import site_of, unreachable
+from settings.site import hosts_without_addresses, parse_site
 from settings.toml import read_text
 
 HOLDS, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
@@ -103,8 +103,8 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
 
 def files_of(text: str, file: Path) -> dict[str, str]:
     """All files that follow from a site, by path below the root; it is from `file`. Errors: SettingsError."""
-    site, board = site_of(text, file)
-    for key, problem in unreachable(site):
+    site, board = parse_site(text, file)
+    for key, problem in hosts_without_addresses(site):
         _say(f"{file}: {key}: {problem}; the box goes on without")
     own = {"site.toml": text, "box.toml": box_file(site, board), "firewall.toml": firewall_file(site, board)}
     if site.board.endswith(".toml"):

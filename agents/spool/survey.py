@@ -182,7 +182,7 @@ def take_summary(
     """Take what waits in a sealed segment from its summary. False if that does not tell; then nothing has changed."""
     upper = upper_bound(state.log, segment)
     last = next_seq - 1
-    if next_seq > upper or state.ledger.lost.meets(max(segment.base, min(state.cursors) + 1), last):
+    if next_seq > upper or state.ledger.lost.overlaps(max(segment.base, min(state.cursors) + 1), last):
         return False
     for priority, cursor in enumerate(state.cursors):
         if contents.records[priority] and segment.base <= cursor < last:

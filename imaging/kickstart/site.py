@@ -64,9 +64,9 @@ import msgspec
 from msgspec import Meta
 
 from imaging.kickstart.data import MIB, RESERVED_MIB, LayoutPartition, layout, releases, time_zones
-from settings.board import Board, board_of, load_board
+from settings.board import Board, load_board, load_board_of
 from settings.problems import Problems, parse_key
-from settings.site import AuditServer, SiteForBox, UplinkAddress, problems, unreachable
+from settings.site import AuditServer, SiteForBox, UplinkAddress, hosts_without_addresses, site_problems
 from settings.toml import as_table, dumps, loads, read_text
 from settings.types import Table
 
@@ -177,14 +177,14 @@ def load_site(file: Path) -> Site:
     """The site in `file`, its paths and its board made absolute. Raises: SettingsError with all problems."""
     text = read_text(file)
     site = loads(text, file, Site)
-    board = board_of(file, site.board)
+    board = load_board_of(file, site.board)
     if site.board.endswith(".toml"):
         site = msgspec.structs.replace(site, board=str(file.parent / site.board))
     found = Problems(file, text)
     for key, check in _CHECKS.items():
         if problem := check(site):
             found.add(parse_key(key), problem)
-    for key, problem in dict.fromkeys((*problems(site, board), *unreachable(site))):
+    for key, problem in dict.fromkeys((*site_problems(site, board), *hosts_without_addresses(site))):
         found.add(parse_key(key), problem)
     found.raise_if_any()
     return site

@@ -50,7 +50,7 @@ from netfw.policy.policy import (
     Protocol,
     Service,
 )
-from settings.board import Board, Interface, PortNumber, board_of
+from settings.board import Board, Interface, PortNumber, load_board_of
 from settings.problems import Problems, parse_key
 from settings.toml import load, loads, read_text
 from settings.types import Table, TcpPort
@@ -115,7 +115,7 @@ def load_policy_with_board(file: Path) -> tuple[Policy, Board]:
     """The policy in `file`, and the board that it is for. Raises: SettingsError with all problems."""
     text = read_text(file)
     given = loads(text, file, PolicyFile)
-    board = board_of(file, given.board)
+    board = load_board_of(file, given.board)
     return _Judge(Problems(file, text), board).policy(given), board
 
 

@@ -92,14 +92,14 @@ def _parameter(given: str) -> tuple[str, str]:
 def _list_faults(*, json: bool) -> int:
     from msgspec.structs import fields
 
-    from settings.toml import rule_of
+    from settings.toml import describe_field
     from sim.faults import fault_kinds
 
     faults: list[dict[str, Any]] = [
         {
             "kind": kind,
             "targets": fault.targets,
-            "parameters": {field.name: rule_of(field) for field in fields(fault)},
+            "parameters": {field.name: describe_field(field) for field in fields(fault)},
             "what": (fault.__doc__ or "").partition("\n")[0],
         }
         for kind, fault in fault_kinds().items()

@@ -21,7 +21,7 @@ import msgspec
 from agents.box.uplink.stream import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
-from settings.toml import as_table, dumps, nearest, parse, read_table, read_text, shown
+from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
 from settings.types import Table
 from sim.faults import Fault, fault_kinds, port_of
 from sim.lab import values
@@ -280,7 +280,7 @@ def _unpacked(path: Path) -> str:
         return zlib.decompressobj().decompress(packed, LAB_BYTES_MAX).decode("utf-8")
     except (ValueError, zlib.error) as error:
         raise SettingsError(
-            Path(shown(str(path))), Problem("", f"is not a complete packed lab: {error}")
+            Path(format_value(str(path))), Problem("", f"is not a complete packed lab: {error}")
         ) from None
 
 
@@ -298,7 +298,7 @@ def parse_lab(
     raw = parse(text, path)
     problems = Problems(path, text)
     rest = {key: value for key, value in raw.items() if key != "event"}
-    file = read_table(LabFile, rest, (), problems, beside=("event",))
+    file = read_table(LabFile, rest, (), problems, other_keys=("event",))
     events = _read_events(raw.get("event", []), fault_kinds() if faults is None else faults, problems)
     problems.raise_if_any()
     assert file is not None
@@ -346,17 +346,19 @@ def _read_event(
     if occasion is None:
         return None
     if occasion.fault not in kinds:
-        problems.add((*key, "fault"), f"{shown(occasion.fault)}: {nearest(occasion.fault, list(kinds))}")
+        problems.add(
+            (*key, "fault"), f"{format_value(occasion.fault)}: {nearest(occasion.fault, list(kinds))}"
+        )
         return None
     parameters = {name: value for name, value in given.items() if name not in common}
-    fault = read_table(kinds[occasion.fault], parameters, key, problems, beside=common)
+    fault = read_table(kinds[occasion.fault], parameters, key, problems, other_keys=common)
     return None if fault is None else Event(occasion.at, fault, occasion.target, occasion.lasts)
 
 
 def _board(name: str, problems: Problems) -> Board | None:
     if name in board_names():
         return load_board(name)
-    problems.add(("box", "board"), f"{shown(name)}: {nearest(name, board_names())}")
+    problems.add(("box", "board"), f"{format_value(name)}: {nearest(name, board_names())}")
     return None
 
 
@@ -376,11 +378,13 @@ def _check_instruments(
         if ports[instrument.port] > 1:
             problems.add(("instrument", n, "port"), f"port {instrument.port} has more than one instrument")
         elif serials[_with_serial(instrument).serial] > 1:
-            problems.add(("instrument", n, "serial"), f"{shown(instrument.serial)}: another one has it too")
+            problems.add(
+                ("instrument", n, "serial"), f"{format_value(instrument.serial)}: another one has it too"
+            )
         if instrument.model not in models:
             problems.add(
                 ("instrument", n, "model"),
-                f"{shown(instrument.model)}: {nearest(instrument.model, list(models))}",
+                f"{format_value(instrument.model)}: {nearest(instrument.model, list(models))}",
             )
 
 
@@ -407,7 +411,7 @@ def _check_events(events: list[Event], file: LabFile, problems: Problems) -> Non
                 (*key, "fault"), f"{event.fault.kind} needs a proxy in [uplink], which this lab has not"
             )
         elif event.target not in targets:
-            problems.add((*key, "target"), f"{shown(event.target)}: {nearest(event.target, targets)}")
+            problems.add((*key, "target"), f"{format_value(event.target)}: {nearest(event.target, targets)}")
 
 
 def _check_orders(file: LabFile, problems: Problems) -> None:
@@ -417,7 +421,9 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
             left = format_duration(file.lab.duration)
             problems.add(("command", n, "at"), f"must be before the lab ends, at {left}")
         if order.target not in targets:
-            problems.add(("command", n, "target"), f"{shown(order.target)}: {nearest(order.target, targets)}")
+            problems.add(
+                ("command", n, "target"), f"{format_value(order.target)}: {nearest(order.target, targets)}"
+            )
 
 
 def targets_of(fault: type[Fault], instruments: Sequence[LabInstrument], proxy: LabProxy | None) -> list[str]:

@@ -44,14 +44,14 @@ def test_a_good_file_is_read_and_its_paths_are_beside_it(file: Path) -> None:
     ("right", "wrong", "parts"),
     [
         ("port = 8443", "port = 65536", ["listen.port: ", "<= 65535"]),
-        ("port = 8443", 'prot = "8443"', ["listen.prot: there is no such key", "one of host, port"]),
-        ('boxes = ["RAP-0001"]', "", ["boxes: is missing; a list"]),
+        ("port = 8443", 'prot = "8443"', ["listen.prot: unknown key", "one of host, port"]),
+        ('boxes = ["RAP-0001"]', "", ["boxes: is missing; expected a list"]),
         ('"RAP-0001"', '"rap 1"', ["boxes[0]: ", "write it like"]),
         ('"RAP-0001"', "", ["boxes: ", "length >= 1"]),
         ('key = "dc.key"', "key = 1", ["tls.key: 1: must be a string"]),
         ('key = "dc.key"', 'key = "no.key"', ["tls.key: ", "no.key", "PEM"]),
         ('key = "dc.key"', 'key = "dc.key"\nrevocations = "no.crl"', ["tls.revocations: ", "no.crl", "PEM"]),
-        ("[store]", "[strore]", ["strore: there is no such key; did you mean store?"]),
+        ("[store]", "[strore]", ["strore: unknown key; did you mean store?"]),
         ("[store]", "[store", ["line 13"]),
     ],
 )

@@ -22,7 +22,7 @@ def test_the_boards_that_ship() -> None:
 
 
 def test_an_unknown_board_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"rap-5: there is no board of that name; there are rap-4, rap-8"):
+    with pytest.raises(SettingsError, match=r"rap-5: unknown board name; known boards: rap-4, rap-8"):
         load_board("rap-5")
 
 
@@ -41,8 +41,8 @@ def test_a_board_by_path(tmp_path: Path) -> None:
     [
         ('name = "x"\nuplink = "e0"', "instrument_ports"),
         ('name = "x"\nuplink = "e0"\nlights = 2\n[instrument_ports]\n1 = "e1"', "lights"),
-        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e0"', "'e0' has more than one port"),
-        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n2 = "e1"', "without a hole"),
+        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e0"', "'e0' is used twice"),
+        ('name = "x"\nuplink = "e0"\n[instrument_ports]\n2 = "e1"', "without gaps"),
         ('name = "x"\nuplink = "e 0"\n[instrument_ports]\n1 = "e1"', "uplink"),
         ('name = "x"\nuplink = "e0"\n[instrument_ports]\nfirst = "e1"', "instrument_ports"),
         (f'{RIGHT}[leds]\nstatus = "../../etc"', "leds"),

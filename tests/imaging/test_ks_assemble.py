@@ -130,7 +130,7 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "key", "message"),
     [
-        ('board = "rap-4"', 'board = "rap-5"', "board", "there are rap-4, rap-8"),
+        ('board = "rap-4"', 'board = "rap-5"', "board", "known boards: rap-4, rap-8"),
         ('release = "almalinux9"', 'release = "rhel8"', "release", "there are rhel9, almalinux9"),
         ("Europe/Berlin", "Europe/Bern", "timezone", "write it like Europe/Berlin"),
         ('time_servers = ["ntp1.example.com", "ntp2.example.com"]', "", "time_servers", "is missing"),
@@ -167,7 +167,7 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
             "[addresses]",
             '[[instrument]]\nport = 2\nserial = "CHEM-0001"\n[addresses]',
             "instrument[1].serial",
-            "CHEM-0001 is there twice",
+            "CHEM-0001 is listed twice",
         ),
         (
             'host = "192.0.2.3"',
@@ -186,18 +186,18 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
             '"ntp2.example.com" =',
             '"ntp 2" =',
             'addresses."ntp 2"',
-            "is more than a name",
+            "is not just a host name",
         ),
         ('["203.0.113.5"]', "[]", 'addresses."ingest.example.com"', "length >= 1"),
         ('["203.0.113.5"]', '["203.0.113"]', 'addresses."ingest.example.com"[0]', "write it like 192.0.2.1"),
         ('kind = "http"', 'kind = "ftp"', "proxy.kind", "ftp"),
-        ('host = "audit.example.com"', 'host = "a b"', "audit.host", "is more than a name"),
+        ('host = "audit.example.com"', 'host = "a b"', "audit.host", "is not just a host name"),
         ('board = "rap-4"', 'board = "rap-4', "", "is not TOML"),
         (
             "[disk]",
             'instrument_network = "10.77.0.0/24"\n[disk]',
             "administrator[0].instrument_network",
-            "no such key",
+            "unknown key",
         ),
     ],
 )

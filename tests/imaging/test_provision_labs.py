@@ -9,7 +9,7 @@ import pytest
 from agents.box.config import load_config
 from agents.provision.box import box_file, firewall_file
 from netfw.policy.policyfile import load_policy
-from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAddress, site_of
+from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAddress, parse_site
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.lab.labfile import Lab, lab_paths, load_lab
@@ -41,7 +41,7 @@ def site_of_lab(lab: Lab) -> SiteForBox:
 def test_a_box_is_provisioned_for_the_site_of_each_lab(tmp_path: Path, path: Path) -> None:
     lab = load_lab(path)
     wanted = site_of_lab(lab)
-    site, board = site_of(dumps(wanted), tmp_path / "site.toml")
+    site, board = parse_site(dumps(wanted), tmp_path / "site.toml")
     (tmp_path / "box.toml").write_text(box_file(site, board))
     (tmp_path / "firewall.toml").write_text(firewall_file(site, board))
     config = load_config(tmp_path / "box.toml")
@@ -57,7 +57,7 @@ def test_a_box_is_provisioned_for_the_site_of_each_lab(tmp_path: Path, path: Pat
             port.addresses,
             port.services,
         )
-    [way_out] = own.authorized
-    [given_way] = [entry for entry in policy.authorized if entry.role == way_out.role]
-    assert given_way.services == way_out.services
-    assert set(given_way.networks) <= set(way_out.networks)
+    [uplink_target] = own.authorized
+    [given_way] = [entry for entry in policy.authorized if entry.role == uplink_target.role]
+    assert given_way.services == uplink_target.services
+    assert set(given_way.networks) <= set(uplink_target.networks)

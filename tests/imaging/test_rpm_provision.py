@@ -24,7 +24,7 @@ from netfw.policy.policyfile import load_policy
 from settings import identity_archive
 from settings.board import load_board
 from settings.problems import SettingsError
-from settings.site import site_of
+from settings.site import parse_site
 from settings.types import Proxy
 from tests.imaging.sites import system_tree, write_site
 
@@ -108,14 +108,14 @@ def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
     login = {"user": 'clinic "rap"', "password": "pässwörd 🗝\\1", "domain": "CLINIC", "basic": "never"}
     lines = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in login.items())
     text = SITE + f'\n[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n{lines}'
-    site, board = site_of(text, Path("site.toml"))
+    site, board = parse_site(text, Path("site.toml"))
     proxy = msgspec.convert(tomllib.loads(box_file(site, board))["proxy"], Proxy)
     assert {key: getattr(proxy, key) for key in login} == login
 
 
 def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
     text = SITE + '\n[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n'
-    site, board = site_of(text, Path("site.toml"))
+    site, board = parse_site(text, Path("site.toml"))
     assert 'role = "proxy"' in firewall_file(site, board)
     assert 'role = "datacenter"' not in firewall_file(site, board)
     assert '[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n' in box_file(site, board)
@@ -207,16 +207,20 @@ def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Pat
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ('"rap-4"', '"rap-9"', "board: there is no board 'rap-9'; there are rap-4, rap-8"),
-        ('"rap-4"', '"../ours.toml"', "board: ../ours.toml: a board's file belongs beside the site's"),
+        ('"rap-4"', '"rap-9"', "board: unknown board 'rap-9'; known boards: rap-4, rap-8"),
+        (
+            '"rap-4"',
+            '"../ours.toml"',
+            "board: ../ours.toml: the board file must be in the site file's directory",
+        ),
         (
             "[datacenter]",
             "[datacentre]",
-            "datacentre: there is no such key; did you mean datacenter?",
+            "datacentre: unknown key; did you mean datacenter?",
         ),
-        ('host = "ingest', 'hots = "ingest', "datacenter.hots: there is no such key; did you mean host?"),
+        ('host = "ingest', 'hots = "ingest', "datacenter.hots: unknown key; did you mean host?"),
         ("port = 2\n", "port = 5\n", "instrument[0].port: rap-4 has no port 5; it has 1, 2, 3, 4"),
-        ("CHEM-0002", "CHEM-0001", "instrument[1].serial: CHEM-0001 is there twice; name it once"),
+        ("CHEM-0002", "CHEM-0001", "instrument[1].serial: CHEM-0001 is listed twice; list it once"),
         (
             '"ingest.example.com" =',
             '"other.example.com" =',

@@ -45,13 +45,13 @@ def test_a_policy_is_what_its_file_says() -> None:
 @pytest.mark.parametrize(
     ("wrong", "instead", "key", "said"),
     [
-        ('board = "rap-4"', 'board = "rap-5"', "board", "there is no board 'rap-5'; there are"),
-        ('board = "rap-4"', "", "board", "is missing; a string"),
+        ('board = "rap-4"', 'board = "rap-5"', "board", "unknown board 'rap-5'; known boards:"),
+        ('board = "rap-4"', "", "board", "is missing; expected a string"),
         (
             "from_outside",
             "from_inside",
             "uplink.from_inside",
-            "there is no such key; did you mean from_outside?",
+            "unknown key; did you mean from_outside?",
         ),
         ('= "drop"', '= "eat"', "uplink.from_outside", '"eat": must be one of drop, reject'),
         ('"time"', '"tide"', "authorized[1].role", "must be one of datacenter, proxy, time"),

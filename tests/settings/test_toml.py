@@ -1,4 +1,4 @@
-"""Settings files: all problems at once, each with its line; and what was written reads as it was."""
+"""Settings files: all problems are reported with their lines, and written files can be read back unchanged."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_all_problems_are_reported_with_line_and_key() -> None:
         'site.toml:1: number: "7": must be a whole number, not a string',
         'site.toml:5: reader[0].colours[1]: "blue": must be one of red, green',
         'site.toml:11: reader[1].host: "b..example.com": '
-        "'b..example.com' has two dots in a row or begins with one; something is missing there",
+        "'b..example.com' has an empty label: it begins with a dot or has two dots in a row",
         'site.toml:14: names."a.example.com"[0]: 0: must be a whole number >= 1',
         'site.toml:14: names."a.example.com"[1]: 70000: must be a whole number <= 65535',
     ]
@@ -79,15 +79,19 @@ def test_all_problems_are_reported_with_line_and_key() -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        ("number = 7", "", "site.toml:1: number: is missing; a whole number"),
+        ("number = 7", "", "site.toml:1: number: is missing; expected a whole number"),
         ("number = 7", "number = 13", "site.toml: there is no number 13"),
-        ("number =", "numbr =", "site.toml:1: numbr: there is no such key; did you mean number?"),
+        ("number =", "numbr =", "site.toml:1: numbr: unknown key; did you mean number?"),
         ("[[reader]]  # the first", "[reader.one]", "site.toml:3: reader: must be an array of tables"),
-        ('host = "b.example.com"', "", "site.toml:10: reader[1].host: is missing; a host's name or address"),
+        (
+            'host = "b.example.com"',
+            "",
+            "site.toml:10: reader[1].host: is missing; expected a host name or IP address",
+        ),
         ("[names]", "[names", "site.toml: is not TOML"),
     ],
 )
-def test_a_problem_says_what_would_be_right(right: str, wrong: str, message: str) -> None:
+def test_a_message_says_what_would_be_right(right: str, wrong: str, message: str) -> None:
     if "reader.one" in wrong:
         wrong, right = "[reader]\n", "[[reader]]  # the first\n"
         text = TEXT.replace(right, wrong).split("[[reader]]")[0]
@@ -102,7 +106,7 @@ def test_a_secret_is_never_repeated() -> None:
     assert "sesame" not in line
 
 
-def test_an_error_found_later_names_the_line_too(tmp_path: Path) -> None:
+def test_an_error_found_after_reading_has_the_line_number(tmp_path: Path) -> None:
     file = tmp_path / "house.toml"
     file.write_text(TEXT)
     assert str(SettingsError.at(file, "reader[1].host", "is unknown")).endswith(
@@ -122,14 +126,14 @@ def test_an_error_found_later_names_the_line_too(tmp_path: Path) -> None:
         ("reader[1].host", 11),
         ("reader[1].login", 10),
         ('names."a.example.com"[0]', 14),
-        ("nowhere.at.all", 1),
+        ("unknown.key", 1),
     ],
 )
 def test_the_line_of_a_key(key: str, line: int) -> None:
     assert line_of(TEXT, parse_key(key)) == line
 
 
-def test_lines_below_values_of_several_lines() -> None:
+def test_line_numbers_after_multi_line_values() -> None:
     text = 'a = """\n[b]\nc = 1\n"""\n[b]\nlist = [[1,\n 2], # ]\n [3]]\nc = 2\nd.e = 3\n'
     assert line_of(text, ("b",)) == 5
     assert line_of(text, ("b", "c")) == 9
@@ -137,12 +141,12 @@ def test_lines_below_values_of_several_lines() -> None:
 
 
 @given(st.lists(st.one_of(st.text("ab.- ", min_size=1), st.integers(0, 99)), min_size=1, max_size=5))
-def test_a_key_reads_as_it_was_written(parts: list[str | int]) -> None:
+def test_a_formatted_key_parses_to_the_same_key(parts: list[str | int]) -> None:
     key = ("k", *parts)
     assert parse_key(key_text(key)) == key
 
 
-def test_what_is_written_reads_the_same() -> None:
+def test_a_written_table_reads_back_unchanged() -> None:
     house = loads(TEXT, FILE, House)
     assert loads(dumps(house), FILE, House) == house
     assert "login" not in dumps(house)
@@ -162,11 +166,11 @@ PROXIES = st.builds(
 
 
 @given(PROXIES)
-def test_any_password_survives_writing(proxy: Proxy) -> None:
+def test_any_password_reads_back_unchanged(proxy: Proxy) -> None:
     assert loads(dumps(proxy), FILE, Proxy) == proxy
 
 
-def test_collected_problems_are_raised_once() -> None:
+def test_collected_problems_are_raised_together() -> None:
     found = Problems(FILE, TEXT)
     found.raise_if_any()
     found.add(("reader", 1, "host"), "is unknown")

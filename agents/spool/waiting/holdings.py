@@ -169,9 +169,9 @@ class Holdings:
         self, segment: SpoolSegment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
     ) -> None:
         """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
-        news = RangeSet([(first, last)]).without(self._ledger.lost)
+        news = RangeSet([(first, last)]).difference(self._ledger.lost)
         for index in self.indexes.values():
-            news = news.without([(seq, seq) for seq in index.between(first, last)])
+            news = news.difference([(seq, seq) for seq in index.between(first, last)])
         for range_first, range_last in news:
             self._ledger.find(range_first, range_last, reason)
         if news:

@@ -22,7 +22,7 @@ class GapLedger:
 
     def find(self, first: int, last: int, reason: GapReason) -> bool:
         """`first` to `last` are gone. True if that is news."""
-        news = RangeSet([(first, last)]).without(self.lost)
+        news = RangeSet([(first, last)]).difference(self.lost)
         for range_first, range_last in news:
             self.lost.add(range_first, range_last)
             self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
@@ -48,7 +48,7 @@ class GapLedger:
     def reclassify(self, first: int, last: int, old: GapReason, new: GapReason) -> int:
         """What is pending as `old` between `first` and `last` is `new`; returns the lowest such number, or 0."""
         ranges = self.unreported.get(old, RangeSet())
-        moved = ranges.without([(0, first - 1), (last + 1, 1 << 64)])
+        moved = ranges.difference([(0, first - 1), (last + 1, 1 << 64)])
         lowest = 0
         for range_first, range_last in moved:
             lowest = lowest or range_first
@@ -60,7 +60,7 @@ class GapLedger:
 
     def unreported_in(self, first: int, last: int) -> bool:
         """Whether any number from `first` to `last` waits to be reported."""
-        return any(ranges.meets(first, last) for ranges in self.unreported.values())
+        return any(ranges.overlaps(first, last) for ranges in self.unreported.values())
 
     def unreported_ranges(self) -> int:
         """How many ranges wait to be reported."""
@@ -74,7 +74,7 @@ class GapLedger:
         self.lost.remove(0, through_seq)
         reported = self.lost
         for ranges in self.unreported.values():
-            reported = reported.without(ranges)
+            reported = reported.difference(ranges)
         return list(reported)[-ranges_max:]
 
 

@@ -21,7 +21,7 @@ Record = tuple[int, bytes]
 def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
     """Positions in `group` of the readable routine records with low < number <= high."""
     first, lost = group.first_seq, ledger.lost
-    gone = lost.meets(first, group.last_seq)
+    gone = lost.overlaps(first, group.last_seq)
     return [
         at
         for at, priority in enumerate(group.priorities)
@@ -33,7 +33,9 @@ def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[i
     """(records, payload bytes) of `routine_positions`."""
     count, lost = group.count, ledger.lost
     whole = (
-        low < group.first_seq and group.last_seq <= high and not lost.meets(group.first_seq, group.last_seq)
+        low < group.first_seq
+        and group.last_seq <= high
+        and not lost.overlaps(group.first_seq, group.last_seq)
     )
     if whole and group.priorities.count(_ROUTINE) == count:
         return count, group.payload_bytes

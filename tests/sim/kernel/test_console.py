@@ -179,13 +179,13 @@ class TestTheSharedLab:
         [
             ("link uplnk down", 'the lab has no link "uplnk"; did you mean uplink?'),
             ("link uplink rate 64kb", 'uplink.rate: "64kb": write it like'),
-            ("link uplink rate 1mbit lost 2%", "uplink.lost: there is no such key; did you mean loss?"),
+            ("link uplink rate 1mbit lost 2%", "uplink.lost: unknown key; did you mean loss?"),
             ("link uplink sideways", "write down, up or restore"),
             ("link uplink down rate", "write down, up or restore"),
             ("fault link-dwn uplink", 'there is no fault "link-dwn"; did you mean link-down?'),
             ("fault link-down uplnk", 'target: "uplnk": did you mean uplink?'),
             ("fault link-down instrument:1", "did you mean instrument:2?"),
-            ("fault link-rate uplink", "link-rate.rate: is missing; a rate, 1kbit to 10gbit"),
+            ("fault link-rate uplink", "link-rate.rate: is missing; expected a rate, 1kbit to 10gbit"),
             ("fault link-rate uplink rate=fast", 'link-rate.rate: "fast": write it like'),
             ("fault link-rate uplink rate", "give a fault's parameters as KEY=VALUE"),
             (

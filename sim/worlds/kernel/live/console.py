@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from settings.problems import Problems
-from settings.toml import nearest, read_table, shown
+from settings.toml import format_value, nearest, read_table
 from sim.faults import Fault, fault_kinds
 from sim.lab.labfile import Event, targets_of
 from sim.lab.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
@@ -89,7 +89,7 @@ class Console:
         verb = words.pop("verb", "")
         if verb not in self._verbs:
             raise RequestRefused(
-                f"there is no request {shown(verb)}; {nearest(str(verb), list(self._verbs))}"
+                f"there is no request {format_value(verb)}; {nearest(str(verb), list(self._verbs))}"
             )
         return await self._verbs[verb](**words)
 
@@ -117,7 +117,7 @@ class Console:
     def _line(self, name: str) -> KernelLink:
         links = self._world.ground.links
         if name not in links:
-            raise RequestRefused(f"the lab has no link {shown(name)}; {nearest(name, list(links))}")
+            raise RequestRefused(f"the lab has no link {format_value(name)}; {nearest(name, list(links))}")
         return links[name]
 
     async def _link(self, link: str, change: str, to: Mapping[str, str] | None = None) -> None:
@@ -164,7 +164,7 @@ class Console:
         if not targets:
             raise RequestRefused(f"{kind} needs a proxy, which this lab has not")
         if target not in targets:
-            problems.add(("target",), f"{shown(target)}: {nearest(target, targets)}")
+            problems.add(("target",), f"{format_value(target)}: {nearest(target, targets)}")
         given = {name: _toml_value(text) for name, text in parameters.items()}
         fault = read_table(fault_kind, given, (kind,), problems)
         length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), problems)
@@ -178,7 +178,7 @@ class Console:
             return kinds[kind]
         if kind in fault_kinds():
             raise RequestRefused(f"{kind} takes emulated parts, which only the virtual world has")
-        raise RequestRefused(f"there is no fault {shown(kind)}; {nearest(kind, list(kinds))}")
+        raise RequestRefused(f"there is no fault {format_value(kind)}; {nearest(kind, list(kinds))}")
 
     async def _end_fault(self, kind: str, target: str) -> None:
         """End the one of that kind and target that began last."""
