@@ -32,30 +32,30 @@ class Disk(Protocol):
     """A set of named files of fixed size, in bytes. Names match ``[a-z0-9.-]{1,64}``."""
 
     def names(self) -> list[str]:
-        """The files that exist, sorted. Errors: IO, GONE."""
+        """The files that exist, sorted. Raises: IO, GONE."""
         ...
 
     def size(self, name: str) -> int:
-        """The size of file `name`, in bytes. Errors: MISSING, IO, GONE."""
+        """The size of file `name`, in bytes. Raises: MISSING, IO, GONE."""
         ...
 
     def create(self, name: str, size: int) -> None:
         """Make a file of `size` zero bytes with its blocks written, replacing any of that name.
 
         On return the zeros, the size and the name are durable. A power cut before that leaves either
-        nothing or the whole file. Errors: FULL (nothing was made), IO, GONE.
+        nothing or the whole file. Raises: FULL (nothing was made), IO, GONE.
         """
         ...
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        """The `length` bytes at `offset`, as last written. Errors: MISSING, IO (unreadable sector), GONE."""
+        """The `length` bytes at `offset`, as last written. Raises: MISSING, IO (unreadable sector), GONE."""
         ...
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Replace the bytes at `offset`, within the file's size.
 
         On return they can be read back, and **nothing** is promised about a power cut: each 512-byte
-        sector may by then be old or new, in any order. Errors: MISSING, IO, GONE.
+        sector may by then be old or new, in any order. Raises: MISSING, IO, GONE.
         """
         ...
 
@@ -63,7 +63,7 @@ class Disk(Protocol):
         """On return every earlier write to `name` is durable.
 
         After IO the file's unflushed sectors are in an unknown state, and a later successful flush does not
-        vouch for them: write them again elsewhere. Errors: MISSING, IO, GONE.
+        vouch for them: write them again elsewhere. Raises: MISSING, IO, GONE.
         """
         ...
 
@@ -71,17 +71,17 @@ class Disk(Protocol):
         """`write`, and on return these bytes are durable: what the box does for each group of records.
 
         One call, so that a system can do both at once. Of other unflushed writes to `name` nothing is said.
-        Errors: those of `write` and `flush`.
+        Raises: those of `write` and `flush`.
         """
         ...
 
     def rename(self, name: str, new_name: str) -> None:
         """Give file `name` another name, replacing any of that name; atomic and durable on return.
 
-        Errors: MISSING, IO, GONE.
+        Raises: MISSING, IO, GONE.
         """
         ...
 
     def remove(self, name: str) -> None:
-        """Delete file `name`; durable on return. Errors: MISSING, IO, GONE."""
+        """Delete file `name`; durable on return. Raises: MISSING, IO, GONE."""
         ...

@@ -76,17 +76,17 @@ class EthernetPort(Protocol):
         ...
 
     def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        """The port's addresses with their subnets, IPv4 first. Errors: GONE, IO."""
+        """The port's addresses with their subnets, IPv4 first. Raises: GONE, IO."""
         ...
 
     def counters(self) -> Counters:
-        """What has passed so far. Errors: GONE, IO."""
+        """What has passed so far. Raises: GONE, IO."""
         ...
 
     def set_up(self, up: bool) -> None:
         """Open or close the port.
 
         On return a closed port passes nothing either way and has no carrier; an opened one has begun to look
-        for its partner. Saying again what is so already changes nothing. Errors: GONE, DENIED, IO.
+        for its partner. Saying again what is so already changes nothing. Raises: GONE, DENIED, IO.
         """
         ...

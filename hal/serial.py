@@ -75,7 +75,7 @@ class SerialPort(Protocol):
     def open(self, settings: SerialSettings) -> None:
         """On return the line runs with exactly these settings, and what came in before is forgotten.
 
-        The port is this caller's alone until `close`. Errors: MISSING, BUSY, DENIED, SETTINGS (all leave it closed).
+        The port is this caller's alone until `close`. Raises: MISSING, BUSY, DENIED, SETTINGS (all leave it closed).
         """
         ...
 
@@ -91,7 +91,7 @@ class SerialPort(Protocol):
         """On return the driver has all of `data`, which leaves in this order; the last may not have left yet.
 
         Waits while the partner's flow control says so, or the driver has no room. Whether it arrives, nobody
-        knows: a pulled cable is no error. Errors: GONE, IO.
+        knows: a pulled cable is no error. Raises: GONE, IO.
         """
         ...
 

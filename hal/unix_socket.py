@@ -34,7 +34,7 @@ class Listener:
     def __init__(self, path: Path, mode: int, gid: int = -1) -> None:
         """Bind it with this mode; only the owner and root, and group `gid` (-1: this process's), may be let in by it.
 
-        Errors: OSError; FileExistsError if another program listens there, or if the file is no socket.
+        Raises: OSError; FileExistsError if another program listens there, or if the file is no socket.
         """
         self.path = path
         self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -79,6 +79,6 @@ class Listener:
 
 
 def peer(connection: socket.socket) -> PeerProcess:
-    """The process that connected (SO_PEERCRED). Errors: OSError."""
+    """The process that connected (SO_PEERCRED). Raises: OSError."""
     said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return PeerProcess(*_CREDENTIALS.unpack(said))

@@ -41,18 +41,18 @@ class Watchdog(Protocol):
     def start(self, timeout_seconds: int) -> Armed:
         """Have the machine reset when `feed` is not called for so long.
 
-        On return the time runs, and goes on running when this program dies. Errors (the watchdog does not run):
+        On return the time runs, and goes on running when this program dies. Raises (the watchdog does not run):
         MISSING, BUSY, DENIED, TIMEOUT, UNSUPPORTED, IO.
         """
         ...
 
     def feed(self) -> None:
-        """On return the time begins anew. Only after `start`. Errors: IO."""
+        """On return the time begins anew. Only after `start`. Raises: IO."""
         ...
 
     def stop(self) -> None:
         """On return the watchdog is stopped, and free for others; it may be started again. Only after `start`.
 
-        Errors: UNSTOPPABLE, IO: it still runs, and wants to be fed.
+        Raises: UNSTOPPABLE, IO: it still runs, and wants to be fed.
         """
         ...

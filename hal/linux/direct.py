@@ -29,7 +29,7 @@ class DirectWriter:
         self._works = True  # until the file system or the device says that it does not
 
     def write(self, name: str, offset: int, data: bytes) -> int:
-        """How many bytes are now durable at `offset`; 0 if it has to be done otherwise. Errors: OSError."""
+        """How many bytes are now durable at `offset`; 0 if it has to be done otherwise. Raises: OSError."""
         size = len(data)
         if not self._works or (offset | size) % ALIGNMENT_BYTES or size > WRITE_BYTES_MAX:
             return 0

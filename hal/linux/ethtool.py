@@ -18,7 +18,7 @@ _COMMAND: Final = struct.Struct("=III H 14x H 14x")
 
 
 def ethtool_speed(interface: str) -> int:
-    """The speed in Mbit/s as the driver says it, which may be 0 or 0xFFFFFFFF for "unknown". Errors: OSError."""
+    """The speed in Mbit/s as the driver says it, which may be 0 or 0xFFFFFFFF for "unknown". Raises: OSError."""
     command = array.array("B", _COMMAND.pack(_GSET, 0, 0, 0, 0))
     address, _ = command.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:

@@ -105,7 +105,7 @@ def _opened(device: str) -> Iterator[int]:
 
 
 def _is_set(fd: int, code: int) -> bool:
-    """Whether switch `code` of an input device is on. Errors: OSError."""
+    """Whether switch `code` of an input device is on. Raises: OSError."""
     module = compiled()
     switches = module.ffi.new("unsigned char[]", module.lib.SWITCH_BYTES)
     ioctl(fd, module.lib.EVIOCGSW_ALL, switches)
@@ -113,7 +113,7 @@ def _is_set(fd: int, code: int) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """One `write(2)`, as sysfs wants it, into a file that must exist. Errors: OSError."""
+    """One `write(2)`, as sysfs wants it, into a file that must exist. Raises: OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())

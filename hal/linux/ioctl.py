@@ -13,7 +13,7 @@ from typing import Any
 def compiled() -> Any:
     """The compiled module: `lib` has the kernel's constants, `ffi` its structures.
 
-    Errors: OSError (ENOSYS) when it was not built; the message says what to install.
+    Raises: OSError (ENOSYS) when it was not built; the message says what to install.
     """
     try:
         return import_module("hal.linux._ioctl")
@@ -26,7 +26,7 @@ def compiled() -> Any:
 
 
 def ioctl(fd: int, request: int, argument: Any) -> None:
-    """`ioctl(2)` with `argument` an object of `compiled().ffi`. Errors: OSError."""
+    """`ioctl(2)` with `argument` an object of `compiled().ffi`. Raises: OSError."""
     module = compiled()
     if module.lib.rap_ioctl(fd, request, argument) < 0:
         raise OSError(module.ffi.errno, os.strerror(module.ffi.errno))

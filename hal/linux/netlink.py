@@ -49,7 +49,7 @@ class InterfaceInfo(NamedTuple):
 
 
 def link(interface: str) -> InterfaceInfo:
-    """The interface of this name. Errors: OSError (ENODEV: there is none)."""
+    """The interface of this name. Raises: OSError (ENODEV: there is none)."""
     [(_, answer)] = _ask(_GETLINK, _named(interface))
     _, _, number, flags, _ = _LINK.unpack_from(answer)
     told = _attributes(answer[_LINK.size :])
@@ -61,12 +61,12 @@ def link(interface: str) -> InterfaceInfo:
 
 
 def set_link_up(interface: str, up: bool) -> None:
-    """Set or clear `interface`'s IFF_UP; in force on return. Errors: OSError (ENODEV, EPERM, the driver's)."""
+    """Set or clear `interface`'s IFF_UP; in force on return. Raises: OSError (ENODEV, EPERM, the driver's)."""
     _ask(_NEWLINK, _named(interface, flags=IFF_UP if up else 0, change=IFF_UP))
 
 
 def addresses(interface: str) -> list[IPv4Interface | IPv6Interface]:
-    """The addresses of `interface`. Errors: OSError (ENODEV: there is none)."""
+    """The addresses of `interface`. Raises: OSError (ENODEV: there is none)."""
     number = link(interface).number
     found = []
     for kind, answer in _ask(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
@@ -80,7 +80,7 @@ def addresses(interface: str) -> list[IPv4Interface | IPv6Interface]:
 
 
 def open_link_events() -> socket.socket:
-    """A non-blocking socket that is readable when any interface has changed, appeared or gone. Errors: OSError."""
+    """A non-blocking socket that is readable when any interface has changed, appeared or gone. Raises: OSError."""
     return _open(_RTMGRP_LINK, socket.SOCK_NONBLOCK)
 
 

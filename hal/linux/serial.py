@@ -185,7 +185,7 @@ class _Line:
         self._fd = -1
 
     def _receive(self) -> bytes:
-        """What is there; nothing, if it was not readable after all. Errors: SerialError."""
+        """What is there; nothing, if it was not readable after all. Raises: SerialError."""
         try:
             raw = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
@@ -197,7 +197,7 @@ class _Line:
         return raw
 
     async def _until(self, add: Callable[..., None], remove: Callable[[int], bool]) -> None:
-        """Wait until the port is readable, or writable. Errors: SerialError (GONE) when it is closed meanwhile."""
+        """Wait until the port is readable, or writable. Raises: SerialError (GONE) when it is closed meanwhile."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._waiting.add(ready)
         add(self._fd, _settle, ready)

@@ -86,7 +86,7 @@ class LinuxWatchdog:
             return self._ioctl(request, value)
 
     def _ioctl(self, request: int, value: int) -> int:
-        """All of the requests take an int and give one. Errors: OSError."""
+        """All of the requests take an int and give one. Raises: OSError."""
         argument = compiled().ffi.new("int *", value)
         ioctl(self._fd, request, argument)
         return int(argument[0])

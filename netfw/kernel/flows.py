@@ -38,7 +38,7 @@ class TrackedFlow(NamedTuple):
 
 
 def forget(which: Callable[[TrackedFlow], bool]) -> int:
-    """Make the kernel forget these connections; how many they were. Errors: FirewallError."""
+    """Make the kernel forget these connections; how many they were. Raises: FirewallError."""
     forgotten = 0
     with netlink.netfilter_socket() as sock:
         try:

@@ -84,7 +84,7 @@ class FirewallLog:
     _next: int = 0
 
     def start(self) -> None:
-        """Read from now on, on the running event loop. Errors: FirewallError."""
+        """Read from now on, on the running event loop. Raises: FirewallError."""
         commands = (
             netlink.attribute(_CFG_COMMAND, bytes((_BIND,)))
             + netlink.attribute(_CFG_MODE, pack("!IBx", LOG_BYTES, _COPY_PACKET))

@@ -153,7 +153,7 @@ def _length(data: bytes, at: int = 0) -> int:
 
 
 def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
-    """Everything that answers a dump. Errors: OSError."""
+    """Everything that answers a dump. Raises: OSError."""
     sock.send(query)
     while True:
         for message in messages(sock.recv(RECEIVE_BYTES)):
@@ -166,7 +166,7 @@ def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
 def acknowledged(sock: socket.socket, commands: bytes, count: int = 1) -> None:
     """Send so many commands that ask for an acknowledgement each, and see that they are all there.
 
-    The kernel does what it is told before it returns. Errors: OSError.
+    The kernel does what it is told before it returns. Raises: OSError.
     """
     sock.send(commands)
     replies = [message for datagram in _waiting(sock) for message in messages(datagram)]

@@ -33,7 +33,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
     """A context of the library, for this network namespace. Errors of all methods: FirewallError."""
 
     def __init__(self, library: str = LIBRARY) -> None:
-        """Errors: FirewallError (LACKING), saying which packages have the library."""
+        """Raises: FirewallError (LACKING), saying which packages have the library."""
         try:
             self._library = ctypes.cdll.LoadLibrary(library)
         except OSError:

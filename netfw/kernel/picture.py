@@ -150,7 +150,7 @@ def take(
     Elements of the `unsteady` sets are not part of it, nor those of any named set if that is None. Where a set is
     dumped as in a `known` picture, its elements are taken from there, which saves most of the time for large sets.
 
-    `sock` is a netfilter socket for this alone. Errors: Unreadable, OSError.
+    `sock` is a netfilter socket for this alone. Raises: Unreadable, OSError.
     """
     last: Picture | None = None
     for _ in range(ATTEMPTS_MAX):

@@ -51,7 +51,7 @@ def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
     """Do what these messages say in one transaction: all of it or nothing.
 
     The kernel takes what has the length of a key: who knows the sets to be of their type calls this. `sock` is a
-    netfilter socket for this alone. Errors: FirewallError (REFUSED).
+    netfilter socket for this alone. Raises: FirewallError (REFUSED).
     """
     begin, end = (
         request(kind, 0, socket.AF_UNSPEC, resource=_SUBSYSTEM) for kind in (_BATCH_BEGIN, _BATCH_END)
@@ -68,7 +68,7 @@ def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
 def mend(sock: socket.socket, name: str, missing: Collection[bytes], beyond: Collection[bytes]) -> None:
     """Add to one of the sets in REFILLED the elements that are missing, and delete those beyond it; all or none.
 
-    Both are as the kernel dumps them. `sock` is a netfilter socket for this alone. Errors: FirewallError (REFUSED).
+    Both are as the kernel dumps them. `sock` is a netfilter socket for this alone. Raises: FirewallError (REFUSED).
     """
     _, length = _ADDRESSES[name]
     key = length + len(_service("tcp", 0))

@@ -33,7 +33,7 @@ class Trial:
     """A policy in force on trial. One of `keep` and `revert` ends it; so does its time."""
 
     def __init__(self, nft: Nft, policy: Policy, seconds: float) -> None:
-        """Put the policy in force. Errors: FirewallError; nothing is changed then."""
+        """Put the policy in force. Raises: FirewallError; nothing is changed then."""
         firewall = Firewall(nft)
         before = firewall.snapshot()
         self._answer, self._to_guardian = _guarded(before, seconds)

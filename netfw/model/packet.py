@@ -83,7 +83,7 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
 def parse(
     data: bytes, *, iif: str = "", oif: str = "", ipsec_in: bool = False, ipsec_out: bool = False
 ) -> Packet:
-    """The packet whose IP header `data` begins with; bytes behind its end are cut off. Errors: PacketError."""
+    """The packet whose IP header `data` begins with; bytes behind its end are cut off. Raises: PacketError."""
     if not data:
         raise PacketError("empty packet")
     version = data[0] >> 4

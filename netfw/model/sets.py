@@ -29,7 +29,7 @@ class ModelSet:
         self._timed: dict[Value, int] = {}
 
     def add(self, element: Json, data: Data = True, *, now_ns: int = 0) -> None:
-        """Add one element in libnftables' form, its timeout (seconds) counted from now. Errors: RulesetError."""
+        """Add one element in libnftables' form, its timeout (seconds) counted from now. Raises: RulesetError."""
         element, expires_ns = _timeout(element, now_ns)
         parts = self._bounds(element)
         wide = tuple(index for index, (low, high) in enumerate(parts) if low != high)

@@ -100,7 +100,7 @@ _WIDTHS: Final = {"ipv4_addr": 32, "ipv6_addr": 128}
 
 
 def literal(kind: str, word: Json) -> Scalar:
-    """The number, or the interface name, that a JSON literal of that kind stands for. Errors: RulesetError."""
+    """The number, or the interface name, that a JSON literal of that kind stands for. Raises: RulesetError."""
     if kind == "ifname" and isinstance(word, str):
         if word.endswith("*"):
             raise RulesetError(f"interface {word!r}: patterns are not modelled")
@@ -122,7 +122,7 @@ def literal(kind: str, word: Json) -> Scalar:
 
 
 def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
-    """The least and the greatest value that a literal, a range or a prefix stands for. Errors: RulesetError."""
+    """The least and the greatest value that a literal, a range or a prefix stands for. Raises: RulesetError."""
     match word:
         case {"range": [low, high]}:
             return literal(kind, low), literal(kind, high)
@@ -138,7 +138,7 @@ def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
 
 
 def bits(kind: str, word: Json) -> int:
-    """A mask: one literal, several, or several joined by `|`. Errors: RulesetError."""
+    """A mask: one literal, several, or several joined by `|`. Raises: RulesetError."""
     match word:
         case [*words] | {"|": [*words]} | {"set": [*words]}:
             mask = 0
@@ -245,7 +245,7 @@ CONNECTIONS: Final[Mapping[str, Typed]] = {
 
 
 def field(expression: Json) -> Typed:
-    """The field that a libnftables expression names. Errors: RulesetError."""
+    """The field that a libnftables expression names. Raises: RulesetError."""
     match expression:
         case {"payload": {"protocol": str(protocol), "field": str(name)}} if name in PAYLOADS.get(
             protocol, ()

@@ -71,7 +71,7 @@ class ProofFinding:
 def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[ProofFinding]:
     """Each theorem, or `only` that of this name, as it is decided. `objects` as the kernel lists them.
 
-    Errors: netfw.proof.symbolic.Unproven.
+    Raises: netfw.proof.symbolic.Unproven.
     """
     objects = list(objects)
     packet = Symbol()

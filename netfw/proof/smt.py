@@ -73,7 +73,7 @@ class _Table:
 
     @classmethod
     def of(cls, objects: Iterable[Json]) -> _Table:
-        """Errors: Unproven, for what a table of ours has not."""
+        """Raises: Unproven, for what a table of ours has not."""
         table = cls()
         for thing in objects:
             match thing:
@@ -103,7 +103,7 @@ class RulesetFormulas:
     """The formulas of a listing, over one symbolic packet."""
 
     def __init__(self, objects: Iterable[Json], packet: Symbol) -> None:
-        """`objects` as the kernel lists them: `{"chain": …}`, `{"rule": …}`, … Errors: Unproven."""
+        """`objects` as the kernel lists them: `{"chain": …}`, `{"rule": …}`, … Raises: Unproven."""
         self._table = _Table.of(objects)
         self.packet = packet
         self.asked: dict[int, Question] = {}

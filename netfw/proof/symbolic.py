@@ -124,7 +124,7 @@ class Symbol:
         return z3.Extract(15, 8, self.sport)
 
     def term(self, expression: Any) -> Term:
-        """The field that an expression of the listing reads. Errors: Unproven."""
+        """The field that an expression of the listing reads. Raises: Unproven."""
         match expression:
             case {"payload": {"protocol": str(header), "field": str(field), **rest}} if not rest:
                 return self._payload(header, field, expression)
@@ -180,7 +180,7 @@ class Symbol:
         raise Unproven(expression)
 
     def intervals(self, kind: str, written: Any) -> Intervals:
-        """The numbers that a literal means: a word, number, prefix or range, or a set of these. Errors: Unproven."""
+        """The numbers that a literal means: a word, number, prefix or range, or a set of these. Raises: Unproven."""
         match written:
             case {"set": list(members)}:
                 return union(interval for each in members for interval in self.intervals(kind, each))

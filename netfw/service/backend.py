@@ -116,7 +116,7 @@ class KernelBackend:
         return KernelSettings(self._policy.uplink, self._policy.believes_routers)
 
     def _firewall(self) -> Firewall:
-        """Made when first needed, again and again while the library is missing. Errors: FirewallError."""
+        """Made when first needed, again and again while the library is missing. Raises: FirewallError."""
         if self._in_kernel is None:
             self._in_kernel = Firewall(Nft())
         return self._in_kernel

@@ -39,7 +39,7 @@ class FirewallClient:
     """Observes the service that `connect` leads to."""
 
     def __init__(self, connect: Connect) -> None:
-        """`connect` makes a connection for the context's time. Errors: OSError, ProtocolError."""
+        """`connect` makes a connection for the context's time. Raises: OSError, ProtocolError."""
         self._connect = connect
         self._confirmed_at: float | None = None
         self._problem = ""
@@ -64,7 +64,7 @@ class FirewallClient:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _observe(self, heard: Callable[[Event], None]) -> NoReturn:
-        """Errors: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
+        """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
         loop = asyncio.get_running_loop()
         async with self._connect() as (reader, writer):
             writer.write(framed(Hello()))

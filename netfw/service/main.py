@@ -143,7 +143,7 @@ async def _supervised(
 
 
 async def _first_ended(*works: Awaitable[Any]) -> None:
-    """Run all until one ends. Errors: whatever that one ends with."""
+    """Run all until one ends. Raises: whatever that one ends with."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +156,7 @@ async def _first_ended(*works: Awaitable[Any]) -> None:
 
 
 def _supervisor(arguments: argparse.Namespace) -> Supervisor:
-    """Errors: SettingsError."""
+    """Raises: SettingsError."""
     policy, board = load_policy_with_board(arguments.policy)
 
     def policy_now() -> Policy | None:

@@ -61,7 +61,7 @@ def framed(message: Struct) -> bytes:
 
 
 def length(header: bytes, bytes_max: int) -> int:
-    """The length of the message that follows. Errors: ProtocolError if it is larger than `bytes_max`."""
+    """The length of the message that follows. Raises: ProtocolError if it is larger than `bytes_max`."""
     size: int = _LENGTH.unpack(header)[0]
     if size > bytes_max:
         raise ProtocolError(f"a message of {size} bytes was announced; at most {bytes_max} are allowed")
@@ -69,7 +69,7 @@ def length(header: bytes, bytes_max: int) -> int:
 
 
 def decoded(body: bytes) -> Answer:
-    """A message from the service. Errors: ProtocolError."""
+    """A message from the service. Raises: ProtocolError."""
     try:
         answer: Answer = _ANSWERS.decode(body)
     except msgspec.DecodeError as error:
@@ -88,7 +88,7 @@ class Frames:
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The messages that are complete with these bytes. Errors: ProtocolError for a length that is too large."""
+        """The messages that are complete with these bytes. Raises: ProtocolError for a length that is too large."""
         self._waiting += data
         while len(self._waiting) >= LENGTH_BYTES:
             end = LENGTH_BYTES + length(bytes(self._waiting[:LENGTH_BYTES]), self._bytes_max)

@@ -123,7 +123,7 @@ _REPLIES: Final = msgspec.msgpack.Decoder(Reply)
 
 
 def receive(connection: socket.socket, bytes_max: int) -> bytes:
-    """The next message. Errors: EOFError at the end; OSError; ProtocolError."""
+    """The next message. Raises: EOFError at the end; OSError; ProtocolError."""
     return _exactly(connection, length(_exactly(connection, LENGTH_BYTES), bytes_max))
 
 
@@ -142,7 +142,7 @@ class Helper:
     """A service for one program, in a process of its own. It ends with this object's context."""
 
     def __init__(self) -> None:
-        """Start it, in the network namespace of the calling thread. Errors: FirewallError."""
+        """Start it, in the network namespace of the calling thread. Raises: FirewallError."""
         try:
             self._process, self.connection = start("once")
         except OSError as error:
@@ -164,7 +164,7 @@ class Helper:
             self._process.wait()
 
     def ask(self, request: Request) -> Reply:
-        """Its answer. Errors: FirewallError."""
+        """Its answer. Raises: FirewallError."""
         try:
             self.connection.sendall(framed(request))
         except OSError:
@@ -172,7 +172,7 @@ class Helper:
         return self.next()
 
     def next(self) -> Reply:
-        """What it says next. Errors: FirewallError."""
+        """What it says next. Raises: FirewallError."""
         try:
             reply: Reply = _REPLIES.decode(receive(self.connection, MESSAGE_BYTES_MAX))
         except (EOFError, OSError, ProtocolError, msgspec.DecodeError):

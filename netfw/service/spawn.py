@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 
 def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A child with one end of a connection, and the other end. It ends when that is closed. Errors: OSError."""
+    """A child with one end of a connection, and the other end. It ends when that is closed. Raises: OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
         descriptor = theirs.fileno()

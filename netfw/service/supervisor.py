@@ -43,15 +43,15 @@ class FirewallBackend(Protocol):
         ...
 
     def enforce(self) -> None:
-        """On return the policy is in force, and was read back. Errors: NotEnforced."""
+        """On return the policy is in force, and was read back. Raises: NotEnforced."""
         ...
 
     def let_forward(self, allowed: bool) -> None:
-        """Let packets pass between interfaces, if the policy needs that at all; or none. Errors: NotEnforced."""
+        """Let packets pass between interfaces, if the policy needs that at all; or none. Raises: NotEnforced."""
         ...
 
     def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
-        """Repair what others change, until the result is called. Errors: NotEnforced.
+        """Repair what others change, until the result is called. Raises: NotEnforced.
 
         `heard` is called with each change by others (Alarm), and with its repair (Repair).
         """
@@ -60,12 +60,12 @@ class FirewallBackend(Protocol):
     def inspect(self) -> Surroundings:
         """Look at what lies around the table, and put back the settings that are the firewall's.
 
-        Called every `LOOK_SECONDS` and after each change by others. Errors: NotEnforced.
+        Called every `LOOK_SECONDS` and after each change by others. Raises: NotEnforced.
         """
         ...
 
     def refused(self) -> Mapping[str, int]:
-        """Packets refused until now, by cause. It may begin anew at 0. Errors: NotEnforced."""
+        """Packets refused until now, by cause. It may begin anew at 0. Raises: NotEnforced."""
         ...
 
 
@@ -129,7 +129,7 @@ class Supervisor:
     # -- open
 
     async def _watch(self) -> None:
-        """Ends when the policy is no longer in force, with ports closed. Errors: NotEnforced."""
+        """Ends when the policy is no longer in force, with ports closed. Raises: NotEnforced."""
         self._broken.clear()
         stop = self._backend.watch(self._changed)
         try:
@@ -142,7 +142,7 @@ class Supervisor:
             stop()
 
     def _look(self) -> None:
-        """Inspect, open the ports in use, and only then let packets pass between interfaces. Errors: NotEnforced."""
+        """Inspect, open the ports in use, and only then let packets pass between interfaces. Raises: NotEnforced."""
         found = self._backend.inspect()
         self._not_covered, self._limits = found.not_covered, found.limits
         if found.repaired:

@@ -11,7 +11,7 @@ from pathlib import Path
 def distrust(file: Path) -> str:
     """Why somebody else can change this file, or ""; its folder counts as well, as a file there can be replaced.
 
-    Errors: OSError.
+    Raises: OSError.
     """
     file = file.resolve(strict=True)
     for path in (file, file.parent):

@@ -113,7 +113,7 @@ _Tables = dict[tuple[int, str], defaultdict[str, _Chain]]
 
 
 def foreign_effects(sock: socket.socket) -> list[NotCovered]:
-    """What foreign base chains and flow tables do that is not covered. Errors: OSError.
+    """What foreign base chains and flow tables do that is not covered. Raises: OSError.
 
     `sock` is a netfilter socket for this alone.
     """

@@ -52,7 +52,7 @@ def route_socket() -> socket.socket:
 
 
 def interfaces(sock: socket.socket) -> dict[int, Interface]:
-    """All interfaces of the network namespace by number. `sock` is a `route_socket`. Errors: OSError."""
+    """All interfaces of the network namespace by number. `sock` is a `route_socket`. Raises: OSError."""
     query = netlink.plain_request(_GET_LINK, netlink.F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
     found = {}
     for message in netlink.dump(sock, query):
@@ -74,7 +74,7 @@ def interfaces(sock: socket.socket) -> dict[int, Interface]:
 def link_effects(
     sock: socket.socket, found: Mapping[int, Interface], zones: Collection[str]
 ) -> Iterator[NotCovered]:
-    """What at the zones' interfaces leads packets past the ruleset. Errors: OSError."""
+    """What at the zones' interfaces leads packets past the ruleset. Raises: OSError."""
     for each in found.values():
         if each.name in zones:
             yield from _of_zone(sock, each, found)
@@ -108,7 +108,7 @@ def _has_filters(sock: socket.socket, index: int, parent: int) -> bool:
 
 
 def routing_rules(sock: socket.socket) -> Iterator[NotCovered]:
-    """Rules of policy routing that the kernel did not make. Errors: OSError."""
+    """Rules of policy routing that the kernel did not make. Raises: OSError."""
     for family, name in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
         body = bytes((family,)).ljust(_FAMILY_MESSAGE_BYTES, b"\0")
         for message in netlink.dump(sock, netlink.plain_request(_GET_RULE, netlink.F_DUMP, body)):

@@ -50,7 +50,7 @@ def tracked_connections() -> tuple[int, int]:
 
 
 def not_covered(policy: Policy) -> list[NotCovered]:
-    """What is not covered, in this network namespace, now. Errors: OSError."""
+    """What is not covered, in this network namespace, now. Raises: OSError."""
     inspector = Inspector(policy)
     try:
         return inspector.inspect()
@@ -76,7 +76,7 @@ class Inspector:
         self._route.close()
 
     def inspect(self) -> list[NotCovered]:
-        """What is not covered now. Errors: OSError."""
+        """What is not covered now. Raises: OSError."""
         links = interfaces(self._route)
         zones = self._interfaces()
         return [

@@ -83,7 +83,7 @@ class Watch:
     def start(self) -> None:
         """Listen from now on, on the running event loop. What is wrong already is repaired first.
 
-        Errors: FirewallError (DENIED).
+        Raises: FirewallError (DENIED).
         """
         self._socket.setblocking(False)
         self._socket.bind((0, 0))

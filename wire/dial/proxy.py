@@ -80,7 +80,7 @@ class Handshake:
         self.to_send, self._wanted = self._conversation.send(b"")
 
     def receive(self, data: bytes) -> bytes:
-        """What to send in reply to `data`. Errors: ProxyError REFUSED_AUTH, REFUSED, GARBAGE."""
+        """What to send in reply to `data`. Raises: ProxyError REFUSED_AUTH, REFUSED, GARBAGE."""
         self._received += data
         self._bytes += len(data)
         replies = []
