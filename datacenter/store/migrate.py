@@ -13,12 +13,14 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select
 
+from datacenter.store import migrations
 from datacenter.store.schema import REVISION, metadata
 
 UNVERSIONED: Final = "0001"
 """The revision of a database that has tables and no revision."""
 
-_SCRIPTS: Final = "datacenter:migrations"
+SCRIPTS: Final = ":".join(migrations.__name__.rsplit(".", 1))
+"""Where Alembic finds the revisions: a package and a folder in it."""
 _ADVISORY_LOCK: Final = 0x5241_5044_4200
 """The key of PostgreSQL's lock that lets one process at a time upgrade a database."""
 
@@ -79,7 +81,7 @@ def _run_revisions(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", _SCRIPTS)
+    config.set_main_option("script_location", SCRIPTS)
     config.attributes["connection"] = connection
     command.upgrade(config, REVISION)
 

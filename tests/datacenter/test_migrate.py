@@ -65,15 +65,15 @@ def with_a_later_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         copy = tmp_path / "migrations"
         shutil.copytree(MIGRATIONS, copy)
         (copy / "versions" / "r9999.py").write_text(NEXT.format(head=REVISION, more=more))
-        monkeypatch.setattr(migrate, "_SCRIPTS", str(copy))
+        monkeypatch.setattr(migrate, "SCRIPTS", str(copy))
         monkeypatch.setattr(migrate, "REVISION", "9999")
 
     return install
 
 
-def test_the_newest_revision_is_the_schemas() -> None:
+def test_the_newest_revision_that_the_program_finds_is_the_schemas() -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", migrate.SCRIPTS)
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
 
 
