@@ -3,7 +3,7 @@
 What each answer tells the box:
 
     200  the whole batch is committed; the body is a BatchReply
-    400  the body does not continue the stream: the connection ends, a new one starts a new stream
+    400  the body is no block of a stream: the connection ends, a new one starts a new stream
     403  the certificate's name is not that of a box that may send; the connection ends
     409  the body continues a stream of which this connection has not had all before (an intermediary spreads requests
          over connections): send self-contained batches
@@ -25,7 +25,7 @@ from http import HTTPStatus
 from typing import Final
 
 from datacenter.store.store import Store, StoreError, UnknownBoxError
-from wire.compression import STREAM_HEADER, CompressionError, Streams, UnknownStreamError
+from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal
 
@@ -51,9 +51,9 @@ def make_ingest(
             return _refusal(HTTPStatus.NOT_FOUND, f"there is only {PATH}")
         if request.method != "POST":
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
-        streams: Streams = request.peer.state.setdefault(_STREAM, Streams())
+        stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
         try:
-            data = streams.decompress(request.headers.get(STREAM_HEADER, ""), request.body, BATCH_BYTES_MAX)
+            data = stream.decompress(request.body, BATCH_BYTES_MAX)
             batch = decode(Batch, data)
             box, loop = _box(request, front_ends), asyncio.get_running_loop()
             reply = await loop.run_in_executor(executor, store.ingest, box, batch, now_ms())

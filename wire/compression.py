@@ -6,8 +6,17 @@ that the dictionary would leave the window, the frame is ended and the next batc
 and its words are in the dictionary and not in the routine reports before it. A frame's first block is preceded by the
 version of its dictionary.
 
-Whoever cannot continue a stream (another server, a restart) refuses the batch, and the sender starts a new stream:
-that is what `Compressor` objects are for, one a connection.
+What a body is shows in its first bytes:
+
+    00xxxxxx   the first block of a stream; the byte is the version of its dictionary
+    01xxxxxx   a frame that is whole, and continues and begins nothing; the other bits are the version
+    1xxxxxxx   a later block: four bytes of position, which are the CRC-32 of all blocks of the stream before it, with
+               the first bit set
+
+The position names no stream: it names what must have been read before, and that is what the receiver needs to have.
+Whoever cannot continue a stream (another server, a restart, a connection on which an intermediary mixes the requests
+of several senders) refuses the batch, and the sender starts a new stream: that is what `Compressor` objects are for,
+one a connection.
 
 Memory is bounded on both sides by the window, and decompression by the caller's limit: output is produced at
 most one byte beyond it.
@@ -16,6 +25,8 @@ most one byte beyond it.
 from __future__ import annotations
 
 import sys
+import zlib
+from enum import Enum
 from functools import cache
 from importlib import resources
 from typing import Final
@@ -32,10 +43,37 @@ FRAME_BYTES_MAX: Final = 48 * 1024
 LEVEL: Final = 6
 """Of a lab's batches none of the levels up to 9 makes fewer bytes; 9 takes three times the time."""
 CURRENT_DICTIONARY: Final = 1
+_CONTINUES: Final = 0x80
+_ALONE: Final = 0x40
+_POSITION_BYTES: Final = 4
+
+
+class BodyKind(Enum):
+    """What a body is to the stream of its connection."""
+
+    BEGINS = "begins"
+    CONTINUES = "continues"
+    SELF_CONTAINED = "self-contained"
+
+
+def body_kind(body: bytes) -> BodyKind:
+    """The kind by the first byte; a body that is empty begins a stream, and is refused as such."""
+    first = body[0] if body else 0
+    if first & _CONTINUES:
+        return BodyKind.CONTINUES
+    return BodyKind.SELF_CONTAINED if first & _ALONE else BodyKind.BEGINS
+
+
+def _position(checksum: int) -> bytes:
+    return (checksum | _CONTINUES << 24).to_bytes(_POSITION_BYTES)
 
 
 class CompressionError(Exception):
-    """The bytes do not continue this stream, or would grow beyond the limit."""
+    """The bytes are no block of a stream, or would grow beyond the limit."""
+
+
+class UnknownStreamError(CompressionError):
+    """The body continues a stream of which this connection has not had all before."""
 
 
 @cache
@@ -55,12 +93,21 @@ class Compressor:
     def __init__(self) -> None:
         self._zstd: zstd.ZstdCompressor | None = None
         self._room = 0
+        self._checksum: int | None = None  # of the blocks until now
 
-    def compress(self, data: bytes, *, ends: bool = False) -> bytes:
-        """The next batch's bytes on the wire; with `ends`, nothing after it refers to it."""
+    def compress(self, data: bytes) -> bytes:
+        """The next batch's bytes on the wire."""
+        block = self._block(data)
+        if self._checksum is None:
+            self._checksum = zlib.crc32(block)
+            return block
+        position, self._checksum = _position(self._checksum), zlib.crc32(block, self._checksum)
+        return position + block
+
+    def _block(self, data: bytes, *, ends: bool = False) -> bytes:
         start = b""
         if self._zstd is None:
-            start = bytes([CURRENT_DICTIONARY])
+            start = bytes([CURRENT_DICTIONARY | (_ALONE if ends else 0)])
             self._room = FRAME_BYTES_MAX
             self._zstd = zstd.ZstdCompressor(
                 options={
@@ -77,59 +124,50 @@ class Compressor:
         return start + block
 
 
-STREAM_HEADER: Final = "stream"
-"""Of a request: the stream that its body continues and the body's position in it, as in `3f2a9c01.17`."""
-SELF_CONTAINED: Final = "-"
-"""The value of the header for a body that is a whole frame and continues nothing."""
-
-
 def compress_alone(data: bytes) -> bytes:
     """A batch's bytes on the wire, self-contained: against the dictionary, and nothing before or after."""
-    compressor = Compressor()
-    return compressor.compress(data, ends=True)
-
-
-class UnknownStreamError(Exception):
-    """The body continues a stream of which this connection has not had all before."""
-
-
-class Streams:
-    """The receiving end of what one connection carries; an intermediary may put several senders on it."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._next = 0
-        self._stream = Decompressor()
-
-    def decompress(self, named: str, block: bytes, bytes_max: int) -> bytes:
-        """The batch in `block`, where `named` is the request's STREAM_HEADER, empty if it had none.
-
-        Raises:
-            UnknownStreamError: the block is not the next one of the connection's stream.
-            CompressionError: as `Decompressor.decompress`.
-        """
-        if named == SELF_CONTAINED:
-            return Decompressor().decompress(block, bytes_max)
-        name, _, position = named.partition(".")
-        if named and position == "0":
-            self._name, self._next, self._stream = name, 0, Decompressor()
-        elif named and (name != self._name or position != str(self._next)):
-            raise UnknownStreamError(f"this connection has no stream {name} up to {position}")
-        self._next += 1
-        return self._stream.decompress(block, bytes_max)
+    return Compressor()._block(data, ends=True)
 
 
 class Decompressor:
-    """The receiving end of one stream; after an error it is of no further use."""
+    """The receiving end of what one connection carries; an intermediary may put several senders on it."""
+
+    def __init__(self) -> None:
+        self._frames = _Frames()
+        self._checksum: int | None = None  # of the blocks that were read; None: a stream must begin
+
+    def decompress(self, body: bytes, bytes_max: int) -> bytes:
+        """The batch in `body`, of at most `bytes_max` bytes.
+
+        A body that was cut short gives no error here but less than its batch, which is then no message.
+
+        Raises:
+            UnknownStreamError: the body is not the next one of the connection's stream, which may go on.
+            CompressionError: the body cannot be read; the stream has ended.
+        """
+        kind = body_kind(body)
+        if kind is BodyKind.SELF_CONTAINED:
+            return _Frames().decompress(bytes([body[0] ^ _ALONE]) + body[1:], bytes_max)
+        block, before = body, 0
+        if kind is BodyKind.BEGINS:
+            self._frames = _Frames()
+        elif self._checksum is None or not body.startswith(_position(self._checksum)):
+            raise UnknownStreamError("this connection has not had all that the body refers to")
+        else:
+            block, before = body[_POSITION_BYTES:], self._checksum
+        self._checksum = None
+        data = self._frames.decompress(block, bytes_max)
+        self._checksum = zlib.crc32(block, before)
+        return data
+
+
+class _Frames:
+    """The frames of one stream; after an error it is of no further use."""
 
     def __init__(self) -> None:
         self._zstd: zstd.ZstdDecompressor | None = None
 
     def decompress(self, block: bytes, bytes_max: int) -> bytes:
-        """The batch in `block`, of at most `bytes_max` bytes. Raises CompressionError.
-
-        A block that was cut short gives no error here but less than its batch, which is then no message.
-        """
         if self._zstd is None or self._zstd.eof:
             if not block:
                 raise CompressionError("an empty body cannot start a frame")

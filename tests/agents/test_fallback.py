@@ -17,7 +17,7 @@ from sim.net.link import LinkQuality
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.uplinked import World
 from tests.duplicates import duplicates
-from wire.compression import SELF_CONTAINED, STREAM_HEADER
+from wire.compression import BodyKind, body_kind
 from wire.http.connection import Request, Response
 from wire.messages import Entry, encode
 from wire.messages import Quality as QualityReport
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
     """A request that arrived at the data center."""
 
     at: float
-    named: str
+    kind: BodyKind
     status: int
 
 
@@ -47,7 +47,7 @@ class Spread(World):
         self.ingest = make_ingest(self.store, lambda: 0, None)
         self.connections = 2
         self.states: list[dict[str, object]] = [{}, {}]
-        self.keeps_names = True
+        self.refusal = 409
         self.seen: list[Seen] = []
         self.made = 0
         self.refuses_all = False
@@ -55,11 +55,12 @@ class Spread(World):
 
     async def handle(self, request: Request) -> Response:
         state = self.states[len(self.seen) % self.connections]
-        named = request.headers[STREAM_HEADER]
-        headers = request.headers if self.keeps_names else {**request.headers, STREAM_HEADER: ""}
-        passed = replace(request, peer=replace(request.peer, state=state), headers=headers)
+        kind = body_kind(request.body)
+        passed = replace(request, peer=replace(request.peer, state=state))
         response = Response(409) if self.refuses_all else await self.ingest(passed)
-        self.seen.append(Seen(self.loop.time(), named, response.status))
+        if response.status == 409:
+            response.status = self.refusal
+        self.seen.append(Seen(self.loop.time(), kind, response.status))
         if response.close:
             state.clear()  # the connection behind the intermediary ends, and its next request opens another
         return replace(response, close=False)
@@ -108,26 +109,25 @@ class TenHours(Spread):
         await self.drained()
 
 
-@pytest.mark.parametrize("keeps_names", [True, False], ids=["whole requests", "without unknown fields"])
+@pytest.mark.parametrize("refusal", [409, 400], ids=["conflict", "as an intermediary may put it"])
 def test_batches_are_self_contained_for_four_hours_and_then_streaming_is_tried_again(
-    pki: Hierarchy, keeps_names: bool
+    pki: Hierarchy, refusal: int
 ) -> None:
     world = TenHours(pki)
-    world.keeps_names = keeps_names
+    world.refusal = refusal
     world.run()
     first, second = episodes(world)
     assert first < 60
-    assert {seen.status for seen in world.refusals()} == ({409} if keeps_names else {400})
+    assert {seen.status for seen in world.refusals()} == {refusal}
     for begun in (first, second):
         within = [seen for seen in world.seen if begun + 5 < seen.at < begun + SELF_CONTAINED_SECONDS]
         assert len(within) > 20
-        assert {seen.named for seen in within} == {SELF_CONTAINED}
+        assert {seen.kind for seen in within} == {BodyKind.SELF_CONTAINED}
     between = [seen for seen in world.seen if first + SELF_CONTAINED_SECONDS <= seen.at < second]
-    assert [seen.named.partition(".")[2] for seen in between] == ["0"], "one batch starts a stream"
+    assert [seen.kind for seen in between] == [BodyKind.BEGINS], "one batch starts a stream"
     assert second - first - SELF_CONTAINED_SECONDS < 900
     after = [seen for seen in world.seen if seen.at > second + SELF_CONTAINED_SECONDS + 5]
-    assert len({seen.named.partition(".")[0] for seen in after}) == 1, "one stream"
-    assert len(after) > 5 and SELF_CONTAINED not in {seen.named for seen in after}
+    assert len(after) > 5 and {seen.kind for seen in after[1:]} == {BodyKind.CONTINUES}, "one stream"
     world.check_stored_once()
 
 
@@ -151,7 +151,7 @@ def test_a_restarted_box_tries_one_stream_and_falls_back_again(pki: Hierarchy) -
     for start, refused_at in zip(world.starts, episodes(world), strict=True):
         assert start <= refused_at < start + 700
         after = [seen for seen in world.seen if refused_at + 5 < seen.at < start + HOUR]
-        assert len(after) > 4 and {seen.named for seen in after} == {SELF_CONTAINED}
+        assert len(after) > 4 and {seen.kind for seen in after} == {BodyKind.SELF_CONTAINED}
     world.check_stored_once()
 
 
@@ -173,10 +173,10 @@ def test_a_refusal_of_self_contained_batches_backs_off_and_does_not_prolong_the_
     world = RefusedAgain(pki)
     world.run()
     again = [seen for seen in world.refusals() if 2 * HOUR <= seen.at <= 2.5 * HOUR]
-    assert {seen.named for seen in again} == {SELF_CONTAINED}
+    assert {seen.kind for seen in again} == {BodyKind.SELF_CONTAINED}
     assert 20 <= len(again) <= 120, "one or two a minute"
     first = episodes(world)[0]
-    named = [seen.named for seen in world.seen if seen.at >= first + SELF_CONTAINED_SECONDS]
-    assert named[0].endswith(".0")
-    assert SELF_CONTAINED in named
+    kinds = [seen.kind for seen in world.seen if seen.at >= first + SELF_CONTAINED_SECONDS]
+    assert kinds[0] is BodyKind.BEGINS
+    assert BodyKind.SELF_CONTAINED in kinds
     world.check_stored_once()

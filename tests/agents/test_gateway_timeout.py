@@ -6,14 +6,14 @@ The data center works on one batch at a time, and goes on with those that the in
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from contextlib import suppress
 from typing import Final
 
 import pytest
 
 from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_fallback import Spread
-from wire.compression import SELF_CONTAINED, STREAM_HEADER, Decompressor
+from wire.compression import BodyKind, Decompressor, UnknownStreamError, body_kind
 from wire.http.connection import Request, Response
 from wire.messages import BATCH_BYTES_MAX, RECORDS_PER_BATCH_MAX, Batch, decode
 
@@ -36,7 +36,7 @@ class Impatient(Spread):
         self.quick = quick
         self.timeout_s, self.connections, self.least_s = timeout_s, connections, least_s
         self.turn = asyncio.Lock()
-        self.streams: defaultdict[str, Decompressor] = defaultdict(Decompressor)
+        self.streams: list[Decompressor] = []
         self.given_up = 0
 
     async def handle(self, request: Request) -> Response:
@@ -48,15 +48,23 @@ class Impatient(Spread):
         return Response(504, close=True)
 
     async def ingest_slowly(self, request: Request) -> Response:
-        name = request.headers[STREAM_HEADER].partition(".")[0]
-        stream = Decompressor() if name == SELF_CONTAINED else self.streams[name]
-        records = len(decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX)).records)
+        records = len(decode(Batch, self.decompress(request.body)).records)
         async with self.turn:
             if self.quick > 0:
                 self.quick -= records
             else:
                 await asyncio.sleep(self.least_s + SHARE_SECONDS * records)
             return await super().handle(request)
+
+    def decompress(self, body: bytes) -> bytes:
+        """The batch, whichever of the streams until now it continues."""
+        if body_kind(body) is BodyKind.BEGINS:
+            self.streams.append(Decompressor())
+            return self.streams[-1].decompress(body, BATCH_BYTES_MAX)
+        for stream in (*reversed(self.streams), Decompressor()):
+            with suppress(UnknownStreamError):
+                return stream.decompress(body, BATCH_BYTES_MAX)
+        raise AssertionError("no stream is continued by this")
 
     async def fill(self) -> None:
         while self.made < SLOW_RECORDS + self.quick:

@@ -20,7 +20,7 @@ from tests.agents.hierarchy import Hierarchy
 from tests.agents.test_forwarder import drained, forwarding
 from tests.duplicates import duplicates
 from tests.real import start
-from wire.compression import SELF_CONTAINED, STREAM_HEADER, compress_alone
+from wire.compression import compress_alone
 from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX
 from wire.messages import Entry, Quality, encode, encode_batch
@@ -207,8 +207,7 @@ def test_a_box_cannot_pretend_to_be_another(
             body = compress_alone(
                 encode_batch(1, [(1, encode(Entry("CHEM-1", 1, Quality(1, 0, "glu", 1, 0))))])
             )
-            headers = f"{STREAM_HEADER}: {SELF_CONTAINED}\r\nRap-Box: RAP-2\r\n"
-            response = await connection.request("POST", "/v1/batches", body, headers)
+            response = await connection.request("POST", "/v1/batches", body, "Rap-Box: RAP-2\r\n")
             connection.abort()
             assert response.status == 200
             assert list(queries.counts(center.store)) == [("RAP-1", "CHEM-1")]

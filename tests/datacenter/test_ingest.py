@@ -168,7 +168,6 @@ REFUSED = {
     "dictionary-of-the-future": (b"\x63" + first(encoded(alert(1)))[1:], 400),
     "bomb": (first(bytes(100 * BATCH_BYTES_MAX)), 400),
     "a-byte-too-large": (first(bytes(BATCH_BYTES_MAX + 1)), 400),
-    "middle-of-a-stream": (middle(), 400),
     "cut-short": (first(encoded(alert(1)))[:-4], 422),
     "no-message": (first(b"no message"), 422),
     "largest-nonsense": (first(bytes(BATCH_BYTES_MAX)), 422),
@@ -200,6 +199,14 @@ def test_what_is_not_a_batch_is_refused_and_its_connection_ended(
         assert answer.status == 200
 
     assert numbers(meet((BOX, client), (BOX, another))) == [7]
+
+
+def test_the_middle_of_a_stream_is_refused_and_its_connection_goes_on(meet: Callable[..., Store]) -> None:
+    async def client(connection: ClientConnection) -> None:
+        assert (await connection.request("POST", PATH, middle())).status == 409
+        assert (await connection.request("POST", PATH, first(encoded(alert(7))))).status == 200
+
+    assert numbers(meet((BOX, client))) == [7]
 
 
 def test_a_record_that_is_none_is_named_and_nothing_of_its_batch_is_stored(

@@ -264,7 +264,7 @@ def test_a_flood_comes_as_fast_as_told_and_ends():
     instrument = lab.add("chemistry-analyzer")
     lab.env.run(HOUR_NS)
     before = len(lab.of(Status))
-    end = instrument.flood(50)
+    end = instrument.flood(50, "status")
     lab.env.run(HOUR_NS + 10 * SECOND_NS)
     flooded = len(lab.of(Status)) - before
     assert 500 <= flooded <= 502

@@ -12,13 +12,13 @@ from wire import vocabulary
 from wire.compression import (
     CURRENT_DICTIONARY,
     FRAME_BYTES_MAX,
-    SELF_CONTAINED,
     WINDOW_LOG,
+    BodyKind,
     CompressionError,
     Compressor,
     Decompressor,
-    Streams,
     UnknownStreamError,
+    body_kind,
     compress_alone,
     zstd,
 )
@@ -71,16 +71,27 @@ def test_a_block_cut_short_never_passes_for_the_whole() -> None:
         assert len(Decompressor().decompress(block[:length], LIMIT)) < len(said)
 
 
-def test_a_block_whose_predecessor_is_missing_never_passes_for_what_was_sent() -> None:
-    said = [random.Random(i).randbytes(300) for i in range(2)]
-    first, _, third = blocks(said[0], said[1], said[1])
+def test_a_block_whose_predecessor_is_missing_is_refused_and_the_stream_goes_on() -> None:
+    said = [random.Random(i).randbytes(300) for i in range(3)]
+    first, second, third = blocks(*said)
     receiver = Decompressor()
     receiver.decompress(first, LIMIT)
-    try:
-        got = receiver.decompress(third, LIMIT)
-    except CompressionError:
-        got = b""
-    assert got != said[1]
+    with pytest.raises(UnknownStreamError):
+        receiver.decompress(third, LIMIT)
+    assert [receiver.decompress(block, LIMIT) for block in (second, third)] == said[1:]
+    with pytest.raises(UnknownStreamError):
+        receiver.decompress(third, LIMIT)
+
+
+def test_a_stream_ends_with_a_block_that_cannot_be_read() -> None:
+    first, second = blocks(b"first" * 100, b"second" * 100)
+    receiver = Decompressor()
+    receiver.decompress(first, LIMIT)
+    with pytest.raises(CompressionError, match="not the next block"):
+        receiver.decompress(second[:4] + b"\xff" * 20, LIMIT)
+    with pytest.raises(UnknownStreamError):
+        receiver.decompress(second, LIMIT)
+    assert receiver.decompress(first, LIMIT) == b"first" * 100
 
 
 def test_a_block_cannot_start_a_stream() -> None:
@@ -149,15 +160,23 @@ def test_a_lone_alert_is_small_even_as_the_first_of_its_stream() -> None:
 
 def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
     """An intermediary puts the requests of two senders on one connection, and leaves out one of them."""
-    first, second, streams = Compressor(), Compressor(), Streams()
-    blocks = [first.compress(b"one " * 20), first.compress(b"two " * 20), first.compress(b"three " * 20)]
-    assert streams.decompress("aa.0", blocks[0], 1000) == b"one " * 20
+    first, second, receiver = Compressor(), Compressor(), Decompressor()
+    said = [b"one " * 20, b"two " * 20, b"three " * 20]
+    blocks = [first.compress(one) for one in said]
+    second.compress(b"another " * 20)
+    others = second.compress(said[1])
+    assert receiver.decompress(blocks[0], 1000) == said[0]
+    for block in (blocks[2], others):
+        with pytest.raises(UnknownStreamError):
+            receiver.decompress(block, 1000)
+    assert receiver.decompress(compress_alone(b"alone " * 20), 1000) == b"alone " * 20
+    assert receiver.decompress(blocks[1], 1000) == said[1]
+    assert receiver.decompress(Compressor().compress(b"other " * 20), 1000) == b"other " * 20
     with pytest.raises(UnknownStreamError):
-        streams.decompress("aa.2", blocks[2], 1000)
-    with pytest.raises(UnknownStreamError):
-        streams.decompress("bb.1", blocks[1], 1000)
-    assert streams.decompress(SELF_CONTAINED, compress_alone(b"alone " * 20), 1000) == b"alone " * 20
-    assert streams.decompress("aa.1", blocks[1], 1000) == b"two " * 20
-    assert streams.decompress("bb.0", second.compress(b"other " * 20), 1000) == b"other " * 20
-    with pytest.raises(UnknownStreamError):
-        streams.decompress("aa.2", blocks[2], 1000)
+        receiver.decompress(blocks[2], 1000)
+
+
+def test_a_body_shows_its_kind() -> None:
+    first, second = blocks(b"first", b"second")
+    kinds = [body_kind(body) for body in (first, second, compress_alone(b"alone"))]
+    assert kinds == [BodyKind.BEGINS, BodyKind.CONTINUES, BodyKind.SELF_CONTAINED]

@@ -48,7 +48,8 @@ DIALS_PER_SECOND: Final = 1 / 5
 SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
 """How long batches are self-contained after the data center did not know a stream; then streaming is tried again."""
 UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
-"""Responses to a stream of which the data center lacks the beginning; 400 if an intermediary removed its name."""
+"""Responses to a stream of which the data center lacks the beginning; 400 is what a server or an intermediary answers
+that does not know streams."""
 GIVEN_UP_BURST: Final = 16
 GIVEN_UP_PER_SECOND: Final = 1 / 600
 """Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake

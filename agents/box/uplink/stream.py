@@ -17,7 +17,6 @@ answers, the connection's end, a time reached) sets the same event.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
 from agents.spool import Priority, Record
-from wire.compression import SELF_CONTAINED, STREAM_HEADER, Compressor, compress_alone
+from wire.compression import Compressor, compress_alone
 from wire.dial.backoff import retry_after
 from wire.http.connection import ClientConnection, HttpError, HttpFinished, Response
 from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageError, decode, encode_batch
@@ -146,7 +145,6 @@ class Stream:
         self._wake = asyncio.Event()
         self._self_contained_until = self_contained_until
         self._compressor = Compressor()
-        self._name, self._position = secrets.token_hex(4), 0
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
         self._flow = SendScheduler(pace, timing.linger_s)
@@ -258,8 +256,8 @@ class Stream:
 
     def _post(self, batch: _Batch) -> None:
         records = sorted(chain.from_iterable(batch.parts.values()))
-        body, named = self._compress(encode_batch(self._buffer.epoch, records))
-        answer = self._connection.request("POST", PATH, body, f"{STREAM_HEADER}: {named}\r\n")
+        body = self._compress(encode_batch(self._buffer.epoch, records))
+        answer = self._connection.request("POST", PATH, body)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         full = len(records) if len(records) >= self._pace.records_max else 0
@@ -268,13 +266,9 @@ class Stream:
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
 
-    def _compress(self, batch: bytes) -> tuple[bytes, str]:
-        """The body, and what names it in STREAM_HEADER."""
-        if self._loop.time() < self._self_contained_until:
-            return compress_alone(batch), SELF_CONTAINED
-        named = f"{self._name}.{self._position}"
-        self._position += 1
-        return self._compressor.compress(batch), named
+    def _compress(self, batch: bytes) -> bytes:
+        alone = self._loop.time() < self._self_contained_until
+        return compress_alone(batch) if alone else self._compressor.compress(batch)
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:
         if Priority.ROUTINE in sent.parts:
