@@ -3,7 +3,7 @@
 * Throughput of the spool against a bare zero-filled file, pwrite and fdatasync, of the same records. Both write to
   the same directory, turn by turn in one run, and medians are compared, because a disk's flush time drifts. The
   figure that counts in the box is that of two threads, as in `agents.box.buffer`: one makes the next group ready (the
-  spool's `make_ready`; for the bare file, joining the records) while the other writes and flushes.
+  spool's `prepare_group`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device for each byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue, side by side.
 
@@ -30,7 +30,7 @@ from typing import Any
 
 import persistqueue
 
-from agents.spool import Priority, Ready, Spool, SpoolGap, SpoolLimits
+from agents.spool import PreparedGroup, Priority, Spool, SpoolGap, SpoolLimits
 from bench.figures import Figure, figure, run
 from hal.linux.disk import LinuxDisk
 
@@ -80,12 +80,12 @@ class Spooled:
     def write(self, payloads: Sequence[bytes]) -> None:
         self.write_ready(self.ready(payloads))
 
-    def ready(self, payloads: Sequence[bytes]) -> Ready:
+    def ready(self, payloads: Sequence[bytes]) -> PreparedGroup:
         priorities = bytes((Priority.ROUTINE,)) * len(payloads)
-        return self._spool.make_ready(self._spool.measure(priorities, payloads))
+        return self._spool.prepare_group(self._spool.measure(priorities, payloads))
 
-    def write_ready(self, group: Ready) -> None:
-        self._spool.append_ready(group)
+    def write_ready(self, group: PreparedGroup) -> None:
+        self._spool.append_prepared(group)
 
     def take(self, records: int) -> None:
         found = self._spool.read(Priority.ROUTINE, records, 1 << 30, self._after)

@@ -248,7 +248,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
-    """Watch until SIGTERM; whether the policy was in force then. Errors: FirewallError."""
+    """Watch until SIGTERM; whether the policy was in force then. Raises: FirewallError."""
     import asyncio
 
     from netfw.errors import FirewallError

@@ -67,7 +67,7 @@ def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path:
         answer = connection.request("POST", "/v1/reports", encode(Reports(1, [_alert()])))
         status, said = await ended(box)
         assert status == 3
-        assert "the disk has not answered for 0.5 s" in said
+        assert "the disk has not responded for 0.5 s" in said
         assert "the disk does not answer" in said
         assert isinstance(answer.exception(), Exception)  # never acknowledged
 

@@ -134,7 +134,7 @@ class Box:
         """For whoever waits for the program's end."""
 
     async def run(self) -> None:
-        """Collect and forward until cancelled, then close cleanly. Errors: SpoolError IO if there is no disk."""
+        """Collect and forward until cancelled, then close cleanly. Raises: SpoolError IO if there is no disk."""
         guard = self._guard()
         self.doing = "opening the spool"
         spool = await self._open_spool()
@@ -143,7 +143,7 @@ class Box:
             self.doing = "at work"
             self._running = running = self._assemble(buffer, guard)
             running.audit.note(await self._how_it_starts(spool, buffer))
-            self._note_files_left_alone(spool.recovery.left_alone, running.audit)
+            self._note_files_left_alone(spool.recovery.foreign_files, running.audit)
             await self._live(running)
         finally:
             self._running = None

@@ -1,14 +1,13 @@
-"""The spool for asyncio: who awaits `append` has it on the disk when the await returns.
+"""Asyncio interface of the spool, with group commit: when `await append` returns, the record is durable.
 
-Callers that come while a group is on its way to the disk wait for the next one and share its flush, so that the
-rate of appends is not bounded by the rate of flushes. Records are measured as they come, on the event loop's
-thread. The spool's other calls run on one thread of their own (in the virtual world `run_in_executor` runs them in
-line), and while that thread flushes, the event loop's makes the next group ready from what waits already. No task is
-made for an append, only a future.
+Records appended while a group is being written form the next group and share its flush, so that the rate of appends
+is not limited by the rate of flushes. Checksums are computed on the event loop's thread as records arrive. The other
+calls of the spool run on a thread of their own (in the virtual world `run_in_executor` runs them inline). While that
+thread flushes, the event loop prepares the next group. An append creates a future but no task.
 
-What follows an `await append(…)`, up to the next await, runs before the next group is begun. Marks that are updated
-there are therefore complete whenever the spool calls for a snapshot, which it does on its own thread: `snapshot`
-must be one step that the interpreter does not interrupt, such as encoding a dict with msgspec.
+Code after an `await append(…)`, up to its next await, runs before the next group is written. High-water marks
+that are updated there are therefore complete when the spool asks for a snapshot. It does so on its own thread, so
+`snapshot` must be a single step that the interpreter does not interrupt, such as encoding a dict with msgspec.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from itertools import islice
 from typing import Final, ParamSpec, TypeVar
 
 from agents.spool import (
+    PreparedGroup,
     Priority,
-    Ready,
     Record,
     Records,
     Spool,
@@ -35,45 +34,45 @@ from agents.spool import (
 )
 
 CLOSE_SECONDS_MAX: Final = 10.0
-"""How long `close` waits for the disk."""
+"""Limit of the time that `close` waits for the disk."""
 
 VERIFY_PAUSE_SECONDS: Final = 0.2
-"""Between two segments verified in the background: a spool of 1 GiB is verified within a minute or two."""
+"""Pause between two segments verified in the background: 1 GiB is verified within two minutes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Append = tuple[Records, asyncio.Future[range]]  # records, who waits
-_PRIORITIES = tuple(Priority)  # ready made: an enumeration makes a generator each time it is gone through
+_Append = tuple[Records, asyncio.Future[range]]  # records, and the future of their caller
+_PRIORITIES = tuple(Priority)  # iterating over a tuple is faster than over the enumeration
 _ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 
 
 class Buffer:
-    """The asyncio front of one spool. Made and used on one running event loop.
+    """Asyncio interface of one spool. Created and used on one running event loop.
 
-    `executor` must run one call at a time; without one the buffer has a thread of its own.
+    `executor` must run one call at a time; without it the buffer starts a thread of its own.
     """
 
     def __init__(self, spool: Spool, executor: Executor | None = None) -> None:
         self._spool, self._limits = spool, spool.limits
         self._loop = asyncio.get_running_loop()
-        self._owned = ThreadPoolExecutor(1, "spool") if executor is None else None
-        self._executor = executor or self._owned
+        self._own_executor = ThreadPoolExecutor(1, "spool") if executor is None else None
+        self._executor = executor or self._own_executor
         self._queue: deque[_Append] = deque()
-        self._next: tuple[int, Ready] | None = None  # the first so many of `_queue`, as a group
-        self._looks_ahead = False
+        self._prepared: tuple[int, PreparedGroup] | None = None  # a group of the first n entries of `_queue`
+        self._is_preparing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self._gaps_announced = spool.gaps_reported
         self.problem: SpoolError | None = None
-        """Why the last records could not be kept; None if they were."""
+        """Why the last records could not be stored; None if they were."""
         self.refusing = asyncio.Event()
         """Set while there is a `problem`."""
         self._listeners: list[Callable[[Priority, int], None]] = []
         self.arrived = {priority: asyncio.Event() for priority in Priority}
         self.delivered = dict.fromkeys(Priority, 0)
-        """The number up to which records have been acknowledged since the spool was opened, by priority."""
+        """By priority, the highest number acknowledged since the spool was opened."""
 
     @property
     def limits(self) -> SpoolLimits:
@@ -86,17 +85,17 @@ class Buffer:
         return self._spool.epoch
 
     def append(self, priority: Priority, payload: bytes) -> asyncio.Future[range]:
-        """Await the result to have the record durable; it is its number, as a range of one.
+        """Append one record. The future's result is its number, as a range of one, once the record is durable.
 
-        A caller that gives up waiting does not take the record back. Errors as for `append_all`.
+        Cancelling the future does not remove the record. Raises: as `append_all`.
         """
         return self.append_all(_ONE[priority], (payload,))
 
     def append_all(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> asyncio.Future[range]:
-        """Await the result to have all records durable, all or none; it is their numbers.
+        """Append records, all or none. The future's result is their numbers, once all are durable.
 
-        `priorities[i]` is the Priority of `payloads[i]`. Errors: SpoolError FULL or IO when awaited, with nothing
-        kept; ValueError at once, beyond a limit of `SpoolLimits`.
+        `priorities[i]` is the Priority of `payloads[i]`. Raises: SpoolError FULL or IO when awaited, with nothing
+        stored; ValueError immediately, beyond a limit of `SpoolLimits`.
         """
         if self._closed:
             raise RuntimeError("append after close")
@@ -105,16 +104,16 @@ class Buffer:
         self._queue.append((records, future))
         if self._idle.is_set():
             self._idle.clear()
-            self._loop.call_soon(self._commit)  # after those who append in this turn of the loop
-        elif self._owned is not None and not self._looks_ahead:
-            self._looks_ahead = True
-            self._loop.call_soon(self._look_ahead)
+            self._loop.call_soon(self._commit)  # after all appends of this iteration of the event loop
+        elif self._own_executor is not None and not self._is_preparing:
+            self._is_preparing = True
+            self._loop.call_soon(self._prepare_next)
         return future
 
     def listen(self, arrived: Callable[[Priority, int], None]) -> Callable[[], None]:
-        """Call `arrived(priority, records)` when records have become durable, until the result is called.
+        """Call `arrived(priority, records)` when records have become durable; the result unsubscribes.
 
-        `buffer.arrived[priority]` is the same as an event, for one listener, who clears it.
+        For a single listener, `buffer.arrived[priority]` is an event that is set then; the listener clears it.
         """
         self._listeners.append(arrived)
         return partial(self._listeners.remove, arrived)
@@ -130,9 +129,9 @@ class Buffer:
         await self._run(self._spool.ack, priority, through_seq)
         self.delivered[priority] = max(self.delivered[priority], through_seq)
 
-    async def give_up(self, priority: Priority, seq: int) -> None:
-        """See `Spool.give_up`; the audit record that says so is durable on return. Errors: SpoolError."""
-        await self._run(self._spool.give_up, priority, seq)
+    async def discard(self, priority: Priority, seq: int) -> None:
+        """See `Spool.discard`; its gap record is durable on return. Raises: SpoolError."""
+        await self._run(self._spool.discard, priority, seq)
         await self.report_gaps()
 
     async def status(self) -> SpoolStatus:
@@ -140,25 +139,25 @@ class Buffer:
         return await self._run(self._spool.status)
 
     async def call(self, call: Callable[[], T]) -> T:
-        """Make a blocking call that concerns the spool's disk, on the thread of the spool's own."""
+        """Make a blocking call concerning the spool's disk on the spool's thread."""
         return await self._run(call)
 
     async def report_gaps(self) -> None:
-        """Append the audit records of gaps that wait, without waiting for other records. Errors: SpoolError."""
+        """Append gap records for pending gaps now, without waiting for other records. Raises: SpoolError."""
         if (await self.status()).gaps_pending:
             await self._run(self._spool.append, b"", ())
             self._announce_gaps()
 
     async def verify(self) -> None:
-        """Verify the segments that opening did not, and report what is lost. Raises SpoolError."""
+        """Verify the segments that opening did not read, and report losses. Raises: SpoolError."""
         while await self._run(self._spool.verify_next):
             await self.report_gaps()
             await asyncio.sleep(VERIFY_PAUSE_SECONDS)
 
     async def close(self) -> None:
-        """Let what has been appended reach the disk, leave the mark of a good end, and stop the thread.
+        """Write all appended records and the clean-close marker, and stop the thread.
 
-        Errors: SpoolError IO if the disk does not answer within CLOSE_SECONDS_MAX; its call is then still under way.
+        Raises: SpoolError IO if the disk call does not return within CLOSE_SECONDS_MAX; it is then still running.
         """
         self._closed = True
         try:
@@ -166,11 +165,11 @@ class Buffer:
                 await self._idle.wait()
                 await self._run(self._spool.close)
         except TimeoutError:
-            message = f"the disk has not answered for {CLOSE_SECONDS_MAX:g} s; unacknowledged reports will come again"
+            message = f"the disk has not responded for {CLOSE_SECONDS_MAX:g} s; instruments will repeat their reports"
             raise SpoolError(SpoolErrorKind.IO, message) from None
         finally:
-            if self._owned is not None:
-                self._owned.shutdown(wait=False)
+            if self._own_executor is not None:
+                self._own_executor.shutdown(wait=False)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         assert not kwargs
@@ -179,25 +178,25 @@ class Buffer:
     # -- group commit -----------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        """Send off one group: all that waits, as far as the limits go."""
-        group = [self._queue.popleft() for _ in range(self._fitting())]
-        if self._next is not None and self._next[0] == len(group):
-            ready = self._next[1]
+        """Write one group: all queued records, up to the limits of a group."""
+        group = [self._queue.popleft() for _ in range(self._group_size())]
+        if self._prepared is not None and self._prepared[0] == len(group):
+            ready = self._prepared[1]
         else:
-            ready = self._spool.make_ready(merge([records for records, _ in group]))
-        self._next, self._looks_ahead = None, False
-        done = self._loop.run_in_executor(self._executor, self._spool.append_ready, ready)
-        done.add_done_callback(partial(self._settle, group, ready.records.priorities))
+            ready = self._spool.prepare_group(merge([records for records, _ in group]))
+        self._prepared, self._is_preparing = None, False
+        done = self._loop.run_in_executor(self._executor, self._spool.append_prepared, ready)
+        done.add_done_callback(partial(self._finish_group, group, ready.records.priorities))
 
-    def _look_ahead(self) -> None:
-        """Make the next group ready while the disk is busy, in the hope that nobody else joins it."""
+    def _prepare_next(self) -> None:
+        """Prepare the next group while the disk is busy; useless if more records join the group."""
         if self._queue:
-            count = self._fitting()
+            count = self._group_size()
             parts = [records for records, _ in islice(self._queue, count)]
-            self._next = count, self._spool.make_ready(merge(parts))
+            self._prepared = count, self._spool.prepare_group(merge(parts))
 
-    def _fitting(self) -> int:
-        """How many of those who wait fit one group."""
+    def _group_size(self) -> int:
+        """Number of queued appends that fit into one group."""
         limits, count, size = self._limits, 0, 0
         for at, (records, _) in enumerate(self._queue):
             count += len(records.payloads)
@@ -206,14 +205,14 @@ class Buffer:
                 return at
         return len(self._queue)
 
-    def _settle(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
-        """Tell those who wait, and then, after they have had their turn, begin the next group."""
+    def _finish_group(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
+        """Resolve the futures of a group; begin the next group after their callers have run."""
         error = done.exception()
-        self._remember(error)
+        self._set_problem(error)
         at = 0
         for records, waiter in group:
             count = len(records.payloads)
-            if waiter.done():  # gave up
+            if waiter.done():  # cancelled
                 pass
             elif error is not None:
                 waiter.set_exception(error)
@@ -228,7 +227,7 @@ class Buffer:
         else:
             self._idle.set()
 
-    def _remember(self, error: BaseException | None) -> None:
+    def _set_problem(self, error: BaseException | None) -> None:
         if error is None and self.problem is not None:
             self.problem = None
             self.refusing.clear()
@@ -237,11 +236,11 @@ class Buffer:
             self.refusing.set()
 
     def _announce_gaps(self) -> None:
-        """Records that nobody appended: what a group's way to the disk showed to be gone, or drove out."""
-        news = self._spool.gaps_reported - self._gaps_announced
-        if news:
-            self._gaps_announced += news
-            self._announce(_ONE[Priority.AUDIT] * news)
+        """Announce gap records, which the spool appended by itself."""
+        new_reports = self._spool.gaps_reported - self._gaps_announced
+        if new_reports:
+            self._gaps_announced += new_reports
+            self._announce(_ONE[Priority.AUDIT] * new_reports)
 
     def _announce(self, priorities: bytes) -> None:
         for priority in _PRIORITIES:

@@ -109,11 +109,11 @@ class CommandRecorder(Protocol):
         ...
 
     def record(self, event: str, value: int = 0) -> asyncio.Future[range]:
-        """Note an event; durable when awaited. Errors when awaited: SpoolError."""
+        """Note an event; durable when awaited. Raises when awaited: SpoolError."""
         ...
 
     def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
-        """Note the result of a command, and `event`; durable when awaited. Errors when awaited: SpoolError."""
+        """Note the result of a command, and `event`; durable when awaited. Raises when awaited: SpoolError."""
         ...
 
 

@@ -47,7 +47,7 @@ def run_box(config_path: Path, served: Served, say: Say) -> None:
     """Run the box until a signal stops it.
 
     `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
-    Errors: SettingsError for a wrong file; DescriptorError; DiskError or SpoolError for a disk that
+    Raises: SettingsError for a wrong file; DescriptorError; DiskError or SpoolError for a disk that
     cannot be used. If a disk call does not return, the process ends with exit status 3 and the reason.
     """
     checked = check_box(config_path)

@@ -110,7 +110,7 @@ def as_status(status: BoxStatus) -> StatusReport:
 async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
     """Answer at `path` while the context lasts; what a killed program left there is replaced.
 
-    Errors: OSError, also if another program answers there, or if the file there is no socket.
+    Raises: OSError, also if another program answers there, or if the file there is no socket.
 
     `ask` gives None as long as the spool is not open; the connection is then closed without an answer, as it is when
     there is none in time, because the disk does not answer.
@@ -133,7 +133,7 @@ async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None
 
 
 def read_status(path: Path) -> StatusReport:
-    """Ask the box at `path`. Errors: NotRunning, with the reason."""
+    """Ask the box at `path`. Raises: NotRunning, with the reason."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:

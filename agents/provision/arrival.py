@@ -22,7 +22,7 @@ READABLE_BY_BOX: Final = 0o640
 def waiting(partition: Path) -> dict[str, bytes]:
     """The files of the identity that waits in this partition; none if it is not there, or was emptied.
 
-    Errors: identity_archive.IdentityError, if it is damaged; OSError.
+    Raises: identity_archive.IdentityError, if it is damaged; OSError.
     """
     if not partition.exists():
         return {}
@@ -32,7 +32,7 @@ def waiting(partition: Path) -> dict[str, bytes]:
 
 
 def keep(files: dict[str, bytes], folder: Path) -> None:
-    """Put the files of an identity, but for the site, into the box's folder. Errors: OSError."""
+    """Put the files of an identity, but for the site, into the box's folder. Raises: OSError."""
     for name in sorted(
         files.keys() - {identity_archive.SITE}, key=lambda name: (name == identity_archive.CERTIFICATE, name)
     ):
@@ -40,7 +40,7 @@ def keep(files: dict[str, bytes], folder: Path) -> None:
 
 
 def empty(partition: Path) -> None:
-    """Leave nothing of an identity in this partition. Errors: OSError."""
+    """Leave nothing of an identity in this partition. Raises: OSError."""
     with partition.open("r+b") as device:
         size = min(device.seek(0, os.SEEK_END), AREA_BYTES_MAX)
         device.seek(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes, mode: int) -> bool:
-    """Have this file hold this, flushed to the disk; tells whether it did not before. Errors: OSError.
+    """Have this file hold this, flushed to the disk; tells whether it did not before. Raises: OSError.
 
     A file of another mode is written anew too: its group is then that of its folder.
     """

@@ -82,7 +82,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
     """Provision the system in `root` after the site in `file`; returns what changed, by path below the root.
 
     It takes the identity that waits in `partition` as well, and the site that came with it.
-    Errors: SettingsError, identity_archive.IdentityError: nothing was changed; SystemLacks; OSError.
+    Raises: SettingsError, identity_archive.IdentityError: nothing was changed; SystemLacks; OSError.
     """
     if not root.is_dir():
         raise SettingsError(root, Problem("", "is no folder; --root takes the tree of a system"))
@@ -102,7 +102,7 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
 
 
 def files_of(text: str, file: Path) -> dict[str, str]:
-    """All files that follow from a site, by path below the root; it is from `file`. Errors: SettingsError."""
+    """All files that follow from a site, by path below the root; it is from `file`. Raises: SettingsError."""
     site, board = parse_site(text, file)
     for key, problem in hosts_without_addresses(site):
         _say(f"{file}: {key}: {problem}; the box goes on without")
@@ -122,7 +122,7 @@ def files_of(text: str, file: Path) -> dict[str, str]:
 
 
 def _judge(own: dict[str, str], file: Path) -> None:
-    """Have the firewall's own reader look at the policy before it replaces another. Errors: SettingsError."""
+    """Have the firewall's own reader look at the policy before it replaces another. Raises: SettingsError."""
     with tempfile.TemporaryDirectory(prefix="rap-provision-") as folder:
         for name, content in own.items():
             write_file(Path(folder) / name, content.encode(), 0o600)

@@ -1,26 +1,28 @@
-"""The box's durable buffer: a segmented log on a `hal.disk.Disk`. Start reading at `spool.py`.
+"""The box's durable record queue: a segmented log on a `hal.disk.Disk`. Start reading at `spool.py`.
 
-terms       the words: Priority, Gap, SpoolLimits, SpoolError
-group       what one write and one flush make durable, byte by byte
-segment     one preallocated file, and finding groups in it
-log         the segments in order, and the one place that writes
-spool       append, read, ack
-writer      appending, and what is written besides: checkpoints, gap records, what is carried
-holdings    what waits for delivery
-routine     reading and counting routine records
-pinned      which alerts and audit records wait, by segment, in bounded memory
-index       where the alerts or audit records of one segment are
-totals      running totals over all segments
-summary     what a sealed segment holds, in its last sector
-totals      sums over all segments, current at all times
-survey      what a segment holds, and what is missing from it
-ledger      what is gone, and who has been told
-reclaim     making room
-foreign     what a newer program wrote, and this one leaves alone
-recovery    opening, after whatever happened
+types       priorities, gaps, limits, errors
+spool       the public class: append, read, ack
+writer      appending records, checkpoints, gap records and carried records
+recovery    opening a spool after a clean stop or a crash
+survey      scanning one segment: which records it holds, which are missing
+foreign     detecting segments in the format of a newer program
+disk/       the on-disk format
+  group       the unit of one write and one flush
+  segment     one preallocated file: its name, finding groups in it
+  log         the segments in order; the only module that writes to the disk
+  summary     the contents of a sealed segment, in its last sector
+  checkpoint  the aux bytes of a group
+waiting/    the records that wait for delivery
+  holdings    cursors and counts
+  routine     reading and counting routine records
+  pinned      index of alerts and audit records over all segments, in bounded memory
+  index       index of the alerts or audit records of one segment
+  ledger      lost sequence numbers, and which of them have been reported
+  reclaim     what to keep of the oldest segment when the spool is full
+  totals      sums over all segments
 """
 
-from agents.spool.disk.group import Ready, Records, merge
+from agents.spool.disk.group import PreparedGroup, Records, merge
 from agents.spool.recovery import Recovered, RecoveredSpool
 from agents.spool.spool import Spool
 from agents.spool.types import (
@@ -37,9 +39,9 @@ from settings.ranges import Range
 
 __all__ = [
     "GapReason",
+    "PreparedGroup",
     "Priority",
     "Range",
-    "Ready",
     "Record",
     "Records",
     "Recovered",

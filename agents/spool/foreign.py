@@ -1,12 +1,11 @@
-"""Recognizing segments that a newer program wrote, so that an older one leaves them alone.
+"""Detecting segments that a newer program wrote, so that this program does not touch them.
 
-A program that cannot read the newest segments of an epoch does not know which numbers were given out in it. It must
-not go on in that epoch, nor use its files: it begins an epoch of its own, and the program that wrote the other one
-finds it as it was.
+A program that cannot read the newest segments of an epoch does not know which numbers were assigned in it. It must
+neither continue that epoch nor reuse its files. It begins a new epoch, and the newer program later finds its own
+files unchanged.
 
-The rule for later formats: the first three bytes of `MAGIC`, epoch and generation stay where they are at the
-beginning of a segment, the fourth byte of `MAGIC` is the format, and names begin with epoch and generation. What is
-written in another format begins in a segment of its own.
+Rules for later formats: a segment begins with the first three bytes of `MAGIC`, one byte for the format, epoch and
+generation, and its name begins with epoch and generation. A change of format begins in a new segment.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from agents.spool.disk.group import MAGIC, PREFIX
 from agents.spool.disk.segment import parse_name, read_salvaging
 from hal.disk import Disk, DiskError, DiskErrorKind
 
-_LIKE_A_SEGMENT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-[0-9a-f.-]+\.seg")
-_LOOKED_AT = 2  # the newest may have been renamed, and nothing written to it yet
+_SEGMENT_NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-[0-9a-f.-]+\.seg")
+_NEWEST_EXAMINED = 2  # the newest segment may have been renamed without being written yet
 
 
-def like_a_segment(name: str) -> bool:
-    """Whether the file is a segment, of whichever format."""
-    return _LIKE_A_SEGMENT.fullmatch(name) is not None
+def is_segment_name(name: str) -> bool:
+    """Whether the file name is that of a segment, in this or a later format."""
+    return _SEGMENT_NAME.fullmatch(name) is not None
 
 
 def foreign_epochs(disk: Disk, names: Iterable[str]) -> set[int]:
-    """The epochs whose newest segments have another format, by name or by content. Errors: DiskError GONE."""
+    """The epochs whose newest segments have an unknown format, by name or content. Raises: DiskError GONE."""
     by_epoch: dict[int, list[tuple[int, str]]] = {}
     for name in names:
-        if match := _LIKE_A_SEGMENT.fullmatch(name):
+        if match := _SEGMENT_NAME.fullmatch(name):
             by_epoch.setdefault(int(match[1], 16), []).append((int(match[2], 16), name))
     return {
         epoch
         for epoch, segments in by_epoch.items()
-        if any(_is_foreign(disk, epoch, *segment) for segment in sorted(segments)[-_LOOKED_AT:])
+        if any(_is_foreign(disk, epoch, *segment) for segment in sorted(segments)[-_NEWEST_EXAMINED:])
     }
 
 

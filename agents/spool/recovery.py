@@ -1,18 +1,17 @@
-"""Opening a spool: what the disk holds becomes the state it was left in, whatever happened to it.
+"""Opening a spool: reconstructs its state from the files, after a clean stop, a crash or damage to the disk.
 
-Nothing in the files can make it fail, and nothing is written but the last commit, once more. For each segment the
-names (its own, its successor's) say which numbers it must hold; each is then found readable, found acknowledged, or
-lost.
+No content of the files makes opening fail. It writes only one thing: the last commit, once more. The names of a
+segment and of its successor say which numbers the segment must hold. Each of these numbers is readable, or below the
+cursors (acknowledged), or marked as lost.
 
-**The tail.** After the last group that can be made out there may have been others that cannot: one that was being
-written when the power went, or acknowledged ones that have rotted beyond recognition. Only the newest segment has
-such a tail, since the others end where the next begins. A record takes at least RECORD_BYTES_MIN of it, which
-bounds how many numbers it can have used since it was last resumed, which its name tells; the sequence goes on
-beyond that bound, and so gives no number twice. Closing in good order leaves a CLOSED group, and then there is no
-tail, unless the name says that the segment was resumed after it.
+**The tail.** Unreadable groups may follow the last readable group: one that was being written when the power failed,
+or acknowledged groups that have been damaged. Only the newest segment has such a tail, because the others end where
+the next one begins. Each record takes at least RECORD_BYTES_MIN bytes, which bounds how many numbers the tail can
+have used. The sequence continues above that bound, so that no number is assigned twice. After a clean close the last
+group is a CLOSED group and there is no tail, unless the segment's name says that it was resumed afterwards.
 
-**The last group.** Nothing on a disk tells a torn write from rot. Unreadable records of the last group are
-therefore reported as "unfinished", and readable ones after them are kept but marked as uncertain.
+**The last group.** A torn write cannot be distinguished from later damage. Unreadable records of the last group are
+therefore reported as "unfinished", and readable records after them are kept but marked as uncertain.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from agents.spool.disk.group import RECORD_BYTES_MIN, Group, GroupKind
 from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment, groups, parse_name, read_salvaging, read_summary
 from agents.spool.disk.summary import SegmentContents
-from agents.spool.foreign import foreign_epochs, like_a_segment
+from agents.spool.foreign import foreign_epochs, is_segment_name
 from agents.spool.survey import (
-    Seen,
+    ScannedGroup,
     SpoolState,
     Survey,
-    look_at,
-    lose,
-    lose_the_missing_carried,
+    mark_lost,
+    mark_missing_carried_lost,
+    scan_segment,
     survey,
     take_summary,
     upper_bound,
@@ -43,15 +42,15 @@ from agents.spool.types import GapReason, Priority, SpoolGap, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from settings.ranges import RangeSet
 
-_SKIPPED_MAX = 2**31  # numbers; a file's name has room for twice as many
+_SKIPPED_MAX = 2**31  # numbers; half of what the field in a file's name can hold
 
 
 class Recovered(NamedTuple):
-    """A record that was in the spool when it was opened, acknowledged to its source or delivered since or not.
+    """A record found at opening, delivered or not.
 
-    `certain` is False behind an unreadable record of the last group, or when the last group could not be made
-    durable: its source may never have been told, and its being here is no proof that what the source sent before
-    is here too.
+    `certain` is False for records after an unreadable one in the last group, and if the last group could not be made
+    durable. Such a record may never have been acknowledged to its source, and earlier records of the same source may
+    be missing.
     """
 
     seq: int
@@ -61,26 +60,26 @@ class Recovered(NamedTuple):
 
 
 class RecoveredSpool:
-    """What opening found. `records` can be read until the first append."""
+    """Result of opening. `records` can be read until the first append."""
 
-    def __init__(self, state: SpoolState, newest: dict[int, list[Seen]]) -> None:
-        self.snapshot = b""  # the newest one that can be read
-        self.salvaged = 0  # readable records that wait for delivery
-        self.gaps: tuple[SpoolGap, ...] = ()  # found now; they are reported with the first append
-        self.was_closed = False  # in good order
-        self.left_alone = state.log.left_alone  # files of other epochs, or in another format
-        self.doubtful_from = (
-            0  # a number: readable records from there on may never have been acknowledged; 0: none
+    def __init__(self, state: SpoolState, newest: dict[int, list[ScannedGroup]]) -> None:
+        self.snapshot = b""  # the newest readable one
+        self.waiting_records = 0  # number of readable records that wait for delivery
+        self.gaps: tuple[SpoolGap, ...] = ()  # found by opening; reported with the first append
+        self.was_closed = False  # whether the last stop was clean
+        self.foreign_files = state.log.foreign_files  # number of files of other epochs or in another format
+        self.uncertain_from = (
+            0  # readable records from this number on may never have been acknowledged; 0: none
         )
         self.snapshot_generation = 0
         self.log_begin = (
-            0  # by the newest checkpoint: the first number that a segment must hold; 0: not known
+            0  # the first number that a segment must hold, by the newest checkpoint; 0: not known
         )
         self._state = state
-        self._newest = newest  # by generation, what opening read: kept for the first `records`
+        self._newest = newest  # groups that opening read, by generation; kept for the first call of `records`
 
     def records(self) -> Iterator[Recovered]:
-        """Every readable record appended since `snapshot` was taken, in order, delivered ones too."""
+        """All readable records appended since `snapshot` was taken, delivered or not, in order."""
         log, lost = self._state.log, self._state.ledger.lost
         for segment in log.segments:
             if segment.generation < self.snapshot_generation:
@@ -95,21 +94,21 @@ class RecoveredSpool:
     def _records(self, segment: SpoolSegment, group: Group, lost: RangeSet) -> Iterator[Recovered]:
         payloads = _payloads(self._state.log.disk, segment, group)
         bad = group.bad(payloads)
-        doubt_from = self.doubtful_from
+        uncertain_from = self.uncertain_from
         for at, payload in enumerate(payloads):
             seq = group.first_seq + at
             if at not in bad and seq not in lost:
-                certain = not doubt_from or seq < doubt_from
+                certain = not uncertain_from or seq < uncertain_from
                 yield Recovered(seq, Priority(group.priorities[at]), payload, certain)
 
 
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState, RecoveredSpool]:
-    """Read what is needed. Errors: DiskError GONE or IO, if the disk does not even give its directory."""
+    """Reconstruct the state of the spool on `disk`. Raises: DiskError GONE or IO, if its directory is unreadable."""
     state = SpoolState(_find_segments(disk, limits, random))
-    newest: dict[int, list[Seen]] = {}
+    newest: dict[int, list[ScannedGroup]] = {}
     recovery = RecoveredSpool(state, newest)
     _read_newest(state, recovery, newest)
-    _lose_the_missing_oldest(state, recovery)
+    _mark_missing_oldest_lost(state, recovery)
     found, last_group, carried = Survey(1), None, list[tuple[int, int]]()
     summaries = _read_summaries(state, newest)
     for segment in state.log.segments:
@@ -117,21 +116,21 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState
         if summary is not None and take_summary(state, segment, *summary):
             continue
         seen = newest.get(segment.generation)
-        found = survey(state, segment, look_at(state.log, segment) if seen is None else seen)
+        found = survey(state, segment, scan_segment(state.log, segment) if seen is None else seen)
         last_group = found.last or last_group
         carried += found.carried
-    lose_the_missing_carried(state, carried)
-    _settle_tail(state, recovery, found, last_group)
-    recovery.salvaged = state.log.totals.routine_records + sum(map(len, state.indexes.values()))
+    mark_missing_carried_lost(state, carried)
+    _resolve_tail(state, recovery, found, last_group)
+    recovery.waiting_records = state.log.totals.routine_records + sum(map(len, state.indexes.values()))
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
     return state, recovery
 
 
 def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> SegmentLog:
-    """The files by their names. Other epochs' (a disk from another box, a newer program) are left alone.
+    """The segments, from the names of the files. Files of other epochs (another box, a newer program) are ignored.
 
     The epoch is the one with the most files, of those that this program can read. Of two files with the same
-    generation (a restored copy beside the segment) the one that was written last counts.
+    generation (a restored copy beside the segment) the one that was resumed last is used.
     """
     names = disk.names()
     foreign = foreign_epochs(disk, names)
@@ -141,18 +140,18 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> SegmentLo
     newest = {file_epoch: generation for generation, _, file_epoch, *_ in parsed}
     epoch = max(files, key=lambda e: (files[e], newest[e])) if files else _new_epoch(foreign, random)
     log = SegmentLog(disk, limits, epoch)
-    log.left_alone = sum(like_a_segment(name) for name in names) - files[epoch]
+    log.foreign_files = sum(is_segment_name(name) for name in names) - files[epoch]
     for generation, _, file_epoch, _, base, skipped, resumed, begin in parsed:
         if file_epoch == epoch:
             segment = SpoolSegment(file_epoch, generation, base, skipped, resumed, begin, totals=log.totals)
             segment.size = _size(disk, segment.name)
             if not generation:
-                (log.spares if log.fits(segment) else log.useless).append(segment.name)
+                (log.spares if log.has_standard_size(segment) else log.wrong_size_spares).append(segment.name)
             elif log.segments and log.segments[-1].generation == generation:
-                log.leave_out(log.segments[-1])
-                log.take_in(segment)
+                log.remove_segment(log.segments[-1])
+                log.add_segment(segment)
             else:
-                log.take_in(segment)
+                log.add_segment(segment)
     if log.segments:
         log.generation, log.next_seq = log.segments[-1].generation, log.segments[-1].base
     return log
@@ -165,7 +164,7 @@ def _new_epoch(taken: Container[int], random: Random) -> int:
 
 
 def _size(disk: Disk, name: str) -> int:
-    """The file's size, 0 if the disk does not even tell that. Errors: DiskError GONE."""
+    """The file's size in bytes, 0 if it cannot be read. Raises: DiskError GONE."""
     try:
         return disk.size(name)
     except DiskError as error:
@@ -175,11 +174,11 @@ def _size(disk: Disk, name: str) -> int:
 
 
 def _read_summaries(
-    state: SpoolState, newest: dict[int, list[Seen]]
+    state: SpoolState, newest: dict[int, list[ScannedGroup]]
 ) -> dict[int, tuple[SegmentContents, int, int]]:
-    """Of a large spool the sealed segments' summaries, by generation, but for those that have to be surveyed.
+    """The summaries of a large spool's sealed segments, by generation, except of those that must be surveyed.
 
-    These are pairs of segments that hold the same alerts: one was carried to the other, and not written again yet.
+    These are pairs of segments with the same alerts: carried from one to the other, which has not been reused yet.
     """
     log = state.log
     if log.disk_bytes() <= log.limits.verify_bytes_max:
@@ -199,27 +198,27 @@ def _read_summaries(
     return summaries
 
 
-def _lose_the_missing_oldest(state: SpoolState, recovery: RecoveredSpool) -> None:
-    """Files that the newest checkpoint, or the newest name, still expected before the oldest segment are missing."""
+def _mark_missing_oldest_lost(state: SpoolState, recovery: RecoveredSpool) -> None:
+    """Mark numbers as lost that files before the oldest segment held, by the newest checkpoint or name."""
     segments = state.log.segments
     begin = recovery.log_begin or (segments[-1].begin if segments else 0)
     if begin:
-        lose(state, begin, segments[0].base - segments[0].skipped - 1)
+        mark_lost(state, begin, segments[0].base - segments[0].skipped - 1)
 
 
-def _read_newest(state: SpoolState, recovery: RecoveredSpool, newest: dict[int, list[Seen]]) -> None:
-    """Cursors, snapshot and what has been reported, from the newest segments that have them: usually the last.
+def _read_newest(state: SpoolState, recovery: RecoveredSpool, newest: dict[int, list[ScannedGroup]]) -> None:
+    """Read cursors, snapshot and reported losses from the newest segments that hold them, usually the last one.
 
-    What was seen of these goes to `newest` by generation, so that nothing is read twice.
+    The groups read are kept in `newest`, by generation, so that nothing is read twice.
     """
     log, have_cursors = state.log, False
     for segment in reversed(log.segments):
-        seen = newest[segment.generation] = list(look_at(log, segment))
+        seen = newest[segment.generation] = list(scan_segment(log, segment))
         for group, bad in seen:
             if group.kind is GroupKind.DATA and group.last_seq >= upper_bound(log, segment):
                 break
-            _read_lost(state, recovery, segment, group, bad)
-            # what moves a cursor past dropped records is no more to be believed than its report can be read
+            _read_reported_losses(state, recovery, segment, group, bad)
+            # cursors that pass dropped records are valid only if the gap record in the same group is readable
             if not have_cursors and not bad:
                 state.cursors = [max(pair) for pair in zip(state.cursors, group.cursors, strict=True)]
         have_cursors = have_cursors or any(
@@ -229,7 +228,7 @@ def _read_newest(state: SpoolState, recovery: RecoveredSpool, newest: dict[int, 
             break
 
 
-def _read_lost(
+def _read_reported_losses(
     state: SpoolState, recovery: RecoveredSpool, segment: SpoolSegment, group: Group, bad: Sequence[int]
 ) -> None:
     if group.kind is GroupKind.CHECKPOINT:
@@ -246,10 +245,10 @@ def _read_lost(
         state.ledger.lost.add(first, last)
 
 
-def _settle_tail(
+def _resolve_tail(
     state: SpoolState, recovery: RecoveredSpool, found: Survey, last_group: Group | None
 ) -> None:
-    """Decide where the sequence goes on, and in which segment. `found` is the survey of the newest segment."""
+    """Decide with which number and segment the spool continues. `found` is the survey of the newest segment."""
     log = state.log
     if not log.segments:
         return
@@ -261,47 +260,47 @@ def _settle_tail(
         if last_group is not None:
             first, last = last_group.first_seq, last_group.last_seq
             unreadable = state.ledger.reclassify(first, last, GapReason.CORRUPT, GapReason.UNFINISHED)
-            recovery.doubtful_from = unreadable
-        unseen = (_largest(log) - newest.end) // RECORD_BYTES_MIN
+            recovery.uncertain_from = unreadable
+        unseen = (_largest_segment_bytes(log) - newest.end) // RECORD_BYTES_MIN
         _skip(state, max(newest.resumed - log.next_seq, 0) + unseen, _reason_of_tail(log))
     if (
-        newest.end == 0 and log.fits(newest) and not found.successor_seq
-    ):  # begun, and nothing in it can be read: free for another try
+        newest.end == 0 and log.has_standard_size(newest) and not found.successor_seq
+    ):  # begun, but without a readable group: reuse the file
         log.skipped += newest.skipped
-        log.leave_out(newest)
+        log.remove_segment(newest)
         log.spares.append(newest.name)
-    elif not log.fits(newest) or found.successor_seq:
-        newest.contents = None  # it is not written again, nor sealed
-    elif recovery.was_closed or _made_durable(log.disk, newest, last_group):
-        log.active = log.found = newest  # with no room in it until it is resumed
-    elif last_group is not None:  # it can be read, but who knows from where
-        recovery.doubtful_from = recovery.doubtful_from or last_group.first_seq
+    elif not log.has_standard_size(newest) or found.successor_seq:
+        newest.contents = None  # it is neither written again nor sealed
+    elif recovery.was_closed or _rewrite_last_commit(log.disk, newest, last_group):
+        log.active = log.found = newest  # `room` is 0 until it is resumed
+    elif last_group is not None:  # readable, but perhaps only from the cache
+        recovery.uncertain_from = recovery.uncertain_from or last_group.first_seq
     log.free_dead()
-    log.hold(state.ledger.unreported_in)
+    log.hold_unreported(state.ledger.unreported_in)
 
 
 def _skip_missing_newest(state: SpoolState, successor_seq: int) -> None:
-    """The newest segment was sealed: it had a successor, which is missing, and perhaps more.
+    """Continue after a sealed newest segment, whose successors are missing.
 
-    How many numbers those had given out is not known, so the sequence goes on beyond what they can have.
+    It is not known how many numbers the missing segments used, so the sequence continues above their upper bound.
     """
     log = state.log
-    lose(state, log.next_seq, successor_seq - 1)
+    mark_lost(state, log.next_seq, successor_seq - 1)
     log.next_seq = successor_seq
-    most = log.limits.segments_max * (_largest(log) // RECORD_BYTES_MIN)
+    most = log.limits.segments_max * (_largest_segment_bytes(log) // RECORD_BYTES_MIN)
     _skip(state, min(most, _SKIPPED_MAX), GapReason.CORRUPT)
 
 
 def _skip(state: SpoolState, numbers: int, reason: GapReason) -> None:
-    """Go on beyond `numbers` that may have been given out, and must not be given out again."""
+    """Skip `numbers` sequence numbers that may have been assigned already."""
     log = state.log
     log.skipped = numbers
-    state.ledger.find(log.next_seq, log.next_seq + numbers - 1, reason)
+    state.ledger.mark_lost(log.next_seq, log.next_seq + numbers - 1, reason)
     log.next_seq += numbers
 
 
 def _reason_of_tail(log: SegmentLog) -> GapReason:
-    """UNUSED, unless it is known that the newest segment has lost something."""
+    """CORRUPT if the newest segment has certainly lost records, else UNUSED."""
     newest = log.segments[-1]
     before = log.segments[-2] if len(log.segments) > 1 else None
     was_begun = newest.end == 0 and before is not None and read_summary(log.disk, before) is not None
@@ -309,17 +308,18 @@ def _reason_of_tail(log: SegmentLog) -> GapReason:
     return GapReason.CORRUPT if is_cut or was_begun else GapReason.UNUSED
 
 
-def _largest(log: SegmentLog) -> int:
-    """The size that a segment may have had before an accident."""
+def _largest_segment_bytes(log: SegmentLog) -> int:
+    """Upper bound of the size, in bytes, that any segment had before it was damaged."""
     return max(log.limits.segment_bytes, *(segment.size for segment in log.segments))
 
 
-def _made_durable(disk: Disk, newest: SpoolSegment, last_group: Group | None) -> bool:
-    """Write the last commit again, and flush it: reading it is no proof that the media has it.
+def _rewrite_last_commit(disk: Disk, newest: SpoolSegment, last_group: Group | None) -> bool:
+    """Write the last commit again and flush it; return whether that succeeded.
 
-    A killed process leaves groups in the cache that were never flushed, or whose flush failed; then the cache holds
-    them to be clean, and another flush alone would do nothing. The last commit is the last group of records, or,
-    if that is the segment's first, all the segment begins with.
+    Reading it does not prove that it is on the medium: a killed process leaves groups in the page cache that were
+    never flushed, or whose flush failed. After a failed flush the kernel considers the pages clean, so another flush
+    alone would write nothing. The last commit is the last group of records or, if that is the first one of the
+    segment, everything up to its end.
     """
     is_first = last_group is None or last_group.first_seq <= newest.base
     start = 0 if is_first or last_group is None else last_group.offset

@@ -1,9 +1,9 @@
-"""The spool: what the box must not lose, in order, on one disk. Synchronous; used from one thread.
+"""A durable queue of records with three priorities on one disk. Synchronous; used from one thread.
 
-Identity of a record is (epoch, sequence number): the epoch is drawn when a spool is first made, the sequence counts
-from 1 over all priorities and never gives a number twice. `append` returns when the group is durable; `read` takes
-nothing out; `ack` moves a cursor, which becomes durable with the next group, and always before the disk space it
-sets free is written again.
+A record is identified by (epoch, sequence number). The epoch is a random number drawn when the spool is created; the
+sequence counts from 1 over all priorities and never assigns a number twice. `append` returns when the records are
+durable; `read` removes nothing; `ack` moves a cursor, which becomes durable with the next group, and always before
+the disk space that it frees is written again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
-from agents.spool.disk.group import Ready, Records, make_ready, measure
+from agents.spool.disk.group import PreparedGroup, Records, measure, prepare_group
 from agents.spool.recovery import RecoveredSpool, recover
 from agents.spool.survey import PINNED, SpoolState
 from agents.spool.types import Priority, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits, SpoolStatus
@@ -24,7 +24,7 @@ from hal.disk import Disk, DiskError
 
 
 class Spool:
-    """A durable queue with three priorities. Made by `open`."""
+    """A durable queue with three priorities. Created by `open`."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Spool:
         self._log, self._ledger, self._limits = state.log, state.ledger, state.log.limits
         self._holdings = Holdings(state)
         self._writer = Writer(state.log, state.ledger, self._holdings, encode_gap, snapshot)
-        self._reader = RoutineReader(state.log, state.ledger, self._holdings.lose_routine)
+        self._reader = RoutineReader(state.log, state.ledger, self._holdings.mark_routine_lost)
 
     @classmethod
     def open(
@@ -49,15 +49,17 @@ class Spool:
         encode_gap: Callable[[SpoolGap], bytes],
         snapshot: Callable[[], bytes] = bytes,
     ) -> Spool:
-        """Whatever the disk holds, in whatever state, as a spool.
+        """Open the spool on `disk`, or create one; the files may be damaged in any way.
 
-        Up to `verify_bytes_max` are read and verified. Of a larger spool the newest segment is, and of the others the
-        summaries; `verify_next` reads the rest.
+        A spool of up to `verify_bytes_max` bytes is read and verified completely. Of a larger spool, opening reads
+        the newest segment and the summaries of the others; `verify_next` verifies these later.
 
-        `encode_gap` makes the payload of the audit record that reports a gap. `snapshot` is called when a
-        segment begins and gives at most `snapshot_bytes_max` bytes, which must cover all records appended
-        until then: `recovery.snapshot` after the next crash, `recovery.records()` what came after it.
-        `random` draws the epoch of a new spool. Errors: SpoolError IO (no directory, or the disk is gone).
+        `encode_gap` returns the payload of the audit record that reports a gap. `snapshot` is called when a segment
+        begins and returns at most `snapshot_bytes_max` bytes, the caller's state after all records appended so far.
+        After the next opening `recovery.snapshot` is the last one, and `recovery.records()` the later records.
+        `random` draws the epoch of a new spool.
+
+        Raises: SpoolError IO (no directory, or the disk has been removed).
         """
         with _disk_errors():
             state, recovery = recover(disk, limits, random)
@@ -65,21 +67,21 @@ class Spool:
 
     @property
     def epoch(self) -> int:
-        """The spool's identity, 32 bits."""
+        """The spool's random identity, 32 bits."""
         return self._log.epoch
 
     @property
     def limits(self) -> SpoolLimits:
-        """What it was opened with."""
+        """The limits that the spool was opened with."""
         return self._limits
 
     @property
     def gaps_reported(self) -> int:
-        """How many audit records of gaps it has appended since it was opened."""
+        """Number of gap records appended since the spool was opened."""
         return self._writer.gaps_reported
 
     def pending_gaps(self) -> tuple[SpoolGap, ...]:
-        """The gaps known now and not reported yet: found at opening or by reading since then."""
+        """The gaps that have been found, at opening or by reading, and not reported yet."""
         return tuple(self._ledger.pending(self._limits.gap_ranges_max))
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -87,28 +89,29 @@ class Spool:
     def append(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> range:
         """Make records durable, all or none, and return their sequence numbers.
 
-        `priorities[i]` is the `Priority` of `payloads[i]`. One group, one write and one flush; a gap that
-        waits to be reported goes first, in a group of its own, and does so without any records too. When the
-        disk or its share of it is full the oldest routine records are dropped, with a gap record. Errors:
-        SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.
+        `priorities[i]` is the `Priority` of `payloads[i]`. The records are one group: one write and one flush.
+        Pending gaps are reported first, in a group of their own, even if there are no records. When the disk or
+        `spool_bytes_max` is full, the oldest routine records are dropped, with a gap record.
+
+        Raises: SpoolError FULL (nothing may be dropped) or IO, with nothing appended; ValueError beyond a limit.
         """
-        return self._writer.append(self.make_ready(self.measure(priorities, payloads)))
+        return self._writer.append(self.prepare_group(self.measure(priorities, payloads)))
 
     def measure(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> Records:
-        """The first third of `append`; on any thread, at any time. Errors: ValueError."""
+        """First step of `append`: lengths and checksums. May run on any thread. Raises: ValueError."""
         records = measure(bytes(priorities), payloads)
         self._check(len(priorities), payloads, records.payload_bytes)
         return records
 
-    def make_ready(self, records: Records) -> Ready:
-        """The second third: the bytes of the group, from a guess of where it will go; on any thread, at any time.
+    def prepare_group(self, records: Records) -> PreparedGroup:
+        """Second step of `append`: encode the group for its predicted position. May run on any thread.
 
-        The guess is good if the group that is being appended now, or the last one, is the last one before it.
+        The prediction is right if no other group is appended before this one, except the one being written now.
         """
-        return make_ready(self._writer.expected, records)
+        return prepare_group(self._writer.expected, records)
 
-    def append_ready(self, group: Ready) -> range:
-        """The last third."""
+    def append_prepared(self, group: PreparedGroup) -> range:
+        """Last step of `append`: write and flush. Encodes the group again if the prediction was wrong."""
         return self._writer.append(group)
 
     def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:
@@ -122,47 +125,48 @@ class Spool:
             raise ValueError(f"the group is longer than {limits.group_bytes_max} bytes (group_bytes_max)")
 
     def ack(self, priority: Priority, through_seq: int) -> None:
-        """Records of `priority` up to `through_seq` are delivered and will not be read again.
+        """Mark records of `priority` up to and including `through_seq` as delivered.
 
-        Lazily durable: after a crash some may come again, with the same numbers and payloads.
+        Durable with the next group: after a crash some may be read again, with the same numbers and payloads.
+        Raises: ValueError for a number that no record has; SpoolError IO.
         """
         if not 0 <= through_seq < self._log.next_seq:
             raise ValueError(f"there is no record {through_seq} to acknowledge")
         with _disk_errors():
             self._holdings.ack(priority, through_seq)
 
-    def give_up(self, priority: Priority, seq: int) -> None:
-        """A waiting record will never be taken: it counts as gone, and the next append says so.
+    def discard(self, priority: Priority, seq: int) -> None:
+        """Discard a waiting record that the data center rejected; the next append reports it as a gap.
 
-        Nothing happens if no such record waits. Errors: SpoolError IO (the disk is gone).
+        Nothing happens if no such record waits. Raises: SpoolError IO (the disk has been removed).
         """
         with _disk_errors():
-            self._holdings.give_up(priority, seq)
+            self._holdings.discard(priority, seq)
 
     def verify_next(self) -> bool:
-        """Read one of the segments that opening did not, and find what it has lost; False if all have been read.
+        """Verify one segment that opening did not read; return False if there is none left.
 
-        A loss is reported with the next append. Errors: SpoolError IO (the disk is gone).
+        Losses are reported with the next append. Raises: SpoolError IO (the disk has been removed).
         """
         with _disk_errors():
             return self._holdings.verify_next()
 
     def close(self) -> None:
-        """Leave the mark of a good end, if the disk lets us. The spool is of no use afterwards."""
+        """Write the clean-close marker, if the disk works. The spool cannot be used afterwards."""
         try:
             self.append((), ())
             if not self.recovery.was_closed or self._log.has_written():
                 self._writer.mark_closed()
         except SpoolError:
-            pass  # the next open finds no mark and takes it for a crash, which it can
+            pass  # without the marker the next opening recovers as after a crash
 
     # -- reading ----------------------------------------------------------------------------------------
 
     def read(self, priority: Priority, records_max: int, bytes_max: int, after_seq: int = 0) -> list[Record]:
-        """Records (number, payload) above `after_seq` that are not acknowledged, oldest first.
+        """Unacknowledged records (number, payload) with numbers above `after_seq`, oldest first.
 
-        At most `records_max` and `bytes_max` bytes of payload, but at least one if there is one. What turns
-        out to be unreadable is left out and reported as a gap. Errors: SpoolError IO (the disk is gone).
+        At most `records_max` records and `bytes_max` bytes of payload, but at least one record if there is one.
+        Unreadable records are skipped and reported as a gap. Raises: SpoolError IO (the disk has been removed).
         """
         after = max(after_seq, self._holdings.cursors[priority])
         with _disk_errors():
@@ -171,7 +175,7 @@ class Spool:
             return self._read_pinned(priority, after, records_max, bytes_max)
 
     def status(self) -> SpoolStatus:
-        """Counts, sizes, and what waits to be reported."""
+        """Counts and sizes of the waiting records, the files and the gaps."""
         totals = self._log.totals
         return SpoolStatus(
             epoch=self._log.epoch,
@@ -184,7 +188,7 @@ class Spool:
             disk_bytes=self._log.disk_bytes(),
             live_bytes=self._log.live_bytes(),
             gaps_reported=self.gaps_reported,
-            gaps_pending=self._ledger.unreported_ranges(),
+            gaps_pending=self._ledger.unreported_count(),
             limits=self._limits,
         )
 
@@ -199,7 +203,7 @@ class Spool:
                     return found
                 payload = read_place(self._log, place)
                 if payload is None:
-                    self._holdings.lose_pinned(priority, place)
+                    self._holdings.mark_pinned_lost(priority, place)
                 else:
                     found.append((place.seq, payload))
                 after = place.seq
@@ -210,7 +214,7 @@ class Spool:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """A disk's error is the spool's."""
+    """Convert DiskError to SpoolError."""
     try:
         yield
     except DiskError as error:

@@ -1,8 +1,8 @@
-"""Surveying a segment: what it holds, what of that waits, and what it should hold and does not.
+"""Surveying a segment: which records it holds, which of these wait, and which are missing.
 
-Opening surveys the newest segment, and all of a small spool. Of a large spool it takes the other segments' summaries
-for true; these are surveyed when something of them is needed, or in the background, and what is missing then leads to
-the same gap records.
+Opening surveys the newest segment, and all segments of a small spool. Of a large spool it trusts the summaries of the
+other segments. These are surveyed when their records are needed, or in the background; missing records are then
+reported by the same gap records.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import count_group
 
-Seen = tuple[Group, list[int]]  # and the positions of its unreadable records
+ScannedGroup = tuple[Group, list[int]]  # a group, and the positions of its unreadable records
 PINNED = (Priority.ALERT, Priority.AUDIT)
 _ROUTINE = Priority.ROUTINE
 
 
 @dataclass(slots=True)
 class SpoolState:
-    """All that a spool knows of its records."""
+    """The state of a spool: segments, lost numbers, cursors by priority, index of alerts and audit records."""
 
     log: SegmentLog
     ledger: GapLedger = field(default_factory=GapLedger)
@@ -38,21 +38,21 @@ class SpoolState:
 
 @dataclass(slots=True)
 class Survey:
-    """What was found in a segment, beside what it changed in `SpoolState`."""
+    """Result of surveying one segment, in addition to the changes to `SpoolState`."""
 
-    next_seq: int  # the number after the last one found
+    next_seq: int  # the number after the last record found
     last: Group | None = None  # the last group of records
-    was_closed: bool = False  # the last group says that the spool was closed in good order
+    was_closed: bool = False  # whether the last group is a clean-close marker
     successor_seq: int = 0  # of a SUMMARY: the first number of the next segment; 0 if there is none
     carried: list[tuple[int, int]] = field(
         default_factory=list
-    )  # numbers and priorities of what was carried here
+    )  # (number, priority) of the records carried to this segment
 
 
-def look_at(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> Iterator[Seen]:
-    """The groups that can be made out in a segment, each with the positions of its unreadable records.
+def scan_segment(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> Iterator[ScannedGroup]:
+    """The readable groups of a segment, each with the positions of its unreadable records.
 
-    Up to `end`, if it is known where the groups end: what follows in a segment of 64 MiB may be 64 MiB.
+    Stops at offset `end` if given, so that the unused rest of a segment (up to 64 MiB) is not read.
     """
     for group in groups(log.disk, segment, 0, segment.size if end is None else end):
         data = read_salvaging(log.disk, segment.name, group.payload_offset, group.payload_bytes)
@@ -60,62 +60,62 @@ def look_at(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> I
     segment.remembered.clear()
 
 
-def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[Seen]) -> Survey:
-    """Go through one segment. What is lost goes to the ledger, what waits to the segment's counts and the indexes."""
+def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[ScannedGroup]) -> Survey:
+    """Survey one segment: add lost numbers to the ledger, waiting records to the counts and indexes."""
     upper = upper_bound(state.log, segment)
     found = Survey(segment.base)
     segment.contents, segment.is_verified = SegmentContents(), True
-    lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
+    mark_lost(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
     for group, bad in seen:
         if group.kind is GroupKind.SUMMARY:
             found.successor_seq = group.first_seq
             continue
         if group.kind is GroupKind.DATA:
             if group.last_seq >= upper:
-                break  # its flush failed, and it was written again in the next segment
+                break  # its flush failed, and it was written again to the next segment
             if group.first_seq < found.next_seq:
                 continue
-            lose(state, found.next_seq, group.first_seq - 1)
+            mark_lost(state, found.next_seq, group.first_seq - 1)
             _take_data(state, segment, group, bad)
             found.next_seq, found.last = group.last_seq + 1, group
         elif group.kind in (GroupKind.CARRIED, GroupKind.MANIFEST):
-            # each of the two tells what was carried, and may be the only one that can still be read
+            # both groups list the carried records; only one of the two may be readable
             found.carried += unpack_runs(group.aux)
             segment.contents.carried_from = group.first_seq
             if group.kind is GroupKind.CARRIED:
                 _take_carried(state, segment, group, bad)
         elif group.kind is GroupKind.CLOSED and found.next_seq < group.first_seq < upper:
-            lose(state, found.next_seq, group.first_seq - 1)
+            mark_lost(state, found.next_seq, group.first_seq - 1)
             found.next_seq = group.first_seq
         found.was_closed = group.kind is GroupKind.CLOSED and group.first_seq > segment.resumed
         segment.end = group.end
     if segment is not state.log.segments[-1]:
-        lose(state, found.next_seq, upper - 1)
+        mark_lost(state, found.next_seq, upper - 1)
         segment.contents = None
     return found
 
 
-def lose_the_missing_carried(state: SpoolState, carried: Iterable[tuple[int, int]]) -> None:
-    """Compare what was carried to segments that have just been surveyed with what is there."""
+def mark_missing_carried_lost(state: SpoolState, carried: Iterable[tuple[int, int]]) -> None:
+    """Mark records as lost that were carried to segments just surveyed and were not found there."""
     for seq, priority in carried:
         if seq > state.cursors[priority] and not state.indexes[Priority(priority)].in_memory(seq):
-            state.ledger.find(seq, seq, GapReason.CORRUPT)
+            state.ledger.mark_lost(seq, seq, GapReason.CORRUPT)
 
 
 def survey_again(state: SpoolState, segment: SpoolSegment) -> None:
-    """Survey a segment of which only the summary, or what an earlier survey counted, is known."""
+    """Replace what is known of a segment, from its summary or an earlier survey, by a new survey."""
     for index in state.indexes.values():
         index.forget(segment)
     segment.clear_routine()
     segment.routine_at, segment.routine_seq = 0, segment.base
-    seen = look_at(state.log, segment, segment.end)
-    lose_the_missing_carried(state, survey(state, segment, seen).carried)
+    seen = scan_segment(state.log, segment, segment.end)
+    mark_missing_carried_lost(state, survey(state, segment, seen).carried)
 
 
 def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     for at in bad:
         if group.first_seq + at > state.cursors[group.priorities[at]]:
-            state.ledger.find(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
+            state.ledger.mark_lost(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
     contents = segment.contents
     assert contents is not None
     last, cursor = group.last_seq, state.cursors[_ROUTINE]
@@ -149,7 +149,7 @@ def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: S
         contents.carried[priority].add(place.seq, place.length)
         if place.seq > state.cursors[priority]:
             index = state.indexes[Priority(priority)]
-            if generation := index.in_memory(place.seq):  # the segment it was carried from is still there
+            if generation := index.in_memory(place.seq):  # the original segment still exists
                 index.remove(place.seq, generation)
                 state.log.of_generation(generation).is_copied = True
             index.add(segment, place)
@@ -158,7 +158,7 @@ def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: S
 def _places(
     segment: SpoolSegment, group: Group, numbered: Iterator[tuple[int, int]]
 ) -> Iterator[tuple[RecordPlace, int]]:
-    """Where in `segment` the alerts and audit records of `group` are, with their priorities."""
+    """The places of the alerts and audit records of `group` in `segment`, with their priorities."""
     offset = group.payload_offset
     for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
         if priority != _ROUTINE:
@@ -166,20 +166,23 @@ def _places(
         offset += length
 
 
-def lose(state: SpoolState, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
-    """Numbers of unknown priority that cannot be made out: lost, unless acknowledged in all priorities."""
-    state.ledger.find(max(first, min(state.cursors) + 1), last, reason)
+def mark_lost(state: SpoolState, first: int, last: int, reason: GapReason = GapReason.CORRUPT) -> None:
+    """Mark numbers of unknown priority as lost, except those acknowledged in all priorities."""
+    state.ledger.mark_lost(max(first, min(state.cursors) + 1), last, reason)
 
 
 def upper_bound(log: SegmentLog, segment: SpoolSegment) -> int:
-    """The number from which on `segment` cannot hold any: what its successor begins with."""
+    """The first number that `segment` cannot hold: the first one of its successor."""
     return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
 
 
 def take_summary(
     state: SpoolState, segment: SpoolSegment, contents: SegmentContents, end: int, next_seq: int
 ) -> bool:
-    """Take what waits in a sealed segment from its summary. False if that does not tell; then nothing has changed."""
+    """Take the waiting records of a sealed segment from its summary.
+
+    Returns False, with nothing changed, if the summary does not suffice.
+    """
     upper = upper_bound(state.log, segment)
     last = next_seq - 1
     if next_seq > upper or state.ledger.lost.overlaps(max(segment.base, min(state.cursors) + 1), last):
@@ -191,8 +194,8 @@ def take_summary(
         carried = contents.carried[priority]
         if carried.records and carried.first_seq <= state.cursors[priority] < carried.last_seq:
             return False
-    lose(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
-    lose(state, next_seq, upper - 1)
+    mark_lost(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
+    mark_lost(state, next_seq, upper - 1)
     segment.end, segment.is_verified = end, False
     if state.cursors[_ROUTINE] < segment.base:
         segment.count_routine(contents.records[_ROUTINE], contents.bytes[_ROUTINE])

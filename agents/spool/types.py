@@ -1,4 +1,4 @@
-"""The words the spool and its users share: priorities, gaps, limits, errors."""
+"""Types shared by the spool and its users: priorities, gaps, limits, errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from settings.ranges import Range
 SECTOR_BYTES = 512
 SEGMENT_BYTES_MIN = (
     4 * 1024 * 1024
-)  # the smallest default: the time to fill a new file with zeros, and to scan one
-SEGMENTS_MAX = (
-    16 * 1024
-)  # files of one spool by default: what a directory lists, and opening asks for, within a second
+)  # the smallest default; bounds the time to fill a new file with zeros and to scan a file
+SEGMENTS_MAX = 16 * 1024  # of one spool by default; opening lists that many files within a second
 
 
 class Priority(IntEnum):
-    """What overtakes what. Alerts and audit records are never dropped."""
+    """Delivery priority of a record, most urgent first. Alerts and audit records are never dropped."""
 
     ALERT = 0
     AUDIT = 1
@@ -25,18 +23,18 @@ class Priority(IntEnum):
 
 
 class GapReason(StrEnum):
-    """Why numbers of the sequence will never be delivered."""
+    """Why sequence numbers will never be delivered."""
 
     CORRUPT = "corrupt"  # written, acknowledged, and now unreadable
     FULL = "full"  # dropped, oldest first, to make room
-    UNFINISHED = "unfinished"  # in the group being written at a crash: probably never acknowledged
-    REFUSED = "refused"  # given up, because who it is for will never take it
-    UNUSED = "unused"  # skipped after a crash, so that no number is ever given out twice
+    UNFINISHED = "unfinished"  # in the group that was being written at a crash; probably never acknowledged
+    REFUSED = "refused"  # discarded, because the data center rejected the record
+    UNUSED = "unused"  # skipped after a crash, so that no number is assigned twice
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolGap:
-    """Sequence numbers that are gone. `records` counts the records known to have had them."""
+    """Lost sequence numbers. `records` counts the records that are known to have had these numbers."""
 
     ranges: tuple[Range, ...]
     records: int
@@ -44,14 +42,14 @@ class SpoolGap:
 
 
 class SpoolErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Kind of a spool error, by what the caller can do about it."""
 
-    FULL = "full"  # nothing left that may be dropped: refuse the source, and try again after an ack
-    IO = "io"  # the disk failed: nothing was acknowledged; a later try may succeed
+    FULL = "full"  # nothing left that may be dropped: refuse new records, and retry after an ack
+    IO = "io"  # the disk failed; a retry may succeed
 
 
 class SpoolError(Exception):
-    """An operating error. Nothing of the call was acknowledged, nothing acknowledged earlier was lost."""
+    """An operating error. The failed call stored nothing; records stored earlier are unaffected."""
 
     def __init__(self, kind: SpoolErrorKind, message: str) -> None:
         super().__init__(message)
@@ -59,7 +57,7 @@ class SpoolError(Exception):
 
 
 def segment_bytes_for(spool_bytes_max: int) -> int:
-    """A segment size that keeps a spool of `spool_bytes_max` below SEGMENTS_MAX files."""
+    """The smallest segment size, in bytes, for which `spool_bytes_max` makes at most SEGMENTS_MAX files."""
     size = SEGMENT_BYTES_MIN
     while size * SEGMENTS_MAX < spool_bytes_max:
         size *= 2
@@ -68,19 +66,19 @@ def segment_bytes_for(spool_bytes_max: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Every limit of a spool. Raises ValueError for limits that contradict each other."""
+    """Every limit of a spool. Raises: ValueError for limits that contradict each other."""
 
     segment_bytes: int = 0  # 0: `segment_bytes_for(spool_bytes_max)`
-    spool_bytes_max: int = 1024 * 1024 * 1024  # of files on the disk, free segments included
+    spool_bytes_max: int = 1024 * 1024 * 1024  # total size of the files, free segments included
     record_bytes_max: int = 64 * 1024  # of one payload
     group_records_max: int = 1024
     group_bytes_max: int = 512 * 1024  # of a group's payloads together
     snapshot_bytes_max: int = 4096
     gap_ranges_max: int = 128  # in one gap record
-    lost_ranges_max: int = 128  # remembered as reported, so that a restart does not report them again
+    lost_ranges_max: int = 128  # kept in checkpoints, so that a restart does not report them again
     verify_bytes_max: int = (
         32 * 1024 * 1024
-    )  # a larger spool is opened by its segments' summaries, and verified later
+    )  # a larger spool is opened from its segment summaries and verified later
 
     def __post_init__(self) -> None:
         if not self.segment_bytes:
@@ -99,34 +97,34 @@ class SpoolLimits:
 
     @property
     def segments_max(self) -> int:
-        """How many segments spool_bytes_max allows."""
+        """The number of segments that `spool_bytes_max` allows."""
         return self.spool_bytes_max // self.segment_bytes
 
     @property
     def segment_bytes_usable(self) -> int:
-        """What groups may fill of a segment; the last sector is for its summary."""
+        """Bytes of a segment that groups may fill; the last sector is reserved for the summary."""
         return self.segment_bytes - SECTOR_BYTES
 
     @property
     def segment_bytes_writable(self) -> int:
-        """What appended groups may fill of a segment; the rest is for what reclaiming has to add."""
+        """Bytes of a segment that appended groups may fill; the rest is reserved for reclaiming."""
         return self.segment_bytes - self.segment_bytes // 16
 
     @property
     def group_bytes_encoded_max(self) -> int:
-        """The largest group on the disk: payloads, two tables, two headers, padding."""
+        """Size of the largest group on the disk: payloads, two tables, two headers, padding."""
         tables = 2 * (64 + 9 * self.group_records_max + 16 * self.gap_ranges_max)
         return self.group_bytes_max + tables + SECTOR_BYTES
 
     @property
     def checkpoint_bytes_max(self) -> int:
-        """The largest checkpoint on the disk."""
+        """Size of the largest checkpoint on the disk."""
         return 2 * (64 + 4 + 16 * self.lost_ranges_max + self.snapshot_bytes_max) + SECTOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """What a spool holds: `records` and `bytes` not yet acknowledged, by priority, in `segments` files."""
+    """Contents of a spool: unacknowledged `records` and payload `bytes` by priority, in `segments` files."""
 
     epoch: int
     next_seq: int
@@ -134,7 +132,7 @@ class SpoolStatus:
     bytes: dict[Priority, int]
     segments: int
     disk_bytes: int
-    live_bytes: int  # of those, in segments that hold something not yet acknowledged
+    live_bytes: int  # of those, in segments with unacknowledged records
     gaps_reported: int
     gaps_pending: int
     limits: SpoolLimits

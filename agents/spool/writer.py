@@ -1,13 +1,13 @@
-"""Writing: appended records, what says that others are gone, and the segments that all this goes to.
+"""Appends records, gap records and checkpoints to the log, and begins new segments.
 
-**From a guess.** A group's header holds its first number and the cursors, which are known for sure only when
-the group before it is durable. Between two flushes, though, the disk waits for the program. So another thread
-makes the next group, whole, while the disk is busy with this one (`group.make_ready`), from `expected`: where it
-will go if all goes well. `append` compares that with where it does go and makes the group anew if they differ. All
-that the two threads share is `expected`, one reference to an immutable tuple, replaced and never changed.
+**Prediction.** A group's header holds its first number and the cursors, which are certain only when the previous
+group is durable. To keep the disk busy between two flushes, another thread encodes the next group while this one is
+being flushed (`group.prepare_group`), for `expected`, the heading that it will have if nothing else is appended.
+`append` compares `expected` with the actual heading and encodes the group again if they differ. The two threads share
+only `expected`, a reference to an immutable tuple that is replaced and never changed.
 
-**What is gone.** No group's cursors pass a loss that nobody has been told of: recovery would not look there again.
-For the same reason the group that drops a segment tells of every loss known in it.
+**Losses.** The cursors in a group never pass a loss that has not been reported, because recovery does not examine
+numbers below the cursors. For the same reason the group that drops a segment reports every known loss in it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,29 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from agents.spool.disk.checkpoint import pack_checkpoint, pack_ranges
-from agents.spool.disk.group import CURSORS, NOWHERE, GroupKind, Heading, Ready, encode, make_ready, measure
+from agents.spool.disk.group import (
+    CURSORS,
+    NO_HEADING,
+    GroupHeading,
+    GroupKind,
+    PreparedGroup,
+    encode,
+    measure,
+    prepare_group,
+)
 from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment
 from agents.spool.types import SECTOR_BYTES, GapReason, Priority, SpoolError, SpoolErrorKind, SpoolGap
 from agents.spool.waiting.holdings import Holdings
 from agents.spool.waiting.ledger import GapLedger, chunks, gap_of
-from agents.spool.waiting.reclaim import Cargo, load_cargo, may_reclaim
+from agents.spool.waiting.reclaim import ReclaimPlan, may_reclaim, plan_reclaim
 from hal.disk import DiskError
 
 _AUDIT = bytes((Priority.AUDIT,))
 
 
 class Writer:
-    """Appends to one log. `encode_gap` and `snapshot` are those of `Spool.open`."""
+    """Appends to one log. For `encode_gap` and `snapshot` see `Spool.open`."""
 
     def __init__(
         self,
@@ -42,12 +51,12 @@ class Writer:
         self._log, self._limits, self._ledger, self._holdings = log, log.limits, ledger, holdings
         self._encode_gap, self._snapshot = encode_gap, snapshot
         self.gaps_reported = 0
-        self.expected = NOWHERE
+        self.expected = NO_HEADING
 
     # -- appending --------------------------------------------------------------------------------------
 
-    def append(self, group: Ready) -> range:
-        """The numbers of the records, durable; after a failed flush in another segment. See `Spool.append`."""
+    def append(self, group: PreparedGroup) -> range:
+        """Append one group and return its numbers; retry once, in another segment, after a failed write."""
         try:
             return self._append(group)
         except SpoolError as error:
@@ -55,7 +64,7 @@ class Writer:
                 raise
         return self._append(group)
 
-    def _append(self, group: Ready) -> range:
+    def _append(self, group: PreparedGroup) -> range:
         log, holdings = self._log, self._holdings
         if self._ledger.unreported:
             self._report_gaps()
@@ -64,17 +73,22 @@ class Writer:
         if len(group.data) > log.room:
             self._find_room(len(group.data))  # this may append gap records
         assert log.active is not None
-        heading = Heading(log.active.prefix, log.next_seq, holdings.settled or holdings.settle())
+        heading = GroupHeading(
+            log.active.prefix, log.next_seq, holdings.cached_group_cursors or holdings.update_group_cursors()
+        )
         if group.heading != heading:
-            group = make_ready(heading, group.records)
+            group = prepare_group(heading, group.records)
         return self._commit(log.active, group)
 
-    def _commit(self, segment: SpoolSegment, group: Ready) -> range:
-        """What calls this and what follows is all that the disk waits for, with caches gone cold during the flush:
-        the fewer steps the better."""
+    def _commit(self, segment: SpoolSegment, group: PreparedGroup) -> range:
+        """Write and flush one group.
+
+        The disk is idle while this code and its caller run, so they must do as little as possible."""
         log, (prefix, first, cursors) = self._log, group.heading
         after = first + len(group.records.crcs)
-        self.expected = Heading(prefix, after, cursors)  # the other thread may be reading it from here on
+        self.expected = GroupHeading(
+            prefix, after, cursors
+        )  # read by the thread that prepares the next group
         start = log.commit(group.data)
         log.next_seq, log.skipped = after, 0
         self._holdings.add(segment, start, first, group)
@@ -89,112 +103,121 @@ class Writer:
             self._roll()
             if size <= self._log.room:
                 return
-        raise SpoolError(SpoolErrorKind.FULL, "alerts and audit records fill the spool")
+        raise SpoolError(
+            SpoolErrorKind.FULL, "the spool is full of alerts and audit records, which are never dropped"
+        )
 
     def _roll(self) -> None:
-        """Begin a new segment, and leave at least one free for the time when something must be dropped."""
+        """Begin a new segment, and keep at least one free: dropping a segment needs space for its gap record."""
         log = self._log
         if not log.free_now() and not log.add_spare():
-            raise SpoolError(SpoolErrorKind.FULL, "there is no room for a segment")
+            raise SpoolError(SpoolErrorKind.FULL, "the disk has no space for another segment")
         if log.free_soon() >= 2 or log.add_spare():
             segment = log.start()
             log.write_first(self._checkpoint(segment.prefix))
         elif may_reclaim(log.totals, self._limits):
             self._reclaim()
         else:
-            raise SpoolError(SpoolErrorKind.FULL, "nothing is left that may be dropped")
+            raise SpoolError(
+                SpoolErrorKind.FULL, "the spool is full, and no routine records are left to drop"
+            )
 
     def _checkpoint(self, prefix: bytes) -> bytes:
         limits, snapshot = self._limits, self._snapshot()
         if len(snapshot) > limits.snapshot_bytes_max:
             raise ValueError(f"the snapshot is longer than {limits.snapshot_bytes_max} (snapshot_bytes_max)")
-        cursors = self._holdings.effective(self._untold())
-        lost = self._ledger.settled(min(CURSORS.unpack(cursors)), limits.lost_ranges_max)
-        heading = Heading(prefix, self._log.first_live(), cursors)
+        cursors = self._holdings.group_cursors(self._pending_gaps())
+        lost = self._ledger.reported_ranges(min(CURSORS.unpack(cursors)), limits.lost_ranges_max)
+        heading = GroupHeading(prefix, self._log.first_live(), cursors)
         return encode(GroupKind.CHECKPOINT, heading, measure(b"", ()), pack_checkpoint(lost, snapshot))
 
     def _reclaim(self) -> None:
-        """Begin a new segment with what must be kept of the oldest one, and a record of what is gone.
+        """Begin a new segment with the records to keep of the oldest one, and gap records for the dropped ones.
 
-        Only that record moves the cursor beyond what is dropped: no report, no drop.
+        The cursor passes the dropped records only with these gap records, so no record is dropped unreported.
         """
         log, holdings, most = self._log, self._holdings, self._limits.gap_ranges_max
         victim = log.oldest_live()
         assert victim is not None
-        cargo = self._load_cargo(victim)
+        plan = self._plan_reclaim(victim)
         upper = log.upper_bound(victim)
-        dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(cargo.dropped, most)]
-        told = [gap for gap in self._untold() if gap.ranges[0][0] < upper]
-        checkpoint, kept, reports = self._reclaimed(victim.prefix, victim, cargo, dropped, told)
+        dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(plan.dropped, most)]
+        reported = [gap for gap in self._pending_gaps() if gap.ranges[0][0] < upper]
+        checkpoint, kept, reports = self._first_groups(victim.prefix, victim, plan, dropped, reported)
         if len(checkpoint) + len(kept) + len(reports.data) > self._limits.segment_bytes_usable:
             raise SpoolError(
-                SpoolErrorKind.FULL, "what must be kept of the oldest segment does not fit a new one"
+                SpoolErrorKind.FULL,
+                "the alerts and audit records of the oldest segment do not fit into a new one",
             )
         segment = log.start()
-        checkpoint, kept, reports = self._reclaimed(segment.prefix, victim, cargo, dropped, told)
+        checkpoint, kept, reports = self._first_groups(segment.prefix, victim, plan, dropped, reported)
         log.write_first(checkpoint + kept)
         if reports.records.payloads:
             self._commit(segment, reports)
             holdings.cursors[Priority.ROUTINE] = holdings.routine_cursor_after(victim)
-            self._told(told)
+            self._mark_reported(reported)
             self.gaps_reported += len(dropped)
         else:
             log.commit(b"")
-        holdings.move(cargo, victim, segment, len(checkpoint))
+        holdings.move(plan, victim, segment, len(checkpoint))
 
-    def _load_cargo(self, victim: SpoolSegment) -> Cargo:
+    def _plan_reclaim(self, victim: SpoolSegment) -> ReclaimPlan:
         holdings = self._holdings
         try:
-            cargo = load_cargo(self._log, self._ledger, holdings.indexes, victim, holdings.cursors)
+            plan = plan_reclaim(self._log, self._ledger, holdings.indexes, victim, holdings.cursors)
         except DiskError as error:
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
-        for priority, place in cargo.unreadable:
-            holdings.lose_pinned(priority, place)
-        for first, last in list(cargo.missing):
-            holdings.lose_routine(victim, first, last)
-        return cargo
+        for priority, place in plan.unreadable:
+            holdings.mark_pinned_lost(priority, place)
+        for first, last in list(plan.missing):
+            holdings.mark_routine_lost(victim, first, last)
+        return plan
 
-    def _reclaimed(
+    def _first_groups(
         self,
         prefix: bytes,
         victim: SpoolSegment,
-        cargo: Cargo,
+        plan: ReclaimPlan,
         dropped: Sequence[SpoolGap],
-        told: Sequence[SpoolGap],
-    ) -> tuple[bytes, bytes, Ready]:
-        """What the new segment begins with: a checkpoint, what is kept, and what says what is gone."""
-        untold = self._untold()
-        kept = cargo.encode(prefix, victim.generation, self._holdings.effective(untold))
-        moved = self._holdings.effective(untold[len(told) :], victim)
-        reports = self._reports(Heading(prefix, self._log.next_seq, moved), told, dropped)
+        reported: Sequence[SpoolGap],
+    ) -> tuple[bytes, bytes, PreparedGroup]:
+        """The first groups of the new segment: a checkpoint, the kept records, the gap records."""
+        unreported = self._pending_gaps()
+        kept = plan.encode(prefix, victim.generation, self._holdings.group_cursors(unreported))
+        moved = self._holdings.group_cursors(unreported[len(reported) :], victim)
+        reports = self._reports(GroupHeading(prefix, self._log.next_seq, moved), reported, dropped)
         return self._checkpoint(prefix), kept, reports
 
     # -- gaps -------------------------------------------------------------------------------------------
 
-    def _untold(self) -> list[SpoolGap]:
+    def _pending_gaps(self) -> list[SpoolGap]:
         return self._ledger.pending(self._limits.gap_ranges_max)
 
     def _report_gaps(self) -> None:
-        """Append what says what is gone: one group, or as few as hold it."""
+        """Append gap records for all pending gaps, in as few groups as possible."""
         log, limits, holdings = self._log, self._limits, self._holdings
-        while untold := self._untold():
-            told = untold[: limits.group_records_max]
-            while len((reports := self._reports(NOWHERE, told)).data) > limits.group_bytes_encoded_max:
-                told = told[: len(told) // 2]
+        while unreported := self._pending_gaps():
+            reported = unreported[: limits.group_records_max]
+            while len((reports := self._reports(NO_HEADING, reported)).data) > limits.group_bytes_encoded_max:
+                reported = reported[: len(reported) // 2]
             if len(reports.data) > log.room:
-                self._find_room(len(reports.data))  # this may tell of some of them, and find others
+                self._find_room(len(reports.data))  # this may report some of them, and find others
                 continue
             assert log.active is not None
-            cursors = holdings.effective(untold[len(told) :])
-            self._commit(log.active, self._reports(Heading(log.active.prefix, log.next_seq, cursors), told))
-            self._told(told)
-            log.hold(self._ledger.unreported_in)
+            cursors = holdings.group_cursors(unreported[len(reported) :])
+            self._commit(
+                log.active, self._reports(GroupHeading(log.active.prefix, log.next_seq, cursors), reported)
+            )
+            self._mark_reported(reported)
+            log.hold_unreported(self._ledger.unreported_in)
 
-    def _reports(self, heading: Heading, told: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()) -> Ready:
-        """An audit record for each gap. What was not dropped here, but found to be gone, is in the aux as well."""
-        payloads = [self._encoded_gap(gap) for gap in (*dropped, *told)]
-        aux = pack_ranges(chain.from_iterable(gap.ranges for gap in told))
-        return make_ready(heading, measure(_AUDIT * len(payloads), payloads), aux)
+    def _reports(
+        self, heading: GroupHeading, reported: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()
+    ) -> PreparedGroup:
+        """A group with a gap record for each gap. Its aux lists `reported` too, but not `dropped`."""
+        payloads = [self._encoded_gap(gap) for gap in (*dropped, *reported)]
+        aux = pack_ranges(chain.from_iterable(gap.ranges for gap in reported))
+        return prepare_group(heading, measure(_AUDIT * len(payloads), payloads), aux)
 
     def _encoded_gap(self, gap: SpoolGap) -> bytes:
         payload, most = self._encode_gap(gap), self._limits.record_bytes_max
@@ -202,18 +225,18 @@ class Writer:
             raise ValueError(f"a gap record is longer than {most} (record_bytes_max)")
         return payload
 
-    def _told(self, gaps: Sequence[SpoolGap]) -> None:
+    def _mark_reported(self, gaps: Sequence[SpoolGap]) -> None:
         for gap in gaps:
-            self._ledger.reported(gap)
+            self._ledger.mark_reported(gap)
         self.gaps_reported += len(gaps)
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -- closing ----------------------------------------------------------------------------------------
 
     def mark_closed(self) -> None:
-        """Say that everything was in good order, if there is room to say it. Errors: SpoolError IO."""
+        """Write the clean-close marker, if the segment has space for it. Raises: SpoolError IO."""
         log = self._log
         if log.active is not None:
-            heading = Heading(log.active.prefix, log.next_seq, self._holdings.settle())
+            heading = GroupHeading(log.active.prefix, log.next_seq, self._holdings.update_group_cursors())
             mark = encode(GroupKind.CLOSED, heading, measure(b"", ()))
             if log.active.end + len(mark) <= log.active.size - SECTOR_BYTES:
                 log.commit(mark)

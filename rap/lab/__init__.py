@@ -129,7 +129,7 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
 
 
 def load(path: Path) -> Lab:
-    """The lab in a file. Errors: WrongInput."""
+    """The lab in a file. Raises: WrongInput."""
     from settings.problems import SettingsError
     from sim.lab.labfile import load_lab
 

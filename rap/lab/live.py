@@ -97,7 +97,7 @@ def told() -> Iterator[None]:
 
 
 def choose(given: str | None) -> str:
-    """The lab that is meant. Errors: MachineLacks, WrongInput."""
+    """The lab that is meant. Raises: MachineLacks, WrongInput."""
     with told():
         from sim.worlds.kernel import running
         from sim.worlds.kernel.namespaces.missing import require
@@ -116,7 +116,7 @@ def choose(given: str | None) -> str:
 
 
 def request(name: str, verb: str, **words: Any) -> Any:
-    """A running lab's answer. Errors: CommandError."""
+    """A running lab's answer. Raises: CommandError."""
     with told():
         from sim.worlds.kernel import ask
 

@@ -43,7 +43,7 @@ class Harness:
         self.given: dict[int, bytes] = {}  # every payload ever read, by number
         self.acked = dict.fromkeys(Priority, 0)
         self.explained: set[int] = set()
-        self.given_up: set[int] = set()
+        self.discarded: set[int] = set()
         self.rotten = False
         self.found = (0, 0)  # at the last opening: the newest segment's generation, and where it ended
         self.made = 0
@@ -67,7 +67,7 @@ class Harness:
     def explain(self, gap: SpoolGap) -> None:
         for first, last in gap.ranges:
             if gap.reason is GapReason.REFUSED:
-                assert self.given_up.issuperset(range(first, last + 1))
+                assert self.discarded.issuperset(range(first, last + 1))
             elif not self.rotten and gap.reason is not GapReason.FULL:
                 assert not self.promised.keys() & range(first, last + 1), f"{gap} is not true"
             self.explained.update(range(first, last + 1))
@@ -112,9 +112,9 @@ class Harness:
         self.spool.ack(priority, through)
         self.acked[priority] = max(self.acked[priority], through)
 
-    def give_up(self, priority: Priority, seq: int) -> None:
-        self.spool.give_up(priority, seq)
-        self.given_up.add(seq)
+    def discard(self, priority: Priority, seq: int) -> None:
+        self.spool.discard(priority, seq)
+        self.discarded.add(seq)
         self.explained.add(seq)
 
     def reboot(self) -> None:

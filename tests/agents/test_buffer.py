@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.box.buffer import Buffer
-from agents.spool import Priority, Ready, Records, Spool, SpoolError, SpoolErrorKind
+from agents.spool import PreparedGroup, Priority, Records, Spool, SpoolError, SpoolErrorKind
 from hal.emul.disk import EmulDisk
 from tests.agents.spool_model import LIMITS, encode_gap
 
@@ -78,7 +78,7 @@ def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
 
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         flushing, go_on = threading.Event(), threading.Event()
-        real_flush, real_ready = disk.flush, buffer._spool.make_ready
+        real_flush, real_ready = disk.flush, buffer._spool.prepare_group
         made: list[int] = []
 
         def flush(name: str) -> None:
@@ -86,11 +86,11 @@ def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
             assert go_on.wait(5)
             real_flush(name)
 
-        def make_ready(records: Records) -> Ready:
+        def prepare_group(records: Records) -> PreparedGroup:
             made.append(len(records.payloads))
             return real_ready(records)
 
-        disk.flush, buffer._spool.make_ready = flush, make_ready  # type: ignore[method-assign]
+        disk.flush, buffer._spool.prepare_group = flush, prepare_group  # type: ignore[method-assign]
         first = buffer.append(ROUTINE, b"1")
         await asyncio.to_thread(flushing.wait, 5)
         during = [buffer.append(ROUTINE, b"2"), buffer.append(AUDIT, b"3")]
@@ -122,13 +122,13 @@ def test_what_follows_an_append_runs_before_the_next_group() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         marks: list[int] = []
         seen: list[int] = []
-        spool_append = buffer._spool.append_ready
+        spool_append = buffer._spool.append_prepared
 
-        def append(group: Ready) -> range:
+        def append(group: PreparedGroup) -> range:
             seen.append(len(marks))
             return spool_append(group)
 
-        buffer._spool.append_ready = append  # type: ignore[method-assign]
+        buffer._spool.append_prepared = append  # type: ignore[method-assign]
 
         async def collector() -> None:
             for _ in range(3):

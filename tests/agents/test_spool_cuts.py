@@ -101,7 +101,7 @@ def test_failing_once_at_every_group(kind: str) -> None:
 def test_a_group_made_for_another_place_is_made_anew(between: str) -> None:
     h = Harness()
     assert h.append([ROUTINE] * 2, [100] * 2)
-    group = h.spool.make_ready(h.spool.measure([ROUTINE, ALERT], [b"a", b"b"]))
+    group = h.spool.prepare_group(h.spool.measure([ROUTINE, ALERT], [b"a", b"b"]))
     if between == "append":
         h.append([ROUTINE], [10])
     elif between == "ack":
@@ -112,7 +112,7 @@ def test_a_group_made_for_another_place_is_made_anew(between: str) -> None:
         h.disk.backend.fail_next_flush()
     else:
         h.reboot()
-    numbers = h.spool.append_ready(group)
+    numbers = h.spool.append_prepared(group)
     h.reboot()
     assert h.spool.read(ALERT, 9, 99) == [(numbers[1], b"b")]
     assert (numbers[0], b"a") in h.read_all(ROUTINE)

@@ -195,7 +195,7 @@ def test_what_a_newer_program_wrote_is_left_alone(how: str, segments: int, limit
     contents = {name: disk.read(name, 0, disk.size(name)) for name in disk.names()}
     for life in range(3):
         spool = open_spool(disk, limits)
-        assert spool.epoch != epoch and spool.recovery.left_alone == len(contents)
+        assert spool.epoch != epoch and spool.recovery.foreign_files == len(contents)
         assert not named(spool), "nothing is lost"
         assert len(spool.read(ROUTINE, 10**6, 10**9)) == life
         assert spool.append([ROUTINE], [b"of the older program"])[0] > life

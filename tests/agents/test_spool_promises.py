@@ -74,16 +74,16 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
     assert [gap.ranges for gap in gaps if gap.reason is GapReason.CORRUPT] == [((1, 1),)]
 
 
-@pytest.mark.parametrize("given_up", [0, 2])
-def test_alerts_are_moved_only_where_a_quarter_of_the_spool_can_be_won(given_up: int) -> None:
+@pytest.mark.parametrize("discarded", [0, 2])
+def test_alerts_are_moved_only_where_a_quarter_of_the_spool_can_be_won(discarded: int) -> None:
     """Moving all alerts to gain the room of a few would wear out the disk at each append; those are refused."""
     h = Harness()
     while h.append([ALERT] * 4, [464] * 4):
         pass
-    for seq, _ in h.read_all(ALERT)[::given_up] if given_up else ():
-        h.give_up(ALERT, seq)
+    for seq, _ in h.read_all(ALERT)[::discarded] if discarded else ():
+        h.discard(ALERT, seq)
     before = h.disk.backend.device_bytes_written
-    if given_up:
+    if discarded:
         assert h.append([ALERT] * 4, [464] * 4)
     else:
         with pytest.raises(SpoolError) as caught:

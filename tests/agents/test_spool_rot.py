@@ -55,7 +55,7 @@ def test_a_rotten_payload_loses_that_record(at: int, closed: bool) -> None:
     again = open_spool(disk)
     assert corrupt(again.recovery.gaps) == {9 + at}
     assert [seq for seq, _ in again.read(ROUTINE, 99, 1 << 20)] == [n for n in range(1, 25) if n != 9 + at]
-    assert again.recovery.salvaged == 23
+    assert again.recovery.waiting_records == 23
 
 
 @pytest.mark.parametrize("copy", ["first", "last"])
@@ -318,7 +318,7 @@ def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
     assert h.append([ROUTINE, ALERT, AUDIT] * 3, [100] * 9)
     number = h.read(priority)[1][0]
     waiting = h.spool.status().records
-    h.give_up(priority, number)
+    h.discard(priority, number)
     assert h.spool.status().records == {**waiting, priority: 2}
     h.spool.append([], [])
     if again == "after a crash":
@@ -340,7 +340,7 @@ def test_what_does_not_wait_cannot_be_given_up() -> None:
     assert h.append([ROUTINE, ALERT, ROUTINE], [100] * 3)
     h.ack(ROUTINE, 1)
     for priority, number in [(ROUTINE, 1), (ROUTINE, 2), (ROUTINE, 4), (ALERT, 1), (ALERT, 3), (AUDIT, 2)]:
-        h.spool.give_up(priority, number)
+        h.spool.discard(priority, number)
     assert h.spool.status().gaps_pending == 0
     assert [seq for seq, _ in h.read(ROUTINE)] == [3] and [seq for seq, _ in h.read(ALERT)] == [2]
 
@@ -348,7 +348,7 @@ def test_what_does_not_wait_cannot_be_given_up() -> None:
 def test_a_carried_record_given_up_stays_gone() -> None:
     disk, *_ = carried_and_manifest()
     spool = open_spool(disk)
-    spool.give_up(ALERT, 1)
+    spool.discard(ALERT, 1)
     spool.append([], [])
     assert told(spool)[1] is GapReason.REFUSED
     assert open_spool(disk).read(ALERT, 9, 999) == []

@@ -51,10 +51,10 @@ class SpoolMachine(RuleBasedStateMachine):
             self.h.ack(priority, found[int(share * (len(found) - 1))][0])
 
     @rule(priority=st.sampled_from(Priority), share=st.floats(0, 1))
-    def give_up(self, priority: Priority, share: float) -> None:
+    def discard(self, priority: Priority, share: float) -> None:
         found = self.h.read(priority)
         if found:
-            self.h.give_up(priority, found[int(share * (len(found) - 1))][0])
+            self.h.discard(priority, found[int(share * (len(found) - 1))][0])
 
     @rule(priority=st.sampled_from(Priority), batch=st.integers(1, 5))
     def pipeline(self, priority: Priority, batch: int) -> None:

@@ -66,7 +66,7 @@ def failing(times: int, work: Callable[..., Any], only_port: int | None = None) 
     ("part", "method", "port", "event"),
     [
         (agents.box.box.Forwarder, "run", None, "part-failed-forwarder"),
-        (agents.box.box.Dispatcher, "run", None, "part-failed-commands"),
+        (agents.box.box.CommandDispatcher, "run", None, "part-failed-commands"),
         (agents.box.box.Collector, "listen", 2, "part-failed-port"),
     ],
 )

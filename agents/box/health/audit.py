@@ -44,12 +44,12 @@ class AuditLog:
             self.record(event, value, port=port).add_done_callback(self._written)
 
     def record(self, event: str, value: int = 0, *, port: int = 0) -> asyncio.Future[range]:
-        """Note an event, unlimited; await the result to have it durable. Errors when awaited: SpoolError."""
+        """Note an event, unlimited; await the result to have it durable. Raises when awaited: SpoolError."""
         audit = Audit(now_ms(self._clock), event, port, max(-INT_MAX, min(INT_MAX, value)))
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, audit)))
 
     def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
-        """Note the result of a command of the box itself; durable when awaited. Errors when awaited: SpoolError.
+        """Note the result of a command of the box itself; durable when awaited. Raises when awaited: SpoolError.
 
         The result closes the command at the data center; the audit event is for a person who reads the log.
         """

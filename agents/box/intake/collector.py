@@ -208,7 +208,7 @@ class Collector:
         return _later(429, math.ceil(seconds)) if seconds else None
 
     async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        """All reports are durable on return. Errors: SpoolError and _RunRefused, with nothing accepted."""
+        """All reports are durable on return. Raises: SpoolError and _RunRefused, with nothing accepted."""
         new = _new(source, run, reports)
         if new:
             priorities, entries = [priority for priority, _, _ in new], [entry for _, _, entry in new]
@@ -234,7 +234,7 @@ def port_limits(instruments: int) -> Limits:
 def _new(
     source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]
 ) -> list[tuple[int, InstrumentReport, bytes]]:
-    """The reports that were not accepted before, each with its encoded entry. Errors: _RunRefused."""
+    """The reports that were not accepted before, each with its encoded entry. Raises: _RunRefused."""
     highest = max(mark.run for mark in source.marks)
     next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
     if run < highest < RUN_MAX:

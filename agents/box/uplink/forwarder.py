@@ -253,7 +253,7 @@ class Forwarder:
         if culprit is None or self._may_give_up.take(1, self._loop.time()):
             return False
         try:
-            await self._buffer.give_up(*culprit)
+            await self._buffer.discard(*culprit)
         except SpoolError:
             return False
         self._has_answered = False

@@ -151,7 +151,7 @@ class Stream:
         self._sent_at = self._answered_at = self._busy_at = self._loop.time()
 
     async def run(self) -> None:
-        """Forward until the stream's end. Errors: StreamError always; SpoolError when the disk is gone."""
+        """Forward until the stream's end. Raises: StreamError always; SpoolError when the disk is gone."""
         self._pace.connected()
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
@@ -301,7 +301,7 @@ class Stream:
 def _judge(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
     """The reply to a batch; `now_s` is the wall clock's time.
 
-    Errors: StreamError LOST, FINISHED, REFUSED, NONSENSE.
+    Raises: StreamError LOST, FINISHED, REFUSED, NONSENSE.
     """
     try:
         response = sent.answer.result()

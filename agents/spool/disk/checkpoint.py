@@ -1,4 +1,4 @@
-"""What rides in a group's aux bytes: a checkpoint, lost ranges, runs of carried records."""
+"""Encoding of a group's aux bytes: checkpoints, lost ranges, runs of carried records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = tuple[int, int, int]  # first sequence number, records, priority
 
 
 def pack_ranges(ranges: Iterable[Range]) -> bytes:
-    """Sequence ranges, for the aux of a DATA group."""
+    """Encode sequence ranges for the aux of a DATA group."""
     return b"".join(_RANGE.pack(first, last) for first, last in ranges)
 
 
@@ -25,7 +25,7 @@ def unpack_ranges(aux: bytes) -> list[Range]:
 
 
 def pack_checkpoint(lost: list[Range], snapshot: bytes) -> bytes:
-    """The ranges already reported as lost, then the application's snapshot."""
+    """Encode the ranges already reported as lost and the application's snapshot."""
     return _COUNT.pack(len(lost)) + pack_ranges(lost) + snapshot
 
 
@@ -37,7 +37,7 @@ def unpack_checkpoint(aux: bytes) -> tuple[list[Range], bytes]:
 
 
 def pack_runs(records: Iterable[tuple[int, int]]) -> bytes:
-    """(sequence number, priority) of each record, ascending, as runs of neighbours."""
+    """Encode (sequence number, priority) pairs, in ascending order, as runs of consecutive records."""
     runs: list[list[int]] = []
     for seq, priority in records:
         if runs and runs[-1][0] + runs[-1][1] == seq and runs[-1][2] == priority:
@@ -48,7 +48,7 @@ def pack_runs(records: Iterable[tuple[int, int]]) -> bytes:
 
 
 def unpack_runs(aux: bytes) -> Iterator[tuple[int, int]]:
-    """(sequence number, priority) of each record."""
+    """The reverse of `pack_runs`."""
     for first, count, priority in _RUN.iter_unpack(aux):
         for seq in range(first, first + count):
             yield seq, priority

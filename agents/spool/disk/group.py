@@ -1,16 +1,16 @@
-"""A group on the disk: what one write and one flush make durable.
+"""Encoding of a group, the unit of one write and one flush.
 
     [header][aux][table] [payload 0][payload 1] … [zeros] [aux][table][header]
 
-The table holds a CRC-32C, a length and a priority for each record, as three arrays, so that packing and
-checking run in C (`map` over `crc32c` and `len`). Aux, table and header have one CRC between them, in this order
-since the header is known last, and are there twice, first and last: rot in a table loses no record, since the other
-copy serves, and rot in a payload loses that record alone. Groups begin and end on sector boundaries, for two
-reasons. A torn write can then not touch a sector that holds something already acknowledged; and after an unreadable
-group the next header, or the last copy of this one, is found by looking at sector bounds only.
+The table holds a CRC-32C, a length and a priority for each record, as three arrays, so that packing and checking run
+in C (`map` over `crc32c` and `len`). Aux, table and header share one CRC, computed in this order because the header
+is known last. They are stored twice, at both ends of the group: a damaged table loses no record because of the second
+copy, and a damaged payload loses only its own record. Groups begin and end on sector boundaries, for two reasons: a
+torn write cannot damage a sector with acknowledged records, and after an unreadable group only sector boundaries have
+to be searched for the next header or the second copy of this one.
 
-The first twelve bytes (magic, epoch, generation of the segment) are the same for all groups of one life of one
-segment, and different for what an earlier life left behind in the same file.
+The first twelve bytes (magic, epoch, generation of the segment) are the same in all groups of a segment. They differ
+from those that an earlier generation left in the same file.
 """
 
 from __future__ import annotations
@@ -30,45 +30,43 @@ from agents.spool.types import SECTOR_BYTES, Priority
 MAGIC = b"RAPg"
 PREFIX = Struct("<4sII")  # magic, epoch, generation
 _HEADER = Struct("<BxxxQIII")  # kind, first seq, records, aux bytes, payload bytes
-CURSORS = Struct("<3Q")  # everything up to these has been acknowledged, by priority
+CURSORS = Struct("<3Q")  # by priority: all records up to this number have been acknowledged
 _CRC = Struct("<I")
 HEADER_BYTES = PREFIX.size + _HEADER.size + CURSORS.size + _CRC.size
 _CURSORS_AT = PREFIX.size + _HEADER.size
-TABLE_BYTES = 9  # a record's line in the table
-RECORD_BYTES_MIN = 2 * TABLE_BYTES  # what an empty record adds to a group
+TABLE_BYTES = 9  # bytes of one record in the table
+RECORD_BYTES_MIN = 2 * TABLE_BYTES  # bytes that an empty record adds to a group
 
 _ROUTINE = int(Priority.ROUTINE)
 _tables: dict[int, Struct] = {}
 
 
 class GroupKind(IntEnum):
-    """What a group is for."""
+    """Kind of a group: which records it holds, and what its aux and `first_seq` mean."""
 
-    DATA = 1  # records with consecutive numbers; aux: numbers this group reports as lost
-    CARRIED = (
-        2  # alerts and audit records copied from an older segment; aux: their runs; first_seq: its generation
-    )
-    MANIFEST = 3  # no records; aux: the runs of all carried groups before it; first_seq as theirs
+    DATA = 1  # records with consecutive numbers; aux: the numbers that this group reports as lost
+    CARRIED = 2  # alerts and audit records copied from an older segment; aux: runs; first_seq: its generation
+    MANIFEST = 3  # no records; repeats aux and first_seq of the CARRIED group before it
     CHECKPOINT = (
-        4  # no records, first in its segment; aux: see `checkpoint.py`; first_seq: where the log begins
+        4  # no records, first of its segment; aux: see `checkpoint.py`; first_seq: first number in the log
     )
-    CLOSED = 5  # no records: the spool was closed in good order after everything before this
-    SUMMARY = 6  # no records, last sector of its segment; aux: see `summary.py`; first_seq: its successor's
+    CLOSED = 5  # no records: clean-close marker
+    SUMMARY = 6  # no records, last sector of a segment; aux: see `summary.py`; first_seq: of the successor
 
 
-_KINDS = {int(kind): kind for kind in GroupKind}  # a look-up takes a tenth of the time that Kind(…) does
+_KINDS = {int(kind): kind for kind in GroupKind}  # ten times faster than GroupKind(number)
 _PADS = tuple(bytes(size) for size in range(SECTOR_BYTES))
 
 
-@dataclass(slots=True)  # not frozen: that makes it three times as dear, for every group that is read
+@dataclass(slots=True)  # not frozen: constructing a frozen one takes three times as long
 class Group:
-    """A group's header, aux and table, as found at `offset` of its segment; the payloads stay on the disk."""
+    """Header, aux and table of the group at byte `offset` of its segment; the payloads stay on the disk."""
 
     offset: int
     end: int
     kind: GroupKind
     first_seq: int
-    last_seq: int  # `first_seq - 1` without records
+    last_seq: int  # `first_seq - 1` if there are no records
     cursors: tuple[int, ...]
     aux: bytes
     crcs: tuple[int, ...]
@@ -79,16 +77,16 @@ class Group:
 
     @property
     def count(self) -> int:
-        """Records in the group."""
+        """Number of records in the group."""
         return len(self.crcs)
 
     def payloads(self, data: bytes) -> list[bytes]:
-        """The records in `data`, the payload bytes as read from the disk, unchecked."""
+        """Split `data`, the payload bytes read from the disk, into records; checksums are not verified."""
         ends = accumulate(self.lengths)
         return [data[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
     def bad(self, payloads: Sequence[bytes]) -> list[int]:
-        """Which records do not have their CRC, by position in the group."""
+        """Positions of the payloads with a wrong checksum."""
         if tuple(map(crc32c, payloads)) == self.crcs:
             return []
         return list(compress(range(self.count), map(ne, map(crc32c, payloads), self.crcs)))
@@ -102,7 +100,7 @@ def _table(count: int) -> Struct:
 
 
 class Records(NamedTuple):
-    """Records to be appended together. What has to look at each of them has been done."""
+    """Records to be appended together, with their checksums and lengths."""
 
     priorities: bytes
     payloads: Sequence[bytes]
@@ -111,21 +109,23 @@ class Records(NamedTuple):
     payload_bytes: int
 
 
-class Heading(NamedTuple):
-    """What a group says of its place: its segment's `prefix`, its first number, the packed cursors."""
+class GroupHeading(NamedTuple):
+    """Position of a group: its segment's `prefix`, its first number, the packed cursors."""
 
     prefix: bytes
     first_seq: int
     cursors: bytes
 
 
-NOWHERE = Heading(bytes(PREFIX.size), 0, bytes(CURSORS.size))  # of no group that was ever written
+NO_HEADING = GroupHeading(
+    bytes(PREFIX.size), 0, bytes(CURSORS.size)
+)  # equal to the heading of no written group
 
 
-class Ready(NamedTuple):
-    """Records as the group that they are if it goes where `heading` says. Never changed: any thread may make it."""
+class PreparedGroup(NamedTuple):
+    """An encoded group, valid at the position `heading`. Immutable, so that any thread may create it."""
 
-    heading: Heading
+    heading: GroupHeading
     records: Records
     data: bytes
     payload_offset: int
@@ -134,13 +134,13 @@ class Ready(NamedTuple):
 
 
 def measure(priorities: bytes, payloads: Sequence[bytes]) -> Records:
-    """What can be done for records as they come, before it is known what they will share a group with."""
+    """Compute lengths and checksums, which do not depend on the group that the records will be in."""
     lengths = tuple(map(len, payloads))
     return Records(priorities, payloads, tuple(map(crc32c, payloads)), lengths, sum(lengths))
 
 
 def merge(parts: Sequence[Records]) -> Records:
-    """The records of all parts. No payload is looked at again."""
+    """Concatenate records, without reading the payloads again."""
     if len(parts) == 1:
         return parts[0]
     priorities, payloads, crcs, lengths, sizes = zip(*parts, strict=True)
@@ -148,8 +148,8 @@ def merge(parts: Sequence[Records]) -> Records:
     return Records(b"".join(priorities), [*flat(payloads)], (*flat(crcs),), (*flat(lengths),), sum(sizes))
 
 
-def encode(kind: int, heading: Heading, records: Records, aux: bytes = b"") -> bytes:
-    """The bytes of one group, a whole number of sectors."""
+def encode(kind: int, heading: GroupHeading, records: Records, aux: bytes = b"") -> bytes:
+    """Encode one group; the length is a whole number of sectors."""
     priorities, payloads, crcs, lengths, payload_bytes = records
     prefix, first_seq, cursors = heading
     body = aux + _table(len(crcs)).pack(*crcs, *lengths) + priorities
@@ -159,23 +159,23 @@ def encode(kind: int, heading: Heading, records: Records, aux: bytes = b"") -> b
     return b"".join((header, body, *payloads, pad, body, header))
 
 
-def make_ready(heading: Heading, records: Records, aux: bytes = b"") -> Ready:
-    """The records as a DATA group."""
+def prepare_group(heading: GroupHeading, records: Records, aux: bytes = b"") -> PreparedGroup:
+    """Encode records as a DATA group."""
     priorities, _, crcs, lengths, routine_bytes = records
     routine = priorities.count(_ROUTINE)
     if routine < len(crcs):
         routine_bytes = sum(compress(lengths, map(_ROUTINE.__eq__, priorities)))
     data = encode(GroupKind.DATA, heading, records, aux)
-    return Ready(heading, records, data, payload_offset(records, aux), routine, routine_bytes)
+    return PreparedGroup(heading, records, data, payload_offset(records, aux), routine, routine_bytes)
 
 
 def payload_offset(records: Records, aux: bytes = b"") -> int:
-    """Where in their group the payloads begin."""
+    """Offset of the first payload from the beginning of the group, in bytes."""
     return HEADER_BYTES + len(aux) + TABLE_BYTES * len(records.crcs)
 
 
 def body_bytes(header: bytes) -> tuple[int, int]:
-    """How long (the body, the whole group) is, by a header that has not been checked yet."""
+    """Lengths of (body, whole group), from a header whose checksum has not been verified yet."""
     _, _, count, aux_bytes, payload_bytes = _HEADER.unpack_from(header, PREFIX.size)
     body = aux_bytes + TABLE_BYTES * count
     plain = 2 * (HEADER_BYTES + body) + payload_bytes
@@ -183,7 +183,7 @@ def body_bytes(header: bytes) -> tuple[int, int]:
 
 
 def decode(header: bytes, body: bytes, offset: int, end: int) -> Group | None:
-    """The group from `offset` to `end` if this header and body belong together, whichever copies they are."""
+    """The group from `offset` to `end`, or None if the checksum of header and body is wrong."""
     (crc,) = _CRC.unpack_from(header, HEADER_BYTES - _CRC.size)
     if crc32c(header[: -_CRC.size], crc32c(body)) != crc:
         return None

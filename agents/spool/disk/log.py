@@ -1,13 +1,14 @@
-"""The segments on the disk, in order, and the one place that writes to them.
+"""The segments on the disk, in order. The only module that writes to them.
 
-Segments are used first in, first out: the oldest that holds nothing live is renamed and written again. The
-generations in use are therefore consecutive, and each segment's numbers end where the next one's begin.
+A segment is *live* while it holds unacknowledged records, else *dead*. Segments are reused first in, first out: the
+oldest dead one is renamed and written again. The generations in use are therefore consecutive, and each segment's
+numbers end where the next one's begin.
 
-There is always one free segment that ordinary appends may not take without another becoming free: dropping
-something needs room to write down what was dropped.
+One free segment is always held in reserve. Ordinary appends may use it only if another becomes free, because dropping
+records needs space for the gap record.
 
-Files of another size than `segment_bytes` (made under other limits, truncated or extended by an accident) are read
-like all others and never written; they are removed when they hold nothing live.
+Files of another size than `segment_bytes` (created under other limits, or truncated or extended by accident) are read
+like all others and never written; they are removed when they are dead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice, takewhile
 from operator import attrgetter
 
-from agents.spool.disk.group import CURSORS, GroupKind, Heading, encode, measure
+from agents.spool.disk.group import CURSORS, GroupHeading, GroupKind, encode, measure
 from agents.spool.disk.segment import SpoolSegment, segment_name
 from agents.spool.disk.summary import SegmentContents, pack_summary
 from agents.spool.types import SECTOR_BYTES, SpoolError, SpoolErrorKind, SpoolLimits
@@ -30,44 +31,42 @@ _by_generation = attrgetter("generation")
 
 
 class SegmentLog:
-    """Segments oldest first, spare files, and the segment being written (`active`, None if it failed)."""
+    """Segments, oldest first, spare files, and the segment being written (`active`, None after a failed write)."""
 
     def __init__(self, disk: Disk, limits: SpoolLimits, epoch: int) -> None:
         self.disk, self.limits, self.epoch = disk, limits, epoch
-        self.segments: list[SpoolSegment] = []  # changed by `take_in` and `leave_out` only
+        self.segments: list[SpoolSegment] = []  # changed only by `add_segment` and `remove_segment`
         self.totals = Totals()
         self.spares: list[str] = []
-        self.useless: list[str] = []  # spares of another size, to be removed
-        self.left_alone = 0  # files of other epochs, or in another format
+        self.wrong_size_spares: list[str] = []  # to be removed
+        self.foreign_files = 0  # number of files of other epochs or in another format
         self.active: SpoolSegment | None = None
-        self.found: SpoolSegment | None = (
-            None  # `active` as it was found at opening, until it is written again
-        )
+        self.found: SpoolSegment | None = None  # `active` as found at opening, until `resume`
         self.generation = 0  # the highest ever used
-        self.next_seq = 1  # the number after the last durable record's
-        self.skipped = 0  # numbers just before `next_seq` that no record has
-        self.room = 0  # bytes that an ordinary commit may still write to the active segment
-        self.commits = 1  # groups of writes made durable
-        self._head = b""  # encoded groups that go before the next commit, in the same write
+        self.next_seq = 1  # the number after the last durable record
+        self.skipped = 0  # how many numbers just before `next_seq` were skipped
+        self.room = 0  # bytes that appends may still write to the active segment
+        self.commits = 1  # number of successful commits, plus one
+        self._head = b""  # encoded groups to be written before those of the next commit, in the same write
         self._unsealed: SpoolSegment | None = (
-            None  # the segment before `active`, until that has its first group
+            None  # the segment before `active`, until `active` has its first group
         )
         self._spares_made = 0
-        self._dead = 0  # the first so many segments are dead, and their `freed_at` is set
+        self._dead = 0  # number of oldest segments that are dead and have `freed_at` set
         self._dead_fresh = 0  # how many of those may be overwritten only after another commit
-        self._misfits = 0  # segments whose files have another size
-        self._segment_bytes = 0  # of all segments' files
+        self._wrong_size_segments = 0  # number of segments whose files have another size
+        self._segment_bytes = 0  # total size of the segments' files
 
     # -- the list of segments ---------------------------------------------------------------------------
 
-    def take_in(self, segment: SpoolSegment) -> None:
+    def add_segment(self, segment: SpoolSegment) -> None:
         """Add the newest segment."""
         self.segments.append(segment)
         self._segment_bytes += segment.size
-        self._misfits += not self.fits(segment)
+        self._wrong_size_segments += not self.has_standard_size(segment)
 
-    def leave_out(self, segment: SpoolSegment) -> None:
-        """Remove the oldest or the newest segment, which holds nothing live."""
+    def remove_segment(self, segment: SpoolSegment) -> None:
+        """Remove the oldest or the newest segment, which must be dead."""
         at = 0 if segment is self.segments[0] else -1
         assert segment is self.segments[at] and segment.is_dead
         if at == 0 and self._dead:
@@ -75,12 +74,12 @@ class SegmentLog:
             self._dead_fresh -= segment.freed_at == self.commits
         del self.segments[at]
         self._segment_bytes -= segment.size
-        self._misfits -= not self.fits(segment)
+        self._wrong_size_segments -= not self.has_standard_size(segment)
 
-    # -- finding ----------------------------------------------------------------------------------------
+    # -- lookup -----------------------------------------------------------------------------------------
 
     def segment_of(self, seq: int) -> SpoolSegment | None:
-        """The segment that would hold the record appended as `seq`; the oldest for older numbers."""
+        """The segment to which record `seq` was appended; the oldest one for older numbers."""
         at = bisect_right(self.segments, seq, key=_by_base) - 1
         return self.segments[max(at, 0)] if self.segments else None
 
@@ -90,18 +89,18 @@ class SegmentLog:
         return self.segments[at] if at < len(self.segments) else None
 
     def upper_bound(self, segment: SpoolSegment) -> int:
-        """The number after the last one that `segment` holds."""
+        """The number after the last one of `segment`."""
         after = self.after(segment)
         return after.base - after.skipped if after is not None else self.next_seq - self.skipped
 
     def of_generation(self, generation: int) -> SpoolSegment:
-        """The segment in use with that generation."""
+        """The segment of that generation, which must be in use."""
         segment = self.segments[bisect_right(self.segments, generation, key=_by_generation) - 1]
         assert segment.generation == generation
         return segment
 
     def segments_from(self, seq: int) -> Iterator[SpoolSegment]:
-        """The segment that would hold the record appended as `seq`, and all newer ones."""
+        """The segment to which record `seq` was appended, and all newer ones."""
         return self._from(bisect_right(self.segments, seq, key=_by_base) - 1)
 
     def generations_from(self, generation: int) -> Iterator[SpoolSegment]:
@@ -111,36 +110,36 @@ class SegmentLog:
     def _from(self, at: int) -> Iterator[SpoolSegment]:
         return map(self.segments.__getitem__, range(max(at, 0), len(self.segments)))
 
-    # -- what is free -----------------------------------------------------------------------------------
+    # -- free files -------------------------------------------------------------------------------------
 
     def free_now(self) -> int:
-        """Files that may be overwritten at once: spares, and old segments durably known to be dead."""
+        """Number of files that may be overwritten now: spares, and segments that are durably dead."""
         self.find_dead()
-        if not self._misfits:
+        if not self._wrong_size_segments:
             return len(self.spares) + self._dead - self._dead_fresh
         return len(self.spares) + sum(s.freed_at != self.commits for s in self._reusable())
 
     def free_soon(self) -> int:
-        """Files that may be overwritten after the next commit."""
+        """Number of files that may be overwritten after the next commit."""
         self.find_dead()
-        if not self._misfits:
+        if not self._wrong_size_segments:
             return len(self.spares) + self._dead
         return len(self.spares) + sum(1 for _ in self._reusable())
 
     def _reusable(self) -> Iterator[SpoolSegment]:
-        return takewhile(self.fits, islice(self.segments, self._dead))
+        return takewhile(self.has_standard_size, islice(self.segments, self._dead))
 
     def disk_bytes(self) -> int:
-        """The size of all files of the spool."""
+        """Total size of the spool's files."""
         return self._segment_bytes + len(self.spares) * self.limits.segment_bytes
 
     def live_bytes(self) -> int:
-        """The size of the segments that hold something live; of the one being written what is written."""
+        """Total size of the live segments; of the active one only the written part counts."""
         active, live = self.active, self.totals.live_bytes
         return live if active is None or active.is_dead else live - active.size + active.end
 
     def find_dead(self) -> None:
-        """Find the oldest segments that hold nothing live. To be called when something was freed."""
+        """Update the number of oldest dead segments. To be called after records were acknowledged or removed."""
         segments = self.segments
         while self._dead < len(segments):
             segment = segments[self._dead]
@@ -151,13 +150,13 @@ class SegmentLog:
             self._dead += 1
 
     def free_dead(self) -> None:
-        """After opening: the segments that hold nothing live may be overwritten, for what says so is durable."""
+        """After opening, allow dead segments to be overwritten: the cursors read from the disk are durable."""
         self.find_dead()
         for segment in islice(self.segments, self._dead):
             self._free(segment, 0)
 
     def free(self, segment: SpoolSegment) -> None:
-        """What was live in the oldest live segment has been copied or reported, durably."""
+        """Mark the oldest live segment as dead: its records have been copied or reported durably."""
         self._free(segment, self.commits - 1)
         self.find_dead()
 
@@ -166,23 +165,23 @@ class SegmentLog:
         segment.freed_at = commits
 
     def oldest_live(self) -> SpoolSegment | None:
-        """The oldest segment that holds something live."""
+        """The oldest live segment."""
         self.find_dead()
         return next((s for s in self._from(self._dead) if not s.is_dead), None)
 
     def first_live(self) -> int:
-        """The first number that a segment holds which is not dead; nothing older is missed."""
+        """The first number of the oldest live segment; older numbers need not be on the disk."""
         oldest = self.oldest_live()
         return oldest.base - oldest.skipped if oldest else self.next_seq
 
-    def fits(self, segment: SpoolSegment) -> bool:
-        """Whether the segment's file has the size of those that this program makes."""
+    def has_standard_size(self, segment: SpoolSegment) -> bool:
+        """Whether the segment's file has the size `segment_bytes`."""
         return segment.size == self.limits.segment_bytes
 
-    def hold(self, unreported: Callable[[int, int], bool]) -> None:
-        """Dead segments that name a loss nobody has been told of are not free before another commit.
+    def hold_unreported(self, unreported: Callable[[int, int], bool]) -> None:
+        """Keep dead segments with unreported losses from being overwritten before another commit.
 
-        The reserve is: it was settled before it became the reserve, and without it nothing can be told.
+        Except the reserve: its losses were reported before it became the reserve, and gap records need it.
         """
         self.find_dead()
         for segment in islice(self.segments, not self.spares, self._dead):
@@ -196,9 +195,9 @@ class SegmentLog:
     # -- writing ----------------------------------------------------------------------------------------
 
     def commit(self, encoded: bytes) -> int:
-        """Write and flush; returns the offset at which `encoded` begins. Errors: SpoolError IO.
+        """Write and flush; return the offset at which `encoded` begins. Raises: SpoolError IO.
 
-        After an error the segment is not written any more: a failed flush leaves its last bytes in doubt.
+        After an error the segment is not written again, because a failed flush leaves its last bytes undefined.
         """
         segment, disk, head = self.active, self.disk, self._head
         assert segment is not None
@@ -217,11 +216,11 @@ class SegmentLog:
         if head:
             self._head = b""
             self._seal()
-            self._remove_misfits()
+            self._remove_wrong_size_files()
         return start
 
     def start(self) -> SpoolSegment:
-        """Begin a segment in a free file. Errors: SpoolError IO, and nothing has changed."""
+        """Begin a new segment in a free file. Raises: SpoolError IO, with nothing changed."""
         name = self.spares[0] if self.spares else self.segments[0].name
         size = self.limits.segment_bytes
         segment = SpoolSegment(
@@ -241,17 +240,17 @@ class SegmentLog:
         if self.spares:
             del self.spares[0]
         else:
-            self.leave_out(self.segments[0])
+            self.remove_segment(self.segments[0])
         self.generation += 1
         self._unsealed = self.active or self._unsealed
-        self.take_in(segment)
+        self.add_segment(segment)
         self.active, self._head, self.room = segment, b"", self.limits.segment_bytes_writable
         return segment
 
     def resume(self) -> bool:
-        """Go on in the segment found at opening, if there is one and this is the first time.
+        """Continue the segment found at opening; return False if there is none or it was resumed already.
 
-        From then on its name says which numbers had been given out. Errors: SpoolError IO.
+        Its new name contains the next number, so that lower numbers are known to be used. Raises: SpoolError IO.
         """
         segment, self.found = self.found, None
         if segment is None:
@@ -267,14 +266,14 @@ class SegmentLog:
         return True
 
     def write_first(self, encoded: bytes) -> None:
-        """Put `encoded` before the next commit, to be durable with it."""
+        """Write `encoded` together with the next commit, before it."""
         self._head += encoded
         self.room -= len(encoded)
 
     def add_spare(self) -> bool:
-        """Make a new file if limits and disk have room for one. Errors: SpoolError IO."""
+        """Create a free file if limits and disk allow it; return whether it was created. Raises: SpoolError IO."""
         size = self.limits.segment_bytes
-        if self.disk_bytes() + size > self.limits.spool_bytes_max and not self._converts():
+        if self.disk_bytes() + size > self.limits.spool_bytes_max and not self._may_exceed_limit():
             return False
         self._spares_made += 1
         name = segment_name(self.epoch, 0, self._spares_made)
@@ -291,41 +290,43 @@ class SegmentLog:
         return True
 
     def _seal(self) -> None:
-        """Write the summary of the segment before `active`, which is durable in part now.
+        """Write the summary of the segment before `active`.
 
-        Without one the segment is read at opening, so an error does no harm; the next commit meets it again.
+        Errors are ignored: a segment without a summary is read at opening.
         """
         segment, self._unsealed = self._unsealed, None
         if segment is None or segment.contents is None or segment not in self.segments:
             return
         contents, segment.contents = segment.contents, None
         if segment.end <= segment.size - SECTOR_BYTES:
-            heading = Heading(segment.prefix, self.upper_bound(segment), bytes(CURSORS.size))
+            heading = GroupHeading(segment.prefix, self.upper_bound(segment), bytes(CURSORS.size))
             aux = pack_summary(contents, segment.end)
             with contextlib.suppress(DiskError):
                 data = encode(GroupKind.SUMMARY, heading, measure(b"", ()), aux)
                 self.disk.commit(segment.name, segment.size - SECTOR_BYTES, data)
 
-    def _remove_misfits(self) -> None:
-        """Remove dead files of other sizes. An error leaves them, and they are tried again with the next segment."""
+    def _remove_wrong_size_files(self) -> None:
+        """Remove dead files of another size. After an error the next segment's first commit tries again."""
         with contextlib.suppress(DiskError):
-            for name in list(self.useless):
+            for name in list(self.wrong_size_spares):
                 self.disk.remove(name)
-                self.useless.remove(name)
+                self.wrong_size_spares.remove(name)
             self.find_dead()
             while (
-                self._dead and not self.fits(oldest := self.segments[0]) and oldest.freed_at != self.commits
+                self._dead
+                and not self.has_standard_size(oldest := self.segments[0])
+                and oldest.freed_at != self.commits
             ):
                 self.disk.remove(oldest.name)
-                self.leave_out(oldest)
+                self.remove_segment(oldest)
 
-    def _converts(self) -> bool:
-        """Whether files of another size leave no room for the reserve, without which none of them can be dropped."""
-        return not self.free_soon() and any(not self.fits(segment) for segment in self.segments)
+    def _may_exceed_limit(self) -> bool:
+        """Whether files of another size take the space of the reserve, which is needed to drop them."""
+        return not self.free_soon() and any(not self.has_standard_size(segment) for segment in self.segments)
 
     def _abandon(self, segment: SpoolSegment) -> None:
         self.active, self._head, self.room = None, b"", 0
         segment.contents = None
-        if not segment.end:  # nothing durable in it: the file is free for another try
-            self.leave_out(segment)
+        if not segment.end:  # nothing durable in it: the file can be reused
+            self.remove_segment(segment)
             self.spares.append(segment.name)

@@ -1,19 +1,18 @@
 """A segment: one preallocated file of the log, its name, and finding groups in it.
 
-The name says it all: `EPOCH-GENERATION-BASE-SKIPPED.BEGIN.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming
-is atomic and durable, and file systems guard their directories better than a file's content, so the most important
-facts (which life of the file this is, the number its first record has, how many before that were never given out) do
-not depend on anything that can rot. Two neighbours' bases say exactly which numbers a segment held, even when not one
-byte of it can be read.
+The name is `EPOCH-GENERATION-BASE-SKIPPED.BEGIN.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is atomic
+and durable, and file systems protect directories better than file contents, so the most important data is in the
+name: the generation, the number of the first record (BASE) and how many numbers before it were skipped. The bases of
+two consecutive segments say exactly which numbers the first one held, even if none of its bytes can be read.
 
-BEGIN is the first number that a segment must hold at the moment of renaming: a missing oldest file is noticed before
-anything in the new one is durable. From then on its checkpoint says that too, and a name need not.
+BEGIN is the first number that the log must hold at the moment of renaming, so that a missing oldest file is detected
+before anything in the new one is durable. Later the segment's checkpoint holds it too, and the name can do without.
 
-A segment that was found at opening is written again only under a name with RESUMED, the first number given out
-from then on. However much of it rots, the numbers before are known to be used up.
+A segment found at opening is written again only under a name with RESUMED, the next number to be assigned. However
+much of the segment is damaged later, all lower numbers are known to be used.
 
-A file is reused by renaming it to the next generation. Nothing is zeroed: groups of earlier lives carry another
-generation and are not found. Generation 0 is a spare that has never been written.
+A file is reused by renaming it to the next generation. It is not zeroed: groups of earlier generations are not found,
+because their prefix differs. Generation 0 is a spare that has never been written.
 """
 
 from __future__ import annotations
@@ -29,40 +28,40 @@ from agents.spool.waiting.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:([-.])([0-9a-f]{16}))?\.seg")
-_PROBE_BYTES = 1024  # holds the header and table of a usual group
+_PROBE_BYTES = 1024  # enough for the header and table of a typical group
 _SCAN_BYTES = 256 * 1024
-_REMEMBERED_RECORDS_MAX = (
-    8  # of a larger group each record costs little to decode again, and much to remember
-)
-_REMEMBERED_GROUPS_MAX = 512  # of one segment, 0.5 KB each: about what is under way to the data center
+_REMEMBERED_RECORDS_MAX = 8  # larger groups are cheap to decode again, per record, and take much memory
+_REMEMBERED_GROUPS_MAX = 512  # per segment, 0.5 KB each: about as many as are in flight to the data center
 
 
 @dataclass(slots=True, eq=False)
 class SpoolSegment:
-    """One segment in use. The counts are of records that have not been acknowledged.
+    """One segment in use, with counts of its unacknowledged records.
 
-    They change by `count_routine` and `count_pinned` only, which keep the log's totals current.
+    The counts are changed only by `count_routine` and `count_pinned`, which also update the log's totals.
     """
 
     epoch: int
     generation: int
     base: int  # the number of the first record appended to it
-    skipped: int = 0  # numbers just before `base` that no record has
-    resumed: int = 0  # numbers below were given out before the last opening that it was written after
-    begin: int = 0  # the first number that any segment held when this one was begun; 0: its name does not say
-    size: int = 0  # bytes of the file; another program version, or an accident, may have made it another size
-    end: int = 0  # bytes holding durable groups
+    skipped: int = 0  # how many numbers just before `base` were skipped
+    resumed: int = 0  # RESUMED of its name, 0 if it has none
+    begin: int = 0  # BEGIN of its name, 0 if it has none
+    size: int = 0  # bytes of the file, which may differ from `segment_bytes`
+    end: int = 0  # offset after the last durable group
     routine_records: int = 0
     routine_bytes: int = 0
     pinned_records: int = 0  # alerts and audit records
     pinned_bytes: int = 0
-    freed_at: int | None = None  # commits made when it was found that it and all older ones hold nothing live
-    routine_at: int = 0  # no routine record that waits is in a group before this offset
-    routine_seq: int = field(init=False)  # the number after those before it
-    remembered: dict[int, Group] = field(default_factory=dict)  # by offset: read, and soon acknowledged
-    contents: SegmentContents | None = None  # of a segment that can still be sealed
-    is_verified: bool = True  # False: known by its summary only
-    is_copied: bool = False  # an older copy of what was carried elsewhere; some of it can be read only here
+    freed_at: int | None = None  # `commits` of the log when this and all older segments were dead
+    routine_at: int = 0  # offset of the first group that may hold waiting routine records
+    routine_seq: int = field(init=False)  # the number after those of the groups before `routine_at`
+    remembered: dict[int, Group] = field(
+        default_factory=dict
+    )  # cache of groups that were read and not acknowledged yet, by offset
+    contents: SegmentContents | None = None  # None if the segment cannot be sealed any more
+    is_verified: bool = True  # False: only its summary has been read
+    is_copied: bool = False  # its records were carried to a newer segment; some may be readable only here
     totals: Totals = field(default_factory=Totals)  # of the log that the segment belongs to
     name: str = field(init=False)
     prefix: bytes = field(init=False)
@@ -76,11 +75,11 @@ class SpoolSegment:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it holds nothing that is still to be delivered."""
+        """Whether it holds no unacknowledged record."""
         return not self.routine_records and not self.pinned_records
 
     def count_routine(self, records: int, size: int) -> None:
-        """Add to the count of routine records that wait; negative numbers subtract."""
+        """Add to the count of waiting routine records; negative numbers subtract."""
         was_dead, totals = self.is_dead, self.totals
         self.routine_records += records
         self.routine_bytes += size
@@ -90,12 +89,12 @@ class SpoolSegment:
             self._count_live(was_dead)
 
     def clear_routine(self) -> None:
-        """No routine record waits in the segment any more."""
+        """Set the count of waiting routine records to zero."""
         if self.routine_records:
             self.count_routine(-self.routine_records, -self.routine_bytes)
 
     def count_pinned(self, records: int, size: int) -> None:
-        """Add to the count of alerts and audit records that wait; negative numbers subtract."""
+        """Add to the count of waiting alerts and audit records; negative numbers subtract."""
         was_dead = self.is_dead
         self.pinned_records += records
         self.pinned_bytes += size
@@ -112,7 +111,7 @@ class SpoolSegment:
 def segment_name(
     epoch: int, generation: int, base: int, skipped: int = 0, resumed: int = 0, begin: int = 0
 ) -> str:
-    """The file's name. At most 64 characters, so it has either `resumed` or `begin`."""
+    """The file's name, with `resumed` or `begin` but not both: at most 64 characters."""
     name = f"{epoch:08x}-{generation:08x}-{base:016x}-{skipped:08x}"
     if resumed:
         return f"{name}-{resumed:016x}.seg"
@@ -120,7 +119,7 @@ def segment_name(
 
 
 def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
-    """(epoch, generation, base, skipped, resumed, begin), or None for a file that is not a segment."""
+    """(epoch, generation, base, skipped, resumed, begin), or None if the name is not that of a segment."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -147,7 +146,7 @@ def read_summary(disk: Disk, segment: SpoolSegment) -> tuple[SegmentContents, in
 
 
 def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
-    """The bytes, with zeros for sectors that cannot be read (their CRC will tell). Errors: DiskError GONE."""
+    """Read bytes, with zeros for unreadable sectors, which checksums then detect. Raises: DiskError GONE."""
     try:
         return disk.read(name, offset, length)
     except DiskError as error:
@@ -164,7 +163,7 @@ def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
 
 
 def next_group(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
-    """The first group of `segment` that can be made out at or after `offset` and before `end`."""
+    """The first readable group of `segment` at or after `offset` and before `end`."""
     if offset >= end:
         return None
     remembered = segment.remembered
@@ -179,7 +178,7 @@ def next_group(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Grou
 
 
 def groups(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Iterator[Group]:
-    """All groups that can be made out from `offset` up to `end`, in order."""
+    """All readable groups from `offset` up to `end`, in order."""
     group = next_group(disk, segment, offset, end)
     while group is not None:
         yield group
@@ -187,7 +186,7 @@ def groups(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Iterator
 
 
 def _group_at(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group | None:
-    """The group whose first copy is at `offset`."""
+    """The group whose first header is at `offset`."""
     probe = read_salvaging(disk, segment.name, offset, min(_PROBE_BYTES, end - offset))
     if not probe.startswith(segment.prefix):
         return None
@@ -201,7 +200,7 @@ def _group_at(disk: Disk, segment: SpoolSegment, offset: int, end: int) -> Group
 
 
 def _group_before(disk: Disk, segment: SpoolSegment, start: int, stop: int) -> Group | None:
-    """The group whose last copy ends at `stop`, if it begins at or after `start`."""
+    """The group whose second header ends at `stop`, if it begins at or after `start`."""
     header = read_salvaging(disk, segment.name, stop - HEADER_BYTES, HEADER_BYTES)
     body, total = body_bytes(header)
     if total > stop - start:
@@ -211,7 +210,7 @@ def _group_before(disk: Disk, segment: SpoolSegment, start: int, stop: int) -> G
 
 
 def _resync(disk: Disk, segment: SpoolSegment, start: int, end: int) -> Group | None:
-    """Look at sector bounds for the next copy of a header, first or last, that holds."""
+    """Search sector boundaries for the next group with a valid first or second header."""
     for chunk_at in range(start, end, _SCAN_BYTES):
         chunk = read_salvaging(disk, segment.name, chunk_at, min(_SCAN_BYTES, end - chunk_at))
         for at in _headers(chunk, segment.prefix):
@@ -225,9 +224,9 @@ def _resync(disk: Disk, segment: SpoolSegment, start: int, end: int) -> Group | 
 
 
 def _headers(chunk: bytes, prefix: bytes) -> Iterator[int]:
-    """Where in `chunk` copies of headers may be: at the beginning or the end of a sector.
+    """Offsets in `chunk` that may be headers: at the beginning or the end of a sector.
 
-    The sectors' first bytes are looked at, not all bytes: `bytes.find` takes 2 ms for 256 KB of zeros.
+    Compares the first byte of these positions first: `bytes.find` would take 2 ms for 256 KB of zeros.
     """
     last_at = SECTOR_BYTES - HEADER_BYTES
     firsts, lasts = chunk[::SECTOR_BYTES], chunk[last_at::SECTOR_BYTES]

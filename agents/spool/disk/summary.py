@@ -1,10 +1,10 @@
-"""What a sealed segment holds, in its last sector, so that opening need not read the segment.
+"""Summary of a sealed segment, in its last sector, so that opening need not read the segment.
 
-A segment is sealed when the first group of its successor is durable. The summary therefore also proves that a
-successor exists: a newest segment with a summary means that newer files are missing. Segments without a readable
-summary (written by an older program, sealed during a failure, or rotten) are read whole.
+A segment is sealed when the first group of its successor is durable. A summary therefore also proves that a successor
+existed: if the newest segment has one, newer files are missing. Segments without a readable summary (written by an
+older program, sealed during a disk error, or damaged) are read completely.
 
-Cursors are not in it: what waits follows from the counts here and the cursors of the newest segment.
+A summary holds no cursors: which records wait follows from its counts and the cursors in the newest segment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Carried:
     last_seq: int = 0
 
     def add(self, seq: int, size: int) -> None:
-        """Count one record; they come by rising numbers."""
+        """Count one record; numbers must ascend."""
         self.first_seq = self.first_seq or seq
         self.last_seq = seq
         self.records += 1
@@ -37,16 +37,16 @@ class Carried:
 
 @dataclass(slots=True)
 class SegmentContents:
-    """All readable records of a segment, acknowledged or not: appended ones (by priority), and carried ones."""
+    """Counts of a segment's readable records, acknowledged or not: appended ones by priority, and carried ones."""
 
     records: list[int] = field(default_factory=lambda: [0] * _PRIORITIES)
     bytes: list[int] = field(default_factory=lambda: [0] * _PRIORITIES)
     carried: list[Carried] = field(default_factory=lambda: [Carried() for _ in range(_PINNED)])
-    carried_from: int = 0  # the generation of the segment that `carried` came from, 0 if there is none
+    carried_from: int = 0  # generation of the segment that the `carried` records came from; 0: none
 
 
 def pack_summary(contents: SegmentContents, end: int) -> bytes:
-    """The aux of a SUMMARY group; `end` is where the segment's groups end."""
+    """Encode the aux of a SUMMARY group; `end` is the offset after the segment's last group."""
     own = (_OWN.pack(*pair) for pair in zip(contents.records, contents.bytes, strict=True))
     carried = (_CARRIED.pack(c.records, c.bytes, c.first_seq, c.last_seq) for c in contents.carried)
     return b"".join((_END.pack(end, contents.carried_from), *own, *carried))

@@ -1,20 +1,20 @@
-"""What waits for delivery: the cursors, where the alerts and audit records are, how many routine records there are.
+"""The records that wait for delivery: cursors, places of alerts and audit records, counts of routine records.
 
-Kept right as records become durable, are acknowledged, are carried elsewhere or turn out to be unreadable.
+Updated when records become durable, are acknowledged, are carried to another segment or turn out to be unreadable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.spool.disk.group import CURSORS, Ready, Records
+from agents.spool.disk.group import CURSORS, PreparedGroup, Records
 from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment
 from agents.spool.survey import PINNED, SpoolState, survey_again
 from agents.spool.types import GapReason, Priority, SpoolGap
 from agents.spool.waiting.index import RecordPlace
 from agents.spool.waiting.ledger import GapLedger
-from agents.spool.waiting.reclaim import Cargo
+from agents.spool.waiting.reclaim import ReclaimPlan
 from agents.spool.waiting.routine import RoutineCounter
 from settings.ranges import RangeSet
 
@@ -22,7 +22,7 @@ _ROUTINE = int(Priority.ROUTINE)
 
 
 class Holdings:
-    """The live records of one spool, in whichever segments they are."""
+    """The unacknowledged records of one spool, over all segments."""
 
     def __init__(self, state: SpoolState) -> None:
         self._state = state
@@ -31,8 +31,8 @@ class Holdings:
         self.cursors, self.indexes = state.cursors, state.indexes  # by priority
         self._counter = RoutineCounter(state.log, state.ledger)
         self._totals = state.log.totals
-        self._verified_to = 0  # generation: no segment before it is known by its summary only
-        self.settled = b""  # what `settle` gave last; empty when that is no longer right
+        self._verified_to = 0  # generation; all segments before it have been verified
+        self.cached_group_cursors = b""  # last result of `update_group_cursors`, empty when outdated
         for index in self.indexes.values():
             index.load, index.is_kept = self.verify, self._is_kept
             index.make_room()
@@ -40,13 +40,13 @@ class Holdings:
     # -- verifying --------------------------------------------------------------------------------------
 
     def verify(self, segment: SpoolSegment) -> None:
-        """Read all of a segment, and find what it has lost. Errors: DiskError GONE."""
+        """Read a whole segment and mark missing records as lost. Raises: DiskError GONE."""
         survey_again(self._state, segment)
-        self.settled = b""
+        self.cached_group_cursors = b""
         self._log.find_dead()
 
     def verify_next(self) -> bool:
-        """Verify one segment that opening took for true by its summary; False if there is none."""
+        """Verify one segment of which only the summary has been read; False if there is none."""
         for segment in self._log.generations_from(self._verified_to):
             self._verified_to = segment.generation
             if not segment.is_verified and not segment.is_dead:
@@ -59,17 +59,17 @@ class Holdings:
 
     # -- cursors ----------------------------------------------------------------------------------------
 
-    def settle(self) -> bytes:
-        """`effective`, kept until a cursor moves or something begins to wait."""
-        self.settled = self.effective(self._ledger.pending(1))
-        return self.settled
+    def update_group_cursors(self) -> bytes:
+        """`group_cursors`, also stored in `cached_group_cursors`."""
+        self.cached_group_cursors = self.group_cursors(self._ledger.pending(1))
+        return self.cached_group_cursors
 
-    def effective(self, untold: Sequence[SpoolGap], dropping: SpoolSegment | None = None) -> bytes:
-        """The cursors as a group has them: past the end where nothing waits, for the other priorities' sake.
+    def group_cursors(self, unreported: Sequence[SpoolGap], dropping: SpoolSegment | None = None) -> bytes:
+        """The encoded cursors to store in the next group. Where nothing waits, the cursor is the last number.
 
-        No cursor moves past a loss that nobody has been told of, since recovery would not look there again:
-        `untold` are those, by their first numbers, that this group does not tell of either. `dropping` is a segment
-        whose routine records this group says are gone.
+        No cursor passes an unreported loss, because recovery does not examine numbers below the cursors.
+        `unreported` are the gaps, by their first numbers, that remain unreported after this group. `dropping` is a
+        segment whose routine records this group reports as dropped.
         """
         last = self._log.next_seq - 1
         cursors, waits = (
@@ -79,41 +79,41 @@ class Holdings:
         if dropping is not None:
             cursors[_ROUTINE] = self.routine_cursor_after(dropping)
             waits[_ROUTINE] -= dropping.routine_records
-        bound = untold[0].ranges[0][0] - 1 if untold else last
+        bound = unreported[0].ranges[0][0] - 1 if unreported else last
         return CURSORS.pack(
             *(min(bound, cursor if waiting else last) for cursor, waiting in zip(cursors, waits, strict=True))
         )
 
     def routine_cursor_after(self, segment: SpoolSegment) -> int:
-        """The routine cursor when nothing in `segment` or before it waits."""
+        """The routine cursor after dropping all routine records in `segment` and before it."""
         return max(self._log.upper_bound(segment) - 1, self.cursors[_ROUTINE])
 
     def ack(self, priority: Priority, through_seq: int) -> None:
-        """Move a cursor forward. Errors: DiskError GONE."""
+        """Move a cursor forward. Raises: DiskError GONE."""
         cursor = self.cursors[priority]
         if through_seq <= cursor:
             return
-        self.cursors[priority], self.settled = through_seq, b""
+        self.cursors[priority], self.cached_group_cursors = through_seq, b""
         if priority == Priority.ROUTINE:
             self._counter.move(cursor, through_seq)
         else:
             self.indexes[priority].pop_through(through_seq)
         self._log.find_dead()
 
-    # -- records come, move and are dropped -------------------------------------------------------------
+    # -- adding and moving records ----------------------------------------------------------------------
 
-    def add(self, segment: SpoolSegment, offset: int, first_seq: int, group: Ready) -> None:
-        """A group has become durable at `offset`."""
+    def add(self, segment: SpoolSegment, offset: int, first_seq: int, group: PreparedGroup) -> None:
+        """Add the records of a group that has become durable at `offset`."""
         if group.routine_records:
             if not self._totals.routine_records:
-                self.settled = b""
+                self.cached_group_cursors = b""
             segment.count_routine(group.routine_records, group.routine_bytes)
             contents = segment.contents
             if contents is not None:
                 contents.records[_ROUTINE] += group.routine_records
                 contents.bytes[_ROUTINE] += group.routine_bytes
         if group.routine_records < len(group.records.crcs):
-            self.settled = b""
+            self.cached_group_cursors = b""
             self._add_pinned(segment, offset + group.payload_offset, first_seq, group.records)
 
     def _add_pinned(self, segment: SpoolSegment, offset: int, first_seq: int, records: Records) -> None:
@@ -128,13 +128,13 @@ class Holdings:
                     segment.contents.bytes[priority] += length
             offset += length
 
-    def move(self, cargo: Cargo, victim: SpoolSegment, segment: SpoolSegment, offset: int) -> None:
-        """What was kept of `victim` is now at `offset` of `segment`, and the rest of it is gone."""
-        offset += cargo.payload_offset
+    def move(self, plan: ReclaimPlan, victim: SpoolSegment, segment: SpoolSegment, offset: int) -> None:
+        """Move the kept records of `victim` to `offset` of `segment`; its other records have been dropped."""
+        offset += plan.payload_offset
         for index in self.indexes.values():
             index.forget(victim)
         contents = segment.contents
-        for (priority, place), payload in zip(cargo.places, cargo.payloads, strict=True):
+        for (priority, place), payload in zip(plan.places, plan.payloads, strict=True):
             self.indexes[priority].add(segment, place._replace(generation=segment.generation, offset=offset))
             offset += len(payload)
             if contents is not None:
@@ -142,39 +142,39 @@ class Holdings:
                 contents.carried_from = victim.generation
         victim.clear_routine()
         self._log.free(victim)
-        self.settled = b""
+        self.cached_group_cursors = b""
 
-    # -- records turn out to be unreadable, or of no use ------------------------------------------------
+    # -- losses -----------------------------------------------------------------------------------------
 
-    def give_up(self, priority: Priority, seq: int) -> None:
-        """A record that waits is not wanted. Nothing happens if it does not wait. Errors: DiskError GONE."""
+    def discard(self, priority: Priority, seq: int) -> None:
+        """Discard a waiting record that the data center rejected, if it waits. Raises: DiskError GONE."""
         segment = self._log.segment_of(seq)
         if priority != Priority.ROUTINE:
             place = self.indexes[priority].find(seq)
             if place is not None:
-                self.lose_pinned(priority, place, GapReason.REFUSED)
+                self.mark_pinned_lost(priority, place, GapReason.REFUSED)
         elif segment is not None and self.cursors[_ROUTINE] < seq < self._log.next_seq:
-            self.lose_routine(segment, seq, seq, GapReason.REFUSED)
+            self.mark_routine_lost(segment, seq, seq, GapReason.REFUSED)
 
-    def lose_pinned(
+    def mark_pinned_lost(
         self, priority: Priority, place: RecordPlace, reason: GapReason = GapReason.CORRUPT
     ) -> None:
-        """An alert or audit record cannot be read."""
+        """Mark an alert or audit record as lost."""
         self.indexes[priority].remove(place.seq, place.generation)
-        self.settled = b""
-        self._ledger.find(place.seq, place.seq, reason)
+        self.cached_group_cursors = b""
+        self._ledger.mark_lost(place.seq, place.seq, reason)
         self._log.find_dead()
 
-    def lose_routine(
+    def mark_routine_lost(
         self, segment: SpoolSegment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
     ) -> None:
-        """Numbers that a pass over the routine records could not make out; alerts may be known otherwise."""
-        news = RangeSet([(first, last)]).difference(self._ledger.lost)
+        """Mark numbers as lost that reading routine records did not find, except those of indexed records."""
+        newly_lost = RangeSet([(first, last)]).difference(self._ledger.lost)
         for index in self.indexes.values():
-            news = news.difference([(seq, seq) for seq in index.between(first, last)])
-        for range_first, range_last in news:
-            self._ledger.find(range_first, range_last, reason)
-        if news:
+            newly_lost = newly_lost.difference([(seq, seq) for seq in index.between(first, last)])
+        for range_first, range_last in newly_lost:
+            self._ledger.mark_lost(range_first, range_last, reason)
+        if newly_lost:
             self._counter.recount(segment, self.cursors[_ROUTINE])
-            self.settled = b""
+            self.cached_group_cursors = b""
             self._log.find_dead()

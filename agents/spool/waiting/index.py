@@ -1,7 +1,7 @@
-"""Places of alerts (or audit records) in ascending order: 24 bytes a record.
+"""Sorted index of the places of one segment's alerts (or audit records): 24 bytes a record.
 
-Routine records need no index, since they are delivered in the order of the log. Alerts and audit records are
-picked out of it, and may have been carried into a newer segment. `pinned` bounds how many of these are in memory.
+Routine records need no index, since they are delivered in the order of the log. Alerts and audit records are read out
+of order, and may have been carried to a newer segment. `pinned` bounds how many places are in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _COMPACT_AT = 1024
 
 
 class RecordPlace(NamedTuple):
-    """One record's number, where it is, and what it must look like."""
+    """Sequence number of a record, its segment and offset in it, its length in bytes and its CRC-32C."""
 
     seq: int
     generation: int
@@ -24,12 +24,12 @@ class RecordPlace(NamedTuple):
 
 
 class PlaceIndex:
-    """Places by sequence number. The front is popped as acknowledgements come."""
+    """Places by sequence number; acknowledged ones are removed from the front."""
 
     def __init__(self) -> None:
         self._seqs = array("Q")
-        self._wheres = array("Q")  # generation << 32 | offset
-        self._whats = array("Q")  # length << 32 | crc
+        self._positions = array("Q")  # generation << 32 | offset
+        self._checks = array("Q")  # length << 32 | crc
         self._start = 0
         self.bytes = 0
 
@@ -42,20 +42,20 @@ class PlaceIndex:
 
     @property
     def last_seq(self) -> int:
-        """The highest number in it, 0 if it is empty."""
+        """The highest number, 0 if the index is empty."""
         return self._seqs[-1] if len(self) else 0
 
     def put(self, place: RecordPlace) -> RecordPlace | None:
-        """Add a record, or say that it has moved: then the place where it was is returned."""
-        where, what = place.generation << 32 | place.offset, place.length << 32 | place.crc
+        """Add a place, or replace the place of a record that has moved; returns the old one."""
+        position, check = place.generation << 32 | place.offset, place.length << 32 | place.crc
         at = len(self._seqs) if place.seq > self.last_seq else bisect_left(self._seqs, place.seq, self._start)
         if at < len(self._seqs) and self._seqs[at] == place.seq:
             old = self._place(at)
-            self._wheres[at], self._whats[at] = where, what
+            self._positions[at], self._checks[at] = position, check
             return old
         self._seqs.insert(at, place.seq)
-        self._wheres.insert(at, where)
-        self._whats.insert(at, what)
+        self._positions.insert(at, position)
+        self._checks.insert(at, check)
         self.bytes += place.length
         return None
 
@@ -69,33 +69,35 @@ class PlaceIndex:
         return [self._place(at) for at in range(self._start, len(self._seqs))]
 
     def between(self, first: int, last: int) -> list[int]:
-        """The numbers from `first` to `last` that are in it."""
+        """The indexed numbers from `first` to `last`."""
         start = bisect_left(self._seqs, first, self._start)
         return list(self._seqs[start : bisect_right(self._seqs, last, start)])
 
     def pop_through(self, seq: int) -> list[RecordPlace]:
-        """Take out all places up to and including `seq`."""
+        """Remove and return all places up to and including `seq`."""
         stop = bisect_right(self._seqs, seq, self._start)
         popped = [self._place(at) for at in range(self._start, stop)]
         self.bytes -= sum(place.length for place in popped)
         self._start = stop
         if self._start > _COMPACT_AT and self._start * 2 > len(self._seqs):
-            for column in (self._seqs, self._wheres, self._whats):
+            for column in (self._seqs, self._positions, self._checks):
                 del column[: self._start]
             self._start = 0
         return popped
 
     def remove(self, seq: int) -> RecordPlace | None:
-        """Take out one record, if it is there."""
+        """Remove and return the place of one record, if it is indexed."""
         at = bisect_left(self._seqs, seq, self._start)
         if at == len(self._seqs) or self._seqs[at] != seq:
             return None
         place = self._place(at)
-        for column in (self._seqs, self._wheres, self._whats):
+        for column in (self._seqs, self._positions, self._checks):
             del column[at]
         self.bytes -= place.length
         return place
 
     def _place(self, at: int) -> RecordPlace:
-        where, what = self._wheres[at], self._whats[at]
-        return RecordPlace(self._seqs[at], where >> 32, where & 0xFFFFFFFF, what >> 32, what & 0xFFFFFFFF)
+        position, check = self._positions[at], self._checks[at]
+        return RecordPlace(
+            self._seqs[at], position >> 32, position & 0xFFFFFFFF, check >> 32, check & 0xFFFFFFFF
+        )

@@ -1,7 +1,7 @@
-"""What will never be delivered: found, waiting to be reported, reported.
+"""Lost sequence numbers, and which of them have not been reported yet.
 
-Each number is reported once. `lost` holds all that is known to be gone, so that a second look at the same
-unreadable sector is no news; it rides in checkpoints, so that neither is a look after a restart.
+Each number is reported once. `lost` holds all lost numbers, so that reading the same damaged sector again reports
+nothing; it is stored in checkpoints, so that this holds after a restart, too.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from settings.ranges import Range, RangeSet
 
 
 class GapLedger:
-    """Ranges that are gone, and those of them that nobody has been told about yet."""
+    """Lost ranges, and by reason those of them that have not been reported yet."""
 
     def __init__(self) -> None:
         self.lost = RangeSet()
         self.unreported: dict[GapReason, RangeSet] = {}
 
-    def find(self, first: int, last: int, reason: GapReason) -> bool:
-        """`first` to `last` are gone. True if that is news."""
-        news = RangeSet([(first, last)]).difference(self.lost)
-        for range_first, range_last in news:
+    def mark_lost(self, first: int, last: int, reason: GapReason) -> bool:
+        """Mark `first` to `last` as lost; return whether any of these was not marked before."""
+        newly_lost = RangeSet([(first, last)]).difference(self.lost)
+        for range_first, range_last in newly_lost:
             self.lost.add(range_first, range_last)
             self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
-        return len(news) > 0
+        return len(newly_lost) > 0
 
     def pending(self, ranges_max: int) -> list[SpoolGap]:
-        """The gaps to report now, each with at most `ranges_max` ranges, by their first numbers."""
+        """The unreported gaps, each with at most `ranges_max` ranges, sorted by their first numbers."""
         gaps = [
             gap_of(chunk, reason)
             for reason, ranges in self.unreported.items()
@@ -37,8 +37,8 @@ class GapLedger:
         ]
         return sorted(gaps, key=lambda gap: gap.ranges)
 
-    def reported(self, gap: SpoolGap) -> None:
-        """`gap` has been reported, durably."""
+    def mark_reported(self, gap: SpoolGap) -> None:
+        """Note that `gap` has been reported durably."""
         ranges = self.unreported[gap.reason]
         for first, last in gap.ranges:
             ranges.remove(first, last)
@@ -46,7 +46,7 @@ class GapLedger:
             del self.unreported[gap.reason]
 
     def reclassify(self, first: int, last: int, old: GapReason, new: GapReason) -> int:
-        """What is pending as `old` between `first` and `last` is `new`; returns the lowest such number, or 0."""
+        """Change the reason of unreported losses from `first` to `last`; return the lowest one changed, or 0."""
         ranges = self.unreported.get(old, RangeSet())
         moved = ranges.difference([(0, first - 1), (last + 1, 1 << 64)])
         lowest = 0
@@ -59,17 +59,17 @@ class GapLedger:
         return lowest
 
     def unreported_in(self, first: int, last: int) -> bool:
-        """Whether any number from `first` to `last` waits to be reported."""
+        """Whether any number from `first` to `last` is lost and unreported."""
         return any(ranges.overlaps(first, last) for ranges in self.unreported.values())
 
-    def unreported_ranges(self) -> int:
-        """How many ranges wait to be reported."""
+    def unreported_count(self) -> int:
+        """Number of unreported ranges."""
         return sum(map(len, self.unreported.values()))
 
-    def settled(self, through_seq: int, ranges_max: int) -> list[Range]:
-        """The reported ranges to keep in a checkpoint: the newest `ranges_max` beyond `through_seq`.
+    def reported_ranges(self, through_seq: int, ranges_max: int) -> list[Range]:
+        """The reported ranges to store in a checkpoint: the newest `ranges_max` above `through_seq`.
 
-        Everything up to `through_seq` has been acknowledged in all priorities, and is forgotten.
+        Forgets lower ones: numbers up to `through_seq` have been acknowledged in all priorities.
         """
         self.lost.remove(0, through_seq)
         reported = self.lost
@@ -79,13 +79,13 @@ class GapLedger:
 
 
 def gap_of(ranges: tuple[Range, ...], reason: GapReason) -> SpoolGap:
-    """A gap whose ranges are all numbers of records, except skipped ones, which never had any."""
+    """A gap with these ranges. Every number had a record, except UNUSED ones, which were skipped."""
     records = 0 if reason is GapReason.UNUSED else sum(last - first + 1 for first, last in ranges)
     return SpoolGap(ranges, records, reason)
 
 
 def chunks(ranges: RangeSet, ranges_max: int) -> Iterator[tuple[Range, ...]]:
-    """The set's ranges, `ranges_max` at a time."""
+    """The ranges of the set, in tuples of at most `ranges_max`."""
     rest = iter(ranges)
     while chunk := tuple(islice(rest, ranges_max)):
         yield chunk

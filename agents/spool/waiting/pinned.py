@@ -1,9 +1,9 @@
-"""Which alerts (or audit records) wait, in bounded memory: counts for each segment, places for some.
+"""Index of the waiting alerts (or audit records) in bounded memory: counts for all segments, places for some.
 
-A `Sheet` is what one segment holds of one priority. Its places can be dropped from memory and read from the segment
-again (`load`), except those of the segment that is being written, and of segments that share records with another one
-(`keep`). Records that were carried from an older segment have lower numbers than all others of their segment, so
-the sheets' numbers may overlap; reading merges them.
+A `SegmentIndex` covers one segment and one priority. Its places can be dropped from memory and read from the segment
+again (`load`), except those of the segment being written and of segments that share records with another one
+(`is_kept`). Records carried from an older segment have lower numbers than the other records of their segment, so the
+number ranges of two indexes may overlap; reading merges them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _GENERATION_MAX = 1 << 32
 RESIDENT_RECORDS_MAX = 64 * 1024  # places in memory, 24 bytes each, beside those that cannot be dropped
 
 
-class Sheet:
+class SegmentIndex:
     """The waiting records of one priority in one segment; `places` is None while they are not in memory."""
 
     __slots__ = ("bytes", "first_seq", "last_seq", "next_above", "places", "records", "segment")
@@ -28,25 +28,25 @@ class Sheet:
     def __init__(self, segment: SpoolSegment) -> None:
         self.segment = segment
         self.records = self.bytes = 0
-        self.first_seq = self.last_seq = 0  # bounds of the numbers
-        self.next_above = (0, 0)  # (a, b): b is the lowest number above a
+        self.first_seq = self.last_seq = 0  # of the indexed records
+        self.next_above = (0, 0)  # (a, b): b is the lowest indexed number above a
         self.places: PlaceIndex | None = PlaceIndex()
 
     def low(self, seq: int) -> int:
-        """No number above `seq` in the sheet is lower than this."""
+        """A lower bound of the indexed numbers above `seq`."""
         above, following = self.next_above
         return following if above <= seq < following else self.first_seq
 
 
 class PinnedIndex:
-    """All sheets of one priority. `load(segment)` calls `forget` and `add` for what the segment holds now."""
+    """The indexes of all segments for one priority. `load(segment)` reads a segment, calling `forget` and `add`."""
 
     def __init__(self) -> None:
         self.load: Callable[[SpoolSegment], None] = _cannot_load
         self.is_kept: Callable[[SpoolSegment], bool] = _keep_all
         self.records = self.bytes = 0
-        self._sheets: dict[int, Sheet] = {}  # by generation
-        self._order: list[tuple[int, int]] = []  # (first_seq, generation) of all sheets, sorted
+        self._segment_indexes: dict[int, SegmentIndex] = {}  # by generation
+        self._order: list[tuple[int, int]] = []  # (first_seq, generation) of all segment indexes, sorted
         self._resident: dict[int, None] = {}  # generations, least recently used first
         self._resident_records = 0
 
@@ -56,196 +56,207 @@ class PinnedIndex:
     # -- changes ----------------------------------------------------------------------------------------
 
     def add(self, segment: SpoolSegment, place: RecordPlace) -> None:
-        """A record waits at `place` of `segment`."""
-        sheet = self._sheets.get(segment.generation)
-        if sheet is None:
-            sheet = self._sheets[segment.generation] = Sheet(segment)
-            sheet.first_seq = place.seq
+        """Add a waiting record at `place` of `segment`."""
+        segment_index = self._segment_indexes.get(segment.generation)
+        if segment_index is None:
+            segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)
+            segment_index.first_seq = place.seq
             insort(self._order, (place.seq, segment.generation))
-            self._use(sheet)
-        assert sheet.places is not None
-        if sheet.places.put(place) is not None:
+            self._use(segment_index)
+        assert segment_index.places is not None
+        if segment_index.places.put(place) is not None:
             return
-        if place.seq < sheet.first_seq:
-            self._begin_at(sheet, place.seq)
-        sheet.last_seq = max(sheet.last_seq, place.seq)
-        sheet.next_above = (0, 0)
+        if place.seq < segment_index.first_seq:
+            self._begin_at(segment_index, place.seq)
+        segment_index.last_seq = max(segment_index.last_seq, place.seq)
+        segment_index.next_above = (0, 0)
         self._resident_records += 1
-        self._count(sheet, 1, place.length)
+        self._count(segment_index, 1, place.length)
 
     def add_unread(self, segment: SpoolSegment, own: Carried, carried: Carried) -> None:
-        """All these records wait in `segment`, by its summary."""
+        """Add a segment of which only the summary has been read, with counts of its own and its carried records."""
         records = own.records + carried.records
         if records:
-            sheet = self._sheets[segment.generation] = Sheet(segment)
-            sheet.places = None
-            sheet.first_seq = carried.first_seq if carried.records else own.first_seq
-            insort(self._order, (sheet.first_seq, segment.generation))
-            sheet.last_seq = own.last_seq if own.records else carried.last_seq
-            self._count(sheet, records, own.bytes + carried.bytes)
+            segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)
+            segment_index.places = None
+            segment_index.first_seq = carried.first_seq if carried.records else own.first_seq
+            insort(self._order, (segment_index.first_seq, segment.generation))
+            segment_index.last_seq = own.last_seq if own.records else carried.last_seq
+            self._count(segment_index, records, own.bytes + carried.bytes)
 
     def forget(self, segment: SpoolSegment) -> None:
-        """Nothing of `segment` waits any more, or what does will be added again."""
-        sheet = self._sheets.get(segment.generation)
-        if sheet is not None:
-            self._drop(sheet)
+        """Remove all records of `segment`."""
+        segment_index = self._segment_indexes.get(segment.generation)
+        if segment_index is not None:
+            self._drop(segment_index)
 
     def remove(self, seq: int, generation: int) -> RecordPlace | None:
-        """Take out one record, if it is there."""
-        sheet = self._sheets.get(generation)
-        place = self._places(sheet).remove(seq) if sheet is not None else None
-        sheet = self._sheets.get(generation)
-        if place is not None and sheet is not None:
+        """Remove and return the place of one record, if it is indexed."""
+        segment_index = self._segment_indexes.get(generation)
+        place = self._places(segment_index).remove(seq) if segment_index is not None else None
+        segment_index = self._segment_indexes.get(generation)
+        if place is not None and segment_index is not None:
             self._resident_records -= 1
-            self._count(sheet, -1, -place.length)
-            self._drop_if_empty(sheet)
+            self._count(segment_index, -1, -place.length)
+            self._drop_if_empty(segment_index)
         return place
 
     def pop_through(self, seq: int) -> None:
-        """Take out all records up to and including `seq`."""
+        """Remove all records up to and including `seq`."""
         for _, generation in self._order[: self._first_above(seq)]:
-            sheet = self._sheets.get(generation)
-            if sheet is None:
+            segment_index = self._segment_indexes.get(generation)
+            if segment_index is None:
                 continue
-            if sheet.last_seq > seq:
-                self._pop_within(sheet, seq)
+            if segment_index.last_seq > seq:
+                self._pop_within(segment_index, seq)
             else:
-                self._drop(sheet)
+                self._drop(segment_index)
 
-    def _pop_within(self, sheet: Sheet, seq: int) -> None:
-        popped = self._places(sheet).pop_through(seq)
-        sheet = self._sheets.get(sheet.segment.generation, sheet)
+    def _pop_within(self, segment_index: SegmentIndex, seq: int) -> None:
+        popped = self._places(segment_index).pop_through(seq)
+        segment_index = self._segment_indexes.get(segment_index.segment.generation, segment_index)
         self._resident_records -= len(popped)
-        self._count(sheet, -len(popped), -sum(place.length for place in popped))
-        if sheet.records and sheet.places is not None:
-            self._begin_at(sheet, sheet.places.after(seq, 1)[0].seq)
-        self._drop_if_empty(sheet)
+        self._count(segment_index, -len(popped), -sum(place.length for place in popped))
+        if segment_index.records and segment_index.places is not None:
+            self._begin_at(segment_index, segment_index.places.after(seq, 1)[0].seq)
+        self._drop_if_empty(segment_index)
 
     # -- queries ----------------------------------------------------------------------------------------
 
     def after(self, seq: int, records_max: int) -> list[RecordPlace]:
         """The first `records_max` places with a higher number."""
         found: list[RecordPlace] = []
-        for sheet in self._above(seq):
-            if len(found) == records_max and found[-1].seq < sheet.low(seq):
+        for segment_index in self._above(seq):
+            if len(found) == records_max and found[-1].seq < segment_index.low(seq):
                 break
-            places = self._places(sheet).after(seq, records_max)
-            sheet = self._sheets.get(sheet.segment.generation, sheet)
-            sheet.next_above = (seq, places[0].seq) if places else (seq, sheet.last_seq + 1)
+            places = self._places(segment_index).after(seq, records_max)
+            segment_index = self._segment_indexes.get(segment_index.segment.generation, segment_index)
+            segment_index.next_above = (seq, places[0].seq) if places else (seq, segment_index.last_seq + 1)
             found = sorted(found + places)[:records_max] if found else places
         return found
 
     def between(self, first: int, last: int) -> list[int]:
-        """The numbers from `first` to `last` that are in it."""
+        """The indexed numbers from `first` to `last`."""
         return sorted(
-            seq for sheet in self._meeting(first, last) for seq in self._places(sheet).between(first, last)
+            seq
+            for segment_index in self._meeting(first, last)
+            for seq in self._places(segment_index).between(first, last)
         )
 
     def find(self, seq: int) -> RecordPlace | None:
-        """Where the record with this number is."""
-        for sheet in self._meeting(seq, seq):
-            for place in self._places(sheet).after(seq - 1, 1):
+        """The place of the record with this number."""
+        for segment_index in self._meeting(seq, seq):
+            for place in self._places(segment_index).after(seq - 1, 1):
                 if place.seq == seq:
                     return place
         return None
 
     def of_segment(self, generation: int) -> list[RecordPlace]:
         """All places in one segment."""
-        sheet = self._sheets.get(generation)
-        return self._places(sheet).all() if sheet is not None else []
+        segment_index = self._segment_indexes.get(generation)
+        return self._places(segment_index).all() if segment_index is not None else []
 
     def in_memory(self, seq: int) -> int:
-        """The generation of a segment whose places are in memory and include `seq`; 0 if there is none."""
+        """The generation of the segment whose places in memory include `seq`; 0 if there is none."""
         for generation in self._resident:
-            sheet = self._sheets[generation]
-            if sheet.first_seq <= seq <= sheet.last_seq and sheet.places is not None and seq in sheet.places:
+            segment_index = self._segment_indexes[generation]
+            if (
+                segment_index.first_seq <= seq <= segment_index.last_seq
+                and segment_index.places is not None
+                and seq in segment_index.places
+            ):
                 return generation
         return 0
 
     # -- memory -----------------------------------------------------------------------------------------
 
-    def _places(self, sheet: Sheet) -> PlaceIndex:
-        if sheet.places is None:
-            self.load(sheet.segment)
-            sheet = self._sheets.get(sheet.segment.generation, Sheet(sheet.segment))
-        self._use(sheet)
-        assert sheet.places is not None
-        return sheet.places
+    def _places(self, segment_index: SegmentIndex) -> PlaceIndex:
+        if segment_index.places is None:
+            self.load(segment_index.segment)
+            segment_index = self._segment_indexes.get(
+                segment_index.segment.generation, SegmentIndex(segment_index.segment)
+            )
+        self._use(segment_index)
+        assert segment_index.places is not None
+        return segment_index.places
 
-    def _use(self, sheet: Sheet) -> None:
-        generation = sheet.segment.generation
-        if generation in self._sheets:
+    def _use(self, segment_index: SegmentIndex) -> None:
+        generation = segment_index.segment.generation
+        if generation in self._segment_indexes:
             self._resident.pop(generation, None)
             self._resident[generation] = None
             self.make_room()
 
     def make_room(self) -> None:
-        """Drop places from memory beyond RESIDENT_RECORDS_MAX, but for those used last."""
+        """Drop the least recently used places from memory until at most RESIDENT_RECORDS_MAX are left."""
         if self._resident_records <= RESIDENT_RECORDS_MAX:
             return
         for generation in list(self._resident)[:-1]:
-            sheet = self._sheets[generation]
-            if not self.is_kept(sheet.segment):
+            segment_index = self._segment_indexes[generation]
+            if not self.is_kept(segment_index.segment):
                 del self._resident[generation]
-                self._resident_records -= sheet.records
-                sheet.places = None
+                self._resident_records -= segment_index.records
+                segment_index.places = None
                 if self._resident_records <= RESIDENT_RECORDS_MAX:
                     return
 
-    def _above(self, seq: int) -> Iterator[Sheet]:
-        """The sheets that may hold numbers above `seq`, by a lower bound of these; others may change meanwhile."""
+    def _above(self, seq: int) -> Iterator[SegmentIndex]:
+        """The segment indexes that may hold numbers above `seq`, ordered by a lower bound of these.
+
+        Tolerates changes to other segment indexes between two steps.
+        """
         at = self._first_above(seq)
-        begun = (self._sheets[generation] for _, generation in self._order[:at])
+        begun = (self._segment_indexes[generation] for _, generation in self._order[:at])
         reading = deque(sorted((s for s in begun if s.last_seq > seq), key=lambda s: s.low(seq)))
         passed, done = (seq, _GENERATION_MAX), set[int]()
         while True:
             at = bisect_right(self._order, passed)
             if reading and (at == len(self._order) or reading[0].low(seq) <= self._order[at][0]):
-                sheet = reading.popleft()
+                segment_index = reading.popleft()
             elif at < len(self._order):
                 passed = self._order[at]
-                sheet = self._sheets[passed[1]]
+                segment_index = self._segment_indexes[passed[1]]
             else:
                 return
-            if sheet.segment.generation not in done:
-                done.add(sheet.segment.generation)
-                yield sheet
+            if segment_index.segment.generation not in done:
+                done.add(segment_index.segment.generation)
+                yield segment_index
 
     def _first_above(self, seq: int) -> int:
-        """The position in `_order` of the first sheet that begins above `seq`."""
+        """The position in `_order` of the first segment index that begins above `seq`."""
         return bisect_right(self._order, (seq, _GENERATION_MAX))
 
-    def _begin_at(self, sheet: Sheet, seq: int) -> None:
-        """The sheet's lowest number is `seq` now."""
-        generation = sheet.segment.generation
-        del self._order[bisect_left(self._order, (sheet.first_seq, generation))]
-        sheet.first_seq = seq
+    def _begin_at(self, segment_index: SegmentIndex, seq: int) -> None:
+        """Set the lowest number of a segment index to `seq`."""
+        generation = segment_index.segment.generation
+        del self._order[bisect_left(self._order, (segment_index.first_seq, generation))]
+        segment_index.first_seq = seq
         insort(self._order, (seq, generation))
 
-    def _meeting(self, first: int, last: int) -> Iterator[Sheet]:
-        for sheet in list(self._sheets.values()):
-            if sheet.first_seq <= last and first <= sheet.last_seq:
-                yield sheet
+    def _meeting(self, first: int, last: int) -> Iterator[SegmentIndex]:
+        for segment_index in list(self._segment_indexes.values()):
+            if segment_index.first_seq <= last and first <= segment_index.last_seq:
+                yield segment_index
 
-    def _count(self, sheet: Sheet, records: int, size: int) -> None:
-        sheet.records += records
-        sheet.bytes += size
-        sheet.segment.count_pinned(records, size)
+    def _count(self, segment_index: SegmentIndex, records: int, size: int) -> None:
+        segment_index.records += records
+        segment_index.bytes += size
+        segment_index.segment.count_pinned(records, size)
         self.records += records
         self.bytes += size
 
-    def _drop_if_empty(self, sheet: Sheet) -> None:
-        if not sheet.records:
-            self._drop(sheet)
+    def _drop_if_empty(self, segment_index: SegmentIndex) -> None:
+        if not segment_index.records:
+            self._drop(segment_index)
 
-    def _drop(self, sheet: Sheet) -> None:
-        if sheet.places is not None:
-            self._resident_records -= sheet.records
-        self._resident.pop(sheet.segment.generation, None)
-        self._count(sheet, -sheet.records, -sheet.bytes)
-        dropped = self._sheets.pop(sheet.segment.generation, None)
+    def _drop(self, segment_index: SegmentIndex) -> None:
+        if segment_index.places is not None:
+            self._resident_records -= segment_index.records
+        self._resident.pop(segment_index.segment.generation, None)
+        self._count(segment_index, -segment_index.records, -segment_index.bytes)
+        dropped = self._segment_indexes.pop(segment_index.segment.generation, None)
         if dropped is not None:
-            del self._order[bisect_left(self._order, (dropped.first_seq, sheet.segment.generation))]
+            del self._order[bisect_left(self._order, (dropped.first_seq, segment_index.segment.generation))]
 
 
 def _keep_all(_segment: SpoolSegment) -> bool:

@@ -1,7 +1,7 @@
 """Reading and counting routine records: in the order of the log, without an index.
 
-The reader remembers where it is, so that a backlog is parsed once in a pass however small the batches are. It
-goes back only when somebody asks for something else than what comes next.
+The reader remembers its position, so that a backlog is parsed once, however small the batches are. It seeks only if
+the caller does not continue after the last record returned.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Record = tuple[int, bytes]
 def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
     """Positions in `group` of the readable routine records with low < number <= high."""
     first, lost = group.first_seq, ledger.lost
-    gone = lost.overlaps(first, group.last_seq)
+    has_lost = lost.overlaps(first, group.last_seq)
     return [
         at
         for at, priority in enumerate(group.priorities)
-        if priority == _ROUTINE and low < first + at <= high and not (gone and first + at in lost)
+        if priority == _ROUTINE and low < first + at <= high and not (has_lost and first + at in lost)
     ]
 
 
 def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[int, int]:
-    """(records, payload bytes) of `routine_positions`."""
+    """Number and payload bytes of the records that `routine_positions` returns."""
     count, lost = group.count, ledger.lost
     whole = (
         low < group.first_seq
@@ -50,7 +50,7 @@ class RoutineCounter:
         self._log, self._ledger = log, ledger
 
     def move(self, cursor: int, through: int) -> None:
-        """The cursor goes from `cursor` to `through`."""
+        """Subtract the records that are acknowledged by moving the cursor from `cursor` to `through`."""
         for segment in self._log.segments_from(cursor):
             if segment.base > through:
                 break
@@ -76,7 +76,7 @@ class RoutineCounter:
                 break
 
     def recount(self, segment: SpoolSegment, cursor: int) -> None:
-        """Count one segment afresh, after something in it was found unreadable."""
+        """Count the waiting records of one segment again, after some were marked as lost."""
         found = [
             count_group(group, cursor, self._log.upper_bound(segment) - 1, self._ledger)
             for group in groups(self._log.disk, segment, 0, segment.end)
@@ -87,7 +87,7 @@ class RoutineCounter:
 
 
 class RoutineReader:
-    """Reads forward. `unreadable(segment, first, last)` is called for what turns out to be gone."""
+    """Sequential reader. Calls `unreadable(segment, first, last)` for numbers that cannot be read."""
 
     def __init__(
         self, log: SegmentLog, ledger: GapLedger, unreadable: Callable[[SpoolSegment, int, int], None]
@@ -95,13 +95,13 @@ class RoutineReader:
         self._log, self._ledger, self._unreadable = log, ledger, unreadable
         self._segment: SpoolSegment | None = None
         self._offset = 0  # of the next group
-        self._expected = 0  # the next group's first number
-        self._at = -1  # everything up to here has been returned
-        self._records: list[Record] = []  # of the group before `_offset`
-        self._next = 0  # of `_records`
+        self._expected = 0  # the first number that the next group should have
+        self._at = -1  # number of the last record returned
+        self._records: list[Record] = []  # of the group that ends at `_offset`
+        self._next = 0  # position in `_records` of the next one to return
 
     def read(self, after: int, records_max: int, bytes_max: int) -> list[Record]:
-        """Routine records numbered above `after`, at least one if there is one."""
+        """Routine records with numbers above `after`; see `Spool.read`."""
         if after != self._at:
             self._seek(after)
         found: list[Record] = []
@@ -131,7 +131,7 @@ class RoutineReader:
                 self._expected = group.last_seq + 1
 
     def _load(self) -> bool:
-        """Parse the next group that has routine records."""
+        """Load the next group that has routine records; False if there is none."""
         while True:
             group = self._next_group()
             if group is None:
@@ -139,7 +139,7 @@ class RoutineReader:
             if group.kind is not GroupKind.DATA:
                 continue
             assert self._segment is not None
-            self._missing(group.first_seq)
+            self._report_missing(group.first_seq)
             self._expected = group.last_seq + 1
             self._records, self._next = self._routine(self._segment, group), 0
             if self._records:
@@ -157,14 +157,14 @@ class RoutineReader:
                 self._offset = group.end
                 return group
             after = self._log.after(self._segment)
-            self._missing(self._log.upper_bound(self._segment))
+            self._report_missing(self._log.upper_bound(self._segment))
             if after is None:
                 self._expected = self._log.next_seq
                 return None
             self._segment, self._offset, self._expected = after, after.routine_at, after.routine_seq
 
-    def _missing(self, before: int) -> None:
-        """Numbers from the one expected up to `before` cannot be made out."""
+    def _report_missing(self, before: int) -> None:
+        """Report the numbers from the expected one up to `before`, exclusive, as unreadable."""
         first = max(self._expected, self._at + 1)
         if first < before and self._segment is not None and self._segment in self._log.segments:
             self._unreadable(self._segment, first, before - 1)

@@ -1,6 +1,6 @@
-"""Sums over all segments of a log, current at all times.
+"""Sums over all segments of a log, updated with every change.
 
-A spool of 1 TiB has 16,384 segments: each acknowledgement and each status must take the same time as with three.
+A spool of 1 TiB has 16,384 segments; acknowledgements and status queries must not take longer than with three.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over the segments of one log. The segments themselves keep them current."""
+    """Sums over the segments of one log, updated by the segments."""
 
     routine_records: int = 0
     routine_bytes: int = 0
     pinned_bytes: int = 0
-    live_segments: int = 0  # segments that hold something not yet acknowledged
-    live_bytes: int = 0  # the size of their files
+    live_segments: int = 0  # segments with unacknowledged records
+    live_bytes: int = 0  # total size of their files
