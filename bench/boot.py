@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.figures import Figure, figure, run
-from tests.hal.namespaces import own_network
-from tests.imaging.emulated import Machine
-from tests.imaging.first_report import CABLES, build_image, first_report, plug_in
+from tests.support.imaging.emulated import Machine
+from tests.support.imaging.first_report import CABLES, build_image, first_report, plug_in
+from tests.support.namespaces import own_network
 
 TURNS: Final = 2
 SECONDS_MAX: Final = 300.0

@@ -99,7 +99,7 @@ def without_limits(ruleset: list[Any]) -> list[Any]:
     """The ruleset with a limit of connections that is never reached.
 
     A batch begins more of them within a tick than a port may have, and within a tick the kernel does not look which
-    of those it counts are gone. tests/netfw/test_limits.py compares the counting.
+    of those it counts are gone. tests/netfw/ruleset/test_limits.py compares the counting.
     """
     limit = f'"val": {CONNECTIONS_MAX}'
     written = json.dumps(ruleset)

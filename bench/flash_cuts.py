@@ -1,7 +1,7 @@
 """A flash that is cut off at every write: `python -m bench.flash_cuts [--json]`.
 
-The cuts are those of the tests (`tests.imaging.power_cuts`): each write whole, torn, and with the writes since the
-last flush in any order. Each is judged by two firmwares, one of them careless, and then resumed.
+The cuts are those of the tests (`tests.support.imaging.power_cuts`): each write whole, torn, and with the writes
+since the last flush in any order. Each is judged by two firmwares, one of them careless, and then resumed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from bench.figures import Figure, figure, run
 from imaging.flash.plan import make_plan
 from imaging.flash.source import open_image
 from imaging.flash.write import flash
-from tests.imaging.flash_images import MemoryDisk, public_key, raw_image, sign
-from tests.imaging.power_cuts import DISK_BYTES, cuts, old_disk, starts_half_written
+from tests.support.imaging.flash_images import MemoryDisk, public_key, raw_image, sign
+from tests.support.imaging.power_cuts import DISK_BYTES, cuts, old_disk, starts_half_written
 
 
 def figures() -> list[Figure]:

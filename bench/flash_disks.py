@@ -1,13 +1,13 @@
 """Whether the wrong disk would be written: `python -m bench.flash_disks [--json]`.
 
-On the recorded machines of `tests/machines`: disks that are mounted, swapped to, beneath RAID, LVM and LUKS, the
-running system's, too small, read-only, and blank ones.
+On the recorded machines of `tests/fixtures/machines`: disks that are mounted, swapped to, beneath RAID, LVM and LUKS,
+the running system's, too small, read-only, and blank ones.
 """
 
 from __future__ import annotations
 
 from bench.figures import Figure, figure, run
-from tests.imaging.layouts import FILES, load
+from tests.support.imaging.layouts import FILES, load
 
 
 def figures() -> list[Figure]:

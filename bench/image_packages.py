@@ -17,8 +17,8 @@ from imaging.kickstart.document import read
 from imaging.kickstart.site import load_site
 from imaging.mock_repo.rpms import kept_repository
 from imaging.repository.repository import Repository
-from tests.imaging.repositories import Rpm, write_repository
-from tests.imaging.sites import write_site
+from tests.support.imaging.repositories import Rpm, write_repository
+from tests.support.imaging.sites import write_site
 
 STANDIN = Path("build/standin")
 LARGE_PACKAGES = 10_000

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure, figure, run
-from tests.imaging.first_report import build_image
+from tests.support.imaging.first_report import build_image
 
 FOLDER = Path("build/bench-stig")
 

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from agents.box.intake.limits import REPORTS_BURST
 from agents.instrument.agent import InstrumentAgent
 from bench.figures import Figure, figure, run
-from tests.agents.eventually import eventually
-from tests.real import Site, prepare
+from tests.support.eventually import eventually
+from tests.support.real import Site, prepare
 from wire.messages import Status
 
 AGENTS = 10

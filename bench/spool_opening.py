@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from agents.box.config import SPOOL_BYTES_MAX
 from agents.spool import Priority, SpoolLimits
 from bench.figures import Figure, figure, run
-from tests.agents.sparse_spool import make_sparse_spool
+from tests.support.agents.sparse_spool import make_sparse_spool
 
 GIB = 1024**3
 WAITING_BYTES = 16 * GIB

@@ -12,11 +12,19 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.support.hierarchy import Hierarchy
+
 KERNEL_LACKS = "this kernel has no"
 
 settings.register_profile("repeat", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
+    """Certificates of a box, its data center and its instruments, on loopback."""
+    return Hierarchy.make(tmp_path_factory.mktemp("pki"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import make_parser
+from tests.support.paths import ROOT
 from tools import lab_reference
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>[\w.]+))\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:^(?!\$ ).*\n)*)", re.MULTILINE)

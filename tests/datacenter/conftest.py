@@ -7,13 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from datacenter.store.store import Store
-from tests.agents.hierarchy import Hierarchy
-from tests.postgres import running_server
-
-
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
-    return Hierarchy.make(tmp_path_factory.mktemp("pki"))
+from tests.support.datacenter.postgres import running_server
 
 
 @pytest.fixture(scope="session")

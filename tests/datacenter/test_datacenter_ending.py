@@ -12,14 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from batches import alert, encoded
-from programs import configure
 from sqlalchemy import create_engine, text
 
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint
-from tests.agents.eventually import eventually
+from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.programs import configure
+from tests.support.eventually import eventually
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import HttpError

@@ -12,9 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from batches import alert, encoded
 from cryptography import x509
-from programs import configure
 
 from datacenter.main import run_datacenter
 from datacenter.store import queries
@@ -22,6 +20,8 @@ from datacenter.store.store import Store
 from rap.__main__ import main
 from settings.problems import SettingsError
 from settings.types import Endpoint
+from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.programs import configure
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError

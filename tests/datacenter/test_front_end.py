@@ -15,11 +15,11 @@ from datacenter.ingest import BOX_HEADER
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint
-from tests.agents.eventually import eventually
-from tests.agents.hierarchy import Hierarchy
-from tests.agents.test_forwarder import drained, forwarding
-from tests.duplicates import duplicates
-from tests.real import start
+from tests.agents.box.uplink.test_forwarder import drained, forwarding
+from tests.support.datacenter.duplicates import duplicates
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+from tests.support.real import start
 from wire.compression import compress_alone
 from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX

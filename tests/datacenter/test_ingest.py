@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from batches import AT_MS, alert, encoded
 
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store import queries
 from datacenter.store.store import Store
+from tests.support.datacenter.batches import AT_MS, alert, encoded
 from wire.compression import Compressor, Decompressor
 from wire.http.connection import ClientConnection, Handler, HttpError, Request, Response, serve
 from wire.messages import (

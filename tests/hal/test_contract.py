@@ -23,6 +23,7 @@ from hal.emul.disk import EmulDisk
 from hal.linux import disk as linux_disk
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
+from tests.support.paths import ROOT
 
 SIZE = 64 * 1024
 
@@ -151,7 +152,7 @@ def test_emul_clock_is_set() -> None:
     assert (caught.value.kind, clock.now_ns()) == (ClockErrorKind.NOT_PERMITTED, 5007)
 
 
-SET_CLOCK = Path(__file__).parents[2] / "firmware-image/root/usr/libexec/rap/set-clock"
+SET_CLOCK = ROOT / "firmware-image/root/usr/libexec/rap/set-clock"
 
 
 @contextlib.contextmanager

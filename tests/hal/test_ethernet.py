@@ -19,7 +19,7 @@ from hal.emul.ethernet import EmulEthernetPort
 from hal.ethernet import EthernetError, EthernetErrorKind
 from hal.linux import netlink
 from hal.linux.ethernet import LinuxEthernetPort
-from tests.hal.namespaces import own_network
+from tests.support.namespaces import own_network
 
 
 class EmulEthernetBench:

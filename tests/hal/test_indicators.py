@@ -19,7 +19,7 @@ from hal.indicators import Light
 from hal.linux import ioctl
 from hal.linux.indicators import LinuxIndicators
 from settings.board import Switch
-from tests.hal.fuse import Device, device_file
+from tests.support.fuse import Device, device_file
 
 EVIOCGSW_8 = 0x8008451B  # <linux/input.h>, by hand: read, 8 bytes, 'E', number
 EV_SYN, EV_SW, SW_LID, SW_MACHINE_COVER, SW_NEXT = 0, 5, 0, 16, 17

@@ -16,7 +16,7 @@ from hal.emul.watchdog import TIMEOUT_SECONDS_MAX, EmulWatchdog
 from hal.linux import ioctl
 from hal.linux.watchdog import LinuxWatchdog
 from hal.watchdog import Watchdog, WatchdogError, WatchdogErrorKind
-from tests.hal.fuse import Device, device_file
+from tests.support.fuse import Device, device_file
 
 # <linux/watchdog.h>, by hand: direction and size, 'W', number
 SETOPTIONS, KEEPALIVE, SETTIMEOUT, GETBOOTSTATUS = 0x80045704, 0x80045705, 0xC0045706, 0x80045702

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from boxlab import PATIENCE_SECONDS, POLICIES
-from netns import Namespace, namespace
 
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
 
 pytestmark = pytest.mark.kernel
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sim.lab.verbs import LabUnderTest
+from tests.support.paths import LABS
 
 pytest_plugins = ["pytester"]
-LABS = Path(__file__).parents[2] / "labs"
 
 
 def test_an_outage(lab: LabUnderTest) -> None:

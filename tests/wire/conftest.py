@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from certificates import Certificates, make_certificates
+
+from tests.support.certificates import Certificates, make_certificates
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,113 @@
+"""The watchdog is fed while the spool answers, and not when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from random import Random
+from threading import Event
+
+import msgspec
+
+from agents.box.box import Box, Hardware
+from agents.box.config import BoxConfig, HardwareWatchdog
+from hal.emul.ethernet import EmulEthernetPort
+from hal.watchdog import Armed, WatchdogError, WatchdogErrorKind
+from tests.support.agents.boxes import CLOCK, box_config, disk
+from tests.support.agents.stand_in import stand_in
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+
+
+class FakeWatchdog:
+    """`fed` is how often; a timeout of 0 seconds makes the box feed at every turn."""
+
+    def __init__(self, error: WatchdogError | None = None, *, caused_last_reset: bool = False) -> None:
+        self.fed = 0
+        self.running = False
+        self._error, self._armed = error, Armed(0, caused_last_reset)
+
+    def start(self, timeout_seconds: int) -> Armed:
+        assert timeout_seconds == 60
+        if self._error:
+            raise self._error
+        self.running = True
+        return self._armed
+
+    def feed(self) -> None:
+        self.fed += 1
+
+    def stop(self) -> None:
+        self.running = False
+
+
+def config_with_watchdog(pki: Hierarchy, datacenter: int = 9) -> BoxConfig:
+    config = box_config(pki, datacenter, linger_s=0)
+    return msgspec.structs.replace(config, watchdog=HardwareWatchdog())
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def test_it_is_fed_while_the_disk_answers_and_stopped_at_the_end(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        watchdog = FakeWatchdog()
+        with ThreadPoolExecutor(1) as thread:
+            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), thread, watchdog=watchdog)
+            box = asyncio.ensure_future(Box(config_with_watchdog(pki), hardware, Random(1)).run())
+            await eventually(lambda: watchdog.fed > 10)
+            hangs = Event()
+            thread.submit(hangs.wait)
+            asked = asyncio.ensure_future(asyncio.wrap_future(thread.submit(lambda: None)))
+            before = watchdog.fed
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not asked.done()
+            assert watchdog.fed <= before + 1  # the question that was on its way
+            assert watchdog.running
+            hangs.set()
+            await eventually(lambda: watchdog.fed > before + 10)
+            await cancelled(box)
+            assert not watchdog.running
+
+    asyncio.run(scenario())
+
+
+def test_one_that_does_not_work_is_audited_and_the_box_works_without(pki: Hierarchy) -> None:
+    async def scenario(watchdog: FakeWatchdog, event: str) -> None:
+        async with stand_in(pki.datacenter) as center:
+            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), watchdog=watchdog)
+            config = config_with_watchdog(pki, center.server.port)
+            box = asyncio.ensure_future(Box(config, hardware, Random(1)).run())
+            await center.until(lambda: event in center.audits)
+            await cancelled(box)
+
+    busy = WatchdogError(WatchdogErrorKind.BUSY, "systemd feeds it")
+    asyncio.run(scenario(FakeWatchdog(busy), "watchdog-not-started"))
+    asyncio.run(scenario(FakeWatchdog(caused_last_reset=True), "watchdog-reset"))
+
+
+def test_a_box_whose_disk_calls_fail_feeds_it_no_more_and_leaves_it_running(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        watchdog = FakeWatchdog()
+        thread = ThreadPoolExecutor(1)
+        hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), thread, watchdog=watchdog)
+        box = asyncio.ensure_future(Box(config_with_watchdog(pki), hardware, Random(1)).run())
+        await eventually(lambda: watchdog.fed > 0)
+        thread.shutdown(wait=False)  # the disk's calls fail from now on
+        await eventually(lambda: len(failures) > 0)
+        before = watchdog.fed
+        await eventually(lambda: len(failures) > 5)
+        assert watchdog.fed == before
+        assert watchdog.running
+        assert not box.done()
+        with suppress(RuntimeError):  # the spool cannot be closed
+            await cancelled(box)
+
+    asyncio.run(scenario())

@@ -1,0 +1,159 @@
+"""An error in one part of the box degrades that part; the others continue, and it starts again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+
+import agents.box.box
+import wire.dial.backoff
+from agents.box.firewall import FirewallGuard
+from agents.box.health.alarm import AlarmLed
+from agents.box.health.supervision import STEADY_SECONDS, keep_running
+from hal.emul.indicators import EmulIndicators
+from hal.indicators import Light
+from netfw.events import Event, FirewallState
+from sim.engine.loop import SimLoop
+from tests.support.agents.boxes import box_config, disk, running_agent, running_box
+from tests.support.agents.stand_in import stand_in
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Command, Quality
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
+    yield
+
+
+class FakeAudit:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def note(self, event: str, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
+        self.events.append(event)
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def failing(times: int, work: Callable[..., Any], only_port: int | None = None) -> Callable[..., Any]:
+    """`work`, which fails the first few times with an error that nobody expects."""
+    left = times
+
+    async def fail_first(self: object, *arguments: Any) -> Any:
+        nonlocal left
+        if left and only_port in (None, *arguments[:1]):
+            left -= 1
+            raise UnicodeError("a bug")
+        return await work(self, *arguments)
+
+    return fail_first
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("part", "method", "port", "event"),
+    [
+        (agents.box.box.Forwarder, "run", None, "part-failed-forwarder"),
+        (agents.box.box.CommandDispatcher, "run", None, "part-failed-commands"),
+        (agents.box.box.Collector, "listen", 2, "part-failed-port"),
+    ],
+)
+def test_a_part_that_fails_is_noted_and_starts_again(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, part: type, method: str, port: int | None, event: str
+) -> None:
+    async def scenario() -> None:
+        reported: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, c: reported.append(repr(c["exception"])))
+        async with stand_in(pki.datacenter) as center:
+            center.commands = [Command(6, "", "send-inventory")]
+            config = box_config(pki, center.server.port, linger_s=0)
+            async with running_box(config, disk()) as box, running_agent(box, pki.instrument) as agent:
+                agent.submit(Quality, "glu", 1, 17)
+                await center.until(lambda: len(center.reports) == 1 and "command-done" in center.audits)
+                assert center.audits.count(event) == 3
+        assert reported == ["UnicodeError('a bug')"] * 3
+
+    monkeypatch.setattr(part, method, failing(3, getattr(part, method), port))
+    asyncio.run(scenario())
+
+
+def test_pauses_grow_while_a_part_fails_at_once_and_are_short_after_it_was_steady() -> None:
+    async def scenario() -> None:
+        loop, audit, starts = asyncio.get_running_loop(), FakeAudit(), list[float]()
+
+        async def part() -> None:
+            starts.append(loop.time())
+            if len(starts) == 20:
+                await asyncio.sleep(STEADY_SECONDS)
+            raise RuntimeError("a bug")
+
+        loop.set_exception_handler(lambda *_: None)
+        running = asyncio.ensure_future(keep_running("part", part, audit, Random(1)))  # type: ignore[arg-type]
+        await asyncio.sleep(3600)
+        await cancelled(running)
+        pauses = [after - before for before, after in pairwise(starts)]
+        assert max(pauses[:3]) < 5
+        assert max(pauses[10:19]) > 20
+        assert pauses[19] <= STEADY_SECONDS + 1
+        assert len(audit.events) >= len(starts) - 1
+
+    SimLoop().run_until_complete(scenario())
+
+
+class BrokenService:
+    """Confirms that the policy is in force, and then has a bug."""
+
+    def __init__(self) -> None:
+        self.break_now = asyncio.Event()
+
+    async def follow(self, heard: Callable[[Event], None]) -> None:
+        heard(FirewallState(in_force=True, problem=""))
+        await self.break_now.wait()
+        self.break_now.clear()
+        raise RuntimeError("a bug")
+
+
+def test_nothing_is_served_while_the_firewalls_state_is_not_known() -> None:
+    async def scenario() -> None:
+        loop, audit, service = asyncio.get_running_loop(), FakeAudit(), BrokenService()
+        lights, at_work = EmulIndicators(["alarm"], []), 0
+        guard = FirewallGuard(service, AlarmLed(lights).used_by("firewall"), lambda _: None)
+
+        async def work() -> None:
+            nonlocal at_work
+            at_work += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                at_work -= 1
+
+        async def guarded() -> None:
+            await guard.guard(audit, work)  # type: ignore[arg-type]
+
+        loop.set_exception_handler(lambda *_: None)
+        running = asyncio.ensure_future(keep_running("firewall", guarded, audit, Random(1)))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        assert (at_work, guard.status().in_force) == (1, True)
+        service.break_now.set()
+        await asyncio.sleep(0.01)
+        assert (at_work, guard.status().in_force) == (0, False)
+        assert "a bug" in guard.status().problem
+        assert lights.backend.lights["alarm"] is Light.FAST
+        assert audit.events[-2:] == ["firewall-not-in-force", "part-failed-firewall"]
+        await asyncio.sleep(5)
+        assert (at_work, guard.status().in_force) == (1, True)
+        await cancelled(running)
+
+    SimLoop().run_until_complete(scenario())

@@ -1,0 +1,309 @@
+"""Each bound of the box at 79 %, at 80 % and cleared; and who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agents.box import box as box_module
+from agents.box.box import Box, Hardware
+from agents.box.buffer import Buffer
+from agents.box.commands import WAITING_MAX, CommandDispatcher, CommandQueue
+from agents.box.firewall import FirewallGuard, FirewallService
+from agents.box.health import bounds as bounds_module
+from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
+from agents.box.health.bounds import SpoolRoom
+from agents.box.intake.collector import Collector, port_limits
+from agents.box.intake.high_water_marks import new_marks
+from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
+from agents.box.status import as_status
+from agents.box.uplink.forwarder import GIVEN_UP_BURST, GIVEN_UP_PER_SECOND, Forwarder
+from agents.box.uplink.stream import Timing
+from agents.spool import Spool, SpoolLimits, SpoolStatus
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from hal.emul.ethernet import EmulEthernetPort
+from hal.emul.indicators import EmulIndicators
+from hal.indicators import Light
+from netfw.events import FirewallState
+from rap.box import _print_status
+from sim.engine.loop import SimLoop
+from tests.support.agents.boxes import CLOCK, box_config, connect, disk
+from tests.support.agents.spool_model import encode_gap
+from tests.support.agents.stand_in import stand_in
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Audit, Command
+from wire.process.bounds import Bound, Bounds, Level
+from wire.tls import context as tls
+from wire.tls.context import client_context, server_context
+
+MIB = 1024 * 1024
+Driver = Callable[["Watched"], Coroutine[Any, Any, None]]
+
+
+class Watched:
+    """The alarms of one bound, on an event loop in virtual time."""
+
+    def __init__(self) -> None:
+        self.reported: list[Level] = []
+        self.bounds = Bounds(self.reported.append)
+
+    def alarms(self) -> list[bool]:
+        """What is reported now: True for an alarm, False for its end."""
+        self.reported.clear()
+        self.bounds.look()
+        return [level.is_near for level in self.reported]
+
+
+def run(driver: Driver) -> None:
+    async def main() -> None:
+        await driver(Watched())
+
+    SimLoop().run_until_complete(main())
+
+
+def command(number: int) -> Command:
+    return Command(number, "CHEM-1", "help-file", b"")
+
+
+def a_buffer() -> Buffer:
+    spool = Spool.open(EmulDisk(1 << 30, Random(1)), SpoolLimits(), random=Random(1), encode_gap=encode_gap)
+    return Buffer(spool)
+
+
+def test_commands() -> None:
+    async def drive(watched: Watched) -> None:
+        desks = {"": CommandQueue(), "CHEM-1": CommandQueue()}
+        dispatcher = CommandDispatcher(desks, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
+        watched.bounds.add(Bound("commands", dispatcher.fullest))
+        near = -(-4 * WAITING_MAX // 5)
+        for number in range(1, near):
+            assert desks["CHEM-1"].put(command(number))
+        assert watched.alarms() == []
+        desks["CHEM-1"].put(command(near))
+        assert watched.alarms() == [True]
+        desks["CHEM-1"].finished(1)
+        desks["CHEM-1"].finished(2)
+        assert watched.alarms() == [False]
+
+    run(drive)
+
+
+def test_report_rate() -> None:
+    async def drive(watched: Watched) -> None:
+        desk = CommandQueue()
+        dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: desk))
+        ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
+        collector = Collector(
+            a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
+        )
+        watched.bounds.add(*collector.bounds())
+        now, near = asyncio.get_running_loop().time, REPORTS_BURST * 4 // 5
+        collector._sources["HEMA-1"].bucket.take(near - 1, now())
+        assert watched.alarms() == []
+        collector._sources["HEMA-1"].bucket.take(1, now())
+        assert watched.alarms() == [True]
+        assert watched.reported[0].port == 2
+        await asyncio.sleep(0.11 * REPORTS_BURST / REPORTS_PER_SECOND)
+        assert watched.alarms() == [False]
+
+    run(drive)
+
+
+def test_audit_rate() -> None:
+    async def drive(watched: Watched) -> None:
+        audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
+        watched.bounds.add(Bound("audit-rate", audit.fullest))
+        near = NOTES_BURST * 4 // 5
+        for _ in range(near - 1):
+            audit.note("proxy-refused")
+            audit.note("uplink-lost", unlimited=True)
+        audit.note("uplink-restored")
+        assert watched.alarms() == []
+        audit.note("proxy-refused")
+        assert watched.alarms() == [True]
+        await asyncio.sleep(1.1 / NOTES_PER_SECOND)
+        assert watched.alarms() == [False]
+
+    run(drive)
+
+
+def test_given_up_records() -> None:
+    async def drive(watched: Watched) -> None:
+        nothing: Any = None
+        forwarder = Forwarder(
+            *(nothing, nothing, nothing),
+            proxy=None,
+            uplink=nothing,
+            audit=nothing,
+            on_commands=nothing,
+            random=Random(1),
+            timing=Timing(),
+            clock=nothing,
+        )
+        watched.bounds.add(Bound("given-up", forwarder.given_up))
+        now, near = asyncio.get_running_loop().time, -(-4 * GIVEN_UP_BURST // 5)
+        forwarder._may_give_up.take(near - 1, now())
+        assert watched.alarms() == []
+        forwarder._may_give_up.take(1, now())
+        assert watched.alarms() == [True]
+        await asyncio.sleep(2 / GIVEN_UP_PER_SECOND)
+        assert watched.alarms() == [False]
+
+    run(drive)
+
+
+def test_tracked_connections() -> None:
+    async def drive(watched: Watched) -> None:
+        guard = FirewallGuard(cast(FirewallService, None), lambda _light: None, lambda _what: None)
+        watched.bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
+        alarms = []
+        for state in (
+            FirewallState(in_force=True),
+            FirewallState(in_force=True, limits={"conntrack": (799, 1000)}),
+            FirewallState(in_force=True, limits={"conntrack": (800, 1000)}),
+            FirewallState(in_force=False, problem="not known"),
+            FirewallState(in_force=True, limits={"conntrack": (699, 1000)}),
+        ):
+            guard._state = state
+            alarms.append(watched.alarms())
+        assert alarms == [[], [], [True], [], [False]]
+
+    run(drive)
+
+
+def test_the_spool_and_the_file_system_that_it_is_in() -> None:
+    async def drive(watched: Watched) -> None:
+        room, limits = SpoolRoom(), SpoolLimits(segment_bytes=MIB, spool_bytes_max=101 * MIB)
+        watched.bounds.add(*room.bounds)
+
+        def spool(live_mib: int) -> SpoolStatus:
+            return SpoolStatus(1, 1, {}, {}, 3, 3 * MIB, live_mib * MIB, 0, 0, limits)
+
+        assert watched.alarms() == []
+        alarms = []
+        for live_mib in (79, 80, 50, 49):  # of 100 MiB: one segment is the reserve
+            room.spool = spool(live_mib)
+            alarms.append(watched.alarms())
+        assert alarms == [[], [True], [], [False]]
+        alarms = []
+        for used_mib in (3 + 799, 3 + 800, 3 + 700, 3 + 699):  # 3 MiB of it are the spool's own
+            room.disk = (used_mib * MIB, (101 + 1000) * MIB)
+            alarms.append(watched.alarms())
+        assert alarms == [[], [True], [], [False]]
+        assert watched.reported[0].name == "file-system"
+
+    run(drive)
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> ssl.SSLObject:
+    """The server's end, whose loss without a close alert would forget the session."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        ssl.SSLContext.wrap_bio(client, to_client, to_server, server_hostname="127.0.0.1"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for end in (*ends, *ends):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return ends[1]
+
+
+def test_tls_sessions(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "SESSIONS_KEPT_MAX", 10)
+    watched = Watched()
+    context = [server_context(pki.box_server)]
+    watched.bounds.add(Bound("tls-sessions", lambda: tls.sessions_kept(context[0])))
+    kept = [handshake(client_context(pki.instrument), context[0]) for _ in range(7)]
+    assert watched.alarms() == []
+    kept.append(handshake(client_context(pki.instrument), context[0]))
+    assert watched.alarms() == [True]
+    context[0] = server_context(pki.box_server)
+    assert watched.alarms() == [False], "renewed"
+
+
+NAMES = {
+    *("audit-rate", "commands", "given-up", "tls-sessions", "spool"),
+    *("connections of port 1", "connections of port 2", "report-rate of port 1", "report-rate of port 2"),
+}
+
+
+def test_connections_are_told_at_80_percent_to_the_audit_log_the_led_and_the_status(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(box_module, "LOOK_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with stand_in(pki.datacenter) as center:
+            config = box_config(pki, center.server.port, linger_s=0)
+            lights = EmulIndicators(["alarm"], [])
+            memory = [50]
+            hardware = Hardware(
+                *(disk(), CLOCK, EmulEthernetPort("uplink")),
+                indicators=lights,
+                bounds=(Bound("memory", lambda: (memory[0], 100)),),
+            )
+            box = Box(config, hardware, Random(2))
+            task = asyncio.ensure_future(box.run())
+            await eventually(lambda: len(box.tcp_ports) == 2)
+
+            async def near() -> set[str]:
+                status = await box.status()
+                assert status is not None
+                levels = as_status(status).bounds
+                names = {f"{it.name} of port {it.port}" if it.port else it.name: it.is_near for it in levels}
+                assert names.keys() == NAMES | {"memory"}
+                return {name for name, is_near in names.items() if is_near}
+
+            limit = port_limits(1).connections_max
+            connections = [await connect(box, pki.instrument) for _ in range(limit * 4 // 5 - 1)]
+            await asyncio.gather(*(it.request("GET", "/") for it in connections))
+            assert await near() == set()
+            connections.append(await connect(box, pki.instrument))
+            await center.until(lambda: "connections-near-limit" in center.audits)
+            assert await near() == {"connections of port 1"}
+            assert lights.backend.lights["alarm"] is Light.SLOW
+            memory[0] = 80
+            await center.until(lambda: "memory-near-limit" in center.audits)
+            status = await box.status()
+            assert status is not None
+            _print_status(as_status(status))
+            assert "near limit   PROBLEM: connections of port 1: 8 of 10\n" in capsys.readouterr().out
+            for connection in connections[:2]:
+                connection.close()
+            await center.until(lambda: "connections-below-limit" in center.audits)
+            assert lights.backend.lights["alarm"] is Light.SLOW, "of the memory"
+            memory[0] = 69
+            await center.until(lambda: "memory-below-limit" in center.audits)
+            assert await near() == set()
+            assert lights.backend.lights["alarm"] is Light.OFF
+            noted = [
+                (body.event, body.port, body.value)
+                for entry in center.stored.values()
+                if isinstance(body := entry.body, Audit) and "connections" in body.event
+            ]
+            assert noted == [("connections-near-limit", 1, 80), ("connections-below-limit", 1, 60)]
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(scenario())
+
+
+def test_each_bound_of_the_box_is_in_the_description() -> None:
+    table = {
+        name
+        for line in (bounds_module.__doc__ or "").splitlines()
+        if line.startswith("| ") and not line.startswith("| bound")
+        for name in line.split("|")[1].strip().split(", ")
+    }
+    assert {name.split(" ")[0] for name in NAMES} <= table

@@ -1,0 +1,380 @@
+"""What `rap box run --check` refuses: names, addresses, certificates, and a policy that does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from agents.box.check import check_box
+from settings.problems import SettingsError
+from tests.support.hierarchy import Hierarchy
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity
+from wire.tls.identity import SOON_DAYS, Severity
+
+BOX = """\
+board = "rap-4"
+[identity]
+certificate = "{certificate}"
+key = "{key}"
+vendor_authority = "{vendor}"
+datacenter_authority = "{public}"
+[datacenter]
+host = "ingest.example.com"
+address = "203.0.113.5"
+[[port]]
+number = 1
+listen = "10.77.1.1"
+instruments = ["CHEM-1"]
+[firewall]
+policy = "firewall.toml"
+"""
+POLICY = """\
+board = "rap-4"
+[[authorized]]
+role = "datacenter"
+addresses = ["203.0.113.5"]
+protocol = "tcp"
+ports = [443]
+[[port]]
+number = 1
+addresses = ["10.77.1.1/24", "fd00:77:1::1/64"]
+services = ["tcp/443"]
+"""
+PROXY = '[proxy]\nkind = "http"\nhost = "{host}"\nport = 3128\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path, pki: Hierarchy) -> Path:
+    names = {
+        "certificate": pki.box.certificate,
+        "key": pki.box.key,
+        "vendor": pki.box_server.authorities,
+        "public": pki.box.authorities,
+    }
+    (tmp_path / "box.toml").write_text(BOX.format(**names))
+    (tmp_path / "firewall.toml").write_text(POLICY)
+    return tmp_path / "box.toml"
+
+
+def change(file: Path, right: str, wrong: str) -> None:
+    text = file.read_text()
+    assert right in text
+    file.write_text(text.replace(right, wrong))
+
+
+def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + '[revocation]\nlist = "vendor.crl"\n')
+    with pytest.raises(SettingsError, match=r"revocation\.list: .*No such file"):
+        check_box(config)
+    (tmp_path / "vendor.crl").write_bytes(Authority.make("VENDOR").revoke([1]))
+    with pytest.raises(SettingsError, match=r"revocation\.list: .*CN=VENDOR is not signed by a trusted CA"):
+        check_box(config)
+
+
+def test_what_fits_is_right(config: Path) -> None:
+    checked = check_box(config)
+    assert checked.policy is not None
+    assert checked.policy.uplink == checked.board.uplink
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "key", "says"),
+    [
+        ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, and eno1 on rap-8; give both"),
+        ("number = 1", "number = 2", "port[0].number", "port 2 is closed; add a [[port]] with number = 2 in"),
+        ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"),
+        ("10.77.1.1", "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"),
+        ("[[port]]", "[[port]]\ntcp_port = 8443", "port[0].tcp_port", "not among port 1's services, tcp/443, in"),
+        ("[[port]]", "[[port]]\ntcp_port = 0", "port[0].tcp_port", "tcp/0 is not among"),
+        ("203.0.113.5", "203.0.113.6", "datacenter.address", 'addresses = ["203.0.113.6"], protocol = "tcp", ports'),
+        ("203.0.113.5", "2001:db8::5", "datacenter.address", 'role = "datacenter", addresses = ["2001:db8::5"]'),
+        ('"203.0.113.5"', '"203.0.113.5"\nport = 444', "datacenter.address", "ports = [444]"),
+        ("[[port]]", PROXY.format(host="10.0.0.3") + "[[port]]", "proxy.host", 'role = "proxy", addresses'),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_with_its_key_and_what_would_be_right(
+    config: Path, right: str, wrong: str, key: str, says: str
+) -> None:
+    change(config, right, wrong)
+    with pytest.raises(SettingsError) as failed:
+        check_box(config)
+    assert failed.value.problems[0].key == key
+    assert says in failed.value.problems[0].message
+    assert str(config.parent / "firewall.toml") in failed.value.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('address = "203.0.113.5"\n', ""),
+        ("[[port]]", PROXY.format(host="proxy.example.com") + "[[port]]"),
+        ("10.77.1.1", "fd00:77:1::1"),
+        ("10.77.1.1", "fd00:77:1:0::1"),
+    ],
+)
+def test_names_are_not_judged_and_addresses_have_many_spellings(config: Path, right: str, wrong: str) -> None:
+    change(config, right, wrong)
+    assert check_box(config).policy is not None
+
+
+def test_a_wrong_policy_is_told_with_its_own_file_and_key(config: Path) -> None:
+    change(config.parent / "firewall.toml", "tcp/443", "tcp/0")
+    with pytest.raises(SettingsError, match=r"firewall\.toml:\d+: port\[0\]\.services\[0\]: tcp/0"):
+        check_box(config)
+
+
+def test_a_policy_that_is_not_there(config: Path) -> None:
+    (config.parent / "firewall.toml").unlink()
+    with pytest.raises(SettingsError, match=r"firewall\.toml: cannot be read"):
+        check_box(config)
+
+
+# -- names, addresses, proxies, the spool -----------------------------------------------------------------
+
+
+def refusal(config: Path) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        check_box(config)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("ingest..example.com", "two dots in a row"),
+        (".example.com", "empty label"),
+        ("a" * 64 + ".example.com", "has 64 characters"),
+        (".".join(["abcd"] * 51), "has 254"),
+        ("ingest.example.com.", "ends with a dot"),
+        ("ingest example.com", "not just a host name"),
+        ("https://ingest.example.com", "not just a host name"),
+        ("ingest.example.com:443", "not just a host name"),
+        ("ingest.exämple.com", "non-ASCII"),
+        ("in_gest.example.com", "not a valid host name label"),
+        ("-ingest.example.com", "not a valid host name label"),
+        ("ingest-.example.com", "not a valid host name label"),
+        ("10.0.0.256", "neither a host name nor an IP address"),
+        ("10.0.1", "neither a host name nor an IP address"),
+        ("12345", "neither a host name nor an IP address"),
+        ("in*gest.example.com", "not a valid host name label"),
+    ],
+)
+def test_a_name_that_no_host_can_have_is_refused(config: Path, host: str, message: str) -> None:
+    change(config, '"ingest.example.com"', f'"{host}"')
+    error = refusal(config)
+    assert error.problems[0].key == "datacenter.host"
+    assert message in error.problems[0].message
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ingest",
+        "xn--exmple-cua.com",
+        "a" * 63 + ".example.com",
+        "1st.example.com",
+        "203.0.113.5",
+        "2001:db8::5",
+    ],
+)
+def test_a_name_or_address_that_a_host_can_have_is_right(config: Path, host: str) -> None:
+    change(config, '"ingest.example.com"', f'"{host}"')
+    check_box(config)
+
+
+@pytest.mark.parametrize("address", ["203.0.113", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "abc"])
+def test_an_address_that_no_host_can_have_is_refused(config: Path, address: str) -> None:
+    change(config, 'address = "203.0.113.5"', f'address = "{address}"')
+    assert refusal(config).problems[0].key == "datacenter.address"
+
+
+@pytest.mark.parametrize(
+    ("listen", "tcp_port", "right"),
+    [
+        ("10.77.1.1", 443, False),
+        ("10.77.1.1", 444, True),
+        ("10.77.2.1", 443, True),
+        ("0.0.0.0", 443, False),
+        ("::", 443, False),
+        ("224.1.1.1", 443, False),
+        ("10.77.2.256", 443, False),
+        ("fe80..1", 443, False),
+    ],
+)
+def test_two_ports_cannot_listen_at_the_same_place(
+    config: Path, listen: str, tcp_port: int, right: bool
+) -> None:
+    change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
+    second = f'[[port]]\nnumber = 2\nlisten = "{listen}"\ntcp_port = {tcp_port}\ninstruments = ["HEMA-1"]\n'
+    config.write_text(config.read_text() + second)
+    if right:
+        check_box(config)
+    else:
+        assert refusal(config).problems[0].key == "port[1].listen"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "key"),
+    [
+        ('host = "proxy..example.com"\nport = 3128', "proxy.host"),
+        ('host = "http://proxy"\nport = 3128', "proxy.host"),
+        ('host = "proxy"\nport = 3128\npassword = "secret"', "proxy"),
+        ('host = "proxy"\nport = 0', "proxy.port"),
+        ('host = "proxy"\nport = 65536', "proxy.port"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused(config: Path, proxy: str, key: str) -> None:
+    config.write_text(config.read_text() + f'[proxy]\nkind = "http"\n{proxy}\n')
+    assert refusal(config).problems[0].key == key
+
+
+def test_a_proxy_may_have_an_underscore_in_its_name(config: Path) -> None:
+    config.write_text(config.read_text() + '[proxy]\nkind = "http"\nhost = "PROXY_01"\nport = 3128\n')
+    check_box(config)
+
+
+def test_a_spool_that_is_a_file_is_refused(config: Path) -> None:
+    config.write_text(config.read_text() + '[spool]\ndirectory = "box.toml/spool"\n')
+    assert refusal(config).problems[0].key == "spool.directory"
+
+
+# -- certificates -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Files:
+    """A configuration whose identity's files a test may replace."""
+
+    config: Path
+    folder: Path
+    vendor: Authority
+    device_key: rsa.RSAPrivateKey
+
+    def write(self, key: str, content: bytes) -> None:
+        (self.folder / key).write_bytes(content)
+
+    def take(self, identity: Identity) -> None:
+        self.write("certificate", identity.certificate.read_bytes())
+        self.write("key", identity.key.read_bytes())
+
+    def reissue(self, *usages: x509.ObjectIdentifier, **options: Any) -> None:
+        made = self.folder / "made"
+        options = {"believes": self.vendor, "key": self.device_key, "usages": usages or BOTH} | options
+        self.take(self.vendor.issue(made, "RAP-1", **options))
+
+    def problems(self, severity: Severity) -> list[tuple[str, str]]:
+        found = check_box(self.config).identity
+        return [(one.file.name, one.message) for one in found if one.severity is severity]
+
+
+BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+@pytest.fixture(scope="module")
+def keys() -> tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]:
+    return make_key(), make_key()
+
+
+@pytest.fixture
+def files(config: Path, tmp_path: Path, keys: tuple[rsa.RSAPrivateKey, rsa.RSAPrivateKey]) -> Files:
+    change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
+    lines = [line for line in config.read_text().splitlines() if line.split(" ")[0] not in KEYS]
+    identity = [f'{key} = "{key}"' for key in KEYS]
+    lines[lines.index("[identity]") : lines.index("[identity]") + 1] = ["[identity]", *identity]
+    config.write_text("\n".join(lines))
+    files = Files(config, tmp_path, Authority.make("VENDOR", keys[0]), keys[1])
+    files.reissue()
+    root = files.vendor.certificate.public_bytes(serialization.Encoding.PEM)
+    files.write("vendor_authority", root)
+    files.write("datacenter_authority", root)
+    return files
+
+
+KEYS = ("certificate", "key", "vendor_authority", "datacenter_authority")
+
+
+def test_an_identity_without_problems(files: Files) -> None:
+    assert check_box(files.config).identity == ()
+    check_box(files.config).refuse_what_cannot_work(files.config)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_that_is_no_pem_is_named(files: Files, key: str, content: bytes) -> None:
+    files.write(key, content)
+    error = refusal(files.config)
+    assert error.problems[0].key == f"identity.{key}"
+    assert "in PEM" in error.problems[0].message
+
+
+def test_a_key_of_another_certificate_and_an_encrypted_one_are_named(files: Files) -> None:
+    key = files.vendor.key
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files.write("key", key.private_bytes(*pem, serialization.NoEncryption()))
+    assert "is not the key of" in refusal(files.config).problems[0].message
+    files.write("key", key.private_bytes(*pem, serialization.BestAvailableEncryption(b"secret")))
+    assert "is encrypted" in refusal(files.config).problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("days", "severity", "message"),
+    [
+        ((-10, -1), Severity.REFUSED, "expired on"),
+        ((1, 100), Severity.REFUSED, "is not valid before"),
+        ((-10, SOON_DAYS - 1), Severity.SOON, "renew it"),
+    ],
+)
+def test_dates_are_judged_and_the_program_starts_all_the_same(
+    files: Files, days: tuple[int, int], severity: Severity, message: str
+) -> None:
+    now = datetime.now(UTC)
+    files.reissue(validity=Validity(now + timedelta(days[0]), now + timedelta(days[1])))
+    [(file, text)] = files.problems(severity)
+    assert file == "certificate"
+    assert message in text
+    if severity is Severity.REFUSED:
+        with pytest.raises(SettingsError, match="identity"):
+            check_box(files.config).refuse_what_cannot_work(files.config)
+
+
+def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_right(files: Files) -> None:
+    issuing = files.vendor.subordinate("ISSUING", files.device_key)
+    whole = issuing.issue(
+        files.folder / "chain", "RAP-1", believes=files.vendor, key=files.device_key, usages=BOTH
+    )
+    files.take(whole)
+    assert check_box(files.config).identity == ()
+    files.write("certificate", first_pem(whole.certificate.read_bytes()))
+    [(file, message)] = files.problems(Severity.REFUSED)
+    assert file == "certificate"
+    assert "was not issued by a CA in" in message
+
+
+@pytest.mark.parametrize("missing", BOTH)
+def test_a_certificate_without_a_purpose_is_named(files: Files, missing: x509.ObjectIdentifier) -> None:
+    files.reissue(*(usage for usage in BOTH if usage != missing))
+    [(_, message)] = files.problems(Severity.REFUSED)
+    assert "extended key usage" in message
+
+
+def test_an_authority_that_is_none_is_named(files: Files) -> None:
+    files.write("datacenter_authority", first_pem((files.folder / "certificate").read_bytes()))
+    [(file, message)] = files.problems(Severity.REFUSED)
+    assert file == "datacenter_authority"
+    assert "no CA's" in message
+
+
+def first_pem(text: bytes) -> bytes:
+    end = b"-----END CERTIFICATE-----\n"
+    return text[: text.index(end) + len(end)]

@@ -1,0 +1,220 @@
+"""The buffer: durable when the await returns, and flushes shared."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from random import Random
+from typing import Any
+
+import pytest
+
+from agents.box.buffer import Buffer
+from agents.spool import PreparedGroup, Priority, Records, Spool, SpoolError, SpoolErrorKind
+from hal.emul.disk import EmulDisk
+from tests.support.agents.spool_model import LIMITS, encode_gap
+
+ALERT, AUDIT, ROUTINE = Priority
+
+
+class InLine(Executor):
+    """As the virtual world's."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def run(test: Callable[[Buffer, EmulDisk], Awaitable[None]], executor: Executor | None = None) -> None:
+    async def main() -> None:
+        disk = EmulDisk(1 << 30, Random(1))
+        spool = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+        await test(Buffer(spool, executor), disk)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("executor", [None, InLine()], ids=["thread", "in line"])
+def test_append_read_ack_close(executor: Executor | None) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        assert await buffer.append(ROUTINE, b"one") == range(1, 2)
+        after = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+        assert after.read(ROUTINE, 9, 99) == [(1, b"one")], "durable on return"
+        assert await buffer.append_all((ALERT, ROUTINE), (b"two", b"three")) == range(2, 4)
+        assert await buffer.read(ALERT, 9, 99) == [(2, b"two")]
+        await buffer.ack(ROUTINE, 1)
+        assert await buffer.read(ROUTINE, 9, 99) == [(3, b"three")]
+        assert (await buffer.status()).records == {ALERT: 1, AUDIT: 0, ROUTINE: 1}
+        await buffer.close()
+        again = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+        assert again.recovery.was_closed and again.epoch == buffer.epoch
+
+    run(test, executor)
+
+
+def test_those_who_append_together_share_a_flush() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        await buffer.append(ROUTINE, b"first")
+        before = disk.backend.flushes
+        waiting = [buffer.append(ROUTINE, b"%d" % n) for n in range(LIMITS.group_records_max * 2)]
+        numbers = [(await one)[0] for one in waiting]
+        assert numbers == list(range(2, 2 + len(waiting)))
+        assert disk.backend.flushes == before + 2
+        assert [p for _, p in await buffer.read(ROUTINE, 99, 1 << 20, 1)] == [b"%d" % n for n in range(32)]
+        await buffer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
+    """And made one anew, with whoever comes after that."""
+
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        flushing, go_on = threading.Event(), threading.Event()
+        real_flush, real_ready = disk.flush, buffer._spool.prepare_group
+        made: list[int] = []
+
+        def flush(name: str) -> None:
+            flushing.set()
+            assert go_on.wait(5)
+            real_flush(name)
+
+        def prepare_group(records: Records) -> PreparedGroup:
+            made.append(len(records.payloads))
+            return real_ready(records)
+
+        disk.flush, buffer._spool.prepare_group = flush, prepare_group  # type: ignore[method-assign]
+        first = buffer.append(ROUTINE, b"1")
+        await asyncio.to_thread(flushing.wait, 5)
+        during = [buffer.append(ROUTINE, b"2"), buffer.append(AUDIT, b"3")]
+        await asyncio.sleep(0)
+        assert made == [1, 2]
+        after = [buffer.append(ROUTINE, b"4") for _ in range(late)]
+        go_on.set()
+        assert [(await one)[0] for one in (first, *during, *after)] == list(range(1, 4 + late))
+        assert made == [1, 2] + [3] * late and disk.backend.flushes == 2
+        await buffer.close()
+        again = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+        assert [seq for seq, _ in again.read(ROUTINE, 9, 99)] == [1, 2, 4][: 2 + late]
+        assert again.read(AUDIT, 9, 99) == [(3, b"3")] and not again.recovery.gaps
+
+    run(test)
+
+
+def test_groups_keep_to_the_bytes_limit() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        waiting = [buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max)) for _ in range(5)]
+        await asyncio.gather(*waiting)
+        assert disk.backend.flushes == 3
+        await buffer.close()
+
+    run(test)
+
+
+def test_what_follows_an_append_runs_before_the_next_group() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        marks: list[int] = []
+        seen: list[int] = []
+        spool_append = buffer._spool.append_prepared
+
+        def append(group: PreparedGroup) -> range:
+            seen.append(len(marks))
+            return spool_append(group)
+
+        buffer._spool.append_prepared = append  # type: ignore[method-assign]
+
+        async def collector() -> None:
+            for _ in range(3):
+                marks.append((await buffer.append(ROUTINE, b"x"))[0])
+
+        async def crowd() -> None:
+            for _ in range(20):
+                await buffer.append(AUDIT, b"y")
+
+        await asyncio.gather(collector(), crowd())
+        assert marks == sorted(marks) and seen[:4] == [0, 1, 2, 3]
+        await buffer.close()
+
+    run(test)
+
+
+def test_listeners_hear_of_what_is_durable() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        heard: list[tuple[Priority, int]] = []
+        stop = buffer.listen(lambda priority, records: heard.append((priority, records)))
+        await buffer.append_all((ROUTINE, ALERT, ROUTINE), (b"a", b"b", b"c"))
+        assert heard == [(ALERT, 1), (ROUTINE, 2)]
+        assert buffer.arrived[ALERT].is_set() and not buffer.arrived[AUDIT].is_set()
+        stop()
+        await buffer.append(AUDIT, b"c")
+        assert len(heard) == 2
+        await buffer.close()
+
+    run(test)
+
+
+def test_errors_reach_all_who_share_the_group_and_it_goes_on() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        await buffer.append(ROUTINE, b"before")
+        disk.backend.fail_next_flush(2)
+        results = await asyncio.gather(
+            buffer.append(ROUTINE, b"a"), buffer.append(ALERT, b"b"), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [SpoolError, SpoolError]
+        assert all(isinstance(r, SpoolError) and r.kind is SpoolErrorKind.IO for r in results)
+        assert await buffer.append(ROUTINE, b"after") == range(2, 3)
+        await buffer.close()
+
+    run(test)
+
+
+def test_a_caller_that_gives_up_harms_nobody() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        gone, stays = buffer.append(ROUTINE, b"a"), buffer.append(ROUTINE, b"b")
+        gone.cancel()
+        assert await stays == range(2, 3)
+        await buffer.close()
+
+    run(test)
+
+
+def test_limits_are_refused_at_once() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        with pytest.raises(ValueError, match="record_bytes_max"):
+            buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max + 1))
+        with pytest.raises(ValueError, match="group_records_max"):
+            buffer.append_all([ROUTINE] * 17, [b""] * 17)
+        await buffer.close()
+        with pytest.raises(RuntimeError, match="after close"):
+            buffer.append(ROUTINE, b"x")
+
+    run(test)
+
+
+def test_close_waits_for_what_is_on_its_way() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        waiting = [buffer.append(ROUTINE, b"x") for _ in range(100)]
+        await buffer.close()
+        assert all(one.done() and not one.exception() for one in waiting)
+
+    run(test)
+
+
+def test_gaps_found_at_start_are_reported_without_other_records() -> None:
+    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+        await buffer.append(ROUTINE, b"x")
+        spool = Spool.open(disk.backend.cut_power(), LIMITS, random=Random(1), encode_gap=encode_gap)
+        after = Buffer(spool)
+        await after.report_gaps()
+        assert after.arrived[AUDIT].is_set()
+        assert len(await after.read(AUDIT, 9, 1 << 20)) == 1
+        await after.close()
+
+    run(test)

@@ -1,0 +1,252 @@
+"""The box's own commands: executed outside the acknowledgement path, with one result each, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from agents.box.buffer import Buffer
+from agents.box.commands import EXECUTE_SECONDS_MAX, WAITING_MAX, BoxCommand, CommandDispatcher, CommandQueue
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.state import BoxState
+from agents.spool import Priority, Spool, SpoolLimits
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from sim.engine.loop import SimLoop
+from sim.net.link import LinkQuality
+from tests.support.agents.uplinked import World
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Alert, Audit, Command, CommandResult, Entry, decode, encode
+from wire.vocabulary import Outcome
+
+CLOCK = EmulClock(lambda: 1_700_000_000_000_000_000)
+LIMITS = SpoolLimits(segment_bytes=2 << 20, spool_bytes_max=8 << 20, snapshot_bytes_max=4096)
+COMMAND = Command(7, "", "send-inventory")
+SECONDS_EACH = 60.0
+
+
+class Life:
+    """One life of a box's spool and dispatcher, on one disk; its command takes a minute and then has its effect."""
+
+    def __init__(self, disk: EmulDisk, effects: list[int], execute: BoxCommand | None = None) -> None:
+        self.effects = effects
+        state = BoxState()
+        self.spool = Spool.open(
+            disk,
+            LIMITS,
+            random=Random(1),
+            encode_gap=lambda gap: encode_gap(gap, CLOCK),
+            snapshot=state.snapshot,
+        )
+        state.restore(self.spool.recovery, {"CHEM-1"})
+        self.buffer = Buffer(self.spool)
+        desks = {name: CommandQueue(state.history(name)) for name in ("", "CHEM-1")}
+        verbs = {"send-inventory": execute or self._execute}
+        self.dispatcher = CommandDispatcher(desks, verbs, AuditLog(self.buffer, CLOCK))
+        self.running = asyncio.ensure_future(self.dispatcher.run())
+
+    async def _execute(self, command: Command) -> Outcome:
+        await asyncio.sleep(SECONDS_EACH)
+        self.effects.append(command.id)
+        return "done"
+
+    async def end(self) -> None:
+        self.running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.running
+
+    def recorded(self) -> list[str]:
+        """The audit events and results in the spool, in order."""
+        bodies = [
+            decode(Entry, payload).body for _, payload in self.spool.read(Priority.AUDIT, 1000, 1 << 20)
+        ]
+        return [_word(body) for body in bodies if isinstance(body, (Audit, CommandResult))]
+
+
+def _word(body: Audit | CommandResult) -> str:
+    if isinstance(body, Audit):
+        return f"{body.event} {body.value}"
+    return f"result {body.command} {body.outcome}"
+
+
+def new_disk() -> EmulDisk:
+    return EmulDisk(64 << 20, Random(1))
+
+
+def in_virtual_time(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await scenario()
+
+    SimLoop().run_until_complete(run())
+
+
+def test_a_command_is_recorded_before_and_after_and_not_executed_again() -> None:
+    async def scenario() -> None:
+        disk, effects = new_disk(), list[int]()
+        for _ in range(3):
+            life = Life(disk, effects)
+            for _ in range(3):
+                life.dispatcher.arrived([COMMAND])
+                await asyncio.sleep(SECONDS_EACH * 2)
+            await life.end()
+            assert life.recorded() == ["command-started 7", "command-done 7", "result 7 done"]
+            disk = disk.backend.cut_power()
+        assert effects == [7]
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize("cut_after_s", [0.0, SECONDS_EACH / 2, SECONDS_EACH * 2])
+@pytest.mark.parametrize("operation", range(12))
+def test_a_power_cut_at_any_stage_leaves_one_result(cut_after_s: float, operation: int) -> None:
+    """The power fails in the `operation`-th disk operation after `cut_after_s`, or, at 0, right then."""
+
+    async def scenario() -> None:
+        disk, effects = new_disk(), list[int]()
+        life = Life(disk, effects)
+        await life.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
+        if operation and not cut_after_s:
+            disk.backend.cut_power_at(operation)
+        life.dispatcher.arrived([COMMAND])
+        await asyncio.sleep(cut_after_s)
+        if operation and cut_after_s:
+            disk.backend.cut_power_at(operation)
+        if operation:
+            await asyncio.sleep(SECONDS_EACH * 2)
+        await life.end()
+        disk = disk.backend.cut_power() if disk.backend.has_power else disk.backend.reboot()
+
+        executed_before = list(effects)
+        life = Life(disk, effects)
+        found = life.recorded()
+        for _ in range(2):
+            life.dispatcher.arrived([COMMAND])
+            await asyncio.sleep(SECONDS_EACH * 2)
+        await life.end()
+        results = [word for word in life.recorded() if word.startswith("result")]
+        if "command-started 7" in found and "result 7 done" not in found:
+            assert results == ["result 7 failed"]
+            assert "command-interrupted 7" in life.recorded()
+            assert effects == executed_before
+        else:
+            assert results == ["result 7 done"]
+            assert effects == [7]
+
+    in_virtual_time(scenario)
+
+
+def test_a_result_that_the_disk_does_not_take_is_recorded_when_it_does() -> None:
+    async def scenario() -> None:
+        disk, effects = new_disk(), list[int]()
+        life = Life(disk, effects)
+        life.dispatcher.arrived([COMMAND])
+        await asyncio.sleep(SECONDS_EACH / 2)
+        disk.backend.fail_next_write(20)
+        await asyncio.sleep(SECONDS_EACH)
+        assert effects == [7]
+        disk.backend.let_writes_succeed()
+        await asyncio.sleep(SECONDS_EACH)
+        await life.end()
+        assert life.recorded()[-2:] == ["command-done 7", "result 7 done"]
+
+    in_virtual_time(scenario)
+
+
+def test_a_command_whose_beginning_cannot_be_recorded_is_not_executed() -> None:
+    async def scenario() -> None:
+        disk, effects = new_disk(), list[int]()
+        life = Life(disk, effects)
+        disk.backend.fail_next_write(20)
+        life.dispatcher.arrived([COMMAND])
+        await asyncio.sleep(SECONDS_EACH * 2)
+        assert effects == []
+        disk.backend.let_writes_succeed()
+        life.dispatcher.arrived([COMMAND])
+        await asyncio.sleep(SECONDS_EACH * 2)
+        assert effects == [7]
+        await life.end()
+
+    in_virtual_time(scenario)
+
+
+def test_a_command_that_fails_or_never_ends_has_failed_and_the_next_is_executed() -> None:
+    async def fail(command: Command) -> Outcome:
+        if command.id == 1:
+            raise RuntimeError("a bug")
+        if command.id == 2:
+            await asyncio.Event().wait()
+        return "done"
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        life = Life(new_disk(), [], fail)
+        life.dispatcher.arrived([Command(number, "", "send-inventory") for number in (1, 2, 3)])
+        life.dispatcher.arrived([Command(4, "", "test-menu"), Command(5, "NOBODY", "test-menu")])
+        await asyncio.sleep(EXECUTE_SECONDS_MAX + 1)
+        await life.end()
+        results = [word for word in life.recorded() if word.startswith("result")]
+        assert results == ["result 1 failed", "result 2 failed", "result 3 done", "result 4 unknown"]
+        assert "command-for-unknown-instrument 5" in life.recorded()
+        assert [str(context["exception"]) for context in reported] == ["a bug", ""]
+
+    reported: list[dict[str, object]] = []
+    in_virtual_time(scenario)
+
+
+def test_more_commands_than_the_queue_holds_are_left_to_the_next_try() -> None:
+    async def scenario() -> None:
+        effects: list[int] = []
+        life = Life(new_disk(), effects)
+        commands = [Command(number, "", "send-inventory") for number in range(1, WAITING_MAX + 3)]
+        life.dispatcher.arrived(commands)
+        await asyncio.sleep(SECONDS_EACH * (WAITING_MAX + 1))
+        assert effects == list(range(1, WAITING_MAX + 1))
+        life.dispatcher.arrived(commands)
+        await asyncio.sleep(SECONDS_EACH * 3)
+        assert effects == list(range(1, WAITING_MAX + 3))
+        await life.end()
+
+    in_virtual_time(scenario)
+
+
+class Slow(World):
+    """The data center gives a command with its first answer, and the command takes a minute."""
+
+    async def live(self) -> None:
+        self.center.commands = [COMMAND]
+        effects: list[int] = []
+
+        async def execute(command: Command) -> Outcome:
+            await asyncio.sleep(SECONDS_EACH)
+            effects.append(command.id)
+            return "done"
+
+        verbs = {"send-inventory": execute}
+        self.dispatcher = CommandDispatcher({"": CommandQueue()}, verbs, AuditLog(self.buffer, self.clock))
+        running = asyncio.ensure_future(self.dispatcher.run())
+        for number in range(1, 11):
+            entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+            await self.buffer.append(Priority.ALERT, encode(entry))
+            await asyncio.sleep(2)
+            assert self.center.alerts == list(range(1, number + 1))
+            assert (await self.buffer.status()).records[
+                Priority.ALERT
+            ] == 0  # acknowledged to the spool as well
+        assert "command-started" in self.center.audits
+        assert effects == []
+        await asyncio.sleep(SECONDS_EACH)
+        assert effects == [7]
+        assert self.center.audits.count("command-done") == 1
+        running.cancel()
+
+    def commands_arrived(self, commands: list[Command]) -> None:
+        self.dispatcher.arrived(commands)
+
+
+def test_a_command_that_takes_a_minute_delays_no_report_and_no_acknowledgement(pki: Hierarchy) -> None:
+    Slow(pki, LinkQuality(128_000, 40_000_000)).run()

@@ -1,0 +1,307 @@
+"""Ports open after the firewall is in force, and close when it is not; nothing is served or sent meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from agents.box import firewall
+from agents.box.box import Box, Hardware
+from agents.box.config import FirewallPolicy
+from agents.box.firewall import FirewallGuard
+from agents.box.health.alarm import AlarmLed
+from hal.emul.ethernet import EmulEthernetPort
+from hal.emul.indicators import EmulIndicators
+from hal.ethernet import EthernetError, EthernetErrorKind
+from hal.indicators import Light
+from netfw.events import Surroundings
+from netfw.service.supervisor import Supervisor
+from tests.support.agents.backends import FakeBackend
+from tests.support.agents.boxes import CLOCK, box_config, disk, running_agent
+from tests.support.agents.stand_in import stand_in
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Quality
+
+RETRY_SECONDS = 0.001
+
+
+class FakeAudit:
+    """What was noted: (event, value), or (event, port)."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, int]] = []
+
+    def note(self, event: str, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
+        self.notes.append((event, port or value))
+
+    def events(self, beginning: str = "") -> list[str]:
+        return [event for event, _ in self.notes if event.startswith(beginning)]
+
+
+class StubbornPort(EmulEthernetPort):
+    """Its driver refuses to close it."""
+
+    def set_up(self, up: bool) -> None:
+        if not up:
+            raise EthernetError(EthernetErrorKind.IO, "the driver refused")
+        super().set_up(up)
+
+
+@dataclass
+class Place:
+    """Three ports, of which the policy has two in use, and who looks after them."""
+
+    ports: dict[int, EmulEthernetPort] = field(
+        default_factory=lambda: {number: EmulEthernetPort(f"port{number}") for number in (1, 2, 3)}
+    )
+    lights: EmulIndicators = field(default_factory=lambda: EmulIndicators(["alarm"], []))
+    audit: FakeAudit = field(default_factory=FakeAudit)
+    said: list[str] = field(default_factory=list)
+    works: bool = False
+    lives: int = 0
+
+    def __post_init__(self) -> None:
+        self.backend = FakeBackend(self.open)
+        self.supervisor = Supervisor(self.backend, self.ports, RETRY_SECONDS, RETRY_SECONDS)
+        self.guard = FirewallGuard(
+            self.supervisor, AlarmLed(self.lights).used_by("firewall"), self.said.append
+        )
+
+    def open(self) -> list[int]:
+        return [number for number, port in self.ports.items() if port.carrier()]
+
+    @property
+    def light(self) -> Light:
+        return self.lights.backend.lights["alarm"]
+
+    async def work(self) -> None:
+        assert self.open() == [1, 2]
+        self.works = True
+        self.lives += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.works = False
+
+    @asynccontextmanager
+    async def guarded(self) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(self.guard.guard(self.audit, self.work))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            assert place.backend.log[:3] == [
+                ("forward False", [1, 2, 3]),
+                ("enforce", []),
+                ("forward True", [1, 2]),
+            ]
+            assert place.audit.events() == ["firewall-in-force"]
+            assert place.guard.status().in_force
+
+    asyncio.run(scenario())
+
+
+def test_until_it_can_be_put_in_force_ports_stay_closed_and_everybody_is_told() -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.backend.problem = "the kernel does not take it"
+        async with place.guarded():
+            await eventually(lambda: place.audit.events() == ["firewall-not-in-force"] * 3)
+            assert (place.open(), place.lives, place.backend.forwards) == ([], 0, False)
+            assert place.light is Light.FAST
+            assert [place.backend.problem in said for said in place.said] == [True]  # once for each
+            assert place.guard.status().problem == place.backend.problem
+            place.backend.problem = ""
+            await eventually(lambda: place.works)
+            assert place.light is Light.OFF
+            assert place.audit.events()[-1] == "firewall-in-force"
+
+    asyncio.run(scenario())
+
+
+def test_what_is_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.backend.in_force = True
+        changes: list[int] = []
+        for number, port in place.ports.items():
+            port.watch(lambda _, number=number: changes.append(number))
+        async with place.guarded():
+            await eventually(lambda: place.works)
+        assert changes == [3]
+        assert place.open() == [1, 2]  # at the end all stays as it is
+        assert place.backend.in_force
+        assert not place.backend.is_watching
+
+    asyncio.run(scenario())
+
+
+def test_a_change_by_others_is_audited_and_counted_and_so_is_its_repair() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.changed_by_others()
+            assert place.audit.notes[1:] == [("firewall-changed", 4711), ("firewall-repaired", 1)]
+            status = place.guard.status()
+            assert (status.alarms, status.repairs, status.in_force) == (1, 1, True)
+            await asyncio.sleep(0)
+            assert (place.works, place.lives) == (True, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_policy_opens_and_closes_the_ports_that_it_says() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.ports = (2, 3)
+            place.backend.changed_by_others()
+            assert place.open() == [2, 3]
+            assert place.works
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.problem = "not any more"
+            place.backend.changed_by_others()
+            assert (place.open(), place.backend.forwards) == ([], False)  # without a turn of the loop
+            assert place.guard.status().problem == "not any more"
+            await eventually(lambda: not place.works)
+            place.backend.problem = ""
+            await eventually(lambda: place.works)
+            assert place.lives == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_is_gone_keeps_nobody_from_working_and_opens_when_it_is_back() -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.ports[1].backend.vanish()
+        place.work = lambda: asyncio.Event().wait()
+        async with place.guarded():
+            await eventually(lambda: ("port-not-opened", 1) in place.audit.notes)
+            assert place.open() == [2]
+            place.ports[1].backend.come_back()
+            await eventually(lambda: place.open() == [1, 2])
+
+    asyncio.run(scenario())
+
+
+def test_one_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
+    async def scenario() -> None:
+        place = Place({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
+        place.backend.problem = "no"
+        async with place.guarded():
+            await eventually(lambda: bool(place.said))
+            assert place.open() == [1]
+            assert place.guard.status().problem == "no; the driver refused"
+
+    asyncio.run(scenario())
+
+
+def test_refused_packets_are_noted_as_sums_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.backend.packets = {"outside": 100, "egress": 7}
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.packets = {"outside": 150, "egress": 7}
+            await eventually(lambda: len(place.audit.events("refused")) == 1)
+            place.backend.packets = {"outside": 30, "egress": 7}  # somebody reset them
+            await eventually(lambda: len(place.audit.events("refused")) == 2)
+            monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 3600)
+            place.backend.packets = {"outside": 31, "egress": 7}
+        refused = [(event, value) for event, value in place.audit.notes if event.startswith("refused")]
+        assert refused == [("refused-outside", 50), ("refused-outside", 30), ("refused-outside", 1)]
+
+    monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 0)
+    asyncio.run(scenario())
+
+
+def test_settings_put_back_are_audited_and_what_is_not_covered_is_in_the_status() -> None:
+    async def scenario() -> None:
+        place = Place()
+        place.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
+        async with place.guarded():
+            await eventually(lambda: ("firewall-settings-repaired", 1) in place.audit.notes)
+            await eventually(lambda: place.works)
+            assert place.guard.status().not_covered == ("not covered: table bridge x",)
+
+    asyncio.run(scenario())
+
+
+def test_a_theorem_that_no_longer_holds_closes_the_ports_until_it_does() -> None:
+    async def scenario() -> None:
+        place = Place()
+        async with place.guarded():
+            await eventually(lambda: place.works)
+            place.backend.surroundings = Surroundings(problem="a chain behind ours rewrites addresses")
+            await eventually(lambda: not place.works)
+            assert (place.open(), place.backend.forwards) == ([], False)
+            assert place.guard.status().problem == "a chain behind ours rewrites addresses"
+            place.backend.surroundings = Surroundings()
+            await eventually(lambda: place.works and place.guard.status().in_force)
+
+    asyncio.run(scenario())
+
+
+def test_a_box_whose_firewall_fails_takes_and_sends_nothing_and_its_audit_log_says_so_later(
+    pki: Hierarchy,
+) -> None:
+    async def scenario() -> None:
+        async with stand_in(pki.datacenter) as center:
+            place = Place()
+            place.backend.problem = "the kernel does not take it"
+            config = box_config(pki, center.server.port, linger_s=0)
+            config = msgspec.structs.replace(
+                config, firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=0.1)
+            )
+            hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=place.supervisor)
+            box = Box(config, hardware, Random(1), say=place.said.append)
+            task = asyncio.ensure_future(box.run())
+            await eventually(lambda: len(place.said) == 1)
+            status = await box.status()
+            assert status is not None
+            assert status.firewall is not None
+            assert not status.firewall.in_force
+            assert (box.tcp_ports, box.is_connected, place.open(), center.batches) == ({}, False, [], [])
+            place.backend.problem = ""
+            await eventually(lambda: len(box.tcp_ports) == 2)
+            async with running_agent(box, pki.instrument) as agent:
+                agent.submit(Quality, "glu", 1, 17)
+                await center.until(lambda: len(center.reports) == 1)
+            await center.until(lambda: "firewall-in-force" in center.audits)
+            assert "firewall-not-in-force" in center.audits
+            place.backend.problem = "no more"
+            place.backend.changed_by_others()
+            await eventually(lambda: not box.tcp_ports and not box.is_connected)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(scenario())

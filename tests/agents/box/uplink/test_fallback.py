@@ -1,0 +1,182 @@
+"""Self-contained batches behind an HTTP intermediary that spreads requests over connections, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import pytest
+
+from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
+from agents.spool import Priority
+from datacenter.ingest import make_ingest
+from datacenter.store import queries
+from datacenter.store.store import Store
+from sim.net.link import LinkQuality
+from tests.support.agents.uplinked import World
+from tests.support.datacenter.duplicates import duplicates
+from tests.support.hierarchy import Hierarchy
+from wire.compression import BodyKind, body_kind
+from wire.http.connection import Request, Response
+from wire.messages import Entry, encode
+from wire.messages import Quality as QualityReport
+
+LINE = LinkQuality(1_000_000, 20_000_000)
+BOX: Final = "RAP-1"
+HOUR: Final = 3600.0
+REPORTS_EACH: Final = 100
+"""More than a batch needs to leave at once."""
+
+
+class Seen(NamedTuple):
+    """A request that arrived at the data center."""
+
+    at: float
+    kind: BodyKind
+    status: int
+
+
+class Spread(World):
+    """An intermediary with `connections` to data centers that share one store; requests take turns on them."""
+
+    def __init__(self, pki: Hierarchy) -> None:
+        super().__init__(pki, LINE)
+        self.store = Store("sqlite://")
+        self.store.authorize([BOX], 0)
+        self.ingest = make_ingest(self.store, lambda: 0, None)
+        self.connections = 2
+        self.states: list[dict[str, object]] = [{}, {}]
+        self.refusal = 409
+        self.seen: list[Seen] = []
+        self.made = 0
+        self.refuses_all = False
+        self.center.handle = self.handle  # type: ignore[method-assign]
+
+    async def handle(self, request: Request) -> Response:
+        state = self.states[len(self.seen) % self.connections]
+        kind = body_kind(request.body)
+        passed = replace(request, peer=replace(request.peer, state=state))
+        response = Response(409) if self.refuses_all else await self.ingest(passed)
+        if response.status == 409:
+            response.status = self.refusal
+        self.seen.append(Seen(self.loop.time(), kind, response.status))
+        if response.close:
+            state.clear()  # the connection behind the intermediary ends, and its next request opens another
+        return replace(response, close=False)
+
+    async def report(self) -> None:
+        bodies = [QualityReport(self.made + n, 0, "glu", 1, n) for n in range(1, REPORTS_EACH + 1)]
+        self.made += REPORTS_EACH
+        entries = [encode(Entry("CHEM-1", 1, body)) for body in bodies]
+        await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
+
+    async def report_for(self, hours: float) -> None:
+        """Make reports every ten minutes."""
+        ends_at = self.loop.time() + hours * HOUR
+        while self.loop.time() < ends_at:
+            await self.report()
+            await asyncio.sleep(600)
+
+    async def drained(self) -> None:
+        while any((await self.buffer.status()).records.values()):
+            await asyncio.sleep(1)
+
+    def check_stored_once(self) -> None:
+        assert queries.counts(self.store)[BOX, "CHEM-1"] == self.made > 0
+        assert duplicates(self.store) == []
+
+    def refusals(self) -> list[Seen]:
+        return [seen for seen in self.seen if seen.status != 200]
+
+
+def episodes(world: Spread) -> list[float]:
+    """When the data center began to refuse, with refusals within the same minute taken together."""
+    begun: list[float] = []
+    for seen in world.refusals():
+        if not begun or seen.at - begun[-1] > 60:
+            begun.append(seen.at)
+    return begun
+
+
+class TenHours(Spread):
+    """The intermediary spreads requests for seven hours, and then no longer."""
+
+    async def live(self) -> None:
+        await self.report_for(7)
+        self.connections = 1
+        await self.report_for(3)
+        await self.drained()
+
+
+@pytest.mark.parametrize("refusal", [409, 400], ids=["conflict", "as an intermediary may put it"])
+def test_batches_are_self_contained_for_four_hours_and_then_streaming_is_tried_again(
+    pki: Hierarchy, refusal: int
+) -> None:
+    world = TenHours(pki)
+    world.refusal = refusal
+    world.run()
+    first, second = episodes(world)
+    assert first < 60
+    assert {seen.status for seen in world.refusals()} == {refusal}
+    for begun in (first, second):
+        within = [seen for seen in world.seen if begun + 5 < seen.at < begun + SELF_CONTAINED_SECONDS]
+        assert len(within) > 20
+        assert {seen.kind for seen in within} == {BodyKind.SELF_CONTAINED}
+    between = [seen for seen in world.seen if first + SELF_CONTAINED_SECONDS <= seen.at < second]
+    assert [seen.kind for seen in between] == [BodyKind.BEGINS], "one batch starts a stream"
+    assert second - first - SELF_CONTAINED_SECONDS < 900
+    after = [seen for seen in world.seen if seen.at > second + SELF_CONTAINED_SECONDS + 5]
+    assert len(after) > 5 and {seen.kind for seen in after[1:]} == {BodyKind.CONTINUES}, "one stream"
+    world.check_stored_once()
+
+
+class Restarted(Spread):
+    """The box program starts again twice within the four hours."""
+
+    async def live(self) -> None:
+        self.starts = [0.0]
+        await self.report_for(1)
+        for _ in range(2):
+            self.starts.append(self.loop.time())
+            await self.restart()
+            await self.report_for(1)
+        await self.drained()
+
+
+def test_a_restarted_box_tries_one_stream_and_falls_back_again(pki: Hierarchy) -> None:
+    world = Restarted(pki)
+    world.run()
+    assert len(episodes(world)) == 3
+    for start, refused_at in zip(world.starts, episodes(world), strict=True):
+        assert start <= refused_at < start + 700
+        after = [seen for seen in world.seen if refused_at + 5 < seen.at < start + HOUR]
+        assert len(after) > 4 and {seen.kind for seen in after} == {BodyKind.SELF_CONTAINED}
+    world.check_stored_once()
+
+
+class RefusedAgain(Spread):
+    """Two hours after the first refusal, even self-contained batches are refused for half an hour."""
+
+    async def live(self) -> None:
+        await self.report_for(2)
+        self.refuses_all = True
+        await self.report_for(0.5)
+        self.refuses_all = False
+        await self.report_for(3.5)
+        await self.drained()
+
+
+def test_a_refusal_of_self_contained_batches_backs_off_and_does_not_prolong_the_fallback(
+    pki: Hierarchy,
+) -> None:
+    world = RefusedAgain(pki)
+    world.run()
+    again = [seen for seen in world.refusals() if 2 * HOUR <= seen.at <= 2.5 * HOUR]
+    assert {seen.kind for seen in again} == {BodyKind.SELF_CONTAINED}
+    assert 20 <= len(again) <= 120, "one or two a minute"
+    first = episodes(world)[0]
+    kinds = [seen.kind for seen in world.seen if seen.at >= first + SELF_CONTAINED_SECONDS]
+    assert kinds[0] is BodyKind.BEGINS
+    assert BodyKind.SELF_CONTAINED in kinds
+    world.check_stored_once()

@@ -1,0 +1,488 @@
+"""The forwarder against a data center that misbehaves: never a loss, never a duplicate, alerts first."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from typing import Any
+
+import pytest
+
+import agents.box.uplink.forwarder
+import agents.box.uplink.stream
+import wire.dial.backoff
+from agents.box.buffer import Buffer
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.forwarder import GIVEN_UP_BURST, Forwarder
+from agents.box.uplink.stream import Timing
+from agents.spool import Priority, Spool, SpoolLimits
+from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint, Proxy
+from tests.support.agents.boxes import CLOCK, disk
+from tests.support.agents.stand_in import Misbehave, StandIn, stand_in
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, dial
+from wire.http.connection import Response
+from wire.messages import Alert, BatchRefusal, BatchReply, Command, Entry, Quality, encode
+from wire.tls.context import client_context
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Back-off in milliseconds, and no limit of connections."""
+    monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
+    monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
+    yield
+
+
+class Bench:
+    """A buffer with a forwarder on it."""
+
+    def __init__(self, pki: Hierarchy, port: int, proxy: Proxy | None, timing: Timing) -> None:
+        spool = Spool.open(
+            disk(), SpoolLimits(), random=Random(1), encode_gap=lambda gap: encode_gap(gap, CLOCK)
+        )
+        self.buffer = Buffer(spool)
+        self.uplink = EmulEthernetPort("uplink")
+        self.commands: list[Command] = []
+        self.tls = client_context(pki.box)
+        self.audit = AuditLog(self.buffer, CLOCK)
+        self.forwarder = Forwarder(
+            self.buffer,
+            Endpoint("127.0.0.1", port),
+            self.tls,
+            proxy=proxy,
+            uplink=self.uplink,
+            audit=self.audit,
+            on_commands=self._commanded,
+            random=Random(2),
+            timing=timing,
+            clock=CLOCK,
+        )
+        self.made = 0
+
+    def _commanded(self, commands: list[Command]) -> None:
+        self.commands += commands
+
+    async def routine(self, count: int) -> None:
+        entries = [
+            encode(Entry("CHEM-1", 1, Quality(self.made + n, 0, "glu", 1, n))) for n in range(1, count + 1)
+        ]
+        self.made += count
+        for first in range(0, count, 1000):
+            part = entries[first : first + 1000]
+            await self.buffer.append_all([Priority.ROUTINE] * len(part), part)
+
+    async def alert(self, number: int) -> None:
+        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+        await self.buffer.append(Priority.ALERT, encode(entry))
+
+    async def waiting(self) -> int:
+        return sum((await self.buffer.status()).records.values())
+
+
+@asynccontextmanager
+async def forwarding(
+    pki: Hierarchy, port: int, *, proxy: Proxy | None = None, backlog: int = 0, **timing: float
+) -> AsyncIterator[Bench]:
+    bench = Bench(pki, port, proxy, Timing(**timing))
+    await bench.routine(backlog)
+    task = asyncio.ensure_future(bench.forwarder.run())
+    try:
+        yield bench
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await bench.buffer.close()
+
+
+Scenario = Callable[[StandIn, Bench], Awaitable[None]]
+
+
+def with_a_forwarder(pki: Hierarchy, scenario: Scenario, **options: Any) -> None:
+    async def run() -> None:
+        async with (
+            stand_in(pki.datacenter) as center,
+            forwarding(pki, center.server.port, **options) as bench,
+        ):
+            await scenario(center, bench)
+
+    asyncio.run(run())
+
+
+async def drained(bench: Bench) -> None:
+    async with asyncio.timeout(20):
+        while await bench.waiting():
+            await asyncio.sleep(0.001)
+
+
+def test_a_backlog_arrives_whole_and_in_order_with_aes_128(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await drained(bench)
+        assert center.reports == [("CHEM-1", 1, n) for n in range(1, 5001)]
+        traffic = bench.forwarder.traffic
+        assert traffic.cipher == "TLS_AES_128_GCM_SHA256"
+        assert traffic.records == len(center.stored)
+        assert traffic.batches == len(center.batches) < 200
+        assert 0 < traffic.body_bytes_sent < 5000 * 20
+        assert traffic.head_bytes_sent > 0 < traffic.head_bytes_received
+
+    with_a_forwarder(pki, scenario, backlog=5000)
+
+
+def server_error(_answer: Response) -> Response:
+    return Response(503, headers={"retry-after": "0"})
+
+
+def refused(_answer: Response) -> Response:
+    return Response(403)
+
+
+def nonsense(_answer: Response) -> Response:
+    return Response(200, b"<html>Welcome to the hotel's network</html>")
+
+
+def boast(_answer: Response) -> Response:
+    return Response(200, encode(BatchReply(10_000)))
+
+
+def silence(_answer: Response) -> None:
+    return None
+
+
+@pytest.mark.parametrize("misbehave", [server_error, refused, nonsense, boast, silence])
+def test_what_is_not_a_reply_is_no_acknowledgement(
+    pki: Hierarchy, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents.box.uplink.stream, "REPLY_SECONDS", 0.02)
+
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        center.misbehaviours.extend([misbehave, misbehave])
+        await bench.routine(500)
+        await drained(bench)
+        assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 501)]
+        assert center.repeated > 0
+        assert bench.forwarder.traffic.connections >= 2
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_an_acknowledgement_lost_with_its_connection_makes_no_duplicate(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        async def hang_up() -> None:
+            if len(center.batches) in (2, 5):
+                center.hang_up()
+
+        center.before_answer = hang_up
+        await bench.routine(3000)
+        await drained(bench)
+        assert center.reports == [("CHEM-1", 1, n) for n in range(1, 3001)]
+        assert center.repeated > 0
+        await eventually(lambda: center.audits.count("uplink-restored") >= 2)
+        assert 1 <= center.audits.count("uplink-lost") <= 2
+
+    with_a_forwarder(pki, scenario, linger_s=0.0)
+
+
+def test_reconnecting_resumes_the_session_and_an_idle_close_is_no_loss(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents.box.uplink.forwarder, "STEADY_SECONDS", 0.0)
+
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.alert(1)
+        await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
+        await drained(bench)
+        center.hang_up()
+        await eventually(lambda: bench.forwarder.traffic.connections == 2 and bench.forwarder.is_connected)
+        await bench.alert(2)
+        await center.until(lambda: center.alerts == [1, 2])
+        assert bench.forwarder.traffic.resumed == 1
+        assert "uplink-lost" not in center.audits
+
+    with_a_forwarder(pki, scenario)
+
+
+async def resumed_alert(center: StandIn, bench: Bench) -> None:
+    """Deliver an alert on a first connection, end that, and raise another, for a connection that may resume."""
+    await bench.alert(1)
+    await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
+    await drained(bench)
+    center.hang_up()
+    await bench.alert(2)
+    await drained(bench)
+    assert center.alerts == [1, 2]
+
+
+def test_a_session_that_the_far_end_drops_when_resumed_is_not_offered_again(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        dropped = 0
+
+        async def drop_resumed() -> None:
+            nonlocal dropped
+            dropped += center.drop_resumed()
+
+        center.before_answer = drop_resumed
+        await resumed_alert(center, bench)
+        assert dropped == 1
+
+    with_a_forwarder(pki, scenario)
+
+
+PRE_SHARED_KEY = b"\x00\x29\x00"
+"""How the extension begins in which a ClientHello offers a session (RFC 8446, 4.2.11): type, and a short length."""
+
+
+class Picky:
+    """A relay in front of the data center that resets a connection whose first bytes offer a session."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.reset = port, 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await reader.read(65536)
+        if PRE_SHARED_KEY in hello:
+            self.reset += 1
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        far_writer.write(hello)
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
+def test_a_session_whose_handshake_fails_is_not_offered_again(pki: Hierarchy) -> None:
+    async def run() -> None:
+        async with stand_in(pki.datacenter) as center:
+            relay = Picky(center.server.port)
+            server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
+            async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
+                await resumed_alert(center, bench)
+                assert relay.reset == 1
+                server.close()
+
+    asyncio.run(run())
+
+
+def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        async def raise_an_alert() -> None:
+            if len(center.batches) == 2:
+                await bench.alert(99_999)
+
+        center.before_answer = raise_an_alert
+        await drained(bench)
+        index = next(
+            i for i, batch in enumerate(center.batches) if any(isinstance(e.body, Alert) for e in batch)
+        )
+        assert index <= 4  # two routine batches were already on their way
+        assert len(center.batches) > 8
+        assert len(center.batches[index]) <= 3  # and the backlog did not come along
+
+    with_a_forwarder(pki, scenario, backlog=9000)
+
+
+def test_few_routine_records_wait_for_company_and_an_alert_takes_them_along(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await eventually(lambda: bench.forwarder.is_connected)
+        await bench.routine(63)
+        await asyncio.sleep(0.01)
+        assert center.reports == []
+        await bench.alert(100)
+        await center.until(lambda: len(center.reports) == 64)
+        batch = next(batch for batch in center.batches if any(isinstance(e.body, Alert) for e in batch))
+        assert len(batch) >= 64
+        await bench.routine(64)
+        await center.until(lambda: len(center.reports) == 128)
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_lingering_ends(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.routine(1)
+        await center.until(lambda: len(center.reports) == 1)
+        await bench.routine(1)
+        await center.until(lambda: len(center.reports) == 2)
+
+    with_a_forwarder(pki, scenario, linger_s=0.005)
+
+
+def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        center.commands = [Command(1, "CHEM-1", "help-file", b"body")]
+        await center.until(lambda: center.audits.count("alive") >= 2)
+        assert bench.commands[0] == center.commands[0]
+
+    with_a_forwarder(pki, scenario, heartbeat_s=0.01)
+
+
+def test_without_a_carrier_nothing_is_dialled_and_its_return_is_noticed_at_once(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await eventually(lambda: bench.forwarder.is_connected)
+        bench.uplink.backend.unplug()
+        center.hang_up()
+        await eventually(lambda: not bench.forwarder.is_connected)
+        await asyncio.sleep(0.02)
+        assert bench.forwarder.traffic.connections == 1
+        bench.uplink.backend.plug()
+        await eventually(lambda: bench.forwarder.traffic.connections == 2)
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(_center: StandIn, bench: Bench) -> None:
+        await eventually(lambda: bench.forwarder.is_connected)
+        bench.uplink.backend.unplug()
+        bench.uplink.backend.plug()
+        await asyncio.sleep(0.01)
+        assert bench.forwarder.traffic.connections == 1
+        monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+        bench.uplink.backend.unplug()
+        bench.uplink.backend.plug()
+        await eventually(lambda: bench.forwarder.traffic.connections == 2)
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        accepted = 0
+
+        async def never_shakes_hands(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            nonlocal accepted
+            accepted += 1
+            await reader.read()
+
+        server = await asyncio.start_server(never_shakes_hands, "127.0.0.1", 0)
+        async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
+            await eventually(lambda: accepted == 1)
+            monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+            bench.uplink.backend.unplug()
+            bench.uplink.backend.plug()
+            await eventually(lambda: accepted == 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_proxy_that_wants_other_credentials_is_noted_but_not_each_time(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        refusals = 0
+
+        async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal refusals
+            refusals += 1
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        proxy = Proxy("http", "127.0.0.1", server.sockets[0].getsockname()[1], "lab", "wrong")
+        async with server, forwarding(pki, 443, proxy=proxy) as bench:
+            await eventually(lambda: refusals > 30)
+            entries = await bench.buffer.read(Priority.AUDIT, 1000, 100_000)
+            assert sum(b"proxy-refused-auth" in entry for _, entry in entries) == 10
+            assert bench.audit.suppressed >= 20
+
+    asyncio.run(scenario())
+
+
+def test_a_data_center_with_a_certificate_for_somebody_else(pki: Hierarchy) -> None:
+    async def scenario() -> None:
+        async with stand_in(pki.box_server) as center, forwarding(pki, center.server.port) as bench:
+            await bench.routine(100)
+            await eventually(lambda: bench.audit.suppressed > 0)
+            assert await bench.waiting() > 100
+            assert center.stored == {}
+            entries = await bench.buffer.read(Priority.AUDIT, 100, 100_000)
+            assert any(b"far-end-not-trusted" in entry for _, entry in entries)
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_the_data_center_cannot_read_is_given_up_by_number_and_holds_up_nobody(
+    pki: Hierarchy,
+) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        poison = {("CHEM-1", 100), ("CHEM-1", 7)}
+        center.unreadable = lambda _sequence, entry: (
+            entry.instrument and (entry.instrument, entry.body.number) in poison
+        )
+        await bench.routine(200)
+        await bench.alert(7)
+        await bench.alert(8)
+        await drained(bench)
+        assert center.alerts == [8]
+        assert {n for *_, n in center.reports} == {*range(1, 201)} - {7, 100}
+        missing = set(range(1, (await bench.buffer.status()).next_seq)) - {seq for _, seq in center.stored}
+        assert len(missing) == 3, "routine reports 7 and 100, and alert 7"
+        assert all(gap.reason == "refused" and gap.records == 1 for gap in center.gaps)
+        assert {gap.ranges for gap in center.gaps} == {((seq, seq),) for seq in missing}
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_a_data_center_that_cannot_read_anything_is_not_believed_for_long(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.routine(200)
+        center.unreadable = lambda _sequence, entry: bool(entry.instrument)
+        await eventually(lambda: center.refusals > GIVEN_UP_BURST + 10)
+        center.unreadable = lambda _sequence, _entry: False
+        await drained(bench)
+        assert len(center.reports) == 200 - GIVEN_UP_BURST
+        assert sum(gap.records for gap in center.gaps) == GIVEN_UP_BURST
+
+    with_a_forwarder(pki, scenario, linger_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "blame",
+    [
+        lambda epoch, sequence: BatchRefusal(epoch, sequence + 1000),
+        lambda epoch, sequence: BatchRefusal(epoch ^ 1, sequence),
+        lambda _epoch, sequence: BatchReply(sequence),
+    ],
+    ids=["not in the batch", "of another epoch", "another message"],
+)
+def test_only_a_record_of_that_very_batch_is_given_up(
+    pki: Hierarchy, blame: Callable[[int, int], BatchRefusal]
+) -> None:
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        center.blame = blame  # type: ignore[assignment]
+        center.unreadable = lambda _sequence, entry: isinstance(entry.body, Alert)
+        await bench.routine(10)
+        await bench.alert(11)
+        await eventually(lambda: center.refusals > 5)
+        center.unreadable = lambda _sequence, _entry: False
+        await drained(bench)
+        assert len(center.reports) == 11 and center.gaps == []
+
+    with_a_forwarder(pki, scenario)
+
+
+def test_the_kernel_ends_a_line_on_which_nothing_is_acknowledged(pki: Hierarchy) -> None:
+    async def scenario(center: StandIn, _bench: Bench) -> None:
+        connection = await dial(
+            Endpoint("127.0.0.1", center.server.port), client_context(pki.box), reply_bytes_max=999
+        )
+        assert connection.transport is not None
+        line = connection.transport.get_extra_info("socket")
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS_MAX
+        connection.abort()
+
+    with_a_forwarder(pki, scenario)

@@ -1,0 +1,200 @@
+"""A data center that takes long to answer, in virtual time: a backlog arrives, and little of it is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import chain, cycle, repeat
+from random import Random
+
+import pytest
+
+from agents.box.uplink.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
+from agents.spool import Priority
+from sim.net.link import LinkQuality
+from tests.support.agents.uplinked import World
+from tests.support.hierarchy import Hierarchy
+from wire import messages
+from wire.dial.patience import Patience
+
+BACKLOG = 4000
+ANSWERS_TO_RECOVER = 12
+LINE = LinkQuality(128_000, 40_000_000, 10_000_000)
+
+
+class Slow(World):
+    """`delays` are the seconds that each batch takes, in the order of arrival."""
+
+    def __init__(self, pki: Hierarchy, delays: Iterable[float], backlog: int = BACKLOG) -> None:
+        super().__init__(pki, LINE)
+        self.delays = iter(delays)
+        self.random = Random(3)
+        self.backlog = backlog
+        self.bytes_sent = 0
+        self.drained_at = 0.0
+        self.link.forward.on_send = self.count
+        self.center.before_answer = self.work
+
+    def count(self, _start: int, _duration: int, size: int) -> None:
+        self.bytes_sent += size
+
+    async def work(self) -> None:
+        await asyncio.sleep(next(self.delays))
+
+    async def fill(self) -> None:
+        await self.routine(self.backlog)
+
+    async def routine(self, records: int, first: int = 1) -> None:
+        for start in range(first, first + records, 1000):
+            numbers = range(start, min(start + 1000, first + records))
+            reports = [
+                messages.Quality(n, n * 1000, "glu", 1, int(self.random.gauss(0, 900))) for n in numbers
+            ]
+            entries = [messages.encode(messages.Entry("CHEM-1", 1, report)) for report in reports]
+            await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
+
+    async def drained(self) -> None:
+        while (await self.buffer.status()).records[Priority.ROUTINE]:
+            await asyncio.sleep(1)
+        self.drained_at = self.loop.time()
+
+    async def live(self) -> None:
+        await self.drained()
+
+
+@cache
+def bytes_without_delay(pki: Hierarchy) -> int:
+    world = Slow(pki, repeat(0.0))
+    world.run()
+    return world.bytes_sent
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [
+        lambda: repeat(5.0),
+        lambda: repeat(REPLY_SECONDS),
+        lambda: repeat(25.0),
+        lambda: repeat(60.0),
+        lambda: repeat(180.0),
+        lambda: cycle([5.0, 5.0, 60.0, 0.0, 25.0]),
+        lambda: chain(repeat(0.0, 8), repeat(45.0, 10), repeat(0.0, 30), repeat(45.0)),
+    ],
+    ids=["5s", "at the limit", "25s", "60s", "180s", "varying", "slow, well, and slow again"],
+)
+def test_a_backlog_is_drained_and_little_is_sent_twice(
+    pki: Hierarchy, delays: Callable[[], Iterable[float]]
+) -> None:
+    world = Slow(pki, delays())
+    world.run()
+    assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, BACKLOG + 1)]
+    assert world.bytes_sent <= 2 * bytes_without_delay(pki)
+    assert world.drained_at < 3600
+
+
+class WithAlerts(Slow):
+    """Alerts while the backlog drains; each is to be next after what is under way."""
+
+    async def live(self) -> None:
+        self.alert_seconds: list[float] = []
+        await asyncio.sleep(200)
+        for number in (1, 2, 3):
+            raised_at = self.loop.time()
+            entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "E0001", "lamp", "error"))
+            await self.buffer.append(Priority.ALERT, messages.encode(entry))
+            while number not in self.center.alerts:
+                await asyncio.sleep(0.1)
+            self.alert_seconds.append(self.loop.time() - raised_at)
+            await asyncio.sleep(7)
+        await self.drained()
+
+
+def test_an_alert_waits_for_one_batch_and_not_for_the_backlog(pki: Hierarchy) -> None:
+    world = WithAlerts(pki, repeat(25.0), backlog=20_000)
+    world.run()
+    # seen as it arrives: the batch under way may take 25 s more, the alert's own time does not count
+    assert max(world.alert_seconds) < 30
+
+
+class Recovering(Slow):
+    """Slow at first, then quick, then dead: without an answer for ever on one connection."""
+
+    async def live(self) -> None:
+        await self.drained()
+        for _ in range(ANSWERS_TO_RECOVER):
+            await self.more()
+        self.delays = chain([1e9], repeat(0.0))
+        before = self.loop.time()
+        await self.more()
+        self.noticed_after = self.loop.time() - before
+
+    async def more(self) -> None:
+        await self.routine(64, first=self.backlog + 1)
+        self.backlog += 64
+        await self.drained()
+
+
+def test_after_recovery_a_lost_answer_is_noticed_as_soon_as_before(pki: Hierarchy) -> None:
+    world = Recovering(pki, chain(repeat(60.0, 8), repeat(0.0)))
+    world.run()
+    assert world.noticed_after < REPLY_SECONDS + 10
+
+
+class CutOff(Slow):
+    """Between box and data center, something ends each connection on which nothing was sent for `idle_s`."""
+
+    idle_s = 30.0
+
+    async def live(self) -> None:
+        watching = asyncio.ensure_future(self.watch())
+        await self.drained()
+        watching.cancel()
+
+    async def watch(self) -> None:
+        seen, since = self.bytes_sent, self.loop.time()
+        while True:
+            await asyncio.sleep(1)
+            if self.bytes_sent != seen:
+                seen, since = self.bytes_sent, self.loop.time()
+            elif self.loop.time() - since > self.idle_s:
+                since = self.loop.time()
+                self.center.hang_up()
+
+
+def test_a_connection_with_a_slow_answer_is_not_idle(pki: Hierarchy) -> None:
+    world = CutOff(pki, repeat(100.0), backlog=100)
+    assert world.idle_s > KEEP_BUSY_SECONDS
+    world.run()
+    assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 101)]
+
+
+class Impatient(Slow):
+    """Each record takes two seconds, and a connection ends whose answer takes more than a minute."""
+
+    async def work(self) -> None:
+        cut = self.loop.call_later(60, self.center.hang_up)
+        await asyncio.sleep(2.0 * len(self.center.batches[-1]))
+        cut.cancel()
+
+
+def test_batches_shrink_until_an_impatient_intermediary_lets_them_pass(pki: Hierarchy) -> None:
+    world = Impatient(pki, repeat(0.0), backlog=300)
+    world.run()
+    assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 301)]
+
+
+def test_patience_grows_is_remembered_and_returns() -> None:
+    patience = Patience(30.0)
+    for factor in (4, 16, 30, 30):
+        patience.expired()
+        assert patience.factor == factor
+    patience.answered(9.0)
+    assert patience.factor == 27
+    answers = 0
+    while patience.factor > 1:
+        patience.answered(0.01)
+        answers += 1
+    assert 10 <= answers <= 20
+    patience.answered(1e9)
+    assert patience.factor == 30

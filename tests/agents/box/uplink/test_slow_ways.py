@@ -1,0 +1,272 @@
+"""Proxies, data centers, boxes and name services that take up to minutes for a handshake, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Final
+
+import pytest
+
+from agents.box.clock_sync import ask_data_center
+from agents.instrument.agent import POST_SECONDS_MAX, InstrumentAgent
+from agents.spool import Priority
+from settings.types import Endpoint, Proxy
+from sim.net.host import SimHost
+from sim.net.link import Link, LinkQuality
+from sim.proxies.http_connect import HttpConnectProxy
+from sim.proxies.relay import Behavior, ProxyTunnel
+from sim.proxies.socks5 import Socks5Proxy
+from tests.support.agents.uplinked import World
+from tests.support.hierarchy import Hierarchy
+from wire.dial.dialer import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX
+from wire.dial.patience import GROWTH, Patience
+from wire.dial.proxy import ProxyError
+from wire.http.connection import Request, Response
+from wire.messages import Alert, Entry, Receipt, Reports, decode, encode
+from wire.messages import Quality as QualityReport
+from wire.tls.context import client_context
+
+LINE: Final = LinkQuality(1_000_000, 20_000_000)
+SECONDS: Final = (5, 25, 45, 60, 120, 180)
+RECONNECTS: Final = 5
+SLACK_SECONDS: Final = 30
+"""Back-off after the first failures, and round trips."""
+
+
+class SlowHttp(HttpConnectProxy):
+    """Answers each request after some seconds."""
+
+    def __init__(self, behavior: Behavior, seconds: float) -> None:
+        super().__init__(behavior, None)
+        self.seconds = seconds
+
+    def answer(self, data: bytes) -> None:
+        self._loop.call_later(self.seconds, super().answer, data)
+
+
+class SlowSocks(Socks5Proxy):
+    """Takes its seconds for the two answers together."""
+
+    def __init__(self, behavior: Behavior, seconds: float) -> None:
+        super().__init__(behavior, None)
+        self.seconds = seconds
+
+    def answer(self, data: bytes) -> None:
+        self._loop.call_later(self.seconds / 2, super().answer, data)
+
+
+class SlowServer(ProxyTunnel):
+    """A data center whose TLS handshake takes some seconds: nothing reaches it earlier."""
+
+    def __init__(self, behavior: Behavior, seconds: float) -> None:
+        super().__init__(behavior)
+        self.seconds = seconds
+
+    def negotiate(self, _received: bytearray) -> None:
+        self._opening = True
+        self._loop.call_later(self.seconds, self.open, "localhost", 443)
+
+    def established(self) -> bytes:
+        return b""
+
+
+class SlowWay(World):
+    """`between` stands between box and data center, on a host of its own."""
+
+    def __init__(
+        self, pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
+    ) -> None:
+        super().__init__(pki, LINE)
+        self.between = partial(between, Behavior(), seconds)
+        self.middle = SimHost(self.network, "middle")
+        for one, other in ((self.box, self.middle), (self.middle, self.datacenter)):
+            self.network.connect(one, other, Link(self.loop.env, f"{one.name}-way", LINE, Random(4)))
+        self.accepted = 0
+        if between is SlowServer:
+            self.far_end = Endpoint("localhost", 443, "middle")
+        else:
+            self.proxy = Proxy("http" if between is SlowHttp else "socks5", "middle", 443)
+
+    def run(self) -> None:
+        listening = self.middle.power_on().run(self.loop, self.listen())
+        self.loop.run_until_complete(listening)
+        super().run()
+
+    async def listen(self) -> None:
+        await self.loop.create_server(self.accept, "middle", 443)
+
+    def accept(self) -> asyncio.BaseProtocol:
+        self.accepted += 1
+        return self.between()
+
+    async def alert(self, number: int) -> None:
+        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+        await self.buffer.append(Priority.ALERT, encode(entry))
+        async with asyncio.timeout(3600):
+            while number not in self.center.alerts:
+                await asyncio.sleep(1)
+
+    async def live(self) -> None:
+        await self.alert(1)
+        self.first_at, self.accepted_first = self.loop.time(), self.accepted
+        for number in range(2, RECONNECTS + 2):
+            self.center.hang_up()
+            await self.alert(number)
+
+
+def patience_needed(usual: float, seconds: float) -> float:
+    """How long a time-out that grows takes to be long enough, and then the answer."""
+    spent, limit = 0.0, usual
+    while limit < seconds:
+        spent += limit
+        limit = min(limit * GROWTH, usual * DIAL_PATIENCE_MAX)
+    return spent + seconds
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("between", [SlowHttp, SlowSocks, SlowServer])
+def test_a_slow_handshake_is_waited_for_and_its_length_is_remembered(
+    pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
+) -> None:
+    world = SlowWay(pki, between, seconds)
+    world.run()
+    usual = HANDSHAKE_SECONDS_MAX if between is SlowServer else PROXY_SECONDS_MAX
+    assert world.first_at <= patience_needed(usual, seconds + 1) + SLACK_SECONDS
+    assert world.accepted - world.accepted_first == RECONNECTS, "none of them was in vain"
+
+
+@pytest.mark.parametrize("seconds", [9, 60])
+def test_a_slow_name_service_delays_and_does_not_prevent(pki: Hierarchy, seconds: int) -> None:
+    class SlowNames(SlowWay):
+        async def live(self) -> None:
+            end = self.network.names.delay(seconds * 1_000_000_000)
+            alert = asyncio.ensure_future(self.alert(1))
+            await asyncio.sleep(600)
+            if seconds > 10:
+                assert not alert.done(), "the resolver gives up before"
+                end()
+            await alert
+            self.first_at = self.loop.time()
+
+    world = SlowNames(pki, SlowServer, 0)
+    world.run()
+    assert world.first_at <= 600 + 90
+
+
+class Instrument(World):
+    """An agent on the host "box", and a box on the host "localhost" that takes `seconds` for a post."""
+
+    def __init__(self, pki: Hierarchy, seconds: float) -> None:
+        super().__init__(pki, LINE)
+        self.seconds = seconds
+        self.posts = 0
+        self.center.handle = self.take  # type: ignore[method-assign]
+
+    async def take(self, request: Request) -> Response:
+        self.posts += 1
+        await asyncio.sleep(self.seconds)
+        return Response(200, encode(Receipt(len(decode(Reports, request.body).reports))))
+
+    async def forward(self) -> None:
+        agent = InstrumentAgent(
+            self.far_end, client_context(self.pki.box), run_number=1, clock=self.clock, random=Random(5)
+        )
+        running = asyncio.ensure_future(agent.run())
+        for _ in range(3):
+            agent.submit(QualityReport, "glu", 1, 0)
+            async with asyncio.timeout(3600):
+                while agent.waiting:
+                    await asyncio.sleep(1)
+        running.cancel()
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_an_instrument_waits_for_a_slow_box(pki: Hierarchy, seconds: float) -> None:
+    world = Instrument(pki, seconds)
+    world.run()
+    assert world.posts <= (3 if seconds < POST_SECONDS_MAX else 5)
+    assert world.loop.time() <= patience_needed(POST_SECONDS_MAX, seconds + 1) + 2 * seconds + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, seconds: float) -> None:
+    class Behind(SlowWay):
+        forward = Instrument.forward
+
+    world = Behind(pki, SlowServer, seconds)
+    world.center.handle = partial(Instrument.take, world)  # type: ignore[method-assign]
+    world.seconds = world.posts = 0  # type: ignore[attr-defined]
+    world.run()
+    assert world.loop.time() <= patience_needed(HANDSHAKE_SECONDS_MAX, seconds + 1) + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("between", [SlowHttp, SlowServer])
+def test_the_time_is_asked_for_patiently(
+    pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
+) -> None:
+    class Asking(SlowWay):
+        async def forward(self) -> None:
+            patience, tries = Patience(DIAL_PATIENCE_MAX), 0
+            while True:
+                tries += 1
+                assert tries < 5
+                try:
+                    await ask_data_center(self.far_end, client_context(self.pki.box), self.proxy, patience)
+                    return
+                except (OSError, ProxyError):
+                    pass
+
+    world = Asking(pki, between, seconds)
+
+    async def slow_answer(_request: Request) -> Response:
+        await asyncio.sleep(seconds)
+        return Response(204)
+
+    world.center.handle = slow_answer  # type: ignore[method-assign]
+    world.run()
+
+
+def test_a_slow_answer_about_the_time_is_waited_for(pki: Hierarchy) -> None:
+    class Asking(SlowWay):
+        async def forward(self) -> None:
+            patience = Patience(DIAL_PATIENCE_MAX)
+            for last in (False, True):
+                try:
+                    await ask_data_center(self.far_end, client_context(self.pki.box), None, patience)
+                except TimeoutError:
+                    assert not last
+            self.asked_until = self.loop.time()
+
+    world = Asking(pki, SlowServer, 0)
+
+    async def slow_answer(_request: Request) -> Response:
+        await asyncio.sleep(100)
+        return Response(204)
+
+    world.center.handle = slow_answer  # type: ignore[method-assign]
+    world.run()
+    assert world.asked_until >= 160, "60 s in vain, and then 100"
+
+
+def test_after_quick_handshakes_a_dead_proxy_is_noticed_as_soon_as_before(pki: Hierarchy) -> None:
+    class Recovering(SlowWay):
+        async def live(self) -> None:
+            await self.alert(1)
+            self.between.keywords["seconds"] = 0.0
+            for number in range(2, 16):
+                self.center.hang_up()
+                await self.alert(number)
+            self.between.keywords["seconds"] = 1e6
+            self.center.hang_up()
+            before = self.accepted
+            await asyncio.sleep(70)
+            self.tries = self.accepted - before
+
+    world = Recovering(pki, SlowHttp, 60)
+    world.between = partial(SlowHttp, Behavior(), seconds=60)
+    world.run()
+    assert world.tries >= 2

@@ -1,0 +1,356 @@
+"""A certificate that is not trusted is explained: by whom it was issued, or what else is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from agents.box.uplink.trust import (
+    NAME_CHARACTERS_MAX,
+    PROBES_BURST,
+    Distrust,
+    TrustDiagnosis,
+    describe,
+    fit_to_print,
+)
+from hal.indicators import Light
+from settings.types import Endpoint, Proxy
+from sim.proxies.http_auth import DigestVerifier
+from sim.proxies.http_connect import HttpConnectProxy
+from sim.proxies.relay import Behavior
+from sim.proxies.socks5 import Socks5Proxy
+from tests.support.hierarchy import LOOPBACK, Hierarchy
+from wire.dial.dialer import dial
+from wire.dial.probe import BEGINNING_BYTES, Presented, probe
+from wire.pki.hierarchy import Authority, Validity
+from wire.tls.context import Identity, client_context
+
+PORTAL = b"HTTP/1.1 302 Found\r\nLocation: http://login.clinic/\r\nContent-Length: 0\r\n\r\n"
+PROXIES = {
+    "http": lambda behavior: HttpConnectProxy(behavior, DigestVerifier(("u", "p"))),
+    "socks5": lambda behavior: Socks5Proxy(behavior, ("u", "p")),
+}
+
+
+class Witness:
+    """A diagnosis, and everything that it says."""
+
+    def __init__(self, far_end: Endpoint, proxy: Proxy | None = None) -> None:
+        self.far_end, self.proxy = far_end, proxy
+        self.notes: list[tuple[str, int]] = []
+        self.lights: list[Light] = []
+        self.said: list[str] = []
+        self.probes = 0
+        self.diagnosis = TrustDiagnosis(
+            far_end.host,
+            self.look,
+            self,
+            self.lights.append,
+            self.said.append,  # type: ignore[arg-type]
+        )
+
+    def note(self, event: str, value: int = 0, **_: Any) -> None:
+        self.notes.append((event, value))
+
+    async def look(self) -> Presented:
+        self.probes += 1
+        return await probe(self.far_end, self.proxy)
+
+    async def try_once(self, identity: Identity) -> None:
+        """As the forwarder does."""
+        try:
+            connection = await dial(
+                self.far_end, client_context(identity), reply_bytes_max=99, proxy=self.proxy
+            )
+        except OSError as error:
+            await self.diagnosis.examine(error)
+        else:
+            self.diagnosis.trusted()
+            connection.abort()
+
+
+@dataclass
+class Server:
+    """Somebody in the data center's place, and what it is told."""
+
+    port: int
+    heard: bytes = b""
+    client_certificates: int = 0
+    connections: int = 0
+
+
+@asynccontextmanager
+async def answering(identity: Identity, *, wants_certificate: bool = False) -> AsyncIterator[Server]:
+    """A TLS server, which says what a client tells it."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(identity.certificate, identity.key)
+    if wants_certificate:
+        tls.verify_mode = ssl.CERT_OPTIONAL
+        tls.load_verify_locations(identity.authorities)
+    server = Server(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        server.client_certificates += bool(writer.get_extra_info("peercert"))
+        with suppress(OSError):
+            server.heard += await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with listener:
+        server.port = listener.sockets[0].getsockname()[1]
+        yield server
+
+
+def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Witness:
+    async def run() -> Witness:
+        async with answering(identity, wants_certificate=True) as server:
+            witness = Witness(Endpoint(host, server.port, "127.0.0.1"))
+            await witness.try_once(pki.box)
+            assert (server.heard, server.client_certificates) == (b"", 0)
+            return witness
+
+    return asyncio.run(run())
+
+
+def issued_by(authority: Authority, folder: Path, **options: Any) -> Identity:
+    return authority.issue(folder, "INGEST", **{"hosts": LOOPBACK, "believes": authority} | options)
+
+
+@pytest.fixture
+def public(pki: Hierarchy) -> Authority:
+    """The CA that the box trusts, with another key: enough to make it a stranger."""
+    return Authority.make("PUBLIC")
+
+
+def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
+    witness = diagnosed(pki, issued_by(Authority.make("Clinic Inspection CA"), tmp_path))
+    problem = witness.diagnosis.problem
+    assert problem is not None
+    assert problem.kind is Distrust.OTHER_ISSUER and problem.issuer == '"Clinic Inspection CA"'
+    assert (
+        'the certificate was issued by "Clinic Inspection CA" and not by the vendor\'s CA' in problem.message
+    )
+    assert [event for event, _ in witness.notes] == ["far-end-inspected"]
+    assert witness.lights == [Light.FAST]
+    assert problem.message in witness.said[0]
+
+
+def test_a_certificate_of_the_right_ca_for_another_name_is_no_inspection(pki: Hierarchy) -> None:
+    problem = diagnosed(pki, pki.datacenter, "ingest.example").diagnosis.problem
+    assert problem is not None and problem.kind is Distrust.WRONG_NAME
+    assert 'is for "127.0.0.1", "localhost" and not for ingest.example' in problem.message
+    problem = diagnosed(pki, pki.datacenter, "127.0.0.2").diagnosis.problem
+    assert problem is not None and problem.kind is Distrust.WRONG_NAME
+
+
+@pytest.mark.parametrize(
+    ("days", "kind", "words"),
+    [(-1, Distrust.EXPIRED, "expired on 20"), (+1, Distrust.NOT_YET_VALID, "is not valid before 20")],
+)
+def test_dates_of_the_right_ca_are_no_inspection(
+    pki: Hierarchy, tmp_path: Path, days: int, kind: Distrust, words: str
+) -> None:
+    public = Authority.make("OWN")
+    now = datetime.now(UTC)
+    validity = Validity(now + timedelta(days=days - 30), now + timedelta(days=-1))
+    if days > 0:
+        validity = Validity(now + timedelta(days=days), now + timedelta(days=30))
+    identity = issued_by(public, tmp_path, validity=validity)
+    trusting = Hierarchy(
+        **{**vars(pki), "box": Identity(pki.box.certificate, pki.box.key, identity.authorities)}
+    )
+    problem = diagnosed(trusting, identity).diagnosis.problem
+    assert problem is not None and problem.kind is kind and words in problem.message
+    assert problem.issuer == '"OWN"'
+
+
+def self_signed(folder: Path, name: x509.Name) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    paths = Identity(folder / "self.crt", folder / "self.key", folder / "self.crt")
+    paths.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+def test_a_self_signed_certificate_is_no_inspection(pki: Hierarchy, tmp_path: Path) -> None:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "printer")])
+    problem = diagnosed(pki, self_signed(tmp_path, name)).diagnosis.problem
+    assert problem is not None and problem.kind is Distrust.SELF_SIGNED
+    assert 'self-signed, by "printer"' in problem.message
+
+
+HOSTILE = '\x1b[31mOK\r\ndata center connected\x00\u202e\u200b"' + "x" * 9
+
+
+def test_a_hostile_name_is_made_fit_to_print(pki: Hierarchy, tmp_path: Path) -> None:
+    attributes = [
+        x509.NameAttribute(NameOID.COMMON_NAME, HOSTILE),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "y" * 64),
+    ]
+    witness = diagnosed(pki, self_signed(tmp_path, x509.Name(attributes)))
+    problem = witness.diagnosis.problem
+    assert problem is not None
+    for text in (problem.message, problem.issuer, *witness.said):
+        assert text.isprintable() and len(text) < 400
+    assert problem.issuer.count('"') == 2 and len(problem.issuer) <= NAME_CHARACTERS_MAX + 3
+
+
+def test_names_are_bounded_at_their_limit() -> None:
+    assert fit_to_print("x" * NAME_CHARACTERS_MAX) == '"' + "x" * NAME_CHARACTERS_MAX + '"'
+    assert fit_to_print("x" * (NAME_CHARACTERS_MAX + 1)) == '"' + "x" * NAME_CHARACTERS_MAX + '…"'
+
+
+@pytest.mark.parametrize("certificate", [b"", b"\x30\x00", b"\x30\x82\xff\xff" + b"\x00" * 100, b"A" * 1000])
+def test_a_certificate_that_cannot_be_read_leaves_what_openssl_says(certificate: bytes) -> None:
+    error = ssl.SSLCertVerificationError("no")
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+    problem = describe(Distrust.OTHER_ISSUER, error, Presented(b"", certificate), "h")
+    assert "unable to get local issuer certificate" in problem.message and problem.issuer == ""
+
+
+@asynccontextmanager
+async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Server]:
+    """A server that speaks no TLS."""
+    server = Server(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        await reader.read(1)
+        try:
+            writer.write(answer)
+            while repeat:
+                writer.write(answer)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        server.port = listener.sockets[0].getsockname()[1]
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (PORTAL, Distrust.PLAIN_HTTP),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", Distrust.PLAIN_HTTP),
+        (b"SSH-2.0-x\r\n", None),
+    ],
+)
+def test_a_captive_portal_that_answers_in_plain_http_is_named(
+    pki: Hierarchy, answer: bytes, kind: Distrust | None
+) -> None:
+    async def run() -> Witness:
+        async with plainly(answer) as server:
+            witness = Witness(Endpoint("127.0.0.1", server.port))
+            await witness.try_once(pki.box)
+            return witness
+
+    witness = asyncio.run(run())
+    problem = witness.diagnosis.problem
+    assert (problem and problem.kind) == kind
+    assert [event for event, _ in witness.notes] == (["far-end-plain-http"] if kind else [])
+
+
+def test_an_answer_without_end_ends_the_probe(pki: Hierarchy) -> None:
+    """A record that never ends: its header says 16 KiB of handshake, again and again."""
+    record = b"\x16\x03\x03\x3f\xff" + b"\x0b\xff\xff\xff" + b"\x00" * (0x3FFF - 4)
+
+    async def run() -> tuple[Presented, int]:
+        async with plainly(record, repeat=True) as server:
+            presented = await probe(Endpoint("127.0.0.1", server.port), None)
+            return presented, server.connections
+
+    presented, _ = asyncio.run(run())
+    assert presented.certificate == b"" and len(presented.beginning) == BEGINNING_BYTES
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+def test_it_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: str) -> None:
+    async def run() -> Witness:
+        behavior, loop = Behavior(), asyncio.get_running_loop()
+        site = await loop.create_server(lambda: PROXIES[kind](behavior), "127.0.0.1", 0)
+        async with site, answering(issued_by(Authority.make("Clinic CA"), tmp_path)) as server:
+            proxy = Proxy(kind, "127.0.0.1", site.sockets[0].getsockname()[1], "u", "p")  # type: ignore[arg-type]
+            witness = Witness(Endpoint("127.0.0.1", server.port), proxy)
+            await witness.try_once(pki.box)
+            assert behavior.requests == 2, "the box's own, and the probe's"
+            return witness
+
+    witness = asyncio.run(run())
+    assert witness.diagnosis.problem is not None
+    assert witness.diagnosis.problem.issuer == '"Clinic CA"'
+
+
+def test_it_is_asked_rarely_and_ends_with_trust(pki: Hierarchy, tmp_path: Path) -> None:
+    async def run() -> None:
+        inspected = issued_by(Authority.make("Clinic CA"), tmp_path)
+        async with answering(inspected) as wrong, answering(pki.datacenter) as right:
+            witness = Witness(Endpoint("127.0.0.1", wrong.port))
+            for _ in range(3):
+                await witness.try_once(pki.box)
+            assert witness.probes == 1 and len(witness.notes) == 1, "it is known already"
+            await witness.diagnosis.examine(ConnectionRefusedError())
+            assert witness.diagnosis.problem is not None, "this says nothing about certificates"
+            witness.far_end = Endpoint("127.0.0.1", right.port)
+            await witness.try_once(pki.box)
+            assert witness.diagnosis.problem is None
+            assert witness.lights == [Light.FAST, Light.OFF]
+            assert [event for event, _ in witness.notes] == ["far-end-inspected", "far-end-trusted"]
+            witness.far_end = Endpoint("127.0.0.1", wrong.port)
+            for _ in range(5):
+                witness.diagnosis.trusted()
+                await witness.try_once(pki.box)
+            assert witness.probes == PROBES_BURST
+            assert witness.diagnosis.problem is not None, "without a probe it is named less precisely"
+            assert witness.diagnosis.problem.kind is Distrust.OTHER_ISSUER
+
+    asyncio.run(run())
+
+
+def test_a_probe_that_fails_leaves_what_openssl_says(pki: Hierarchy, tmp_path: Path) -> None:
+    async def run() -> Witness:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            witness = Witness(Endpoint("127.0.0.1", closed.getsockname()[1]))
+            error = ssl.SSLCertVerificationError("no")
+            error.verify_code, error.verify_message = 19, "self-signed certificate in certificate chain"
+            await witness.diagnosis.examine(error)
+            return witness
+
+    problem = asyncio.run(run()).diagnosis.problem
+    assert problem is not None and problem.kind is Distrust.OTHER_ISSUER
+    assert "self-signed certificate in certificate chain" in problem.message
+
+
+def test_a_certificate_that_is_not_for_servers_is_explained(pki: Hierarchy, tmp_path: Path) -> None:
+    public = Authority.make("OWN")
+    identity = issued_by(public, tmp_path, usages=(x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH,))
+    trusting = Hierarchy(
+        **{**vars(pki), "box": Identity(pki.box.certificate, pki.box.key, identity.authorities)}
+    )
+    problem = diagnosed(trusting, identity).diagnosis.problem
+    assert problem is not None and problem.kind is Distrust.OTHER

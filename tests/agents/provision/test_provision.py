@@ -1,0 +1,335 @@
+"""Provisioning: what follows from a site file, and how it is written."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agents.box.config import load_config
+from agents.provision.arrival import empty, keep, waiting
+from agents.provision.box import box_file, firewall_file
+from agents.provision.files import write_file
+from agents.provision.main import files_of, main, provision
+from agents.provision.network import id_path
+from agents.provision.page import LISTEN
+from imaging.kickstart.site import for_box, load_site
+from imaging.rpm.contents import RECIPE
+from netfw.policy.policyfile import load_policy
+from settings import identity_archive
+from settings.board import load_board
+from settings.problems import SettingsError
+from settings.site import parse_site
+from settings.types import Proxy
+from tests.support.imaging.sites import system_tree, write_site
+
+SITE = """\
+board = "rap-4"
+time_servers = ["ntp.example.com", "192.0.2.123"]
+
+[uplink]
+address = "192.0.2.10/24"
+gateway = "192.0.2.1"
+nameservers = ["192.0.2.53"]
+
+[datacenter]
+host = "ingest.example.com"
+
+[audit]
+host = "audit.example.com"
+
+[[instrument]]
+port = 2
+serial = "CHEM-0002"
+
+[[instrument]]
+port = 2
+serial = "CHEM-0001"
+
+[addresses]
+"ingest.example.com" = ["203.0.113.5", "203.0.113.6"]
+"audit.example.com" = ["203.0.113.7"]
+"ntp.example.com" = ["203.0.113.8"]
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree with the package's units, and the site file beside it."""
+    (tmp_path / "site.toml").write_text(SITE)
+    return system_tree(tmp_path / "root")
+
+
+def test_the_box_program_takes_its_configuration(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    config = load_config(root / "etc/rap/box.toml")
+    assert config.datacenter.address == "203.0.113.5"
+    assert [(port.number, port.listen) for port in config.port][:2] == [(1, "10.77.1.1"), (2, "10.77.2.1")]
+    assert config.enrolled() == {"CHEM-0001": 2, "CHEM-0002": 2}
+
+
+def test_the_firewall_lets_the_box_go_where_the_site_says_and_nowhere_else(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    policy = load_policy(root / "etc/rap/firewall.toml")
+    ways = {
+        (entry.role, str(network), str(service))
+        for entry in policy.authorized
+        for network in entry.networks
+        for service in entry.services
+    }
+    assert ways == {
+        ("datacenter", "203.0.113.5/32", "tcp/443"),
+        ("datacenter", "203.0.113.6/32", "tcp/443"),
+        ("names", "192.0.2.53/32", "udp/53"),
+        ("names", "192.0.2.53/32", "tcp/53"),
+        ("time", "203.0.113.8/32", "udp/123"),
+        ("time", "192.0.2.123/32", "udp/123"),
+        ("audit-log", "203.0.113.7/32", "tcp/6514"),
+    }
+    assert {port.number: str(port.addresses[0]) for port in policy.ports} == {
+        number: f"10.77.{number}.1/24" for number in (1, 2, 3, 4)
+    }
+
+
+def test_the_local_page_is_served_to_the_instruments_alone(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    lines = (root / LISTEN).read_text().splitlines()
+    assert lines[1:] == [f"Listen 10.77.{number}.1:8443" for number in (1, 2, 3, 4)]
+    conf = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
+    assert f"IncludeOptional {Path(LISTEN).relative_to('etc/httpd')}\n" in conf
+
+
+def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
+    login = {"user": 'clinic "rap"', "password": "pässwörd 🗝\\1", "domain": "CLINIC", "basic": "never"}
+    lines = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in login.items())
+    text = SITE + f'\n[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n{lines}'
+    site, board = parse_site(text, Path("site.toml"))
+    proxy = msgspec.convert(tomllib.loads(box_file(site, board))["proxy"], Proxy)
+    assert {key: getattr(proxy, key) for key in login} == login
+
+
+def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
+    text = SITE + '\n[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n'
+    site, board = parse_site(text, Path("site.toml"))
+    assert 'role = "proxy"' in firewall_file(site, board)
+    assert 'role = "datacenter"' not in firewall_file(site, board)
+    assert '[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n' in box_file(site, board)
+
+
+def test_each_port_has_its_name_and_its_connection(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    link = (root / "etc/systemd/network/10-rap-port4.link").read_text()
+    assert link == "[Match]\nPath=pci-0000:05:00.0\n\n[Link]\nName=enp5s0\n"
+    folder = root / "etc/NetworkManager/system-connections"
+    files = sorted(folder.iterdir())
+    assert [file.stem for file in files] == [*(f"rap-port{n}" for n in (1, 2, 3, 4)), "rap-uplink"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    read = configparser.ConfigParser()
+    read.read(files)
+    assert read["connection"]["interface-name"] == "enp1s0"
+    port = configparser.ConfigParser()
+    port.read(folder / "rap-port2.nmconnection")
+    assert dict(port["ipv4"]) == {"method": "manual", "address1": "10.77.2.1/24", "never-default": "true"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("enp1s0", "pci-0000:01:00.0"),
+        ("enp10s31f6", "pci-0000:0a:1f.6"),
+        ("enP2p1s0", "pci-0002:01:00.0"),
+        ("eth0", ""),
+        ("enp1s0d1", ""),
+    ],
+)
+def test_a_name_by_slot_says_the_slot(name: str, path: str) -> None:
+    assert id_path(name) == path
+
+
+def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path) -> None:
+    provision(root.parent / "site.toml", root)
+    drop_in = (root / "etc/systemd/system/NetworkManager.service.d/10-rap-firewall.conf").read_text()
+    for line in ("After=rap-firewall.service", "AssertPathExists=/run/rap-firewall/ready"):
+        assert line in drop_in.splitlines()
+    wanted = root / "etc/systemd/system/multi-user.target.wants"
+    assert sorted(link.name for link in wanted.iterdir()) == [
+        "rap-box.service",
+        "rap-firewall.service",
+        "rap-provision.service",
+    ]
+
+
+def test_a_second_time_changes_nothing(root: Path) -> None:
+    assert provision(root.parent / "site.toml", root)
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    assert provision(root.parent / "site.toml", root) == []
+    assert {path: path.lstat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_what_the_site_no_longer_has_goes(root: Path) -> None:
+    stale = root / "etc/systemd/network/10-rap-port9.link"
+    others = root / "etc/systemd/network/10-others.link"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
+    others.write_text("")
+    assert "etc/systemd/network/10-rap-port9.link" in provision(root.parent / "site.toml", root)
+    assert not stale.exists()
+    assert others.exists()
+
+
+def test_an_own_board_comes_along(root: Path) -> None:
+    site = root.parent / "site.toml"
+    site.write_text(SITE.replace('"rap-4"', '"ours.toml"'))
+    ports = '[instrument_ports]\n1 = "eth1"\n2 = "eth2"\n'
+    (root.parent / "ours.toml").write_text(f'name = "ours"\nuplink = "eth0"\n{ports}')
+    provision(site, root)
+    assert load_policy(root / "etc/rap/firewall.toml").uplink == "eth0"
+    assert load_board(root / "etc/rap/ours.toml").name == "ours"
+    assert not list((root / "etc").glob("systemd/network/*.link"))
+    assert provision(root / "etc/rap/site.toml", root) == []
+
+
+def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Path) -> None:
+    """The installer's keys are known, and not looked at."""
+    file = write_site(tmp_path)
+    for text in (for_box(load_site(file)), file.read_text()):
+        made = files_of(text, file)
+        ports = tomllib.loads(made["etc/rap/box.toml"])["port"]
+        assert [port["instruments"] for port in ports] == [["CHEM-0001"], [], [], []]
+        assert "203.0.113.9 ntp2.example.com" in made["etc/hosts"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ('"rap-4"', '"rap-9"', "board: unknown board 'rap-9'; known boards: rap-4, rap-8"),
+        (
+            '"rap-4"',
+            '"../ours.toml"',
+            "board: ../ours.toml: the board file must be in the site file's directory",
+        ),
+        (
+            "[datacenter]",
+            "[datacentre]",
+            "datacentre: unknown key; did you mean datacenter?",
+        ),
+        ('host = "ingest', 'hots = "ingest', "datacenter.hots: unknown key; did you mean host?"),
+        ("port = 2\n", "port = 5\n", "instrument[0].port: rap-4 has no port 5; it has 1, 2, 3, 4"),
+        ("CHEM-0002", "CHEM-0001", "instrument[1].serial: CHEM-0001 is listed twice; list it once"),
+        (
+            '"ingest.example.com" =',
+            '"other.example.com" =',
+            "datacenter.host: the firewall needs the addresses of",
+        ),
+        ("203.0.113.5", "203.0.113", 'addresses."ingest.example.com"[0]: "203.0.113": is not'),
+        (
+            "203.0.113.5",
+            "10.77.3.9",
+            "no firewall policy follows from it: 10.77.3.9/32 is inside, not outside",
+        ),
+        ("board =", "board", "is not TOML"),
+        ("gateway", "# gateway", "a fixed `address` needs a `gateway`"),
+    ],
+)
+def test_a_wrong_site_is_told_and_changes_nothing(
+    root: Path, capsys: pytest.CaptureFixture[str], right: str, wrong: str, message: str
+) -> None:
+    site = root.parent / "site.toml"
+    provision(site, root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert right in SITE
+    site.write_text(SITE.replace(right, wrong, 1))
+    assert main(["--site", str(site), "--root", str(root)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert str(site) in said
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_a_name_without_addresses_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root.parent / "site.toml").write_text(SITE.replace('"audit.example.com" =', '"log.example.com" ='))
+    assert main(["--site", str(root.parent / "site.toml"), "--root", str(root)]) == 0
+    assert "audit.host: the firewall needs the addresses of audit.example.com" in capsys.readouterr().err
+
+
+def test_a_tree_without_the_package_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "site.toml").write_text(SITE)
+    (tmp_path / "root").mkdir()
+    assert main(["--site", str(tmp_path / "site.toml"), "--root", str(tmp_path / "root")]) == 3
+    assert "install rap-box there" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match="is no folder"):
+        provision(tmp_path / "site.toml", tmp_path / "nowhere")
+
+
+FILES = {
+    "serial": b"RAP-0001\n",
+    "site.toml": SITE.encode(),
+    "box.key": b"key",
+    "box.crt": b"certificate",
+    "vendor-ca.crt": b"vendor",
+}
+
+
+def test_an_identity_arrives_once(tmp_path: Path) -> None:
+    partition, folder = tmp_path / "partition", tmp_path / "identity"
+    assert waiting(partition) == {}
+    partition.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
+    files = waiting(partition)
+    assert files == FILES
+    keep(files, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["box.crt", "box.key", "serial", "vendor-ca.crt"]
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+    empty(partition)
+    assert partition.read_bytes() == bytes(65536)
+    assert waiting(partition) == {}
+
+
+def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The units take it for the whole: a power cut before it must leave the partition to be read again."""
+    written: list[str] = []
+    monkeypatch.setattr(
+        "agents.provision.arrival.write_file", lambda path, data, mode: written.append(path.name)
+    )
+    keep(FILES, tmp_path)
+    assert written[-1] == "box.crt"
+
+
+def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = bytearray(identity_archive.pack(FILES))
+    packed[600] ^= 1
+    (tmp_path / "partition").write_bytes(packed)
+    with pytest.raises(identity_archive.IdentityError, match="damaged"):
+        waiting(tmp_path / "partition")
+    assert (tmp_path / "partition").read_bytes() == packed
+
+
+def test_the_proxys_password_is_for_the_box_alone(root: Path) -> None:
+    """Also on a box that was provisioned when both files were for everybody, where the folder now gives its group."""
+    folder = root / "etc/rap"
+    provision(root.parent / "site.toml", root)
+    group = 4711 if os.geteuid() == 0 else os.getgid()
+    os.chown(folder, -1, group)
+    folder.chmod(0o2755)
+    for name in ("site.toml", "box.toml"):
+        (folder / name).chmod(0o644)
+    assert provision(root.parent / "site.toml", root) == []
+    found = {file.name: (file.stat().st_mode & 0o777, file.stat().st_gid) for file in folder.iterdir()}
+    assert found["site.toml"][0] == 0o600
+    assert found["box.toml"] == (0o640, group)
+    assert found["firewall.toml"][0] == 0o644
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "etc/file"
+    assert write_file(file, b"one", 0o644)
+    assert not write_file(file, b"one", 0o644)
+    with file.open("rb") as reader:
+        assert write_file(file, b"two", 0o600)
+        assert reader.read() == b"one"
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"two", 0o600)
+    assert [path.name for path in file.parent.iterdir()] == ["file"]

@@ -1,0 +1,63 @@
+"""A box that is provisioned for the site of a lab is configured as the lab's own box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.box.config import load_config
+from agents.provision.box import box_file, firewall_file
+from netfw.policy.policyfile import load_policy
+from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAddress, parse_site
+from settings.toml import dumps
+from settings.types import Endpoint, Proxy
+from sim.lab.labfile import Lab, lab_paths, load_lab
+from sim.worlds.shared.addresses import BOX, DATACENTER, PREFIX_BITS, PROXY, ROUTER
+from sim.worlds.shared.policy import lab_policy
+from sim.worlds.virtual.datacenter import NAME
+from sim.worlds.virtual.proxy import PORTS
+from tests.support.paths import LABS
+
+PASSWORD = 'p"ä:ss\\word'
+
+
+def site_of_lab(lab: Lab) -> SiteForBox:
+    spec = lab.uplink.proxy
+    user, password = ("", "") if spec is None or spec.auth == "none" else ("rap-box", PASSWORD)
+    return SiteForBox(
+        board=lab.board.name,
+        datacenter=Endpoint(NAME),
+        time_servers=["192.0.2.123"],
+        audit=AuditServer(host="192.0.2.65"),
+        uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
+        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", PORTS[spec.kind], user, password),
+        instrument=[EnrolledInstrument(port=spec.port, serial=spec.serial) for spec in lab.instruments],
+        addresses={NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
+    )
+
+
+@pytest.mark.parametrize("path", lab_paths(LABS), ids=lambda path: path.stem)
+def test_a_box_is_provisioned_for_the_site_of_each_lab(tmp_path: Path, path: Path) -> None:
+    lab = load_lab(path)
+    wanted = site_of_lab(lab)
+    site, board = parse_site(dumps(wanted), tmp_path / "site.toml")
+    (tmp_path / "box.toml").write_text(box_file(site, board))
+    (tmp_path / "firewall.toml").write_text(firewall_file(site, board))
+    config = load_config(tmp_path / "box.toml")
+    assert config.enrolled() == {spec.serial: spec.port for spec in lab.instruments}
+    assert config.proxy == wanted.proxy
+    assert config.datacenter.host == NAME
+    policy, own = load_policy(tmp_path / "firewall.toml"), lab_policy(lab)
+    for port in own.ports:
+        given = policy.port(port.number)
+        assert given is not None
+        assert (given.interface, given.addresses, given.services) == (
+            port.interface,
+            port.addresses,
+            port.services,
+        )
+    [uplink_target] = own.authorized
+    [given_way] = [entry for entry in policy.authorized if entry.role == uplink_target.role]
+    assert given_way.services == uplink_target.services
+    assert set(given_way.networks) <= set(uplink_target.networks)

@@ -1,0 +1,120 @@
+"""One scenario, and the power cut at its first, second, third … operation on the disk, until none is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.spool import Priority, SpoolError, SpoolLimits
+from tests.support.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
+
+ALERT, AUDIT, ROUTINE = Priority
+MIXED = [ROUTINE, ROUTINE, AUDIT, ROUTINE, ALERT, ROUTINE]
+
+
+def scenario(h: Harness) -> None:
+    """Fill, overflow, deliver, recycle, close, open and go on: about 300 operations."""
+    for turn in range(60):
+        if not h.append(MIXED, [300] * 6):
+            return
+        if turn % 10 == 9:
+            for priority in (ALERT, AUDIT):
+                found = h.read(priority, 9)
+                h.ack(priority, found[-1][0])
+    h.spool.close()
+    if not h.disk.backend.has_power:
+        return
+    h.open()
+    for _ in range(60):
+        if not h.append([ROUTINE] * 4, [900] * 4):
+            return
+        found = h.read(ROUTINE, 7)
+        h.ack(ROUTINE, found[-1][0])
+
+
+def operations() -> int:
+    h = Harness()
+    h.disk.backend.cut_power_at(1 << 30)
+    scenario(h)
+    return (1 << 30) - h.disk._countdown
+
+
+TOTAL = operations()
+
+
+def test_the_scenario_does_it_all() -> None:
+    h = Harness()
+    scenario(h)
+    h.check()
+    assert h.spool.status().gaps_reported > 0
+    assert TOTAL > 250
+
+
+@pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
+@pytest.mark.parametrize("part", range(4))
+def test_cut_at_every_operation(part: int, limits: SpoolLimits) -> None:
+    for operation in range(1 + part, TOTAL + 1, 4):
+        h = Harness(operation, limits=limits)
+        h.disk.backend.cut_power_at(operation)
+        try:
+            scenario(h)
+        except SpoolError:
+            assert not h.disk.backend.has_power
+        h.reboot()
+        h.check()
+        assert h.append(MIXED, [20] * 6)
+        h.reboot()
+        h.check()
+
+
+@pytest.mark.parametrize("first", [1, 5, 20, 60, 120, 200])
+def test_a_second_cut_during_recovery(first: int) -> None:
+    for second in range(1, 12):
+        h = Harness(first)
+        h.disk.backend.cut_power_at(first)
+        try:
+            scenario(h)
+        except SpoolError:
+            assert not h.disk.backend.has_power
+        h.disk = h.disk.backend.reboot()
+        h.disk.backend.cut_power_at(second)
+        h.open()
+        for _ in range(second):
+            if h.disk.backend.has_power:
+                h.append(MIXED, [200] * 6)
+        h.reboot()
+        h.check()
+
+
+@pytest.mark.parametrize("kind", ["flush", "write"])
+def test_failing_once_at_every_group(kind: str) -> None:
+    for turn in range(60):
+        h = Harness(turn)
+        for now in range(60):
+            if now == turn:
+                getattr(h.disk.backend, f"fail_next_{kind}")()
+            assert h.append(MIXED, [250] * 6), "one failure is got over"
+        h.reboot()
+        h.check()
+
+
+@pytest.mark.parametrize("between", ["append", "ack", "roll", "failure", "reopening"])
+def test_a_group_made_for_another_place_is_made_anew(between: str) -> None:
+    h = Harness()
+    assert h.append([ROUTINE] * 2, [100] * 2)
+    group = h.spool.prepare_group(h.spool.measure([ROUTINE, ALERT], [b"a", b"b"]))
+    if between == "append":
+        h.append([ROUTINE], [10])
+    elif between == "ack":
+        h.ack(ROUTINE, 1)
+    elif between == "roll":
+        h.spool._log.room = 0
+    elif between == "failure":
+        h.disk.backend.fail_next_flush()
+    else:
+        h.reboot()
+    numbers = h.spool.append_prepared(group)
+    h.reboot()
+    assert h.spool.read(ALERT, 9, 99) == [(numbers[1], b"b")]
+    assert (numbers[0], b"a") in h.read_all(ROUTINE)
+    assert h.acked[ROUTINE] == h.spool._holdings.cursors[ROUTINE]
+    h.check()

@@ -1,0 +1,63 @@
+"""What the disk is not asked for twice."""
+
+from __future__ import annotations
+
+import pytest
+
+import agents.spool.disk.segment
+from agents.spool import Priority
+from tests.support.agents.spool_model import Harness
+
+ALERT, AUDIT, ROUTINE = Priority
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The offset of each group that is decoded."""
+    offsets: list[int] = []
+    real = agents.spool.disk.segment.decode
+
+    def decode(header: bytes, body: bytes, offset: int, end: int) -> object:
+        offsets.append(offset)
+        return real(header, body, offset, end)
+
+    monkeypatch.setattr(agents.spool.disk.segment, "decode", decode)
+    return offsets
+
+
+@pytest.mark.parametrize("batch", [1, 3, 20])
+def test_a_group_is_decoded_once_to_be_read_and_acknowledged(decoded: list[int], batch: int) -> None:
+    h = Harness()
+    for turn in range(9):  # 180 groups in segments of 14
+        for _ in range(20):
+            assert h.append([ROUTINE], [100])
+            if turn % 2:
+                assert h.append([AUDIT], [100])
+        while found := h.read(ROUTINE, batch):
+            h.ack(ROUTINE, found[-1][0])
+        h.ack(AUDIT, max((seq for seq, _ in h.read(AUDIT)), default=0))
+    groups = 180 + 80
+    assert groups <= len(decoded) < 1.2 * groups
+
+
+@pytest.mark.parametrize("delivered", [0, 5, 10])
+def test_opening_decodes_each_group_once_and_reading_begins_where_records_wait(
+    decoded: list[int], delivered: int
+) -> None:
+    h = Harness()
+    for _ in range(10):
+        assert h.append([ROUTINE], [100])
+    h.ack(ROUTINE, delivered)
+    assert h.append([ROUTINE], [100])
+    h.spool.close()
+    decoded.clear()
+    spool = h.open()
+    assert len(decoded) == 13, (
+        "a checkpoint, eleven groups and a good end; `open` has asked for `records` as well"
+    )
+    assert len(list(spool.recovery.records())) == 11 and len(decoded) > 13, (
+        "what opening read is not kept for ever"
+    )
+    decoded.clear()
+    h.read(ROUTINE, 1)
+    assert len(decoded) <= 1

@@ -1,0 +1,354 @@
+"""What rots is reported by its number, and only that is lost."""
+
+from __future__ import annotations
+
+import contextlib
+from random import Random
+
+import pytest
+
+from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolGap
+from agents.spool.disk.group import Group, GroupKind
+from agents.spool.disk.segment import groups
+from hal.disk import Disk
+from hal.emul.disk import EmulDisk
+from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
+
+ALERT, AUDIT, ROUTINE = Priority
+
+
+def open_spool(disk: Disk) -> Spool:
+    return Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+
+
+def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    for number in range(count):
+        spool.append([ROUTINE] * 8, [b"%d/%d " % (number, at) * (size // 8) for at in range(8)])
+    return disk, spool
+
+
+def flip(disk: EmulDisk, spool: Spool, offset: int) -> None:
+    """Flip one bit of one byte of the newest segment."""
+    disk._files[spool._log.segments[-1].name].data[offset] ^= 4
+
+
+def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
+    ranges = [r for gap in gaps if gap.reason is reason for r in gap.ranges]
+    return {seq for first, last in ranges for seq in range(first, last + 1)}
+
+
+def data_groups(spool: Spool, disk: Disk) -> list:
+    segment = spool._log.segments[-1]
+    return [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_rotten_payload_loses_that_record(at: int, closed: bool) -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.payload_offset + sum(second.lengths[:at]) + 3)
+    if closed:
+        spool.close()
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == {9 + at}
+    assert [seq for seq, _ in again.read(ROUTINE, 99, 1 << 20)] == [n for n in range(1, 25) if n != 9 + at]
+    assert again.recovery.waiting_records == 23
+
+
+@pytest.mark.parametrize("copy", ["first", "last"])
+@pytest.mark.parametrize("of", ["header", "table"])
+def test_one_rotten_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    distance = 20 if of == "header" else 90
+    flip(disk, spool, second.offset + distance if copy == "first" else second.end - distance)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == set()
+    assert len(again.read(ROUTINE, 99, 1 << 20)) == 24
+
+
+def test_both_copies_rotten_lose_that_group() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.offset + 20)
+    flip(disk, spool, second.end - 20)
+    assert corrupt(open_spool(disk).recovery.gaps) == set(range(9, 17))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_last_group_may_have_been_torn(closed: bool) -> None:
+    disk, spool = filled()
+    last = data_groups(spool, disk)[-1]
+    if closed:
+        spool.close()
+    flip(disk, spool, last.payload_offset + sum(last.lengths[:3]))
+    again = open_spool(disk)
+    reason = GapReason.CORRUPT if closed else GapReason.UNFINISHED
+    assert corrupt(again.recovery.gaps, reason) == {20}
+    certain = {record.seq: record.certain for record in again.recovery.records()}
+    assert 20 not in certain and certain[19] and certain[21] is closed
+
+
+def test_numbers_go_on_beyond_an_unreadable_end() -> None:
+    disk, spool = filled()
+    for group in data_groups(spool, disk)[1:]:
+        flip(disk, spool, group.offset + 20)
+        flip(disk, spool, group.end - 20)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
+    assert again.append([ROUTINE], [b"new"])[0] > 24
+
+
+def test_a_rotten_group_before_a_good_end() -> None:
+    disk, spool = filled()
+    last = data_groups(spool, disk)[-1]
+    spool.close()
+    flip(disk, spool, last.offset + 20)
+    flip(disk, spool, last.end - 20)
+    again = open_spool(disk)
+    assert again.recovery.was_closed and corrupt(again.recovery.gaps) == set(range(17, 25))
+    assert again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
+
+
+def test_a_segment_that_cannot_be_read_at_all() -> None:
+    disk, spool = filled(count=40, size=400)
+    segments = spool._log.segments
+    lost = segments[1]
+    disk._files[lost.name].data[:] = bytes(LIMITS.segment_bytes)
+    again = open_spool(disk)
+    assert corrupt(again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
+
+
+def test_a_gap_is_reported_once() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    flip(disk, spool, second.payload_offset)
+    for _ in range(3):
+        spool = open_spool(disk)
+        spool.append([], [])
+        spool.read(ROUTINE, 99, 1 << 20)
+        spool.close()
+    reports = [decode_gap(payload) for _, payload in spool.read(AUDIT, 99, 1 << 20)]
+    assert [gap.ranges for gap in reports if gap.reason is GapReason.CORRUPT] == [((9, 9),)]
+
+
+def test_rot_found_while_reading() -> None:
+    disk, spool = filled()
+    spool.append([ALERT, AUDIT], [b"alert" * 9, b"audit" * 9])
+    groups_ = data_groups(spool, disk)
+    flip(disk, spool, groups_[0].payload_offset)
+    flip(disk, spool, groups_[-1].payload_offset)
+    assert [seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)] == list(range(2, 25))
+    assert spool.read(ALERT, 9, 1 << 20) == []
+    assert spool.status().records == {ALERT: 0, AUDIT: 1, ROUTINE: 23}
+    spool.append([], [])
+    found = [decode_gap(payload) for _, payload in spool.read(AUDIT, 9, 1 << 20)[1:]]
+    assert found == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
+
+
+def test_an_unreadable_sector_is_like_rot() -> None:
+    disk, spool = filled()
+    second = data_groups(spool, disk)[1]
+    disk.backend.make_unreadable(spool._log.segments[-1].name, second.payload_offset + 600)
+    lost = corrupt(open_spool(disk).recovery.gaps)
+    assert 0 < len(lost) <= 6 and lost < set(range(9, 17))
+
+
+def test_foreign_files_are_left_alone() -> None:
+    disk = EmulDisk(1 << 30, Random(2))
+    disk.create("readme.txt", 100)
+    spool = open_spool(disk)
+    spool.append([ROUTINE], [b"x"])
+    assert "readme.txt" in disk.names()
+    assert open_spool(disk).read(ROUTINE, 9, 99) == [(1, b"x")]
+
+
+def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
+    """Alert 1 and audit record 3 carried, the file they came from written again, and the bytes of their segment."""
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
+    carried = None
+    while carried is None:
+        spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
+        segment = spool._log.segments[-1]
+        found = [
+            g
+            for g in groups(disk, segment, 0, segment.end)
+            if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)
+        ]
+        carried, manifest = found or (None, None)
+    while spool._log.segments[0].base == 1:  # until the file they came from is written again
+        spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
+    assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
+    return disk, carried, manifest, disk._files[segment.name].data
+
+
+def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None:
+    disk, carried, _, data = carried_and_manifest()
+    data[carried.offset + 20] ^= 4
+    data[carried.end - 20] ^= 4
+    assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
+
+
+def test_a_carried_record_that_cannot_be_read_is_missed_without_its_manifest() -> None:
+    disk, carried, manifest, data = carried_and_manifest()
+    data[carried.payload_offset] ^= 4
+    data[manifest.offset + 20] ^= 4
+    data[manifest.end - 20] ^= 4
+    assert corrupt(open_spool(disk).recovery.gaps) == {1}
+
+
+def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
+    disk, spool = filled()
+    flip(disk, spool, data_groups(spool, disk)[1].payload_offset)
+    spool.append([ALERT], [b"keeps all this from being acknowledged"])
+    spool = open_spool(disk)
+    spool.append([], [])
+    first = spool._log.segments[0]
+    for _ in range(8):  # into further segments, whose checkpoints know of it
+        spool.append([AUDIT], [b"y" * 2000])
+    for group in groups(disk, first, 0, first.end):
+        if group.aux and group.kind is GroupKind.DATA:
+            disk._files[first.name].data[group.payload_offset] ^= 1  # the report itself is gone
+    assert 9 not in corrupt(open_spool(disk).recovery.gaps)
+
+
+def full() -> tuple[EmulDisk, Spool]:
+    """A spool of routine records in which the next group drops the oldest segment."""
+    disk = EmulDisk(1 << 30, Random(2))
+    spool = open_spool(disk)
+    while spool._log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
+        spool.append([ROUTINE], [b"x" * 600])
+    spool._log.room = 0
+    return disk, spool
+
+
+def told(spool: Spool) -> dict[int, GapReason]:
+    """Who is gone, by the spool's own records, each number once."""
+    gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
+    pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("flushes", [0, 1, 2])
+@pytest.mark.parametrize("rotten", [[1], [2, 4], [2, 20], [20]], ids=str)
+def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int, rotten: list[int]) -> None:
+    """The disk is full, and after so many good flushes it fails until the process is killed."""
+    disk, spool = full()
+    for number in rotten:
+        segment = spool._log.segment_of(number)
+        assert segment is not None
+        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
+        place = next(g.payload_offset for g in found if g.first_seq == number)
+        disk._files[segment.name].data[place] ^= 4
+    appended = set(range(1, spool.status().next_seq))
+    spool.read(ROUTINE, 99, 1 << 20)
+    spool.ack(ROUTINE, 3)
+    real, left = disk.flush, [flushes]
+
+    def flush(name: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            disk.backend.fail_next_flush()
+        real(name)
+
+    disk.flush = flush  # type: ignore[method-assign]
+    with contextlib.suppress(SpoolError):
+        spool.append([ROUTINE], [b"new"])
+    spool = open_spool(disk.backend.cut_power())
+    spool.append([], [])
+    delivered = {1, 2, 3}.difference(rotten)
+    read = {seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)}
+    assert appended <= read | told(spool).keys() | delivered
+    assert all(told(spool).get(number) is GapReason.CORRUPT for number in rotten)
+
+
+def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> None:
+    disk, spool = full()
+    first = spool._log.segments[0]
+    second = [g for g in groups(disk, first, 0, first.end) if g.kind is GroupKind.DATA][1]
+    for at in (second.offset + 20, second.end - 20):
+        disk._files[first.name].data[at] ^= 4
+    spool.append([ROUTINE], [b"new"])
+    last = spool._log.upper_bound(first) - 1
+    assert told(spool) == {
+        n: GapReason.CORRUPT if n == second.first_seq else GapReason.FULL for n in range(1, last + 1)
+    }
+
+
+def test_a_drop_whose_report_cannot_be_read_is_no_drop() -> None:
+    """The group that drops a segment is torn: its header, with the cursor moved, is there, its records are not."""
+    disk, spool = full()
+    spool._writer._find_room(1)
+    report = data_groups(spool, disk)[-1]
+    assert report.cursors[ROUTINE] > 0 and report.count == 1
+    flip(disk, spool, report.payload_offset)
+    again = open_spool(disk)
+    assert again.read(ROUTINE, 1, 1 << 20)[0][0] == 1
+
+
+@pytest.mark.parametrize("end", ["crash", "close"])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_no_number_is_given_twice_though_all_since_the_last_opening_rots(end: str, times: int) -> None:
+    """What the next opening reads is what the last one read; it must go on beyond what was given since then."""
+    h = Harness()
+    assert h.append([ROUTINE] * 8, [100] * 8)
+    for _ in range(times):
+        if end == "close":
+            h.spool.close()
+        h.reboot()
+        assert h.append([ROUTINE, ALERT], [100] * 2), "asserts that they have new numbers"
+        h.rot_all_since(*h.found)
+        h.reboot()
+    assert h.append([ROUTINE], [100])
+    h.check()
+
+
+@pytest.mark.parametrize("again", ["at once", "after a crash", "after a good end"])
+@pytest.mark.parametrize("priority", Priority)
+def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
+    priority: Priority, again: str
+) -> None:
+    h = Harness()
+    assert h.append([ROUTINE, ALERT, AUDIT] * 3, [100] * 9)
+    number = h.read(priority)[1][0]
+    waiting = h.spool.status().records
+    h.discard(priority, number)
+    assert h.spool.status().records == {**waiting, priority: 2}
+    h.spool.append([], [])
+    if again == "after a crash":
+        h.reboot()
+    elif again == "after a good end":
+        h.spool.close()
+        h.open()
+    assert number not in dict(h.read_all(priority))
+    assert len(h.read_all(ROUTINE)) + len(h.read_all(ALERT)) == (5 if priority is not AUDIT else 6)
+    gaps = [gap for _, payload in h.read(AUDIT) if (gap := decode_gap(payload)) is not None]
+    assert [gap for gap in gaps if gap.reason is not GapReason.UNUSED] == [
+        SpoolGap(((number, number),), 1, GapReason.REFUSED)
+    ]
+    h.check()
+
+
+def test_what_does_not_wait_cannot_be_given_up() -> None:
+    h = Harness()
+    assert h.append([ROUTINE, ALERT, ROUTINE], [100] * 3)
+    h.ack(ROUTINE, 1)
+    for priority, number in [(ROUTINE, 1), (ROUTINE, 2), (ROUTINE, 4), (ALERT, 1), (ALERT, 3), (AUDIT, 2)]:
+        h.spool.discard(priority, number)
+    assert h.spool.status().gaps_pending == 0
+    assert [seq for seq, _ in h.read(ROUTINE)] == [3] and [seq for seq, _ in h.read(ALERT)] == [2]
+
+
+def test_a_carried_record_given_up_stays_gone() -> None:
+    disk, *_ = carried_and_manifest()
+    spool = open_spool(disk)
+    spool.discard(ALERT, 1)
+    spool.append([], [])
+    assert told(spool)[1] is GapReason.REFUSED
+    assert open_spool(disk).read(ALERT, 9, 999) == []

@@ -1,0 +1,254 @@
+"""Each report once, all of a batch or nothing, and commands until their result came."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from datacenter.store import queries
+from datacenter.store.store import (
+    REPEAT_MS_MAX,
+    REPEAT_MS_MIN,
+    Store,
+    StoreError,
+    UnknownBoxError,
+    repeat_delay_ms,
+)
+from tests.support.datacenter.batches import AT_MS, alert, batch, result
+from tests.support.datacenter.duplicates import duplicates
+from wire.messages import COMMAND_BODY_BYTES_MAX, COMMANDS_PER_REPLY_MAX, RECORDS_PER_BATCH_MAX, Audit, Gap
+
+BOX = "RAP-0001"
+
+
+def numbers(store: Store) -> list[tuple[int, int, int | None]]:
+    return [(record.epoch, record.sequence, record.number) for record in queries.records(store)]
+
+
+def test_a_record_is_stored_with_what_queries_ask_for(store: Store) -> None:
+    assert store.ingest(BOX, batch(alert(3), first=12, epoch=4, run=9), AT_MS + 500).stored == 1
+    assert list(queries.records(store)) == [
+        (BOX, 4, 12, "CHEM-0001", 9, 3, "alert", AT_MS + 3, AT_MS + 500),
+    ]
+
+
+def test_a_batch_that_comes_again_is_stored_once(store: Store) -> None:
+    sent = batch(alert(1), alert(2), alert(3))
+    assert [store.ingest(BOX, sent, now).stored for now in (10, 20, 30)] == [3, 0, 0]
+    assert {record.stored_at_ms for record in queries.records(store)} == {10}
+
+
+def test_batches_that_overlap_are_stored_once(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1), alert(2)), 0)
+    assert store.ingest(BOX, batch(alert(2), alert(3), first=2), 0).stored == 1
+    assert numbers(store) == [(1, 1, 1), (1, 2, 2), (1, 3, 3)]
+
+
+def test_a_report_that_the_box_took_twice_is_stored_once(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1)), 0)
+    assert store.ingest(BOX, batch(alert(1), first=50), 0).stored == 0
+    assert store.ingest(BOX, batch(alert(1), epoch=2), 0).stored == 0
+    assert numbers(store) == [(1, 1, 1)]
+
+
+def test_equal_numbers_of_another_run_instrument_or_box_are_other_reports(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1)), 0)
+    store.ingest(BOX, batch(alert(1), first=2, run=2), 0)
+    store.ingest(BOX, batch(alert(1), first=3, instrument="HEMA-0002"), 0)
+    store.ingest("RAP-0002", batch(alert(1)), 0)
+    assert queries.counts(store) == {
+        (BOX, "CHEM-0001"): 2,
+        (BOX, "HEMA-0002"): 1,
+        ("RAP-0002", "CHEM-0001"): 1,
+    }
+
+
+def test_records_of_the_box_itself_are_known_by_their_sequence_alone(store: Store) -> None:
+    again = Audit(AT_MS, "port-down", 1)
+    sent = batch(again, again, instrument="", run=0)
+    assert [store.ingest(BOX, sent, 0).stored for _ in range(2)] == [2, 0]
+    assert numbers(store) == [(1, 1, None), (1, 2, None)]
+
+
+def test_the_largest_batch_is_stored_whole(store: Store) -> None:
+    sent = batch(*(alert(number) for number in range(1, RECORDS_PER_BATCH_MAX + 1)))
+    assert store.ingest(BOX, sent, 0).stored == RECORDS_PER_BATCH_MAX
+    assert len(numbers(store)) == RECORDS_PER_BATCH_MAX
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 6)), max_size=8))
+def test_whatever_is_repeated_in_whatever_order_is_stored_once(sent: list[tuple[int, int]]) -> None:
+    store = Store("sqlite://", durable=False)
+    store.authorize([BOX], 0)
+    stored = sum(
+        store.ingest(BOX, batch(*(alert(n) for n in range(first, first + count)), first=first), 0).stored
+        for first, count in sent
+    )
+    said = {n for first, count in sent for n in range(first, first + count)}
+    assert [sequence for _, sequence, _ in numbers(store)] == sorted(said)
+    assert stored == len(said)
+    store.close()
+
+
+def test_a_box_that_is_not_authorized_may_not_send(store: Store) -> None:
+    with pytest.raises(UnknownBoxError):
+        store.ingest("RAP-0003", batch(alert(1)), 0)
+    assert queries.counts(store) == {}
+
+
+def test_a_box_that_is_dismissed_may_not_send_and_what_it_sent_stays(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1)), 0)
+    store.authorize(["RAP-0002"], 5)
+    with pytest.raises(UnknownBoxError):
+        store.ingest(BOX, batch(alert(2), first=2), 0)
+    assert queries.counts(store) == {(BOX, "CHEM-0001"): 1}
+    store.authorize([BOX, "RAP-0002"], 6)
+    assert store.ingest(BOX, batch(alert(2), first=2), 0).stored == 1
+
+
+def test_a_failure_in_the_middle_leaves_nothing_of_the_batch(store: Store) -> None:
+    with store._engine.begin() as connection:
+        connection.execute(text("DROP TABLE commands"))
+    with pytest.raises(StoreError):
+        store.ingest(BOX, batch(alert(1), alert(2)), 0)
+    assert queries.counts(store) == {}
+
+
+def test_a_store_goes_on_after_a_failure(store: Store) -> None:
+    with store._engine.begin() as connection:
+        connection.execute(text("ALTER TABLE records RENAME TO hidden"))
+    with pytest.raises(StoreError):
+        store.ingest(BOX, batch(alert(1)), 0)
+    with store._engine.begin() as connection:
+        connection.execute(text("ALTER TABLE hidden RENAME TO records"))
+    assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
+
+
+def test_what_was_stored_is_there_for_the_next_process(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    for expected in (1, 0):
+        store = Store(url)
+        store.authorize([BOX], 0)
+        assert store.ingest(BOX, batch(alert(1)), 0).stored == expected
+        store.close()
+
+
+@pytest.mark.parametrize(("durable", "journal", "synchronous"), [(True, "wal", 2), (False, "memory", 0)])
+def test_a_commit_is_flushed_unless_told_otherwise(
+    tmp_path: Path, durable: bool, journal: str, synchronous: int
+) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.db'}", durable=durable)
+    with store._engine.connect() as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == journal
+        assert connection.scalar(text("PRAGMA synchronous")) == synchronous
+    store.close()
+
+
+def test_queries_see_what_another_thread_has_committed(store: Store) -> None:
+    thread = threading.Thread(target=store.ingest, args=(BOX, batch(alert(1)), 0))
+    thread.start()
+    thread.join()
+    assert numbers(store) == [(1, 1, 1)]
+
+
+def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        Store(f"sqlite:///{tmp_path / 'missing' / 'store.db'}")
+
+
+@pytest.mark.parametrize("url", ["", "reports.db", "mysql://localhost/rap", "postgresql+psycopg2://h/d"])
+def test_a_url_of_something_else_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^.*: "):
+        Store(url)
+
+
+def test_gaps_are_told_with_the_record_that_told_them(store: Store) -> None:
+    gap = Gap(AT_MS, "disk-full", 128, ((1, 64), (70, 133)))
+    store.ingest(BOX, batch(Audit(AT_MS, "port-up", 1), gap, first=134, instrument="", run=0), 0)
+    assert queries.gaps(store) == [(BOX, 1, 135, gap)]
+
+
+def test_duplicates_are_found_by_content(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1), alert(2)), 0)
+    assert duplicates(store) == []
+    store.ingest(
+        BOX, batch(alert(1), first=9, run=2), 0
+    )  # the same words of the same instrument, as another run
+    assert duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
+
+
+def test_a_command_goes_out_with_the_next_answer_and_not_at_once_again(store: Store) -> None:
+    number = store.queue_command(BOX, "CHEM-0001", "help-file", b"text", 0)
+    first, second = (store.ingest(BOX, batch(alert(n), first=n), n) for n in (1, 2))
+    assert [(c.id, c.instrument, c.verb, c.body) for c in first.commands] == [
+        (number, "CHEM-0001", "help-file", b"text")
+    ]
+    assert second.commands == []
+
+
+def test_a_command_is_repeated_ever_more_seldom_until_its_result_came(store: Store) -> None:
+    number = store.queue_command(BOX, "CHEM-0001", "send-inventory", b"", 0)
+    delivered = []
+    for minute in range(20):
+        if store.ingest(BOX, batch(alert(minute + 1), first=minute + 1), minute * 60_000).commands:
+            delivered.append(minute)
+    assert delivered == [0, 1, 3, 7, 15]
+    store.ingest(BOX, batch(result(100, number), first=100), 10**9)
+    assert store.ingest(BOX, batch(alert(101), first=101), 10**10).commands == []
+    (command,) = queries.commands(store)
+    assert (command.outcome, command.closed_at_ms, command.delivered_count) == ("done", 10**9, 5)
+
+
+def test_a_repeated_result_changes_nothing(store: Store) -> None:
+    number = store.queue_command(BOX, "CHEM-0001", "send-inventory", b"", 0)
+    store.ingest(BOX, batch(result(1, number, "done")), 10)
+    store.ingest(BOX, batch(result(2, number, "failed"), first=2), 20)
+    (command,) = queries.commands(store)
+    assert (command.outcome, command.closed_at_ms) == ("done", 10)
+
+
+@pytest.mark.parametrize(("box", "instrument"), [("RAP-0002", "CHEM-0001"), (BOX, "HEMA-0002")])
+def test_nobody_closes_the_command_of_another(store: Store, box: str, instrument: str) -> None:
+    number = store.queue_command(BOX, "CHEM-0001", "send-inventory", b"", 0)
+    store.ingest(box, batch(result(1, number), instrument=instrument), 10)
+    assert queries.commands(store)[0].outcome is None
+
+
+def test_a_reply_holds_as_many_commands_as_the_limit_says_oldest_first(store: Store) -> None:
+    ids = [
+        store.queue_command(BOX, "CHEM-0001", "data-upload", bytes(COMMAND_BODY_BYTES_MAX), 0)
+        for _ in range(COMMANDS_PER_REPLY_MAX + 1)
+    ]
+    first, second = (store.ingest(BOX, batch(alert(n), first=n), n).commands for n in (1, 2))
+    assert [command.id for command in first] == ids[:-1]
+    assert [command.id for command in second] == ids[-1:]
+
+
+def test_a_command_for_a_box_that_does_not_exist_is_refused(store: Store) -> None:
+    with pytest.raises(UnknownBoxError):
+        store.queue_command("RAP-0009", "", "help-file", b"", 0)
+
+
+def test_a_repeat_waits_between_its_limits() -> None:
+    delays = [repeat_delay_ms(deliveries) for deliveries in range(1, 100)]
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (REPEAT_MS_MIN, REPEAT_MS_MAX)
+
+
+def test_another_program_may_read_while_the_store_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    store = Store(f"sqlite:///{file}")
+    store.authorize([BOX], 0)
+    reader = sqlite3.connect(file)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM records").fetchone() == (0,)
+    assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
+    reader.close()
+    store.close()

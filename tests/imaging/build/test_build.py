@@ -1,0 +1,239 @@
+"""Disk images of the smallest system: the same bytes anywhere, what they hold, and what stops a build."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imaging.build.build import Built, build
+from imaging.build.types import BuildFailed, BuildRequest, Lacking, WrongRequest
+from imaging.media.bmap import parse
+from imaging.signing.signing import load_public_key, make_key, read_manifest
+from tests.support.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
+
+POST = "%post --erroronfail --log=/var/post.log"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an image's files belong to many users")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_tools()
+    return small_repository(tmp_path_factory.mktemp("standin") / "repo")
+
+
+@pytest.fixture(scope="module")
+def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return _build(tmp_path_factory.mktemp("first"), repository)
+
+
+def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
+    kickstart = folder / "box.ks"
+    kickstart.write_text(text)
+    request = BuildRequest(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
+    return build(request, lambda _name, _kept: None, lambda _line: None)
+
+
+def test_same_bytes_elsewhere_later_and_on_another_host(
+    first: Built, repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "another place"
+    folder.mkdir()
+    (folder / "box.ks").write_text(KICKSTART)
+    command = [
+        sys.executable,
+        "-m",
+        "rap",
+        "image",
+        "build",
+        folder / "box.ks",
+        "--repo",
+        repository,
+        "-o",
+        folder / "out",
+        "--json",
+    ]
+    elsewhere = [
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        'echo elsewhere > /proc/sys/kernel/hostname; umask 077; exec "$@"',
+        "sh",
+        *map(str, command),
+    ]
+    done = subprocess.run(
+        elsewhere,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sha256"] == first.sha256
+
+
+def test_file_systems_are_sound_and_hold_their_parts(first: Built, tmp_path: Path) -> None:
+    record = json.loads(first.image.with_suffix(".build.json").read_text())
+    held = {}
+    for place in record["partitions"]:
+        if place["format"] == "ext4":
+            device = f"{first.image}?offset={place['offset']}"
+            subprocess.run(["e2fsck", "-fn", device], check=True, capture_output=True)
+            listed = subprocess.run(
+                ["debugfs", "-R", "ls -p /", device], check=True, capture_output=True, text=True
+            )
+            held[place["mount"]] = {
+                line.split("/")[5] for line in listed.stdout.splitlines() if line.count("/") > 5
+            }
+    assert {"vmlinuz-1.0", "initramfs-1.0.img", "grub2"} <= held["/boot"]
+    assert {"usr", "etc", "boot", "var", "bin"} <= held["/"]
+    assert "log" in held["/var"]
+
+
+def test_post_ran_inside_without_network_or_the_builders_name(first: Built) -> None:
+    tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
+    assert (tree / "etc/built-on").read_text() == "localhost 3\n"  # two lines of heading, and lo
+    assert (tree / "etc/machine-id").read_text() == ""
+    assert not list((tree / "var/log").iterdir())
+    assert (tree / "etc/hostname").read_text() == "box\n"
+
+
+def test_what_stands_beside_it(repository: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "key.pem", tmp_path / "public.pem")
+    (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
+    request = BuildRequest(
+        *(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work"),
+        key=tmp_path / "key.pem",
+        compress=True,
+    )
+    built = build(request, lambda _name, _kept: None, lambda _line: None)
+    manifest, _ = read_manifest(
+        built.image.with_suffix(".manifest.json"), load_public_key(tmp_path / "public.pem")
+    )
+    assert {file.name for file in manifest.files} == {
+        "box.raw",
+        "box.raw.zst",
+        "box.bmap",
+        "box.ks",
+        "box.spdx.json",
+        "box.build.json",
+    }
+    entry = manifest.file("box.raw")
+    assert entry is not None and entry.sha256 == built.sha256
+    assert parse(built.image.with_suffix(".bmap").read_bytes()).image_bytes == built.disk_bytes
+    spdx = json.loads(built.image.with_suffix(".spdx.json").read_text())
+    assert {"bash", "grub2-pc", "kernel"} <= {package["name"] for package in spdx["packages"]}
+
+
+def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match=f"%post on line {KICKSTART.splitlines().index(POST) + 1}:"):
+        _build(
+            tmp_path,
+            repository,
+            KICKSTART.replace("date > /var/log/today", "exit 9"),
+        )
+    kept = {}
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(KICKSTART)
+    request = BuildRequest(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work")
+    build(request, lambda name, was_kept: kept.update({name: was_kept}), lambda _line: None)
+    assert kept == {"packages": True, "system": False, "disk": False, "beside": False}
+
+
+def test_files_for_the_firmware_lie_in_the_order_of_their_names(first: Built) -> None:
+    record = json.loads(first.image.with_suffix(".build.json").read_text())
+    place = next(place for place in record["partitions"] if place["format"] == "efi")
+    listed = subprocess.run(
+        ["mdir", "-b", "-i", f"{first.image}@@{place['offset']}", "::/EFI/BOOT"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = [line.rpartition("/")[2] for line in listed.stdout.splitlines()]
+    assert names == [*sorted(EFI_PROGRAMS), "grub.cfg"]
+
+
+def test_a_kept_result_stays_as_it_was_made(first: Built) -> None:
+    tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
+    assert [path.name for path in (tree / "var/lib/rpm").iterdir()] == ["rpmdb.sqlite"]
+
+
+def test_full_disk(repository: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
+    try:
+        with pytest.raises(Lacking, match=r"disk is full|No space left"):
+            _build(small, repository)
+        mounts = Path("/proc/mounts").read_text()
+        assert [line for line in mounts.splitlines() if str(small) in line] == [
+            f"tmpfs {small} tmpfs rw,relatime,size=24576k 0 0"
+        ]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) -> None:
+    (small := tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        (small / "box.raw").write_text("the image of before")
+        (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
+        request = BuildRequest(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
+        with pytest.raises(Lacking, match="disk is full"):
+            build(request, lambda _name, _kept: None, lambda _line: None)
+        assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the image of before"}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_missing_repository(tmp_path: Path) -> None:
+    with pytest.raises(WrongRequest, match="is not a repository"):
+        _build(tmp_path, tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "work").exists()
+
+
+def test_unknown_package_says_which(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongRequest, match="no repository has no-such-package; give the one that has"):
+        _build(tmp_path, repository, KICKSTART.replace("bash\n", "bash\nno-such-package\n", 1))
+
+
+@pytest.mark.parametrize("index", ["<repomd", "<repomd/>"])
+def test_damaged_repository(index: str, tmp_path: Path) -> None:
+    need_tools()
+    (tmp_path / "repo/repodata").mkdir(parents=True)
+    (tmp_path / "repo/repodata/repomd.xml").write_text(index)
+    with pytest.raises(WrongRequest, match=f"--repo {tmp_path / 'repo'}: "):
+        _build(tmp_path, tmp_path / "repo")
+
+
+def test_wrong_time(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(WrongRequest, match="SOURCE_DATE_EPOCH=yesterday: it is a whole number"):
+        _build(tmp_path, repository)
+
+
+@pytest.mark.parametrize("place", ["out", "work"])
+def test_file_where_a_folder_belongs(place: str, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / place).write_text("")
+    with pytest.raises(WrongRequest, match=f"{tmp_path / place}: is not a folder"):
+        _build(tmp_path, repository)
+
+
+def test_command_ends_with_2_or_3(tmp_path: Path) -> None:
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(KICKSTART.replace("lang en_US.UTF-8", "nfs --server=a --dir=/b"))
+    done = subprocess.run(
+        [sys.executable, "-m", "rap", "image", "build", kickstart, "--repo", tmp_path],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"{kickstart}:3: nfs: `rap image build` does not follow this command" in done.stderr

@@ -1,0 +1,82 @@
+"""Each kickstart command is followed, or means nothing for an image, or stops the build; so is each option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pykickstart.version import makeVersion
+
+from imaging.build.commands import MEANS_NOTHING, followed, plan_of
+from imaging.build.partitions import places
+from imaging.build.types import BuildPlan, NotFollowed, Write
+from imaging.kickstart.data import MIB
+from imaging.kickstart.document import read
+from tests.support.imaging.small_system import KICKSTART
+
+
+def _plan(tmp_path: Path, text: str) -> BuildPlan:
+    (tmp_path / "box.ks").write_text(text)
+    return plan_of(read(tmp_path / "box.ks", "RHEL9"))
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(makeVersion("RHEL9").commands) - set(followed()) - set(MEANS_NOTHING))
+)
+def test_every_other_command_stops_the_build(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NotFollowed, match=r"box\.ks:\d+: "):
+        _plan(tmp_path, KICKSTART.replace("text\n", f"{name}\n", 1))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("--fstype=ext4 --size=16\n", "--fstype=xfs --size=16\n", "fstype=xfs"),
+        (
+            "--fstype=ext4 --size=16\n",
+            "--fstype=ext4 --size=16 --encrypted --passphrase=x\n",
+            "part --encrypted",
+        ),
+        ("--fstype=ext4 --size=16\n", "--fstype=ext4 --size=16 --asprimary\n", "part --asprimary"),
+        ("--disklabel=gpt", "--disklabel=msdos", "only --disklabel=gpt"),
+        ("rootpw --lock", "rootpw secret", "plain text"),
+        ("user --name=someone --lock", "user --name=someone --plaintext --password=x", "--plaintext"),
+        ("%post --erroronfail", "%post --nochroot --erroronfail", "%post --nochroot"),
+        ("%pre\n", "%addon com_redhat_oscap\n", "com_redhat_oscap"),
+        ("text\n", "%include /tmp/made-there.ks\n", "%include"),
+        ("text\n", "nosuchcommand\n", "nosuchcommand"),
+        ("part /boot --", "part /srv --", "part /boot"),
+        ("--bootproto=dhcp", "--bootproto=dhcp --bondslaves=a,b", "--bondslaves"),
+    ],
+)
+def test_an_option_that_is_not_followed_stops_the_build(
+    tmp_path: Path, right: str, wrong: str, said: str
+) -> None:
+    assert right in KICKSTART
+    with pytest.raises(NotFollowed, match=said):
+        _plan(tmp_path, KICKSTART.replace(right, wrong, 1))
+
+
+def test_what_means_nothing_is_on_record_with_its_reason(tmp_path: Path) -> None:
+    assert set(_plan(tmp_path, KICKSTART).ignored) == {"text", "%pre"}
+
+
+def test_ports_as_networkmanager_keeps_them(tmp_path: Path) -> None:
+    line = "network --device=enp2s0 --bootproto=static --ip=10.77.1.1 --netmask=255.255.255.0 --nodefroute --noipv6\n"
+    files = {
+        act.path: act
+        for act in _plan(tmp_path, KICKSTART.replace("text\n", line, 1)).acts
+        if isinstance(act, Write)
+    }
+    keyfile = files["/etc/NetworkManager/system-connections/enp2s0.nmconnection"]
+    assert keyfile.mode == 0o600
+    assert {"address1=10.77.1.1/24", "never-default=true", "method=disabled"} <= set(
+        keyfile.text.splitlines()
+    )
+
+
+def test_partitions_that_grow_take_what_is_left(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, KICKSTART)
+    *_, last = places(plan, plan.disk_bytes + 100 * MIB)
+    assert (last.partition.mount, last.length) == ("/var", 116 * MIB)
+    assert last.offset + last.length + MIB == plan.disk_bytes + 100 * MIB

@@ -1,0 +1,99 @@
+"""firewalld as the box has it: the zone "drop", and policies for what the box's own table has let in before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imaging.rpm.contents import RECIPE
+from tests.support.namespaces import own_network
+
+PROGRAMS = ("firewalld", "firewall-cmd", "dbus-daemon", "nsenter")
+BUS = """<busconfig><listen>unix:path={path}</listen><policy context="default">
+<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
+PATIENCE_SECONDS = 30
+REFUSED_AFTER_SECONDS = 1
+BOX, INSTRUMENT = "10.77.1.1", "10.77.1.10"
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
+    reason="needs root, firewalld and dbus-daemon: make setup-kernel",
+)
+
+
+@contextmanager
+def _running(*words: str | Path, **environment: str) -> Iterator[int]:
+    """A program as long as the block takes: its process."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(words, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) as process:
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _instrument() -> Iterator[int]:
+    """A network namespace at the other end of a cable: a process that is in it."""
+    with _running("unshare", "--net", "sleep", str(10 * PATIENCE_SECONDS)) as there:
+        own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
+        over = time.monotonic() + PATIENCE_SECONDS
+        while Path(f"/proc/{there}/ns/net").stat().st_ino == own and time.monotonic() < over:
+            time.sleep(0.001)
+        for words in (
+            f"link add port1 type veth peer name eth0 netns {there}",
+            f"address add {BOX}/24 dev port1",
+            "link set port1 up",
+        ):
+            subprocess.run(["ip", *words.split()], check=True)
+        for words in (f"address add {INSTRUMENT}/24 dev eth0", "link set eth0 up"):
+            subprocess.run(["nsenter", f"--net=/proc/{there}/ns/net", "ip", *words.split()], check=True)
+        yield there
+
+
+def _connects(there: int, port: int) -> bool:
+    code = f"import socket; socket.create_connection(({BOX!r}, {port}), {REFUSED_AFTER_SECONDS})"
+    words = ["nsenter", f"--net=/proc/{there}/ns/net", sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def _firewalld(folder: Path) -> Iterator[None]:
+    bus = f"unix:path={folder / 'bus'}"
+    (folder / "bus.conf").write_text(BUS.format(path=folder / "bus"))
+    environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+    ask = ["firewall-cmd", "--state"]
+    with (
+        _running("dbus-daemon", f"--config-file={folder / 'bus.conf'}", "--nofork"),
+        _running("firewalld", "--nofork", "--nopid", "--system-config", folder, **environment),
+    ):
+        over = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < over:
+            if not subprocess.run(
+                ask, env={**os.environ, **environment}, capture_output=True, check=False
+            ).returncode:
+                break
+            time.sleep(0.005)
+        yield
+
+
+@pytest.mark.parametrize("with_policies", [True, False])
+def test_an_instrument_reaches_the_box_through_firewalld(tmp_path: Path, with_policies: bool) -> None:
+    if with_policies:
+        shutil.copytree(RECIPE / "root/etc/firewalld", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "firewalld.conf").write_text("DefaultZone=drop\nFirewallBackend=nftables\n")
+    with own_network(), _instrument() as there, socket.create_server((BOX, 0)) as collector:
+        port = collector.getsockname()[1]
+        assert _connects(there, port)
+        with _firewalld(tmp_path):
+            assert _connects(there, port) is with_policies

@@ -1,0 +1,199 @@
+"""The box's own image by OpenSCAP's STIG profile: what passes, and that spoiled files are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from imaging.build.build import build
+from imaging.build.types import BuildRequest
+from imaging.check.content import FOLDER, fitting, usual_content
+from imaging.check.openscap import RULE, Wanted, scan
+from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
+from imaging.check.tree import tree_of
+from imaging.check.types import CheckLacks, WrongCheck
+from imaging.kickstart.assemble import assemble
+from imaging.kickstart.site import load_site
+from imaging.mock_repo.rpms import kept_repository
+from imaging.rpm.build import build_rpm
+from rap.__main__ import main
+from rap.outcome import FAILED, HOLDS, WRONG_INPUT
+from tests.support.imaging.sites import SITE, write_site
+from tests.support.imaging.small_system import need_tools
+from tests.support.paths import ROOT
+
+STANDIN = ROOT / "build/standin"
+CONTENT = FOLDER / "ssg-rhel9-ds.xml"
+EPOCH = "1700000000"
+PASSED_SHARE_MIN = 0.90
+MIB_OF = {
+    "/boot/efi": 64, "/boot": 192, "/": 1024, "/slots/b": 64, "/home": 32, "/tmp": 32, "/var": 128, "/var/log": 32,
+    "/var/log/audit": 32, "/var/tmp": 32, "/var/lib/rap": 256,
+}  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("oscap") or not CONTENT.exists(),
+    reason="needs root, oscap and RHEL's SCAP content: make setup-image",
+)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The box's image of the stand-in's packages; what has not changed is kept from run to run."""
+    need_tools()
+    folder = tmp_path_factory.mktemp("image")
+    luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))
+    assert luks and proxy
+    sizes = "".join(f'"{mount}" = {mib}\n' for mount, mib in MIB_OF.items())
+    text = SITE.replace(luks[0], "").replace(proxy[0], "").replace("ingest.example.com", "192.0.2.1")
+    site = write_site(folder, text.replace("[boot]\n", f"[disk.sizes_mib]\n{sizes}\n[boot]\n"))
+    kickstart = folder / "box.ks"
+    kickstart.write_text(assemble(load_site(site), site))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        build_rpm(folder / "rpm", "rhel9")
+        subprocess.run(
+            ["createrepo_c", "--quiet", "--revision", EPOCH, "--set-timestamp-to-revision", folder / "rpm"],
+            check=True,
+        )
+        repositories = (str(kept_repository(STANDIN)), str(folder / "rpm"))
+        request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", STANDIN / "checked")
+        return build(request, lambda _name, _kept: None, lambda _line: None).image
+
+
+def test_the_box_passes_but_for_what_has_a_reason(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "check", str(image), "--stand-in", "--json"]) == HOLDS
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "pass" and document["stale"] == []
+    assert document["counts"]["high"]["fail"] == 0 and document["counts"]["high"]["pass"] >= 15
+    assert document["passed_share"] >= PASSED_SHARE_MIN
+    assert all(one["reason"] for one in document["fails"])
+    assert sum(count["pass"] for count in document["counts"].values()) >= 350
+
+
+SPOILED = {
+    "sysctl_kernel_dmesg_restrict": ("etc/sysctl.d/99-rap.conf", "dmesg_restrict = 1", "dmesg_restrict = 0"),
+    "partition_for_tmp": ("etc/fstab", " /tmp ", " /mnt "),
+    "mount_option_home_nosuid": ("etc/fstab", " /home ext4 nodev,nosuid,", " /home ext4 nodev,"),
+    "sshd_disable_root_login": (
+        "etc/ssh/sshd_config.d/00-rap.conf",
+        "PermitRootLogin no",
+        "PermitRootLogin yes",
+    ),
+    "accounts_password_pam_minlen": ("etc/security/pwquality.conf", "minlen = 15", "minlen = 8"),
+    "accounts_passwords_pam_faillock_deny": (
+        "etc/authselect/system-auth",
+        "pam_faillock.so preauth",
+        "pam_permit.so",
+    ),
+    "audit_rules_privileged_commands_sudo": (
+        "etc/audit/rules.d/50-rap.rules",
+        "/usr/bin/sudo ",
+        "/usr/bin/nothing ",
+    ),
+    "kernel_module_tipc_disabled": ("etc/modprobe.d/rap.conf", "install tipc /bin/false", ""),
+    "set_firewalld_default_zone": ("etc/firewalld/firewalld.conf", "DefaultZone=drop", "DefaultZone=public"),
+    "grub2_audit_argument": ("boot/loader/entries/rap-A-*.conf", "audit=1", "audit=0"),
+    "selinux_state": ("etc/selinux/config", "SELINUX=enforcing", "SELINUX=permissive"),
+    "rsyslog_remote_loghost": ("etc/rsyslog.d/50-rap-audit.conf", "*.* @@", "#"),
+}
+
+
+def test_spoiled_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
+    """All at once, because a scan takes a quarter of a minute; beside a service that is off and one mode."""
+    with tree_of(image) as tree:
+        for pattern, right, wrong in SPOILED.values():
+            (file,) = tree.glob(pattern)
+            text = file.read_text()
+            assert right in text, file
+            file.unlink()  # a link of the tree's would lead to the machine's own file
+            file.write_text(text.replace(right, wrong))
+        (tree / "etc/systemd/system/multi-user.target.wants/auditd.service").unlink()
+        (tree / "etc/shadow").chmod(0o644)
+        (tree / "etc/localtime").unlink()
+        (tree / "etc/localtime").symlink_to("/etc/hostname")
+        (arf := tmp_path / "arf.xml").touch()
+        before = _listing(tree)
+        asked = scan(tree, CONTENT, Wanted(arf=arf))
+        assert _listing(tree) == before
+    judgement = judge(asked, load_exceptions(), load_left_out(image=True, stand_in=True))
+    unexplained = {one.rule for one in judgement.fails if not one.reason}
+    expected = {*SPOILED, "service_auditd_enabled", "file_permissions_etc_shadow"}
+    assert expected <= unexplained, expected - unexplained
+    assert f"{RULE}selinux_state" in arf.read_text()
+    assert not Path("/proc/mounts").read_text().count("rap-check-")
+
+
+def _listing(tree: Path) -> Sequence[tuple[str, int, float]]:
+    return [(str(path), path.lstat().st_mode, path.lstat().st_mtime) for path in sorted(tree.rglob("*"))]
+
+
+def _rhel(tree: Path, name: str = "rhel", version: str = "9.4") -> Path:
+    for folder in ("etc", "usr/lib", "var/lib/rpm"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "etc/redhat-release").write_text(f"Somebody's Linux release {version} (Somewhat)\n")
+    (tree / "usr/lib/os-release").write_text(
+        f'ID="{name}"\nVERSION_ID="{version}"\nPRETTY_NAME="Somebody\'s Linux"\n'
+    )
+    return tree
+
+
+def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
+    assert usual_content(_rhel(tmp_path / "9")) == CONTENT
+    with pytest.raises(CheckLacks, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"):
+        usual_content(_rhel(tmp_path / "77", version="77.1"))
+    with pytest.raises(WrongCheck, match="is no RHEL or rebuild"):
+        usual_content(tmp_path)
+
+
+def test_a_rebuild_is_judged_as_what_it_rebuilds(tmp_path: Path) -> None:
+    whole = CONTENT.read_bytes()
+    assert fitting(CONTENT, _rhel(tmp_path / "rhel")) == whole
+    platform = b'<xccdf-1.2:platform idref="cpe:/o:redhat:enterprise_linux:9"/>'
+    assert fitting(CONTENT, _rhel(tmp_path / "rocky", "rocky")) == whole.replace(platform, b"") != whole
+    assert fitting(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == whole
+
+
+def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty := tmp_path / "empty").mkdir()
+    (image := tmp_path / "some.raw").touch()
+    (text := tmp_path / "text.xml").write_text("<Benchmark/>")
+    system = str(_rhel(tmp_path / "system"))
+    for words, said in (
+        ([str(tmp_path / "nothing")], "nothing: is not there; give a system's folder"),
+        ([str(empty)], "is no RHEL or rebuild"),
+        ([str(image)], "some.build.json: cannot be read"),
+        ([system, "--content", str(text)], "text.xml: is no SCAP data stream"),
+        ([system, "--content", str(tmp_path / "none.xml")], "none.xml: cannot be read"),
+        ([str(empty), "--content", str(CONTENT)], "has no package database"),
+        ([system, "--exceptions", str(text)], "text.xml: "),
+        ([system, "--report", str(tmp_path / "none/report.html")], "is no file in a folder that is there"),
+        ([system, "--arf", str(empty)], "is no file in a folder that is there"),
+        ([system, "--httpd-program", "x"], "--httpd-program goes with --httpd"),
+    ):
+        assert main(["image", "check", *words]) == WRONG_INPUT
+        assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("**/mounts"))
+
+
+def test_another_systems_content_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system, report = _rhel(tmp_path / "system", "somebody"), tmp_path / "report.html"
+    assert main(["image", "check", str(system), "--report", str(report)]) == WRONG_INPUT
+    assert "<html" in report.read_text()
+    assert (
+        "no rule is for Somebody's Linux; give that system's content with --content"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_verdict_that_does_not_hold_ends_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = [Asked("a_rule", "high", "about a rule", "fail")]
+    monkeypatch.setattr("imaging.check.openscap.scan", lambda *_: asked)
+    assert main(["image", "check", str(_rhel(tmp_path / "system"))]) == FAILED

@@ -1,0 +1,211 @@
+"""Disks that fail while they are written, and disks that lie, as objects in memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imaging.flash import gpt as tables
+from imaging.flash.plan import FlashPlan, gaps, make_plan
+from imaging.flash.source import Image, open_image
+from imaging.flash.target import DeviceError
+from imaging.flash.write import WentWrong, flash
+from imaging.media.imagefile import ImageError
+from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
+
+DISK_BYTES = IMAGE_BYTES + 3 * MIB
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Image]:
+    file = sign(raw_image(tmp_path / "box.raw"), compressed=True)
+    with open_image(file, public_key(file)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def plan(image: Image) -> FlashPlan:
+    return make_plan(image, DISK_BYTES)
+
+
+class LyingStick(MemoryDisk):
+    """Claims more room than it has: what is written beyond comes round to its beginning."""
+
+    room = 5 * MIB
+
+    def read(self, offset: int, into: memoryview) -> None:
+        for at in range(0, len(into), 512):
+            start = (offset + at) % self.room
+            into[at : at + 512] = self.content[start : start + 512]
+
+    def write(self, offset: int, data: memoryview) -> None:
+        for at in range(0, len(data), 512):
+            super().write((offset + at) % self.room, data[at : at + 512])
+
+
+class BadSector(MemoryDisk):
+    """Takes everything, and gives one byte back wrongly."""
+
+    bad = 3 * MIB + 100
+
+    def read(self, offset: int, into: memoryview) -> None:
+        super().read(offset, into)
+        if offset <= self.bad < offset + len(into):
+            into[self.bad - offset] ^= 1
+
+
+class Forger(MemoryDisk):
+    """Gives other bytes back, chosen so that a CRC-32 finds them right: it is linear, and its polynomial known."""
+
+    forged = 3 * MIB + 100
+    same_crc = (0x104C11DB7 << 7).to_bytes(5, "big")
+    mask = bytes(int(f"{byte:08b}"[::-1], 2) for byte in same_crc)  # the CRC takes bits from the lowest
+
+    def read(self, offset: int, into: memoryview) -> None:
+        super().read(offset, into)
+        if offset <= self.forged < offset + len(into):
+            at = self.forged - offset
+            was = zlib.crc32(into)
+            into[at : at + 5] = bytes(a ^ b for a, b in zip(into[at : at + 5], self.mask, strict=True))
+            assert zlib.crc32(into) == was
+
+
+def is_boot_sector(disk: MemoryDisk) -> bool:
+    return disk.content[510:512] == b"\x55\xaa"
+
+
+@pytest.mark.parametrize("kind", [LyingStick, BadSector, Forger])
+def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
+    image: Image, plan: FlashPlan, kind: type[MemoryDisk]
+) -> None:
+    disk = kind(bytes(DISK_BYTES))
+    with pytest.raises(WentWrong, match="take another"):
+        flash(plan, image, disk)
+    assert not is_boot_sector(disk)
+
+
+def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, plan: FlashPlan) -> None:
+    disk = BadSector(bytes(DISK_BYTES))
+    disk.bad = 300
+    with pytest.raises(WentWrong):
+        flash(plan, image, disk)
+    assert not is_boot_sector(disk)
+
+
+def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Image, plan: FlashPlan) -> None:
+    whole = MemoryDisk(bytes(DISK_BYTES))
+    flash(plan, image, whole)
+    writes = len([entry for entry in whole.trace if entry])
+    for count in range(writes):
+        disk = MemoryDisk(bytes(DISK_BYTES))
+        disk.gone_after_writes = count
+        with pytest.raises(DeviceError):
+            flash(plan, image, disk)
+        assert not is_boot_sector(disk)
+        disk.gone_after_writes = None
+        flash(plan, image, disk, resume=True)
+        assert disk.content == whole.content
+
+
+def test_progress_comes_to_its_end(image: Image, plan: FlashPlan) -> None:
+    seen: list[int] = []
+    flash(plan, image, MemoryDisk(bytes(DISK_BYTES)), progress=seen.append)
+    assert sum(seen) == 2 * plan.bulk_bytes
+
+
+def test_the_copy_of_the_table_moves_to_the_disks_end(plan: FlashPlan) -> None:
+    front, back = gpt(DISK_BYTES)
+    assert plan.head[440 : len(front)] == front[440:]
+    assert (plan.tail.offset, plan.tail.data) == (DISK_BYTES - len(back), back)
+
+
+def test_on_a_disk_of_the_images_size_it_stays(image: Image) -> None:
+    plan = make_plan(image, IMAGE_BYTES)
+    disk = MemoryDisk(b"\xff" * IMAGE_BYTES)
+    flash(plan, image, disk)
+    _, back = gpt(IMAGE_BYTES)
+    assert disk.content[-len(back) :] == back
+
+
+@pytest.mark.parametrize("damaged", [450, 520, 1100])
+def test_an_image_without_a_valid_table_is_refused(tmp_path: Path, damaged: int) -> None:
+    raw = raw_image(tmp_path / "box.raw")
+    with raw.open("r+b") as file:
+        file.seek(damaged)
+        file.write(b"\x01")
+    sign(raw)
+    with open_image(raw, public_key(raw)) as image, pytest.raises(ImageError, match=r"box\.raw: has "):
+        make_plan(image, DISK_BYTES)
+
+
+def test_an_image_with_one_boxs_identity_is_refused(tmp_path: Path) -> None:
+    raw = raw_image(tmp_path / "box.raw")
+    with raw.open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"RAP-IDENTITY")
+    sign(raw)
+    with open_image(raw, public_key(raw)) as image, pytest.raises(ImageError, match="one box's own"):
+        make_plan(image, DISK_BYTES, b"identity".ljust(512, b"\0"))
+
+
+def test_what_the_image_leaves_empty_at_a_partitions_beginning() -> None:
+    assert list(gaps(10, 20, [])) == [(10, 20)]
+    assert list(gaps(10, 20, [(0, 12), (14, 16), (30, 40)])) == [(12, 14), (16, 20)]
+    assert list(gaps(10, 20, [(5, 25)])) == []
+
+
+def test_partitions_are_read(plan: FlashPlan) -> None:
+    assert tables.slices(plan.head) == list(plan.slices)
+    assert [part.label for part in plan.slices] == ["esp", "rap-identity", "root-a", "var"]
+
+
+class Watched(MemoryDisk):
+    """Refuses to be read where something was written since the last flush: its cache would answer."""
+
+    def read(self, offset: int, into: memoryview) -> None:
+        for entry in reversed(self.trace):
+            if entry is None:
+                break
+            at, data = entry
+            assert at + len(data) <= offset or offset + len(into) <= at, f"byte {offset} is read unflushed"
+        super().read(offset, into)
+
+
+def test_nothing_is_read_back_before_it_was_flushed(image: Image, plan: FlashPlan) -> None:
+    disk = Watched(bytes(DISK_BYTES))
+    flash(plan, image, disk)
+    assert is_boot_sector(disk)
+
+
+class FailsItsLastFlush(MemoryDisk):
+    """Takes the boot sector, and then cannot flush it."""
+
+    failed = False
+
+    def flush(self) -> None:
+        if is_boot_sector(self) and not self.failed:
+            self.failed = True
+            raise DeviceError("cannot be flushed")
+        super().flush()
+
+
+def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan: FlashPlan) -> None:
+    disk = FailsItsLastFlush(bytes(DISK_BYTES))
+    with pytest.raises(DeviceError, match="cannot be flushed"):
+        flash(plan, image, disk)
+    assert disk.failed
+    assert not is_boot_sector(disk)
+    assert disk.trace[-1] is None, "the removal is durable"
+
+
+def test_the_copy_of_the_table_is_durable_before_the_table_and_the_first_sector_comes_last(
+    image: Image, plan: FlashPlan
+) -> None:
+    disk = MemoryDisk(bytes(DISK_BYTES))
+    flash(plan, image, disk)
+    offsets = [None if entry is None else entry[0] for entry in disk.trace]
+    begins = len(offsets) - 1 - offsets[::-1].index(plan.tail.offset)
+    assert offsets[begins:] == [plan.tail.offset, None, 512, None, 0, None]

@@ -1,0 +1,81 @@
+"""From a kickstart to a box with its identity: built, flashed with a certificate of its own, provisioned."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from agents.provision.arrival import waiting
+from agents.provision.main import provision
+from imaging.build.build import build
+from imaging.build.types import BuildRequest
+from imaging.kickstart.site import for_box, load_site
+from imaging.signing.signing import make_key
+from rap.outcome import HOLDS
+from settings import identity_archive
+from tests.support.imaging.flash_images import MIB, loop_device, rap
+from tests.support.imaging.sites import system_tree, write_site
+from tests.support.imaging.small_system import KICKSTART, need_tools, small_repository
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
+
+
+def built_image(folder: Path) -> Path:
+    """A signed image of the smallest system; whom to believe is key.pub."""
+    need_tools()
+    (folder / "box.ks").write_text(KICKSTART)
+    make_key(folder / "key.pem", folder / "key.pub")
+    repository = small_repository(folder / "repository")
+    request = BuildRequest(
+        *(folder / "box.ks", "RHEL9", (str(repository),), folder / "out", folder / "work"),
+        key=folder / "key.pem",
+    )
+    return build(request, lambda _name, _kept: None, lambda _line: None).image
+
+
+def partition_on(device: str) -> tuple[int, int]:
+    """Where the identity's partition is on a disk, as sfdisk sees it: offset and length in bytes."""
+    said = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
+    parts = json.loads(said.stdout)["partitiontable"]["partitions"]
+    part = next(part for part in parts if part.get("name") == "rap-identity")
+    return part["start"] * 512, part["size"] * 512
+
+
+def test_a_built_image_carries_an_identity_to_its_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = built_image(tmp_path)
+    site = write_site(tmp_path)
+    rap("pki", "init", "pki")
+    with loop_device(tmp_path / "disk.img", image.stat().st_size + 64 * MIB) as device:
+        words = [
+            "--key",
+            "key.pub",
+            "--serial",
+            Path(device).name,
+            "--box",
+            "RAP-0001",
+            "--record",
+            "it.json",
+        ]
+        assert rap("flash", "write", image, device, *words, "--site", site, "--pki", "pki") == HOLDS
+        offset, length = partition_on(device)
+        assert (offset, length) == (MIB, MIB)
+        with loop_device(device, 0, f"--offset={offset}", f"--sizelimit={length}") as partition:
+            root = system_tree(tmp_path / "root")
+            provision(root / "etc/rap/site.toml", root, Path(partition))
+            assert waiting(Path(partition)) == {}
+        assert rap("flash", "verify", device, "--record", "it.json") == HOLDS
+    folder = root / "var/lib/rap/identity"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["box.crt", "box.key", "datacenter-root.crt", "serial", "vendor-ca.crt"]
+    certificate = x509.load_pem_x509_certificate((folder / identity_archive.CERTIFICATE).read_bytes())
+    assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
+    assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
+    assert 'instruments = ["CHEM-0001"]' in (root / "etc/rap/box.toml").read_text()

@@ -1,0 +1,134 @@
+"""Planted faults: each is caught by its rule, on its line, with its repair; and every rule catches one.
+
+They are data, in `faults/`, one file for each module of rules. In the box's own kickstart, `old` becomes `new`; then
+exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`. `also` names
+rules that rightly speak as well. `site` and `release` choose another kickstart to plant it in. ksvalidator accepts
+them all but those that are `refused`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pykickstart.errors import KickstartError
+from pykickstart.parser import KickstartParser
+from pykickstart.version import makeVersion
+
+from imaging.kickstart.assemble import assemble
+from imaging.kickstart.data import releases
+from imaging.kickstart.lint import LintReport, all_rules, lint
+from imaging.kickstart.site import load_site
+from imaging.repository.repository import Repository
+from settings.board import load_board
+from tests.support.imaging.repositories import BOX, BOX_COMPS, write_repository
+from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH, SITE, write_site
+from tests.support.paths import FIXTURES
+
+FAULTS: Final[list[dict[str, Any]]] = [
+    fault
+    for path in sorted((FIXTURES / "faults").glob("*.toml"))
+    for fault in tomllib.loads(path.read_text("utf-8"))["fault"]
+]
+LUKS: Final = '[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n'
+
+
+SITES: Final = {
+    "": SITE.replace(LUKS, ""),
+    "LUKS": SITE,
+    "nobody": SITE.replace(LUKS, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository.load(write_repository(tmp_path_factory.mktemp("repo"), BOX, BOX_COMPS))
+
+
+@cache
+def good(site: str, release: str) -> str:
+    """The box's own kickstart, with which nothing is wrong; without administrators for the site "nobody"."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_site(Path(folder), SITES[site])
+        lines = assemble(load_site(file), file, release).splitlines(True)
+    left_out = ("user ", "sshkey ") if site == "nobody" else ()
+    return "".join(line for line in lines if not line.startswith(left_out))
+
+
+def good_for(fault: dict[str, Any]) -> str:
+    return good(fault.get("site", ""), fault.get("release", "almalinux9"))
+
+
+def planted(text: str, fault: dict[str, Any]) -> tuple[str, int]:
+    """The kickstart with the fault in it, and the line that a finding should name."""
+    fill = {"GRUB_HASH": GRUB_HASH, "CRYPT_HASH": CRYPT_HASH}
+    old, new = fault["old"], fault["new"]
+    for word, value in fill.items():
+        old, new = old.replace(word, value), new.replace(word, value)
+    assert old in text
+    wrong = text.replace(old, new)
+    at = fault.get("at", new)
+    assert at in wrong
+    return wrong, wrong[: wrong.index(at) + at.startswith("\n")].count("\n") + 1
+
+
+def check(path: Path, repository: Repository) -> LintReport:
+    return lint(path, "", [repository], load_board("rap-4"), 32_000_000_000)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_before_it_is_planted_nothing_is_wrong(site: str, tmp_path: Path, repository: Repository) -> None:
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(good(site, "almalinux9"))
+    assert check(kickstart, repository).findings == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault["name"] for fault in FAULTS])
+def test_a_planted_fault_is_caught(fault: dict[str, Any], tmp_path: Path, repository: Repository) -> None:
+    wrong, line = planted(good_for(fault), fault)
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(wrong)
+    findings = check(kickstart, repository).findings
+    assert {finding.rule for finding in findings} == {fault["rule"], *fault.get("also", ())}
+    spoken = next(finding for finding in findings if finding.rule == fault["rule"])
+    assert fault["says"] in f"{spoken.problem}; {spoken.repair}"
+    assert spoken.line == line
+    assert spoken.repair
+
+
+@pytest.mark.filterwarnings("ignore::pykickstart.errors.KickstartParseWarning")
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault["name"] for fault in FAULTS])
+def test_pykickstart_lets_it_pass_unless_it_says_so(fault: dict[str, Any]) -> None:
+    wrong, _line = planted(good_for(fault), fault)
+    release = releases()[fault.get("release", "almalinux9")]
+    parser = KickstartParser(makeVersion(release.version), followIncludes=False)
+    if fault.get("refused"):
+        with pytest.raises(KickstartError):
+            parser.readKickstartFromString(wrong)
+    else:
+        parser.readKickstartFromString(wrong)
+
+
+@pytest.mark.parametrize(("bytes_short", "found"), [(0, set()), (1, {"disk-too-small"})])
+def test_a_disk_needs_the_partitions_the_tables_and_the_identity(
+    bytes_short: int, found: set[str], tmp_path: Path, repository: Repository
+) -> None:
+    kickstart = tmp_path / "box.ks"
+    kickstart.write_text(text := good("", "almalinux9"))
+    sizes = [int(size) for size in re.findall(r"^part .*--size=(\d+)", text, re.MULTILINE)]
+    needed = (sum(sizes) + 2 + 1) * 2**20  # two MiB of tables (UEFI 2.10, chapter 5), one for the identity
+    report = lint(kickstart, "", [repository], load_board("rap-4"), needed - bytes_short)
+    assert {finding.rule for finding in report.findings} == found
+
+
+def test_every_rule_has_a_planted_fault() -> None:
+    assert set(all_rules()) == {fault["rule"] for fault in FAULTS}
+
+
+def test_every_rule_names_its_source() -> None:
+    assert [name for name, check in all_rules().items() if "Source: " not in (check.__doc__ or "")] == []

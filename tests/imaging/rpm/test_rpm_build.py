@@ -1,0 +1,236 @@
+"""The package itself: built twice, looked into, installed into an empty root, and run there.
+
+Building takes some ten seconds, and a repository to install from as long; both are made once a session, by whichever
+worker comes first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
+from imaging.rpm.build import build_rpm, source_date_epoch
+from imaging.rpm.contents import REPOSITORY, load_contents, locked
+from imaging.rpm.tree import PLATFORMS
+from rap.__main__ import main
+from tests.agents.provision.test_provision import SITE
+
+PROGRAMS = ("rpmbuild", "rpm", "cc", "createrepo_c", "dnf", "apt-get", "dpkg-deb", "unshare")
+MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+NEWEST_GLIBC = (2, 34)
+"""RHEL 9's."""
+NOT_RUN = ("NetworkManager", "firewalld", "httpd", "mod_ssl", "openvpn", "rsyslog", "rsyslog-gnutls")
+"""What the package asks for and `rap box run --check` does without."""
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder of this name that the session's workers share, made by the first of them."""
+    worker = factory.getbasetemp()
+    shared = worker.parent if worker.name.startswith("popen-") else worker
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / name).exists():
+            make(shared / f"{name}.making")
+            (shared / f"{name}.making").rename(shared / name)
+    return shared / name
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package for RHEL 9, in a folder of its own."""
+    return next(once(tmp_path_factory, "rpm", lambda folder: build_rpm(folder, "rhel9")).glob("*.rpm"))
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages by the names of RHEL's: real ones for what runs here, empty ones for the rest."""
+    whole = contents()
+    stubs = {"filesystem": whole.stubs["filesystem"], **{name: Stub() for name in NOT_RUN}}
+    few = MockPackages(
+        debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "systemd"],
+        leave_out=whole.leave_out,
+        also={**whole.also, "libc6": ["glibc"], "netbase": ["setup"]},
+        scripts={},
+        groups={},
+        environments={},
+        stubs=stubs,
+    )
+    debs = tmp_path_factory.mktemp("debs")
+    return once(tmp_path_factory, "repository", lambda folder: make_repository(folder, debs, few))
+
+
+@pytest.fixture(scope="module")
+def installed(package: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty root that dnf has installed the package into."""
+    home = tmp_path_factory.mktemp("dnf")
+    subprocess.run(["createrepo_c", "--quiet", "--outputdir", home, package.parent], check=True)
+    (home / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
+    (home / "dnf.conf").write_text("[main]\n")
+    root = home / "root"
+    settings = {"reposdir": "/dev/null", "install_weak_deps": 0, "module_platform_id": ""}
+    words = ["dnf", "--assumeyes", "--noplugins", "--nogpgcheck", f"--config={home / 'dnf.conf'}"]
+    words += [f"--installroot={root}", "--releasever=/", *(f"--setopt={k}={v}" for k, v in settings.items())]
+    words += [f"--repofrompath=standin,file://{repository}", f"--repofrompath=box,file://{home}"]
+    (home / package.name).symlink_to(package)
+    environment = {**os.environ, "HOME": str(home)}
+    done = subprocess.run(
+        [*words, "install", "rap-box"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "scriptlet failed" not in done.stdout + done.stderr
+    return root
+
+
+def query(package: Path, *words: str) -> list[str]:
+    done = subprocess.run(["rpm", "-qp", *words, package], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_two_builds_are_the_same(package: Path, tmp_path: Path) -> None:
+    """The other one elsewhere, later, on a machine of another name, and from wheels instead of the network."""
+    copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
+    for name in (
+        "agents",
+        "firmware-image",
+        "hal",
+        "imaging",
+        "kickstart",
+        "netfw",
+        "rap",
+        "settings",
+        "wire",
+        "LICENSES",
+    ):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("LICENSE", "pyproject.toml", "requirements.txt"):
+        shutil.copy(REPOSITORY / name, copy)
+    fetch_wheels(wheels, tmp_path)
+    words = [sys.executable, "-m", "rap", "image", "rpm", "-o", "out", "--wheels", str(wheels)]
+    done = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; umask 077; exec "$@"', "sh", *words],
+        cwd=copy,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(copy),
+            "TZ": "Asia/Tokyo",
+            "SOURCE_DATE_EPOCH": str(source_date_epoch()),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (copy / "out" / package.name).read_bytes() == package.read_bytes()
+
+
+def fetch_wheels(folder: Path, work: Path) -> None:
+    packages = locked(load_contents(), (REPOSITORY / "requirements.txt").read_text())
+    (work / "requirements.txt").write_text("".join(one.text for one in packages))
+    platforms = [word for name in PLATFORMS for word in ("--platform", name)]
+    words = [
+        "download",
+        "--quiet",
+        "--dest",
+        str(folder),
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+    ]
+    words += ["--python-version", "3.11", *platforms, "--requirement", str(work / "requirements.txt")]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+
+
+def test_it_says_what_it_is_and_nothing_of_where_it_was_built(package: Path) -> None:
+    told = "\n".join(query(package, "--info", "--requires", "--provides"))
+    assert re.search(r"^Build Host +: rap-box$", told, re.MULTILINE)
+    for needed in ("python3.11 < 3.12", "bundled(python3dist(cffi)) = ", "nftables >= 1.0"):
+        assert needed in told
+    assert re.search(r"^License +: .*GPL-2.0-only", told, re.MULTILINE)
+    assert os.uname().nodename not in told
+
+
+def test_only_the_box_is_in_it(package: Path) -> None:
+    files = query(package, "--list")
+    python = "/usr/lib/rap/python"
+    for there in (
+        f"{python}/agents/box/box.py",
+        f"{python}/settings/boards/rap-4.toml",
+        f"{python}/wire/dictionaries/v1.zdict",
+    ):
+        assert there in files
+    assert "/usr/lib/rap/provision" in files
+    others = (
+        "datacenter",
+        "sim",
+        "hal/emul",
+        "imaging/kickstart",
+        "imaging/rpm/build.py",
+        "rap/lab/__init__.py",
+        "simpy",
+        "plotly",
+    )
+    assert not [file for file in files if file.startswith(tuple(f"{python}/{name}" for name in others))]
+    modules = {file for file in files if file.endswith(".py")}
+    compiled = {
+        re.sub(r"__pycache__/(\w+)\.cpython-311\.pyc$", r"\1.py", file)
+        for file in files
+        if file.endswith(".pyc")
+    }
+    assert compiled == modules
+
+
+def test_what_is_compiled_runs_with_the_oldest_c_library(package: Path, tmp_path: Path) -> None:
+    subprocess.run(f"rpm2cpio {package} | cpio --quiet -idm '*.so*'", shell=True, cwd=tmp_path, check=True)
+    libraries = list(tmp_path.rglob("*.so*"))
+    assert "_ioctl.abi3.so" in {library.name for library in libraries}
+    for library in libraries:
+        wanted = re.findall(rb"GLIBC_(\d+)\.(\d+)", library.read_bytes())
+        assert all((int(major), int(minor)) <= NEWEST_GLIBC for major, minor in wanted), library
+
+
+def test_the_box_program_runs_where_it_was_installed(installed: Path, tmp_path: Path) -> None:
+    def inside(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["chroot", installed, *words], capture_output=True, text=True, check=False)
+
+    (installed / "etc/rap/site.toml").write_text(SITE)
+    provisioned = inside("/usr/lib/rap/provision", "--site", "/etc/rap/site.toml")
+    assert provisioned.returncode == 0, provisioned.stderr
+    rendered = inside("/usr/bin/rap", "fw", "render", "/etc/rap/firewall.toml")
+    assert rendered.stdout.startswith("table inet rap {"), rendered.stderr
+    check = ("/usr/bin/rap", "box", "run", "--check", "--config", "/etc/rap/box.toml")
+    assert "identity.certificate: /var/lib/rap/identity/box.crt" in inside(*check).stderr
+    bring_identity(installed / "var/lib/rap/identity", tmp_path / "pki")
+    assert inside(*check).stdout == "/etc/rap/box.toml: right\n"
+    look = "import sys; sys.path.insert(0, '/usr/lib/rap/python'); import hal.linux._ioctl"
+    assert inside("/usr/bin/python3.11", "-ISc", look).returncode == 0
+
+
+def test_the_box_s_folders_are_the_box_s_own(installed: Path) -> None:
+    user = re.search(r"^rap:x:(\d+):(\d+):", (installed / "etc/passwd").read_text(), re.MULTILINE)
+    assert user
+    spool, identity = (installed / "var/lib/rap" / name for name in ("spool", "identity"))
+    assert (spool.stat().st_uid, spool.stat().st_mode & 0o7777) == (int(user[1]), 0o700)
+    assert (identity.stat().st_uid, identity.stat().st_gid) == (0, int(user[2]))
+    assert identity.stat().st_mode & 0o7777 == 0o2750
+
+
+def bring_identity(folder: Path, pki: Path) -> None:
+    assert main(["pki", "init", str(pki)]) == 0
+    assert main(["pki", "issue", str(pki), "RAP-0001", "--for", "box", "--host", "127.0.0.1"]) == 0
+    for name in ("vendor-ca.crt", "datacenter-root.crt"):
+        shutil.copy(pki / name, folder)
+    for end in ("crt", "key"):
+        shutil.copy(pki / f"rap-0001.{end}", folder / f"box.{end}")

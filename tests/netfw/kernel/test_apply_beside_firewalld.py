@@ -1,0 +1,88 @@
+"""firewalld itself beside the firewall: loaded, reloaded, in panic and stopped, it leaves our table alone.
+
+It runs in a namespace of its own, with a message bus of its own; the machine's are not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.proof.prove import prove
+from netfw.watch.surroundings import not_covered
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
+
+POLICY = load_policy(POLICIES / "clinic.toml")
+PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")
+BUS = """<busconfig><listen>unix:path={path}</listen><policy context="default">
+<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
+
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, PROGRAMS)), reason="needs the packages firewalld and dbus-daemon"
+)
+
+
+@contextmanager
+def running(here: Namespace, *words: str, bus: str) -> Iterator[None]:
+    """A daemon, as long as the block takes."""
+    environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
+    quiet = subprocess.DEVNULL
+    daemon = subprocess.Popen(here.words(*words), env=environment, stdout=quiet, stderr=quiet)
+    try:
+        yield
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(PATIENCE_SECONDS)
+
+
+def test_firewalld_leaves_the_firewall_alone(tmp_path: Path) -> None:
+    bus = f"unix:path={tmp_path / 'bus'}"
+    (tmp_path / "bus.conf").write_text(BUS.format(path=tmp_path / "bus"))
+
+    with namespace() as here:
+        nft = here.run(Nft)
+        firewall = Firewall(nft)
+        firewall.apply(POLICY)
+
+        def tell(order: str) -> int:
+            environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
+            words = here.words("firewall-cmd", *order.split())
+            return subprocess.run(words, env=environment, capture_output=True, check=False).returncode
+
+        def tables() -> str:
+            return str(here.command("nft", "list", "tables", capture_output=True).stdout)
+
+        with (
+            running(here, "dbus-daemon", f"--config-file={tmp_path / 'bus.conf'}", "--nofork", bus=bus),
+            running(here, "firewalld", "--nofork", "--nopid", bus=bus),
+        ):
+            over = time.monotonic() + PATIENCE_SECONDS
+            while tell("--state") != 0 and time.monotonic() < over:
+                time.sleep(0.005)
+            assert "table inet firewalld" in tables()
+            for order in (
+                "--zone=trusted --add-interface=enp2s0",
+                "--reload",
+                "--complete-reload",
+                "--panic-on",
+                "--panic-off",
+            ):
+                assert tell(order) == 0, order
+                assert firewall.differences(POLICY) == [], order
+                assert not any(each.breaks for each in here.run(lambda: not_covered(POLICY))), order
+            assert all(finding.holds for finding in prove(POLICY, nft.table() or []))
+        assert "firewalld" not in tables()
+        assert firewall.differences(POLICY) == []
+        nft.close()

@@ -1,0 +1,207 @@
+"""DHCP through the firewall: a real client and a real server, and what others may not do with the same ports."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from tests.support.namespaces import Namespace, cable, namespaces
+from tests.support.paths import FIXTURES
+
+pytestmark = pytest.mark.kernel
+
+PATIENCE_SECONDS = 30
+POLICY = load_policy(FIXTURES / "policies/lease.toml")
+WITHOUT = replace(POLICY, uses_dhcp=False)
+SERVER = {4: "192.0.2.1", 6: "fe80::1"}
+BOX = {4: "192.0.2.50", 6: "fe80::2"}
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+class Place:
+    """The box, and a DHCP server at its uplink and at its first instrument port."""
+
+    def __init__(self, box: Namespace, outside: Namespace, instrument: Namespace) -> None:
+        self.box, self.outside, self.instrument = box, outside, instrument
+
+    def apply(self, policy: Policy) -> None:
+        nft = self.box.run(Nft)
+        Firewall(nft).apply(policy)
+        nft.close()
+
+    def refused(self, cause: str) -> int:
+        nft = self.box.run(Nft)
+        count = Firewall(nft).counts()[cause].packets
+        nft.close()
+        return count
+
+    def addresses(self) -> str:
+        return self.box.command("ip", "addr", "show", "dev", "enp1s0", capture_output=True).stdout
+
+    def pass_(self, frm: Namespace, source: tuple[str, int], to: Namespace, target: tuple[str, int]) -> bool:
+        """Whether a datagram arrives at the other end, or is refused."""
+        family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
+        sender, receiver = frm.socket(family, socket.SOCK_DGRAM), to.socket(family, socket.SOCK_DGRAM)
+        with sender, receiver:
+            for sock, (_, port) in ((sender, source), (receiver, target)):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
+            scope = (0, self._index(frm)) if family == socket.AF_INET6 else ()
+            receiver.settimeout(0.3)
+            for _ in range(3):
+                with suppress(PermissionError, ConnectionRefusedError):  # as a packet that was rejected gives
+                    sender.sendto(b"lease", (target[0], target[1], *scope))
+                with suppress(TimeoutError):
+                    return receiver.recv(100) == b"lease"
+            return False
+
+    def _index(self, where: Namespace) -> int:
+        name = {self.box.fd: "enp1s0", self.outside.fd: "wan", self.instrument.fd: "eth0"}[where.fd]
+        return where.run(lambda: socket.if_nametoindex(name))
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with namespaces(3) as (box, outside, instrument):
+        cable(box, "enp1s0", outside, "wan")
+        cable(box, "enp2s0", instrument, "eth0")
+        outside.ip("addr add 192.0.2.1/24 dev wan", "addr add fe80::1/64 dev wan nodad")
+        instrument.ip("addr add 10.77.1.5/24 dev eth0")
+        box.ip(
+            "addr add 10.77.1.1/24 dev enp2s0",
+            "addr add fe80::2/64 dev enp1s0 nodad",
+        )
+        yield Place(box, outside, instrument)
+
+
+@contextmanager
+def dhcp_server(where: Namespace, interface: str, first: str, last: str, folder: Path) -> Iterator[None]:
+    words = [
+        *("dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--no-ping", "--user=root"),
+        *(f"--interface={interface}", "--bind-interfaces", f"--dhcp-range={first},{last},2m"),
+        *(f"--dhcp-leasefile={folder}/{interface}.leases", f"--pid-file={folder}/{interface}.pid"),
+        "--dhcp-authoritative",
+    ]
+    with subprocess.Popen(where.words(*words), stderr=subprocess.DEVNULL) as server:
+        eventually((folder / f"{interface}.pid").exists)
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+@contextmanager
+def dhcp_client(place: Place, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    script = folder / "script"
+    script.write_text(
+        f"""#!/bin/sh
+echo "$1 $ip" >> {folder}/events
+case "$1" in
+bound|renew) ip addr replace $ip/24 dev $interface ;;
+deconfig) ip -4 addr flush dev $interface ;;
+esac
+"""
+    )
+    script.chmod(0o755)
+    words = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(place.box.words(*words), **output) as client:
+        try:
+            yield client
+        finally:
+            client.kill()
+
+
+def events(folder: Path) -> list[str]:
+    file = folder / "events"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.mark.skipif(
+    not (shutil.which("udhcpc") and shutil.which("dnsmasq")), reason="needs udhcpc and dnsmasq"
+)
+def test_a_lease_is_had_renewed_and_changed_for_another_address(place: Place, tmp_path: Path) -> None:
+    place.apply(POLICY)
+    with dhcp_client(place, tmp_path) as client:
+        with dhcp_server(place.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
+            eventually(lambda: "inet 192.0.2.50/24" in place.addresses())
+            client.send_signal(10)  # SIGUSR1: renew, by an ordinary socket to the server
+            eventually(lambda: "renew 192.0.2.50" in events(tmp_path))
+        for file in ("wan.leases", "wan.pid"):
+            (tmp_path / file).unlink(missing_ok=True)
+        with dhcp_server(place.outside, "wan", "192.0.2.60", "192.0.2.60", tmp_path):
+            client.send_signal(10)  # which the server, with other addresses, refuses
+            eventually(lambda: "inet 192.0.2.60/24" in place.addresses())
+
+
+def test_what_a_server_broadcasts_and_sends_unasked_arrives(place: Place) -> None:
+    place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
+    for policy, allowed in ((POLICY, True), (WITHOUT, False)):
+        place.apply(policy)
+        for target in ("192.0.2.50", "255.255.255.255", "192.0.2.255"):
+            if target.startswith("255"):
+                place.outside.command("ip", "route", "replace", "255.255.255.255", "dev", "wan")
+            arrived = place.pass_(place.outside, (SERVER[4], 67), place.box, (target, 68))
+            assert arrived is allowed, (target, allowed)
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [(POLICY, True), (WITHOUT, False)])
+def test_dhcpv6_passes_both_ways_if_the_policy_says_so(place: Place, policy: Policy, allowed: bool) -> None:
+    place.apply(policy)
+    assert place.pass_(place.outside, (SERVER[6], 547), place.box, (BOX[6], 546)) is allowed
+    place.outside.command("ip", "link", "set", "wan", "allmulticast", "on")
+    before = place.refused("egress")
+    with place.box.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.bind(("::", 546))
+        with suppress(PermissionError):
+            client.sendto(b"solicit", ("ff02::1:2", 547, 0, place._index(place.box)))
+    assert (place.refused("egress") == before) is allowed
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (("192.0.2.50", 68), 69),
+        (("192.0.2.50", 69), 67),
+        (("192.0.2.50", 546), 547),
+        (("192.0.2.50", 67), 68),
+    ],
+)
+def test_no_other_ports_may_be_used(place: Place, here: tuple[str, int], there: int) -> None:
+    place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
+    place.apply(POLICY)
+    assert not place.pass_(place.box, here, place.outside, (SERVER[4], there))
+    assert not place.pass_(place.outside, (SERVER[4], there), place.box, here)
+
+
+def test_a_dhcp_server_at_an_instrument_port_is_refused(place: Place) -> None:
+    place.apply(POLICY)
+    for target in ("10.77.1.1", "10.77.1.255"):
+        before = place.refused("instrument")
+        assert not place.pass_(place.instrument, ("10.77.1.5", 67), place.box, (target, 68))
+        assert place.refused("instrument") > before
+    place.instrument.ip("addr add fe80::5/64 dev eth0 nodad")
+    place.box.ip("addr add fe80::9/64 dev enp2s0 nodad")
+    before = place.refused("spoofed")
+    assert not place.pass_(place.instrument, ("fe80::5", 547), place.box, ("fe80::9", 546))
+    assert place.refused("spoofed") > before
+    assert not place.pass_(place.box, ("10.77.1.1", 68), place.instrument, ("10.77.1.5", 67))

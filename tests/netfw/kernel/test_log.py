@@ -1,0 +1,317 @@
+"""The firewall's log: what is said of real packets that were refused, and of bytes that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from random import Random
+
+import pytest
+
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
+from netfw.model import packet
+from netfw.model.headers import Headers, headers
+from netfw.ruleset import names
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import (
+    DATACENTER,
+    ELSEWHERE,
+    INSTRUMENT,
+    PATIENCE_SECONDS,
+    PORT,
+    STAFF,
+    UPLINK,
+    BoxLab,
+    box_lab,
+)
+
+COPIED = names.LOG_BYTES
+WORLD = {4: "203.0.113.9", 6: "2001:db8:9::7"}
+both_versions = pytest.mark.parametrize("version", [4, 6])
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[BoxLab]:
+    with box_lab() as made:
+        yield made
+
+
+@pytest.fixture
+def here() -> Iterator[Namespace]:
+    """A namespace that logs every datagram to port 9."""
+    with namespace() as made:
+        made.command("nft", "-f", "-", input=LOGGING)
+        yield made
+
+
+LOGGING = f"""table inet logging {{
+    chain output {{
+        type filter hook output priority 0;
+        udp dport 9 log prefix "{names.LOG_PREFIX} {names.EGRESS} " group {names.LOG_GROUP} snaplen {COPIED}
+    }}
+}}"""
+
+
+def read(
+    place: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
+) -> list[RefusedPacket | Lost]:
+    """What is read after `act` until it is enough."""
+
+    async def reading() -> list[RefusedPacket | Lost]:
+        entries: list[RefusedPacket | Lost] = []
+        more = asyncio.Event()
+
+        def told(entry: RefusedPacket | Lost) -> None:
+            entries.append(entry)
+            more.set()
+
+        log = place.run(lambda: FirewallLog(told))
+        log.start()
+        try:
+            act(log)
+            while not enough(entries):
+                more.clear()
+                await asyncio.wait_for(more.wait(), PATIENCE_SECONDS)
+        finally:
+            log.stop()
+        return entries
+
+    return asyncio.run(reading())
+
+
+def logged(lab: BoxLab, place: Namespace, interface: str, data: bytes) -> RefusedPacket:
+    """The entry for a packet that is sent to the box."""
+
+    def send(_: FirewallLog) -> None:
+        kind = b"\x08\x00" if data[0] >> 4 == 4 else b"\x86\xdd"
+        with closing(place.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
+            wire.bind((interface, 0))
+            wire.send(bytes.fromhex("020000000001020000000099") + kind + data)
+
+    *_, entry = read(lab.box, send, lambda entries: any(is_about(entry, data) for entry in entries))
+    assert isinstance(entry, RefusedPacket)
+    return entry
+
+
+def is_about(entry: RefusedPacket | Lost, data: bytes) -> bool:
+    return isinstance(entry, RefusedPacket) and entry.copied[-16:] == data[:COPIED][-16:]
+
+
+@both_versions
+def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) -> None:
+    source, target = WORLD[version], UPLINK[version]
+    before = time.time()
+    entry = logged(lab, lab.outside, "wan", packet.tcp(source, 4711, target, 22))
+    assert before - 1 < entry.seconds < time.time() + 1
+    ends = {4: f"{source}:4711 → {target}:22", 6: f"[{source}]:4711 → [{target}]:22"}[version]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d outside    enp1s0  (.*)", str(entry))[1] == f"tcp {ends} SYN"  # type: ignore[index]
+    said = json.loads(json.dumps(entry.summary()))
+    assert said["cause"] == names.OUTSIDE
+    assert (said["interface_in"], said["interface_out"]) == ("enp1s0", "")
+    assert (said["source"], said["source_port"]) == (source, 4711)
+    assert (said["destination"], said["destination_port"]) == (target, 22)
+
+
+@both_versions
+def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -> None:
+    one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
+    for place, name, data, told in (
+        (1, "eth0", packet.udp(two, 5, PORT[1][version], 6), (names.SPOOFED, "enp2s0", "")),
+        (1, "eth0", packet.udp(one, 5, PORT[1][version], 6), (names.INSTRUMENT, "enp2s0", "")),
+        (1, "eth0", packet.udp(one, 5, two, 6), (names.INSTRUMENT, "enp2s0", "enp3s0")),
+        (
+            0,
+            "wan",
+            packet.icmp(WORLD[version], UPLINK[version], {4: 8, 6: 128}[version]),
+            (names.OUTSIDE, "enp1s0", ""),
+        ),
+        (2, "eth0", packet.udp(staff, 5, one, 5900), (names.TUNNEL, "tun-rap", "enp2s0")),
+    ):
+        where = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[place]
+        entry = logged(lab, where, name, data)
+        assert (entry.cause, entry.interface_in, entry.interface_out) == told
+        assert entry.headers == headers(data)
+
+
+def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) -> None:
+    def attempt(_: FirewallLog) -> None:
+        lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 443)
+
+    (entry,) = read(lab.box, attempt, bool)
+    assert re.search(rf" egress     →enp1s0  tcp {UPLINK[4]}:\d+ → {ELSEWHERE[4]}:443 SYN$", str(entry))
+
+
+def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
+    def act(_: FirewallLog) -> None:
+        assert lab.attempt(lab.box, lab.outside, DATACENTER[4], 443) == "reached"
+        lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 80)
+
+    (entry,) = read(lab.box, act, bool)
+    assert isinstance(entry, RefusedPacket)
+    assert entry.headers is not None
+    assert entry.headers.destination_port == 80
+
+
+def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
+    """As many as were sent are either told or told to be lost."""
+    sent = 2001
+
+    def flood(log: FirewallLog) -> None:
+        log._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        with closing(here.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+            for _ in range(sent - 1):
+                sender.sendto(b"x", ("127.0.0.1", 9))
+            log._heard()
+            sender.sendto(b"x", ("127.0.0.1", 9))
+
+    def lost(entries: list[RefusedPacket | Lost]) -> int:
+        return sum(entry.packets for entry in entries if isinstance(entry, Lost))
+
+    entries = read(here, flood, lambda entries: lost(entries) > 0)
+    told = sum(isinstance(entry, RefusedPacket) for entry in entries)
+    assert told + lost(entries) == sent
+    assert lost(entries) > told
+
+
+def test_a_second_reader_is_told_that_there_is_one(here: Namespace) -> None:
+    first = start(here, "--json")
+    try:
+        ended = subprocess.run(
+            here.words(*LOG), check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+        assert ended.returncode == 1
+        assert "another program reads the firewall's log (NFLOG group 77)" in ended.stderr
+    finally:
+        first.terminate()
+        assert first.wait(PATIENCE_SECONDS) == 0
+
+
+def test_without_the_right_it_says_so(here: Namespace) -> None:
+    weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    ended = subprocess.run(here.words(*weak, *LOG), check=False, capture_output=True, text=True)
+    assert ended.returncode == 3
+    assert "be root" in ended.stderr
+
+
+def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) -> None:
+    for _ in range(2):
+        (entry,) = read(here, lambda _: send(here), bool)
+        assert isinstance(entry, RefusedPacket)
+        assert entry.headers == Headers("127.0.0.1", "127.0.0.1", "udp", entry.headers.source_port, 9)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_the_command(here: Namespace, form: str) -> None:
+    reading = start(here, *filter(None, [form]))
+    send(here)
+    assert reading.stdout is not None
+    line = reading.stdout.readline()
+    if form:
+        assert json.loads(line)["destination_port"] == 9
+    else:
+        assert re.search(r" egress     →lo  udp 127\.0\.0\.1:\d+ → 127\.0\.0\.1:9$", line)
+    reading.terminate()
+    assert reading.wait(PATIENCE_SECONDS) == 0
+
+
+def test_the_command_ends_after_its_time(here: Namespace) -> None:
+    assert start(here, "--seconds", "1").wait(PATIENCE_SECONDS) == 0
+
+
+def test_the_command_ends_when_nobody_reads_it(here: Namespace) -> None:
+    reading = start(here)
+    assert reading.stdout is not None
+    reading.stdout.close()
+    send(here)
+    assert reading.wait(PATIENCE_SECONDS) == 0
+
+
+LOG = (sys.executable, "-m", "rap", "fw", "log")
+
+
+def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
+    """The command, once it reads."""
+    pipe = subprocess.PIPE
+    reading = subprocess.Popen(here.words(*LOG, *words), stdout=pipe, stderr=pipe, text=True)
+    assert reading.stderr is not None
+    assert reading.stderr.readline() == "rap: telling what the firewall refuses (NFLOG group 77)\n"
+    return reading
+
+
+def send(here: Namespace) -> None:
+    with closing(here.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.sendto(b"x", ("127.0.0.1", 9))
+
+
+LONG = bytes(1000)
+TRANSPORT = packet.tcp("192.0.2.1", 1, "192.0.2.2", 2)[20:]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, 0x11), "tcp 192.0.2.1:1 → 192.0.2.2:2 ACK FIN"),
+        (packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, 0), "tcp 192.0.2.1:1 → 192.0.2.2:2 no flags"),
+        (packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, payload=LONG), "tcp 192.0.2.1:1 → 192.0.2.2:2 SYN"),
+        (packet.udp("fd00::1", 1, "fd00::2", 2, LONG), "udp [fd00::1]:1 → [fd00::2]:2"),
+        (packet.icmp("192.0.2.1", "192.0.2.2", 5, 1), "icmp 192.0.2.1 → 192.0.2.2 type 5 code 1"),
+        (packet.icmp("fd00::1", "fd00::2", 136), "icmpv6 fd00::1 → fd00::2 type 136 code 0"),
+        (packet.ip("192.0.2.1", "192.0.2.2", 50, LONG), "esp 192.0.2.1 → 192.0.2.2"),
+        (packet.ip("192.0.2.1", "192.0.2.2", 89, b""), "protocol 89 192.0.2.1 → 192.0.2.2"),
+        (packet.ip("192.0.2.1", "192.0.2.2", 6, TRANSPORT, fragment=7), "tcp 192.0.2.1 → 192.0.2.2"),
+        (packet.ip("192.0.2.1", "192.0.2.2", 6, TRANSPORT[:2]), "tcp 192.0.2.1 → 192.0.2.2"),
+        (packet.ip("192.0.2.1", "192.0.2.2", 6, TRANSPORT[:8]), "tcp 192.0.2.1:1 → 192.0.2.2:2"),
+        (packet.ip("fd00::1", "fd00::2", 0, b"\x06\x03" + bytes(30) + LONG), "tcp fd00::1 → fd00::2"),
+        (packet.ip("fd00::1", "fd00::2", 60, b"\x11\x00" + bytes(6) + TRANSPORT), "udp [fd00::1]:1 → [fd00::2]:2"),
+        (packet.ip("fd00::1", "fd00::2", 43, b""), "ip fd00::1 → fd00::2"),
+    ],
+)  # fmt: skip
+def test_headers_are_read_as_far_as_they_were_copied(data: bytes, said: str) -> None:
+    assert str(headers(data[:COPIED])) == said
+
+
+@pytest.mark.parametrize("data", [b"", b"\x45", bytes(64), b"\x60" + bytes(20), b"\x45" + bytes(63)])
+def test_what_is_no_packet_is_shown_as_bytes(data: bytes) -> None:
+    entry = RefusedPacket(0.0, names.OUTSIDE, "enp1s0", "", headers(data), data)
+    assert entry.headers is None
+    assert str(entry).endswith(f" outside    enp1s0  {data.hex()}")
+    assert entry.summary()["copied"] == data.hex()
+
+
+def test_no_bytes_are_too_strange() -> None:
+    """Real packets with bytes changed and cut off, and bytes that are nothing at all."""
+    random = Random(5)
+    real = [
+        packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, payload=LONG),
+        packet.ip("fd00::1", "fd00::2", 0, bytes((43, 0)) + bytes(6) + bytes((44, 1)) + LONG),
+        packet.icmp("fd00::1", "fd00::2", 1),
+    ]
+    read_as_packets = 0
+    for _ in range(5_000):
+        data = bytearray(random.choice(real)[: random.randrange(COPIED + 1)])
+        for _ in range(random.randrange(4)):
+            if data:
+                data[random.randrange(len(data))] = random.randrange(256)
+        read_as_packets += headers(bytes(data)) is not None
+        headers(random.randbytes(random.randrange(COPIED)))
+    assert read_as_packets > 500
+
+
+def test_a_kernel_without_it_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from netfw.kernel import netlink
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(netlink, "acknowledged", refuse)
+    with pytest.raises(FirewallError, match="nfnetlink_log") as error:
+        FirewallLog(print).start()
+    assert error.value.kind is FirewallErrorKind.LACKING

@@ -1,0 +1,90 @@
+"""Sets filled by netlink's own messages hold what libnftables would have put there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import netfilter_socket
+from netfw.kernel.nft import Nft
+from netfw.kernel.refill import ELEMENTS_MAX, REFILLED, filling, send
+from netfw.policy.policy import Authorized, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.sets import AUTHORIZED, HASH_SIZE_MIN, Set
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import POLICIES
+
+pytestmark = pytest.mark.kernel
+
+FIRST = {4: "50.0.0.1", 6: "2001:db8:50::1"}
+HOSTS = tuple(
+    ip_network(int(ip_address(first)) + 3 * n) for first in FIRST.values() for n in range(ELEMENTS_MAX + 1)
+)
+ENTRY = Authorized("proxy", HOSTS, (Service("udp", 53), Service("tcp", 65535)))
+POLICY = replace(load_policy(POLICIES / "clinic.toml"), authorized=(ENTRY,))
+
+
+@pytest.fixture
+def place() -> Iterator[tuple[Namespace, Firewall]]:
+    """The policy in force, with more addresses of both versions than a message takes."""
+    with namespace() as here:
+        nft = here.run(Nft)
+        firewall = Firewall(nft)
+        firewall.apply(POLICY)
+        yield here, firewall
+        nft.close()
+
+
+def test_every_element_is_there_again_and_no_other(place: tuple[Namespace, Firewall]) -> None:
+    here, firewall = place
+    here.command("nft", "flush set inet rap authorized4; flush set inet rap authorized6")
+    here.command("nft", "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }")
+    assert firewall.differences(POLICY)
+    with here.run(netfilter_socket) as sock:
+        for _ in range(2):  # also where nothing is lacking
+            firewall.refill(POLICY, REFILLED, sock)
+            assert firewall.differences(POLICY) == []
+
+
+def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firewall]) -> None:
+    here, firewall = place
+    here.command("nft", "flush chain inet rap output; delete set inet rap authorized6")
+    before = firewall.nft.elements(AUTHORIZED[4])
+    kind = ["ipv4_addr", "inet_proto", "inet_service"]
+    with here.run(netfilter_socket) as sock:
+        with pytest.raises(FirewallError, match="No such file") as refused:
+            firewall.refill(POLICY, REFILLED, sock)
+        assert refused.value.kind is FirewallErrorKind.REFUSED
+        assert firewall.nft.elements(AUTHORIZED[4]) == before
+        send(sock, filling(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
+    assert firewall.nft.elements(AUTHORIZED[4]) == []
+
+
+@pytest.mark.parametrize(
+    "hosts", [HASH_SIZE_MIN - 1, HASH_SIZE_MIN, 2 * HASH_SIZE_MIN - 1, 2 * HASH_SIZE_MIN]
+)
+def test_a_set_has_room_for_its_addresses_and_is_exchanged_in_its_place(
+    place: tuple[Namespace, Firewall], hosts: int
+) -> None:
+    """Sizes of sets are powers of two: the policy before had other ones."""
+    here, firewall = place
+    policy = replace(
+        POLICY, authorized=(replace(ENTRY, networks=_hosts(hosts), services=ENTRY.services[:1]),)
+    )
+    firewall.apply(policy)
+    assert firewall.differences(policy) == []
+    other = replace(policy, authorized=(replace(policy.authorized[0], networks=_hosts(hosts, offset=1)),))
+    with here.run(netfilter_socket) as sock:  # all leave and as many others come, in one transaction
+        firewall.refill(other, {AUTHORIZED[4]}, sock)
+    assert len(firewall.nft.elements(AUTHORIZED[4])) == hosts
+
+
+def _hosts(count: int, offset: int = 0) -> tuple[Any, ...]:
+    first = int(ip_address(FIRST[4])) + offset
+    return tuple(ip_network(first + 3 * n) for n in range(count))

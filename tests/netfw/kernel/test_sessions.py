@@ -1,0 +1,205 @@
+"""Sessions in the kernel: open, closed, over, and what becomes of connections that were made meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import names
+from tests.support.namespaces import namespace
+from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab
+
+pytestmark = pytest.mark.kernel
+
+DESKTOP = 5900
+both_versions = pytest.mark.parametrize("version", [4, 6])
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[BoxLab]:
+    with box_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(shared: BoxLab) -> BoxLab:
+    shared.firewall.remove()
+    shared.apply(load_policy(POLICIES / "clinic.toml"))
+    return shared
+
+
+@pytest.fixture
+def bare() -> Iterator[Sessions]:
+    with namespace() as here:
+        nft = here.run(Nft)
+        policy = load_policy(POLICIES / "clinic.toml")
+        Firewall(nft).apply(policy)
+        yield here.run(lambda: Sessions(nft, policy))
+        nft.close()
+
+
+def session(version: int = 4, staff: str = "") -> Session:
+    there = ip_address(INSTRUMENT[1][version])
+    return Session(ip_address(staff or STAFF[version]), 1, there, Service("tcp", DESKTOP))
+
+
+@contextmanager
+def conversation(lab: BoxLab, version: int) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """An established connection from staff to the instrument's desktop."""
+    with (
+        closing(lab.listener(lab.instrument[1], INSTRUMENT[1][version], DESKTOP)) as server,
+        closing(lab.staff.socket(server.family, socket.SOCK_STREAM)) as client,
+    ):
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect((INSTRUMENT[1][version], DESKTOP))
+        accepted, _ = server.accept()
+        with closing(accepted):
+            accepted.settimeout(PATIENCE_SECONDS)
+            for end in (client, accepted):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.send(b"to the instrument")
+            assert accepted.recv(64) == b"to the instrument"
+            accepted.send(b"to the staff")
+            assert client.recv(64) == b"to the staff"
+            yield client, accepted
+
+
+@both_versions
+def test_a_path_is_there_while_its_session_is(lab: BoxLab, version: int) -> None:
+    def attempt() -> str:
+        return lab.attempt(lab.staff, lab.instrument[1], INSTRUMENT[1][version], DESKTOP)
+
+    assert attempt() == names.TUNNEL
+    lab.sessions.open(session(version), 60)
+    assert attempt() == "reached"
+    lab.box.run(lambda: lab.sessions.close(session(version)))
+    assert attempt() == names.TUNNEL
+
+
+@both_versions
+def test_a_session_opens_nothing_beside_itself(lab: BoxLab, version: int) -> None:
+    lab.sessions.open(session(version), 60)
+    one, two, staff = lab.instrument[1], lab.instrument[2], lab.staff
+    assert lab.attempt(staff, one, INSTRUMENT[1][version], DESKTOP + 1) == names.TUNNEL
+    assert lab.attempt(staff, one, INSTRUMENT[1][version], DESKTOP, kind="udp") == names.TUNNEL
+    assert lab.attempt(staff, two, INSTRUMENT[2][version], DESKTOP) == names.TUNNEL
+    assert lab.attempt(one, staff, STAFF[version], DESKTOP) == names.CROSSING
+    assert lab.attempt(one, two, INSTRUMENT[2][version], DESKTOP) == names.CROSSING
+
+
+@both_versions
+def test_closing_cuts_what_is_established(lab: BoxLab, version: int) -> None:
+    lab.sessions.open(session(version), 60)
+    with conversation(lab, version) as (client, accepted):
+        assert lab.box.run(lambda: lab.sessions.close(session(version))) == 1
+        assert lab.box.run(lambda: lab.sessions.close(session(version))) == 0
+        assert_cut(lab, client, accepted)
+        # its connection was forgotten: opening the path again does not bring it back
+        lab.sessions.open(session(version), 60)
+        before = lab.refused()
+        client.send(b"again")
+        assert names.INVALID in lab.causes(before)
+
+
+@both_versions
+def test_the_kernel_alone_cuts_what_is_established_when_time_is_over(lab: BoxLab, version: int) -> None:
+    lab.sessions.open(session(version), 1)
+    with conversation(lab, version) as (client, accepted):
+        over = time.monotonic() + PATIENCE_SECONDS
+        while lab.sessions.list() and time.monotonic() < over:
+            time.sleep(0.005)
+        assert_cut(lab, client, accepted)
+
+
+def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> None:
+    """Neither direction gets through, and each is counted."""
+    before = lab.refused()
+    client.send(b"late")
+    assert lab.causes(before) & {names.TUNNEL, names.INVALID}
+    before = lab.refused()
+    accepted.send(b"late")
+    assert names.CROSSING in lab.causes(before) or names.INVALID in lab.causes(before)
+    for end in (client, accepted):
+        end.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            end.recv(64)
+
+
+def test_a_session_survives_another_policy_that_has_it(lab: BoxLab) -> None:
+    lab.sessions.open(session(), 60)
+    with conversation(lab, 4) as (client, accepted):
+        lab.apply(replace(lab.policy, authorized=(), rejects_outside=True))
+        client.send(b"still there")
+        assert accepted.recv(64) == b"still there"
+        lab.apply(load_policy(POLICIES / "clinic.toml"))
+        assert [found.session for found in lab.sessions.list()] == [session()]
+        without = replace(lab.policy, ports=tuple(replace(port, desktop=()) for port in lab.policy.ports))
+        lab.apply(without)
+        assert_cut(lab, client, accepted)
+
+
+def test_a_session_survives_a_table_of_another_shape(lab: BoxLab) -> None:
+    lab.sessions.open(session(), 60)
+    lab.box.command("nft", "add", "set", "inet", "rap", "other", "{ type ipv4_addr; }")
+    lab.firewall.apply(lab.policy)
+    assert lab.firewall.differences(lab.policy) == []
+    (found,) = lab.sessions.list()
+    assert found.session == session()
+    assert 1 <= found.seconds_left <= 60
+
+
+def test_opening_again_sets_the_time_anew(bare: Sessions) -> None:
+    bare.open(session(), 10)
+    bare.open(session(), 1000)
+    (found,) = bare.list()
+    assert 10 < found.seconds_left <= 1000
+
+
+def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
+    for n in range(SESSIONS_MAX):
+        bare.open(session(staff=f"10.99.2.{n}"), 60)
+    with pytest.raises(FirewallError, match="that is the most") as refused:
+        bare.open(session(staff="10.99.3.1"), 60)
+    assert refused.value.kind is FirewallErrorKind.UNFIT
+    bare.open(session(staff="10.99.2.1"), 90)
+    assert len(bare.list()) == SESSIONS_MAX
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"port": 3}, "port 3 is not in use; in use are 1, 2"),
+        ({"staff": ip_address("10.98.0.1")}, "no address of the staff, 10.99.0.0/16"),
+        ({"instrument": ip_address("10.77.2.5")}, "no instrument's address on port 1, 10.77.1.0/24"),
+        ({"instrument": ip_address("10.77.1.1")}, "no instrument's address on port 1"),
+        ({"instrument": ip_address("10.77.1.255")}, "no instrument's address on port 1"),
+        ({"instrument": ip_address("fd00:77:1::5")}, "no instrument's address on port 1"),
+        ({"desktop": Service("tcp", 22)}, "tcp/22 is not for sessions on port 1; tcp/5900 is"),
+    ],
+)
+def test_a_session_that_the_policy_does_not_have(
+    bare: Sessions, change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(FirewallError, match=said) as refused:
+        bare.open(replace(session(), **change), 60)  # type: ignore[arg-type]
+    assert refused.value.kind is FirewallErrorKind.UNFIT
+    assert bare.list() == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, SESSION_SECONDS_MAX + 1])
+def test_a_session_is_neither_endless_nor_over_at_once(bare: Sessions, seconds: int) -> None:
+    with pytest.raises(FirewallError, match=f"1 to {SESSION_SECONDS_MAX} seconds"):
+        bare.open(session(), seconds)
+    bare.open(session(), SESSION_SECONDS_MAX)

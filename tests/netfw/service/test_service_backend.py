@@ -1,0 +1,208 @@
+"""The kernel's side of the box's firewall, in a network namespace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netfw.errors import FirewallError, FirewallErrorKind
+from netfw.events import Alarm, Repair
+from netfw.kernel.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
+from netfw.policy.policy import Authorized, Policy, PolicyPort, PolicyTunnel, Service
+from netfw.ruleset.names import CAUSES
+from netfw.ruleset.render import render
+from netfw.ruleset.text import ruleset_text
+from netfw.service.backend import KernelBackend
+from netfw.service.supervisor import NotEnforced
+from tests.support.eventually import eventually
+from tests.support.namespaces import Namespace, cable, namespaces
+
+pytestmark = pytest.mark.kernel
+
+POLICY = Policy(
+    uplink="uplink",
+    ports=(PolicyPort(1, "port1", (ip_interface("10.77.1.1/24"),), (Service("tcp", 443),)),),
+    authorized=(Authorized("datacenter", (ip_network("203.0.113.5"),), (Service("tcp", 443),)),),
+)
+WITH_TUNNEL = replace(POLICY, tunnel=PolicyTunnel("tun-rap", (ip_network("10.99.0.0/16"),)))
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/port1/forwarding")
+
+
+@pytest.fixture
+def box() -> Iterator[Namespace]:
+    with namespaces(2) as (box, other):
+        for name in ("uplink", "port1"):
+            cable(box, name, other, f"{name}-peer")
+        yield box
+
+
+def settings(box: Namespace, *names: str) -> list[str]:
+    return [box.run(Path("/proc/sys/net", name).read_text).strip() for name in names]
+
+
+def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    assert not box.run(backend.holds)
+    box.run(backend.enforce)
+    assert box.run(backend.holds)
+    assert backend.ports == [1]
+    assert set(box.run(backend.refused)) == set(CAUSES)
+    box.command("nft", "insert rule inet rap input accept")
+    assert not box.run(backend.holds)
+
+
+def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    assert box.run(backend.inspect).problem == ""
+    box.command("nft", "insert rule inet rap input accept")
+    assert "chain input has beyond the policy, as rule 1: accept" in box.run(backend.inspect).problem
+
+
+def test_settings_that_others_change_are_put_back_and_reported(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    box.run(lambda: backend.let_forward(True))
+    assert box.run(backend.inspect).repaired == ()
+    names = [*OF_THE_BOX, *FORWARDING[:2]]
+    for family, values in OF_INTERFACES.items():
+        names += [f"{family}/conf/{place}/{name}" for place in ("all", "default", "port1") for name in values]
+        names += [f"{family}/conf/port1/forwarding"]
+    before = settings(box, *names)
+    for name, value in zip(names, before, strict=True):
+        box.write(name, 0 if value == "1" else 1)
+        said = box.run(backend.inspect).repaired
+        assert f"net.{name.replace('/', '.')} was " in "".join(said), name
+        assert settings(box, *names) == before, name
+
+
+def test_an_inspection_counts_the_connections_that_the_kernel_tracks(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    count, limit = box.run(backend.inspect).limits["conntrack"]
+    assert [str(count), str(limit)] == settings(
+        box, "netfilter/nf_conntrack_count", "netfilter/nf_conntrack_max"
+    )
+    assert limit > count >= 0
+
+
+def test_what_breaks_the_proof_is_a_problem_and_what_limits_it_is_not(box: Namespace) -> None:
+    backend = KernelBackend(POLICY)
+    box.run(backend.enforce)
+    box.command(
+        "nft", "add table inet other; add chain inet other c { type filter hook output priority 10; }"
+    )
+    box.command("nft", "add rule inet other c meta mark set 1")
+    found = box.run(backend.inspect)
+    assert (found.problem, len(found.not_covered)) == ("", 1)
+    box.command("nft", "add rule inet other c ip daddr set 192.0.2.9")
+    found = box.run(backend.inspect)
+    assert "table inet other, chain c (output, priority 10) changes packets" in found.problem
+    assert len(found.not_covered) == 2
+    box.command("nft", "delete table inet other")
+    assert box.run(backend.inspect).problem == ""
+
+
+@pytest.mark.parametrize(("policy", "forwards"), [(POLICY, "0"), (WITH_TUNNEL, "1")])
+def test_packets_pass_between_interfaces_only_for_a_tunnel(
+    box: Namespace, policy: Policy, forwards: str
+) -> None:
+    backend = KernelBackend(policy)
+    for name in FORWARDING[:2]:
+        box.write(name, 1)
+    box.run(lambda: backend.let_forward(False))
+    assert settings(box, *FORWARDING) == ["0"] * 3
+    assert settings(box, "ipv6/conf/port1/keep_addr_on_down") == ["1"]  # ports are closed next
+    box.run(backend.enforce)
+    assert settings(box, *FORWARDING) == ["0"] * 3
+    box.run(lambda: backend.let_forward(True))
+    assert settings(box, *FORWARDING) == [forwards] * 3
+    # which the kernel changes when it is told to forward or not
+    assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
+
+
+@pytest.mark.parametrize("believes", [False, True])
+def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, believes: bool) -> None:
+    box.run(KernelBackend(replace(POLICY, believes_routers=believes)).enforce)
+    box.ip("link add later type veth peer name later-peer")
+    for name in ("all", "default", "uplink", "port1", "later"):
+        assert settings(
+            box,
+            *(
+                f"ipv4/conf/{name}/{it}"
+                for it in ("rp_filter", "arp_ignore", "arp_announce", "send_redirects")
+            ),
+            *(f"ipv6/conf/{name}/{it}" for it in ("accept_source_route", "accept_ra", "keep_addr_on_down")),
+        ) == ["1", "1", "2", "0", "0", "2" if believes and name == "uplink" else "0", "1"]
+    assert settings(box, "ipv4/tcp_timestamps", "ipv4/tcp_syncookies") == ["0", "1"]
+    assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
+
+
+def test_without_the_library_it_says_what_to_install_and_asks_again(
+    monkeypatch: pytest.MonkeyPatch, box: Namespace
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise FirewallError(FirewallErrorKind.LACKING, "install libnftables1")
+
+    backend = KernelBackend(POLICY)
+    with monkeypatch.context() as patch:
+        patch.setattr("netfw.service.backend.Nft", lacking)
+        assert not box.run(backend.holds)
+        with pytest.raises(NotEnforced, match="install libnftables1"):
+            box.run(backend.enforce)
+    box.run(backend.enforce)
+    assert box.run(backend.holds)
+
+
+def test_a_kernel_without_a_setting_is_told_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "ipv4" / "conf" / "all").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as failed:
+        KernelSettings("uplink", folder=tmp_path).set()
+    assert str(tmp_path) in str(failed.value.filename)
+
+
+def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
+    (tmp_path / "ipv4").mkdir()
+    (tmp_path / "ipv4" / "ip_forward").write_text("1")
+    KernelSettings("uplink", folder=tmp_path).set_forwarding(False)
+    assert (tmp_path / "ipv4" / "ip_forward").read_text() == "0"
+    assert not (tmp_path / "ipv6").exists()
+
+
+def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Namespace) -> None:
+    async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
+        told: list[Alarm | Repair] = []
+        backend = KernelBackend(POLICY, lambda: in_file)
+        backend.enforce()
+        stop = backend.watch(told.append)
+        await asyncio.to_thread(apply_in_another_process, in_force)
+        await eventually(lambda: len(told) == 2)
+        stop()
+        before = backend.holds()
+        backend.enforce()
+        backend.let_forward(True)
+        return told, before
+
+    def apply_in_another_process(policy: Policy) -> None:
+        text = ruleset_text(render(policy))
+        box.command("nft", "-f", "-", input=f"table inet rap\ndelete table inet rap\n{text}")
+
+    def tried(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
+        return box.run(lambda: asyncio.run(scenario(in_force, in_file)))
+
+    (alarm, repair), holds = tried(WITH_TUNNEL, WITH_TUNNEL)
+    assert isinstance(alarm, Alarm)
+    assert (repair, holds) == (Repair((), in_force=True), True)
+    assert settings(box, "ipv4/ip_forward") == ["1"]
+    (_, repair), holds = tried(WITH_TUNNEL, None)
+    assert isinstance(repair, Repair)
+    assert not repair.in_force
+    assert "another policy was put in force" in repair.problem
+    assert not holds
+    assert settings(box, "ipv4/ip_forward", "ipv4/conf/all/accept_redirects") == ["0", "0"]

@@ -1,0 +1,324 @@
+"""The firewall service as a process: who may observe it, what it obeys, and what is loaded in which process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hal.linux import netlink
+from netfw.events import FirewallState
+from netfw.service.protocol import Hello, Refusal, decoded, framed
+from netfw.service.requests import receive
+from netfw.service.spawn import command, environment
+from tests.support.namespaces import Namespace, cable, namespaces
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.kernel
+
+PATIENCE_SECONDS = 30
+NOBODY = 65534
+BOARD = 'name = "two"\nuplink = "uplink"\n[instrument_ports]\n1 = "port1"\n2 = "port2"\n'
+POLICY = """\
+board = "board.toml"
+[[authorized]]
+role = "datacenter"
+addresses = ["203.0.113.5"]
+protocol = "tcp"
+ports = [443]
+[[port]]
+number = 1
+addresses = ["10.77.1.1/24"]
+services = ["tcp/443"]
+"""
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Namespace]:
+    with namespaces(2) as (box, other):
+        for name in ("uplink", "port1", "port2"):
+            cable(box, name, other, f"{name}-peer")
+        yield box
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of root's alone, in one that other users can reach."""
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):
+        path.chmod(0o755)
+    (tmp_path / "board.toml").write_text(BOARD)
+    (tmp_path / "firewall.toml").write_text(POLICY)
+    return tmp_path
+
+
+@contextmanager
+def service(box: Namespace, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *words)
+    with subprocess.Popen(
+        box.words(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert "observers connect at" in line, line + process.stderr.read()
+
+
+def observe(folder: Path, said: bytes = framed(Hello())) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(PATIENCE_SECONDS)
+    connection.connect(os.fspath(folder / "socket"))
+    connection.sendall(said)
+    return connection
+
+
+def state_of(connection: socket.socket) -> FirewallState:
+    while not isinstance(answer := decoded(receive(connection, 1 << 20)), FirewallState):
+        assert not isinstance(answer, Refusal), answer
+    return answer
+
+
+def is_open(box: Namespace, interface: str) -> bool:
+    return bool(box.run(lambda: netlink.link(interface)).flags & netlink.IFF_UP)
+
+
+def rules(box: Namespace) -> list[str]:
+    listed = subprocess.run(
+        box.words("nft", "-a", "list", "table", "inet", "rap"), capture_output=True, text=True, check=False
+    )
+    return re.findall(r"# handle \d+", listed.stdout)
+
+
+def test_it_opens_ports_watches_and_keeps_all_when_it_is_killed(box: Namespace, folder: Path) -> None:
+    with service(box, folder, "--ready", f"{folder}/ready") as process:
+        ready(process)
+        with observe(folder) as observer:
+            assert state_of(observer).in_force
+            assert (folder / "ready").exists()
+            assert (is_open(box, "port1"), is_open(box, "port2")) == (True, False)
+            box.command("nft", "flush ruleset")
+            while not state_of(observer).repairs:
+                pass
+            before = rules(box)
+            process.kill()
+            process.wait()
+            assert observer.recv(1 << 20) is not None  # and its end is noticed at once
+    assert rules(box) == before
+    assert is_open(box, "port1")
+    with service(box, folder) as process:  # the socket that was left behind is replaced
+        ready(process)
+        with observe(folder) as observer:
+            assert state_of(observer).in_force
+            assert rules(box) == before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert not (folder / "socket").exists()
+    assert (rules(box), is_open(box, "port1")) == (before, True)
+
+
+def test_it_goes_on_watching_after_its_observer_was_killed(box: Namespace, folder: Path) -> None:
+    with service(box, folder, "--ready", f"{folder}/ready") as process:
+        ready(process)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                state_of(observe(folder))
+                signal.pause()
+            finally:
+                os._exit(1)
+        eventually((folder / "ready").exists)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        box.command("nft", "flush ruleset")
+        eventually(lambda: rules(box))
+        with observe(folder) as observer:  # who comes next is told what has happened meanwhile
+            while not (state := state_of(observer)).repairs:
+                pass
+            assert state.in_force
+
+
+def test_another_user_can_neither_connect_nor_be_heard(box: Namespace, folder: Path) -> None:
+    with service(box, folder) as process:
+        ready(process)
+        hostile = f"""
+import os, socket, sys
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect({os.fspath(folder / "socket")!r})
+except PermissionError:
+    print("not let in")
+    sys.exit()
+print(s.recv(1000))
+"""
+        words = [sys.executable, "-c", hostile]
+        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "not let in\n"
+        (folder / "socket").chmod(0o777)  # as a careless administrator may do
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert f"user {NOBODY} may not observe it" in said
+        with observe(folder) as observer:
+            assert state_of(observer).in_force
+
+
+def test_the_box_s_user_is_let_in_when_it_is_named(box: Namespace, folder: Path) -> None:
+    with service(box, folder, "--user", "nobody") as process:
+        ready(process)
+        found = (folder / "socket").stat()
+        assert (found.st_mode & 0o777, found.st_uid) == (0o660, 0)
+        script = f"""
+import os, socket
+os.setgroups([]); os.setgid({found.st_gid}); os.setuid({NOBODY})
+s = socket.socket(socket.AF_UNIX)
+s.connect({os.fspath(folder / "socket")!r})
+s.sendall({framed(Hello())!r})
+print(s.recv(1000))
+"""
+        words = [sys.executable, "-c", script]
+        assert "in_force" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda folder: (folder / "firewall.toml").chmod(0o664), "firewall.toml can be written by others"),
+        (lambda folder: (folder / "board.toml").chmod(0o666), "board.toml can be written by others"),
+        (lambda folder: folder.chmod(0o777), "can be written by others"),
+        (lambda folder: os.chown(folder / "firewall.toml", NOBODY, 0), f"belongs to user {NOBODY}"),
+        (lambda folder: (folder / "firewall.toml").write_text("board = 1\n"), "board: 1: must be a string"),
+        (lambda folder: (folder / "firewall.toml").unlink(), "No such file or directory"),
+        (lambda folder: (folder / "socket").write_text("x"), "is there and is no socket"),
+    ],
+)
+def test_what_it_must_not_obey_ends_it_before_anything_is_changed(
+    spoil: Callable[[Path], object], problem: str, box: Namespace, folder: Path
+) -> None:
+    spoil(folder)
+    with service(box, folder) as process:
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode in (2, 3)
+    assert problem in said
+    assert rules(box) == []
+
+
+def test_a_policy_that_others_can_change_is_not_followed_later_either(box: Namespace, folder: Path) -> None:
+    with service(box, folder) as process:
+        ready(process)
+        with observe(folder) as observer:
+            assert state_of(observer).in_force
+            (folder / "firewall.toml").chmod(0o666)
+            (folder / "firewall.toml").write_text(POLICY.replace("tcp/443", "tcp/22"))
+            rap = (sys.executable, "-m", "rap", "fw", "apply", f"{folder}/firewall.toml")
+            box.command(*rap, capture_output=True)
+            while (state := state_of(observer)).in_force:
+                pass
+            assert "another policy was put in force" in state.problem
+            assert not is_open(box, "port1")
+
+
+def test_a_second_service_at_the_same_socket_is_refused_and_the_first_one_stays(
+    box: Namespace, folder: Path
+) -> None:
+    with service(box, folder) as first:
+        ready(first)
+        with service(box, folder) as second:
+            _, said = second.communicate(timeout=PATIENCE_SECONDS)
+            assert second.returncode == 3
+            assert "another program listens there" in said
+        with observe(folder) as observer:
+            assert state_of(observer).in_force
+
+
+# -- what is loaded where
+
+COMPATIBLE = {"nftables", "msgspec", "tomli_w", "typing_extensions"}
+"""GPL-2.0-only; BSD-3-Clause, MIT and PSF-2.0, which may be combined with it."""
+LOADED = """
+import json, sys
+def loaded():
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    libraries = [line.split()[-1] for line in open("/proc/self/maps") if "libnftables" in line]
+    return {"files": {name: file for name, file in files.items() if file}, "libraries": libraries}
+"""
+
+
+def report(box: Namespace, script: str) -> dict[str, dict[str, str]]:
+    done = box.command(sys.executable, "-c", LOADED + script, capture_output=True, cwd=ROOT)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def projects_own(files: dict[str, str]) -> list[Path]:
+    return [
+        Path(file)
+        for file in files.values()
+        if Path(file).is_relative_to(ROOT)
+        and ".venv" not in Path(file).relative_to(ROOT).parts
+        and not file.endswith(".so")
+    ]
+
+
+def test_all_of_the_project_that_is_loaded_beside_the_library_may_be_used_under_its_license(
+    box: Namespace, folder: Path
+) -> None:
+    """libnftables and its Python module are GPL-2.0-only, with which Apache-2.0 alone is not compatible."""
+    found = report(
+        box,
+        f"""
+import os, signal
+from netfw.service import main, notify
+notify.ready = lambda: os.kill(os.getpid(), signal.SIGTERM)  # the policy is in force: that is enough
+assert main.main(["serve", "--socket", "{folder}/socket", "--policy", "{folder}/firewall.toml"]) == 0
+print(json.dumps(loaded()))
+""",
+    )
+    assert found["libraries"]
+    own = projects_own(found["files"])
+    assert len(own) > 25
+    assert any(file.name == "once.py" for file in own)
+    others = {name.partition(".")[0] for name, file in found["files"].items() if "site-packages" in file}
+    assert {name for name in others if "distutils" not in name and "editable" not in name} <= COMPATIBLE
+    for file in own:
+        assert "SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only" in file.read_text()[:200], file
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import agents.box.main, rap.box",
+        "import rap.__main__; rap.__main__.main(['fw', 'prove', 'FILE'])",
+        "import rap.__main__; rap.__main__.main(['fw', 'check', 'FILE'])",
+        "import rap.__main__; rap.__main__.main(['fw', 'apply', 'FILE'])",
+        "import rap.__main__; rap.__main__.main(['fw', 'render', 'FILE'])",
+        "import rap.__main__; rap.__main__.main(['fw', 'log', '--seconds', '1'])",
+        "import sim.worlds.kernel.main, sim.worlds.kernel.namespaces.supervisor",
+        "import sim.worlds.kernel.box, sim.worlds.virtual.world",
+        "import agents.provision.main",
+    ],
+)
+def test_no_other_program_loads_the_library(script: str, box: Namespace, folder: Path) -> None:
+    box.command(sys.executable, "-m", "rap", "fw", "apply", f"{folder}/firewall.toml", cwd=ROOT)
+    found = report(box, script.replace("FILE", f"{folder}/firewall.toml") + "\nprint(json.dumps(loaded()))")
+    assert found["libraries"] == []
+    assert "nftables" not in found["files"]
+    assert "netfw.kernel.nft" not in found["files"]

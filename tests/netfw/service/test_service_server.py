@@ -1,0 +1,213 @@
+"""Observers of the firewall service: each is bounded, and none disturbs another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hal.unix_socket import Listener
+from netfw.events import Alarm, FirewallState
+from netfw.service import server as server_module
+from netfw.service.protocol import LENGTH_BYTES, Answer, Hello, Refusal, decoded, framed
+from netfw.service.server import OBSERVERS_MAX, UNHEARD_MAX, FirewallServer
+from tests.support.eventually import eventually
+
+IN_FORCE = FirewallState(in_force=True)
+
+
+class Observer:
+    """One connection, seen from its other end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def say(self, data: bytes = framed(Hello())) -> None:
+        self.writer.write(data)
+
+    async def hear(self) -> Answer | None:
+        """The next message; None at the end."""
+        try:
+            size = int.from_bytes(await self.reader.readexactly(LENGTH_BYTES), "big")
+            return decoded(await self.reader.readexactly(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def refusal(self) -> str:
+        heard = await self.hear()
+        assert isinstance(heard, Refusal)
+        assert await self.hear() is None
+        return heard.reason
+
+
+class Place:
+    def __init__(self, path: Path, server: FirewallServer, said: list[str]) -> None:
+        self.path, self.server, self.said = path, server, said
+
+    async def connect(self) -> Observer:
+        return Observer(*await asyncio.open_unix_connection(self.path))
+
+    async def observer(self) -> Observer:
+        observer = await self.connect()
+        observer.say()
+        await eventually(lambda: any(each.is_observer for each in self.server.connections))
+        return observer
+
+
+@asynccontextmanager
+async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[Place]:
+    said: list[str] = []
+    listener = Listener(folder / "socket", 0o660)
+    server = FirewallServer({os.geteuid()} if users is None else users, said.append)
+    accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
+    async with accepting:
+        yield Place(folder / "socket", server, said)
+        for each in list(server.connections):
+            each._transport.abort()
+    listener.close()
+
+
+def run(scenario: Callable[[Place], object], folder: Path, users: set[int] | None = None) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20), serving(folder, users) as place:
+            await scenario(place)  # type: ignore[misc]
+
+    asyncio.run(main())
+
+
+def test_an_observer_gets_the_state_at_once_and_events_as_they_happen(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        place.server.publish(IN_FORCE)
+        observer = await place.observer()
+        assert await observer.hear() == IN_FORCE
+        place.server.publish(Alarm(7, "nft"))
+        assert await observer.hear() == Alarm(7, "nft")
+
+    run(scenario, tmp_path)
+
+
+def test_no_state_is_told_before_the_first_attempt(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        observer = await place.observer()
+        place.server.publish(IN_FORCE)
+        assert await observer.hear() == IN_FORCE
+
+    run(scenario, tmp_path)
+
+
+def test_what_happens_without_an_observer_waits_for_the_next_one(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        for pid in range(UNHEARD_MAX + 2):
+            place.server.publish(Alarm(pid, "nft"))
+        place.server.publish(IN_FORCE)
+        observer = await place.observer()
+        heard = [await observer.hear() for _ in range(UNHEARD_MAX + 1)]
+        assert heard == [*(Alarm(pid, "nft") for pid in range(2, UNHEARD_MAX + 2)), IN_FORCE]
+        second = await place.connect()
+        second.say()
+        assert await second.hear() == IN_FORCE
+
+    run(scenario, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (framed(Hello(version=2)), "speaks version 1 of the protocol, not 2"),
+        ((2000).to_bytes(4, "big"), "2000 bytes was announced; at most 1024"),
+        (b"\0\0\0\1\xc1", "only Hello is understood"),
+        (b"\0\0\0\0", "only Hello is understood"),
+        (b"GET / HTTP/1.1\r\n\r\n", "bytes was announced"),
+        (framed(Hello()) * 2, "Hello was said before"),
+        (framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)), "only Hello is understood"),
+    ],
+)
+def test_whoever_says_anything_else_is_refused_and_the_others_stay(
+    said: bytes, reason: str, tmp_path: Path
+) -> None:
+    async def scenario(place: Place) -> None:
+        other = await place.observer()
+        bad = await place.connect()
+        bad.say(said)
+        assert reason in await bad.refusal()
+        place.server.publish(IN_FORCE)
+        assert await other.hear() == IN_FORCE
+        assert len(place.server.connections) == 1
+
+    run(scenario, tmp_path)
+
+
+def test_whoever_says_nothing_or_half_a_hello_is_refused_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(place: Place) -> None:
+        for half in (b"", framed(Hello())[:7]):
+            silent = await place.connect()
+            silent.say(half)
+            assert "no Hello within" in await silent.refusal()
+        await eventually(lambda: not place.server.connections)
+
+    monkeypatch.setattr(server_module, "HELLO_SECONDS", 0.01)
+    run(scenario, tmp_path)
+
+
+def test_an_observer_that_does_not_read_is_disconnected_and_the_others_hear_all(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        reads = await place.observer()
+        path = os.fspath(place.path)
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(path)
+            slow.sendall(framed(Hello()))
+            await eventually(lambda: sum(each.is_observer for each in place.server.connections) == 2)
+            large = Alarm(1, "x" * 100_000)
+            for _ in range(30):
+                place.server.publish(large)
+                assert await reads.hear() == large
+            assert place.said == ["an observer does not read, and is disconnected"]
+            assert len(place.server.connections) == 1
+
+    run(scenario, tmp_path)
+
+
+def test_there_are_so_many_observers_and_no_more(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        some = [await place.connect() for _ in range(OBSERVERS_MAX)]
+        await eventually(lambda: len(place.server.connections) == OBSERVERS_MAX)
+        assert f"{OBSERVERS_MAX} observers" in await (await place.connect()).refusal()
+        some[0].writer.close()
+        await eventually(lambda: len(place.server.connections) < OBSERVERS_MAX)
+        await place.observer()
+
+    run(scenario, tmp_path)
+
+
+def test_a_user_that_is_not_allowed_is_refused_and_logged_once(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        for _ in range(3):
+            stranger = await place.connect()
+            stranger.say()
+            assert f"user {os.geteuid()} may not observe it" in await stranger.refusal()
+        assert len(place.said) == 1
+        assert not place.server.connections
+
+    run(scenario, tmp_path, users={os.geteuid() + 1})
+
+
+def test_the_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(place: Place) -> None:
+        observer = await place.observer()
+        beats: list[int] = []
+        beating = asyncio.ensure_future(place.server.beat(lambda: beats.append(1)))
+        await eventually(lambda: len(beats) > 2)
+        place.server.publish(IN_FORCE)
+        assert [await observer.hear() for _ in range(3)] == [IN_FORCE] * 3
+        beating.cancel()
+
+    monkeypatch.setattr(server_module, "HEARTBEAT_SECONDS", 0.001)
+    run(scenario, tmp_path)

@@ -1,0 +1,235 @@
+"""What others can do around the table is found; what cannot weaken it is not reported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch import surroundings
+from netfw.watch.foreign import NotCovered, effect_of
+from netfw.watch.surroundings import Inspector, legacy_tables
+from rap.__main__ import main
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import POLICIES
+
+pytestmark = pytest.mark.kernel
+
+FILE = POLICIES / "clinic.toml"
+POLICY = load_policy(FILE)
+UPLINK, PORT = POLICY.uplink, POLICY.ports[0].interface
+
+
+@contextmanager
+def box() -> Iterator[tuple[Namespace, Inspector]]:
+    """The policy's interfaces with the policy in force, and an inspector that has seen them."""
+    with namespace() as here:
+        here.ip(*(f"link add {name} type veth peer name far-{name}" for name in (UPLINK, PORT)))
+        nft = here.run(Nft)
+        Firewall(nft).apply(POLICY)
+        inspector = here.run(lambda: Inspector(POLICY))
+        assert here.run(inspector.inspect) == []
+        yield here, inspector
+        inspector.close()
+        nft.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Namespace, Inspector]]:
+    with box() as made:
+        yield made
+
+
+def chain(family: str, hook: str, *rules: str, kind: str = "filter", priority: int = 10) -> str:
+    lines = [f"add table {family} other", f"flush table {family} other"]
+    lines += [f"add chain {family} other c {{ type {kind} hook {hook} priority {priority}; }}"]
+    return "; ".join([*lines, *(f"add rule {family} other c {rule}" for rule in rules)])
+
+
+BREAKS = {
+    "destination behind our chain": (chain("ip", "output", "ip daddr set 192.0.2.9"), "output, priority 10) changes"),
+    "destination before our chain": (chain("inet", "prerouting", "ip daddr set 192.0.2.9", priority=-350), "changes"),
+    "port": (chain("inet", "output", "udp dport set 9"), "changes packets (payload)"),
+    "address through nat": (chain("ip", "prerouting", "dnat to 192.0.2.9", kind="nat"), "changes addresses (nat)"),
+    "redirect": (chain("inet", "prerouting", "tcp dport 1 redirect to :443", kind="nat"), "(redirect)"),
+    "duplicate": (chain("ip", "input", "dup to 192.0.2.9 device lo"), "duplicates packets"),
+    "duplicate at ingress": (chain("netdev", f"ingress device {PORT}", "dup to lo"), f"ingress of {PORT}"),
+    "forward at ingress": (chain("netdev", f"ingress device {PORT}", "fwd to lo"), "hands packets on"),
+    "forward at egress": (chain("netdev", f"egress device {UPLINK}", "fwd to lo"), f"egress of {UPLINK}"),
+    "rewritten at egress": (chain("netdev", f"egress device {UPLINK}", "ip daddr set 192.0.2.9"), "changes packets"),
+    "transparent proxy": (
+        chain("ip", "prerouting", "meta l4proto tcp tproxy to :99", priority=-150), "redirects packets to a program"),
+    "answering in its place": (chain("inet", "input", "tcp dport 443 synproxy mss 1460 wscale 7"), "answers"),
+    "by a jump": (
+        chain("inet", "output") + "; add chain inet other d; add chain inet other e; add rule inet other c jump d; "
+        "add rule inet other d goto e; add rule inet other e ip daddr set 192.0.2.9", "chain c (output"),
+    "by a verdict map": (
+        chain("inet", "output") + "; add chain inet other d; add rule inet other d ip daddr set 192.0.2.9; "
+        "add rule inet other c ip saddr vmap { 192.0.2.1 : jump d }", "chain c (output"),
+    "by a named verdict map": (
+        chain("inet", "output") + "; add chain inet other d; add rule inet other d ip daddr set 192.0.2.9; "
+        "add map inet other m { type ipv4_addr : verdict; elements = { 192.0.2.1 : goto d }; }; "
+        "add rule inet other c ip saddr vmap @m", "chain c (output"),
+}  # fmt: skip
+LIMITS = {
+    "not tracked": (chain("inet", "prerouting", "notrack", priority=-300), "keeps packets from being tracked"),
+    "zone": (chain("inet", "prerouting", "ct zone set 3", priority=-300), "another zone"),
+    "mark": (chain("inet", "prerouting", "meta mark set 3"), "marks packets"),
+    "masquerade": (chain("inet", "postrouting", "masquerade", kind="nat"), "masquerade"),
+    "helper": (
+        chain("inet", "output") + '; add ct helper inet other h { type "ftp" protocol tcp; }; '
+        'add rule inet other c tcp dport 21 ct helper set "h"', "helper"),
+}  # fmt: skip
+HARMLESS = {
+    "filters": chain("inet", "input", "tcp dport 22 accept", "iifname lo counter log drop", "reject", priority=5),
+    "nat without a rule": chain("ip", "prerouting", kind="nat"),
+    "limits": chain("inet", "forward", "limit rate 5/second accept", "ct count 4 drop", "quota over 1 mbytes drop"),
+    "reads": chain("inet", "prerouting", "fib saddr . iif oif missing drop", "meta nftrace set 1"),
+    "options": chain("inet", "prerouting", "tcp option maxseg size 1-9 drop"),
+    "sets": chain("inet", "input", "meter m { ip saddr limit rate 5/second } accept"),
+    "unreached": chain("inet", "output") + "; add chain inet other d; add rule inet other d ip daddr set 192.0.2.9",
+}  # fmt: skip
+
+
+def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered]:
+    """What is found after the command, which is taken back."""
+    here.command("nft", "-f", "-", input=command)
+    try:
+        return here.run(inspector.inspect)
+    finally:
+        family = command.split()[2]
+        here.command("nft", f"delete table {family} other")
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
+    command, says = BREAKS[name]
+    (found,) = seen(*shared, command)
+    assert says in found.says
+    assert f"table {command.split()[2]} other" in found.says
+    assert found.breaks
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_what_only_limits_the_proof_is_told(shared: tuple[Namespace, Inspector], name: str) -> None:
+    command, says = LIMITS[name]
+    (found,) = seen(*shared, command)
+    assert says in found.says
+    assert not found.breaks
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_cannot_weaken_the_firewall_is_not_told(shared: tuple[Namespace, Inspector], name: str) -> None:
+    assert seen(*shared, HARMLESS[name]) == []
+
+
+def test_an_expression_that_is_not_known_counts_as_breaking() -> None:
+    assert effect_of("teleport", {}) is not None
+    assert effect_of("teleport", {}).breaks  # type: ignore[union-attr]
+
+
+LINKS = {
+    "bridge": (("link add br0 type bridge", f"link set {PORT} master br0"), "belongs to bridge br0"),
+    "bridge with the uplink": (
+        ("link add br0 type bridge", f"link set {UPLINK} master br0"),
+        f"{UPLINK} belongs to",
+    ),
+    "macvlan": ((f"link add mv0 link {PORT} type macvlan",), "macvlan mv0 takes frames"),
+    "renamed": ((f"link set {PORT} name other0",), f"the interface that was {PORT} is called other0 now"),
+    "exchanged": (
+        (f"link set {PORT} name other0", f"link set {UPLINK} name {PORT}", f"link set other0 name {UPLINK}"),
+        f"the interface that was {UPLINK} is called {PORT} now",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_interfaces_that_lead_packets_past_the_ruleset_are_found(name: str) -> None:
+    commands, says = LINKS[name]
+    with box() as (here, inspector):
+        try:
+            here.ip(*commands)
+        except subprocess.CalledProcessError:
+            pytest.skip("this kernel has no such interfaces")
+        assert any(says in each.says and each.breaks for each in here.run(inspector.inspect))
+
+
+def test_filters_of_tc_are_found_and_an_empty_qdisc_is_not() -> None:
+    with box() as (here, inspector):
+        here.command("tc", "qdisc", "add", "dev", UPLINK, "clsact")
+        assert here.run(inspector.inspect) == []
+        words = f"filter add dev {UPLINK} egress protocol ip u32 match u32 0 0 action mirred egress redirect dev lo"
+        here.command("tc", *words.split())
+        (found,) = here.run(inspector.inspect)
+        assert found == NotCovered(
+            f"tc filters (egress) handle packets at {UPLINK} outside the ruleset", True
+        )
+
+
+def test_rules_of_policy_routing_are_told() -> None:
+    with box() as (here, inspector):
+        here.ip("rule add fwmark 1 lookup 5")
+        here.command("ip", "-6", "rule", "add", "fwmark", "1", "lookup", "5")
+        assert [(each.says[:21], each.breaks) for each in here.run(inspector.inspect)] == [
+            ("a rule of IPv4 policy", False),
+            ("a rule of IPv6 policy", False),
+        ]
+
+
+def test_a_device_that_comes_back_with_its_name_is_not_renamed() -> None:
+    with box() as (here, inspector):
+        here.ip(f"link delete {PORT}", f"link add {PORT} type veth peer name far")
+        assert here.run(inspector.inspect) == []
+
+
+@pytest.mark.parametrize(("entries", "told"), [(4, False), (5, True)])
+def test_legacy_tables_count_if_they_have_rules(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, told: bool
+) -> None:
+    """A table at three hooks has four entries of its own."""
+    names, info = tmp_path / "names", surroundings._GET_INFO
+    names.write_text("filter\n")
+    monkeypatch.setattr(surroundings, "_NAMES", {"ip": (str(names), *surroundings._NAMES["ip"][1:])})
+    answer = info.pack(b"filter", 0b01110, *[0] * 10, entries, 0)
+    monkeypatch.setattr(surroundings, "_get_info", lambda *_: answer)
+    assert bool(list(legacy_tables())) is told
+
+
+def test_a_legacy_table_without_rules_is_asked_of_the_kernel() -> None:
+    with namespace() as here:
+
+        def asked() -> list[NotCovered]:
+            import socket
+
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                asked = b"filter".ljust(surroundings._GET_INFO.size, b"\0")
+                try:
+                    surroundings._get_info(sock, socket.IPPROTO_IP, 64, asked)  # which makes the table
+                except OSError:
+                    pytest.skip("this kernel has no legacy iptables")
+            assert "filter" in Path("/proc/thread-self/net/ip_tables_names").read_text()
+            return list(legacy_tables())
+
+        assert here.run(asked) == []
+
+
+def test_the_command_names_what_it_does_not_cover(capfd: pytest.CaptureFixture[str]) -> None:
+    with box() as (here, _):
+        assert here.run(lambda: main(["fw", "prove", str(FILE)])) == 0
+        assert "assumed: " in capfd.readouterr().out
+        here.command("nft", "-f", "-", input=LIMITS["mark"][0])
+        assert here.run(lambda: main(["fw", "check", str(FILE)])) == 0
+        assert "not covered: table inet other, chain c" in capfd.readouterr().out
+        here.command("nft", "-f", "-", input=BREAKS["destination behind our chain"][0])
+        assert here.run(lambda: main(["fw", "prove", str(FILE), "--json"])) == 1
+        said = json.loads(capfd.readouterr().out)
+        assert (said["holds"], len(said["not_covered"])) == (False, 2)
+        assert here.run(lambda: main(["fw", "check", str(FILE), "--json"])) == 1
+        assert "table ip other" in str(json.loads(capfd.readouterr().out)["not_covered"])

@@ -1,0 +1,460 @@
+"""Somebody changes the firewall while it is watched."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from select import select
+from socket import socket
+from typing import Any
+
+import pytest
+
+from netfw.events import Alarm, Repair
+from netfw.kernel import netlink
+from netfw.kernel.firewall import LISTED_MAX, Firewall
+from netfw.kernel.nft import Nft
+from netfw.kernel.sessions import Session, Sessions
+from netfw.policy.policy import Service
+from netfw.policy.policyfile import load_policy
+from netfw.watch.watch import Watch
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import POLICIES
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.kernel
+
+POLICY = load_policy(POLICIES / "clinic.toml")
+MINE = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
+OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
+PATIENCE_SECONDS = 10
+
+
+@dataclass
+class Place:
+    """A namespace with the policy in force, and what a watch there has told."""
+
+    namespace: Namespace
+    firewall: Firewall
+    told: asyncio.Queue[Alarm | Repair] = field(default_factory=asyncio.Queue)
+
+    def watch(self, sessions: dict[Session, int] | None = None) -> Watch:
+        owned = None if sessions is None else (lambda: sessions)
+        return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.told.put_nowait, owned))
+
+    async def nft(self, *words: str) -> None:
+        """Somebody else, in a process of their own."""
+        await asyncio.to_thread(self.namespace.command, "nft", *words)
+
+    async def next(self) -> Alarm | Repair:
+        return await asyncio.wait_for(self.told.get(), PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with namespace() as here:
+        nft = here.run(Nft)
+        Firewall(nft).apply(POLICY)
+        yield Place(here, Firewall(nft))
+        nft.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "flush ruleset",
+        "delete table inet rap",
+        "flush chain inet rap input",
+        "insert rule inet rap input accept",
+        "add rule inet rap output accept",
+        "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }",
+        "delete element inet rap services4 { enp2s0 . 10.77.1.1 . tcp . 443 }",
+        "add chain inet rap forward { policy accept; }",
+        "add chain inet rap more { type filter hook input priority -400; policy accept; }",
+        "add table inet rap { flags dormant; }",
+        "add set inet rap other { type ipv4_addr; }",
+        "delete element inet rap inside4 { 127.0.0.0/8 }",
+    ],
+)
+def test_a_change_is_told_and_taken_back(place: Place, change: str) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft(change)
+        alarm, repair = await place.next(), await place.next()
+        assert isinstance(alarm, Alarm)
+        assert alarm.program == "nft"
+        assert isinstance(repair, Repair)
+        assert repair.differences
+        assert repair.in_force
+        assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft("add table inet firewalld")
+        place.firewall.apply(POLICY)
+        await place.nft("delete table inet firewalld")
+        await place.nft("add table ip rap")  # another family is another table
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await place.next(), Alarm)
+        assert alarm.program == "nft"
+        assert len((await place.next()).differences) == 1  # type: ignore[union-attr]
+        assert place.told.empty()
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_by_us_is_known_whichever_thread_it_was(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await in_a_thread_that_ends(lambda: place.firewall.apply(POLICY))
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await place.next(), Alarm)
+        assert alarm.program == "nft"
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+IN_A_CONTAINER = """
+import asyncio, sys
+from pathlib import Path
+from select import select
+from socket import socket
+from typing import Any
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch.watch import Watch
+
+async def main():
+    policy, firewall, told = load_policy(Path(sys.argv[1])), Firewall(Nft()), asyncio.Queue()
+    firewall.apply(policy)
+    watch = Watch(firewall, policy, told.put_nowait)
+    watch.start()
+    firewall.apply(policy)
+    stranger = ("nft", "insert", "rule", "inet", "rap", "input", "accept")
+    await (await asyncio.create_subprocess_exec(*stranger)).wait()
+    print((await told.get()).program, len((await told.get()).differences), told.qsize())
+
+asyncio.run(main())
+"""
+
+
+def test_what_is_by_us_is_known_in_a_container(place: Place) -> None:
+    words = (
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        sys.executable,
+        "-c",
+        IN_A_CONTAINER,
+    )
+    done = place.namespace.command(
+        *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS, cwd=ROOT
+    )
+    assert done.stdout.split() == ["nft", "1", "0"]
+
+
+def test_a_port_is_ours_in_its_own_network_namespace_alone(place: Place) -> None:
+    """Process ids would not do: in a container ours are others than those that the kernel tells."""
+    with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
+        port = bound(here)
+        bound(elsewhere, port)
+        assert netlink.is_ours(port, here)
+        assert netlink.is_ours(port, elsewhere)
+        here.close()
+        again = place.namespace.run(netlink.netfilter_socket)
+        assert not netlink.is_ours(port, again)
+        again.close()
+
+
+def bound(sock: socket, port: int = 0) -> int:
+    sock.bind((port, 0))
+    return int(sock.getsockname()[0])
+
+
+async def in_a_thread_that_ends(act: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.wrap_future(thread.submit(act))
+
+
+def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        changes = [place.nft(f"add element inet rap ports {{ more{n} }}") for n in range(20)]
+        await asyncio.gather(*changes)
+        await place.nft("add rule inet rap output accept")
+        while not (isinstance(told := await place.next(), Repair) and "output" in str(told.differences)):
+            pass
+        assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def during_the_first_repair(
+    firewall: Firewall, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
+) -> None:
+    """Have this done once, after the repair's last transaction and before the table is read again."""
+    repair, left = firewall.repair, [change]
+
+    def repaired_and_changed(*arguments: Any) -> None:
+        repair(*arguments)
+        if left:
+            left.pop()()
+
+    monkeypatch.setattr(firewall, "repair", repaired_and_changed)
+
+
+def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        change = ("nft", "insert rule inet rap input accept")
+        during_the_first_repair(place.firewall, monkeypatch, lambda: place.namespace.command(*change))
+        await place.nft("flush chain inet rap forward")
+        assert (await place.next()).pid  # type: ignore[union-attr]
+        assert await place.next() == Alarm(0, "")
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert place.firewall.differences(POLICY) == []
+        await place.nft("flush chain inet rap forward")
+        alarm = await place.next()
+        assert isinstance(alarm, Alarm)
+        assert alarm.pid, "after a repair the kernel reports changes again"
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(POLICY, rejects_outside=True)
+    another_program = place.namespace.run(Nft)
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        during_the_first_repair(place.firewall, monkeypatch, lambda: Firewall(another_program).apply(other))
+        await place.nft("flush chain inet rap forward")
+        told = [await place.next() for _ in range(3)]
+        assert [type(each) for each in told] == [Alarm, Alarm, Repair]
+        assert "another policy was put in force" in told[2].problem  # type: ignore[union-attr]
+        assert place.firewall.differences(other) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+    another_program.close()
+
+
+def test_the_kernel_is_not_made_to_report_what_the_watch_itself_fills(place: Place) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        waiting: list[bool] = []
+
+        def heard(event: Alarm | Repair) -> None:
+            if isinstance(event, Repair):
+                waiting.append(bool(select([watch._socket], [], [], 0)[0]))
+            place.told.put_nowait(event)
+
+        watch.heard = heard
+        await place.nft("delete table inet rap")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert waiting == [False]
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_no_garbage_is_collected_between_a_change_and_its_repair(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[bool] = []
+    look = place.firewall.look
+    monkeypatch.setattr(
+        place.firewall, "look", lambda policy: collecting.append(gc.isenabled()) or look(policy)
+    )
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft("flush chain inet rap forward")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert collecting
+        assert not any(collecting)
+        assert gc.isenabled()
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
+    async def scenario() -> None:
+        await place.nft("flush chain inet rap forward")
+        watch = place.watch()
+        watch.start()
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert repair.in_force
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("flush set inet rap authorized4", ("set authorized4 was changed",)),
+        (
+            "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }; "
+            "delete element inet rap authorized4 { 50.0.0.0 . tcp . 443, 50.0.0.2 . tcp . 443 }",
+            ("set authorized4 was changed",),
+        ),
+        ("flush chain inet rap forward", None),
+        ("delete table inet rap", None),
+    ],
+)
+def test_a_set_too_large_to_be_read_each_time_is_filled_again(
+    place: Place, change: str, told: tuple[str, ...] | None
+) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        await place.nft(change)
+        assert isinstance(await place.next(), Alarm)
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert repair.in_force
+        assert told is None or repair.differences == told
+        assert place.firewall.differences(policy) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_stands_among_thousands_of_messages_that_are_alike_is_not_passed_over(place: Place) -> None:
+    hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
+    (first, *others) = POLICY.authorized
+    policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
+    changes = ("flush set inet rap authorized4", "add element inet rap ports { more }")
+
+    async def scenario() -> None:
+        place.firewall.apply(policy)
+        watch = place.watch()
+        watch.policy = policy
+        watch.start()
+        for order in (changes, changes[::-1]):
+            await place.nft("; ".join([*order, *order[::-1]]))
+            assert isinstance(await place.next(), Alarm)
+            repair = await place.next()
+            assert isinstance(repair, Repair)
+            assert repair.in_force
+            assert repair.differences == (
+                "set ports has beyond the policy more",
+                "set authorized4 was changed",
+            )
+        assert place.firewall.differences(policy) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_put_in_force_on_purpose_is_let_be(place: Place) -> None:
+    other = replace(POLICY, rejects_outside=True)
+
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        place.firewall.apply(other)
+        await place.nft("insert rule inet rap input accept")
+        assert isinstance(await place.next(), Alarm)
+        stands_back = await place.next()
+        assert isinstance(stands_back, Repair)
+        assert not stands_back.in_force
+        assert "another policy was put in force" in stands_back.problem
+        assert len(place.firewall.differences(other)) == 1, "neither this nor that was taken back"
+        # without a mark it is nobody's policy
+        await place.nft("flush chain inet rap prerouting")
+        assert isinstance(await place.next(), Alarm)
+        assert (await place.next()).in_force  # type: ignore[union-attr]
+        assert place.firewall.differences(POLICY) == []
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_the_owners_sessions_stay_and_others_go(place: Place) -> None:
+    async def scenario() -> None:
+        sessions = Sessions(place.firewall.nft, POLICY)
+        sessions.open(MINE, 500)
+        watch = place.namespace.run(lambda: place.watch({MINE: 400}))
+        watch.start()
+        await place.nft(
+            "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
+        )
+        assert isinstance(await place.next(), Alarm)
+        repair = await place.next()
+        assert isinstance(repair, Repair)
+        assert "10.99.1.3" in repair.differences[0]
+        assert [found.session for found in sessions.list()] == [MINE]
+        await place.nft("flush ruleset")
+        assert isinstance(await place.next(), Alarm)
+        assert isinstance(await place.next(), Repair)
+        (found,) = sessions.list()
+        assert found.session == MINE
+        assert found.seconds_left <= 400
+        watch.stop()
+
+    asyncio.run(scenario())
+
+
+def test_without_an_owner_sessions_are_let_be(place: Place) -> None:
+    async def scenario() -> None:
+        watch = place.watch()
+        watch.start()
+        await place.nft(
+            "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
+        )
+        await place.nft("flush chain inet rap output")
+        assert isinstance(await place.next(), Alarm)
+        assert "output" in (await place.next()).differences[0]  # type: ignore[union-attr]
+        assert [found.session for found in Sessions(place.firewall.nft, POLICY).list()] == [OTHERS]
+        assert place.told.empty()
+        watch.stop()
+
+    asyncio.run(scenario())

@@ -1,0 +1,310 @@
+"""Whatever is put into the table, and whatever fails in the watch: it is repaired, or reported as not repaired."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from netfw.events import Alarm, Repair
+from netfw.kernel import firewall as firewall_module
+from netfw.kernel import picture
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import F_ACK, F_CREATE, attribute, request
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from netfw.watch import watch
+from netfw.watch.watch import Watch
+from tests.support.namespaces import Namespace, namespace
+from tests.support.netfw.boxlab import POLICIES
+from tests.support.netfw.constructs import commands
+
+pytestmark = pytest.mark.kernel
+
+POLICY = load_policy(POLICIES / "clinic.toml")
+PATIENCE_SECONDS = 10
+CONSTRUCTS = commands()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[tuple[Namespace, Firewall]]:
+    with namespace() as here:
+        nft = here.run(Nft)
+        firewall = Firewall(nft)
+        firewall.apply(POLICY)
+        assert firewall.differences(POLICY) == []
+        yield here, firewall
+        nft.close()
+
+
+def events_after(
+    place: tuple[Namespace, Firewall], change: Callable[[Namespace], Any]
+) -> list[Alarm | Repair]:
+    """What a watch reports of a change, up to the first Repair."""
+    here, firewall = place
+
+    async def scenario() -> list[Alarm | Repair]:
+        heard: asyncio.Queue[Alarm | Repair] = asyncio.Queue()
+        watching = here.run(lambda: Watch(firewall, POLICY, heard.put_nowait))
+        watching.start()
+        try:
+            change(here)  # without a turn of the loop: all messages wait when the watch reads
+            events = []
+            while not events or isinstance(events[-1], Alarm):
+                events.append(await asyncio.wait_for(heard.get(), PATIENCE_SECONDS))
+            return events
+        finally:
+            watching.stop()
+
+    return asyncio.run(scenario())
+
+
+def test_most_constructs_are_known_to_this_kernel(place: tuple[Namespace, Firewall]) -> None:
+    def is_known(command: str) -> bool:
+        try:
+            place[0].command("nft", "--check", "-f", "-", input=command, stderr=subprocess.DEVNULL)
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    known = sum(is_known(command) for command in CONSTRUCTS.values())
+    assert known > len(CONSTRUCTS) * 3 / 4
+
+
+@pytest.mark.parametrize("name", CONSTRUCTS)
+def test_every_construct_is_seen_and_taken_away(place: tuple[Namespace, Firewall], name: str) -> None:
+    def change(here: Namespace) -> None:
+        here.command("nft", "-f", "-", input=CONSTRUCTS[name], stderr=subprocess.PIPE)
+
+    try:
+        *_, repair = events_after(place, change)
+    except subprocess.CalledProcessError:  # this kernel or nft does not know it: nothing has changed
+        assert place[1].differences(POLICY) == []
+        return
+    assert isinstance(repair, Repair)
+    assert repair.in_force, repair
+    assert repair.differences
+    assert place[1].differences(POLICY) == []
+    # by a firewall that has not seen the table before, and so has to ask libnftables
+    fresh = place[0].run(Nft)
+    assert Firewall(fresh).differences(POLICY) == []
+    fresh.close()
+
+
+def test_the_kernel_takes_most_of_the_catalogue(place: tuple[Namespace, Firewall]) -> None:
+    """Or the test above would prove little."""
+    here, _ = place
+    taken = [
+        subprocess.run(
+            here.words("nft", "--check", "-f", "-"), input=text, text=True, capture_output=True, check=False
+        ).returncode
+        == 0
+        for text in CONSTRUCTS.values()
+    ]
+    assert sum(taken) > 0.8 * len(taken)
+
+
+SEND = """
+import socket, sys
+sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+sock.send(bytes.fromhex(sys.argv[1]))
+sys.exit(int.from_bytes(sock.recv(65536)[16:20], "little", signed=True))
+"""
+
+
+def by_netlink(kind: int, *attributes: bytes) -> Callable[[Namespace], None]:
+    """A command to the kernel that nft(8) would not send, in another process."""
+
+    def change(here: Namespace) -> None:
+        begin, end = (request(kind, 0, 0, resource=10) for kind in (0x10, 0x11))
+        command = request(10 << 8 | kind, F_ACK | F_CREATE, 1, b"".join(attributes))
+        here.command(sys.executable, "-c", SEND, (begin + command + end).hex())
+
+    return change
+
+
+TABLE = attribute(1, b"rap\0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        by_netlink(6, TABLE, attribute(2, b"input\0")),
+        by_netlink(3, TABLE, attribute(3, b"\xff\xfe\0")),
+        by_netlink(3, TABLE, attribute(3, b"new\nline \x1b[31m\0")),
+        by_netlink(
+            9,
+            TABLE,
+            attribute(2, b"\xc3\x28\0"),
+            attribute(3, (0).to_bytes(4, "big")),
+            attribute(4, (7).to_bytes(4, "big")),
+            attribute(5, (4).to_bytes(4, "big")),
+            attribute(10, (1).to_bytes(4, "big")),
+        ),
+        by_netlink(
+            9,
+            TABLE,
+            attribute(2, b"odd\0"),
+            attribute(3, (0).to_bytes(4, "big")),
+            attribute(4, (0xFFFFFF).to_bytes(4, "big")),
+            attribute(5, (61).to_bytes(4, "big")),
+            attribute(10, (1).to_bytes(4, "big")),
+        ),
+    ],
+    ids=["rule without statements", "chain no UTF-8", "chain of two lines", "set no UTF-8", "set of an unknown type"],
+)  # fmt: skip
+def test_what_nft_itself_cannot_make_is_taken_away_too(
+    place: tuple[Namespace, Firewall], change: Callable[[Namespace], None]
+) -> None:
+    *_, repair = events_after(place, change)
+    assert isinstance(repair, Repair)
+    assert repair.in_force, repair
+    assert all(line.isprintable() for line in repair.differences)
+    assert place[1].differences(POLICY) == []
+
+
+def hole(here: Namespace) -> None:
+    here.command("nft", "insert rule inet rap input accept")
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("expr"), TypeError("None")])
+def test_a_listing_that_cannot_be_read_does_not_keep_the_hole_open(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Nft, "outline", raising(error))
+    *_, repair = events_after(place, hole)
+    assert isinstance(repair, Repair)
+    assert repair.in_force, repair
+    assert "input" in repair.differences[0]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (picture, "take", RuntimeError("a bug")),
+        (picture, "take", OSError(5, "Input/output error")),
+        (firewall_module, "differing_sets", AssertionError("a bug")),
+        (watch.netlink, "messages", IndexError("short message")),
+    ],
+    ids=["reading", "kernel", "comparing", "hearing"],
+)
+def test_whatever_fails_in_the_watch_is_reported_as_not_repaired(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str, Exception]
+) -> None:
+    module, name, error = broken
+
+    def change(here: Namespace) -> None:
+        monkeypatch.setattr(module, name, raising(error))
+        hole(here)
+
+    *_, repair = events_after(place, change)
+    monkeypatch.undo()
+    assert isinstance(repair, Repair)
+    assert not repair.in_force
+    assert str(error.args[-1]) in repair.problem
+    place[1].apply(POLICY)
+
+
+def test_lost_messages_are_a_reason_to_look(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "BUFFER_BYTES", 1)
+    elements = ", ".join(f"192.0.{n // 250}.{n % 250} . tcp . 1" for n in range(1000))
+
+    def flood(here: Namespace) -> None:
+        here.command("nft", "-f", "-", input=f"add element inet rap authorized4 {{ {elements} }}")
+
+    alarm, *_, repair = events_after(place, flood)
+    assert alarm == Alarm(0, "")
+    assert isinstance(repair, Repair)
+    assert repair.in_force
+    assert place[1].differences(POLICY) == []
+
+
+def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, Firewall]) -> None:
+    _, firewall = place
+    owner: list[subprocess.Popen[str]] = []
+
+    def take_over(here: Namespace) -> None:
+        owner.append(
+            subprocess.Popen(
+                here.words("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            )
+        )
+        assert owner[0].stdin is not None
+        owner[0].stdin.write("delete table inet rap; add table inet rap { flags owner; }\n")
+        owner[0].stdin.flush()
+
+    *_, repair = events_after(place, take_over)
+    assert isinstance(repair, Repair)
+    assert not repair.in_force
+    assert "another process owns it" in repair.problem
+    owner[0].communicate("quit\n", timeout=PATIENCE_SECONDS)
+    firewall.apply(POLICY)
+    assert firewall.differences(POLICY) == []
+
+
+def test_a_foreign_table_with_an_owner_keeps_nobody_from_reading_ours(
+    place: tuple[Namespace, Firewall],
+) -> None:
+    here, _ = place
+    with subprocess.Popen(
+        here.words("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdin is not None
+        owner.stdin.write("add table inet firewalld { flags owner; }\nlist tables\n")
+        owner.stdin.flush()
+        assert owner.stdout is not None
+        while "firewalld" not in owner.stdout.readline():
+            pass
+        fresh = Firewall(here.run(Nft))
+        assert fresh.differences(POLICY) == []
+        fresh.apply(POLICY)
+        *_, repair = events_after(place, hole)
+        assert isinstance(repair, Repair)
+        assert repair.in_force
+        assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
+        owner.stdin.write("quit\n")
+
+
+def test_programs_that_change_their_own_tables_all_the_time_disturb_nothing(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = count()
+    monkeypatch.setattr(picture, "generation", lambda _: next(generations))
+    fresh = place[0].run(Nft)
+    assert Firewall(fresh).differences(POLICY) == []
+    fresh.close()
+    *_, repair = events_after(place, hole)
+    assert isinstance(repair, Repair)
+    assert repair.in_force, repair
+    assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
+
+
+def test_a_table_that_changes_at_each_look_is_not_taken_for_any_of_what_was_seen(
+    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, firewall = place
+    number = count()
+
+    def changing(_: Any) -> int:
+        here.command("nft", f"add element inet rap ports {{ other{next(number)} }}")
+        return next(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(picture, "generation", changing)
+        patched.setattr(picture, "ATTEMPTS_MAX", 3)
+        assert "others changed the ruleset during each of 3 attempts" in firewall.differences(POLICY)[0]
+    firewall.apply(POLICY)

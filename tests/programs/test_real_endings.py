@@ -1,0 +1,120 @@
+"""The box program always ends in bounded time after SIGTERM, with an exit status and a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import pytest
+
+from settings.types import Endpoint
+from tests.support.eventually import eventually
+from tests.support.paths import ROOT
+from tests.support.real import prepare, write_box_config
+from wire.dial.dialer import dial
+from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
+from wire.tls.context import Identity, client_context
+
+INSTRUMENTS = ("CHEM-0001",)
+ENDS_SECONDS_MAX = 20
+"""Far beyond what the short times of `tests.support.dead_disk` add up to, and far below for ever."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    asyncio.run(prepare(folder, INSTRUMENTS))
+    return folder
+
+
+@pytest.fixture
+def config(site: Path, tmp_path: Path) -> Path:
+    file = write_box_config(site, INSTRUMENTS, 9)
+    file.write_text(file.read_text().replace('"spool"', f'"{tmp_path / "spool"}"'))
+    return file
+
+
+async def start_box(config: Path, dead: Path, call: str) -> Process:
+    command = (sys.executable, "-m", "tests.support.dead_disk", dead, call, "box", "run", "--config", config)
+    return await asyncio.create_subprocess_exec(*map(str, command), cwd=ROOT, stdout=PIPE, stderr=PIPE)
+
+
+async def served_port(box: Process) -> int:
+    assert box.stderr is not None
+    return int((await box.stderr.readline()).split()[-1])
+
+
+async def ended(box: Process) -> tuple[int | None, str]:
+    box.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(ENDS_SECONDS_MAX):
+        _, said = await box.communicate()
+    return box.returncode, said.decode()
+
+
+def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        dead = tmp_path / "dead"
+        box = await start_box(config, dead, "commit")
+        port = await served_port(box)
+        identity = Identity(*(site / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt")))
+        connection = await dial(
+            Endpoint("127.0.0.1", port), client_context(identity), reply_bytes_max=REPLY_BYTES_MAX
+        )
+        dead.touch()
+        answer = connection.request("POST", "/v1/reports", encode(Reports(1, [_alert()])))
+        status, said = await ended(box)
+        assert status == 3
+        assert "the disk has not responded for 0.5 s" in said
+        assert "the disk does not answer" in said
+        assert isinstance(answer.exception(), Exception)  # never acknowledged
+
+    asyncio.run(scenario())
+
+
+def test_on_a_disk_that_never_lets_the_spool_be_opened(config: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        dead = tmp_path / "dead"
+        dead.touch()
+        box = await start_box(config, dead, "names")
+        status_socket = config.parent / "box.sock"
+        status_socket.unlink(missing_ok=True)
+        await eventually(status_socket.exists)
+        status, said = await ended(box)
+        assert status == 3
+        assert "the disk does not answer" in said
+
+    asyncio.run(scenario())
+
+
+def test_with_peers_that_never_answer(config: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        box = await start_box(config, tmp_path / "dead", "commit")
+        port = await served_port(box)
+        mute = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        asking = socket.socket(socket.AF_UNIX)
+        asking.connect(str(config.parent / "box.sock"))
+        assert await ended(box) == (0, "")
+        for one in (*mute, asking):
+            one.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_second_signal_does_not_interrupt_the_end(config: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        box = await start_box(config, tmp_path / "dead", "commit")
+        mute = socket.create_connection(("127.0.0.1", await served_port(box)))
+        for _ in range(5):
+            box.send_signal(signal.SIGTERM)
+        assert await ended(box) == (0, "")
+        mute.close()
+
+    asyncio.run(scenario())
+
+
+def _alert() -> Alert:
+    return Alert(1, 0, "E0001", "lamp", "error")

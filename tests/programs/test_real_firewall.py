@@ -1,0 +1,380 @@
+"""`rap box run` with a firewall, as a real process in a network namespace, with real cables in its ports.
+
+dc ── uplink │ box │ port1 ── one
+             │     │ port2 ── two
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import select
+import signal
+import socket
+import subprocess
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from pyroute2 import IPRoute
+
+from agents.box.status import StatusReport, read_status
+from agents.instrument.agent import InstrumentAgent
+from datacenter.store import queries
+from datacenter.store.store import Store
+from hal.linux import netlink
+from hal.linux.clock import LinuxClock
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.nft import Nft
+from netfw.policy.policyfile import load_policy
+from settings.types import Endpoint
+from tests.support.namespaces import Namespace, cable, namespaces
+from tests.support.real import prepare, start
+from wire.messages import Audit, Quality, decode
+from wire.tls.context import Identity, client_context
+
+pytestmark = pytest.mark.kernel
+
+LOOK_SECONDS = 0.02
+PATIENCE_SECONDS = 30
+MEMORY_MB_MAX = 64
+BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
+
+BOARD = 'name = "two"\nuplink = "uplink"\n[instrument_ports]\n1 = "port1"\n2 = "port2"\n'
+DC = """\
+boxes = ["RAP-0001"]
+[listen]
+host = "203.0.113.5"
+port = 443
+[tls]
+certificate = "dc.crt"
+key = "dc.key"
+authorities = "vendor-ca.crt"
+[store]
+url = "sqlite:///{folder}/reports.db"
+"""
+BOX = """\
+board = "board.toml"
+[identity]
+certificate = "rap-0001.crt"
+key = "rap-0001.key"
+vendor_authority = "vendor-ca.crt"
+datacenter_authority = "datacenter-root.crt"
+[datacenter]
+host = "127.0.0.1"
+address = "203.0.113.5"
+[[port]]
+number = 1
+listen = "10.77.1.1"
+instruments = ["CHEM-0001"]
+[spool]
+directory = "spool"
+bytes_max = 16777216
+[sending]
+linger_s = 0.1
+[status]
+socket = "box.sock"
+[firewall]
+policy = "firewall.toml"
+retry_s = 0.1
+"""
+POLICY = """\
+board = "board.toml"
+[[authorized]]
+role = "datacenter"
+addresses = ["203.0.113.5"]
+protocol = "tcp"
+ports = [443]
+[[port]]
+number = 1
+addresses = ["10.77.1.1/24", "fd00:77:1::1/64"]
+services = ["tcp/443"]
+"""
+TUNNEL = '[tunnel]\ninterface = "tun-rap"\nstaff = ["10.99.0.0/16"]\n'
+
+
+@dataclass
+class Place:
+    """The namespaces, the files, and what can be found out about the box from outside its program."""
+
+    folder: Path
+    box: Namespace
+    outside: Namespace
+    one: Namespace
+    nft: Nft
+
+    def is_open(self, interface: str) -> bool:
+        return bool(self.box.run(lambda: netlink.link(interface)).flags & netlink.IFF_UP)
+
+    def times_closed(self, interface: str) -> int:
+        def count() -> int:
+            with IPRoute() as kernel:
+                return int(kernel.get_links(ifname=interface)[0].get_attr("IFLA_CARRIER_DOWN_COUNT"))
+
+        return self.box.run(count)
+
+    def setting(self, name: str) -> str:
+        return self.box.run(lambda: Path("/proc/sys/net", name).read_text().strip())
+
+    def sockets(self) -> int:
+        """TCP sockets in the box: listening, connected, or trying to be."""
+        tables = [Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6")]
+        return self.box.run(lambda: sum(len(table.read_text().splitlines()) - 1 for table in tables))
+
+    def refused(self) -> dict[str, int]:
+        return {cause: count.packets for cause, count in Firewall(self.nft).counts().items()}
+
+    def handles(self) -> list[str]:
+        """The kernel's numbers for each rule: new ones for a rule that was made anew."""
+        listed = self.box.command("nft", "-a", "list", "table", "inet", "rap", capture_output=True).stdout
+        return re.findall(r"# handle \d+", listed)
+
+    def status(self) -> StatusReport:
+        return read_status(self.folder / "box.sock")
+
+    def audits(self) -> list[str]:
+        """What the data center has of the box's audit log."""
+        store = Store(f"sqlite:///{self.folder}/reports.db")
+        try:
+            return [
+                decode(Audit, body).event for record, body in queries.bodies(store) if record.kind == "audit"
+            ]
+        finally:
+            store.close()
+
+    def report(self) -> None:
+        """An instrument in port 1 reports, and the box acknowledges."""
+        self.one.run(lambda: asyncio.run(self._report()))
+
+    async def _report(self) -> None:
+        stem = self.folder / "chem-0001"
+        identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
+        far_end = Endpoint("127.0.0.1", 443, BOX_ON_PORT)
+        agent = InstrumentAgent(
+            far_end, client_context(identity), run_number=1, clock=LinuxClock(), random=Random(1)
+        )
+        agent.submit(Quality, "glu", 1, 17)
+        task = asyncio.ensure_future(agent.run())
+        await eventually(lambda: agent.waiting == 0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    def attempt(self, address: str) -> socket.socket:
+        """An instrument in port 1 tries to connect to TCP port 443 there."""
+        client = self.one.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client.setblocking(False)
+        assert client.connect_ex((address, 443)) == errno.EINPROGRESS
+        return client
+
+    async def _refused_for(self, cause: str, address: str) -> bool:
+        """Whether trying to reach the address is counted as refused for this cause."""
+        before = self.refused()[cause]
+        with closing(self.attempt(address)) as client:
+            await eventually(lambda: self.refused()[cause] > before)
+            return not select.select([], [client], [], 0)[1]
+
+    def refused_for(self, cause: str, address: str) -> bool:
+        return asyncio.run(self._refused_for(cause, address))
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fw")
+    asyncio.run(prepare(folder, ["CHEM-0001"]))
+    (folder / "board.toml").write_text(BOARD)
+    (folder / "box.toml").write_text(BOX)
+    (folder / "dc.toml").write_text(DC.format(folder=folder))
+    (folder / "firewall.toml").write_text(POLICY + TUNNEL)
+    return folder
+
+
+@pytest.fixture
+def place(folder: Path) -> Iterator[Place]:
+    """All cables in, all ports up, and the box ready to forward between them, as a careless system may leave it."""
+    with namespaces(4) as (box, outside, one, two):
+        cable(box, "uplink", outside, "wan")
+        cable(box, "port1", one, "eth0")
+        cable(box, "port2", two, "eth0")
+        box.write("ipv4/ip_forward", 1)
+        box.ip(
+            "addr add 192.0.2.2/24 dev uplink",
+            "route add default via 192.0.2.1",
+            f"addr add {BOX_ON_PORT}/24 dev port1",
+            "addr add fd00:77:1::1/64 dev port1 nodad",
+            "addr add 10.77.2.1/24 dev port2",
+        )
+        outside.ip(
+            "addr add 192.0.2.1/24 dev wan",
+            f"addr add {DATACENTER}/32 dev lo",
+            "route add 10.0.0.0/8 via 192.0.2.2",
+        )
+        one.ip("addr add 10.77.1.5/24 dev eth0", f"route add default via {BOX_ON_PORT}")
+        two.ip(f"addr add {SIBLING}/24 dev eth0", "route add default via 10.77.2.1")
+        nft = box.run(Nft)
+        try:
+            yield Place(folder, box, outside, one, nft)
+        finally:
+            nft.close()
+
+
+@asynccontextmanager
+async def running(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
+    """`rap` in the namespace, until the context's end."""
+    process = await start(*arguments, within=place.words())
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def said(process: Process, words: str) -> str:
+    """The next line on standard error with these words in it."""
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while line := (await process.stderr.readline()).decode():
+            if words in line:
+                return line
+    raise AssertionError(f"it ended without saying {words!r}")
+
+
+@contextmanager
+def table_of_somebody_else(place: Namespace) -> Iterator[None]:
+    """The firewall's table belongs to another program, so that the kernel refuses changes; both go together."""
+    words = place.words("nft", "--interactive")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdin and owner.stdout
+        owner.stdin.write("add table inet rap { flags owner; }\nlist tables\n")
+        owner.stdin.flush()
+        while "table inet rap" not in (line := owner.stdout.readline()):
+            assert line
+        yield
+        owner.stdin.close()
+
+
+def memory_mb(process: Process) -> float:
+    """The most that it ever had resident."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place) -> None:
+    async def scenario() -> None:
+        box_run = ("box", "run", "--config", place.folder / "box.toml")
+        async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
+            await said(dc, "ready")
+            with table_of_somebody_else(place.box):
+                async with running(place.box, *box_run) as box:
+                    line = await said(box, "firewall")
+                    assert "not in force, so instrument ports are closed" in line
+                    assert "another process owns it" in line
+                    assert not place.is_open("port1")
+                    assert not place.is_open("port2")
+                    assert place.sockets() == 0
+                    assert place.setting("ipv4/ip_forward") == "0"
+                    status = await asyncio.to_thread(place.status)
+                    assert status.firewall is not None
+                    assert not status.firewall.in_force
+                    await eventually(lambda: place.status().backlog.audit >= 2)
+                    box.send_signal(signal.SIGTERM)
+                    assert await box.wait() == 0
+            async with running(place.box, *box_run) as box:
+                await said(box, "port 1 is served")
+                assert place.is_open("port1")
+                assert not place.is_open("port2")  # the policy does not have it in use
+                assert place.setting("ipv4/ip_forward") == "1"
+                assert place.setting("ipv4/conf/all/accept_redirects") == "0"
+                assert place.setting("netfilter/nf_conntrack_tcp_loose") == "0"
+                assert "fd00:77:1::1" in place.box.command("ip", "addr", capture_output=True).stdout
+                await asyncio.to_thread(place.report)
+                await eventually(lambda: "firewall-not-in-force" in place.audits())
+                assert await asyncio.to_thread(place.refused_for, "leaving", DATACENTER)
+                assert await asyncio.to_thread(place.refused_for, "instrument", "10.77.2.1")
+                assert memory_mb(box) <= MEMORY_MB_MAX
+
+                await asyncio.to_thread(place.box.command, "nft", "flush", "ruleset")
+                await eventually(lambda: "firewall-repaired" in place.audits())
+                assert "firewall-changed" in place.audits()
+                policy = load_policy(place.folder / "firewall.toml")
+                assert Firewall(place.nft).differences(policy) == []
+
+                rules, closed = place.handles(), place.times_closed("port1")
+                box.kill()
+                await box.wait()
+                assert place.handles() == rules
+            async with running(place.box, *box_run) as box:
+                await said(box, "port 1 is served")
+                assert place.handles() == rules
+                assert place.times_closed("port1") == closed
+                box.send_signal(signal.SIGTERM)
+                assert await box.wait() == 0
+            assert place.handles() == rules
+
+    asyncio.run(scenario())
+
+
+def test_box_and_service_survive_each_other_s_sigkill_with_ports_safe(place: Place) -> None:
+    """Each a process of its own; the box has no right over the network."""
+    folder = place.folder
+    (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')
+    serve = ("fw", "serve", "--socket", folder / "firewall.sock", folder / "firewall.toml")
+    box_run = ("box", "run", "--config", folder / "apart.toml")
+
+    async def scenario() -> None:
+        async with running(place.box, *serve) as service, unprivileged(place.box, *box_run) as box:
+            await said(service, "in force")
+            await said(box, "port 1 is served")
+            service.kill()
+            await service.wait()
+            async with running(place.box, *serve) as service:  # back in time: nobody notices
+                await said(service, "in force")
+                status = await asyncio.to_thread(place.status)
+                assert status.firewall is not None
+                assert status.firewall.in_force
+                assert place.sockets() > 0
+                box.kill()
+                await box.wait()
+                await asyncio.to_thread(place.box.command, "nft", "flush", "ruleset")
+                policy = load_policy(folder / "firewall.toml")
+                await eventually(lambda: not Firewall(place.nft).differences(policy))
+                async with unprivileged(place.box, *box_run) as box:
+                    await said(box, "port 1 is served")
+                    service.kill()
+                    assert "nothing confirms that the firewall is in force" in await said(box, "firewall")
+                    await eventually(lambda: place.sockets() == 0)
+                    assert place.handles()
+                    assert not place.is_open("port2")
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def unprivileged(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
+    """As `running`, with no capability but the one for low ports."""
+    drop = (
+        "setpriv",
+        "--bounding-set=-all,+net_bind_service",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--",
+    )
+    process = await start(*arguments, within=(*place.words(), *drop))
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()

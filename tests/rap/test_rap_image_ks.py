@@ -1,0 +1,100 @@
+"""`rap image ks`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rap.__main__ import main
+from rap.outcome import FAILED, HOLDS, WRONG_INPUT
+from tests.support.imaging.repositories import BOX, BOX_COMPS, write_repository
+from tests.support.imaging.sites import write_site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return write_site(tmp_path)
+
+
+@pytest.fixture
+def kickstart(site: Path) -> Path:
+    path = site.parent / "box.ks"
+    assert main(["image", "ks", str(site), "-o", str(path)]) == HOLDS
+    return path
+
+
+def test_it_writes_to_standard_output_or_a_file(
+    site: Path, kickstart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "ks", str(site)]) == HOLDS
+    assert capsys.readouterr().out == kickstart.read_text()
+    assert main(["image", "ks", str(site), "--release", "rocky10"]) == HOLDS
+    assert capsys.readouterr().out.startswith("#version=RHEL10\n# Rocky Linux 10")
+
+
+def test_a_right_kickstart_holds(kickstart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = write_repository(tmp_path / "repo", BOX, BOX_COMPS)
+    line = ["image", "ks", "--check", str(kickstart), "--repo", str(repository), "--board", "rap-4"]
+    assert main([*line, "--disk-bytes", "32000000000"]) == HOLDS
+    assert capsys.readouterr().out == f"{kickstart}: right, for RHEL9\n"
+
+
+def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = kickstart.read_text().replace("selinux --enforcing", "selinux --permissive")
+    kickstart.write_text(text)
+    line = text.splitlines().index("selinux --permissive") + 1
+    assert main(["image", "ks", "--check", str(kickstart)]) == FAILED
+    said = capsys.readouterr().out
+    assert (
+        said
+        == f"{kickstart}:{line}: selinux-off: SELinux does not enforce\n    write `selinux --enforcing`\n"
+    )
+    assert main(["image", "ks", "--check", str(kickstart), "--json"]) == FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "fail"
+    assert document["version"] == "RHEL9"
+    (finding,) = document["findings"]
+    assert finding["line"] == line
+    assert finding["rule"] == "selinux-off"
+    assert "RHEL-09-431010" in finding["source"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("image ks", "give either a site file to assemble from, or --check"),
+        ("image ks site.toml --check box.ks", "give either a site file"),
+        ("image ks nothing.toml", "nothing.toml: cannot be read: No such file"),
+        ("image ks site.toml --release rhel8", "it is one of rhel9, almalinux9"),
+        ("image ks site.toml -o nowhere/box.ks", "--output nowhere/box.ks: cannot be written"),
+        ("image ks --check nothing.ks", "nothing.ks: cannot be read"),
+        ("image ks --check box.ks --repo nowhere", "nowhere: is no package repository"),
+        ("image ks --check box.ks --board rap-5", "known boards: rap-4, rap-8"),
+        ("image ks --check box.ks --disk-bytes 32G", "a whole number of bytes"),
+        ("image ks --check box.ks --release f40", "there is no release 'f40'; there are rhel9"),
+        (
+            "image ks --check fedora.ks",
+            "is for F40; there are rules for RHEL9, RHEL10: say which with --release",
+        ),
+        ("image ks site.toml --board rap-4", "--board goes with --check"),
+        ("image ks --check box.ks -o out.ks", "--output goes with a site file"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_writes_nothing(
+    line: str,
+    message: str,
+    kickstart: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(kickstart.parent)
+    Path("fedora.ks").write_text("#version=F40\ntext\n")
+    before = sorted(path.name for path in Path().iterdir())
+    assert main(line.split()) == WRONG_INPUT
+    out, err = capsys.readouterr()
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert sorted(path.name for path in Path().iterdir()) == before

@@ -1,0 +1,43 @@
+"""A process that runs one lab after another keeps nothing of those that are over."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from pathlib import Path
+
+from bench.many_labs import LAB
+from sim.lab.labfile import parse_lab
+from sim.worlds import run_lab
+
+WARM_UP = 3
+LABS = 4
+PARSED = parse_lab(LAB, Path("level.toml"))
+OWN = ("agents", "datacenter", "hal", "netfw", "settings", "sim", "sqlalchemy", "wire")
+FOREIGN = ("SSLContext", "SSLObject", "SSLSession", "_SSLSocket", "Task", "Context", "Connection", "X509")
+BOUNDED = ("wire.http.heads.Head",)  # kept in caches of a fixed size
+
+
+def counted() -> Counter[str]:
+    gc.collect()
+    kinds = (type(thing) for thing in gc.get_objects())
+    return Counter(
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in kinds
+        if str(kind.__module__).partition(".")[0] in OWN or kind.__name__ in FOREIGN
+    )
+
+
+def run_labs(count: int) -> None:
+    for seed in range(count):
+        assert run_lab(PARSED, seed=seed).reports.lost == 0
+
+
+def test_nothing_stays_of_a_lab_that_is_over() -> None:
+    run_labs(WARM_UP)
+    before, everything = counted(), len(gc.get_objects())
+    run_labs(LABS)
+    after = counted()
+    grown = {kind: after[kind] - before[kind] for kind in after if kind not in BOUNDED}
+    assert {kind: more for kind, more in grown.items() if more >= LABS} == {}
+    assert len(gc.get_objects()) - everything <= 50 * LABS

@@ -1,0 +1,420 @@
+"""Faults overlap in any way: each end restores what its own fault did, and after the last the lab is as before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from settings.problems import SettingsError
+from sim.engine.loop import SimLoop
+from sim.faults import fault_kinds
+from sim.lab.labfile import parse_lab
+from sim.lab.verbs import LabUnderTest
+from sim.net.link import Impairment, Link, LinkQuality, impaired
+from sim.proxies.relay import Behavior, Held
+from sim.verdict.result import Result
+from sim.worlds import run_lab
+from sim.worlds.virtual.world import VirtualWorld
+from tests.sim.faults.test_faults import MOMENTARY, PARAMETERS
+from tests.support.sim.network import Pair
+
+LAB = """
+[lab]
+name = "layers"
+duration = "{duration}"
+seed = {seed}
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+{proxy}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "10s"
+{events}
+"""
+HTTP = 'proxy = { kind = "http", auth = "basic" }'
+LASTING = [kind for kind in fault_kinds() if kind not in (*MOMENTARY, "disk-torn")]
+
+
+def make_lab(events: str = "", *, duration: str = "30min", seed: int = 1, proxy: str = HTTP) -> Any:
+    text = LAB.format(events=events, duration=duration, seed=seed, proxy=proxy)
+    return parse_lab(text, Path("layers.toml"))
+
+
+def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | None = None) -> str:
+    target = fault_kinds()[kind].targets[0]
+    target = "instrument:1" if target == "instrument" else target
+    lasts = "" if lasts_s is None else f'lasts = "{lasts_s}s"'
+    own = PARAMETERS.get(kind, "") if parameters is None else parameters
+    own = own.replace("400d", "30d")
+    return f'[[event]]\nat = "{at_s}s"\nfault = "{kind}"\ntarget = "{target}"\n{lasts}\n{own}\n'
+
+
+def state(world: VirtualWorld) -> dict[str, Any]:
+    """What faults have made of a world, as far as it lasts."""
+    datacenter, proxy = world.datacenter, world.proxy
+    assert proxy is not None
+    behavior = proxy.behavior
+    disk, names = world.box.disk, world.names
+    return {
+        **{
+            name: (link.up, link.forward.quality, link.backward.quality)
+            for name, link in world._links.items()
+        },
+        "box": world.box.host.incarnation is not None,
+        "disk": (disk.flush_ns, disk.held_ns, disk._media.capacity_bytes == world.box.disk_bytes),
+        "read-only": disk._media.is_read_only,
+        "proxy": (behavior.refuses, behavior.half_open, behavior.idle_s_max, behavior.delay_s),
+        "inspects": behavior.inspector is not None,
+        "certificate": datacenter._presented,
+        "down": len(datacenter._holds),
+        "names": (len(names._silences), list(names._delays_ns), len(names._lies), names.is_healthy),
+        "answers": (list(datacenter._statuses), len(datacenter._nonsense), len(datacenter._lost_responses)),
+        "slow": sum(datacenter._delays_ns),
+        **{
+            f"instrument:{port}": (one.is_on, len(one._programs), len(one.model._floods))
+            for port, one in world.analyzers.items()
+        },
+        "intruders": list(world.intruders.running),
+    }
+
+
+def start(lab: LabUnderTest, kind: str) -> Callable[[], None]:
+    target = fault_kinds()[kind].targets[0]
+    target = "instrument:1" if target == "instrument" else target
+    parameters = dict(line.replace('"', "").split(" = ") for line in PARAMETERS.get(kind, "").splitlines())
+    return lab.start_fault(kind, target, **{k: int(v) if v.isdecimal() else v for k, v in parameters.items()})
+
+
+@pytest.fixture
+def lab() -> Iterator[LabUnderTest]:
+    running = LabUnderTest(make_lab())
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_whatever_overlaps_a_fault_and_in_whatever_order_they_end(kind: str, lab: LabUnderTest) -> None:
+    lab.run_for("5s")
+    nominal = state(lab.world)
+    for other in LASTING:
+        end_other = start(lab, other)
+        other_alone = state(lab.world)
+        assert other_alone != nominal, f"{other} does nothing that this test could see"
+        end_other()
+        assert state(lab.world) == nominal
+        for first_in, first_out in ((kind, kind), (kind, other), (other, kind), (other, other)):
+            second_in = other if first_in == kind else kind
+            ends = {"first": start(lab, first_in), "second": start(lab, second_in)}
+            early, late = ("first", "second") if first_out == first_in else ("second", "first")
+            ends[early]()
+            left = second_in if early == "first" else first_in
+            if left == other:
+                assert state(lab.world) == other_alone, f"{kind} ended before {other}"
+            ends[late]()
+            ends[early]()  # again, which does nothing
+            assert state(lab.world) == nominal, f"after {first_in} and {second_in}"
+    assert lab.world.failures == []
+
+
+@pytest.mark.parametrize("kind", fault_kinds())
+def test_a_fault_of_each_kind_at_the_very_beginning_and_twice_at_once(kind: str) -> None:
+    twice = event(kind, 0, None if kind in MOMENTARY else 300) + event(
+        kind, 0, None if kind in MOMENTARY else 60
+    )
+    no_errors_and_nominal(make_lab(twice, duration="20min"))
+
+
+@pytest.mark.parametrize("kind", fault_kinds())
+def test_a_fault_of_each_kind_that_nobody_ends_and_one_that_ends_with_the_lab(kind: str) -> None:
+    lasts = None if kind in MOMENTARY else 600
+    result = run_lab(make_lab(event(kind, 300) + event(kind, 600, lasts), duration="20min"))
+    assert errors(result) == 0, result.failures
+    assert result.reports.lost == 0
+
+
+@pytest.mark.parametrize("kind", fault_kinds())
+def test_a_fault_of_each_kind_on_what_has_no_power(kind: str) -> None:
+    off = event("power-cut", 60, 600) + event("instrument-unplugged", 60, 600)
+    others = event(kind, 120, None if kind in MOMENTARY else 60) + event(
+        kind, 180, None if kind in MOMENTARY else 660
+    )
+    no_errors_and_nominal(make_lab(off + others))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_after_any_few_faults_the_lab_is_as_before(seed: int) -> None:
+    random = Random(seed)
+    events = ""
+    for kind in random.choices(list(fault_kinds()), k=random.randint(2, 4)):
+        at = random.choice([0, 60, 60, random.randrange(400)])
+        events += event(
+            kind, at, None if kind in MOMENTARY else random.choice([1, 60, 240, random.randrange(1, 400)])
+        )
+    no_errors_and_nominal(make_lab(events, seed=seed))
+
+
+def no_errors_and_nominal(lab: Any) -> None:
+    with VirtualWorld(lab) as world:
+        world.run_until(1)  # events of the beginning have begun
+        untouched = LabUnderTest(make_lab())
+        nominal = state(untouched.world)
+        untouched.close()
+        world.run_until(lab.about.duration)
+        assert state(world) == nominal
+        result = world.finish()
+    assert errors(result) == 0, result.failures
+    assert result.reports.duplicates == 0, result.failures
+    if not any(event.fault.kind == "disk-lies" for event in lab.events):  # which loses what nobody can save
+        assert result.reports.lost == 0, result.failures
+
+
+def errors(result: Result) -> float | None:
+    return {e.name: e.measured for e in result.expectations}["program_errors"]
+
+
+# -- power
+
+
+def test_power_that_two_faults_cut_is_back_when_both_have_ended(lab: LabUnderTest) -> None:
+    def on() -> bool:
+        return lab.world.box.host.incarnation is not None
+
+    lab.run_for("1min")
+    torn = lab.disk.suffer("disk-torn", operation=1)
+    cut = lab.box.suffer("power-cut")
+    cut()
+    assert not on()
+    lab.box.cut_power()
+    torn()
+    assert not on()
+    lab.box.restore_power()
+    assert on()
+
+
+def test_the_power_stays_off_as_long_as_the_longest_says() -> None:
+    events = event("disk-torn", 600, 5400, "operation = 1") + event("power-cut", 1200, 60)
+    with VirtualWorld(make_lab(events, duration="2h")) as world:
+        for minute in (11, 21, 22, 60, 99):
+            world.run_until(minute * 60 * 10**9)
+            assert world.box.host.incarnation is None, minute
+        world.run_until(101 * 60 * 10**9)
+        assert world.box.host.incarnation is not None
+
+
+def test_a_torn_operation_is_counted_on_through_a_loss_of_power() -> None:
+    events = event("disk-torn", 300, 60, "operation = 60") + event("power-cut", 330, 10)
+    with VirtualWorld(make_lab(events)) as world:
+        world.run_until(20 * 60 * 10**9)
+        assert [e.fault.kind for e in world.happened] == ["disk-torn", "power-cut"]
+        assert world.box._lives == 3 and not world.box._tears and world.box.host.incarnation is not None
+
+
+def test_a_tear_that_never_comes_is_refused_in_bounded_time(lab: LabUnderTest) -> None:
+    lab.box.cut_power()
+    with pytest.raises(AssertionError, match="disk-torn did not happen within an hour of lab time"):
+        lab.disk.suffer("disk-torn", operation=1)
+    assert lab.now < 4000
+    lab.box.restore_power()
+    lab.run_for("5min")
+    assert lab.box.connected
+
+
+def test_an_end_after_the_verdict_changes_nothing(lab: LabUnderTest) -> None:
+    lab.run_for("1min")
+    end = lab.box.suffer("power-cut")
+    lab.result()
+    end()
+    assert lab.world.box.host.incarnation is None
+
+
+# -- links
+
+CLINIC = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01, queue_bytes_max=65536)
+
+
+def test_the_rule_by_which_impairments_combine() -> None:
+    both = impaired(
+        CLINIC,
+        [
+            Impairment(rate_bits=9600, loss=0.5, delay_ns=5),
+            Impairment(rate_bits=64_000, loss=0.5, delay_ns=7, jitter_ns=3),
+        ],
+    )
+    assert (both.rate_bits, both.delay_ns, both.jitter_ns) == (9600, 40_000_012, 3)
+    assert both.loss == pytest.approx(1 - 0.5 * 0.5 * 0.99)
+    assert impaired(CLINIC, [Impairment(rate_bits=10**6)]).rate_bits == 10**6
+    assert impaired(CLINIC, [Impairment(loss=1.0)]).loss == 1.0
+    assert impaired(CLINIC, []) == CLINIC
+
+
+def link(quality: LinkQuality = CLINIC) -> tuple[Pair, Link]:
+    pair = Pair(LinkQuality(quality.rate_bits, quality.delay_ns, queue_bytes_max=quality.queue_bytes_max))
+    return pair, pair.link
+
+
+def arrivals(pair: Pair, lengths: list[int]) -> list[tuple[int, int]]:
+    """Send packets of these lengths now; (index, time) of each that arrives, as it arrives."""
+    seen: list[tuple[int, int]] = []
+    for n, length in enumerate(lengths):
+        pair.link.forward.send(length, n, lambda n: seen.append((n, pair.loop.env.now)))  # type: ignore[arg-type]
+    return seen
+
+
+def test_after_a_delay_has_ended_packets_do_not_wait_for_those_that_were_sent_before() -> None:
+    pair, line = link()
+    end = line.impair(Impairment(delay_ns=600 * 10**9))
+    old = arrivals(pair, [1600])
+    pair.loop.run_for(10**9)
+    end()
+    new = arrivals(pair, [1600])
+    pair.loop.run_for(10**9)
+    assert new == [(0, 10**9 + 100_000_000 + 40_000_000)] and old == []
+    pair.loop.run_for(700 * 10**9)
+    assert old == [(0, 600 * 10**9 + 140_000_000)]
+
+
+def test_after_a_cut_packets_wait_for_nothing_that_was_queued_or_on_the_way() -> None:
+    pair, line = link()
+    slow = line.impair(Impairment(rate_bits=1000, delay_ns=600 * 10**9))
+    arrivals(pair, [1500] * 5)
+    line.cut()
+    slow()
+    line.mend()
+    new = arrivals(pair, [1600])
+    pair.loop.run_for(10**9)
+    assert new == [(0, 140_000_000)]
+    assert line.forward.busy_ns == 100_000_000
+
+
+def test_what_is_queued_is_sent_with_the_new_rate_when_a_slow_line_is_mended() -> None:
+    pair, line = link()
+    slow = line.impair(Impairment(rate_bits=1000))  # a packet takes 12.8 s
+    seen = arrivals(pair, [1600] * 4)
+    pair.loop.run_for(10**9)
+    slow()
+    new = arrivals(pair, [1600])
+    pair.loop.run_for(60 * 10**9)
+    rest = 10**9 + 11_800_000_000 // 128  # when the packet that was being sent is out of the way
+    assert seen == [
+        *((n, rest + n * 100_000_000 + 40_000_000) for n in (1, 2, 3)),
+        (0, 12_840_000_000),  # it was on its way already
+    ]
+    assert new == [(0, rest + 440_000_000)]
+    assert line.forward.busy_ns == rest + 400_000_000 and line.forward.packets == 5
+
+
+def test_what_is_queued_slows_down_when_the_line_does() -> None:
+    pair, line = link()
+    seen = arrivals(pair, [1600] * 3)
+    line.impair(Impairment(rate_bits=12_800))
+    pair.loop.run_for(60 * 10**9)
+    assert seen == [(0, 140_000_000), (1, 2_040_000_000), (2, 3_040_000_000)]
+
+
+def test_packets_are_delivered_once_however_often_the_quality_changes() -> None:
+    pair, line = link()
+    random = Random(3)
+    seen = arrivals(pair, [random.randrange(40, 1500) for _ in range(40)])
+    ends = []
+    for _ in range(200):
+        pair.loop.run_for(random.randrange(10**8))
+        if ends and random.random() < 0.5:
+            ends.pop(random.randrange(len(ends)))()
+        else:
+            ends.append(
+                line.impair(
+                    Impairment(rate_bits=random.randrange(9600, 256_000), delay_ns=random.randrange(10**9))
+                )
+            )
+    pair.loop.run_for(600 * 10**9)
+    assert sorted(n for n, _ in seen) == list(range(40))
+    assert line.forward.lost == 0
+
+
+def test_a_person_s_setting_and_a_fault_are_two_things() -> None:
+    _, line = link()
+    storm = line.impair(Impairment(loss=0.2))
+    line.set_quality(rate_bits=64_000)
+    assert (line.forward.quality.rate_bits, line.backward.quality.loss) == (64_000, 0.2)
+    line.restore()
+    assert (line.forward.quality.rate_bits, line.forward.quality.loss) == (128_000, 0.2)
+    down = line.hold_down()
+    line.cut()
+    line.mend()
+    assert not line.up
+    down()
+    assert line.up
+    storm()
+    assert line.forward.quality == line.nominal
+
+
+# -- proxies
+
+
+class Target:
+    """What a proxy writes to; keeps when it was given what."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self.written: list[tuple[float, bytes]] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append((self._loop.time(), data))
+
+
+def test_a_proxy_that_is_slow_no_more_passes_on_at_once_and_in_order_what_it_held_back() -> None:
+    loop, behavior = SimLoop(), Behavior(delay_s=600.0)
+    target = Target(loop)
+
+    async def program() -> None:
+        held = Held(behavior)
+        held.carry(target, b"1")  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        behavior.delay_s = 5.0
+        held.release()
+        held.carry(target, b"2")  # type: ignore[arg-type]
+        await asyncio.sleep(2)
+        held.carry(target, b"3")  # type: ignore[arg-type]
+        await asyncio.sleep(2)
+        assert target.written == [(5.0, b"1")] or not target.written
+        behavior.delay_s = 0.0
+        held.release()
+        held.carry(target, b"4")  # type: ignore[arg-type]
+
+    loop.run_until_complete(program())
+    assert target.written == [(5.0, b"1"), (5.0, b"2"), (5.0, b"3"), (5.0, b"4")]
+
+
+# -- values in files
+
+
+def test_every_status_that_the_reference_allows_can_be_simulated() -> None:
+    for status in (400, 413, 418, 499, 520, 599):
+        result = run_lab(
+            make_lab(event("datacenter-errors", 60, 600, f"status = {status}"), duration="20min")
+        )
+        assert errors(result) == 0, (status, result.failures)
+        assert result.reports.lost == 0 and result.reports.stored > 100
+    for status in (399, 600):
+        with pytest.raises(SettingsError, match="from 400 to 599"):
+            make_lab(event("datacenter-errors", 60, 600, f"status = {status}"))
+
+
+@pytest.mark.parametrize("parameters", ["sectors = 10000\nbits = 4096", "sectors = 1", "bits = 4096"])
+def test_rot_at_any_time_and_in_any_amount_is_no_program_error(parameters: str) -> None:
+    for at in (0, 1, 300):
+        result = run_lab(make_lab(event("disk-rot", at, None, parameters), duration="10min"))
+        assert errors(result) == 0, result.failures

@@ -1,0 +1,41 @@
+"""A lab is a value: it can be written as a lab file that reads the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rap.__main__ import main
+from settings.problems import SettingsError
+from sim.lab.labfile import lab_paths, load_lab, parse_lab
+from tests.support.paths import LABS
+
+
+@pytest.mark.parametrize("path", [*lab_paths(LABS), *lab_paths(LABS / "minutes")], ids=lambda path: path.stem)
+def test_a_lab_that_is_written_reads_the_same(path: Path) -> None:
+    lab = load_lab(path)
+    again = parse_lab(lab.toml(), path)
+    assert msgspec.structs.asdict(again) == msgspec.structs.asdict(lab)
+    assert again.toml() == lab.toml()
+
+
+def test_a_failed_run_is_replayed_without_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "short.toml"
+    text = (LABS / "06-too-small-a-spool.toml").read_text().replace("meant_to_fail = true", "")
+    path.write_text(text)
+    assert main(["lab", "run", str(path), "--json"]) == 1
+    first = json.loads(capfd.readouterr().out)
+    path.unlink()
+    assert main([*first["replay"].split()[1:], "--json"]) == 1
+    again = json.loads(capfd.readouterr().out)
+    assert again["trace_sha256"] == first["trace_sha256"]
+    assert again["replay"] == first["replay"]
+
+
+@pytest.mark.parametrize("word", ["lab:", "lab:eJw", "lab:AAAA", "lab:é"])
+def test_a_packed_lab_that_was_cut_short_is_refused(word: str) -> None:
+    with pytest.raises(SettingsError, match=r"packed lab|is missing"):
+        load_lab(Path(word))

@@ -1,0 +1,117 @@
+"""Each simulated host judges certificates by its own wall clock."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.sim.network import Pair
+from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.pki.hierarchy import LEAF_DAYS, Authority, Validity, make_key
+from wire.tls.context import ClientContext, Identity, client_context, server_context, undated_client_context
+
+ISSUED = datetime(2001, 2, 3, tzinfo=UTC)
+DAY = timedelta(days=1)
+RIGHT = ISSUED + DAY
+
+
+@dataclass
+class Site:
+    client: Identity
+    server: Identity
+    old_server: Identity
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder, key = tmp_path_factory.mktemp("pki"), make_key()
+    root = Authority.make("root", key, ISSUED)
+    issuing = root.subordinate("issuing", key)
+    old = Validity.days(-30, ISSUED)
+    return Site(
+        issuing.issue(folder, "A", believes=root, key=key),
+        issuing.issue(folder, "B", hosts=("b",), believes=root, key=key),
+        issuing.issue(folder / "old", "B", hosts=("b",), believes=root, key=key, validity=old),
+    )
+
+
+class Meeting(Pair):
+    """Host "a" is the client and "b" the server, each with a clock of its own."""
+
+    def __init__(self, server: Identity, client_at: datetime = RIGHT, server_at: datetime = RIGHT) -> None:
+        super().__init__()
+        self.a.wall_ns = lambda: int(client_at.timestamp()) * 10**9
+        self.b.wall_ns = lambda: int(server_at.timestamp()) * 10**9
+        self.run(self.b, self._listen(server))
+
+    async def _listen(self, identity: Identity) -> None:
+        async def answer(_request: Request) -> Response:
+            return Response(200)
+
+        await serve(answer, "b", 443, tls=server_context(identity), body_bytes_max=10, now=lambda: 0.0)
+
+    def ask(self, tls: ClientContext) -> int:
+        """The status of an answer."""
+        return int(self.run(self.a, self._ask(tls)))
+
+    async def _ask(self, tls: ClientContext) -> int:
+        loop = asyncio.get_running_loop()
+        transport, connection = await loop.create_connection(
+            lambda: ClientConnection("b", 1000), "b", 443, ssl=tls, server_hostname="b"
+        )
+        status = (await connection.request("GET", "/")).status
+        tls.remember(transport, loop.time())
+        connection.close()
+        return status
+
+
+def test_hosts_whose_clocks_are_right_talk_whatever_the_machine_says(site: Site) -> None:
+    assert Meeting(site.server).ask(client_context(site.client)) == 200
+
+
+@pytest.mark.parametrize(
+    ("client_at", "code"),
+    [(ISSUED - 2 * DAY, 9), (datetime(1970, 1, 1, tzinfo=UTC), 9), (ISSUED + (LEAF_DAYS + 1) * DAY, 10)],
+)
+def test_a_client_with_a_wrong_clock_refuses_the_server(site: Site, client_at: datetime, code: int) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        Meeting(site.server, client_at=client_at).ask(client_context(site.client))
+    assert caught.value.verify_code == code
+
+
+def test_a_server_with_a_wrong_clock_refuses_the_client(site: Site) -> None:
+    with pytest.raises((HttpError, OSError)):
+        Meeting(site.server, server_at=ISSUED - 2 * DAY).ask(client_context(site.client))
+
+
+def test_an_expired_server_is_refused(site: Site) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        Meeting(site.old_server).ask(client_context(site.client))
+
+
+def test_a_context_without_dates_accepts_a_server_at_any_time(site: Site) -> None:
+    for client_at in (ISSUED - 2 * DAY, ISSUED + 5000 * DAY):
+        assert Meeting(site.server, client_at=client_at).ask(undated_client_context(site.client)) == 200
+
+
+def test_a_context_without_dates_still_refuses_another_ca(site: Site, tmp_path: Path) -> None:
+    other = Authority.make("other", now=ISSUED).issue(
+        tmp_path, "B", hosts=("b",), believes=Authority.make("x", now=ISSUED)
+    )
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Meeting(other).ask(undated_client_context(site.client))
+
+
+def test_a_resumed_session_is_not_judged_again_as_in_openssl(site: Site) -> None:
+    tls, meeting = client_context(site.client), Meeting(site.server)
+    assert meeting.ask(tls) == 200
+    meeting.a.wall_ns = lambda: 0
+    assert meeting.ask(tls) == 200
+    tls.forget()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        meeting.ask(tls)

@@ -1,0 +1,94 @@
+"""The simulated loop's TLS layer passes on what asyncio's would, without its buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from random import Random
+
+import pytest
+
+from sim.net.tls import RECORD_BYTES_MAX
+from tests.support.sim.network import Pair, Recorder
+from wire.pki.hierarchy import Authority, make_key
+from wire.tls.context import Identity, client_context, server_context
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    key = make_key()
+    root = Authority.make("root", key)
+    return root.subordinate("issuing", key).issue(
+        tmp_path_factory.mktemp("pki"), "b", hosts=("b",), believes=root, key=key
+    )
+
+
+class Failing(Recorder):
+    """Raises an error at the first bytes."""
+
+    def data_received(self, data: bytes) -> None:
+        raise ValueError("cannot read this")
+
+
+class Talk(Pair):
+    """Host "a" is the client of a TLS server on "b"."""
+
+    def __init__(self, identity: Identity, server: Recorder) -> None:
+        super().__init__()
+        self.server, self.client = server, Recorder()
+        self.run(self.b, self._listen(server_context(identity)))
+        self.run(self.a, self._connect(client_context(identity)))
+
+    async def _listen(self, tls: ssl.SSLContext) -> None:
+        await asyncio.get_running_loop().create_server(lambda: self.server, "b", 443, ssl=tls)
+
+    async def _connect(self, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self.client, "b", 443, ssl=tls, server_hostname="b")
+
+
+@pytest.mark.parametrize("size", [1, RECORD_BYTES_MAX - 1, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, 200_000])
+def test_messages_of_any_length_come_back_whole_and_in_order(identity: Identity, size: int) -> None:
+    talk, data = Talk(identity, Recorder(echo=True)), Random(size).randbytes(size)
+    for part in (data, b"", data, data[:1]):
+        talk.client.transport.write(part)
+    talk.loop.run_for(10 * 10**9)
+    assert talk.client.received == data + data + data[:1]
+
+
+def test_several_pieces_are_one_message(identity: Identity) -> None:
+    talk, pieces = Talk(identity, Recorder(echo=True)), [b"one", b"", b"x" * RECORD_BYTES_MAX, b"three"]
+    talk.client.transport.writelines([])
+    talk.client.transport.writelines(pieces)
+    talk.loop.run_for(10**9)
+    assert talk.client.received == b"".join(pieces)
+
+
+def test_a_program_that_pauses_gets_nothing_until_it_reads_again(identity: Identity) -> None:
+    talk = Talk(identity, Recorder())
+    talk.client.transport.write(b"first")
+    talk.loop.run_for(10**9)
+    talk.server.transport.pause_reading()
+    talk.client.transport.write(b"second")
+    talk.loop.run_for(10**9)
+    assert talk.server.received == b"first"
+    talk.server.transport.resume_reading()
+    talk.loop.run_for(10**9)
+    assert talk.server.received == b"firstsecond"
+
+
+def test_nothing_is_sent_after_closing(identity: Identity) -> None:
+    talk = Talk(identity, Recorder())
+    talk.client.transport.write(b"last")
+    talk.client.transport.close()
+    talk.client.transport.write(b"too late")
+    talk.loop.run_for(10**9)
+    assert (talk.server.received, talk.server.lost, talk.client.lost) == (b"last", [None], [None])
+
+
+def test_an_error_of_the_program_ends_the_connection(identity: Identity) -> None:
+    talk = Talk(identity, Failing())
+    talk.client.transport.write(b"hello")
+    talk.loop.run_for(10**9)
+    assert [type(error) for error in talk.server.lost] == [ValueError]
+    assert talk.client.lost

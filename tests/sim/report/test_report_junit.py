@@ -1,0 +1,67 @@
+"""JUnit XML: of the shape that CI services read."""
+
+import xml.etree.ElementTree as ET
+
+import msgspec
+import pytest
+
+from sim.report import junit
+from tests.support.sim.report_examples import bare, failing, hostile, passing
+
+# Element: the attributes it must have, those it may have, and its children in order (junit-10.xsd, reduced to
+# what services agree on).
+SHAPE = {
+    "testsuites": ({"name", "tests", "failures", "errors", "time"}, set(), ["testsuite"]),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "time"},
+        {"skipped", "timestamp", "hostname", "id", "package"},
+        ["properties", "testcase", "system-out", "system-err"],
+    ),
+    "properties": (set(), set(), ["property"]),
+    "property": ({"name", "value"}, set(), []),
+    "testcase": (
+        {"name", "classname", "time"},
+        {"file", "line"},
+        ["skipped", "error", "failure", "system-out"],
+    ),
+    "failure": ({"message", "type"}, set(), []),
+}
+
+
+def assert_shape(element: ET.Element) -> None:
+    required, optional, children = SHAPE[element.tag]
+    assert required <= set(element.attrib) <= required | optional
+    order = [children.index(child.tag) for child in element]
+    assert order == sorted(order)
+    for child in element:
+        assert_shape(child)
+
+
+@pytest.mark.parametrize("make", [passing, failing, bare, hostile])
+def test_the_document_has_the_shape_of_the_schema(make):
+    result = make()
+    root = ET.fromstring(junit.render(result).encode())
+    assert root.tag == "testsuites"
+    assert_shape(root)
+    suite = root.find("testsuite")
+    assert int(suite.get("tests")) == len(suite.findall("testcase")) == len(result.expectations)
+    assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
+    float(suite.get("time"))
+
+
+def test_a_failure_says_what_was_measured_what_should_be_and_how_to_replay():
+    root = ET.fromstring(junit.render(failing()).encode())
+    lost = root.find(".//testcase[@name='lost']/failure")
+    assert lost.get("message") == "lost: measured 3, limit = 0"
+    assert "the fault before it: power-cut of box at 08:00:00" in lost.text
+    assert "CA-2041 run 1 number 1437" in lost.text
+    assert f"replay: {failing().replay}" in lost.text
+    assert root.find(".//testcase[@name='duplicates']/failure") is None
+
+
+def test_characters_that_xml_cannot_hold_are_replaced():
+    text = junit.render(msgspec.structs.replace(passing(), lab="a\x00b\x1b[31m\ud800 <&>"))
+    assert (
+        ET.fromstring(text.encode()).get("name")
+        == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER} <&>"
+    )

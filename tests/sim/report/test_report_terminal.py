@@ -1,0 +1,89 @@
+"""The terminal: everything within 80 columns, and a bar that moves with the lab."""
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from sim.report.terminal import RunProgress, print_result
+from tests.support.sim.report_examples import bare, failing, hostile, passing
+
+SECOND = 10**9
+
+
+def console(*, terminal: bool = False) -> Console:
+    return Console(
+        file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, legacy_windows=False
+    )
+
+
+def printed(result) -> str:
+    screen = console()
+    print_result(result, screen)
+    return screen.file.getvalue()
+
+
+@pytest.mark.parametrize("make", [passing, failing, bare, hostile])
+def test_every_line_fits_80_columns(make):
+    assert max(len(line.rstrip()) for line in printed(make()).splitlines()) <= 80
+
+
+def test_a_pass_shows_limits_measurements_and_figures():
+    text = printed(passing())
+    assert "PASS" in text
+    assert "✓  backlog_drained_within  ≤ 10 min  1 min 47 s" in text
+    assert "✗" not in text
+    assert passing().trace_sha256 in text
+
+
+def test_a_failure_says_which_reports_after_which_fault_and_how_to_replay():
+    text = " ".join(printed(failing()).split())
+    assert "FAIL" in text
+    assert "✗ lost = 0 3" in text
+    assert "the fault before it: power-cut of box at 08:00:00" in text
+    assert "CA-2041 run 1 number 1439 (status): made 07:59:40" in text
+    assert failing().replay in text
+
+
+def test_of_many_reports_the_first_few_are_named_and_the_rest_counted():
+    result = failing()
+    many = msgspec.structs.replace(
+        result.failures[0], reports=result.failures[0].reports * 4, reports_total=99
+    )
+    text = printed(msgspec.structs.replace(result, failures=(many,)))
+    assert text.count("CA-2041") == 5
+    assert "and 94 more reports" in text
+
+
+def test_a_name_with_brackets_is_printed_as_it_is():
+    assert "[red]lab[/red]" in printed(msgspec.structs.replace(passing(), lab="[red]lab[/red]"))
+
+
+def test_the_bar_says_where_the_lab_is_and_how_fast():
+    screen, now = console(terminal=True), [0.0]
+    with RunProgress(screen, "[b]clinic", 3600 * SECOND, get_time=lambda: now[0]) as progress:
+        now[0] = 2.0
+        progress.update(1800 * SECOND, stored=1234, backlog=56)
+    assert "00:30:00  900×  1\u2009234 records stored  56 wait" in screen.file.getvalue()
+    assert "[b]clinic" in screen.file.getvalue()
+
+
+def test_the_bar_is_drawn_ten_times_a_second_at_most_and_at_the_end():
+    screen, now = console(terminal=True), [0.0]
+    with RunProgress(screen, "clinic", 100 * SECOND, get_time=lambda: now[0]) as progress:
+        for second in range(1, 100):
+            now[0] = second / 1000
+            progress.update(second * SECOND, stored=second, backlog=0)
+        progress.update(100 * SECOND, stored=100, backlog=0)
+    drawn = screen.file.getvalue()
+    assert " 1 records stored" in drawn
+    assert " 50 records stored" not in drawn
+    assert " 100 records stored" in drawn
+
+
+def test_without_a_terminal_there_is_no_bar():
+    screen = console()
+    with RunProgress(screen, "clinic", SECOND) as progress:
+        progress.update(SECOND, stored=1, backlog=0)
+    assert screen.file.getvalue() == ""

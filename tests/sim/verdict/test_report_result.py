@@ -1,0 +1,68 @@
+"""The result and its JSON document."""
+
+import json
+
+import msgspec
+import pytest
+
+from sim.verdict.result import Result, to_document, to_json
+from tests.support.sim.report_examples import bare, failing, passing
+
+DOCUMENTED = {
+    "lab": str,
+    "world": str,
+    "seed": int,
+    "verdict": str,
+    "expectations": list,
+    "reports": dict,
+    "uplink": dict,
+    "faults": list,
+    "sim_seconds": float,
+    "wall_seconds": float,
+    "trace_sha256": str,
+}
+
+
+@pytest.mark.parametrize("make", [passing, failing, bare])
+def test_the_document_has_what_every_world_must_print(make):
+    document = json.loads(to_json(make()))
+    assert {key: type(document[key]) for key in DOCUMENTED} == DOCUMENTED
+    assert set(document["reports"]) == {
+        "made",
+        "acknowledged",
+        "stored",
+        "waiting",
+        "lost",
+        "duplicates",
+        "dropped",
+    }
+    assert {"bytes_up", "bytes_down", "seconds_busy"} <= set(document["uplink"])
+    for expectation in document["expectations"]:
+        assert {"name", "limit", "measured", "holds"} <= set(expectation)
+
+
+def test_faults_are_in_seconds_like_the_run():
+    assert to_document(passing())["faults"] == [
+        {"kind": "link-down", "at": 7200.0, "target": "uplink", "lasts": 10_800.0},
+        {"kind": "power-cut", "at": 28_800.0, "target": "box", "lasts": None},
+    ]
+
+
+def test_one_broken_expectation_is_a_failure():
+    assert passing().verdict == "pass"
+    assert failing().verdict == "fail"
+    assert to_document(failing())["verdict"] == "fail"
+
+
+def test_the_series_are_printed_only_when_asked_for():
+    assert "series" not in to_document(passing())
+    series = to_document(passing(), with_series=True)["series"]
+    assert len(series["bytes_up"]) == len(series["backlog"]["routine"]) == 24 * 60
+
+
+def test_a_result_is_frozen_and_knows_its_fields():
+    with pytest.raises(AttributeError):
+        passing().lab = "another"
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.convert(msgspec.to_builtins(passing()) | {"colour": "red"}, Result)
+    assert msgspec.convert(msgspec.to_builtins(failing()), Result) == failing()

@@ -1,0 +1,484 @@
+"""A tester plays with a running lab, which most of these tests share, in a network where no other test's labs are."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from rap.__main__ import main
+from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
+from sim.worlds.kernel import NoSuchLab, RequestRefused, running
+from sim.worlds.kernel.live.screen import look_at
+from sim.worlds.kernel.live.state import LabState, LinkState
+from sim.worlds.kernel.namespaces import syscalls
+from sim.worlds.kernel.namespaces.registry import connect, supervisor_of
+from tests.support.paths import ROOT
+
+RAP = [sys.executable, "-m", "rap"]
+TIMEOUT_SECONDS = 30.0
+NOBODY = "65534"
+NAME = "small"
+LAB = """\
+[lab]
+name = "small"
+duration = "1s"
+[box]
+board = "rap-4"
+linger = "100ms"
+spool_bytes_max = "16MiB"
+[uplink]
+rate = "1mbit"
+[[instrument]]
+port = 2
+model = "chemistry-analyzer"
+report_every = "100ms"
+[[event]]
+at = "0s"
+fault = "link-down"
+target = "instrument:2"
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[int]:
+    """A network namespace of this module's own: the names of labs are known in theirs."""
+    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"], stdin=-1, stdout=-1)
+    assert holder.stdout is not None and holder.stdin is not None
+    holder.stdout.readline()
+    descriptor = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
+    yield descriptor
+    with syscalls.inside(descriptor):
+        assert main(["lab", "down", "--all"]) == HOLDS  # what a failed test left
+    os.close(descriptor)
+    holder.stdin.close()
+    holder.stdout.close()
+    holder.wait()
+
+
+@pytest.fixture(autouse=True)
+def _inside(network: int) -> Iterator[None]:
+    with syscalls.inside(network):
+        yield
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labs") / "small.toml"
+    path.write_text(LAB)
+    return path
+
+
+@pytest.fixture(scope="class")
+def shared(network: int, file: Path) -> Iterator[None]:
+    with syscalls.inside(network):
+        assert main(["lab", "up", str(file), "--no-events"]) == HOLDS
+    try:
+        yield
+    finally:
+        with syscalls.inside(network):
+            assert main(["lab", "down", NAME]) == HOLDS
+
+
+def rap(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RAP, *arguments],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def becomes(holds: Callable[[LabState], bool], name: str = NAME) -> LabState:
+    """The lab's state as soon as it is so."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds(state := look_at(name)):
+        assert time.monotonic() < deadline, state
+        time.sleep(0.01)
+    return state
+
+
+def line(state: LabState, name: str) -> LinkState:
+    return next(line for line in state.links if line.name == name)
+
+
+def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command says that must be refused."""
+    assert main(list(arguments)) == WRONG_INPUT
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+@pytest.mark.usefixtures("shared")
+class TestTheSharedLab:
+    def test_it_outlives_its_duration_and_reports_are_stored(self) -> None:
+        state = becomes(lambda state: state.now_ns > 1_500_000_000 and state.stored > 10)
+        assert state.connected
+        assert state.made >= state.acknowledged >= state.stored
+        assert [device.serial for device in state.instruments] == ["CHEM-0002"]
+        assert state.faults == []  # its events were left out
+        assert state.failures == []
+
+    def test_up_says_what_there_is(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["lab", "up", str(file), "--name", "another", "--json"]) == HOLDS
+        about = json.loads(capsys.readouterr().out)
+        try:
+            assert about["hosts"]["instrument2"] == {"eth0": "10.77.2.10/24"}
+            assert about["links"] == ["uplink", "backbone", "instrument:2"]
+            event = becomes(lambda state: bool(state.faults), "another").faults[0]
+            assert (event.kind, event.target) == ("link-down", "instrument:2")
+            assert not line(look_at("another"), "instrument:2").up
+            assert line(look_at(NAME), "instrument:2").up  # two labs, side by side
+            assert "several labs are running: another, small" in wrong(capsys, "lab", "watch")
+            assert main(["lab", "ps"]) == HOLDS
+            assert capsys.readouterr().out == "another\nsmall\n"
+        finally:
+            assert main(["lab", "down", "another"]) == HOLDS
+        assert running() == [NAME]
+
+    def test_a_name_that_is_taken_or_cannot_be_is_refused(
+        self, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert "`rap lab down small`, or give this one another --name" in wrong(
+            capsys, "lab", "up", str(file)
+        )
+        assert "cannot name a lab" in wrong(capsys, "lab", "up", str(file), "--name", "a/b")
+        assert "no lab named 'big' is running; running: small" in wrong(capsys, "lab", "down", "big")
+
+    def test_a_cable_is_pulled_and_put_back(self) -> None:
+        becomes(lambda state: state.connected)
+        assert main(["lab", "link", "uplink", "down"]) == HOLDS
+        assert not line(look_at(NAME), "uplink").up
+        assert main(["lab", "link", "uplink", "up"]) == HOLDS
+        assert line(look_at(NAME), "uplink").up
+        becomes(lambda state: state.connected)
+
+    def test_a_line_gets_worse_and_is_restored(self) -> None:
+        assert main(["lab", "link", "uplink", "rate", "64kbit", "delay", "20ms", "loss", "1%"]) == HOLDS
+        worse = line(look_at(NAME), "uplink")
+        assert (worse.rate_bps, worse.delay_ns, worse.loss) == (64_000, 20_000_000, 0.01)
+        assert not worse.is_nominal
+        assert main(["lab", "link", "uplink", "restore"]) == HOLDS
+        assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ("link uplnk down", 'the lab has no link "uplnk"; did you mean uplink?'),
+            ("link uplink rate 64kb", 'uplink.rate: "64kb": write it like'),
+            ("link uplink rate 1mbit lost 2%", "uplink.lost: unknown key; did you mean loss?"),
+            ("link uplink sideways", "write down, up or restore"),
+            ("link uplink down rate", "write down, up or restore"),
+            ("fault link-dwn uplink", 'there is no fault "link-dwn"; did you mean link-down?'),
+            ("fault link-down uplnk", 'target: "uplnk": did you mean uplink?'),
+            ("fault link-down instrument:1", "did you mean instrument:2?"),
+            ("fault link-rate uplink", "link-rate.rate: is missing; expected a rate, 1kbit to 10gbit"),
+            ("fault link-rate uplink rate=fast", 'link-rate.rate: "fast": write it like'),
+            ("fault link-rate uplink rate", "give a fault's parameters as KEY=VALUE"),
+            (
+                "fault instrument-floods instrument:2 rate=0",
+                "instrument-floods.rate: 0: must be from 1 to 1000",
+            ),
+            ("fault power-cut box --lasts 3", 'lasts: "3": write it like'),
+            ("fault proxy-slow proxy", "proxy-slow needs a proxy, which this lab has not"),
+            ("fault disk-rot disk", "takes emulated parts, which only the virtual world has"),
+            ("fault link-down", "a fault needs its kind and its target"),
+            ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
+            ("fault link-down uplink --end --lasts 3s", "--end takes the kind and the target"),
+            ("capture nowhere x.pcapng", 'the lab has no link "nowhere"'),
+            ("shell bax", "the lab has no host 'bax'; it has box, router"),
+            ("down --all --report x", "give neither a name nor --report"),
+        ],
+    )
+    def test_wrong_words_are_told_and_change_nothing(
+        self,
+        words: str,
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert message in wrong(capsys, "lab", *words.split())
+        state = look_at(NAME)
+        assert state.faults == []
+        assert all(line.up and line.is_nominal and not line.captured for line in state.links)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_faults_are_started_and_the_last_one_of_a_kind_is_ended_first(self) -> None:
+        assert main(["lab", "fault", "link-rate", "uplink", "rate=64kbit"]) == HOLDS
+        assert line(look_at(NAME), "uplink").rate_bps == 64_000
+        assert main(["lab", "fault", "link-rate", "uplink", "rate=9600bit"]) == HOLDS
+        assert line(look_at(NAME), "uplink").rate_bps == 9600
+        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == HOLDS
+        assert line(look_at(NAME), "uplink").rate_bps == 64_000
+        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == HOLDS
+        assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
+
+    def test_a_fault_ends_when_its_time_has_come(self) -> None:
+        assert main(["lab", "fault", "instrument-unplugged", "instrument:2", "--lasts", "300ms"]) == HOLDS
+        assert [(fault.kind, fault.lasts_ns) for fault in look_at(NAME).faults] == [
+            ("instrument-unplugged", 300_000_000)
+        ]
+        assert not look_at(NAME).instruments[0].on
+        assert becomes(lambda state: not state.faults).instruments[0].on
+
+    def test_a_fault_that_lasts_no_time_is_over_at_once(self) -> None:
+        accepted = becomes(lambda state: state.box_runs and state.connected).stored
+        assert main(["lab", "fault", "program-killed", "box"]) == HOLDS
+        becomes(lambda state: not state.connected)
+        assert becomes(lambda state: state.connected and state.stored > accepted).faults == []
+
+    def test_the_list_of_faults_has_what_can_befall_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["lab", "fault", "--list", "--json"]) == HOLDS
+        faults = {fault["kind"]: fault for fault in json.loads(capsys.readouterr().out)}
+        assert "disk-rot" not in faults
+        assert faults["link-rate"]["parameters"] == {"rate": "a rate, 1kbit to 10gbit"}
+
+    def test_a_command_in_a_host_passes_its_status_and_output(self) -> None:
+        ran = rap("lab", "shell", "instrument2", "sh", "-c", "hostname; exit 7")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (7, "instrument2\n", "")
+        ran = rap("lab", "shell", "box", "--lab", NAME, "ls", "/sys/class/net")
+        assert "enp3s0" in ran.stdout.split()
+
+    def test_a_shell_on_a_terminal_has_it_to_itself(self) -> None:
+        said = on_terminal(
+            [*RAP, "lab", "shell", "box"],
+            ("[small box] /# ", "stty size; tty; exit 5\n"),
+        )
+        assert "0 0\r\n/dev/pts/" in said
+        assert said.endswith("ended: 5")
+
+    def test_a_capture_is_one_that_wireshark_reads(self, tmp_path: Path) -> None:
+        file = tmp_path / "uplink.pcapng"
+        assert main(["lab", "capture", "uplink", str(file), "--seconds", "0.5"]) == HOLDS
+        assert not line(look_at(NAME), "uplink").captured
+        from scapy.layers import inet, l2  # noqa: F401 - with which it understands what it reads
+        from scapy.utils import rdpcap
+
+        packets = rdpcap(str(file))
+        assert len(packets) > 3
+        assert any(packet.haslayer("TCP") and packet["TCP"].dport == 443 for packet in packets)
+
+    def test_ctrl_c_ends_a_capture_that_goes_through_a_pipe(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        command = [*RAP, "lab", "capture", "instrument:2", "-"]
+        capture = subprocess.Popen(command, cwd=ROOT, bufsize=0, stdout=-1, stderr=-1)
+        assert capture.stdout is not None
+        seen = b""
+        while len(seen) < 1000:
+            seen += capture.stdout.read(1000)
+        assert "is being captured by somebody else" in wrong(
+            capsys, "lab", "capture", "instrument:2", str(tmp_path / "x")
+        )
+        assert not (tmp_path / "x").exists()
+        capture.send_signal(signal.SIGINT)
+        rest, said = capture.communicate(timeout=TIMEOUT_SECONDS)
+        assert seen.startswith(b"\x0a\x0d\x0d\x0a")
+        assert capture.returncode == HOLDS
+        assert b"packets of instrument:2 captured" in said
+        blocks = list(pcapng_blocks(seen + rest))
+        assert blocks[:2] == [0x0A0D0D0A, 1] and blocks[-1] == 5 and set(blocks[2:-1]) == {6}
+
+    def test_killing_whoever_captures_ends_the_capture(self) -> None:
+        capture = subprocess.Popen([*RAP, "lab", "capture", "uplink", "-"], cwd=ROOT, stdout=-1)
+        assert capture.stdout is not None
+        capture.stdout.read(1)
+        capture.kill()
+        capture.communicate()
+        becomes(lambda state: not line(state, "uplink").captured)
+
+    def test_a_capture_into_a_file_that_cannot_be_written_is_none(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
+        assert "/nonexistent/x.pcapng: No such file or directory" in said
+        assert becomes(lambda state: not line(state, "uplink").captured).failures == []
+
+    def test_who_does_not_wait_for_the_answer_does_no_harm(self) -> None:
+        for _ in range(5):
+            with connect(NAME) as connection:
+                connection.sendall(b'{"verb": "state"}')
+        assert look_at(NAME).failures == []
+
+    def test_a_watcher_gets_a_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["lab", "watch", "--json", "--seconds", "1"]) == HOLDS
+        (document,) = map(json.loads, capsys.readouterr().out.splitlines())
+        assert document["box_runs"]
+        there, back = document["links"][0]["use"]
+        assert 0 < there < 1 and 0 < back < 1
+
+    def test_the_live_view_leaves_the_terminal_as_it_was(self) -> None:
+        said = on_terminal([*RAP, "lab", "watch"], ("chemistry-analyzer", "\x03"))
+        assert said.index("\x1b[?1049h") < said.index("CONNECTED") < said.index("\x1b[?1049l")
+        assert said.index("\x1b[?25l") < said.rindex("\x1b[?25h")
+        assert said.endswith("ended: 0")
+
+    @pytest.mark.parametrize("words", ["watch", "down", "down --all", "link uplink down", "shell box"])
+    def test_who_is_not_root_is_told_what_to_do(self, words: str) -> None:
+        ran = as_nobody("lab", *words.split())
+        assert (ran.returncode, ran.stdout) == (MACHINE_LACKS, "")
+        assert "not root: needs CAP_NET_ADMIN" in ran.stderr
+        assert line(look_at(NAME), "uplink").up
+
+
+def test_a_machine_that_cannot_run_labs_is_told_with_exit_status_3() -> None:
+    file = "labs/minutes/01-clinic-128k.toml"
+    for verb in (["up"], ["run", "--world", "kernel"]):
+        ran = as_nobody("lab", *verb, file)
+        assert (ran.returncode, ran.stdout) == (MACHINE_LACKS, "")
+        assert "not root: needs CAP_NET_ADMIN" in ran.stderr
+
+
+def test_a_lab_file_that_needs_the_virtual_world_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rots = tmp_path / "rots.toml"
+    rots.write_text(LAB.replace("link-down", "disk-rot").replace("instrument:2", "disk"))
+    for verb in (["up"], ["run", "--world", "kernel"]):
+        assert "disk-rot takes emulated parts; run it with --world virtual" in wrong(
+            capsys, "lab", *verb, str(rots)
+        )
+    assert running() == []
+
+
+def test_without_a_lab_every_verb_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("watch", "down", "shell box", "link uplink down", "fault power-cut box", "capture a b"):
+        assert "no lab is running; start one with `rap lab up FILE`" in wrong(capsys, "lab", *words.split())
+    assert main(["lab", "down", "--all"]) == HOLDS
+
+
+def test_down_judges_the_lab_and_writes_the_report(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "up", str(file), "--no-events"]) == HOLDS
+    becomes(lambda state: state.stored > 0)
+    capsys.readouterr()
+    assert main(["lab", "down", "--report", str(tmp_path / "report"), "--json"]) == HOLDS
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "pass"
+    assert document["reports"]["stored"] > 0
+    assert (tmp_path / "report" / "report.html").exists()
+    assert running() == []
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_broken_off_leaves_nothing(file: Path, signalled: signal.Signals) -> None:
+    long = file.with_name("long.toml")
+    long.write_text(LAB.replace('"1s"', '"10min"'))
+    ran = subprocess.Popen([*RAP, "lab", "run", str(long), "--world", "kernel"], cwd=ROOT, stderr=-1)
+    supervisor = supervisor_of_the_only_lab()
+    ran.send_signal(signalled)
+    ran.communicate(timeout=TIMEOUT_SECONDS)
+    assert ran.returncode == (130 if signalled == signal.SIGINT else -signalled)
+    assert gone(supervisor)
+
+
+def test_a_lab_whose_supervisor_is_killed_leaves_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "up", str(file), "--name", "victim"]) == HOLDS
+    supervisor = supervisor_of("victim")
+    processes = pid_namespace(supervisor)
+    assert inhabitants(processes) >= 4
+    signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
+    assert gone(supervisor)
+    assert inhabitants(processes) == 0
+    capsys.readouterr()
+    assert "no lab is running" in wrong(capsys, "lab", "watch")
+
+
+# -- helpers
+
+
+def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *RAP, *arguments],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def supervisor_of_the_only_lab() -> int:
+    """A pidfd of its first process, as soon as there is one whose box runs."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(IndexError, NoSuchLab, RequestRefused):
+            if look_at(running()[0]).box_runs:
+                return supervisor_of(running()[0])
+        time.sleep(0.01)
+    raise AssertionError("no lab has begun")
+
+
+def gone(supervisor: int) -> bool:
+    """Whether that process ends, and its lab's name with it."""
+    ended = bool(select.select([supervisor], [], [], TIMEOUT_SECONDS)[0])
+    os.close(supervisor)
+    return ended and not running()
+
+
+def pid_namespace(process: int) -> str:
+    """That of a process, by its pidfd."""
+    lines = Path(f"/proc/self/fdinfo/{process}").read_text().splitlines()
+    pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
+    return str(Path(f"/proc/{pid}/ns/pid").readlink())
+
+
+def inhabitants(namespace: str) -> int:
+    """How many processes are in that PID namespace."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/ns/pid"):
+        with suppress(OSError):  # it has ended meanwhile
+            count += str(path.readlink()) == namespace
+    return count
+
+
+def pcapng_blocks(data: bytes) -> Iterator[int]:
+    while data:
+        kind, length = (int.from_bytes(data[i : i + 4], sys.byteorder) for i in (0, 4))
+        assert data[length - 4 : length] == data[4:8]
+        yield kind
+        data = data[length:]
+
+
+def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
+    """Run a command on a terminal, and at each sign type what belongs to it; all that it said, and its status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, if the tests run in the background
+        os.execv(command[0], command)
+    said, seen = "", 0
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    for sign, typed in [*steps, ("ended", "")]:
+        while sign not in said[seen:]:
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([terminal], [], [], left)[0] and left, f"no {sign!r} in {said!r}"
+            try:
+                said += os.read(terminal, 65536).decode(errors="replace")
+            except OSError:  # the last program on it has ended
+                said += f"ended: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+        seen = said.index(sign, seen) + len(sign)
+        if typed:
+            os.write(terminal, typed.encode())
+    os.close(terminal)
+    return said

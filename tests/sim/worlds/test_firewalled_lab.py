@@ -1,0 +1,437 @@
+"""A virtual lab's box behind its firewall: what the policy lets pass passes, and a wrong policy fails the lab."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netfw.model.conntrack_tcp import TcpState
+from netfw.policy.policy import Authorized, Policy, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset import sets
+from sim.engine.layers import nothing_to_end
+from sim.lab.labfile import Lab, parse_lab
+from sim.units import SECOND_NS
+from sim.verdict.result import Result
+from sim.worlds.shared.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
+from sim.worlds.shared.intruders import TCP_PORTS, forbidden
+from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
+from sim.worlds.virtual.firewall import NOT_IN_FORCE, SimGatekeeper
+from sim.worlds.virtual.proxy import PORTS
+from sim.worlds.virtual.world import VirtualWorld
+from tests.support.sim.network import Recorder
+
+LAB = """
+[lab]
+name = "walled"
+duration = "5min"
+[box]
+board = "rap-4"
+linger = "1s"
+[uplink]
+rate = "512kbit"
+delay = "20ms"
+{proxy}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "5s"
+[[instrument]]
+port = 3
+model = "hematology-analyzer"
+report_every = "5s"
+{events}
+[expect]
+latency_p99 = "30s"
+"""
+PROXIES = {
+    "none": "",
+    "http": 'proxy = { kind = "http", auth = "basic" }',
+    "socks5": 'proxy = { kind = "socks5", auth = "password" }',
+}
+INTRUDERS = """
+[[event]]
+at = "20s"
+fault = "intruder-outside"
+target = "uplink"
+lasts = "30s"
+[[event]]
+at = "20s"
+fault = "intruder-instrument"
+target = "instrument:3"
+lasts = "100s"
+"""
+
+
+def lab(proxy: str = "http", events: str = "") -> Lab:
+    return parse_lab(LAB.format(proxy=PROXIES[proxy], events=events), Path("walled.toml"))
+
+
+@contextmanager
+def running(lab: Lab, policy: Policy | None = None) -> Iterator[VirtualWorld]:
+    with VirtualWorld(lab, policy=policy) as world:
+        yield world
+
+
+def run(lab: Lab, policy: Policy | None = None) -> Result:
+    with running(lab, policy) as world:
+        return world.run()
+
+
+def missed(result: Result) -> dict[str, str]:
+    """The expectations that do not hold, with the failures' explanations."""
+    return {failure.expectation: failure.explanation for failure in result.failures}
+
+
+def change(policy: Policy, **changes: object) -> Policy:
+    return replace(policy, **changes)  # type: ignore[arg-type]
+
+
+def with_services(policy: Policy, *services: Service) -> Policy:
+    return change(policy, ports=tuple(replace(port, services=services) for port in policy.ports))
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_policy_file_says_what_the_policy_says(proxy: str, tmp_path: Path) -> None:
+    file = tmp_path / "firewall.toml"
+    file.write_text(policy_file("rap-4", lab_policy(lab(proxy))))
+    assert load_policy(file) == lab_policy(lab(proxy))
+
+
+def test_the_way_out_is_the_proxy_where_there_is_one() -> None:
+    ways = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
+    assert {kind: (way.role, str(way.networks[0]), way.services[0].port) for kind, way in ways.items()} == {
+        "none": ("datacenter", f"{DATACENTER}/32", 443),
+        "http": ("proxy", f"{PROXY}/32", PORTS["http"]),
+        "socks5": ("proxy", f"{PROXY}/32", PORTS["socks5"]),
+    }
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_reports_pass_and_the_audit_log_says_what_is_in_force(proxy: str) -> None:
+    result = run(lab(proxy))
+    assert result.verdict == "pass", result.failures
+    assert "firewall-in-force" in [note.text for note in result.notes]
+
+
+def test_a_policy_that_forgets_the_proxy_fails_the_lab() -> None:
+    walled = lab("http")
+    result = run(walled, lab_policy(lab("none")))
+    assert result.reports.acknowledged > 100
+    assert result.reports.stored == 0
+    assert " egress" in missed(result)["latency_p99"]
+    assert NOT_IN_FORCE not in missed(result)["latency_p99"]  # that passes by itself, and explains nothing
+
+
+def test_a_policy_that_forgets_the_collector_fails_the_lab() -> None:
+    result = run(lab(), with_services(lab_policy(lab()), Service("tcp", 80)))
+    assert result.reports.made > 100
+    assert result.reports.acknowledged == 0
+    assert " instrument" in missed(result)["latency_p99"]
+
+
+def test_a_port_that_the_policy_does_not_have_stays_closed() -> None:
+    policy = lab_policy(lab())
+    result = run(lab(), change(policy, ports=policy.ports[:1]))
+    acknowledged = {instrument.port: instrument.acknowledged for instrument in result.instruments}
+    assert acknowledged[1] > 50
+    assert acknowledged[3] == 0
+
+
+def test_nothing_passes_a_box_that_has_no_policy_in_force_yet() -> None:
+    with running(lab()) as world:
+        world.run_until(60 * SECOND_NS)
+        assert world.box.refused()[NOT_IN_FORCE] == 0
+        world.box.cut_power()
+        world.box.restore_power()
+        world.run_until(75 * SECOND_NS)  # it boots for 20 s
+        assert world.box.refused()[NOT_IN_FORCE] > 0
+        assert not world.box.gatekeeper.holds()
+        world.run_until(150 * SECOND_NS)
+        assert world.box.gatekeeper.holds()
+        assert world.finish().reports.stored > 50
+
+
+def test_a_killed_program_leaves_the_policy_in_force() -> None:
+    with running(lab()) as world:
+        world.run_until(60 * SECOND_NS)
+        world.box.kill()
+        world.run_until(60 * SECOND_NS + SECOND_NS // 2)
+        assert world.box.gatekeeper.holds()
+        world.run_until(120 * SECOND_NS)
+        assert world.box.refused()[NOT_IN_FORCE] == 0
+
+
+# -- each segment is decided on its own
+
+
+def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
+    remembered = run(lab(events=events))
+    monkeypatch.setattr(SimGatekeeper, "_remembers", lambda *_: False)
+    asked = run(lab(events=events))
+    assert asked.reports.stored == remembered.reports.stored > 100
+    assert asked.trace_sha256 == remembered.trace_sha256
+
+
+def test_the_ruleset_is_run_only_for_the_beginnings_and_ends_of_connections() -> None:
+    with running(lab()) as world:
+        receive = world.box.gatekeeper._gate.receive
+        run_for = []
+        world.box.gatekeeper._gate.receive = lambda *what: (run_for.append(what), receive(*what))[1]  # type: ignore[method-assign]
+        result = world.run()
+        assert result.reports.stored > 100
+        assert 0 < len(run_for) < 20
+
+
+SINK = 4000
+SINK_ELEMENT = {"concat": [PROXY, "tcp", SINK]}
+
+
+def with_sink(policy: Policy) -> Policy:
+    sink = Authorized("sink", (ip_network(PROXY),), (Service("tcp", SINK),))
+    return change(policy, authorized=(*policy.authorized, sink))
+
+
+@contextmanager
+def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder]]:
+    """A box that has been uploading to a server beside the proxy for a while: world, server's and client's side."""
+    with running(lab(), policy) as world:
+        world.run_until(30 * SECOND_NS)
+        network, server = world.box.host.network, Recorder()
+
+        async def serve() -> None:
+            await world.loop.create_server(lambda: server, "proxy", SINK)
+
+        async def upload() -> Recorder:
+            transport, client = await world.loop.create_connection(Recorder, "proxy", SINK)
+            transport.write(bytes(4_000_000))
+            assert isinstance(client, Recorder)
+            return client
+
+        for name, program in (("proxy", serve), ("rap-box", upload)):
+            incarnation = network.hosts[name].incarnation
+            assert incarnation is not None
+            client = world.loop.run_until_complete(incarnation.run(world.loop, program()))
+        world.run_until(35 * SECOND_NS)
+        assert isinstance(client, Recorder)
+        yield world, server, client
+
+
+def passed(world: VirtualWorld, server: Recorder, seconds: float) -> int:
+    """Bytes that left the box and arrived in that time, after what is on the line now has arrived."""
+    world.run_until(world.env.now + 3 * SECOND_NS)
+    before = len(server.received)
+    world.run_until(world.env.now + int(seconds * SECOND_NS))
+    return len(server.received) - before
+
+
+def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_is_back() -> None:
+    policy = lab_policy(lab())
+    with uploading(with_sink(policy)) as (world, server, client):
+        assert passed(world, server, 5) > 200_000
+        egress = world.box.refused()["egress"]
+        world.box.gatekeeper.load(policy)
+        assert passed(world, server, 60) == 0
+        assert world.box.refused()["egress"] > egress
+        assert not client.lost, "an established connection keeps trying"
+        world.box.gatekeeper.load(with_sink(policy))
+        world.run_until(world.env.now + 60 * SECOND_NS)
+        assert passed(world, server, 5) > 150_000
+
+
+def test_an_upload_whose_permission_stays_withdrawn_ends_with_the_reason() -> None:
+    policy = lab_policy(lab())
+    with uploading(with_sink(policy)) as (world, _, client):
+        world.box.gatekeeper.load(policy)
+        world.loop.run_for(3600 * SECOND_NS)
+        assert isinstance(client.lost[0], OSError)
+        assert client.lost[0].errno == errno.EHOSTUNREACH
+
+
+def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
+        gate, now = world.box.gatekeeper._gate, world.env.now
+        name = sets.AUTHORIZED[4]
+        gate.close(name, SINK_ELEMENT)
+        gate.open(name, {"elem": {"val": SINK_ELEMENT, "timeout": 10}}, now)
+        assert passed(world, server, 5) > 200_000
+        world.run_until(now + 10 * SECOND_NS)
+        assert passed(world, server, 5) == 0
+
+
+def test_an_upload_stops_when_connection_tracking_forgets_it() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
+        world.box.gatekeeper._gate.conntrack.flush()
+        assert passed(world, server, 5) == 0
+
+
+def test_connection_tracking_sees_the_end_of_a_connection() -> None:
+    with uploading(with_sink(lab_policy(lab()))) as (world, _, client):
+        entries = world.box.gatekeeper._gate.conntrack._entries.values()
+        (entry,) = {id(entry): entry for entry in entries if SINK in entry.original}.values()
+        assert entry.tcp is not None
+        assert entry.tcp.state is TcpState.ESTABLISHED
+        client.transport.abort()
+        world.run_until(world.env.now + 5 * SECOND_NS)
+        assert entry.tcp.state is TcpState.CLOSE
+
+
+def acknowledged(world: VirtualWorld) -> int:
+    """Reports of the instrument at port 1 that the box has acknowledged until now."""
+    serial = world.lab.instruments[0].serial
+    return sum(run.acknowledgements for (owner, _), run in world.ledger.runs.items() if owner == serial)
+
+
+def test_an_instruments_connection_stops_when_its_service_is_withdrawn() -> None:
+    policy = lab_policy(lab())
+    with running(lab(), policy) as world:
+        world.run_until(60 * SECOND_NS)
+        assert acknowledged(world) > 5
+        world.box.gatekeeper.load(with_services(policy, Service("tcp", 80)))
+        before = acknowledged(world)
+        refused = world.box.refused()["instrument"]
+        world.run_until(120 * SECOND_NS)
+        assert acknowledged(world) == before
+        assert world.box.refused()["instrument"] > refused
+        world.box.gatekeeper.load(policy)
+        world.run_until(240 * SECOND_NS)
+        assert acknowledged(world) > before
+
+
+def test_a_port_that_is_closed_passes_nothing_of_its_connections() -> None:
+    with running(lab()) as world:
+        world.run_until(60 * SECOND_NS)
+        before = acknowledged(world)
+        world.box._ports[1].set_up(False)
+        world.run_until(120 * SECOND_NS)
+        assert acknowledged(world) == before
+
+
+# -- what refusing looks like
+
+
+def connect(world: VirtualWorld, host: str, address: str, port: int) -> BaseException | None:
+    """What becomes of an attempt to connect from that host: an error, or None."""
+
+    async def attempt() -> None:
+        async with asyncio.timeout(5):
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, address, port)
+        transport.close()
+
+    incarnation = world.box.host.network.hosts[host].incarnation
+    assert incarnation is not None
+    task = incarnation.run(world.loop, attempt())
+    return world.loop.run_until_complete(asyncio.wait([task])) and task.exception()
+
+
+def test_an_unasked_for_packet_is_dropped_or_rejected_as_the_policy_says() -> None:
+    policy = lab_policy(lab())
+    with running(lab(), policy) as world:
+        world.run_until(30 * SECOND_NS)
+        assert isinstance(connect(world, "proxy", box_address(1), COLLECTOR_PORT), TimeoutError)
+        assert world.box.refused()["outside"] > 0
+    with running(lab(), change(policy, rejects_outside=True)) as world:
+        world.run_until(30 * SECOND_NS)
+        error = connect(world, "proxy", box_address(1), COLLECTOR_PORT)
+        assert isinstance(error, OSError)
+        assert error.errno == errno.EHOSTUNREACH
+
+
+def test_the_boxs_own_programs_learn_at_once_what_is_not_authorized() -> None:
+    with running(lab()) as world:
+        world.run_until(30 * SECOND_NS)
+        began = world.env.now
+        error = connect(world, "rap-box", "proxy", 22)
+        assert isinstance(error, OSError)
+        assert error.errno == errno.EHOSTUNREACH
+        assert world.env.now == began
+        assert connect(world, "rap-box", "proxy", PORTS["http"]) is None
+
+
+def test_a_false_source_is_refused_before_anything_else() -> None:
+    with running(lab()) as world:
+        world.run_until(30 * SECOND_NS)
+        host = world.box.host.network.hosts["instrument1"]
+        host.addresses = (instrument_address(3),)
+        assert isinstance(connect(world, "instrument1", box_address(1), COLLECTOR_PORT), TimeoutError)
+        assert world.box.refused()["spoofed"] > 0
+
+
+# -- intruders
+
+
+def test_intruders_reach_nobody_while_reports_pass() -> None:
+    with running(lab(events=INTRUDERS)) as world:
+        result = world.run()
+        assert result.verdict == "pass", result.failures
+        assert world.intruders.found.tried > 100
+        refused = world.box.refused()
+        assert refused["outside"] > 0
+        assert refused["instrument"] > 0
+
+
+def test_without_the_firewall_intruders_get_through() -> None:
+    with running(lab(events=INTRUDERS)) as world:
+        world.box.host.firewall = None
+        explanation = missed(world.run())["intrusions"]
+        assert f"reached {BOX}, tcp/22" in explanation
+        assert f"uplink reached {box_address(1)}, tcp/443" in world.intruders.found.reached
+        assert f"instrument:3 reached {box_address(1)}, tcp/443" in world.intruders.found.reached
+
+
+def test_a_service_too_many_is_an_intrusion() -> None:
+    wide = with_services(lab_policy(lab()), Service("tcp", COLLECTOR_PORT), Service("tcp", 22))
+    result = run(lab(events=INTRUDERS), wide)
+    explanation = missed(result)["intrusions"]
+    assert f"instrument:3 reached {box_address(3)}, tcp/22" in explanation
+    assert set(missed(result)) == {"intrusions"}
+
+
+def test_intruders_who_never_tried_prove_nothing() -> None:
+    with running(lab(events=INTRUDERS)) as world:
+        world.intruders.begin = lambda *_: nothing_to_end  # type: ignore[method-assign]
+        assert "proves nothing" in missed(world.run())["intrusions"]
+
+
+def test_the_services_of_a_port_are_nothing_forbidden_to_its_instrument() -> None:
+    within, outside = forbidden(lab(), 3), forbidden(lab(), None)
+    assert COLLECTOR_PORT not in within[box_address(3)]
+    assert within[box_address(1)] == outside[box_address(3)] == TCP_PORTS
+    assert instrument_address(3) not in within
+    assert {DATACENTER, PROXY} <= set(within)
+    assert {DATACENTER, PROXY}.isdisjoint(outside)
+
+
+def test_an_instrument_has_no_intruder_while_it_is_off() -> None:
+    with running(lab()) as world:
+        world.run_until(SECOND_NS)
+        power = world.instrument("instrument:1").hold_power()
+        end = world.intruders.begin("instrument:1", SECOND_NS)
+        world.run_until(5 * SECOND_NS)
+        assert world.intruders.found.tried == 0
+        power()
+        world.run_until(10 * SECOND_NS)
+        tried = world.intruders.found.tried
+        assert tried > 0
+        end()
+        world.instrument("instrument:1").hold_power()()
+        world.run_until(20 * SECOND_NS)
+        assert world.intruders.found.tried == tried
+
+
+def test_the_lab_file_says_how_many_may_get_through() -> None:
+    tolerant = msgspec.structs.replace(
+        lab(events=INTRUDERS), expect=msgspec.structs.replace(lab().expect, intrusions=10_000)
+    )
+    with running(tolerant) as world:
+        world.box.host.firewall = None
+        assert "intrusions" not in missed(world.run())

@@ -1,0 +1,74 @@
+"""The same lab file in both worlds: the same verdict on every expectation, and the same things befall the box.
+
+The labs of `labs/minutes` run in real time in the kernel world, all at once, beside each other.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.kernel
+
+LABS = sorted((ROOT / "labs" / "minutes").glob("*.toml"))
+SECONDS_MAX = 400
+FELT = {
+    "clinic-128k-minutes": {"started-after-crash", "uplink-lost", "uplink-restored"},
+    "satellite-socks-minutes": {"uplink-restored"},
+    "hostile-proxy-minutes": {"proxy-refused-auth", "uplink-lost", "uplink-restored"},
+    "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
+}
+"""What the box must have noted: a fault that nobody feels proves nothing."""
+
+
+def start(lab: Path, world: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "rap", "lab", "run", lab, "--world", world, "--json"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def result(running: subprocess.Popen[str]) -> dict[str, Any]:
+    said, _ = running.communicate(timeout=SECONDS_MAX)
+    document: dict[str, Any] = json.loads(said)
+    return document
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, dict[str, dict[str, Any]]]:
+    running = {(lab, world): start(lab, world) for lab in LABS for world in ("kernel", "virtual")}
+    try:
+        done = {key: result(process) for key, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
+    by_lab: dict[str, dict[str, dict[str, Any]]] = {}
+    for (_, world), document in done.items():
+        by_lab.setdefault(document["lab"], {})[world] = document
+    return by_lab
+
+
+@pytest.mark.parametrize("lab", FELT)
+def test_both_worlds_agree_on_every_expectation(
+    results: dict[str, dict[str, dict[str, Any]]], lab: str
+) -> None:
+    worlds = results[lab]
+    for world, document in worlds.items():
+        assert document["world"] == world
+        assert document["verdict"] == "pass", (world, document["expectations"], document["failures"])
+        assert document["reports"]["stored"] > 0.9 * document["reports"]["made"]
+        noted = {note["text"].partition(",")[0] for note in document["notes"]}
+        assert noted >= FELT[lab], (world, noted)
+    judged = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in worlds.values()]
+    assert judged[0] == judged[1]
+    faults = [[(f["kind"], f["target"]) for f in d["faults"]] for d in worlds.values()]
+    assert faults[0] == faults[1]
+
+
+def test_no_lab_is_left_out(results: dict[str, dict[str, dict[str, Any]]]) -> None:
+    assert set(results) == set(FELT)

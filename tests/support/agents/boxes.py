@@ -1,0 +1,89 @@
+"""A whole box on loopback sockets with an emulated disk, and the instruments' side of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from time import time_ns
+from typing import Any
+
+from agents.box.box import Box, Hardware
+from agents.box.config import BoxCertificates, BoxConfig, InstrumentPort, Sending
+from agents.instrument.agent import InstrumentAgent
+from hal.emul.clock import EmulClock
+from hal.emul.disk import EmulDisk
+from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint
+from tests.support.hierarchy import Hierarchy
+from wire.dial.dialer import dial
+from wire.http.connection import ClientConnection
+from wire.messages import REPLY_BYTES_MAX
+from wire.tls.context import Identity, client_context
+
+CLOCK = EmulClock(time_ns)
+
+
+def disk() -> EmulDisk:
+    return EmulDisk(64 * 1024 * 1024, Random(1))
+
+
+def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
+    return BoxConfig(
+        board="rap-4",
+        identity=BoxCertificates(
+            certificate=pki.box.certificate,
+            key=pki.box.key,
+            vendor_authority=pki.box_server.authorities,
+            datacenter_authority=pki.box.authorities,
+        ),
+        datacenter=Endpoint(host="127.0.0.1", port=datacenter),
+        port=[
+            InstrumentPort(number=1, listen="127.0.0.1", tcp_port=0, instruments=["CHEM-1"]),
+            InstrumentPort(number=2, listen="127.0.0.1", tcp_port=0, instruments=["HEMA-1"]),
+        ],
+        sending=Sending(**sending),
+    )
+
+
+@asynccontextmanager
+async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
+    """A box that serves its ports, until the context's end."""
+    box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink")), Random(2))
+    task = asyncio.ensure_future(box.run())
+    try:
+        while len(box.tcp_ports) < len(config.port):
+            assert not task.done(), task
+            await asyncio.sleep(0.001)
+        yield box
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def connect(box: Box, identity: Identity, port: int = 1) -> ClientConnection:
+    far_end = Endpoint("127.0.0.1", box.tcp_ports[port])
+    return await dial(far_end, client_context(identity), reply_bytes_max=REPLY_BYTES_MAX)
+
+
+@asynccontextmanager
+async def running_agent(box: Box | int, identity: Identity, **options: Any) -> AsyncIterator[InstrumentAgent]:
+    """An instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
+    tcp_port = box if isinstance(box, int) else box.tcp_ports[1]
+    agent = InstrumentAgent(
+        Endpoint("127.0.0.1", tcp_port),
+        client_context(identity),
+        run_number=1,
+        clock=CLOCK,
+        random=Random(3),
+        **options,
+    )
+    task = asyncio.ensure_future(agent.run())
+    try:
+        yield agent
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,39 @@
+"""`rap` with a disk on which a call never returns once FILE exists: `python -m tests.support.dead_disk FILE CALL …`.
+
+The times that an end may take are short here, so that a test need not wait for them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import agents.box.buffer
+import agents.box.main
+from hal.linux.disk import LinuxDisk
+from rap.__main__ import main
+
+agents.box.buffer.CLOSE_SECONDS_MAX = 0.5  # type: ignore[misc]
+agents.box.main.END_SECONDS_MAX = 2.0  # type: ignore[misc]
+agents.box.main.THREADS_SECONDS_MAX = 0.5  # type: ignore[misc]
+
+
+def dying(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:
+    def until_dead(*arguments: Any) -> Any:
+        if dead.exists():
+            threading.Event().wait()
+        return call(*arguments)
+
+    return until_dead
+
+
+def run(dead: str, call: str, *arguments: str) -> int:
+    setattr(LinuxDisk, call, dying(getattr(LinuxDisk, call), Path(dead)))
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(*sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""The golden files of kickstarts: each fragment for one site, and one whole kickstart a version.
+
+    python -m tests.support.imaging.golden
+
+writes them again; what changed is then to be read in the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from imaging.kickstart.assemble import assemble, fragments, render, values_of
+from imaging.kickstart.site import load_site
+from tests.support.imaging.sites import write_site
+from tests.support.paths import FIXTURES
+
+FOLDER: Final = FIXTURES / "golden"
+WHOLE: Final = ("almalinux9", "almalinux10")
+
+
+def goldens(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each golden file and what it should hold; `folder` is for the site's own files."""
+    file = write_site(folder)
+    site = load_site(file)
+    values = values_of(site, file)
+    for fragment in fragments():
+        yield FOLDER / "fragments" / fragment, render(fragment, values)
+    for release in WHOLE:
+        yield FOLDER / f"{release}.ks", assemble(site, file, release)
+
+
+def main() -> None:
+    """Write all."""
+    (FOLDER / "fragments").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in goldens(Path(folder)):
+            path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

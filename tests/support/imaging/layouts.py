@@ -1,0 +1,32 @@
+"""Machines whose disks were recorded, in `tests/fixtures/machines`: each file says what must be judged, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from imaging.disks.disks import StationMachine, refusals
+from tests.support.paths import FIXTURES
+
+FILES = sorted((FIXTURES / "machines").glob("*.json"))
+
+
+class Layout(msgspec.Struct, forbid_unknown_fields=True):
+    """`refused` says of a device some words of the reason."""
+
+    about: str
+    image_bytes: int
+    machine: StationMachine
+    may_be_written: list[str]
+    refused: dict[str, str]
+
+    def judged(self) -> dict[str, list[str]]:
+        """Of each disk, the reasons that were found against writing it."""
+        return {
+            disk.name: refusals(self.machine, disk.name, self.image_bytes) for disk in self.machine.disks()
+        }
+
+
+def load(file: Path) -> Layout:
+    return msgspec.json.decode(file.read_bytes(), type=Layout)

@@ -1,0 +1,96 @@
+"""The smallest system that the builder makes a disk of: real programs, and a kernel that is none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
+from tests.support.paths import ROOT
+
+CACHE: Final = ROOT / "build/standin/debs"
+DEBS: Final = [
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "findutils",
+    "grep",
+    "grub-pc-bin",
+    "libc-bin",
+    "login",
+    "passwd",
+    "sed",
+]
+EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
+STUBS: Final = {
+    "kernel": Stub(files={"usr/lib/modules/1.0/vmlinuz": "no kernel\n"}),
+    "dracut": Stub(files={"usr/bin/dracut": '#!/bin/sh\necho "$5" > "$4"\n'}),
+    "tzdata": Stub(files={"usr/share/zoneinfo/Etc/UTC": "TZif\n"}),
+    "shim-x64": Stub(
+        files={f"boot/efi/EFI/BOOT/{name}": "no program\n" for name in EFI_PROGRAMS},
+        provides=["grub2-efi-x64"],
+    ),
+}
+KICKSTART: Final = """\
+#version=RHEL9
+text
+lang en_US.UTF-8
+timezone Etc/UTC --utc
+clearpart --all --initlabel --disklabel=gpt
+part biosboot --fstype=biosboot --size=1
+part /boot/efi --fstype=efi --size=34 --label=ESP
+part /boot --fstype=ext4 --size=16
+part / --fstype=ext4 --size=160 --label=root-a
+part /var --fstype=ext4 --size=16 --grow --fsoptions=nodev,nosuid
+bootloader --location=mbr --timeout=1 --append="fips=1"
+network --device=enp1s0 --bootproto=dhcp --hostname=box
+rootpw --lock
+user --name=someone --lock
+%packages --nocore
+base-passwd
+bash
+coreutils
+findutils
+grep
+libc-bin
+login
+passwd
+sed
+tzdata
+dracut
+%end
+%pre
+exit 1
+%end
+%post --erroronfail --log=/var/post.log
+echo "$(cat /proc/sys/kernel/hostname) $(cat /proc/net/dev | wc -l)" > /etc/built-on
+date > /var/log/today
+setpriv --version > /dev/null 2>&1 || echo said
+%end
+"""
+
+
+def need_tools() -> None:
+    """Skip where an image cannot be built at all."""
+    missing = [
+        name
+        for name in ("dnf", "rpmbuild", "createrepo_c", "sfdisk", "mcopy", "dpkg-deb")
+        if not shutil.which(name)
+    ]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: make setup-image")
+
+
+def small_contents() -> MockPackages:
+    whole = contents()
+    stubs = {"filesystem": whole.stubs["filesystem"], **STUBS}
+    return msgspec.structs.replace(whole, debs=DEBS, stubs=stubs, groups={}, environments={})
+
+
+def small_repository(folder: Path) -> Path:
+    make_repository(folder, CACHE, small_contents())
+    return folder

@@ -1,0 +1,168 @@
+"""A site of real processes on loopback: `rap dc serve`, `rap box run`, and the folder with all that they need.
+
+Every TCP port is chosen by the system and read from what the program says on standard error. Whatever happens, no
+process outlives its site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Self
+
+from agents.instrument.agent import InstrumentAgent
+from datacenter.store import queries
+from datacenter.store.store import Store
+from hal.linux.clock import LinuxClock
+from settings.types import Endpoint
+from tests.support.paths import ROOT
+from wire.tls.context import Identity, client_context
+
+STORED_LOOK_SECONDS = 0.02
+
+BOARD = 'name = "loopback"\nuplink = "lo"\n[instrument_ports]\n1 = "port1"\n'
+DATACENTER = """\
+boxes = ["RAP-0001"]
+[listen]
+host = "127.0.0.1"
+port = 0
+[tls]
+certificate = "dc.crt"
+key = "dc.key"
+authorities = "vendor-ca.crt"
+[store]
+url = "sqlite:///{folder}/reports.db"
+"""
+BOX = """\
+board = "board.toml"
+[identity]
+certificate = "rap-0001.crt"
+key = "rap-0001.key"
+vendor_authority = "vendor-ca.crt"
+datacenter_authority = "datacenter-root.crt"
+[datacenter]
+host = "127.0.0.1"
+port = {port}
+[[port]]
+number = 1
+listen = "127.0.0.1"
+tcp_port = 0
+instruments = [{instruments}]
+[spool]
+directory = "spool"
+bytes_max = 16777216
+[sending]
+linger_s = 0.1
+[status]
+socket = "box.sock"
+"""
+
+
+async def start(*arguments: object, within: Sequence[str] = ()) -> Process:
+    """`rap` with these arguments, in a process of its own; `within` is a command that becomes its last arguments."""
+    command = (*within, sys.executable, "-m", "rap", *map(str, arguments))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
+
+
+async def rap(*arguments: object) -> tuple[int | None, str]:
+    """A command that ends by itself: its exit status, and what it said on standard error."""
+    process = await start(*arguments)
+    _, said = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def prepare(folder: Path, instruments: Sequence[str]) -> None:
+    """Certificates for a box, these instruments (serial numbers) and a data center; the latter's configuration."""
+    assert await rap("pki", "init", folder) == (0, "")
+    names = {"RAP-0001": "box", "DC": "datacenter", **dict.fromkeys(instruments, "instrument")}
+    issued = [
+        rap("pki", "issue", folder, name, "--for", use, "--host", "127.0.0.1") for name, use in names.items()
+    ]
+    assert set(await asyncio.gather(*issued)) == {(0, "")}
+    (folder / "board.toml").write_text(BOARD)
+    (folder / "dc.toml").write_text(DATACENTER.format(folder=folder))
+
+
+def write_box_config(folder: Path, instruments: Sequence[str], datacenter_port: int) -> Path:
+    file = folder / "box.toml"
+    quoted = ", ".join(f'"{name}"' for name in instruments)
+    file.write_text(BOX.format(port=datacenter_port, instruments=quoted))
+    return file
+
+
+class Site:
+    """The processes and agents started from a folder that `prepare` made; all end with the context."""
+
+    def __init__(self, folder: Path, instruments: Sequence[str]) -> None:
+        self._folder, self._instruments = folder, instruments
+        self._processes: list[Process] = []
+        self._running: list[asyncio.Task[None]] = []
+        self.agents: list[InstrumentAgent] = []
+        self.said: list[str] = []
+        """What processes said before the line with their TCP port."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._running:
+            task.cancel()
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+    async def start_datacenter(self) -> tuple[Process, int]:
+        """The process, and the TCP port for boxes."""
+        return await self._start("dc", "serve", "--config", self._folder / "dc.toml")
+
+    async def start_box(self, datacenter_port: int) -> tuple[Process, int]:
+        """The process, and the TCP port for instruments."""
+        file = write_box_config(self._folder, self._instruments, datacenter_port)
+        return await self._start("box", "run", "--config", file)
+
+    async def _start(self, *arguments: object) -> tuple[Process, int]:
+        process = await start(*arguments)
+        self._processes.append(process)
+        assert process.stderr is not None
+        while line := (await process.stderr.readline()).decode():
+            if (last := line.split()[-1]).isdecimal():
+                return process, int(last)
+            self.said.append(line)
+        raise AssertionError("".join(self.said[-20:]))
+
+    def start_agents(self, box_port: int) -> None:
+        """An agent for each instrument."""
+        for index, name in enumerate(self._instruments):
+            stem = self._folder / name.lower()
+            identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
+            agent = InstrumentAgent(
+                Endpoint("127.0.0.1", box_port),
+                client_context(identity),
+                run_number=1,
+                clock=LinuxClock(),
+                random=Random(index),
+            )
+            self.agents.append(agent)
+            self._running.append(asyncio.ensure_future(agent.run()))
+
+    async def wait_until_stored(self, reports: int) -> list[queries.StoredRecord]:
+        """All records of instruments in the database, once there are so many."""
+        store = Store(f"sqlite:///{self._folder}/reports.db")
+        try:
+            while _reports(store) < reports:
+                await asyncio.sleep(STORED_LOOK_SECONDS)
+            return [record for record in queries.records(store) if record.instrument]
+        finally:
+            store.close()
+
+
+def _reports(store: Store) -> int:
+    return sum(count for (_, instrument), count in queries.counts(store).items() if instrument)

@@ -1,0 +1,160 @@
+"""A message that came whole is what a parser makes of it, whether its head was seen before or not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.wire.http.test_http import Line, echo
+from wire.http import heads
+from wire.http.connection import ClientConnection, HttpError, Request, Response, ServerConnection
+from wire.http.heads import whole_request, whole_response
+
+DATE = b"Date: Mon, 05 Jan 2026 07:01:03 GMT\r\n"
+REQUESTS = [
+    b"POST /v1/reports HTTP/1.1\r\nHost: box\r\nContent-Length: 3\r\n\r\nabc",
+    b"POST /v1/reports HTTP/1.1\r\nHOST: box\r\ncontent-length: 0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: box\r\n\r\n",
+    b"\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
+    b"\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
+    b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab",
+    b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na",
+    b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n" + bytes(101),
+    b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
+    b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nX: " + b"x" * 600 + b"\r\nContent-Length: 0\r\n\r\n",
+    b"POST  HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    b"nonsense\r\n\r\n",
+]
+OK = b"HTTP/1.1 200 OK\r\n"
+RESPONSES = [
+    OK + DATE + b"Content-Length: 2\r\n\r\nab",
+    OK + b"Content-Length: 2\r\n" + DATE + b"\r\nab",
+    OK + b"Content-Length: 2\r\n\r\nab",
+    OK + DATE + DATE.replace(b"03", b"04") + b"Content-Length: 0\r\n\r\n",
+    OK + DATE + b"date: x\r\nContent-Length: 0\r\n\r\n",
+    OK + DATE[:-2] + b"\r\n y\r\nContent-Length: 0\r\n\r\n",
+    OK + DATE.replace(b"Mon,", b"Mon\0") + b"Content-Length: 0\r\n\r\n",
+    OK + DATE.replace(b" Mon, ", b"  Mon,") + b"Content-Length: 0\r\n\r\n",
+    OK + b"Date: now\r\nContent-Length: 0\r\n\r\n",
+    OK + DATE + b"Content-Length: 1\r\n\r\nab",
+    OK + DATE + b"Content-Length: 101\r\n\r\n" + bytes(101),
+    OK + DATE + b"\r\n",
+    b"HTTP/1.1 204 No Content\r\n" + DATE + b"Content-Length: 0\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\n" + DATE + b"Content-Length: 2\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n" + DATE + b"Content-Length: 0\r\n\r\n",
+    b"HTTP/1.1 503 \r\n" + DATE + b"Retry-After: 5\r\nContent-Length: 0\r\n\r\n",
+    DATE + b"Content-Length: 0\r\n\r\n",
+]
+
+
+def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
+    """The requests that a server took, and what it answered."""
+    seen: list[Request] = []
+
+    async def handler(request: Request) -> Response:
+        seen.append(request)
+        return await echo(request)
+
+    async def run() -> bytes:
+        line = Line(ServerConnection(handler, 100, lambda: 0.0, 300.0, lambda: None))
+        for chunk in chunks:
+            if not line.closed:
+                line.protocol.data_received(chunk)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+        return line.sent
+
+    sent = asyncio.run(run())
+    for request in seen:
+        request.peer = None  # type: ignore[assignment]  # another one on each connection
+    return seen, sent
+
+
+def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
+    """What a client's two requests came to, the last date, and the bytes it counted."""
+
+    async def run() -> tuple[list[object], str, int, int]:
+        connection = ClientConnection("box", 100)
+        line = Line(connection)
+        futures = [connection.request("GET", "/") for _ in range(2)]
+        for chunk in chunks:
+            if not line.closed:
+                connection.data_received(chunk)
+        outcomes: list[object] = []
+        for future in futures:
+            error = future.exception() if future.done() else None
+            outcomes.append(type(error) if error else future.result() if future.done() else None)
+        counted = connection.head_bytes_received, connection.body_bytes_received
+        return outcomes, connection.date, *counted
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("message", REQUESTS)
+def test_whole_requests_are_what_the_parser_makes_of_them(message: bytes) -> None:
+    in_parts = served([message[:1], message[1:]])
+    assert served([message]) == in_parts
+    assert served([message]) == in_parts, "the second time"
+
+
+@pytest.mark.parametrize("message", RESPONSES)
+def test_whole_responses_are_what_the_parser_makes_of_them(message: bytes) -> None:
+    in_parts = received([message[:1], message[1:]])
+    whole = received([message])
+    assert whole == received([message]), "the second time"
+    if HttpError not in in_parts[0]:  # of what is not HTTP, how much was read does not matter
+        assert whole == in_parts
+    else:
+        assert whole[0] == in_parts[0]
+
+
+def test_usual_messages_need_no_parser() -> None:
+    request, response = whole_request(REQUESTS[0]), whole_response(RESPONSES[0])
+    assert request is not None
+    assert (request[0].method, request[0].target, request[1]) == ("POST", "/v1/reports", b"abc")
+    assert response is not None
+    assert (response[0].status, response[1], response[2]) == (200, DATE[6:-2].decode(), b"ab")
+
+
+def test_a_message_in_parts_is_finished_before_a_whole_one_counts() -> None:
+    first, second = REQUESTS[0][:-1], b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    seen, _ = served([first, second])
+    assert [request.body for request in seen] == [b"abP"], "the body's last byte is the next chunk's first"
+
+
+def test_headers_that_a_handler_changes_are_its_own() -> None:
+    seen, _ = served([REQUESTS[0], REQUESTS[0]])
+    seen[0].headers["host"] = "another"
+    assert seen[1].headers["host"] == "box"
+    assert served([REQUESTS[0]])[0][0].headers["host"] == "box"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(2 * heads.REMEMBERED_MAX):
+        whole_request(b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n" % number)
+    assert heads._request.cache_info().currsize <= heads.REMEMBERED_MAX
+    long = b"GET / HTTP/1.1\r\nX: " + b"x" * heads.REMEMBERED_BYTES_MAX + b"\r\nContent-Length: 0\r\n\r\n"
+    assert whole_request(long) is None
+
+
+NAMES = st.sampled_from(
+    [b"Host", b"content-length", b"Content-Length", b"Connection", b"X", b"Transfer-Encoding"]
+)
+VALUES = st.one_of(st.sampled_from([b"0", b"3", b"close", b"", b" 3 ", b"chunked"]), st.binary(max_size=4))
+
+
+@given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=4), body=st.binary(max_size=5))
+def test_any_whole_request_is_what_the_parser_makes_of_it(
+    headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    message = b"POST / HTTP/1.1\r\n" + lines + b"\r\n" + body
+    assert served([message]) == served([message[:1], message[1:]])

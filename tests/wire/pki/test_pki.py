@@ -1,0 +1,68 @@
+"""The test hierarchy: chains that verify, fixed sizes, and keys that only their owner reads."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509 import verification
+
+from tests.support.certificates import Certificates
+from wire.pki.hierarchy import Authority, Validity, make_key
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return make_key()
+
+
+def test_a_chain_through_an_intermediate_leads_to_the_root(certificates: Certificates) -> None:
+    leaf, *intermediates = x509.load_pem_x509_certificates(certificates.server.certificate.read_bytes())
+    roots = x509.load_pem_x509_certificates(certificates.box.authorities.read_bytes())
+    verifier = (
+        verification.PolicyBuilder()
+        .store(verification.Store(roots))
+        .build_server_verifier(x509.DNSName("localhost"))
+    )
+    assert verifier.verify(leaf, intermediates)[-1] == roots[0]
+
+
+def test_a_key_is_for_its_owner_alone(certificates: Certificates) -> None:
+    assert stat.S_IMODE(certificates.box.key.stat().st_mode) == 0o600
+
+
+def test_hosts_are_names_or_addresses(certificates: Certificates) -> None:
+    certificate = x509.load_pem_x509_certificate(certificates.server.certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_certificates_of_equal_names_have_equal_sizes(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
+    authority = Authority.make("vendor")
+    sizes = set()
+    for number in range(20):
+        identity = authority.issue(tmp_path / str(number), "RAP-0001", believes=authority, key=key)
+        sizes.add(identity.certificate.stat().st_size)
+    assert len(sizes) == 1
+
+
+def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
+    authority = Authority.make("vendor")
+    authority.subordinate("intermediate")
+    numbers = {authority.certificate.serial_number}
+    for name in ("a", "b", "c"):
+        identity = authority.issue(tmp_path, name, believes=authority, key=key)
+        numbers.add(x509.load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number)
+    assert len(numbers) == 4
+
+
+def test_validity_of_negative_days_is_over() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    over, running = Validity.days(-1), Validity.days(1)
+    assert over.start < over.end < now
+    assert running.start < now < running.end

@@ -1,0 +1,267 @@
+"""What is negotiated and who is let in, on real connections over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Certificates
+from wire.http.connection import ClientConnection, HttpError, Request, Response, Server, serve
+from wire.tls import context as tls
+from wire.tls.context import (
+    SUITES_TLS12,
+    SUITES_TLS13,
+    ClientContext,
+    Identity,
+    client_context,
+    client_hello,
+    server_context,
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one exchange looked like."""
+
+    peer: str
+    """The name under which the server knew the client."""
+    suite: str
+    version: str
+    resumed: bool
+
+
+async def listen(identity: Identity) -> Server:
+    async def name(request: Request) -> Response:
+        return Response(200, request.peer.name.encode())
+
+    return await serve(name, "127.0.0.1", 0, tls=server_context(identity), body_bytes_max=10, now=lambda: 0.0)
+
+
+async def exchange(
+    port: int,
+    tls: ssl.SSLContext,
+    host: str = "localhost",
+    end: Callable[[ClientConnection], None] = ClientConnection.close,
+) -> Seen:
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_connection(
+        lambda: ClientConnection(host, 1000), "127.0.0.1", port, ssl=tls, server_hostname=host
+    )
+    try:
+        response = await client.request("GET", "/")
+        if isinstance(tls, ClientContext):
+            tls.remember(transport, loop.time())
+        connection = transport.get_extra_info("ssl_object")
+        return Seen(
+            response.body.decode(), connection.cipher()[0], connection.version(), connection.session_reused
+        )
+    finally:
+        end(client)
+
+
+def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Seen]:
+    """What each client sees in turn of one server."""
+
+    async def run() -> list[Seen]:
+        listening = await listen(server)
+        try:
+            return [await exchange(listening.port, client, host) for client in clients]
+        finally:
+            await listening.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("version", "suite"),
+    [
+        (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-RSA-AES128-GCM-SHA256"),
+    ],
+)
+@pytest.mark.parametrize("server_first", [False, True])
+def test_aes_128_is_negotiated_whoever_limits_the_version(
+    certificates: Certificates, version: ssl.TLSVersion, suite: str, server_first: bool
+) -> None:
+    client = client_context(certificates.box)
+    client.maximum_version = version
+    if server_first:  # a client that would rather have AES-256
+        client.set_ciphers(":".join(reversed(SUITES_TLS12)))
+    (seen,) = meet(certificates.server, client)
+    assert (seen.peer, seen.suite) == ("RAP-0001", suite)
+
+
+def test_nothing_but_the_approved_suites_is_offered(certificates: Certificates) -> None:
+    for context in (client_context(certificates.box), server_context(certificates.server)):
+        assert {suite["name"] for suite in context.get_ciphers()} == {*SUITES_TLS13, *SUITES_TLS12}
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+GROUPS, SIGNATURES = 0x000A, 0x000D  # types of extensions: RFC 8446, 4.2
+
+
+def offered(hello: bytes, extension: int) -> list[int]:
+    """The 16-bit values in the list of an extension of a ClientHello record."""
+    at = 5 + 4 + 2 + 32  # headers of the record and the message, version, random
+    at += 1 + hello[at]  # session identifier
+    at += 2 + int.from_bytes(hello[at : at + 2], "big")  # suites
+    at += 1 + hello[at] + 2  # compression methods, length of the extensions
+    while at < len(hello):
+        kind, length = (int.from_bytes(hello[at + n : at + n + 2], "big") for n in (0, 2))
+        body = hello[at + 4 : at + 4 + length]
+        if kind == extension:
+            return [int.from_bytes(body[n : n + 2], "big") for n in range(2, len(body), 2)]
+        at += 4 + length
+    raise AssertionError(f"no extension {extension}")
+
+
+def test_nothing_but_approved_groups_and_signatures_is_offered(certificates: Certificates) -> None:
+    hello = client_hello(client_context(certificates.box))
+    assert offered(hello, GROUPS) == [0x17, 0x18, 0x19]  # P-256, P-384, P-521
+    ecdsa, pss, pkcs1 = {0x0403, 0x0503, 0x0603}, {0x0804, 0x0805, 0x0806}, {0x0401, 0x0501, 0x0601}
+    assert set(offered(hello, SIGNATURES)) == ecdsa | pss | pkcs1
+
+
+def test_a_server_refuses_a_client_that_offers_no_approved_group(certificates: Certificates) -> None:
+    script = """
+import ssl, socket, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+context.set_ecdh_curve("X25519")
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[4])))
+try:
+    context.wrap_socket(connection, server_hostname="localhost")
+except (ssl.SSLError, ConnectionError):
+    print("refused")
+"""
+    box = certificates.box
+
+    async def run() -> bytes:
+        server = await listen(certificates.server)
+        arguments = [str(it) for it in (box.authorities, box.certificate, box.key, server.port)]
+        # another process: in this one OpenSSL follows the configuration
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await other.communicate()
+        await server.close()
+        return printed
+
+    assert asyncio.run(run()) == b"refused\n"
+
+
+def test_a_configuration_without_effect_is_an_error(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = tls.CONFIGURATION.read_text()
+    for line in ("Groups", "Ciphersuites", "system_default"):
+        without = tmp_path / f"{line}.cnf"
+        without.write_text("".join(x for x in text.splitlines(True) if not x.startswith(line)))
+        with monkeypatch.context() as patch:
+            patch.setattr(tls, "CONFIGURATION", without)
+            tls._load_configuration.cache_clear()
+            with pytest.raises(RuntimeError, match=r"has no effect|cannot load"):
+                client_context(certificates.box)
+    tls._load_configuration.cache_clear()
+    assert client_context(certificates.box)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_resumed_and_the_peer_is_still_known(
+    certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    client = client_context(certificates.box)
+    client.maximum_version = version
+    seen = meet(certificates.server, client, client, client)
+    assert [(one.resumed, one.peer) for one in seen] == [
+        (False, "RAP-0001"),
+        (True, "RAP-0001"),
+        (True, "RAP-0001"),
+    ]
+
+
+def test_a_session_is_resumed_after_a_connection_that_ended_without_a_goodbye(
+    certificates: Certificates,
+) -> None:
+    async def run() -> list[bool]:
+        server, client = await listen(certificates.server), client_context(certificates.box)
+        seen = [await exchange(server.port, client, end=ClientConnection.abort) for _ in range(3)]
+        await server.close()
+        return [one.resumed for one in seen]
+
+    assert asyncio.run(run()) == [False, True, True]
+
+
+def test_a_forgotten_session_is_not_resumed(certificates: Certificates) -> None:
+    async def run() -> bool:
+        server, client = await listen(certificates.server), client_context(certificates.box)
+        await exchange(server.port, client)
+        client.forget()
+        seen = await exchange(server.port, client)
+        await server.close()
+        return seen.resumed
+
+    assert not asyncio.run(run())
+
+
+def test_a_server_that_does_not_know_the_session_makes_a_full_handshake(certificates: Certificates) -> None:
+    client = client_context(certificates.box)
+    meet(certificates.server, client)
+    (seen,) = meet(certificates.server, client)
+    assert (seen.resumed, seen.peer) == (False, "RAP-0001")
+
+
+@pytest.mark.parametrize("who", ["expired_box", "stranger"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_is_not_believed_gets_no_answer(
+    certificates: Certificates, who: str, version: ssl.TLSVersion
+) -> None:
+    client = client_context(getattr(certificates, who))
+    client.maximum_version = version
+    with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
+        meet(certificates.server, client)
+
+
+def test_a_client_without_a_certificate_gets_no_answer(certificates: Certificates) -> None:
+    nobody = ssl.create_default_context(cafile=str(certificates.box.authorities))
+    with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
+        meet(certificates.server, nobody)
+
+
+def test_a_client_does_not_talk_to_an_expired_server(certificates: Certificates) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        meet(certificates.expired_server, client_context(certificates.box))
+
+
+def test_a_client_does_not_talk_to_a_server_of_another_authority(certificates: Certificates) -> None:
+    # a box has a good certificate, but of an authority that no box takes for the data center's
+    with pytest.raises(ssl.SSLCertVerificationError):
+        meet(certificates.stranger, client_context(certificates.box), host="rap-0001")
+
+
+def test_a_client_does_not_talk_to_a_server_of_another_name(certificates: Certificates) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        meet(certificates.server, client_context(certificates.box), host="elsewhere.example")
+
+
+def test_an_obsolete_version_is_refused(certificates: Certificates) -> None:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(certificates.box.authorities)
+    client.load_cert_chain(certificates.box.certificate, certificates.box.key)
+    client.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        meet(certificates.server, client)
+
+
+def test_a_context_of_unusable_files_is_an_error(certificates: Certificates) -> None:
+    swapped = Identity(certificates.box.key, certificates.box.certificate, certificates.box.authorities)
+    with pytest.raises(ssl.SSLError):
+        client_context(swapped)

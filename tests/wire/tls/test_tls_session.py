@@ -1,0 +1,134 @@
+"""Reading a session keeps no more of OpenSSL's memory than the object that is returned."""
+
+from __future__ import annotations
+
+import ctypes
+import ssl
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from tests.support.certificates import Certificates
+from wire.tls.context import client_context, server_context
+from wire.tls.session import EX_INDEX_SSL_SESSION, ExCallback, SessionReader, openssl, session_of
+
+READINGS = 20
+
+
+class SessionCount:
+    """How many sessions OpenSSL has made since this was, and not freed."""
+
+    def __init__(self) -> None:
+        SessionReader()  # declares the functions' arguments
+        self.sessions = 0
+        made, freed = self._callbacks = ExCallback(self._made), ExCallback(self._freed)
+        self._index = openssl().CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, made, None, freed)
+
+    def end(self) -> None:
+        openssl().CRYPTO_free_ex_index(EX_INDEX_SSL_SESSION, self._index)
+
+    def _made(self, *_: Any) -> None:
+        self.sessions += 1
+
+    def _freed(self, *_: Any) -> None:
+        self.sessions -= 1
+
+
+@pytest.fixture
+def count() -> Iterator[SessionCount]:
+    count = SessionCount()
+    yield count
+    count.end()
+
+
+def connected(certificates: Certificates) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A client and a server in memory, after their handshake."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.SSLContext.wrap_bio  # without the event loop's time, which `ClientContext` asks for
+    client = tls(client_context(certificates.box), to_client, to_server, server_hostname="localhost")
+    server = tls(server_context(certificates.server), to_server, to_client, server_side=True)
+    for end in (client, server, client, server):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    server.write(b"x")
+    assert client.read(1) == b"x"  # and the ticket before it
+    return client, server
+
+
+def test_readings_keep_nothing(certificates: Certificates, count: SessionCount) -> None:
+    client, _server = connected(certificates)
+    session_of(client)
+    before = count.sessions
+    for _ in range(READINGS):
+        session_of(client)
+    assert count.sessions == before
+
+
+def test_the_session_that_is_read_can_be_resumed(certificates: Certificates) -> None:
+    client, _server = connected(certificates)
+    reader = SessionReader()
+    for session in (reader.read(client), reader.read(client)):
+        assert session is not None
+        assert session.id == client.session.id  # type: ignore[union-attr]
+        assert session.has_ticket
+        resumed = ssl.SSLContext.wrap_bio(
+            client.context, ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost", session=session
+        )
+        assert resumed.session is not None
+        assert resumed.session.id == session.id
+
+
+def new_session() -> int:
+    make = openssl().SSL_SESSION_new
+    make.restype = ctypes.c_void_p
+    return int(make())
+
+
+class LosesCopies:
+    """A connection as some versions of CPython have it: the copy is not what is returned."""
+
+    @property
+    def session(self) -> object:
+        new_session()
+        return object()
+
+
+class ReturnsCopies:
+    """A connection as other versions have it: the copy is freed with the object that is returned."""
+
+    class Session:
+        def __init__(self) -> None:
+            self.copy = new_session()
+
+        def __del__(self) -> None:
+            openssl().SSL_SESSION_free(self.copy)
+
+    @property
+    def session(self) -> object:
+        return self.Session()
+
+
+class MakesNoCopies:
+    """A connection as versions before 3.10 have it."""
+
+    session = object()
+
+
+@pytest.mark.parametrize(
+    ("connection", "loses_copies"),
+    [(LosesCopies(), True), (ReturnsCopies(), False), (MakesNoCopies(), None)],
+)
+def test_a_copy_is_freed_once_whoever_frees_it(
+    connection: object, loses_copies: bool | None, count: SessionCount
+) -> None:
+    reader = SessionReader()
+    for _ in range(READINGS):
+        kept = reader.read(cast(ssl.SSLObject, connection))
+        assert kept is not None
+        assert count.sessions == isinstance(connection, ReturnsCopies)  # which `kept` still holds
+        del kept
+        assert count.sessions == 0
+    assert reader.loses_copies is loses_copies
