@@ -19,6 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sim.engine.layers import End, Layers
+from sim.engine.streams import branch
 from sim.net.timers import LazyTimers
 
 if TYPE_CHECKING:
@@ -251,8 +252,9 @@ class Link:
     def __init__(self, env: Environment, name: str, quality: LinkQuality, random: Random) -> None:
         self.name = name
         self.up = True
-        self.forward = Pipe(env, quality, random)
-        self.backward = Pipe(env, quality, random)
+        # of its own each way, so that the n-th packet one way fares alike whatever comes back
+        self.forward = Pipe(env, quality, branch(random))
+        self.backward = Pipe(env, quality, branch(random))
         self.ends: tuple[SimHost, SimHost] | None = None
         self.timers = LazyTimers(env)
         """Those of the connections over it."""

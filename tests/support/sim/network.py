@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from random import Random
 from typing import Any
 
 from sim.engine.loop import SimLoop
+from sim.engine.streams import stream
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
 
@@ -22,7 +22,7 @@ class Pair:
         self.loop = SimLoop()
         self.network = Network()
         self.a, self.b = SimHost(self.network, "a"), SimHost(self.network, "b")
-        self.link = Link(self.loop.env, "line", quality, Random(seed))
+        self.link = Link(self.loop.env, "line", quality, stream(seed, "link line"))
         self.network.connect(self.a, self.b, self.link)
         self.a.power_on()
         self.b.power_on()

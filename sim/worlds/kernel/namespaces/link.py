@@ -1,8 +1,8 @@
 """A link of the kernel world: the virtual one, with frames instead of segments and real time instead of simulated.
 
 What a link does to a packet, its account, and the operations for faults are those of `sim.net.link`, by the
-same code. Frames without an IP packet (ARP) cross at once while the link is up: the virtual world has none, and on a
-real line they end at the next router.
+same code. What never leaves a link (ARP, and IPv6 packets to link-local addresses) crosses at once while the link is
+up: the virtual world has no such packets, and on a real line they end at the next router.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sim.worlds.kernel.namespaces.relay import Relay
 
 ETHERNET_BYTES: Final = 14
 """The header of a frame; a link's lengths are those of the IP packets."""
-_IP_ETHERTYPES: Final = (b"\x08\x00", b"\x86\xdd")
+_IPV6: Final = b"\x86\xdd"
+_IP_ETHERTYPES: Final = (b"\x08\x00", _IPV6)
 
 
 class KernelLink(Link):
@@ -100,7 +101,7 @@ class KernelLink(Link):
                 self._give(frame, target)
 
         self._note(frame, source, outbound=True)
-        if frame[12:14] not in _IP_ETHERTYPES:
+        if frame[12:14] not in _IP_ETHERTYPES or _stays_on_the_link(frame):
             self._give(frame, target)
             return
         with self._sending:
@@ -117,3 +118,9 @@ class KernelLink(Link):
         capture = self._capture
         if capture is not None and end is self.cable[0]:
             capture.add(frame, time.time_ns(), outbound=outbound)
+
+
+def _stays_on_the_link(frame: bytes) -> bool:
+    """Whether the frame has an IPv6 packet to a link-local address: neighbor discovery, router solicitation, MLD."""
+    to = frame[38:40]  # the first two bytes of the packet's destination
+    return frame[12:14] == _IPV6 and (to == b"\xff\x02" or (to[0] == 0xFE and to[1] & 0xC0 == 0x80))
