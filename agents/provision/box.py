@@ -20,6 +20,8 @@ IDENTITY: Final = Path("/var/lib/rap/identity")
 """On the partition that is encrypted where the site wants LUKS, and that an update of the system leaves alone."""
 COLLECTOR: Final = 443
 """The TCP port that instruments report to."""
+FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
+"""As in rap-firewall.service."""
 WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that."
 
 
@@ -43,7 +45,7 @@ def box_file(site: SiteOnBox, board: Board) -> str:
             for number, address in site.ports(board).items()
         ],
         status=StatusSocket(),
-        firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=Path("/run/rap-firewall/socket")),
+        firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=FIREWALL_SOCKET),
         clock=Clock(service=Path("/run/rap-clock.sock")),
     )
     return dumps(config, comment=WRITTEN_BY)

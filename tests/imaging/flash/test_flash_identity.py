@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,4 +79,5 @@ def test_a_built_image_carries_an_identity_to_its_box(
     certificate = x509.load_pem_x509_certificate((folder / identity_archive.CERTIFICATE).read_bytes())
     assert certificate.subject.rfc4514_string() == "CN=RAP-0001"
     assert (root / "etc/rap/site.toml").read_text() == for_box(load_site(site))
-    assert 'instruments = ["CHEM-0001"]' in (root / "etc/rap/box.toml").read_text()
+    ports = tomllib.loads((root / "etc/rap/box.toml").read_text())["port"]
+    assert ["CHEM-0001"] in [port["instruments"] for port in ports]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.provision.box import FIREWALL_SOCKET
 from agents.provision.main import NETWORK_AFTER_FIREWALL
-from imaging.rpm.contents import RECIPE, REPOSITORY
+from imaging.rpm.contents import RECIPE
 from netfw.service.main import _parser
 from rap.__main__ import main
 
@@ -77,7 +78,7 @@ def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for()
     assert f"AssertPathExists={arguments.ready}" in NETWORK_AFTER_FIREWALL
     assert arguments.user == ["rap"]
     assert arguments.policy == Path("/etc/rap/firewall.toml")
-    assert f'"socket": "{arguments.socket}"' in (REPOSITORY / "agents/provision/box.py").read_text()
+    assert arguments.socket == FIREWALL_SOCKET
 
 
 def test_no_condition_lets_the_firewall_be_skipped() -> None:
