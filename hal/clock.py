@@ -1,4 +1,4 @@
-"""Wall clock: the civil time of day, which may jump. Durations are measured by the event loop's clock."""
+"""Wall clock: the civil time of day, which may jump. Measure durations with the event loop's clock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class ClockErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    NOT_PERMITTED = "not permitted"  # the program may not set this clock
-    RANGE = "out of range"  # the clock cannot hold this time
+    NOT_PERMITTED = "not permitted"  # this program may not set the clock
+    RANGE = "out of range"  # the clock cannot represent this time
 
 
 class ClockError(Exception):
-    """A clock could not be set; it continues as before. Callers branch on `kind` alone."""
+    """The clock could not be set and is unchanged. Callers branch on `kind` alone."""
 
     def __init__(self, kind: ClockErrorKind, message: str) -> None:
         super().__init__(message)
@@ -22,17 +22,17 @@ class ClockError(Exception):
 
 
 class WallClock(Protocol):
-    """Civil time of day."""
+    """The machine's civil time of day."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since 1970-01-01T00:00:00Z, as this machine has them. Never fails.
+        """Return nanoseconds since 1970-01-01T00:00:00Z by this machine's clock. Never fails.
 
-        Two calls may go backwards, or forwards by years: use it to stamp, never to measure.
+        The clock may be set backwards or forwards between two calls: use it for time stamps, never for durations.
         """
         ...
 
     def set(self, now_ns: int) -> None:
-        """On return the clock continues from `now_ns`, for every program of the machine.
+        """Set the clock for all programs of the machine; on return it runs from `now_ns`.
 
         Raises: ClockError NOT_PERMITTED or RANGE.
         """

@@ -1,8 +1,8 @@
-"""Disk: where the box keeps what it must not lose.
+"""Disk: storage for data that must survive power cuts.
 
-A disk is a flat set of named, fixed-size files. That is all the buffer needs, and little enough that an
-emulation can be exact about what a power cut leaves behind. Calls block: the box runs them on one thread of
-its own (`agents.box.buffer`), so an implementation is never entered twice at once.
+A disk is a flat set of named, fixed-size files. That is enough for the buffer, and simple enough for an emulation to
+model exactly what a power cut leaves behind. Calls block, and the box makes them on one dedicated thread
+(`agents.box.buffer`), so an implementation is never entered concurrently.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Protocol
 
 
 class DiskErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    FULL = "full"  # no room for a new file: free some, or do without
-    IO = "io"  # the device failed; what was being written is in an unknown state
-    MISSING = "missing"  # there is no file of that name
-    GONE = "gone"  # the device is no longer there (power cut, unplugged)
+    FULL = "full"  # no space for a new file: free some, or continue without it
+    IO = "io"  # the device failed; the data being written is in an unknown state
+    MISSING = "missing"  # there is no file with this name
+    UNAVAILABLE = "unavailable"  # the device is no longer available (power cut, unplugged)
 
 
 class DiskError(Exception):
@@ -32,56 +32,59 @@ class Disk(Protocol):
     """A set of named files of fixed size, in bytes. Names match ``[a-z0-9.-]{1,64}``."""
 
     def names(self) -> list[str]:
-        """The files that exist, sorted. Raises: IO, GONE."""
+        """Return the names of all files, sorted. Raises: IO, UNAVAILABLE."""
         ...
 
     def size(self, name: str) -> int:
-        """The size of file `name`, in bytes. Raises: MISSING, IO, GONE."""
+        """Return the size of file `name` in bytes. Raises: MISSING, IO, UNAVAILABLE."""
         ...
 
     def create(self, name: str, size: int) -> None:
-        """Make a file of `size` zero bytes with its blocks written, replacing any of that name.
+        """Create a file of `size` zero bytes with its blocks written, replacing any file of that name.
 
         On return the zeros, the size and the name are durable. A power cut before that leaves either
-        nothing or the whole file. Raises: FULL (nothing was made), IO, GONE.
+        no file or the whole file. Raises: FULL (nothing was created), IO, UNAVAILABLE.
         """
         ...
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        """The `length` bytes at `offset`, as last written. Raises: MISSING, IO (unreadable sector), GONE."""
+        """Return the `length` bytes at `offset`, as last written.
+
+        Raises: MISSING, IO (unreadable sector), UNAVAILABLE.
+        """
         ...
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Replace the bytes at `offset`, within the file's size.
 
-        On return they can be read back, and **nothing** is promised about a power cut: each 512-byte
-        sector may by then be old or new, in any order. Raises: MISSING, IO, GONE.
+        On return the bytes can be read back, but are **not** durable: after a power cut each 512-byte sector
+        may be old or new, independently of the others. Raises: MISSING, IO, UNAVAILABLE.
         """
         ...
 
     def flush(self, name: str) -> None:
-        """On return every earlier write to `name` is durable.
+        """Make every earlier write to `name` durable before returning.
 
-        After IO the file's unflushed sectors are in an unknown state, and a later successful flush does not
-        vouch for them: write them again elsewhere. Raises: MISSING, IO, GONE.
+        After IO the file's unflushed sectors are in an unknown state, which a later successful flush does not
+        repair: write them again elsewhere. Raises: MISSING, IO, UNAVAILABLE.
         """
         ...
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
-        """`write`, and on return these bytes are durable: what the box does for each group of records.
+        """Write, and make these bytes durable before returning: the box does this for each group of records.
 
-        One call, so that a system can do both at once. Of other unflushed writes to `name` nothing is said.
-        Raises: those of `write` and `flush`.
+        It is one call so that an implementation can combine both steps. Other unflushed writes to `name` may or may
+        not become durable. Raises: as `write` and `flush`.
         """
         ...
 
     def rename(self, name: str, new_name: str) -> None:
-        """Give file `name` another name, replacing any of that name; atomic and durable on return.
+        """Rename file `name`, replacing any file with the new name; atomic, and durable on return.
 
-        Raises: MISSING, IO, GONE.
+        Raises: MISSING, IO, UNAVAILABLE.
         """
         ...
 
     def remove(self, name: str) -> None:
-        """Delete file `name`; durable on return. Raises: MISSING, IO, GONE."""
+        """Delete file `name`; durable on return. Raises: MISSING, IO, UNAVAILABLE."""
         ...

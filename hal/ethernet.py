@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Ethernet port: whether a cable is in it, what passes through it, and who may open it.
+"""Ethernet port: carrier, speed, addresses, traffic, and administrative state.
 
-The box keeps its instrument ports administratively down until its firewall is in force, so opening and closing
-is part of the trait; what addresses a port has is the operating system's configuration, and only shown here.
+The box keeps its instrument ports administratively down until its firewall is in force, so opening and closing are
+part of the trait. Addresses are configured by the operating system; the trait only reads them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 
 
 class EthernetErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    GONE = "gone"  # there is no such interface (any more): it may come back
-    DENIED = "denied"  # this process may not: it needs CAP_NET_ADMIN
+    UNAVAILABLE = "unavailable"  # the interface does not exist (any more); it may be added again
+    DENIED = "denied"  # this process lacks CAP_NET_ADMIN
     IO = "io"  # the driver refused
 
 
@@ -30,9 +30,9 @@ class EthernetError(Exception):
 
 
 class PortTraffic(NamedTuple):
-    """What went one way since the interface came into being (RFC 2863, `ifHCInOctets` and its like).
+    """Traffic in one direction since the interface was created (RFC 2863, `ifHCInOctets` etc.).
 
-    `dropped` are intact packets that went no further: no room, or nobody who wanted them.
+    `dropped` counts intact packets that were discarded, for lack of buffers or of a receiver.
     """
 
     bytes: int = 0
@@ -42,16 +42,16 @@ class PortTraffic(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """Traffic both ways, as the port sees it."""
+    """Traffic in both directions, from the port's point of view."""
 
     received: PortTraffic = PortTraffic()
     sent: PortTraffic = PortTraffic()
 
 
 class EthernetPort(Protocol):
-    """One physical port of the board, known by the board file's name ("uplink", "port1", …).
+    """One physical port of the board, with its name in the board file ("uplink", "port1", …).
 
-    Every call is quick and may be made on the event loop's thread.
+    No call blocks; all may be made on the event loop's thread.
     """
 
     @property
@@ -60,33 +60,33 @@ class EthernetPort(Protocol):
         ...
 
     def carrier(self) -> bool:
-        """Whether the port sees a link partner now. Never fails: a port that is closed or vanished has none."""
+        """Return whether a link partner is present. Never fails: a closed or removed port has no carrier."""
         ...
 
     def watch(self, changed: Callable[[bool], None]) -> Callable[[], None]:
-        """Call `changed(carrier)` on the event loop's thread at each change, until the result is called.
+        """Call `changed(carrier)` on the event loop's thread at each change; the returned function stops that.
 
-        A port that vanishes has lost its carrier; that it came back is told like any other change. A change
-        that reverts before it was noticed may be left out; the last call is always the present state.
+        Removal of the interface is a loss of carrier, its return a change like any other. A change that reverts
+        before it was noticed may be omitted; the last call always has the present state.
         """
         ...
 
     def speed(self) -> int | None:
-        """Mbit/s as agreed with the link partner; None without carrier or where the driver does not say."""
+        """Return the negotiated speed in Mbit/s; None without carrier or if the driver does not report it."""
         ...
 
     def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
-        """The port's addresses with their subnets, IPv4 first. Raises: GONE, IO."""
+        """Return the port's addresses with their prefixes, IPv4 first. Raises: UNAVAILABLE, IO."""
         ...
 
     def counters(self) -> Counters:
-        """What has passed so far. Raises: GONE, IO."""
+        """Return the traffic so far. Raises: UNAVAILABLE, IO."""
         ...
 
     def set_up(self, up: bool) -> None:
-        """Open or close the port.
+        """Open or close the port (administrative state).
 
-        On return a closed port passes nothing either way and has no carrier; an opened one has begun to look
-        for its partner. Saying again what is so already changes nothing. Raises: GONE, DENIED, IO.
+        On return a closed port passes no traffic and has no carrier; an opened port has started link negotiation.
+        Repeating a call has no effect. Raises: UNAVAILABLE, DENIED, IO.
         """
         ...

@@ -1,7 +1,7 @@
-"""Indicators: the lights on the chassis, and the switches in it that tell when it is opened.
+"""Indicators: the chassis LEDs, and the switches that detect an open chassis.
 
-Their names are the board file's (`[leds]`, `[switches]`): what the box program asks for is "status" or "chassis",
-whatever the machine's maker called it.
+Names are those of the board file (`[leds]`, `[switches]`): the box program uses "status" or "chassis", whatever the
+hardware's own names are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Light(StrEnum):
-    """What an LED shows. `BLINK_MS` has the rhythms."""
+    """What an LED shows. `BLINK_MS` defines the blink rates."""
 
     OFF = "off"
     ON = "on"
@@ -21,16 +21,16 @@ class Light(StrEnum):
 
 
 BLINK_MS = {Light.SLOW: (500, 500), Light.FAST: (100, 100)}
-"""How long a blinking LED is on and off in turn, in milliseconds: once, or five times a second."""
+"""On and off times of a blinking LED in milliseconds: SLOW blinks once a second, FAST five times."""
 
 
 class IndicatorErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    UNKNOWN = "unknown"  # the board file names no such LED or switch
-    MISSING = "missing"  # the board file names it, and this machine does not have it (now)
-    DENIED = "denied"  # this process may not
-    UNSUPPORTED = "unsupported"  # this installation lacks a part; the message says what to install
+    UNKNOWN = "unknown"  # the board file has no LED or switch with this name
+    MISSING = "missing"  # the board file has it, but this machine does not (now)
+    DENIED = "denied"  # this process lacks permission
+    UNSUPPORTED = "unsupported"  # this installation lacks a component; the message says what to install
     IO = "io"  # the driver failed
 
 
@@ -43,20 +43,20 @@ class IndicatorError(Exception):
 
 
 class Indicators(Protocol):
-    """The board's LEDs and switches; every call is quick. Errors of all of them: all kinds."""
+    """The board's LEDs and switches. No call blocks. Each may raise IndicatorError of any kind."""
 
     def show(self, led: str, light: Light) -> None:
-        """On return the LED shows `light`, and goes on doing so without this program."""
+        """Set the LED; on return it shows `light`, and continues to do so without this program."""
         ...
 
     def closed(self, switch: str) -> bool:
-        """Whether the cover that the switch watches is closed now."""
+        """Return whether the cover of this switch is closed."""
         ...
 
     def watch(self, switch: str, changed: Callable[[bool], None]) -> Callable[[], None]:
-        """Call `changed(closed)` on the event loop's thread at each change, until the result is called.
+        """Call `changed(closed)` on the event loop's thread at each change; the returned function stops that.
 
-        A change that reverts before it was noticed may be left out; the last call is always the present state. When
-        the device itself vanishes nothing more is told, and `closed` says so.
+        A change that reverts before it was noticed may be omitted; the last call always has the present state. If the
+        device is removed there are no further calls, and `closed` raises MISSING.
         """
         ...

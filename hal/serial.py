@@ -1,8 +1,8 @@
-"""Serial port: an RS-232 line to an instrument that has no Ethernet.
+"""Serial port: an RS-232 line to an instrument without Ethernet.
 
-What analyzers need of it is little (CLSI LIS1-A, chapter 5): three wires, 7 or 8 data bits, any parity, 1200 to 9600
-baud and upwards. Flow control is for instruments that insist on it; modem lines are for modems, and left out.
-Each port has one reader and one writer.
+Analyzers need (CLSI LIS1-A, chapter 5): three wires, 7 or 8 data bits, any parity, 1200 to 9600 baud and more. Flow
+control is for the instruments that require it; modem control lines are not supported. Each port has one reader and
+one writer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class Parity(StrEnum):
-    """The bit that makes the number of ones even or odd."""
+    """The parity bit of each byte."""
 
     NONE = "none"
     EVEN = "even"
@@ -22,15 +22,15 @@ class Parity(StrEnum):
 
 
 class FlowControl(StrEnum):
-    """How a receiver says that it cannot keep up."""
+    """How a receiver stops the sender when its buffer is full."""
 
     NONE = "none"
-    RTS_CTS = "rts-cts"  # by two more wires
-    XON_XOFF = "xon-xoff"  # by the characters DC1 and DC3, which then are no data
+    RTS_CTS = "rts-cts"  # in hardware, on two more wires
+    XON_XOFF = "xon-xoff"  # by the characters DC1 and DC3, which then cannot be data
 
 
 class SerialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How both ends of the line must be set. The defaults are LIS1-A's."""
+    """Line settings, equal at both ends. The defaults are those of LIS1-A."""
 
     baud: Annotated[int, msgspec.Meta(ge=50, le=4_000_000)] = 9600
     data_bits: Literal[7, 8] = 8
@@ -39,20 +39,20 @@ class SerialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flow_control: FlowControl = FlowControl.NONE
 
     def byte_seconds(self) -> float:
-        """How long one byte is on the line, with its start bit."""
+        """Return the transmission time of one byte in seconds, including start, parity and stop bits."""
         return (1 + self.data_bits + (self.parity is not Parity.NONE) + self.stop_bits) / self.baud
 
 
 class SerialErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    MISSING = "missing"  # no such device, or nothing behind it
+    MISSING = "missing"  # no such device, or no hardware behind it
     BUSY = "busy"  # another program has it open
-    DENIED = "denied"  # this process may not
-    SETTINGS = "settings"  # the port cannot be set so: other settings may do
-    BREAK = "break"  # the partner held the line: begin the exchange anew, and read on
-    LINE = "line"  # wrong parity or stop bit: a byte is lost; ask for it again, and read on
-    GONE = "gone"  # closed, or the adapter was unplugged: opening it may help
+    DENIED = "denied"  # this process lacks permission
+    SETTINGS = "settings"  # the port does not support these settings; others may work
+    BREAK = "break"  # the partner sent a break: restart the exchange, and continue reading
+    LINE = "line"  # wrong parity or stop bit: a byte is lost; request it again, and continue reading
+    UNAVAILABLE = "unavailable"  # closed, or the adapter was unplugged: opening it may help
     IO = "io"  # the driver failed
 
 
@@ -65,7 +65,7 @@ class SerialError(Exception):
 
 
 class SerialPort(Protocol):
-    """One serial port of the board, known by the board file's name ("serial1", …). It begins closed."""
+    """One serial port of the board, with its name in the board file ("serial1", …). It is initially closed."""
 
     @property
     def name(self) -> str:
@@ -73,28 +73,28 @@ class SerialPort(Protocol):
         ...
 
     def open(self, settings: SerialSettings) -> None:
-        """On return the line runs with exactly these settings, and what came in before is forgotten.
+        """Open the port with exactly these settings, and discard earlier input.
 
-        The port is this caller's alone until `close`. Raises: MISSING, BUSY, DENIED, SETTINGS (all leave it closed).
+        The port is exclusive until `close`. Raises: MISSING, BUSY, DENIED, SETTINGS; the port is then closed.
         """
         ...
 
     async def read(self, limit: int = 4096) -> bytes:
-        """The next bytes from the line: at least one, at most `limit`. A read that is cancelled loses none.
+        """Return the next bytes from the line: at least one, at most `limit`. Cancelling a read loses no data.
 
-        Errors, each told once, in its place between the bytes: BREAK, LINE. Errors for good: GONE, IO; what came in
-        before the port went has been read by then.
+        Raises: BREAK and LINE, each once, in order with the bytes; UNAVAILABLE and IO permanently, after all earlier
+        bytes have been returned.
         """
         ...
 
     async def write(self, data: bytes) -> None:
-        """On return the driver has all of `data`, which leaves in this order; the last may not have left yet.
+        """Hand all of `data` to the driver before returning; the last bytes may not have been transmitted yet.
 
-        Waits while the partner's flow control says so, or the driver has no room. Whether it arrives, nobody
-        knows: a pulled cable is no error. Raises: GONE, IO.
+        Waits while the partner's flow control or a full driver buffer requires it. There is no confirmation that data
+        arrives: an unplugged cable is not detected. Raises: UNAVAILABLE, IO.
         """
         ...
 
     def close(self) -> None:
-        """On return the port is free, and a read or write under way raises GONE. Twice is harmless."""
+        """Release the port; a pending read or write raises UNAVAILABLE. Repetition is harmless."""
         ...

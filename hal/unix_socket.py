@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Listening Unix sockets: one program at a path, with the access mode from the first moment.
+"""Listening Unix sockets: one program per path, with the right access mode from the beginning.
 
-A program that was killed leaves its socket behind, and the next one must replace it, but never take the socket of a
-running program. A lock on the file PATH.lock tells the two apart: the kernel releases it at the end of the program.
+A killed program leaves its socket file behind. The next program must replace it, but never the socket of a running
+program. A lock on the file PATH.lock distinguishes the two: the kernel releases it when the program ends.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 PATH_BYTES_MAX: Final = 107
-"""unix(7): `sun_path` has 108 bytes, the last of them NUL."""
+"""unix(7): `sun_path` has 108 bytes, including the terminating NUL."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class PeerProcess(NamedTuple):
-    """The process at the other end of a connection, as it was when it connected."""
+    """The process at the other end of a connection, at the time it connected."""
 
     pid: int
     uid: int
@@ -29,12 +29,12 @@ class PeerProcess(NamedTuple):
 
 
 class Listener:
-    """A bound, listening socket. `close` removes it from the file system."""
+    """A bound, listening socket. `close` removes its file."""
 
     def __init__(self, path: Path, mode: int, gid: int = -1) -> None:
-        """Bind it with this mode; only the owner and root, and group `gid` (-1: this process's), may be let in by it.
+        """Bind to `path` with access mode `mode`; the file belongs to group `gid` (-1: the process's own).
 
-        Raises: OSError; FileExistsError if another program listens there, or if the file is no socket.
+        Raises: OSError; FileExistsError if another program listens there, or if the file is not a socket.
         """
         self.path = path
         self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -50,35 +50,37 @@ class Listener:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FileExistsError(f"{self.path}: another program listens there; end that one first") from None
+            raise FileExistsError(
+                f"{self.path}: another program listens on this socket; stop it first"
+            ) from None
         try:
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
                 raise FileExistsError(
-                    f"{self.path}: is there and is no socket; remove it, or name another path"
+                    f"{self.path}: exists and is not a socket; remove it, or configure another path"
                 )
-            self.path.unlink()  # nobody holds the lock, so the program that made it has ended
+            self.path.unlink()  # the lock is free, so the program that created the socket has ended
         except FileNotFoundError:
             pass
-        os.fchmod(self.socket.fileno(), mode)  # bind(2) makes the file with this mode or less
+        os.fchmod(self.socket.fileno(), mode)  # bind(2) creates the file with at most this mode
         self.socket.bind(os.fspath(self.path))
         if gid != -1:
             os.chown(self.path, -1, gid)
-        self.path.chmod(mode)  # what the umask has withheld
+        self.path.chmod(mode)  # restores bits that the umask removed
         self._inode = os.lstat(self.path).st_ino
         self.socket.listen()
 
     def close(self) -> None:
-        """Listen no more, and remove the socket, if it is still this one."""
+        """Stop listening, and remove the socket file if it is still this socket's."""
         self.socket.close()
         try:
             if os.lstat(self.path).st_ino == self._inode:
                 self.path.unlink()
         except OSError:
-            pass  # removed already, or its folder is
+            pass  # the file or its directory was removed already
         os.close(self._lock)
 
 
 def peer(connection: socket.socket) -> PeerProcess:
-    """The process that connected (SO_PEERCRED). Raises: OSError."""
-    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return PeerProcess(*_CREDENTIALS.unpack(said))
+    """Return the process that connected (SO_PEERCRED). Raises: OSError."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return PeerProcess(*_CREDENTIALS.unpack(credentials))

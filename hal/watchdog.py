@@ -1,4 +1,4 @@
-"""Watchdog: a timer beside the processor that resets the machine unless the program keeps saying that it is well."""
+"""Watchdog: a hardware timer that resets the machine unless the program restarts it regularly."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, Protocol
 
 
 class WatchdogErrorKind(StrEnum):
-    """What the caller can do about it."""
+    """Error kinds that a caller can act on."""
 
-    MISSING = "missing"  # the machine has none, or its driver is not loaded
-    BUSY = "busy"  # another program feeds it (systemd's RuntimeWatchdogSec=)
-    DENIED = "denied"  # this process may not
-    TIMEOUT = "timeout"  # the device cannot wait that long, or so short
-    UNSTOPPABLE = "unstoppable"  # the kernel was told never to stop it (`nowayout`): feed on
-    UNSUPPORTED = "unsupported"  # this installation lacks a part; the message says what to install
+    MISSING = "missing"  # the machine has no watchdog, or its driver is not loaded
+    BUSY = "busy"  # another program owns it (systemd's RuntimeWatchdogSec=)
+    DENIED = "denied"  # this process lacks permission
+    TIMEOUT = "timeout"  # the device does not support this timeout
+    UNSTOPPABLE = "unstoppable"  # the kernel is configured never to stop it (`nowayout`): continue feeding it
+    UNSUPPORTED = "unsupported"  # this installation lacks a component; the message says what to install
     IO = "io"  # the driver failed
 
 
@@ -27,32 +27,32 @@ class WatchdogError(Exception):
 
 
 class Armed(NamedTuple):
-    """What is known once the watchdog runs."""
+    """The state of a started watchdog."""
 
     timeout_seconds: int
-    """How long the device really waits: it may count coarser than was asked for."""
+    """The device's real timeout, which may differ from the requested one by its resolution."""
     caused_last_reset: bool
-    """Whether it was the watchdog that reset the machine the last time; False also where the device cannot tell."""
+    """Whether the watchdog caused the last reset of the machine; False also if the device cannot tell."""
 
 
 class Watchdog(Protocol):
-    """The machine's watchdog. It begins stopped; every call is quick."""
+    """The machine's watchdog, initially stopped. No call blocks."""
 
     def start(self, timeout_seconds: int) -> Armed:
-        """Have the machine reset when `feed` is not called for so long.
+        """Start the timer: the machine is reset unless `feed` is called within the timeout.
 
-        On return the time runs, and goes on running when this program dies. Raises (the watchdog does not run):
-        MISSING, BUSY, DENIED, TIMEOUT, UNSUPPORTED, IO.
+        The timer keeps running when this program dies. Raises: MISSING, BUSY, DENIED, TIMEOUT, UNSUPPORTED, IO; the
+        watchdog is then stopped.
         """
         ...
 
     def feed(self) -> None:
-        """On return the time begins anew. Only after `start`. Raises: IO."""
+        """Restart the timer. Only after `start`. Raises: IO."""
         ...
 
     def stop(self) -> None:
-        """On return the watchdog is stopped, and free for others; it may be started again. Only after `start`.
+        """Stop the watchdog and release it; it may be started again. Only after `start`.
 
-        Raises: UNSTOPPABLE, IO: it still runs, and wants to be fed.
+        Raises: UNSTOPPABLE, IO: it still runs and must be fed.
         """
         ...

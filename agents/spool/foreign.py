@@ -27,7 +27,7 @@ def is_segment_name(name: str) -> bool:
 
 
 def foreign_epochs(disk: Disk, names: Iterable[str]) -> set[int]:
-    """The epochs whose newest segments have an unknown format, by name or content. Raises: DiskError GONE."""
+    """The epochs whose newest segments have an unknown format, by name or content. Raises: DiskError UNAVAILABLE."""
     by_epoch: dict[int, list[tuple[int, str]]] = {}
     for name in names:
         if match := _SEGMENT_NAME.fullmatch(name):
@@ -45,7 +45,7 @@ def _is_foreign(disk: Disk, epoch: int, generation: int, name: str) -> bool:
     try:
         has_content = disk.size(name) >= PREFIX.size
     except DiskError as error:
-        if error.kind is DiskErrorKind.GONE:
+        if error.kind is DiskErrorKind.UNAVAILABLE:
             raise
         return False
     start = read_salvaging(disk, name, 0, PREFIX.size) if has_content else b""

@@ -103,7 +103,7 @@ class RecoveredSpool:
 
 
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState, RecoveredSpool]:
-    """Reconstruct the state of the spool on `disk`. Raises: DiskError GONE or IO, if its directory is unreadable."""
+    """Reconstruct the state of the spool on `disk`. Raises: DiskError UNAVAILABLE or IO, if its directory is unreadable."""
     state = SpoolState(_find_segments(disk, limits, random))
     newest: dict[int, list[ScannedGroup]] = {}
     recovery = RecoveredSpool(state, newest)
@@ -164,11 +164,11 @@ def _new_epoch(taken: Container[int], random: Random) -> int:
 
 
 def _size(disk: Disk, name: str) -> int:
-    """The file's size in bytes, 0 if it cannot be read. Raises: DiskError GONE."""
+    """The file's size in bytes, 0 if it cannot be read. Raises: DiskError UNAVAILABLE."""
     try:
         return disk.size(name)
     except DiskError as error:
-        if error.kind is DiskErrorKind.GONE:
+        if error.kind is DiskErrorKind.UNAVAILABLE:
             raise
         return 0
 
@@ -326,7 +326,7 @@ def _rewrite_last_commit(disk: Disk, newest: SpoolSegment, last_group: Group | N
     try:
         disk.commit(newest.name, start, disk.read(newest.name, start, newest.end - start))
     except DiskError as error:
-        if error.kind is DiskErrorKind.GONE:
+        if error.kind is DiskErrorKind.UNAVAILABLE:
             raise
         return False
     return True

@@ -1,13 +1,13 @@
-"""The conformance suite: what the traits' docstrings promise, as functions that anybody's driver can be run against.
+"""Conformance suite for device drivers: each promise of a trait's docstring as a check function.
 
-A driver's author gives a **bench**: the driver, and hands on whatever it drives. Each check takes a fresh bench and
-asserts one obligation; `DISK_CHECKS` and its like list them, ready for `pytest.mark.parametrize`:
+A driver's author writes a **bench**: the driver, and control of the hardware behind it. Each check takes a fresh
+bench and asserts one obligation. `DISK_CHECKS` and the other tuples list them for `pytest.mark.parametrize`:
 
     @pytest.mark.parametrize("check", DISK_CHECKS)
     def test_my_disk(check, tmp_path):
         check(MyDiskBench(tmp_path))
 
-A check that is a coroutine function wants an event loop: `asyncio.run(check(bench))`.
+A check that is a coroutine function needs an event loop: `asyncio.run(check(bench))`.
 """
 
 from hal.contract.clock import CLOCK_CHECKS

@@ -1,4 +1,4 @@
-"""What `hal.clock` promises."""
+"""Conformance checks of `hal.clock`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _HOUR_NS = 3600 * 10**9
 
 
 def clock_counts_nanoseconds(clock: WallClock) -> None:
-    """Integer nanoseconds, and two calls in a row are not hours apart unless somebody set the clock."""
+    """Time stamps are integer nanoseconds and advance by less than an hour between two calls."""
     first, second = clock.now_ns(), clock.now_ns()
     assert type(first) is int and abs(second - first) < _HOUR_NS
 
 
-def clock_continues_from_what_it_is_set_to(clock: WallClock) -> None:
-    """Set to the present time, so that a real machine's clock is moved by microseconds; or it is not permitted."""
+def clock_runs_from_the_set_time(clock: WallClock) -> None:
+    """A set clock runs from the given time, or setting raises NOT_PERMITTED. Sets the present time."""
     before = clock.now_ns()
     try:
         clock.set(before)
@@ -26,7 +26,7 @@ def clock_continues_from_what_it_is_set_to(clock: WallClock) -> None:
 
 
 def clock_refuses_times_out_of_range(clock: WallClock) -> None:
-    """And continues as before."""
+    """Setting an unrepresentable time raises ClockError and leaves the clock running."""
     for wrong in (-1, 2**63):
         try:
             clock.set(wrong)
@@ -39,6 +39,6 @@ def clock_refuses_times_out_of_range(clock: WallClock) -> None:
 
 CLOCK_CHECKS: tuple[Callable[[WallClock], None], ...] = (
     clock_counts_nanoseconds,
-    clock_continues_from_what_it_is_set_to,
+    clock_runs_from_the_set_time,
     clock_refuses_times_out_of_range,
 )

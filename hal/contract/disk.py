@@ -1,4 +1,4 @@
-"""What `hal.disk` promises."""
+"""Conformance checks of `hal.disk`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ SIZE = 64 * 1024
 
 
 class DiskBench(Protocol):
-    """An empty disk, and a way to see what is left of it."""
+    """An empty disk, with control of its end and its free space."""
 
     disk: Disk
 
     def reopen(self) -> Disk:
-        """What is on the disk after the harshest end the bench can bring about: power cut, or process death."""
+        """End access to the disk as abruptly as the bench can (power cut, process death) and open it again."""
         ...
 
     def fill(self) -> None:
-        """Leave no room for a file of `SIZE` bytes."""
+        """Take up free space until there is none for a file of `SIZE` bytes."""
         ...
 
 
@@ -33,12 +33,12 @@ def _kind(call: Callable[[], object]) -> DiskErrorKind | None:
 
 
 def disk_begins_empty(bench: DiskBench) -> None:
-    """`names` of an empty disk is an empty list."""
+    """`names` of an empty disk returns an empty list."""
     assert bench.disk.names() == []
 
 
 def disk_lists_names_sorted(bench: DiskBench) -> None:
-    """`names` gives all files, sorted; a name may have all the characters that are allowed."""
+    """`names` returns all files, sorted; all permitted characters work in names."""
     names = ["b", "a.0-z", "0" * 64]
     for name in names:
         bench.disk.create(name, 512)
@@ -46,27 +46,27 @@ def disk_lists_names_sorted(bench: DiskBench) -> None:
 
 
 def disk_creates_zeros(bench: DiskBench) -> None:
-    """A new file has the size asked for and holds zeros."""
+    """A new file has the requested size and contains zeros."""
     bench.disk.create("a", SIZE)
     assert bench.disk.size("a") == SIZE
     assert bench.disk.read("a", 0, SIZE) == bytes(SIZE)
 
 
 def disk_creates_empty_files(bench: DiskBench) -> None:
-    """A size of nothing is a size."""
+    """A file of size 0 can be created and read."""
     bench.disk.create("a", 0)
     assert bench.disk.size("a") == 0 and bench.disk.read("a", 0, 0) == b""
 
 
 def disk_create_is_durable(bench: DiskBench) -> None:
-    """Name, size and zeros are there after the end, without a flush."""
+    """Name, size and zeros of a new file survive the end without a flush."""
     bench.disk.create("a", SIZE)
     disk = bench.reopen()
     assert disk.names() == ["a"] and disk.read("a", 0, SIZE) == bytes(SIZE)
 
 
 def disk_create_replaces(bench: DiskBench) -> None:
-    """Creating a name that exists leaves nothing of what was there."""
+    """Creating an existing name replaces the file's size and content."""
     bench.disk.create("a", SIZE)
     bench.disk.write("a", 0, b"x" * SIZE)
     bench.disk.flush("a")
@@ -76,7 +76,7 @@ def disk_create_replaces(bench: DiskBench) -> None:
 
 
 def disk_reads_what_was_written(bench: DiskBench) -> None:
-    """A write can be read back at once, at any offset, and changes nothing beside it."""
+    """Written bytes can be read back at once at any offset, and neighbouring bytes are unchanged."""
     bench.disk.create("a", SIZE)
     bench.disk.write("a", 511, b"abc")
     assert bench.disk.read("a", 509, 7) == b"\0\0abc\0\0"
@@ -87,7 +87,7 @@ def disk_reads_what_was_written(bench: DiskBench) -> None:
 
 
 def disk_keeps_what_was_flushed(bench: DiskBench) -> None:
-    """Every write before a flush is there after the end."""
+    """Every write before a flush survives the end."""
     bench.disk.create("a", SIZE)
     for offset in range(0, SIZE, 1000):
         bench.disk.write("a", offset, b"%05d" % offset)
@@ -98,7 +98,7 @@ def disk_keeps_what_was_flushed(bench: DiskBench) -> None:
 
 
 def disk_keeps_what_was_committed(bench: DiskBench) -> None:
-    """Each commit is there after the end, whatever was written and not flushed beside it."""
+    """Each commit survives the end, whatever unflushed writes there are in other sectors."""
     bench.disk.create("a", SIZE)
     for offset in range(0, SIZE, 1024):
         bench.disk.commit("a", offset, b"%05d" % offset)
@@ -109,7 +109,7 @@ def disk_keeps_what_was_committed(bench: DiskBench) -> None:
 
 
 def disk_tears_by_sector_only(bench: DiskBench) -> None:
-    """What was not flushed is, sector by sector, old or new; what was flushed before stays."""
+    """After the end, each sector of an unflushed write is entirely old or new; flushed sectors are intact."""
     bench.disk.create("a", SIZE)
     bench.disk.write("a", 0, b"o" * SIZE)
     bench.disk.flush("a")
@@ -121,7 +121,7 @@ def disk_tears_by_sector_only(bench: DiskBench) -> None:
 
 
 def disk_flushes_one_file(bench: DiskBench) -> None:
-    """A flush of one file leaves others readable, and each is durable by its own flush."""
+    """Each file becomes durable by its own flush, and flushing one leaves the other readable."""
     for name in ("a", "b"):
         bench.disk.create(name, 1024)
         bench.disk.write(name, 0, name.encode())
@@ -132,7 +132,7 @@ def disk_flushes_one_file(bench: DiskBench) -> None:
 
 
 def disk_rename_is_durable(bench: DiskBench) -> None:
-    """The new name, and not the old one, is there after the end; what was flushed is in it."""
+    """After a rename and the end, only the new name exists, with the flushed content."""
     bench.disk.create("a", 1024)
     bench.disk.write("a", 0, b"x")
     bench.disk.flush("a")
@@ -143,7 +143,7 @@ def disk_rename_is_durable(bench: DiskBench) -> None:
 
 
 def disk_rename_replaces(bench: DiskBench) -> None:
-    """A file that had the new name is gone."""
+    """Renaming to an existing name replaces that file."""
     for name in ("a", "b"):
         bench.disk.create(name, 1024)
         bench.disk.write(name, 0, name.encode())
@@ -156,7 +156,7 @@ def disk_rename_replaces(bench: DiskBench) -> None:
 
 
 def disk_writes_follow_a_rename(bench: DiskBench) -> None:
-    """Writes made before a rename are durable by a flush after it."""
+    """A flush after a rename makes writes from before the rename durable."""
     bench.disk.create("a", 1024)
     bench.disk.write("a", 0, b"x")
     bench.disk.rename("a", "b")
@@ -165,14 +165,14 @@ def disk_writes_follow_a_rename(bench: DiskBench) -> None:
 
 
 def disk_remove_is_durable(bench: DiskBench) -> None:
-    """A removed file does not come back."""
+    """A removed file does not reappear after the end."""
     bench.disk.create("a", 1024)
     bench.disk.remove("a")
     assert bench.disk.names() == [] and bench.reopen().names() == []
 
 
-def disk_says_what_is_missing(bench: DiskBench) -> None:
-    """Every call that names a file which is not there raises MISSING."""
+def disk_reports_missing_files(bench: DiskBench) -> None:
+    """Every call that names a nonexistent file raises MISSING."""
     disk = bench.disk
     calls: list[Callable[[], object]] = [
         lambda: disk.size("a"),
@@ -189,8 +189,8 @@ def disk_says_what_is_missing(bench: DiskBench) -> None:
     assert [_kind(call) for call in calls] == [DiskErrorKind.MISSING] * len(calls)
 
 
-def disk_says_when_it_is_full(bench: DiskBench) -> None:
-    """`create` raises FULL and makes nothing; what exists can still be written; removing makes room."""
+def disk_reports_lack_of_space(bench: DiskBench) -> None:
+    """`create` raises FULL and creates nothing; existing files can still be written; removing one frees space."""
     bench.disk.create("a", SIZE)
     bench.fill()
     assert _kind(lambda: bench.disk.create("b", SIZE)) is DiskErrorKind.FULL
@@ -218,6 +218,6 @@ DISK_CHECKS: tuple[Callable[[DiskBench], None], ...] = (
     disk_rename_replaces,
     disk_writes_follow_a_rename,
     disk_remove_is_durable,
-    disk_says_what_is_missing,
-    disk_says_when_it_is_full,
+    disk_reports_missing_files,
+    disk_reports_lack_of_space,
 )

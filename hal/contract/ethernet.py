@@ -1,4 +1,4 @@
-"""What `hal.ethernet` promises."""
+"""Conformance checks of `hal.ethernet`."""
 
 from __future__ import annotations
 
@@ -6,112 +6,112 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Protocol
 
-from hal.contract.patience import until
+from hal.contract.wait import wait_until
 from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort, PortTraffic
 
 FRAMES, FRAME_BYTES = 20, 500
 
 
 class EthernetBench(Protocol):
-    """An open port with its cable in, without addresses."""
+    """An open port without addresses, whose cable is plugged in."""
 
     port: EthernetPort
     speed: int | None
-    """What `EthernetPort.speed` is to say while the cable is in, Mbit/s."""
+    """The expected `EthernetPort.speed` while the cable is plugged in, in Mbit/s."""
 
     def unplug(self) -> None:
-        """Pull the cable."""
+        """Unplug the cable."""
         ...
 
     def plug(self) -> None:
-        """Put it back."""
+        """Plug the cable in."""
         ...
 
-    def vanish(self) -> None:
-        """Take the interface away."""
+    def remove_device(self) -> None:
+        """Remove the network interface."""
         ...
 
-    def come_back(self) -> None:
-        """Give it back, closed, with its cable in."""
+    def restore_device(self) -> None:
+        """Add the interface again: closed, with its cable plugged in."""
         ...
 
-    def give(self, address: IPv4Interface | IPv6Interface) -> None:
+    def add_address(self, address: IPv4Interface | IPv6Interface) -> None:
         """Configure an address on the port."""
         ...
 
     def receive(self, frames: int, frame_bytes: int) -> None:
-        """Let the link partner send so many frames of so many bytes, with their heads and without checksum."""
+        """Have the link partner send frames of this size, including headers, without the frame check sequence."""
         ...
 
     def send(self, frames: int, frame_bytes: int) -> None:
-        """Let this machine send so many through the port."""
+        """Send frames of this size from this machine through the port."""
         ...
 
 
-async def ethernet_sees_the_cable(bench: EthernetBench) -> None:
-    """`carrier` says what is so now."""
+async def ethernet_detects_the_cable(bench: EthernetBench) -> None:
+    """`carrier` follows the cable's state."""
     assert bench.port.carrier()
     bench.unplug()
-    await until(lambda: not bench.port.carrier())
+    await wait_until(lambda: not bench.port.carrier())
     bench.plug()
-    await until(bench.port.carrier)
+    await wait_until(bench.port.carrier)
 
 
-async def ethernet_tells_watchers(bench: EthernetBench) -> None:
-    """Each change is told once, and the last call is the present state."""
-    told: list[bool] = []
-    stop = bench.port.watch(told.append)
+async def ethernet_notifies_watchers(bench: EthernetBench) -> None:
+    """A watcher is called once for each change, the last time with the present state."""
+    reported: list[bool] = []
+    stop = bench.port.watch(reported.append)
     bench.unplug()
-    await until(lambda: told == [False])
+    await wait_until(lambda: reported == [False])
     bench.plug()
-    await until(lambda: told == [False, True])
+    await wait_until(lambda: reported == [False, True])
     stop()
 
 
-async def ethernet_stops_telling(bench: EthernetBench) -> None:
-    """After the result of `watch` was called nothing is told; other watchers still are. Twice is harmless."""
-    told: list[bool] = []
+async def ethernet_stops_notifying(bench: EthernetBench) -> None:
+    """A stopped watcher is not called any more, others still are; stopping twice is harmless."""
+    reported: list[bool] = []
     others: list[bool] = []
-    stop = bench.port.watch(told.append)
+    stop = bench.port.watch(reported.append)
     stop_other = bench.port.watch(others.append)
     stop()
     stop()
     bench.unplug()
-    await until(lambda: others == [False])
-    assert told == []
+    await wait_until(lambda: others == [False])
+    assert reported == []
     stop_other()
 
 
 async def ethernet_can_be_watched_again(bench: EthernetBench) -> None:
-    """A watch begun after the last one ended is told like the first."""
-    told: list[bool] = []
-    bench.port.watch(told.append)()
-    stop = bench.port.watch(told.append)
+    """A watcher added after the last one was stopped is called like the first."""
+    reported: list[bool] = []
+    bench.port.watch(reported.append)()
+    stop = bench.port.watch(reported.append)
     bench.unplug()
-    await until(lambda: told == [False])
+    await wait_until(lambda: reported == [False])
     stop()
 
 
 async def ethernet_opens_and_closes(bench: EthernetBench) -> None:
-    """A closed port has no carrier on return, opening lets it come back, watchers are told, and twice is harmless."""
-    told: list[bool] = []
-    stop = bench.port.watch(told.append)
+    """A closed port has no carrier on return; opening restores it; watchers are called; repetition is harmless."""
+    reported: list[bool] = []
+    stop = bench.port.watch(reported.append)
     for _ in range(2):
         bench.port.set_up(False)
         assert not bench.port.carrier()
-    await until(lambda: told == [False])
+    await wait_until(lambda: reported == [False])
     for _ in range(2):
         bench.port.set_up(True)
-    await until(lambda: bench.port.carrier() and told == [False, True])
+    await wait_until(lambda: bench.port.carrier() and reported == [False, True])
     stop()
 
 
-async def ethernet_survives_its_interface(bench: EthernetBench) -> None:
-    """A vanished port has no carrier and says GONE; it is the same port, and watched, when it comes back."""
-    told: list[bool] = []
-    stop = bench.port.watch(told.append)
-    bench.vanish()
-    await until(lambda: told == [False])
+async def ethernet_survives_removal_of_interface(bench: EthernetBench) -> None:
+    """A removed interface has no carrier and raises UNAVAILABLE; the same port object works when it is back."""
+    reported: list[bool] = []
+    stop = bench.port.watch(reported.append)
+    bench.remove_device()
+    await wait_until(lambda: reported == [False])
     assert not bench.port.carrier() and bench.port.speed() is None
     calls: list[Callable[[], object]] = [
         bench.port.addresses,
@@ -119,40 +119,40 @@ async def ethernet_survives_its_interface(bench: EthernetBench) -> None:
         lambda: bench.port.set_up(True),
         lambda: bench.port.set_up(False),
     ]
-    assert [_kind(call) for call in calls] == [EthernetErrorKind.GONE] * len(calls)
-    bench.come_back()
+    assert [_kind(call) for call in calls] == [EthernetErrorKind.UNAVAILABLE] * len(calls)
+    bench.restore_device()
     assert not bench.port.carrier()
     bench.port.set_up(True)
-    await until(lambda: told == [False, True])
+    await wait_until(lambda: reported == [False, True])
     stop()
 
 
-async def ethernet_says_its_speed(bench: EthernetBench) -> None:
-    """The speed agreed to with the link partner, and None without one."""
+async def ethernet_reports_speed(bench: EthernetBench) -> None:
+    """`speed` is the negotiated speed, and None without carrier."""
     assert bench.port.speed() == bench.speed
     bench.unplug()
-    await until(lambda: not bench.port.carrier())
+    await wait_until(lambda: not bench.port.carrier())
     assert bench.port.speed() is None
 
 
-async def ethernet_shows_its_addresses(bench: EthernetBench) -> None:
-    """All of them, with their subnets, IPv4 first."""
+async def ethernet_lists_addresses(bench: EthernetBench) -> None:
+    """`addresses` returns all addresses with their prefixes, IPv4 first."""
     assert bench.port.addresses() == ()
     given = [ip_interface(text) for text in ("fd00:7::1/64", "192.0.2.1/24", "198.51.100.9/30")]
     for address in given:
-        bench.give(address)
+        bench.add_address(address)
     shown = bench.port.addresses()
     assert sorted(shown, key=str) == sorted(given, key=str)
     assert [address.version for address in shown] == [4, 4, 6]
 
 
-async def ethernet_counts(bench: EthernetBench) -> None:
-    """Packets exactly, bytes with or without the frames' checksums, each way by itself; nothing while closed."""
+async def ethernet_counts_traffic(bench: EthernetBench) -> None:
+    """Packets are counted exactly, bytes with or without frame check sequences, per direction, only while open."""
     before = bench.port.counters()
     bench.receive(FRAMES, FRAME_BYTES)
-    await until(lambda: bench.port.counters().received != before.received)
+    await wait_until(lambda: bench.port.counters().received != before.received)
     bench.send(FRAMES // 2, FRAME_BYTES)
-    await until(lambda: bench.port.counters().sent != before.sent)
+    await wait_until(lambda: bench.port.counters().sent != before.sent)
     after = bench.port.counters()
     _assert_grown(before.received, after.received, FRAMES)
     _assert_grown(before.sent, after.sent, FRAMES // 2)
@@ -176,13 +176,13 @@ def _kind(call: Callable[[], object]) -> EthernetErrorKind | None:
 
 
 ETHERNET_CHECKS: tuple[Callable[[EthernetBench], Awaitable[None]], ...] = (
-    ethernet_sees_the_cable,
-    ethernet_tells_watchers,
-    ethernet_stops_telling,
+    ethernet_detects_the_cable,
+    ethernet_notifies_watchers,
+    ethernet_stops_notifying,
     ethernet_can_be_watched_again,
     ethernet_opens_and_closes,
-    ethernet_survives_its_interface,
-    ethernet_says_its_speed,
-    ethernet_shows_its_addresses,
-    ethernet_counts,
+    ethernet_survives_removal_of_interface,
+    ethernet_reports_speed,
+    ethernet_lists_addresses,
+    ethernet_counts_traffic,
 )

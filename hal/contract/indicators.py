@@ -1,33 +1,33 @@
-"""What `hal.indicators` promises."""
+"""Conformance checks of `hal.indicators`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from hal.contract.patience import until
+from hal.contract.wait import wait_until
 from hal.indicators import IndicatorError, IndicatorErrorKind, Indicators, Light
 
 
 class IndicatorsBench(Protocol):
-    """LEDs "status" and "alarm", and a switch "chassis" whose cover is closed."""
+    """LEDs "status" and "alarm", and the switch "chassis" of a closed cover."""
 
     indicators: Indicators
 
-    def seen(self, led: str) -> Light:
-        """What somebody who stands before the box sees."""
+    def visible_light(self, led: str) -> Light:
+        """Return what the LED visibly shows."""
         ...
 
     def open_cover(self) -> None:
-        """Open the chassis."""
+        """Open the chassis cover."""
         ...
 
     def close_cover(self) -> None:
-        """Close it."""
+        """Close the chassis cover."""
         ...
 
-    def vanish(self) -> None:
-        """Take "alarm" and "chassis" away."""
+    def remove_device(self) -> None:
+        """Remove the devices of "alarm" and "chassis"."""
         ...
 
 
@@ -40,17 +40,17 @@ def _kind(call: Callable[[], object]) -> IndicatorErrorKind | None:
 
 
 async def indicators_show_each_light(bench: IndicatorsBench) -> None:
-    """Any light after any other, and no other LED changes."""
+    """Every light can follow every other, and no other LED changes."""
     bench.indicators.show("alarm", Light.OFF)
     for first in Light:
         for then in Light:
             bench.indicators.show("status", first)
             bench.indicators.show("status", then)
-            assert (bench.seen("status"), bench.seen("alarm")) == (then, Light.OFF)
+            assert (bench.visible_light("status"), bench.visible_light("alarm")) == (then, Light.OFF)
 
 
-async def indicators_see_the_cover(bench: IndicatorsBench) -> None:
-    """`closed` says what is so now."""
+async def indicators_detect_the_cover(bench: IndicatorsBench) -> None:
+    """`closed` follows the cover's state."""
     assert bench.indicators.closed("chassis")
     bench.open_cover()
     assert not bench.indicators.closed("chassis")
@@ -58,26 +58,26 @@ async def indicators_see_the_cover(bench: IndicatorsBench) -> None:
     assert bench.indicators.closed("chassis")
 
 
-async def indicators_tell_watchers(bench: IndicatorsBench) -> None:
-    """Each change is told once; after the result of `watch` was called nothing is. Twice is harmless."""
-    told: list[bool] = []
+async def indicators_notify_watchers(bench: IndicatorsBench) -> None:
+    """A watcher is called once for each change, and not after it was stopped; stopping twice is harmless."""
+    reported: list[bool] = []
     others: list[bool] = []
-    stop = bench.indicators.watch("chassis", told.append)
+    stop = bench.indicators.watch("chassis", reported.append)
     stop_other = bench.indicators.watch("chassis", others.append)
     bench.open_cover()
-    await until(lambda: told == others == [False])
+    await wait_until(lambda: reported == others == [False])
     bench.close_cover()
-    await until(lambda: told == others == [False, True])
+    await wait_until(lambda: reported == others == [False, True])
     stop()
     stop()
     bench.open_cover()
-    await until(lambda: others == [False, True, False])
-    assert told == [False, True]
+    await wait_until(lambda: others == [False, True, False])
+    assert reported == [False, True]
     stop_other()
 
 
-async def indicators_know_only_the_board(bench: IndicatorsBench) -> None:
-    """UNKNOWN for every call that names what the board file does not."""
+async def indicators_refuse_unknown_names(bench: IndicatorsBench) -> None:
+    """Every call with a name that is not in the board file raises UNKNOWN."""
     calls: list[Callable[[], object]] = [
         lambda: bench.indicators.show("chassis", Light.ON),
         lambda: bench.indicators.closed("status"),
@@ -86,10 +86,10 @@ async def indicators_know_only_the_board(bench: IndicatorsBench) -> None:
     assert [_kind(call) for call in calls] == [IndicatorErrorKind.UNKNOWN] * len(calls)
 
 
-async def indicators_say_what_is_missing(bench: IndicatorsBench) -> None:
-    """MISSING for what the machine does not have; a watch begun before is harmless, and what is there works."""
+async def indicators_report_missing_devices(bench: IndicatorsBench) -> None:
+    """Calls for a removed device raise MISSING; stopping a watcher of it is harmless; other devices work."""
     stop = bench.indicators.watch("chassis", print)
-    bench.vanish()
+    bench.remove_device()
     calls: list[Callable[[], object]] = [
         lambda: bench.indicators.show("alarm", Light.ON),
         lambda: bench.indicators.show("alarm", Light.SLOW),
@@ -99,13 +99,13 @@ async def indicators_say_what_is_missing(bench: IndicatorsBench) -> None:
     assert [_kind(call) for call in calls] == [IndicatorErrorKind.MISSING] * len(calls)
     stop()
     bench.indicators.show("status", Light.ON)
-    assert bench.seen("status") is Light.ON
+    assert bench.visible_light("status") is Light.ON
 
 
 INDICATORS_CHECKS: tuple[Callable[[IndicatorsBench], Awaitable[None]], ...] = (
     indicators_show_each_light,
-    indicators_see_the_cover,
-    indicators_tell_watchers,
-    indicators_know_only_the_board,
-    indicators_say_what_is_missing,
+    indicators_detect_the_cover,
+    indicators_notify_watchers,
+    indicators_refuse_unknown_names,
+    indicators_report_missing_devices,
 )

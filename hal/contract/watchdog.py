@@ -1,49 +1,49 @@
-"""What `hal.watchdog` promises."""
+"""Conformance checks of `hal.watchdog`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from hal.contract.patience import until
+from hal.contract.wait import wait_until
 from hal.watchdog import Armed, Watchdog, WatchdogError, WatchdogErrorKind
 
 TIMEOUT_SECONDS = 30
 
 
 class WatchdogBench(Protocol):
-    """A stopped watchdog of a machine that was switched on."""
+    """A stopped watchdog of a machine that has just been switched on."""
 
     watchdog: Watchdog
     impossible_seconds: int
-    """A timeout that the device cannot do."""
+    """A timeout that the device does not support."""
 
     def pass_time(self, seconds: int) -> None:
-        """Let time pass for the device."""
+        """Advance the device's time."""
         ...
 
     def resets(self) -> int:
-        """How often the machine was reset."""
+        """Return how often the watchdog has reset the machine."""
         ...
 
     def runs(self) -> bool:
-        """Whether the device's time runs."""
+        """Return whether the device's timer runs."""
         ...
 
     def reboot(self) -> Watchdog:
-        """What the machine finds after a reset."""
+        """Return the watchdog as the machine sees it after a reset."""
         ...
 
     def kill_program(self) -> None:
-        """End the program that started the watchdog, as SIGKILL would."""
+        """End the program that started the watchdog, as by SIGKILL."""
         ...
 
     def occupy(self) -> None:
-        """Let another program feed it."""
+        """Have another program own the watchdog."""
         ...
 
     def forbid_stopping(self) -> None:
-        """Make it one that never stops."""
+        """Make the watchdog unstoppable (`nowayout`)."""
         ...
 
 
@@ -55,8 +55,8 @@ def _kind(call: Callable[[], object]) -> WatchdogErrorKind | None:
     return None
 
 
-async def watchdog_fires_when_it_is_not_fed(bench: WatchdogBench) -> None:
-    """After the timeout that `start` said, and not before."""
+async def watchdog_fires_unless_fed(bench: WatchdogBench) -> None:
+    """The watchdog fires after the timeout that `start` returned, and not earlier."""
     armed = bench.watchdog.start(TIMEOUT_SECONDS)
     assert TIMEOUT_SECONDS <= armed.timeout_seconds < 2 * TIMEOUT_SECONDS
     bench.pass_time(armed.timeout_seconds - 1)
@@ -65,8 +65,8 @@ async def watchdog_fires_when_it_is_not_fed(bench: WatchdogBench) -> None:
     assert bench.resets() == 1
 
 
-async def watchdog_is_quiet_while_it_is_fed(bench: WatchdogBench) -> None:
-    """Each feeding gives the whole time anew."""
+async def watchdog_does_not_fire_while_fed(bench: WatchdogBench) -> None:
+    """Each feeding restarts the full timeout."""
     armed = bench.watchdog.start(TIMEOUT_SECONDS)
     for _ in range(5):
         bench.pass_time(armed.timeout_seconds - 1)
@@ -77,34 +77,34 @@ async def watchdog_is_quiet_while_it_is_fed(bench: WatchdogBench) -> None:
 
 
 async def watchdog_stops(bench: WatchdogBench) -> None:
-    """Nothing fires after `stop`, and it can be started again."""
+    """A stopped watchdog does not fire, and can be started again."""
     for _ in range(2):
         armed = bench.watchdog.start(TIMEOUT_SECONDS)
         bench.watchdog.stop()
-        await until(lambda: not bench.runs())
+        await wait_until(lambda: not bench.runs())
         bench.pass_time(2 * armed.timeout_seconds)
     assert bench.resets() == 0
 
 
-async def watchdog_outlives_its_program(bench: WatchdogBench) -> None:
-    """A program that dies has not stopped it."""
+async def watchdog_fires_after_its_program_died(bench: WatchdogBench) -> None:
+    """The watchdog fires although its program has died."""
     armed = bench.watchdog.start(TIMEOUT_SECONDS)
     bench.kill_program()
     bench.pass_time(armed.timeout_seconds + 1)
     assert bench.resets() == 1
 
 
-async def watchdog_says_what_it_cannot_wait(bench: WatchdogBench) -> None:
-    """TIMEOUT, and it does not run; another timeout may do."""
+async def watchdog_refuses_unsupported_timeouts(bench: WatchdogBench) -> None:
+    """An unsupported timeout raises TIMEOUT and leaves the watchdog stopped; a supported one works afterwards."""
     for seconds in (0, bench.impossible_seconds):
         assert _kind(lambda seconds=seconds: bench.watchdog.start(seconds)) is WatchdogErrorKind.TIMEOUT  # type: ignore[misc]
-        await until(lambda: not bench.runs())
+        await wait_until(lambda: not bench.runs())
     bench.watchdog.start(TIMEOUT_SECONDS)
     bench.watchdog.stop()
 
 
-async def watchdog_says_that_it_cannot_be_stopped(bench: WatchdogBench) -> None:
-    """UNSTOPPABLE, and it still runs and can be fed."""
+async def watchdog_reports_that_it_is_unstoppable(bench: WatchdogBench) -> None:
+    """`stop` raises UNSTOPPABLE; the watchdog keeps running and can be fed."""
     bench.forbid_stopping()
     armed = bench.watchdog.start(TIMEOUT_SECONDS)
     bench.pass_time(armed.timeout_seconds - 1)
@@ -116,14 +116,14 @@ async def watchdog_says_that_it_cannot_be_stopped(bench: WatchdogBench) -> None:
     assert bench.resets() == 1
 
 
-async def watchdog_belongs_to_one(bench: WatchdogBench) -> None:
-    """BUSY while another program feeds it."""
+async def watchdog_is_exclusive(bench: WatchdogBench) -> None:
+    """Starting a watchdog that another program owns raises BUSY."""
     bench.occupy()
     assert _kind(lambda: bench.watchdog.start(TIMEOUT_SECONDS)) is WatchdogErrorKind.BUSY
 
 
-async def watchdog_knows_whether_it_caused_the_reset(bench: WatchdogBench) -> None:
-    """Not when the machine was switched on, but after it fired."""
+async def watchdog_reports_that_it_caused_the_reset(bench: WatchdogBench) -> None:
+    """`caused_last_reset` is False after power-on and True after the watchdog fired."""
     armed = bench.watchdog.start(TIMEOUT_SECONDS)
     assert not armed.caused_last_reset
     bench.pass_time(armed.timeout_seconds + 1)
@@ -131,12 +131,12 @@ async def watchdog_knows_whether_it_caused_the_reset(bench: WatchdogBench) -> No
 
 
 WATCHDOG_CHECKS: tuple[Callable[[WatchdogBench], Awaitable[None]], ...] = (
-    watchdog_fires_when_it_is_not_fed,
-    watchdog_is_quiet_while_it_is_fed,
+    watchdog_fires_unless_fed,
+    watchdog_does_not_fire_while_fed,
     watchdog_stops,
-    watchdog_outlives_its_program,
-    watchdog_says_what_it_cannot_wait,
-    watchdog_says_that_it_cannot_be_stopped,
-    watchdog_belongs_to_one,
-    watchdog_knows_whether_it_caused_the_reset,
+    watchdog_fires_after_its_program_died,
+    watchdog_refuses_unsupported_timeouts,
+    watchdog_reports_that_it_is_unstoppable,
+    watchdog_is_exclusive,
+    watchdog_reports_that_it_caused_the_reset,
 )

@@ -1,4 +1,4 @@
-"""The hardware, emulated: each device has a front door (the trait) and a back door (`.backend`).
+"""Emulated hardware. Each device implements its trait, and has a `.backend` through which faults are injected.
 
-The back door is for the simulator and for tests: it does to a device what the world does to it.
+Only the simulator and tests use `.backend`.
 """

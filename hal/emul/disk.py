@@ -1,17 +1,17 @@
-"""A disk in memory that can lose power, tear, rot, fill and fail.
+"""A disk in memory with emulated power cuts, torn writes, bit rot, lack of space and I/O errors.
 
-The **media** outlives the machine: it is what the platters hold. An `EmulDisk` is one incarnation of the
-machine's access to it, from power-on to power cut; afterwards each of its calls raises GONE, so that a
-program's `finally` blocks cannot reach the next incarnation's data.
+The **media** (`_Media`) persists across power cuts. An `EmulDisk` is the machine's access to it between two power
+cuts; after a power cut each call on it raises UNAVAILABLE, so that a program's `finally` blocks cannot change the
+data of the next `EmulDisk`.
 
-Writes go straight into the media's bytes, and what they replaced goes on the file's undo list until a flush
-has made them durable. A power cut walks those lists backwards and gives each 512-byte sector its old content
-with probability one half, which is every outcome a real disk with a volatile cache may leave: sectors old or
-new, in any order. A flush whose latency has not passed when the power goes is torn like the rest of them.
+Writes go straight into the media's bytes, and the replaced bytes go on the file's undo list until a flush has made
+the writes durable. A power cut walks those lists backwards and restores each 512-byte sector's old content with
+probability one half. This covers every outcome of a real disk with a volatile cache: sectors old or new, in any
+order. A flush whose latency has not passed at the power cut is treated as unflushed.
 
-A **failed** flush is the nasty case (Linux, 2018, "fsyncgate"): the cache calls its pages clean, reads show
-the new bytes, yet the media may hold the old ones. Such sectors are kept in the file's `doubtful` and come
-out wrong at the next power cut unless they have been written and flushed again.
+After a **failed** flush (Linux, 2018, "fsyncgate") the cache marks its pages clean and reads return the new bytes,
+although the media may hold the old ones. The file's `doubtful` records such sectors; the next power cut gives them
+their old content unless they have been written and flushed again.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _NAME = re.compile(r"[a-z0-9.-]{1,64}")
 
 
 class _File:
-    """One file on the media. `data` may be shorter than `size`: the rest has never been written (zeros)."""
+    """One file on the media. `data` may be shorter than `size`; the rest has never been written (zeros)."""
 
     __slots__ = ("data", "doubtful", "size", "undo", "unreadable")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.data = bytearray()
-        self.undo: list[tuple[int, bytearray]] = []  # (offset, what was there), oldest first
-        self.doubtful: dict[int, bytearray] = {}  # sector number → what the media may really hold
+        self.undo: list[tuple[int, bytearray]] = []  # (offset, replaced bytes), oldest first
+        self.doubtful: dict[int, bytearray] = {}  # sector number → content that the media may really hold
         self.unreadable: set[int] = set()  # sector numbers
 
     def reach(self, end: int) -> None:
@@ -49,7 +49,7 @@ class _File:
             self.data.extend(bytes(min(self.size - len(self.data), max(missing, _GROW_BYTES))))
 
     def pieces(self, undo: list[tuple[int, bytearray]]) -> list[tuple[int, int, bytearray]]:
-        """The undo list cut at sector bounds, newest write first: (sector, offset, old bytes)."""
+        """Split the undo list at sector boundaries, newest write first: (sector, offset, old bytes)."""
         pieces = []
         for offset, old in reversed(undo):
             start, end = offset, offset + len(old)
@@ -61,7 +61,7 @@ class _File:
         return pieces
 
     def sector(self, number: int) -> bytearray:
-        """A copy of one sector; shorter than 512 bytes at the end of the file."""
+        """Return a copy of one sector; shorter than 512 bytes at the end of the file."""
         return self.data[number * SECTOR_BYTES : (number + 1) * SECTOR_BYTES]
 
     def tear(self, undo: list[tuple[int, bytearray]], random: Random) -> None:
@@ -71,7 +71,7 @@ class _File:
 
 
 class _Flushing:
-    """A flush, reported as done at `done_ns`. A power cut before `durable_ns` undoes some of `undo`."""
+    """A flush, reported as complete at `done_ns`. A power cut before `durable_ns` undoes part of `undo`."""
 
     __slots__ = ("done_ns", "durable_ns", "file", "undo")
 
@@ -80,7 +80,7 @@ class _Flushing:
 
 
 class _Media:
-    """What survives a power cut."""
+    """The persistent content of the disk."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
@@ -92,28 +92,28 @@ class _Media:
 
 
 class EmulDiskBackend:
-    """What the world does to a disk. For the simulator and for tests."""
+    """Control of an emulated disk: power, faults, capacity. For the simulator and for tests."""
 
     def __init__(self, disk: EmulDisk) -> None:
         self._disk = disk
         self.on_power_lost: Callable[[], object] | None = None
-        """Called when the power goes in the middle of an operation (`cut_power_at`)."""
+        """Called when the power is cut in the middle of an operation (`cut_power_at`)."""
 
     def cut_power(self) -> EmulDisk:
-        """Cut the power now and start again: the result is the same media as the next incarnation sees it."""
+        """Cut the power now, switch it on again, and return the new disk object over the same media."""
         self._disk._cut()
         return self.reboot()
 
     def reboot(self) -> EmulDisk:
-        """The next incarnation over the media of a disk that has lost power (`cut_power`, `cut_power_at`)."""
+        """Return a new disk object over the media of a disk that has lost power (`cut_power`, `cut_power_at`)."""
         old = self._disk
-        assert old._dead, "the disk still has power"
+        assert old._powered_off, "the disk still has power"
         return EmulDisk._over(old._media, old)
 
     def cut_power_at(self, operation: int) -> None:
-        """Cut the power inside the `operation`-th coming create, write, flush, rename or remove (1 = next).
+        """Cut the power during the `operation`-th next create, write, flush, rename or remove (1 = next).
 
-        That call raises GONE. What it was doing is undone, done or torn, as if the power went half-way.
+        That call raises UNAVAILABLE. Its effect is absent, complete or torn, as after a power cut half-way through.
         """
         assert operation >= 1
         self._disk._countdown = operation
@@ -121,22 +121,22 @@ class EmulDiskBackend:
 
     @property
     def operations_until_cut(self) -> int:
-        """How many operations are left until the power goes (`cut_power_at`); 0 if that is not to happen."""
+        """The number of operations left until the scheduled power cut (`cut_power_at`); 0 if none is scheduled."""
         return self._disk._countdown
 
     @property
     def used_bytes(self) -> int:
-        """What the files on it take."""
+        """The space used by files, in bytes."""
         return self._disk._media.used_bytes()
 
     @property
     def has_power(self) -> bool:
-        """False once the power has been cut."""
-        return not self._disk._dead
+        """Whether the power is on."""
+        return not self._disk._powered_off
 
     @property
     def device_bytes_written(self) -> int:
-        """Bytes written since the first power-on, zero-filling included."""
+        """Bytes written since the first power-on, including zero-filling."""
         return self._disk.bytes_written
 
     @property
@@ -145,68 +145,68 @@ class EmulDiskBackend:
         return self._disk.flushes
 
     def set_latency(self, flush_ns: int = 0, written_byte_ns: float = 0.0) -> None:
-        """From now on a flush takes `flush_ns` and each byte it makes durable `written_byte_ns` more."""
+        """Set the duration of a flush: `flush_ns`, plus `written_byte_ns` for each byte it makes durable."""
         self._disk.flush_ns, self._disk.written_byte_ns = flush_ns, written_byte_ns
 
     def hold_flushed(self, ns: int) -> None:
-        """From now on keep what is flushed in a volatile cache for so long, though flushes are reported as done.
+        """From now on keep flushed data in a volatile cache for `ns`, while reporting flushes as complete.
 
-        With 0, the next flush makes all of it durable, as it empties the whole cache of a real disk.
+        After a change to 0, the next flush makes all of it durable, as a flush empties a real disk's whole cache.
         """
         self._disk.held_ns = ns
 
     def write_back(self) -> None:
-        """Make everything durable whose flush was reported as done, as a disk does that is given the time."""
+        """Make all data durable whose flush was reported as complete, as a disk with enough time does."""
         for flushing in self._disk._settling:
             if flushing.done_ns <= self._disk._now_ns():
                 flushing.durable_ns = 0
 
     def set_capacity(self, capacity_bytes: int) -> None:
-        """Change the room there is. What exists stays, even beyond it."""
+        """Change the capacity. Existing files remain, even beyond it."""
         self._disk._media.capacity_bytes = capacity_bytes
 
     def fill(self) -> None:
-        """Leave no room for a new file, as if something else had taken it."""
+        """Set the capacity to the used space, so that no new file fits."""
         self.set_capacity(self._disk._media.used_bytes())
 
     def free_bytes(self) -> int:
-        """Room for new files, in bytes; never negative."""
+        """Free space for new files, in bytes; never negative."""
         return max(0, self._disk._media.capacity_bytes - self._disk._media.used_bytes())
 
     def set_read_only(self, is_read_only: bool) -> None:
-        """From now on refuse every change with IO, as a file system that is mounted read-only; or no more."""
+        """Refuse every change with IO from now on, as a read-only file system does; or end that."""
         self._disk._media.is_read_only = is_read_only
 
     def fail_next_flush(self, times: int = 1) -> None:
-        """`times` more flushes raise IO; afterwards each sector's durability is anybody's guess."""
+        """Let the next `times` flushes raise IO, each leaving an unknown subset of sectors durable."""
         self._disk._failing_flushes += times
         self._disk._guarded = True
 
     def fail_next_write(self, times: int = 1) -> None:
-        """`times` more writes raise IO and change nothing."""
+        """Let the next `times` writes raise IO and change nothing."""
         self._disk._failing_writes += times
         self._disk._guarded = True
 
     def let_writes_succeed(self) -> None:
-        """No write fails any more."""
+        """Cancel `fail_next_write`."""
         self._disk._failing_writes = 0
 
     def rot(
         self, name: str | None = None, offset: int | None = None, bits: int = 1
     ) -> tuple[str, int] | None:
-        """Flip `bits` bits (all, if there are fewer) of a sector that holds data, of `name`, at `offset`, or any.
+        """Flip `bits` bits (all, if there are fewer) of a nonzero sector: of `name`, at `offset`, or a random one.
 
         Returns the name and the sector's offset; None if there is no such sector.
         """
         random, files = self._disk._random, self._disk._media.files
         if name is None:
-            name = _any([n for n, file in sorted(files.items()) if any(file.data)], random)
+            name = _choose([n for n, file in sorted(files.items()) if any(file.data)], random)
         if name is None:
             return None
         data = files[name].data
         if offset is None:
             starts = range(0, len(data), SECTOR_BYTES)
-            offset = _any([at for at in starts if any(data[at : at + SECTOR_BYTES])], random)
+            offset = _choose([at for at in starts if any(data[at : at + SECTOR_BYTES])], random)
         if offset is None:
             return None
         start = offset - offset % SECTOR_BYTES
@@ -217,19 +217,19 @@ class EmulDiskBackend:
         return name, start
 
     def make_unreadable(self, name: str, offset: int) -> None:
-        """Reading the sector at `offset` raises IO until something is written there."""
+        """Let reads of the sector at `offset` raise IO until it is written again."""
         self._disk._media.files[name].unreadable.add(offset // SECTOR_BYTES)
 
 
-def _any(choices: list[_T], random: Random) -> _T | None:
+def _choose(choices: list[_T], random: Random) -> _T | None:
     return random.choice(choices) if choices else None
 
 
 class EmulDisk:
-    """`hal.disk.Disk` in memory; the back door is `backend`.
+    """`hal.disk.Disk` in memory; `backend` controls it.
 
-    `random` decides what tears and rots; `now_ns` is the clock that flush latency is measured by, and
-    `spend(ns)` is told how long each call would have taken.
+    `random` decides which sectors tear or rot. `now_ns` is the clock for flush latency, and `spend(ns)` is called
+    with the time that each call takes.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class EmulDisk:
     def _power_on(self, media: _Media) -> None:
         self._media, self._files = media, media.files
         self._settling: deque[_Flushing] = deque()
-        self._dead, self._guarded = False, False  # guarded: something but plain work may lie ahead
+        self._powered_off, self._guarded = False, False  # guarded: a fault may be due
         self._countdown = self._failing_flushes = self._failing_writes = 0
         self.backend = EmulDiskBackend(self)
 
@@ -337,7 +337,7 @@ class EmulDisk:
         self._settle()
         done_ns = self._now_ns() + took
         durable_ns = done_ns + self.held_ns
-        for flushing in reversed(self._settling):  # what was held back is made durable with this
+        for flushing in reversed(self._settling):  # this flush also makes the data that was held back durable
             if flushing.durable_ns <= durable_ns:
                 break
             flushing.durable_ns = durable_ns
@@ -346,7 +346,7 @@ class EmulDisk:
         self._take(took)
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
-        """See `Disk.commit`. A write and a flush, and the power can go in either."""
+        """See `Disk.commit`. A write and a flush; a power cut can happen in either."""
         self.write(name, offset, data)
         self.flush(name)
 
@@ -374,8 +374,8 @@ class EmulDisk:
     # -- power ------------------------------------------------------------------------------------------
 
     def _alive(self) -> None:
-        if self._dead:
-            raise DiskError(DiskErrorKind.GONE, "the disk has lost power")
+        if self._powered_off:
+            raise DiskError(DiskErrorKind.UNAVAILABLE, "the disk has lost power")
 
     def _refuse_if_read_only(self, name: str) -> None:
         self._alive()
@@ -390,7 +390,7 @@ class EmulDisk:
         return file
 
     def _begin(self) -> bool:
-        """Count one device operation; True when the power goes during it."""
+        """Count one device operation; return True if the power is cut during it."""
         self._alive()
         last = self._countdown == 1
         self._countdown -= self._countdown > 0
@@ -405,7 +405,7 @@ class EmulDisk:
             self._alive()
 
     def _cut(self) -> None:
-        self._dead = self._guarded = True
+        self._powered_off = self._guarded = True
         self._settle()
         for file in self._files.values():
             file.tear(file.undo, self._random)

@@ -1,4 +1,4 @@
-"""An Ethernet port whose cable the simulator plugs and pulls."""
+"""An Ethernet port whose cable and interface the simulator controls."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from hal.ethernet import Counters, EthernetError, EthernetErrorKind, PortTraffic
 
 
 class EmulEthernetPortBackend:
-    """What the world does to a port. For the simulator and for tests."""
+    """Control of an emulated Ethernet port. For the simulator and for tests."""
 
     def __init__(self, port: EmulEthernetPort) -> None:
         self._port = port
         self.speed: int | None = 1000
-        """Mbit/s that the link partner agrees to; None is a driver that does not say."""
+        """Negotiated speed in Mbit/s; None emulates a driver that does not report it."""
         self.addresses: list[IPv4Interface | IPv6Interface] = []
-        """What the operating system has configured."""
+        """The addresses that the operating system has configured."""
         self.received = self.sent = PortTraffic()
-        """What the port has counted."""
+        """The port's traffic counters."""
 
     def plug(self) -> None:
-        """Put the cable in, with a live partner at its other end."""
+        """Plug the cable in, with an active link partner."""
         self._port._set(plugged=True)
 
     def unplug(self) -> None:
-        """Pull the cable."""
+        """Unplug the cable."""
         self._port._set(plugged=False)
 
-    def vanish(self) -> None:
-        """Take the interface away, as a card that fell off its bus."""
+    def remove_device(self) -> None:
+        """Remove the interface, as when a card drops off its bus."""
         self._port._set(present=False)
 
-    def come_back(self) -> None:
-        """Give the interface back: closed, with nothing counted and no addresses, as a kernel presents a new one."""
+    def restore_device(self) -> None:
+        """Add the interface again: closed, counters zero, no addresses, as the kernel presents a new one."""
         self.received = self.sent = PortTraffic()
         self.addresses = []
         self._port._set(present=True, up=False)
 
     def receive(self, frames: int, frame_bytes: int) -> None:
-        """Let the partner send so many frames; only what reaches an open port with its cable in is counted."""
+        """Have the partner send frames; they are counted only if the port is open and its cable plugged in."""
         if self._port.carrier():
             self.received = _more(self.received, frames, frame_bytes)
 
     def send(self, frames: int, frame_bytes: int) -> None:
-        """Let this machine send so many frames."""
+        """Send frames from this machine; counted as in `receive`."""
         if self._port.carrier():
             self.sent = _more(self.sent, frames, frame_bytes)
 
@@ -54,7 +54,7 @@ def _more(traffic: PortTraffic, frames: int, frame_bytes: int) -> PortTraffic:
 
 
 class EmulEthernetPort:
-    """`hal.ethernet.EthernetPort`. Watchers are called at the very moment of the change."""
+    """`hal.ethernet.EthernetPort`. Watchers are called synchronously at each change."""
 
     def __init__(self, name: str, *, up: bool = True) -> None:
         self._name, self._plugged, self._up, self._present = name, True, up, True
@@ -97,7 +97,9 @@ class EmulEthernetPort:
 
     def _check_present(self) -> None:
         if not self._present:
-            raise EthernetError(EthernetErrorKind.GONE, f"{self._name}: the interface is gone")
+            raise EthernetError(
+                EthernetErrorKind.UNAVAILABLE, f"{self._name}: the interface does not exist any more"
+            )
 
     def _set(
         self, *, plugged: bool | None = None, up: bool | None = None, present: bool | None = None

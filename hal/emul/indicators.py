@@ -1,4 +1,4 @@
-"""Lights that the simulator sees, and covers that it opens."""
+"""LEDs whose state the simulator reads, and cover switches that it operates."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from hal.indicators import IndicatorError, IndicatorErrorKind, Light
 
 
 class EmulIndicatorsBackend:
-    """What the world sees of the indicators, and does to them. For the simulator and for tests."""
+    """Control of emulated LEDs and switches. For the simulator and for tests."""
 
     def __init__(self, leds: Iterable[str], switches: Iterable[str]) -> None:
         self.lights = dict.fromkeys(leds, Light.OFF)
-        """What each LED shows."""
+        """What each LED shows, by name."""
         self._closed = dict.fromkeys(switches, True)
         self._missing: set[str] = set()
         self._watchers: dict[object, tuple[str, Callable[[bool], None]]] = {}
 
     def open_cover(self, switch: str) -> None:
-        """Open the cover that the switch watches."""
+        """Open the cover of this switch."""
         self._move(switch, closed=False)
 
     def close_cover(self, switch: str) -> None:
-        """Close it."""
+        """Close the cover of this switch."""
         self._move(switch, closed=True)
 
-    def vanish(self, name: str) -> None:
-        """Take an LED or a switch away."""
+    def remove_device(self, name: str) -> None:
+        """Remove an LED or a switch."""
         self._missing.add(name)
         self._watchers = {key: watcher for key, watcher in self._watchers.items() if watcher[0] != name}
 
@@ -40,7 +40,7 @@ class EmulIndicatorsBackend:
 
 
 class EmulIndicators:
-    """`hal.indicators.Indicators`. Watchers are called at the very moment of the change."""
+    """`hal.indicators.Indicators`. Watchers are called synchronously at each change."""
 
     def __init__(self, leds: Iterable[str], switches: Iterable[str]) -> None:
         self.backend = EmulIndicatorsBackend(leds, switches)
@@ -64,6 +64,6 @@ class EmulIndicators:
 
     def _check(self, name: str, known: Iterable[str]) -> None:
         if name not in known:
-            raise IndicatorError(IndicatorErrorKind.UNKNOWN, f"the board has no {name!r}")
+            raise IndicatorError(IndicatorErrorKind.UNKNOWN, f"the board file has no LED or switch {name!r}")
         if name in self.backend._missing:
-            raise IndicatorError(IndicatorErrorKind.MISSING, f"{name}: it is not there")
+            raise IndicatorError(IndicatorErrorKind.MISSING, f"{name}: there is no such device")

@@ -1,7 +1,7 @@
-"""A watchdog whose time is the simulator's.
+"""A watchdog that runs on simulated time.
 
-An `EmulWatchdog` is one incarnation of the machine's access to it; what it remembers of the last reset outlives the
-machine, and `backend.reboot` gives the next incarnation.
+An `EmulWatchdog` is the machine's access to the device between two resets; `backend.reboot` returns the next one,
+which keeps the cause of the last reset.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ TIMEOUT_SECONDS_MAX = 600
 
 
 class Timer(Protocol):
-    """`asyncio.TimerHandle` is one."""
+    """A scheduled call, like `asyncio.TimerHandle`."""
 
     def cancel(self) -> None:
-        """Let it not come to pass."""
+        """Cancel the call."""
         ...
 
 
@@ -26,25 +26,25 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
 class EmulWatchdogBackend:
-    """What the world does to a watchdog. For the simulator and for tests."""
+    """Control of an emulated watchdog. For the simulator and for tests."""
 
     def __init__(self, watchdog: EmulWatchdog) -> None:
         self._watchdog = watchdog
         self.busy = False
-        """Another program feeds it."""
+        """Whether another program owns the watchdog."""
         self.nowayout = False
-        """Once started it cannot be stopped."""
+        """Whether it cannot be stopped once started."""
 
     def reboot(self) -> EmulWatchdog:
-        """The watchdog as the next start of the machine finds it: stopped, and knowing why the last one ended."""
+        """Return the watchdog as the next boot finds it: stopped, with the cause of the last reset."""
         old = self._watchdog
         old._halt()
-        old._dead = True
+        old._powered_off = True
         return EmulWatchdog(old._call_later, old._reset, caused_last_reset=old._fired)
 
 
 class EmulWatchdog:
-    """`hal.watchdog.Watchdog`; calls `reset` when it fires. `call_later` is an event loop's, or like it."""
+    """`hal.watchdog.Watchdog`; calls `reset` when it fires. `call_later` is an event loop's method or equivalent."""
 
     def __init__(
         self, call_later: CallLater, reset: Callable[[], None], *, caused_last_reset: bool = False
@@ -53,17 +53,17 @@ class EmulWatchdog:
         self._caused_last_reset = caused_last_reset
         self._timeout_seconds = 0
         self._timer: Timer | None = None
-        self._fired = self._dead = False
+        self._fired = self._powered_off = False
         self.backend = EmulWatchdogBackend(self)
 
     def start(self, timeout_seconds: int) -> Armed:
         """See `Watchdog.start`."""
-        assert self._timer is None, "the watchdog is started"
+        assert self._timer is None, "the watchdog is already started"
         self._check_alive()
         if self.backend.busy:
-            raise WatchdogError(WatchdogErrorKind.BUSY, "another program feeds the watchdog")
+            raise WatchdogError(WatchdogErrorKind.BUSY, "another program owns the watchdog")
         if not 1 <= timeout_seconds <= TIMEOUT_SECONDS_MAX:
-            message = f"the watchdog waits 1 to {TIMEOUT_SECONDS_MAX} seconds, not {timeout_seconds}"
+            message = f"the timeout must be 1 to {TIMEOUT_SECONDS_MAX} seconds, not {timeout_seconds}"
             raise WatchdogError(WatchdogErrorKind.TIMEOUT, message)
         self._timeout_seconds = timeout_seconds
         self._timer = self._call_later(timeout_seconds, self._fire)
@@ -85,7 +85,7 @@ class EmulWatchdog:
         self._halt()
 
     def _check_alive(self) -> None:
-        if self._dead:
+        if self._powered_off:
             raise WatchdogError(WatchdogErrorKind.IO, "the machine was reset")
 
     def _halt(self) -> None:
@@ -94,6 +94,6 @@ class EmulWatchdog:
             self._timer = None
 
     def _fire(self) -> None:
-        self._fired = self._dead = True
+        self._fired = self._powered_off = True
         self._timer = None
         self._reset()

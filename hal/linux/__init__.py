@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The hardware, on Linux."""
+"""Implementation of the hardware contracts on Linux."""

@@ -15,11 +15,11 @@ _NS_MAX = 2**63 - 1
 class LinuxClock:
     """`hal.clock.WallClock` over CLOCK_REALTIME.
 
-    It is set by a service that has CAP_SYS_TIME (rap-clock.socket), so that the program itself needs no right to.
+    A service with CAP_SYS_TIME (rap-clock.socket) sets the clock, so that this program needs no privilege for it.
     """
 
     def __init__(self, service: Path | None = None) -> None:
-        """`service` is the service's socket; without one the clock is not set."""
+        """`service` is the path of the service's socket; without one the clock cannot be set."""
         self._service = service
 
     def now_ns(self) -> int:
@@ -29,21 +29,22 @@ class LinuxClock:
     def set(self, now_ns: int) -> None:
         """See `WallClock.set`."""
         if not 0 <= now_ns <= _NS_MAX:
-            raise ClockError(ClockErrorKind.RANGE, f"{now_ns} ns is no time that the clock can hold")
+            raise ClockError(ClockErrorKind.RANGE, f"the clock cannot represent {now_ns} ns")
         if self._service is None:
-            raise ClockError(ClockErrorKind.NOT_PERMITTED, "no service that sets the clock is configured")
+            raise ClockError(ClockErrorKind.NOT_PERMITTED, "no clock-setting service is configured")
         try:
-            answer = _ask(self._service, b"%d\n" % now_ns)
+            answer = _request(self._service, b"%d\n" % now_ns)
         except OSError as error:
-            message = f"{self._service}: the service that sets the clock does not answer: {error}"
+            message = f"{self._service}: no answer from the clock-setting service: {error}"
             raise ClockError(ClockErrorKind.NOT_PERMITTED, message) from error
         if answer != b"set\n":
             raise ClockError(
-                ClockErrorKind.NOT_PERMITTED, f"{self._service}: the service refused to set the clock"
+                ClockErrorKind.NOT_PERMITTED,
+                f"{self._service}: the clock-setting service refused the request",
             )
 
 
-def _ask(service: Path, request: bytes) -> bytes:
+def _request(service: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS_MAX)
         connection.connect(str(service))

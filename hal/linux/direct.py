@@ -1,10 +1,9 @@
-"""Writing past the page cache (O_DIRECT), durable on return, where system and device can.
+"""Direct I/O (O_DIRECT): durable writes that bypass the page cache, where file system and device support them.
 
-Against a write through the cache the device gets the sectors that were written instead of whole pages, no page is
-looked up and locked, and what the device refused does not stay readable as if it had it. The memory that is written
-has to be aligned, hence one block that everything is copied through; offset and length too, to the device's sectors
-(mostly 512 bytes): where they are not, the writer says that it cannot. Reads through the cache see what was written:
-the kernel drops the pages that it replaces.
+Compared with cached writes, the device receives only the written sectors instead of whole pages, no page is looked
+up or locked, and data that the device refused does not remain readable from the cache. Memory, offset and length must
+be aligned to the device's sectors (mostly 512 bytes): data is copied through one aligned buffer, and the writer
+declines unaligned writes. Cached reads return the written data, because the kernel invalidates the replaced pages.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ DESCRIPTORS_MAX: Final = 8
 
 
 class DirectWriter:
-    """Writes to files of one directory; the last DESCRIPTORS_MAX files stay open until `close`."""
+    """Direct writes to files of one directory; the last DESCRIPTORS_MAX files stay open until `close`."""
 
     def __init__(self, directory_fd: int) -> None:
         self._directory_fd = directory_fd
         self._memory = memoryview(mmap.mmap(-1, WRITE_BYTES_MAX))
         self._fds: dict[str, int] = {}
-        self._works = True  # until the file system or the device says that it does not
+        self._works = True  # until the file system or the device rejects direct I/O
 
     def write(self, name: str, offset: int, data: bytes) -> int:
-        """How many bytes are now durable at `offset`; 0 if it has to be done otherwise. Raises: OSError."""
+        """Write `data` and return how many bytes are durable; 0 if direct I/O is not possible. Raises: OSError."""
         size = len(data)
         if not self._works or (offset | size) % ALIGNMENT_BYTES or size > WRITE_BYTES_MAX:
             return 0
@@ -49,14 +48,14 @@ class DirectWriter:
             return 0
 
     def rename(self, name: str, new_name: str) -> None:
-        """File `name` has another name now."""
+        """Follow a rename of file `name`."""
         if name != new_name:
             self.forget(new_name)
             if name in self._fds:
                 self._fds[new_name] = self._fds.pop(name)
 
     def forget(self, name: str) -> None:
-        """There is no such file any more, or another one."""
+        """Drop the descriptor of a file that was removed or replaced."""
         fd = self._fds.pop(name, None)
         if fd is not None:
             os.close(fd)

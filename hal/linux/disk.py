@@ -1,10 +1,9 @@
-"""A disk as a directory of preallocated files.
+"""`hal.disk` as a directory of preallocated files.
 
-Why zero-filling: `posix_fallocate` only reserves blocks. The first write into them turns "unwritten" extents
-into written ones, which is metadata, so each flush would commit the file system's journal. With the zeros
-written beforehand a flush is one write and one cache flush of the device, and that is the whole cost of
-keeping a record, done in one system call (`direct`). What a file's name needs to be durable is an fsync of its
-directory.
+Files are zero-filled because `posix_fallocate` only reserves blocks: the first write into them would convert
+"unwritten" extents, which is a metadata change, so that each flush would commit the file system's journal. In a
+zero-filled file a flush is one write and one cache flush of the device, done in one system call (`direct`). A file's
+name becomes durable by an fsync of its directory.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from hal.linux.direct import DirectWriter
 
 _ZEROS = bytes(1024 * 1024)
 _NAME = re.compile(r"[a-z0-9.-]{1,64}")
-_UNFINISHED_SUFFIX = "~"  # not a name a caller can use: left by a crash during `create`
-DESCRIPTORS_MAX: Final = 64  # of open files; systemd's usual limit for a service is 1,024
+_UNFINISHED_SUFFIX = "~"  # invalid in callers' names; marks a file left by a crash during `create`
+DESCRIPTORS_MAX: Final = 64  # open files; systemd's usual limit for a service is 1,024
 _NOT_WRITABLE = frozenset((errno.EROFS, errno.EACCES, errno.EPERM))
 _KINDS = {
     errno.ENOSPC: DiskErrorKind.FULL,
     errno.EDQUOT: DiskErrorKind.FULL,
     errno.EFBIG: DiskErrorKind.FULL,
     errno.ENOENT: DiskErrorKind.MISSING,
-    errno.ENODEV: DiskErrorKind.GONE,
-    errno.ENXIO: DiskErrorKind.GONE,
-    errno.ESHUTDOWN: DiskErrorKind.GONE,
+    errno.ENODEV: DiskErrorKind.UNAVAILABLE,
+    errno.ENXIO: DiskErrorKind.UNAVAILABLE,
+    errno.ESHUTDOWN: DiskErrorKind.UNAVAILABLE,
 }
 
 
@@ -41,9 +40,9 @@ def _disk_error(error: OSError, name: str) -> DiskError:
 
 
 class _Descriptors(dict[str, int]):
-    """File descriptors by name, opened when first asked for; beyond DESCRIPTORS_MAX the oldest is closed.
+    """File descriptors by name, opened on first use; beyond DESCRIPTORS_MAX the oldest is closed.
 
-    Files of a file system that is read-only are opened for reading. Raises DiskError.
+    On a read-only file system, files are opened for reading. Raises: DiskError.
     """
 
     def __init__(self, directory_fd: int) -> None:
@@ -51,7 +50,7 @@ class _Descriptors(dict[str, int]):
         self._for_reading: set[int] = set()
 
     def for_writing(self, name: str) -> int:
-        """The descriptor of a file that can be written; opened again if it could not when it was opened."""
+        """Return a writable descriptor; reopens a file that could only be opened for reading."""
         if self[name] in self._for_reading:
             self.close(name)
             if self[name] in self._for_reading:
@@ -59,7 +58,7 @@ class _Descriptors(dict[str, int]):
         return self[name]
 
     def close(self, name: str) -> None:
-        """Close a file's descriptor, if it is open."""
+        """Close a file's descriptor if it is open."""
         fd = self.pop(name, None)
         if fd is not None:
             self._for_reading.discard(fd)
@@ -74,7 +73,7 @@ class _Descriptors(dict[str, int]):
         return fd
 
     def keep(self, name: str, fd: int) -> None:
-        """Add the open descriptor of a file."""
+        """Add an open descriptor."""
         while len(self) >= DESCRIPTORS_MAX:
             self.close(next(iter(self)))
         self[name] = fd
@@ -92,7 +91,7 @@ class _Descriptors(dict[str, int]):
 
 
 class LinuxDisk:
-    """`hal.disk.Disk` in `directory`, which is made if need be; a read-only one can be read."""
+    """`hal.disk.Disk` in `directory`, which is created if necessary; a read-only directory can be read."""
 
     def __init__(self, directory: Path | str) -> None:
         self._path = Path(directory)
@@ -104,13 +103,13 @@ class LinuxDisk:
         except OSError as error:
             raise _disk_error(error, str(directory)) from error
         for name in unfinished:
-            with contextlib.suppress(OSError):  # a read-only file system is no reason not to read
+            with contextlib.suppress(OSError):  # a read-only file system can still be read
                 os.unlink(name, dir_fd=self._directory_fd)
         self._fds = _Descriptors(self._directory_fd)
         self._direct = DirectWriter(self._directory_fd)
 
     def close(self) -> None:
-        """Close all file descriptors. The disk is of no use afterwards."""
+        """Close all file descriptors; the disk cannot be used afterwards."""
         self._direct.close()
         for fd in (*self._fds.values(), self._directory_fd):
             os.close(fd)
@@ -187,7 +186,7 @@ class LinuxDisk:
             raise _disk_error(error, name) from error
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
-        """See `Disk.commit`. One system call: between two, the interpreter would let another thread go first."""
+        """See `Disk.commit`. One system call: between two calls, the interpreter could switch to another thread."""
         try:
             written = self._direct.write(name, offset, data)
             if not written:
@@ -227,7 +226,7 @@ class LinuxDisk:
         self._fds.close(name)
 
     def _rename(self, name: str, new_name: str) -> None:
-        """Durable on return; after an error, which the directory's fsync may be, it has its old name again."""
+        """Rename durably; after an error, including one of the directory's fsync, the file has its old name."""
         here = self._directory_fd
         os.rename(name, new_name, src_dir_fd=here, dst_dir_fd=here)
         try:
@@ -240,7 +239,9 @@ class LinuxDisk:
     @staticmethod
     def _fill_with_zeros(fd: int, size: int) -> None:
         if size:
-            os.posix_fallocate(fd, 0, size)  # says "full" at once instead of after writing most of it
+            os.posix_fallocate(
+                fd, 0, size
+            )  # fails at once if the disk is full, not after writing most of the file
         for offset in range(0, size, len(_ZEROS)):
             os.pwrite(fd, _ZEROS[: size - offset], offset)
         os.fsync(fd)

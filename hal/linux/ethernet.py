@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""An Ethernet port by the kernel's name, through netlink and ethtool.
+"""An Ethernet port by its kernel interface name, through netlink and ethtool.
 
-Link events come as they happen, on the event loop's thread. An event says only *that* something changed; what is so
-now is then asked for. So nothing hangs on the events being complete: when the kernel had to drop some (ENOBUFS), when
-the interface vanished, or came back with another index, the next question has the answer. The kernel itself tells at
-most one loss of carrier a second (`net/core/link_watch.c`), so that a loose plug floods nobody.
+Link events arrive on the event loop's thread. An event is only a reason to query the present state, so that
+incomplete events do no harm: after an overrun (ENOBUFS), or when the interface was removed or reappeared with another
+index, the next query returns the right state. The kernel reports at most one loss of carrier a second
+(`net/core/link_watch.c`), so that a loose plug cannot flood the program.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hal.linux import netlink
 from hal.linux.ethtool import ethtool_speed
 
 _EVENT_BYTES_MAX = 1 << 16
-_SPEEDS_UNKNOWN = (0, 0xFFFFFFFF)  # SPEED_UNKNOWN is -1; some drivers say 0
+_UNKNOWN_SPEEDS = (0, 0xFFFFFFFF)  # SPEED_UNKNOWN is -1; some drivers report 0
 _KINDS = {
-    errno.ENODEV: EthernetErrorKind.GONE,
+    errno.ENODEV: EthernetErrorKind.UNAVAILABLE,
     errno.EPERM: EthernetErrorKind.DENIED,
     errno.EACCES: EthernetErrorKind.DENIED,
 }
@@ -44,15 +44,15 @@ class LinuxEthernetPort:
     def carrier(self) -> bool:
         """See `EthernetPort.carrier`."""
         try:
-            return bool(netlink.link(self._interface).flags & netlink.IFF_LOWER_UP)
+            return bool(netlink.interface_info(self._interface).flags & netlink.IFF_LOWER_UP)
         except OSError:
             return False
 
     def watch(self, changed: Callable[[bool], None]) -> Callable[[], None]:
-        """See `EthernetPort.watch`. Needs a running event loop; what was begun on one ends on it."""
+        """See `EthernetPort.watch`. Requires a running event loop, and must be stopped on the same loop."""
         if self._events is None or self._events.closed:
             self._events = _Events(self.carrier)
-        return self._events.tell(changed)
+        return self._events.add_watcher(changed)
 
     def speed(self) -> int | None:
         """See `EthernetPort.speed`."""
@@ -62,7 +62,7 @@ class LinuxEthernetPort:
             mbits = ethtool_speed(self._interface)
         except OSError:
             return None
-        return None if mbits in _SPEEDS_UNKNOWN else mbits
+        return None if mbits in _UNKNOWN_SPEEDS else mbits
 
     def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
         """See `EthernetPort.addresses`."""
@@ -73,7 +73,7 @@ class LinuxEthernetPort:
     def counters(self) -> Counters:
         """See `EthernetPort.counters`."""
         with self._errors():
-            return netlink.link(self._interface).counters
+            return netlink.interface_info(self._interface).counters
 
     def set_up(self, up: bool) -> None:
         """See `EthernetPort.set_up`. Needs CAP_NET_ADMIN."""
@@ -90,20 +90,23 @@ class LinuxEthernetPort:
 
 
 class _Events:
-    """The kernel's link events on the running loop, open for as long as somebody wants to be told."""
+    """The kernel's link events on the running loop; the socket is open while there are watchers."""
 
     def __init__(self, carrier: Callable[[], bool]) -> None:
         self._watchers: dict[object, Callable[[bool], None]] = {}
         self._loop = asyncio.get_running_loop()
         self._socket = netlink.open_link_events()
         self._loop.add_reader(self._socket, self._changed)
-        self._carrier, self._told = carrier, carrier()  # asked only once the kernel's ear is open
+        self._carrier, self._reported = (
+            carrier,
+            carrier(),
+        )  # queried after the subscription, so that no change is missed
 
     @property
     def closed(self) -> bool:
         return not self._watchers
 
-    def tell(self, changed: Callable[[bool], None]) -> Callable[[], None]:
+    def add_watcher(self, changed: Callable[[bool], None]) -> Callable[[], None]:
         key = object()
         self._watchers[key] = changed
         return lambda: self._stop(key)
@@ -116,15 +119,15 @@ class _Events:
     def _changed(self) -> None:
         self._drain()
         carrier = self._carrier()
-        if carrier == self._told:
+        if carrier == self._reported:
             return
-        self._told = carrier
+        self._reported = carrier
         for key, changed in list(self._watchers.items()):
-            if key in self._watchers:  # an earlier watcher may have stopped this one
+            if key in self._watchers:  # an earlier watcher may have removed this one
                 changed(carrier)
 
     def _drain(self) -> None:
-        """Read all there is. ENOBUFS, that some was lost, is read as an error, once; the rest comes after it."""
+        """Read and discard all events. An overrun (ENOBUFS) is one read error; later events follow it."""
         while True:
             try:
                 self._socket.recv(_EVENT_BYTES_MAX, socket.MSG_TRUNC)

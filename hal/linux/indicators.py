@@ -1,8 +1,8 @@
-"""LEDs by the kernel's LED class, and switches by its input devices.
+"""LEDs through the kernel's LED class, and switches through its input devices.
 
-An LED is a folder of /sys/class/leds (Documentation/leds/leds-class.rst). Blinking is the "timer" trigger's work:
-the kernel, and often the hardware itself, goes on with it by itself. Switches are asked for their state (EVIOCGSW);
-events only say that it is time to ask, so that an overrun queue (SYN_DROPPED) loses nothing.
+An LED is a directory in /sys/class/leds (Documentation/leds/leds-class.rst). The "timer" trigger does the blinking,
+in the kernel or the hardware. The state of switches is queried (EVIOCGSW); events are only a reason to query, so that
+a queue overrun (SYN_DROPPED) does no harm.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KINDS = {
 
 
 class LinuxIndicators:
-    """`hal.indicators.Indicators` by the board's tables: LEDs by the kernel's names, switches by device and code."""
+    """`hal.indicators.Indicators` by the board's tables: LEDs by kernel name, switches by device and code."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class LinuxIndicators:
         with _errors(led, self._leds):
             folder = self._sysfs / self._leds[led]
             if light in BLINK_MS:
-                _write(folder / "trigger", "timer")  # which brings the two files of the rhythm
+                _write(folder / "trigger", "timer")  # the kernel then creates the two delay files
                 for name, milliseconds in zip(("delay_on", "delay_off"), BLINK_MS[light], strict=True):
                     _write(folder / name, str(milliseconds))
             else:
@@ -66,32 +66,32 @@ class LinuxIndicators:
 
 
 class _Watch:
-    """A switch's device on the running loop, until `stop`. Errors of the making: OSError."""
+    """A watched switch device on the running loop, until `stop`. The constructor raises OSError."""
 
     def __init__(self, switch: Switch, changed: Callable[[bool], None]) -> None:
         self._code, self._changed = switch.code, changed
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._fd = stack.enter_context(_opened(switch.device))
-            self._told = _is_set(self._fd, self._code)
+            self._reported = _is_set(self._fd, self._code)
             self._open = stack.pop_all()
-        self._loop.add_reader(self._fd, self._look)
+        self._loop.add_reader(self._fd, self._read_events)
         self._open.callback(self._loop.remove_reader, self._fd)  # before the file is closed
 
     def stop(self) -> None:
         self._open.close()
 
-    def _look(self) -> None:
+    def _read_events(self) -> None:
         try:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self._fd, _EVENTS_BYTES):
                     pass
             closed = _is_set(self._fd, self._code)
-        except OSError:  # it vanished
+        except OSError:  # the device was removed
             self.stop()
             return
-        if closed != self._told:
-            self._told = closed
+        if closed != self._reported:
+            self._reported = closed
             self._changed(closed)
 
 
@@ -105,7 +105,7 @@ def _opened(device: str) -> Iterator[int]:
 
 
 def _is_set(fd: int, code: int) -> bool:
-    """Whether switch `code` of an input device is on. Raises: OSError."""
+    """Return whether switch `code` of an input device is on. Raises: OSError."""
     module = compiled()
     switches = module.ffi.new("unsigned char[]", module.lib.SWITCH_BYTES)
     ioctl(fd, module.lib.EVIOCGSW_ALL, switches)
@@ -113,7 +113,7 @@ def _is_set(fd: int, code: int) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """One `write(2)`, as sysfs wants it, into a file that must exist. Raises: OSError."""
+    """Write to an existing file in one `write(2)`, as sysfs requires. Raises: OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -124,7 +124,7 @@ def _write(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _errors(name: str, known: Mapping[str, object]) -> Iterator[None]:
     if name not in known:
-        message = f"the board file has no {name!r}; it has {', '.join(known) or 'nothing of the kind'}"
+        message = f"the board file has no {name!r}; it has {', '.join(known) or 'none'}"
         raise IndicatorError(IndicatorErrorKind.UNKNOWN, message)
     try:
         yield

@@ -1,4 +1,4 @@
-"""System calls that have no Python library, through the part that is compiled at installation (`ioctl_build.py`)."""
+"""ioctl system calls, through the extension module that is compiled at installation (`ioctl_build.py`)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 @cache
 def compiled() -> Any:
-    """The compiled module: `lib` has the kernel's constants, `ffi` its structures.
+    """Return the compiled module: `lib` has the kernel's constants, `ffi` its structures.
 
-    Raises: OSError (ENOSYS) when it was not built; the message says what to install.
+    Raises: OSError (ENOSYS) if it was not built; the message says what to install.
     """
     try:
         return import_module("hal.linux._ioctl")
     except ImportError as error:
         raise OSError(
             errno.ENOSYS,
-            "hal.linux was installed without its compiled part; install a C compiler, Python's headers and the "
-            "kernel's (gcc, python3-devel, kernel-headers), then this package again",
+            "hal.linux was installed without its compiled extension; install a C compiler, Python's headers and the "
+            "kernel's (gcc, python3-devel, kernel-headers), and reinstall this package",
         ) from error
 
 
 def ioctl(fd: int, request: int, argument: Any) -> None:
-    """`ioctl(2)` with `argument` an object of `compiled().ffi`. Raises: OSError."""
+    """Call `ioctl(2)`; `argument` is an object of `compiled().ffi`. Raises: OSError."""
     module = compiled()
     if module.lib.rap_ioctl(fd, request, argument) < 0:
         raise OSError(module.ffi.errno, os.strerror(module.ffi.errno))

@@ -1,10 +1,10 @@
-"""The compiled part of `hal.linux`: constants and structures that only the kernel's own headers know for sure.
+"""Build script of the extension module of `hal.linux`: constants and structures from the kernel's own headers.
 
-setup.py has it built at installation, by cffi in API mode: a C compiler reads <linux/…>, so that nothing is copied
-from it by hand. It is optional there: a machine without a compiler or these headers gets everything else, and
-`hal.linux.ioctl` says what is missing when somebody asks for it.
+setup.py builds it at installation with cffi in API mode: a C compiler reads <linux/…>, so that no value is copied by
+hand. It is optional: a machine without a compiler or these headers gets everything else, and `hal.linux.ioctl` says
+what is missing when it is first used.
 
-By hand, in place: `python setup.py build_ext --inplace`.
+To build it in place: `python setup.py build_ext --inplace`.
 """
 
 from cffi import FFI
@@ -30,11 +30,11 @@ ffi.set_source(
     #include <linux/input.h>
     #include <linux/watchdog.h>
 
-    /* whole longs, in which the kernel keeps its bits (drivers/input/evdev.c, bits_to_user) */
+    /* whole longs, as the kernel stores its bits (drivers/input/evdev.c, bits_to_user) */
     #define SWITCH_BYTES (((SW_MAX) / (8 * sizeof(long)) + 1) * sizeof(long))
     #define EVIOCGSW_ALL EVIOCGSW(SWITCH_BYTES)
 
     static int rap_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
     """,
-    optional=True,  # setuptools: a failure to compile is a warning
+    optional=True,  # setuptools: treat a compilation failure as a warning
 )

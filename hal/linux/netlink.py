@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Questions to the kernel about its interfaces, over netlink (RFC 3549), answered while the caller waits.
+"""Synchronous rtnetlink requests about network interfaces (RFC 3549).
 
-The messages are written out (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h), because few are needed: importing
-pyroute2 for them took as long as half of all else that the box program imports, and 10 MB. The kernel answers before
-`send` returns, so that a question never blocks.
+The messages are encoded here (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h) because only few are needed, and
+importing pyroute2 takes 10 MB and half as long as all other imports of the box program. The kernel replies before
+`send` returns, so that requests do not block.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hal.ethernet import Counters, PortTraffic
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
 OPERSTATE_UP: Final = 6
-"""RFC 2863, ifOperStatus, as the kernel numbers it (linux/if.h)."""
+"""The RFC 2863 ifOperStatus "up", as the kernel numbers it (linux/if.h)."""
 
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
@@ -39,48 +39,50 @@ _ANSWER_BYTES_MAX: Final = 1 << 17
 
 
 class InterfaceInfo(NamedTuple):
-    """What the kernel says of an interface."""
+    """State and counters of an interface."""
 
     number: int
-    """Its index."""
+    """The interface index."""
     flags: int
     operstate: int
     counters: Counters
 
 
-def link(interface: str) -> InterfaceInfo:
-    """The interface of this name. Raises: OSError (ENODEV: there is none)."""
-    [(_, answer)] = _ask(_GETLINK, _named(interface))
+def interface_info(interface: str) -> InterfaceInfo:
+    """Query the interface with this name. Raises: OSError (ENODEV: it does not exist)."""
+    [(_, answer)] = _request(_GETLINK, _named(interface))
     _, _, number, flags, _ = _LINK.unpack_from(answer)
-    told = _attributes(answer[_LINK.size :])
-    stats = _STATS.unpack_from(told[_IFLA_STATS64])  # packets, bytes, errors, dropped; in and out in turn
+    attributes = _attributes(answer[_LINK.size :])
+    stats = _STATS.unpack_from(
+        attributes[_IFLA_STATS64]
+    )  # packets, bytes, errors, dropped; each received, then sent
     received, sent = (
         PortTraffic(stats[2 + way], stats[way], stats[4 + way], stats[6 + way]) for way in (0, 1)
     )
-    return InterfaceInfo(number, flags, told[_IFLA_OPERSTATE][0], Counters(received, sent))
+    return InterfaceInfo(number, flags, attributes[_IFLA_OPERSTATE][0], Counters(received, sent))
 
 
 def set_link_up(interface: str, up: bool) -> None:
-    """Set or clear `interface`'s IFF_UP; in force on return. Raises: OSError (ENODEV, EPERM, the driver's)."""
-    _ask(_NEWLINK, _named(interface, flags=IFF_UP if up else 0, change=IFF_UP))
+    """Set or clear IFF_UP of `interface`; in effect on return. Raises: OSError (ENODEV, EPERM, the driver's)."""
+    _request(_NEWLINK, _named(interface, flags=IFF_UP if up else 0, change=IFF_UP))
 
 
 def addresses(interface: str) -> list[IPv4Interface | IPv6Interface]:
-    """The addresses of `interface`. Raises: OSError (ENODEV: there is none)."""
-    number = link(interface).number
+    """Return the addresses of `interface`. Raises: OSError (ENODEV: it does not exist)."""
+    number = interface_info(interface).number
     found = []
-    for kind, answer in _ask(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
+    for kind, answer in _request(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
         _, length, _, _, of = _ADDRESS.unpack_from(answer)
         if kind == _NEWADDR and of == number:
-            told = _attributes(answer[_ADDRESS.size :])
-            # of a point-to-point link IFA_ADDRESS is the far end's and IFA_LOCAL ours; IPv6 has only the former
-            address = ip_address(told.get(_IFA_LOCAL, told[_IFA_ADDRESS]))
+            attributes = _attributes(answer[_ADDRESS.size :])
+            # on a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has IFA_ADDRESS only
+            address = ip_address(attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]))
             found.append(ip_interface(f"{address}/{length}"))
     return found
 
 
 def open_link_events() -> socket.socket:
-    """A non-blocking socket that is readable when any interface has changed, appeared or gone. Raises: OSError."""
+    """Open a non-blocking socket, readable when an interface was changed, added or removed. Raises: OSError."""
     return _open(_RTMGRP_LINK, socket.SOCK_NONBLOCK)
 
 
@@ -93,24 +95,24 @@ def _open(groups: int = 0, flags: int = 0) -> socket.socket:
 
 
 def _named(interface: str, flags: int = 0, change: int = 0) -> bytes:
-    """The body of a question about the interface of this name, or of an order to it."""
+    """Encode the body of a request about the interface with this name."""
     name = interface.encode() + b"\0"
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(name), _IFLA_IFNAME) + name
     return _LINK.pack(socket.AF_UNSPEC, 0, 0, flags, change) + _padded(attribute)
 
 
-def _ask(kind: int, body: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
-    """All the answers; the kernel ends them with NLMSG_DONE after a dump, and else with the acknowledgement."""
+def _request(kind: int, body: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
+    """Send a request; return all replies, which end with NLMSG_DONE after a dump, else with the acknowledgement."""
     answers: list[tuple[int, bytes]] = []
     with _open() as kernel:
         kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body)
         while True:
-            for answer, said in _messages(kernel.recv(_ANSWER_BYTES_MAX)):
+            for answer, payload in _messages(kernel.recv(_ANSWER_BYTES_MAX)):
                 if answer in (_DONE, _ERROR):
-                    if code := -_CODE.unpack_from(said)[0]:
+                    if code := -_CODE.unpack_from(payload)[0]:
                         raise OSError(code, os.strerror(code))
                     return answers
-                answers.append((answer, said))
+                answers.append((answer, payload))
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,10 +1,10 @@
-"""A serial port by its device file: opened and set by pyserial, then read and written on the event loop.
+"""A serial port by its device file: opened and configured with pyserial, then read and written on the event loop.
 
-Line errors come within the data (termios(3), PARMRK): the kernel puts ``FF 00 xx`` for a byte that came with wrong
-parity or without its stop bit, ``FF 00 00`` for a break, and ``FF FF`` for a byte FF. `unmark` takes that apart.
+Line errors are marked in the data (termios(3), PARMRK): ``FF 00 xx`` is a byte with wrong parity or without its stop
+bit, ``FF 00 00`` a break, and ``FF FF`` a byte FF. `decode_marks` decodes these marks.
 
-What a UART cannot do the kernel leaves out without a word (`tcsetattr` succeeds if anything at all was set), so the
-settings are read back.
+The kernel ignores unsupported settings silently (`tcsetattr` succeeds if any setting was applied), so the settings
+are read back.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ import serial
 from hal.serial import FlowControl, Parity, SerialError, SerialErrorKind, SerialSettings
 
 _READ_BYTES = 4096
-_IFLAG, _CFLAG, _OSPEED, _CC = 0, 2, 5, 6  # where they stand in what termios.tcgetattr gives
+_IFLAG, _CFLAG, _OSPEED, _CC = 0, 2, 5, 6  # indices into the result of termios.tcgetattr
 _KINDS = {
     errno.ENOENT: SerialErrorKind.MISSING,
     errno.ENODEV: SerialErrorKind.MISSING,
     errno.ENXIO: SerialErrorKind.MISSING,
     errno.EBUSY: SerialErrorKind.BUSY,
-    errno.EAGAIN: SerialErrorKind.BUSY,  # somebody else's flock
+    errno.EAGAIN: SerialErrorKind.BUSY,  # locked by another program's flock
     errno.EACCES: SerialErrorKind.DENIED,
     errno.EPERM: SerialErrorKind.DENIED,
 }
-_GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN)
+_UNAVAILABLE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN)
 _PARITIES = {Parity.NONE: serial.PARITY_NONE, Parity.EVEN: serial.PARITY_EVEN, Parity.ODD: serial.PARITY_ODD}
 _PIECE = re.compile(rb"[^\xff]+|\xff\xff|\xff\x00.", re.DOTALL)
 
 Piece = bytes | SerialErrorKind
 
 
-def unmark(raw: bytes) -> tuple[list[Piece], bytes]:
-    """The bytes and line errors that `raw` stands for, in order, and what of it must wait for more."""
+def decode_marks(raw: bytes) -> tuple[list[Piece], bytes]:
+    """Decode marked input into bytes and line errors, in order; also return an incomplete mark at the end."""
     pieces: list[Piece] = []
     end = 0
     while piece := _PIECE.match(raw, end):
@@ -68,7 +68,7 @@ class LinuxSerialPort:
         return self._name
 
     def open(self, settings: SerialSettings) -> None:
-        """See `SerialPort.open`. Needs a running event loop."""
+        """See `SerialPort.open`. Requires a running event loop."""
         assert self._line is None, f"{self._name} is open"
         port = serial.Serial(
             baudrate=settings.baud,
@@ -86,13 +86,13 @@ class LinuxSerialPort:
         except ValueError as error:
             raise self._error(SerialErrorKind.SETTINGS, str(error)) from error
         except (OSError, termios.error) as error:
-            # a device file that opens and cannot be set is no serial port, or one that was never soldered in
+            # a device file that opens but cannot be configured is not a serial port, or its hardware is not populated
             kind = _KINDS.get(getattr(error, "errno", None) or errno.ENODEV, SerialErrorKind.MISSING)
             port.close()
             raise self._error(kind, str(error)) from error
         if refused:
             port.close()
-            raise self._error(SerialErrorKind.SETTINGS, f"the driver does not do {refused}")
+            raise self._error(SerialErrorKind.SETTINGS, f"the driver does not support {refused}")
         self._line = _Line(port, self._error)
 
     async def read(self, limit: int = 4096) -> bytes:
@@ -111,7 +111,7 @@ class LinuxSerialPort:
 
     def _open_line(self) -> _Line:
         if self._line is None:
-            raise self._error(SerialErrorKind.GONE, "it is closed")
+            raise self._error(SerialErrorKind.UNAVAILABLE, "it is closed")
         return self._line
 
     def _error(self, kind: SerialErrorKind, message: str) -> SerialError:
@@ -119,11 +119,11 @@ class LinuxSerialPort:
 
 
 def _finish_settings(fd: int, settings: SerialSettings) -> str:
-    """Have line errors marked and hang-ups told; the result says which of the settings the driver left out."""
+    """Enable marking of line errors and detection of hang-ups; return the settings that the driver ignored."""
     attributes = termios.tcgetattr(fd)
     attributes[_IFLAG] |= termios.PARMRK | termios.INPCK
     attributes[_IFLAG] &= ~(termios.BRKINT | termios.IGNPAR)
-    attributes[_CC][termios.VMIN] = 1  # nothing there is EAGAIN then, and zero bytes mean the end
+    attributes[_CC][termios.VMIN] = 1  # an empty read is then EAGAIN, and zero bytes mean a hang-up
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
     termios.tcflush(fd, termios.TCIFLUSH)
     attributes = termios.tcgetattr(fd)
@@ -142,7 +142,7 @@ def _finish_settings(fd: int, settings: SerialSettings) -> str:
 
 
 class _Line:
-    """One opening of the port, until `close`."""
+    """An open port, until `close`."""
 
     def __init__(self, port: serial.Serial, error: Callable[[SerialErrorKind, str], SerialError]) -> None:
         self._port, self._error = port, error
@@ -155,7 +155,7 @@ class _Line:
     async def read(self, limit: int) -> bytes:
         while not self._pieces:
             await self._until(self._loop.add_reader, self._loop.remove_reader)
-            pieces, self._unfinished = unmark(self._unfinished + self._receive())
+            pieces, self._unfinished = decode_marks(self._unfinished + self._receive())
             self._pieces.extend(pieces)
         piece = self._pieces.popleft()
         if isinstance(piece, SerialErrorKind):
@@ -180,12 +180,12 @@ class _Line:
             ended(self._fd)
         for waiting in self._waiting:
             if not waiting.done():
-                waiting.set_exception(self._error(SerialErrorKind.GONE, "it was closed"))
+                waiting.set_exception(self._error(SerialErrorKind.UNAVAILABLE, "it was closed"))
         self._port.close()
         self._fd = -1
 
     def _receive(self) -> bytes:
-        """What is there; nothing, if it was not readable after all. Raises: SerialError."""
+        """Read available bytes; b"" if there are none after all. Raises: SerialError."""
         try:
             raw = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
@@ -193,11 +193,11 @@ class _Line:
         except OSError as error:
             raise self._failure(error) from error
         if not raw:
-            raise self._error(SerialErrorKind.GONE, "it was unplugged")
+            raise self._error(SerialErrorKind.UNAVAILABLE, "it was unplugged")
         return raw
 
     async def _until(self, add: Callable[..., None], remove: Callable[[int], bool]) -> None:
-        """Wait until the port is readable, or writable. Raises: SerialError (GONE) when it is closed meanwhile."""
+        """Wait until the port is readable, or writable. Raises: SerialError (UNAVAILABLE) if it is closed."""
         ready: asyncio.Future[None] = self._loop.create_future()
         self._waiting.add(ready)
         add(self._fd, _settle, ready)
@@ -207,11 +207,11 @@ class _Line:
             self._waiting.discard(ready)
             if self._fd >= 0:
                 remove(self._fd)
-        if self._fd < 0:  # closed between its being ready and this
-            raise self._error(SerialErrorKind.GONE, "it was closed")
+        if self._fd < 0:  # closed after it became ready and before this ran
+            raise self._error(SerialErrorKind.UNAVAILABLE, "it was closed")
 
     def _failure(self, error: OSError) -> SerialError:
-        kind = SerialErrorKind.GONE if error.errno in _GONE else SerialErrorKind.IO
+        kind = SerialErrorKind.UNAVAILABLE if error.errno in _UNAVAILABLE else SerialErrorKind.IO
         return self._error(kind, error.strerror or str(error))
 
 

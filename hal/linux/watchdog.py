@@ -1,8 +1,8 @@
 """The kernel's watchdog device (Documentation/watchdog/watchdog-api.rst).
 
-Opening it starts it. Closing it stops it only after a "V" was written, so that a program which died has not stopped
-it. Both say nothing of a driver that never stops (`nowayout`); asking with WDIOC_SETOPTIONS does. Drivers too old
-for that question are stopped by the "V" alone.
+Opening the device starts it. Closing it stops it only after a "V" was written, so that a crashed program does not
+stop it. Neither reports a driver that cannot be stopped (`nowayout`); WDIOC_SETOPTIONS does. Old drivers without
+WDIOC_SETOPTIONS are stopped by the "V" alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _KINDS = {
     errno.EPERM: WatchdogErrorKind.DENIED,
     errno.ENOSYS: WatchdogErrorKind.UNSUPPORTED,
 }
-_NOT_ASKED = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL)
+_UNSUPPORTED_REQUEST = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class LinuxWatchdog:
-    """`hal.watchdog.Watchdog` over its device file."""
+    """`hal.watchdog.Watchdog` through its device file."""
 
     def __init__(self, device: str = "/dev/watchdog0") -> None:
         self._device = device
@@ -36,9 +36,9 @@ class LinuxWatchdog:
 
     def start(self, timeout_seconds: int) -> Armed:
         """See `Watchdog.start`."""
-        assert self._fd < 0, f"{self._device} is started"
+        assert self._fd < 0, f"{self._device} is already started"
         with self._errors():
-            compiled()  # before the device runs
+            compiled()  # may fail, so it comes before the device is started
             self._fd = os.open(self._device, os.O_WRONLY | os.O_CLOEXEC)
         try:
             return Armed(self._set_timeout(timeout_seconds), self._caused_last_reset())
@@ -61,7 +61,7 @@ class LinuxWatchdog:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise self._error(WatchdogErrorKind.UNSTOPPABLE, "its driver has `nowayout` set") from error
-            if error.errno not in _NOT_ASKED:
+            if error.errno not in _UNSUPPORTED_REQUEST:
                 raise self._error(WatchdogErrorKind.IO, error.strerror) from error
         with self._errors():
             os.write(self._fd, b"V")
@@ -72,8 +72,8 @@ class LinuxWatchdog:
         try:
             return self._ioctl(compiled().lib.WDIOC_SETTIMEOUT, seconds)
         except OSError as error:
-            if error.errno in _NOT_ASKED:
-                message = f"it cannot wait {seconds} seconds; try 30 or 60"
+            if error.errno in _UNSUPPORTED_REQUEST:
+                message = f"the device does not support a timeout of {seconds} seconds; try 30 or 60"
                 raise self._error(WatchdogErrorKind.TIMEOUT, message) from error
             raise self._error(WatchdogErrorKind.IO, error.strerror) from error
 
@@ -86,7 +86,7 @@ class LinuxWatchdog:
             return self._ioctl(request, value)
 
     def _ioctl(self, request: int, value: int) -> int:
-        """All of the requests take an int and give one. Raises: OSError."""
+        """Make a request; all of them take and return an int. Raises: OSError."""
         argument = compiled().ffi.new("int *", value)
         ioctl(self._fd, request, argument)
         return int(argument[0])

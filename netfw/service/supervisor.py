@@ -214,5 +214,5 @@ class Supervisor:
         try:
             self._ports[number].set_up(up)
         except EthernetError as error:
-            return "" if error.kind is EthernetErrorKind.GONE and not up else str(error)
+            return "" if error.kind is EthernetErrorKind.UNAVAILABLE and not up else str(error)
         return ""

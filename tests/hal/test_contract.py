@@ -1,4 +1,4 @@
-"""Both disks and both clocks keep their traits' promises."""
+"""Both implementations of disk and clock pass the conformance suite."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIZE = 64 * 1024
 
 
 class EmulDiskBench:
-    """Power cuts at the end."""
+    """The end is a power cut."""
 
     def __init__(self, seed: int) -> None:
         self.disk: EmulDisk = EmulDisk(1 << 20, Random(seed))
@@ -42,7 +42,7 @@ class EmulDiskBench:
 
 
 class LinuxDiskBench:
-    """The process's end: what another descriptor sees. `directory` is on a small file system for `fill`."""
+    """The end is that of the process: a new descriptor reads the files. `directory` must be small for `fill`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -68,13 +68,13 @@ def test_emul_disk(check: Callable[[DiskBench], None], seed: int) -> None:
 def test_linux_disk(
     check: Callable[[DiskBench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "full" in check.__name__:
+    if "space" in check.__name__:
         monkeypatch.setattr(LinuxDiskBench, "fill", lambda self: _refuse_room(self, monkeypatch))
     check(LinuxDiskBench(tmp_path / "disk"))
 
 
 def _refuse_room(bench: LinuxDiskBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file system of our own: the kernel's answer is put on until a file is removed."""
+    """Emulate a full disk without a small file system: fail `fallocate` until a file is removed."""
     real_fallocate, real_unlink = os.posix_fallocate, os.unlink
 
     def full(fd: int, offset: int, size: int) -> None:
@@ -101,24 +101,24 @@ def small_file_system(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", mount], check=True)
 
 
-def test_linux_disk_on_a_file_system_that_is_really_full(small_file_system: Path) -> None:
-    check = next(check for check in DISK_CHECKS if "full" in check.__name__)
+def test_linux_disk_on_a_full_file_system(small_file_system: Path) -> None:
+    check = next(check for check in DISK_CHECKS if "space" in check.__name__)
     check(LinuxDiskBench(small_file_system / "disk"))
 
 
-def test_linux_disk_sweeps_up_a_create_that_was_cut_short(tmp_path: Path) -> None:
+def test_linux_disk_removes_files_of_an_interrupted_create(tmp_path: Path) -> None:
     (tmp_path / "a~").write_bytes(b"half")
     assert LinuxDisk(tmp_path).names() == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_linux_disk_gives_the_kernels_errors_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linux_disk_maps_kernel_errors_to_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = LinuxDisk(tmp_path)
     disk.create("a", 512)
-    for code, kind in ((5, DiskErrorKind.IO), (30, DiskErrorKind.IO), (19, DiskErrorKind.GONE)):
+    for code, kind in ((5, DiskErrorKind.IO), (30, DiskErrorKind.IO), (19, DiskErrorKind.UNAVAILABLE)):
 
         def failing(fd: int, code: int = code) -> None:
-            raise OSError(code, "it said")
+            raise OSError(code, "reason")
 
         monkeypatch.setattr(linux_disk.os, "fdatasync", failing)
         with pytest.raises(DiskError) as caught:
@@ -157,7 +157,7 @@ SET_CLOCK = ROOT / "firmware-image/root/usr/libexec/rap/set-clock"
 
 @contextlib.contextmanager
 def clock_service(folder: Path, *without: str) -> Iterator[Path]:
-    """The service that sets the clock, once, as systemd starts it: the listening socket is its standard input."""
+    """Start the clock-setting service for one request as systemd does: standard input is the listening socket."""
     path = folder / "clock.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -179,7 +179,7 @@ def without_the_capability() -> list[str]:
     return ["setpriv", "--bounding-set=-sys_time"] if os.geteuid() == 0 else []
 
 
-def test_linux_clock_is_set_by_the_service_alone(tmp_path: Path) -> None:
+def test_linux_clock_is_set_only_by_the_service(tmp_path: Path) -> None:
     with clock_service(tmp_path) as path, contextlib.suppress(ClockError):
         LinuxClock(path).set(time.time_ns())
     with clock_service(tmp_path / "..", *without_the_capability()) as path:
@@ -193,7 +193,7 @@ def test_linux_clock_is_set_by_the_service_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("request_", [b"", b"soon\n", b"-5\n", b"9" * 40, b"1e9\n"])
-def test_the_service_refuses_what_is_no_time(request_: bytes, tmp_path: Path) -> None:
+def test_the_service_refuses_invalid_times(request_: bytes, tmp_path: Path) -> None:
     with clock_service(tmp_path) as path, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.sendall(request_)
@@ -201,27 +201,27 @@ def test_the_service_refuses_what_is_no_time(request_: bytes, tmp_path: Path) ->
         assert client.recv(100) == b"refused\n"
 
 
-def test_linux_disk_reads_what_it_committed_whichever_way(tmp_path: Path) -> None:
-    """Whole sectors go past the page cache, everything else through it, in any order and one over the other."""
-    disk, held, random = LinuxDisk(tmp_path), bytearray(SIZE), Random(1)
+def test_linux_disk_reads_direct_and_cached_writes(tmp_path: Path) -> None:
+    """Direct and cached writes, in random order and overlapping, read back correctly."""
+    disk, expected, random = LinuxDisk(tmp_path), bytearray(SIZE), Random(1)
     disk.create("a", SIZE)
     for turn in range(300):
         unit = random.choice([1, 512])
         offset, size = random.randrange(SIZE // 2 // unit) * unit, random.randrange(20 * 512 // unit) * unit
         data = random.randbytes(size)
         (disk.write if turn % 3 == 2 else disk.commit)("a", offset, data)
-        held[offset : offset + size] = data
-        assert disk.read("a", 0, SIZE) == held
+        expected[offset : offset + size] = data
+        assert disk.read("a", 0, SIZE) == expected
     assert disk._direct._works == hasattr(os, "O_DIRECT") and disk._direct._fds.keys() == {"a"}
     disk.rename("a", "b")
     disk.commit("b", 0, bytes(512))
-    assert disk.read("b", 0, 1024) == bytes(512) + held[512:1024]
+    assert disk.read("b", 0, 1024) == bytes(512) + expected[512:1024]
     disk.close()
-    assert LinuxDisk(tmp_path).read("b", 512, SIZE - 512) == held[512:]
+    assert LinuxDisk(tmp_path).read("b", 512, SIZE - 512) == expected[512:]
 
 
 @pytest.mark.parametrize("call", ["open", "pwritev"])
-def test_linux_disk_commits_through_the_cache_where_there_is_no_other_way(
+def test_linux_disk_commits_through_the_cache_if_direct_io_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     disk, real = LinuxDisk(tmp_path), getattr(os, call)
@@ -243,7 +243,7 @@ def _descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_linux_disk_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+def test_linux_disk_closes_all_descriptors(tmp_path: Path) -> None:
     before = _descriptors()
     disk = LinuxDisk(tmp_path)
     for name in ("a", "b", "c"):
@@ -257,7 +257,7 @@ def test_linux_disk_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     assert _descriptors() == before
 
 
-def test_linux_disk_goes_on_under_the_old_name_if_the_new_one_cannot_be_made_durable(
+def test_linux_disk_keeps_the_old_name_if_the_rename_cannot_be_made_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = LinuxDisk(tmp_path)

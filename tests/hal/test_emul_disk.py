@@ -1,4 +1,4 @@
-"""The emulated disk's back door does what the world does."""
+"""Faults of the emulated disk behave like those of a real one."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def sectors(disk: EmulDisk) -> set[bytes]:
     return {disk.read("a", at, 512)[:1] for at in range(0, SIZE, 512)}
 
 
-def gone(disk: EmulDisk) -> bool:
+def is_unavailable(disk: EmulDisk) -> bool:
     with pytest.raises(DiskError) as caught:
         disk.names()
-    return caught.value.kind is DiskErrorKind.GONE
+    return caught.value.kind is DiskErrorKind.UNAVAILABLE
 
 
-def test_a_cut_leaves_a_mixture_and_kills_the_incarnation() -> None:
+def test_a_power_cut_tears_writes_and_disables_the_disk_object() -> None:
     disk = make()
     disk.write("a", 0, b"n" * SIZE)
     after = disk.backend.cut_power()
     assert sectors(after) == {b"o", b"n"}
-    assert gone(disk) and not disk.backend.has_power and after.backend.has_power
+    assert is_unavailable(disk) and not disk.backend.has_power and after.backend.has_power
 
 
-def test_the_same_seed_tears_alike() -> None:
+def test_the_same_seed_gives_the_same_torn_writes() -> None:
     torn = []
     for _ in range(2):
         disk = make(seed=7)
@@ -49,7 +49,7 @@ def test_the_same_seed_tears_alike() -> None:
 
 
 @pytest.mark.parametrize("operation", [1, 2, 3])
-def test_power_goes_at_the_nth_operation(operation: int) -> None:
+def test_power_is_cut_at_the_nth_operation(operation: int) -> None:
     disk = make()
     disk.backend.cut_power_at(operation)
     done = 0
@@ -59,12 +59,12 @@ def test_power_goes_at_the_nth_operation(operation: int) -> None:
             done += 1
             disk.flush("a")
             done += 1
-    assert caught.value.kind is DiskErrorKind.GONE and done == operation - 1
+    assert caught.value.kind is DiskErrorKind.UNAVAILABLE and done == operation - 1
     found = sectors(disk.backend.reboot())
     assert found <= {1: {b"o", b"1"}, 2: {b"o", b"1"}, 3: {b"1", b"2"}}[operation]
 
 
-def test_create_and_rename_are_all_or_nothing_in_a_cut() -> None:
+def test_create_and_rename_are_atomic_in_a_power_cut() -> None:
     names = set()
     for seed in range(20):
         disk = make(seed)
@@ -91,7 +91,7 @@ def test_a_flush_is_durable_only_after_its_latency(cut_at: int, expected: set[by
     assert sectors(disk.backend.cut_power()) == expected
 
 
-def test_bytes_take_time_too() -> None:
+def test_flush_duration_depends_on_the_number_of_bytes() -> None:
     spent: list[int] = []
     disk = EmulDisk(1 << 20, Random(3), spend=spent.append)
     disk.backend.set_latency(flush_ns=10, written_byte_ns=0.5)
@@ -101,7 +101,7 @@ def test_bytes_take_time_too() -> None:
     assert spent == [510, 60]
 
 
-def test_a_failed_flush_loses_what_a_later_one_does_not_bring_back() -> None:
+def test_a_flush_after_a_failed_flush_does_not_make_data_durable() -> None:
     lost = 0
     for seed in range(10):
         disk = make(seed)
@@ -110,13 +110,13 @@ def test_a_failed_flush_loses_what_a_later_one_does_not_bring_back() -> None:
         with pytest.raises(DiskError) as caught:
             disk.flush("a")
         assert caught.value.kind is DiskErrorKind.IO
-        assert sectors(disk) == {b"n"}  # the cache says all is well
+        assert sectors(disk) == {b"n"}  # reads from the cache return the new content
         disk.flush("a")
         lost += b"o" in sectors(disk.backend.cut_power())
     assert lost == 10
 
 
-def test_writing_again_makes_doubtful_sectors_good() -> None:
+def test_rewriting_makes_doubtful_sectors_durable() -> None:
     disk = make()
     disk.backend.fail_next_flush()
     disk.write("a", 0, b"n" * SIZE)
@@ -135,7 +135,7 @@ def test_a_failed_write_changes_nothing() -> None:
     assert sectors(disk) == {b"o"}
 
 
-def test_rot_flips_bits_where_there_is_data() -> None:
+def test_rot_flips_bits_in_sectors_with_data() -> None:
     disk = EmulDisk(1 << 20, Random(5))
     disk.create("a", SIZE)
     disk.write("a", 1024, b"x" * 512)
@@ -145,7 +145,7 @@ def test_rot_flips_bits_where_there_is_data() -> None:
     assert flipped.bit_count() == 3
 
 
-def test_an_unreadable_sector_reads_again_once_written() -> None:
+def test_an_unreadable_sector_is_readable_after_a_write() -> None:
     disk = make()
     disk.backend.make_unreadable("a", 600)
     assert disk.read("a", 0, 512) and disk.read("a", 1024, 512)
@@ -156,7 +156,7 @@ def test_an_unreadable_sector_reads_again_once_written() -> None:
     assert disk.read("a", 512, 512) == b"n" * 512
 
 
-def test_capacity_at_the_limit() -> None:
+def test_a_file_of_exactly_the_free_space_fits() -> None:
     disk = EmulDisk(4096, Random(1))
     disk.create("a", 4095)
     disk.create("b", 1)
@@ -164,10 +164,10 @@ def test_capacity_at_the_limit() -> None:
     with pytest.raises(DiskError) as caught:
         disk.create("c", 1)
     assert caught.value.kind is DiskErrorKind.FULL
-    disk.create("a", 4095)  # replacing takes no more room
+    disk.create("a", 4095)  # replacing a file needs no additional space
 
 
-def test_it_counts_what_the_device_did() -> None:
+def test_flushes_and_written_bytes_are_counted_across_power_cuts() -> None:
     disk = make()
     assert (disk.backend.device_bytes_written, disk.backend.flushes) == (2 * SIZE, 1)
     again = disk.backend.cut_power()

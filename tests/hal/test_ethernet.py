@@ -1,4 +1,4 @@
-"""Both Ethernet ports keep the trait's promises: the emulated one, and a real one at the end of a real veth pair."""
+"""Both Ethernet ports pass the conformance suite: the emulated one, and a real one on a veth pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hal.contract import ETHERNET_CHECKS
-from hal.contract.patience import until
+from hal.contract.wait import wait_until
 from hal.emul.ethernet import EmulEthernetPort
 from hal.ethernet import EthernetError, EthernetErrorKind
 from hal.linux import netlink
@@ -28,9 +28,9 @@ class EmulEthernetBench:
         backend = self.port.backend
         self.speed = backend.speed
         self.unplug, self.plug = backend.unplug, backend.plug
-        self.vanish, self.come_back = backend.vanish, backend.come_back
+        self.remove_device, self.restore_device = backend.remove_device, backend.restore_device
         self.receive, self.send = backend.receive, backend.send
-        self.give = backend.addresses.append
+        self.add_address = backend.addresses.append
 
 
 def ip(*words: object) -> None:
@@ -38,33 +38,33 @@ def ip(*words: object) -> None:
 
 
 def wait_until_operational(interface: str) -> None:
-    """RFC 2863, ifOperStatus: the carrier is there at once, the queue behind it a moment later."""
+    """Wait until ifOperStatus (RFC 2863) is up: it follows the carrier with a short delay."""
     for _ in range(2500):
-        if netlink.link(interface).operstate == netlink.OPERSTATE_UP:
+        if netlink.interface_info(interface).operstate == netlink.OPERSTATE_UP:
             return
         time.sleep(0.002)
-    raise AssertionError(f"{interface} never came up")
+    raise AssertionError(f"{interface} did not come up")
 
 
 class VethBench:
-    """`rap0` is the port and `far0` its link partner, in a namespace of their own; unplugging is closing `far0`."""
+    """`rap0` is the port and `far0` its link partner, in a namespace of their own; unplugging closes `far0`."""
 
     speed = 10_000
 
     def __init__(self) -> None:
         self.port = LinuxEthernetPort("uplink", "rap0")
-        self.come_back()
+        self.restore_device()
         self.port.set_up(True)
         for end in ("rap0", "far0"):  # until then the kernel drops what is sent, in silence
             wait_until_operational(end)
 
-    def come_back(self) -> None:
+    def restore_device(self) -> None:
         ip("link", "add", "rap0", "type", "veth", "peer", "name", "far0")
         for end in ("rap0", "far0"):  # the kernel's own neighbour discovery would be counted
             Path(f"/proc/sys/net/ipv6/conf/{end}/addr_gen_mode").write_text("1")
         self.plug()
 
-    def vanish(self) -> None:
+    def remove_device(self) -> None:
         ip("link", "del", "rap0")
 
     def unplug(self) -> None:
@@ -73,7 +73,7 @@ class VethBench:
     def plug(self) -> None:
         ip("link", "set", "far0", "up")
 
-    def give(self, address: IPv4Interface | IPv6Interface) -> None:
+    def add_address(self, address: IPv4Interface | IPv6Interface) -> None:
         ip("address", "add", address, "dev", "rap0", *(["nodad"] if address.version == 6 else []))
 
     def receive(self, frames: int, frame_bytes: int) -> None:
@@ -84,14 +84,16 @@ class VethBench:
 
     @staticmethod
     def _send(interface: str, frames: int, frame_bytes: int) -> None:
-        head = b"\xff" * 6 + bytes(6) + b"\x88\xb5"  # IEEE 802: a local experiment, which no stack answers
+        head = (
+            b"\xff" * 6 + bytes(6) + b"\x88\xb5"
+        )  # IEEE 802 local experimental EtherType, which no stack answers
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((interface, 0))
             for _ in range(frames):
                 try:
                     raw.send(head.ljust(frame_bytes, b"."))
                 except OSError as error:
-                    assert error.errno == ENOBUFS  # what a line whose other end is closed says
+                    assert error.errno == ENOBUFS  # returned when the other end of the pair is closed
 
 
 @pytest.fixture
@@ -113,59 +115,59 @@ def test_linux_ethernet(check: Callable[..., object], veth: VethBench) -> None:
     asyncio.run(check(veth))
 
 
-def test_a_port_that_is_not_there_has_no_carrier() -> None:
+def test_a_missing_port_has_no_carrier() -> None:
     assert not LinuxEthernetPort("uplink", "nothere9").carrier()
 
 
-def test_a_driver_that_does_not_say_its_speed(veth: VethBench) -> None:
+def test_unknown_speed_is_none(veth: VethBench) -> None:
     ip("link", "set", "lo", "up")
     port = LinuxEthernetPort("port1", "lo")
     assert port.carrier() and port.speed() is None
 
 
-def test_the_kernels_errors_have_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_errors_are_mapped_to_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     port = LinuxEthernetPort("port1", "eth9")
     for errno, kind in (
         (1, EthernetErrorKind.DENIED),
-        (19, EthernetErrorKind.GONE),
+        (19, EthernetErrorKind.UNAVAILABLE),
         (5, EthernetErrorKind.IO),
     ):
 
         def refuse(interface: str, up: bool, errno: int = errno) -> None:
-            raise OSError(errno, "it said")
+            raise OSError(errno, "reason")
 
         monkeypatch.setattr(netlink, "set_link_up", refuse)
-        with pytest.raises(EthernetError, match=r"port1 \(eth9\): it said") as caught:
+        with pytest.raises(EthernetError, match=r"port1 \(eth9\): reason") as caught:
             port.set_up(True)
         assert caught.value.kind is kind
 
 
 def flood(interface: str) -> None:
-    """More link events, of about 1.4 KB each, than 208 KiB of a socket's buffer hold."""
+    """Cause more link events (1.4 KB each) than a socket buffer of 208 KiB can hold."""
     orders = "".join(f"link set {interface} mtu {mtu}\n" for mtu in range(1000, 1400))
     subprocess.run(["ip", "-batch", "-"], input=orders.encode(), check=True)
 
 
-def test_events_that_the_kernel_had_to_drop(veth: VethBench) -> None:
-    """With the buffer full, the event of the cable itself is among the lost; it is noticed all the same."""
-    went_wrong: list[object] = []
+def test_a_change_is_noticed_although_its_event_was_lost(veth: VethBench) -> None:
+    """The event of the cable itself is lost in a buffer overrun; the change is noticed nevertheless."""
+    errors: list[object] = []
 
     async def watch() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: went_wrong.append(context))
-        told: list[bool] = []
-        stop = veth.port.watch(told.append)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        reported: list[bool] = []
+        stop = veth.port.watch(reported.append)
         flood("far0")
         veth.unplug()
-        await until(lambda: told == [False])
+        await wait_until(lambda: reported == [False])
         veth.plug()
-        await until(lambda: told == [False, True])
+        await wait_until(lambda: reported == [False, True])
         stop()
 
     asyncio.run(watch())
-    assert not went_wrong
+    assert not errors
 
 
-def test_no_watcher_no_socket(veth: VethBench) -> None:
+def test_the_socket_is_open_only_while_there_are_watchers(veth: VethBench) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 

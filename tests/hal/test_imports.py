@@ -1,4 +1,4 @@
-"""Whoever only emulates needs no driver library, and a missing one stops nothing else."""
+"""Emulated devices need no driver library, and a missing library affects only its own driver."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ LIBRARIES = ("pyroute2", "serial", "cffi", "hal.linux._ioctl")
 
 
 def imports(*modules: str) -> subprocess.CompletedProcess[str]:
-    """Import `modules` in a Python where none of the libraries is installed."""
+    """Import `modules` in a Python process where none of the libraries is available."""
     without = "".join(f"sys.modules[{library!r}] = None;" for library in LIBRARIES)
     program = f"import sys;{without}import {', '.join(modules)}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
 
-def test_traits_emulations_and_contracts_need_no_library() -> None:
+def test_traits_emulations_and_conformance_suite_need_no_driver_library() -> None:
     names = ("disk", "clock", "ethernet", "serial", "watchdog", "indicators")
     emulated = [f"hal.emul.{name}" for name in names]
     done = imports("settings.board", "hal.contract", *emulated)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_compiled_part_is_missed_only_when_it_is_used() -> None:
+def test_the_compiled_module_is_needed_only_when_used() -> None:
     done = imports("hal.linux.disk", "hal.linux.clock", "hal.linux.watchdog", "hal.linux.indicators")
     assert done.returncode == 0, done.stderr

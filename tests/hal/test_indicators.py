@@ -1,4 +1,4 @@
-"""Both indicators keep the trait's promises: Linux's on a folder like sysfs's, and a file that answers ioctls."""
+"""Both indicators pass the conformance suite: emulated, and Linux with a fake sysfs and a FUSE input device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hal.contract.indicators import INDICATORS_CHECKS
-from hal.contract.patience import until
+from hal.contract.wait import wait_until
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from hal.linux import ioctl
@@ -21,7 +21,7 @@ from hal.linux.indicators import LinuxIndicators
 from settings.board import Switch
 from tests.support.fuse import Device, device_file
 
-EVIOCGSW_8 = 0x8008451B  # <linux/input.h>, by hand: read, 8 bytes, 'E', number
+EVIOCGSW_8 = 0x8008451B  # <linux/input.h>, encoded by hand: read, 8 bytes, 'E', number
 EV_SYN, EV_SW, SW_LID, SW_MACHINE_COVER, SW_NEXT = 0, 5, 0, 16, 17
 EVENT = "qqHHi"
 
@@ -30,7 +30,7 @@ class EmulIndicatorsBench:
     def __init__(self) -> None:
         self.indicators = EmulIndicators(["status", "alarm"], ["chassis"])
 
-    def seen(self, led: str) -> Light:
+    def visible_light(self, led: str) -> Light:
         return self.indicators.backend.lights[led]
 
     def open_cover(self) -> None:
@@ -39,24 +39,24 @@ class EmulIndicatorsBench:
     def close_cover(self) -> None:
         self.indicators.backend.close_cover("chassis")
 
-    def vanish(self) -> None:
-        self.indicators.backend.vanish("alarm")
-        self.indicators.backend.vanish("chassis")
+    def remove_device(self) -> None:
+        self.indicators.backend.remove_device("alarm")
+        self.indicators.backend.remove_device("chassis")
 
 
 class InputDevice(Device):
-    """What evdev does (drivers/input/evdev.c): an event that is written is one that happened."""
+    """Behaves like evdev (drivers/input/evdev.c): writing an event triggers it."""
 
     _fields_ = (
         ("switches", ctypes.c_uint64),
-        ("happened", ctypes.c_int),  # events so far, and how many of them each opening has read
+        ("event_count", ctypes.c_int),  # events so far, and how many of them each opening has read
         ("read_by", ctypes.c_int * 64),
         ("vanished", ctypes.c_bool),
     )
 
     def open(self, handle: int) -> None:
         self._check()
-        self.read_by[handle] = self.happened
+        self.read_by[handle] = self.event_count
 
     def ioctl(self, request: int, argument: bytes) -> bytes:
         self._check()
@@ -67,7 +67,7 @@ class InputDevice(Device):
         _, _, kind, code, value = struct.unpack(EVENT, data)
         assert kind == EV_SW
         self.switches = self.switches & ~(1 << code) | value << code
-        self.happened += 1
+        self.event_count += 1
 
     def read(self, handle: int) -> bytes:
         self._check()
@@ -77,7 +77,7 @@ class InputDevice(Device):
         return struct.pack(EVENT, 0, 0, EV_SYN, 0, 0)
 
     def readable(self, handle: int) -> bool:
-        return self.vanished or self.read_by[handle] < self.happened
+        return self.vanished or self.read_by[handle] < self.event_count
 
     def _check(self) -> None:
         if self.vanished:
@@ -85,7 +85,7 @@ class InputDevice(Device):
 
 
 class KernelBench:
-    """LEDs are folders of plain files, which keep what was written last; the switch is a device file."""
+    """LEDs are directories of plain files, which keep the last written value; the switch is a device file."""
 
     def __init__(self, sysfs: Path, device: InputDevice, path: str) -> None:
         self._sysfs, self._device, self._path = sysfs, device, path
@@ -100,7 +100,7 @@ class KernelBench:
         )
         self.close_cover()
 
-    def seen(self, led: str) -> Light:
+    def visible_light(self, led: str) -> Light:
         (folder,) = self._sysfs.glob(f"*:{led}")
         trigger, brightness, on, off = (
             (folder / name).read_text() for name in ("trigger", "brightness", "delay_on", "delay_off")
@@ -110,17 +110,17 @@ class KernelBench:
         return {("none", "3"): Light.ON, ("none", "0"): Light.OFF}[trigger, brightness]
 
     def open_cover(self) -> None:
-        self.happen(SW_MACHINE_COVER, 0)
+        self.emit_event(SW_MACHINE_COVER, 0)
 
     def close_cover(self) -> None:
-        self.happen(SW_MACHINE_COVER, 1)
+        self.emit_event(SW_MACHINE_COVER, 1)
 
-    def happen(self, code: int, value: int) -> None:
+    def emit_event(self, code: int, value: int) -> None:
         fd = os.open(self._path, os.O_WRONLY)
         os.write(fd, struct.pack(EVENT, 0, 0, EV_SW, code, value))
         os.close(fd)
 
-    def vanish(self) -> None:
+    def remove_device(self) -> None:
         self._device.vanished = True
         for path in (self._sysfs / "rap:red:alarm").iterdir():
             path.unlink()
@@ -149,14 +149,14 @@ def test_linux_indicators(check: Callable[..., object], kernel: KernelBench) -> 
     asyncio.run(check(kernel))  # type: ignore[arg-type]
 
 
-def test_other_switches_of_the_same_device_are_not_told(kernel: KernelBench) -> None:
+def test_events_of_other_switches_do_not_call_the_watcher(kernel: KernelBench) -> None:
     async def run() -> None:
-        told: list[bool] = []
-        stop = kernel.indicators.watch("chassis", told.append)
-        kernel.happen(SW_LID, 1)
-        kernel.happen(SW_NEXT, 1)
+        reported: list[bool] = []
+        stop = kernel.indicators.watch("chassis", reported.append)
+        kernel.emit_event(SW_LID, 1)
+        kernel.emit_event(SW_NEXT, 1)
         kernel.open_cover()
-        await until(lambda: told == [False])
+        await wait_until(lambda: reported == [False])
         stop()
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Both serial ports keep the trait's promises: the emulated one, and the Linux one on a real pseudo-terminal."""
+"""Both serial ports pass the conformance suite: the emulated one, and the Linux one on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hal.contract.patience import until
 from hal.contract.serial import FAST, SERIAL_CHECKS
+from hal.contract.wait import wait_until
 from hal.emul.serial import BAUD_MAX, EmulSerialPort
-from hal.linux.serial import LinuxSerialPort, unmark
+from hal.linux.serial import LinuxSerialPort, decode_marks
 from hal.serial import Parity, SerialError, SerialErrorKind, SerialPort, SerialSettings
 
 
@@ -25,30 +25,30 @@ class EmulSerialBench:
         self.port, self._partner = EmulSerialPort("serial1"), EmulSerialPort("instrument")
         self.port.backend.connect(self._partner)
         self._partner.open(FAST)
-        self.vanish = self.port.backend.vanish
+        self.remove_device = self.port.backend.remove_device
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         await self._partner.write(data)
 
-    async def hear(self, count: int) -> bytes:
+    async def receive(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
             data += await self._partner.read(count - len(data))
         return data
 
-    async def disturb(self, kind: SerialErrorKind) -> None:
+    async def inject_error(self, kind: SerialErrorKind) -> None:
         if kind is SerialErrorKind.BREAK:
             self.port.backend.send_break()
         else:
-            self.port.backend.spoil(1)
-            await self.say(b"?")
+            self.port.backend.corrupt(1)
+            await self.send(b"?")
 
     def occupy(self) -> None:
         self.port.backend.busy = True
 
 
 class PtyBench:
-    """The port is a pseudo-terminal and its partner the other side; it has neither parity nor a second stop bit."""
+    """The port is a pseudo-terminal, the partner its master side; it supports neither parity nor two stop bits."""
 
     impossible = SerialSettings(parity=Parity.EVEN)
 
@@ -58,10 +58,10 @@ class PtyBench:
         self._device = os.ttyname(self._slave)
         self.port = LinuxSerialPort("serial1", self._device)
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         os.write(self._master, data)
 
-    async def hear(self, count: int) -> bytes:
+    async def receive(self, count: int) -> bytes:
         data = bytearray()
 
         def enough() -> bool:
@@ -69,21 +69,21 @@ class PtyBench:
                 data.extend(os.read(self._master, count - len(data)))
             return len(data) == count
 
-        await until(enough)
+        await wait_until(enough)
         return bytes(data)
 
-    async def disturb(self, kind: SerialErrorKind) -> None:
-        """There is no line to disturb: let through, unquoted, what the kernel writes for one that is."""
+    async def inject_error(self, kind: SerialErrorKind) -> None:
+        """A pseudo-terminal has no line errors: write the kernel's marks for them unescaped."""
         attributes = termios.tcgetattr(self._slave)
         attributes[0] &= ~termios.PARMRK
         termios.tcsetattr(self._slave, termios.TCSANOW, attributes)
-        await self.say(b"\xff\x00" + (b"\x00" if kind is SerialErrorKind.BREAK else b"?"))
+        await self.send(b"\xff\x00" + (b"\x00" if kind is SerialErrorKind.BREAK else b"?"))
 
     def occupy(self) -> None:
         self._other = LinuxSerialPort("other", self._device)
         self._other.open(FAST)
 
-    def vanish(self) -> None:
+    def remove_device(self) -> None:
         os.close(self._slave)
         os.close(self._master)
         self._master = self._slave = -1
@@ -130,32 +130,32 @@ def test_linux_serial(check: Callable[..., object], pseudo_terminal: PtyBench) -
         (b"a\xff\x00", [b"a"], b"\xff\x00"),
     ],
 )
-def test_marks_of_the_line(raw: bytes, pieces: list[object], rest: bytes) -> None:
-    assert unmark(raw) == (pieces, rest)
+def test_marks_in_the_input_are_decoded(raw: bytes, pieces: list[object], rest: bytes) -> None:
+    assert decode_marks(raw) == (pieces, rest)
 
 
-def test_a_full_line_makes_the_writer_wait(pseudo_terminal: PtyBench) -> None:
-    """More than a pseudo-terminal holds: the writer waits, and nothing is lost."""
+def test_writing_waits_while_the_buffer_is_full(pseudo_terminal: PtyBench) -> None:
+    """The writer blocks when the pseudo-terminal's buffer is full, and no data is lost."""
 
     async def run() -> bytes:
         pseudo_terminal.port.open(FAST)
         writing = asyncio.ensure_future(pseudo_terminal.port.write(data))
         await asyncio.sleep(0)
         assert not writing.done()
-        heard = b""
-        while len(heard) < len(data):
-            heard += await pseudo_terminal.hear(min(1024, len(data) - len(heard)))
+        received = b""
+        while len(received) < len(data):
+            received += await pseudo_terminal.receive(min(1024, len(data) - len(received)))
             await asyncio.sleep(0)
         await writing
         pseudo_terminal.port.close()
-        return heard
+        return received
 
     data = bytes(range(251)) * 1000
     assert asyncio.run(run()) == data
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/nothere9", "/dev"])
-def test_what_is_no_serial_port_is_missing(device: str) -> None:
+def test_a_device_that_is_not_a_serial_port_is_reported_missing(device: str) -> None:
     with pytest.raises(SerialError, match=rf"serial1 \({device}\)") as caught:
         LinuxSerialPort("serial1", device).open(FAST)
     assert caught.value.kind is SerialErrorKind.MISSING
@@ -170,7 +170,7 @@ def emulated(check: Callable[[SerialPort, EmulSerialPort], object]) -> None:
     asyncio.run(run())
 
 
-def test_emulated_ends_that_are_set_differently() -> None:
+def test_different_settings_cause_line_errors() -> None:
     async def check(port: EmulSerialPort, partner: EmulSerialPort) -> None:
         port.open(FAST)
         partner.open(SerialSettings(baud=57_600))
@@ -182,7 +182,7 @@ def test_emulated_ends_that_are_set_differently() -> None:
     emulated(check)
 
 
-def test_an_emulated_cable_that_was_pulled_carries_nothing() -> None:
+def test_an_unplugged_cable_carries_nothing() -> None:
     async def check(port: EmulSerialPort, partner: EmulSerialPort) -> None:
         port.open(FAST)
         partner.open(FAST)

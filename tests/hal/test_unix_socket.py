@@ -1,4 +1,4 @@
-"""Listening Unix sockets: one program at a path, its mode from the first moment, and nothing of others removed."""
+"""Listening Unix sockets: one program per path, the right mode from the beginning, no foreign file removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hal.unix_socket import Listener, peer
 
 @pytest.mark.parametrize("mode", [0o600, 0o660])
 @pytest.mark.parametrize("umask", [0, 0o22, 0o77])
-def test_the_mode_is_the_one_asked_for(mode: int, umask: int, tmp_path: Path) -> None:
+def test_the_socket_has_the_requested_mode(mode: int, umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
         listener = Listener(tmp_path / "socket", mode)
@@ -26,7 +26,7 @@ def test_the_mode_is_the_one_asked_for(mode: int, umask: int, tmp_path: Path) ->
     assert not (tmp_path / "socket").exists()
 
 
-def test_what_a_killed_program_left_is_replaced(tmp_path: Path) -> None:
+def test_the_socket_of_a_killed_program_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     script = "from pathlib import Path; from hal.unix_socket import Listener; import os\n"
     script += f"Listener(Path({str(path)!r}), 0o600); os._exit(9)"
@@ -43,31 +43,31 @@ def test_what_a_killed_program_left_is_replaced(tmp_path: Path) -> None:
 
 def test_a_running_program_keeps_its_socket(tmp_path: Path) -> None:
     listener = Listener(tmp_path / "socket", 0o600)
-    with pytest.raises(FileExistsError, match="another program listens there"):
+    with pytest.raises(FileExistsError, match="another program listens on this socket"):
         Listener(tmp_path / "socket", 0o600)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(os.fspath(tmp_path / "socket"))
     listener.close()
 
 
-def test_a_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "socket").write_text("a report")
-    with pytest.raises(FileExistsError, match="is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         Listener(tmp_path / "socket", 0o600)
     assert (tmp_path / "socket").read_text() == "a report"
     (tmp_path / "link").symlink_to(tmp_path / "socket")
-    with pytest.raises(FileExistsError, match="is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         Listener(tmp_path / "link", 0o600)
 
 
-def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_as_lock_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "socket.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         Listener(tmp_path / "socket", 0o600)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_only_its_own_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+def test_close_removes_only_the_listeners_own_socket(tmp_path: Path) -> None:
     listener = Listener(tmp_path / "socket", 0o600)
     (tmp_path / "socket").unlink()
     (tmp_path / "socket").write_text("another")

@@ -1,4 +1,4 @@
-"""Both watchdogs keep the trait's promises: the emulated one, and the Linux one through real system calls."""
+"""Both watchdogs pass the conformance suite: the emulated one, and the Linux one through real system calls."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hal.linux.watchdog import LinuxWatchdog
 from hal.watchdog import Watchdog, WatchdogError, WatchdogErrorKind
 from tests.support.fuse import Device, device_file
 
-# <linux/watchdog.h>, by hand: direction and size, 'W', number
+# <linux/watchdog.h>, encoded by hand: direction and size, 'W', number
 SETOPTIONS, KEEPALIVE, SETTIMEOUT, GETBOOTSTATUS = 0x80045704, 0x80045705, 0xC0045706, 0x80045702
 CARDRESET = 0x20
 
 
 class Later:
-    """A timer of the test's own clock."""
+    """A timer on the test's own clock."""
 
     def __init__(self, left: float, callback: Callable[[], None]) -> None:
         self.left, self._callback = left, callback
@@ -66,7 +66,7 @@ class EmulWatchdogBench:
         return any(timer.left < float("inf") for timer in self._timers)
 
     def kill_program(self) -> None:
-        """Nothing in the emulation hangs on the program."""
+        """The emulation does not depend on the program."""
 
     def occupy(self) -> None:
         self.watchdog.backend.busy = True
@@ -76,11 +76,11 @@ class EmulWatchdogBench:
 
 
 class Driver(Device):
-    """What a driver on the kernel's watchdog core does (drivers/watchdog/watchdog_dev.c), counting by two seconds."""
+    """Behaves like a driver on the kernel's watchdog core (drivers/watchdog/watchdog_dev.c), with 2 s resolution."""
 
     _fields_ = (
-        *((flag, ctypes.c_bool) for flag in ("opened", "runs", "said_goodbye", "caused_reset")),
-        *((flag, ctypes.c_bool) for flag in ("nowayout", "too_old_to_ask")),
+        *((flag, ctypes.c_bool) for flag in ("opened", "runs", "stop_allowed", "caused_reset")),
+        *((flag, ctypes.c_bool) for flag in ("nowayout", "lacks_setoptions")),
         *((number, ctypes.c_int) for number in ("timeout", "left", "resets")),
     )
 
@@ -96,8 +96,8 @@ class Driver(Device):
             return self._set_timeout(*struct.unpack("i", argument))
         if request == KEEPALIVE:
             self.left = self.timeout
-        elif request == SETOPTIONS and not self.too_old_to_ask:
-            # a restricted ioctl carries nothing in for what <linux/watchdog.h> says is _IOR: it is "stop", then
+        elif request == SETOPTIONS and not self.lacks_setoptions:
+            # <linux/watchdog.h> declares SETOPTIONS as _IOR, so a restricted ioctl passes no argument: assume "stop"
             if self.nowayout:
                 raise OSError(errno.EBUSY, "")
             self.runs = False
@@ -114,12 +114,12 @@ class Driver(Device):
         return struct.pack("i", self.timeout)
 
     def write(self, data: bytes) -> None:
-        self.said_goodbye = b"V" in data
+        self.stop_allowed = b"V" in data
         self.left = self.timeout
 
     def close(self) -> None:
-        self.runs = self.runs and (self.nowayout or not self.said_goodbye)
-        self.opened = self.said_goodbye = False
+        self.runs = self.runs and (self.nowayout or not self.stop_allowed)
+        self.opened = self.stop_allowed = False
 
     def pass_time(self, seconds: int) -> None:
         if self.runs:
@@ -164,7 +164,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[DeviceBench]:
     except OSError as error:
         pytest.skip(str(error))
     with device_file(Driver) as (driver, path):
-        driver.too_old_to_ask = request.param
+        driver.lacks_setoptions = request.param
         yield DeviceBench(driver, path)
 
 
@@ -179,12 +179,12 @@ def test_emul_watchdog(check: Callable[..., object]) -> None:
 @pytest.mark.parametrize(
     ("check", "device"),
     [
-        (check, too_old)
+        (check, old)
         for check in WATCHDOG_CHECKS
-        for too_old in (False, True)
+        for old in (False, True)
         if not (
-            too_old and "cannot_be_stopped" in check.__name__
-        )  # nobody can tell with one that does not answer
+            old and "unstoppable" in check.__name__
+        )  # a driver without SETOPTIONS does not report that it is unstoppable
     ],
     indirect=["device"],
     ids=lambda value: {False: "new", True: "old"}[value] if isinstance(value, bool) else value.__name__,
@@ -193,7 +193,7 @@ def test_linux_watchdog(check: Callable[..., object], device: DeviceBench) -> No
     asyncio.run(check(device))  # type: ignore[arg-type]
 
 
-def test_a_dead_machine_feeds_no_watchdog() -> None:
+def test_a_reset_machine_cannot_feed_the_watchdog() -> None:
     bench = EmulWatchdogBench()
     bench.watchdog.start(10)
     bench.pass_time(11)
@@ -202,14 +202,14 @@ def test_a_dead_machine_feeds_no_watchdog() -> None:
             call()
 
 
-def test_a_machine_without_watchdog() -> None:
+def test_a_missing_watchdog_is_reported() -> None:
     with pytest.raises(WatchdogError, match="/dev/nothere9: No such file") as caught:
         LinuxWatchdog("/dev/nothere9").start(30)
     assert caught.value.kind is WatchdogErrorKind.MISSING
 
 
-def test_without_the_compiled_part_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install, and has not opened the device: that alone would start it."""
+def test_without_the_compiled_module_the_device_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install, and the device was not opened, which would have started it."""
 
     def missing() -> None:
         raise ImportError

@@ -109,7 +109,7 @@ class Place:
     nft: Nft
 
     def is_open(self, interface: str) -> bool:
-        return bool(self.box.run(lambda: netlink.link(interface)).flags & netlink.IFF_UP)
+        return bool(self.box.run(lambda: netlink.interface_info(interface)).flags & netlink.IFF_UP)
 
     def times_closed(self, interface: str) -> int:
         def count() -> int:

@@ -1,4 +1,4 @@
-"""Board files are data, and what is wrong with one is said clearly."""
+"""Board files can be loaded, and errors in them are reported clearly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from settings.problems import SettingsError
 RIGHT = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
 
 
-def test_the_boards_that_ship() -> None:
+def test_all_shipped_boards_load() -> None:
     assert board_names() == ["rap-4", "rap-8"]
     for name, ports in (("rap-4", 4), ("rap-8", 8)):
         board = load_board(name)
@@ -21,12 +21,12 @@ def test_the_boards_that_ship() -> None:
         assert "status" in board.leds and "chassis" in board.switches
 
 
-def test_an_unknown_board_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_board_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"rap-5: unknown board name; known boards: rap-4, rap-8"):
         load_board("rap-5")
 
 
-def test_a_board_by_path(tmp_path: Path) -> None:
+def test_a_board_loads_from_a_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\nuplink = "eth0"\n[instrument_ports]\n1 = "eth1"\n')
     board = load_board(path)
@@ -52,7 +52,7 @@ def test_a_board_by_path(tmp_path: Path) -> None:
         ("name = ", "bad.toml"),
     ],
 )
-def test_a_wrong_board_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_board_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=message) as caught:

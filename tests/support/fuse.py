@@ -1,12 +1,12 @@
-"""A device file that answers real system calls: a FUSE file system of one file, spoken raw over /dev/fuse.
+"""A FUSE file system with one device file, implemented directly on /dev/fuse, for tests of real ioctl calls.
 
-A test kernel has no watchdog and no chassis switch. A process that opens this file and calls `ioctl` on it cannot
-tell: the kernel carries the call here (<linux/fuse.h>; "restricted" ioctl, which takes the size and the direction of
-the argument from the request's number). The file system is mounted nowhere: it hangs on a file descriptor, by way of
-/proc/self/fd, and is gone when that is closed, or the process dies.
+A test kernel has no watchdog and no chassis switch. For a process that opens this file and calls `ioctl` on it there
+is no difference: the kernel forwards the call to this server (<linux/fuse.h>; "restricted" ioctl, with size and
+direction of the argument encoded in the request number). The file system has no mount point: it is reached through a
+file descriptor and /proc/self/fd, and disappears when that is closed or the process dies.
 
-The server is a process of its own: a thread would die together with the caller it has yet to answer, and the kernel
-waits for that answer. What test and server share of the device is in shared memory.
+The server is a separate process: a thread would be killed together with the caller that waits for its reply, and
+the kernel waits for that reply. Test and server share the device's state in shared memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CLOSE_ON_EXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 
 
 class Op(IntEnum):
-    """`enum fuse_opcode`, as far as one open file needs it."""
+    """The part of `enum fuse_opcode` that one open file needs."""
 
     LOOKUP, FORGET, GETATTR, OPEN, READ, WRITE = 1, 2, 3, 14, 15, 16
     RELEASE, INIT, INTERRUPT, IOCTL, POLL = 18, 26, 36, 39, 40
@@ -50,9 +50,9 @@ _libc = _ffi.dlopen(None)
 
 
 class Device(ctypes.Structure):
-    """What the file does, for its user; its fields are the test's to read and change. An OSError is the caller's.
+    """The device's behaviour and state; tests read and change the fields. An OSError is returned to the caller.
 
-    `handle` tells one opening of the file from another: 1, 2, 3, …
+    `handle` numbers the openings of the file: 1, 2, 3, …
     """
 
     def open(self, handle: int) -> None: ...
@@ -60,14 +60,14 @@ class Device(ctypes.Structure):
     def close(self) -> None: ...
 
     def ioctl(self, request: int, argument: bytes) -> bytes:
-        """`argument` is what the request's number says is passed in; so is the length of the result."""
+        """`argument` is the data passed in, as long as the request number says; so is the result."""
         raise OSError(errno.ENOTTY, "")
 
     def write(self, data: bytes) -> None:
         raise OSError(errno.EINVAL, "")
 
     def read(self, handle: int) -> bytes:
-        """What is there; EAGAIN if nothing."""
+        """Return available data; raise EAGAIN if there is none."""
         raise OSError(errno.EAGAIN, "")
 
     def readable(self, handle: int) -> bool:
@@ -79,7 +79,7 @@ AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 @contextmanager
 def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
-    """A new device, all its fields zero, and its path. Skips the test where this cannot be done."""
+    """Yield a new device with all fields zero, and its path. Skips the test where FUSE is unavailable."""
     try:
         channel = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -92,7 +92,7 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
     finally:
         os.close(
             channel
-        )  # the server's copy is then the only one: when it dies, whoever waits for it is told
+        )  # the server then holds the only copy: when it dies, the kernel fails all pending calls
     try:
         yield device, f"/proc/self/fd/{mount}/{FILE}"
     finally:
@@ -102,12 +102,12 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
 
 
 def _serve(channel: int, mount: int, device: Device) -> None:
-    os.close(mount)  # the test's is the only one: when the test dies, the kernel ends the connection
+    os.close(mount)  # the test holds the only copy: when the test dies, the kernel ends the connection
     _Server(channel, device).run()
 
 
 def _mount(channel: int) -> int:
-    """The root of a FUSE file system served over `channel`, as a file descriptor."""
+    """Return the root of a FUSE file system served over `channel`, as a file descriptor."""
     context = _call(_FSOPEN, _text("fuse"), _number(_CLOSE_ON_EXEC))
     options = {"source": "rap-test", "fd": channel, "rootmode": "40000", "user_id": 0, "group_id": 0}
     for key, value in options.items():
@@ -134,12 +134,12 @@ def _call(number: int, *arguments: object) -> int:
 
 
 class _Server:
-    """Answers the kernel's requests, one at a time, until the file system is gone."""
+    """Answers the kernel's requests one at a time until the file system is unmounted."""
 
     def __init__(self, channel: int, device: Device) -> None:
         self._channel, self._device = channel, device
         self._handles = 0
-        self._pollers: dict[int, int] = {}  # by handle, whom to tell when there is something to read
+        self._pollers: dict[int, int] = {}  # poll handles to notify when there is data, by file handle
 
     def run(self) -> None:
         while True:
@@ -148,7 +148,7 @@ class _Server:
             except OSError as error:
                 if error.errno == errno.ENODEV:  # unmounted
                     return
-                continue  # ENOENT: the caller gave up before it was read
+                continue  # ENOENT: the caller was interrupted before the request was read
             self._serve(request)
             for handle in [handle for handle in self._pollers if self._device.readable(handle)]:
                 os.write(self._channel, struct.pack("<IiQQ", 24, _NOTIFY_POLL, 0, self._pollers.pop(handle)))
@@ -165,7 +165,7 @@ class _Server:
             os.write(self._channel, struct.pack("<IiQ", 16 + len(answer), -code, unique) + answer)
 
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
-        (handle,) = struct.unpack_from("<Q", body.ljust(8))  # where there is one, it stands first
+        (handle,) = struct.unpack_from("<Q", body.ljust(8))  # the first field of all requests that have one
         match opcode:
             case Op.INIT:
                 return struct.pack("<IIIIHHIIHHI28x", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, 0)

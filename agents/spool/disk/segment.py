@@ -146,11 +146,11 @@ def read_summary(disk: Disk, segment: SpoolSegment) -> tuple[SegmentContents, in
 
 
 def read_salvaging(disk: Disk, name: str, offset: int, length: int) -> bytes:
-    """Read bytes, with zeros for unreadable sectors, which checksums then detect. Raises: DiskError GONE."""
+    """Read bytes, with zeros for unreadable sectors, which checksums then detect. Raises: DiskError UNAVAILABLE."""
     try:
         return disk.read(name, offset, length)
     except DiskError as error:
-        if error.kind is DiskErrorKind.GONE:
+        if error.kind is DiskErrorKind.UNAVAILABLE:
             raise
     if length <= SECTOR_BYTES and offset // SECTOR_BYTES == (offset + length - 1) // SECTOR_BYTES:
         return bytes(length)

@@ -40,7 +40,7 @@ class Holdings:
     # -- verifying --------------------------------------------------------------------------------------
 
     def verify(self, segment: SpoolSegment) -> None:
-        """Read a whole segment and mark missing records as lost. Raises: DiskError GONE."""
+        """Read a whole segment and mark missing records as lost. Raises: DiskError UNAVAILABLE."""
         survey_again(self._state, segment)
         self.cached_group_cursors = b""
         self._log.find_dead()
@@ -89,7 +89,7 @@ class Holdings:
         return max(self._log.upper_bound(segment) - 1, self.cursors[_ROUTINE])
 
     def ack(self, priority: Priority, through_seq: int) -> None:
-        """Move a cursor forward. Raises: DiskError GONE."""
+        """Move a cursor forward. Raises: DiskError UNAVAILABLE."""
         cursor = self.cursors[priority]
         if through_seq <= cursor:
             return
@@ -147,7 +147,7 @@ class Holdings:
     # -- losses -----------------------------------------------------------------------------------------
 
     def discard(self, priority: Priority, seq: int) -> None:
-        """Discard a waiting record that the data center rejected, if it waits. Raises: DiskError GONE."""
+        """Discard a waiting record that the data center rejected, if it waits. Raises: DiskError UNAVAILABLE."""
         segment = self._log.segment_of(seq)
         if priority != Priority.ROUTINE:
             place = self.indexes[priority].find(seq)

@@ -81,7 +81,7 @@ def plan_reclaim(
     victim: SpoolSegment,
     cursors: Sequence[int],
 ) -> ReclaimPlan:
-    """Read the unacknowledged records of `victim`. Raises: DiskError GONE."""
+    """Read the unacknowledged records of `victim`. Raises: DiskError UNAVAILABLE."""
     plan, cursor = ReclaimPlan(), cursors[Priority.ROUTINE]
     victim.remembered.clear()  # read from the disk, which may have lost records since
     found = [(p, place) for p, index in indexes.items() for place in index.of_segment(victim.generation)]
@@ -102,7 +102,7 @@ def plan_reclaim(
 
 
 def read_place(log: SegmentLog, place: RecordPlace) -> bytes | None:
-    """The payload of a record, or None if it is unreadable. Raises: DiskError GONE."""
+    """The payload of a record, or None if it is unreadable. Raises: DiskError UNAVAILABLE."""
     name = log.of_generation(place.generation).name
     payload = read_salvaging(log.disk, name, place.offset, place.length)
     return payload if crc32c(payload) == place.crc else None

@@ -201,12 +201,12 @@ def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() ->
 def test_a_port_that_is_gone_keeps_nobody_from_working_and_opens_when_it_is_back() -> None:
     async def scenario() -> None:
         place = Place()
-        place.ports[1].backend.vanish()
+        place.ports[1].backend.remove_device()
         place.work = lambda: asyncio.Event().wait()
         async with place.guarded():
             await eventually(lambda: ("port-not-opened", 1) in place.audit.notes)
             assert place.open() == [2]
-            place.ports[1].backend.come_back()
+            place.ports[1].backend.restore_device()
             await eventually(lambda: place.open() == [1, 2])
 
     asyncio.run(scenario())

@@ -63,7 +63,7 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
     def commit(name: str, offset: int, data: bytes) -> None:
         disk.write(name, offset, data[: body_bytes(data)[1]])
         disk.flush(name)
-        raise DiskError(DiskErrorKind.GONE, "the power fails after the checkpoint")
+        raise DiskError(DiskErrorKind.UNAVAILABLE, "the power fails after the checkpoint")
 
     disk.commit = commit  # type: ignore[method-assign]
     with pytest.raises(SpoolError):

@@ -101,7 +101,7 @@ def state_of(connection: socket.socket) -> FirewallState:
 
 
 def is_open(box: Namespace, interface: str) -> bool:
-    return bool(box.run(lambda: netlink.link(interface)).flags & netlink.IFF_UP)
+    return bool(box.run(lambda: netlink.interface_info(interface)).flags & netlink.IFF_UP)
 
 
 def rules(box: Namespace) -> list[str]:
@@ -208,7 +208,7 @@ print(s.recv(1000))
         (lambda folder: os.chown(folder / "firewall.toml", NOBODY, 0), f"belongs to user {NOBODY}"),
         (lambda folder: (folder / "firewall.toml").write_text("board = 1\n"), "board: 1: must be a string"),
         (lambda folder: (folder / "firewall.toml").unlink(), "No such file or directory"),
-        (lambda folder: (folder / "socket").write_text("x"), "is there and is no socket"),
+        (lambda folder: (folder / "socket").write_text("x"), "exists and is not a socket"),
     ],
 )
 def test_what_it_must_not_obey_ends_it_before_anything_is_changed(
@@ -245,7 +245,7 @@ def test_a_second_service_at_the_same_socket_is_refused_and_the_first_one_stays(
         with service(box, folder) as second:
             _, said = second.communicate(timeout=PATIENCE_SECONDS)
             assert second.returncode == 3
-            assert "another program listens there" in said
+            assert "another program listens on this socket" in said
         with observe(folder) as observer:
             assert state_of(observer).in_force
 

@@ -1,0 +1,19 @@
+"""Waiting for asynchronous effects of a device, with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+SECONDS_MAX = 5.0
+"""Only a failing check waits this long."""
+_TURN_SECONDS = 0.002
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition()` is true. Raises: AssertionError after `SECONDS_MAX`."""
+    for _ in range(int(SECONDS_MAX / _TURN_SECONDS)):
+        if condition():
+            return
+        await asyncio.sleep(_TURN_SECONDS)
+    raise AssertionError(f"the condition was still false after {SECONDS_MAX} s")
