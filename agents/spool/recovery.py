@@ -103,7 +103,7 @@ class RecoveredSpool:
 
 
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState, RecoveredSpool]:
-    """Reconstruct the state of the spool on `disk`. Raises: DiskError UNAVAILABLE or IO, if its directory is unreadable."""
+    """Reconstruct the spool on `disk`. Raises: DiskError UNAVAILABLE or IO, for an unreadable directory."""
     state = SpoolState(_find_segments(disk, limits, random))
     newest: dict[int, list[ScannedGroup]] = {}
     recovery = RecoveredSpool(state, newest)
