@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import rap
+from rap.extras import missing_extra
 from rap.outcome import BUG, HOLDS, CommandError
 from rap.parser import Parser
 
@@ -35,11 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader has what it wanted; Python would complain once more while it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HOLDS
+    except ModuleNotFoundError as error:
+        lacks = missing_extra(error, _noun(argv))
+        if lacks is None:
+            return _report_bug()
+        print(f"rap: {lacks}", file=sys.stderr)
+        return lacks.status
     except Exception:
-        traceback.print_exc()
-        print("rap: this is a bug in rap itself; please report it with the lines above", file=sys.stderr)
-        return BUG
+        return _report_bug()
     return status
+
+
+def _noun(argv: Sequence[str] | None) -> str:
+    words = sys.argv[1:] if argv is None else argv
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _report_bug() -> int:
+    """Print the exception that is being handled; the result is the exit status."""
+    traceback.print_exc()
+    print("rap: this is a bug in rap itself; please report it with the lines above", file=sys.stderr)
+    return BUG
 
 
 def make_parser() -> Parser:

@@ -180,10 +180,7 @@ def _says_yes(over: int) -> bool | None:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
-    try:
-        from netfw.proof.prove import prove
-    except ImportError as error:
-        raise MachineLacks("the prover z3 is not on this machine; pip install z3-solver") from error
+    from netfw.proof.prove import prove
     from netfw.proof.symbolic import Unproven
     from netfw.watch.surroundings import ASSUMPTIONS
 

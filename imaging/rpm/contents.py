@@ -35,6 +35,7 @@ class PackageContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     packages: list[str]
     modules: list[str]
     without: list[str]
+    without_wheel_files: list[str]
     requires: list[str]
     licenses: dict[str, str]
     python: dict[str, dict[str, str]]

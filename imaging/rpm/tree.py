@@ -60,7 +60,8 @@ def make_tree(
         text = (root / name).read_text("utf-8")
         (root / name).write_text(text.replace("@PYTHON@", f"/usr/bin/python{target.python}"), "utf-8")
     _install(packages, python, target, wheels)
-    _copy_modules(contents, python)
+    _remove(contents.without_wheel_files, python)
+    copy_modules(contents, python)
     _compile_ioctl(python / "hal/linux/_ioctl.abi3.so")
     (root / PREFIX / "provision").symlink_to("../../libexec/rap/provision")
     for folder in state_folders(root):
@@ -130,7 +131,21 @@ def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wh
         note.unlink()
 
 
-def _copy_modules(contents: PackageContents, python: Path) -> None:
+def _remove(patterns: Iterable[str], python: Path) -> None:
+    """Remove the files and folders of wheels that a box does not need. Raises: RpmError for a stale folder name."""
+    for pattern in patterns:
+        found = list(python.glob(pattern))
+        if not found and "*" not in pattern:
+            raise RpmError(f"contents.toml: without_wheel_files: no wheel has {pattern}; remove the entry")
+        for path in found:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def copy_modules(contents: PackageContents, python: Path) -> None:
+    """Copy this repository's modules that the package contains into the folder `python`."""
     listed = [REPOSITORY / module for module in contents.modules]
     inside = [path for package in contents.packages for path in (REPOSITORY / package).rglob("*")]
     without = [REPOSITORY / path for path in contents.without]

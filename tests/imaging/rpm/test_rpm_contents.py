@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from imaging.rpm.contents import (
     make_target,
     version,
 )
-from imaging.rpm.tree import interpreter
+from imaging.rpm.tree import copy_modules, interpreter
 from rap import VERSION
 from rap.__main__ import main
 from rap.outcome import MACHINE_LACKS, WRONG_INPUT
@@ -74,12 +75,44 @@ def test_nothing_for_simulation_is_in_the_real_one() -> None:
     assert not names & {
         "simpy",
         "pyroute2",
+        "pyserial",
         "sqlalchemy",
         "plotly",
         "scapy",
         "z3-solver",
         "pykickstart",
         "pytest",
+    }
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that this file names in imports, other than those for type checkers."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return (
+        named
+        | {str(node.module) for node in froms}
+        | {f"{n.module}.{a.name}" for n in froms for a in n.names}
+    )
+
+
+def test_what_is_in_the_package_imports_only_what_is_in_it(tmp_path: Path) -> None:
+    copy_modules(load_contents(), tmp_path)
+    shipped = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py")}
+    elsewhere = set()
+    for path in shipped:
+        for name in imported(tmp_path / path):
+            module = Path(name.replace(".", "/"))
+            is_own = (REPOSITORY / module.with_suffix(".py")).exists() or (REPOSITORY / module).is_dir()
+            if is_own and not {module.with_suffix(".py"), module / "__init__.py"} & shipped:
+                elsewhere.add((str(path), name))
+    assert elsewhere == {  # only with the extra "proof"
+        ("rap/fw.py", "netfw.proof.prove"),
+        ("rap/fw.py", "netfw.proof.symbolic"),
     }
 
 

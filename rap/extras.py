@@ -1,0 +1,38 @@
+"""Optional dependencies ("extras"): which commands need packages that a box does not have.
+
+A box has the base dependencies alone. pyproject.toml lists the packages of each extra; a command whose extra is not
+installed ends with exit status 3 and names it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rap.outcome import MachineLacks
+
+EXTRAS: Final = {
+    "sim": frozenset({"sim", "simpy", "plotly", "jinja2", "pyroute2", "rich"}),
+    "datacenter": frozenset({"datacenter", "sqlalchemy", "alembic"}),
+    "imaging": frozenset({"imaging", "pykickstart", "reportlab", "jinja2", "rich"}),
+    "proof": frozenset({"z3"}),
+    "postgres": frozenset({"psycopg"}),
+    "serial": frozenset({"serial"}),
+}
+"""The modules of each extra: its third-party packages, and this project's packages that only it has."""
+NOUNS: Final = {"lab": "sim", "dc": "datacenter", "flash": "imaging", "image": "imaging"}
+"""Nouns of `rap` that need an extra for everything they do."""
+
+
+def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:
+    """The error to report if the module that `error` did not find belongs to an extra; None if it is a bug.
+
+    A module of several extras, and one that an extra brings for another (`sim` includes `datacenter`), is reported
+    under the extra of the noun.
+    """
+    name = error.name or ""
+    module = "z3" if name.startswith("netfw.proof") else name.partition(".")[0]
+    having = [extra for extra, modules in EXTRAS.items() if module in modules]
+    if not having:
+        return None
+    extra = NOUNS.get(noun, having[0])
+    return MachineLacks(f"this command needs {module}, which is not installed: install rap-box[{extra}]")

@@ -1,0 +1,94 @@
+"""A box has base dependencies only: its commands run with them, and the others name the extra that they need."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from rap.extras import EXTRAS, missing_extra
+from rap.outcome import HOLDS, MACHINE_LACKS
+from tests.support.base_only import PROJECT, Blocker, names
+from tests.support.paths import FIXTURES, LABS, ROOT
+from tests.support.real import prepare, write_box_config
+
+OPTIONAL = PROJECT["optional-dependencies"]
+INCLUDED = {"sim": ("datacenter",), "dev": tuple(EXTRAS)}
+POLICY = str(FIXTURES / "policies/clinic.toml")
+
+
+def base_only(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.support.base_only", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_blocker_blocks_every_extra_and_no_base_dependency() -> None:
+    blocked = Blocker().blocked
+    assert {"simpy", "z3", "sqlalchemy", "jinja2", "rich", "serial", "pytest"} <= blocked
+    assert not {"msgspec", "cryptography", "cffi", "pycparser", "httptools", "nftables", "spnego"} & blocked
+
+
+def test_the_commands_of_a_box_run_with_base_dependencies(tmp_path: Path) -> None:
+    asyncio.run(prepare(tmp_path, ["CHEM-0001"]))
+    config = write_box_config(tmp_path, ["CHEM-0001"], 443)
+    for words in (
+        ["--help"],
+        ["box", "run", "--check", "--config", str(config)],
+        ["fw", "render", POLICY],
+        ["pki", "init", str(tmp_path / "hierarchy")],
+        ["pki", "issue", str(tmp_path / "hierarchy"), "RAP-0001", "--for", "box"],
+    ):
+        ran = base_only(*words)
+        assert ran.returncode == HOLDS, (words, ran.stderr)
+
+
+@pytest.mark.parametrize("program", ["agents.box.main", "agents.provision.main", "netfw.service.main"])
+def test_the_programs_of_a_box_load_with_base_dependencies(program: str) -> None:
+    load = f"from tests.support.base_only import block; block(); import {program}"
+    subprocess.run([sys.executable, "-c", load], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["lab", "check", str(next(LABS.glob("01*.toml")))], "sim"),
+        (["lab", "run", str(next(LABS.glob("02*.toml")))], "sim"),
+        (["dc", "serve", "--config", "datacenter.toml"], "datacenter"),
+        (["dc", "migrate", "--config", "datacenter.toml"], "datacenter"),
+        (["image", "ks", "site.toml"], "imaging"),
+        (["image", "check", "box.ks"], "imaging"),
+        (["fw", "prove", POLICY], "proof"),
+    ],
+)
+def test_a_command_whose_extra_is_missing_says_what_to_install(words: list[str], extra: str) -> None:
+    ran = base_only(*words)
+    assert ran.returncode == MACHINE_LACKS, ran.stderr
+    assert ran.stderr.startswith("rap: this command needs ")
+    assert ran.stderr.endswith(f", which is not installed: install rap-box[{extra}]\n")
+
+
+def test_a_missing_module_of_no_extra_is_a_bug() -> None:
+    assert missing_extra(ModuleNotFoundError(name="msgspec"), "box") is None
+    assert missing_extra(ModuleNotFoundError(name="agents.box.nowhere"), "box") is None
+
+
+@pytest.mark.parametrize("extra", INCLUDED)
+def test_an_extra_repeats_those_that_it_includes(extra: str) -> None:
+    for included in INCLUDED[extra]:
+        assert set(OPTIONAL[included]) <= set(OPTIONAL[extra])
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_package_of_an_extra_is_known_to_the_command(extra: str) -> None:
+    provided = packages_distributions()
+    own = {module for module in EXTRAS[extra] if module not in provided or "rap-box" in provided[module]}
+    known = {name.lower() for module in EXTRAS[extra] - own for name in provided[module]}
+    included = {name for one in INCLUDED.get(extra, ()) for name in names(OPTIONAL[one])}
+    assert known == names(OPTIONAL[extra]) - included
+    for module in own:
+        import_module(module)
