@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel bench-image lock clean
+.PHONY: help setup setup-kernel setup-image lab test check format golden bench bench-kernel bench-image mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -53,6 +53,9 @@ bench-kernel: $(READY)  ## measure on the real kernel; as root (ONLY=sweep)
 
 bench-image: $(READY)  ## measure images and flashing; as root (ONLY=flash)
 	$(BIN)/python -m bench.image $(addprefix --only ,$(ONLY))
+
+mutants: $(READY)  ## try whether the tests find planted faults (MODULE="spool link" ONLY=recovery FULL=1)
+	nice $(BIN)/python -m tools.mutants $(addprefix --module ,$(MODULE)) $(addprefix --only ,$(ONLY)) $(if $(FULL),--full)
 
 lock: $(READY)  ## choose the versions of all packages again
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \

@@ -1,0 +1,146 @@
+"""Mutation testing of a small tree: what is mutated, and what the command finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.mutants.source import mutants_of
+
+ROOT = Path(__file__).parents[1]
+
+CODE = '''"""A docstring."""
+from typing import Final
+
+ROOM_MAX: Final = 5
+OPEN = True
+
+
+class Room(tuple, metaclass=type):
+    """Another."""
+
+    @property
+    def full(self) -> "bool":
+        assert ROOM_MAX > 1, "a bug"
+        return len(self) >= ROOM_MAX
+
+
+def keep(disk, data):
+    disk.write("key", data)
+    disk.flush()
+    raise ValueError("no room left")
+'''
+
+ADD = """def add_all(numbers):
+    total = 0
+    for number in numbers:
+        total += number
+    return total
+"""
+
+LIST = """
+score_min = 0.9
+sample = 50
+seed = 1
+[[module]]
+name = "sums"
+sources = ["sums.py"]
+tests = ["test_sums.py"]
+"""
+
+
+def changes(code: str) -> set[tuple[str, str, str]]:
+    return {(m.scope, *m.lines) for m in mutants_of("room.py", code)}
+
+
+def test_decorated_functions_and_code_outside_functions_are_mutated() -> None:
+    found = changes(CODE)
+    assert ("Room.full", "return len(self) >= ROOM_MAX", "return len(self) > ROOM_MAX") in found
+    assert ("", "OPEN = True", "OPEN = False") in found
+
+
+def test_a_call_that_is_a_statement_is_removed() -> None:
+    assert ("keep", "disk.flush()", "None") in changes(CODE)
+
+
+def test_a_key_is_mutated_and_a_message_is_not() -> None:
+    becomes = {after for _, _, after in changes(CODE)}
+    assert 'disk.write("XXkeyXX", data)' in becomes
+    assert not any("XXno room" in after for after in becomes)
+
+
+@pytest.mark.parametrize("declaration", ["ROOM_MAX: Final", "assert", "class Room", '"""', "import"])
+def test_declarations_are_not_mutated(declaration: str) -> None:
+    assert not [was for _, was, _ in changes(CODE) if was.startswith(declaration)]
+
+
+def test_the_code_of_a_mutant_is_the_file_with_one_change() -> None:
+    for mutant in mutants_of("room.py", CODE):
+        was, becomes = mutant.lines
+        assert mutant.code.replace(becomes, was) == CODE or was in CODE
+        assert mutant.code != CODE
+
+
+def run(folder: Path, test: str, extra: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a tree of one source file and one test."""
+    (folder / "sums.py").write_text(ADD, "utf-8")
+    (folder / "test_sums.py").write_text(f"from sums import add_all\n\n\n{test}\n", "utf-8")
+    (folder / "tests").mkdir()
+    (folder / "hal").mkdir()
+    (folder / "tests/mutants.toml").write_text(LIST + extra, "utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return subprocess.run(
+        [sys.executable, "-m", "tools.mutants"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_good_test_finds_every_mutant(tmp_path: Path) -> None:
+    done = run(tmp_path, "def test_sum():\n    assert add_all([2, 3]) == 5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "100.0%" in done.stdout
+    assert not (tmp_path / "mutant-output.txt").exists()
+
+
+def test_mutants_that_survive_are_printed_and_fail_the_run(tmp_path: Path) -> None:
+    done = run(tmp_path, "def test_sum():\n    assert add_all([0]) == 0")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "survived: sums.py:4 add_all\n    - total += number\n    + total -= number" in done.stdout
+    assert "below 90%" in done.stdout
+
+
+def test_an_equivalent_mutant_does_not_count(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "def test_sum():\n    assert add_all([2]) == 2",
+        '[[equivalent]]\nfile = "sums.py"\nscope = "add_all"\nwas = "total += number"\n'
+        'becomes = "total = number"\nreason = "the test gives one number"\n',
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["sums", "4", "3", "0", "0", "1", "100.0%"]
+
+
+def test_tests_that_fail_without_a_mutant_are_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "def test_sum():\n    assert add_all([2]) == 3")
+    assert done.returncode == 3
+    assert "the tests of sums fail without a mutant" in done.stderr
+
+
+def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "def test_sum():\n    assert add_all([2]) == 2",
+        '[[gap]]\nfile = "sums.py"\nscope = "add_all"\nwas = "total -= 1"\nbecomes = "x"\n'
+        'reason = "it does not exist"\n',
+    )
+    assert done.returncode == 3
+    assert "no longer exist" in done.stderr
+    assert "total -= 1" in done.stderr

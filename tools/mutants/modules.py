@@ -1,0 +1,189 @@
+"""The modules of tests/mutants.toml, and the score of one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from tools.mutants.source import Mutant, mutants_of
+from tools.mutants.trial import baseline, forked, preload, trial
+
+BASELINE_SECONDS_MAX: Final = 300
+NO_TESTS: Final = 5
+"""pytest's exit status."""
+
+
+class Module(Struct, frozen=True, kw_only=True):
+    """Sources, and the tests that must find their mutants: deterministic, fast, without kernel and processes."""
+
+    name: str
+    sources: list[str]
+    tests: list[str]
+    deselect: list[str] = []
+    """Tests of these files that are left out."""
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """A mutant that survives, and why."""
+
+    file: str
+    scope: str = ""
+    was: str
+    becomes: str
+    reason: Annotated[str, Meta(min_length=10)]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.file, self.scope, self.was, self.becomes
+
+
+class Modules(Struct, frozen=True, kw_only=True):
+    """tests/mutants.toml."""
+
+    score_min: float
+    sample: int
+    seed: int
+    module: list[Module]
+    equivalent: list[Known] = []
+    """No test can tell these from the program."""
+    gap: list[Known] = []
+    """A test could, and none does; they count as survivors."""
+
+
+class Broken(Exception):
+    """A score cannot be measured: what must be put right first."""
+
+
+@dataclass
+class Score:
+    """Counts of one module."""
+
+    name: str
+    killed: int = 0
+    survived: int = 0
+    gaps: int = 0
+    """Of the survivors, those that are listed."""
+    equivalent: int = 0
+
+    @property
+    def tried(self) -> int:
+        return self.killed + self.survived + self.equivalent
+
+    @property
+    def value(self) -> float:
+        return self.killed / counted if (counted := self.killed + self.survived) else 1.0
+
+
+@dataclass
+class Coverage:
+    """Which tests execute a line, fastest first, and how long they take."""
+
+    lines: dict[str, dict[str, list[str]]]
+    seconds: dict[str, float]
+    imports: list[str] = field(default_factory=list)
+
+    def tests_of(self, mutant: Mutant) -> list[str]:
+        """Tests that can tell the mutant; all, where its line is executed on import."""
+        contexts = self.lines.get(mutant.file, {}).get(str(mutant.line), [])
+        everything = "" in contexts or not mutant.scope
+        return sorted(
+            (
+                nodeid
+                for nodeid in self.seconds
+                if everything or nodeid in contexts or f"{nodeid.partition('::')[0]}::" in contexts
+            ),
+            key=lambda nodeid: self.seconds[nodeid],
+        )
+
+
+def measure(modules: Modules, module: Module, only: str, size: int | None, seed: int) -> Score:
+    """Try the mutants of a module, in the current directory. Raises: Broken."""
+    mutants = [m for f in _files(module) for m in mutants_of(str(f), f.read_text("utf-8"))]
+    _require_known(modules, mutants, module)
+    mutants = [m for m in mutants if only in f"{m.file}:{m.scope}"]
+    total = len(mutants)
+    if size is not None and size < total:
+        mutants = random.Random(seed).sample(mutants, size)
+    output = Path("mutant-output.txt")
+    covered = _covered(module, output)
+    preload(covered.imports)
+    print(f"{module.name}: {len(mutants)} of {total} mutants, {len(covered.seconds)} tests", flush=True)
+    equivalent = {known.key for known in modules.equivalent}
+    gaps = {known.key for known in modules.gap}
+    score = Score(module.name)
+    for mutant in sorted(mutants, key=lambda m: (m.file, m.line)):
+        if mutant.key in equivalent:
+            score.equivalent += 1
+        elif _killed(mutant, covered, output):
+            score.killed += 1
+        else:
+            score.survived += 1
+            score.gaps += mutant.key in gaps
+            known = "gap" if mutant.key in gaps else "survived"
+            print(
+                f"  {known}: {mutant.file}:{mutant.line} {mutant.scope}\n"
+                f"    - {mutant.lines[0]}\n    + {mutant.lines[1]}",
+                flush=True,
+            )
+    return score
+
+
+def _files(module: Module) -> Iterator[Path]:
+    for source in map(Path, module.sources):
+        if not source.exists():
+            raise Broken(f"tests/mutants.toml: module {module.name}: there is no {source}")
+        yield from [source] if source.is_file() else sorted(source.rglob("*.py"))
+
+
+def _require_known(modules: Modules, mutants: list[Mutant], module: Module) -> None:
+    known = (*modules.equivalent, *modules.gap)
+    places = {(k.file, k.scope) for k in known}
+    existing = {mutant.key for mutant in mutants if (mutant.file, mutant.scope) in places}
+    files = {mutant.file for mutant in mutants}
+    lost = [k for k in known if k.file in files and k.key not in existing]
+    if lost:
+        lines = [f"  {k.file}:{k.scope}: {k.was!r} becoming {k.becomes!r}" for k in lost]
+        raise Broken(
+            f"tests/mutants.toml lists mutants of {module.name} that no longer exist:\n"
+            + "\n".join(lines)
+            + "\ncorrect or remove these entries"
+        )
+
+
+def _covered(module: Module, output: Path) -> Coverage:
+    result = Path("mutant-baseline.json")
+    extra = [f"--deselect={nodeid}" for nodeid in module.deselect]
+    status = forked(
+        lambda: baseline(module.tests, module.sources, extra, result), output, BASELINE_SECONDS_MAX
+    )
+    if status:
+        raise Broken(
+            f"the tests of {module.name} fail without a mutant:\n{output.read_text('utf-8')[-3000:]}"
+        )
+    if status is None:
+        raise Broken(f"the tests of {module.name} took more than {BASELINE_SECONDS_MAX} s")
+    found: dict[str, Any] = json.loads(result.read_text("utf-8"))
+    return Coverage(found["lines"], found["seconds"], found["imports"])
+
+
+def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:
+    """Do the tests that execute its line find the mutant? Where no test does, it survives."""
+    tests = covered.tests_of(mutant)
+    return bool(tests) and not _passes(mutant, tests, covered, output)
+
+
+def _passes(mutant: Mutant, tests: list[str], covered: Coverage, output: Path) -> bool:
+    allowed = 10 + 5 * sum(covered.seconds[nodeid] for nodeid in tests)
+    name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    status = forked(lambda: trial(name, Path(mutant.file), mutant.code, tests), output, allowed)
+    if status == NO_TESTS:
+        raise Broken(
+            f"no test was found for {mutant.file}:{mutant.line}:\n{output.read_text('utf-8')[-3000:]}"
+        )
+    return status == 0

@@ -1,0 +1,148 @@
+"""The mutants of one source file: the operators of mutmut, and one that removes calls made as statements.
+
+Not mutated: annotations, decorators, imports, class bases, asserts, slots, docstrings, texts with a space (messages),
+and the numeric constants of a module, whose values are decisions. mutmut's own selection also leaves out every
+decorated function and all code outside functions; these are mutated here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import libcst as cst
+from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+from mutmut.mutation.mutators import mutation_operators, operator_string
+
+SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Assert)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one file, in a function or class."""
+
+    file: str
+    scope: str
+    line: int
+    module: cst.Module
+    node: cst.CSTNode
+    replacement: cst.CSTNode
+
+    @cached_property
+    def code(self) -> str:
+        """The file with the change."""
+        changed = cst.ensure_type(self.module.deep_replace(self.node, self.replacement), cst.Module)
+        return changed.code
+
+    @cached_property
+    def lines(self) -> tuple[str, str]:
+        """The lines that differ, before and after, without indentation."""
+        return _difference(self.module.code, self.code)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Identity that survives changes elsewhere in the file."""
+        return self.file, self.scope, *self.lines
+
+
+def mutants_of(file: str, code: str) -> list[Mutant]:
+    """All mutants of a source text, in the order of their places."""
+    wrapper = MetadataWrapper(cst.parse_module(code))
+    places = _Places(wrapper)
+    wrapper.module.visit(places)
+    return [
+        Mutant(file, scope, line, wrapper.module, node, replacement)
+        for node, replacement, scope, line in places.changes
+    ]
+
+
+def _difference(before: str, after: str) -> tuple[str, str]:
+    old, new = before.splitlines(), after.splitlines()
+    was: list[str] = []
+    becomes: list[str] = []
+    for tag, i, j, k, n in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            was += [line.strip() for line in old[i:j]]
+            becomes += [line.strip() for line in new[k:n]]
+    return " ".join(was), " ".join(becomes)
+
+
+class _Places(cst.CSTVisitor):
+    """Collects (node, replacement, scope, line)."""
+
+    def __init__(self, wrapper: MetadataWrapper) -> None:
+        super().__init__()
+        self.changes: list[tuple[cst.CSTNode, cst.CSTNode, str, int]] = []
+        self._positions: Any = wrapper.resolve(PositionProvider)
+        self._scope: list[cst.FunctionDef | cst.ClassDef] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if self._skips(node):
+            return False
+        if isinstance(node, cst.FunctionDef | cst.ClassDef):
+            self._scope.append(node)
+        scope = ".".join(around.name.value for around in self._scope)
+        for kind, operator in OPERATORS:
+            if isinstance(node, kind):
+                for replacement in operator(node):
+                    self.changes.append((node, replacement, scope, self._line(node)))
+        if isinstance(node, cst.ClassDef):  # its bases and keywords are declarations
+            node.body.visit(self)
+            self.on_leave(node)
+            return False
+        return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if self._scope and self._scope[-1] is original_node:
+            self._scope.pop()
+
+    def _skips(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, SKIPPED):
+            return True
+        if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
+            return True
+        if isinstance(node, cst.Assign | cst.AnnAssign) and not self._in_function():
+            return _is_slots(node) or (not self._scope and _is_number(node.value))
+        return False
+
+    def _in_function(self) -> bool:
+        return any(isinstance(around, cst.FunctionDef) for around in self._scope)
+
+    def _line(self, node: cst.CSTNode) -> int:
+        place: CodeRange | None = self._positions.get(node)
+        return place.start.line if place else 0
+
+
+def _is_slots(node: cst.Assign | cst.AnnAssign) -> bool:
+    targets = [t.target for t in node.targets] if isinstance(node, cst.Assign) else [node.target]
+    return any(isinstance(t, cst.Name) and t.value == "__slots__" for t in targets)
+
+
+def _is_number(value: cst.BaseExpression | None) -> bool:
+    if isinstance(value, cst.BinaryOperation):
+        return _is_number(value.left) and _is_number(value.right)
+    if isinstance(value, cst.Name):
+        return value.value not in ("True", "False", "None")
+    return isinstance(value, cst.BaseNumber)
+
+
+def _string(node: cst.BaseString) -> Iterator[cst.BaseString]:
+    """Another string; not of messages, whose wording is nothing that a test should repeat."""
+    if isinstance(node, cst.SimpleString) and " " not in node.value:
+        yield from list(operator_string(node))[:1]
+
+
+def _removed_call(node: cst.Expr) -> Iterator[cst.Expr]:
+    """`call()` as a statement becomes `None`."""
+    called = node.value.expression if isinstance(node.value, cst.Await) else node.value
+    if isinstance(called, cst.Call | cst.Yield):
+        yield node.with_changes(value=cst.Name("None"))
+
+
+OPERATORS: Final[list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]]] = [
+    *((kind, _string if operator is operator_string else operator) for kind, operator in mutation_operators),
+    (cst.Expr, _removed_call),
+]

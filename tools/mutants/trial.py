@@ -1,0 +1,159 @@
+"""Tests of one mutant: a forked process imports the mutant in place of the module, and ends within limits.
+
+The parent has imported pytest and all other packages, but nothing of the project, so that a fork needs only the
+project's own imports. No file is written: the mutant exists in the memory of its process alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import resource
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Final
+
+import coverage
+import pytest
+
+MEMORY_BYTES_MAX: Final = 4 << 30
+WALL_FACTOR: Final = 10
+"""Wall-clock seconds for each second of processor time: the machine may be busy."""
+
+
+class Mutated:
+    """Finder and loader of one module from a text."""
+
+    def __init__(self, name: str, file: Path, code: str) -> None:
+        self._name, self._file, self._code = name, file, code
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        package = [str(self._file.parent)] if self._file.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(
+            name,
+            self._file,
+            loader=self,  # type: ignore[arg-type]
+            submodule_search_locations=package,
+        )
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        compiled: CodeType = compile(self._code, str(self._file), "exec")
+        exec(compiled, module.__dict__)  # noqa: S102
+
+
+class Chosen:
+    """pytest plugin: run these tests alone, in this order; note how long each took and what it executed."""
+
+    def __init__(self, nodeids: Sequence[str] | None, measured: coverage.Coverage | None = None) -> None:
+        self._order = {nodeid: i for i, nodeid in enumerate(nodeids or ())}
+        self._measured = measured
+        self.seconds: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self._order:
+            items[:] = sorted(
+                (item for item in items if item.nodeid in self._order), key=lambda i: self._order[i.nodeid]
+            )
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._context(f"{item.nodeid.partition('::')[0]}::")  # fixtures may serve the whole file
+
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        self._context(item.nodeid)
+
+    def pytest_runtest_teardown(self) -> None:
+        self._context("")
+
+    def _context(self, name: str) -> None:
+        if self._measured is not None:
+            self._measured.switch_context(name)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self.seconds[report.nodeid] = report.duration
+
+
+def forked(work: Callable[[], int], output: Path, processor_seconds: float) -> int | None:
+    """Exit status of `work` in a forked process with its output in a file; None if it took too long or was killed."""
+    if not (pid := os.fork()):
+        status = 70
+        try:
+            os.setsid()
+            _limit(processor_seconds)
+            _redirect(output)
+            status = int(work())
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    ended, _, _ = select.select([os.pidfd_open(pid)], [], [], processor_seconds * WALL_FACTOR)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.WEXITSTATUS(status) if ended and os.WIFEXITED(status) else None
+
+
+def _limit(processor_seconds: float) -> None:
+    seconds = int(processor_seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _redirect(output: Path) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def run_tests(files: Sequence[str], chosen: Chosen, extra: Sequence[str] = ()) -> int:
+    """pytest's exit status."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not kernel", *extra]
+    return int(pytest.main([*options, *files], plugins=[chosen]))
+
+
+def baseline(files: Sequence[str], sources: Sequence[str], extra: Sequence[str], result: Path) -> int:
+    """Run the tests without a mutant; write what each executed and took, and which packages were imported."""
+    included = [str(Path(source).absolute() / ("*" if Path(source).is_dir() else "")) for source in sources]
+    measured = coverage.Coverage(include=included, data_file=None, config_file=False)
+    chosen = Chosen(None, measured)
+    measured.start()
+    status = run_tests(files, chosen, extra)
+    measured.stop()
+    data = measured.get_data()
+    lines = {str(Path(f).relative_to(Path.cwd())): data.contexts_by_lineno(f) for f in data.measured_files()}
+    here = str(Path.cwd())
+    others = [
+        name
+        for name, module in list(sys.modules.items())
+        if not str(getattr(module, "__file__", None) or here).startswith(here) and "__main__" not in name
+    ]
+    result.write_text(json.dumps({"lines": lines, "seconds": chosen.seconds, "imports": others}), "utf-8")
+    return status
+
+
+def preload(names: Sequence[str]) -> None:
+    """Import packages that are not the project's, once for all mutants."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def trial(module: str, file: Path, code: str, nodeids: Sequence[str]) -> int:
+    """Run these tests on a mutant; pytest's exit status."""
+    finder: Any = Mutated(module, file.absolute(), code)
+    sys.meta_path.insert(0, finder)
+    files = list(dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids))
+    return run_tests(files, Chosen(nodeids))
