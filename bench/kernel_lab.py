@@ -15,11 +15,11 @@ from statistics import median
 from typing import Final, TypeAlias
 
 from bench.figures import Figure, figure, run
-from sim.engine.loop import SimLoop
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
 from sim.worlds import kernel
-from sim.worlds.kernel.namespaces.measure import lab_seconds
+from sim.worlds.kernel.supervision.measure import lab_seconds
 
 LINE: Final = LinkQuality(rate_bits=128_000, delay_ns=40_000_000)
 SIZES: Final = {"a bulk of 100 kB": 100_000, "a small exchange": 300}

@@ -22,10 +22,10 @@ from random import Random
 from typing import Final
 
 from bench.figures import Figure, figure, run
-from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
 from sim.units import MILLISECOND_NS
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel import run as run_lab

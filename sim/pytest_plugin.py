@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sim.lab.verbs import LabUnderTest
+    from sim.testing import LabUnderTest
 
 SMALL_LAB = """
 [lab]
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def lab(request: pytest.FixtureRequest) -> Iterator[LabUnderTest]:
     """A lab that has just been switched on; see the module."""
     from sim.lab.labfile import load_lab, parse_lab
-    from sim.lab.verbs import LabUnderTest
+    from sim.testing import LabUnderTest
 
     marker = request.node.get_closest_marker("lab")
     spec = load_lab(Path(marker.args[0])) if marker else parse_lab(SMALL_LAB, Path("small.toml"))

@@ -18,7 +18,7 @@ from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.lab import labfile
-from sim.lab.values import Quantity, TimeOfDay
+from sim.values import Quantity, TimeOfDay
 
 PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"

@@ -63,7 +63,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from sim.lab.doubts import doubts
+    from sim.verdict.precheck import doubts
 
     lab = load(arguments.file)
     summary = _summary(lab)

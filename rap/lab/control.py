@@ -121,7 +121,7 @@ def _list_faults(*, json: bool) -> int:
 def _capture(arguments: argparse.Namespace) -> int:
     name = choose(arguments.lab)
     with told():
-        from sim.worlds.kernel.live.control import ask_for_socket
+        from sim.worlds.kernel.supervision.control import ask_for_socket
 
         packets = ask_for_socket(name, {"verb": "capture", "link": arguments.link})
     with packets, _opened(arguments.file) as file, _stops(packets, arguments.seconds):

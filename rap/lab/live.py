@@ -131,8 +131,8 @@ def _up(arguments: argparse.Namespace) -> int:
     name = arguments.name or lab.name
     started = time.monotonic()
     with told():
-        from sim.worlds.kernel.main import start_kernel_lab
-        from sim.worlds.kernel.namespaces.registry import check_name
+        from sim.worlds.kernel.run import start_kernel_lab
+        from sim.worlds.kernel.supervision.registry import check_name
 
         try:
             check_name(name)

@@ -1,7 +1,7 @@
 """A watchdog for runs in this process: a run that gets nowhere ends with a reason instead of never.
 
 The event loop itself finds out that nothing is left to happen, or that callbacks follow one another without end at
-one instant (`sim.engine.loop`). What is left is code that does not return to the loop. The watchdog looks with
+one instant (`sim.net.loop`). What is left is code that does not return to the loop. The watchdog looks with
 a timer
 signal, whose handler runs between two instructions of whatever the main thread executes, and raises there. What does
 not return to Python at all is ended by `faulthandler`, which prints where it stood.

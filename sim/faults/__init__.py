@@ -1,10 +1,10 @@
-"""Faults: what can go wrong in a lab, one file a kind.
+"""Faults that a lab file can inject into a running lab; each kind is one module.
 
-A fault is a msgspec Struct whose fields are its parameters in the lab file. Its file in this package is all there
-is to write; `fault_kinds` finds it. For example `sim/faults/link_degraded.py`:
+A fault is a msgspec Struct whose fields are its parameters in the lab file. Its module, in the subpackage of what it
+acts on, is all that has to be written: `fault_kinds` discovers it. For example `sim/faults/link/degraded.py`:
 
     @fault("link-degraded", targets=("uplink", "instrument"))
-    class LinkDegraded(Fault, frozen=True):
+    class LinkDegraded(Fault[World], frozen=True):
         \"\"\"The link loses, delays and reorders packets.\"\"\"
 
         loss: Fraction = 0.0
@@ -22,17 +22,18 @@ and in a lab file:
     lasts = "5min"
     loss = "2%"
 
-Parameters with a unit take their types from `sim.lab.values`; a parameter without a default must be given.
+Parameters with a unit take their types from `sim.values`; a parameter without a default is required.
 
-The world awaits `start` at `at`, and what that returns ends this occurrence of the fault and nothing else: the parts
-of a world (`sim.faults.world`) count and layer what is done to them, so that faults can overlap in any way, also one
-kind with itself. With `lasts` it ends that much later. Without `lasts`, a fault declared `momentary` ends at once
-(the power comes straight back), and any other stays for the rest of the run.
+At the time `at` the world awaits `start`, which returns a function that ends this occurrence of the fault and no
+other: the parts of a world (`sim.faults.world`) combine all effects in force, so that faults can overlap in any way,
+including two of the same kind. An occurrence with `lasts` ends after that time. Without `lasts`, a fault declared
+`momentary` ends immediately (after a power cut, power returns at once), and any other fault lasts until the end of
+the run.
 
-A fault that does not block its target overrides `effect`, from which the verdict takes what the fault explains.
+A fault that does not block its target overrides `effect`, from which the verdict derives which delays it explains.
 
-A fault that finds nothing to act on, such as a program to kill on a box without power, does nothing.
-An instance may be started by several events: what it must remember is for the world, or for the end that it returns.
+A fault without anything to act on, such as a program to kill on a box without power, does nothing. Several events may
+start the same instance, so it has no state: state belongs to the world, or to the function that `start` returns.
 """
 
 from __future__ import annotations
@@ -42,78 +43,90 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Final, Generic, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
 import msgspec
 
 from sim.engine.layers import End as End
+from sim.faults.world import EmulatedWorld, World
 from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
 """What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
 
-
 RECOVERY_NS: Final = 60 * SECOND_NS
+"""How long after a fault the box may still need to boot and to wait for its retry delays."""
 
 Effect: TypeAlias = Literal["blocks", "slows", "none"]
-"""Nothing gets through, or something does but late, or all of it does as if there were no fault."""
+"""Whether a fault stops reports, delays them, or does not affect them."""
+
+W = TypeVar("W", bound=World, contravariant=True)
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of fault with its parameters; see the module."""
+class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault with its parameters, for worlds of type `W`: `World`, or `EmulatedWorld` if it needs emulated parts."""
 
     kind: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     momentary: ClassVar[bool]
     emulated: ClassVar[bool]
-    """Whether it takes hardware or a far end that is emulated, as only the virtual world's are."""
+    """Whether only an `EmulatedWorld` can have it: one with emulated hardware and an emulated data center."""
 
     @property
     def effect(self) -> Effect:
-        """What it does to reports on their way through its target, for the verdict (`sim.verdict.causes`)."""
+        """Its effect on reports that pass through its target, for the verdict (`sim.verdict.causes`)."""
         return "blocks"
 
     @property
     def recovery_ns(self) -> int:
-        """How long after its end a wait may still be due to it: the box boots, and back-offs run out."""
+        """How long after its end, in ns, it still explains a delay: the box boots, and retry delays expire."""
         return RECOVERY_NS
 
-    async def start(self, world: Any, target: str) -> End:
-        """Make it happen to `target`: a name of TARGETS, or `instrument:<port>`. The result ends it.
-
-        `world` is a `World`, and for a fault declared `emulated` an `EmulatedWorld` (`sim.faults.world`).
-        """
+    async def start(self, world: W, target: str) -> End:
+        """Inject it into `target`: a name of TARGETS, or `instrument:<port>`. The result ends it."""
         raise NotImplementedError
 
 
-AnyFault = TypeVar("AnyFault", bound=type[Fault])
-_registered: dict[str, type[Fault]] = {}
+AnyFault: TypeAlias = Fault[EmulatedWorld]
+"""A fault of any kind: an emulated world can have all of them."""
+FaultClass = TypeVar("FaultClass", bound=type[AnyFault])
+_registered: dict[str, type[AnyFault]] = {}
 
 
 def fault(
-    kind: str, *, targets: tuple[str, ...], momentary: bool = False, emulated: bool = False
-) -> Callable[[AnyFault], AnyFault]:
-    """Register a class as the fault that lab files call `kind`."""
+    kind: str, *, targets: tuple[str, ...], momentary: bool = False
+) -> Callable[[FaultClass], FaultClass]:
+    """Register a subclass of `Fault[World]` or `Fault[EmulatedWorld]` as the fault that lab files call `kind`."""
     assert targets and set(targets) <= set(TARGETS), f"{kind}: targets must be among {TARGETS}"
 
-    def register(cls: AnyFault) -> AnyFault:
+    def register(cls: FaultClass) -> FaultClass:
         assert kind not in _registered, f"fault {kind!r} is defined twice"
-        cls.kind, cls.targets, cls.momentary, cls.emulated = kind, targets, momentary, emulated
+        cls.kind, cls.targets, cls.momentary, cls.emulated = kind, targets, momentary, _is_emulated(cls)
         _registered[kind] = cls
         return cls
 
     return register
 
 
+def _is_emulated(cls: type[AnyFault]) -> bool:
+    (base,) = cls.__orig_bases__  # type: ignore[attr-defined]  # types.get_original_bases, from Python 3.12 on
+    return get_args(base) == (EmulatedWorld,)
+
+
+def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
+    """Whether every world can have the fault."""
+    return not fault.emulated
+
+
 @cache
-def fault_kinds() -> Mapping[str, type[Fault]]:
-    """Every fault of this package by its kind, sorted."""
-    for module in pkgutil.iter_modules(__path__):  # also `sim.faults.world`, which registers nothing
-        import_module(f"{__name__}.{module.name}")
+def fault_kinds() -> Mapping[str, type[AnyFault]]:
+    """All fault classes of this package by their kind, sorted."""
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):  # also modules without a fault
+        import_module(module.name)
     return MappingProxyType(dict(sorted(_registered.items())))
 
 
 def port_of(target: str) -> int | None:
-    """The port in `instrument:<port>`; None for any other target."""
+    """The port number in `instrument:<port>`; None for any other target."""
     name, colon, port = target.partition(":")
     return int(port) if name == "instrument" and colon else None

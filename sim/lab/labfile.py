@@ -23,10 +23,10 @@ from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
 from settings.types import Table
-from sim.faults import Fault, fault_kinds, port_of
-from sim.lab import values
-from sim.lab.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
+from sim import values
+from sim.faults import AnyFault, fault_kinds, port_of
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
+from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 from wire.vocabulary import Verb
 
 LABS = Path("labs")
@@ -194,7 +194,7 @@ class Event(msgspec.Struct, frozen=True):
     """A fault with its parameters, when and to what it happens. Nanoseconds from the beginning."""
 
     at: int
-    fault: Fault
+    fault: AnyFault
     target: str
     lasts: int | None
 
@@ -289,7 +289,7 @@ def parse_lab(
     path: Path,
     *,
     models: Collection[str] | None = None,
-    faults: Mapping[str, type[Fault]] | None = None,
+    faults: Mapping[str, type[AnyFault]] | None = None,
 ) -> Lab:
     """The lab in a lab file's text; `path` is for messages. Raises: SettingsError with all problems.
 
@@ -326,7 +326,7 @@ def _with_serial(instrument: LabInstrument) -> LabInstrument:
     return msgspec.structs.replace(instrument, serial=serial)
 
 
-def _read_events(given: Any, kinds: Mapping[str, type[Fault]], problems: Problems) -> list[Event]:
+def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems) -> list[Event]:
     if not isinstance(given, list):
         problems.add(("event",), "must be an array of tables; begin each with [[event]]")
         return []
@@ -335,7 +335,7 @@ def _read_events(given: Any, kinds: Mapping[str, type[Fault]], problems: Problem
 
 
 def _read_event(
-    given: Any, kinds: Mapping[str, type[Fault]], key: tuple[str, int], problems: Problems
+    given: Any, kinds: Mapping[str, type[AnyFault]], key: tuple[str, int], problems: Problems
 ) -> Event | None:
     if not isinstance(given, dict):
         problems.add(key, "must be a table; begin it with [[event]]")
@@ -426,7 +426,9 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
             )
 
 
-def targets_of(fault: type[Fault], instruments: Sequence[LabInstrument], proxy: LabProxy | None) -> list[str]:
+def targets_of(
+    fault: type[AnyFault], instruments: Sequence[LabInstrument], proxy: LabProxy | None
+) -> list[str]:
     """What the fault can befall in a lab with these instruments and that proxy."""
     ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]

@@ -14,23 +14,18 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
+from sim.engine.loop import VirtualTimeLoop
 from sim.net.link import Link
 from sim.net.names import Names
-from sim.net.tcp import ACK, RST, SYN, TcpEndpoint, TcpSegment, Unreachable
+from sim.net.segment import ACK, RST, SYN, TcpSegment, Unreachable, Verdict
+from sim.net.tcp import TcpEndpoint
 from sim.net.transport import SimListener, SimTransport
-
-if TYPE_CHECKING:
-    from sim.engine.loop import SimLoop
 
 current: ContextVar[Incarnation] = ContextVar("current")
 """The incarnation on whose behalf the running code acts."""
-
-
-Verdict: TypeAlias = Literal["accept", "drop", "reject"]
-"""Of a rejected segment the sender learns by an ICMP error; a dropped one vanishes."""
 
 
 class PacketFilter(Protocol):
@@ -212,7 +207,7 @@ class Incarnation:
 
     def connect(
         self,
-        loop: SimLoop,
+        loop: VirtualTimeLoop,
         protocol: asyncio.BaseProtocol,
         address: str,
         port: int,
@@ -236,7 +231,7 @@ class Incarnation:
         return transport
 
     def listen(
-        self, loop: SimLoop, accept: Callable[[], asyncio.BaseProtocol], address: str, port: int
+        self, loop: VirtualTimeLoop, accept: Callable[[], asyncio.BaseProtocol], address: str, port: int
     ) -> SimListener:
         """Accept connections at `address`:`port`; the empty address is all of them."""
         if not self.alive:

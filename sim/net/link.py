@@ -16,23 +16,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from sim.engine.clock import Environment
 from sim.engine.layers import End, Layers
 from sim.engine.streams import branch
+from sim.net.segment import HEADER_BYTES, TcpSegment
 from sim.net.timers import LazyTimers
 
-if TYPE_CHECKING:
-    from sim.engine.clock import Environment
-    from sim.net.host import SimHost
-    from sim.net.tcp import TcpSegment
-
-HEADER_BYTES: Final = 40
-MTU_BYTES: Final = 1500
 _NS: Final = 1_000_000_000
 _ACK: Final = 0x10
 
-_Deliver: TypeAlias = "Callable[[TcpSegment], None]"
+_Deliver: TypeAlias = Callable[[TcpSegment], None]
+
+
+class LinkEnd(Protocol):
+    """A host at one end of a link."""
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        ...
+
+    def receive(self, segment: TcpSegment, link: Link) -> None:
+        """Process a segment that arrived over `link`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +263,7 @@ class Link:
         # of its own each way, so that the n-th packet one way fares alike whatever comes back
         self.forward = Pipe(env, quality, branch(random))
         self.backward = Pipe(env, quality, branch(random))
-        self.ends: tuple[SimHost, SimHost] | None = None
+        self.ends: tuple[LinkEnd, LinkEnd] | None = None
         self.timers = LazyTimers(env)
         """Those of the connections over it."""
         self._deliveries: tuple[_Deliver, _Deliver] | None = None
@@ -270,7 +278,7 @@ class Link:
         self.on_change: list[Callable[[bool], None]] = []
         """Called with the carrier at each change."""
 
-    def send(self, source: SimHost, segment: TcpSegment) -> None:
+    def send(self, source: LinkEnd, segment: TcpSegment) -> None:
         """Send a segment from one end to the other; it is lost while the link is down."""
         if not self.up:
             return
@@ -291,7 +299,7 @@ class Link:
         self._deliveries = self._delivery(near), self._delivery(far)
         return self._deliveries
 
-    def _delivery(self, target: SimHost) -> _Deliver:
+    def _delivery(self, target: LinkEnd) -> _Deliver:
         """Hands segments to `target` unless the carrier changed while they were on the way."""
         cut = self._cut
 
@@ -301,13 +309,13 @@ class Link:
 
         return deliver
 
-    def resent(self, source: SimHost, length: int) -> None:
+    def resent(self, source: LinkEnd, length: int) -> None:
         """Note that so many bytes of what `source` sends next were sent before."""
         assert self.ends is not None
         pipe = self.forward if source is self.ends[0] else self.backward
         pipe.resent_bytes += length
 
-    def other(self, host: SimHost) -> SimHost:
+    def other(self, host: LinkEnd) -> LinkEnd:
         """The host at the other end."""
         assert self.ends is not None
         return self.ends[1] if host is self.ends[0] else self.ends[0]

@@ -8,10 +8,8 @@ deadlines are cleared or move to later, and when it comes, what is left is looke
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sim.engine.clock import Environment
+from sim.engine.clock import Environment
 
 
 class LazyTimers:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from sim.engine.loop import VirtualTimeLoop
 from sim.net.tcp import TcpEndpoint
 from sim.net.tls import TlsProtocol
-
-if TYPE_CHECKING:
-    from sim.engine.loop import SimLoop
 
 WRITE_HIGH_BYTES: Final = 64 * 1024
 WRITE_LOW_BYTES: Final = 16 * 1024
@@ -21,7 +19,11 @@ class SimTransport(asyncio.Transport):
     """A connected (or connecting) stream between two simulated hosts."""
 
     def __init__(
-        self, loop: SimLoop, protocol: asyncio.BaseProtocol, peer: tuple[str, int], local: tuple[str, int]
+        self,
+        loop: VirtualTimeLoop,
+        protocol: asyncio.BaseProtocol,
+        peer: tuple[str, int],
+        local: tuple[str, int],
     ) -> None:
         super().__init__({"peername": peer, "sockname": local})
         self._loop = loop
@@ -150,7 +152,7 @@ class SimListener(asyncio.AbstractServer):
 
     def __init__(
         self,
-        loop: SimLoop,
+        loop: VirtualTimeLoop,
         accept: Callable[[], asyncio.BaseProtocol],
         address: str,
         port: int,

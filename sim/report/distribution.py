@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Final
 
-from sim.quantities import count, duration, size
 from sim.report.figure import Figure, Trace, axis, layout, stacked, swatch, title
+from sim.verdict.quantities import count, duration, size
 from sim.verdict.result import Latency, Result
 
 CAUSES: Final = (

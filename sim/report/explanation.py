@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.quantities import clock, count, fault_in_words
+from sim.verdict.quantities import clock, count, fault_in_words
 from sim.verdict.result import ContentComparison, Expectation, Failure, GapFound, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5

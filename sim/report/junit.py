@@ -11,8 +11,8 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Final
 
-from sim.quantities import limit, measured
 from sim.report.explanation import explanation
+from sim.verdict.quantities import limit, measured
 from sim.verdict.result import Expectation, Result
 
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -14,10 +14,10 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sim import quantities
 from sim.report import distribution, timeline
 from sim.report.explanation import contents_in_words, gap_in_words
 from sim.report.figure import Figure
+from sim.verdict import quantities
 from sim.verdict.result import Result
 
 

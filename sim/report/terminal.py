@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from sim import quantities
 from sim.report.explanation import contents_in_words, explanation
+from sim.verdict import quantities
 from sim.verdict.result import Expectation, Result
 
 _REDRAW_S: Final = 0.1

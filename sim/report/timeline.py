@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sim.quantities import duration, rate
 from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
+from sim.verdict.quantities import duration, rate
 from sim.verdict.result import FaultOccurrence, Result, Series
 
 _DAY_NS: Final = 86_400 * 10**9

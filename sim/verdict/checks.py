@@ -19,7 +19,6 @@ import msgspec
 
 from sim.faults import port_of
 from sim.lab.labfile import Event, Expect
-from sim.quantities import duration
 from sim.units import MINUTE_NS, SECOND_NS
 from sim.verdict.causes import START_NS, Causes, explains_acknowledgement, explains_delivery
 from sim.verdict.causes import outage_ends as outage_ends
@@ -28,6 +27,7 @@ from sim.verdict.evidence import failure
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
 from sim.verdict.outcome import Outcome as Outcome
+from sim.verdict.quantities import duration
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure
 
 ACKNOWLEDGED_WITHIN_NS: Final = 5 * MINUTE_NS

@@ -11,8 +11,8 @@ from settings.problems import SettingsError
 from sim.engine.layers import nothing_to_end
 from sim.faults import End, Fault, fault_kinds
 from sim.lab.labfile import Lab, load_lab, parse_lab
-from sim.lab.values import CountForm, Nanoseconds
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS
+from sim.values import CountForm, Nanoseconds
 
 CLINIC = """\
 [lab]

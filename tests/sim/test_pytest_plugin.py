@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.lab.verbs import LabUnderTest
+from sim.testing import LabUnderTest
 from tests.support.paths import LABS
 
 pytest_plugins = ["pytester"]
@@ -35,7 +35,7 @@ def test_a_power_cut_in_the_middle_of_a_drain(lab: LabUnderTest) -> None:
 
 
 def test_any_fault_by_its_name(lab: LabUnderTest) -> None:
-    end = lab.datacenter.suffer("datacenter-errors", status=500)
+    end = lab.datacenter.inject("datacenter-errors", status=500)
     lab.run_for("10min")
     assert lab.box.backlog > 10
     end()
@@ -51,9 +51,9 @@ def test_a_lab_file_of_ones_own(lab: LabUnderTest) -> None:
 
 def test_what_does_not_exist_is_refused_with_what_does(lab: LabUnderTest) -> None:
     with pytest.raises(ValueError, match="did you mean link-down"):
-        lab.uplink.suffer("link-dwon")
+        lab.uplink.inject("link-dwon")
     with pytest.raises(ValueError, match="loss"):
-        lab.uplink.suffer("link-degraded", los="5%")
+        lab.uplink.inject("link-degraded", los="5%")
 
 
 def test_a_condition_that_does_not_come_true_fails_and_says_where_the_lab_stands(lab: LabUnderTest) -> None:

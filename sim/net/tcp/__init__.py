@@ -15,7 +15,7 @@ wrap: SYN is number 0, the first byte is 1. Linux's defaults are those of RHEL 9
 near it comes.
 """
 
+from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable
 from sim.net.tcp.endpoint import Owner, TcpEndpoint
-from sim.net.tcp.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable
 
 __all__ = ["ACK", "FIN", "MSS", "RST", "SYN", "Owner", "TcpEndpoint", "TcpSegment", "Unreachable"]

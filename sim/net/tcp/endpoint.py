@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from sim.engine.clock import Environment
+from sim.net.link import Link, LinkEnd
+from sim.net.segment import ACK, FIN, RST, SYN, TcpSegment, Unreachable, Verdict
 from sim.net.tcp.receiver import Receiver
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RttEstimator
-from sim.net.tcp.segment import ACK, FIN, RST, SYN, TcpSegment, Unreachable
 from sim.net.tcp.sender import Sender
 
-if TYPE_CHECKING:
-    from sim.engine.clock import Environment
-    from sim.net.host import SimHost
-    from sim.net.link import Link
-
 SYN_RETRIES_MAX: Final = 6
+
+
+class Node(LinkEnd, Protocol):
+    """The host of an endpoint."""
+
+    @property
+    def mtu_probing(self) -> bool:
+        """Whether TCP shortens its segments where long ones are lost."""
+        ...
+
+    def send(self, segment: TcpSegment, link: Link) -> Verdict:
+        """Send a segment of this host over `link`; returns the decision of the host's packet filter."""
+        ...
 
 
 class Owner(Protocol):
@@ -49,8 +59,8 @@ class TcpEndpoint:
         self,
         env: Environment,
         link: Link,
-        local: SimHost,
-        remote: SimHost,
+        local: Node,
+        remote: LinkEnd,
         local_port: int,
         remote_port: int,
         owner: Owner,

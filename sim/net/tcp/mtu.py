@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.net.tcp.segment import MSS
+from sim.net.segment import MSS
 
 BASE_MSS: Final = 1024
 FLOOR_MSS: Final = 48

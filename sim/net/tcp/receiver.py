@@ -12,8 +12,8 @@ from bisect import insort
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from sim.net.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, TcpSegment
 from sim.net.tcp.rtt import RttEstimator
-from sim.net.tcp.segment import FIN, MSS, SACK_BLOCKS_MAX, Range, TcpSegment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from sim.net.segment import Range
 from sim.net.tcp.cubic import Cubic
 from sim.net.tcp.rtt import RttEstimator
 from sim.net.tcp.scoreboard import REORDERING, Scoreboard
-from sim.net.tcp.segment import Range
 
 
 class RecoveryState(IntEnum):

@@ -12,7 +12,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final
 
-from sim.net.tcp.segment import MSS, Range
+from sim.net.segment import MSS, Range
 
 REORDERING: Final = 3
 _REORDERING_MAX: Final = 300

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sim.net.segment import ACK, FIN, MSS, TcpSegment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic
 from sim.net.tcp.mtu import BLACK_HOLE_NS, PathMtu
 from sim.net.tcp.recovery import AckEvent, LossRecovery, RecoveryState, Resend
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RTO_MAX_NS, RTO_MIN_NS, RTO_UNMEASURED_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
-from sim.net.tcp.segment import ACK, FIN, MSS, TcpSegment
 from sim.net.timers import LazyTimer, LazyTimers
 
 if TYPE_CHECKING:

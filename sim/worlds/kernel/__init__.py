@@ -19,15 +19,15 @@ be cleaned up.
     assert run("example", main) == 0
 """
 
-from sim.worlds.kernel.live.control import RequestRefused, ask, call_in_host
-from sim.worlds.kernel.namespaces.answer import LabEnded
 from sim.worlds.kernel.namespaces.host import NamespaceHost
-from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.missing import missing
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.kernel.namespaces.registry import LabExists, NoSuchLab, running
-from sim.worlds.kernel.namespaces.supervisor import down, run, up
+from sim.worlds.kernel.supervision.answer import LabEnded
+from sim.worlds.kernel.supervision.control import RequestRefused, ask, call_in_host
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.kernel.supervision.registry import LabExists, NoSuchLab, running
+from sim.worlds.kernel.supervision.supervisor import down, run, up
 
 __all__ = [
     "KernelLab",

@@ -29,9 +29,7 @@ from agents.box.config import (
 )
 from agents.box.status import NotRunning, StatusReport, read_status
 from hal.linux.disk import LinuxDisk
-from netfw.errors import FirewallError
-from netfw.service.requests import Checked, CountRequest, Helper
-from netfw.service.spawn import command, environment
+from netfw.service.spawn import environment
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
@@ -39,13 +37,18 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
 from sim.verdict.findings import Remains
+from sim.worlds.kernel.firewall import KernelFirewall
 from sim.worlds.kernel.namespaces.disk import LoopDisk
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.shared.addresses import box_address
-from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
-from sim.worlds.virtual.box import BOOT_SECONDS, DISK_BYTES_BESIDE_SPOOL, RESTART_SECONDS, added, inspect
-from sim.worlds.virtual.datacenter import NAME as DATACENTER_NAME
+from sim.worlds.shared.addresses import COLLECTOR_PORT, DATACENTER_NAME, box_address
+from sim.worlds.shared.box import (
+    BOOT_SECONDS,
+    DISK_BYTES_BESIDE_SPOOL,
+    RESTART_SECONDS,
+    add_traffic,
+    read_disk,
+)
 from wire.dial.accounting import Traffic
 
 _PROGRAM: Final = "box program"
@@ -79,12 +82,11 @@ class KernelBox:
         self._disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
         self._spool = self._disk.folder / "spool"
         self._spool.mkdir()
-        self._socket, self._firewall_socket = folder / "box.sock", folder / "firewall.sock"
         folder.mkdir()
+        self._socket = folder / "box.sock"
+        self._firewall = KernelFirewall(host, folder, lab)
         self._config = folder / "box.toml"
         self._config.write_text(dumps(self._configuration(lab, identity, proxy)))
-        self._policy = folder / "firewall.toml"
-        self._policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
         self._processes: dict[str, LabProcess] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._lives = 0
@@ -112,7 +114,7 @@ class KernelBox:
             spool=SpoolSize(directory=self._spool, bytes_max=lab.box.spool_bytes_max),
             sending=Sending(linger_s=lab.box.linger / SECOND_NS),
             status=StatusSocket(socket=self._socket),
-            firewall=FirewallPolicy(policy=Path("firewall.toml"), socket=self._firewall_socket),
+            firewall=FirewallPolicy(policy=Path(self._firewall.policy.name), socket=self._firewall.socket),
         )
 
     # -- what it is asked
@@ -138,24 +140,20 @@ class KernelBox:
 
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program, as far as it told."""
-        return added(self._earlier, self._status.traffic) if self._status else self._earlier
+        return add_traffic(self._earlier, self._status.traffic) if self._status else self._earlier
 
     def refused(self) -> Mapping[str, int]:
         """Packets that the firewall refused, by cause; nothing if it was never in force."""
-        with self._host.inside(), suppress(FirewallError), Helper() as service:
-            found = service.ask(CountRequest())
-            assert isinstance(found, Checked)
-            return {cause: packets for cause, (packets, _) in found.refused.items()}
-        return {}
+        return self._firewall.refused()
 
     def remaining(self) -> Remains:
-        """Cut the power for good; what is on the disk: see `sim.worlds.virtual.box.inspect`."""
+        """Cut the power for good; what is on the disk: see `sim.worlds.shared.box.read_disk`."""
         self.hold_power()
         self._disk.mount()
         (self._disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room
         disk = LinuxDisk(self._spool)
         try:
-            return inspect(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
+            return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
         finally:
             disk.close()
 
@@ -177,12 +175,13 @@ class KernelBox:
         self._disk.mount()
         self._take_room()
         delay_s = BOOT_SECONDS if self._lives else 0.0
-        policy, at = str(self._policy), str(self._firewall_socket)
-        service = command("serve", "--policy", policy, "--socket", at, "--retry", "1")
         program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
         self._keepers = [
             asyncio.create_task(self._keep_running(name, words, delay_s))
-            for name, words in ((_SERVICE, service), (_PROGRAM, [*_WITHOUT_RIGHTS, *program]))
+            for name, words in (
+                (_SERVICE, self._firewall.command()),
+                (_PROGRAM, [*_WITHOUT_RIGHTS, *program]),
+            )
         ]
 
     def _lose_power(self) -> None:

@@ -16,11 +16,10 @@ from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.virtual.box import SERIAL
+from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_PORT
 from wire.tls.context import Identity
 from wire.vocabulary import Verb
 
-PORT: Final = 443
 READY_SECONDS_MAX: Final = 30.0
 CONFIG: Final = """\
 boxes = ["{box}"]
@@ -80,7 +79,9 @@ class KernelDataCenter:
     async def _start(self, identity: str) -> None:
         config = self._folder / f"{identity}.toml"
         config.write_text(
-            CONFIG.format(box=SERIAL, port=PORT, identity=self._identities[identity], url=self._url)
+            CONFIG.format(
+                box=BOX_SERIAL, port=DATACENTER_PORT, identity=self._identities[identity], url=self._url
+            )
         )
         self._process = process = self._host.spawn(
             [sys.executable, "-m", "rap", "dc", "serve", "--config", config]
@@ -93,7 +94,7 @@ class KernelDataCenter:
 
     def queue_command(self, instrument: str, verb: Verb) -> None:
         """Queue a command for the instrument of that serial number, or with "" for the box."""
-        self.store.queue_command(SERIAL, instrument, verb, b"", time.time_ns() // 1_000_000)
+        self.store.queue_command(BOX_SERIAL, instrument, verb, b"", time.time_ns() // 1_000_000)
 
     def stop(self) -> None:
         """Kill it; what it has committed stays."""

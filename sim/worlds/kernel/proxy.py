@@ -18,9 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import md5
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from settings.types import Proxy
 from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.link import Impairment
@@ -28,14 +27,12 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.site import INTERFACE
+from sim.worlds.shared.addresses import PROXY_PORTS
+from sim.worlds.shared.proxy import PASSWORD, USER
 
-NAME: Final = "proxy"
-PORTS: Final = {"http": 3128, "socks5": 1080}
 PROGRAMS: Final = {"http": {"squid": "squid"}, "socks5": {"danted": "dante-server", "openssl": "openssl"}}
 """The program for each kind of proxy, with the Debian package that has it."""
 START_SECONDS_MAX: Final = 10.0
-_USER: Final = "rap-box"
-_PASSWORD: Final = "clinic-proxy"  # noqa: S105 - of a proxy that lives as long as the lab
 _NS: Final = 1_000_000_000
 
 SQUID: Final = """\
@@ -86,7 +83,7 @@ class _Mood:
 
 
 class KernelProxy:
-    """A running proxy; see `sim.worlds.virtual.proxy.SiteProxy` for the same in the virtual world."""
+    """A running proxy; see `sim.worlds.virtual.proxy.VirtualProxy` for the virtual world's."""
 
     def __init__(
         self, host: NamespaceHost, spec: labfile.LabProxy, folder: Path, backbone: KernelLink
@@ -106,12 +103,6 @@ class KernelProxy:
             os.chown(folder, user.pw_uid, user.pw_gid)
         else:
             _enrol(folder)
-
-    def for_clients(self) -> Proxy:
-        """How a client is told to use it."""
-        user, password = ("", "") if self._spec.auth == "none" else (_USER, _PASSWORD)
-        basic: Literal["first", "never"] = "never" if self._spec.auth == "digest" else "first"
-        return Proxy(self._spec.kind, NAME, PORTS[self._spec.kind], user, password, basic=basic)
 
     # -- what befalls it
 
@@ -187,7 +178,7 @@ class KernelProxy:
             await self._stop()
 
     def _listens(self) -> bool:
-        wanted = f":{PORTS[self._spec.kind]:04X}"
+        wanted = f":{PROXY_PORTS[self._spec.kind]:04X}"
         with self._host.inside():
             lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()
             lines += Path("/proc/thread-self/net/tcp6").read_text().splitlines()
@@ -198,16 +189,16 @@ class KernelProxy:
     def _squid(self) -> list[str]:
         has_login = self._spec.auth != "none"
         digest = self._spec.auth == "digest"
-        password = "no one" if self._mood.refuses else _PASSWORD
+        password = "no one" if self._mood.refuses else PASSWORD
         secret = f"clinic:{_digest_secret(password)}" if digest else _hashed(password)
-        (self._folder / "passwords").write_text(f"{_USER}:{secret}\n")
+        (self._folder / "passwords").write_text(f"{USER}:{secret}\n")
         helper = _helper("digest_file_auth" if digest else "basic_ncsa_auth")
         login = (SQUID_DIGEST if digest else SQUID_LOGIN).format(helper=helper, folder=self._folder)
         idle = self._mood.idle_seconds_max
         config = self._folder / "squid.conf"
         config.write_text(
             SQUID.format(
-                port=PORTS["http"],
+                port=PROXY_PORTS["http"],
                 folder=self._folder,
                 login=login if has_login else "",
                 allowed="allow known" if has_login else "allow all",
@@ -220,10 +211,10 @@ class KernelProxy:
         idle = self._mood.idle_seconds_max
         config = self._folder / "danted.conf"
         has_login = self._spec.auth != "none"
-        _set_password("no one" if self._mood.refuses else _PASSWORD)
+        _set_password("no one" if self._mood.refuses else PASSWORD)
         config.write_text(
             DANTE.format(
-                port=PORTS["socks5"],
+                port=PROXY_PORTS["socks5"],
                 interface=INTERFACE,
                 method="username" if has_login or self._mood.refuses else "none",
                 patience="" if idle is None else f"timeout.io.tcp: {idle}",
@@ -240,7 +231,7 @@ def _helper(name: str) -> Path:
 
 def _digest_secret(password: str) -> str:
     """What squid's Digest helper keeps instead of a password: RFC 7616's A1, with MD5, which is all that it knows."""
-    return md5(f"{_USER}:clinic:{password}".encode(), usedforsecurity=False).hexdigest()
+    return md5(f"{USER}:clinic:{password}".encode(), usedforsecurity=False).hexdigest()
 
 
 def _hashed(password: str) -> str:
@@ -250,7 +241,7 @@ def _hashed(password: str) -> str:
 
 def _enrol(folder: Path) -> None:
     """Make the user whom dante asks the system about, in copies of the system's files that only the lab sees."""
-    user = f"{_USER}:x:64077:64077::/nonexistent:/usr/sbin/nologin\n"
+    user = f"{USER}:x:64077:64077::/nonexistent:/usr/sbin/nologin\n"
     for name, line in (("passwd", user), ("shadow", "")):
         copy = folder / name
         shutil.copy(f"/etc/{name}", copy)
@@ -260,8 +251,8 @@ def _enrol(folder: Path) -> None:
 
 def _set_password(password: str) -> None:
     shadow = Path("/etc/shadow")
-    others = [line for line in shadow.read_text().splitlines() if not line.startswith(f"{_USER}:")]
-    shadow.write_text("\n".join([*others, f"{_USER}:{_hashed(password)}:19000:0:99999:7:::"]) + "\n")
+    others = [line for line in shadow.read_text().splitlines() if not line.startswith(f"{USER}:")]
+    shadow.write_text("\n".join([*others, f"{USER}:{_hashed(password)}:19000:0:99999:7:::"]) + "\n")
 
 
 def _signal_all(pids: Iterable[int], number: int) -> None:

@@ -16,35 +16,36 @@ from typing import Final
 
 from sim.lab.labfile import Lab
 from sim.net.link import LinkQuality
-from sim.worlds.kernel.names import SiteNames
 from sim.worlds.kernel.namespaces.host import NamespaceHost
-from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.namespaces.names import SiteNames
+from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.shared.addresses import (
     BOX,
     BOX_MOVED,
     DATACENTER,
     DATACENTER_MOVED,
+    DATACENTER_NAME,
     INSTRUMENTS,
     PREFIX_BITS,
     PROXY,
+    PROXY_NAME,
     box_address,
     instrument_address,
 )
-from sim.worlds.virtual.datacenter import NAME as DATACENTER_NAME
-from sim.worlds.virtual.world import BACKBONE, LAN
+from sim.worlds.shared.links import BACKBONE, LAN
 
 INTERFACE: Final = "eth0"
 """What every machine but the box and the router calls its only port."""
 
 
-class LabNetwork:
+class KernelSite:
     """Hosts and links of a lab, with addresses and routes."""
 
     def __init__(self, ground: KernelLab, lab: Lab) -> None:
         self._ground, self._board = ground, lab.board
         spec = lab.uplink
-        self.names = SiteNames(ground.folder, {DATACENTER_NAME: DATACENTER, "proxy": PROXY})
+        self.names = SiteNames(ground.folder, {DATACENTER_NAME: DATACENTER, PROXY_NAME: PROXY})
         self.box, self.router = self._host("box"), self._host("router")
         self.datacenter = self._host("datacenter")
         for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default

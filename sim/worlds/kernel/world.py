@@ -2,7 +2,7 @@
 
 The same instruments, people, faults, meters, checks and result as in the virtual world; the box program, the data
 center and the proxy are processes, each in a host of its own, and what is between them is the kernel's. It runs in
-the supervisor's process (`sim.worlds.kernel.namespaces.supervisor`).
+the supervisor's process (`sim.worlds.kernel.supervision.supervisor`).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from sim.lab.labfile import Lab, LabInstrument
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
+from sim.worlds.kernel.analyzer import KernelComputer
 from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
-from sim.worlds.kernel.namespaces.lab import KernelLab
 from sim.worlds.kernel.namespaces.link import KernelLink
-from sim.worlds.kernel.namespaces.pace import HostComputer, HostLoop, RealTimeEnvironment
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.site import LabNetwork
-from sim.worlds.shared.addresses import box_address
+from sim.worlds.kernel.site import KernelSite
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
+from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address
 from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
+from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.shared.occurrences import Occurrences
-from sim.worlds.shared.policy import COLLECTOR_PORT
-from sim.worlds.virtual.box import NAME
-from sim.worlds.virtual.certificates import LabCertificates
+from sim.worlds.shared.proxy import client_settings
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0
@@ -63,7 +63,7 @@ class KernelWorld:
         self._certificates = certificates = LabCertificates(
             ground.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
-        self.site = site = LabNetwork(ground, lab)
+        self.site = site = KernelSite(ground, lab)
         self.datacenter = KernelDataCenter(
             site.datacenter, ground.folder / "datacenter", certificates.datacenter()
         )
@@ -72,14 +72,13 @@ class KernelWorld:
             self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, ground.folder / "proxy", site.backbone)
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
-        self.faults = Occurrences(self, lambda: self.env.now, self.trace)
-        self.happened = self.faults.happened
+        self.faults = FaultRunner(self, lambda: self.env.now, self.trace)
         self.box = KernelBox(
             site.box,
             site.close_ports,
             lab,
             certificates.box(),
-            self.proxy.for_clients() if self.proxy else None,
+            client_settings(lab.uplink.proxy) if lab.uplink.proxy else None,
             ground.folder / "box",
             self.random,
             self.trace,
@@ -87,7 +86,7 @@ class KernelWorld:
         self.uplink, self.names = site.uplink, site.names
         if self.proxy is not None:
             self.names.on_change = self.proxy.read_names_again
-        self._outside = HostComputer(site.router)
+        self._outside = KernelComputer(site.router)
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
@@ -128,17 +127,17 @@ class KernelWorld:
         self.uplink_meter.began_ns = self.env.began_ns
         self.box.boot()
         self.analyzers = {spec.port: self._analyzer(spec) for spec in self.lab.instruments}
-        orders = (self.faults.queue(order, self.lab.serial(order.target)) for order in self.lab.orders)
-        events = map(self.faults.run, self.lab.events)
+        orders = (self.faults.run_order(order, self.lab.serial(order.target)) for order in self.lab.orders)
+        events = map(self.faults.run_event, self.lab.events)
         for work in (self.env.run_forever(), self._sample(), *events, *orders):
             self._tasks.add(self._loop.create_task(work))
 
     def _analyzer(self, spec: LabInstrument) -> Analyzer:
         return Analyzer(
             self.env,
-            HostComputer(self.site.instruments[spec.port]),
+            KernelComputer(self.site.instruments[spec.port]),
             spec,
-            Address(NAME, COLLECTOR_PORT, box_address(spec.port)),
+            Address(BOX_NAME, COLLECTOR_PORT, box_address(spec.port)),
             self._certificates.instrument(spec.serial),
             LinuxClock(),
             self.ledger,

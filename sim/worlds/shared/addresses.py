@@ -1,28 +1,40 @@
-"""Who has which address in a lab, the same in every world.
+"""Names, addresses and ports of a lab's hosts, the same in every world.
 
     instrument 10.77.N.10 ── 10.77.N.1 ┐
                                        box 192.168.1.2 ── 192.168.1.1 router ── 198.51.100.2 data center
     instrument 10.77.M.10 ── 10.77.M.1 ┘                                   └── 192.168.2.2 proxy
 
-N is the port's number. The virtual world has no router: there the uplink leads straight to whoever comes next.
+N is the number of the instrument port. The virtual world has no router: its uplink ends at the proxy, or at the data
+center where the site has no proxy.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+BOX_NAME: Final = "rap-box"
+BOX_SERIAL: Final = BOX_NAME.upper()
+DATACENTER_NAME: Final = "datacenter"
+PROXY_NAME: Final = "proxy"
+
+COLLECTOR_PORT: Final = 443
+"""The box's TCP port for instruments' reports."""
+DATACENTER_PORT: Final = 443
+PROXY_PORTS: Final = {"http": 3128, "socks5": 1080}
+"""The TCP port of each kind of proxy."""
+
 BOX: Final = "192.168.1.2"
 BOX_MOVED: Final = "192.168.1.3"
-"""What the box gets when its address on the uplink changes, and the other one when it changes again."""
+"""The box's second address: each address change on the uplink switches to the other of the two."""
 ROUTER: Final = "192.168.1.1"
 PROXY: Final = "192.168.2.2"
 DATACENTER: Final = "198.51.100.2"
 DATACENTER_MOVED: Final = "198.51.100.3"
-"""Its other address, which the site's network lets the box go to as well."""
+"""The data center's second address, to which the site's network also lets the box connect."""
 PREFIX_BITS: Final = 24
-"""Of every subnet."""
+"""Prefix length of every subnet, in bits."""
 INSTRUMENTS: Final = "10.77.0.0/16"
-"""All instruments' subnets together."""
+"""The network that contains the subnets of all instrument ports."""
 
 
 def box_address(port: int) -> str:

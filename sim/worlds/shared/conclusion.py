@@ -10,7 +10,7 @@ import msgspec
 from datacenter.store.store import Store
 from sim.engine.clock import Environment
 from sim.engine.trace import Trace
-from sim.lab.labfile import Event, Lab
+from sim.lab.labfile import Lab
 from sim.net.link import Link, Pipe
 from sim.units import MILLISECOND_NS, SECOND_NS, format_duration
 from sim.verdict import result
@@ -32,9 +32,10 @@ from sim.verdict.result import (
     UplinkResult,
 )
 from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.virtual.firewall import NOT_IN_FORCE
+from sim.worlds.shared.policy import NOT_IN_FORCE
 from wire.dial.accounting import Traffic
 
 
@@ -70,7 +71,7 @@ class ConcludedWorld(Protocol):
     lab: Lab
     seed: int
     ledger: ReportLedger
-    happened: list[Event]
+    faults: FaultRunner
     trace: Trace
     analyzers: dict[int, Analyzer]
     intruders: Intruders
@@ -122,7 +123,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     notes = found.notes
     outcome = _outcome(world, found)
     ports = {analyzer.spec.serial: port for port, analyzer in world.analyzers.items()}
-    expectations, failures = evaluate(lab.limits, outcome, world.happened, end_ns=now, ports=ports)
+    expectations, failures = evaluate(lab.limits, outcome, world.faults.injected, end_ns=now, ports=ports)
     errors, why = _program_errors(world)
     for note in notes:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
@@ -138,7 +139,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         reports=outcome.reports,
         contents=outcome.contents,
         uplink=_uplink(world, traffic),
-        faults=tuple(as_fault(event) for event in world.happened),
+        faults=tuple(as_fault(event) for event in world.faults.injected),
         sim_seconds=now / SECOND_NS,
         wall_seconds=wall_seconds,
         trace_sha256=world.trace.close(),
@@ -171,7 +172,7 @@ def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
 
 
 def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
-    own_clock_is_right = all(event.target != "clock" for event in world.happened)
+    own_clock_is_right = all(event.target != "clock" for event in world.faults.injected)
     return Outcome(
         world.ledger,
         found.sequences,

@@ -18,11 +18,17 @@ from sim.faults import port_of
 from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
 from sim.verdict.intrusions import Intrusions
-from sim.worlds.shared.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
-from sim.worlds.shared.policy import COLLECTOR_PORT
-from sim.worlds.virtual.proxy import PORTS
+from sim.worlds.shared.addresses import (
+    BOX,
+    COLLECTOR_PORT,
+    DATACENTER,
+    PROXY,
+    PROXY_PORTS,
+    box_address,
+    instrument_address,
+)
 
-TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PORTS.values(), 5900)
+TCP_PORTS: Final = (22, 80, COLLECTOR_PORT, *PROXY_PORTS.values(), 5900)
 """Remote shell, web pages, the collector's own, the proxies', remote desktop."""
 PATIENCE_SECONDS: Final = 3.0
 """How long an attempt waits for an answer: time for the SYN to be repeated once on a busy line."""

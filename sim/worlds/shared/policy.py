@@ -13,11 +13,19 @@ from netfw.policy.policy import Authorized, Policy, PolicyPort, Service
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role
 from settings.toml import dumps
 from sim.lab.labfile import Lab
-from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, PREFIX_BITS, PROXY, box_address
-from sim.worlds.virtual import datacenter as farend
-from sim.worlds.virtual import proxy
+from sim.worlds.shared.addresses import (
+    COLLECTOR_PORT,
+    DATACENTER,
+    DATACENTER_MOVED,
+    DATACENTER_PORT,
+    PREFIX_BITS,
+    PROXY,
+    PROXY_PORTS,
+    box_address,
+)
 
-COLLECTOR_PORT: Final = 443
+NOT_IN_FORCE: Final = "not-in-force"
+"""The cause under which packets are counted before the policy is enforced, or while a port is closed."""
 
 
 def lab_policy(lab: Lab) -> Policy:
@@ -36,8 +44,8 @@ def _port(lab: Lab, number: int) -> PolicyPort:
 
 def _way_out(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
-        return _authorized("proxy", proxy.PORTS[lab.uplink.proxy.kind], PROXY)
-    return _authorized("datacenter", farend.PORT, DATACENTER, DATACENTER_MOVED)
+        return _authorized("proxy", PROXY_PORTS[lab.uplink.proxy.kind], PROXY)
+    return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED)
 
 
 def _authorized(role: str, port: int, *addresses: str) -> Authorized:

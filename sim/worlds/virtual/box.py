@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -23,8 +22,8 @@ from agents.box.config import (
     Sending,
     SpoolSize,
 )
-from agents.spool import Priority, Record, Spool, SpoolError, SpoolLimits
-from hal.disk import Disk, DiskError
+from agents.spool import Priority, SpoolError
+from hal.disk import DiskError
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
@@ -32,25 +31,32 @@ from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
-from sim.engine.loop import SimLoop
 from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
+from sim.net.loop import SimLoop
 from sim.units import MICROSECOND_NS, SECOND_NS
 from sim.verdict.findings import Remains
-from sim.worlds.shared.addresses import BOX, box_address
-from sim.worlds.shared.policy import COLLECTOR_PORT
-from sim.worlds.virtual import datacenter as farend
-from sim.worlds.virtual.firewall import SimGatekeeper, Zone
+from sim.worlds.shared.addresses import (
+    BOX,
+    BOX_NAME,
+    COLLECTOR_PORT,
+    DATACENTER_NAME,
+    DATACENTER_PORT,
+    box_address,
+)
+from sim.worlds.shared.box import (
+    BOOT_SECONDS,
+    DISK_BYTES_BESIDE_SPOOL,
+    RESTART_SECONDS,
+    add_traffic,
+    read_disk,
+)
+from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from wire.dial.accounting import Traffic
 
-NAME: Final = "rap-box"
-SERIAL: Final = NAME.upper()
-BOOT_SECONDS: Final = 20.0
-RESTART_SECONDS: Final = 1.0
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0
-DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 FIREWALL_LOOK_SECONDS: Final = 3600.0
 """How often the program looks after its ports. Nobody but itself opens and closes them here."""
 
@@ -62,7 +68,7 @@ class _Tear:
         self.left, self.torn = left, torn
 
 
-class BoxMachine:
+class VirtualBox:
     """The box's hardware, and whatever runs on it at present."""
 
     def __init__(
@@ -88,7 +94,7 @@ class BoxMachine:
         self._armed = 0
         """The operations that were left until the next tear when the disk was told."""
         self._traffic = Traffic()
-        self.host = SimHost(network, NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
+        self.host = SimHost(network, BOX_NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
         self.host.mtu_probing = True
         self._capacities = Layers[int](self._set_up_disk)
         self._flush_times = Layers[int](self._set_up_disk)
@@ -105,12 +111,12 @@ class BoxMachine:
             f"instrument:{n}": Zone(lab.board.instrument_ports[n], box_address(n), port)
             for n, port in self._ports.items()
         }
-        self.gatekeeper = SimGatekeeper(policy, self.host, zones, lambda: loop.env.now)
-        self.host.firewall = self.gatekeeper
+        self.firewall = VirtualFirewall(policy, self.host, zones, lambda: loop.env.now)
+        self.host.firewall = self.firewall
         self._config = BoxConfig(
             board=lab.box.board,
             identity=identity,
-            datacenter=Endpoint(host=farend.NAME, port=farend.PORT),
+            datacenter=Endpoint(host=DATACENTER_NAME, port=DATACENTER_PORT),
             port=[_port(spec.port, spec.serial) for spec in lab.instruments],
             proxy=proxy,
             spool=SpoolSize(directory=Path("spool"), bytes_max=lab.box.spool_bytes_max),
@@ -132,7 +138,7 @@ class BoxMachine:
 
     def traffic(self) -> Traffic:
         """What the uplink has cost in all lives of the program."""
-        return added(self._traffic, self._box.traffic) if self._box else self._traffic
+        return add_traffic(self._traffic, self._box.traffic) if self._box else self._traffic
 
     def instrument_connections(self) -> int | None:
         """How many connections with instruments are open; None while the machine is off."""
@@ -143,7 +149,7 @@ class BoxMachine:
 
     def refused(self) -> Mapping[str, int]:
         """Segments that the firewall refused, by cause."""
-        return self.gatekeeper.causes
+        return self.firewall.causes
 
     def remaining(self) -> Remains:
         """Cut the power for good; what the disk holds."""
@@ -151,7 +157,7 @@ class BoxMachine:
         self.cut_power()
         self.disk.backend.set_read_only(False)
         self.disk.backend.set_capacity(self.disk_bytes)  # looking at a full disk takes some room
-        return inspect(self.disk, self._config.spool.bytes_max, self._random("inspection"))
+        return read_disk(self.disk, self._config.spool.bytes_max, self._random("inspection"))
 
     # -- what happens to it
 
@@ -252,7 +258,7 @@ class BoxMachine:
         self._trace.add("box loses power")
         self._end_life()
         self.host.power_off()
-        self.gatekeeper.reboot()
+        self.firewall.reboot()
         for port in self._ports.values():
             port.set_up(False)
         self._disarm()
@@ -302,7 +308,7 @@ class BoxMachine:
             delay_s = RESTART_SECONDS
 
     def _supervisor(self) -> Supervisor:
-        return Supervisor(self.gatekeeper, self._ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
+        return Supervisor(self.firewall, self._ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
 
     def _end_life(self) -> None:
         self._traffic, self._box = self.traffic(), None
@@ -321,30 +327,3 @@ def _port(number: int, serial: str) -> InstrumentPort:
     return InstrumentPort(
         number=number, listen=box_address(number), instruments=[serial], tcp_port=COLLECTOR_PORT
     )
-
-
-def inspect(disk: Disk, spool_bytes_max: int, random: Random) -> Remains:
-    """What a box's disk holds."""
-    spool = Spool.open(
-        disk,
-        SpoolLimits(spool_bytes_max=spool_bytes_max),
-        random=random,
-        encode_gap=lambda _: b"",
-        snapshot=lambda: b"",
-    )
-    records = [record for priority in Priority for record in _read_all(spool, priority)]
-    return Remains(spool.epoch, records, spool.pending_gaps())
-
-
-def _read_all(spool: Spool, priority: Priority) -> list[Record]:
-    records: list[Record] = []
-    while more := spool.read(priority, 1000, 1 << 20, records[-1][0] if records else 0):
-        records += more
-    return records
-
-
-def added(one: Traffic, other: Traffic) -> Traffic:
-    """Both together; the cipher is the newer one's."""
-    names = [field.name for field in fields(Traffic) if field.name != "cipher"]
-    total = {name: getattr(one, name) + getattr(other, name) for name in names}
-    return Traffic(**total, cipher=other.cipher or one.cipher)

@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Final
 
 from datacenter.ingest import make_ingest
 from datacenter.store.store import Store
 from sim.engine.layers import End, Layers
-from sim.engine.loop import SimLoop
 from sim.faults.world import Certificate
 from sim.net.host import Network, SimHost
+from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
-from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED
+from sim.worlds.shared.addresses import DATACENTER, DATACENTER_MOVED, DATACENTER_NAME, DATACENTER_PORT
 from wire.http.connection import Handler, Request, Response, Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX, BatchReply, decode
 from wire.tls.context import Identity, server_context
 from wire.vocabulary import Verb
 
-NAME = "datacenter"
-PORT = 443
-START_SECONDS = 2.0
+START_SECONDS: Final = 2.0
 """What the program takes to start."""
 
 
-class SimulatedDataCenter:
+class VirtualDataCenter:
     """A data center with one address; `identities` are the certificates it can present, "good" among them."""
 
     def __init__(
@@ -38,7 +37,7 @@ class SimulatedDataCenter:
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = SimHost(network, NAME, DATACENTER, DATACENTER_MOVED)
+        self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED)
         self.host.mtu_probing = True
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
@@ -128,8 +127,8 @@ class SimulatedDataCenter:
         ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, None)
         return await serve(
             self._with_faults(ingest),
-            NAME,
-            PORT,
+            DATACENTER_NAME,
+            DATACENTER_PORT,
             tls=server_context(identity),
             body_bytes_max=BATCH_BODY_BYTES_MAX,
             now=lambda: self._now_ns() / 1e9,

@@ -31,13 +31,12 @@ from netfw.model.rules import PacketVerdict as Judged
 from netfw.policy.policy import Policy
 from netfw.ruleset.render import render
 from netfw.ruleset.timeouts import BOX_S
-from sim.net.host import SimHost, Verdict
+from sim.net.host import SimHost
 from sim.net.link import Link
+from sim.net.segment import Verdict
 from sim.net.tcp import TcpSegment
 from sim.units import SECOND_NS
-
-NOT_IN_FORCE: Final = "not-in-force"
-"""The cause under which segments are counted before the policy is in force, or while a port is closed."""
+from sim.worlds.shared.policy import NOT_IN_FORCE
 
 _ESTABLISHED: Final = TcpState.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS
@@ -54,7 +53,7 @@ class Zone:
     port: EmulEthernetPort
 
 
-class SimGatekeeper:
+class VirtualFirewall:
     """`netfw.service.supervisor.FirewallBackend`, and `sim.net.host.PacketFilter` of the same box.
 
     `zones` go by the links' names.
@@ -65,7 +64,7 @@ class SimGatekeeper:
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
         # the kernel's settings are those of `netfw.kernel.settings`; nothing damages segments here
-        self._gate = PacketFilterModel(
+        self.packet_filter = PacketFilterModel(
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )
         self._in_force = False
@@ -81,12 +80,12 @@ class SimGatekeeper:
         """Forget what a kernel does not remember after a power cut."""
         self._in_force = False
         self._established.clear()
-        self._gate.conntrack.flush()
+        self.packet_filter.conntrack.flush()
 
     def load(self, policy: Policy) -> None:
         """Replace the policy, as an administrator does on a running box. Connections stay tracked."""
         self._policy = policy
-        self._gate.load(render(policy).commands())
+        self.packet_filter.load(render(policy).commands())
 
     # -- to the box program
 
@@ -142,7 +141,7 @@ class SimGatekeeper:
         if entry is None or segment.flags != ACK:
             return False
         now = self._now_ns()
-        if self._generation != self._gate.generation or now >= self._steady_until_ns:
+        if self._generation != self.packet_filter.generation or now >= self._steady_until_ns:
             self._established.clear()
             return False
         if entry.expires_ns <= now or entry.tcp is None or entry.tcp.state is not _ESTABLISHED:
@@ -160,8 +159,8 @@ class SimGatekeeper:
             entry = self._entry(flow)
             if entry is not None and _is_established(entry):
                 if not self._established:
-                    self._generation = self._gate.generation
-                    self._steady_until_ns = self._gate.steady_until_ns(now)
+                    self._generation = self.packet_filter.generation
+                    self._steady_until_ns = self.packet_filter.steady_until_ns(now)
                 self._established[flow] = entry
         return verdict.action
 
@@ -170,21 +169,23 @@ class SimGatekeeper:
         inward, link, source_port, target_port, address = flow
         segment = TcpSegment(source_port, target_port, address, 1, ACK)
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))
-        return None if tuple_ is None else self._gate.conntrack.find(tuple_, self._now_ns())
+        return None if tuple_ is None else self.packet_filter.conntrack.find(tuple_, self._now_ns())
 
     def _judge_arrival(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
         if not self._in_force or not zone.port.carrier():
             return Judged("drop", (NOT_IN_FORCE,))
         arrived = self._packet(segment, link, zone, inward=True)
         if self._host.network.hosts.get(segment.address) in (self._host, link.other(self._host)):
-            return self._gate.receive(arrived, self._now_ns())
-        verdict = self._gate.arrive(arrived, self._now_ns())  # for a host behind the box, and goes no further
+            return self.packet_filter.receive(arrived, self._now_ns())
+        verdict = self.packet_filter.arrive(
+            arrived, self._now_ns()
+        )  # for a host behind the box, and goes no further
         return Judged("drop", verdict.counters)
 
     def _judge_departure(self, segment: TcpSegment, link: Link, zone: Zone) -> Judged:
         if not self._in_force or not zone.port.carrier():
             return Judged("drop", (NOT_IN_FORCE,))
-        return self._gate.send(self._packet(segment, link, zone, inward=False), self._now_ns())
+        return self.packet_filter.send(self._packet(segment, link, zone, inward=False), self._now_ns())
 
     def _packet(self, segment: TcpSegment, link: Link, zone: Zone, *, inward: bool) -> Packet:
         network, peer = self._host.network, link.other(self._host)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
-from settings.types import Proxy
 from sim.engine.layers import End, Layers
-from sim.engine.loop import SimLoop
 from sim.lab import labfile
 from sim.net.host import Network, SimHost
+from sim.net.loop import SimLoop
 from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
-from sim.worlds.shared.addresses import PROXY
+from sim.worlds.shared.addresses import PROXY, PROXY_NAME, PROXY_PORTS
+from sim.worlds.shared.proxy import PASSWORD, USER
 from wire.tls.context import Identity
 
-NAME: Final = "proxy"
-PORTS: Final = {"http": 3128, "socks5": 1080}
-_CREDENTIALS: Final = ("rap-box", "clinic-proxy")
+_CREDENTIALS: Final = (USER, PASSWORD)
 _AUTH: Final[dict[str, Callable[[], Open]]] = {
     "none": Open,
     "basic": partial(BasicVerifier, _CREDENTIALS),
@@ -29,13 +27,13 @@ _AUTH: Final[dict[str, Callable[[], Open]]] = {
 }
 
 
-class SiteProxy:
+class VirtualProxy:
     """A proxy as the lab file describes it; faults change its `behavior`."""
 
     def __init__(self, loop: SimLoop, network: Network, spec: labfile.LabProxy, inspector: Identity) -> None:
         """`inspector` is the certificate that it presents to clients while it inspects TLS."""
         self._inspector = inspector
-        self.host = SimHost(network, NAME, PROXY)
+        self.host = SimHost(network, PROXY_NAME, PROXY)
         self.behavior = Behavior()
         self._loop = loop
         self._kind, self._auth = spec.kind, spec.auth
@@ -51,18 +49,12 @@ class SiteProxy:
         await self.host.power_on().run(self._loop, self._listen())
 
     async def _listen(self) -> None:
-        await self._loop.create_server(self._accept, NAME, PORTS[self._kind])
+        await self._loop.create_server(self._accept, PROXY_NAME, PROXY_PORTS[self._kind])
 
     def _accept(self) -> ProxyTunnel:
         if self._kind == "http":
             return HttpConnectProxy(self.behavior, _AUTH[self._auth]())
         return Socks5Proxy(self.behavior, self._credentials)
-
-    def for_clients(self) -> Proxy:
-        """How a client is told to use it."""
-        user, password = self._credentials or ("", "")
-        basic: Literal["first", "never"] = "never" if self._auth == "digest" else "first"
-        return Proxy(self._kind, NAME, PORTS[self._kind], user, password, basic=basic)
 
     # -- what happens to it: see `sim.faults.world`
 

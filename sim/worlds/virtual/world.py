@@ -28,49 +28,31 @@ from hal.emul.clock import EmulClock
 from netfw.policy.policy import Policy
 from settings.types import Endpoint as Address
 from sim.engine.layers import End
-from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
-from sim.faults.world import EmulatedWorld
 from sim.lab.labfile import Lab, LabInstrument
-from sim.net.host import Network, SimHost
-from sim.net.link import Link, LinkQuality
+from sim.net.link import Link
+from sim.net.loop import SimLoop
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.worlds.shared.addresses import box_address, instrument_address
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, COLLECTOR_PORT, box_address
 from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
+from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.shared.occurrences import Occurrences
-from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy
-from sim.worlds.virtual.box import NAME, SERIAL, BoxMachine
-from sim.worlds.virtual.certificates import LabCertificates
-from sim.worlds.virtual.datacenter import SimulatedDataCenter
-from sim.worlds.virtual.proxy import SiteProxy
+from sim.worlds.shared.policy import lab_policy
+from sim.worlds.shared.proxy import client_settings
+from sim.worlds.virtual.analyzer import VirtualComputer
+from sim.worlds.virtual.box import VirtualBox
+from sim.worlds.virtual.datacenter import VirtualDataCenter
+from sim.worlds.virtual.proxy import VirtualProxy
+from sim.worlds.virtual.site import VirtualSite
 
 EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """The Monday on which every lab begins; the time of day is the lab's."""
-LAN: Final = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
-BACKBONE: Final = LinkQuality(rate_bits=1_000_000_000, delay_ns=5_000_000)
-
-
-class _Computer:
-    """`sim.worlds.shared.analyzer.Computer` on a simulated host."""
-
-    def __init__(self, loop: SimLoop, host: SimHost) -> None:
-        self._loop, self._host = loop, host
-
-    def power_on(self) -> None:
-        self._host.power_on()
-
-    def power_off(self) -> None:
-        self._host.power_off()
-
-    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        assert self._host.incarnation is not None
-        return self._host.incarnation.run(self._loop, program)
 
 
 class VirtualWorld:
@@ -88,66 +70,51 @@ class VirtualWorld:
         self.env = self.loop.env
         self.trace = Trace(lambda: self.env.now)
         self.ledger = ReportLedger()
-        emulated: EmulatedWorld = self
-        self.faults = Occurrences(emulated, lambda: self.env.now, self.trace)
-        self.happened = self.faults.happened
-        self._links: dict[str, Link] = {}
+        self.faults = FaultRunner(self, lambda: self.env.now, self.trace, emulated=self)
         self._wall_started = time.perf_counter()
         # A run makes few cycles and many objects: looking for garbage every 700 of them took a tenth of its time
         self._gc_threshold = gc.get_threshold()
         gc.set_threshold(100_000, 20, 50)
 
-        network = Network(self.wall_ns)
+        self._site = site = VirtualSite(self.env, self.wall_ns, self.random, self.trace)
+        network = site.network
         certificates = LabCertificates(folder / "pki", datetime.fromtimestamp(EPOCH_NS // 10**9, UTC))
         spec = lab.uplink
-        self.datacenter = SimulatedDataCenter(self.loop, network, certificates.datacenter(), self.wall_ns)
+        self.datacenter = VirtualDataCenter(self.loop, network, certificates.datacenter(), self.wall_ns)
         self.proxy = (
-            SiteProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
+            VirtualProxy(self.loop, network, spec.proxy, certificates.inspector()) if spec.proxy else None
         )
-        self.box = BoxMachine(
+        self.box = VirtualBox(
             self.loop,
             network,
             lab,
             certificates.box(),
-            self.proxy.for_clients() if self.proxy else None,
+            client_settings(spec.proxy) if spec.proxy else None,
             policy or lab_policy(lab),
             self.wall_ns,
             self.random,
             self.trace,
         )
-        near = self.proxy.host if self.proxy else self.datacenter.host
-        near.gateway, self.box.host.gateway = self.box.host, near
-        quality = LinkQuality(spec.rate, spec.delay, spec.jitter, spec.loss, queue_bytes_max=spec.queue)
-        self.uplink = self._join(network, "uplink", self.box.host, near, quality)
-        if self.proxy:
-            self._join(network, "backbone", self.proxy.host, self.datacenter.host, BACKBONE)
-        self.names = network.names
-        self.analyzers = {i.port: self._analyzer(network, certificates, i) for i in lab.instruments}
-        self._near = near
+        proxy_host = self.proxy.host if self.proxy else None
+        self._far = site.connect(lab, self.box.host, proxy_host, self.datacenter.host)
+        self.uplink = site.links["uplink"]
+        self.names = site.names
+        self.analyzers = {i.port: self._analyzer(certificates, i) for i in lab.instruments}
         self.intruders = Intruders(lab, self._run_program)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
         self.loop.run_until_complete(self._start())
 
-    def _join(self, network: Network, name: str, one: SimHost, other: SimHost, quality: LinkQuality) -> Link:
-        link = Link(self.env, name, quality, self.random(f"link {name}"))
-        network.connect(one, other, link)
-        self._links[name] = link
-        link.on_change.append(lambda up: self.trace.add(f"link {name} {'up' if up else 'down'}"))
-        return link
-
-    def _analyzer(self, network: Network, certificates: LabCertificates, spec: LabInstrument) -> Analyzer:
-        host = SimHost(network, f"instrument{spec.port}", instrument_address(spec.port))
-        host.gateway = self.box.host
+    def _analyzer(self, certificates: LabCertificates, spec: LabInstrument) -> Analyzer:
+        host = self._site.add_instrument(spec.port, self.box.host)
         clock = EmulClock(self.wall_ns)
         host.wall_ns = clock.now_ns
-        self._join(network, f"instrument:{spec.port}", host, self.box.host, LAN)
         return Analyzer(
             self.env,
-            _Computer(self.loop, host),
+            VirtualComputer(self.loop, host),
             spec,
-            Address(NAME, COLLECTOR_PORT, box_address(spec.port)),
+            Address(BOX_NAME, COLLECTOR_PORT, box_address(spec.port)),
             certificates.instrument(spec.serial),
             clock,
             self.ledger,
@@ -158,7 +125,7 @@ class VirtualWorld:
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         if where != "uplink":
             return self.instrument(where).run(program)
-        task = _Computer(self.loop, self._near).start(program())
+        task = VirtualComputer(self.loop, self._far).start(program())
 
         def end() -> None:
             task.cancel()
@@ -179,15 +146,15 @@ class VirtualWorld:
         return self.loop.failures
 
     async def _start(self) -> None:
-        await self.datacenter.start(SERIAL)
+        await self.datacenter.start(BOX_SERIAL)
         if self.proxy:
             await self.proxy.start()
         self.uplink.on_change.append(self.box.uplink_changed)
         self.box.boot()
         for event in self.lab.events:
-            self.loop.create_task(self.faults.run(event))
+            self.loop.create_task(self.faults.run_event(event))
         for order in self.lab.orders:
-            self.loop.create_task(self.faults.queue(order, self.lab.serial(order.target)))
+            self.loop.create_task(self.faults.run_order(order, self.lab.serial(order.target)))
         self.loop.create_task(self._sample())
 
     async def _sample(self) -> None:
@@ -215,7 +182,7 @@ class VirtualWorld:
 
     def link(self, target: str) -> Link:
         """The link that faults call `uplink` or `instrument:<port>`."""
-        return self._links[target]
+        return self._site.links[target]
 
     def instrument(self, target: str) -> Analyzer:
         """The instrument that faults call `instrument:<port>`."""

@@ -35,7 +35,7 @@ from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import FirewallState
 from rap.box import _print_status
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from tests.support.agents.boxes import CLOCK, box_config, connect, disk
 from tests.support.agents.spool_model import encode_gap
 from tests.support.agents.stand_in import stand_in

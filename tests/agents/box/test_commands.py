@@ -16,8 +16,8 @@ from agents.box.state import BoxState
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from sim.engine.loop import SimLoop
 from sim.net.link import LinkQuality
+from sim.net.loop import SimLoop
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
 from wire.messages import Alert, Audit, Command, CommandResult, Entry, decode, encode

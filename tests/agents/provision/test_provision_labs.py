@@ -13,10 +13,16 @@ from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAdd
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.lab.labfile import Lab, lab_paths, load_lab
-from sim.worlds.shared.addresses import BOX, DATACENTER, PREFIX_BITS, PROXY, ROUTER
+from sim.worlds.shared.addresses import (
+    BOX,
+    DATACENTER,
+    DATACENTER_NAME,
+    PREFIX_BITS,
+    PROXY,
+    PROXY_PORTS,
+    ROUTER,
+)
 from sim.worlds.shared.policy import lab_policy
-from sim.worlds.virtual.datacenter import NAME
-from sim.worlds.virtual.proxy import PORTS
 from tests.support.paths import LABS
 
 PASSWORD = 'p"ä:ss\\word'
@@ -27,13 +33,13 @@ def site_of_lab(lab: Lab) -> SiteForBox:
     user, password = ("", "") if spec is None or spec.auth == "none" else ("rap-box", PASSWORD)
     return SiteForBox(
         board=lab.board.name,
-        datacenter=Endpoint(NAME),
+        datacenter=Endpoint(DATACENTER_NAME),
         time_servers=["192.0.2.123"],
         audit=AuditServer(host="192.0.2.65"),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
-        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", PORTS[spec.kind], user, password),
+        proxy=spec and Proxy(spec.kind, "proxy.clinic.example", PROXY_PORTS[spec.kind], user, password),
         instrument=[EnrolledInstrument(port=spec.port, serial=spec.serial) for spec in lab.instruments],
-        addresses={NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
+        addresses={DATACENTER_NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
     )
 
 
@@ -47,7 +53,7 @@ def test_a_box_is_provisioned_for_the_site_of_each_lab(tmp_path: Path, path: Pat
     config = load_config(tmp_path / "box.toml")
     assert config.enrolled() == {spec.serial: spec.port for spec in lab.instruments}
     assert config.proxy == wanted.proxy
-    assert config.datacenter.host == NAME
+    assert config.datacenter.host == DATACENTER_NAME
     policy, own = load_policy(tmp_path / "firewall.toml"), lab_policy(lab)
     for port in own.ports:
         given = policy.port(port.number)

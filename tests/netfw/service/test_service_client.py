@@ -12,7 +12,7 @@ import pytest
 from netfw.events import Alarm, Event, FirewallState
 from netfw.service.client import CONFIRMED_SECONDS, FirewallClient
 from netfw.service.protocol import ProtocolError, Refusal, framed
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 
 IN_FORCE = FirewallState(in_force=True)
 

@@ -311,7 +311,7 @@ print(json.dumps(loaded()))
         "import rap.__main__; rap.__main__.main(['fw', 'apply', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'render', 'FILE'])",
         "import rap.__main__; rap.__main__.main(['fw', 'log', '--seconds', '1'])",
-        "import sim.worlds.kernel.main, sim.worlds.kernel.namespaces.supervisor",
+        "import sim.worlds.kernel.run, sim.worlds.kernel.supervision.supervisor",
         "import sim.worlds.kernel.box, sim.worlds.virtual.world",
         "import agents.provision.main",
     ],

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from sim.engine.clock import Environment
-from sim.engine.loop import SimLoop
 from sim.engine.stalls import Stalled
 from sim.engine.watchdog import LOOKS, StallWatchdog
 from sim.lab.labfile import Lab, parse_lab
-from sim.lab.verbs import LabUnderTest
 from sim.net.host import Network, SimHost
+from sim.net.loop import SimLoop
+from sim.testing import LabUnderTest
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
 
@@ -72,7 +72,7 @@ def test_a_lab_ends_in_the_middle_of_a_flush(flush: str) -> None:
 def test_the_lab_fixture_ends_in_the_middle_of_a_flush(flush: str) -> None:
     for judged in (True, False):
         running = LabUnderTest(lab("30d"))
-        running.disk.suffer("disk-slow", flush=flush)
+        running.disk.inject("disk-slow", flush=flush)
         running.run_for("7min")
         assert running.box.backlog >= 0
         if judged:

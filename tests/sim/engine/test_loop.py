@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from sim.engine.loop import SimLoop
 from sim.engine.stalls import Stalled
 from sim.net.host import Network, SimHost
+from sim.net.loop import SimLoop
 from tests.support.sim.network import Pair, Recorder
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from settings.problems import SettingsError
-from sim.engine.loop import SimLoop
 from sim.faults import fault_kinds
 from sim.lab.labfile import parse_lab
-from sim.lab.verbs import LabUnderTest
 from sim.net.link import Impairment, Link, LinkQuality, impaired
+from sim.net.loop import SimLoop
 from sim.proxies.relay import Behavior, Held
+from sim.testing import LabUnderTest
 from sim.verdict.result import Result
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
@@ -193,8 +193,8 @@ def test_power_that_two_faults_cut_is_back_when_both_have_ended(lab: LabUnderTes
         return lab.world.box.host.incarnation is not None
 
     lab.run_for("1min")
-    torn = lab.disk.suffer("disk-torn", operation=1)
-    cut = lab.box.suffer("power-cut")
+    torn = lab.disk.inject("disk-torn", operation=1)
+    cut = lab.box.inject("power-cut")
     cut()
     assert not on()
     lab.box.cut_power()
@@ -218,14 +218,14 @@ def test_a_torn_operation_is_counted_on_through_a_loss_of_power() -> None:
     events = event("disk-torn", 300, 60, "operation = 60") + event("power-cut", 330, 10)
     with VirtualWorld(make_lab(events)) as world:
         world.run_until(20 * 60 * 10**9)
-        assert [e.fault.kind for e in world.happened] == ["disk-torn", "power-cut"]
+        assert [e.fault.kind for e in world.faults.injected] == ["disk-torn", "power-cut"]
         assert world.box._lives == 3 and not world.box._tears and world.box.host.incarnation is not None
 
 
 def test_a_tear_that_never_comes_is_refused_in_bounded_time(lab: LabUnderTest) -> None:
     lab.box.cut_power()
     with pytest.raises(AssertionError, match="disk-torn did not happen within an hour of lab time"):
-        lab.disk.suffer("disk-torn", operation=1)
+        lab.disk.inject("disk-torn", operation=1)
     assert lab.now < 4000
     lab.box.restore_power()
     lab.run_for("5min")
@@ -234,7 +234,7 @@ def test_a_tear_that_never_comes_is_refused_in_bounded_time(lab: LabUnderTest) -
 
 def test_an_end_after_the_verdict_changes_nothing(lab: LabUnderTest) -> None:
     lab.run_for("1min")
-    end = lab.box.suffer("power-cut")
+    end = lab.box.inject("power-cut")
     lab.result()
     end()
     assert lab.world.box.host.incarnation is None

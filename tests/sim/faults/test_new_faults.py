@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hal.emul.disk import EmulDisk
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from sim.net.names import GIVE_UP_SECONDS, NOBODY
 from sim.verdict.result import Result
 from sim.worlds.virtual.world import VirtualWorld

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import main
-from sim.lab.doubts import doubts
 from sim.lab.labfile import lab_paths, load_lab, parse_lab
 from sim.pytest_plugin import SMALL_LAB
+from sim.verdict.precheck import doubts
 
 DRAINED = '[expect]\nbacklog_drained_within = "1min"\n'
 

@@ -9,7 +9,8 @@ import pytest
 
 from sim.engine.clock import Environment
 from sim.net.host import Network, SimHost
-from sim.net.link import HEADER_BYTES, Impairment, Link, LinkQuality
+from sim.net.link import Impairment, Link, LinkQuality
+from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import ACK, SYN, TcpSegment
 from sim.units import MILLISECOND_NS as MS
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.net.link import HEADER_BYTES, LinkQuality
+from sim.net.link import LinkQuality
+from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import MSS
 from tests.support.sim.network import CLINIC, LAN, Pair, Recorder
 

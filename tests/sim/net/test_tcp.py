@@ -12,8 +12,9 @@ from statistics import median
 
 import pytest
 
-from sim.engine.loop import SimLoop
-from sim.net.link import HEADER_BYTES, Impairment, Link, LinkQuality
+from sim.net.link import Impairment, Link, LinkQuality
+from sim.net.loop import SimLoop
+from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import ACK, FIN, MSS, SYN, TcpSegment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, _cube_root
 from sim.net.tcp.mtu import BASE_MSS

@@ -16,13 +16,14 @@ import datacenter.store.store
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
 from agents.box.intake.collector import Collector
+from agents.box.uplink.batching import SendScheduler
 from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
 from agents.instrument.outbox import Outbox
 from agents.spool import Priority, Spool
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
-from sim.worlds.virtual.datacenter import SimulatedDataCenter
+from sim.worlds.virtual.datacenter import VirtualDataCenter
 from wire.http.connection import Response
 from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Status, encode
 
@@ -212,14 +213,14 @@ def forgets_a_batch_when_it_is_sent(patch: Patch) -> None:
 
 @planted("errors", "lost")
 def takes_any_answer_for_a_success(patch: Patch) -> None:
-    def believing(sent: Any, _epoch: int) -> BatchReply:
+    def believing(sent: Any) -> BatchReply:
         response: Response = sent.answer.result()
         return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
 
     right = agents.box.uplink.stream._judge
 
-    def judging(sent: Any, epoch: int) -> BatchReply:
-        return right(sent, epoch) if sent.answer.exception() else believing(sent, epoch)
+    def judging(sent: Any, epoch: int, now_s: float) -> BatchReply:
+        return right(sent, epoch, now_s) if sent.answer.exception() else believing(sent)
 
     patch.setattr(agents.box.uplink.stream, "_judge", judging)
 
@@ -231,12 +232,12 @@ def treats_alerts_as_routine(patch: Patch) -> None:
 
 @planted("alerts", "alert_latency_p99")
 def lets_alerts_wait_for_company(patch: Patch) -> None:
-    right = agents.box.uplink.stream.Flow.choose
+    right = SendScheduler.choose
 
     def choosing(self: Any, now: float) -> tuple[bool, bool]:
         return right(self, now) if now >= self.routine_due_at else (False, False)
 
-    patch.setattr(agents.box.uplink.stream.Flow, "choose", choosing)
+    patch.setattr(SendScheduler, "choose", choosing)
 
 
 # -- gap records
@@ -312,7 +313,7 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 def answers_before_it_commits(patch: Patch) -> None:
     """A batch is committed with the next one; a restart forgets it."""
     right, pending = Store.ingest, []
-    killed = SimulatedDataCenter.hold_down
+    killed = VirtualDataCenter.hold_down
 
     def late(self: Store, box: str, batch: Any, now_ms: int) -> BatchReply:
         if pending:
@@ -325,7 +326,7 @@ def answers_before_it_commits(patch: Patch) -> None:
         return await killed(self)
 
     patch.setattr(Store, "ingest", late)
-    patch.setattr(SimulatedDataCenter, "hold_down", forgetting)
+    patch.setattr(VirtualDataCenter, "hold_down", forgetting)
 
 
 def _rows(patch: Patch, change: Callable[[list[Any]], list[Any]]) -> None:

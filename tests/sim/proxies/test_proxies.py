@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from settings.types import Endpoint, Proxy
-from sim.engine.loop import SimLoop
 from sim.net.host import Network, SimHost
 from sim.net.link import Link
+from sim.net.loop import SimLoop
 from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior

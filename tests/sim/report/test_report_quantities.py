@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim import quantities
+from sim.verdict import quantities
 from sim.verdict.latency import summarize
 from sim.verdict.result import Expectation
 

@@ -21,11 +21,18 @@ from sim.engine.layers import nothing_to_end
 from sim.lab.labfile import Lab, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
-from sim.worlds.shared.addresses import BOX, DATACENTER, PROXY, box_address, instrument_address
+from sim.worlds.shared.addresses import (
+    BOX,
+    COLLECTOR_PORT,
+    DATACENTER,
+    PROXY,
+    PROXY_PORTS,
+    box_address,
+    instrument_address,
+)
 from sim.worlds.shared.intruders import TCP_PORTS, forbidden
-from sim.worlds.shared.policy import COLLECTOR_PORT, lab_policy, policy_file
-from sim.worlds.virtual.firewall import NOT_IN_FORCE, SimGatekeeper
-from sim.worlds.virtual.proxy import PORTS
+from sim.worlds.shared.policy import NOT_IN_FORCE, lab_policy, policy_file
+from sim.worlds.virtual.firewall import VirtualFirewall
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim.network import Recorder
 
@@ -110,8 +117,8 @@ def test_the_way_out_is_the_proxy_where_there_is_one() -> None:
     ways = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
     assert {kind: (way.role, str(way.networks[0]), way.services[0].port) for kind, way in ways.items()} == {
         "none": ("datacenter", f"{DATACENTER}/32", 443),
-        "http": ("proxy", f"{PROXY}/32", PORTS["http"]),
-        "socks5": ("proxy", f"{PROXY}/32", PORTS["socks5"]),
+        "http": ("proxy", f"{PROXY}/32", PROXY_PORTS["http"]),
+        "socks5": ("proxy", f"{PROXY}/32", PROXY_PORTS["socks5"]),
     }
 
 
@@ -154,9 +161,9 @@ def test_nothing_passes_a_box_that_has_no_policy_in_force_yet() -> None:
         world.box.restore_power()
         world.run_until(75 * SECOND_NS)  # it boots for 20 s
         assert world.box.refused()[NOT_IN_FORCE] > 0
-        assert not world.box.gatekeeper.holds()
+        assert not world.box.firewall.holds()
         world.run_until(150 * SECOND_NS)
-        assert world.box.gatekeeper.holds()
+        assert world.box.firewall.holds()
         assert world.finish().reports.stored > 50
 
 
@@ -165,7 +172,7 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
         world.run_until(60 * SECOND_NS)
         world.box.kill()
         world.run_until(60 * SECOND_NS + SECOND_NS // 2)
-        assert world.box.gatekeeper.holds()
+        assert world.box.firewall.holds()
         world.run_until(120 * SECOND_NS)
         assert world.box.refused()[NOT_IN_FORCE] == 0
 
@@ -176,7 +183,7 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
 def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
     events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
     remembered = run(lab(events=events))
-    monkeypatch.setattr(SimGatekeeper, "_remembers", lambda *_: False)
+    monkeypatch.setattr(VirtualFirewall, "_remembers", lambda *_: False)
     asked = run(lab(events=events))
     assert asked.reports.stored == remembered.reports.stored > 100
     assert asked.trace_sha256 == remembered.trace_sha256
@@ -184,9 +191,9 @@ def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.Monkey
 
 def test_the_ruleset_is_run_only_for_the_beginnings_and_ends_of_connections() -> None:
     with running(lab()) as world:
-        receive = world.box.gatekeeper._gate.receive
+        receive = world.box.firewall.packet_filter.receive
         run_for = []
-        world.box.gatekeeper._gate.receive = lambda *what: (run_for.append(what), receive(*what))[1]  # type: ignore[method-assign]
+        world.box.firewall.packet_filter.receive = lambda *what: (run_for.append(what), receive(*what))[1]  # type: ignore[method-assign]
         result = world.run()
         assert result.reports.stored > 100
         assert 0 < len(run_for) < 20
@@ -239,11 +246,11 @@ def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_
     with uploading(with_sink(policy)) as (world, server, client):
         assert passed(world, server, 5) > 200_000
         egress = world.box.refused()["egress"]
-        world.box.gatekeeper.load(policy)
+        world.box.firewall.load(policy)
         assert passed(world, server, 60) == 0
         assert world.box.refused()["egress"] > egress
         assert not client.lost, "an established connection keeps trying"
-        world.box.gatekeeper.load(with_sink(policy))
+        world.box.firewall.load(with_sink(policy))
         world.run_until(world.env.now + 60 * SECOND_NS)
         assert passed(world, server, 5) > 150_000
 
@@ -251,7 +258,7 @@ def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_
 def test_an_upload_whose_permission_stays_withdrawn_ends_with_the_reason() -> None:
     policy = lab_policy(lab())
     with uploading(with_sink(policy)) as (world, _, client):
-        world.box.gatekeeper.load(policy)
+        world.box.firewall.load(policy)
         world.loop.run_for(3600 * SECOND_NS)
         assert isinstance(client.lost[0], OSError)
         assert client.lost[0].errno == errno.EHOSTUNREACH
@@ -259,7 +266,7 @@ def test_an_upload_whose_permission_stays_withdrawn_ends_with_the_reason() -> No
 
 def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
-        gate, now = world.box.gatekeeper._gate, world.env.now
+        gate, now = world.box.firewall.packet_filter, world.env.now
         name = sets.AUTHORIZED[4]
         gate.close(name, SINK_ELEMENT)
         gate.open(name, {"elem": {"val": SINK_ELEMENT, "timeout": 10}}, now)
@@ -270,13 +277,13 @@ def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
 
 def test_an_upload_stops_when_connection_tracking_forgets_it() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
-        world.box.gatekeeper._gate.conntrack.flush()
+        world.box.firewall.packet_filter.conntrack.flush()
         assert passed(world, server, 5) == 0
 
 
 def test_connection_tracking_sees_the_end_of_a_connection() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, _, client):
-        entries = world.box.gatekeeper._gate.conntrack._entries.values()
+        entries = world.box.firewall.packet_filter.conntrack._entries.values()
         (entry,) = {id(entry): entry for entry in entries if SINK in entry.original}.values()
         assert entry.tcp is not None
         assert entry.tcp.state is TcpState.ESTABLISHED
@@ -296,13 +303,13 @@ def test_an_instruments_connection_stops_when_its_service_is_withdrawn() -> None
     with running(lab(), policy) as world:
         world.run_until(60 * SECOND_NS)
         assert acknowledged(world) > 5
-        world.box.gatekeeper.load(with_services(policy, Service("tcp", 80)))
+        world.box.firewall.load(with_services(policy, Service("tcp", 80)))
         before = acknowledged(world)
         refused = world.box.refused()["instrument"]
         world.run_until(120 * SECOND_NS)
         assert acknowledged(world) == before
         assert world.box.refused()["instrument"] > refused
-        world.box.gatekeeper.load(policy)
+        world.box.firewall.load(policy)
         world.run_until(240 * SECOND_NS)
         assert acknowledged(world) > before
 
@@ -354,7 +361,7 @@ def test_the_boxs_own_programs_learn_at_once_what_is_not_authorized() -> None:
         assert isinstance(error, OSError)
         assert error.errno == errno.EHOSTUNREACH
         assert world.env.now == began
-        assert connect(world, "rap-box", "proxy", PORTS["http"]) is None
+        assert connect(world, "rap-box", "proxy", PROXY_PORTS["http"]) is None
 
 
 def test_a_false_source_is_refused_before_anything_else() -> None:

@@ -15,9 +15,9 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from settings.types import Endpoint, Proxy
-from sim.engine.loop import SimLoop
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
 from tests.support.agents.stand_in import StandIn
 from tests.support.hierarchy import Hierarchy
 from wire import messages

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from sim.engine.loop import SimLoop
 from sim.engine.streams import stream
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
 
 CLINIC = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, jitter_ns=10_000_000)
 LAN = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)

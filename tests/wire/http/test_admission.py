@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from settings.types import Endpoint
-from sim.engine.loop import SimLoop
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
 from wire.dial.dialer import dial
 from wire.http.admission import CLOSE_SECONDS, Limits
 from wire.http.connection import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from wire.http.connection import Peer, Request, ServerConnection
 from wire.process.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, FailureLog
 

@@ -1,4 +1,4 @@
-"""What a running lab can be asked for, by another process; `sim.worlds.kernel.live.control` carries it.
+"""What a running lab can be asked for, by another process; `sim.worlds.kernel.supervision.control` carries it.
 
 A request is `{"verb": …}` with what the verb needs, in the words of the command line: a rate is "64kbit" and a
 loss "2%". All of it is looked at before anything is changed, and what is wrong is Refused with what would be right.
@@ -18,12 +18,12 @@ import msgspec
 
 from settings.problems import Problems
 from settings.toml import format_value, nearest, read_table
-from sim.faults import Fault, fault_kinds
+from sim.faults import AnyFault, Fault, fault_kinds
 from sim.lab.labfile import Event, targets_of
-from sim.lab.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
-from sim.worlds.kernel.live.control import Handed, Request, RequestRefused
+from sim.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
 from sim.worlds.kernel.live.state import look
 from sim.worlds.kernel.namespaces.link import KernelLink
+from sim.worlds.kernel.supervision.control import Handed, Request, RequestRefused
 from sim.worlds.kernel.world import KernelWorld
 
 _CAPTURE_BUFFER_BYTES: Final = 8 << 20
@@ -153,8 +153,8 @@ class Console:
     ) -> None:
         event = self._event(kind, target, parameters, lasts)
         faults = self._world.faults
-        occurrence = await faults.start(event)
-        self._keep(asyncio.get_running_loop().create_task(faults.see_through(occurrence)))
+        active = await faults.inject(event)
+        self._keep(asyncio.get_running_loop().create_task(faults.wait_for_end(active)))
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
         """The fault that these words mean, from now on."""
@@ -172,7 +172,7 @@ class Console:
         assert isinstance(fault, Fault) and length is not None
         return Event(world.env.now, fault, target, length.lasts)
 
-    def _fault_kind(self, kind: str) -> type[Fault]:
+    def _fault_kind(self, kind: str) -> type[AnyFault]:
         kinds = {name: fault for name, fault in fault_kinds().items() if not fault.emulated}
         if kind in kinds:
             return kinds[kind]
@@ -183,11 +183,11 @@ class Console:
     async def _end_fault(self, kind: str, target: str) -> None:
         """End the one of that kind and target that began last."""
         faults = self._world.faults
-        for occurrence in reversed(faults.under_way):
-            if (occurrence.event.fault.kind, occurrence.event.target) == (kind, target):
-                await faults.end(occurrence)
+        for active in reversed(faults.active):
+            if (active.event.fault.kind, active.event.target) == (kind, target):
+                await faults.end(active)
                 return
-        events = (occurrence.event for occurrence in faults.under_way)
+        events = (active.event for active in faults.active)
         these = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
         raise RequestRefused(f"{target} has no {kind} now; under way: {these}")
 

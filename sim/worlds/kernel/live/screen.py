@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.box.firewall import FirewallStatus
-from sim import quantities
 from sim.units import MILLISECOND_NS
-from sim.worlds.kernel.live.control import ask
+from sim.verdict import quantities
 from sim.worlds.kernel.live.state import FaultState, InstrumentState, LabState, LinkState
+from sim.worlds.kernel.supervision.control import ask
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
 _BAR_CELLS: Final = 6

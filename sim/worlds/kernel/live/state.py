@@ -99,7 +99,7 @@ async def look(world: KernelWorld) -> LabState:
         instruments=devices,
         faults=[
             FaultState(event.fault.kind, event.target, event.at, event.lasts)
-            for event in (occurrence.event for occurrence in world.faults.under_way)
+            for event in (active.event for active in world.faults.active)
         ],
         firewall=None if status is None else status.firewall,
         failures=world.failures,

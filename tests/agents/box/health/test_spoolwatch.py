@@ -12,7 +12,7 @@ from agents.box.health.spoolwatch import FILL_CHECK_SECONDS, watch_spool
 from agents.spool import GapReason, Priority, Spool
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from tests.support.agents.spool_model import BY_SUMMARIES, decode_gap, encode_gap
 from wire.messages import Audit, Entry, decode
 

@@ -19,7 +19,7 @@ from agents.box.health.supervision import STEADY_SECONDS, keep_running
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import Event, FirewallState
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from tests.support.agents.boxes import box_config, disk, running_agent, running_box
 from tests.support.agents.stand_in import stand_in
 from tests.support.hierarchy import Hierarchy

@@ -16,7 +16,7 @@ from agents.box.intake.backlog import (
 )
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.disk import EmulDisk
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 
 
 def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None:

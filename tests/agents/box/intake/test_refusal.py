@@ -14,7 +14,7 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
-from sim.engine.loop import SimLoop
+from sim.net.loop import SimLoop
 from tests.support.agents.spool_model import LIMITS, encode_gap
 from wire.messages import Audit, Entry, decode
 

@@ -22,7 +22,7 @@ from sim.worlds.kernel import NoSuchLab, RequestRefused, running
 from sim.worlds.kernel.live.screen import look_at
 from sim.worlds.kernel.live.state import LabState, LinkState
 from sim.worlds.kernel.namespaces import syscalls
-from sim.worlds.kernel.namespaces.registry import connect, supervisor_of
+from sim.worlds.kernel.supervision.registry import connect, supervisor_of
 from tests.support.paths import ROOT
 
 RAP = [sys.executable, "-m", "rap"]

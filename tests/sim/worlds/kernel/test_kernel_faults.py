@@ -12,7 +12,7 @@ from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Lab, parse_lab
 from sim.worlds.kernel import KernelLab, run
 from sim.worlds.kernel.world import KernelWorld
-from sim.worlds.shared.occurrences import Occurrence
+from sim.worlds.shared.fault_runner import ActiveFault
 
 pytestmark = pytest.mark.kernel
 
@@ -53,11 +53,11 @@ def lab(kind: str) -> Lab:
     return parse_lab(LAB.format(proxy=PROXIES[kind]), Path("layers.toml"))
 
 
-async def start(world: KernelWorld, kind: str) -> Occurrence:
+async def start(world: KernelWorld, kind: str) -> ActiveFault:
     fault = fault_kinds()[kind]
     target = "instrument:1" if fault.targets[0] == "instrument" else fault.targets[0]
     event = Event(world.env.now, fault(**PARAMETERS.get(kind, {})), target, None)
-    return await world.faults.start(event)
+    return await world.faults.inject(event)
 
 
 def state(world: KernelWorld) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.utils import rdpcap
 
-from sim.faults.link_degraded import LinkDegraded
-from sim.faults.link_down import LinkDown
-from sim.faults.link_rate import LinkRate
+from sim.faults.link.degraded import LinkDegraded
+from sim.faults.link.down import LinkDown
+from sim.faults.link.rate import LinkRate
 from sim.net.link import Impairment, LinkQuality
 from sim.worlds.kernel import KernelLab, KernelLink, run
 from tests.support.sim.pairs import Pair, arrives, pair, say, transfer

@@ -31,7 +31,7 @@ from sim.worlds.kernel import (
     running,
     up,
 )
-from sim.worlds.kernel.namespaces.registry import supervisor_of
+from sim.worlds.kernel.supervision.registry import supervisor_of
 
 pytestmark = pytest.mark.kernel
 

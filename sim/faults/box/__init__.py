@@ -1,0 +1,1 @@
+"""Faults of the box: its power, its program, its clock."""

@@ -1,0 +1,21 @@
+"""Slow disk flushes."""
+
+from __future__ import annotations
+
+from sim.faults import Effect, End, Fault, fault
+from sim.faults.world import EmulatedWorld
+from sim.values import Nanoseconds
+
+
+@fault("disk-slow", targets=("disk",))
+class DiskSlow(Fault[EmulatedWorld], frozen=True):
+    """Each flush takes `flush`."""
+
+    flush: Nanoseconds
+
+    @property
+    def effect(self) -> Effect:
+        return "slows"
+
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        return world.box.slow_disk(self.flush)

@@ -1,0 +1,1 @@
+"""Faults of the site's name service."""

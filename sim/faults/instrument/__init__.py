@@ -1,0 +1,1 @@
+"""Faults of an instrument, or of a hostile program on its computer."""

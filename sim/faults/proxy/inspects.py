@@ -1,0 +1,15 @@
+"""TLS inspection by the proxy."""
+
+from __future__ import annotations
+
+from sim.faults import End, Fault, fault
+from sim.faults.world import EmulatedWorld
+
+
+@fault("proxy-inspects", targets=("proxy",))
+class ProxyInspects(Fault[EmulatedWorld], frozen=True):
+    """The proxy terminates TLS with a certificate of its own CA; open tunnels are closed."""
+
+    async def start(self, world: EmulatedWorld, target: str) -> End:
+        assert world.proxy is not None
+        return await world.proxy.inspect()

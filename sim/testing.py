@@ -1,0 +1,176 @@
+"""A lab in the hands of a test: verbs that read as English, in virtual time.
+
+    def test_outage(lab):
+        lab.uplink.down()
+        lab.run_for("3h")
+        lab.uplink.up()
+        lab.wait_until(lambda: lab.box.backlog == 0, within="10min")
+        lab.expect_nothing_lost()
+
+Durations are written as in lab files. Nothing happens between two verbs: lab time passes only in `run_for`,
+`wait_until` and the verbs that say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from settings.problems import Problems
+from settings.toml import nearest, read_table
+from sim.faults import Fault, fault_kinds
+from sim.lab.labfile import Event, Lab
+from sim.units import SECOND_NS, duration_ns, format_duration
+from sim.verdict.result import Result
+from sim.worlds.virtual.world import VirtualWorld
+
+_T = TypeVar("_T")
+
+FAULT_SECONDS_MAX: Final = 3600.0
+"""How long a fault may wait for its occasion, such as a coming operation of the disk; in lab time."""
+STEP_NS: Final = SECOND_NS
+"""How often `wait_until` looks."""
+
+
+class PartVerbs:
+    """A part of the lab that faults can befall, called `target` in lab files."""
+
+    def __init__(self, lab: LabUnderTest, target: str) -> None:
+        self._lab = lab
+        self.target = target
+
+    def inject(self, fault: str, **parameters: Any) -> Callable[[], None]:
+        """Start a fault by its kind, with parameters as in a lab file; call the result to end it."""
+        return self._lab.start_fault(fault, self.target, **parameters)
+
+
+class LinkVerbs(PartVerbs):
+    """A link: the uplink, or an instrument's."""
+
+    def down(self) -> None:
+        """Pull the cable."""
+        self._lab.world.link(self.target).cut()
+
+    def up(self) -> None:
+        """Put the cable back."""
+        self._lab.world.link(self.target).mend()
+
+
+class BoxVerbs(PartVerbs):
+    """The box."""
+
+    @property
+    def backlog(self) -> int:
+        """Records that are not acknowledged by the data center; those of a box that is off count as one."""
+        world = self._lab.world
+        backlog = world.loop.run_until_complete(world.backlog())
+        return sum(backlog) if backlog is not None else 1
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection to the data center."""
+        return self._lab.world.box.is_connected
+
+    def cut_power(self) -> None:
+        """Cut the power; it stays off until `restore_power`."""
+        self._lab.world.box.cut_power()
+
+    def restore_power(self) -> None:
+        """Let it start again."""
+        self._lab.world.box.restore_power()
+
+    def kill(self) -> None:
+        """Kill the box program; the system starts it again."""
+        self._lab.world.box.kill()
+
+
+class LabUnderTest:
+    """A running lab."""
+
+    def __init__(self, lab: Lab, seed: int | None = None) -> None:
+        self.world = VirtualWorld(lab, seed)
+        self.uplink = LinkVerbs(self, "uplink")
+        self.box = BoxVerbs(self, "box")
+        self.proxy, self.datacenter = PartVerbs(self, "proxy"), PartVerbs(self, "datacenter")
+        self.disk, self.clock = PartVerbs(self, "disk"), PartVerbs(self, "clock")
+        self._result: Result | None = None
+
+    def instrument(self, port: int) -> LinkVerbs:
+        """The instrument at that port, and its cable."""
+        return LinkVerbs(self, f"instrument:{port}")
+
+    @property
+    def now(self) -> float:
+        """Seconds of lab time."""
+        return self.world.env.now / SECOND_NS
+
+    def run_for(self, duration: str) -> None:
+        """Let lab time pass."""
+        self.world.loop.run_for(duration_ns(duration))
+
+    def wait_until(self, holds: Callable[[], object], within: str = "1h") -> None:
+        """Let lab time pass until `holds()`; AssertionError if it does not within that time."""
+        until = self.world.env.now + duration_ns(within)
+        while not holds():
+            if self.world.env.now >= until:
+                raise AssertionError(f"did not come true within {within} of lab time; {self.describe()}")
+            self.world.loop.run_for(STEP_NS)
+
+    def describe(self) -> str:
+        """Where the lab stands, for messages."""
+        state = "connected" if self.box.connected else "not connected"
+        now = format_duration(self.world.env.now)
+        return f"at {now}: backlog {self.box.backlog}, {state}, seed {self.world.seed}"
+
+    def start_fault(self, kind: str, target: str, **parameters: Any) -> Callable[[], None]:
+        """Start any fault; call the result to end it. ValueError for a kind or parameter that does not exist."""
+        kinds = fault_kinds()
+        if kind not in kinds:
+            raise ValueError(f"there is no fault {kind!r}; {nearest(kind, list(kinds))}")
+        problems = Problems(Path(kind), "")
+        fault = read_table(kinds[kind], parameters, ("fault",), problems)
+        if not isinstance(fault, Fault):
+            raise ValueError("\n".join(f"{problem.key}: {problem.message}" for problem in problems.found))
+        faults = self.world.faults
+        active = self._do(faults.inject(Event(self.world.env.now, fault, target, None)), kind)
+        return lambda: self._do(faults.end(active), f"the end of {kind}")
+
+    def _do(self, step: Coroutine[Any, Any, _T], what: str) -> _T:
+        async def within_limit() -> _T:
+            async with asyncio.timeout(FAULT_SECONDS_MAX):
+                return await step
+
+        try:
+            return self.world.loop.run_until_complete(within_limit())
+        except TimeoutError:
+            raise AssertionError(
+                f"{what} did not happen within an hour of lab time; {self.describe()}"
+            ) from None
+
+    def result(self) -> Result:
+        """End the lab: cut the box's power and judge what is at the data center and on the disk."""
+        if self._result is None:
+            self._result = self.world.finish()
+        return self._result
+
+    def expect(self, name: str) -> None:
+        """AssertionError unless that expectation of the lab file holds; ends the lab."""
+        result = self.result()
+        found = {expectation.name: expectation for expectation in result.expectations}
+        if name not in found:
+            raise ValueError(f"the lab expects nothing called {name!r}; {nearest(name, list(found))}")
+        judged = found[name]
+        assert judged.holds, f"{name}: limit {judged.limit}, measured {judged.measured}; {result.failures}"
+
+    def expect_nothing_lost(self) -> None:
+        """AssertionError if an acknowledged report is gone without a word, or stored twice; ends the lab."""
+        reports = self.result().reports
+        assert reports.lost == 0, f"{reports.lost} reports are lost: {self.result().failures}"
+        assert reports.duplicates == 0, f"{reports.duplicates} reports are stored twice"
+        self.expect("program_errors")
+
+    def close(self) -> None:
+        """End the lab without judging it."""
+        self.world.close()

@@ -1,0 +1,37 @@
+"""The firewall of a kernel lab's box: the firewall service as shipped, with the lab's policy in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from netfw.errors import FirewallError
+from netfw.service.requests import Checked, CountRequest, Helper
+from netfw.service.spawn import command
+from sim.lab.labfile import Lab
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.shared.policy import lab_policy, policy_file
+
+
+class KernelFirewall:
+    """Policy file and command line of the firewall service, and the packet counters of the box's kernel."""
+
+    def __init__(self, host: NamespaceHost, folder: Path, lab: Lab) -> None:
+        """Write the policy of the lab's box into `folder`."""
+        self._host = host
+        self.socket = folder / "firewall.sock"
+        self.policy = folder / "firewall.toml"
+        self.policy.write_text(policy_file(lab.box.board, lab_policy(lab)))
+
+    def command(self) -> Sequence[str]:
+        """The command that runs the service: it enforces the policy, and tries again every second if that failed."""
+        return command("serve", "--policy", str(self.policy), "--socket", str(self.socket), "--retry", "1")
+
+    def refused(self) -> Mapping[str, int]:
+        """Packets that the firewall refused, by cause; empty if the policy was never enforced."""
+        with self._host.inside(), suppress(FirewallError), Helper() as service:
+            found = service.ask(CountRequest())
+            assert isinstance(found, Checked)
+            return {cause: packets for cause, (packets, _) in found.refused.items()}
+        return {}

@@ -1,0 +1,109 @@
+"""Running a lab file in the kernel world, from a process outside of it: to its end, or until it is taken down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from settings.problems import Problem, SettingsError
+from sim.lab.labfile import Lab
+from sim.verdict.result import Result
+from sim.worlds.kernel.live.console import Console
+from sim.worlds.kernel.namespaces.missing import require
+from sim.worlds.kernel.proxy import PROGRAMS
+from sim.worlds.kernel.supervision.control import RequestRefused, ask
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.kernel.supervision.registry import NoSuchLab
+from sim.worlds.kernel.supervision.supervisor import run, up
+from sim.worlds.kernel.world import JUDGE_SECONDS_MAX, KernelWorld
+from sim.worlds.shared.progress import Progress
+
+_LOOK_SECONDS: Final = 0.5
+_START_LOOK_SECONDS: Final = 0.02
+START_SECONDS_MAX: Final = 180.0
+"""What the start of a lab may take; on a busy machine it takes ten."""
+_GRACE_SECONDS: Final = 60.0
+_NS: Final = 1_000_000_000
+
+
+def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
+    """Run a lab to its end, in real time, and judge it. Errors: SettingsError, MachineLacksError."""
+    check(lab)
+    name = f"{lab.name[:40]}-{os.getpid()}"
+    over = threading.Event()
+    watcher = threading.Thread(target=_tell, args=(name, progress, over))
+    if progress is not None:
+        watcher.start()
+    try:
+        return run(name, partial(_to_the_end, lab, seed), seconds_max=_seconds_in_all(lab))
+    finally:
+        over.set()
+        if progress is not None:
+            watcher.join()
+
+
+async def _to_the_end(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
+    world = await _begin(lab, seed, ground)
+    ground.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
+    await asyncio.sleep(lab.about.duration / _NS)
+    return world.finish()
+
+
+def _seconds_in_all(lab: Lab) -> float:
+    """When even the lab's own watch must have ended it."""
+    return START_SECONDS_MAX + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
+
+
+def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
+    """Start a lab that goes on, under that name, until `down`; its events happen unless `events` is false.
+
+    Returns when all its programs run. Errors: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
+    what cannot be a name.
+    """
+    lab = lab if events else msgspec.structs.replace(lab, events=())
+    check(lab)
+    up(name, partial(_for_good, lab, seed), seconds_max=START_SECONDS_MAX + _GRACE_SECONDS)
+
+
+async def _for_good(lab: Lab, seed: int | None, ground: KernelLab) -> None:
+    world = await _begin(lab, seed, ground)
+    while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
+        await asyncio.sleep(_START_LOOK_SECONDS)
+    ground.deadline.cancel()
+    ground.is_up()
+    await asyncio.Event().wait()
+
+
+async def _begin(lab: Lab, seed: int | None, ground: KernelLab) -> KernelWorld:
+    ground.deadline.within(START_SECONDS_MAX, "starting the lab")
+    world = KernelWorld(ground, lab, seed)
+    await world.start()
+    ground.control.handler = Console(world).answer
+    return world
+
+
+def check(lab: Lab) -> None:
+    """Whether the lab can run in this world, on this machine. Errors: SettingsError, MachineLacksError."""
+    wrong = [
+        Problem("event.fault", f"{event.fault.kind} takes emulated parts; run it with --world virtual")
+        for event in lab.events
+        if event.fault.emulated
+    ]
+    if wrong:
+        raise SettingsError(lab.path, *dict.fromkeys(wrong))
+    proxy = lab.uplink.proxy
+    require(PROGRAMS[proxy.kind] if proxy else None)
+
+
+def _tell(name: str, progress: Progress, over: threading.Event) -> None:
+    """Ask the lab now and then how far it is."""
+    while not over.wait(_LOOK_SECONDS):
+        try:
+            progress(**ask(name, {"verb": "far"}))
+        except (NoSuchLab, RequestRefused, OSError):
+            continue  # it is beginning, or just over

@@ -1,0 +1,219 @@
+"""The supervisor: process 1 of a lab, whose end is the end of the lab.
+
+`fork` after `unshare(CLONE_NEWPID)` makes a process that is pid 1 of a PID namespace of its own. When it ends,
+by whatever, the kernel kills every process of that namespace (pid_namespaces(7)), and with the last of them go
+the mount and network namespaces and all that was in them. Its parent's death kills it too, if it was started
+by `run` (PR_SET_PDEATHSIG).
+
+Process 1 only collects the orphans of the lab's programs; its child, the worker, runs the lab's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+from sim.engine.stalls import Stalled
+from sim.worlds.kernel.namespaces import files, syscalls
+from sim.worlds.kernel.supervision.answer import Answer, LabEnded, receive
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.kernel.supervision.real_time import HostLoop
+from sim.worlds.kernel.supervision.registry import supervisor_of, take_name
+
+T = TypeVar("T")
+
+
+END_SECONDS_MAX: Final = 60.0
+"""How long the kernel may take to end a lab's processes. A healthy one takes milliseconds."""
+
+
+def run(
+    name: str,
+    main: Callable[[KernelLab], Awaitable[T]],
+    *,
+    writable: Sequence[Path] = (),
+    seconds_max: float | None = None,
+) -> T:
+    """Run `main` in a lab of its own; return what it returns, raise what it raises.
+
+    What it returns must be picklable. The lab ends with `main`, and with the caller, even if that is killed. Its
+    file system is read-only but for /run and /tmp, which are its own, and the folders `writable`. The caller's
+    thread waits, and so does an event loop that it runs.
+
+    Raises LabExists, LabEnded, ValueError for what cannot be a name, and Stalled when there is no answer after
+    `seconds_max`: the lab is killed then.
+    """
+    supervisor, pipe = _start(name, main, writable, stays=False)
+    try:
+        result: T = receive(name, pipe, seconds_max)
+        return result
+    finally:
+        os.close(pipe)
+        _end(supervisor)
+
+
+def up(name: str, main: Callable[[KernelLab], Awaitable[None]], *, seconds_max: float | None = None) -> None:
+    """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
+
+    What it writes then goes to /run/lab/supervisor.log in the lab. Raises what `main` raises before it is up, and
+    what `run` raises.
+    """
+    supervisor, pipe = _start(name, main, (), stays=True)
+    try:
+        if receive(name, pipe, seconds_max) is not True:
+            raise LabEnded(f"the lab {name!r} ended before it was up")
+    except BaseException:
+        _end(supervisor)
+        raise
+    finally:
+        os.close(pipe)
+    os.close(supervisor)
+
+
+def down(name: str) -> None:
+    """End that lab; when this returns, its processes are gone. Raises NoSuchLab."""
+    _end(supervisor_of(name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """What a new supervisor has to know."""
+
+    name: str
+    main: Callable[[KernelLab], Awaitable[Any]]
+    writable: Sequence[Path]
+    holder: socket.socket
+    answer: int
+    caller: int | None
+    """A pidfd of whoever it shall not outlive."""
+
+
+def _start(
+    name: str, main: Callable[[KernelLab], Awaitable[Any]], writable: Sequence[Path], *, stays: bool
+) -> tuple[int, int]:
+    """A pidfd of the supervisor, and the pipe through which its answer comes."""
+    with take_name(name) as holder:
+        caller = os.pidfd_open(os.getpid())
+        pipe, answer = os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        try:
+            pid = _fork_first_process()
+            if pid == 0:
+                _supervise(_Orders(name, main, writable, holder, answer, None if stays else caller))
+            return os.pidfd_open(pid), pipe
+        finally:
+            os.close(caller)
+            os.close(answer)
+
+
+def _fork_first_process() -> int:
+    """fork(2) into a new PID namespace; the caller's later children are born in its own again."""
+    own = syscalls.namespace("pid_for_children")
+    pid = -1
+    try:
+        syscalls.unshare(syscalls.NEW_PIDS)
+        pid = os.fork()
+        return pid
+    finally:
+        if pid:
+            syscalls.enter(own)
+        os.close(own)
+
+
+def _supervise(orders: _Orders) -> NoReturn:
+    """What process 1 does, from the fork to its end; it never comes back to the code of the caller."""
+    try:
+        if orders.caller is not None:
+            _die_with(orders.caller)
+        os.setsid()
+        _close_all_but(0, 1, 2, orders.holder.fileno(), orders.answer)
+        orders.holder.listen()
+        worker = os.fork()
+        if worker == 0:
+            _work(orders)
+        _close_all_but()
+        while os.wait()[0] != worker:
+            pass
+    except BaseException as error:
+        Answer(orders.answer).error(error)
+    finally:
+        os._exit(0)
+
+
+def _die_with(caller: int) -> None:
+    """Be killed when the caller ends, which may have happened already."""
+    syscalls.die_with_parent(signal.SIGKILL)
+    if select.select([caller], [], [], 0)[0]:
+        os._exit(0)
+
+
+def _close_all_but(*kept: int) -> None:
+    """Hold on to nothing that is the caller's: somebody may wait for the end of a pipe."""
+    gc.freeze()  # an object of the caller that were collected now would close what has its number by then
+    edges = [-1, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+    for below, above in pairwise(edges):
+        if below + 1 < above:  # closerange(0, 0) closes everything
+            os.closerange(below + 1, above)
+
+
+def _work(orders: _Orders) -> NoReturn:
+    answer = Answer(orders.answer)
+    try:
+        syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
+        files.furnish_lab(orders.writable)
+        socket.sethostname(orders.name)
+        asyncio._set_running_loop(None)  # the caller's, if it called from one
+        with asyncio.Runner(loop_factory=HostLoop) as runner:
+            answer.value(runner.run(_live(orders, answer)))
+    except BaseException as error:
+        answer.error(error)
+    finally:
+        os._exit(0)
+
+
+async def _live(orders: _Orders, answer: Answer) -> object:
+    def is_up() -> None:
+        if orders.caller is None:
+            answer.up()
+            _leave_terminal()
+
+    def expired(why: Stalled) -> NoReturn:
+        answer.error(why)
+        os._exit(0)
+
+    return await orders.main(KernelLab(orders.name, orders.holder, is_up, expired))
+
+
+def _leave_terminal() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(files.FOLDER / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor, file in ((0, nothing), (1, log), (2, log)):
+        os.dup2(file, descriptor)
+
+
+def _end(supervisor: int) -> None:
+    """Kill the supervisor and wait until it is gone, and with it every process of its lab."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+    try:
+        if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
+            raise Stalled(
+                f"a process of the lab did not end within {END_SECONDS_MAX:.0f} s of SIGKILL: it waits for the "
+                "kernel, probably for a disk; `ps -eo pid,stat,wchan:32,args` shows it with a D"
+            )
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
+    finally:
+        os.close(supervisor)

@@ -1,0 +1,81 @@
+"""The certificates of a virtual lab.
+
+The vendor's authority signs those of the box and the instruments, an intermediate of a public-style root that of the
+data center. Every certificate is its owner's own, but all of them, in all labs of a process, have one key: nothing in
+a lab depends on keys being different, and making one takes as long as simulating half an hour.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from agents.box import config
+from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
+from wire.pki.hierarchy import Authority, Validity, make_key
+from wire.tls.context import Identity
+
+
+@cache
+def _one_key() -> RSAPrivateKey:
+    return make_key()
+
+
+class LabCertificates:
+    """A hierarchy in `folder`, issued at `now`."""
+
+    def __init__(self, folder: Path, now: datetime) -> None:
+        self._folder, self._now = folder, now
+        self._key = _one_key()
+        self._vendor = Authority.make("vendor root", self._key, now)
+        self._public = Authority.make("public root", self._key, now)
+        self._issuing = self._public.subordinate("public issuing", key=self._key)
+
+    def box(self) -> config.BoxCertificates:
+        """The box's, for both sides."""
+        towards_datacenter = self._issue(BOX_SERIAL, believes=self._public)
+        towards_instruments = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
+        return config.BoxCertificates(
+            certificate=towards_datacenter.certificate,
+            key=towards_datacenter.key,
+            vendor_authority=towards_instruments.authorities,
+            datacenter_authority=towards_datacenter.authorities,
+        )
+
+    def instrument(self, serial: str) -> Identity:
+        """An instrument's."""
+        return self._issue(serial, believes=self._vendor)
+
+    def _issue(self, name: str, *, believes: Authority) -> Identity:
+        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), believes=believes, key=self._key)
+
+    def datacenter(self) -> dict[str, Identity]:
+        """Those that the data center can present: a good one, an expired one, one of a wrong authority."""
+        wrong = Authority.make("another root", self._key, self._now)
+        expired = Validity.days(-30, self._now)
+        return {
+            "good": self._datacenter_identity(self._issuing, "good"),
+            "expired": self._datacenter_identity(self._issuing, "expired", expired),
+            "wrong": self._datacenter_identity(wrong, "wrong"),
+        }
+
+    def inspector(self) -> Identity:
+        """What a proxy that inspects TLS presents in the data center's place."""
+        return self._datacenter_identity(
+            Authority.make("clinic TLS inspection", self._key, self._now), "inspector"
+        )
+
+    def _datacenter_identity(
+        self, authority: Authority, folder: str, validity: Validity | None = None
+    ) -> Identity:
+        return authority.issue(
+            self._folder / folder,
+            DATACENTER_NAME,
+            hosts=(DATACENTER_NAME,),
+            believes=self._vendor,
+            key=self._key,
+            validity=validity,
+        )

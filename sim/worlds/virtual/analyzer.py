@@ -1,0 +1,30 @@
+"""The computer of an instrument in the virtual world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from sim.net.host import SimHost
+from sim.net.loop import SimLoop
+
+
+class VirtualComputer:
+    """`sim.worlds.shared.analyzer.Computer` on a simulated host."""
+
+    def __init__(self, loop: SimLoop, host: SimHost) -> None:
+        self._loop, self._host = loop, host
+
+    def power_on(self) -> None:
+        """Begin a new incarnation of the host."""
+        self._host.power_on()
+
+    def power_off(self) -> None:
+        """End the host's incarnation, and with it its programs."""
+        self._host.power_off()
+
+    def start(self, program: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a program on the host, which is on."""
+        assert self._host.incarnation is not None
+        return self._host.incarnation.run(self._loop, program)
