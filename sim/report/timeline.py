@@ -7,7 +7,7 @@ each fault shades all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sim.report.figure import Figure, Trace, at, axis, escaped, layout, stacked, swatch, title
@@ -19,6 +19,7 @@ _LABELED_FAULTS_MAX: Final = 12
 """With more faults than this their labels would only hide each other; the table of faults has them all."""
 _SHADED_FAULTS_MAX: Final = 100
 _LANE_PX: Final = 26
+_CHARACTER_PX: Final = 7
 _ROW_PX: Final = 130
 _GAP_PX: Final = 36
 _TICKS_MAX: Final = 5
@@ -44,7 +45,12 @@ def timeline(result: Result) -> Figure | None:
         "data": [*_lanes(result, lanes), *_uplink(series), *_backlog(series)],
         "layout": layout(
             sum(heights) + _GAP_PX * (len(heights) - 1) + 22 + bottom_px,
-            margin={"l": 78, "r": 12, "t": 22, "b": bottom_px},
+            margin={
+                "l": max(78, _CHARACTER_PX * max(map(len, lanes)) + 12),
+                "r": 12,
+                "t": 22,
+                "b": bottom_px,
+            },
             hovermode="x unified",
             hoversubplots="axis",
             dragmode="zoom",
@@ -145,8 +151,18 @@ def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
         traces.append(_bars([_span(fault) for fault in faults if fault.lasts_ns], lane, "--bad"))
         traces.append(_moments([fault for fault in faults if not fault.lasts_ns], lane))
     if len(result.faults) <= _LABELED_FAULTS_MAX:
-        traces += [_label(fault, lanes.index(fault.target, 1), result) for fault in result.faults]
+        traces += [
+            _label(faults, lanes.index(target, 1), result) for (target, _), faults in _together(result)
+        ]
     return traces
+
+
+def _together(result: Result) -> Iterable[tuple[tuple[str, int], list[FaultOccurrence]]]:
+    """Faults whose labels would be at the same place, which share one."""
+    found: dict[tuple[str, int], list[FaultOccurrence]] = {}
+    for fault in result.faults:
+        found.setdefault((fault.target, _span(fault)[1]), []).append(fault)
+    return found.items()
 
 
 def _span(fault: FaultOccurrence) -> tuple[int, int]:
@@ -180,11 +196,15 @@ def _moments(faults: list[FaultOccurrence], lane: int) -> Trace:
     }
 
 
-def _label(fault: FaultOccurrence, lane: int, result: Result) -> Trace:
-    """The fault's name beside its mark: after it, or before it where the run is about to end."""
-    start, end = _span(fault)
+def _label(faults: Sequence[FaultOccurrence], lane: int, result: Result) -> Trace:
+    """The names of faults with the same end beside their mark: after it, or before it near the end of the run."""
+    start = min(fault.at_ns for fault in faults)
+    _, end = _span(faults[0])
     late = end > result.sim_seconds * 1e9 * 0.75
-    text = fault.kind if fault.lasts_ns is None else f"{fault.kind}, {duration(fault.lasts_ns)}"
+    text = "; ".join(
+        fault.kind if fault.lasts_ns is None else f"{fault.kind}, {duration(fault.lasts_ns)}"
+        for fault in faults
+    )
     return {
         "type": "scatter",
         "mode": "text",

@@ -202,6 +202,17 @@ def test_many_faults_do_not_bury_the_timeline_in_labels():
     assert len(timeline["layout"]["shapes"]) == 101  # the first hundred, and the link's rate
 
 
+def test_faults_that_begin_together_share_a_label_and_long_targets_have_room():
+    faults = tuple(
+        FaultOccurrence(kind=kind, at_ns=HOUR, target="instrument:10") for kind in ("hoards", "drips")
+    )
+    text = page.render(msgspec.structs.replace(passing(), faults=faults))
+    timeline = json.loads(Document(text).scripts[0])["timeline"]
+    [label] = [trace["text"] for trace in timeline["data"] if trace.get("mode") == "text"]
+    assert label == ["   hoards; drips"]
+    assert timeline["layout"]["margin"]["l"] >= 7 * len("instrument:10")
+
+
 def test_a_report_is_three_files_in_a_folder_made_for_them(tmp_path):
     paths = write_report(failing(), tmp_path / "lab" / "01")
     assert sorted(tmp_path.joinpath("lab", "01").iterdir()) == sorted(paths)
