@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from tools.mutants.source import Mutant, mutants_of
-from tools.mutants.trial import baseline, forked, preload, trial
+from tools.mutants.trial import NOT_IMPORTED, baseline, forked, preload, trial
 
 BASELINE_SECONDS_MAX: Final = 300
 NO_TESTS: Final = 5
@@ -182,6 +182,8 @@ def _passes(mutant: Mutant, tests: list[str], covered: Coverage, output: Path) -
     allowed = 10 + 5 * sum(covered.seconds[nodeid] for nodeid in tests)
     name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     status = forked(lambda: trial(name, Path(mutant.file), mutant.code, tests), output, allowed)
+    if status == NOT_IMPORTED:
+        raise Broken(f"the tests import {name} from elsewhere, so that no mutant is tried")
     if status == NO_TESTS:
         raise Broken(
             f"no test was found for {mutant.file}:{mutant.line}:\n{output.read_text('utf-8')[-3000:]}"

@@ -25,6 +25,8 @@ import coverage
 import pytest
 
 MEMORY_BYTES_MAX: Final = 4 << 30
+NOT_IMPORTED: Final = 71
+"""Exit status: the tests passed without the mutant, because the original module was imported."""
 WALL_FACTOR: Final = 10
 """Wall-clock seconds for each second of processor time: the machine may be busy."""
 
@@ -34,6 +36,7 @@ class Mutated:
 
     def __init__(self, name: str, file: Path, code: str) -> None:
         self._name, self._file, self._code = name, file, code
+        self.loaded = False
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         if name != self._name:
@@ -50,6 +53,7 @@ class Mutated:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
+        self.loaded = True
         compiled: CodeType = compile(self._code, str(self._file), "exec")
         exec(compiled, module.__dict__)  # noqa: S102
 
@@ -120,7 +124,18 @@ def _redirect(output: Path) -> None:
 
 def run_tests(files: Sequence[str], chosen: Chosen, extra: Sequence[str] = ()) -> int:
     """pytest's exit status."""
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not kernel", *extra]
+    options = [
+        "-x",
+        "-q",
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-m",
+        "not kernel",
+        *extra,
+    ]
     return int(pytest.main([*options, *files], plugins=[chosen]))
 
 
@@ -156,4 +171,5 @@ def trial(module: str, file: Path, code: str, nodeids: Sequence[str]) -> int:
     finder: Any = Mutated(module, file.absolute(), code)
     sys.meta_path.insert(0, finder)
     files = list(dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids))
-    return run_tests(files, Chosen(nodeids))
+    status = run_tests(files, Chosen(nodeids))
+    return status if status or finder.loaded else NOT_IMPORTED

@@ -11,7 +11,7 @@ class Watched:
 
     def __init__(self, count: int) -> None:
         self.env = Environment()
-        timers = LazyTimers(self.env)
+        self.shared = timers = LazyTimers(self.env)
         self.expired: list[tuple[int, int]] = []
         self.timers = [LazyTimer(timers, lambda n=n: self._note(n)) for n in range(count)]  # type: ignore[misc]
 
@@ -82,3 +82,21 @@ def test_timers_that_are_set_and_cleared_together_take_one_event() -> None:
         watched.env.step()
         steps += 1
     assert (steps, watched.expired) == (1, [])
+
+
+def test_a_new_timer_has_no_deadline() -> None:
+    assert Watched(1).timers[0].deadline == 0
+
+
+def test_a_timer_can_expire_in_the_first_nanosecond() -> None:
+    watched = Watched(1)
+    watched.timers[0].set(1)
+    assert watched.run() == [(1, 0)]
+
+
+def test_a_timer_that_is_set_again_and_again_is_listed_once() -> None:
+    watched = Watched(1)
+    for deadline in range(10, 20):
+        watched.timers[0].set(deadline)
+    assert len(watched.shared.listed) == 1
+    assert watched.run() == [(19, 0)]
