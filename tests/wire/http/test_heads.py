@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.wire.http.test_http import Line, echo
 from wire.http import heads
 from wire.http.connection import ClientConnection, HttpError, Request, Response, ServerConnection
-from wire.http.heads import whole_request, whole_response
+from wire.http.heads import Head, whole_request, whole_response
 
 DATE = b"Date: Mon, 05 Jan 2026 07:01:03 GMT\r\n"
 REQUESTS = [
@@ -116,12 +116,43 @@ def test_whole_responses_are_what_the_parser_makes_of_them(message: bytes) -> No
         assert whole[0] == in_parts[0]
 
 
-def test_usual_messages_need_no_parser() -> None:
-    request, response = whole_request(REQUESTS[0]), whole_response(RESPONSES[0])
+@pytest.mark.parametrize("number", range(len(REQUESTS)))
+def test_only_usual_requests_need_no_parser(number: int) -> None:
+    assert (whole_request(REQUESTS[number]) is not None) == (number in (0, 1, 3, 9))
+
+
+@pytest.mark.parametrize("number", range(len(RESPONSES)))
+def test_only_usual_responses_need_no_parser(number: int) -> None:
+    assert (whole_response(RESPONSES[number]) is not None) == (number in (0, 1, 10, 15))
+
+
+def test_a_head_has_all_fields_of_its_message() -> None:
+    headers = {"host": "box", "content-length": "3"}
+    assert whole_request(REQUESTS[0]) == (Head("POST", "/v1/reports", 0, headers, 3), b"abc")
+    date = DATE[6:-2].decode()
+    for message in RESPONSES[:2]:
+        assert whole_response(message) == (Head("", "", 200, {"content-length": "2"}, 2), date, b"ab")
+
+
+def test_header_values_are_latin_1() -> None:
+    request = whole_request(b"POST / HTTP/1.1\r\nX: \xe9\r\nContent-Length: 0\r\n\r\n")
+    response = whole_response(OK + DATE + b"X: \xe9\r\nContent-Length: 0\r\n\r\n")
     assert request is not None
-    assert (request[0].method, request[0].target, request[1]) == ("POST", "/v1/reports", b"abc")
     assert response is not None
-    assert (response[0].status, response[1], response[2]) == (200, DATE[6:-2].decode(), b"ab")
+    assert request[0].headers["x"] == response[0].headers["x"] == "\xe9"
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0 200 OK", b"HTTP/1.1 200 OK\r\nConnection: close"])
+def test_a_response_that_may_end_its_connection_is_left_to_the_parser(version: bytes) -> None:
+    assert whole_response(version + b"\r\n" + DATE + b"Content-Length: 0\r\n\r\n") is None
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_head_is_remembered_up_to_its_limit(excess: int) -> None:
+    end = b"\r\nContent-Length: 0\r\n\r\n"
+    for start, taken in ((b"POST / HTTP/1.1\r\nX: ", whole_request), (OK + DATE + b"X: ", whole_response)):
+        filler = b"x" * (heads.REMEMBERED_BYTES_MAX - len(start) - len(end) + excess)
+        assert (taken(start + filler + end) is None) == bool(excess)
 
 
 def test_a_message_in_parts_is_finished_before_a_whole_one_counts() -> None:
