@@ -52,7 +52,7 @@ def whole_response(data: bytes) -> tuple[Head, str, bytes] | None:
     at = data.find(_DATE, 0, end)
     date_at, date_end = at + len(_DATE), at + len(_DATE) + _DATE_BYTES
     date = data[date_at:date_end].decode("latin-1")
-    if at < 0 or date[-4:] != " GMT" or not date.isascii() or not date.isprintable() or date[0] == " ":
+    if at <= 0 or date[-4:] != " GMT" or not date.isascii() or not date.isprintable() or date[0] == " ":
         return None
     if data[date_end : date_end + 2] != b"\r\n" or data[date_end + 2] in b" \t":
         return None

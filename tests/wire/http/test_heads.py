@@ -52,6 +52,12 @@ RESPONSES = [
     b"HTTP/1.1 100 Continue\r\n" + DATE + b"Content-Length: 0\r\n\r\n",
     b"HTTP/1.1 503 \r\n" + DATE + b"Retry-After: 5\r\nContent-Length: 0\r\n\r\n",
     DATE + b"Content-Length: 0\r\n\r\n",
+    b"\r\n" + DATE + OK + b"Content-Length: 0\r\n\r\n",
+    OK + b"Content-Length: %d\r\n\r\nx\r\n" % (len(DATE) + 4) + DATE + b"y",
+    OK + DATE + b"Content-Length: 6\r\n\r\na\r\n\r\nb",
+    OK + DATE.replace(b"GMT", b"UTC") + b"Content-Length: 0\r\n\r\n",
+    OK + DATE[:-2] + b"xx\r\nContent-Length: 0\r\n\r\n",
+    b"\r\n\r\n" + OK + DATE + b"Content-Length: 0\r\n\r\n",
 ]
 
 
@@ -123,7 +129,7 @@ def test_only_usual_requests_need_no_parser(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(len(RESPONSES)))
 def test_only_usual_responses_need_no_parser(number: int) -> None:
-    assert (whole_response(RESPONSES[number]) is not None) == (number in (0, 1, 10, 15))
+    assert (whole_response(RESPONSES[number]) is not None) == (number in (0, 1, 10, 15, 19))
 
 
 def test_a_head_has_all_fields_of_its_message() -> None:
