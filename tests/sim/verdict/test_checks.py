@@ -109,6 +109,24 @@ def test_an_outage_that_ends_within_another_is_not_over() -> None:
     assert outage_ends(events) == [25, 40]
 
 
+def test_the_latency_is_that_of_stored_reports_and_of_those_that_wait_for_longer_than_the_limit() -> None:
+    within = Expect(latency_p99=3 * SECOND)
+    for fates, end_s, holds, measured in (
+        ("SSSS", 1000, True, 2),
+        ("SSSB", 7, True, 2),  # it has waited for as long as the limit
+        ("SSSB", 8, False, 4),
+        ("SSSU", 1000, True, 2),
+    ):
+        expectations, _ = evaluate(within, outcome(ledger(*fates)), (), end_ns=end_s * SECOND)
+        (latency,) = [e for e in expectations if e.name == "latency_p99"]
+        assert (latency.holds, latency.measured) == (holds, measured), (fates, end_s)
+
+
+def test_a_failure_has_the_name_of_its_expectation() -> None:
+    _, failures = evaluate(Expect(connections=1, latency_p99=SECOND), outcome(ledger(*"SG")), ())
+    assert {failure.expectation for failure in failures} == {"lost", "connections", "latency_p99"}
+
+
 # -- a port's neighbours
 
 FLOOD = Event(0, fault_kinds()["instrument-floods"](), "instrument:1", None)

@@ -1,0 +1,81 @@
+"""Which missing reports the named numbers account for, where windows and ranges overlap."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.verdict.gaps import UNUSED, Window, excuse
+from sim.verdict.ledger import LedgerEntry, ReportLedger
+from sim.verdict.result import GapFound
+
+Bounds = tuple[int, float, int]
+"""(before, after, missing reports)"""
+
+
+def windows(*bounds: Bounds) -> list[Window]:
+    book = ReportLedger()
+    run = book.begin("CHEM-0001", 1)
+    for number in range(1, sum(count for _, _, count in bounds) + 1):
+        run.made("status", number)
+        run.acknowledged(number, number)
+    entries = iter(list(book))
+    return [Window(before, after, [next(entries) for _ in range(n)]) for before, after, n in bounds]
+
+
+def gap(*ranges: tuple[int, int], reason: str = "disk-full") -> GapFound:
+    return GapFound(at_ns=0, reason=reason, records=0, ranges=ranges)
+
+
+def numbers(entries: list[LedgerEntry]) -> list[int]:
+    return [entry.number for entry in entries]
+
+
+def test_a_number_between_two_windows_excuses_neither() -> None:
+    lost, dropped = excuse(windows((0, 5, 2), (10, inf, 1)), [5, 10], [gap((3, 3), (7, 9), (11, 12))])
+    assert numbers(lost) == [1, 2], "numbers 1, 2 and 4 may be theirs, and are not named"
+    assert numbers(dropped) == [3]
+
+
+def test_numbers_named_below_a_window_do_not_account_for_numbers_in_it() -> None:
+    lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((2, 2), (6, 6))])
+    assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
+
+
+def test_unused_numbers_account_for_numbers_and_excuse_no_report() -> None:
+    lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((6, 7), reason=UNUSED), gap((8, 8))])
+    assert (numbers(lost), numbers(dropped)) == ([2], [1])
+
+
+def test_the_last_window_reaches_to_the_highest_number_that_is_known() -> None:
+    for found, lost_expected in (([5], [1]), ([5, 8], [1])):
+        lost, dropped = excuse(windows((5, inf, 1)), found, [gap((7, 7))])
+        assert (numbers(lost), numbers(dropped)) == (lost_expected, [])
+    lost, dropped = excuse(windows((5, inf, 1)), [5, 6, 8], [gap((7, 7))])
+    assert (numbers(lost), numbers(dropped)) == ([], [1])
+
+
+BOUNDS = st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 2)).map(
+    lambda t: (t[0], t[0] + 1 + t[1], t[2])
+)
+
+
+@given(bounds=st.lists(BOUNDS, max_size=3), named=st.sets(st.integers(1, 10), max_size=4))
+def test_as_many_reports_have_a_number_as_any_assignment_gives_one(
+    bounds: list[Bounds], named: set[int]
+) -> None:
+    made = windows(*bounds)
+    excuse(made, [], [gap((number, number)) for number in sorted(named)])
+    places = [(before, after) for before, after, count in bounds for _ in range(count)]
+    places += [(0, 0)] * max(0, len(named) - len(places))
+    best = max(
+        sum(before < number < after for number, (before, after) in zip(sorted(named), order, strict=False))
+        for order in permutations(places, len(named))
+    )
+    assert sum(window.named for window in made) == best
+    for window in made:
+        inside = [number for number in named if window.before < number < window.after]
+        assert window.named <= min(len(window.entries), len(inside))
