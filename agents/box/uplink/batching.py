@@ -192,6 +192,8 @@ class SendScheduler:
         """Batches without routine records."""
         self.routine_in_flight = 0
         """Batches with routine records."""
+        self.urgent_is_bypassed = False
+        """Whether another connection carries alerts and audit records."""
 
     def arrived(self, priority: Priority, records: int, now: float) -> bool:
         """New records wait. True if that is a reason to look at `choose` or `due_at` again."""
@@ -206,7 +208,8 @@ class SendScheduler:
 
     def choose(self, now: float) -> tuple[bool, bool]:
         """Whether the next batch takes (urgent, routine) records; (False, False) is to wait."""
-        urgent = self.urgent and self._may_fly and self.urgent_in_flight < self._pace.urgent_in_flight_max
+        has_room = self._may_fly and self.urgent_in_flight < self._pace.urgent_in_flight_max
+        urgent = self.urgent and has_room and not self.urgent_is_bypassed
         if self.routine == 0 or not self._routine_has_room:
             return urgent, False
         worth_a_batch = self.routine >= ROUTINE_WORTH_A_BATCH

@@ -1,5 +1,7 @@
 """Keeps one connection to the data center up, with a `Stream` on it, for as long as the uplink allows.
 
+While the data center is slow, alerts have a second one (`agents.box.uplink.alert_lane`).
+
 It is there before it is needed, so that an alert costs no handshake: one that is closed while idle is opened
 again at once. Without a carrier there is nothing to dial, and the moment it returns is the moment to try,
 whatever the back-off says. A connection that outlives a long loss of carrier is given up, since TCP may by then
@@ -21,6 +23,7 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
 from agents.box.health.audit import AuditLog
+from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS, AlertLane
 from agents.box.uplink.batching import LinkEstimator
 from agents.box.uplink.stream import Stream, StreamEnd, StreamError, Timing
 from agents.box.uplink.trust import TrustDiagnosis
@@ -89,7 +92,9 @@ class Forwarder:
         self._self_contained_until = 0.0
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._traffic = Traffic()
+        self._lane = AlertLane(self._dial_lane, self._lane_stream, self._lane_ended, random)
         self._connection: ClientConnection | None = None
+        self._stream: Stream | None = None
         self._transport: asyncio.Transport | None = None  # of the newest connection
         self._dialling: asyncio.Timeout | None = None
         self._dialling_since = 0.0
@@ -108,8 +113,9 @@ class Forwarder:
     def traffic(self) -> Traffic:
         """What the uplink has cost until now."""
         total = replace(self._traffic)
-        if self._connection is not None:
-            _add(total, self._connection)
+        for connection in (self._connection, self._lane.connection):
+            if connection is not None:
+                _add(total, connection)
         return total
 
     def given_up(self) -> tuple[float, float]:
@@ -139,6 +145,7 @@ class Forwarder:
                 await self._rest(delay)
         finally:
             stop()
+            self._lane.cancel()
 
     # -- carrier ----------------------------------------------------------------------------------------
 
@@ -148,6 +155,8 @@ class Forwarder:
             self._carrier_lost_at = now
             return
         self._plugged.set()
+        if now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
+            self._lane.abort()
         if self._dialling is not None:
             if now - self._dialling_since > CARRIER_BLINK_SECONDS:
                 self._dialling.reschedule(now)
@@ -172,21 +181,25 @@ class Forwarder:
     async def _forward_until_lost(self) -> None:
         """Always ends with an error: OSError or ProxyError from dialling, StreamError, SpoolError."""
         connection = await self._dial()
-        stream = Stream(
+        stream = self._stream = Stream(
             connection,
             self._buffer,
             self._pace,
             self._timing,
             heartbeat=lambda: self._audit.note("alive", unlimited=True),
             settled=self._settled,
-            wall_s=lambda: self._clock.now_ns() / 1e9,
+            wall_s=self._wall_s,
             self_contained_until=self._self_contained_until,
+            bypass=self._lane,
         )
         try:
             await stream.run()
         finally:
             _add(self._traffic, connection)
-            self._connection = None
+            self._connection = self._stream = None
+
+    def _wall_s(self) -> float:
+        return self._clock.now_ns() / 1e9
 
     async def _dial(self) -> ClientConnection:
         self._dialling_since = self._loop.time()
@@ -208,20 +221,28 @@ class Forwarder:
         self._connection, self._connected_at = connection, self._loop.time()
         if self._trust is not None:
             self._trust.trusted()
-        self._traffic.connections += 1
         self._transport = connection.transport
+        self._count_connection(connection)
+        return connection
+
+    def _count_connection(self, connection: ClientConnection) -> None:
+        self._traffic.connections += 1
         if connection.transport is not None:
             secured = connection.transport.get_extra_info("ssl_object")
             self._traffic.cipher = secured.cipher()[0]
             self._traffic.resumed += bool(secured.session_reused)
-        return connection
 
     def _settled(self, records: int, reply: BatchReply) -> None:
         """The data center has committed a batch."""
-        self._traffic.batches += 1
-        self._traffic.records += records
         if not self._has_answered:
             self._established()
+        if not self._pace.is_slow:
+            self._lane.release()
+        self._take_reply(records, reply)
+
+    def _take_reply(self, records: int, reply: BatchReply) -> None:
+        self._traffic.batches += 1
+        self._traffic.records += records
         if reply.commands:
             self._on_commands(reply.commands)
 
@@ -241,6 +262,47 @@ class Forwarder:
     def _remember_session(self) -> None:
         if self._transport is not None:
             self._tls.remember(self._transport, self._loop.time())
+
+    # -- the second connection, for alerts --------------------------------------------------------------
+
+    async def _dial_lane(self) -> ClientConnection:
+        await self._keep_dial_limit()
+        connection = await dial(
+            self._endpoint,
+            self._tls,
+            reply_bytes_max=REPLY_BYTES_MAX,
+            proxy=self._proxy,
+            traffic=self._traffic,
+            patience=self._dial_patience,
+        )
+        self._count_connection(connection)
+        return connection
+
+    def _lane_stream(self, connection: ClientConnection, pace: LinkEstimator) -> Stream:
+        return Stream(
+            connection,
+            self._buffer,
+            pace,
+            Timing(heartbeat_s=LANE_IDLE_SECONDS),
+            heartbeat=self._lane.release,
+            settled=self._lane_settled,
+            wall_s=self._wall_s,
+            self_contained_until=self._self_contained_until,
+            only_urgent=True,
+        )
+
+    def _lane_settled(self, records: int, reply: BatchReply) -> None:
+        if self._lane.answered():
+            self._may_dial.give_back(1)
+        self._take_reply(records, reply)
+
+    def _lane_ended(self, connection: ClientConnection | None, error: Exception, unsent: bool) -> None:
+        if connection is not None:
+            _add(self._traffic, connection)
+        if isinstance(error, StreamError):
+            self._falls_back(error)
+        if self._stream is not None:
+            self._stream.bypass_ended(unsent=unsent)
 
     # -- its end ----------------------------------------------------------------------------------------
 
@@ -264,9 +326,7 @@ class Forwarder:
         answered, self._has_answered = self._has_answered, False
         now = self._loop.time()
         if isinstance(error, StreamError):
-            if error.status in UNKNOWN_STREAM and now >= self._self_contained_until:
-                self._self_contained_until = now + SELF_CONTAINED_SECONDS
-                self._audit.note("batches-self-contained")
+            if self._falls_back(error):
                 return 0.0
             if error.kind is StreamEnd.FINISHED and answered:
                 return 0.0  # an intermediary answers one request on each connection
@@ -285,6 +345,17 @@ class Forwarder:
         if cause:
             self._audit.note(cause, value)
         return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
+
+    def _falls_back(self, error: StreamError) -> bool:
+        """Whether batches are self-contained from now on because of that error."""
+        now = self._loop.time()
+        if error.status not in UNKNOWN_STREAM or now < self._self_contained_until:
+            return False
+        self._self_contained_until = now + SELF_CONTAINED_SECONDS
+        if self._stream is not None:
+            self._stream.self_contained_until = self._self_contained_until
+        self._audit.note("batches-self-contained")
+        return True
 
 
 def _cause(error: Exception) -> tuple[str, int]:

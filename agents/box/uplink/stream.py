@@ -24,7 +24,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from itertools import chain
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from agents.box.buffer import Buffer
 from agents.box.uplink.batching import BATCH_ENTRIES_BYTES_MAX, SLOW_SECONDS, LinkEstimator, SendScheduler
@@ -117,6 +117,20 @@ class _Sent:
     at: float
 
 
+class Bypass(Protocol):
+    """Another connection for what is urgent: see `agents.box.uplink.alert_lane`."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it carries what is urgent."""
+
+    def opens_at(self) -> float:
+        """The event loop's time from which `open` may be called; inf for never."""
+
+    def open(self) -> None:
+        """Begin to open it."""
+
+
 class Stream:
     """Forwards the buffer's records over `connection` until it ends, which `run` says with a StreamError."""
 
@@ -131,6 +145,8 @@ class Stream:
         settled: Callable[[int, BatchReply], object],
         wall_s: Callable[[], float],
         self_contained_until: float = 0.0,
+        bypass: Bypass | None = None,
+        only_urgent: bool = False,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
 
@@ -138,17 +154,23 @@ class Stream:
 
         Until `self_contained_until`, in the event loop's time, each batch is compressed on its own, for
         intermediaries that spread requests over connections.
+
+        `bypass` is opened when an alert waits behind a slow batch, and carries what is urgent while it is up.
+        With `only_urgent`, routine records are left to another stream.
         """
         self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
+        self._bypass, self._only_urgent = bypass, only_urgent
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._self_contained_until = self_contained_until
+        self.self_contained_until = self_contained_until
         self._compressor = Compressor()
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
         self._flow = SendScheduler(pace, timing.linger_s)
         self._sent_at = self._answered_at = self._busy_at = self._loop.time()
+        self._alert_unread = False  # an alert arrived after the last read, and nothing else carries it
+        self._released = False
 
     async def run(self) -> None:
         """Forward until the stream's end. Raises: StreamError always; SpoolError when the disk is gone."""
@@ -156,7 +178,8 @@ class Stream:
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
         try:
-            self._flow.routine += (await self._buffer.status()).records[Priority.ROUTINE]
+            if not self._only_urgent:
+                self._flow.routine += (await self._buffer.status()).records[Priority.ROUTINE]
             while True:
                 self._wake.clear()
                 await self._settle_answered()
@@ -164,14 +187,36 @@ class Stream:
                     kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
                     raise StreamError(kind, "the connection was closed")
                 if not await self._send():
+                    if self._released and not self._in_flight:
+                        raise StreamError(StreamEnd.IDLE, "it is no longer needed")
                     await self._wait()
         finally:
             stop()
             self._connection.abort()
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether something urgent may wait to be sent."""
+        return self._flow.urgent
+
+    def release(self) -> None:
+        """End, as idle, when nothing waits to be sent and nothing for its answer."""
+        self._released = True
+        self._wake.set()
+
+    def bypass_ended(self, *, unsent: bool) -> None:
+        """What is urgent is this stream's again; `unsent` says that some of it may wait."""
+        self._flow.urgent = True
+        self._alert_unread = unsent
+        self._wake.set()
+
     # -- what happens meanwhile -------------------------------------------------------------------------
 
     def _arrived(self, priority: Priority, records: int) -> None:
+        if priority == Priority.ALERT and not self._is_bypassed:
+            self._alert_unread = True
+        elif priority == Priority.ROUTINE and self._only_urgent:
+            return
         if self._flow.arrived(priority, records, self._loop.time()):
             self._wake.set()
 
@@ -188,7 +233,8 @@ class Stream:
         late_at = self._late_at()
         heartbeat_at = self._sent_at + self._timing.heartbeat_s
         quiet_at = self._quiet_at()
-        due_at = min(late_at, heartbeat_at, quiet_at, self._flow.due_at())
+        bypass_at = self._bypass_at()
+        due_at = min(late_at, heartbeat_at, quiet_at, bypass_at, self._flow.due_at())
         timer = self._loop.call_at(due_at, self._wake.set)
         await self._wake.wait()
         timer.cancel()
@@ -200,6 +246,8 @@ class Stream:
         if now >= quiet_at:
             self._busy_at = now
             self._connection.send_empty_line()
+        if self._bypass is not None and now >= max(bypass_at, self._bypass_at()):
+            self._bypass.open()
         if now >= heartbeat_at:
             self._sent_at = now
             self._heartbeat()
@@ -218,6 +266,26 @@ class Stream:
             return inf
         return max(self._sent_at, self._answered_at, self._busy_at) + KEEP_BUSY_SECONDS
 
+    def _bypass_at(self) -> float:
+        """When an alert will have waited too long behind the first batch in flight; inf if none waits for it."""
+        if self._bypass is None or not self._in_flight or not self._alert_waits:
+            return inf
+        return max(self._begun_at(self._in_flight[0]) + SLOW_SECONDS, self._bypass.opens_at())
+
+    @property
+    def _alert_waits(self) -> bool:
+        """Whether an alert waits for the answer to more than a batch of what is urgent."""
+        delivered, first = self._buffer.delivered[Priority.ALERT], self._in_flight[0]
+        return self._alert_unread or any(
+            sent.parts[Priority.ALERT][-1][0] > delivered
+            for sent in self._in_flight
+            if Priority.ALERT in sent.parts and (sent is not first or Priority.ROUTINE in sent.parts)
+        )
+
+    @property
+    def _is_bypassed(self) -> bool:
+        return self._bypass is not None and self._bypass.is_up
+
     def _begun_at(self, sent: _Sent) -> float:
         """When the far end could begin with this batch, the first in flight."""
         return max(sent.at, self._answered_at)
@@ -227,13 +295,15 @@ class Stream:
     async def _send(self) -> bool:
         """Send the next batch, if one may go now."""
         flow = self._flow
+        flow.urgent_is_bypassed = self._is_bypassed
         urgent, routine = flow.choose(self._loop.time())
         if not urgent and not routine:
             return False
         batch = _Batch(self._pace.records_max)
         if urgent:
-            flow.urgent = False  # until the next one arrives, also while this reads
+            flow.urgent = self._alert_unread = False  # until the next one arrives, also while this reads
             await self._read(Priority.ALERT, batch)
+            self._alert_unread = self._alert_unread or batch.is_full
             await self._read(Priority.AUDIT, batch)
             flow.urgent = flow.urgent or batch.is_full
         if routine:
@@ -267,7 +337,7 @@ class Stream:
         self._count_in_flight(sent, 1)
 
     def _compress(self, batch: bytes) -> bytes:
-        alone = self._loop.time() < self._self_contained_until
+        alone = self._loop.time() < self.self_contained_until
         return compress_alone(batch) if alone else self._compressor.compress(batch)
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:

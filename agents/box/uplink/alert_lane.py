@@ -1,0 +1,118 @@
+"""A second connection for alerts, while the data center takes long to answer a batch of routine records.
+
+Answers come in the order of the requests, so an alert on the first connection would wait for that batch. The
+second one is opened when an alert waits behind a batch that has been unanswered for SLOW_SECONDS. It carries alerts
+and audit records, from the first that is not acknowledged on; the first connection carries none meanwhile. An alert
+that was already sent on the first connection is sent twice, and the data center stores it once. The second connection
+ends when answers on the first one are quick again, or after LANE_IDLE_SECONDS without a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import inf
+from random import Random
+from typing import Final
+
+from agents.box.uplink.batching import LinkEstimator
+from agents.box.uplink.stream import Stream, StreamEnd, StreamError
+from agents.spool import SpoolError
+from wire.dial.backoff import Backoff
+from wire.dial.proxy import ProxyError
+from wire.http.connection import ClientConnection
+
+LANE_IDLE_SECONDS: Final = 60.0
+LANE_REST_SECONDS: Final = 600.0
+"""How long it is not opened after an answer 5xx, with which intermediaries end a long wait. Where the data center
+works on one batch at a time, two connections can make both too slow for an intermediary."""
+
+
+class AlertLane:
+    """The second connection, opened on demand; a `Bypass` of the stream on the first one."""
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[ClientConnection]],
+        make_stream: Callable[[ClientConnection, LinkEstimator], Stream],
+        ended: Callable[[ClientConnection | None, Exception, bool], object],
+        random: Random,
+    ) -> None:
+        """`ended(connection, error, unsent)` is called whenever it is closed, or could not be opened.
+
+        `unsent` says that something urgent may wait.
+        """
+        self._dial, self._make_stream, self._ended = dial, make_stream, ended
+        self._loop = asyncio.get_running_loop()
+        self._pace = LinkEstimator()
+        self._backoff = Backoff(random)
+        self._opens_at = -inf
+        self._running: asyncio.Task[None] | None = None
+        self._stream: Stream | None = None
+        self._has_answered = False
+        self.connection: ClientConnection | None = None
+        """The connection, while there is one."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it carries what is urgent."""
+        return self._stream is not None
+
+    def opens_at(self) -> float:
+        """The event loop's time from which `open` may be called; inf while it is open or being opened."""
+        return inf if self._running is not None else self._opens_at
+
+    def open(self) -> None:
+        """Begin to open it."""
+        assert self._running is None
+        self._running = self._loop.create_task(self._run())
+
+    def answered(self) -> bool:
+        """A batch has been answered on it; returns whether it is the first one on this connection."""
+        self._backoff.succeeded()
+        is_first, self._has_answered = not self._has_answered, True
+        return is_first
+
+    def release(self) -> None:
+        """End it as soon as nothing waits on it any more."""
+        if self._stream is not None:
+            self._stream.release()
+
+    def abort(self) -> None:
+        """End it at once: its way may no longer exist."""
+        if self.connection is not None:
+            self.connection.abort()
+
+    def cancel(self) -> None:
+        """End it, or the attempt to open it, for good."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        self._has_answered = False
+        try:
+            self.connection = await self._dial()
+            self._stream = self._make_stream(self.connection, self._pace)
+            await self._stream.run()
+        except (OSError, ProxyError, StreamError, SpoolError) as error:
+            self._opens_at = self._loop.time() + self._delay(error)
+            connection, unsent = self.connection, self._may_have_left(error)
+            self._running = self._stream = self.connection = None
+            self._ended(connection, error, unsent)
+        finally:
+            self._running = self._stream = self.connection = None
+
+    def _may_have_left(self, error: Exception) -> bool:
+        """Whether something urgent may not have been acknowledged."""
+        is_idle = isinstance(error, StreamError) and error.kind is StreamEnd.IDLE
+        return not is_idle or self._stream is None or self._stream.is_urgent
+
+    def _delay(self, error: Exception) -> float:
+        """How long it stays closed, in seconds."""
+        if isinstance(error, StreamError):
+            if error.kind is StreamEnd.IDLE:
+                return 0.0
+            if error.kind is StreamEnd.REFUSED and error.status >= 500:
+                return max(LANE_REST_SECONDS, error.retry_after_s)
+            return self._backoff.failed(error.retry_after_s)
+        return self._backoff.failed()

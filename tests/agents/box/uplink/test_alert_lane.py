@@ -1,0 +1,216 @@
+"""Alerts do not wait for batches of routine records that take long at the data center; in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import chain, cycle, repeat
+
+import pytest
+
+from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS
+from agents.box.uplink.batching import SLOW_SECONDS
+from agents.spool import Priority
+from datacenter.store import queries
+from tests.agents.box.uplink.test_gateway_timeout import Impatient, best_seconds
+from tests.agents.box.uplink.test_slow_datacenter import Slow
+from tests.support.hierarchy import Hierarchy
+from wire import messages
+
+ALERT_SECONDS_MAX = SLOW_SECONDS + 2.0
+"""Beyond SLOW_SECONDS: a proxyless handshake and an exchange at 128 kbit/s, beside a batch of half a second."""
+ROUTINE_WAITS = [25.0, 90.0, 40.0, 60.0]
+
+
+class Alerted(Slow):
+    """Alerts, one every `every_s`, while a backlog drains of which each batch takes its time. Alerts take none."""
+
+    every_s = 7.3
+    alerts = 100
+
+    def __init__(self, pki: Hierarchy, delays: Iterable[float], backlog: int = 60_000) -> None:
+        super().__init__(pki, delays, backlog)
+        self.alert_seconds: list[float] = []
+        self.bypassed = 0
+
+    async def work(self) -> None:
+        if any(isinstance(entry.body, messages.Quality) for entry in self.center.batches[-1]):
+            await asyncio.sleep(next(self.delays))
+
+    async def alert(self, number: int) -> None:
+        entry = messages.Entry("CHEM-1", 2, messages.Alert(number, 0, "E0001", "lamp", "error"))
+        raised_at = self.loop.time()
+        (sequence,) = await self.buffer.append(Priority.ALERT, messages.encode(entry))
+        async with asyncio.timeout(3600):
+            while self.buffer.delivered[Priority.ALERT] < sequence:
+                await asyncio.sleep(0.1)
+        self.alert_seconds.append(self.loop.time() - raised_at)
+        self.bypassed += self.forwarder._lane.is_up
+
+    async def live(self) -> None:
+        await asyncio.sleep(10)
+        for number in range(1, self.alerts + 1):
+            await self.alert(number)
+            await asyncio.sleep(self.every_s)
+
+    def check(self) -> None:
+        assert self.center.alerts == list(range(1, self.alerts + 1))
+        assert max(self.alert_seconds) < ALERT_SECONDS_MAX, sorted(self.alert_seconds)[-5:]
+
+
+def test_alerts_do_not_wait_for_slow_routine_batches(pki: Hierarchy) -> None:
+    world = Alerted(pki, cycle(ROUTINE_WAITS))
+    world.run()
+    world.check()
+    assert world.bypassed > world.alerts / 2
+    assert world.forwarder.traffic.connections <= 4, "it stays open while answers are slow"
+
+
+class Separated(Alerted):
+    """Alerts come so seldom that the second connection ends between them."""
+
+    every_s = 2 * LANE_IDLE_SECONDS
+    alerts = 20
+
+    async def live(self) -> None:
+        self.up = 0
+        await asyncio.sleep(10)
+        for number in range(1, self.alerts + 1):
+            await self.alert(number)
+            await asyncio.sleep(self.every_s)
+            self.up += self.forwarder._lane.is_up
+
+
+def test_the_second_connection_ends_when_it_is_idle_and_comes_back(pki: Hierarchy) -> None:
+    world = Separated(pki, cycle(ROUTINE_WAITS))
+    world.run()
+    world.check()
+    assert world.up == 0
+    assert 10 < world.forwarder.traffic.connections <= 4 + world.alerts
+
+
+class Recovering(Alerted):
+    """The data center becomes quick while the second connection is up."""
+
+    alerts = 30
+
+    async def live(self) -> None:
+        await super().live()
+        self.was_up = self.forwarder._lane.is_up
+
+
+def test_it_ends_when_the_data_center_is_quick_again(pki: Hierarchy) -> None:
+    world = Recovering(pki, chain([0.1] * 3, [30.0, 30.0], repeat(0.1)))
+    world.run()
+    world.check()
+    assert 0 < world.bypassed < world.alerts and not world.was_up
+    assert max(world.alert_seconds[-5:]) < 1, "alerts go on the first connection again"
+
+
+class Broken(Alerted):
+    """The second connection is aborted again and again, with an alert on it or without."""
+
+    every_break_s = 11.0
+
+    async def live(self) -> None:
+        breaking = asyncio.ensure_future(self.abort_often())
+        await super().live()
+        breaking.cancel()
+
+    async def abort_often(self) -> None:
+        while True:
+            await asyncio.sleep(self.every_break_s)
+            self.forwarder._lane.abort()
+
+
+@pytest.mark.parametrize("every_break_s", [3.1, 5.03, 7.37, 11.0])
+def test_an_alert_arrives_though_the_second_connection_is_lost_again_and_again(
+    pki: Hierarchy, every_break_s: float
+) -> None:
+    world = Broken(pki, cycle(ROUTINE_WAITS))
+    world.every_break_s = every_break_s
+    world.run()
+    world.check()
+
+
+class SlowForAll(Alerted):
+    """Alerts and audit records take 15 s."""
+
+    alerts = 10
+
+    async def work(self) -> None:
+        await super().work()
+        await asyncio.sleep(15)
+
+
+def test_where_alerts_are_slow_too_they_wait_for_one_urgent_batch_and_their_own_answer(
+    pki: Hierarchy,
+) -> None:
+    world = SlowForAll(pki, repeat(90.0))
+    world.run()
+    assert world.center.alerts == list(range(1, world.alerts + 1))
+    assert max(world.alert_seconds) < 2 * 15 + ALERT_SECONDS_MAX
+
+
+class Cut(Alerted):
+    """The box program is killed while the second connection is up, and the data center hangs up."""
+
+    alerts = 40
+
+    async def live(self) -> None:
+        await asyncio.sleep(10)
+        for number in range(1, self.alerts + 1):
+            await self.alert(number)
+            if number % 10 == 5:
+                await self.restart()
+            if number % 10 == 0:
+                self.center.hang_up()
+            await asyncio.sleep(self.every_s)
+
+
+def test_restarts_and_lost_connections_lose_no_alert_and_no_report(pki: Hierarchy) -> None:
+    world = Cut(pki, cycle(ROUTINE_WAITS))
+    world.run()
+    assert sorted(world.center.alerts) == list(range(1, world.alerts + 1))
+
+
+@pytest.mark.parametrize("delays", [lambda: repeat(25.0), lambda: cycle([5.0, 0.0, 60.0])])
+def test_routine_records_arrive_all_beside_alerts(
+    pki: Hierarchy, delays: Callable[[], Iterable[float]]
+) -> None:
+    class All(Alerted):
+        alerts = 20
+
+        async def live(self) -> None:
+            await super().live()
+            await self.drained()
+
+    world = All(pki, delays(), backlog=4000)
+    world.run()
+    world.check()
+    assert len(world.center.reports) == 4000 + world.alerts
+
+
+class ImpatientAndAlerted(Impatient):
+    """The data center works on one batch at a time, for 25 s at least, and an intermediary ends it after 30 s."""
+
+    async def live(self) -> None:
+        raising = asyncio.ensure_future(self.raise_alerts())
+        await super().live()
+        await raising
+
+    async def raise_alerts(self) -> None:
+        for number in range(1, 21):
+            entry = messages.Entry("CHEM-2", 1, messages.Alert(number, 0, "E0001", "lamp", "error"))
+            await self.buffer.append(Priority.ALERT, messages.encode(entry))
+            await asyncio.sleep(100)
+
+
+@pytest.mark.parametrize("connections", [1, 2], ids=["one connection", "spread"])
+def test_two_connections_do_not_keep_each_other_from_being_answered_in_time(
+    pki: Hierarchy, connections: int
+) -> None:
+    world = ImpatientAndAlerted(pki, 30.0, connections, least_s=25.0, quick=0)
+    world.run()
+    assert queries.counts(world.store)["RAP-1", "CHEM-2"] == 20
+    assert world.drained_at < 3.5 * best_seconds(30.0, 25.0)
