@@ -1,7 +1,8 @@
 """The bounded quantities of the data center's program; it logs when one comes near its limit, and when no longer.
 
-Of the listener: connections, and TLS sessions kept for resumption. Of the process: descriptors and memory. Of the
-file system of an SQLite database: bytes. Of the revocation list: bytes, and the time until it should be replaced.
+Of the listener: connections, and TLS sessions kept for resumption. Of the store: records that wait for it. Of the
+process: descriptors and memory. Of the file system of an SQLite database: bytes. Of the revocation list: bytes, and
+the time until it should be replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from sqlalchemy.engine import make_url
 
+from datacenter.store.queue import StoreQueue
 from wire.http.connection import Server
 from wire.process.bounds import LOOK_SECONDS, Bound, Bounds, Level, Measured
 from wire.process.resources import process_bounds, used_and_total
@@ -23,12 +25,13 @@ from wire.tls.context import sessions_kept
 _log: Final = logging.getLogger(__name__)
 
 
-def datacenter_bounds(server: Callable[[], Server]) -> Bounds:
-    """The bounds of the process and of its listener; `server` gives the latter."""
+def datacenter_bounds(server: Callable[[], Server], queue: StoreQueue) -> Bounds:
+    """The bounds of the process, of its listener, which `server` gives, and of the store's queue."""
     bounds = Bounds(_report)
     bounds.add(
         *process_bounds(),
         Bound("connections", lambda: server().filling()),
+        Bound("store-queue", queue.filling),
         Bound("tls-sessions", lambda: _sessions(server())),
     )
     return bounds

@@ -9,7 +9,7 @@ What each answer tells the box:
          over connections): send self-contained batches
     422  what the block says is not a Batch, or not all of one; the connection ends. If a record is to blame and
          not what is around it, the body is a BatchRefusal that names the first such
-    503  the database failed, nothing is stored: send it again later, on the same stream
+    503  the database failed, or too much waits for it; nothing is stored: send it again later, on the same stream
 
 `GET /v1/time` is answered with no content, and the time in `Date`: a box whose clock is wrong asks for it.
 
@@ -18,26 +18,40 @@ The handler is a plain `wire.http.connection.Handler`, so a composition root may
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
-from concurrent.futures import Executor
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, get_args
 
+from datacenter.store.queue import QueueFullError, StoreQueue
 from datacenter.store.store import Store, StoreError, UnknownBoxError
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response
-from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, MessageError, decode, encode, refusal
+from wire.messages import (
+    BATCH_BYTES_MAX,
+    TIME_PATH,
+    Alert,
+    Batch,
+    BoxReport,
+    CommandResult,
+    MessageError,
+    decode,
+    encode,
+    refusal,
+)
 
 PATH: Final = "/v1/batches"
 BOX_HEADER: Final = "rap-box"
+RETRY_AFTER_SECONDS: Final = 10
+"""When a box may come again whose batch was refused because too much waits for the database."""
+_URGENT: Final = (Alert, CommandResult, *get_args(BoxReport))
 _STREAM: Final = "datacenter.ingest.stream"
 
 
 def make_ingest(
-    store: Store, now_ms: Callable[[], int], executor: Executor | None, front_ends: Collection[str] = ()
+    store: Store, now_ms: Callable[[], int], queue: StoreQueue, front_ends: Collection[str] = ()
 ) -> Handler:
-    """The handler that ingests into `store`, whose calls block and run one at a time on `executor`.
+    """The handler that ingests into `store`, whose calls block and run one at a time from `queue`.
 
     `now_ms` is the data center's wall clock. The peer's certificate name is the box's serial number, so the server
     must demand a certificate. `front_ends` are the certificate names of front ends that end the boxes' TLS: they
@@ -55,8 +69,13 @@ def make_ingest(
         try:
             data = stream.decompress(request.body, BATCH_BYTES_MAX)
             batch = decode(Batch, data)
-            box, loop = _box(request, front_ends), asyncio.get_running_loop()
-            reply = await loop.run_in_executor(executor, store.ingest, box, batch, now_ms())
+            box = _box(request, front_ends)
+            reply = await queue.run(
+                partial(store.ingest, box, batch, now_ms()),
+                len(batch.records),
+                urgent=_is_urgent(batch),
+                is_abandoned=lambda: request.peer.is_gone,
+            )
         except UnknownStreamError as error:
             return _refusal(HTTPStatus.CONFLICT, str(error))
         except CompressionError as error:
@@ -67,11 +86,19 @@ def make_ingest(
             return Response(HTTPStatus.UNPROCESSABLE_ENTITY, body, close=True)
         except UnknownBoxError:
             return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not a box that may send", close=True)
+        except QueueFullError:
+            wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"too much waits for the database", wait)
         except StoreError:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database failed; nothing was stored")
         return Response(HTTPStatus.OK, encode(reply))
 
     return ingest
+
+
+def _is_urgent(batch: Batch) -> bool:
+    """Whether the batch has no routine record."""
+    return all(isinstance(record.entry.body, _URGENT) for record in batch.records)
 
 
 def _box(request: Request, front_ends: Collection[str]) -> str:

@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from datacenter.bounds import datacenter_bounds, watch_bounds
 from datacenter.config import Config, check_identity, identity, load_config, revocation_list
 from datacenter.ingest import make_ingest
+from datacenter.store.queue import StoreQueue
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
 from settings.problems import SettingsError
@@ -45,7 +46,7 @@ NOT_ENDED_STATUS: Final = 3
 REFRESH_SECONDS: Final = 5.0
 """How often files that may change are looked at."""
 DESCRIPTORS_MAX: Final = 16_384
-"""Each box has one connection."""
+"""Each box has one connection, and a second one for alerts while answers are slow."""
 REFUSALS_BURST: Final = 5
 REFUSALS_PER_SECOND: Final = 1 / 600
 """Log records about one client that is refused."""
@@ -159,9 +160,10 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     revocations = revocation_list(config)
-    bounds = datacenter_bounds(lambda: server)
+    queue = StoreQueue(executor)
+    bounds = datacenter_bounds(lambda: server, queue)
     server = await serve(
-        make_ingest(store, _now_ms, executor, config.front_ends),
+        make_ingest(store, _now_ms, queue, config.front_ends),
         config.listen.host,
         config.listen.port,
         tls=server_context(identity(config)),

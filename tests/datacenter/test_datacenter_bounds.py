@@ -11,6 +11,7 @@ import pytest
 
 from datacenter import main
 from datacenter.bounds import database_folder, datacenter_bounds
+from datacenter.store.queue import StoreQueue
 from wire.http.connection import Server
 from wire.process.bounds import Bound
 from wire.tls.peer import PeerProblem
@@ -29,7 +30,7 @@ class Listener:
 def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     listener = Listener()
-    bounds = datacenter_bounds(lambda: cast(Server, listener))
+    bounds = datacenter_bounds(lambda: cast(Server, listener), StoreQueue(None))
     logged = []
     for listener.connections in (79, 80, 99, 70, 69):
         caplog.clear()
@@ -37,12 +38,13 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
         logged.append([record.getMessage() for record in caplog.records])
     near, below = "connections: 80 of 100 are in use, 80 %", "connections: 69 % of 100 are in use again"
     assert logged == [[], [near], [], [], [below]]
-    assert {level.name for level in bounds.levels} == {"connections", "descriptors", "memory", "tls-sessions"}
+    names = {"connections", "descriptors", "memory", "store-queue", "tls-sessions"}
+    assert {level.name for level in bounds.levels} == names
 
 
 @pytest.mark.parametrize("amount", [79, 80])
 def test_others_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
-    bounds = datacenter_bounds(lambda: cast(Server, Listener()))
+    bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None))
     bounds.add(Bound("file-system", lambda: (amount, 100)))
     bounds.look()
     assert len(caplog.records) == (amount == 80)

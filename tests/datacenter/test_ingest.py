@@ -8,16 +8,18 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import msgspec
 import pytest
 
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store import queries
+from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, encoded
 from wire.compression import Compressor, Decompressor
-from wire.http.connection import ClientConnection, Handler, HttpError, Request, Response, serve
+from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve
 from wire.messages import (
     BATCH_BODY_BYTES_MAX,
     BATCH_BYTES_MAX,
@@ -25,7 +27,11 @@ from wire.messages import (
     Batch,
     BatchRefusal,
     BatchReply,
+    Entry,
+    Quality,
     decode,
+    encode,
+    encode_batch,
 )
 from wire.pki.hierarchy import Authority, make_key
 from wire.tls.context import Identity, client_context, server_context
@@ -64,7 +70,7 @@ def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
         async def exchange() -> None:
             loop = asyncio.get_running_loop()
             with ThreadPoolExecutor(1) as executor:
-                handler = around(make_ingest(store, lambda: AT_MS, executor))
+                handler = around(make_ingest(store, lambda: AT_MS, StoreQueue(executor)))
                 tls = server_context(identities["server"])
                 server = await serve(
                     handler, "127.0.0.1", 0, tls=tls, body_bytes_max=BATCH_BODY_BYTES_MAX, now=lambda: 0.0
@@ -278,3 +284,53 @@ def test_a_response_that_is_lost_after_the_commit_makes_no_duplicate(meet: Calla
         assert decode(BatchReply, answer.body).stored == 1
 
     assert numbers(meet((BOX, unlucky), (BOX, again), around=lose_the_first)) == [1, 2]
+
+
+def test_while_the_database_hangs_boxes_that_come_again_do_not_pile_up_calls(file: str) -> None:
+    async def run() -> None:
+        goes_on, store = Event(), Store(file)
+        store.authorize([BOX], 0)
+        with ThreadPoolExecutor(1) as executor:
+            queue = StoreQueue(executor, 20)
+            hangs = asyncio.ensure_future(
+                queue.run(lambda: goes_on.wait(20), 1, urgent=True, is_abandoned=lambda: False)
+            )
+            await asyncio.sleep(0)
+            ingest, requests = make_ingest(store, lambda: AT_MS, queue), []
+            for number in range(1, 101):  # each client gives up on its request, and another one comes
+                peer = Peer(BOX, "", lambda: None)
+                request = Request("POST", PATH, {}, first(encoded(alert(number), first=number)), peer)
+                requests.append(asyncio.ensure_future(ingest(request)))
+                await asyncio.sleep(0)
+                peer.is_gone = number <= 90
+            assert queue.filling()[0] <= 20
+            goes_on.set()
+            await asyncio.gather(hangs, *requests, return_exceptions=True)
+        assert numbers(store) == list(range(91, 101))
+
+    asyncio.run(run())
+
+
+def test_a_routine_batch_is_refused_with_a_time_while_much_waits_and_an_alert_is_not(file: str) -> None:
+    async def run() -> None:
+        goes_on, store = Event(), Store(file)
+        store.authorize([BOX], 0)
+        with ThreadPoolExecutor(1) as executor:
+            queue = StoreQueue(executor, 10)
+            hangs = asyncio.ensure_future(
+                queue.run(lambda: goes_on.wait(20), 9, urgent=True, is_abandoned=lambda: False)
+            )
+            await asyncio.sleep(0)
+            ingest, peer = make_ingest(store, lambda: AT_MS, queue), Peer(BOX, "", lambda: None)
+            routine = encode_batch(7, [(2, encode(Entry("CHEM-0001", 1, Quality(2, AT_MS, "glu", 1, 0))))])
+            urgent = asyncio.ensure_future(ingest(Request("POST", PATH, {}, first(encoded(alert(1))), peer)))
+            await asyncio.sleep(0)
+            refused = await ingest(Request("POST", PATH, {}, first(routine), peer))
+            assert (refused.status, refused.headers) == (503, {"retry-after": "10"})
+            goes_on.set()
+            await hangs
+            assert (await urgent).status == 200
+            assert (await ingest(Request("POST", PATH, {}, first(routine), peer))).status == 200
+        assert numbers(store) == [1, 2]
+
+    asyncio.run(run())

@@ -57,6 +57,8 @@ class Peer:
     hang_up: Callable[[], None]
     """Ends the connection at once; an answer that was not sent yet never is."""
     state: dict[str, Any] = field(default_factory=dict)
+    is_gone: bool = False
+    """Whether the connection is lost."""
 
 
 @dataclass(slots=True)  # not frozen: that makes it three times as dear, on every exchange
@@ -222,6 +224,7 @@ class ServerConnection(_Parsing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.peer.is_gone = True
         self._lost()
         self._idle.cancel()
         if self._deadline is not None:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from datacenter.ingest import make_ingest
+from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from sim.engine.layers import End, Layers
 from sim.faults.world import Certificate
@@ -124,7 +125,7 @@ class VirtualDataCenter:
         self.store.queue_command(self._enrolled, instrument, verb, b"", self._now_ns() // 1_000_000)
 
     async def _serve(self, identity: Identity) -> Server:
-        ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, None)
+        ingest = make_ingest(self.store, lambda: self._now_ns() // 1_000_000, StoreQueue(None))
         return await serve(
             self._with_faults(ingest),
             DATACENTER_NAME,

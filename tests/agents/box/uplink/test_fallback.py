@@ -12,6 +12,7 @@ from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
 from agents.spool import Priority
 from datacenter.ingest import make_ingest
 from datacenter.store import queries
+from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from sim.net.link import LinkQuality
 from tests.support.agents.uplinked import World
@@ -44,7 +45,7 @@ class Spread(World):
         super().__init__(pki, LINE)
         self.store = Store("sqlite://")
         self.store.authorize([BOX], 0)
-        self.ingest = make_ingest(self.store, lambda: 0, None)
+        self.ingest = make_ingest(self.store, lambda: 0, StoreQueue(None))
         self.connections = 2
         self.states: list[dict[str, object]] = [{}, {}]
         self.refusal = 409
