@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Final
 
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
@@ -24,9 +25,16 @@ from wire import messages
 from wire.http.connection import serve
 from wire.tls.context import client_context, server_context
 
+LIVE_SECONDS_MAX: Final = 24 * 3600.0
+
 
 class World:
-    """The data center is called "localhost" because its certificate says so. A test says what `live` is."""
+    """The data center is called "localhost" because its certificate says so. A test says what `live` is.
+
+    `live` may take `live_s_max` of virtual time; beyond that it fails with TimeoutError.
+    """
+
+    live_s_max = LIVE_SECONDS_MAX
 
     def __init__(self, pki: Hierarchy, uplink: LinkQuality) -> None:
         self.pki = pki
@@ -61,7 +69,8 @@ class World:
         self.open_buffer()
         await self.fill()
         self.start_forwarder()
-        await self.live()
+        async with asyncio.timeout(self.live_s_max):
+            await self.live()
         self.forwarding.cancel()
 
     def open_buffer(self) -> None:

@@ -19,6 +19,7 @@ from wire import messages
 from wire.dial.patience import Patience
 
 BACKLOG = 4000
+DRAIN_SECONDS_MAX = 2 * 3600.0
 ANSWERS_TO_RECOVER = 12
 LINE = LinkQuality(128_000, 40_000_000, 10_000_000)
 
@@ -55,8 +56,9 @@ class Slow(World):
             await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
 
     async def drained(self) -> None:
-        while (await self.buffer.status()).records[Priority.ROUTINE]:
-            await asyncio.sleep(1)
+        async with asyncio.timeout(DRAIN_SECONDS_MAX):
+            while (await self.buffer.status()).records[Priority.ROUTINE]:
+                await asyncio.sleep(1)
         self.drained_at = self.loop.time()
 
     async def live(self) -> None:
