@@ -1,4 +1,4 @@
-"""A lab in the hands of a test: verbs that read as English, in virtual time.
+"""Test interface to a lab in the virtual world.
 
     def test_outage(lab):
         lab.uplink.down()
@@ -29,13 +29,13 @@ from sim.worlds.virtual.world import VirtualWorld
 _T = TypeVar("_T")
 
 FAULT_SECONDS_MAX: Final = 3600.0
-"""How long a fault may wait for its occasion, such as a coming operation of the disk; in lab time."""
+"""Longest wait for a fault's trigger, such as a disk operation, in seconds of lab time."""
 STEP_NS: Final = SECOND_NS
 """How often `wait_until` looks."""
 
 
 class PartVerbs:
-    """A part of the lab that faults can befall, called `target` in lab files."""
+    """A target of faults, called `target` in lab files."""
 
     def __init__(self, lab: LabUnderTest, target: str) -> None:
         self._lab = lab
@@ -165,7 +165,7 @@ class LabUnderTest:
         assert judged.holds, f"{name}: limit {judged.limit}, measured {judged.measured}; {result.failures}"
 
     def expect_nothing_lost(self) -> None:
-        """AssertionError if an acknowledged report is gone without a word, or stored twice; ends the lab."""
+        """AssertionError if an acknowledged report is lost, or stored twice; ends the lab."""
         reports = self.result().reports
         assert reports.lost == 0, f"{reports.lost} reports are lost: {self.result().failures}"
         assert reports.duplicates == 0, f"{reports.duplicates} reports are stored twice"

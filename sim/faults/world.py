@@ -1,7 +1,8 @@
-"""What faults act on: the parts of a world, each of which takes layers and gives back their ends.
+"""The interface between faults and worlds: the parts of a world that faults act on.
 
-Both worlds have these parts. What only the virtual world's have (`Drive`, `Clock`, and the failing answers of
-`DataCenter`) is for faults that are declared `emulated`.
+Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
+combined. Every world has the parts of `World`. Those of `EmulatedWorld`, which only the virtual world has, are for
+faults that need an emulated disk, clock, data center, proxy or name service.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Certificate = Literal["good", "expired", "wrong"]
 
 
 class LinkPart(Protocol):
-    """A link, both ways."""
+    """A link; effects apply to both directions."""
 
     def hold_down(self) -> End:
-        """Pull the cable. It is back when everybody who holds it down has let go."""
+        """Take the link down until every hold has ended."""
         ...
 
     def impair(self, impairment: Impairment) -> End:
-        """Make it worse, beside everything else that is the matter with it: see `sim.net.link.impaired`."""
+        """Impair the link in addition to its other impairments: see `sim.net.link.impaired`."""
         ...
 
 
@@ -35,47 +36,47 @@ class BoxPart(Protocol):
     """The box."""
 
     def hold_power(self) -> End:
-        """Cut the power. The box boots when everybody who holds it off has let go."""
+        """Cut the power; the box boots when every hold has ended."""
         ...
 
     def kill(self) -> None:
-        """Kill the program, if it runs; the system starts it again."""
+        """Kill the box program, if it runs; the system restarts it."""
         ...
 
     def fill_disk(self) -> End:
-        """Let something else take all the room that the disk has left."""
+        """Fill the disk with other data."""
         ...
 
 
-class EmulatedMachine(BoxPart, Protocol):
+class EmulatedBoxPart(BoxPart, Protocol):
     """The virtual world's box."""
 
     async def tear(self, operation: int) -> End:
-        """Wait for the disk's `operation`-th coming operation, and hold the power off from the middle of it."""
+        """Wait for the disk's `operation`-th operation from now on, and cut the power in the middle of it."""
         ...
 
     def slow_disk(self, flush_ns: int) -> End:
-        """Let each flush take so long; of several times the longest counts."""
+        """Make each flush take `flush_ns` ns; of several times the longest applies."""
         ...
 
     def make_disk_read_only(self) -> End:
-        """Let the disk refuse every change."""
+        """Make the disk reject every write."""
         ...
 
     def lie_about_flushes(self, holds_ns: int) -> End:
-        """Report flushes as done and lose the last `holds_ns` of data with the power; the longest counts."""
+        """Acknowledge flushes, but lose the data of the last `holds_ns` ns at a power cut; the longest applies."""
         ...
 
     def fail_flushes(self, times: int) -> None:
-        """Let so many more of the coming flushes fail."""
+        """Make `times` more flushes fail."""
         ...
 
     def rot(self, sectors: int, bits: int) -> None:
-        """Flip bits in so many sectors that hold data, if there are any."""
+        """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
         ...
 
     def jump_clock(self, ns: int) -> None:
-        """Set the wall clock forwards, or backwards if negative."""
+        """Move the wall clock by `ns` ns, backwards if negative."""
         ...
 
 
@@ -83,11 +84,11 @@ class InstrumentPart(Protocol):
     """An instrument."""
 
     def hold_power(self) -> End:
-        """Cut its power; it is back when everybody who holds it off has let go."""
+        """Cut the power; it returns when every hold has ended."""
         ...
 
     def flood(self, per_second: int, report: FloodReport) -> End:
-        """Make so many reports of that kind a second beside all others."""
+        """Send `per_second` reports of that kind a second in addition to all others."""
         ...
 
     def attack(self, attack: Attack) -> End:
@@ -95,103 +96,103 @@ class InstrumentPart(Protocol):
         ...
 
 
-class Middle(Protocol):
+class ProxyPart(Protocol):
     """The site's proxy."""
 
     async def refuse(self) -> End:
-        """Let nobody through while anybody asks for this; tunnels that are open are ended."""
+        """Reject all credentials until every such effect has ended; this closes open tunnels."""
         ...
 
     async def go_silent(self) -> End:
-        """Take everything and answer nothing; when nobody asks for this any more, tunnels are ended."""
+        """Accept data without forwarding or answering it; when every such effect has ended, tunnels are closed."""
         ...
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """End tunnels that are idle for so long; of several times the shortest counts."""
+        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
         ...
 
     async def hold_back(self, seconds: float) -> End:
-        """Hold everything back for so long, each way; several times add up."""
+        """Delay data by `seconds` in each direction; several delays add up."""
         ...
 
 
-class EmulatedMiddle(Middle, Protocol):
+class EmulatedProxyPart(ProxyPart, Protocol):
     """The virtual world's proxy."""
 
     async def inspect(self) -> End:
-        """Terminate TLS under certificates of its own CA while anybody asks for this; open tunnels are ended."""
+        """Terminate TLS with a certificate of its own CA until every such effect has ended; closes open tunnels."""
         ...
 
 
-class FarSide(Protocol):
+class DataCenterPart(Protocol):
     """The data center."""
 
     async def present(self, certificate: Certificate) -> End:
-        """Present that certificate; of several the one that came last counts. Open connections are ended."""
+        """Present that certificate; of several the latest applies. Open connections are closed."""
         ...
 
     async def hold_down(self) -> End:
-        """Kill the program; it is started again when nobody holds it down any more."""
+        """Kill the program; it is restarted when every hold has ended."""
         ...
 
     def queue_command(self, instrument: str, verb: Verb) -> None:
-        """Queue a command for the instrument of that serial number, or with "" for the box."""
+        """Queue a command for the instrument with that serial number; an empty one addresses the box."""
         ...
 
 
-class EmulatedFarSide(FarSide, Protocol):
+class EmulatedDataCenterPart(DataCenterPart, Protocol):
     """The virtual world's data center."""
 
     def answer_with(self, status: int) -> End:
-        """Answer every batch with that status; of several the one that came last counts."""
+        """Answer every batch with that HTTP status; of several the latest applies."""
         ...
 
     def answer_nonsense(self) -> End:
-        """Answer every batch with 200 and no reply."""
+        """Answer every batch with status 200 and an invalid body."""
         ...
 
     def lose_responses(self) -> End:
-        """Commit each batch, and end the connection instead of answering."""
+        """Store each batch, and close the connection without a response."""
         ...
 
     def think(self, delay_ns: int) -> End:
-        """Take so long before looking at a batch; several times add up."""
+        """Wait `delay_ns` ns before processing a batch; several delays add up."""
         ...
 
 
-class NameService(Protocol):
+class NameServicePart(Protocol):
     """The site's name service."""
 
     def fall_silent(self) -> End:
-        """Answer nothing."""
+        """Do not answer."""
         ...
 
     def lie(self) -> End:
-        """Answer with an address that nobody has."""
+        """Answer every query with an unused address."""
         ...
 
 
-class EmulatedNameService(NameService, Protocol):
+class EmulatedNameServicePart(NameServicePart, Protocol):
     """The virtual world's name service."""
 
     def delay(self, delay_ns: int) -> End:
-        """Take so long to answer; several times add up."""
+        """Wait `delay_ns` ns before answering; several delays add up."""
         ...
 
 
-class Strangers(Protocol):
-    """Programs that try to reach what the firewall is to keep from them."""
+class IntrudersPart(Protocol):
+    """Programs that try connections which the firewall must block."""
 
     def begin(self, where: str, every_ns: int) -> End:
-        """Try everything from there, again and again, with a pause of `every_ns`."""
+        """Repeat all connection attempts from there, with pauses of `every_ns` ns."""
         ...
 
 
 class World(Protocol):
-    """The world that runs the lab."""
+    """The part of a running lab that faults act on."""
 
     def link(self, target: str) -> LinkPart:
-        """`uplink`, or the cable of `instrument:<port>`."""
+        """The link of that name: `uplink` or `instrument:<port>`."""
         ...
 
     def instrument(self, target: str) -> InstrumentPart:
@@ -204,49 +205,49 @@ class World(Protocol):
         ...
 
     @property
-    def proxy(self) -> Middle | None:
-        """The site's proxy; a lab without one has no fault that needs it."""
+    def proxy(self) -> ProxyPart | None:
+        """The site's proxy, if it has one. Faults of the proxy occur only in labs that have one."""
         ...
 
     @property
-    def datacenter(self) -> FarSide:
+    def datacenter(self) -> DataCenterPart:
         """The data center."""
         ...
 
     @property
-    def names(self) -> NameService:
+    def names(self) -> NameServicePart:
         """The site's name service."""
         ...
 
     async def change_address(self, target: str) -> None:
-        """Give the box's `uplink`, or the `datacenter`, another address; connections with the old one are dead."""
+        """Give the box's `uplink`, or the `datacenter`, another address; connections of the old one stop."""
         ...
 
     @property
-    def intruders(self) -> Strangers:
-        """Programs where they should not be."""
+    def intruders(self) -> IntrudersPart:
+        """The intruders."""
         ...
 
 
 class EmulatedWorld(World, Protocol):
-    """The virtual world."""
+    """A world with emulated hardware, data center, proxy and name service."""
 
     @property
-    def proxy(self) -> EmulatedMiddle | None:
-        """The site's proxy; a lab without one has no fault that needs it."""
+    def proxy(self) -> EmulatedProxyPart | None:
+        """The site's proxy, if it has one. Faults of the proxy occur only in labs that have one."""
         ...
 
     @property
-    def box(self) -> EmulatedMachine:
+    def box(self) -> EmulatedBoxPart:
         """The box."""
         ...
 
     @property
-    def datacenter(self) -> EmulatedFarSide:
+    def datacenter(self) -> EmulatedDataCenterPart:
         """The data center."""
         ...
 
     @property
-    def names(self) -> EmulatedNameService:
+    def names(self) -> EmulatedNameServicePart:
         """The site's name service."""
         ...

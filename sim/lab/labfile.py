@@ -1,4 +1,4 @@
-"""Lab files: what a simulated laboratory is, what befalls it, and what must hold all the same.
+"""Lab files: a simulated laboratory, the faults injected into it, and the expectations it is judged by.
 
 A lab file is TOML; the Structs here are its tables, and their fields its keys (docs/reference/lab-file.md says
 the same to people). Everything is checked before anything runs: forms and bounds key by key (`settings.toml`), then
@@ -112,7 +112,7 @@ class LabInstrument(Table, frozen=True):
 
 
 class FaultEvent(Table, frozen=True):
-    """Something that befalls the lab; the fault's own parameters are further keys."""
+    """A fault and its time; the fault's own parameters are further keys."""
 
     at: Nanoseconds
     """When, in lab time from the beginning."""
@@ -429,7 +429,7 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
 def targets_of(
     fault: type[AnyFault], instruments: Sequence[LabInstrument], proxy: LabProxy | None
 ) -> list[str]:
-    """What the fault can befall in a lab with these instruments and that proxy."""
+    """The possible targets of a fault in a lab with these instruments and that proxy."""
     ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]
     if "proxy" in fault.targets and proxy is not None:

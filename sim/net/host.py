@@ -102,7 +102,7 @@ class SimHost:
         return self.incarnation
 
     def power_off(self) -> None:
-        """End the present incarnation without a word to anybody."""
+        """End the present incarnation without resetting its connections."""
         if self.incarnation is not None:
             incarnation, self.incarnation = self.incarnation, None
             incarnation.die(silently=True)
@@ -117,7 +117,7 @@ class SimHost:
     def change_address(self, link: Link | None = None) -> None:
         """Swap the first two addresses, if there are several; connections (over `link`) with the old one are dead.
 
-        Their segments arrive nowhere any more, in either direction, and nobody is told.
+        Their segments are dropped in both directions without notice.
         """
         if link is None:
             self.addresses = (*self.addresses[1:], self.addresses[0])
@@ -156,7 +156,7 @@ class SimHost:
 
 
 def _ignore(task: asyncio.Task[Any]) -> None:
-    """How a dead machine's task ends is nobody's business."""
+    """Discard the exception of a task whose host is off."""
     if not task.cancelled():
         task.exception()
 
@@ -189,7 +189,7 @@ class Incarnation:
         self.busy_until_ns = max(now_ns, self.busy_until_ns) + delay_ns
 
     def die(self, *, silently: bool) -> None:
-        """Stop everything; unless `silently`, the other ends of connections are told."""
+        """Stop all programs; unless `silently`, reset their connections."""
         self.alive = False
         self._listeners.clear()
         for endpoint in list(self._endpoints.values()):

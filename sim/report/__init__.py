@@ -22,7 +22,7 @@ class ReportPaths(NamedTuple):
 def write_report(result: Result, folder: Path) -> ReportPaths:
     """Write `report.html`, `junit.xml` and `result.json` (with its series) into `folder`, made if need be.
 
-    Files of those names are replaced. Errors: OSError.
+    Files of those names are replaced. Raises: OSError.
     """
     from sim.report import junit, page  # here, so that a run which reports nothing loads no plotting library
 

@@ -1,4 +1,4 @@
-"""The kernel world's ground: a lab of network namespaces that can leave nothing behind.
+"""The kernel world: labs of network namespaces, of which nothing remains after their end.
 
     supervisor (pid 1 of the lab)
       ├── hosts: a network, mount and UTS namespace each      ── `host.spawn`, `host.inside`

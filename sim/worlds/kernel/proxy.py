@@ -1,8 +1,7 @@
-"""The site's proxy: squid or dante, as the distribution has it, and what can befall it.
+"""The site's proxy in the kernel world: squid or dante of the distribution, with injectable failures.
 
-What it shall do otherwise is told by its configuration, with which it is started again; that ends its tunnels, as
-people who change a proxy's configuration do. A proxy that says nothing is one that is stopped (SIGSTOP): the kernel
-goes on accepting its connections, and nobody ever answers.
+A failure changes the configuration and restarts the program, which closes its tunnels, as an administrator's change
+does. A silent proxy is a stopped process (SIGSTOP): the kernel still accepts connections, but nothing answers.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 port = 443 }}
 
 
 @dataclass(frozen=True, slots=True)
-class _Mood:
+class _Configuration:
     """How the proxy is configured at present."""
 
     refuses: bool = False
@@ -91,7 +90,7 @@ class KernelProxy:
         self._host, self._spec, self._backbone = host, spec, backbone
         self._folder = folder
         self._folder.mkdir(mode=0o755)
-        self._mood = _Mood()
+        self._configured = _Configuration()
         self._refusals = Layers[None]()
         self._idle_seconds_max = Layers[int]()
         self._silences = Layers[None]()
@@ -104,7 +103,7 @@ class KernelProxy:
         else:
             _enrol(folder)
 
-    # -- what befalls it
+    # -- faults: see `sim.faults.world`
 
     async def refuse(self) -> End:
         """Let nobody through, whatever password they give, while anybody asks for this."""
@@ -144,13 +143,13 @@ class KernelProxy:
     async def _behave(self) -> None:
         """Behave as the layers say."""
         async with self._changing:
-            mood = _Mood(
+            wanted = _Configuration(
                 bool(self._refusals), min(self._idle_seconds_max, default=None), bool(self._silences)
             )
-            if mood == self._mood:
+            if wanted == self._configured:
                 return
-            only_silent = replace(self._mood, silent=True) == mood
-            self._mood = mood
+            only_silent = replace(self._configured, silent=True) == wanted
+            self._configured = wanted
             await (self._stop() if only_silent else self._restart())
 
     async def _stop(self) -> None:
@@ -174,7 +173,7 @@ class KernelProxy:
                 if self._process.returncode is not None:
                     raise RuntimeError(f"the proxy ended at once: {self._process.output()}")
                 await asyncio.sleep(0.02)
-        if self._mood.silent:
+        if self._configured.silent:
             await self._stop()
 
     def _listens(self) -> bool:
@@ -189,12 +188,12 @@ class KernelProxy:
     def _squid(self) -> list[str]:
         has_login = self._spec.auth != "none"
         digest = self._spec.auth == "digest"
-        password = "no one" if self._mood.refuses else PASSWORD
+        password = "no one" if self._configured.refuses else PASSWORD
         secret = f"clinic:{_digest_secret(password)}" if digest else _hashed(password)
         (self._folder / "passwords").write_text(f"{USER}:{secret}\n")
         helper = _helper("digest_file_auth" if digest else "basic_ncsa_auth")
         login = (SQUID_DIGEST if digest else SQUID_LOGIN).format(helper=helper, folder=self._folder)
-        idle = self._mood.idle_seconds_max
+        idle = self._configured.idle_seconds_max
         config = self._folder / "squid.conf"
         config.write_text(
             SQUID.format(
@@ -208,15 +207,15 @@ class KernelProxy:
         return ["squid", "-N", "-f", str(config), "-n", "lab"]
 
     def _dante(self) -> list[str]:
-        idle = self._mood.idle_seconds_max
+        idle = self._configured.idle_seconds_max
         config = self._folder / "danted.conf"
         has_login = self._spec.auth != "none"
-        _set_password("no one" if self._mood.refuses else PASSWORD)
+        _set_password("no one" if self._configured.refuses else PASSWORD)
         config.write_text(
             DANTE.format(
                 port=PROXY_PORTS["socks5"],
                 interface=INTERFACE,
-                method="username" if has_login or self._mood.refuses else "none",
+                method="username" if has_login or self._configured.refuses else "none",
                 patience="" if idle is None else f"timeout.io.tcp: {idle}",
             )
         )

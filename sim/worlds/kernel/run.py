@@ -32,7 +32,7 @@ _NS: Final = 1_000_000_000
 
 
 def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
-    """Run a lab to its end, in real time, and judge it. Errors: SettingsError, MachineLacksError."""
+    """Run a lab to its end, in real time, and judge it. Raises: SettingsError, MachineLacksError."""
     check(lab)
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
@@ -47,9 +47,9 @@ def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Res
             watcher.join()
 
 
-async def _to_the_end(lab: Lab, seed: int | None, ground: KernelLab) -> Result:
-    world = await _begin(lab, seed, ground)
-    ground.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
+async def _to_the_end(lab: Lab, seed: int | None, namespaces: KernelLab) -> Result:
+    world = await _begin(lab, seed, namespaces)
+    namespaces.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
     await asyncio.sleep(lab.about.duration / _NS)
     return world.finish()
 
@@ -62,7 +62,7 @@ def _seconds_in_all(lab: Lab) -> float:
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
     """Start a lab that goes on, under that name, until `down`; its events happen unless `events` is false.
 
-    Returns when all its programs run. Errors: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
+    Returns when all its programs run. Raises: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
     what cannot be a name.
     """
     lab = lab if events else msgspec.structs.replace(lab, events=())
@@ -70,25 +70,25 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
     up(name, partial(_for_good, lab, seed), seconds_max=START_SECONDS_MAX + _GRACE_SECONDS)
 
 
-async def _for_good(lab: Lab, seed: int | None, ground: KernelLab) -> None:
-    world = await _begin(lab, seed, ground)
+async def _for_good(lab: Lab, seed: int | None, namespaces: KernelLab) -> None:
+    world = await _begin(lab, seed, namespaces)
     while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
         await asyncio.sleep(_START_LOOK_SECONDS)
-    ground.deadline.cancel()
-    ground.is_up()
+    namespaces.deadline.cancel()
+    namespaces.is_up()
     await asyncio.Event().wait()
 
 
-async def _begin(lab: Lab, seed: int | None, ground: KernelLab) -> KernelWorld:
-    ground.deadline.within(START_SECONDS_MAX, "starting the lab")
-    world = KernelWorld(ground, lab, seed)
+async def _begin(lab: Lab, seed: int | None, namespaces: KernelLab) -> KernelWorld:
+    namespaces.deadline.within(START_SECONDS_MAX, "starting the lab")
+    world = KernelWorld(namespaces, lab, seed)
     await world.start()
-    ground.control.handler = Console(world).answer
+    namespaces.control.handler = Console(world).answer
     return world
 
 
 def check(lab: Lab) -> None:
-    """Whether the lab can run in this world, on this machine. Errors: SettingsError, MachineLacksError."""
+    """Whether the lab can run in this world, on this machine. Raises: SettingsError, MachineLacksError."""
     wrong = [
         Problem("event.fault", f"{event.fault.kind} takes emulated parts; run it with --world virtual")
         for event in lab.events

@@ -42,10 +42,10 @@ INTERFACE: Final = "eth0"
 class KernelSite:
     """Hosts and links of a lab, with addresses and routes."""
 
-    def __init__(self, ground: KernelLab, lab: Lab) -> None:
-        self._ground, self._board = ground, lab.board
+    def __init__(self, namespaces: KernelLab, lab: Lab) -> None:
+        self._namespaces, self._board = namespaces, lab.board
         spec = lab.uplink
-        self.names = SiteNames(ground.folder, {DATACENTER_NAME: DATACENTER, PROXY_NAME: PROXY})
+        self.names = SiteNames(namespaces.folder, {DATACENTER_NAME: DATACENTER, PROXY_NAME: PROXY})
         self.box, self.router = self._host("box"), self._host("router")
         self.datacenter = self._host("datacenter")
         for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
@@ -63,7 +63,7 @@ class KernelSite:
         self.close_ports()
 
     def _host(self, name: str) -> NamespaceHost:
-        host = self._ground.host(name)
+        host = self._namespaces.host(name)
         host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would take the line's time
         return host
 
@@ -72,7 +72,7 @@ class KernelSite:
     ) -> KernelLink:
         """Put a machine behind a port of the router, which is its way to everybody else."""
         host, interface = end
-        link = self._ground.link(name, end, (self.router, router), quality)
+        link = self._namespaces.link(name, end, (self.router, router), quality)
         gateway = address.rpartition(".")[0] + ".1"
         host.address(interface, f"{address}/{PREFIX_BITS}")
         self.router.address(router, f"{gateway}/{PREFIX_BITS}")
@@ -82,7 +82,7 @@ class KernelSite:
     def _instrument(self, lab: Lab, port: int) -> NamespaceHost:
         host = self._host(f"instrument{port}")
         interface = lab.board.instrument_ports[port]
-        self._ground.link(f"instrument:{port}", (host, INTERFACE), (self.box, interface), LAN)
+        self._namespaces.link(f"instrument:{port}", (host, INTERFACE), (self.box, interface), LAN)
         host.address(INTERFACE, f"{instrument_address(port)}/{PREFIX_BITS}")
         self.box.address(interface, f"{box_address(port)}/{PREFIX_BITS}")
         host.route("default", box_address(port))

@@ -42,7 +42,7 @@ from sim.worlds.shared.proxy import client_settings
 
 _NS: Final = 1_000_000_000
 JUDGE_SECONDS_MAX: Final = 300.0
-"""What reading the disk and the database at the end may take."""
+"""Time limit for reading the disk and the database at the end."""
 
 
 class KernelWorld:
@@ -50,10 +50,10 @@ class KernelWorld:
 
     name: Name = "kernel"
 
-    def __init__(self, ground: KernelLab, lab: Lab, seed: int | None = None) -> None:
-        self.lab, self.ground = lab, ground
+    def __init__(self, namespaces: KernelLab, lab: Lab, seed: int | None = None) -> None:
+        self.lab, self.namespaces = lab, namespaces
         self.seed = lab.about.seed if seed is None else seed
-        ground.seed = self.seed
+        namespaces.seed = self.seed
         loop = asyncio.get_running_loop()
         assert isinstance(loop, HostLoop)
         self._loop = loop
@@ -61,15 +61,15 @@ class KernelWorld:
         self.finished = False
         self.analyzers: dict[int, Analyzer] = {}
         self._certificates = certificates = LabCertificates(
-            ground.folder / "pki", datetime.now(UTC).replace(microsecond=0)
+            namespaces.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
-        self.site = site = KernelSite(ground, lab)
+        self.site = site = KernelSite(namespaces, lab)
         self.datacenter = KernelDataCenter(
-            site.datacenter, ground.folder / "datacenter", certificates.datacenter()
+            site.datacenter, namespaces.folder / "datacenter", certificates.datacenter()
         )
         self.proxy: KernelProxy | None = None
         if site.proxy is not None and lab.uplink.proxy is not None:
-            self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, ground.folder / "proxy", site.backbone)
+            self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, namespaces.folder / "proxy", site.backbone)
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
         self.faults = FaultRunner(self, lambda: self.env.now, self.trace)
@@ -79,7 +79,7 @@ class KernelWorld:
             lab,
             certificates.box(),
             client_settings(lab.uplink.proxy) if lab.uplink.proxy else None,
-            ground.folder / "box",
+            namespaces.folder / "box",
             self.random,
             self.trace,
         )
@@ -114,7 +114,7 @@ class KernelWorld:
     @property
     def failures(self) -> list[str]:
         """What went wrong in the simulator's own programs, or made the run prove nothing."""
-        overrun = {name: link.overrun for name, link in self.ground.links.items() if link.overrun}
+        overrun = {name: link.overrun for name, link in self.namespaces.links.items() if link.overrun}
         slow = [
             f"this machine was too slow: {n} frames of {name} were lost by it" for name, n in overrun.items()
         ]
@@ -170,7 +170,7 @@ class KernelWorld:
 
     def link(self, target: str) -> KernelLink:
         """The link that faults call `uplink` or `instrument:<port>`."""
-        return self.ground.links[target]
+        return self.namespaces.links[target]
 
     def instrument(self, target: str) -> Analyzer:
         """The instrument that faults call `instrument:<port>`."""
@@ -179,12 +179,12 @@ class KernelWorld:
     # -- the end
 
     def finish(self) -> Result:
-        """End the lab now: cut the box's power, look at what is there, and judge."""
+        """End the lab now: cut the box's power, read its disk and the data center's database, and judge."""
         self.finished = self.faults.closed = True
-        self.ground.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
+        self.namespaces.deadline.within(JUDGE_SECONDS_MAX, "judging the lab")
         for task in self._tasks:
             task.cancel()
         self.datacenter.stop()
         result = conclude(self, self.env.now / _NS)
-        self.ground.deadline.cancel()
+        self.namespaces.deadline.cancel()
         return result

@@ -1,1 +1,1 @@
-"""What the worlds have in common: instruments, addresses, firewall policy, meters, faults, verdict."""
+"""Parts of a lab that all worlds share: instruments, addresses, firewall policy, meters, faults, verdict."""

@@ -1,4 +1,4 @@
-"""The data center of a virtual lab: the real store and ingest, and the ways in which a far end can fail."""
+"""The data center of a virtual lab: the real store and ingest, with injectable failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wire.tls.context import Identity, server_context
 from wire.vocabulary import Verb
 
 START_SECONDS: Final = 2.0
-"""What the program takes to start."""
+"""The start-up time of the program."""
 
 
 class VirtualDataCenter:

@@ -4,9 +4,9 @@
     instrument ── LAN ──┤ box ── uplink ── [proxy ── backbone ──] data center
     instrument ── LAN ──┘
 
-The lab file says what the uplink is like; the LANs and the backbone behind a proxy are good and never the bottleneck.
-Everything follows from the lab file, the seed and the program: each link, machine and person has a stream of random
-numbers of its own, derived from the seed and its name.
+The lab file describes the uplink; the LANs and the backbone behind a proxy are never the bottleneck. Lab file, seed
+and program determine the whole run: each link, host and person has its own stream of random numbers, derived from the
+seed and its name.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class VirtualWorld:
         self.ledger = ReportLedger()
         self.faults = FaultRunner(self, lambda: self.env.now, self.trace, emulated=self)
         self._wall_started = time.perf_counter()
-        # A run makes few cycles and many objects: looking for garbage every 700 of them took a tenth of its time
+        # A run creates many objects and few cycles: collection after every 700 objects took a tenth of its time
         self._gc_threshold = gc.get_threshold()
         gc.set_threshold(100_000, 20, 50)
 
@@ -195,7 +195,7 @@ class VirtualWorld:
         self.loop.run_for(until_ns - self.env.now)
 
     def run(self, progress: Callable[[int], None] = lambda _now_ns: None, steps: int = 200) -> Result:
-        """Run the lab to its end, telling `progress` the time now and then; then judge it."""
+        """Run the lab to its end and judge it; call `progress` with the lab time in ns about `steps` times."""
         duration = self.lab.about.duration
         for step in range(1, steps + 1):
             self.run_until(duration * step // steps)
@@ -203,7 +203,7 @@ class VirtualWorld:
         return self.finish()
 
     def finish(self) -> Result:
-        """End the lab now: cut the box's power, look at what is there, and judge."""
+        """End the lab now: cut the box's power, read its disk and the data center's database, and judge."""
         self.faults.closed = True
         return conclude(self, time.perf_counter() - self._wall_started)
 

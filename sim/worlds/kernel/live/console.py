@@ -1,7 +1,8 @@
 """What a running lab can be asked for, by another process; `sim.worlds.kernel.supervision.control` carries it.
 
-A request is `{"verb": …}` with what the verb needs, in the words of the command line: a rate is "64kbit" and a
-loss "2%". All of it is looked at before anything is changed, and what is wrong is Refused with what would be right.
+A request is `{"verb": …}` with what the verb needs, in the words of the command line: a rate is "64kbit" and a loss
+"2%". All of it is looked at before anything is changed, and what is wrong is answered with RequestRefused, which says
+what would be right.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _Words(Problems):
         super().__init__(Path(), "")
 
     def refuse_if_any(self) -> None:
-        """Raise Refused with all of them."""
+        """Raise RequestRefused with all of them."""
         if self.found:
             raise RequestRefused("\n".join(f"{problem.key}: {problem.message}" for problem in self.found))
 
@@ -84,7 +85,7 @@ class Console:
         }
 
     async def answer(self, request: Request) -> object:
-        """What comes of a request. Errors: Refused."""
+        """What comes of a request. Raises: RequestRefused."""
         words = dict(request)
         verb = words.pop("verb", "")
         if verb not in self._verbs:
@@ -98,11 +99,11 @@ class Console:
     async def _about(self) -> dict[str, Any]:
         world = self._world
         return {
-            "lab": world.ground.name,
+            "lab": world.namespaces.name,
             "file": str(world.lab.path),
             "seed": world.seed,
-            "hosts": {name: host.addresses for name, host in world.ground.hosts.items()},
-            "links": list(world.ground.links),
+            "hosts": {name: host.addresses for name, host in world.namespaces.hosts.items()},
+            "links": list(world.namespaces.links),
         }
 
     async def _far(self) -> dict[str, int]:
@@ -115,7 +116,7 @@ class Console:
     # -- links
 
     def _line(self, name: str) -> KernelLink:
-        links = self._world.ground.links
+        links = self._world.namespaces.links
         if name not in links:
             raise RequestRefused(f"the lab has no link {format_value(name)}; {nearest(name, list(links))}")
         return links[name]

@@ -87,7 +87,7 @@ async def look(world: KernelWorld) -> LabState:
     made, acknowledged = _counted(world.ledger)
     devices = [_device(analyzer, made, acknowledged) for _, analyzer in sorted(world.analyzers.items())]
     return LabState(
-        lab=world.ground.name,
+        lab=world.namespaces.name,
         now_ns=world.env.now,
         box_runs=status is not None,
         connected=status is not None and status.connected,
@@ -95,7 +95,7 @@ async def look(world: KernelWorld) -> LabState:
         made=sum(made.values()),
         acknowledged=sum(acknowledged.values()),
         stored=sum(n for (_, serial), n in queries.counts(world.datacenter.store).items() if serial),
-        links=[_line(link) for link in world.ground.links.values()],
+        links=[_line(link) for link in world.namespaces.links.values()],
         instruments=devices,
         faults=[
             FaultState(event.fault.kind, event.target, event.at, event.lasts)

@@ -17,7 +17,7 @@ PROGRAMS: Final = {
     "mount": "mount",
     "mkfs.ext4": "e2fsprogs",
 }
-"""The programs of the ground itself, with the Debian packages that have them."""
+"""Programs that every kernel lab needs, with the Debian packages that contain them."""
 _CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
 _NAMESPACES: Final = ("net", "mnt", "pid", "uts", "ipc")
 

@@ -1,4 +1,4 @@
-"""What the kernel world's ground costs and how exact it is, for the benchmarks: measured, not judged."""
+"""Measurements of the kernel world for the benchmarks: cost of namespaces and links, accuracy of links."""
 
 from __future__ import annotations
 

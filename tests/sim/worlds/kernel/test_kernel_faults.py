@@ -64,10 +64,10 @@ def state(world: KernelWorld) -> dict[str, Any]:
     proxy, datacenter, box = world.proxy, world.datacenter, world.box
     assert proxy is not None and proxy._process is not None
     return {
-        **{name: (link.up, link.forward.quality) for name, link in world.ground.links.items()},
+        **{name: (link.up, link.forward.quality) for name, link in world.namespaces.links.items()},
         "box": bool(box._keepers),
         "disk": (box._disk.folder / "something-else").exists(),
-        "site proxy": (proxy._mood, proxy._process.returncode, stopped(proxy._process.pid)),
+        "site proxy": (proxy._configured, proxy._process.returncode, stopped(proxy._process.pid)),
         "datacenter": datacenter._presented,
         "names": Path("/etc/hosts").read_text(),
         "instrument": (world.analyzers[1].is_on, len(world.analyzers[1]._programs)),
@@ -171,9 +171,9 @@ async def delivers_again(world: KernelWorld) -> None:
     ],
 )
 def test_each_end_restores_its_own_and_in_the_end_everything_works(name: str, kind: str, play: Any) -> None:
-    async def main(ground: KernelLab) -> tuple[int, list[str]]:
-        ground.deadline.within(900, "the test")
-        world = KernelWorld(ground, lab(kind))
+    async def main(namespaces: KernelLab) -> tuple[int, list[str]]:
+        namespaces.deadline.within(900, "the test")
+        world = KernelWorld(namespaces, lab(kind))
         await play(world)
         await delivers_again(world)
         result = world.finish()
