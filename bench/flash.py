@@ -26,9 +26,9 @@ from random import Random
 
 from bench.figures import Figure, figure, run
 from bench.slow_medium import limited
+from imaging import signing
 from imaging.media import bmap
 from imaging.media.imagefile import compress_framed, make_bmap
-from imaging.signing import signing
 
 GIB = 1 << 30
 MIB = 1 << 20

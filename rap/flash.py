@@ -12,7 +12,7 @@ from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from imaging.disks.disks import Device, StationMachine
+    from imaging.disks.machine import Device, StationMachine
     from imaging.flash.job import Job
     from imaging.flash.record import FlashRecord
     from imaging.flash.target import BlockDevice
@@ -73,8 +73,9 @@ def _add_write(parser: Parser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from imaging.disks.disks import refusals, size_text
     from imaging.disks.linux import gather
+    from imaging.disks.machine import size_text
+    from imaging.disks.refusals import refusals
 
     machine = gather()
     judged = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
@@ -165,7 +166,7 @@ def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 def _confirm(job: Job, given: str | None) -> None:
     """The person at the keyboard says which disk is meant, by what is printed on it."""
-    from imaging.disks.disks import size_text
+    from imaging.disks.machine import size_text
 
     disk = job.disk
     what = "serial" if disk.serial else "name (it has no serial)"

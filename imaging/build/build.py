@@ -24,13 +24,14 @@ from xml.etree import ElementTree
 
 from imaging.build import commands, packages, partitions, sbom, system
 from imaging.build.resume import Steps
-from imaging.build.sandbox import MORE_ROOM, Line, need
-from imaging.build.types import PROGRAMS, BuildPlan, BuildRequest, Lacking, WrongRequest
+from imaging.build.sandbox import MORE_ROOM, Line, require_tools
+from imaging.build.types import BuildPlan, BuildRequest, WrongRequest
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.media.bmap import render as render_bmap
 from imaging.media.imagefile import compress_framed, make_bmap
-from imaging.signing.signing import Manifest, describe, load_private_key, write_manifest
+from imaging.programs import PrerequisiteMissing
+from imaging.signing import Manifest, describe, load_private_key, write_manifest
 
 FORMAT: Final = "7"
 """Raised with every change of the builder that changes images, so that results of the one before are not used."""
@@ -52,7 +53,8 @@ class Built:
 def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) -> Built:
     """Build a disk image. `step` hears each step's name and whether it was kept; `told` what programs say.
 
-    Errors: NotFollowed, WrongRequest, KickstartUnreadable, SigningError (input); Lacking (machine); BuildFailed.
+    Errors: NotFollowed, WrongRequest, KickstartUnreadable, SigningError (input); PrerequisiteMissing (machine);
+    BuildFailed.
     """
     plan = commands.plan_of(read(request.kickstart, request.version))
     disk_bytes = request.disk_bytes or plan.disk_bytes
@@ -62,7 +64,7 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) 
         )
     key = load_private_key(request.key) if request.key else None
     metadata = [_metadata(repository) for repository in request.repositories]
-    need(list(PROGRAMS))
+    require_tools()
     epoch = _epoch(metadata)
     text = f"{plan!r} {plan.packages}".encode()  # with all that it includes, and nothing of where it lies
     seed = hashlib.sha256(text).hexdigest()
@@ -88,7 +90,9 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) 
     except (FileExistsError, NotADirectoryError) as error:
         raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
     except OSError as error:
-        raise Lacking(f"{error.filename or request.work}: {error.strerror}; {MORE_ROOM}") from error
+        raise PrerequisiteMissing(
+            f"{error.filename or request.work}: {error.strerror}; {MORE_ROOM}"
+        ) from error
 
 
 def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, told: Line) -> None:

@@ -43,7 +43,10 @@ class Installed:
 def install(
     root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line
 ) -> None:
-    """Install what a %packages section asks for, and what is implied. Errors: WrongRequest, BuildFailed, Lacking."""
+    """Install what a %packages section asks for, and what is implied.
+
+    Errors: WrongRequest, BuildFailed, PrerequisiteMissing.
+    """
     command: list[object] = [
         "dnf",
         "--assumeyes",

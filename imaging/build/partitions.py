@@ -76,7 +76,7 @@ def _is_efi(plan: BuildPlan, mount: str) -> bool:
 def make_disk(
     image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, told: Line
 ) -> list[PartitionPlace]:
-    """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, Lacking."""
+    """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, PrerequisiteMissing."""
     found = places(plan, disk_bytes)
     with image.open("xb") as file:
         file.truncate(disk_bytes)

@@ -17,12 +17,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from imaging.build.types import PROGRAMS, BuildFailed, Lacking
+from imaging.build.types import BuildFailed
+from imaging.programs import PrerequisiteMissing, require_programs, require_root
 
 ROOM_BYTES_MIN: Final = 1024 * 1024
 """A program that failed where less than this was free failed for lack of it."""
 MORE_ROOM: Final = "free some room, or build elsewhere with --output and --work"
 LAST_LINES: Final = 12
+PROGRAMS: Final = (
+    *(
+        "dnf",
+        "rpm",
+        "sfdisk",
+        "mke2fs",
+        "debugfs",
+        "mkfs.vfat",
+        "mcopy",
+        "unshare",
+        "setpriv",
+        "grub-mkimage",
+    ),
+)
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INSIDE: Final = """\
 set -e
@@ -46,20 +61,10 @@ _FULL: Final = (os.strerror(errno.ENOSPC), "more space needed")
 """How programs say that a disk is full: the system's words, and dnf's."""
 
 
-def need(programs: Sequence[str]) -> None:
-    """Errors: Lacking, with the packages that have what is missing."""
-    missing = [
-        name
-        for name in programs
-        if shutil.which(name, path=PATH) is None and shutil.which(name.replace("grub-", "grub2-")) is None
-    ]
-    if missing:
-        debian, rhel = (" ".join(sorted({PROGRAMS[name][i] for name in missing})) for i in (0, 1))
-        raise Lacking(
-            f"{', '.join(missing)}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL)"
-        )
-    if os.geteuid() != 0:
-        raise Lacking("building an image needs root: files in it belong to many users; run it with sudo")
+def require_tools() -> None:
+    """Check that this process can build an image. Raises: PrerequisiteMissing."""
+    require_programs(PROGRAMS)
+    require_root("building an image sets the owners of its files, which needs root rights")
 
 
 def run(
@@ -70,7 +75,10 @@ def run(
     folder: Path | None = None,
     name: str = "",
 ) -> str:
-    """Run a program of this machine and return what it printed; each line is told. Errors: BuildFailed, Lacking."""
+    """Run a program of this machine and return what it printed; each line is told.
+
+    Errors: BuildFailed, PrerequisiteMissing.
+    """
     argv = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
     lines: list[str] = []
     with tempfile.TemporaryFile(
@@ -144,5 +152,5 @@ def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> N
     said = "".join(lines[-LAST_LINES:]).strip()
     full = any(sign in "".join(lines) for sign in _FULL)
     if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
-        raise Lacking(f"{folder}: the disk is full; {MORE_ROOM}")
+        raise PrerequisiteMissing(f"{folder}: the disk is full; {MORE_ROOM}")
     raise BuildFailed(f"{name} ended with {status}:\n{said}")

@@ -175,5 +175,8 @@ def _everything(folder: Path) -> Iterator[Path]:
 
 
 def copy(tree: Path, target: Path, told: Line) -> None:
-    """A copy of a tree with everything: owners, hard links, capabilities and labels. Errors: BuildFailed, Lacking."""
+    """A copy of a tree with everything: owners, hard links, capabilities and labels.
+
+    Errors: BuildFailed, PrerequisiteMissing.
+    """
     run(["cp", "--archive", "--reflink=auto", tree, target], {}, told, folder=target.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import Spot
@@ -23,10 +23,6 @@ class WrongRequest(Exception):
 
 class BuildFailed(Exception):
     """A step did not work; the message has what its program said last."""
-
-
-class Lacking(Exception):
-    """The machine has not what building needs: a program, root, or room on the disk. Says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +116,3 @@ class BuildRequest:
     disk_bytes: int = 0
     key: Path | None = None
     compress: bool = False
-
-
-PROGRAMS: Final = {
-    "dnf": ("dnf", "dnf"),
-    "rpm": ("rpm", "rpm"),
-    "sfdisk": ("fdisk", "util-linux"),
-    "mke2fs": ("e2fsprogs", "e2fsprogs"),
-    "debugfs": ("e2fsprogs", "e2fsprogs"),
-    "mkfs.vfat": ("dosfstools", "dosfstools"),
-    "mcopy": ("mtools", "mtools"),
-    "unshare": ("util-linux", "util-linux"),
-    "setpriv": ("util-linux", "util-linux-core"),
-    "grub-mkimage": ("grub-common", "grub2-tools"),
-}
-"""Programs by the packages that have them: Debian's name, RHEL's."""

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from imaging.check.types import CheckLacks, WrongCheck
+from imaging.check.types import WrongCheck
+from imaging.programs import PrerequisiteMissing
 
 FOLDER: Final = Path("/usr/share/xml/scap/ssg/content")
 PACKAGES: Final = ("ssg-nondebian", "scap-security-guide")
@@ -23,7 +24,7 @@ _RELEASE: Final = re.compile(r"release (\d+)")
 
 
 def usual_content(tree: Path) -> Path:
-    """The installed content for the release of the system in `tree`. Errors: WrongCheck, CheckLacks."""
+    """The installed content for the release of the system in `tree`. Errors: WrongCheck, PrerequisiteMissing."""
     release = tree / "etc/redhat-release"
     found = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
     if found is None:
@@ -33,7 +34,7 @@ def usual_content(tree: Path) -> Path:
     content = FOLDER / f"ssg-rhel{found[1]}-ds.xml"
     if not content.exists():
         debian, rhel = PACKAGES
-        raise CheckLacks(
+        raise PrerequisiteMissing(
             f"{content}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL), "
             "or name a newer one with --content"
         )

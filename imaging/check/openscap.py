@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,17 +23,12 @@ from xml.etree.ElementTree import Element
 
 from imaging.check.content import fitting, system_name
 from imaging.check.reasons import Asked
-from imaging.check.types import SEVERITIES, CheckLacks, WrongCheck
+from imaging.check.types import SEVERITIES, WrongCheck
 from imaging.check.view import run_on_view
+from imaging.programs import require_programs, require_root
 
 RULE: Final = "xccdf_org.ssgproject.content_rule_"
 PROFILE: Final = "xccdf_org.ssgproject.content_profile_stig"
-PROGRAMS: Final = {
-    "oscap": ("openscap-scanner", "openscap-scanner"),
-    "unshare": ("util-linux", "util-linux"),
-    "systemctl": ("systemd", "systemd"),
-}
-"""Programs by the packages that have them: Debian's name, RHEL's."""
 DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
 _OVAL: Final = "{http://oval.mitre.org/XMLSchema/oval-results-5}"
@@ -57,8 +51,9 @@ class Wanted:
 
 
 def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PROFILE) -> list[Asked]:
-    """Ask every rule of a profile of the system in `tree`. Errors: WrongCheck, CheckLacks."""
-    _need()
+    """Ask every rule of a profile of the system in `tree`. Errors: WrongCheck, PrerequisiteMissing."""
+    require_programs(("oscap", "unshare", "systemctl"))
+    require_root("the scanner must read every file of the system, which needs root rights")
     wanted.check()
     tree = tree.resolve()
     database = next((path for path in DATABASES if (tree / path).is_dir()), None)
@@ -77,19 +72,6 @@ def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PR
             f"{content}: no rule is for {system_name(tree)}; give that system's content with --content"
         )
     return asked
-
-
-def _need() -> None:
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        debian, rhel = (" ".join(PROGRAMS[name][i] for name in missing) for i in (0, 1))
-        raise CheckLacks(
-            f"{', '.join(missing)}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL)"
-        )
-    if os.geteuid() != 0:
-        raise CheckLacks(
-            "checking a system's tree needs root: not everybody may read all of it; run it with sudo"
-        )
 
 
 def _run(tree: Path, place: Path, wanted: Wanted, profile: str) -> None:

@@ -8,7 +8,6 @@ A reason is only as good as its cause: one for a rule that passes, or that the p
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,9 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 import msgspec
 
 from imaging.check.types import Judged, Judgement, RuleVerdict, WrongCheck
+from settings.problems import Problems, SettingsError
+from settings.toml import loads, parse, read_text, read_value
+from settings.types import Table
 
 FOLDER: Final = Path(__file__).parents[2] / "firmware-image/stig"
 EXCEPTIONS: Final = FOLDER / "exceptions.toml"
@@ -27,23 +29,23 @@ _VERDICTS: Final = {
     "notapplicable": RuleVerdict.NOT_APPLICABLE,
 }
 """XCCDF 1.2, table 26; everything else that is not left out is a fail, so that nothing passes by not being asked."""
-T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=20)]
 
 
-class LeftOutGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LeftOutGroup(Table, frozen=True):
     """Rules that are left out for the same reason."""
 
     reason: Text
     rules: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class LeftOutFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class LeftOutFile(Table, frozen=True):
     """left-out.toml."""
 
     offline: list[LeftOutGroup]
     image: list[LeftOutGroup]
-    stand_in: list[LeftOutGroup]
+    mock_repo: list[LeftOutGroup]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,21 @@ class Asked:
 
 
 def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
-    """Reasons by rule. Errors: WrongCheck."""
-    return load(file, dict[str, Text])
+    """The reasons of exceptions.toml, by rule. Raises: WrongCheck, with all problems."""
+    try:
+        text = read_text(file)
+        problems = Problems(file, text)
+        reasons: dict[str, str] = read_value(dict[str, Text], parse(text, file), (), problems)
+        problems.raise_if_any()
+    except SettingsError as error:
+        raise WrongCheck(str(error)) from None
+    return reasons
 
 
-def load_left_out(*, image: bool, stand_in: bool, file: Path = LEFT_OUT) -> dict[str, str]:
+def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
     """Reasons by rule, of what no tree can decide, one copied out of an image, a stand-in's. Errors: WrongCheck."""
     written = load(file, LeftOutFile)
-    groups = [*written.offline, *(written.image if image else []), *(written.stand_in if stand_in else [])]
+    groups = [*written.offline, *(written.image if image else []), *(written.mock_repo if mock_repo else [])]
     return dict(by_rule(groups, file))
 
 
@@ -107,11 +116,9 @@ def by_rule(groups: Sequence[LeftOutGroup], file: Path) -> Iterator[tuple[str, s
             yield rule, group.reason
 
 
-def load(file: Path, kind: type[T]) -> T:
-    """A TOML file of this form. Errors: WrongCheck."""
+def load(file: Path, kind: type[S]) -> S:
+    """A TOML file of this form. Raises: WrongCheck, with all problems."""
     try:
-        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), kind)
-    except OSError as error:
-        raise WrongCheck(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise WrongCheck(f"{file}: {error}") from error
+        return loads(read_text(file), file, kind)
+    except SettingsError as error:
+        raise WrongCheck(str(error)) from None

@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from imaging.check.types import CheckLacks, WrongCheck
+from imaging.check.types import WrongCheck
+from imaging.programs import require_programs
 
 _ASKED: Final = re.compile(r'debugfs: +ls -p "/(.*)"')
 _ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")
@@ -92,13 +93,8 @@ def _record(image: Path) -> BuildRecord:
 
 
 def _run(command: list[str], requests: str = "") -> str:
-    try:
-        done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        package = {"debugfs": "e2fsprogs", "mcopy": "mtools"}[command[0]]
-        raise CheckLacks(
-            f"{command[0]}: missing; apt-get install {package} (Debian), dnf install {package} (RHEL)"
-        ) from None
+    require_programs(command[:1])
+    done = subprocess.run(command, input=requests, capture_output=True, text=True, check=False)
     said = "\n".join(
         done.stderr.splitlines()[1:]
     )  # debugfs begins with its version, and ends with 0 whatever happens

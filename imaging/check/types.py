@@ -16,10 +16,6 @@ class WrongCheck(Exception):
     """What was given cannot be judged; the message says what would be right."""
 
 
-class CheckLacks(Exception):
-    """The machine lacks a program or root; the message says how to get it."""
-
-
 class RuleVerdict(StrEnum):
     """What became of a rule, as the table's columns say it."""
 

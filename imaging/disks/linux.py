@@ -1,7 +1,7 @@
 """The facts about this machine's disks, from sysfs, procfs, udev's database and the disks' own first bytes.
 
 Nothing is written, and nothing has to be installed: an installer's station may have no lsblk. What cannot be found
-out is said (`unreadable`), and `imaging.disks.disks` then refuses the disk.
+out is said (`unreadable`), and `imaging.disks.refusals` then refuses the disk.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from imaging.disks.disks import Device, Kind, Mount, StationMachine
-from imaging.signing.signatures import signatures
+from imaging.disks.machine import Device, Kind, Mount, StationMachine
+from imaging.disks.signatures import signatures
 
 _BUSES: Final = {
     "nvme": r"/nvme\d",

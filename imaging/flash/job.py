@@ -17,8 +17,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from imaging.disks.disks import Device, refusals
+from imaging import signing
 from imaging.disks.linux import device_name, gather
+from imaging.disks.machine import Device
+from imaging.disks.refusals import refusals
 from imaging.flash import gpt, identity, record
 from imaging.flash.plan import HEAD_BYTES, FlashPlan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
@@ -26,7 +28,6 @@ from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, FlashT
 from imaging.flash.write import WentWrong, flash
 from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
-from imaging.signing import signing
 from settings import identity_archive
 from settings.problems import SettingsError
 

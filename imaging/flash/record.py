@@ -18,7 +18,7 @@ from imaging.flash.gpt import Slice
 from imaging.flash.target import FlashTarget, buffer
 from imaging.flash.write import IN_FLIGHT, WrittenRange
 from imaging.media.bmap import CELL_BYTES
-from imaging.signing.signing import Sha256Hex
+from imaging.signing import Sha256Hex
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Length = Annotated[int, msgspec.Meta(ge=512, le=CELL_BYTES, multiple_of=512)]

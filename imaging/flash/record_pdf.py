@@ -14,7 +14,7 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from imaging.disks.disks import size_text
+from imaging.disks.machine import size_text
 from imaging.flash.record import FlashRecord
 
 MARGIN: Final = 50

@@ -17,10 +17,10 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from imaging import signing
 from imaging.flash.target import buffer
 from imaging.media.bmap import Bmap, BmapError, Range, parse
 from imaging.media.imagefile import Frame, ImageError, decompress, frames
-from imaging.signing import signing
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
 """How far ahead the kernel is asked to read. Several threads at once do not look sequential to it."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 from zoneinfo import available_timezones
 
 import msgspec
+
+from settings.problems import Problems
+from settings.toml import load, parse, read_table, read_text
+from settings.types import Table
 
 FOLDER: Final = Path(__file__).parents[2] / "kickstart"
 FRAGMENTS: Final = FOLDER / "fragments"
@@ -21,11 +24,7 @@ RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
 """What a disk needs beside the partitions of a kickstart."""
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common form of the tables: nothing unknown in them."""
-
-
-class Installer(_Table, frozen=True):
+class Installer(Table, frozen=True):
     """What one version of Anaconda knows, as far as pykickstart does not say."""
 
     addons: list[str]
@@ -34,7 +33,7 @@ class Installer(_Table, frozen=True):
     authselect: list[str]
 
 
-class Release(_Table, frozen=True):
+class Release(Table, frozen=True):
     """A distribution's release. `version` is pykickstart's name of the syntax."""
 
     name: str
@@ -47,7 +46,7 @@ class Release(_Table, frozen=True):
     appstream: str = ""
 
 
-class LayoutPartition(_Table, frozen=True):
+class LayoutPartition(Table, frozen=True):
     """One partition of the box's disk; `mount` is a mount point, or "biosboot"."""
 
     mount: str
@@ -59,21 +58,32 @@ class LayoutPartition(_Table, frozen=True):
     encrypted: bool = False
 
 
+class Layout(Table, frozen=True):
+    """The content of layout.toml."""
+
+    partition: list[LayoutPartition]
+
+
+class ReleasesFile(Table, frozen=True):
+    """The content of releases.toml, after each release's `like` was replaced by what it refers to."""
+
+    version: dict[str, Installer]
+    release: dict[str, Release]
+
+
 def releases() -> dict[str, Release]:
-    """All releases by name, in the file's order."""
-    tables: dict[str, dict[str, Any]] = _releases_file()["release"]
-    return {name: msgspec.convert(_inherited(tables, name), Release) for name in tables}
+    """All releases by name, in the order of releases.toml. Raises: SettingsError."""
+    return _releases_file().release
 
 
 def installers() -> dict[str, Installer]:
-    """What each version of Anaconda knows, by pykickstart's name of the version ("RHEL9")."""
-    return msgspec.convert(_releases_file()["version"], dict[str, Installer])
+    """The properties of each version of Anaconda, by pykickstart's name of it ("RHEL9"). Raises: SettingsError."""
+    return _releases_file().version
 
 
 def layout() -> list[LayoutPartition]:
-    """The box's disk as it comes, before a site changes sizes."""
-    table = tomllib.loads((FOLDER / "layout.toml").read_text("utf-8"))
-    return msgspec.convert(table["partition"], list[LayoutPartition])
+    """The partitions of the box's disk, before a site changes their sizes. Raises: SettingsError."""
+    return load(FOLDER / "layout.toml", Layout).partition
 
 
 @cache
@@ -82,12 +92,21 @@ def time_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+@cache
+def _releases_file() -> ReleasesFile:
+    file = FOLDER / "releases.toml"
+    text = read_text(file)
+    table = parse(text, file)
+    table["release"] = {name: _inherited(table["release"], name) for name in table["release"]}
+    problems = Problems(file, text)
+    found = read_table(ReleasesFile, table, (), problems)
+    problems.raise_if_any()
+    assert found is not None
+    return found
+
+
 def _inherited(tables: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The keys of a release, and those that it takes from the release that it is `like`."""
     own = {key: value for key, value in tables[name].items() if key != "like"}
     parent = tables[name].get("like")
     return {**(_inherited(tables, parent) if parent else {}), **own, "name": name}
-
-
-@cache
-def _releases_file() -> dict[str, Any]:
-    return tomllib.loads((FOLDER / "releases.toml").read_text("utf-8"))

@@ -6,23 +6,15 @@ wrong DIR, 3 for what the machine lacks.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from imaging.mock_repo.debs import DebError
 from imaging.mock_repo.rpms import kept_repository
+from imaging.programs import PrerequisiteMissing, ProgramFailed, require_programs, require_root
 
 USAGE: Final = "usage: python -m imaging.mock_repo DIR"
-PROGRAMS: Final = {
-    "apt-get": "Debian, for the repository is made of its packages",
-    "dpkg-deb": "Debian",
-    "rpmbuild": "rpm: apt-get install rpm",
-    "createrepo_c": "createrepo_c: apt-get install createrepo-c",
-}
+PROGRAMS: Final = ("apt-get", "dpkg-deb", "rpmbuild", "createrepo_c")
 WRONG_INPUT: Final = 2
 MACHINE_LACKS: Final = 3
 
@@ -34,14 +26,11 @@ def main(words: list[str]) -> int:
     folder = Path(words[0])
     if folder.exists() and not _ours(folder):
         return _ended(WRONG_INPUT, f"{folder}: give a new or an empty folder, or one that this command made")
-    if lacking := _lacking():
-        return _ended(MACHINE_LACKS, f"needs {lacking}")
     try:
+        require_prerequisites()
         sys.stdout.write(f"{kept_repository(folder)}\n")
-    except (DebError, OSError) as error:
+    except (PrerequisiteMissing, ProgramFailed, OSError) as error:
         return _ended(MACHINE_LACKS, str(error))
-    except subprocess.CalledProcessError as error:
-        return _ended(MACHINE_LACKS, f"{error.cmd[0]}: {error.stderr.decode(errors='replace').strip()}")
     return 0
 
 
@@ -50,10 +39,10 @@ def _ours(folder: Path) -> bool:
     return folder.is_dir() and ((folder / "repository.lock").exists() or not any(folder.iterdir()))
 
 
-def _lacking() -> str:
-    if os.geteuid() != 0:
-        return "root: the packages' files belong to it"
-    return "; ".join(what for name, what in PROGRAMS.items() if shutil.which(name) is None)
+def require_prerequisites() -> None:
+    """Check that this machine can make the repository: it must be Debian. Raises: PrerequisiteMissing."""
+    require_programs(PROGRAMS)
+    require_root("unpacking packages sets the owners of their files, which needs root rights")
 
 
 def _ended(status: int, why: str) -> int:

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
+from imaging.programs import ProgramFailed, run_program
+
 MERGED: Final = ("bin", "sbin", "lib", "lib64")
 """Folders that are links into /usr in every distribution by now, but not yet in its packages."""
 UNWANTED: Final = (
@@ -25,10 +27,6 @@ UNWANTED: Final = (
 )
 
 
-class DebError(Exception):
-    """The packages cannot be had; the message is apt's."""
-
-
 @dataclass(frozen=True)
 class Deb:
     """A package's file."""
@@ -38,7 +36,7 @@ class Deb:
     @cached_property
     def fields(self) -> dict[str, str]:
         """Its control fields, continued lines joined."""
-        text = _run("dpkg-deb", "--field", self.path).replace("\n ", " ")
+        text = run_program(["dpkg-deb", "--field", self.path]).replace("\n ", " ")
         return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
     @property
@@ -88,7 +86,7 @@ def _merged(name: str) -> str:
 
 
 def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
-    """These packages and all that they need, by name; what `folder` has is not fetched again. Errors: DebError."""
+    """Download these packages and their dependencies into `folder`, unless they are there. Raises: ProgramFailed."""
     folder = folder.absolute()  # apt takes a relative one from its own
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
@@ -97,8 +95,9 @@ def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
     options = (*places, "Debug::NoLocking=1", "APT::Sandbox::User=root")
     words = [word for option in options for word in ("-o", option)]
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *words]
-    _run(*command, "--download-only", *names)
-    return [Deb(folder / file) for file in sorted(_files(_run(*command, "--simulate", *names), folder))]
+    run_program([*command, "--download-only", *names])
+    simulated = run_program([*command, "--simulate", *names])
+    return [Deb(folder / file) for file in sorted(_files(simulated, folder))]
 
 
 def _files(simulated: str, folder: Path) -> Iterator[str]:
@@ -106,12 +105,5 @@ def _files(simulated: str, folder: Path) -> Iterator[str]:
     for name, version, arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", simulated, re.MULTILINE):
         file = f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
         if not (folder / file).exists():
-            raise DebError(f"apt did not keep {file} in {folder}")
+            raise ProgramFailed(f"apt did not keep {file} in {folder}")
         yield file
-
-
-def _run(*command: object) -> str:
-    try:
-        return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
-    except subprocess.CalledProcessError as error:
-        raise DebError(f"{command[0]}: {error.stderr.strip()}") from None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-import subprocess
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-import msgspec
-
 from imaging.build.resume import Steps
 from imaging.mock_repo.debs import Deb, fetch
+from imaging.programs import run_program
+from settings.toml import load
+from settings.types import Table
 
 T = TypeVar("T")
 EPOCH: Final = 1_700_000_000
@@ -39,7 +38,7 @@ Stands in for a distribution.
 """
 
 
-class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Stub(Table, frozen=True):
     """A package of a few files, by path; `links` are symbolic, by path."""
 
     files: dict[str, str] = {}
@@ -49,7 +48,7 @@ class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = "1-1"
 
 
-class MockPackages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MockPackages(Table, frozen=True):
     """`packages.toml`; see there. Keys of `also` and `scripts` may be patterns."""
 
     debs: list[str]
@@ -63,11 +62,11 @@ class MockPackages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def contents() -> MockPackages:
     """What the repository holds."""
-    return msgspec.convert(tomllib.loads(DATA.read_text("utf-8")), MockPackages)
+    return load(DATA, MockPackages)
 
 
 def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = None) -> None:
-    """Make the repository in `folder`, which is made anew; `cache` keeps what apt fetched. Errors: DebError."""
+    """Make the repository in `folder`, which is made anew; `cache` keeps what apt fetched. Raises: ProgramFailed."""
     wanted = wanted or contents()
     debs = [deb for deb in fetch(wanted.debs, cache) if not _any(wanted.leave_out, deb.name)]
     work = folder.with_name(folder.name + ".work")
@@ -83,7 +82,7 @@ def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = Non
 
 
 def kept_repository(folder: Path) -> Path:
-    """The whole repository, below `folder`; made again only when `packages.toml` has changed. Errors: DebError."""
+    """The whole repository, below `folder`, rebuilt only if `packages.toml` has changed. Raises: ProgramFailed."""
     steps = Steps(folder, lambda _name, _kept: None)
     return (
         steps.step(
@@ -115,7 +114,7 @@ def build(spec: Path, root: Path, folder: Path) -> None:
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(spec.parent),
     }
-    subprocess.run([*command, str(spec)], check=True, env=environment, capture_output=True)
+    run_program([*command, spec], environment)
 
 
 def describe(folder: Path, wanted: MockPackages) -> None:
@@ -123,7 +122,7 @@ def describe(folder: Path, wanted: MockPackages) -> None:
     comps = folder / "comps.xml"
     comps.write_text(_comps(wanted))
     stamps = ["--revision", str(EPOCH), "--set-timestamp-to-revision"]
-    subprocess.run(["createrepo_c", "--quiet", *stamps, "--groupfile", comps.name, str(folder)], check=True)
+    run_program(["createrepo_c", "--quiet", *stamps, "--groupfile", comps.name, folder])
 
 
 def subpackage(name: str, version: str, lines: Iterable[str], listing: Path, script: str = "") -> str:

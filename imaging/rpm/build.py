@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imaging.programs import ProgramFailed, require_programs, run_program
 from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
@@ -23,7 +23,6 @@ from imaging.rpm.contents import (
     PackageContents,
     PackageTarget,
     RpmError,
-    ToolMissing,
     load_contents,
     locked,
     make_target,
@@ -49,24 +48,26 @@ def build_rpm(
     """Build the box's package into the folder `output`.
 
     `python` is that of the release unless given; `wheels` a folder of wheels, for builds without a network; without
-    `bytecode` any machine can build for any Python. Errors: RpmError, ToolMissing; nothing was written then.
+    `bytecode` any machine can build for any Python. Errors: RpmError, PrerequisiteMissing; nothing was written then.
     """
     contents = load_contents()
     target = make_target(contents, release, python)
     packages = locked(contents, (REPOSITORY / "requirements.txt").read_text("utf-8"))
     epoch = source_date_epoch()
-    if shutil.which("rpmbuild") is None:
-        raise ToolMissing("rpmbuild is missing: install rpm (Debian, Ubuntu) or rpm-build (RHEL, Fedora)")
+    require_programs(["rpmbuild"])
     with tempfile.TemporaryDirectory(prefix="rap-rpm-") as name:
         place = Path(name)
         tree = place / "tree"
-        make_tree(tree, target, contents, packages, wheels)
-        if bytecode:
-            compile_python(tree, target)
-        settle(tree, epoch)
-        (place / ".rpmmacros").write_text(_macros(place, target, contents, packages), "utf-8")
-        (place / "files").write_text(file_list(tree), "utf-8")
-        return _keep(_wrap_up(place, epoch), output)
+        try:
+            make_tree(tree, target, contents, packages, wheels)
+            if bytecode:
+                compile_python(tree, target)
+            settle(tree, epoch)
+            (place / ".rpmmacros").write_text(_macros(place, target, contents, packages), "utf-8")
+            (place / "files").write_text(file_list(tree), "utf-8")
+            return _keep(_wrap_up(place, epoch), output)
+        except ProgramFailed as error:
+            raise RpmError(str(error)) from None
 
 
 def source_date_epoch() -> int:
@@ -75,12 +76,10 @@ def source_date_epoch() -> int:
         if not given.isdecimal():
             raise RpmError(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
         return int(given)
-    command = ["git", "-C", str(REPOSITORY), "log", "-1", "--format=%ct"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return int(run_program(["git", "-C", REPOSITORY, "log", "-1", "--format=%ct"]))
+    except ProgramFailed:
         raise RpmError("there is no commit to take the time from: set SOURCE_DATE_EPOCH") from None
-    return int(done.stdout)
 
 
 def file_list(tree: Path) -> str:
@@ -127,13 +126,10 @@ def _macros(place: Path, target: PackageTarget, contents: PackageContents, packa
 def _wrap_up(place: Path, epoch: int) -> Path:
     """The package that rpmbuild makes of what is in `place`, which is its home."""
     options = ["--quiet", "--target", "x86_64", "--buildroot", str(place / "root")]
-    words = ["rpmbuild", "-bb", *options, str(RECIPE / "rpm/rap-box.spec")]
+    words = ["rpmbuild", "-bb", *options, RECIPE / "rpm/rap-box.spec"]
     environment = {**os.environ, "HOME": str(place), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, check=False)
-    built = sorted((place / "RPMS").glob("*.rpm"))
-    if done.returncode or not built:
-        raise RpmError(f"rpmbuild failed:\n{(done.stderr or done.stdout).strip()}")
-    return built[0]
+    run_program(words, environment, folder=place)
+    return next((place / "RPMS").glob("*.rpm"))
 
 
 def _keep(built: Path, output: Path) -> BuiltRpm:

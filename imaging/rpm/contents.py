@@ -8,15 +8,17 @@ modules import, and what is there via these.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from settings.problems import SettingsError
+from settings.toml import load, parse, read_text
+from settings.types import Table
 
 REPOSITORY: Final = Path(__file__).parents[2]
 RECIPE: Final = REPOSITORY / "firmware-image"
+CONTENTS: Final = RECIPE / "rpm/contents.toml"
 _ENTRY: Final = re.compile(r"^([a-z0-9-]+)==(\S+).*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 _VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)
 
@@ -25,11 +27,7 @@ class RpmError(Exception):
     """No package can be made of what was given; the message says what would be right."""
 
 
-class ToolMissing(Exception):
-    """This machine lacks a program; the message says which package has it."""
-
-
-class PackageContents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PackageContents(Table, frozen=True):
     """contents.toml, which explains itself."""
 
     packages: list[str]
@@ -64,10 +62,12 @@ class Locked:
     text: str
 
 
-def load_contents() -> PackageContents:
-    """The table of contents."""
-    table = tomllib.loads((RECIPE / "rpm/contents.toml").read_text("utf-8"))
-    return msgspec.convert(table, PackageContents)
+def load_contents(file: Path = CONTENTS) -> PackageContents:
+    """Read contents.toml. Raises: RpmError, with all problems."""
+    try:
+        return load(file, PackageContents)
+    except SettingsError as error:
+        raise RpmError(str(error)) from None
 
 
 def make_target(contents: PackageContents, release: str, python: str = "") -> PackageTarget:
@@ -97,5 +97,5 @@ def locked(contents: PackageContents, requirements: str) -> list[Locked]:
 
 def version() -> str:
     """The version of this repository."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    return str(project["version"])
+    file = REPOSITORY / "pyproject.toml"
+    return str(parse(read_text(file), file)["project"]["version"])

@@ -14,19 +14,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from hal.linux.ioctl_build import ffi
+from imaging.programs import PrerequisiteMissing, require_programs, run_program
 from imaging.rpm.contents import (
     RECIPE,
     REPOSITORY,
     Locked,
     PackageContents,
     PackageTarget,
-    RpmError,
-    ToolMissing,
 )
 
 PREFIX: Final = "usr/lib/rap"
@@ -53,7 +52,7 @@ def make_tree(
     packages: Iterable[Locked],
     wheels: Path | None,
 ) -> None:
-    """Make the tree in the empty folder `root`. Errors: RpmError, ToolMissing."""
+    """Make the tree in the empty folder `root`. Raises: ProgramFailed, PrerequisiteMissing."""
     python = root / PREFIX / "python"
     shutil.copytree(RECIPE / "root", root, dirs_exist_ok=True)
     for name in LAUNCHERS:
@@ -80,20 +79,20 @@ def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def compile_python(root: Path, target: PackageTarget) -> None:
-    """Byte-compile the tree. Errors: ToolMissing, without the target's interpreter; RpmError."""
+    """Byte-compile the tree. Errors: PrerequisiteMissing, without the target's interpreter; RpmError."""
     mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
     paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
-    environment = {"PYTHONHASHSEED": "0"}  # sets of constants are written in their order
-    _run([interpreter(target.python), "-m", "compileall", *mode, *paths], environment)
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets of constants are written in their order
+    run_program([interpreter(target.python), "-m", "compileall", *mode, *paths], environment)
 
 
 def interpreter(version: str) -> str:
-    """The interpreter of this version. Errors: ToolMissing."""
+    """The interpreter of this version. Errors: PrerequisiteMissing."""
     if sysconfig.get_python_version() == version:
         return sys.executable
     found = shutil.which(f"python{version}")
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
-        raise ToolMissing(
+        raise PrerequisiteMissing(
             f"byte-compiling for Python {version} takes that Python: install python{version}, "
             "or leave the byte code out with --no-bytecode"
         )
@@ -124,7 +123,9 @@ def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wh
         *platform,
     ]
     where = ["--target", str(python), "--no-compile", "--quiet", "--disable-pip-version-check"]
-    _run([sys.executable, "-m", "pip", "install", *where, *what, *source, "--requirement", str(requirements)])
+    run_program(
+        [sys.executable, "-m", "pip", "install", *where, *what, *source, "--requirement", str(requirements)]
+    )
     requirements.unlink()
     shutil.rmtree(python / "bin", ignore_errors=True)
     for note in [path for name in INSTALLERS_NOTES for path in python.glob(f"*.dist-info/{name}")]:
@@ -173,16 +174,6 @@ def _compile_ioctl(library: Path) -> None:
         "-Wl,--build-id=none,-z,relro,-z,now",
     ]
     include = f"-I{sysconfig.get_path('include')}"
-    if shutil.which("cc") is None:
-        raise ToolMissing("a C compiler is missing: install gcc")
-    _run(["cc", *flags, include, "-o", library.name, source.name], folder=library.parent)
+    require_programs(["cc"])
+    run_program(["cc", *flags, include, "-o", library.name, source.name], folder=library.parent)
     source.unlink()
-
-
-def _run(words: Sequence[str], environment: Mapping[str, str] = {}, folder: Path | None = None) -> None:
-    done = subprocess.run(
-        words, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        program = Path(words[0]).name if words[1] != "-m" else words[2]
-        raise RpmError(f"{program} failed:\n{(done.stderr or done.stdout).strip()}")

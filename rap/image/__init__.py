@@ -140,15 +140,16 @@ def _add_rpm(parser: Parser) -> None:
 
 
 def _rpm(arguments: argparse.Namespace) -> int:
+    from imaging.programs import PrerequisiteMissing
     from imaging.rpm.build import build_rpm
-    from imaging.rpm.contents import RpmError, ToolMissing
+    from imaging.rpm.contents import RpmError
 
     asked = arguments.output, arguments.release, arguments.python, arguments.wheels
     try:
         built = build_rpm(*asked, bytecode=not arguments.no_bytecode)
     except RpmError as error:
         raise WrongInput(str(error)) from error
-    except ToolMissing as error:
+    except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     print(f"{built.path}\nSHA-256 {built.sha256}")
     return HOLDS
@@ -190,10 +191,11 @@ def _add_build(parser: Parser) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from imaging.build.build import build
     from imaging.build.progress import Shown
-    from imaging.build.types import BuildFailed, BuildRequest, Lacking, NotFollowed, WrongRequest
+    from imaging.build.types import BuildFailed, BuildRequest, NotFollowed, WrongRequest
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
-    from imaging.signing.signing import SigningError
+    from imaging.programs import PrerequisiteMissing
+    from imaging.signing import SigningError
 
     if arguments.iso:
         return _build_iso(arguments)
@@ -208,7 +210,7 @@ def _build(arguments: argparse.Namespace) -> int:
             built = build(request, shown.step, shown.told)
     except (KickstartUnreadable, NotFollowed, SigningError, UnknownVersion, WrongRequest) as error:
         raise WrongInput(str(error)) from error
-    except Lacking as error:
+    except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     except BuildFailed as error:
         raise CommandError(str(error)) from error
@@ -217,10 +219,11 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _build_iso(arguments: argparse.Namespace) -> int:
+    from imaging.build.iso import IsoError, make_iso, sign_iso
     from imaging.build.progress import Shown
-    from imaging.build.types import BuildFailed, Lacking
-    from imaging.media.iso import IsoError, make_iso, sign_iso
-    from imaging.signing.signing import SigningError, load_private_key
+    from imaging.build.types import BuildFailed
+    from imaging.programs import PrerequisiteMissing
+    from imaging.signing import SigningError, load_private_key
 
     _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "compress"))
     target = arguments.output / f"{arguments.kickstart.stem}.iso"
@@ -240,7 +243,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
         raise WrongInput(str(error)) from error
     except OSError as error:
         raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error
-    except Lacking as error:
+    except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     except BuildFailed as error:
         raise CommandError(str(error)) from error

@@ -25,8 +25,11 @@ def add_check(parser: Parser) -> None:
         "--content", metavar="FILE", type=Path, help="SCAP data stream; default: the installed one"
     )
     check.add_argument(
-        "--stand-in", action="store_true", help="leave out what a stand-in's packages cannot satisfy"
+        "--mock-repo",
+        action="store_true",
+        help="leave out rules that packages of the mock repository cannot pass",
     )
+    check.add_argument("--stand-in", action="store_true", dest="mock_repo", help=argparse.SUPPRESS)
     check.add_argument("--exceptions", metavar="FILE", type=Path, help="other reasons than the box's own")
     check.add_argument("--report", metavar="FILE", type=Path, help="write OpenSCAP's report, HTML")
     check.add_argument("--arf", metavar="FILE", type=Path, help="write OpenSCAP's results, ARF")
@@ -44,7 +47,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from imaging.check.show import as_document, show
-    from imaging.check.types import CheckLacks, WrongCheck
+    from imaging.check.types import WrongCheck
+    from imaging.programs import PrerequisiteMissing
 
     if (arguments.tree is None) == (arguments.httpd is None):
         raise WrongInput(
@@ -54,7 +58,7 @@ def _check(arguments: argparse.Namespace) -> int:
         judgement = _judge_httpd(arguments) if arguments.httpd else _judge_system(arguments)
     except WrongCheck as error:
         raise WrongInput(str(error)) from error
-    except CheckLacks as error:
+    except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     if arguments.json:
         print(json.dumps(as_document(judgement), indent=1, ensure_ascii=False))
@@ -64,10 +68,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
-    from imaging.check.apache import judge_server
-    from imaging.check.httpd import read_server
+    from imaging.check.apache.httpd import read_server
+    from imaging.check.apache.judge import judge_server
 
-    _refuse(arguments, "a system", ("content", "stand_in", "exceptions", "report", "arf"))
+    _refuse(arguments, "a system", ("content", "mock_repo", "exceptions", "report", "arf"))
     return judge_server(read_server(arguments.httpd, arguments.httpd_program))
 
 
@@ -79,7 +83,7 @@ def _judge_system(arguments: argparse.Namespace) -> Judgement:
 
     _refuse(arguments, "--httpd", ("httpd_program",))
     exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
-    left_out = load_left_out(image=arguments.tree.is_file(), stand_in=arguments.stand_in)
+    left_out = load_left_out(image=arguments.tree.is_file(), mock_repo=arguments.mock_repo)
     with tree_of(arguments.tree) as tree:
         content = arguments.content or usual_content(tree)
         asked = scan(tree, content, Wanted(arguments.report, arguments.arf))

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from imaging.kickstart.document import Section, here_document
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage import complete, mount_of, volumes
 
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")

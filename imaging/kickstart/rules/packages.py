@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from imaging.kickstart.document import Section, Spot
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 from imaging.repository.versions import Dependency
 
 UNIT_FOLDERS: Final = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from imaging.kickstart.document import KickstartCommand
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage import volumes
 from imaging.kickstart.site import FIPS_KEY_KINDS
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import KickstartCommand
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 
 NOT_MOUNTED: Final = ("biosboot", "prepboot", "swap")
 PREFIXES: Final = ("pv.", "raid.", "btrfs.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from imaging.kickstart.document import ParseRefusal
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 
 # Red Hat, "Automatically installing RHEL", appendix "Changes in kickstart".
 REPLACED: Final = {

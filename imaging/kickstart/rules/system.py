@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from imaging.kickstart.data import time_zones
 from imaging.kickstart.document import Spot
-from imaging.kickstart.lint import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, rule
 
 LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
 KEYMAP: Final = re.compile(r"[a-z]{2,}[A-Za-z0-9_-]*(\s?\([A-Za-z0-9_-]+\))?")

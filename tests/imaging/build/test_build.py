@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from imaging.build.build import Built, build
-from imaging.build.types import BuildFailed, BuildRequest, Lacking, WrongRequest
+from imaging.build.types import BuildFailed, BuildRequest, WrongRequest
 from imaging.media.bmap import parse
-from imaging.signing.signing import load_public_key, make_key, read_manifest
+from imaging.programs import PrerequisiteMissing
+from imaging.signing import load_public_key, make_key, read_manifest
 from tests.support.imaging.small_system import EFI_PROGRAMS, KICKSTART, need_tools, small_repository
 
 POST = "%post --erroronfail --log=/var/post.log"
@@ -169,7 +170,7 @@ def test_full_disk(repository: Path, tmp_path: Path) -> None:
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
     try:
-        with pytest.raises(Lacking, match=r"disk is full|No space left"):
+        with pytest.raises(PrerequisiteMissing, match=r"disk is full|No space left"):
             _build(small, repository)
         mounts = Path("/proc/mounts").read_text()
         assert [line for line in mounts.splitlines() if str(small) in line] == [
@@ -186,7 +187,7 @@ def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) 
         (small / "box.raw").write_text("the image of before")
         (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
         request = BuildRequest(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
-        with pytest.raises(Lacking, match="disk is full"):
+        with pytest.raises(PrerequisiteMissing, match="disk is full"):
             build(request, lambda _name, _kept: None, lambda _line: None)
         assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the image of before"}
     finally:

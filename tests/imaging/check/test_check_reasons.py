@@ -76,7 +76,7 @@ def test_the_gravest_comes_first() -> None:
     ("text", "said"),
     [
         ('rule = "short"', "length >= 20"),
-        ("rule = 3", "Expected `str`"),
+        ("rule = 3", "must be a string, not a whole number"),
         ("rule =", "Invalid value"),
     ],
 )
@@ -93,14 +93,14 @@ def test_exceptions_that_are_wrong(tmp_path: Path, text: str, said: str) -> None
 def test_what_is_left_out_twice(tmp_path: Path) -> None:
     file = tmp_path / "left-out.toml"
     group = f'reason = "{WHY}"\nrules = ["a"]\n'
-    file.write_text(f"image = []\n[[offline]]\n{group}[[stand-in]]\n{group}")
-    assert load_left_out(image=True, stand_in=False, file=file) == {"a": WHY}
+    file.write_text(f"image = []\n[[offline]]\n{group}[[mock_repo]]\n{group}")
+    assert load_left_out(image=True, mock_repo=False, file=file) == {"a": WHY}
     with pytest.raises(WrongCheck, match="a: is left out twice"):
-        load_left_out(image=True, stand_in=True, file=file)
+        load_left_out(image=True, mock_repo=True, file=file)
 
 
-def test_a_stand_in_has_more_left_out_than_an_image_and_that_more_than_a_tree() -> None:
-    tree = load_left_out(image=False, stand_in=False)
-    image = load_left_out(image=True, stand_in=False)
-    stand_in = load_left_out(image=True, stand_in=True)
-    assert tree.items() < image.items() < stand_in.items()
+def test_a_mock_repo_leaves_out_more_rules_than_an_image_and_an_image_more_than_a_tree() -> None:
+    tree = load_left_out(image=False, mock_repo=False)
+    image = load_left_out(image=True, mock_repo=False)
+    mock_repo = load_left_out(image=True, mock_repo=True)
+    assert tree.items() < image.items() < mock_repo.items()

@@ -18,10 +18,11 @@ from imaging.check.content import FOLDER, fitting, usual_content
 from imaging.check.openscap import RULE, Wanted, scan
 from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
 from imaging.check.tree import tree_of
-from imaging.check.types import CheckLacks, WrongCheck
+from imaging.check.types import WrongCheck
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.site import load_site
 from imaging.mock_repo.rpms import kept_repository
+from imaging.programs import PrerequisiteMissing
 from imaging.rpm.build import build_rpm
 from rap.__main__ import main
 from rap.outcome import FAILED, HOLDS, WRONG_INPUT
@@ -123,7 +124,7 @@ def test_spoiled_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp
         before = _listing(tree)
         asked = scan(tree, CONTENT, Wanted(arf=arf))
         assert _listing(tree) == before
-    judgement = judge(asked, load_exceptions(), load_left_out(image=True, stand_in=True))
+    judgement = judge(asked, load_exceptions(), load_left_out(image=True, mock_repo=True))
     unexplained = {one.rule for one in judgement.fails if not one.reason}
     expected = {*SPOILED, "service_auditd_enabled", "file_permissions_etc_shadow"}
     assert expected <= unexplained, expected - unexplained
@@ -147,7 +148,9 @@ def _rhel(tree: Path, name: str = "rhel", version: str = "9.4") -> Path:
 
 def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
     assert usual_content(_rhel(tmp_path / "9")) == CONTENT
-    with pytest.raises(CheckLacks, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"):
+    with pytest.raises(
+        PrerequisiteMissing, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"
+    ):
         usual_content(_rhel(tmp_path / "77", version="77.1"))
     with pytest.raises(WrongCheck, match="is no RHEL or rebuild"):
         usual_content(tmp_path)

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from imaging.disks.disks import StationMachine, refusals
+from imaging.disks.machine import StationMachine
+from imaging.disks.refusals import refusals
 from tests.support.imaging.layouts import FILES, load
 
 

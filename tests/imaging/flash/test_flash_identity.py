@@ -16,7 +16,7 @@ from agents.provision.main import provision
 from imaging.build.build import build
 from imaging.build.types import BuildRequest
 from imaging.kickstart.site import for_box, load_site
-from imaging.signing.signing import make_key
+from imaging.signing import make_key
 from rap.outcome import HOLDS
 from settings import identity_archive
 from tests.support.imaging.flash_images import MIB, loop_device, rap

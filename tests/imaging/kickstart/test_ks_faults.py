@@ -22,7 +22,8 @@ from pykickstart.version import makeVersion
 
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import releases
-from imaging.kickstart.lint import LintReport, all_rules, lint
+from imaging.kickstart.lint import LintReport, lint
+from imaging.kickstart.rule import all_rules
 from imaging.kickstart.site import load_site
 from imaging.repository.repository import Repository
 from settings.board import load_board

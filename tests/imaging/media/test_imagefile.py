@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from imaging import signing
+from imaging.disks.signatures import signatures
 from imaging.flash.source import open_image
 from imaging.media import bmap, unzstd
 from imaging.media.bmap import Bmap, BmapError, Range
@@ -23,8 +25,6 @@ from imaging.media.imagefile import (
     mapped_extents,
     sha256_of,
 )
-from imaging.signing import signing
-from imaging.signing.signatures import signatures
 from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, public_key, raw_image, sign
 
 

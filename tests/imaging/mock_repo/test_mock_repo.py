@@ -1,4 +1,4 @@
-"""The stand-in repository's command: nobody's folder is lost, and what is missing is said."""
+"""`python -m imaging.mock_repo`: it never deletes other data, and reports what is missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from imaging.mock_repo import __main__ as command
-from imaging.mock_repo.debs import DebError
+from imaging.programs import ProgramFailed
 
 
-def test_a_folder_with_other_things_is_let_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_other_content_is_not_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "repository-of-mine").mkdir()
     assert command.main([str(tmp_path)]) == 2
     assert "give a new or an empty folder" in capsys.readouterr().err
@@ -18,18 +20,18 @@ def test_a_folder_with_other_things_is_let_be(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])
-def test_how_it_is_used_is_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_print_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(words) == 2
     assert "DIR" in capsys.readouterr().err
 
 
-def test_what_apt_says_is_shown(
+def test_an_error_of_apt_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_folder: Path) -> Path:
-        raise DebError("apt-get: no network")
+        raise ProgramFailed("apt-get: no network")
 
     monkeypatch.setattr(command, "kept_repository", fail)
-    monkeypatch.setattr(command, "_lacking", lambda: "")
+    monkeypatch.setattr(command, "require_prerequisites", lambda: None)
     assert command.main([str(tmp_path / "new")]) == 3
     assert capsys.readouterr().err == "imaging.mock_repo: apt-get: no network\n"

@@ -13,10 +13,10 @@ from random import Random
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from imaging import signing
 from imaging.flash.target import DeviceError
 from imaging.media import bmap
 from imaging.media.imagefile import compress_framed, make_bmap
-from imaging.signing import signing
 from rap import flash, pki
 from rap.parser import Parser
 

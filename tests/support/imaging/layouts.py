@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from imaging.disks.disks import StationMachine, refusals
+from imaging.disks.machine import StationMachine
+from imaging.disks.refusals import refusals
 from tests.support.paths import FIXTURES
 
 FILES = sorted((FIXTURES / "machines").glob("*.json"))

@@ -15,7 +15,6 @@ are gone, so that a box that starts from it does one thing.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,8 +23,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imaging.build.sandbox import Line, run
-from imaging.build.types import BuildFailed, Lacking
-from imaging.signing.signing import Manifest, describe, write_manifest
+from imaging.build.types import BuildFailed
+from imaging.programs import require_programs
+from imaging.signing import Manifest, describe, write_manifest
 
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"
@@ -47,11 +47,11 @@ class IsoError(Exception):
 
 
 def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, told: Line) -> None:
-    """Write `source`, with kickstart and repositories in it, to `target`. Errors: IsoError, BuildFailed, Lacking."""
-    if shutil.which("xorriso") is None or shutil.which("mcopy") is None:
-        raise Lacking(
-            "xorriso or mcopy is missing; install xorriso and mtools (apt-get on Debian, dnf on RHEL)"
-        )
+    """Write `source`, with kickstart and repositories in it, to `target`.
+
+    Errors: IsoError, BuildFailed, PrerequisiteMissing.
+    """
+    require_programs(("xorriso", "mcopy"))
     if not source.is_file():
         raise IsoError(f"{source}: is not a file; give the boot ISO of a RHEL-compatible distribution")
     label = _label_of(source, told)

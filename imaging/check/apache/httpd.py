@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.check.types import CheckLacks, WrongCheck
+from imaging.check.types import WrongCheck
+from imaging.programs import PrerequisiteMissing, ProgramFailed, run_program
 
 PROGRAMS: Final = ("httpd", "apache2")
 MODULES: Final = ("/usr/lib64/httpd/modules", "/usr/lib/apache2/modules")
@@ -65,7 +65,7 @@ class ApacheServer:
 
 
 def read_server(conf: Path, program: str = "") -> ApacheServer:
-    """Ask httpd. Errors: WrongCheck, with its own words; CheckLacks."""
+    """Ask httpd. Errors: WrongCheck, with its own words; PrerequisiteMissing."""
     httpd = _find(program)
     conf = conf.absolute()
     if not conf.is_file():
@@ -75,14 +75,12 @@ def read_server(conf: Path, program: str = "") -> ApacheServer:
         (path for path in (Path(folder, "mod_info.so") for folder in MODULES) if path.exists()), None
     )
     if module is None:
-        raise CheckLacks(
+        raise PrerequisiteMissing(
             "mod_info.so: missing; apt-get install apache2-bin (Debian), dnf install httpd-core (RHEL)"
         )
     text = _ask(httpd, conf, "-c", f"LoadModule info_module {module}", "-D", "DUMP_CONFIG")
     user = _USER.search(state)
-    version = _VERSION.search(
-        subprocess.run([httpd, "-v"], capture_output=True, text=True, check=True).stdout
-    )
+    version = _VERSION.search(run_program([httpd, "-v"]))
     assert user and version, "httpd has said both since 2.4"
     numbers = tuple(int(part) for part in version[1].split("."))
     modules = frozenset(_MODULE.findall(state))
@@ -95,15 +93,14 @@ def _find(program: str) -> str:
             return found
     if program:
         raise WrongCheck(f"--httpd-program {program}: is no program of this machine; such as /usr/sbin/httpd")
-    raise CheckLacks("httpd: missing; apt-get install apache2-bin (Debian), dnf install httpd mod_ssl (RHEL)")
+    raise PrerequisiteMissing(f"httpd: missing; {install_hint(['httpd'])}")
 
 
 def _ask(httpd: str, conf: Path, *words: str) -> str:
-    command = [httpd, "-t", "-f", str(conf), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise WrongCheck(f"{conf}: httpd does not take it: {done.stderr.strip()}")
-    return done.stdout
+    try:
+        return run_program([httpd, "-t", "-f", conf, *words])
+    except ProgramFailed as error:
+        raise WrongCheck(f"{conf}: httpd does not accept it: {error}") from None
 
 
 def _directives(text: str) -> Iterator[Directive]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging.media.iso import IsoError, grub, isolinux, make_iso
-from imaging.signing.signing import describe, load_public_key, make_key, read_manifest
+from imaging.build.iso import IsoError, grub, isolinux, make_iso
+from imaging.signing import describe, load_public_key, make_key, read_manifest
 from rap.__main__ import main
 
 ISOLINUX = Path("/usr/lib/ISOLINUX")

@@ -1,0 +1,120 @@
+"""Listening addresses, access to files and directories, and the account that httpd runs as."""
+
+from __future__ import annotations
+
+import stat
+from ipaddress import ip_address
+from pathlib import Path
+from pwd import getpwnam
+from typing import Final
+
+from imaging.check.apache.expect import has_no_options, is_not_loaded, spot_of
+from imaging.check.apache.httpd import ApacheServer
+from imaging.check.apache.rule import ApacheFinding, Findings, rule
+
+NO_SHELLS: Final = frozenset({"/sbin/nologin", "/usr/sbin/nologin", "/bin/false", "/usr/bin/false"})
+
+
+@rule("AS24-U1-000360", "AS24-U2-000360")
+def address_and_port(server: ApacheServer) -> Findings:
+    """The server listens on addresses that are named, each with its port."""
+    if not server.named("listen"):
+        yield ApacheFinding(str(server.conf), "has no Listen", "write Listen ADDRESS:PORT")
+    for one in server.named("listen"):
+        if not _is_specific(one.words[0]):
+            yield ApacheFinding(
+                one.spot, f"Listen {one.words[0]}", "write Listen ADDRESS:PORT, of one instrument subnet"
+            )
+    for section in {(one.inside[0], one.spot) for one in server.directives if one.inside}:
+        name, _, address = section[0].partition(" ")
+        if name.lower() == "virtualhost" and not _is_specific(address):
+            yield ApacheFinding(section[1], f"<VirtualHost {address}>", "write <VirtualHost ADDRESS:PORT>")
+
+
+def _is_specific(words: str) -> bool:
+    address, _, port = words.split()[0].strip('"').rpartition(":")
+    try:
+        return port.isdecimal() and not ip_address(address.strip("[]")).is_unspecified
+    except ValueError:
+        return False
+
+
+@rule("AS24-U2-000350")
+def root_denied(server: ApacheServer) -> Findings:
+    """Of the file system, nothing is served but what is named; and no folder has rules of its own (.htaccess)."""
+    root = [
+        one for one in server.directives if one.inside and one.inside[-1] in ("Directory /", 'Directory "/"')
+    ]
+    requires = [one for one in root if one.name == "require"]
+    if [one.words for one in requires] != [("all", "denied")]:
+        repair = "write one Require all denied in <Directory />"
+        yield ApacheFinding(
+            spot_of(server, requires[0] if requires else None), "<Directory /> is not denied", repair
+        )
+    for one in root:
+        if one.name in ("allow", "deny"):
+            yield ApacheFinding(one.spot, f"{one.name} {' '.join(one.words)}", "write Require instead")
+    if not any(one.name == "allowoverride" for one in root):
+        yield ApacheFinding(
+            str(server.conf), "<Directory /> has no AllowOverride", "write AllowOverride None there"
+        )
+    for one in server.named("allowoverride", "allowoverridelist"):
+        if [word.lower() for word in one.words] != ["none"]:
+            yield ApacheFinding(one.spot, f"AllowOverride {' '.join(one.words)}", "write AllowOverride None")
+
+
+@rule("AS24-U2-000620")
+def no_listing(server: ApacheServer) -> Findings:
+    """Who asks for a folder gets its page, never a list."""
+    yield from is_not_loaded(server, ("autoindex",))
+    yield from has_no_options(server, "indexes", "multiviews")
+    if server.general("directoryindex") is None:
+        yield ApacheFinding(str(server.conf), "has no DirectoryIndex", "write DirectoryIndex index.html")
+
+
+@rule("AS24-U1-000430")
+def not_root(server: ApacheServer) -> Findings:
+    """What answers requests is nobody's account who matters."""
+    if server.user_id == 0 or not server.user:
+        yield ApacheFinding(
+            spot_of(server, server.general("user")), f"runs as {server.user or 'root'}", "write User apache"
+        )
+
+
+@rule("AS24-U1-000940", severity="high")
+def no_login(server: ApacheServer) -> Findings:
+    """Nobody can log in as the server."""
+    try:
+        shell = getpwnam(server.user).pw_shell
+    except KeyError:
+        yield ApacheFinding(
+            spot_of(server, server.general("user")), f"User {server.user} does not exist", "write User apache"
+        )
+        return
+    if shell not in NO_SHELLS:
+        repair = f"usermod --shell /sbin/nologin {server.user}"
+        yield ApacheFinding(
+            spot_of(server, server.general("user")), f"{server.user} has the shell {shell}", repair
+        )
+
+
+@rule("AS24-U1-000440", "AS24-U2-000780", severity="high")
+def own_files(server: ApacheServer) -> Findings:
+    """Only root changes the configuration."""
+    for file in sorted({server.conf, *(one.file for one in server.directives)}):
+        state = file.stat()
+        if state.st_uid != 0 or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield ApacheFinding(
+                str(file), "others than root may change it", f"chown root {file}; chmod go-w {file}"
+            )
+
+
+@rule("AS24-U2-000390")
+def private_key(server: ApacheServer) -> Findings:
+    """Only root reads the private key."""
+    for one in server.named("sslcertificatekeyfile"):
+        file = Path(one.words[0])
+        if file.exists() and (file.stat().st_mode & 0o077 or file.stat().st_uid != 0):
+            yield ApacheFinding(
+                one.spot, f"others than root may read {file}", f"chown root {file}; chmod 0600 {file}"
+            )

@@ -1,0 +1,75 @@
+"""TLS versions, cipher suites and compression."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from imaging.check.apache.expect import has_value, is_loaded, is_not_loaded
+from imaging.check.apache.httpd import ApacheServer, Directive
+from imaging.check.apache.rule import ApacheFinding, Findings, rule
+
+PROTOCOLS: Final = frozenset({"tlsv1.2", "tlsv1.3"})
+CIPHERS: Final = re.compile(
+    r"(?:TLS_AES_(?:128|256)_GCM_SHA(?:256|384))|(?:ECDHE-(?:ECDSA|RSA)-AES(?:128|256)-GCM-SHA\d+)"
+)
+"""Of NIST SP 800-52r2, 3.3.1, the suites with forward secrecy and authenticated encryption."""
+
+
+@rule("AS24-U1-000030")
+def encrypted(server: ApacheServer) -> Findings:
+    """Everything is TLS."""
+    yield from is_loaded(server, "ssl")
+    yield from has_value(server, "SSLEngine", ("on",), "on")
+
+
+@rule("AS24-U2-000030")
+def protocols(server: ApacheServer) -> Findings:
+    """TLS 1.2 and 1.3, and nothing older."""
+    found = server.named("sslprotocol")
+    if server.general("sslprotocol") is None:
+        yield ApacheFinding(
+            str(server.conf), "has no SSLProtocol", "write SSLProtocol -all +TLSv1.2 +TLSv1.3"
+        )
+    for one in found:
+        if not _enabled(one) or not _enabled(one) <= PROTOCOLS:
+            problem = f"SSLProtocol {' '.join(one.words)}"
+            yield ApacheFinding(one.spot, problem, "write SSLProtocol -all +TLSv1.2 +TLSv1.3")
+
+
+def _enabled(one: Directive) -> set[str]:
+    """What mod_ssl makes of its words: a bare name or "all" begins anew."""
+    on: set[str] = set()
+    every = {"tlsv1", "tlsv1.1", *PROTOCOLS}
+    for word in one.words:
+        name = word.lstrip("+-").lower()
+        named = every if name == "all" else {name}
+        on = on - named if word.startswith("-") else on | named if word.startswith("+") else named
+    return on
+
+
+@rule("AS24-U1-000900")
+def ciphers(server: ApacheServer) -> Findings:
+    """Approved ciphers alone, named one by one; the server chooses."""
+    if server.general("sslciphersuite") is None:
+        yield ApacheFinding(
+            str(server.conf),
+            "has no SSLCipherSuite",
+            "name the suites, such as ECDHE-ECDSA-AES128-GCM-SHA256",
+        )
+    for one in server.named("sslciphersuite"):
+        for name in one.words[-1].split(":"):
+            if not CIPHERS.fullmatch(name):
+                yield ApacheFinding(
+                    one.spot, f"{name} is no approved suite", "name AES-GCM suites with ECDHE, one by one"
+                )
+    yield from has_value(server, "SSLHonorCipherOrder", ("on",), "on")
+
+
+@rule("AS24-U2-000870")
+def nothing_compressed(server: ApacheServer) -> Findings:
+    """What is secret is not compressed together with what others choose."""
+    yield from is_not_loaded(server, ("deflate", "brotli"))
+    for one in server.named("sslcompression"):
+        if [word.lower() for word in one.words] != ["off"]:
+            yield ApacheFinding(one.spot, "SSLCompression is on", "write SSLCompression Off")

@@ -1,0 +1,97 @@
+"""Sessions, time-outs, and what responses disclose."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from imaging.check.apache.expect import has_number, has_value, is_loaded, spot_of
+from imaging.check.apache.httpd import ApacheServer
+from imaging.check.apache.rule import ApacheFinding, Findings, rule
+
+TIMEOUT_SECONDS_MAX: Final = 60
+KEEP_ALIVE_REQUESTS_MIN: Final = 100
+SESSION_SECONDS_MAX: Final = 600
+ERRORS: Final = ("400", "401", "403", "404", "405", "500")
+
+
+@rule("AS24-U1-000470", "AS24-U1-000870", "AS24-U2-000470", "AS24-U2-000890")
+def cookies(server: ApacheServer) -> Findings:
+    """A cookie goes back encrypted, and to no script."""
+    edits = [one for one in server.named("header") if "edit" in one.words and "Set-Cookie" in one.words]
+    if not any(
+        {"httponly", "secure"} <= set(re.findall(r"\w+", " ".join(one.words).lower())) for one in edits
+    ):
+        repair = 'write Header always edit Set-Cookie ^(.*)$ "$1; HttpOnly; Secure"'
+        yield ApacheFinding(
+            spot_of(server, edits[0] if edits else None), "cookies are not made HttpOnly and Secure", repair
+        )
+
+
+@rule("AS24-U1-000460", "AS24-U2-000650")
+def session_ends(server: ApacheServer) -> Findings:
+    """A session, if there are any, ends after ten minutes."""
+    if "session" in server.modules:
+        yield from has_number(server, "SessionMaxAge", 1, SESSION_SECONDS_MAX)
+
+
+@rule("AS24-U1-000510")
+def session_secret(server: ApacheServer) -> Findings:
+    """A session's name, if there are any, cannot be guessed."""
+    if "session" in server.modules:
+        yield from is_loaded(server, "session_crypto")
+
+
+@rule("AS24-U1-000520", severity="high")
+def unique_requests(server: ApacheServer) -> Findings:
+    """Each request has a name of its own."""
+    yield from is_loaded(server, "unique_id")
+
+
+@rule("AS24-U1-000010")
+def connections(server: ApacheServer) -> Findings:
+    """Connections are kept, and for a hundred requests at least."""
+    yield from has_value(server, "KeepAlive", ("on",), "On")
+    yield from has_number(server, "MaxKeepAliveRequests", KEEP_ALIVE_REQUESTS_MIN, 10_000)
+
+
+@rule("AS24-U1-000590", "AS24-U2-000590")
+def timeout(server: ApacheServer) -> Findings:
+    """Whoever sends nothing is let go after a minute at most."""
+    yield from has_number(server, "Timeout", 1, TIMEOUT_SECONDS_MAX)
+
+
+@rule("AS24-U1-000650", "AS24-U2-000660")
+def slow_requests(server: ApacheServer) -> Findings:
+    """Whoever sends slowly, too."""
+    yield from is_loaded(server, "reqtimeout")
+    found = server.named("requestreadtimeout")
+    if not any(
+        any(w.startswith("header=") for w in one.words) and any(w.startswith("body=") for w in one.words)
+        for one in found
+    ):
+        repair = "write RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
+        yield ApacheFinding(
+            spot_of(server, found[0] if found else None), "header or body may take for ever", repair
+        )
+
+
+@rule("AS24-U1-000620", "AS24-U2-000630")
+def says_little(server: ApacheServer) -> Findings:
+    """It does not say which server it is, and its error pages are the box's own."""
+    yield from has_value(server, "ServerTokens", ("prod", "productonly"), "Prod")
+    yield from has_value(server, "ServerSignature", ("off",), "Off")
+    pages = {one.words[0] for one in server.named("errordocument") if not one.inside}
+    if missing := [code for code in ERRORS if code not in pages]:
+        yield ApacheFinding(
+            str(server.conf), f"has no ErrorDocument for {', '.join(missing)}", "write one for each"
+        )
+
+
+@rule("AS24-U1-000630", "AS24-U2-000640")
+def no_traces(server: ApacheServer) -> Findings:
+    """Nothing is there for finding the server's own mistakes."""
+    yield from has_value(server, "TraceEnable", ("off",), "Off")
+    for one in server.named("loglevel"):
+        if any(re.search(r"(?:^|:)(?:debug|trace\d)$", word.lower()) for word in one.words):
+            yield ApacheFinding(one.spot, f"LogLevel {' '.join(one.words)}", "write LogLevel info")

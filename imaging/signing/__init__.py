@@ -1,1 +1,0 @@
-"""Signatures of images and manifests."""
