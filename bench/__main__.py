@@ -1,20 +1,26 @@
-"""Every bench that needs no rights, one after the other: `python -m bench [--only NAME …]`.
-
-Prints target and measured, and writes bench-results/bench.json. The exit status is 1 if a target is missed. Ratios
-are of things measured side by side in one run; nothing here is part of the tests.
-"""
+"""All benchmarks that need no root rights: `python -m bench [--only NAME …]`. See `bench.suite`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
-from bench.figures import run_all
+from bench.suite import Suite
 
-BENCHES = {
-    name: f"bench.{name}"
-    for name in ("lab", "wire", "drain", "memory", "many_labs", "buffer", "spool_opening")
-}
+BENCH: Final = Suite(
+    "benchmarks that need no root rights",
+    {
+        "lab": "bench.lab.speed",
+        "wire": "bench.lab.wire",
+        "drain": "bench.lab.drain",
+        "memory": "bench.box.memory",
+        "many_labs": "bench.lab.many_labs",
+        "buffer": "bench.box.spool",
+        "spool_opening": "bench.box.spool_opening",
+    },
+    Path("bench-results/bench.json"),
+)
 
 if __name__ == "__main__":
-    sys.exit(run_all(BENCHES, Path("bench-results/bench.json"), __doc__))
+    sys.exit(BENCH.main())

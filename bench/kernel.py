@@ -1,6 +1,6 @@
-"""Every bench on the real kernel: `python -m bench.kernel [--only NAME …]`. Needs root.
+"""All benchmarks on this machine's kernel: `python -m bench.kernel [--only NAME …]`. Needs root. See `bench.suite`.
 
-All of it happens in network namespaces that go with the processes that made them. The rest is `bench.suite`'s.
+They use network namespaces of their own, which the kernel removes when the processes end.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from bench.suite import Suite
 from sim.worlds.kernel import missing
 
 KERNEL: Final = Suite(
-    "benches on the real kernel",
+    "benchmarks on this machine's kernel",
     {
-        "session": "bench.firewall_session",
-        "watch": "bench.firewall_watch",
-        "proof": "bench.firewall_proof",
-        "forward": "bench.firewall_forward",
-        "lab": "bench.kernel_lab",
-        "tcp": "bench.tcp",
-        "sweep": "bench.firewall_sweep",
-        "fuzz": "bench.firewall_fuzz",
-        "reload": "bench.firewall_reload",
+        "session": "bench.firewall.session",
+        "watch": "bench.firewall.watch",
+        "proof": "bench.firewall.proof",
+        "forward": "bench.firewall.forward",
+        "lab": "bench.lab.kernel_world",
+        "tcp": "bench.lab.tcp",
+        "sweep": "bench.firewall.sweep",
+        "fuzz": "bench.firewall.fuzz",
+        "reload": "bench.firewall.reload",
     },
     Path("bench-results/kernel.json"),
     lambda: missing({"nft": "nftables", "ip": "iproute2"}),

@@ -1,9 +1,8 @@
-"""The command line of several benches: runs those that are asked for, and keeps the figures of each at once.
+"""The command line of several benchmarks: `python -m bench`, `python -m bench.kernel`, `python -m bench.image`.
 
-    python -m bench.kernel [--only NAME …]
-
-Prints target and measured, and writes them to the suite's file. The exit status is 1 if a target is missed, and 3 if
-the machine lacks something.
+Each benchmark is a module with a function `figures()`. Its figures are printed beside their targets, and written to
+the results file of the suite before the next benchmark starts. The exit status is 1 if a target is missed, 3 if the
+machine lacks something. No test depends on a benchmark.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from bench.figures import Figure, figure, show
 
 @dataclass(frozen=True)
 class Suite:
-    """Benches by name, modules with `figures()`, the quick ones first; `missing` tells what the machine lacks."""
+    """Benchmarks: name to module, the quickest first. `missing` returns what the machine lacks, a line each."""
 
     description: str
     benches: Mapping[str, str]
     results: Path
-    missing: Callable[[], list[str]]
+    missing: Callable[[], list[str]] = list
 
     def main(self) -> int:
+        """Run the benchmarks that the command line names, or else all. Returns the exit status."""
         parser = argparse.ArgumentParser(description=self.description)
         names = ", ".join(self.benches)
         parser.add_argument("--only", action="append", choices=self.benches, metavar="NAME", help=names)
@@ -37,24 +37,23 @@ class Suite:
         if lacking := self.missing():
             print(*lacking, sep="\n", file=sys.stderr)
             return 3
-        found = [line for name in chosen for line in self._measured(name)]
+        found = [line for name in chosen for line in self._measure(name)]
         missed = [f"{line['bench']}: {line['name'].strip()}" for line in found if not line["holds"]]
         print(f"{len(found)} figures, {len(missed)} missed", *missed, sep="\n  ")
         return 1 if missed else 0
 
-    def _measured(self, name: str) -> list[Figure]:
-        """The figures of one bench, and how long it took; kept at once, whatever the next one meets."""
+    def _measure(self, name: str) -> list[Figure]:
         print(f"== {name}", flush=True)
         began = time.monotonic()
         figures: list[Figure] = import_module(self.benches[name]).figures()
-        figures.append(figure("this bench took", "s", time.monotonic() - began))
+        figures.append(figure("duration of this benchmark", "s", time.monotonic() - began))
         show(figures)
         found = [{"bench": name, **line} for line in figures]
-        self._keep(found, name)
+        self._save(found, name)
         return found
 
-    def _keep(self, found: list[Figure], name: str) -> None:
-        """Write them down; what other benches found before stays."""
+    def _save(self, found: list[Figure], name: str) -> None:
+        """Replace this benchmark's figures in the results file; those of other benchmarks stay."""
         before: list[Figure] = json.loads(self.results.read_text()) if self.results.exists() else []
         lines = [line for line in before if line["bench"] != name] + found
         self.results.parent.mkdir(exist_ok=True)

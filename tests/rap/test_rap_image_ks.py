@@ -73,10 +73,10 @@ def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.C
         ("image ks --check box.ks --repo nowhere", "nowhere: is no package repository"),
         ("image ks --check box.ks --board rap-5", "known boards: rap-4, rap-8"),
         ("image ks --check box.ks --disk-bytes 32G", "a whole number of bytes"),
-        ("image ks --check box.ks --release f40", "there is no release 'f40'; there are rhel9"),
+        ("image ks --check box.ks --release f40", "there is no release 'f40'; use one of rhel9"),
         (
             "image ks --check fedora.ks",
-            "is for F40; there are rules for RHEL9, RHEL10: say which with --release",
+            "is for F40; there are rules for RHEL9, RHEL10: choose one with --release",
         ),
         ("image ks site.toml --board rap-4", "--board goes with --check"),
         ("image ks --check box.ks -o out.ks", "--output goes with a site file"),

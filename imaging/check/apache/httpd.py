@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.check.types import WrongCheck
-from imaging.programs import PrerequisiteMissing, ProgramFailed, run_program
+from imaging.programs import PrerequisiteMissing, ProgramFailed, install_hint, run_program
 
 PROGRAMS: Final = ("httpd", "apache2")
 MODULES: Final = ("/usr/lib64/httpd/modules", "/usr/lib/apache2/modules")

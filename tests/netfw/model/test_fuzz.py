@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bench.firewall_fuzz import Outcome, compare, compare_here
+from bench.firewall.fuzz import Outcome, compare, compare_here
 from netfw.model import conntrack, fragments
 from netfw.ruleset.names import CAUSES, CROWDED
 
@@ -46,5 +46,5 @@ def test_a_flaw_in_the_model_is_found_down_to_the_packet(where: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         outcome = pool.submit(_with_a_flaw, where).result()
     assert outcome.disagreements
-    assert all(len(disagreement.shot) < 20 for disagreement in outcome.disagreements)
+    assert all(len(disagreement.group) < 20 for disagreement in outcome.disagreements)
     assert "seed 105" in str(outcome.disagreements[0])

@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
-from bench.firewall_shots import Shooter
-from bench.firewall_world import World, enter_namespace
+from bench.firewall.namespace import BoxNamespace, enter_namespace
+from bench.firewall.packets import PacketGenerator
 from netfw.model.ip_options import hop_by_hop_options_hold, ipv4_options_hold
 from netfw.model.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
 from netfw.model.packet_filter import PacketFilterModel
@@ -99,13 +99,13 @@ def comes_in(data: bytes) -> bool:
 def come_in(packets: list[bytes]) -> list[bool]:
     """By the kernel, in a process of its own. Behind each packet comes one that is right, and is waited for."""
     enter_namespace()
-    world = World(POLICY, render(POLICY).commands())
+    world = BoxNamespace(POLICY, render(POLICY).commands())
     results = []
     for data in packets:
         before = world.counters()["at_input"]
-        world.shoot(PORT, data)
-        world.shoot(PORT, ipv4(b""))
-        world.shoot(PORT, ipv4(b""))
+        world.inject(PORT, data)
+        world.inject(PORT, ipv4(b""))
+        world.inject(PORT, ipv4(b""))
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (came := world.counters()["at_input"] - before) < 2:
             assert time.monotonic() < deadline
@@ -134,10 +134,10 @@ def test_a_length_of_nothing_is_no_jumbogram_and_yet_taken() -> None:
 
 
 def test_random_cases() -> None:
-    shooter = Shooter(POLICY, (), (), 3)
-    shooter.random = Random(3)
-    packets = [ipv4(shooter.options()) for _ in range(RANDOM_CASES)]
-    packets += [with_hop_by_hop(shooter.hop_by_hop(UDP)[2:]) for _ in range(RANDOM_CASES)]
+    generator = PacketGenerator(POLICY, (), (), 3)
+    generator.random = Random(3)
+    packets = [ipv4(generator.options()) for _ in range(RANDOM_CASES)]
+    packets += [with_hop_by_hop(generator.hop_by_hop(UDP)[2:]) for _ in range(RANDOM_CASES)]
     model = [comes_in(data) for data in packets[::1]]
     assert 0.1 < sum(model) / len(model) < 0.9
     kernel = by_the_kernel(packets)

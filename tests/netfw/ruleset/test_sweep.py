@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.firewall_range import POLICY
-from bench.firewall_sweep import allowed, probes, sweep
+from bench.firewall.sweep import allowed, probes, sweep
+from bench.firewall.testbed import POLICY
 from netfw.policy.policy import Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.render import render

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bench.firewall_reload import ALLOWED, FORBIDDEN, alone, replaced
+from bench.firewall.reload import ALLOWED, FORBIDDEN, alone, replaced
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft

@@ -6,7 +6,7 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from bench.many_labs import LAB
+from bench.lab.many_labs import LAB
 from sim.lab.labfile import parse_lab
 from sim.worlds import run_lab
 

@@ -1,6 +1,6 @@
 """Simulated TCP takes the time that Linux takes, and each mechanism that this needs does what it is for.
 
-The seconds are Linux 6.18's with CUBIC and RHEL 9's buffers, over the kernel world's links (`python -m bench.tcp`).
+The seconds are Linux 6.18's with CUBIC and RHEL 9's buffers, over the kernel world's links (`bench/lab/tcp.py`).
 """
 
 from __future__ import annotations

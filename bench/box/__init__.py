@@ -1,0 +1,1 @@
+"""Benchmarks of the box program: its spool, its memory and its processor time."""

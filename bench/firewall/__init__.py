@@ -1,0 +1,1 @@
+"""Benchmarks of the firewall on this machine's kernel."""

@@ -1,0 +1,60 @@
+"""Sending many packets with one system call: sendmmsg(2), by ctypes.
+
+Python's own `socket.send` takes about a third of the time to send and filter a short packet.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import pack
+from typing import Any, Final
+
+PACKETS_MAX: Final = 1 << 16
+STRIDE_BYTES: Final = 128
+"""Space for one packet, its Ethernet header included."""
+AT_ONCE: Final = 1024
+"""The kernel's own limit (UIO_MAXIOV)."""
+_HEADER_BYTES: Final = 64
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_ROOM: Final = ctypes.create_string_buffer(PACKETS_MAX * STRIDE_BYTES)
+
+
+def send_all(sock: socket.socket, packets: Sequence[bytes]) -> int:
+    """Send packets of equal length on a connected or bound socket. Returns how many the firewall did not refuse.
+
+    Raises: OSError.
+    """
+    length = len(packets[0])
+    assert len(packets) <= PACKETS_MAX and length <= STRIDE_BYTES
+    padding = bytes(STRIDE_BYTES - length)
+    room = padding.join(packets)
+    ctypes.memmove(_ROOM, room, len(room))
+    headers, _ = _headers(length)
+    done = refused = 0
+    while done < len(packets):
+        here, count = ctypes.addressof(headers) + done * _HEADER_BYTES, min(AT_ONCE, len(packets) - done)
+        sent = _LIBC.sendmmsg(sock.fileno(), ctypes.c_void_p(here), count, 0)
+        if sent < 0 and ctypes.get_errno() != errno.EPERM:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        refused += sent < 0
+        done += abs(sent)
+    return done - refused
+
+
+@lru_cache
+def _headers(length: int) -> tuple[Any, Any]:
+    """A `struct mmsghdr` for each packet, and the `struct iovec` to which it points."""
+    room = ctypes.addressof(_ROOM)
+    vectors = ctypes.create_string_buffer(
+        b"".join(pack("=QQ", room + at * STRIDE_BYTES, length) for at in range(PACKETS_MAX))
+    )
+    first = ctypes.addressof(vectors)
+    headers = ctypes.create_string_buffer(
+        b"".join(pack("=QQQQQQQQ", 0, 0, first + at * 16, 1, 0, 0, 0, 0) for at in range(PACKETS_MAX))
+    )
+    return headers, vectors

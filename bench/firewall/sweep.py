@@ -1,0 +1,245 @@
+"""Every TCP and UDP port from every zone to every other, probed on the kernel: `python -m bench.firewall.sweep`.
+
+A probe is a packet to each of the 65,536 ports, from one zone to another, through a namespace in which the ruleset
+is in force (`bench.firewall.testbed`). A table after the ruleset records in a set which ports passed, and where.
+What should pass is derived here directly from the policy, in a few lines without any rules: rendering, model and
+kernel are all on the other side of the comparison.
+
+The packets of a probe are made from a template. The destination port varies, and 16 bits that nobody reads vary
+against it, so that their sum, and thereby the checksum, is constant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from ipaddress import ip_address
+from itertools import product
+from multiprocessing import get_context
+from struct import pack
+from typing import Any, Final, NamedTuple
+
+from bench.figures import Figure, figure, run
+from bench.firewall.namespace import LAST, enter_namespace, processors
+from bench.firewall.sendmmsg import send_all
+from bench.firewall.testbed import BOX, POLICY, Testbed, Zone, box_zones, session, zones
+from netfw.model.packet import tcp, udp
+from netfw.policy.policy import Policy, Protocol, Service
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.nft_json import ACCEPT, DPORT, OIFNAME, PROTOCOL, any_of, concat, where
+from netfw.ruleset.render import render
+
+ALL_PORTS: Final = range(1 << 16)
+TRIES_MAX: Final = 5
+WAIT_SECONDS_MAX: Final = 5
+"""How long to wait for packets in the kernel's queue."""
+
+SEEN: Final = "seen"
+
+
+class Probe(NamedTuple):
+    """All ports of one protocol, from one zone to another. `session`: whether the instrument's session is open."""
+
+    source: Zone
+    target: Zone
+    version: int
+    protocol: Protocol
+    session: bool
+
+    def __str__(self) -> str:
+        way = f"{self.source.name} → {self.target.name}, {self.protocol} over IPv{self.version}"
+        return f"{way}, session {'open' if self.session else 'closed'}"
+
+
+class Mismatch(NamedTuple):
+    """A port that passed and should not have, or the reverse; `at` is the interface concerned."""
+
+    probe: Probe
+    port: int
+    at: str
+    passed: bool
+
+    def __str__(self) -> str:
+        what = "passed, and should not have" if self.passed else "did not pass, and should have"
+        return f"{self.probe}, port {self.port}: {what} (to {self.at or 'the box'})"
+
+
+class Outcome(NamedTuple):
+    """The result of a sweep. `passed`: the number of packets that passed as the policy says."""
+
+    probes: int
+    packets: int
+    passed: int
+    mismatches: list[Mismatch]
+    seconds: float
+
+
+# What the policy says
+
+
+def probes(policy: Policy) -> Iterator[Probe]:
+    """All probes; those with the session closed come first."""
+    others, box = zones(policy), box_zones(policy)
+    ways = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
+    ways += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
+    protocols: tuple[Protocol, ...] = ("tcp", "udp")
+    for is_open, (source, target), version, protocol in product((False, True), ways, (4, 6), protocols):
+        yield Probe(source, target, version, protocol, is_open)
+
+
+def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
+    """The ports that the policy allows."""
+    source, target = probe.source, probe.target
+    address = ip_address(target.addresses[probe.version])
+    services: Iterable[Service] = ()
+    if source.interface == BOX and target.interface == policy.uplink:
+        services = [s for a in policy.authorized if any(address in n for n in a.networks) for s in a.services]
+    for port in policy.ports:
+        if source.interface == port.interface and address in [own.ip for own in port.addresses]:
+            services = port.services
+    if probe.session and source.name == "staff" and session(policy, probe.version).instrument == address:
+        services = [session(policy, probe.version).desktop]
+    return frozenset(service.port for service in services if service.protocol == probe.protocol)
+
+
+# What the kernel does
+
+
+def probe_packets(probe: Probe, ports: Iterable[int]) -> Iterator[bytes]:
+    """IP packets that differ in their destination port, and in 16 bits that keep the checksum constant."""
+    source, target = (place.addresses[probe.version] for place in (probe.source, probe.target))
+    start = 20 if probe.version == 4 else 40
+    if probe.protocol == "tcp":
+        template, balancing = (
+            tcp(source, 40000, target, 0, seq=0xFFFF),
+            start + 6,
+        )  # the lower half of the sequence number
+    else:
+        template, balancing = udp(source, 40000, target, 0, b"\xff\xff"), start + 8  # the payload
+    head, middle, tail = template[: start + 2], template[start + 4 : balancing], template[balancing + 2 :]
+    for port in ports:
+        yield head + pack("!H", port) + middle + pack("!H", 0xFFFF - port) + tail
+
+
+class ObservedTestbed(Testbed):
+    """A testbed with an observer after the ruleset."""
+
+    def __init__(self, policy: Policy, ruleset: list[Any]) -> None:
+        super().__init__(policy, ruleset)
+        self.namespace.run(list(_observer()))
+
+    def send_probe(self, probe: Probe, ports: Sequence[int]) -> set[tuple[str, int]]:
+        """Send a probe. Returns the pairs of interface and port that passed."""
+        self.namespace.run([{"flush": {"set": {**_SEEN, "name": name}}} for name in ("received", "left")])
+        self.namespace.flush_connections()
+        for _ in range(TRIES_MAX):
+            if self._complete(probe, ports):
+                return _seen()
+        raise RuntimeError(f"{probe}: the kernel loses packets before the firewall; is the machine too busy?")
+
+    def _complete(self, probe: Probe, ports: Sequence[int]) -> bool:
+        """Send the packets of a probe. Returns whether all of them reached the firewall."""
+        counter = "offered" if probe.source.interface == BOX else "arrived"
+        before = self.namespace.counters()[counter]
+        with closing(self.injector(probe.source, probe.target, probe.version)) as injector:
+            send_all(injector.socket, [injector.link + packet for packet in probe_packets(probe, ports)])
+        until = time.monotonic() + WAIT_SECONDS_MAX
+        while (met := self.namespace.counters()[counter] - before) < len(ports) and time.monotonic() < until:
+            time.sleep(0.001)
+        return met == len(ports)
+
+
+_SEEN: Final = {"family": "inet", "table": SEEN}
+
+
+def _observer() -> Iterator[Any]:
+    """A table that records what passed all others: to the box, or out of an interface."""
+    yield {"add": {"table": {"family": "inet", "name": SEEN}}}
+    # a set that rules add to wants the flag "dynamic", which nft 1.0.6 cannot read in JSON; "timeout" works too
+    sizes = {"flags": ["timeout"], "size": 2 * len(ALL_PORTS)}
+    yield {"add": {"set": {**_SEEN, "name": "received", "type": "inet_service", **sizes}}}
+    yield {"add": {"set": {**_SEEN, "name": "left", "type": ["ifname", "inet_service"], **sizes}}}
+    tcp_or_udp = where(PROTOCOL, any_of("tcp", "udp"))
+    for name, hook, key in (("received", "input", DPORT), ("left", "postrouting", concat(OIFNAME, DPORT))):
+        chain = {"type": "filter", "hook": hook, "prio": LAST - 1, "policy": "accept"}
+        yield {"add": {"chain": {**_SEEN, "name": hook, **chain}}}
+        remember = {"set": {"op": "add", "elem": key, "set": f"@{name}"}}
+        yield {"add": {"rule": {**_SEEN, "chain": hook, "expr": [tcp_or_udp, remember, ACCEPT]}}}
+
+
+def _seen() -> set[tuple[str, int]]:
+    listed = subprocess.run(["nft", "--json", "list", "table", "inet", SEEN], check=True, capture_output=True)
+    sets = {
+        thing["set"]["name"]: thing["set"]
+        for thing in json.loads(listed.stdout)["nftables"]
+        if "set" in thing
+    }
+    received = {(BOX, port) for port in sets["received"].get("elem", [])}
+    return received | {tuple(element["concat"]) for element in sets["left"].get("elem", [])}
+
+
+# Both together
+
+
+def sweep_here(
+    policy: Policy, ruleset: list[Any], ports: Sequence[int] = ALL_PORTS, share: tuple[int, int] = (0, 1)
+) -> Outcome:
+    """Compare the ruleset with the policy, in this process and a new network namespace.
+
+    `share` is (m, n): every n-th probe from the m-th.
+    """
+    enter_namespace()
+    began = time.monotonic()
+    place, mismatches, passed, opened = ObservedTestbed(policy, ruleset), [], 0, False
+    mine = list(probes(policy))[share[0] :: share[1]]
+    for probe in mine:
+        if probe.session and not opened:
+            place.open_sessions()
+            opened = True
+        seen = place.send_probe(probe, ports)
+        wanted = {(probe.target.interface, port) for port in allowed(policy, probe) & set(ports)}
+        passed += len(seen & wanted)
+        mismatches += [Mismatch(probe, port, at, True) for at, port in sorted(seen - wanted)]
+        mismatches += [Mismatch(probe, port, at, False) for at, port in sorted(wanted - seen)]
+    return Outcome(len(mine), len(mine) * len(ports), passed, mismatches, time.monotonic() - began)
+
+
+def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> Outcome:
+    """As `sweep_here`, with a process per processor; the default ruleset is rendered from the policy. Needs root."""
+    began, count = time.monotonic(), processors()
+    given = render(policy).commands() if ruleset is None else ruleset
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        parts = [pool.submit(sweep_here, policy, given, ports, (number, count)) for number in range(count)]
+        outcomes = [part.result() for part in parts]
+    return Outcome(
+        sum(part.probes for part in outcomes),
+        sum(part.packets for part in outcomes),
+        sum(part.passed for part in outcomes),
+        [mismatch for part in outcomes for mismatch in part.mismatches],
+        time.monotonic() - began,
+    )
+
+
+def figures() -> list[Figure]:
+    before = os.times()
+    outcome = sweep(load_policy(POLICY))
+    after = os.times()
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    for mismatch in outcome.mismatches[:20]:
+        print(mismatch)
+    return [
+        figure("ports probed from zone to zone", "packets", outcome.packets),
+        figure("packets that passed, as the policy says", "packets", outcome.passed, ">= 1"),
+        figure("mismatches with the policy", "ports", len(outcome.mismatches), "<= 0"),
+        figure("the whole sweep", "s", outcome.seconds, "<= 120"),
+        figure("  processor time", "s", busy),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

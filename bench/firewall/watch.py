@@ -1,0 +1,194 @@
+"""The time until a foreign change of the firewall is reported and repaired: `python -m bench.firewall.watch`.
+
+Another process changes the ruleset that a watch monitors. The clock starts before that process passes its command
+to the kernel, which takes part of the time itself, and is CLOCK_MONOTONIC for both. The change is reported when the
+watch calls its callback, and repaired when the watch says that the policy is in force again, after a comparison.
+
+In addition, without a target: when the kernel has the change in force, found by polling the ruleset's generation, and
+when the kernel notifies its listeners. No alarm that waits for notifications can be earlier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from bench.figures import Figure, figure, run
+from bench.firewall.namespace import enter_namespace
+from bench.firewall.testbed import POLICY, with_addresses
+from netfw.events import Alarm, Repair
+from netfw.kernel.firewall import Firewall
+from netfw.kernel.netlink import RECEIVE_BYTES, netfilter_socket
+from netfw.kernel.nft import Nft
+from netfw.kernel.picture import generation
+from netfw.policy.policy import Policy
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.names import FAMILY, TABLE
+from netfw.ruleset.nft_json import ACCEPT, concat
+from netfw.ruleset.sets import AUTHORIZED, SERVICES
+from netfw.watch.watch import BUFFER_BYTES, Watch
+
+TIMES: Final = 100
+"""Repetitions of each disaster, and of the single changes together; the target applies to the longest."""
+NICE: Final = -10
+"""As in the unit of the firewall service."""
+_NFNLGRP_NFTABLES: Final = 7
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_SO_RCVBUFFORCE: Final = 33
+_OURS: Final = {"family": FAMILY, "table": TABLE}
+_SERVICE: Final = concat("enp2s0", "10.77.1.1", "tcp", 443)
+CHANGES: Final[tuple[Any, ...]] = (
+    {"insert": {"rule": {**_OURS, "chain": "input", "expr": [ACCEPT]}}},
+    {"flush": {"chain": {**_OURS, "name": "forward"}}},
+    {"add": {"element": {**_OURS, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
+    {"delete": {"element": {**_OURS, "name": SERVICES[4], "elem": [_SERVICE]}}},
+)
+DISASTERS: Final[dict[str, Any]] = {
+    "table deleted": {"delete": {"table": {"family": FAMILY, "name": TABLE}}},
+    "all authorized flushed": {"flush": {"set": {**_OURS, "name": AUTHORIZED[4]}}},
+}
+
+
+class Times(NamedTuple):
+    """Seconds from the start of a change."""
+
+    reported: float
+    repaired: float
+    itself: float
+    """Until the kernel acknowledged the change to the other process."""
+
+
+class Stages(NamedTuple):
+    """Seconds from the start of a change, in the kernel."""
+
+    in_force: float
+    """Until the generation of the ruleset changes."""
+    notified: float
+    """Until the first notification about the change can be read."""
+
+
+def changed(change: Any, entries: int) -> list[Times]:
+    """Repeat a change with this many authorized addresses."""
+    enter_namespace()
+    policy = load_policy(POLICY)
+    policy = with_addresses(policy, entries) if entries else policy
+    firewall = Firewall(Nft())
+    firewall.apply(policy)
+    ours, theirs = get_context("fork").Pipe()
+    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
+    stranger.start()  # a process of its own, in this namespace
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    try:
+        return asyncio.run(
+            _watched(firewall, policy, ours, TIMES if change in DISASTERS.values() else TIMES // len(CHANGES))
+        )
+    finally:
+        ours.send(False)
+        stranger.join()
+
+
+def stages(change: Any, entries: int) -> list[Stages]:
+    """When a change is in force in the kernel and when the kernel notifies; this process only polls for that."""
+    enter_namespace()
+    policy = with_addresses(load_policy(POLICY), entries)
+    firewall = Firewall(Nft())
+    ours, theirs = get_context("fork").Pipe()
+    first, *others = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {first})
+    stranger = get_context("fork").Process(target=_change, args=(theirs, change))
+    stranger.start()
+    os.sched_setaffinity(
+        0, others or {first}
+    )  # a process on the processor that makes the change would be notified late
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    found = []
+    for _ in range(TIMES):
+        firewall.apply(policy)
+        with netfilter_socket() as asking, netfilter_socket() as listening:
+            listening.bind((0, 0))
+            listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+            listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+            before = generation(asking)
+            ours.send(True)
+            while generation(asking) == before:
+                pass
+            in_force = time.monotonic()
+            listening.recv(RECEIVE_BYTES)
+            notified = time.monotonic()
+        began, _ = ours.recv()
+        found.append(Stages(in_force - began, notified - began))
+    ours.send(False)
+    stranger.join()
+    return found
+
+
+def _change(orders: Connection, change: Any) -> None:
+    nft = Nft()
+    while orders.recv():
+        began = time.monotonic()
+        nft.run([change])
+        orders.send((began, time.monotonic()))
+
+
+async def _watched(firewall: Firewall, policy: Policy, stranger: Connection, times: int) -> list[Times]:
+    events: asyncio.Queue[tuple[Alarm | Repair, float]] = asyncio.Queue()
+    watch = Watch(firewall, policy, lambda what: events.put_nowait((what, time.monotonic())))
+    watch.start()
+    found = []
+    for _ in range(times):
+        stranger.send(True)
+        (alarm, heard), (repair, done) = await events.get(), await events.get()
+        assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
+        assert repair.in_force and repair.differences, repair
+        began, ended = await asyncio.to_thread(stranger.recv)
+        found.append(Times(heard - began, done - began, ended - began))
+    watch.stop()
+    return found
+
+
+def _measured() -> Iterator[tuple[str, list[Times]]]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for entries in (0, 10_000):
+            name = f"{entries:,} addresses" if entries else "the clinic's policy"
+            yield (
+                name,
+                [times for change in CHANGES for times in pool.submit(changed, change, entries).result()],
+            )
+            for disaster, change in DISASTERS.items():
+                yield f"{name}, {disaster}", pool.submit(changed, change, entries).result()
+
+
+def figures() -> list[Figure]:
+    found = []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for disaster, change in DISASTERS.items():
+            times = pool.submit(stages, change, 10_000).result()
+            for stage in Stages._fields:
+                milliseconds = [getattr(each, stage) * 1000 for each in times]
+                name = f"  {stage.replace('_', ' ')} by the kernel, 10,000 addresses, {disaster}"
+                found.append(figure(f"{name}, median", "ms", median(milliseconds)))
+                found.append(figure(f"{name}, longest", "ms", max(milliseconds)))
+    for name, measured in _measured():
+        reported, repaired, itself = (
+            [getattr(each, word) * 1000 for each in measured] for word in Times._fields
+        )
+        found += [
+            figure(f"foreign change reported, {name}, median", "ms", median(reported)),
+            figure(f"foreign change reported, {name}, longest", "ms", max(reported), "<= 10"),
+            figure(f"  the change itself, {name}, median", "ms", median(itself)),
+            figure(f"  repaired, {name}, median", "ms", median(repaired)),
+            figure(f"  repaired, {name}, longest", "ms", max(repaired), "<= 100"),
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

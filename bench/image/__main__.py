@@ -1,0 +1,52 @@
+"""All benchmarks of images and of flashing: `python -m bench.image [--only NAME …]`. Needs root. See `bench.suite`.
+
+The first run makes the mock repository, which takes a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench.suite import Suite
+
+PROGRAMS: Final = (
+    "bmaptool",
+    "sfdisk",
+    "losetup",
+    "dnf",
+    "rpmbuild",
+    "createrepo_c",
+    "qemu-system-x86_64",
+    "oscap",
+)
+
+
+def missing() -> list[str]:
+    """What the machine lacks, a line each with the remedy."""
+    lacking = (
+        [] if os.geteuid() == 0 else ["needs root rights, for loop devices and for files with other owners"]
+    )
+    return lacking + [f"needs {name}: make setup-image" for name in PROGRAMS if not shutil.which(name)]
+
+
+IMAGE: Final = Suite(
+    "benchmarks of images and of flashing",
+    {
+        "disks": "bench.image.disks",
+        "cuts": "bench.image.power_cuts",
+        "packages": "bench.image.packages",
+        "flash": "bench.image.flash",
+        "stig": "bench.image.stig",
+        "boot": "bench.image.boot",
+    },
+    Path("bench-results/image.json"),
+    missing,
+)
+
+
+if __name__ == "__main__":
+    sys.exit(IMAGE.main())

@@ -1,0 +1,28 @@
+"""Whether the wrong disk would be overwritten: `python -m bench.image.disks [--json]`.
+
+The decisions are made for the recorded machines of `tests/fixtures/machines`: disks that are mounted, used for swap,
+beneath RAID, LVM and LUKS, those of the running system, too small or read-only ones, and blank ones.
+"""
+
+from __future__ import annotations
+
+from bench.figures import Figure, figure, run
+from tests.support.imaging.layouts import FILES, load
+
+
+def figures() -> list[Figure]:
+    judged = [
+        (name in layout.may_be_written, not reasons)
+        for layout in map(load, FILES)
+        for name, reasons in layout.judged().items()
+    ]
+    return [
+        figure("machines", "", len(FILES), ">= 40"),
+        figure("disks on them", "", len(judged)),
+        figure("disks in use that would be overwritten", "", judged.count((False, True)), "<= 0"),
+        figure("unused disks that are refused", "", judged.count((True, False)), "<= 0"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

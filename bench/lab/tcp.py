@@ -1,0 +1,302 @@
+"""Simulated TCP compared with this machine's Linux, over the same link code: `python -m bench.lab.tcp`. Needs root.
+
+Each line of the grid is one kind of transfer over one kind of line: uploads of a size, or small exchanges one after
+the other. Where packets are lost or delayed at random, each seed is run in both worlds with the same random
+numbers: the n-th packet of a direction is lost in both or in neither, and has the same delay. One packet more or
+less in a full queue can double the duration of a transfer, so the queue's length differs between seeds. A line's
+ratio is the median of its seeds' ratios. In the kernel world, transfers that together do not load the relay run at
+the same time, in networks of their own, and with precedence over other work of this machine: a delayed relay sends
+bursts, which fill the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from bench.figures import Figure, figure, run
+from sim.engine.streams import stream
+from sim.net.host import Network, SimHost
+from sim.net.link import Link, LinkQuality
+from sim.net.loop import SimLoop
+from sim.units import MILLISECOND_NS
+from sim.worlds.kernel import KernelLab
+from sim.worlds.kernel import run as run_lab
+
+QUEUE_BYTES: Final = 64 * 1024
+"""The default of lab files."""
+QUEUE_STEP_BYTES: Final = 3000
+"""The difference between the queue lengths of consecutive seeds."""
+EXCHANGES: Final = 20
+EXCHANGE_BYTES: Final = 300
+TOLERANCE: Final = 0.15
+SEEDS: Final = 7
+RATE_AT_ONCE: Final = 15_000_000
+"""Bits per second that the relay of the kernel world carries without delay."""
+CONNECTIONS_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """A line and the transfer on it; `size` is in bytes, and 0 means small exchanges."""
+
+    rate_bits: int
+    delay_ms: int
+    loss: float
+    size: int
+    jitter_ms: int = 0
+
+    def __str__(self) -> str:
+        what = f"{self.size / 1000:g} kB" if self.size else f"{EXCHANGES} exchanges"
+        jitter = f"+{self.jitter_ms}" if self.jitter_ms else ""
+        return f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {what}"
+
+    def quality(self, seed: int) -> LinkQuality:
+        """The quality of the line for a seed; the mean queue length of all seeds is the default of lab files."""
+        delay, jitter = self.delay_ms * MILLISECOND_NS, self.jitter_ms * MILLISECOND_NS
+        queue = QUEUE_BYTES + (seed - (SEEDS + 1) // 2) * QUEUE_STEP_BYTES
+        return LinkQuality(self.rate_bits, delay, jitter, self.loss, queue_bytes_max=queue)
+
+    @property
+    def load_bits(self) -> float:
+        """The expected bits per second, by the square-root formula of congestion avoidance."""
+        if not self.loss:
+            return self.rate_bits
+        return min(self.rate_bits, 1.3 * 1460 * 8 / (self.delay_ms / 500) / math.sqrt(self.loss))
+
+    def randomize(self, link: Link, seed: int) -> None:
+        """Give each direction of the link the random numbers that this case has with that seed."""
+        for pipe, name in ((link.forward, "forward"), (link.backward, "backward")):
+            pipe.random = stream(seed, f"{self}/{name}")
+
+
+def grid() -> Iterable[Case]:
+    sizes = {
+        64_000: (0, 10_000, 100_000),
+        1_000_000: (0, 10_000, 500_000),
+        10_000_000: (0, 100_000, 5_000_000),
+    }
+    for rate, of_rate in sizes.items():
+        for delay in (20, 100, 300):
+            for loss in (0.0, 0.01, 0.03):
+                for size in of_rate:
+                    if size < 5_000_000 or loss < 0.03 or delay < 100:
+                        yield Case(rate, delay, loss, size)
+    yield Case(128_000, 300, 0.0, 200_000, jitter_ms=80)
+    yield Case(1_000_000, 40, 0.01, 200_000, jitter_ms=20)
+
+
+# -- virtual
+
+
+class _Server(asyncio.Protocol):
+    """Replies whenever `size` bytes have arrived."""
+
+    def __init__(self, size: int, answer: bytes) -> None:
+        self._size, self._answer, self._got = size, answer, 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._got += len(data)
+        while self._got >= self._size:
+            self._got -= self._size
+            self._transport.write(self._answer)
+
+
+class _Client(asyncio.Protocol):
+    """Sends requests one after the other; `done` is set by the last reply."""
+
+    def __init__(self, requests: int, size: int, answer: int) -> None:
+        self._left, self._size, self._answer, self._got = requests, size, answer, 0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(bytes(self._size))
+
+    def data_received(self, data: bytes) -> None:
+        self._got += len(data)
+        if self._got < self._answer:
+            return
+        self._got = 0
+        self._left -= 1
+        if self._left:
+            self._transport.write(bytes(self._size))
+        elif not self.done.done():
+            self.done.set_result(None)
+
+
+def _conversation(case: Case) -> tuple[int, int, int]:
+    """Number of requests, bytes per request, bytes per reply."""
+    return (1, case.size, 1) if case.size else (EXCHANGES, EXCHANGE_BYTES, EXCHANGE_BYTES)
+
+
+def virtual_seconds(case: Case, seed: int) -> float:
+    """The duration in the virtual world."""
+    requests, size, answer = _conversation(case)
+    loop, network = SimLoop(), Network()
+    one, other = SimHost(network, "one"), SimHost(network, "other")
+    link = Link(loop.env, "line", case.quality(seed), Random(seed))
+    case.randomize(link, seed)
+    network.connect(one, other, link)
+    server, client = other.power_on(), one.power_on()
+
+    async def serve() -> None:
+        await loop.create_server(lambda: _Server(size, bytes(answer)), "other", 80)
+
+    async def connect() -> float:
+        began = loop.time()
+        _, protocol = await loop.create_connection(lambda: _Client(requests, size, answer), "other", 80)
+        assert isinstance(protocol, _Client)
+        await protocol.done
+        return loop.time() - began
+
+    loop.run_until_complete(server.run(loop, serve()))
+    seconds: float = loop.run_until_complete(client.run(loop, connect()))
+    loop.close()
+    return seconds
+
+
+# -- kernel
+
+
+class _Line:
+    """Two hosts and a link between them, used for consecutive transfers."""
+
+    def __init__(self, lab: KernelLab, number: int) -> None:
+        self._number = number
+        self._one, self._other = lab.host(f"one{number}"), lab.host(f"other{number}")
+        for host in (self._one, self._other):
+            host.sysctl("net.ipv4.tcp_timestamps", 0)
+            host.sysctl("net.ipv4.tcp_no_metrics_save", 1)  # transfers must not influence each other
+            host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        quality = LinkQuality(RATE_AT_ONCE)
+        self._link = lab.link(f"line{number}", (self._one, "eth0"), (self._other, "eth0"), quality)
+        self._one.address("eth0", "10.9.0.1/24")
+        self._other.address("eth0", "10.9.0.2/24")
+
+    async def seconds(self, case: Case, seed: int) -> float:
+        """The duration in real time."""
+        requests, size, answer = _conversation(case)
+        loop = asyncio.get_running_loop()
+        for pipe in (self._link.forward, self._link.backward):
+            pipe.change(case.quality(seed))
+        case.randomize(self._link, seed)
+        with self._other.inside():
+            listener = socket.create_server(("10.9.0.2", 4000))
+        with self._one.inside():
+            client = socket.socket()
+
+        async def serve() -> None:
+            connection, _ = await loop.sock_accept(listener)
+            with connection:
+                _set_options(connection)
+                for _ in range(requests):
+                    await _receive(connection, size)
+                    await loop.sock_sendall(connection, bytes(answer))
+                await loop.sock_recv(connection, 1)
+
+        with listener, client:
+            _set_options(listener)
+            _set_options(client)
+            serving = asyncio.create_task(serve())
+            began = loop.time()
+            await loop.sock_connect(client, ("10.9.0.2", 4000))
+            for _ in range(requests):
+                await loop.sock_sendall(client, bytes(size))
+                await _receive(client, answer)
+            seconds = loop.time() - began
+            client.close()
+            await serving
+        await asyncio.sleep(
+            3 * case.delay_ms / 1000 + 0.1
+        )  # its last packets must not delay the next transfer
+        assert not self._link.overrun, f"{case}: this machine was too slow"
+        return seconds
+
+
+def _set_options(connection: socket.socket) -> None:
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _receive(connection: socket.socket, size: int) -> None:
+    while size > 0:
+        data = await asyncio.get_running_loop().sock_recv(connection, 1 << 20)
+        assert data, "the connection ended"
+        size -= len(data)
+
+
+def kernel_seconds(cases: Iterable[Case]) -> dict[Case, dict[int, float]]:
+    """The duration of each case in the kernel world, by seed."""
+
+    async def main(lab: KernelLab) -> dict[Case, dict[int, float]]:
+        _precede_other_work()
+        found: dict[Case, dict[int, float]] = {case: {} for case in cases}
+        lines = [_Line(lab, number) for number in range(CONNECTIONS_AT_ONCE)]
+        changed = asyncio.Condition()
+        load = 0.0
+
+        async def measure(case: Case, seed: int) -> None:
+            nonlocal load
+            async with changed:
+                await changed.wait_for(lambda: lines and (not load or load + case.load_bits <= RATE_AT_ONCE))
+                line = lines.pop(0)
+                load += case.load_bits
+            found[case][seed] = await line.seconds(case, seed)
+            async with changed:
+                lines.append(line)
+                load -= case.load_bits
+                changed.notify_all()
+
+        await asyncio.gather(*(measure(case, seed) for case in found for seed in range(1, SEEDS + 1)))
+        return found
+
+    return run_lab("bench-tcp", main)
+
+
+def _precede_other_work() -> None:
+    """Give all threads of this process precedence over other processes (sched(7))."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
+
+
+def _share_within(ratios: Sequence[float]) -> float:
+    return sum(abs(ratio - 1) <= TOLERANCE for ratio in ratios) / len(ratios)
+
+
+def figures() -> list[Figure]:
+    found, ratios, pairs = [], [], []
+    for case, seconds in kernel_seconds(sorted(grid())).items():
+        linux = statistics.median(seconds.values())
+        of_case = [virtual_seconds(case, seed) / took for seed, took in seconds.items()]
+        pairs += of_case
+        ratios.append(statistics.median(of_case))
+        found.append(figure(f"{case}: simulated over Linux's {linux:.2f} s", "x", ratios[-1]))
+    return [
+        *found,
+        figure(f"share of {len(ratios)} cases within {TOLERANCE:.0%}", "", _share_within(ratios), ">= 1"),
+        figure(
+            f"share of {len(pairs)} single transfers within {TOLERANCE:.0%}",
+            "",
+            _share_within(pairs),
+        ),
+        figure("greatest ratio", "x", max(ratios), f"<= {1 + TOLERANCE}"),
+        figure("smallest ratio", "x", min(ratios), f">= {1 - TOLERANCE}"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)
