@@ -1,8 +1,8 @@
 """Power cuts at every write of a flash: `python -m bench.image.power_cuts [--json]`.
 
 The cuts are those of the tests (`tests.support.imaging.power_cuts`): after each write, within it, and with the writes
-since the last flush in any order. Two models of firmware, one of them lenient, decide whether the disk starts; then the
-flash is resumed.
+since the last flush in any order. Two models of firmware, one of them lenient, decide whether the disk starts; then
+the flash is resumed.
 """
 
 from __future__ import annotations
