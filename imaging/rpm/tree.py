@@ -26,6 +26,7 @@ from imaging.rpm.contents import (
     Locked,
     PackageContents,
     PackageTarget,
+    RpmError,
 )
 
 PREFIX: Final = "usr/lib/rap"
