@@ -1,18 +1,19 @@
-"""Who made an image: a manifest with the SHA-256 of every file, signed with Ed25519 (RFC 8032).
+"""Signed manifests of images: the SHA-256 of every file, signed with Ed25519 (RFC 8032).
 
-Beside an image `box.raw` or `box.raw.zst` are
+These files belong to an image `box.raw` or `box.raw.zst`:
 
-    box.bmap              which parts of it hold something, and their hashes
-    box.manifest.json     what it is, and the size and hash of every file that belongs to it
-    box.manifest.json.sig the signature of the manifest's bytes: 64 bytes, nothing else
+    box.bmap              the mapped parts of the image, with their hashes
+    box.manifest.json     a description of the image, and the size and hash of each of its files
+    box.manifest.json.sig the signature of the manifest: 64 bytes
 
-(an installer's ISO has `box.iso.manifest.json`, its signature, and no map),
+An installer's ISO has `box.iso.manifest.json` and its signature, but no map.
 
-so that the signature covers every byte that is written to a disk: by the manifest the map, by the map each range.
-Anybody can check without this program: `openssl pkeyutl -verify -rawin -pubin -inkey KEY -in MANIFEST -sigfile SIG`.
+The signature thus covers every byte that is written to a disk: the manifest has the hash of the map, and the map
+has the hash of each range. It can be verified without this program: `openssl pkeyutl -verify -rawin -pubin -inkey
+KEY -in MANIFEST -sigfile SIG`.
 
-Keys are PEM files; the private one is unencrypted and readable by its owner alone, for it belongs on a machine that
-does nothing else.
+Keys are PEM files. The private key is unencrypted and readable by its owner only; it belongs on a machine used for
+nothing else.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ IMAGE_ENDS: Final = (".raw", ".raw.zst")
 
 
 class SigningError(Exception):
-    """A key, manifest or signature is not what it must be: names the file and what would be right."""
+    """A key, manifest or signature is invalid; the message names the file and what would be right."""
 
 
 class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file beside the manifest. `bytes` is its size."""
+    """A file listed in a manifest; `bytes` is its size."""
 
     name: FileName
     bytes: Annotated[int, msgspec.Meta(ge=0)]
@@ -46,7 +47,7 @@ class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an image is. `about` is for people and records: release, board, version …"""
+    """The description of an image. `about` is shown to people and recorded: release, board, version …"""
 
     format: Literal["rap-image-1"] = "rap-image-1"
     name: str
@@ -54,31 +55,31 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     about: dict[str, str] = {}
 
     def file(self, name: str) -> SignedFile | None:
-        """The file of that name."""
+        """The file with this name, or None."""
         return next((file for file in self.files if file.name == name), None)
 
 
 def stem(image: Path) -> Path:
-    """An image's path without its ending, so that its other files can be found. Raises SigningError."""
+    """The path of an image without its suffix, from which its other files are named. Raises: SigningError."""
     for end in IMAGE_ENDS:
         if image.name.endswith(end):
             return image.with_name(image.name.removesuffix(end))
-    raise SigningError(f"{image}: an image's name ends with {' or '.join(IMAGE_ENDS)}")
+    raise SigningError(f"{image}: the name of an image must end with {' or '.join(IMAGE_ENDS)}")
 
 
-def beside(image: Path, end: str) -> Path:
-    """The image's file with that ending, such as ".bmap"."""
+def sibling(image: Path, end: str) -> Path:
+    """The path of another file of an image, such as that with the suffix ".bmap". Raises: SigningError."""
     base = stem(image)
     return base.with_name(base.name + end)
 
 
 def describe(file: Path) -> SignedFile:
-    """A file's entry in a manifest. Raises OSError."""
+    """The manifest entry of a file. Raises: OSError."""
     return SignedFile(file.name, file.stat().st_size, sha256_of(file))
 
 
 def make_key(private: Path, public: Path) -> None:
-    """Draw a signing key; neither file may exist. Raises OSError."""
+    """Generate a signing key; neither file may exist. Raises: OSError."""
     key = Ed25519PrivateKey.generate()
     public_bytes = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -94,7 +95,7 @@ def make_key(private: Path, public: Path) -> None:
 
 
 def load_private_key(file: Path) -> Ed25519PrivateKey:
-    """Raises SigningError."""
+    """Read a private signing key (PEM). Raises: SigningError."""
     try:
         key = serialization.load_pem_private_key(_read(file), None)
     except (ValueError, TypeError) as error:
@@ -107,18 +108,20 @@ def load_private_key(file: Path) -> Ed25519PrivateKey:
 
 
 def load_public_key(file: Path) -> Ed25519PublicKey:
-    """Raises SigningError."""
+    """Read a public signing key (PEM). Raises: SigningError."""
     try:
         key = serialization.load_pem_public_key(_read(file))
     except ValueError as error:
         raise SigningError(f"{file}: is not a public key in PEM: {error}") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise SigningError(f"{file}: is not an Ed25519 key; it is the public half of what signed the image")
+        raise SigningError(
+            f"{file}: is not an Ed25519 key; give the public key that belongs to the key that signed the image"
+        )
     return key
 
 
 def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> Path:
-    """Write a manifest and, beside it, its signature, whose path is returned. Raises OSError."""
+    """Write a manifest and its signature. Returns the path of the signature. Raises: OSError."""
     data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
     file.write_bytes(data)
     signature = _signature_of(file)
@@ -127,22 +130,22 @@ def write_manifest(manifest: Manifest, file: Path, key: Ed25519PrivateKey) -> Pa
 
 
 def read_manifest(file: Path, key: Ed25519PublicKey) -> tuple[Manifest, str]:
-    """The manifest after its signature was verified, and its SHA-256. Raises SigningError."""
+    """Verify the signature of a manifest. Returns the manifest and its SHA-256. Raises: SigningError."""
     data = _read(file)
     try:
         key.verify(_read(_signature_of(file)), data)
     except InvalidSignature:
         raise SigningError(
-            f"{file}: the signature beside it is not by this key: it was changed, or somebody else made it"
+            f"{file}: its signature is not by this key: the manifest was changed, or signed with another key"
         ) from None
     try:
         return msgspec.json.decode(data, type=Manifest), hashlib.sha256(data).hexdigest()
     except msgspec.DecodeError as error:
-        raise SigningError(f"{file}: is signed, but no manifest of an image: {error}") from None
+        raise SigningError(f"{file}: is signed, but is not the manifest of an image: {error}") from None
 
 
 def read_signed(manifest: Manifest, file: Path) -> bytes:
-    """The content of a file that the manifest names. Raises SigningError if it is another."""
+    """Read a file that the manifest names. Raises: SigningError, if its content has another hash."""
     data = _read(file)
     entry = manifest.file(file.name)
     if entry is None:

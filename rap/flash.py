@@ -176,7 +176,7 @@ def _confirm(job: Job, given: str | None) -> None:
         print(f"/dev/{disk.name}: {disk.model or disk.file}, {size_text(disk.bytes)}", file=sys.stderr)
         print(f"All that is on it will be lost. To go on, type its {what}: ", end="", file=sys.stderr)
         given = sys.stdin.readline().strip()
-    if given != disk.word:
+    if given != disk.confirmation:
         raise WrongInput(
             f"{given!r} is not the {what} of /dev/{disk.name}; `rap flash list` shows it. Nothing was written"
         )
@@ -184,13 +184,13 @@ def _confirm(job: Job, given: str | None) -> None:
 
 def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
     from imaging.flash.record import save
-    from imaging.flash.record_pdf import save_sheet
+    from imaging.flash.record_pdf import save_pdf
 
     try:
         save(record, file)
         if csr:
             csr.write_bytes(job.request())
-        save_sheet(record, sheet)
+        save_pdf(record, sheet)
     except OSError as error:
         raise MachineLacks(
             f"the disk is written and right, but {error.filename}: {error.strerror}"
@@ -200,7 +200,7 @@ def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, sheet: Pa
 def _by_status(error: Exception) -> type[CommandError]:
     """A disk that fails is the machine's lack, an image that was changed a wrong input, bad memory a failure."""
     from imaging.flash.target import DeviceError
-    from imaging.flash.write import WentWrong
+    from imaging.flash.write import ReadbackMismatch
     from imaging.media.imagefile import ImageError
 
     cause = error.__cause__
@@ -208,7 +208,7 @@ def _by_status(error: Exception) -> type[CommandError]:
         return WrongInput
     if isinstance(cause, DeviceError):
         return MachineLacks
-    assert isinstance(cause, WentWrong)
+    assert isinstance(cause, ReadbackMismatch)
     return CommandError
 
 
@@ -217,10 +217,10 @@ def _identity(arguments: argparse.Namespace) -> int:
     from settings.identity_archive import DATACENTER_AUTHORITY, VENDOR_AUTHORITY
 
     given = {VENDOR_AUTHORITY: arguments.vendor_ca, DATACENTER_AUTHORITY: arguments.datacenter_root}
-    believed = {name: file for name, file in given.items() if file}
+    authorities = {name: file for name, file in given.items() if file}
     if arguments.certificate and arguments.pki:
         raise WrongInput("give either --certificate or --pki")
-    if believed and not arguments.certificate:
+    if authorities and not arguments.certificate:
         raise WrongInput("--vendor-ca and --datacenter-root go with --certificate")
     if not (arguments.csr or arguments.certificate or arguments.pki):
         raise WrongInput("give --csr to get the request, or --certificate or --pki to put a certificate in")
@@ -231,7 +231,7 @@ def _identity(arguments: argparse.Namespace) -> int:
                     file.write(identity.request())
                 print(f"{arguments.csr}: the certificate request of {identity.box}")
             if arguments.certificate:
-                identity.put_certificate(arguments.certificate, believed)
+                identity.add_certificate(arguments.certificate, authorities)
             if arguments.pki:
                 identity.issue(arguments.pki)
             if arguments.certificate or arguments.pki:

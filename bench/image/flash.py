@@ -69,12 +69,12 @@ def programs() -> Iterator[bytes]:
 
 def sign(raw: Path, image: Path, block_map: bmap.Bmap, map_bytes: bytes) -> None:
     """Write the files that belong to an image: map, manifest and signature."""
-    map_file = signing.beside(image, ".bmap")
+    map_file = signing.sibling(image, ".bmap")
     map_file.write_bytes(map_bytes)
     files = [signing.SignedFile(image.name, block_map.image_bytes, "0" * 64), signing.describe(map_file)]
     key = signing.load_private_key(raw.parent / "key.pem")
     signing.write_manifest(
-        signing.Manifest(name="bench", files=files), signing.beside(image, ".manifest.json"), key
+        signing.Manifest(name="bench", files=files), signing.sibling(image, ".manifest.json"), key
     )
 
 

@@ -1,1 +1,1 @@
-"""Disk images from kickstarts, without the installer and without hardware; `build.py` has the steps."""
+"""Building disk images from kickstarts, without the installer and without hardware; `build.py` has the steps."""

@@ -1,11 +1,11 @@
-"""The boot loader, without a disk to install it from: GRUB for BIOS and UEFI, and a menu with an entry for each slot.
+"""The boot loader of an image: GRUB for BIOS and UEFI, and a menu with an entry for each slot.
 
 BIOS: the first 440 bytes of the disk are GRUB's boot.img, which loads the first sector of core.img from the BIOS boot
-partition, which loads the rest; where the two begin is written into them (GRUB's manual, "Images"; boot.S keeps it at
-0x5c, diskboot.S at 0x1f4). `grub-install` does the same on a machine that it runs on.
+partition, which loads the rest; the sector numbers are written into both (GRUB's manual, "Images"; at 0x5c in boot.S,
+at 0x1f4 in diskboot.S). `grub-install` does the same on a running machine.
 
-UEFI: the signed programs come in packages, onto the EFI system partition; beside each stands a configuration of three
-lines that finds /boot by its file system's UUID, as Anaconda writes it.
+UEFI: packages put the signed programs on the EFI system partition. A configuration of three lines beside each program
+finds /boot by the UUID of its file system, as Anaconda writes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imaging.build.types import BuildFailed, BuildPlan
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440
-"""Before the disk's signature and its protective partition table."""
+"""The size of the boot code, before the disk signature and the protective partition table."""
 _KERNEL_SECTOR: Final = 0x5C
 _DRIVE_CHECK: Final = 0x66
 _BLOCKLIST: Final = 0x1F4
@@ -32,15 +32,14 @@ MODULES: Final = (
 )
 MENU: Final = "boot/grub2/grub.cfg"
 ENTRIES: Final = "boot/loader/entries"
-"""What the menu has, for grubby and whoever checks it (Boot Loader Specification, type 1); packages name theirs
-after the machine."""
+"""The menu entries as files, for grubby and for checks (Boot Loader Specification, type 1)."""
 SLOTS: Final = {"/": "A", "/slots/b": "B"}
-KEEPER: Final = "boxkeeper"
-"""Whose the menu's password is: a name that nobody tries first (RHEL-09-212020)."""
+BOOT_SUPERUSER: Final = "boxkeeper"
+"""The boot loader's superuser: not a common name (RHEL-09-212020)."""
 
 
 def write_menu(root: Path, plan: BuildPlan, uuids: dict[str, str]) -> None:
-    """The menu, for all kernels in /boot and all root slots; and what leads to it from the EFI system partition."""
+    """Write the menu for all kernels in /boot and all root slots, and the configuration that finds it under UEFI."""
     versions = sorted(
         (path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")),
         key=_newness,
@@ -66,7 +65,7 @@ def _newness(version: str) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One kernel with one slot."""
+    """A menu entry: one kernel with one slot."""
 
     slot: str
     version: str
@@ -97,13 +96,13 @@ def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
     lines += ["set default=0", f"set timeout={plan.boot_timeout_s}"]
     if plan.boot_password_hash:
         lines += [
-            f'set superusers="{KEEPER}"',
+            f'set superusers="{BOOT_SUPERUSER}"',
             "export superusers",
-            f"password_pbkdf2 {KEEPER} {plan.boot_password_hash}",
+            f"password_pbkdf2 {BOOT_SUPERUSER} {plan.boot_password_hash}",
         ]
     lines += [f"search --no-floppy --fs-uuid --set=root {uuids['/boot']}"]
     for entry in _entries(plan, uuids, versions):
-        # starting is everybody's; changing an entry or another command needs the password
+        # starting needs no password; editing an entry or using the command line does
         lines += [
             f'menuentry "slot {entry.slot}, {entry.version}" --unrestricted {{',
             f"  linux /vmlinuz-{entry.version} {entry.options}",
@@ -114,7 +113,7 @@ def _menu(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> str:
 
 
 def install_bios(disk: BinaryIO, core: bytes, boot: bytes, core_sector: int) -> None:
-    """Write GRUB for BIOS: `boot` (boot.img) at the beginning, `core` where the BIOS boot partition begins."""
+    """Write GRUB for BIOS: `boot` (boot.img) to the first sector, `core` to the BIOS boot partition."""
     first = bytearray(boot[:CODE_BYTES])
     struct.pack_into("<Q", first, _KERNEL_SECTOR, core_sector)
     first[_DRIVE_CHECK : _DRIVE_CHECK + 2] = b"\x90\x90"  # as grub-setup does for hard disks
@@ -126,8 +125,8 @@ def install_bios(disk: BinaryIO, core: bytes, boot: bytes, core_sector: int) -> 
     disk.write(changed)
 
 
-def core_image(root: Path, boot_partition: int, room: int, folder: Path, told: Line) -> tuple[bytes, bytes]:
-    """GRUB's core.img and boot.img for BIOS, from the image's own packages. Errors: BuildFailed."""
+def core_image(root: Path, boot_partition: int, room: int, folder: Path, log: Line) -> tuple[bytes, bytes]:
+    """Make GRUB's core.img and boot.img for BIOS from the packages of the image. Raises: BuildFailed."""
     modules = root / "usr/lib/grub/i386-pc"
     if not (modules / "boot.img").exists():
         raise BuildFailed("no package has GRUB for BIOS (/usr/lib/grub/i386-pc); add grub2-pc to %packages")
@@ -143,7 +142,7 @@ def core_image(root: Path, boot_partition: int, room: int, folder: Path, told: L
         f"(hd0,gpt{boot_partition})/grub2",
     ]
     wanted = [name for name in MODULES if (modules / f"{name}.mod").exists()]
-    run([*command, "--output", core, *wanted], {}, told)
+    run([*command, "--output", core, *wanted], {}, log)
     data = core.read_bytes()
     core.unlink()
     if len(data) > room:

@@ -1,13 +1,13 @@
-"""`rap image build`: the steps from a kickstart to a disk image and what stands beside it.
+"""`rap image build`: the steps from a kickstart to a disk image and its accompanying files.
 
-    packages    a tree of what %packages asks for, by dnf
-    system      that tree, with what the commands and %post make of it, cleaned of everything that differs
+    packages    the packages of the %packages section, installed into a folder by dnf
+    system      a copy of it, configured by the commands and %post, without anything that differs between builds
     disk        partitions, file systems and boot loader in one sparse file
-    beside      block map, bill of materials, build record, manifest and signature
+    outputs     the image, block map, software bill of materials, build record, manifest and signature
 
-The first three are kept in the work folder by the hash of what they were made of. Everything in the image follows
-from the kickstart, the repositories and this program: identities from the kickstart's hash, times from the
-repositories'.
+The results of the first three are kept in the work folder, by the hash of their inputs. Everything in the image is
+determined by the kickstart, the repositories and this program: UUIDs by the hash of the kickstart, times by those of
+the repositories.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from imaging.programs import PrerequisiteMissing
 from imaging.signing import Manifest, describe, load_private_key, write_manifest
 
 FORMAT: Final = "7"
-"""Raised with every change of the builder that changes images, so that results of the one before are not used."""
+"""Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 
 
 @dataclass(frozen=True)
 class Built:
-    """What came out: the image, its hash, its size and how much of it is used, and all files."""
+    """The result of a build: the image, its SHA-256, size and mapped bytes, and all files written."""
 
     image: Path
     sha256: str
@@ -50,11 +50,11 @@ class Built:
     files: tuple[Path, ...]
 
 
-def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) -> Built:
-    """Build a disk image. `step` hears each step's name and whether it was kept; `told` what programs say.
+def build(request: BuildRequest, step: Callable[[str, bool], None], log: Line) -> Built:
+    """Build a disk image. `step` is called with each step's name and whether it was kept, `log` with output.
 
-    Errors: NotFollowed, WrongRequest, KickstartUnreadable, SigningError (input); PrerequisiteMissing (machine);
-    BuildFailed.
+    Raises: UnsupportedCommand, WrongRequest, KickstartUnreadable, SigningError (input); PrerequisiteMissing
+    (machine); BuildFailed.
     """
     plan = commands.plan_of(read(request.kickstart, request.version))
     disk_bytes = request.disk_bytes or plan.disk_bytes
@@ -66,7 +66,7 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) 
     metadata = [_metadata(repository) for repository in request.repositories]
     require_tools()
     epoch = _epoch(metadata)
-    text = f"{plan!r} {plan.packages}".encode()  # with all that it includes, and nothing of where it lies
+    text = f"{plan!r} {plan.packages}".encode()  # includes are resolved, and no path is part of it
     seed = hashlib.sha256(text).hexdigest()
     ids = partitions.file_system_ids(plan, seed)
     try:
@@ -75,18 +75,18 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) 
         first = steps.step(
             "packages",
             f"{FORMAT} {inputs} {plan.packages} {plan.implied}",
-            lambda to: _packages(to, plan, request, epoch, told),
+            lambda to: _packages(to, plan, request, epoch, log),
         )
         second = steps.step(
-            "system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, told)
+            "system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, log)
         )
         third = steps.step(
             "disk",
             f"{disk_bytes}",
-            lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, told),
+            lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, log),
         )
-        step("beside", False)
-        return _beside(third / "disk.raw", second / "tree", request, plan, epoch, key, told)
+        step("outputs", False)
+        return _write_outputs(third / "disk.raw", second / "tree", request, plan, epoch, key, log)
     except (FileExistsError, NotADirectoryError) as error:
         raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
     except OSError as error:
@@ -95,34 +95,34 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], told: Line) 
         ) from error
 
 
-def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, told: Line) -> None:
+def _packages(folder: Path, plan: BuildPlan, request: BuildRequest, epoch: int, log: Line) -> None:
     (tree := folder / "tree").mkdir()
-    packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, told)
+    packages.install(tree, plan.packages, plan.implied, request.repositories, epoch, log)
 
 
 def _system(
-    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, told: Line
+    packages_tree: Path, folder: Path, plan: BuildPlan, ids: dict[str, str], epoch: int, log: Line
 ) -> None:
-    system.copy(packages_tree, folder / "tree", told)
-    system.settle(folder / "tree", plan, ids, epoch, told)
+    system.copy(packages_tree, folder / "tree", log)
+    system.configure(folder / "tree", plan, ids, epoch, log)
 
 
 def _disk(
-    tree: Path, folder: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, told: Line
+    tree: Path, folder: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: Line
 ) -> None:
-    partitions.make_disk(folder / "disk.raw", tree, plan, disk_bytes, seed, epoch, told)
+    partitions.make_disk(folder / "disk.raw", tree, plan, disk_bytes, seed, epoch, log)
 
 
-def _beside(
-    disk: Path, tree: Path, request: BuildRequest, plan: BuildPlan, epoch: int, key: Any, told: Line
+def _write_outputs(
+    disk: Path, tree: Path, request: BuildRequest, plan: BuildPlan, epoch: int, key: Any, log: Line
 ) -> Built:
-    """Put the image into the folder for images, and beside it what says what it is."""
+    """Write the image and its accompanying files into the output folder."""
     name = request.kickstart.stem
     request.out.mkdir(parents=True, exist_ok=True)
     image = request.out / f"{name}.raw"
     part = request.out / f".{name}.raw.part"
     try:
-        system.copy(disk, part, told)
+        system.copy(disk, part, log)
         part.replace(image)
     finally:
         part.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def _beside(
     (packed := request.out / f"{name}.raw.zst").unlink(missing_ok=True)
     if request.compress:
         compress_framed(image, bmap, packed)
-    listed = packages.installed(tree, told)
+    listed = packages.installed(tree, log)
     described = describe(image)
     contents = {
         f"{name}.bmap": render_bmap(bmap),
@@ -152,7 +152,7 @@ def _beside(
 def _record(
     request: BuildRequest, plan: BuildPlan, listed: Sequence[packages.Installed], epoch: int, disk_bytes: int
 ) -> str:
-    """What was done, for whoever wonders later: nothing in it depends on the builder's machine."""
+    """The build record as JSON. Nothing in it depends on the machine that builds."""
     record = {
         "format": f"rap-image-build-{FORMAT}",
         "kickstart_sha256": hashlib.sha256(request.kickstart.read_bytes()).hexdigest(),
@@ -174,13 +174,14 @@ def _record(
 
 
 def _metadata(repository: str) -> bytes:
-    """A repository's index. Errors: WrongRequest."""
+    """Read the index of a repository. Raises: WrongRequest."""
     try:
         data = _fetched(f"{repository.rstrip('/')}/{METADATA}")
         ElementTree.fromstring(data)  # noqa: S314 - dnf reads the same file
     except (OSError, ElementTree.ParseError) as error:
         raise WrongRequest(
-            f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); createrepo_c makes it"
+            f"--repo {repository}: is not a repository: {METADATA} cannot be read ({error}); "
+            "create it with createrepo_c"
         ) from None
     return data
 
@@ -193,7 +194,10 @@ def _fetched(place: str) -> bytes:
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
-    """The image's time: SOURCE_DATE_EPOCH, or when the newest repository was made. Errors: WrongRequest."""
+    """The time of the image: SOURCE_DATE_EPOCH, or that of the newest repository, in seconds since 1970.
+
+    Raises: WrongRequest.
+    """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise WrongRequest(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")

@@ -1,15 +1,14 @@
-"""Installer ISOs: any RHEL-compatible boot ISO, with a kickstart, the box's repository and boot entries put in.
+"""Making installer ISOs: a kickstart, the box's repository and boot entries are added to a RHEL-compatible boot ISO.
 
-The disc stays what it was, but for its menus: GRUB's for UEFI, on the disc and inside the EFI system partition
-that firmware reads, and ISOLINUX's or GRUB's for BIOS. `xorriso -boot_image any replay` keeps every way of starting
-that the disc had: El Torito for both firmwares, and the boot sector and partition table of a USB stick.
+Only the menus of the disc are changed: GRUB's for UEFI, on the disc and inside the EFI system partition that the
+firmware reads, and ISOLINUX's or GRUB's for BIOS. `xorriso -boot_image any replay` keeps all boot methods of the
+disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
-The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it stands behind all
-files, with no name. El Torito's catalog says where it is in either case, so its menu is replaced in the finished
-disc, at that place.
+The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it follows all files
+and has no name. The El Torito catalog has its place in both cases, so its menu is replaced there in the finished
+disc.
 
-In each menu the first entry installs, unattended, with `inst.ks=` on the disc's own label and `fips=1`; the others
-are gone, so that a box that starts from it does one thing.
+The only entry of each menu installs unattended, with `inst.ks=` on the label of the disc and `fips=1`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from imaging.signing import Manifest, describe, write_manifest
 
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"
-"""Where the kickstart looks for the box's own package: below what the installer was started from."""
+"""The folder of the disc with the box's own package, where the kickstart looks for it."""
 EFI_MENU: Final = "EFI/BOOT/grub.cfg"
 MENUS: Final = (EFI_MENU, "boot/grub2/grub.cfg", "isolinux/isolinux.cfg", "isolinux/grub.conf")
 TIMEOUT_S: Final = 5
@@ -43,21 +42,21 @@ _INITRD: Final = re.compile(r"^[ \t]*(initrd\w*)[ \t]+(\S+)", re.MULTILINE)
 
 
 class IsoError(Exception):
-    """The ISO is none that this can be done to; the message says what it lacks."""
+    """The ISO cannot be used; the message says what it lacks."""
 
 
-def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, told: Line) -> None:
-    """Write `source`, with kickstart and repositories in it, to `target`.
+def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target: Path, log: Line) -> None:
+    """Add kickstart and repositories to the ISO `source`, and write it to `target`.
 
-    Errors: IsoError, BuildFailed, PrerequisiteMissing.
+    Raises: IsoError, BuildFailed, PrerequisiteMissing.
     """
     require_programs(("xorriso", "mcopy"))
     if not source.is_file():
         raise IsoError(f"{source}: is not a file; give the boot ISO of a RHEL-compatible distribution")
-    label = _label_of(source, told)
+    label = _label_of(source, log)
     with tempfile.TemporaryDirectory(prefix="rap-iso-", dir=target.parent) as name:
         folder = Path(name)
-        changed = dict(_menus(source, folder, _arguments(label), told))
+        changed = dict(_menus(source, folder, _arguments(label), log))
         if not changed:
             raise IsoError(
                 f"{source}: has none of the boot menus of a RHEL-compatible ISO ({', '.join(MENUS)})"
@@ -80,16 +79,16 @@ def make_iso(source: Path, kickstart: Path, repositories: Sequence[Path], target
             "on",
             *maps,
         ]
-        run([*command, "-end"], {}, told, folder=target.parent)
+        run([*command, "-end"], {}, log, folder=target.parent)
         if EFI_MENU in changed:
-            _replace_efi_menu(part, changed[EFI_MENU], told)
+            _replace_efi_menu(part, changed[EFI_MENU], log)
         part.replace(target)
 
 
 def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -> list[Path]:
-    """Write beside an ISO what it is and its hash, and the signature of that; returns both files. Raises OSError.
+    """Write the manifest of an ISO and its signature. Returns both files. Raises: OSError.
 
-    The ISO's whole name is in theirs, for a disk image of the same kickstart has a manifest too.
+    Their names contain that of the ISO, because a disk image of the same kickstart has a manifest too.
     """
     manifest = iso.with_name(f"{iso.name}.manifest.json")
     about = {"kickstart": kickstart.name, "source": source.name, "source_sha256": describe(source).sha256}
@@ -98,7 +97,7 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 
 
 def _arguments(label: str) -> str:
-    """What the kernel is told: names with blanks are written as dracut reads them.
+    """What the kernel is log: names with blanks are written as dracut reads them.
 
     Bare in GRUB's menu, as lorax writes them: RHEL's GRUB lets \\x20 through, where others want no backslash at all.
     """
@@ -106,9 +105,9 @@ def _arguments(label: str) -> str:
     return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"
 
 
-def _label_of(source: Path, told: Line) -> str:
+def _label_of(source: Path, log: Line) -> str:
     try:
-        found = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, told))
+        found = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, log))
     except BuildFailed:
         found = None
     if not found or not found[1]:
@@ -118,12 +117,12 @@ def _label_of(source: Path, told: Line) -> str:
     return found[1]
 
 
-def _menus(source: Path, folder: Path, arguments: str, told: Line) -> Iterator[tuple[str, Path]]:
-    """The disc's menus as they are to be."""
+def _menus(source: Path, folder: Path, arguments: str, log: Line) -> Iterator[tuple[str, Path]]:
+    """The changed menus: path on the disc, and file."""
     for inside in MENUS:
         file = folder / inside.replace("/", "-")
         try:
-            run(["xorriso", "-osirrox", "on", "-indev", source, "-extract", f"/{inside}", file], {}, told)
+            run(["xorriso", "-osirrox", "on", "-indev", source, "-extract", f"/{inside}", file], {}, log)
         except BuildFailed:
             continue
         file.chmod(0o644)
@@ -134,16 +133,19 @@ def _menus(source: Path, folder: Path, arguments: str, told: Line) -> Iterator[t
         yield inside, file
 
 
-def _replace_efi_menu(disc: Path, menu: Path, told: Line) -> None:
-    """Put the menu into the EFI system partition of a disc that is made, if it has one."""
-    catalog = run(["xorriso", "-indev", disc, "-report_el_torito", "plain"], {}, told)
+def _replace_efi_menu(disc: Path, menu: Path, log: Line) -> None:
+    """Replace the menu in the EFI system partition of a finished disc, if it has one."""
+    catalog = run(["xorriso", "-indev", disc, "-report_el_torito", "plain"], {}, log)
     for block in _EFI_IMAGE.findall(catalog):
         place = f"{disc}@@{int(block) * _BLOCK_BYTES}"
-        run(["mcopy", "-o", "-i", place, menu, f"::/{EFI_MENU}"], {}, told)
+        run(["mcopy", "-o", "-i", place, menu, f"::/{EFI_MENU}"], {}, log)
 
 
 def grub(text: str, arguments: str) -> str:
-    """A GRUB menu with one entry, of the first one's kernel and initrd; what leads there stays. Errors: IsoError."""
+    """Reduce a GRUB menu to one entry, with kernel and initrd of the first; the commands before it are kept.
+
+    Raises: IsoError.
+    """
     kernel, initrd = _KERNEL.search(text), _INITRD.search(text)
     if not kernel or not initrd:
         raise IsoError("its GRUB menu has no entry with a kernel and an initrd")
@@ -154,7 +156,7 @@ def grub(text: str, arguments: str) -> str:
 
 
 def isolinux(text: str, arguments: str) -> str:
-    """An ISOLINUX menu with one entry, made of the first one's kernel and initrd. Errors: IsoError."""
+    """Reduce an ISOLINUX menu to one entry, with kernel and initrd of the first. Raises: IsoError."""
     kernel = re.search(r"^\s*kernel\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
     initrd = re.search(r"\binitrd=(\S+)", text)
     if not kernel or not initrd:

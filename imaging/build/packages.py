@@ -1,7 +1,7 @@
-"""Packages into an empty folder by `dnf --installroot`, and the package database made the same every time.
+"""Installing packages into an empty folder by `dnf --installroot`, with a reproducible package database.
 
-rpm notes when each package was installed, and in which transaction. The headers are taken out of the database, those
-two numbers replaced, and a new database made of them in the order of the packages' names.
+rpm stores the time and transaction of each installation. The headers are read from the database, these two numbers
+are replaced, and a new database is written in the order of the package names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QUERY: Final = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{LIC
 
 @dataclass(frozen=True, order=True)
 class Installed:
-    """A package of the image; `sigmd5` is how rpm tells builds of one version apart."""
+    """An installed package; `sigmd5` distinguishes builds of the same version."""
 
     name: str
     epoch: str
@@ -41,11 +41,11 @@ class Installed:
 
 
 def install(
-    root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, told: Line
+    root: Path, section: Any, implied: Sequence[str], repositories: Sequence[str], epoch: int, log: Line
 ) -> None:
-    """Install what a %packages section asks for, and what is implied.
+    """Install the packages of a %packages section and the implied ones.
 
-    Errors: WrongRequest, BuildFailed, PrerequisiteMissing.
+    Raises: WrongRequest, BuildFailed, PrerequisiteMissing.
     """
     command: list[object] = [
         "dnf",
@@ -86,7 +86,7 @@ def install(
     words += [f"@{section.environment}"] if section.environment else []
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": str(_home(root))}
     try:
-        run_over(root, [*command, "install", *words], environment, told)
+        run_over(root, [*command, "install", *words], environment, log)
     except BuildFailed as error:
         raise _wrong(str(error), repositories) or error from None
     finally:
@@ -94,23 +94,23 @@ def install(
 
 
 def _wrong(said: str, repositories: Sequence[str]) -> WrongRequest | None:
-    """What is wrong with the input, if that is what dnf says."""
+    """The error in the input that dnf reports, or None."""
     if missing := _NO_MATCH.search(said):
         return WrongRequest(
-            f"no repository has {missing[1]}; give the one that has with --repo, or leave it out of %packages"
+            f"no repository has {missing[1]}; add a repository that has it with --repo, or remove it from %packages"
         )
     if broken := _NOT_LOADED.search(said):
         return WrongRequest(
-            f"--repo {repositories[int(broken[1])]}: its metadata cannot be read; createrepo_c makes it anew"
+            f"--repo {repositories[int(broken[1])]}: its metadata cannot be read; create it again with createrepo_c"
         )
     return None
 
 
-def normalise(root: Path, epoch: int, told: Line) -> None:
-    """Give the package database no times of its own. Errors: BuildFailed."""
+def normalise(root: Path, epoch: int, log: Line) -> None:
+    """Make the package database reproducible. Raises: BuildFailed."""
     database = next((root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists()), None)
     if database is None:
-        raise BuildFailed(f"{root}: dnf left no package database of the kind sqlite")
+        raise BuildFailed(f"{root}: dnf wrote no sqlite package database")
     exported = root.with_name("rpmdb.export")
     fresh = root.with_name("rpmdb")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -118,7 +118,7 @@ def normalise(root: Path, epoch: int, told: Line) -> None:
     with exported.open("wb") as file:
         for header in sorted(_headers(database)):
             file.write(_MAGIC + _timeless(header, epoch))
-    run(["sh", "-c", 'rpmdb --define "_dbpath $1" --importdb < "$2"', "sh", fresh, exported], {}, told)
+    run(["sh", "-c", 'rpmdb --define "_dbpath $1" --importdb < "$2"', "sh", fresh, exported], {}, log)
     shutil.rmtree(database)
     fresh.rename(database)
     exported.unlink()
@@ -126,17 +126,19 @@ def normalise(root: Path, epoch: int, told: Line) -> None:
         (database / leftover).unlink(missing_ok=True)
 
 
-def installed(root: Path, told: Line) -> list[Installed]:
-    """The packages of a tree, by name. Errors: BuildFailed."""
+def installed(root: Path, log: Line) -> list[Installed]:
+    """The installed packages of a tree, sorted by name. Raises: BuildFailed."""
     database = next(root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
-    with tempfile.TemporaryDirectory(prefix="rap-rpmdb-") as folder:  # reading leaves files beside a database
+    with tempfile.TemporaryDirectory(
+        prefix="rap-rpmdb-"
+    ) as folder:  # reading creates files beside the database
         copied = shutil.copytree(database, Path(folder) / "db")
-        text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, told)
+        text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, log)
     return sorted(Installed(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 5)
 
 
 def _headers(database: Path) -> Iterator[bytes]:
-    """The headers as rpm's sqlite backend keeps them: without the magic."""
+    """The package headers in rpm's sqlite database, which have no magic number."""
     import sqlite3
 
     with sqlite3.connect(database / "rpmdb.sqlite") as connection:
@@ -145,7 +147,7 @@ def _headers(database: Path) -> Iterator[bytes]:
 
 
 def _timeless(header: bytes, epoch: int) -> bytes:
-    """A header (rpm's docs, "RPM v4 header format") with other times; both are single 32-bit numbers."""
+    """A header (rpm's docs, "RPM v4 header format") with its two times replaced; both are 32-bit numbers."""
     count, _ = struct.unpack_from(">II", header)
     store = 8 + count * _ENTRY.size
     changed = bytearray(header)
@@ -157,7 +159,7 @@ def _timeless(header: bytes, epoch: int) -> bytes:
 
 
 def _home(root: Path) -> Path:
-    """dnf's home: on Debian rpm keeps its database in the home of whoever calls it, unless told otherwise."""
+    """dnf's home: on Debian rpm keeps its database in the home of whoever calls it, unless log otherwise."""
     home = root.with_name("home")
     home.mkdir(exist_ok=True)
     (home / "dnf.conf").write_text("[main]\n")

@@ -1,13 +1,12 @@
-"""The disk: a GPT with the kickstart's partitions, and in each a file system with its part of the tree.
+"""Making the disk: a GPT with the kickstart's partitions, each with a file system and its part of the tree.
 
 Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make
-file systems at an offset in it and fill them themselves. UUIDs, hash seeds and times are derived, so that the same
+and fill file systems at an offset in it. UUIDs, hash seeds and times are derived, so that the same
 tree gives the same bytes.
 
-One partition is not the kickstart's: every image begins with a raw one, in which `rap flash` leaves the identity of
-the box that it writes. No kickstart could ask for it (`part` makes nothing without a file system, and gives no GPT
-names), and none needs to: a box that was installed was never flashed. It comes first, because behind the last
-partition is the room that one may grow into.
+One partition is not in the kickstart: every image begins with a raw one, where `rap flash` stores the identity of the
+box. A kickstart cannot describe it (`part` supports neither partitions without a file system nor GPT names), and does
+not need to, because an installed box was not flashed. It is the first, because the last partition may grow.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",
     "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
     "ext4": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
-    "raw": "8DA63339-0007-60C0-C436-083AC8230908",  # "Linux reserved": nobody offers to format it
+    "raw": "8DA63339-0007-60C0-C436-083AC8230908",  # "Linux reserved", which no program offers to format
 }
 IDENTITY: Final = Partition("", "raw", IDENTITY_MIB, label=LABEL)
 
 
 @dataclass(frozen=True)
 class PartitionPlace:
-    """A partition on the disk, in bytes; `number` counts from 1."""
+    """The place of a partition: offset and length in bytes, `number` from 1."""
 
     number: int
     partition: Partition
@@ -47,7 +46,7 @@ class PartitionPlace:
 
 
 def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
-    """Where each partition is. Those that grow share what is left; everything begins at a whole MiB."""
+    """The place of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
@@ -59,12 +58,12 @@ def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
 
 
 def identity(seed: str, name: str) -> str:
-    """A UUID that follows from a seed (the kickstart's hash) and a name."""
+    """A UUID derived from a seed (the hash of the kickstart) and a name."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"rap-image:{seed}:{name}"))
 
 
 def file_system_ids(plan: BuildPlan, seed: str) -> dict[str, str]:
-    """What /etc/fstab and the boot loader know file systems by; FAT's have only 32 bits."""
+    """The UUID of each file system, by mount point. Those of FAT have 32 bits."""
     ids = {p.mount: identity(seed, p.mount) for p in plan.partitions}
     return {m: f"{i[:4]}-{i[4:8]}".upper() if _is_efi(plan, m) else i for m, i in ids.items()}
 
@@ -74,39 +73,37 @@ def _is_efi(plan: BuildPlan, mount: str) -> bool:
 
 
 def make_disk(
-    image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, told: Line
+    image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: Line
 ) -> list[PartitionPlace]:
-    """Write the disk image of the system in `tree` to `image`. Errors: BuildFailed, PrerequisiteMissing."""
+    """Write the disk image of the system in `tree` to `image`. Raises: BuildFailed, PrerequisiteMissing."""
     found = places(plan, disk_bytes)
     with image.open("xb") as file:
         file.truncate(disk_bytes)
-    _write_table(image, found, seed, told)
+    _write_table(image, found, seed, log)
     ids = file_system_ids(plan, seed)
-    parts = split(tree, image.with_name("parts"), plan, told)
+    parts = split(tree, image.with_name("parts"), plan, log)
     for place in found:
-        told(f"{place.partition.mount or place.partition.label}, {place.length // MIB:,} MiB")
+        log(f"{place.partition.mount or place.partition.label}, {place.length // MIB:,} MiB")
         match place.partition.format:
             case "efi":
-                _write_fat(
-                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told
-                )
+                _write_fat(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log)
             case "ext4":
                 _write_ext4(
-                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, told
+                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log
                 )
             case "biosboot":
                 boot_number = next(p.number for p in found if p.partition.mount == "/boot")
-                core, boot = core_image(tree, boot_number, place.length, image.parent, told)
+                core, boot = core_image(tree, boot_number, place.length, image.parent, log)
                 with image.open("r+b") as disk:
                     install_bios(disk, core, boot, place.offset // SECTOR)
     shutil.rmtree(image.with_name("parts"))
     return found
 
 
-def split(tree: Path, folder: Path, plan: BuildPlan, told: Line) -> dict[str, Path]:
-    """The part of a tree for each mount point: a folder of hard links; mount points stay in it, empty."""
+def split(tree: Path, folder: Path, plan: BuildPlan, log: Line) -> dict[str, Path]:
+    """Split a tree by mount point, into folders of hard links with empty folders as mount points."""
     folder.mkdir()
-    run(["cp", "--archive", "--link", tree, folder / "0"], {}, told, folder=folder)
+    run(["cp", "--archive", "--link", tree, folder / "0"], {}, log, folder=folder)
     parts = {"/": folder / "0"}
     for number, mount in enumerate(
         sorted(
@@ -125,7 +122,7 @@ def split(tree: Path, folder: Path, plan: BuildPlan, told: Line) -> dict[str, Pa
     return parts
 
 
-def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, told: Line) -> None:
+def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: Line) -> None:
     lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors"]
     for place in found:
         name = place.partition.label or place.partition.mount
@@ -137,26 +134,26 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, told: 
     run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image],
         {},
-        told,
+        log,
         "\n".join(lines) + "\n",
         folder=image.parent,
     )
 
 
-def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, told: Line) -> None:
+def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
     if place.partition.label:
         command += ["-L", place.partition.label]
-    run([*command, image, f"{place.length // 1024}k"], times, told, folder=image.parent)
+    run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)
     device = f"{image}?offset={place.offset}"
     _set_root(device, part, times)
     _set_times(device, epoch, times)
 
 
 def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
-    """mke2fs takes what is in a folder, and not its own mode and owner: /tmp is everybody's, a log is not."""
+    """Set mode and owner of the root folder of a file system, which mke2fs does not copy."""
     stat = part.stat()
     fields = {"mode": f"0{stat.st_mode:o}", "uid": stat.st_uid, "gid": stat.st_gid}
     requests = "".join(f"sif / {name} {value}\n" for name, value in fields.items())
@@ -164,7 +161,7 @@ def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
 
 
 def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
-    """mke2fs copies the change times of the builder's disk, which nobody can set; all of them become the image's."""
+    """Set the times of all inodes, because mke2fs copies the change times of the builder's disk."""
     listing = run(["debugfs", "-R", "stats", device], environment, lambda _line: None)
     fields = dict(line.split(":", 1) for line in listing.splitlines() if line.count(":") == 1)
     used = int(fields["Inode count"]) - int(fields["Free inodes"])
@@ -177,16 +174,16 @@ def _set_times(device: str, epoch: int, environment: dict[str, str]) -> None:
     run(["debugfs", "-w", "-f", "-", device], environment, lambda _line: None, requests)
 
 
-def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, told: Line) -> None:
-    """A file system in a file of its own, and what is used of it into the disk: mkfs.vfat measures whole files."""
+def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
+    """Make a FAT in a file of its own and copy it to the disk, because mkfs.vfat formats whole files only."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
     alone = image.with_name("fat")
     with alone.open("xb") as file:
         file.truncate(place.length)
     label = ["-n", place.partition.label] if place.partition.label else []
     command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, alone]
-    run(command, times, told, folder=image.parent)
-    _fill_fat(alone, part, times, told)
+    run(command, times, log, folder=image.parent)
+    _fill_fat(alone, part, times, log)
     with alone.open("rb") as source, image.open("r+b") as disk:
         for offset, length in mapped_extents(alone):
             source.seek(offset)
@@ -195,14 +192,14 @@ def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: i
     alone.unlink()
 
 
-def _fill_fat(image: Path, part: Path, environment: dict[str, str], told: Line) -> None:
-    """Copy by names in their order; `mcopy -s` takes a folder's files as the builder's disk happens to list them."""
+def _fill_fat(image: Path, part: Path, environment: dict[str, str], log: Line) -> None:
+    """Copy files in the order of their names; `mcopy -s` would use the order in the builder's folder."""
     for inside, folders, files in os.walk(part):
         folders.sort()
         to = "::/" + str(Path(inside).relative_to(part)).removeprefix(".")
         if folders:
             made = [f"{to}/{name}" for name in folders]
-            run(["mmd", "-i", image, *made], environment, told, folder=image.parent)
+            run(["mmd", "-i", image, *made], environment, log, folder=image.parent)
         if files:
             copied = [Path(inside, name) for name in sorted(files)]
-            run(["mcopy", "-m", "-i", image, *copied, to], environment, told, folder=image.parent)
+            run(["mcopy", "-m", "-i", image, *copied, to], environment, log, folder=image.parent)

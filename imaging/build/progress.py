@@ -1,4 +1,4 @@
-"""What a person sees while an image is built: a bar a step, and what the program said last; on standard error."""
+"""Progress of a build on standard error: a bar with the current step and the last line of output."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-STEPS: Final = ("packages", "system", "disk", "beside")
+STEPS: Final = ("packages", "system", "disk", "outputs")
 LINE_MAX: Final = 60
 
 
-class Shown:
-    """Progress as a context; without a terminal, one line a step."""
+class BuildProgress:
+    """A context manager that shows progress; without a terminal, it prints a line for each step."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -23,11 +23,11 @@ class Shown:
             TextColumn("{task.description}"),
             BarColumn(20),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[output]}"),
         )
         self._console = console
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=len(STEPS), said="")
+        self._task = self._progress.add_task("", total=len(STEPS), output="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -37,16 +37,16 @@ class Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._progress.update(self._task, completed=len(STEPS), said="")
+            self._progress.update(self._task, completed=len(STEPS), output="")
         self._progress.stop()
 
     def step(self, name: str, kept: bool) -> None:
-        """A step begins, or its result was kept from before."""
-        said = "kept from before" if kept else ""
-        self._progress.update(self._task, description=name, completed=STEPS.index(name), said=said)
+        """Show that a step begins, or that its result was kept."""
+        output = "kept from an earlier build" if kept else ""
+        self._progress.update(self._task, description=name, completed=STEPS.index(name), output=output)
         if not self._console.is_terminal:
-            self._console.print(f"{name}{': ' + said if said else ''}")
+            self._console.print(f"{name}{': ' + output if output else ''}")
 
-    def told(self, line: str) -> None:
-        """What the running program said."""
-        self._progress.update(self._task, said=Text(line[:LINE_MAX], style="dim").plain)
+    def log(self, line: str) -> None:
+        """Show a line of output."""
+        self._progress.update(self._task, output=Text(line[:LINE_MAX], style="dim").plain)

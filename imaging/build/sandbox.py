@@ -1,9 +1,9 @@
-"""Running programs for a build: all die with the builder, and nothing that they mount outlives them.
+"""Running programs for a build in namespaces, which end with the builder.
 
-Every program runs in namespaces of its own: mounts, so that the system's /proc and /dev are gone with it;
-processes, so that nothing stays in the background; a host name, so that none gets into an image; and where it is
-one of the image's own, an empty network. The parent's death is the first process's (PR_SET_PDEATHSIG), and its
-death everybody's.
+Every program runs in new namespaces: a mount namespace, so that its /proc and /dev are unmounted when it ends; a PID
+namespace, so that no process stays in the background; a UTS namespace, so that no host name gets into an image; and
+for programs of the image, a network namespace without interfaces. The first process is killed when its parent ends
+(PR_SET_PDEATHSIG), and the kernel then kills all others.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from imaging.build.types import BuildFailed
 from imaging.programs import PrerequisiteMissing, require_programs, require_root
 
 ROOM_BYTES_MIN: Final = 1024 * 1024
-"""A program that failed where less than this was free failed for lack of it."""
-MORE_ROOM: Final = "free some room, or build elsewhere with --output and --work"
+"""If less than this is free after a failure, the full disk is reported as its cause."""
+MORE_ROOM: Final = "free some space, or build elsewhere with --output and --work"
 LAST_LINES: Final = 12
 PROGRAMS: Final = (
     *(
@@ -58,7 +58,7 @@ exec "$@"
 """
 Line = Callable[[str], None]
 _FULL: Final = (os.strerror(errno.ENOSPC), "more space needed")
-"""How programs say that a disk is full: the system's words, and dnf's."""
+"""Messages for a full disk: the system's and dnf's."""
 
 
 def require_tools() -> None:
@@ -70,20 +70,18 @@ def require_tools() -> None:
 def run(
     command: Sequence[object],
     environment: Mapping[str, str],
-    told: Line,
+    log: Line,
     stdin: str = "",
     folder: Path | None = None,
     name: str = "",
 ) -> str:
-    """Run a program of this machine and return what it printed; each line is told.
+    """Run a program of this machine and return what it printed; each line is log.
 
-    Errors: BuildFailed, PrerequisiteMissing.
+    Raises: BuildFailed, PrerequisiteMissing.
     """
     argv = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
     lines: list[str] = []
-    with tempfile.TemporaryFile(
-        "w+"
-    ) as given:  # not a pipe: who writes one while its reader writes may wait forever
+    with tempfile.TemporaryFile("w+") as given:  # a pipe could block both processes
         given.write(stdin)
         given.seek(0)
         with subprocess.Popen(
@@ -98,32 +96,32 @@ def run(
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
-                told(line.strip())
+                log(line.strip())
     if process.returncode:
         _explain(name or str(command[0]), process.returncode, lines, folder)
     return "".join(lines)
 
 
-def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line) -> str:
-    """Run a program of this machine that works on the system in `root`, whose own programs it may start there."""
+def run_over(root: Path, command: Sequence[object], environment: Mapping[str, str], log: Line) -> str:
+    """Run a program of this machine on the system in `root`, with that system's /proc and /dev mounted."""
     return run(
         [*_namespaces(network=True), *_mounted(root), *command],
         environment,
-        told,
+        log,
         folder=root,
         name=str(command[0]),
     )
 
 
 def run_inside(
-    root: Path, command: Sequence[object], environment: Mapping[str, str], told: Line, stdin: str = ""
+    root: Path, command: Sequence[object], environment: Mapping[str, str], log: Line, stdin: str = ""
 ) -> str:
-    """Run a program of the system in `root`, inside it, without a network."""
+    """Run a program of the system in `root`, inside it (chroot), without a network."""
     inside = ["chroot", root, *command]
     return run(
         [*_namespaces(network=False), *_mounted(root), *inside],
         environment,
-        told,
+        log,
         stdin,
         root,
         str(command[0]),
@@ -153,4 +151,4 @@ def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> N
     full = any(sign in "".join(lines) for sign in _FULL)
     if folder is not None and (full or shutil.disk_usage(folder).free < ROOM_BYTES_MIN):
         raise PrerequisiteMissing(f"{folder}: the disk is full; {MORE_ROOM}")
-    raise BuildFailed(f"{name} ended with {status}:\n{said}")
+    raise BuildFailed(f"{name} failed with exit status {status}:\n{said}")

@@ -1,7 +1,7 @@
-"""What an image is made of, as SPDX 2.3 (ISO/IEC 5962) in JSON: its RPMs, and the Python packages inside them.
+"""The software bill of materials of an image in SPDX 2.3 JSON (ISO/IEC 5962): its RPMs and Python packages.
 
-Written by hand because it is two lists and their relationships; it has no time but the image's, and no name but
-the content's.
+It is two lists with their relationships, too little for a library. Its time is that of the image, and its namespace
+is derived from the hash of the image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imaging.build.packages import Installed
 
 
 def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Path, epoch: int) -> str:
-    """The SBOM of the image `name`, whose tree holds these packages."""
+    """The SBOM of the image `name` with these packages, as JSON text."""
     entries = [_rpm(package) for package in packages] + [
         _python(*found) for found in sorted(_distributions(tree))
     ]
@@ -59,7 +59,7 @@ def render(name: str, image_sha256: str, packages: Sequence[Installed], tree: Pa
 def _rpm(package: Installed) -> dict[str, Any]:
     epoch = f"&epoch={package.epoch}" if package.epoch != "0" else ""
     url = f"pkg:rpm/{package.name}@{package.version}?arch={package.arch}{epoch}"
-    # RPM's license texts are no SPDX expressions before RHEL 10; as a comment they are at least not wrong
+    # before RHEL 10, RPM license tags are not SPDX expressions, so they go into a comment
     return _package(f"RPM-{package.name}-{package.arch}", package.name, package.version, package.license, url)
 
 
@@ -87,7 +87,7 @@ def _package(ident: str, name: str, version: str, license: str, url: str) -> dic
 
 
 def _distributions(tree: Path) -> Iterator[tuple[str, str]]:
-    """Python packages by the folder that every installer leaves (PEP 376)."""
+    """The Python packages in a tree, found by their .dist-info folders (PEP 376)."""
     for folder in tree.rglob("*.dist-info"):
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
         yield name, version

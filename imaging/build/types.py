@@ -1,4 +1,4 @@
-"""What the parts of the builder share: what an image is to become, and how building it can fail."""
+"""Types of the builder: the plan of an image, the request, and the errors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from imaging.kickstart.data import MIB, RESERVED_MIB
 from imaging.kickstart.document import Spot
 
 
-class NotFollowed(Exception):
-    """The kickstart says something that cannot be followed without the installer: where, what, and the repair."""
+class UnsupportedCommand(Exception):
+    """A kickstart line that needs the installer; the message has the place, the problem and the repair."""
 
     def __init__(self, spot: Spot, problem: str) -> None:
         super().__init__(f"{spot.file}:{spot.line}: {problem}")
 
 
 class WrongRequest(Exception):
-    """What was given cannot become an image; the message says what would be right."""
+    """The request is invalid; the message says what would be right."""
 
 
 class BuildFailed(Exception):
-    """A step did not work; the message has what its program said last."""
+    """A step failed; the message has the last output of the program."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition; sizes in MiB, "" for no label."""
+    """A partition of the image; `label` may be ""."""
 
     mount: str
     format: str
@@ -39,7 +39,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Write:
-    """A file of the system with this content; `path` as the system sees it."""
+    """A file to write; `path` is absolute in the system."""
 
     path: str
     text: str
@@ -48,7 +48,7 @@ class Write:
 
 @dataclass(frozen=True)
 class SymbolicLink:
-    """A symbolic link of the system."""
+    """A symbolic link to make; `path` is absolute in the system."""
 
     path: str
     target: str
@@ -56,18 +56,18 @@ class SymbolicLink:
 
 @dataclass(frozen=True)
 class SystemCommand:
-    """A command to run inside the system, without a network; `stdin` is its input."""
+    """A command to run inside the system, without a network."""
 
     argv: tuple[str, ...]
     stdin: str = ""
 
 
-Act: TypeAlias = Write | SymbolicLink | SystemCommand
+Action: TypeAlias = Write | SymbolicLink | SystemCommand
 
 
 @dataclass(frozen=True)
 class Script:
-    """A %post section: where it stands, what runs it, and where what it said goes ("" for nowhere)."""
+    """A %post section: its line, interpreter and text; `log` is the file for its output, or ""."""
 
     line: int
     interpreter: str
@@ -78,34 +78,34 @@ class Script:
 
 @dataclass
 class BuildPlan:
-    """What a kickstart comes to. Commands fill it in; nothing is done before all of them have been read."""
+    """The plan of an image, which the commands of the kickstart fill in before anything is built."""
 
     partitions: list[Partition] = field(default_factory=list)
-    acts: list[Act] = field(default_factory=list)
-    """What commands do to the installed system, in their order."""
+    actions: list[Action] = field(default_factory=list)
+    """The changes to the installed system, in order."""
     scripts: list[Script] = field(default_factory=list)
-    """The %post sections, in their order."""
+    """The %post sections, in order."""
     packages: Any = field(default=None, repr=False)
-    """pykickstart's object of the %packages section."""
+    """pykickstart's object for the %packages section."""
     implied: list[str] = field(default_factory=lambda: ["kernel"])
-    """Packages that commands need, which Anaconda installs without being asked."""
+    """Packages that commands need and Anaconda installs by itself."""
     kernel_arguments: str = ""
     boot_timeout_s: int = 5
     boot_password_hash: str = ""
     ignored: dict[str, str] = field(default_factory=dict)
-    """Commands and sections that mean nothing for an image, each with the reason."""
+    """Commands and sections without an effect on an image, each with the reason."""
 
     @property
     def disk_bytes(self) -> int:
-        """The smallest disk that holds it."""
+        """The smallest possible size of the disk."""
         return (sum(p.size_mib for p in self.partitions) + RESERVED_MIB) * MIB
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, and where. Repositories are folders or URLs; `out` gets the image, `work` what is kept.
+    """What to build. Repositories are folders or URLs; `out` is the folder for outputs, `work` that for kept results.
 
-    `compress`: a compressed image as well.
+    `compress`: write a compressed image as well.
     """
 
     kickstart: Path

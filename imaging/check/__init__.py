@@ -1,1 +1,1 @@
-"""Judging what was built: the system by OpenSCAP's STIG profile, the local page's server by the Apache STIG."""
+"""Evaluating what was built: the system with OpenSCAP's STIG profile, the local page's server by the Apache STIGs."""

@@ -1,8 +1,7 @@
-"""The content that a system is judged by: a SCAP data stream of ComplianceAsCode, the distribution's or one by path.
+"""The SCAP content for an evaluation: a data stream of ComplianceAsCode, the distribution's or one given by path.
 
-Red Hat's content is for Red Hat's own system, and says of every other that no rule applies. AlmaLinux, Rocky and
-CentOS Stream are the same software under another name, and boxes run them; for these, a copy without that one line is
-used.
+Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream are rebuilds of the same
+software, and boxes run them; for these, a copy without the platform line is used.
 """
 
 from __future__ import annotations
@@ -23,32 +22,35 @@ _PLATFORM: Final = re.compile(rb'<(?:[\w.-]+:)?platform idref="cpe:/o:redhat:ent
 _RELEASE: Final = re.compile(r"release (\d+)")
 
 
-def usual_content(tree: Path) -> Path:
-    """The installed content for the release of the system in `tree`. Errors: WrongCheck, PrerequisiteMissing."""
+def default_content(tree: Path) -> Path:
+    """The installed content for the release of the system in `tree`. Raises: WrongCheck, PrerequisiteMissing."""
     release = tree / "etc/redhat-release"
     found = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
     if found is None:
         raise WrongCheck(
-            f"{tree}: is no RHEL or rebuild (etc/redhat-release); name its content with --content"
+            f"{tree}: is neither RHEL nor a rebuild of it (etc/redhat-release); give its content with --content"
         )
     content = FOLDER / f"ssg-rhel{found[1]}-ds.xml"
     if not content.exists():
         debian, rhel = PACKAGES
         raise PrerequisiteMissing(
             f"{content}: missing; apt-get install {debian} (Debian), dnf install {rhel} (RHEL), "
-            "or name a newer one with --content"
+            "or give a newer one with --content"
         )
     return content
 
 
-def fitting(content: Path, tree: Path) -> bytes:
-    """A data stream, or a copy of it that is for the rebuild in `tree`, too. Errors: WrongCheck."""
+def content_for(content: Path, tree: Path) -> bytes:
+    """Read a data stream, and make it applicable to the system in `tree` if that is a rebuild of RHEL.
+
+    Raises: WrongCheck.
+    """
     try:
         text = content.read_bytes()
     except OSError as error:
         raise WrongCheck(f"{content}: cannot be read: {error.strerror}") from error
     if b"data-stream-collection" not in text[:4096]:
-        raise WrongCheck(f"{content}: is no SCAP data stream; such as {FOLDER}/ssg-rhel9-ds.xml")
+        raise WrongCheck(f"{content}: is not a SCAP data stream; give one such as {FOLDER}/ssg-rhel9-ds.xml")
     about = _about(tree)
     if about.get("ID") not in REBUILDS:
         return text
@@ -57,12 +59,12 @@ def fitting(content: Path, tree: Path) -> bytes:
 
 
 def system_name(tree: Path) -> str:
-    """What the system in `tree` calls itself."""
+    """The name of the system in `tree`, from os-release."""
     return _about(tree).get("PRETTY_NAME") or str(tree)
 
 
 def _about(tree: Path) -> dict[str, str]:
-    """os-release(5); a link in it may be absolute, and then leads out of the tree."""
+    """The fields of os-release(5). Links are not followed, because an absolute one would lead out of the tree."""
     for path in (tree / "usr/lib/os-release", tree / "etc/os-release"):
         if path.is_file() and not path.is_symlink():
             lines = path.read_text("utf-8", "replace").splitlines()

@@ -1,11 +1,11 @@
 """OpenSCAP on a tree that does not run: `oscap` with OSCAP_PROBE_ROOT, as oscap-chroot does it.
 
-Two kinds of questions go to the running system in the content, and are put to the tree's files (`view`) here:
+The content checks two kinds of rules on the running system; here they are checked in the tree's files:
 
-    halves      sysctl rules ask what is configured and what is set; the first is a definition of its own ("…_static")
-    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links that systemd would
+    sysctl      rules check the configured and the current value; the former is a definition of its own ("…_static")
+    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links as systemd
 
-What neither the probes nor these can tell comes back as "unknown"; see `imaging.check.reasons`.
+Rules that cannot be decided have the result "unknown"; see `imaging.check.reasons`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from imaging.check.content import fitting, system_name
-from imaging.check.reasons import Asked
+from imaging.check.content import content_for, system_name
+from imaging.check.reasons import RuleResult
 from imaging.check.types import SEVERITIES, WrongCheck
 from imaging.check.view import run_on_view
 from imaging.programs import require_programs, require_root
@@ -37,21 +37,23 @@ _ON: Final = frozenset({"enabled", "enabled-runtime", "static", "alias", "indire
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Reports to leave behind, if any: for people (HTML), and for other programs (ARF)."""
+class ScanReports:
+    """The reports of OpenSCAP to write, if any: HTML for people, ARF for programs."""
 
     report: Path | None = None
     arf: Path | None = None
 
     def check(self) -> None:
-        """Errors: WrongCheck, for a place where nothing can be written; oscap would say nothing."""
+        """Raises: WrongCheck, if a report cannot be written, which oscap would not report."""
         for option, file in (("--report", self.report), ("--arf", self.arf)):
             if file and (file.is_dir() or not file.absolute().parent.is_dir()):
-                raise WrongCheck(f"{option} {file}: is no file in a folder that is there")
+                raise WrongCheck(f"{option} {file}: is not a file in an existing folder")
 
 
-def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PROFILE) -> list[Asked]:
-    """Ask every rule of a profile of the system in `tree`. Errors: WrongCheck, PrerequisiteMissing."""
+def scan(
+    tree: Path, content: Path, wanted: ScanReports = ScanReports(), profile: str = PROFILE
+) -> list[RuleResult]:
+    """Evaluate every rule of a profile on the system in `tree`. Raises: WrongCheck, PrerequisiteMissing."""
     require_programs(("oscap", "unshare", "systemctl"))
     require_root("the scanner must read every file of the system, which needs root rights")
     wanted.check()
@@ -59,22 +61,22 @@ def scan(tree: Path, content: Path, wanted: Wanted = Wanted(), profile: str = PR
     database = next((path for path in DATABASES if (tree / path).is_dir()), None)
     if database is None:
         raise WrongCheck(
-            f"{tree}: has no package database ({' or '.join(DATABASES)}); give the tree of a system"
+            f"{tree}: has no package database ({' or '.join(DATABASES)}); give the folder of a system"
         )
     with tempfile.TemporaryDirectory(prefix="rap-check-") as name:
         place = Path(name)
         (place / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
-        (place / "content.xml").write_bytes(fitting(content, tree))
+        (place / "content.xml").write_bytes(content_for(content, tree))
         _run(tree, place, wanted, profile)
         asked = list(_read(tree, place))
     if all(one.result == "notapplicable" for one in asked):
         raise WrongCheck(
-            f"{content}: no rule is for {system_name(tree)}; give that system's content with --content"
+            f"{content}: no rule applies to {system_name(tree)}; give the content for that system with --content"
         )
     return asked
 
 
-def _run(tree: Path, place: Path, wanted: Wanted, profile: str) -> None:
+def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
     command = ["oscap", "xccdf", "eval", "--progress", "--profile", profile, "--oval-results"]
     command += ["--results", "results.xml"]
     for option, file in (("--report", wanted.report), ("--results-arf", wanted.arf)):
@@ -89,10 +91,10 @@ def _run(tree: Path, place: Path, wanted: Wanted, profile: str) -> None:
     done = run_on_view(tree, place, [*command, "content.xml"], environment)
     if done.returncode not in (0, 2):  # 2: some rule failed
         said = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
-        raise WrongCheck(f"oscap ended with {done.returncode}: {' '.join(said[-4:])}")
+        raise WrongCheck(f"oscap failed with exit status {done.returncode}: {' '.join(said[-4:])}")
 
 
-def _read(tree: Path, place: Path) -> Iterator[Asked]:
+def _read(tree: Path, place: Path) -> Iterator[RuleResult]:
     root = ElementTree.parse(place / "results.xml").getroot()  # noqa: S314 - oscap's own
     titles = {rule.get("id"): _text(rule, "title") for rule in root.iter(f"{_XCCDF}Rule")}
     definitions = dict(_definitions(place))
@@ -105,11 +107,11 @@ def _read(tree: Path, place: Path) -> Iterator[Asked]:
         if result != "notapplicable":
             result = _by_files(name, tree, definitions) or result
         title = titles.get(element.get("idref"), "")
-        yield Asked(name, severity if severity in SEVERITIES else "low", title, result)
+        yield RuleResult(name, severity if severity in SEVERITIES else "low", title, result)
 
 
 def _by_files(rule: str, tree: Path, definitions: Mapping[str, str]) -> str:
-    """What the tree's files say of a rule that asks the running system; "" if it does not, or they do not."""
+    """The result by the tree's files of a rule that checks the running system; "" for other rules."""
     if half := definitions.get(f"oval:ssg-{rule}_static:def:1"):
         return "pass" if half == "true" else "fail"
     if service := _SERVICE.fullmatch(rule):
@@ -129,7 +131,7 @@ def _state(tree: Path, service: str) -> str:
 
 
 def _definitions(place: Path) -> Iterator[tuple[str, str]]:
-    """OVAL's result of each definition."""
+    """The OVAL result of each definition."""
     for file in place.glob("*oval.xml.result.xml"):
         for element in ElementTree.parse(file).getroot().iter(f"{_OVAL}definition"):  # noqa: S314 - oscap's own
             yield str(element.get("definition_id")), str(element.get("result"))

@@ -1,9 +1,10 @@
-"""The written reasons in `firmware-image/stig/`, and what they make of OpenSCAP's results.
+"""The verdicts from OpenSCAP's results and the written reasons in `firmware-image/stig/`.
 
-    exceptions.toml   a rule that fails on a box, and why it may
-    left-out.toml     rules that no tree can decide (`offline`), that one from an `image` or a `stand-in` cannot
+    exceptions.toml   rules that may fail on a box, with the reason left-out.toml     rules that cannot be
+    decided offline (`offline`), for an image (`image`), or with packages of the
+                      mock repository (`mock_repo`)
 
-A reason is only as good as its cause: one for a rule that passes, or that the profile does not have, is a complaint.
+A reason for a rule that passes, or that the profile does not have, is reported as stale.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ _VERDICTS: Final = {
     "fixed": RuleVerdict.PASS,
     "notapplicable": RuleVerdict.NOT_APPLICABLE,
 }
-"""XCCDF 1.2, table 26; everything else that is not left out is a fail, so that nothing passes by not being asked."""
+"""Verdicts by XCCDF result (XCCDF 1.2, table 26); every other result is a fail, "unknown" included."""
 S = TypeVar("S", bound=msgspec.Struct)
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=20)]
 
 
 class LeftOutGroup(Table, frozen=True):
-    """Rules that are left out for the same reason."""
+    """Rules that are left out for one reason."""
 
     reason: Text
     rules: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class LeftOutFile(Table, frozen=True):
-    """left-out.toml."""
+    """The content of left-out.toml."""
 
     offline: list[LeftOutGroup]
     image: list[LeftOutGroup]
@@ -49,8 +50,8 @@ class LeftOutFile(Table, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A rule as the scanner answered it; `result` is XCCDF's word."""
+class RuleResult:
+    """The scanner's result for a rule; `result` is the XCCDF result."""
 
     rule: str
     severity: str
@@ -71,19 +72,21 @@ def load_exceptions(file: Path = EXCEPTIONS) -> dict[str, str]:
 
 
 def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
-    """Reasons by rule, of what no tree can decide, one copied out of an image, a stand-in's. Errors: WrongCheck."""
+    """The reasons for leaving out rules, by rule, for a folder, an image or mock packages. Raises: WrongCheck."""
     written = load(file, LeftOutFile)
     groups = [*written.offline, *(written.image if image else []), *(written.mock_repo if mock_repo else [])]
     return dict(by_rule(groups, file))
 
 
-def judge(asked: Sequence[Asked], exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judgement:
-    """What a system comes to by the written reasons."""
+def judge(
+    asked: Sequence[RuleResult], exceptions: Mapping[str, str], left_out: Mapping[str, str]
+) -> Judgement:
+    """Evaluate results by the written reasons."""
     judged = [_judge(one, exceptions, left_out) for one in asked]
     return Judgement(judged, [*_stale(judged, exceptions), *_unknown(judged, left_out)])
 
 
-def _judge(one: Asked, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:
+def _judge(one: RuleResult, exceptions: Mapping[str, str], left_out: Mapping[str, str]) -> Judged:
     if one.rule in left_out:
         return Judged(one.rule, one.severity, one.title, RuleVerdict.LEFT_OUT, left_out[one.rule])
     verdict = _VERDICTS.get(one.result, RuleVerdict.FAIL)
@@ -95,29 +98,29 @@ def _stale(judged: Sequence[Judged], exceptions: Mapping[str, str]) -> Iterator[
     verdicts = {one.rule: one.verdict for one in judged}
     for rule in exceptions:
         if rule not in verdicts:
-            yield f"exceptions.toml: {rule}: the profile has no such rule; take the reason out"
+            yield f"exceptions.toml: {rule}: the profile has no such rule; remove the reason"
         elif verdicts[rule] is RuleVerdict.PASS:
-            yield f"exceptions.toml: {rule}: passes; take the reason out"
+            yield f"exceptions.toml: {rule}: passes; remove the reason"
 
 
 def _unknown(judged: Sequence[Judged], left_out: Mapping[str, str]) -> Iterator[str]:
     for rule in left_out.keys() - {one.rule for one in judged}:
-        yield f"left-out.toml: {rule}: the profile has no such rule; take it out"
+        yield f"left-out.toml: {rule}: the profile has no such rule; remove it"
 
 
 def by_rule(groups: Sequence[LeftOutGroup], file: Path) -> Iterator[tuple[str, str]]:
-    """Each rule of the groups with its reason. Errors: WrongCheck, for one that is there twice."""
+    """Each rule of the groups with its reason. Raises: WrongCheck, if a rule occurs twice."""
     seen: set[str] = set()
     for group in groups:
         for rule in group.rules:
             if rule in seen:
-                raise WrongCheck(f"{file}: {rule}: is left out twice; one reason is enough")
+                raise WrongCheck(f"{file}: {rule}: is left out twice; remove one of the reasons")
             seen.add(rule)
             yield rule, group.reason
 
 
 def load(file: Path, kind: type[S]) -> S:
-    """A TOML file of this form. Raises: WrongCheck, with all problems."""
+    """Read a TOML file of this form. Raises: WrongCheck, with all problems."""
     try:
         return loads(read_text(file), file, kind)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""What people and programs see of a judgement: a table by category, then each fail with its reason."""
+"""Printing an evaluation: a table by category, then each fail with its reason; and its JSON document."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.table import Table
 
 from imaging.check.types import SEVERITIES, Judgement, RuleVerdict
 
-UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or say why in firmware-image/stig/exceptions.toml"
+UNEXPLAINED: Final = "NO REASON IS WRITTEN: repair it, or add a reason to firmware-image/stig/exceptions.toml"
 
 
 def as_document(judgement: Judgement) -> dict[str, Any]:
-    """What --json prints."""
+    """The JSON document of `--json`."""
     return {
-        "verdict": "pass" if judgement.holds else "fail",
+        "verdict": "pass" if judgement.passed else "fail",
         "passed_share": round(judgement.passed_share, 4),
         "counts": judgement.counts(),
         "fails": [asdict(one) for one in judgement.fails],
@@ -27,23 +27,23 @@ def as_document(judgement: Judgement) -> dict[str, Any]:
 
 
 def show(judgement: Judgement, console: Console) -> None:
-    """Print it."""
+    """Print an evaluation."""
     console.print(_table(judgement))
-    _say(console, f"{judgement.passed_share:.1%} of what could be decided passes")
+    _print(console, f"{judgement.passed_share:.1%} of the decided rules pass")
     for one in judgement.fails:
         lines = [f"\n{one.severity}: {one.rule}: {one.title}", *(one.findings or [one.reason or UNEXPLAINED])]
-        _say(console, "\n    ".join(lines))
+        _print(console, "\n    ".join(lines))
     left = Counter(one.reason for one in judgement.rules if one.verdict is RuleVerdict.LEFT_OUT)
     if left:
-        _say(console, "\nleft out, by name in firmware-image/stig:")
+        _print(console, "\nleft out (firmware-image/stig):")
     for reason, count in left.most_common():
-        _say(console, f"  {count:3}  {reason}")
+        _print(console, f"  {count:3}  {reason}")
     for complaint in judgement.stale:
-        _say(console, complaint)
+        _print(console, complaint)
 
 
-def _say(console: Console, text: str) -> None:
-    """As it is: rich would break lines and color what looks like a number."""
+def _print(console: Console, text: str) -> None:
+    """Print text without rich's line breaks and highlighting."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

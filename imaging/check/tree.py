@@ -1,7 +1,7 @@
-"""The tree to judge: a folder, or what is in a disk image of `rap image build`, without mounting it.
+"""The tree to evaluate: a folder, or the content of a disk image of `rap image build`, without mounting it.
 
-The image's build record (NAME.build.json) says where its partitions are and what belongs where; debugfs copies an
-ext4 file system's files with their owners and modes, mtools a FAT's. SELinux's labels are not copied.
+The image's build record (NAME.build.json) has the place and mount point of its partitions. debugfs copies the files
+of ext4 file systems with owners and modes, mtools those of FAT. SELinux labels are not copied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENTRY: Final = re.compile(r"/\d+/(\d+)/\d+/\d+/([^/]+)/\d*/")
 
 
 class RecordedPartition(msgspec.Struct, frozen=True):
-    """A partition as the build record has it; bytes."""
+    """A partition in a build record; `offset` is in bytes."""
 
     mount: str
     format: str
@@ -34,25 +34,27 @@ class RecordedPartition(msgspec.Struct, frozen=True):
 
 
 class BuildRecord(msgspec.Struct, frozen=True):
-    """As much of a build record as is needed here."""
+    """The part of a build record that is needed here."""
 
     partitions: list[RecordedPartition]
 
 
 @contextmanager
-def tree_of(given: Path) -> Iterator[Path]:
-    """The folder given, or one with what is in the image given, as long as the block takes. Errors: WrongCheck, …"""
+def opened_tree(given: Path) -> Iterator[Path]:
+    """The given folder, or a temporary one with the content of the given image. Raises: WrongCheck, …"""
     if given.is_dir():
         yield given
     elif given.is_file():
         with TemporaryDirectory(prefix="rap-tree-", dir="/var/tmp") as folder:
-            _take_out(given, Path(folder))
+            _extract(given, Path(folder))
             yield Path(folder)
     else:
-        raise WrongCheck(f"{given}: is not there; give a system's folder, or an image of `rap image build`")
+        raise WrongCheck(
+            f"{given}: does not exist; give the folder of a system, or an image of `rap image build`"
+        )
 
 
-def _take_out(image: Path, tree: Path) -> None:
+def _extract(image: Path, tree: Path) -> None:
     for place in sorted(_record(image).partitions, key=lambda place: place.mount):
         target = tree / place.mount.lstrip("/")
         if place.format == "ext4":
@@ -66,7 +68,7 @@ def _take_out(image: Path, tree: Path) -> None:
 
 
 def _special_modes(device: str, target: Path) -> None:
-    """rdump forgets set-user-ID, set-group-ID and sticky bits, and the root; a listing of every folder has them."""
+    """Set the set-user-ID, set-group-ID and sticky bits, and the mode of the root, which rdump does not copy."""
     folders = [Path(parent).relative_to(target) for parent, _, _ in os.walk(target)]
     said = _run(["debugfs", "-f", "-", device], "".join(f'ls -p "/{folder}"\n' for folder in folders))
     folder = target
@@ -86,10 +88,11 @@ def _record(image: Path) -> BuildRecord:
         return msgspec.json.decode(file.read_bytes(), type=BuildRecord)
     except OSError as error:
         raise WrongCheck(
-            f"{file}: cannot be read ({error.strerror}); it is made with the image, and says where its partitions are"
+            f"{file}: cannot be read ({error.strerror}); it is written with the image, and has the places of its "
+            "partitions"
         ) from error
     except msgspec.MsgspecError as error:
-        raise WrongCheck(f"{file}: is no build record: {error}") from error
+        raise WrongCheck(f"{file}: is not a build record: {error}") from error
 
 
 def _run(command: list[str], requests: str = "") -> str:

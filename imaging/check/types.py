@@ -1,4 +1,4 @@
-"""What the parts of `rap image check` share: what a judgement is, and how judging can fail."""
+"""Types of `rap image check`: the verdicts of an evaluation, and its error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SEVERITIES: Final = ("high", "medium", "low")
 
 
 class WrongCheck(Exception):
-    """What was given cannot be judged; the message says what would be right."""
+    """The input cannot be evaluated; the message says what would be right."""
 
 
 class RuleVerdict(StrEnum):
-    """What became of a rule, as the table's columns say it."""
+    """The verdict of a rule, as printed in the table."""
 
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
@@ -27,7 +27,7 @@ class RuleVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One rule: its name, severity and title, the verdict, and the reason where one is written."""
+    """A rule with its verdict; `reason` is the written reason, or ""."""
 
     rule: str
     severity: str
@@ -35,36 +35,36 @@ class Judged:
     verdict: RuleVerdict
     reason: str = ""
     findings: tuple[str, ...] = ()
-    """Where it fails and what would be right, where that is known."""
+    """The places where the rule fails, each with the repair, if known."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All rules of a profile on one system, and what is wrong with the written reasons."""
+    """The verdicts of all rules of a profile for one system, and the stale reasons."""
 
     rules: Sequence[Judged]
     stale: Sequence[str] = field(default=())
-    """Complaints about reasons that are written for nothing."""
+    """Messages about reasons without a failing rule."""
 
     @property
     def fails(self) -> list[Judged]:
-        """What failed, the gravest first."""
+        """The rules that fail, the most severe first."""
         failed = [one for one in self.rules if one.verdict is RuleVerdict.FAIL]
         return sorted(failed, key=lambda one: (SEVERITIES.index(one.severity), one.rule))
 
     @property
-    def holds(self) -> bool:
-        """Whether each fail has its reason, and each reason its fail."""
+    def passed(self) -> bool:
+        """Whether each fail has a reason, and no reason is stale."""
         return all(one.reason for one in self.fails) and not self.stale
 
     @property
     def passed_share(self) -> float:
-        """Of the rules that were decided, how many pass; 1 if none was."""
+        """The share of decided rules that pass; 1 if none was decided."""
         count = Counter(one.verdict for one in self.rules)
         decided = count[RuleVerdict.PASS] + count[RuleVerdict.FAIL]
         return count[RuleVerdict.PASS] / decided if decided else 1.0
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many rules of each severity came to each verdict."""
+        """The number of rules by severity and verdict."""
         count = Counter((one.severity, one.verdict) for one in self.rules)
         return {s: {str(v): count[s, v] for v in RuleVerdict} for s in SEVERITIES}

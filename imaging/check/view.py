@@ -1,11 +1,11 @@
-"""A tree as the scanner sees it: nothing in the tree is written, and nothing outside is seen through it.
+"""A view of a tree for the scanner, which leaves the tree unchanged and hides everything outside.
 
-    links       an absolute link leads out of a tree; a real system is full of them (authselect's among /etc/pam.d).
-                In the view they are relative, or the scanner would judge the machine that it runs on
-    mounts      rules of partitions read /proc/mounts, which here says what the tree's fstab would mount
-    /dev/null   is there, for what is masked leads to it
+    links       absolute links, such as those in /etc/pam.d, would lead out of the tree, so that the scanner would
+                evaluate the machine that it runs on; in the view they are relative
+    mounts      rules about partitions read /proc/mounts, which here lists what the tree's fstab mounts
+    /dev/null   exists, because masked units are links to it
 
-The view is an overlay in a mount namespace of the scanner's own, and gone with it.
+The view is an overlay in a mount namespace of the scanner, which is removed with it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_on_view(
 
 
 def _mounts(tree: Path) -> str:
-    """What fstab (fstab(5)) mounts at the start, in the form of /proc/mounts."""
+    """The mounts of fstab(5) at boot, in the format of /proc/mounts."""
     fstab = tree / "etc/fstab"
     lines = fstab.read_text("utf-8", "replace").splitlines() if fstab.exists() else []
     entries = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -1,1 +1,1 @@
-"""The disks of the flashing station, and which of them may be written."""
+"""The disks of the flashing station, and which of them may be overwritten."""

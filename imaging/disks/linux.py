@@ -1,7 +1,7 @@
-"""The facts about this machine's disks, from sysfs, procfs, udev's database and the disks' own first bytes.
+"""Gathers the facts about this machine's disks from sysfs, procfs, udev's database and the disks' content.
 
-Nothing is written, and nothing has to be installed: an installer's station may have no lsblk. What cannot be found
-out is said (`unreadable`), and `imaging.disks.refusals` then refuses the disk.
+Nothing is written, and no program is needed: an installer's station may have no lsblk. What cannot be read is
+reported as `unreadable`, and `imaging.disks.refusals` then refuses the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
 
 
 def gather() -> StationMachine:
-    """This machine, now."""
+    """The present state of this machine's disks."""
     names = [path for path in sorted(Path("/sys/block").iterdir()) if _flag(path / "hidden") != "1"]
     numbers = {_flag(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
     devices = []
@@ -39,7 +39,7 @@ def gather() -> StationMachine:
 
 
 def device_name(path: Path) -> str:
-    """The kernel's name of a device given by any path, such as /dev/disk/by-id/…. Raises OSError."""
+    """The kernel's name for a device given by any path, such as /dev/disk/by-id/…. Raises: OSError."""
     number = path.stat().st_rdev
     link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     return link.resolve().name if number and link.exists() else path.name
@@ -84,7 +84,7 @@ def _kind(disk: Path) -> Kind:
 
 
 def _over(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
-    """What it is made of; of a loop device, the device with its file, if that is still to be found."""
+    """The underlying devices; for a loop device, the device with its file, if that can be found."""
     slaves = tuple(sorted(path.name for path in (disk / "slaves").glob("*")))
     file = _flag(disk / "loop/backing_file")
     if not file:
@@ -143,26 +143,26 @@ def _claimed(name: str) -> bool:
 
 
 def _mounts() -> list[Mount]:
-    """/proc/self/mountinfo: numbers, point, then after a "-" type and source (proc_pid_mountinfo(5))."""
+    """The mounts in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         fields = line.split(" ")
         dash = fields.index("-", 6)
         source = fields[dash + 2]
         if source.startswith("/dev/"):
-            source = f"/dev/{Path(source).resolve().name}"  # of /dev/mapper/…, the kernel's own name
+            source = f"/dev/{Path(source).resolve().name}"  # the kernel's name for /dev/mapper/…
         found.append(Mount(fields[2], source, fields[4], fields[dash + 1]))
     return [mount for mount in found if mount.source.startswith("/") or not mount.number.startswith("0:")]
 
 
 def _swaps() -> list[str]:
-    """Devices that are swapped to; of a swap file, the file system's being mounted tells."""
+    """The devices used for swap. A swap file is covered by its file system being mounted."""
     lines = _flag(Path("/proc/swaps")).splitlines()[1:]
     return [device_name(Path(line.split()[0])) for line in lines if line.startswith("/dev/")]
 
 
 def _pools() -> dict[str, list[str]]:
-    """Btrfs file systems that are mounted, in whatever namespace."""
+    """The mounted Btrfs file systems, in any namespace, and their devices."""
     return {folder.parent.name: sorted(_names(folder)) for folder in Path("/sys/fs/btrfs").glob("*/devices")}
 
 

@@ -24,31 +24,31 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """Major and minor number, such as 8:0."""
     bytes: int
     block_bytes: int = SECTOR
-    """The smallest unit it can write."""
+    """The logical block size, the smallest unit that can be written."""
     model: str = ""
     serial: str = ""
     bus: str = ""
     read_only: bool = False
     over: tuple[str, ...] = ()
-    """Names of the devices it is made of: of a partition its disk, of a RAID its members, of a loop device those
-    with its file."""
+    """Names of the underlying devices: the disk of a partition, the members of a RAID, the device with the file of a
+    loop device."""
     holds: tuple[str, ...] = ()
-    """Formats found on it, as `imaging.disks.signatures` names them."""
+    """The formats found on it, as named by `imaging.disks.signatures`."""
     unreadable: str = ""
-    """Why what it holds could not be looked at."""
+    """Why its content could not be read, or ""."""
     claimed: bool = False
-    """Whether the kernel uses it, as an attempt to open it exclusively tells."""
+    """Whether the kernel uses it, found by opening it exclusively."""
     file: str = ""
-    """Of a loop device, the file behind it."""
+    """The backing file of a loop device."""
 
     @property
-    def word(self) -> str:
-        """What is typed to confirm that this disk is meant: its serial, or its name where it has none."""
+    def confirmation(self) -> str:
+        """What a person types to confirm the choice of this disk: its serial, or its name if it has none."""
         return self.serial or self.name
 
 
 class Mount(Struct, frozen=True, forbid_unknown_fields=True):
-    """A mounted file system: the device's number and the source, as /proc/self/mountinfo has them."""
+    """A mounted file system: device number and source as in /proc/self/mountinfo, mount point, type."""
 
     number: str
     source: str
@@ -57,24 +57,24 @@ class Mount(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StationMachine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known of a machine."""
+    """The block devices of a machine and their use."""
 
     devices: list[Device]
     mounts: list[Mount]
     swaps: list[str] = []
-    """Names of devices that are swapped to."""
+    """Names of devices that are used for swap."""
     pools: dict[str, list[str]] = {}
-    """Mounted file systems of several devices, and their devices' names."""
+    """Mounted file systems that span several devices, each with the names of its devices."""
 
     def device(self, name: str) -> Device | None:
-        """The device of that name."""
+        """The device with this name, or None."""
         return next((device for device in self.devices if device.name == name), None)
 
     def disks(self) -> list[Device]:
-        """What is listed: whole disks, and loop devices with a file."""
+        """The devices to list: whole disks, and loop devices with a file."""
         return [d for d in self.devices if d.kind == "disk" or (d.kind == "loop" and d.bytes)]
 
 
 def size_text(size: int) -> str:
-    """A size as it is printed on disks: powers of ten."""
+    """A size in MB or GB, which are powers of ten, as printed on disks."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

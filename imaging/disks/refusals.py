@@ -21,15 +21,15 @@ WHAT_IT_IS: Final = {
     "md": "a RAID, made of other disks",
     "zram": "memory, not a disk",
     "optical": "an optical drive",
-    "other": "no disk that a box could start from",
+    "other": "not a disk that a box could start from",
 }
 
 
 def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[str]:
-    """Why the disk `name` may not be overwritten with an image of so many bytes; none if it may."""
+    """Why the disk `name` may not be overwritten with an image of this size; an empty list if it may."""
     device = machine.device(name)
     if device is None:
-        return ["is no disk of this machine"]
+        return ["is not a disk of this machine"]
     if device.kind not in ("disk", "loop"):
         return [f"is {WHAT_IT_IS[device.kind]}"]
     found = [*_unfit(device, image_bytes), *_uses(machine, device), *_members(machine, device)]
@@ -43,7 +43,7 @@ def _unfit(device: Device, image_bytes: int) -> list[str]:
     elif device.bytes < image_bytes:
         found.append(f"is too small: it has {device.bytes:,} bytes, the image needs {image_bytes:,}")
     if device.read_only:
-        found.append("is read-only: look for a lock on it")
+        found.append("is read-only: check its write-protect switch")
     if _BOOT_AREA.fullmatch(device.name):
         found.append("is the boot area of an SD or eMMC, not the disk itself")
     if device.block_bytes != SECTOR:
@@ -52,7 +52,7 @@ def _unfit(device: Device, image_bytes: int) -> list[str]:
 
 
 def _uses(machine: StationMachine, disk: Device) -> list[str]:
-    """What uses a disk or anything on it now."""
+    """The current uses of a disk and of everything on it."""
     points = _mount_points(machine)
     found = []
     for device in _stack(machine, disk.name):
@@ -60,16 +60,16 @@ def _uses(machine: StationMachine, disk: Device) -> list[str]:
         if points[device.name]:
             found.append(f"is mounted at {points[device.name][0]}{where}")
         if device.name in machine.swaps:
-            found.append(f"is swapped to{where}")
+            found.append(f"is used for swap{where}")
         found += [
             f"is part of a file system of several disks{where}"
             for members in machine.pools.values()
             if device.name in members and not points[device.name]
         ]
         if device is not disk and device.kind != "partition":
-            found.append(f"is beneath {device.name}, {_as_what(device)}: take that apart first")
+            found.append(f"is beneath {device.name}, {_as_what(device)}: remove that first")
     if disk.claimed and not found:
-        found.append("is used by the kernel: mounted elsewhere, such as in a container")
+        found.append("is used by the kernel: mounted in another namespace, such as in a container")
     return found
 
 
@@ -78,14 +78,14 @@ def _as_what(device: Device) -> str:
 
 
 def _members(machine: StationMachine, disk: Device) -> list[str]:
-    """What a disk is a part of, even if nothing uses it now."""
+    """The RAID arrays, pools and similar that a disk belongs to, even if unused at present."""
     found = []
     for device in _slices(machine, disk):
         where = "" if device is disk else f" ({device.name})"
         if device.unreadable:
-            found.append(f"cannot be looked into{where}: {device.unreadable}")
+            found.append(f"cannot be read{where}: {device.unreadable}")
         found += [
-            f"is {MEMBERS[held]}{where}: if that is not needed any more, `wipefs --all /dev/{device.name}`"
+            f"is {MEMBERS[held]}{where}: if that is no longer needed, `wipefs --all /dev/{device.name}`"
             for held in device.holds
             if held in MEMBERS
         ]
@@ -93,7 +93,10 @@ def _members(machine: StationMachine, disk: Device) -> list[str]:
 
 
 def _mount_points(machine: StationMachine) -> dict[str, list[str]]:
-    """Names of devices to where they are mounted. Btrfs has a number of its own: there the source tells."""
+    """The mount points of each device, by device name.
+
+    Btrfs has a device number of its own, so that its source is used instead.
+    """
     by_number = {device.number: device.name for device in machine.devices}
     points: dict[str, list[str]] = defaultdict(list)
     for mount in machine.mounts:
@@ -107,7 +110,7 @@ def _slices(machine: StationMachine, disk: Device) -> list[Device]:
 
 
 def _stack(machine: StationMachine, name: str) -> list[Device]:
-    """The device, and everything that is made of it, directly or not."""
+    """The device, and all devices built on it, directly or indirectly."""
     names = {name}
     while True:
         more = {device.name for device in machine.devices if names & set(device.over)} - names

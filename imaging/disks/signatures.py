@@ -1,7 +1,7 @@
-"""What a disk or partition holds, by the bytes that each format is known by, as libblkid and wipefs know them.
+"""Detecting what a disk or partition contains by the signatures of known formats, as libblkid and wipefs do.
 
-Only enough is known here to tell an installer what is about to be lost, and what must not be written: members of a
-RAID, LVM, swap or another pool have no file system to be seen mounted, and are somebody's data all the same.
+The list is just long enough to show what would be lost, and to refuse disks that must not be overwritten: members of
+a RAID, of LVM, of a storage pool or of swap have no mounted file system, but contain data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
 Read: TypeAlias = Callable[[int, int], bytes]
-"""Offset and length in bytes to what is there."""
+"""Reads bytes: takes offset and length, returns the content."""
 
 
 class _Magic(NamedTuple):
@@ -31,7 +31,7 @@ MEMBERS: Final = {
     "swap": "swap space",
     "hibernation": "a hibernated system's memory",
 }
-"""What must not be written even when nothing uses it now, and what to call it."""
+"""Formats that must not be overwritten even when unused, with their description for messages."""
 
 _MD: Final = b"\xfc\x4e\x2b\xa9"
 _SWAP_PAGES: Final = (4096, 8192, 16384, 65536)
@@ -68,7 +68,10 @@ _ZFS_UBERBLOCK: Final = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00
 
 
 def signatures(read: Read, size: int) -> list[str]:
-    """What a device of `size` bytes holds, each once; empty for a blank one. Raises what `read` raises."""
+    """The formats found on a device of `size` bytes, sorted; empty for a blank device.
+
+    Raises: whatever `read` raises.
+    """
     found = [magic.name for magic in _MAGICS if _has(read, size, magic)]
     found += [name for name, holds in _TABLES.items() if holds(read, size)]
     return sorted(set(found))
@@ -87,7 +90,10 @@ def _gpt(read: Read, size: int) -> bool:
 
 
 def _mbr(read: Read, size: int) -> bool:
-    """A partition of a kind other than GPT's; a FAT's or NTFS's first sector ends with the same two bytes."""
+    """Whether there is an MBR with a partition other than the protective one.
+
+    The first sector of FAT and NTFS ends with the same two bytes.
+    """
     if size < 512 or read(510, 2) != b"\x55\xaa" or read(3, 4) in (b"NTFS", b"EXFA", b"-FVE"):
         return False
     entries = [read(446 + 16 * index, 16) for index in range(4)]
@@ -96,13 +102,13 @@ def _mbr(read: Read, size: int) -> bool:
 
 
 def _old_md(read: Read, size: int) -> bool:
-    """Versions 0.90 and 1.0 keep the superblock near the end."""
+    """Whether there is an md superblock near the end (versions 0.90 and 1.0)."""
     at = (size // 65536 * 65536 - 65536, (size // 4096 - 2) * 4096)
     return any(offset > 0 and read(offset, 4) == _MD for offset in at)
 
 
 def _zfs(read: Read, size: int) -> bool:
-    """An uberblock of either byte order in the first label or in the last."""
+    """Whether the first or the last ZFS label has an uberblock, in either byte order."""
     last = size // _ZFS_LABEL_BYTES * _ZFS_LABEL_BYTES - _ZFS_LABEL_BYTES + _ZFS_LABEL
     for label in (_ZFS_LABEL, last):
         if label < _ZFS_LABEL or label + _ZFS_LABEL > size:

@@ -1,1 +1,1 @@
-"""Writing a signed image to a disk so that it is wholly right or does not start; behind `rap flash`."""
+"""Writing a signed image to a disk, for `rap flash`: the disk is complete and verified, or it does not start."""

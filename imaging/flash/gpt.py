@@ -1,8 +1,9 @@
-"""GUID partition tables (UEFI specification 2.10, chapter 5): read one, and fit one to a larger disk.
+"""GUID partition tables (UEFI specification 2.10, chapter 5): reading one, and adapting one to a larger disk.
 
 A table is kept twice: its header in block 1 with the entries behind it, and a copy in the last blocks of the disk, of
-which the very last is the header. Block 0 is a protective MBR, without which firmware takes neither for valid. An
-image is smaller than most disks it is written to: the copy must move to the disk's end, and both headers must say so.
+which the very last is the header. Block 0 is a protective MBR, without which firmware accepts neither. An
+image is smaller than most disks that it is written to: the copy must move to the end of the disk, and both headers
+must refer to its new place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 SECTOR: Final = 512
 ENTRIES_BYTES: Final = 128 * 128
 TAIL_BYTES: Final = ENTRIES_BYTES + SECTOR
-"""What the copy takes at the end of a disk."""
+"""The size of the copy at the end of a disk."""
 _HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _MAGIC: Final = b"EFI PART"
@@ -36,13 +37,13 @@ class Slice:
 
 
 def has_protective_mbr(sector: bytes) -> bool:
-    """Whether block 0 is what firmware wants to see before it looks for a GPT."""
+    """Whether block 0 is a protective MBR, which firmware requires of a GPT disk."""
     kinds = (sector[446 + 16 * index + 4] for index in range(4))
     return sector[510:512] == b"\x55\xaa" and _PROTECTIVE in kinds
 
 
 def slices(head: bytes) -> list[Slice]:
-    """The partitions, in the order of the table; `head` is the first MiB of the disk. Raises GptError."""
+    """Read the partitions, in the order of the table, from the first MiB of the disk. Raises: GptError."""
     fields = _read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1)
     count, size = fields[11], fields[12]
     found = []
@@ -56,13 +57,13 @@ def slices(head: bytes) -> list[Slice]:
 
 
 def fit(head: bytes, disk_bytes: int) -> tuple[bytes, bytes]:
-    """The first MiB and the last `TAIL_BYTES` of a disk of that size, made from an image's first MiB.
+    """Adapt the first MiB of an image to a disk. Returns the first MiB and the last `TAIL_BYTES` of the disk.
 
-    Raises GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
+    Raises: GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
     """
     fields = list(_read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1))
     if not has_protective_mbr(head):
-        raise GptError("has no protective MBR: no firmware would start it")
+        raise GptError("has no protective MBR, without which no firmware starts it")
     if fields[11] * fields[12] != ENTRIES_BYTES or fields[10] != 2:
         raise GptError("has a partition table of unusual size: make it with 128 entries of 128 bytes")
     last = disk_bytes // SECTOR - 1
@@ -98,7 +99,7 @@ def _header(fields: list[int]) -> bytes:
 
 
 def _grow_protective(mbr: bytes, last: int) -> bytes:
-    """The protective entry covers the disk, or as much of it as 32 bits can say."""
+    """Extend the protective entry to the disk, or as far as 32 bits allow."""
     grown = bytearray(mbr)
     for index in range(4):
         at = 446 + 16 * index

@@ -1,8 +1,8 @@
-"""What makes a box this box: its serial, its key, its certificate and its site file.
+"""The identity of a box: its serial, key, certificate and site file.
 
-The key is drawn where the disk is written and goes nowhere but onto that disk; what leaves is a certificate request.
-At the first start the provisioning takes the files out of the partition that they travel in (`parcel.py`), puts them
-where they are encrypted, and zeroes it.
+The key is generated on the station that writes the disk, and is stored on that disk only; the station issues a
+certificate request. At the first start, provisioning moves the files from the identity partition
+(`settings.identity_archive`) to encrypted storage, and overwrites the partition with zeros.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """The files of a new identity; the key and certificate of `before` stay, if it is the same box's.
+    """Make the files of an identity. The key and certificate of `before` are kept if they belong to the same box.
 
-    Raises IdentityError.
+    Raises: IdentityError.
     """
     if not _SERIAL.fullmatch(serial):
         raise IdentityError(
@@ -56,7 +56,7 @@ def request(files: dict[str, bytes]) -> bytes:
 
 
 def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
-    """The identity with the certificate chain (PEM) that came back. Raises IdentityError: another box's."""
+    """Add the issued certificate chain (PEM). Raises: IdentityError, if it belongs to another box or key."""
     certificate = read_certificate(chain)
     name = files[SERIAL].decode().strip()
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -65,12 +65,12 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
             f"is not for the key on this disk: have it issued from this box's request, {name}"
         )
     if names != [name]:
-        raise IdentityError(f"is for {', '.join(names) or 'nobody'}; this disk is {name}'s")
+        raise IdentityError(f"is for {', '.join(names) or 'no name'}; this disk belongs to {name}")
     return {**files, CERTIFICATE: chain}
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
-    """The first certificate of a chain. Raises IdentityError."""
+    """The first certificate of a chain. Raises: IdentityError."""
     try:
         return x509.load_pem_x509_certificates(pem)[0]
     except (ValueError, IndexError) as error:
@@ -78,7 +78,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
 
 
 def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
-    """The identity with a certificate from a lab's folder of `rap pki`. Raises IdentityError, OSError."""
+    """Add a certificate issued from a folder of `rap pki`. Raises: IdentityError, OSError."""
     name = files[SERIAL].decode().strip()
     try:
         chain, vendor, root = pki_folder.certify(folder, name, "box", _load_key(files).public_key())

@@ -1,8 +1,9 @@
-"""One flash from beginning to end, without a word about terminals: what `rap flash` asks for, in its order.
+"""The steps of `rap flash` in their order, independent of the terminal.
 
-The order is the promise: the image's signature and map, then the machine's facts and the judgement on the disk, then
-the kernel's own lock on it, and only then, in `Job.run`, the first byte. Up to there every problem is
-`FlashRefused`, and nothing was changed; from there on it is `Interrupted`, and the disk does not start.
+The order is guaranteed: first the signature and map of the image are verified, then the disk is checked against the
+facts about the machine, then the kernel locks it, and only then does `Job.run` write the first byte. Until then each
+problem raises `FlashRefused`, and nothing was changed; from then on it raises `Interrupted`, and the disk does not
+start.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from imaging.flash import gpt, identity, record
 from imaging.flash.plan import HEAD_BYTES, FlashPlan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, FlashTarget, aligned, read
-from imaging.flash.write import WentWrong, flash
+from imaging.flash.write import ReadbackMismatch, flash
 from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
 from settings import identity_archive
@@ -33,15 +34,15 @@ from settings.problems import SettingsError
 
 
 class FlashRefused(Exception):
-    """It cannot be done as asked; the message says why and what would be right. Nothing was changed."""
+    """The request cannot be fulfilled; the message says why and what would be right. Nothing was changed."""
 
 
 class Interrupted(Exception):
-    """The writing had begun, and did not come to its end; the cause is ImageError, DeviceError or WentWrong."""
+    """Writing began and was not completed. `__cause__` is an ImageError, DeviceError or ReadbackMismatch."""
 
 
 class Job:
-    """An image and a disk that may be written with it."""
+    """An image, and a locked disk that it may be written to."""
 
     def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: FlashTarget) -> None:
         self._image, self._key, self._target = image, key, target
@@ -51,28 +52,28 @@ class Job:
 
     @property
     def total_bytes(self) -> int:
-        """What `progress` is told in all: everything is written, and read back."""
+        """The number of bytes that `progress` is called with in total: everything is written and read back."""
         return 2 * self._plan.bulk_bytes
 
     def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:
-        """Make an identity, with what the box needs of its site, and a certificate from `pki` if given.
+        """Make an identity with the site settings for the box, and with a certificate issued from `pki` if given.
 
-        `resume` keeps the key that is there, if it is the same box's. Raises Refused.
+        `resume` keeps an existing key of the same box. Raises: FlashRefused.
         """
         try:
-            told = for_box(load_site(site)).encode()
-            made = identity.make(box, told, self._identity_there() if resume else None)
+            settings = for_box(load_site(site)).encode()
+            made = identity.make(box, settings, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()
         except (SettingsError, identity_archive.IdentityError, OSError) as error:
             raise FlashRefused(str(error)) from error
 
     def run(self, resume: bool, progress: Callable[[int], None]) -> record.FlashRecord:
-        """Write the disk; see `imaging.flash.write`. Raises Interrupted."""
+        """Write the disk; see `imaging.flash.write`. Raises: Interrupted."""
         start = time.monotonic()
         try:
             written = flash(self._plan, self._image, self._target, resume=resume, progress=progress)
-        except (ImageError, DeviceError, WentWrong) as error:
+        except (ImageError, DeviceError, ReadbackMismatch) as error:
             raise Interrupted(str(error)) from error
         spans = [record.Span(offset=w.offset, length=w.length, sha256=w.sha256) for w in written]
         certificate = self._identity.get(identity_archive.CERTIFICATE)
@@ -94,7 +95,7 @@ class Job:
         )
 
     def request(self) -> bytes:
-        """The certificate request of the identity that was given."""
+        """The certificate request of the identity (PEM)."""
         return identity.request(self._identity)
 
     def _make_plan(self) -> FlashPlan:
@@ -113,14 +114,14 @@ class Job:
 
 
 class IdentityOnDisk:
-    """The identity on a disk that was written, and where it is."""
+    """The identity on a flashed disk."""
 
     def __init__(self, target: FlashTarget) -> None:
         try:
             part = identity_slice(gpt.slices(read(target, 0, HEAD_BYTES)))
             if part is None:
                 raise FlashRefused(
-                    "the disk has no partition for an identity: no box's image was written to it"
+                    "the disk has no identity partition: it was not written with an image of the box"
                 )
             self._files = identity_archive.unpack(read(target, part.offset, part.length))
         except (gpt.GptError, identity_archive.IdentityError, DeviceError) as error:
@@ -131,31 +132,31 @@ class IdentityOnDisk:
 
     @property
     def box(self) -> str:
-        """The name of the box that it is for, such as "RAP-0001"."""
+        """The name of the box, such as "RAP-0001"."""
         return self._files[identity_archive.SERIAL].decode().strip()
 
     def request(self) -> bytes:
-        """Its certificate request."""
+        """The certificate request (PEM)."""
         return identity.request(self._files)
 
-    def put_certificate(self, file: Path, believed: dict[str, Path]) -> None:
-        """Add the certificate that came back, and by their names there the authorities that the box believes.
+    def add_certificate(self, file: Path, authorities: dict[str, Path]) -> None:
+        """Add the issued certificate, and the CA certificates that the box trusts, by their names in the archive.
 
-        Raises Refused, OSError.
+        Raises: FlashRefused, OSError.
         """
-        files = {**self._files, **{name: _certificates(path) for name, path in believed.items()}}
+        files = {**self._files, **{name: _certificates(path) for name, path in authorities.items()}}
         try:
             files = identity.with_certificate(files, file.read_bytes())
         except identity_archive.IdentityError as error:
             raise FlashRefused(f"{file}: {error}") from error
         if {identity_archive.VENDOR_AUTHORITY, identity_archive.DATACENTER_AUTHORITY} - files.keys():
             raise FlashRefused(
-                "the box must know whom to believe: give --vendor-ca and --datacenter-root as well"
+                "the box needs the CAs that it trusts: give --vendor-ca and --datacenter-root as well"
             )
         self._replace(files)
 
     def issue(self, folder: Path) -> None:
-        """Add one issued from a lab's folder of `rap pki`. Raises Refused, OSError."""
+        """Add a certificate issued from a folder of `rap pki`. Raises: FlashRefused, OSError."""
         try:
             self._replace(identity.issue(self._files, folder))
         except identity_archive.IdentityError as error:
@@ -170,11 +171,11 @@ class IdentityOnDisk:
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()
         if read(self._target, self._part.offset, len(packed)) != packed:
-            raise FlashRefused("the disk does not give back what was written to it: take another")
+            raise FlashRefused("the disk returned other data than was written: use another disk")
 
 
 def _certificates(file: Path) -> bytes:
-    """What is in this file, if it is certificates. Raises Refused, OSError."""
+    """Read a file of certificates. Raises: FlashRefused, OSError."""
     pem = file.read_bytes()
     try:
         identity.read_certificate(pem)
@@ -185,7 +186,7 @@ def _certificates(file: Path) -> bytes:
 
 @contextmanager
 def prepare(image: Path, key: Path, device: Path) -> Iterator[Job]:
-    """Verify the image, judge the disk and lock it. Raises Refused."""
+    """Verify the image, check the disk and lock it. Raises: FlashRefused."""
     try:
         public = signing.load_public_key(key)
         with open_image(image, public) as opened, _locked(device, opened.bmap.image_bytes) as (disk, target):
@@ -196,7 +197,7 @@ def prepare(image: Path, key: Path, device: Path) -> Iterator[Job]:
 
 @contextmanager
 def open_identity(device: Path) -> Iterator[IdentityOnDisk]:
-    """Lock a disk that was written, and read its identity. Raises Refused."""
+    """Lock a flashed disk and read its identity. Raises: FlashRefused."""
     with _locked(device, 0) as (_, target):
         try:
             yield IdentityOnDisk(target)
@@ -205,7 +206,7 @@ def open_identity(device: Path) -> Iterator[IdentityOnDisk]:
 
 
 def key_sha256(key: Ed25519PublicKey) -> str:
-    """How a public key is known: the SHA-256 of its DER form."""
+    """The fingerprint of a public key: the SHA-256 of its DER form, in hexadecimal."""
     encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 

@@ -1,13 +1,13 @@
-"""What goes where on a disk, decided before its first byte is touched.
+"""Planning a flash: what is written where, decided before the first write.
 
-A disk is written in four parts, of which each is durable and was read back before the next begins:
+A disk is written in four parts. Each is durable and was read back before the next one begins:
 
-1. the ranges of the image's map, straight from the image, and the pieces made here: the box's identity, and zeros
-   where a partition begins that the image leaves empty. Without these an older system's LUKS header would survive,
-   and the first start take the partition for its own;
+1. the ranges of the image's map, directly from the image, and the pieces made here: the box's identity, and zeros at
+   the start of each partition that the image leaves empty. Without the zeros, the LUKS header of an earlier system
+   would survive, and the first start would use that partition;
 2. the tail, which is the copy of the partition table, at the end of *this* disk;
 3. the head, the first MiB, from its second sector on;
-4. the head's first sector. No firmware starts a disk without it, and one sector is written whole or not at all.
+4. the first sector of the head. No firmware starts a disk without it, and a single sector is written atomically.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLANK_BYTES: Final = CELL_BYTES
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes in memory, whole sectors of them, and where they go."""
+    """Bytes in memory, in whole sectors, and their offset on the disk."""
 
     offset: int
     data: bytes
@@ -36,7 +36,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class FlashPlan:
-    """All that is to be written to a disk of `disk_bytes`."""
+    """Everything to write to a disk of `disk_bytes`."""
 
     disk_bytes: int
     ranges: tuple[Range, ...]
@@ -47,20 +47,20 @@ class FlashPlan:
 
     @property
     def bulk_bytes(self) -> int:
-        """What the first part writes."""
+        """The number of bytes that the first part writes."""
         return sum(span.length for span in self.ranges) + sum(len(piece.data) for piece in self.pieces)
 
 
 def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> FlashPlan:
-    """Plan the writing of `image` to a disk not smaller than it, `identity` being the content of that partition.
+    """Plan writing `image` to a disk of at least its size, with `identity` as the content of the identity partition.
 
-    Raises ImageError: tampered, without a partition table, or without room for an identity.
+    Raises: ImageError, if the image was changed, has no partition table, or no room for the identity.
     """
     head = image.bytes(0, HEAD_BYTES)
     image_bytes = image.bmap.image_bytes
     try:
         slices = gpt.slices(head)
-        gpt.fit(head, image_bytes)  # its partitions must leave its own end free, too
+        gpt.fit(head, image_bytes)  # the partitions must leave room for the copy at the end of the image, too
         head, tail = gpt.fit(head, disk_bytes)
     except gpt.GptError as error:
         raise ImageError(f"{image.path}: {error}") from None
@@ -85,12 +85,12 @@ def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> FlashPlan
 
 
 def identity_slice(slices: Sequence[gpt.Slice]) -> gpt.Slice | None:
-    """The partition that keeps a box's identity until its first start."""
+    """The partition for the identity of the box, or None."""
     return next((part for part in slices if part.label == IDENTITY_LABEL), None)
 
 
 def gaps(start: int, stop: int, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What of start…stop is not taken; `taken` are pairs of start and stop in ascending order."""
+    """The parts of [start, stop) outside `taken`, which are pairs of start and stop in ascending order."""
     for first, last in taken:
         if start < min(first, stop):
             yield start, min(first, stop)
@@ -111,5 +111,7 @@ def _identity(image: Image, slices: Sequence[gpt.Slice], identity: bytes) -> lis
             f"this identity has {len(identity)}"
         )
     if any(span.offset < part.offset + part.length and span.end > part.offset for span in image.bmap.ranges):
-        raise ImageError(f"{image.path}: its partition {IDENTITY_LABEL} is not empty: it is one box's own")
+        raise ImageError(
+            f"{image.path}: its partition {IDENTITY_LABEL} is not empty: the image contains the identity of a box"
+        )
     return [Piece(part.offset, identity)]

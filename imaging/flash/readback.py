@@ -1,12 +1,12 @@
-"""Whether a disk gives back what was written to it, at a twelfth of what SHA-256 costs.
+"""Verifying that a disk returns what was written to it, in a twelfth of the time of SHA-256.
 
-What is written was compared with its signed SHA-256 a moment before, in the same memory. From then on the question is
-another one: are these still those bytes? A code by AES-128-GMAC answers it (NIST SP 800-38D: GCM with nothing to
-encrypt). Its key is drawn for this run and never leaves the process, so that no medium, broken or made to lie, can
-find other bytes with the same code but by luck: for a MiB, less than once in 2**111 times. A checksum would do for a
-broken one, and not for a liar.
+The data was compared with its signed SHA-256 just before it was written, in the same memory. From then on it is
+enough to detect changes, with an AES-128-GMAC tag (NIST SP 800-38D: GCM without plaintext). The key is generated
+for this run and never leaves the process, so that a medium, faulty or malicious, finds other bytes with the same
+tag only by chance: for a MiB, with a probability below 2**-111. A checksum detects faults, but not deliberate
+tampering.
 
-A nonce is the range's offset. That a range's code is made twice with it does no harm: nobody ever sees a code.
+The nonce is the offset of the range. Its reuse for the comparison is harmless, because no tag is ever disclosed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _NONCE_BYTES: Final = 12
 
 
 class ReadbackVerifier:
-    """The codes of all that was written, by its offset in bytes."""
+    """The tags of all data that was written, by offset in bytes."""
 
     def __init__(self) -> None:
         self._mac = AESGCM(AESGCM.generate_key(_KEY_BITS))
-        self._codes: dict[int, bytes] = {}
+        self._tags: dict[int, bytes] = {}
 
-    def put(self, offset: int, data: memoryview) -> None:
-        """Remember what is to be there."""
-        self._codes[offset] = self._code(offset, data)
+    def remember(self, offset: int, data: memoryview) -> None:
+        """Store the tag of the data written at `offset`."""
+        self._tags[offset] = self._tag(offset, data)
 
-    def holds(self, offset: int, data: memoryview) -> bool:
-        """Whether this is what was to be there."""
-        return self._codes[offset] == self._code(offset, data)
+    def matches(self, offset: int, data: memoryview) -> bool:
+        """Whether the data read at `offset` is the data written there."""
+        return self._tags[offset] == self._tag(offset, data)
 
-    def _code(self, offset: int, data: memoryview) -> bytes:
+    def _tag(self, offset: int, data: memoryview) -> bytes:
         return self._mac.encrypt(offset.to_bytes(_NONCE_BYTES, "big"), b"", data)

@@ -1,7 +1,7 @@
-"""The record of a flash: what was written where, by hash; and whether a disk still holds it.
+"""The record of a flash: what was written where, with hashes; and comparing a disk with its record.
 
-A record is one JSON document. It says of every byte that was written where it is and its hash, so that a disk can be
-compared with it years later and without the image. Of secrets it holds the hash only.
+A record is one JSON document. It has the place and hash of everything that was written, so that a disk can be
+compared years later, without the image. Of secrets it contains only the hash.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Offset = Annotated[int, msgspec.Meta(ge=0, multiple_of=512)]
 
 
 class RecordError(Exception):
-    """The file is no record of a flash; the message says why."""
+    """The file is not a valid flash record; the message says why."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common form: nothing unknown in it."""
+    """Base of the tables of a record; unknown fields are errors."""
 
 
 class FlashedDisk(_Table, frozen=True, kw_only=True):
-    """What was written to."""
+    """The disk that was written."""
 
     model: str
     serial: str
@@ -43,7 +43,7 @@ class FlashedDisk(_Table, frozen=True, kw_only=True):
 
 
 class FlashedPart(_Table, frozen=True, kw_only=True):
-    """A partition; offset and length in bytes, `sha256` of the hashes of what was written in it, in order."""
+    """A partition; offset and length are in bytes, `sha256` covers the spans written in it (`summary`)."""
 
     label: str
     offset: Whole
@@ -52,7 +52,7 @@ class FlashedPart(_Table, frozen=True, kw_only=True):
 
 
 class Span(_Table, frozen=True, kw_only=True):
-    """Bytes that were written and read back."""
+    """A range of bytes that was written and read back."""
 
     offset: Offset
     length: Length
@@ -60,7 +60,7 @@ class Span(_Table, frozen=True, kw_only=True):
 
 
 class FlashRecord(_Table, frozen=True, kw_only=True):
-    """A flash that was completed. `written_at` is UTC (RFC 3339); `box` is "" if no identity was written."""
+    """The record of a completed flash. `written_at` is UTC (RFC 3339); `box` is "" if no identity was written."""
 
     format: Literal["rap-flash-record-1"] = "rap-flash-record-1"
     written_at: str
@@ -78,18 +78,18 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
 
     @property
     def written_bytes(self) -> int:
-        """How much was written."""
+        """The number of bytes written."""
         return sum(span.length for span in self.spans)
 
 
 def summary(written: Sequence[WrittenRange | Span]) -> str:
-    """One hash for many spans: of their offsets, lengths and hashes, a line each."""
+    """One SHA-256 over many spans: over a line for each with its offset, length and hash."""
     lines = "".join(f"{span.offset} {span.length} {span.sha256}\n" for span in written)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def parts(slices: Sequence[Slice], written: Sequence[WrittenRange]) -> list[FlashedPart]:
-    """The partitions, each with the hash of what was written in it."""
+    """The partitions, each with the `summary` of the spans written in it."""
     found = []
     for part in slices:
         digest = summary([span for span in written if _holds(part, span)])
@@ -98,13 +98,13 @@ def parts(slices: Sequence[Slice], written: Sequence[WrittenRange]) -> list[Flas
 
 
 def save(record: FlashRecord, file: Path) -> None:
-    """Write the record to a file that must not exist. Raises OSError."""
+    """Write the record to a file that must not exist. Raises: OSError."""
     with file.open("xb") as out:
         out.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
 def load(file: Path) -> FlashRecord:
-    """Raises RecordError."""
+    """Read a record. Raises: RecordError."""
     try:
         record = msgspec.json.decode(file.read_bytes(), type=FlashRecord)
     except OSError as error:
@@ -119,7 +119,7 @@ def load(file: Path) -> FlashRecord:
 
 
 def only(record: FlashRecord, labels: Sequence[str]) -> FlashRecord:
-    """The record of these partitions alone. Raises RecordError: there is none of that label."""
+    """Restrict a record to the partitions with these labels. Raises: RecordError, if one does not exist."""
     chosen = [part for part in record.parts if part.label in labels]
     if missing := set(labels) - {part.label for part in chosen}:
         known = ", ".join(part.label for part in record.parts)
@@ -135,7 +135,7 @@ def _holds(part: Slice | FlashedPart, span: WrittenRange | Span) -> bool:
 def differences(
     record: FlashRecord, target: FlashTarget, progress: Callable[[int], None] = lambda _bytes: None
 ) -> list[Span]:
-    """What of a record a disk does not hold any more. Raises DeviceError."""
+    """The spans of a record whose content on the disk has changed. Raises: DeviceError."""
 
     def differs(span: Span) -> bool:
         into = buffer(span.length)
@@ -152,7 +152,7 @@ def differences(
 
 
 def place(record: FlashRecord, span: Span) -> str:
-    """Where a span is, for people."""
+    """The place of a span, for messages: the label of its partition, or "the partition table"."""
     for part in record.parts:
         if _holds(part, span):
             return part.label or f"the partition at byte {part.offset}"

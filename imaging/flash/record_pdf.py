@@ -1,6 +1,6 @@
-"""The flash record as one page for the wall: which box, which image, which disk, and the hash to compare.
+"""The flash record as a PDF page to print: the box, the image, the disk, and the hash to compare.
 
-The code in the corner says the same as the page, so that nobody has to type a hash.
+The QR code in the corner contains the hash, so that nobody has to type it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MARGIN: Final = 50
 LINE: Final = 16
 CODE_POINTS: Final = 120
 PARTS_MAX: Final = 16
-"""More than a page has room for; the rest is in the record."""
+"""The number of partitions that fit on the page; the record has all."""
 
 
-def save_sheet(record: FlashRecord, file: Path) -> None:
-    """Write the page (PDF, A4) to a file that must not exist. Raises OSError."""
+def save_pdf(record: FlashRecord, file: Path) -> None:
+    """Write the page (PDF, A4) to a file that must not exist. Raises: OSError."""
     with file.open("xb") as out:
         canvas = Canvas(out, pagesize=A4, invariant=True)
         canvas.setTitle(f"Flash record {record.box or record.disk.serial}")
-        _draw_code(canvas, record, A4[0] - MARGIN - CODE_POINTS, MARGIN)
+        _draw_qr_code(canvas, record, A4[0] - MARGIN - CODE_POINTS, MARGIN)
         y = A4[1] - MARGIN - 20
         canvas.setFont("Helvetica-Bold", 24)
         canvas.drawString(MARGIN, y, record.box or "RAP box")
@@ -47,7 +47,7 @@ def save_sheet(record: FlashRecord, file: Path) -> None:
 
 
 def facts(record: FlashRecord) -> list[tuple[str, str]]:
-    """What the page says, a line each."""
+    """The lines of the page: label and value."""
     about = ", ".join(f"{name} {value}" for name, value in sorted(record.about.items()))
     return [
         ("Written", f"{record.written_at}, read back and compared"),
@@ -71,7 +71,7 @@ def _line(canvas: Canvas, y: float, name: str, value: str) -> float:
     return y
 
 
-def _draw_code(canvas: Canvas, record: FlashRecord, x: float, y: float) -> None:
+def _draw_qr_code(canvas: Canvas, record: FlashRecord, x: float, y: float) -> None:
     text = f"rap-flash {record.box or '-'} {record.disk.serial or '-'} {record.written_at} {record.sha256}"
     drawing = Drawing(CODE_POINTS, CODE_POINTS)
     drawing.add(QrCodeWidget(text, barWidth=CODE_POINTS, barHeight=CODE_POINTS))

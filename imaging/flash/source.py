@@ -1,8 +1,8 @@
-"""Where the bytes come from: a signed image, opened.
+"""Reading a signed image.
 
-Nothing of an image is believed before the signature of its manifest was verified, and no range of it before it was
-compared with its hash. What the table of a compressed image says is not signed, and need not be: a wrong one gives a
-range with a wrong hash, and never more bytes than were asked for.
+An image is not used before the signature of its manifest was verified, nor a range before it was compared with its
+hash. The table of frames in a compressed image is not signed, and need not be: a wrong table yields a range with a
+wrong hash, and never more bytes than requested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imaging.media.bmap import Bmap, BmapError, Range, parse
 from imaging.media.imagefile import Frame, ImageError, decompress, frames
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""How far ahead the kernel is asked to read. Several threads at once do not look sequential to it."""
+"""How far ahead the kernel is asked to read. It does not recognize sequential access by several threads."""
 
 
 class _Reader(Protocol):
@@ -32,7 +32,7 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True)
 class Image:
-    """An image whose manifest and map were verified."""
+    """An opened image, whose manifest and map were verified."""
 
     path: Path
     manifest: signing.Manifest
@@ -41,7 +41,7 @@ class Image:
     _read: _Reader
 
     def read(self, span: Range, into: memoryview) -> None:
-        """Fill `into` with a range's bytes, which are then known to be the signed ones. Raises ImageError."""
+        """Read a range into `into` and verify its hash. Raises: ImageError."""
         self._read(span, into)
         if hashlib.sha256(into).digest() != span.sha256:
             raise ImageError(
@@ -50,7 +50,7 @@ class Image:
             )
 
     def bytes(self, offset: int, length: int) -> bytes:
-        """Some bytes of the image; what is not mapped is zeros. Raises ImageError."""
+        """Read bytes of the image, with zeros for unmapped parts. Raises: ImageError."""
         found = bytearray(length)
         for span in self.bmap.ranges:
             start, end = max(span.offset, offset), min(span.end, offset + length)
@@ -63,9 +63,9 @@ class Image:
 
 @contextmanager
 def open_image(path: Path, key: Ed25519PublicKey) -> Iterator[Image]:
-    """Verify what belongs to an image and open it. Raises ImageError, SigningError."""
-    manifest, digest = signing.read_manifest(signing.beside(path, ".manifest.json"), key)
-    map_file = signing.beside(path, ".bmap")
+    """Verify the manifest and map of an image and open it. Raises: ImageError, SigningError."""
+    manifest, digest = signing.read_manifest(signing.sibling(path, ".manifest.json"), key)
+    map_file = signing.sibling(path, ".bmap")
     map_bytes = signing.read_signed(manifest, map_file)
     try:
         bmap = parse(map_bytes)
@@ -84,7 +84,7 @@ def open_image(path: Path, key: Ed25519PublicKey) -> Iterator[Image]:
 
 def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
     if (size := os.fstat(fd).st_size) != bmap.image_bytes:
-        raise ImageError(f"{path}: is {size} bytes, and its map is of {bmap.image_bytes}: fetch it again")
+        raise ImageError(f"{path}: has {size} bytes, but its map is for {bmap.image_bytes}: fetch it again")
 
     def read(span: Range, into: memoryview) -> None:
         _read_ahead(fd, span.offset, span.length)
@@ -93,7 +93,7 @@ def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
         except OSError as error:
             raise ImageError(f"{path}: byte {span.offset} cannot be read: {error.strerror}") from None
         if count != span.length:
-            raise ImageError(f"{path}: ends at byte {span.offset + count}: it was cut off meanwhile")
+            raise ImageError(f"{path}: ends at byte {span.offset + count}: it was truncated meanwhile")
 
     return read
 
@@ -123,5 +123,7 @@ def _frames_by_range(path: Path, fd: int, bmap: Bmap) -> dict[int, Frame]:
         raise ImageError(f"{path}: {error}") from None
     for span in bmap.ranges:
         if span.offset not in found or found[span.offset].length != span.length:
-            raise ImageError(f"{path}: its frames are not the ranges of its map: it belongs to another image")
+            raise ImageError(
+                f"{path}: its frames do not match the ranges of its map, which belongs to another image"
+            )
     return found

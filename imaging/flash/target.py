@@ -1,8 +1,8 @@
-"""What is written to: a block device past the page cache, so that what is read back comes from the device.
+"""The disk to write: a block device accessed without the page cache, so that data is read back from the device.
 
-With O_DIRECT the kernel moves data between the device and the caller's memory, which must begin at a page and be
-whole blocks; `buffer` gives such memory. O_EXCL makes the kernel refuse a device of which it uses a part itself
-(mounted anywhere, in any namespace, or beneath RAID, LVM, LUKS or swap): the last guard, and one without a race.
+With O_DIRECT the kernel transfers data between the device and the caller's memory, which must be page-aligned and a
+multiple of the block size; `buffer` allocates such memory. With O_EXCL the kernel refuses a device that is in use
+(mounted in any namespace, or beneath RAID, LVM, LUKS or swap). This is the last check, and free of races.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _BLKGETSIZE64: Final = 0x80081272
 
 
 class DeviceError(Exception):
-    """The device failed, or is not there any more; the message names it. What it holds is unknown."""
+    """The device failed or was removed; the message names it. Its content is unknown."""
 
 
 class DeviceRefused(Exception):
-    """The device cannot be opened for this; nothing was changed on it."""
+    """The device cannot be opened for writing; nothing was changed on it."""
 
 
 class FlashTarget(Protocol):
@@ -37,32 +37,35 @@ class FlashTarget(Protocol):
     size: int
 
     def read(self, offset: int, into: memoryview) -> None:
-        """Fill `into` with what the device holds there. Errors: DeviceError."""
+        """Read the device at `offset` into `into`. Raises: DeviceError."""
         ...
 
     def write(self, offset: int, data: memoryview) -> None:
-        """On return `read` gives this; after a power cut each sector may be old or new. Errors: DeviceError."""
+        """Write at `offset`.
+
+        On return `read` returns this; after a power cut each sector may be old or new. Raises: DeviceError.
+        """
         ...
 
     def flush(self) -> None:
-        """On return all that was written is durable. Errors: DeviceError."""
+        """Make everything that was written durable. Raises: DeviceError."""
         ...
 
 
 def buffer(size: int = CELL_BYTES) -> memoryview:
-    """Memory for reads and writes, beginning at a page."""
+    """Page-aligned memory for reads and writes."""
     return memoryview(mmap.mmap(-1, size))
 
 
 def aligned(data: bytes) -> memoryview:
-    """A copy of `data` that can be written."""
+    """A page-aligned copy of `data`."""
     copy = buffer(len(data))
     copy[:] = data
     return copy
 
 
 def read(target: FlashTarget, offset: int, length: int) -> bytes:
-    """Bytes that need not be whole sectors. Errors: DeviceError."""
+    """Read bytes at any offset and of any length. Raises: DeviceError."""
     start = offset // 512 * 512
     into = buffer(-(-(offset + length) // 512) * 512 - start)
     target.read(start, into)
@@ -70,14 +73,14 @@ def read(target: FlashTarget, offset: int, length: int) -> bytes:
 
 
 class BlockDevice:
-    """A block device, by O_DIRECT. Opening raises DeviceRefused."""
+    """A block device opened with O_DIRECT. Raises: DeviceRefused, if it cannot be opened."""
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self._path = path
         flags = os.O_RDWR | os.O_EXCL if write else os.O_RDONLY
         try:
             if not stat.S_ISBLK(path.stat().st_mode):
-                raise DeviceRefused(f"{path} is not a disk; `rap flash list` shows those there are")
+                raise DeviceRefused(f"{path} is not a disk; `rap flash list` shows the disks")
             self._fd = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
         except OSError as error:
             raise DeviceRefused(f"{path}: {_why_not(error)}") from None
@@ -97,8 +100,8 @@ class BlockDevice:
             raise self._failed("flushed", 0, str(error.strerror)) from None
 
     def close(self) -> None:
-        """Have the kernel look for partitions anew, and let go of the device."""
-        with suppress(OSError):  # a loop device without partition scan has none to look for
+        """Make the kernel read the partition table again, and close the device."""
+        with suppress(OSError):  # a loop device without partition scan does not support it
             fcntl.ioctl(self._fd, _BLKRRPART)
         os.close(self._fd)
 
@@ -110,7 +113,7 @@ class BlockDevice:
             except OSError as error:
                 raise self._failed(what, offset + done, str(error.strerror)) from None
             if not moved:
-                raise self._failed(what, offset + done, "it ends before")
+                raise self._failed(what, offset + done, "the device ends before it")
             done += moved
 
     def _failed(self, what: str, offset: int, why: str) -> DeviceError:
@@ -125,7 +128,7 @@ def _why_not(error: OSError) -> str:
     if error.errno == errno.EBUSY:
         return "the kernel uses it (mounted, or beneath RAID, LVM, LUKS or swap): free it first"
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENOMEDIUM):
-        return "there is no such disk, or nothing in its slot; `rap flash list` shows those there are"
+        return "there is no such disk, or no medium in its slot; `rap flash list` shows the disks"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "no permission; run this as root"
     return f"cannot be opened: {error.strerror}"

@@ -1,12 +1,13 @@
-"""The writing itself: unbootable first, everything read back, the sector that makes it start last.
+"""Writing a disk: it is made unbootable first, everything is read back, and the first sector is written last.
 
-Several ranges are in flight, each on a thread of its own that reads (and decompresses), compares with the signed
-hash and writes; the kernel and hashlib let the threads run side by side. All is read back only after all was written
-and flushed: a stick that claims more room than it has overwrites its beginning with its end, and a range that is read
-back at once is still right. It is compared with what was in memory then (`imaging.flash.readback`).
+Several ranges are in progress at a time, each on a thread of its own that reads (and decompresses) it, compares it
+with the signed hash and writes it; the kernel and hashlib release the interpreter lock. Data is read back only
+after all of it was written and flushed: a stick with less capacity than it claims overwrites its start with its
+end, and a range read back immediately would still be right. `imaging.flash.readback` compares it with the data that
+was in memory.
 
-There is no journal. What an interrupted flash left is compared range by range with the signed hashes, and what is
-right is kept: that cannot be wrong about what a power cut tore.
+There is no journal. With `resume`, each range on the disk is compared with its signed hash and kept if equal, which
+is correct whatever a power cut left.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from imaging.flash.target import DeviceError, FlashTarget, aligned, buffer
 from imaging.media.bmap import CELL_BYTES, Range
 
 IN_FLIGHT: Final = 4
-"""More gain nothing on SATA, NVMe or USB; each takes a MiB."""
+"""Ranges in progress; more are not faster on SATA, NVMe or USB. Each uses a MiB of memory."""
 MARK_OFFSET: Final = 64 * 1024
 MARK: Final = b"RAP-FLASH-UNFINISHED\n"
-"""What stands in the head of a disk that is being written; `rap flash list` shows it."""
+"""Marks a disk whose flash is not complete; `rap flash list` shows it."""
 
 
-class WentWrong(Exception):
-    """The disk does not give back what was written to it."""
+class ReadbackMismatch(Exception):
+    """The disk returned other data than was written to it."""
 
 
 @dataclass(frozen=True)
 class WrittenRange:
-    """What a disk holds from `offset` on, for the record."""
+    """A range that was written and read back, for the record; `sha256` is hexadecimal."""
 
     offset: int
     length: int
@@ -55,30 +56,30 @@ def flash(
     in_flight: int = IN_FLIGHT,
     progress: Callable[[int], None] = lambda _bytes: None,
 ) -> list[WrittenRange]:
-    """Write all of `plan`; on return it is durable, was read back, and the disk starts.
+    """Write all of `plan`. On return the data is durable and was read back, and the disk starts.
 
-    `progress` is told bytes, twice those of `plan.bulk_bytes` in all. With `resume`, what is already right is left as
-    it is. Raises ImageError, DeviceError, WentWrong; the disk then does not start.
+    `progress` is called with numbers of bytes, in total twice `plan.bulk_bytes`. With `resume`, correct data on the
+    disk is not written again. Raises: ImageError, DeviceError, ReadbackMismatch; the disk then does not start.
     """
     make_unbootable(plan, target, image.path.name)
-    seals = ReadbackVerifier()
+    verifier = ReadbackVerifier()
     with _Workers(in_flight) as workers:
         for span in workers.each(
-            lambda span, into: _write(image, target, span, into, seals, resume), plan.ranges
+            lambda span, into: _write(image, target, span, into, verifier, resume), plan.ranges
         ):
             progress(span.length)
         for piece in plan.pieces:
-            _write_piece(target, piece, seals)
+            _write_piece(target, piece, verifier)
             progress(len(piece.data))
         target.flush()
         bulk = [*plan.ranges, *(_range(piece) for piece in plan.pieces)]
-        for span in workers.each(lambda span, into: _check(target, span, into, seals), bulk):
+        for span in workers.each(lambda span, into: _check(target, span, into, verifier), bulk):
             progress(span.length)
     rest = Piece(SECTOR, plan.head[SECTOR:])
     for piece in (plan.tail, rest):
-        _put(target, piece, seals)
-    with _taken_back_on_error(target):
-        _put(target, Piece(0, plan.head[:SECTOR]), seals)
+        _put(target, piece, verifier)
+    with _unbootable_on_error(target):
+        _put(target, Piece(0, plan.head[:SECTOR]), verifier)
     ends = [_range(Piece(0, plan.head)), _range(plan.tail)]
     return [
         WrittenRange(s.offset, s.length, s.sha256.hex()) for s in sorted(bulk + ends, key=lambda s: s.offset)
@@ -86,7 +87,7 @@ def flash(
 
 
 def make_unbootable(plan: FlashPlan, target: FlashTarget, name: str) -> None:
-    """Take the partition table and its copy away, durably."""
+    """Erase the partition table and its copy, durably."""
     blank = bytearray(HEAD_BYTES)
     mark = MARK + name.encode() + b"\n"
     blank[MARK_OFFSET : MARK_OFFSET + len(mark)] = mark
@@ -96,7 +97,7 @@ def make_unbootable(plan: FlashPlan, target: FlashTarget, name: str) -> None:
 
 
 class _Workers:
-    """Threads, and a buffer for each."""
+    """A pool of threads with a buffer for each."""
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count)
@@ -111,7 +112,7 @@ class _Workers:
         self._pool.shutdown(cancel_futures=True)
 
     def each(self, work: Callable[[Range, memoryview], None], spans: Sequence[Range]) -> Iterator[Range]:
-        """Do `work` on each range, several at a time; yields them in order as they are done."""
+        """Run `work` on each range, several at a time. Yields the finished ranges in order."""
 
         def one(span: Range) -> Range:
             into = self._buffers.get()
@@ -125,45 +126,45 @@ class _Workers:
 
 
 def _write(
-    image: Image, target: FlashTarget, span: Range, into: memoryview, seals: ReadbackVerifier, resume: bool
+    image: Image, target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier, resume: bool
 ) -> None:
     if resume:
         target.read(span.offset, into)
         if hashlib.sha256(into).digest() == span.sha256:
-            seals.put(span.offset, into)
+            verifier.remember(span.offset, into)
             return
     image.read(span, into)
-    seals.put(span.offset, into)
+    verifier.remember(span.offset, into)
     target.write(span.offset, into)
 
 
-def _write_piece(target: FlashTarget, piece: Piece, seals: ReadbackVerifier) -> None:
+def _write_piece(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:
     data = aligned(piece.data)
-    seals.put(piece.offset, data)
+    verifier.remember(piece.offset, data)
     target.write(piece.offset, data)
 
 
-def _check(target: FlashTarget, span: Range, into: memoryview, seals: ReadbackVerifier) -> None:
+def _check(target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier) -> None:
     target.read(span.offset, into)
-    if not seals.holds(span.offset, into):
-        raise WentWrong(
+    if not verifier.matches(span.offset, into):
+        raise ReadbackMismatch(
             f"bytes {span.offset} to {span.end - 1} read back differ from what was written there: "
-            "the disk is broken, or has less room than it says; take another"
+            "the disk is faulty, or smaller than it claims; use another"
         )
 
 
-def _put(target: FlashTarget, piece: Piece, seals: ReadbackVerifier) -> None:
-    _write_piece(target, piece, seals)
+def _put(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:
+    _write_piece(target, piece, verifier)
     target.flush()
-    _check(target, _range(piece), buffer(len(piece.data)), seals)
+    _check(target, _range(piece), buffer(len(piece.data)), verifier)
 
 
 @contextmanager
-def _taken_back_on_error(target: FlashTarget) -> Iterator[None]:
-    """A first sector that was perhaps written, and cannot be vouched for, is taken away again if possible."""
+def _unbootable_on_error(target: FlashTarget) -> Iterator[None]:
+    """On an error, erase the first sector if possible, because it may have been written without verification."""
     try:
         yield
-    except (DeviceError, WentWrong):
+    except (DeviceError, ReadbackMismatch):
         with suppress(DeviceError):
             target.write(0, aligned(bytes(SECTOR)))
             target.flush()

@@ -1,10 +1,10 @@
 """Assembling a kickstart: the fragments in `kickstart/fragments/`, in the order of their names, with a site's values.
 
 A fragment is a Jinja2 template of whole kickstart lines; a new one needs no code. The same site and release give the
-same bytes everywhere: nothing is drawn, dated or named after the machine that assembles.
+same bytes everywhere: there are no random values, dates or names of the machine that assembles.
 
-Secrets come in as hashes from files that the site names, and are looked at first: what is not a hash that FIPS mode
-accepts goes no further. The passphrase of LUKS does not come in at all: the installer reads it from a file.
+Secrets are hashes, read from files that the site names, and must have a form that FIPS mode accepts. The passphrase
+of LUKS is never read here: the installer reads it from a file.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, for_box, site_bo
 from settings.problems import SettingsError
 
 MEDIA: Final = "/run/install/repo"
-"""Where the installer mounts what it was started from."""
+"""The mount point of the installation medium."""
 _CERTIFICATE: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----", re.ASCII
 )
 
 
 def assemble(site: Site, file: Path, release: str = "") -> str:
-    """The kickstart of a site, for its own release or the one given.
+    """Assemble the kickstart of a site, for `release` or else the site's own.
 
-    `file` is the site's, for messages. Raises: SettingsError, also for files that the site names.
+    `file` is the site file, for messages. Raises: SettingsError, also for files that the site names.
     """
     values = values_of(site, file, release)
     return "\n".join(render(fragment, values) for fragment in fragments())
 
 
 def fragments() -> list[str]:
-    """The names of the fragments, in their order."""
+    """The names of the fragments, in order."""
     return sorted(path.name for path in FRAGMENTS.glob("*.ks"))
 
 
 def render(fragment: str, values: dict[str, Any]) -> str:
-    """One fragment with these values."""
+    """Render one fragment with these values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FRAGMENTS),
         undefined=jinja2.StrictUndefined,
@@ -56,7 +56,7 @@ def render(fragment: str, values: dict[str, Any]) -> str:
 
 
 def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
-    """What fragments may use. Raises: SettingsError."""
+    """The variables of the fragments. Raises: SettingsError."""
     chosen = _release(site, file, release)
     board = site_board(site)
     return {
@@ -83,7 +83,7 @@ def box_repository(site: Site) -> str:
 
 
 def _board_text(site: Site) -> str:
-    """The board's own file, which the box needs beside its site's; "" for a board that is known by its name."""
+    """The text of a board file, which the box needs beside the site file; "" for a built-in board."""
     return Path(site.board).read_text("utf-8") if site.board.endswith(".toml") else ""
 
 
@@ -110,7 +110,7 @@ def _password_hashes(site: Site, file: Path) -> dict[str, str]:
 
 
 def _secret(file: Path, key: str, path: Path, form: re.Pattern[str]) -> str:
-    """A hash; what the file holds is never part of a message."""
+    """Read a hash; the content of the file is never part of a message."""
     text = _read(file, key, path).strip()
     if not form.fullmatch(text):
         right = "grub.pbkdf2.sha512.…" if form is GRUB_HASH else "$6$… (SHA-512)"

@@ -1,4 +1,4 @@
-"""The data in `kickstart/`: releases, what their installers know, and the disk's layout."""
+"""The data in `kickstart/`: releases, the properties of their installers, and the layout of the disk."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FOLDER: Final = Path(__file__).parents[2] / "kickstart"
 FRAGMENTS: Final = FOLDER / "fragments"
 MIB: Final = 1024 * 1024
 TABLE_MIB: Final = 2
-"""What a GPT and alignment take: 1 MiB before the first partition, its copy after the last."""
+"""The space for a GPT and alignment: 1 MiB before the first partition and 1 MiB after the last."""
 IDENTITY_MIB: Final = 1
-"""The partition that every image has beside those of its kickstart: see `imaging.build.partitions`."""
+"""The identity partition, which every image has in addition (`imaging.build.partitions`)."""
 RESERVED_MIB: Final = TABLE_MIB + IDENTITY_MIB
-"""What a disk needs beside the partitions of a kickstart."""
+"""The disk space needed in addition to the partitions of a kickstart."""
 
 
 class Installer(Table, frozen=True):
-    """What one version of Anaconda knows, as far as pykickstart does not say."""
+    """Properties of a version of Anaconda that pykickstart does not know."""
 
     addons: list[str]
     file_systems: list[str]
@@ -42,7 +42,7 @@ class Release(Table, frozen=True):
     authselect: str
     packages: list[str] = []
     base: str = ""
-    """Where it installs from over the network; "" for RHEL, which has no public place."""
+    """The URL of the BaseOS repository; "" for RHEL, which has no public one."""
     appstream: str = ""
 
 
@@ -88,7 +88,7 @@ def layout() -> list[LayoutPartition]:
 
 @cache
 def time_zones() -> frozenset[str]:
-    """All time zones that this machine knows; reading them takes a tenth of a second."""
+    """The names of all time zones of this machine, cached because reading them takes 0.1 s."""
     return frozenset(available_timezones())
 
 

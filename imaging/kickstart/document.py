@@ -1,11 +1,11 @@
-"""A kickstart as rules see it: its commands and sections with their lines, each parsed by pykickstart on its own.
+"""Parsing a kickstart into commands and sections with their lines, each parsed separately by pykickstart.
 
-pykickstart stops at the first mistake of some kinds, prints those of others, and forgets the lines of most. Here the
-file is cut into commands and sections first, and each goes through the version's own handler; what it refuses
-becomes a `ParseRefusal` on that line, and reading goes on.
+pykickstart stops at the first error of some kinds, prints those of others, and loses the line numbers of most. Here
+the file is split into commands and sections first, and each is passed to the handler of the version; an error becomes
+a `ParseRefusal` with its line, and parsing continues.
 
 `%include` is followed. A file that does not exist yet may be made by a `%pre` script; where that script writes it as
-a here-document, its lines are read as commands as well, and what the shell would fill in is left open.
+a here-document, its lines are parsed as commands as well, except for those with shell variables.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pykickstart.version import makeVersion
 
 SCRIPTS: Final = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
 SECTIONS: Final = (*SCRIPTS, "%packages", "%addon", "%anaconda", "%certificate")
-ITS_BUGS: Final = (AttributeError, LookupError, TypeError, ValueError)
-"""What pykickstart raises for lines that it did not expect; Anaconda would stop with a traceback."""
+PYKICKSTART_BUGS: Final = (AttributeError, LookupError, TypeError, ValueError)
+"""Errors that pykickstart raises for unexpected lines; Anaconda would stop with a traceback."""
 INCLUDES_MAX: Final = 16
-"""How deep files may include each other."""
+"""The maximum depth of nested includes."""
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 
@@ -43,7 +43,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class KickstartCommand:
-    """One command. `data` is pykickstart's object for it, or None where it was refused or left open."""
+    """One command. `data` is pykickstart's object for it, or None if it was refused or is not known."""
 
     spot: Spot
     name: str
@@ -53,7 +53,7 @@ class KickstartCommand:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section; `body` is without its first line and its %end. `script` is pykickstart's, for scripts."""
+    """A section; `body` is without its first line and %end. `script` is pykickstart's object, for scripts."""
 
     spot: Spot
     name: str
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ParseRefusal:
-    """What pykickstart, or the reader, has against a line. `word` is the command or section."""
+    """An error or deprecation on a line; `word` is the command or section."""
 
     spot: Spot
     word: str
@@ -79,7 +79,7 @@ class ParseRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole kickstart. `open_ended`: a %pre script adds commands that cannot be known before it runs."""
+    """A parsed kickstart. `open_ended`: a %pre script generates commands that are not known beforehand."""
 
     path: Path
     version: str
@@ -95,11 +95,11 @@ class Document:
         return (command for command in self.commands if command.name in names and command.data is not None)
 
     def last(self, name: str) -> KickstartCommand | None:
-        """The command that counts where each replaces the one before."""
+        """The last command of this name, which replaces earlier ones, or None."""
         return next(reversed(list(self.named(name))), None)
 
-    def said(self, *names: str) -> bool:
-        """Whether one of these commands is there at all, right or wrong."""
+    def has_command(self, *names: str) -> bool:
+        """Whether one of these commands occurs, valid or not."""
         return any(command.name in names for command in self.commands)
 
     def of(self, *names: str) -> Iterator[Section]:
@@ -108,16 +108,16 @@ class Document:
 
     @property
     def top(self) -> Spot:
-        """Where to point at for what is nowhere."""
+        """The place for findings about something that is missing."""
         return Spot(1, str(self.path))
 
 
 class KickstartUnreadable(Exception):
-    """A kickstart that cannot be read at all; the message names the file and what would be right."""
+    """The kickstart cannot be read; the message names the file and what would be right."""
 
 
 def stated_version(path: Path) -> str:
-    """What the file says of itself with Anaconda's own `#version=RHEL9`, or ""."""
+    """The version in Anaconda's comment `#version=RHEL9`, or ""."""
     for line in _text(path).splitlines():
         if line.startswith("#version="):
             return line.partition("=")[2].strip()
@@ -125,7 +125,7 @@ def stated_version(path: Path) -> str:
 
 
 def read(path: Path, version: str) -> Document:
-    """The kickstart in `path`, in the syntax of `version` ("RHEL9"). Errors: KickstartUnreadable."""
+    """Parse the kickstart in `path`, in the syntax of `version` ("RHEL9"). Raises: KickstartUnreadable."""
     return _Reader(path, version).read()
 
 
@@ -147,7 +147,7 @@ def _first(text: str) -> str:
 
 
 class _Reader:
-    """Cuts a file and those it includes into commands and sections."""
+    """Splits a file and its includes into commands and sections."""
 
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
@@ -185,14 +185,14 @@ class _Reader:
             if text.startswith(("%include", "%ksappend")):
                 self._include(spot, text, path.parent, depth)
             elif text.split()[0] == "%end":
-                self._refuse(spot, "%end", "there is no section that it ends")
+                self._refuse(spot, "%end", "there is no section to end")
             elif text.startswith("%"):
                 number = self._section(spot, text, lines, number)
             else:
                 self._command(spot, text, sure=True)
 
     def _section(self, spot: Spot, text: str, lines: list[str], start: int) -> int:
-        """One section; the result is the index of the first line after it."""
+        """Parse a section. Returns the index of the first line after it."""
         words = self._split(spot, text)
         end = start
         while end < len(lines) and _first(lines[end]) not in ("%end", *SECTIONS):
@@ -217,7 +217,7 @@ class _Reader:
             self._parser.readKickstartFromString(text)
 
     def _command(self, spot: Spot, text: str, *, sure: bool) -> None:
-        """One command; one that is not `sure` has blanks that a shell will fill in."""
+        """Parse a command. One that is not `sure` may contain shell variables."""
         words = self._split(spot, text)
         if not words:
             return
@@ -238,19 +238,21 @@ class _Reader:
         if "://" in target:
             self._open_ended = True
         elif not target or depth >= INCLUDES_MAX:
-            self._refuse(spot, words[0] if words else "%include", "it names no file, or goes too deep")
+            self._refuse(
+                spot, words[0] if words else "%include", "it names no file, or includes are nested too deeply"
+            )
         elif (folder / target).is_file() and not self._is_made_by_script(target):
             self._file(folder / target, depth + 1)
         else:
             self._waiting.append((spot, target))
 
     def _is_made_by_script(self, target: str) -> bool:
-        """Whether a script names that file; then it is the installer's, whatever this machine has under its name."""
+        """Whether a script writes that file, which then exists on the installed machine only."""
         lines = _text(self._path).splitlines()
         return any(target in line for line in lines if not line.lstrip().startswith("%include"))
 
     def _made_by_script(self, spot: Spot, target: str) -> None:
-        """Commands of a file that a %pre script writes, as far as they can be known."""
+        """Parse the commands of a file that a %pre script writes, as far as they are known."""
         writers = [
             s for s in self._document.of("%pre", "%pre-install") if any(target in line for line in s.body)
         ]
@@ -277,7 +279,7 @@ class _Reader:
 
 
 class _Refusing:
-    """Around pykickstart: its errors, and what it says is going, become refusals of the line that it reads."""
+    """A context that turns pykickstart's errors and deprecation warnings into refusals of a line."""
 
     def __init__(self, reader: _Reader, spot: Spot, word: str) -> None:
         self._refuse = reader._refuse
@@ -294,12 +296,12 @@ class _Refusing:
         self._catching.__exit__(kind, error, traceback)
         if isinstance(error, KickstartError):
             self._refuse(self._spot, self._word, str(error.message))
-        elif isinstance(error, ITS_BUGS):
+        elif isinstance(error, PYKICKSTART_BUGS):
             self._refuse(self._spot, self._word, f"pykickstart cannot read it ({error})")
         for warning in self._caught or ():
             if issubclass(warning.category, KickstartDeprecationWarning):
                 self._refuse(self._spot, self._word, str(warning.message), deprecated=True)
-        return isinstance(error, (KickstartError, *ITS_BUGS))
+        return isinstance(error, (KickstartError, *PYKICKSTART_BUGS))
 
 
 def here_document(section: Section, target: str) -> Iterator[tuple[Spot, str]]:

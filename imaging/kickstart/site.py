@@ -1,4 +1,4 @@
-"""The site file: what makes the image of one laboratory different from another's.
+"""The site file: the settings in which the image of one laboratory differs from another's.
 
 board = "rap-4"                        # or a board file, "….toml", relative to this file
 release = "almalinux9"                 # as in kickstart/releases.toml; `--release` overrides it
@@ -20,13 +20,13 @@ port = 3128
 
 [audit]                                # the server that keeps the audit log; TLS (RFC 5425)
 host = "audit.example.com"
-authority = "audit-ca.pem"             # whom it has its certificate from
+authority = "audit-ca.pem"             # the CA of its certificate
 
-[[instrument]]                         # who may report, and at which port
+[[instrument]]                         # instruments that may report, and their ports
 port = 1
 serial = "CHEM-0001"
 
-[addresses]                            # of all names above: the firewall lets the box go to addresses alone
+[addresses]                            # of all names above: the firewall permits addresses, not names
 "ingest.example.com" = ["203.0.113.5"]
 
 [[administrator]]
@@ -49,8 +49,8 @@ source = "network"                     # or "media"
 box_repository = "https://images.example.com/rap-box/el9/"
 
 A proxy that requires authentication has `user`, `password`, `domain` (for NTLM) and `basic` ("first", "offered" or
-"never": when the password may be sent as it is). Apart from that, a secret is never in it: hashes come from files
-beside it, and the passphrase is read by the installer itself.
+"never": when the password may be sent unencrypted). Otherwise the file contains no secrets: hashes are read from
+other files, and the passphrase is read by the installer.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ SshKey: TypeAlias = Annotated[
     ),
 ]
 
-# What OpenSSH accepts while OpenSSL's FIPS provider is the only one: no Ed25519 before FIPS 186-5 modules.
+# The key types that OpenSSH accepts with OpenSSL's FIPS provider; Ed25519 requires FIPS 186-5 modules.
 FIPS_KEY_KINDS: Final = (
     "ecdsa-sha2-nistp256",
     "ecdsa-sha2-nistp384",
@@ -94,20 +94,20 @@ GRUB_HASH: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-F
 
 
 class AuditServerWithAuthority(AuditServer, frozen=True, kw_only=True):
-    """The server that keeps the audit log, and whom it has its certificate from."""
+    """The server that stores the audit log, and the file of its CA certificate."""
 
     authority: Path
 
 
 class Administrator(Table, frozen=True):
-    """Who may log in, with keys only. Without a password's hash there is no sudo."""
+    """A person who may log in, with SSH keys only. sudo needs a password hash."""
 
     name: UserName
     ssh_keys: Annotated[list[SshKey], Meta(min_length=1)]
     password_hash_file: Path | None = None
 
     def __post_init__(self) -> None:
-        """FIPS mode refuses other keys, when it is too late."""
+        """Reject key types that FIPS mode refuses."""
         for key in self.ssh_keys:
             if (kind := key.split()[0]) not in FIPS_KEY_KINDS:
                 raise ValueError(
@@ -116,7 +116,7 @@ class Administrator(Table, frozen=True):
 
 
 class SiteDisk(Table, frozen=True):
-    """The SSD: the kernel's name of it, its size in bytes, and partitions that are larger or smaller here."""
+    """The SSD: its kernel name, its size in bytes, and partition sizes that differ from the layout."""
 
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/_.:-]+\Z", examples=["sda or nvme0n1"])] = "sda"
     bytes: Annotated[int, Meta(ge=1)] = 32_000_000_000
@@ -130,17 +130,17 @@ class Boot(Table, frozen=True):
 
 
 class Luks(Table, frozen=True):
-    """Encryption of what the box writes. The file is one on the machine that is installed."""
+    """Encryption of writable partitions. The passphrase file is on the machine that is installed."""
 
     passphrase_file: Annotated[
         str, Meta(pattern=r"^/[A-Za-z0-9/_.-]+\Z", examples=["/run/install/repo/luks-passphrase"])
     ]
     tpm: bool = True
-    """Bind the volumes to the machine's TPM, so that it starts unattended."""
+    """Bind the volumes to the TPM of the machine, so that it starts unattended."""
 
 
 class Install(Table, frozen=True):
-    """Where the installer takes packages from. "media" is the disc or stick that it was started from."""
+    """The source of packages for the installer. "media" is the disc or stick that it was started from."""
 
     source: Literal["media", "network"] = "media"
     base: Url | Literal[""] = ""
@@ -150,7 +150,7 @@ class Install(Table, frozen=True):
 
 
 class Site(SiteForBox, frozen=True, kw_only=True):
-    """Everything that makes one site's image different from another's."""
+    """All settings in which the image of one site differs from another's."""
 
     timezone: str
     uplink: UplinkAddress
@@ -168,13 +168,13 @@ class Site(SiteForBox, frozen=True, kw_only=True):
     install: Install = Install()
 
     def partitions(self) -> list[LayoutPartition]:
-        """The layout with this site's sizes; what grows takes what the disk has left."""
+        """The partitions with the sizes of this site; a growing one takes the remaining space."""
         sizes = self.disk.sizes_mib
         return [msgspec.structs.replace(p, size_mib=sizes.get(p.mount, p.size_mib)) for p in layout()]
 
 
 def load_site(file: Path) -> Site:
-    """The site in `file`, its paths and its board made absolute. Raises: SettingsError with all problems."""
+    """Read a site file; its paths and board become absolute. Raises: SettingsError with all problems."""
     text = read_text(file)
     site = loads(text, file, Site)
     board = load_board_of(file, site.board)
@@ -196,7 +196,7 @@ def site_board(site: Site) -> Board:
 
 
 def for_box(site: Site) -> str:
-    """What the box needs to know of its site, as TOML; no secret but its proxy's, and no paths of the builder."""
+    """The settings for the box as TOML, without secrets except the proxy's, and without paths of this machine."""
     shared = {info.name: getattr(site, info.name) for info in msgspec.structs.fields(SiteForBox)}
     audit = AuditServer(host=site.audit.host, port=site.audit.port)
     kept = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))
@@ -233,4 +233,4 @@ _CHECKS: Final[dict[str, Callable[[Site], str]]] = {
     "disk.sizes_mib": _wrong_sizes,
     "disk.bytes": _wrong_disk,
 }
-"""What is wrong with a key, or ""."""
+"""Checks by key; each returns what is wrong, or ""."""

@@ -1,1 +1,1 @@
-"""Image files, block maps, zstd and ISO images."""
+"""Disk image files: block maps, and compression by zstd."""

@@ -1,10 +1,10 @@
-"""Block maps: which blocks of a disk image hold something, and the SHA-256 of each run of them.
+"""Block maps: which blocks of a disk image have content, and the SHA-256 of each range of them.
 
-The form is bmap-tools' 2.0 (its `bmaptool copy` reads ours): XML, blocks of 4 KiB, ranges of block numbers inclusive
-on both ends. Ours has one rule more: no range crosses a multiple of `CELL_BYTES`. So a range fits a buffer, and can
-be compared with its hash *before* it is written anywhere.
+The format is that of bmap-tools 2.0, so that `bmaptool copy` can read the maps: XML, blocks of 4 KiB, ranges of block
+numbers with both ends inclusive. One restriction is added: no range crosses a multiple of `CELL_BYTES`. A range
+therefore fits into a buffer, and is compared with its hash *before* it is written anywhere.
 
-A block that is not mapped is unspecified: nothing is written there.
+Unmapped blocks have unspecified content: nothing is written there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CELL_BYTES: Final = 1024 * 1024
 
 
 class BmapError(Exception):
-    """The bytes are no block map that can be used; the message says why."""
+    """The bytes are not a usable block map; the message says why."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A run of mapped bytes of an image; `sha256` is of its content."""
+    """A range of mapped bytes of an image, and the SHA-256 of its content."""
 
     offset: int
     length: int
@@ -32,20 +32,20 @@ class Range:
 
     @property
     def end(self) -> int:
-        """The first byte after it."""
+        """The offset of the first byte after the range."""
         return self.offset + self.length
 
 
 @dataclass(frozen=True)
 class Bmap:
-    """What of an image of `image_bytes` is to be written; `ranges` in ascending order, none overlapping."""
+    """The ranges of an image of `image_bytes` to write, in ascending order without overlap."""
 
     image_bytes: int
     ranges: tuple[Range, ...]
 
     @property
     def mapped_bytes(self) -> int:
-        """The sum of the ranges."""
+        """The total length of the ranges."""
         return sum(span.length for span in self.ranges)
 
 
@@ -80,7 +80,7 @@ def _blocks(span: Range) -> str:
 
 
 def parse(data: bytes) -> Bmap:
-    """Read a block map. Raises BmapError: not of this form, damaged, or with ranges that do not fit in order."""
+    """Read a block map. Raises: BmapError, if it has another format, is damaged, or has overlapping ranges."""
     try:
         root = ElementTree.fromstring(data)  # noqa: S314 - its signature was verified before
         checksum = _text(root, "BmapFileChecksum")

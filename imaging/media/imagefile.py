@@ -1,10 +1,10 @@
-"""Disk images as files: which parts of a sparse one hold something, and its form compressed by zstd.
+"""Disk image files: the mapped extents of a sparse image, and images compressed with zstd.
 
-Compressed images are usually one long stream, whose holes must be decompressed to get past them. Here each mapped
-range is a zstd frame of its own, each hole some frames of zeros, and at the end stands the table of zstd's seekable
-format (contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, of each frame's two lengths, and a
-footer with 0x8F92EAB1). `zstd -d` makes the raw image of it; whoever reads the table decompresses nothing but what is
-mapped, several ranges at a time. Of the same image and map come the same bytes.
+A compressed image is usually one long stream, whose holes must be decompressed too. Here each mapped range is a zstd
+frame of its own, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable format
+(contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, with both lengths of each frame, and a footer
+with 0x8F92EAB1). `zstd -d` restores the raw image; a program that reads the table decompresses only the mapped
+ranges, several at a time. The same image and map always give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ else:
     from backports import zstd
 
 LEVEL: Final = 9
-"""Made once, read often: what a higher level saves is less than a percent of a system's files."""
+"""The compression level. A higher one saves less than one percent of a system's files."""
 HOLE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A frame of zeros is at most so long: what a reader that knows no table holds in memory is bounded."""
+"""The longest frame of zeros, which bounds the memory of readers that do not use the table."""
 _SKIPPABLE: Final = 0x184D2A5E
 _SEEKABLE: Final = 0x8F92EAB1
 _ENTRY: Final = struct.Struct("<II")
@@ -39,11 +39,11 @@ _FOOTER: Final = struct.Struct("<IBI")
 
 
 class ImageError(Exception):
-    """The file is no image that can be used; the message says why."""
+    """The file is not a usable image; the message says why."""
 
 
 class Frame(NamedTuple):
-    """Where a frame is in the file, and which bytes of the image it holds."""
+    """The position of a frame in the file, and the bytes of the image that it contains."""
 
     file_offset: int
     file_bytes: int
@@ -52,9 +52,9 @@ class Frame(NamedTuple):
 
 
 def mapped_extents(file: Path) -> list[tuple[int, int]]:
-    """Offset and length of what the file system keeps of a sparse file, in whole blocks of 4 KiB. Raises OSError."""
+    """The allocated extents of a sparse file: offset and length in bytes, whole blocks of 4 KiB. Raises: OSError."""
     with file.open("rb") as image:
-        os.fsync(image.fileno())  # what is not on the disk yet may not have its final place
+        os.fsync(image.fileno())  # delayed allocation: extents are final only after a flush
         size = os.fstat(image.fileno()).st_size
         extents: list[tuple[int, int]] = []
         for start, end in _data(image.fileno(), size):
@@ -72,7 +72,7 @@ def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            if error.errno == errno.ENXIO:  # only a hole until the end
                 return
             raise
         end = os.lseek(fd, start, os.SEEK_HOLE)
@@ -80,7 +80,7 @@ def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def sha256_of(file: Path) -> str:
-    """A file's SHA-256 in hexadecimal. Holes count as the zeros that they are, and are not read. Raises OSError."""
+    """The SHA-256 of a file in hexadecimal. Holes are hashed as zeros without being read. Raises: OSError."""
     digest = hashlib.sha256()
     zeros = memoryview(bytes(CELL_BYTES))
     with file.open("rb") as image:
@@ -95,7 +95,7 @@ def sha256_of(file: Path) -> str:
 
 
 def make_bmap(file: Path) -> Bmap:
-    """The block map of a sparse raw image, each range hashed. Raises OSError."""
+    """Make the block map of a sparse raw image. Raises: OSError."""
     with file.open("rb") as image, ThreadPoolExecutor(os.cpu_count()) as pool:
         fd = image.fileno()
         cells = [cell for extent in mapped_extents(file) for cell in _cells(*extent)]
@@ -113,7 +113,7 @@ def _cells(offset: int, length: int) -> Iterator[tuple[int, int]]:
 
 
 def compress_framed(raw: Path, bmap: Bmap, target: Path) -> None:
-    """Write the compressed form of `raw` to `target`, which must not exist. Raises OSError."""
+    """Compress `raw` into `target`, which must not exist. Raises: OSError."""
     with raw.open("rb") as source, target.open("xb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
         fd = source.fileno()
         table = bytearray()
@@ -151,11 +151,11 @@ def _write_hole(out: BinaryIO, length: int) -> bytes:
 
 
 def frames(fd: int) -> list[Frame]:
-    """The frames of a compressed image, from the table at its end. Raises ImageError, OSError."""
+    """Read the table of frames at the end of a compressed image. Raises: ImageError, OSError."""
     size = os.fstat(fd).st_size
     footer = os.pread(fd, _FOOTER.size, max(0, size - _FOOTER.size))
     if len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[2] != _SEEKABLE:
-        raise ImageError("has no table of frames at its end: it is cut off, or not made by `rap image`")
+        raise ImageError("has no table of frames at its end: it is truncated, or was not made by `rap image`")
     count, descriptor, _ = _FOOTER.unpack(footer)
     table_offset = size - _FOOTER.size - count * _ENTRY.size
     if descriptor or table_offset < 0:
@@ -169,12 +169,12 @@ def frames(fd: int) -> list[Frame]:
 
 
 def decompress(frame: bytes, into: memoryview) -> None:
-    """Fill `into` with what a frame holds; never more is made. Raises ImageError."""
+    """Decompress a frame into `into`, which limits the size of the output. Raises: ImageError."""
     try:
         decompress_into(frame, into)
     except FrameError as error:
         raise ImageError(f"has a damaged frame: {error}") from None
     except WrongLength:
         raise ImageError(
-            f"has a frame of another length than the {len(into)} bytes that its table says"
+            f"has a frame whose length differs from the {len(into)} bytes in its table"
         ) from None

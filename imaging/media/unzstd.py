@@ -1,9 +1,9 @@
-"""Decompression of a frame into memory that is there already.
+"""Decompressing a zstd frame into existing memory.
 
-Python's zstd modules make new bytes of what they decompress: for a MiB that is memory fresh from the kernel, whose
-page faults cost more than zstd; and in small pieces the threads wait for each other at every one. The system's own
-libzstd, which every distribution has for its packages, fills the caller's memory in one call, outside the
-interpreter's lock (ZSTD_decompressDCtx, zstd.h). Where there is none, it goes by pieces.
+Python's zstd modules allocate new bytes for their output. For a MiB this is new memory from the kernel, whose page
+faults take longer than zstd; with small pieces the threads wait for the interpreter lock at each piece. The system's
+libzstd, which every distribution has for its packages, fills the caller's memory in one call without holding the lock
+(ZSTD_decompressDCtx, zstd.h). Without libzstd, the frame is decompressed in pieces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
 
 LIBRARY: Final = "libzstd.so.1"
 PIECE_BYTES: Final = 32 * 1024
-"""Larger pieces are memory fresh from the kernel."""
+"""Larger pieces would be new memory from the kernel."""
 _TOO_SMALL: Final = 70  # zstd_errors.h, ZSTD_error_dstSize_tooSmall
 _ffi: Final = FFI()
 _ffi.cdef("""
@@ -38,15 +38,15 @@ _of_thread: Final = threading.local()
 
 
 class FrameError(Exception):
-    """The bytes are no frame, or a damaged one."""
+    """The bytes are not a zstd frame, or a damaged one."""
 
 
 class WrongLength(Exception):
-    """The frame holds more or less than there was room for."""
+    """The frame does not have exactly the length of the output memory."""
 
 
 def decompress_into(frame: bytes, into: memoryview) -> None:
-    """Fill `into` with what a frame holds; never more is made. Raises FrameError, WrongLength."""
+    """Decompress a frame into `into`, which limits the size of the output. Raises: FrameError, WrongLength."""
     made = _at_once(frame, into) if library() else by_pieces(frame, into)
     if made != len(into):
         raise WrongLength
@@ -54,7 +54,7 @@ def decompress_into(frame: bytes, into: memoryview) -> None:
 
 @cache
 def library() -> Any:
-    """The system's libzstd, or None."""
+    """The system's libzstd, or None if it is not installed."""
     try:
         return _ffi.dlopen(LIBRARY)
     except OSError:
@@ -77,7 +77,10 @@ def _at_once(frame: bytes, into: memoryview) -> int:
 
 
 def by_pieces(frame: bytes, into: memoryview) -> int:
-    """The same by Python's module; returns how many bytes were made. Raises FrameError, WrongLength."""
+    """As `decompress_into`, with Python's module.
+
+    Returns the number of bytes written. Raises: FrameError, WrongLength.
+    """
     decompressor = zstd.ZstdDecompressor()
     done, rest = 0, frame
     try:

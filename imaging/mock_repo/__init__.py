@@ -1,8 +1,7 @@
-"""A stand-in for an RPM repository, where none can be reached: made of the distribution's own .deb packages.
+"""A mock RPM repository, for machines without access to a real one, made from Debian's .deb packages.
 
-It is for tests, for CI and for trying out `rap image build`, never for a device. Each Debian package becomes an
-RPM of the same name and content; `packages.toml` says which ones, what RHEL calls them, and what there is in place
-of those that would be too much or are not in Debian. Whatever needs Debian's own ways of configuring (debconf,
-alternatives) is left out, so that a tree of these packages starts and serves, and is nothing to judge a
-distribution by.
+It is for tests, CI and trying out `rap image build`, never for a device. Each Debian package becomes an RPM with the
+same name and content. `packages.toml` lists the packages, their names in RHEL, and stubs for packages that are too
+large or not in Debian. Debian's configuration mechanisms (debconf, alternatives) are left out: a system of these
+packages starts and works, but says nothing about the quality of a distribution.
 """

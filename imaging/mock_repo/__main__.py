@@ -1,7 +1,7 @@
-"""`python -m imaging.mock_repo DIR`: make the stand-in repository below DIR, and print where it is, for `--repo`.
+"""`python -m imaging.mock_repo DIR`: make the mock repository below DIR, and print its path, for `--repo`.
 
-What apt fetched is kept there; a second call makes nothing that is there already. Exit status as everywhere: 2 for a
-wrong DIR, 3 for what the machine lacks.
+Downloaded packages are kept there, and a complete repository is not made again. Exit status: 2 for a wrong DIR, 3 if
+the machine lacks something.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MACHINE_LACKS: Final = 3
 
 
 def main(words: list[str]) -> int:
-    """The command; `words` are what follows its name. Returns the exit status."""
+    """Run the command with these arguments. Returns the exit status."""
     if len(words) != 1 or words[0].startswith("-"):
         return _ended(WRONG_INPUT, USAGE)
     folder = Path(words[0])
     if folder.exists() and not _ours(folder):
-        return _ended(WRONG_INPUT, f"{folder}: give a new or an empty folder, or one that this command made")
+        return _ended(WRONG_INPUT, f"{folder}: give a new or empty folder, or one that this command made")
     try:
         require_prerequisites()
         sys.stdout.write(f"{kept_repository(folder)}\n")
@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
 
 
 def _ours(folder: Path) -> bool:
-    """Old results in the folder are deleted, so that it must be nobody else's."""
+    """Whether this command made the folder, or it is empty; old results in it are deleted."""
     return folder.is_dir() and ((folder / "repository.lock").exists() or not any(folder.iterdir()))
 
 

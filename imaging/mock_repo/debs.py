@@ -1,6 +1,6 @@
-"""Debian packages: which ones a set needs, fetched by apt into a folder that keeps them.
+"""Debian packages: resolving dependencies and downloading with apt, into a folder that keeps them.
 
-apt solves for a machine on which nothing is installed, whatever is on this one.
+apt resolves for a machine without any installed package, independent of this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, Final
 from imaging.programs import ProgramFailed, run_program
 
 MERGED: Final = ("bin", "sbin", "lib", "lib64")
-"""Folders that are links into /usr in every distribution by now, but not yet in its packages."""
+"""Folders that are links into /usr on current systems, but not in Debian's packages."""
 UNWANTED: Final = (
     "usr/share/doc",
     "usr/share/man",
@@ -29,38 +29,38 @@ UNWANTED: Final = (
 
 @dataclass(frozen=True)
 class Deb:
-    """A package's file."""
+    """A .deb file."""
 
     path: Path
 
     @cached_property
     def fields(self) -> dict[str, str]:
-        """Its control fields, continued lines joined."""
+        """The control fields, with continuation lines joined."""
         text = run_program(["dpkg-deb", "--field", self.path]).replace("\n ", " ")
         return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
     @property
     def name(self) -> str:
-        """Such as "systemd"."""
+        """The name of the package, such as "systemd"."""
         return self.fields["Package"]
 
     @property
     def needs(self) -> Iterator[list[str]]:
-        """The alternatives of each dependency, by name alone."""
+        """The alternatives of each dependency, by name."""
         for key in ("Pre-Depends", "Depends"):
             for clause in filter(None, self.fields.get(key, "").split(", ")):
                 yield [re.split(r"[ :(]", name.strip())[0] for name in clause.split("|")]
 
     @property
     def offers(self) -> list[str]:
-        """The names that others may need it by."""
+        """The names that the package provides, its own first."""
         return [
             self.name,
             *re.findall(r"[a-z0-9][a-z0-9+.-]+", re.sub(r"\([^)]*\)", "", self.fields.get("Provides", ""))),
         ]
 
     def unpack(self, root: Path) -> list[tuple[str, bool]]:
-        """Put its files under `root`, where they are nowadays: each one's path, and whether it is a folder."""
+        """Unpack the files under `root`, below /usr where needed. Returns each path and whether it is a folder."""
         paths = []
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", self.path], stdout=subprocess.PIPE) as unpacking:
             assert unpacking.stdout is not None
@@ -87,7 +87,7 @@ def _merged(name: str) -> str:
 
 def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
     """Download these packages and their dependencies into `folder`, unless they are there. Raises: ProgramFailed."""
-    folder = folder.absolute()  # apt takes a relative one from its own
+    folder = folder.absolute()  # apt resolves relative paths from a folder of its own
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
     nothing.write_text("")
@@ -101,7 +101,7 @@ def fetch(names: Sequence[str], folder: Path) -> list[Deb]:
 
 
 def _files(simulated: str, folder: Path) -> Iterator[str]:
-    """What apt would install, as the files that it keeps: it prints no address for those that are there."""
+    """The downloaded files of the packages that apt would install."""
     for name, version, arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", simulated, re.MULTILINE):
         file = f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
         if not (folder / file).exists():

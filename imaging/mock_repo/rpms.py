@@ -1,4 +1,4 @@
-"""RPMs from Debian packages: one spec file with a subpackage for each, built at one go, and metadata over them."""
+"""Converting Debian packages to RPMs: one spec file with a subpackage for each, and repository metadata."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from settings.types import Table
 
 T = TypeVar("T")
 EPOCH: Final = 1_700_000_000
-"""The time that everything is said to be made at: the same packages give the same repository."""
+"""The time of all packages and metadata, so that the same packages give the same repository."""
 DATA: Final = Path(__file__).with_name("packages.toml")
 _HEAD: Final = """\
-Name: standin
+Name: mock-repo
 Version: 1
 Release: 1
-Summary: stands in for a distribution
+Summary: mock packages
 License: various
 AutoReqProv: no
 %global debug_package %{nil}
@@ -30,16 +30,16 @@ AutoReqProv: no
 %global __spec_install_pre %{___build_pre}
 %global _build_id_links none
 %global _binary_payload w1.zstdio
-%global _buildhost standin
+%global _buildhost mock-repo
 %global use_source_date_epoch_as_buildtime 1
 %global clamp_mtime_to_source_date_epoch 1
 %description
-Stands in for a distribution.
+Mock packages of a distribution.
 """
 
 
 class Stub(Table, frozen=True):
-    """A package of a few files, by path; `links` are symbolic, by path."""
+    """A package with a few files: content by path; `links` are symbolic links: target by path."""
 
     files: dict[str, str] = {}
     links: dict[str, str] = {}
@@ -49,7 +49,7 @@ class Stub(Table, frozen=True):
 
 
 class MockPackages(Table, frozen=True):
-    """`packages.toml`; see there. Keys of `also` and `scripts` may be patterns."""
+    """The content of `packages.toml`. Keys of `also` and `scripts` may be patterns."""
 
     debs: list[str]
     leave_out: list[str]
@@ -61,12 +61,15 @@ class MockPackages(Table, frozen=True):
 
 
 def contents() -> MockPackages:
-    """What the repository holds."""
+    """Read `packages.toml`. Raises: SettingsError."""
     return load(DATA, MockPackages)
 
 
 def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = None) -> None:
-    """Make the repository in `folder`, which is made anew; `cache` keeps what apt fetched. Raises: ProgramFailed."""
+    """Make the repository in `folder`, replacing an old one; `cache` keeps downloaded packages.
+
+    Raises: ProgramFailed.
+    """
     wanted = wanted or contents()
     debs = [deb for deb in fetch(wanted.debs, cache) if not _any(wanted.leave_out, deb.name)]
     work = folder.with_name(folder.name + ".work")
@@ -74,7 +77,7 @@ def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = Non
     shutil.rmtree(folder, ignore_errors=True)
     (root := work / "root").mkdir(parents=True)
     parts = [*_stubs(wanted, root, work), *_converted(wanted, debs, root, work)]
-    spec = work / "standin.spec"
+    spec = work / "mock-repo.spec"
     spec.write_text(_HEAD + "\n".join(parts))
     build(spec, root, folder)
     shutil.rmtree(work)
@@ -93,7 +96,7 @@ def kept_repository(folder: Path) -> Path:
 
 
 def build(spec: Path, root: Path, folder: Path) -> None:
-    """Build a spec file's packages from the files under `root` into `folder`."""
+    """Build the packages of a spec file from the files under `root` into `folder`."""
     command = [
         "rpmbuild",
         "-bb",
@@ -118,7 +121,7 @@ def build(spec: Path, root: Path, folder: Path) -> None:
 
 
 def describe(folder: Path, wanted: MockPackages) -> None:
-    """Write the metadata over a folder of packages."""
+    """Write the repository metadata for a folder of packages."""
     comps = folder / "comps.xml"
     comps.write_text(_comps(wanted))
     stamps = ["--revision", str(EPOCH), "--set-timestamp-to-revision"]
@@ -164,7 +167,7 @@ def _converted(wanted: MockPackages, debs: Sequence[Deb], root: Path, work: Path
 
 
 def _names(wanted: MockPackages, name: str) -> list[str]:
-    """What a package is called: RHEL's name of it first, if there is one, then what else it provides."""
+    """The names of a package: RHEL's name if it differs, then other names that it provides."""
     also = [other for names in _matching(wanted.also, name) for other in names]
     return also if also and not also[0].startswith("/") else [name, *also]
 

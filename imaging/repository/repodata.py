@@ -1,11 +1,11 @@
 """Reading a package repository's metadata, as createrepo_c writes it, straight from the files.
 
-`repodata/repomd.xml` names the rest: `primary` (packages, what they offer and need, and their files in /etc and bin
-folders), `filelists` (all files), `group` (comps: groups and environments). Each is XML, compressed by gzip, xz or
-zstd.
+`repodata/repomd.xml` names the other files: `primary` (packages, what they provide and require, and their files in
+/etc and bin folders), `filelists` (all files), `group` (comps: groups and environments). Each is XML, compressed by
+gzip, xz or zstd.
 
-Ten thousand packages are some 40 MB of XML. Only the start of the elements that matter is looked at, by expat itself:
-a tree of it would take ten times as long.
+Ten thousand packages are about 40 MB of XML. It is parsed with expat handlers for the relevant elements only, because
+building a tree would take ten times as long.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ UNPACK: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 class RepositoryError(Exception):
-    """A folder that is no package repository, or one that is broken; the message says what would be right."""
+    """A folder that is not a package repository, or a damaged one; the message says what would be right."""
 
 
 class Package:
-    """One package of a repository; compared by identity."""
+    """A package of a repository. Packages are compared by identity."""
 
     __slots__ = ("arch", "evr", "files", "name", "provides", "requires")
 
@@ -60,7 +60,7 @@ class Package:
 
 
 class PackageGroup:
-    """A group, or an environment, whose members are groups."""
+    """A package group, or an environment, whose members are groups."""
 
     __slots__ = ("id", "is_environment", "members", "name", "optional")
 
@@ -73,8 +73,8 @@ class PackageGroup:
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
-    """Make many objects that all stay, without Python looking for cycles among them: it halves the time."""
+def gc_disabled() -> Iterator[None]:
+    """Disable garbage collection while many long-lived objects are created, which halves the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -85,11 +85,11 @@ def without_collector() -> Iterator[None]:
 
 
 def locations(folder: Path) -> dict[str, Path]:
-    """The metadata files of a repository by type. Errors: RepositoryError."""
+    """The metadata files of a repository by type. Raises: RepositoryError."""
     index = folder / "repodata" / "repomd.xml"
     if not index.is_file():
         raise RepositoryError(
-            f"{folder}: is no package repository: {index} is not there; run `createrepo_c {folder}`"
+            f"{folder}: is not a package repository: {index} does not exist; run `createrepo_c {folder}`"
         )
     found: dict[str, Path] = {}
     kind = ""
@@ -108,7 +108,7 @@ def locations(folder: Path) -> dict[str, Path]:
 
 
 def read_packages(path: Path) -> list[Package]:
-    """The packages of a `primary` file. Errors: RepositoryError."""
+    """The packages of a `primary` file. Raises: RepositoryError."""
     packages: list[Package] = []
     package = Package()
     into: list[Dependency] = []
@@ -136,7 +136,7 @@ def read_packages(path: Path) -> list[Package]:
 
 
 def read_files(path: Path, packages: dict[tuple[str, str, Evr], Package]) -> None:
-    """Put all files of a `filelists` file into the packages that are known. Errors: RepositoryError."""
+    """Add the files of a `filelists` file to the packages given. Raises: RepositoryError."""
     files: list[str] = []
     name = arch = ""
 
@@ -151,7 +151,7 @@ def read_files(path: Path, packages: dict[tuple[str, str, Evr], Package]) -> Non
 
 
 def read_groups(path: Path) -> list[PackageGroup]:
-    """The groups and environments of a comps file. Errors: RepositoryError."""
+    """The groups and environments of a comps file. Raises: RepositoryError."""
     groups: list[PackageGroup] = []
     into: list[str] | None = None
     translated = False
@@ -181,7 +181,7 @@ def read_groups(path: Path) -> list[PackageGroup]:
 def _dependency(
     name: str, flags: str = "", epoch: str = "", ver: str = "", rel: str = "", **_pre: str
 ) -> Dependency:
-    """From the attributes of an `rpm:entry`; most are there many times."""
+    """The dependency in the attributes of an `rpm:entry`. Cached, because most occur many times."""
     return Dependency(name, flags, Evr(int(epoch or 0), ver, rel)) if flags else Dependency(name)
 
 
@@ -190,9 +190,9 @@ def _evr(attributes: dict[str, str]) -> Evr:
 
 
 def _parse(path: Path, start: Start, text: Text | None = None, reading: tuple[str, ...] = ()) -> None:
-    """Call `start` for each element, and `text` with what stands in those of `reading`, which hold no others.
+    """Call `start` for each element, and `text` with the text of elements named in `reading`, which have no children.
 
-    Handlers for the rest are not even there: a call from expat costs as much as all that is done in it.
+    The text handlers are installed only inside those elements, because calling a handler is what takes the time.
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -212,11 +212,11 @@ def _parse(path: Path, start: Start, text: Text | None = None, reading: tuple[st
 
     parser.StartElementHandler = begin
     try:
-        with without_collector():
+        with gc_disabled():
             parser.Parse(UNPACK[path.suffix](path.read_bytes()), True)
     except KeyError as error:
         raise RepositoryError(
-            f"{path}: {error} is none of {', '.join(UNPACK)}; run createrepo_c again"
+            f"{path}: {error} is not one of {', '.join(UNPACK)}; run createrepo_c again"
         ) from error
     except OSError as error:
         raise RepositoryError(
@@ -231,4 +231,4 @@ def _parse(path: Path, start: Start, text: Text | None = None, reading: tuple[st
         lzma.LZMAError,
         zstd.ZstdError,
     ) as error:
-        raise RepositoryError(f"{path}: is broken: {error}; run createrepo_c again") from error
+        raise RepositoryError(f"{path}: is damaged: {error}; run createrepo_c again") from error

@@ -1,9 +1,9 @@
-"""Package repositories: what is there, and what a `%packages` section comes to with all that it needs.
+"""Package repositories, and resolving a `%packages` section with all its dependencies.
 
-`Repository.resolve` answers what an installation would run into: names that nobody has, requirements that nothing
-meets, packages that are excluded and needed all the same. It chooses providers as dnf does in the plain cases (what
-is chosen already, then the shortest name, the newest version) and does not search for another solution where that
-choice ends in a conflict; so it says what cannot work, and does not promise that everything else will.
+`Repository.resolve` finds the problems that an installation would meet: unknown names, unmet requirements, and
+packages that are both excluded and required. It chooses providers as dnf does in simple cases (a package already
+chosen, then the shortest name, then the newest version), and does not look for another solution where that choice
+leads to a conflict. It therefore reports what cannot work, and does not guarantee that everything else will.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from imaging.repository.repodata import (
     Package,
     PackageGroup,
     RepositoryError,
+    gc_disabled,
     locations,
     read_files,
     read_groups,
     read_packages,
-    without_collector,
 )
 from imaging.repository.versions import Dependency, Evr, compare
 
@@ -39,13 +39,13 @@ _OPERATORS: Final = ("and", "or", "if", "unless", "with", "without", "else")
 
 @dataclass(slots=True)
 class Resolution:
-    """What became of a %packages section."""
+    """The result of resolving a %packages section."""
 
     installed: dict[str, Package] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
-    """Words of the section that name nothing, as written: "htop", "@web-server", "@^minimal"."""
+    """Unknown names, as written in the section: "htop", "@web-server", "@^minimal"."""
     unmet: list[tuple[str, str, bool]] = field(default_factory=list)
-    """(package, what it requires, whether only an exclusion is in the way)."""
+    """Unmet requirements: (package, requirement, whether only an exclusion prevents it)."""
 
 
 class Repository:
@@ -59,7 +59,7 @@ class Repository:
 
     @classmethod
     def load(cls, folder: Path) -> Repository:
-        """The repository in `folder`. Errors: RepositoryError."""
+        """Read the repository in `folder`. Raises: RepositoryError."""
         found = locations(folder)
         comps = found.get("group") or found.get("group_gz") or found.get("group_zst") or found.get("group_xz")
         groups = read_groups(comps) if comps else []
@@ -90,9 +90,9 @@ class Repository:
 
     @cached_property
     def offers(self) -> dict[str, list[tuple[Dependency, Package]]]:
-        """Who offers what, by capability and by file that the primary metadata names."""
+        """The packages that provide each capability, and each file named in the primary metadata."""
         table: dict[str, list[tuple[Dependency, Package]]] = defaultdict(list)
-        with without_collector():
+        with gc_disabled():
             for package in chain.from_iterable(self.by_name.values()):
                 for offer in package.provides:
                     table[offer.name].append((offer, package))
@@ -102,26 +102,29 @@ class Repository:
 
     @cached_property
     def files(self) -> dict[str, list[Package]]:
-        """Who has which file, all of them. Errors: RepositoryError."""
+        """The packages that contain each file, from all file lists. Raises: RepositoryError."""
         known = {(package.name, package.arch, package.evr): package for package in self.packages}
         for path in self._file_lists:
             read_files(path, known)
         table: dict[str, list[Package]] = defaultdict(list)
-        with without_collector():
+        with gc_disabled():
             for package in self.packages:
                 for name in package.files:
                     table[name].append(package)
         return table
 
     def providers(self, wanted: Dependency) -> list[Package]:
-        """Who meets a plain requirement, best first."""
+        """The packages that meet a requirement (not a boolean one), best first."""
         found = {id(p): p for offer, p in self.offers.get(wanted.name, ()) if wanted.met_by(offer)}
         if not found and wanted.name.startswith("/"):
             found = {id(p): p for p in self.files.get(wanted.name, ())}
         return sorted(found.values(), key=lambda p: (p.name != wanted.name, len(p.name), p.name))
 
     def matching(self, word: str) -> list[str]:
-        """The names of packages that a word of %packages means: a name, a glob, name.arch, a file, a capability."""
+        """The names of the packages that an entry of %packages selects.
+
+        An entry is a name, a glob, name.arch, a file or a capability.
+        """
         if word in self.by_name:
             return [word]
         if any(sign in word for sign in "*?["):
@@ -132,7 +135,7 @@ class Repository:
         return [package.name for package in self.providers(Dependency(word))[:1]]
 
     def members(self, word: str, *, environment: bool, optional: bool = False) -> list[str] | None:
-        """The packages of a group or environment, by id or name; None if there is none."""
+        """The packages of a group or environment, given by id or name; None if it does not exist."""
         table = self.environments if environment else self.groups
         group = table.get(word) or next((g for g in table.values() if g.name.lower() == word.lower()), None)
         if group is None:
@@ -142,19 +145,19 @@ class Repository:
         return [name for part in group.members for name in self.members(part, environment=False) or ()]
 
     def nearest(self, word: str) -> str:
-        """The name that was perhaps meant, as it is written in %packages, or ""."""
+        """The most similar name, as written in %packages, or ""."""
         mark = "@^" if word.startswith("@^") else "@" if word.startswith("@") else ""
         tables: dict[str, Iterable[str]] = {"@^": self.environments, "@": self.groups, "": self.by_name}
         close = get_close_matches(word.removeprefix(mark), tables[mark], n=1, cutoff=0.75)
         return mark + close[0] if close else ""
 
     def resolve(self, section: Any) -> Resolution:
-        """What a %packages section (pykickstart's `Packages`) comes to."""
+        """Resolve a %packages section (pykickstart's `Packages`)."""
         return _Resolver(self, section).run()
 
 
 class _Resolver:
-    """One walk over requirements, breadth first."""
+    """Resolves one section by walking its requirements, breadth first."""
 
     def __init__(self, repository: Repository, section: Any) -> None:
         self._repository = repository
@@ -171,13 +174,13 @@ class _Resolver:
             self._excluded.update(self._repository.members(group.name, environment=False) or ())
         for name in self._wanted():
             self._choose(self._repository.by_name[name][0])
-        for package in self._queue:  # grows while it is walked
+        for package in self._queue:  # grows during the iteration
             for requirement in package.requires:
                 self._meet(package, requirement)
         return self._result
 
     def _wanted(self) -> Iterator[str]:
-        """Names of packages asked for; what names nothing goes into the result."""
+        """The names of the packages requested; unknown names are added to the result."""
         for word in self._section.packageList:
             names = self._repository.matching(word)
             if not names:
@@ -219,7 +222,7 @@ class _Resolver:
         return True
 
     def _rich(self, text: str) -> bool:
-        """A boolean dependency, such as `(a >= 1 or b)`; what is conditional counts as met.
+        """Whether a boolean dependency, such as `(a >= 1 or b)`, is met. Conditional ones count as met.
 
         Source: rpm's manual, boolean_dependencies.
         """
@@ -233,7 +236,7 @@ class _Resolver:
 
 
 def _operands(tokens: list[str]) -> list[Dependency]:
-    """`a >= 1 or b` without its operators."""
+    """The operands of a boolean dependency."""
     operands: list[Dependency] = []
     words: list[str] = []
     for token in (*tokens, "or"):

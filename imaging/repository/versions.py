@@ -1,4 +1,4 @@
-"""How RPM compares versions, and what a dependency says about one.
+"""Comparing versions as RPM does, and dependencies on versions.
 
 The rules are those of `rpmvercmp` (rpm's rpmio/rpmvercmp.c): segments of digits and of letters, digits newer than
 letters, "~" older than the end, "^" newer than the end but older than anything more.
@@ -22,9 +22,9 @@ class Evr(NamedTuple):
 
 
 class Dependency(NamedTuple):
-    """A capability wanted or offered, such as `libc.so.6(GLIBC_2.34)(64bit)` or `kernel >= 5.14`.
+    """A capability that is required or provided, such as `libc.so.6(GLIBC_2.34)(64bit)` or `kernel >= 5.14`.
 
-    `flag` is "" for any version, or one of EQ, LT, LE, GT, GE, as repository metadata says it.
+    `flag` is "" for any version, or one of EQ, LT, LE, GT, GE, as in repository metadata.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Dependency(NamedTuple):
         return f"{self.name} {sign} {epoch}{self.evr.version}{'-' + self.evr.release if self.evr.release else ''}"
 
     def met_by(self, offer: Dependency) -> bool:
-        """Whether what is offered overlaps with what is wanted; both may be ranges."""
+        """Whether this requirement overlaps with what is provided; both may be version ranges."""
         if not self.flag or not offer.flag:
             return True
         order = compare(offer.evr, self.evr)
@@ -54,7 +54,10 @@ _AT: Final = {"EQ": {"at"}, "LE": {"at", "below"}, "GE": {"at", "above"}, "LT": 
 
 
 def compare(left: Evr, right: Evr) -> int:
-    """Negative, 0 or positive, as `left` is older, as old or newer; a release that is not said is equal."""
+    """Negative, 0 or positive, as `left` is older than, equal to or newer than `right`.
+
+    A missing release equals any.
+    """
     if left.epoch != right.epoch:
         return left.epoch - right.epoch
     order = rpmvercmp(left.version, right.version)

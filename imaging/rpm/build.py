@@ -1,8 +1,8 @@
-"""The box's package: a tree (`imaging.rpm.tree`), and rpmbuild to wrap it up after `firmware-image/rpm/rap-box.spec`.
+"""Building the box's package: a tree (`imaging.rpm.tree`), packed by rpmbuild with `firmware-image/rpm/rap-box.spec`.
 
-Two builds from the same commit give the same bytes. rpmbuild would put in its host's name and the time; it is given
-the commit's time (SOURCE_DATE_EPOCH, as reproducible-builds.org has it) and no name. Its macros, database and
-folders are private ones: on a machine whose own packages are not RPMs it finds nothing, and touches nothing.
+Two builds of the same commit give the same bytes. rpmbuild would store the host name and the time; it gets the time
+of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org) and a fixed name. Its macros, database
+and folders are private, so that the RPM configuration of the machine has no effect and is not changed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from imaging.rpm.contents import (
     make_target,
     version,
 )
-from imaging.rpm.tree import PREFIX, compile_python, make_tree, settle, state_folders
+from imaging.rpm.tree import PREFIX, compile_python, make_tree, set_times_and_modes, state_folders
 
 OWN_LICENSES: Final = frozenset({"Apache-2.0", "Apache-2.0 OR GPL-2.0-only"})
-"""Of this project's own files: see docs/design/licenses.md."""
+"""The licences of this project's own files: see docs/design/licenses.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltRpm:
-    """A package that was built: its file, and that file's SHA-256, in hexadecimal."""
+    """A built package and its SHA-256 in hexadecimal."""
 
     path: Path
     sha256: str
@@ -47,8 +47,8 @@ def build_rpm(
 ) -> BuiltRpm:
     """Build the box's package into the folder `output`.
 
-    `python` is that of the release unless given; `wheels` a folder of wheels, for builds without a network; without
-    `bytecode` any machine can build for any Python. Errors: RpmError, PrerequisiteMissing; nothing was written then.
+    `python` is by default that of the release. `wheels` is a folder of wheels, for builds without a network. Without
+    `bytecode`, any machine can build for any Python. Raises: RpmError, PrerequisiteMissing; nothing is written then.
     """
     contents = load_contents()
     target = make_target(contents, release, python)
@@ -62,16 +62,16 @@ def build_rpm(
             make_tree(tree, target, contents, packages, wheels)
             if bytecode:
                 compile_python(tree, target)
-            settle(tree, epoch)
+            set_times_and_modes(tree, epoch)
             (place / ".rpmmacros").write_text(_macros(place, target, contents, packages), "utf-8")
             (place / "files").write_text(file_list(tree), "utf-8")
-            return _keep(_wrap_up(place, epoch), output)
+            return _keep(_rpmbuild(place, epoch), output)
         except ProgramFailed as error:
             raise RpmError(str(error)) from None
 
 
 def source_date_epoch() -> int:
-    """The time of what is built, in seconds since 1970: the environment's, or the commit's. Errors: RpmError."""
+    """The time of the build in seconds since 1970: SOURCE_DATE_EPOCH, or that of the commit. Raises: RpmError."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise RpmError(f"SOURCE_DATE_EPOCH={given}: it is a whole number of seconds since 1970")
@@ -83,7 +83,7 @@ def source_date_epoch() -> int:
 
 
 def file_list(tree: Path) -> str:
-    """The %files section: every file, and the folders that are the box's own; see `make_tree`."""
+    """The %files section: every file, and the folders that belong to the box alone; see `make_tree`."""
     state = state_folders(tree)
     own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
     lines = ["%defattr(-, root, root, -)"]
@@ -99,7 +99,7 @@ def file_list(tree: Path) -> str:
 
 
 def _macros(place: Path, target: PackageTarget, contents: PackageContents, packages: list[Locked]) -> str:
-    """rpm's settings for this build, and the values that the spec file asks for."""
+    """The rpm macros of this build: its settings, and the values that the spec file uses."""
     major, minor = target.python.split(".")
     python = f"{target.python_package} >= {target.python}, {target.python_package} < {major}.{int(minor) + 1}"
     licenses = sorted({contents.licenses[package.name] for package in packages} | OWN_LICENSES)
@@ -123,8 +123,8 @@ def _macros(place: Path, target: PackageTarget, contents: PackageContents, packa
     return "".join(f"%{name} {value}\n" for name, value in values.items())
 
 
-def _wrap_up(place: Path, epoch: int) -> Path:
-    """The package that rpmbuild makes of what is in `place`, which is its home."""
+def _rpmbuild(place: Path, epoch: int) -> Path:
+    """Run rpmbuild with `place` as its home. Returns the package."""
     options = ["--quiet", "--target", "x86_64", "--buildroot", str(place / "root")]
     words = ["rpmbuild", "-bb", *options, RECIPE / "rpm/rap-box.spec"]
     environment = {**os.environ, "HOME": str(place), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}

@@ -1,8 +1,8 @@
 """What goes into the box's package: `firmware-image/rpm/contents.toml`, and what requirements.txt locks.
 
-requirements.txt locks everything that anybody needs who works on the repository. pip-compile notes beneath each entry
-for whom it is there ("# via cffi"), so that what the box needs is found without asking anything: what the box's own
-modules import, and what is there via these.
+requirements.txt locks all packages, also those for development. pip-compile adds to each entry the packages that
+require it ("# via cffi"), so that the packages for the box are found offline: those that the box's modules import,
+and their dependencies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VIA: Final = re.compile(r"^ +#(?: via)?\s+([a-z0-9-]+)", re.MULTILINE)
 
 
 class RpmError(Exception):
-    """No package can be made of what was given; the message says what would be right."""
+    """The package cannot be built from the input; the message says what would be right."""
 
 
 class PackageContents(Table, frozen=True):
@@ -41,7 +41,7 @@ class PackageContents(Table, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PackageTarget:
-    """What a package is for: a release ("rhel9"), a Python ("3.11"), and the system's package of that Python."""
+    """The target of a package: release ("rhel9"), Python version ("3.11"), and the system package of that Python."""
 
     release: str
     python: str
@@ -49,7 +49,7 @@ class PackageTarget:
 
     @property
     def tag(self) -> str:
-        """How packages for the release are marked: "el9"."""
+        """The dist tag of the release: "el9"."""
         return self.release.replace("rhel", "el")
 
 
@@ -71,7 +71,7 @@ def load_contents(file: Path = CONTENTS) -> PackageContents:
 
 
 def make_target(contents: PackageContents, release: str, python: str = "") -> PackageTarget:
-    """The target of that name; without `python`, its usual one. Errors: RpmError."""
+    """The target for a release; `python` is by default the release's usual version. Raises: RpmError."""
     pythons = contents.python.get(release)
     if pythons is None:
         raise RpmError(f"--release {release}: it is one of {', '.join(contents.python)}")
@@ -82,7 +82,7 @@ def make_target(contents: PackageContents, release: str, python: str = "") -> Pa
 
 
 def locked(contents: PackageContents, requirements: str) -> list[Locked]:
-    """What the box needs of requirements.txt, in its order. Errors: RpmError, for one that is not there."""
+    """The entries of requirements.txt that the box needs, in order. Raises: RpmError, if one is missing."""
     entries = {match[1]: Locked(match[1], match[2], match[0]) for match in _ENTRY.finditer(requirements)}
     if missing := contents.licenses.keys() - entries.keys():
         raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")

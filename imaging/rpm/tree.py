@@ -39,7 +39,7 @@ LAUNCHERS: Final = (
 )
 SHIPPED: Final = frozenset({".cnf", ".py", ".toml", ".typed", ".zdict"})
 """Endings of what of a Python package goes on a box."""
-INSTALLERS_NOTES: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
+PIP_METADATA: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
 PLATFORMS: Final = tuple(
     f"manylinux{tag}_x86_64" for tag in ("_2_34", "_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
 )
@@ -80,7 +80,7 @@ def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def compile_python(root: Path, target: PackageTarget) -> None:
-    """Byte-compile the tree. Errors: PrerequisiteMissing, without the target's interpreter; RpmError."""
+    """Byte-compile the tree. Raises: PrerequisiteMissing, without the target's interpreter; RpmError."""
     mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
     paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
     environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets of constants are written in their order
@@ -88,7 +88,7 @@ def compile_python(root: Path, target: PackageTarget) -> None:
 
 
 def interpreter(version: str) -> str:
-    """The interpreter of this version. Errors: PrerequisiteMissing."""
+    """The interpreter of this version. Raises: PrerequisiteMissing."""
     if sysconfig.get_python_version() == version:
         return sys.executable
     found = shutil.which(f"python{version}")
@@ -100,7 +100,7 @@ def interpreter(version: str) -> str:
     return found
 
 
-def settle(root: Path, epoch: int) -> None:
+def set_times_and_modes(root: Path, epoch: int) -> None:
     """Give everything in the tree the same time, in seconds since 1970, and one of two modes."""
     for path in (root, *root.rglob("*")):
         if not path.is_symlink():
@@ -129,7 +129,7 @@ def _install(packages: Iterable[Locked], python: Path, target: PackageTarget, wh
     )
     requirements.unlink()
     shutil.rmtree(python / "bin", ignore_errors=True)
-    for note in [path for name in INSTALLERS_NOTES for path in python.glob(f"*.dist-info/{name}")]:
+    for note in [path for name in PIP_METADATA for path in python.glob(f"*.dist-info/{name}")]:
         note.unlink()
 
 

@@ -190,8 +190,8 @@ def _add_build(parser: Parser) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from imaging.build.build import build
-    from imaging.build.progress import Shown
-    from imaging.build.types import BuildFailed, BuildRequest, NotFollowed, WrongRequest
+    from imaging.build.progress import BuildProgress
+    from imaging.build.types import BuildFailed, BuildRequest, UnsupportedCommand, WrongRequest
     from imaging.kickstart.document import KickstartUnreadable
     from imaging.kickstart.lint import UnknownVersion, version_of
     from imaging.programs import PrerequisiteMissing
@@ -206,9 +206,9 @@ def _build(arguments: argparse.Namespace) -> int:
             *(arguments.kickstart, version, tuple(arguments.repo), arguments.output, work),
             *(arguments.disk_bytes, arguments.key, arguments.compress),
         )
-        with Shown() as shown:
-            built = build(request, shown.step, shown.told)
-    except (KickstartUnreadable, NotFollowed, SigningError, UnknownVersion, WrongRequest) as error:
+        with BuildProgress() as shown:
+            built = build(request, shown.step, shown.log)
+    except (KickstartUnreadable, UnsupportedCommand, SigningError, UnknownVersion, WrongRequest) as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
@@ -220,7 +220,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.build.iso import IsoError, make_iso, sign_iso
-    from imaging.build.progress import Shown
+    from imaging.build.progress import BuildProgress
     from imaging.build.types import BuildFailed
     from imaging.programs import PrerequisiteMissing
     from imaging.signing import SigningError, load_private_key
@@ -236,8 +236,8 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     try:
         key = load_private_key(arguments.key) if arguments.key else None
         arguments.output.mkdir(parents=True, exist_ok=True)
-        with Shown() as shown:
-            make_iso(arguments.iso, arguments.kickstart, folders, target, shown.told)
+        with BuildProgress() as shown:
+            make_iso(arguments.iso, arguments.kickstart, folders, target, shown.log)
         signed = sign_iso(target, arguments.iso, arguments.kickstart, key) if key else []
     except (IsoError, SigningError) as error:
         raise WrongInput(str(error)) from error

@@ -64,7 +64,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_document(judgement), indent=1, ensure_ascii=False))
     else:
         show(judgement, Console())
-    return HOLDS if judgement.holds else FAILED
+    return HOLDS if judgement.passed else FAILED
 
 
 def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
@@ -76,17 +76,17 @@ def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
 
 
 def _judge_system(arguments: argparse.Namespace) -> Judgement:
-    from imaging.check.content import usual_content
-    from imaging.check.openscap import Wanted, scan
+    from imaging.check.content import default_content
+    from imaging.check.openscap import ScanReports, scan
     from imaging.check.reasons import EXCEPTIONS, judge, load_exceptions, load_left_out
-    from imaging.check.tree import tree_of
+    from imaging.check.tree import opened_tree
 
     _refuse(arguments, "--httpd", ("httpd_program",))
     exceptions = load_exceptions(arguments.exceptions or EXCEPTIONS)
     left_out = load_left_out(image=arguments.tree.is_file(), mock_repo=arguments.mock_repo)
-    with tree_of(arguments.tree) as tree:
-        content = arguments.content or usual_content(tree)
-        asked = scan(tree, content, Wanted(arguments.report, arguments.arf))
+    with opened_tree(arguments.tree) as tree:
+        content = arguments.content or default_content(tree)
+        asked = scan(tree, content, ScanReports(arguments.report, arguments.arf))
     return judge(asked, exceptions, left_out)
 
 

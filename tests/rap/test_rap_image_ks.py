@@ -49,7 +49,7 @@ def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.C
     said = capsys.readouterr().out
     assert (
         said
-        == f"{kickstart}:{line}: selinux-off: SELinux does not enforce\n    write `selinux --enforcing`\n"
+        == f"{kickstart}:{line}: selinux-off: SELinux is not in enforcing mode\n    write `selinux --enforcing`\n"
     )
     assert main(["image", "ks", "--check", str(kickstart), "--json"]) == FAILED
     document = json.loads(capsys.readouterr().out)

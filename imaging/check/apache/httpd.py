@@ -1,8 +1,8 @@
-"""What a real httpd says of its configuration, instead of what a reader of text would guess.
+"""Reading an httpd configuration with httpd itself instead of a parser.
 
-`httpd -t -D DUMP_CONFIG` (mod_info) prints every directive that is in force, with file and line, after includes,
-<IfModule> and defines; the module is loaded for that call alone. DUMP_MODULES and DUMP_RUN_CFG say what is loaded
-and who it runs as. Debian calls the program apache2.
+`httpd -t -D DUMP_CONFIG` (mod_info) prints every effective directive with file and line, after includes,
+<IfModule> and defines; the module is loaded for that call only. DUMP_MODULES and DUMP_RUN_CFG print the loaded
+modules and the account. Debian calls the program apache2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VERSION: Final = re.compile(r"Apache/(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive: its name in small letters, its words, where it stands, and the sections around it."""
+    """A directive: name in lower case, arguments, place, and the enclosing sections from the outermost on."""
 
     name: str
     words: tuple[str, ...]
@@ -39,13 +39,13 @@ class Directive:
 
     @property
     def spot(self) -> str:
-        """For messages."""
+        """The place of the directive, for messages."""
         return f"{self.file}:{self.line}"
 
 
 @dataclass(frozen=True)
 class ApacheServer:
-    """An httpd with its configuration."""
+    """An httpd configuration, and the version, account and modules of the httpd."""
 
     conf: Path
     version: tuple[int, ...]
@@ -55,21 +55,21 @@ class ApacheServer:
     directives: tuple[Directive, ...]
 
     def named(self, *names: str) -> list[Directive]:
-        """All directives with one of these names, in their order."""
+        """All directives with one of these names (lower case), in order."""
         return [one for one in self.directives if one.name in names]
 
     def general(self, name: str) -> Directive | None:
-        """The one that counts where no section says otherwise."""
+        """The effective directive outside of sections, or None."""
         found = [one for one in self.named(name) if not one.inside]
         return found[-1] if found else None
 
 
 def read_server(conf: Path, program: str = "") -> ApacheServer:
-    """Ask httpd. Errors: WrongCheck, with its own words; PrerequisiteMissing."""
+    """Read the configuration `conf` with httpd. Raises: WrongCheck, with its own words; PrerequisiteMissing."""
     httpd = _find(program)
     conf = conf.absolute()
     if not conf.is_file():
-        raise WrongCheck(f"{conf}: is not there; give the file that httpd is started with")
+        raise WrongCheck(f"{conf}: does not exist; give the configuration file of httpd")
     state = _ask(httpd, conf, "-D", "DUMP_MODULES", "-D", "DUMP_RUN_CFG")
     module = next(
         (path for path in (Path(folder, "mod_info.so") for folder in MODULES) if path.exists()), None
@@ -81,7 +81,7 @@ def read_server(conf: Path, program: str = "") -> ApacheServer:
     text = _ask(httpd, conf, "-c", f"LoadModule info_module {module}", "-D", "DUMP_CONFIG")
     user = _USER.search(state)
     version = _VERSION.search(run_program([httpd, "-v"]))
-    assert user and version, "httpd has said both since 2.4"
+    assert user and version, "httpd 2.4 prints both"
     numbers = tuple(int(part) for part in version[1].split("."))
     modules = frozenset(_MODULE.findall(state))
     return ApacheServer(conf, numbers, user[1], int(user[2]), modules, tuple(_directives(text)))
@@ -92,7 +92,7 @@ def _find(program: str) -> str:
         if found := shutil.which(name) or shutil.which(name, path="/usr/sbin"):
             return found
     if program:
-        raise WrongCheck(f"--httpd-program {program}: is no program of this machine; such as /usr/sbin/httpd")
+        raise WrongCheck(f"--httpd-program {program}: does not exist; give a program such as /usr/sbin/httpd")
     raise PrerequisiteMissing(f"httpd: missing; {install_hint(['httpd'])}")
 
 
@@ -121,7 +121,7 @@ def _directives(text: str) -> Iterator[Directive]:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Words as httpd takes them apart: quotes hold together, a backslash counts only before a quote."""
+    """Split arguments as httpd does: quotes group words, a backslash escapes only a quote."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters, lexer.escapedquotes = True, "", "\"'"
     try:

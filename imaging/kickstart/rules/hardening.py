@@ -10,13 +10,13 @@ from imaging.kickstart.rule import Case, Faults, LintFault, rule
 from imaging.kickstart.rules.storage import complete, mount_of, volumes
 
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
-"""What a machine starts from, signed and without secrets; and other slots, by their prefix."""
+"""Partitions that a machine boots from, which contain no secrets and need no encryption."""
 _REDIRECT: Final = re.compile(r">\s*(\S+\.service(?:\.d/\S+\.conf)?)\s+<<")
 
 
 @rule
 def fips_missing(case: Case) -> Faults:
-    """The kernel's FIPS mode is a word of its command line.
+    """FIPS mode is enabled by a kernel argument.
 
     Source: RHEL-09-671010; RHEL 10 has no fips-mode-setup.
     """
@@ -53,7 +53,7 @@ def fips_mode_setup(case: Case) -> Faults:
 
 @rule
 def luks_key_derivation(case: Case) -> Faults:
-    """FIPS mode has PBKDF2 and no Argon2, which is LUKS 2's own default.
+    """FIPS mode has PBKDF2 but not Argon2, the default of LUKS 2.
 
     Source: RHEL's kickstart reference, `part --pbkdf`.
     """
@@ -70,7 +70,7 @@ def luks_key_derivation(case: Case) -> Faults:
 
 @rule
 def not_encrypted(case: Case) -> Faults:
-    """Where something is encrypted, all that the machine writes must be.
+    """If one partition is encrypted, all writable ones must be.
 
     Source: RHEL-09-231190.
     """
@@ -92,26 +92,26 @@ def not_encrypted(case: Case) -> Faults:
 
 @rule
 def selinux_off(case: Case) -> Faults:
-    """SELinux enforces.
+    """SELinux is in enforcing mode.
 
     Source: RHEL-09-431010.
     """
     command = case.ks.last("selinux")
     if command is not None and command.data.selinux != 1:
-        yield LintFault(command.spot, "SELinux does not enforce", "write `selinux --enforcing`")
+        yield LintFault(command.spot, "SELinux is not in enforcing mode", "write `selinux --enforcing`")
 
 
 @rule
 def firewall_off(case: Case) -> Faults:
-    """firewalld is there and runs.
+    """firewalld is installed and enabled.
 
     Source: RHEL-09-251010, 251015.
     """
     command = case.ks.last("firewall")
     network = next(case.ks.named("network"), None)
-    if network is not None and not case.ks.said("firewall"):
+    if network is not None and not case.ks.has_command("firewall"):
         yield LintFault(
-            network.spot, "there is a network, and no firewall before it", "write `firewall --enabled`"
+            network.spot, "a network is configured without a firewall", "write `firewall --enabled`"
         )
     elif command is not None and not command.data.enabled:
         yield LintFault(command.spot, "the firewall is off", "write `firewall --enabled`")
@@ -119,7 +119,7 @@ def firewall_off(case: Case) -> Faults:
 
 @rule
 def network_before_firewall(case: Case) -> Faults:
-    """A box that is reachable before its ruleset is loaded is open for as long.
+    """The firewall must be loaded before the network starts.
 
     Source: systemd.special(7), network-pre.target.
     """
@@ -129,11 +129,11 @@ def network_before_firewall(case: Case) -> Faults:
             if "firewall" in target or "nftables" in target:
                 yield from _late(section, target)
             if re.search(r"systemctl\s+(disable|mask)\b.*\b(firewalld|nftables|rap-firewall)\b", text):
-                yield LintFault(spot, "the firewall is switched off after it was installed", "leave it on")
+                yield LintFault(spot, "the firewall is disabled after its installation", "remove the command")
 
 
 def _late(section: Section, target: str) -> Faults:
-    """A firewall's own unit that waits for the network."""
+    """Dependencies of a firewall unit on the network."""
     if "NetworkManager.service.d" in target:
         return
     for spot, text in here_document(section, target):

@@ -20,14 +20,14 @@ def no_packages(case: Case) -> Faults:
 
     Source: Anaconda's software spoke.
     """
-    takes = case.ks.said("liveimg", "ostreesetup", "ostreecontainer", "bootc")
+    takes = case.ks.has_command("liveimg", "ostreesetup", "ostreecontainer", "bootc")
     if case.ks.packages is None and not takes and not case.ks.open_ended:
         yield LintFault(case.ks.top, "there is no %packages section", "add `%packages`, names, and `%end`")
 
 
 @rule
 def unknown_package(case: Case) -> Faults:
-    """Anaconda stops and asks what to do about a package that is not there.
+    """Anaconda stops with a question for a package that does not exist.
 
     Source: RHEL's kickstart reference, `%packages`.
     """
@@ -43,7 +43,7 @@ def unknown_package(case: Case) -> Faults:
 
 @rule
 def misspelled_exclusion(case: Case) -> Faults:
-    """What is excluded need not exist; but a name that is nearly one was meant to be it.
+    """An excluded package need not exist, but a name similar to an existing one is probably misspelled.
 
     Source: dnf, `exclude`.
     """
@@ -57,7 +57,7 @@ def misspelled_exclusion(case: Case) -> Faults:
 
 @rule
 def wanted_and_excluded(case: Case) -> Faults:
-    """One of the two is not meant; pykickstart lets the later one win.
+    """Including and excluding a package is contradictory; pykickstart uses the later entry.
 
     Source: pykickstart, `Packages.add`.
     """
@@ -72,14 +72,14 @@ def wanted_and_excluded(case: Case) -> Faults:
 
 @rule
 def unmet_requirement(case: Case) -> Faults:
-    """dnf installs nothing at all if one requirement is not met.
+    """dnf installs nothing if one requirement is not met.
 
     Source: dnf's solver, libsolv.
     """
     for name, requirement, blocked in case.resolution.unmet if case.resolution else ():
         spot = _place(case, name) or _section_spot(case)
         if blocked:
-            problem, right = f"{name} requires {requirement}, which is excluded", "take the exclusion out"
+            problem, right = f"{name} requires {requirement}, which is excluded", "remove the exclusion"
         else:
             problem, right = (
                 f"{name} requires {requirement}, which no package has",
@@ -90,7 +90,7 @@ def unmet_requirement(case: Case) -> Faults:
 
 @rule
 def interpreter_not_installed(case: Case) -> Faults:
-    """A %post script runs in the new system, with what is installed there.
+    """A %post script runs in the installed system, which needs its interpreter.
 
     Source: RHEL's kickstart reference, `%post --interpreter`.
     """
@@ -112,7 +112,7 @@ def interpreter_not_installed(case: Case) -> Faults:
 
 @rule
 def interpreter_form(case: Case) -> Faults:
-    """The interpreter is a program's absolute path.
+    """The interpreter must be an absolute path.
 
     Source: RHEL's kickstart reference, `%post --interpreter`.
     """
@@ -121,14 +121,14 @@ def interpreter_form(case: Case) -> Faults:
         if path and not path.startswith("/"):
             yield LintFault(
                 section.spot,
-                f"--interpreter={path} is no absolute path",
+                f"--interpreter={path} is not an absolute path",
                 f"write --interpreter=/usr/bin/{path}",
             )
 
 
 @rule
 def unknown_service(case: Case) -> Faults:
-    """Anaconda stops where a service to enable is not there.
+    """Anaconda stops at an enabled service that does not exist.
 
     Source: Anaconda, `core/service.py`, enable_service.
     """

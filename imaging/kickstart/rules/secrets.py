@@ -1,4 +1,4 @@
-"""Secrets: none in the file but as hashes, and those of a kind that holds."""
+"""Secrets: only as hashes, and with strong algorithms."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ IN_SCRIPT: Final = (
     re.compile(r"\becho\s+[^|;]*\|\s*cryptsetup\b"),
 )
 SHELL: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
-"""What a %pre script fills in is in no file."""
+"""A shell variable, which a %pre script replaces."""
 
 
 @rule
 def plaintext_password(case: Case) -> Faults:
-    """A kickstart lies on servers and media, and a copy stays on the box.
+    """Kickstarts are stored on servers and media, and a copy stays on the box.
 
     Source: RHEL-09-611140.
     """
@@ -47,7 +47,7 @@ def plaintext_password(case: Case) -> Faults:
 
 @rule
 def no_password_hash(case: Case) -> Faults:
-    """--iscrypted says that a hash comes; without one the account has none.
+    """--iscrypted requires a hash.
 
     Source: crypt(5).
     """
@@ -60,14 +60,14 @@ def no_password_hash(case: Case) -> Faults:
         elif command.data.isCrypted and not CRYPT.fullmatch(password) and not SHELL.fullmatch(password):
             yield LintFault(
                 command.spot,
-                f"what `{command.name} --iscrypted` gives is no hash of crypt(5)",
+                f"what `{command.name} --iscrypted` gives is not a hash of crypt(5)",
                 "make one: `mkpasswd -m sha-512`",
             )
 
 
 @rule
 def weak_password_hash(case: Case) -> Faults:
-    """FIPS mode has only SHA-2 for passwords.
+    """FIPS mode supports only SHA-2 password hashes.
 
     Source: RHEL-09-671015.
     """
@@ -84,12 +84,12 @@ def weak_password_hash(case: Case) -> Faults:
 
 @rule
 def root_password_missing(case: Case) -> Faults:
-    """Without `rootpw` an unattended installation stops and asks.
+    """Without `rootpw` an unattended installation stops with a question.
 
     Source: Anaconda's mandatory spokes.
     """
     administrators = [user for user in case.ks.named("user") if "wheel" in user.data.groups]
-    if not case.ks.said("rootpw") and not administrators and not case.ks.open_ended:
+    if not case.ks.has_command("rootpw") and not administrators and not case.ks.open_ended:
         yield LintFault(
             case.ks.top,
             "there is no rootpw, and no administrator",
@@ -99,7 +99,7 @@ def root_password_missing(case: Case) -> Faults:
 
 @rule
 def user_without_lock_or_key(case: Case) -> Faults:
-    """An account that is neither locked nor can log in is a mistake of one kind or the other.
+    """An account without password or key should be locked.
 
     Source: RHEL-09-611155.
     """
@@ -116,7 +116,7 @@ def user_without_lock_or_key(case: Case) -> Faults:
 
 @rule
 def boot_loader_password(case: Case) -> Faults:
-    """Who can edit the kernel's command line needs no other password.
+    """A person who can edit the kernel's command line bypasses all passwords.
 
     Source: RHEL-09-212010.
     """
@@ -139,14 +139,14 @@ def boot_loader_password(case: Case) -> Faults:
     elif not GRUB.fullmatch(password):
         yield LintFault(
             command.spot,
-            "the boot loader's --iscrypted password is no hash of GRUB's",
+            "the boot loader's --iscrypted password is not a GRUB hash",
             "make one: `grub2-mkpasswd-pbkdf2`",
         )
 
 
 @rule
 def passphrase_in_file(case: Case) -> Faults:
-    """A passphrase of LUKS that every copy of the kickstart has protects nothing.
+    """A LUKS passphrase in the kickstart is in each of its copies.
 
     Source: RHEL-09-231190.
     """
@@ -179,7 +179,7 @@ def passphrase_missing(case: Case) -> Faults:
 
 @rule
 def ssh_key_form(case: Case) -> Faults:
-    """A key that sshd cannot read, or refuses in FIPS mode, locks its owner out.
+    """sshd must be able to read the key, and to accept it in FIPS mode.
 
     Source: RFC 4253, 6.6; sshd(8).
     """
@@ -188,7 +188,7 @@ def ssh_key_form(case: Case) -> Faults:
         if len(words) < 2 or not _is_key(words[0], words[1]):
             yield LintFault(
                 command.spot,
-                "this is no public key of SSH",
+                "this is not an SSH public key",
                 'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
             )
         elif words[0] not in FIPS_KEY_KINDS:
@@ -200,8 +200,8 @@ def ssh_key_form(case: Case) -> Faults:
 
 
 @rule
-def key_of_nobody(case: Case) -> Faults:
-    """A key for a user that the kickstart does not make.
+def key_without_user(case: Case) -> Faults:
+    """A key for a user that the kickstart does not create.
 
     Source: RHEL's kickstart reference, `sshkey`.
     """
@@ -217,7 +217,7 @@ def key_of_nobody(case: Case) -> Faults:
 
 @rule
 def password_in_script(case: Case) -> Faults:
-    """A script that sets a password holds it.
+    """A script that sets a password contains it.
 
     Source: RHEL-09-611140.
     """
@@ -226,13 +226,13 @@ def password_in_script(case: Case) -> Faults:
             if not text.lstrip().startswith("#") and any(form.search(text) for form in IN_SCRIPT):
                 yield LintFault(
                     spot,
-                    f"{section.name} sets a password that it holds itself",
+                    f"{section.name} contains the password that it sets",
                     "use `user --iscrypted --password=$6$…`",
                 )
 
 
 def _accounts(case: Case) -> Iterator[KickstartCommand]:
-    """What gives somebody a password."""
+    """The commands that set a password."""
     return (c for c in case.ks.named("rootpw", "user", "sshpw") if not _locked_without(c.data))
 
 

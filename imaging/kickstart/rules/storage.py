@@ -1,4 +1,4 @@
-"""Partitions: what Anaconda cannot make, or makes otherwise than was meant."""
+"""Partitions that Anaconda cannot create, or creates differently than intended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOUNT_OPTIONS: Final = {
 
 
 def volumes(case: Case) -> Iterator[KickstartCommand]:
-    """Everything that gets a file system."""
+    """The commands that create a file system."""
     return case.ks.named("part", "partition", "logvol", "raid")
 
 
@@ -37,13 +37,13 @@ def parts(case: Case) -> Iterator[KickstartCommand]:
 
 
 def mount_of(command: KickstartCommand) -> str:
-    """Where it is mounted, or "swap", "pv.01", "" …"""
+    """The mount point, or "swap", "pv.01", "" …"""
     return str(getattr(command.data, "mountpoint", "") or "")
 
 
 def complete(case: Case) -> bool:
-    """Whether the kickstart lays out a disk itself, and every line of that is known."""
-    return any(volumes(case)) and not case.ks.open_ended and not case.ks.said("autopart", "mount")
+    """Whether the kickstart defines the partitions itself, and all of them are known."""
+    return any(volumes(case)) and not case.ks.open_ended and not case.ks.has_command("autopart", "mount")
 
 
 @rule
@@ -63,7 +63,7 @@ def unknown_file_system(case: Case) -> Faults:
 
 @rule
 def duplicate_mount_point(case: Case) -> Faults:
-    """Two devices for one mount point.
+    """A mount point has one device.
 
     Source: Anaconda, `custom_partitioning.py`.
     """
@@ -73,7 +73,7 @@ def duplicate_mount_point(case: Case) -> Faults:
         if (mount.startswith("/") or mount == "biosboot") and mount in first:
             before = first[mount].spot.line
             yield LintFault(
-                command.spot, f"{mount} is there already, in line {before}", "leave one of them out"
+                command.spot, f"{mount} is already defined in line {before}", "leave one of them out"
             )
         first.setdefault(mount, command)
 
@@ -99,7 +99,7 @@ def no_boot_partition(case: Case) -> Faults:
     for command in case.ks.named("clearpart"):
         label = command.data.disklabel or label
     mounts = set(map(mount_of, volumes(case)))
-    ready = mounts & {"biosboot", "prepboot", "/boot/efi"} or case.ks.said("reqpart")
+    ready = mounts & {"biosboot", "prepboot", "/boot/efi"} or case.ks.has_command("reqpart")
     if complete(case) and label == "gpt" and not ready:
         right = "add `part biosboot --fstype=biosboot --size=1`, `part /boot/efi --fstype=efi --size=256`, or reqpart"
         yield LintFault(
@@ -109,7 +109,7 @@ def no_boot_partition(case: Case) -> Faults:
 
 @rule
 def boot_partition_form(case: Case) -> Faults:
-    """The firmware reads only FAT, and GRUB needs its partition bare.
+    """Firmware reads only FAT, and GRUB needs a partition without a file system.
 
     Source: UEFI 2.10, 13.3; GRUB manual, 3.4.
     """
@@ -132,7 +132,7 @@ def boot_partition_form(case: Case) -> Faults:
 
 @rule
 def no_size(case: Case) -> Faults:
-    """Anaconda must know how large.
+    """Anaconda needs the size of each partition.
 
     Source: RHEL's kickstart reference, `part --size`.
     """
@@ -154,7 +154,7 @@ def no_size(case: Case) -> Faults:
 
 @rule
 def contradictory_growth(case: Case) -> Faults:
-    """--maxsize bounds what --grow does.
+    """--maxsize limits --grow.
 
     Source: RHEL's kickstart reference, `part --maxsize`.
     """
@@ -177,7 +177,7 @@ def contradictory_growth(case: Case) -> Faults:
 
 @rule
 def swap_with_mount_options(case: Case) -> Faults:
-    """swapon knows discard, pri and nofail; mount's options do nothing there.
+    """swapon knows discard, pri and nofail; other mount options have no effect.
 
     Source: fstab(5), swapon(8).
     """
@@ -209,7 +209,7 @@ def undefined_partition(case: Case) -> Faults:
 
 @rule
 def volume_group_members(case: Case) -> Faults:
-    """A volume group has physical volumes, and a logical volume its group.
+    """A volume group needs physical volumes, and a logical volume needs a group.
 
     Source: pykickstart checks neither; blivet does.
     """
@@ -237,7 +237,7 @@ def volume_group_members(case: Case) -> Faults:
 
 @rule
 def unused_member(case: Case) -> Faults:
-    """A physical volume in no group, or a RAID member in no array, is room lost.
+    """A physical volume in no group, or a RAID member in no array, is unused space.
 
     Source: pykickstart checks neither.
     """
@@ -252,7 +252,7 @@ def unused_member(case: Case) -> Faults:
 
 @rule
 def disk_out_of_bounds(case: Case) -> Faults:
-    """A partition on a disk that the installer was told to leave alone.
+    """A partition on a disk that ignoredisk excludes.
 
     Source: RHEL's kickstart reference, `ignoredisk`.
     """
@@ -312,7 +312,7 @@ def volume_group_too_small(case: Case) -> Faults:
 
 @rule
 def not_separate(case: Case) -> Faults:
-    """What users and logs fill must not fill the system.
+    """Data of users and logs must not fill the root file system.
 
     Source: RHEL-09-231010 to 231035.
     """
@@ -327,7 +327,7 @@ def not_separate(case: Case) -> Faults:
 
 @rule
 def mount_options(case: Case) -> Faults:
-    """No devices, no set-user-id, no programs where data is.
+    """File systems for data are mounted with nodev, nosuid and noexec.
 
     Source: RHEL-09-231045 to 231185.
     """

@@ -1,4 +1,4 @@
-"""What the installer's own reader refuses, with what would be right instead."""
+"""Syntax errors found by pykickstart, each with the repair."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OPTIONS: Final = {
 
 @rule
 def syntax(case: Case) -> Faults:
-    """The version's own handler refuses it, so the installation stops.
+    """The installer stops at a syntax error.
 
     Source: pykickstart's handler.
     """
@@ -48,7 +48,7 @@ def syntax(case: Case) -> Faults:
 
 @rule
 def deprecated(case: Case) -> Faults:
-    """It does nothing any more, or will not in the next release.
+    """Deprecated: without effect now or in the next release.
 
     Source: pykickstart's warnings.
     """
@@ -59,7 +59,7 @@ def deprecated(case: Case) -> Faults:
 
 @rule
 def missing_include(case: Case) -> Faults:
-    """The installer stops where a file to include is neither there nor written by %pre.
+    """The installer stops if an included file neither exists nor is written by %pre.
 
     Source: Anaconda.
     """
@@ -71,7 +71,7 @@ def missing_include(case: Case) -> Faults:
 
 @rule
 def unknown_addon(case: Case) -> Faults:
-    """Anaconda stores what an unknown add-on says, and does nothing.
+    """Anaconda ignores unknown add-ons.
 
     Source: Anaconda, `kickstart/addon.py`.
     """

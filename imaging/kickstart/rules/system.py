@@ -1,4 +1,4 @@
-"""Services, ports, places and languages of the installed system, and where it is installed from."""
+"""Services, network ports, time zone and language of the installed system, and its package sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNWANTED: Final = {
 
 @rule
 def service_on_and_off(case: Case) -> Faults:
-    """The disabled ones are disabled first, then the enabled ones enabled: one of the two is not meant.
+    """Services are disabled first, then enabled: one of the two entries is a mistake.
 
     Source: pykickstart, `services`.
     """
@@ -39,7 +39,7 @@ def service_on_and_off(case: Case) -> Faults:
 
 @rule
 def unwanted_service(case: Case) -> Faults:
-    """Services that a STIG wants off.
+    """Services that a STIG requires to be disabled.
 
     Source: the rules named.
     """
@@ -54,7 +54,7 @@ def unwanted_service(case: Case) -> Faults:
 
 @rule
 def protection_disabled(case: Case) -> Faults:
-    """Services that a STIG wants on.
+    """Services that a STIG requires to be enabled.
 
     Source: RHEL-09-251015, 653015, 652010, 252015.
     """
@@ -66,9 +66,9 @@ def protection_disabled(case: Case) -> Faults:
 
 @rule
 def port_not_on_board(case: Case) -> Faults:
-    """A port that the box does not have stays without its address.
+    """A port that the board does not have gets no address.
 
-    Source: the board's file in hal/boards.
+    Source: the board's file in settings/boards.
     """
     if case.board is None:
         return
@@ -89,7 +89,7 @@ def port_not_on_board(case: Case) -> Faults:
 
 @rule
 def network_form(case: Case) -> Faults:
-    """NetworkManager takes no profile with a wrong or missing address.
+    """NetworkManager rejects profiles with a wrong or missing address.
 
     Source: RHEL's kickstart reference, `network`.
     """
@@ -107,7 +107,7 @@ def network_form(case: Case) -> Faults:
 
 @rule
 def address_twice(case: Case) -> Faults:
-    """Two ports with one address.
+    """Each port needs an address of its own.
 
     Source: RFC 5227.
     """
@@ -117,7 +117,7 @@ def address_twice(case: Case) -> Faults:
         if address and address in seen:
             yield LintFault(
                 command.spot,
-                f"{address} is there already, in line {seen[address].line}",
+                f"{address} is already defined in line {seen[address].line}",
                 "give each port its own",
             )
         seen.setdefault(address, command.spot)
@@ -125,7 +125,7 @@ def address_twice(case: Case) -> Faults:
 
 @rule
 def defined_twice(case: Case) -> Faults:
-    """Of two users or repositories with one name, the installer takes one.
+    """Of two users or repositories with the same name, the installer uses one.
 
     Source: pykickstart warns of it, and ksvalidator accepts it.
     """
@@ -135,7 +135,7 @@ def defined_twice(case: Case) -> Faults:
         if key in seen:
             yield LintFault(
                 command.spot,
-                f"{command.name} {key[1]} is there already, in line {seen[key].line}",
+                f"{command.name} {key[1]} is already defined in line {seen[key].line}",
                 "rename one",
             )
         seen.setdefault(key, command.spot)
@@ -143,7 +143,7 @@ def defined_twice(case: Case) -> Faults:
 
 @rule
 def unknown_profile(case: Case) -> Faults:
-    """authselect knows other profiles from release to release; without one nobody can log in.
+    """The profiles of authselect differ between releases; without a valid one nobody can log in.
 
     Source: authselect-profiles(5).
     """
@@ -160,7 +160,7 @@ def unknown_profile(case: Case) -> Faults:
 
 @rule
 def unknown_time_zone(case: Case) -> Faults:
-    """Anaconda falls back to New York.
+    """For an unknown time zone, Anaconda uses New York.
 
     Source: the IANA time zone database.
     """
@@ -174,25 +174,25 @@ def unknown_time_zone(case: Case) -> Faults:
 
 @rule
 def locale_form(case: Case) -> Faults:
-    """A locale that glibc cannot load, or a key map that is no word.
+    """A locale that glibc cannot load, or an invalid key map.
 
     Source: locale(7); localectl(1).
     """
     for command in case.ks.named("lang"):
         for name in [command.data.lang, *command.data.addsupport]:
             if name and not LOCALE.fullmatch(name):
-                yield LintFault(command.spot, f"{name!r} is no locale", "write it like en_US.UTF-8")
+                yield LintFault(command.spot, f"{name!r} is not a locale", "write it like en_US.UTF-8")
     for command in case.ks.named("keyboard"):
         given = [command.data.keyboard, command.data.vc_keymap, *command.data.x_layouts]
         for name in [name for name in given if name and not KEYMAP.fullmatch(name)]:
             yield LintFault(
-                command.spot, f"{name!r} is no keyboard layout", "write it like us, de or 'cz (qwerty)'"
+                command.spot, f"{name!r} is not a keyboard layout", "write it like us, de or 'cz (qwerty)'"
             )
 
 
 @rule
 def unprotected_source(case: Case) -> Faults:
-    """Anaconda looks at no signatures of packages, so that TLS is all there is.
+    """Anaconda does not verify package signatures, so that TLS is the only protection.
 
     Source: RHEL-09-214015 holds only afterwards.
     """
@@ -200,13 +200,11 @@ def unprotected_source(case: Case) -> Faults:
         for option in ("url", "baseurl", "mirrorlist", "metalink"):
             given = str(getattr(command.data, option, "") or "")
             if given.startswith(("http://", "ftp://")):
-                yield LintFault(
-                    command.spot, f"{given} comes unprotected, and nothing is checked", "write https://"
-                )
+                yield LintFault(command.spot, f"{given} is neither encrypted nor verified", "write https://")
         if getattr(command.data, "noverifyssl", False):
             yield LintFault(
                 command.spot,
-                "--noverifyssl takes packages from anybody",
+                "--noverifyssl accepts packages from any server",
                 "give --sslcacert=, and leave it out",
             )
 
@@ -217,4 +215,4 @@ def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
             if word not in ("", "None"):
                 ip_address(word)
         except ValueError:
-            yield LintFault(spot, f"--{option}={word} is no address", "write it like 192.0.2.1")
+            yield LintFault(spot, f"--{option}={word} is not an address", "write it like 192.0.2.1")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an image'
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_tools()
-    return small_repository(tmp_path_factory.mktemp("standin") / "repo")
+    return small_repository(tmp_path_factory.mktemp("mock-repo") / "repo")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
     kickstart.write_text(KICKSTART)
     request = BuildRequest(kickstart, "RHEL9", (str(repository),), tmp_path / "out", tmp_path / "work")
     build(request, lambda name, was_kept: kept.update({name: was_kept}), lambda _line: None)
-    assert kept == {"packages": True, "system": False, "disk": False, "beside": False}
+    assert kept == {"packages": True, "system": False, "disk": False, "outputs": False}
 
 
 def test_files_for_the_firmware_lie_in_the_order_of_their_names(first: Built) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pykickstart.version import makeVersion
 
-from imaging.build.commands import MEANS_NOTHING, followed, plan_of
+from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
 from imaging.build.partitions import places
-from imaging.build.types import BuildPlan, NotFollowed, Write
+from imaging.build.types import BuildPlan, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from tests.support.imaging.small_system import KICKSTART
@@ -21,10 +21,10 @@ def _plan(tmp_path: Path, text: str) -> BuildPlan:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(makeVersion("RHEL9").commands) - set(followed()) - set(MEANS_NOTHING))
+    "name", sorted(set(makeVersion("RHEL9").commands) - set(handled_commands()) - set(IGNORED_COMMANDS))
 )
 def test_every_other_command_stops_the_build(tmp_path: Path, name: str) -> None:
-    with pytest.raises(NotFollowed, match=r"box\.ks:\d+: "):
+    with pytest.raises(UnsupportedCommand, match=r"box\.ks:\d+: "):
         _plan(tmp_path, KICKSTART.replace("text\n", f"{name}\n", 1))
 
 
@@ -39,7 +39,7 @@ def test_every_other_command_stops_the_build(tmp_path: Path, name: str) -> None:
         ),
         ("--fstype=ext4 --size=16\n", "--fstype=ext4 --size=16 --asprimary\n", "part --asprimary"),
         ("--disklabel=gpt", "--disklabel=msdos", "only --disklabel=gpt"),
-        ("rootpw --lock", "rootpw secret", "plain text"),
+        ("rootpw --lock", "rootpw secret", "plaintext"),
         ("user --name=someone --lock", "user --name=someone --plaintext --password=x", "--plaintext"),
         ("%post --erroronfail", "%post --nochroot --erroronfail", "%post --nochroot"),
         ("%pre\n", "%addon com_redhat_oscap\n", "com_redhat_oscap"),
@@ -53,7 +53,7 @@ def test_an_option_that_is_not_followed_stops_the_build(
     tmp_path: Path, right: str, wrong: str, said: str
 ) -> None:
     assert right in KICKSTART
-    with pytest.raises(NotFollowed, match=said):
+    with pytest.raises(UnsupportedCommand, match=said):
         _plan(tmp_path, KICKSTART.replace(right, wrong, 1))
 
 
@@ -64,9 +64,9 @@ def test_what_means_nothing_is_on_record_with_its_reason(tmp_path: Path) -> None
 def test_ports_as_networkmanager_keeps_them(tmp_path: Path) -> None:
     line = "network --device=enp2s0 --bootproto=static --ip=10.77.1.1 --netmask=255.255.255.0 --nodefroute --noipv6\n"
     files = {
-        act.path: act
-        for act in _plan(tmp_path, KICKSTART.replace("text\n", line, 1)).acts
-        if isinstance(act, Write)
+        action.path: action
+        for action in _plan(tmp_path, KICKSTART.replace("text\n", line, 1)).actions
+        if isinstance(action, Write)
     }
     keyfile = files["/etc/NetworkManager/system-connections/enp2s0.nmconnection"]
     assert keyfile.mode == 0o600

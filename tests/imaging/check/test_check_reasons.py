@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
+from imaging.check.reasons import RuleResult, judge, load_exceptions, load_left_out
 from imaging.check.show import as_document
 from imaging.check.types import RuleVerdict, WrongCheck
 
 WHY = "because it is so, and has been for long"
 
 
-def _asked(**results: str) -> list[Asked]:
-    return [Asked(rule, "medium", f"about {rule}", result) for rule, result in results.items()]
+def _asked(**results: str) -> list[RuleResult]:
+    return [RuleResult(rule, "medium", f"about {rule}", result) for rule, result in results.items()]
 
 
 def test_each_answer_has_its_verdict() -> None:
@@ -32,9 +32,9 @@ def test_each_answer_has_its_verdict() -> None:
 
 def test_a_fail_holds_with_its_reason_alone() -> None:
     asked = _asked(a="pass", b="fail")
-    assert not judge(asked, {}, {}).holds
+    assert not judge(asked, {}, {}).passed
     judgement = judge(asked, {"b": WHY}, {})
-    assert judgement.holds
+    assert judgement.passed
     assert [(one.rule, one.reason) for one in judgement.fails] == [("b", WHY)]
     assert judgement.passed_share == 0.5
 
@@ -42,9 +42,9 @@ def test_a_fail_holds_with_its_reason_alone() -> None:
 @pytest.mark.parametrize(
     ("exceptions", "left_out", "said"),
     [
-        ({"a": WHY}, {}, "exceptions.toml: a: passes; take the reason out"),
-        ({"z": WHY}, {}, "exceptions.toml: z: the profile has no such rule; take the reason out"),
-        ({}, {"z": WHY}, "left-out.toml: z: the profile has no such rule; take it out"),
+        ({"a": WHY}, {}, "exceptions.toml: a: passes; remove the reason"),
+        ({"z": WHY}, {}, "exceptions.toml: z: the profile has no such rule; remove the reason"),
+        ({}, {"z": WHY}, "left-out.toml: z: the profile has no such rule; remove it"),
     ],
 )
 def test_a_reason_for_nothing_is_a_complaint(
@@ -52,12 +52,12 @@ def test_a_reason_for_nothing_is_a_complaint(
 ) -> None:
     judgement = judge(_asked(a="pass"), exceptions, left_out)
     assert list(judgement.stale) == [said]
-    assert not judgement.holds
+    assert not judgement.passed
 
 
 def test_what_is_left_out_is_in_no_figure() -> None:
     judgement = judge(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
-    assert judgement.holds and judgement.passed_share == 1.0
+    assert judgement.passed and judgement.passed_share == 1.0
     assert as_document(judgement)["counts"]["medium"] == {
         "pass": 1,
         "fail": 0,
@@ -68,7 +68,7 @@ def test_what_is_left_out_is_in_no_figure() -> None:
 
 
 def test_the_gravest_comes_first() -> None:
-    asked = [Asked(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
+    asked = [RuleResult(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
     assert [one.rule for one in judge(asked, {}, {}).fails] == ["b", "a"]
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from imaging.build.build import build
 from imaging.build.types import BuildRequest
-from imaging.check.content import FOLDER, fitting, usual_content
-from imaging.check.openscap import RULE, Wanted, scan
-from imaging.check.reasons import Asked, judge, load_exceptions, load_left_out
-from imaging.check.tree import tree_of
+from imaging.check.content import FOLDER, content_for, default_content
+from imaging.check.openscap import RULE, ScanReports, scan
+from imaging.check.reasons import RuleResult, judge, load_exceptions, load_left_out
+from imaging.check.tree import opened_tree
 from imaging.check.types import WrongCheck
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.site import load_site
@@ -30,7 +30,7 @@ from tests.support.imaging.sites import SITE, write_site
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
 
-STANDIN = ROOT / "build/standin"
+MOCK_REPO = ROOT / "build/mock-repo"
 CONTENT = FOLDER / "ssg-rhel9-ds.xml"
 EPOCH = "1700000000"
 PASSED_SHARE_MIN = 0.90
@@ -64,8 +64,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["createrepo_c", "--quiet", "--revision", EPOCH, "--set-timestamp-to-revision", folder / "rpm"],
             check=True,
         )
-        repositories = (str(kept_repository(STANDIN)), str(folder / "rpm"))
-        request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", STANDIN / "checked")
+        repositories = (str(kept_repository(MOCK_REPO)), str(folder / "rpm"))
+        request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", MOCK_REPO / "checked")
         return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 
@@ -109,7 +109,7 @@ SPOILED = {
 
 def test_spoiled_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
     """All at once, because a scan takes a quarter of a minute; beside a service that is off and one mode."""
-    with tree_of(image) as tree:
+    with opened_tree(image) as tree:
         for pattern, right, wrong in SPOILED.values():
             (file,) = tree.glob(pattern)
             text = file.read_text()
@@ -122,7 +122,7 @@ def test_spoiled_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp
         (tree / "etc/localtime").symlink_to("/etc/hostname")
         (arf := tmp_path / "arf.xml").touch()
         before = _listing(tree)
-        asked = scan(tree, CONTENT, Wanted(arf=arf))
+        asked = scan(tree, CONTENT, ScanReports(arf=arf))
         assert _listing(tree) == before
     judgement = judge(asked, load_exceptions(), load_left_out(image=True, mock_repo=True))
     unexplained = {one.rule for one in judgement.fails if not one.reason}
@@ -147,21 +147,21 @@ def _rhel(tree: Path, name: str = "rhel", version: str = "9.4") -> Path:
 
 
 def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
-    assert usual_content(_rhel(tmp_path / "9")) == CONTENT
+    assert default_content(_rhel(tmp_path / "9")) == CONTENT
     with pytest.raises(
         PrerequisiteMissing, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"
     ):
-        usual_content(_rhel(tmp_path / "77", version="77.1"))
+        default_content(_rhel(tmp_path / "77", version="77.1"))
     with pytest.raises(WrongCheck, match="is no RHEL or rebuild"):
-        usual_content(tmp_path)
+        default_content(tmp_path)
 
 
 def test_a_rebuild_is_judged_as_what_it_rebuilds(tmp_path: Path) -> None:
     whole = CONTENT.read_bytes()
-    assert fitting(CONTENT, _rhel(tmp_path / "rhel")) == whole
+    assert content_for(CONTENT, _rhel(tmp_path / "rhel")) == whole
     platform = b'<xccdf-1.2:platform idref="cpe:/o:redhat:enterprise_linux:9"/>'
-    assert fitting(CONTENT, _rhel(tmp_path / "rocky", "rocky")) == whole.replace(platform, b"") != whole
-    assert fitting(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == whole
+    assert content_for(CONTENT, _rhel(tmp_path / "rocky", "rocky")) == whole.replace(platform, b"") != whole
+    assert content_for(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == whole
 
 
 def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +197,6 @@ def test_another_systems_content_is_told(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_verdict_that_does_not_hold_ends_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = [Asked("a_rule", "high", "about a rule", "fail")]
+    asked = [RuleResult("a_rule", "high", "about a rule", "fail")]
     monkeypatch.setattr("imaging.check.openscap.scan", lambda *_: asked)
     assert main(["image", "check", str(_rhel(tmp_path / "system"))]) == FAILED

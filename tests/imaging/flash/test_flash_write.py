@@ -94,12 +94,14 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     rap("pki", "init", "pki")
     assert rap("pki", "issue", "pki", "RAP-0001", "--for", "box", "--csr", "it.csr") == HOLDS
     put = ("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
-    with pytest.raises(WrongInput, match="must know whom to believe: give --vendor-ca and --datacenter-root"):
+    with pytest.raises(
+        WrongInput, match="needs the CAs that it trusts: give --vendor-ca and --datacenter-root"
+    ):
         rap(*put)
     with pytest.raises(WrongInput, match=r"it\.csr: is not a certificate in PEM"):
         rap(*put, "--vendor-ca", "it.csr", "--datacenter-root", "pki/datacenter-root.crt")
-    believed = ("--vendor-ca", "pki/vendor-ca.crt", "--datacenter-root", "pki/datacenter-root.crt")
-    assert rap(*put, *believed) == HOLDS
+    authorities = ("--vendor-ca", "pki/vendor-ca.crt", "--datacenter-root", "pki/datacenter-root.crt")
+    assert rap(*put, *authorities) == HOLDS
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
     assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))

@@ -42,7 +42,7 @@ def test_a_line_that_pykickstart_trips_over_is_a_refusal_too(tmp_path: Path) -> 
 
 def test_an_end_without_a_section_is_told(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "text\n%end\nreboot\n"), "RHEL9")
-    assert [(r.spot.line, r.message) for r in ks.refusals] == [(2, "there is no section that it ends")]
+    assert [(r.spot.line, r.message) for r in ks.refusals] == [(2, "there is no section to end")]
     assert ks.commands[-1].name == "reboot"
 
 
@@ -55,7 +55,7 @@ def test_an_included_file_is_read_with_its_own_lines(tmp_path: Path) -> None:
 def test_files_that_include_each_other_come_to_an_end(tmp_path: Path) -> None:
     write(tmp_path, "%include a.ks\n", "b.ks")
     ks = read(write(tmp_path, "%include b.ks\n"), "RHEL9")
-    assert "goes too deep" in ks.refusals[0].message
+    assert "nested too deeply" in ks.refusals[0].message
 
 
 @pytest.mark.parametrize("redirect", ["cat > /tmp/x <<EOF", "cat <<'EOF' >/tmp/x", 'cat <<-"EOF" >> /tmp/x'])

@@ -154,7 +154,7 @@ def test_a_frame_of_another_length_than_its_table_says_is_told(
         data = os.pread(file.fileno(), first.file_bytes, 0)
     decompress(data, memoryview(bytearray(first.length)))
     if length != first.length:
-        with pytest.raises(ImageError, match="another length"):
+        with pytest.raises(ImageError, match="whose length differs"):
             decompress(data, memoryview(bytearray(length)))
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_frame_is_told(raw: Path, tmp_path: Path, change: Callable[[by
     with (tmp_path / "box.zst").open("rb") as file:
         first = frames(file.fileno())[0]
         data = os.pread(file.fileno(), first.file_bytes, 0)
-    with pytest.raises(ImageError, match=r"damaged frame|another length"):
+    with pytest.raises(ImageError, match=r"damaged frame|whose length differs"):
         decompress(change(data), memoryview(bytearray(first.length)))
 
 

@@ -15,7 +15,7 @@ def test_a_folder_with_other_content_is_not_changed(
 ) -> None:
     (tmp_path / "repository-of-mine").mkdir()
     assert command.main([str(tmp_path)]) == 2
-    assert "give a new or an empty folder" in capsys.readouterr().err
+    assert "give a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["repository-of-mine"]
 
 

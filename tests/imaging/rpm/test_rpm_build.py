@@ -83,7 +83,7 @@ def installed(package: Path, repository: Path, tmp_path_factory: pytest.TempPath
     settings = {"reposdir": "/dev/null", "install_weak_deps": 0, "module_platform_id": ""}
     words = ["dnf", "--assumeyes", "--noplugins", "--nogpgcheck", f"--config={home / 'dnf.conf'}"]
     words += [f"--installroot={root}", "--releasever=/", *(f"--setopt={k}={v}" for k, v in settings.items())]
-    words += [f"--repofrompath=standin,file://{repository}", f"--repofrompath=box,file://{home}"]
+    words += [f"--repofrompath=mock-repo,file://{repository}", f"--repofrompath=box,file://{home}"]
     (home / package.name).symlink_to(package)
     environment = {**os.environ, "HOME": str(home)}
     done = subprocess.run(

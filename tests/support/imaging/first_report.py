@@ -37,7 +37,7 @@ from wire.messages import Quality
 from wire.pki import folder as pki_folder
 from wire.tls.context import Identity, client_context
 
-STANDIN: Final = ROOT / "build/standin"
+MOCK_REPO: Final = ROOT / "build/mock-repo"
 CABLES: Final = {1: "uplink", 2: "port1"}
 """TAP devices by the number of the bus that the port's card is on."""
 UPLINK, COLLECTOR = "192.0.2.10", Endpoint("rap-0001", 443, "10.77.1.1")
@@ -88,7 +88,7 @@ def build_image(folder: Path, kernel_arguments: str = "", post: str = "") -> Pat
     (packages := folder / "rpm").mkdir()
     build_rpm(packages, "rhel9")
     subprocess.run(["createrepo_c", "--quiet", packages], check=True)
-    repositories = (str(kept_repository(STANDIN)), str(packages))
+    repositories = (str(kept_repository(MOCK_REPO)), str(packages))
     request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", folder / "work")
     image = build(request, lambda _name, _kept: None, lambda _line: None).image
     _prepare_far_end(folder)
@@ -127,7 +127,7 @@ def plug_in() -> None:
 
 
 async def first_report(folder: Path, seconds_max: float) -> float:
-    """When the first report is stored (`time.monotonic`). Errors: TimeoutError.
+    """When the first report is stored (`time.monotonic`). Raises: TimeoutError.
 
     The instrument has one to send from the beginning, and sends it as soon as it can connect.
     """

@@ -95,13 +95,13 @@ def sign(raw: Path, *, compressed: bool = False) -> Path:
     if compressed:
         image = raw.with_name(raw.name + ".zst")
         compress_framed(raw, block_map, image)
-    map_file = signing.beside(raw, ".bmap")
+    map_file = signing.sibling(raw, ".bmap")
     map_file.write_bytes(bmap.render(block_map))
     manifest = signing.Manifest(
         name="box", files=[signing.describe(image), signing.describe(map_file)], about={"release": "test"}
     )
     key = signing.load_private_key(folder / "key.pem")
-    signing.write_manifest(manifest, signing.beside(raw, ".manifest.json"), key)
+    signing.write_manifest(manifest, signing.sibling(raw, ".manifest.json"), key)
     return image
 
 

@@ -12,7 +12,7 @@ import pytest
 from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
 from tests.support.paths import ROOT
 
-CACHE: Final = ROOT / "build/standin/debs"
+CACHE: Final = ROOT / "build/mock-repo/debs"
 DEBS: Final = [
     "base-passwd",
     "bash",

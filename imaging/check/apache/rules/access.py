@@ -17,7 +17,7 @@ NO_SHELLS: Final = frozenset({"/sbin/nologin", "/usr/sbin/nologin", "/bin/false"
 
 @rule("AS24-U1-000360", "AS24-U2-000360")
 def address_and_port(server: ApacheServer) -> Findings:
-    """The server listens on addresses that are named, each with its port."""
+    """The server listens on specific addresses and ports."""
     if not server.named("listen"):
         yield ApacheFinding(str(server.conf), "has no Listen", "write Listen ADDRESS:PORT")
     for one in server.named("listen"):
@@ -41,7 +41,7 @@ def _is_specific(words: str) -> bool:
 
 @rule("AS24-U2-000350")
 def root_denied(server: ApacheServer) -> Findings:
-    """Of the file system, nothing is served but what is named; and no folder has rules of its own (.htaccess)."""
+    """Access to the file system is denied by default, and .htaccess files are disabled."""
     root = [
         one for one in server.directives if one.inside and one.inside[-1] in ("Directory /", 'Directory "/"')
     ]
@@ -65,7 +65,7 @@ def root_denied(server: ApacheServer) -> Findings:
 
 @rule("AS24-U2-000620")
 def no_listing(server: ApacheServer) -> Findings:
-    """Who asks for a folder gets its page, never a list."""
+    """Directory listings are disabled."""
     yield from is_not_loaded(server, ("autoindex",))
     yield from has_no_options(server, "indexes", "multiviews")
     if server.general("directoryindex") is None:
@@ -74,7 +74,7 @@ def no_listing(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000430")
 def not_root(server: ApacheServer) -> Findings:
-    """What answers requests is nobody's account who matters."""
+    """The server does not run as root."""
     if server.user_id == 0 or not server.user:
         yield ApacheFinding(
             spot_of(server, server.general("user")), f"runs as {server.user or 'root'}", "write User apache"
@@ -83,7 +83,7 @@ def not_root(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000940", severity="high")
 def no_login(server: ApacheServer) -> Findings:
-    """Nobody can log in as the server."""
+    """The server's account has no login shell."""
     try:
         shell = getpwnam(server.user).pw_shell
     except KeyError:
@@ -99,22 +99,22 @@ def no_login(server: ApacheServer) -> Findings:
 
 
 @rule("AS24-U1-000440", "AS24-U2-000780", severity="high")
-def own_files(server: ApacheServer) -> Findings:
-    """Only root changes the configuration."""
+def configuration_owned_by_root(server: ApacheServer) -> Findings:
+    """Only root can change the configuration."""
     for file in sorted({server.conf, *(one.file for one in server.directives)}):
         state = file.stat()
         if state.st_uid != 0 or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             yield ApacheFinding(
-                str(file), "others than root may change it", f"chown root {file}; chmod go-w {file}"
+                str(file), "users other than root may change it", f"chown root {file}; chmod go-w {file}"
             )
 
 
 @rule("AS24-U2-000390")
 def private_key(server: ApacheServer) -> Findings:
-    """Only root reads the private key."""
+    """Only root can read the private key."""
     for one in server.named("sslcertificatekeyfile"):
         file = Path(one.words[0])
         if file.exists() and (file.stat().st_mode & 0o077 or file.stat().st_uid != 0):
             yield ApacheFinding(
-                one.spot, f"others than root may read {file}", f"chown root {file}; chmod 0600 {file}"
+                one.spot, f"users other than root may read {file}", f"chown root {file}; chmod 0600 {file}"
             )

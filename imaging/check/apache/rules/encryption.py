@@ -17,15 +17,15 @@ CIPHERS: Final = re.compile(
 
 
 @rule("AS24-U1-000030")
-def encrypted(server: ApacheServer) -> Findings:
-    """Everything is TLS."""
+def tls_only(server: ApacheServer) -> Findings:
+    """All connections use TLS."""
     yield from is_loaded(server, "ssl")
     yield from has_value(server, "SSLEngine", ("on",), "on")
 
 
 @rule("AS24-U2-000030")
 def protocols(server: ApacheServer) -> Findings:
-    """TLS 1.2 and 1.3, and nothing older."""
+    """Only TLS 1.2 and 1.3 are enabled."""
     found = server.named("sslprotocol")
     if server.general("sslprotocol") is None:
         yield ApacheFinding(
@@ -38,7 +38,7 @@ def protocols(server: ApacheServer) -> Findings:
 
 
 def _enabled(one: Directive) -> set[str]:
-    """What mod_ssl makes of its words: a bare name or "all" begins anew."""
+    """The protocols that mod_ssl enables; a name without a sign replaces those before it."""
     on: set[str] = set()
     every = {"tlsv1", "tlsv1.1", *PROTOCOLS}
     for word in one.words:
@@ -50,7 +50,7 @@ def _enabled(one: Directive) -> set[str]:
 
 @rule("AS24-U1-000900")
 def ciphers(server: ApacheServer) -> Findings:
-    """Approved ciphers alone, named one by one; the server chooses."""
+    """Only approved cipher suites are enabled, each by name, and the server chooses."""
     if server.general("sslciphersuite") is None:
         yield ApacheFinding(
             str(server.conf),
@@ -61,14 +61,14 @@ def ciphers(server: ApacheServer) -> Findings:
         for name in one.words[-1].split(":"):
             if not CIPHERS.fullmatch(name):
                 yield ApacheFinding(
-                    one.spot, f"{name} is no approved suite", "name AES-GCM suites with ECDHE, one by one"
+                    one.spot, f"{name} is not an approved suite", "name AES-GCM suites with ECDHE, one by one"
                 )
     yield from has_value(server, "SSLHonorCipherOrder", ("on",), "on")
 
 
 @rule("AS24-U2-000870")
-def nothing_compressed(server: ApacheServer) -> Findings:
-    """What is secret is not compressed together with what others choose."""
+def compression_disabled(server: ApacheServer) -> Findings:
+    """Responses are not compressed, which protects against attacks such as BREACH."""
     yield from is_not_loaded(server, ("deflate", "brotli"))
     for one in server.named("sslcompression"):
         if [word.lower() for word in one.words] != ["off"]:

@@ -17,7 +17,7 @@ ERRORS: Final = ("400", "401", "403", "404", "405", "500")
 
 @rule("AS24-U1-000470", "AS24-U1-000870", "AS24-U2-000470", "AS24-U2-000890")
 def cookies(server: ApacheServer) -> Findings:
-    """A cookie goes back encrypted, and to no script."""
+    """Cookies have the attributes Secure and HttpOnly."""
     edits = [one for one in server.named("header") if "edit" in one.words and "Set-Cookie" in one.words]
     if not any(
         {"httponly", "secure"} <= set(re.findall(r"\w+", " ".join(one.words).lower())) for one in edits
@@ -30,40 +30,40 @@ def cookies(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000460", "AS24-U2-000650")
 def session_ends(server: ApacheServer) -> Findings:
-    """A session, if there are any, ends after ten minutes."""
+    """Sessions, if used, end after ten minutes."""
     if "session" in server.modules:
         yield from has_number(server, "SessionMaxAge", 1, SESSION_SECONDS_MAX)
 
 
 @rule("AS24-U1-000510")
 def session_secret(server: ApacheServer) -> Findings:
-    """A session's name, if there are any, cannot be guessed."""
+    """Session identifiers, if used, cannot be guessed."""
     if "session" in server.modules:
         yield from is_loaded(server, "session_crypto")
 
 
 @rule("AS24-U1-000520", severity="high")
 def unique_requests(server: ApacheServer) -> Findings:
-    """Each request has a name of its own."""
+    """Each request has a unique identifier."""
     yield from is_loaded(server, "unique_id")
 
 
 @rule("AS24-U1-000010")
 def connections(server: ApacheServer) -> Findings:
-    """Connections are kept, and for a hundred requests at least."""
+    """Connections are kept alive, for at least a hundred requests."""
     yield from has_value(server, "KeepAlive", ("on",), "On")
     yield from has_number(server, "MaxKeepAliveRequests", KEEP_ALIVE_REQUESTS_MIN, 10_000)
 
 
 @rule("AS24-U1-000590", "AS24-U2-000590")
 def timeout(server: ApacheServer) -> Findings:
-    """Whoever sends nothing is let go after a minute at most."""
+    """Idle connections are closed after at most a minute."""
     yield from has_number(server, "Timeout", 1, TIMEOUT_SECONDS_MAX)
 
 
 @rule("AS24-U1-000650", "AS24-U2-000660")
 def slow_requests(server: ApacheServer) -> Findings:
-    """Whoever sends slowly, too."""
+    """Slow requests are ended."""
     yield from is_loaded(server, "reqtimeout")
     found = server.named("requestreadtimeout")
     if not any(
@@ -72,13 +72,13 @@ def slow_requests(server: ApacheServer) -> Findings:
     ):
         repair = "write RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
         yield ApacheFinding(
-            spot_of(server, found[0] if found else None), "header or body may take for ever", repair
+            spot_of(server, found[0] if found else None), "headers and bodies have no time limit", repair
         )
 
 
 @rule("AS24-U1-000620", "AS24-U2-000630")
-def says_little(server: ApacheServer) -> Findings:
-    """It does not say which server it is, and its error pages are the box's own."""
+def no_disclosure(server: ApacheServer) -> Findings:
+    """Responses do not disclose the server software, and error pages are the box's own."""
     yield from has_value(server, "ServerTokens", ("prod", "productonly"), "Prod")
     yield from has_value(server, "ServerSignature", ("off",), "Off")
     pages = {one.words[0] for one in server.named("errordocument") if not one.inside}
@@ -89,8 +89,8 @@ def says_little(server: ApacheServer) -> Findings:
 
 
 @rule("AS24-U1-000630", "AS24-U2-000640")
-def no_traces(server: ApacheServer) -> Findings:
-    """Nothing is there for finding the server's own mistakes."""
+def no_debugging(server: ApacheServer) -> Findings:
+    """Debugging features are disabled (TRACE, debug logs)."""
     yield from has_value(server, "TraceEnable", ("off",), "Off")
     for one in server.named("loglevel"):
         if any(re.search(r"(?:^|:)(?:debug|trace\d)$", word.lower()) for word in one.words):
