@@ -29,7 +29,7 @@ lab: $(READY)  ## run a lab and write its report (LAB=labs/…)
 
 test: $(READY)  ## all tests; as root also those of the kernel and of images, with the packages they need
 	@test "$$(id -u)" != 0 || sh tools/setup-packages.sh kernel image
-	$(BIN)/pytest --numprocesses auto
+	$(BIN)/pytest --numprocesses auto --durations 15
 
 check: $(READY)  ## form, types, layers, tidiness
 	$(BIN)/ruff format --check
@@ -44,6 +44,7 @@ format: $(READY)  ## put the code into form
 
 golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.lab_reference
+	$(BIN)/python -m tools.audit_reference
 
 bench: $(READY)  ## measure, into bench-results
 	$(BIN)/python -m bench

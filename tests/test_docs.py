@@ -22,7 +22,7 @@ import pytest
 
 from rap.__main__ import make_parser
 from tests.support.paths import ROOT
-from tools import lab_reference
+from tools import audit_reference, lab_reference
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>[\w.]+))\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -89,6 +89,11 @@ def check(command: str, expected: str, desk: Path) -> None:
 def test_the_reference_of_lab_files_is_the_codes() -> None:
     page = (ROOT / lab_reference.PAGE).read_text("utf-8")
     assert lab_reference.render(page) == page, "run `make golden`"
+
+
+def test_the_reference_of_audit_events_is_the_codes() -> None:
+    page = (ROOT / audit_reference.PAGE).read_text("utf-8")
+    assert audit_reference.render() == page, "run `make golden`"
 
 
 def words(parser: argparse.ArgumentParser, so_far: str = "") -> Iterator[str]:

@@ -37,6 +37,7 @@ from hal.disk import Disk
 from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
+from wire.audit_events import AuditEvent
 from wire.dial.accounting import Traffic
 from wire.dial.dialer import DIAL_PATIENCE_MAX
 from wire.dial.patience import Patience
@@ -204,12 +205,12 @@ class Box:
             return
         try:
             if self._revocations.refresh():
-                audit.note("revocations-changed")
+                audit.note(AuditEvent.REVOCATIONS_CHANGED)
         except (CrlError, OSError):
-            audit.note("revocations-unusable")
+            audit.note(AuditEvent.REVOCATIONS_UNUSABLE)
         is_expired = self._revocations.expires_s < self._hardware.clock.now_ns() / 1e9
         if is_expired and not self._is_list_expired:
-            audit.note("revocations-expired")  # the list stays in force
+            audit.note(AuditEvent.REVOCATIONS_EXPIRED)  # the list stays in force
         self._is_list_expired = is_expired
 
     def _keep(
@@ -278,14 +279,14 @@ class Box:
 
     def _note_files_left_alone(self, files: int, audit: AuditLog) -> None:
         if files:
-            audit.note("spool-files-left-alone", files)
+            audit.note(AuditEvent.SPOOL_FILES_LEFT_ALONE, files)
             self._say(
                 f"spool: {files} files of another spool or of a newer program version are left as they are"
             )
 
-    async def _how_it_starts(self, spool: Spool, buffer: Buffer) -> str:
+    async def _how_it_starts(self, spool: Spool, buffer: Buffer) -> AuditEvent:
         is_new = (await buffer.status()).next_seq == 1
-        return "started" if is_new or spool.recovery.was_closed else "started-after-crash"
+        return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH
 
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
@@ -358,7 +359,7 @@ class Box:
                 )
                 break
             except OSError:
-                running.audit.note("port-not-served", port=port.number)
+                running.audit.note(AuditEvent.PORT_NOT_SERVED, port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
         connections = Bound("connections", server.filling, port.number)
@@ -396,7 +397,7 @@ async def _watch_bounds(bounds: Bounds) -> None:
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
     """`send-inventory` to the box itself: what waits, by priority."""
     for priority, records in (await buffer.status()).records.items():
-        audit.note(f"backlog-{priority.name.lower()}", records, unlimited=True)
+        audit.note(AuditEvent(f"backlog-{priority.name.lower()}"), records, unlimited=True)
     return "done"
 
 

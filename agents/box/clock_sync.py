@@ -26,6 +26,7 @@ from typing import Final, Protocol
 from agents.box.health.audit import AuditLog
 from hal.clock import ClockError, WallClock
 from settings.types import Endpoint, Proxy
+from wire.audit_events import AuditEvent
 from wire.dial.dialer import dial
 from wire.dial.patience import Patience
 from wire.dial.proxy import ProxyError
@@ -42,7 +43,6 @@ CONFIRMED_EVERY_SECONDS: Final = 24 * 3600
 ANSWER_BYTES_MAX: Final = 1024
 ANSWER_SECONDS_MAX: Final = 60.0
 """How long the answer may usually take."""
-TIME_CONFIRMED: Final = "time-confirmed"
 
 _S: Final = 1_000_000_000
 
@@ -87,7 +87,7 @@ class ClockSync:
         """Set a clock that is behind the floor to it."""
         behind = self._floor() - self._now_s()
         if behind > 0:
-            self._audit.note("clock-behind", int(behind))
+            self._audit.note(AuditEvent.CLOCK_BEHIND, int(behind))
             self._set(self._floor())
 
     def confirm(self, date: str) -> None:
@@ -96,13 +96,13 @@ class ClockSync:
         if told_s is None:
             return
         if told_s < self._floor() - TOLERANCE_SECONDS:
-            self._audit.note("time-refused", int(told_s))
+            self._audit.note(AuditEvent.TIME_REFUSED, int(told_s))
             return
         if abs(told_s - self._now_s()) > TOLERANCE_SECONDS:
             self._correct(told_s)
         if told_s - self._state.confirmed_s >= CONFIRMED_EVERY_SECONDS:
             self._state.confirmed_s = int(told_s)
-            self._audit.note(TIME_CONFIRMED, int(told_s))
+            self._audit.note(AuditEvent.TIME_CONFIRMED, int(told_s))
 
     async def recover(self, error: Exception) -> bool:
         """Ask for the time if the clock may be why connecting failed; returns whether it was corrected."""
@@ -116,12 +116,12 @@ class ClockSync:
         if told_s is None or not answer.valid_from_s <= told_s <= answer.valid_until_s:
             return False  # it is not the clock: the certificate is not valid
         if told_s < self._floor():
-            self._audit.note("time-refused", int(told_s))
+            self._audit.note(AuditEvent.TIME_REFUSED, int(told_s))
             return False
         return abs(told_s - self._now_s()) > TOLERANCE_SECONDS and self._correct(told_s)
 
     def _correct(self, now_s: float) -> bool:
-        self._audit.note("clock-wrong", int(self._now_s() - now_s))
+        self._audit.note(AuditEvent.CLOCK_WRONG, int(self._now_s() - now_s))
         return self._set(now_s)
 
     def _set(self, now_s: float) -> bool:
@@ -130,9 +130,9 @@ class ClockSync:
         try:
             self._clock.set(int(now_s * _S))
         except ClockError:
-            self._audit.note("clock-not-set")
+            self._audit.note(AuditEvent.CLOCK_NOT_SET)
             return False
-        self._audit.note("clock-set")
+        self._audit.note(AuditEvent.CLOCK_SET)
         return True
 
     def _floor(self) -> float:

@@ -20,6 +20,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from agents.spool import SpoolError
+from wire.audit_events import AuditEvent
 from wire.messages import COMMANDS_PER_REPLY_MAX, Command
 from wire.vocabulary import Outcome
 
@@ -33,8 +34,6 @@ EXECUTE_SECONDS_MAX: Final = 3600.0
 """A command of the box that takes longer is cancelled and has failed."""
 RETRY_SPOOL_SECONDS: Final = 10.0
 """When to try again to record a result that the disk did not take."""
-COMMAND_STARTED: Final = "command-started"
-COMMAND_INTERRUPTED: Final = "command-interrupted"
 
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 
@@ -104,15 +103,15 @@ class CommandQueue:
 class CommandRecorder(Protocol):
     """Where the box's commands leave their records; `agents.box.health.audit.AuditLog` is one."""
 
-    def note(self, event: str, value: int = 0) -> None:
+    def note(self, event: AuditEvent, value: int = 0) -> None:
         """Note an event without waiting for it."""
         ...
 
-    def record(self, event: str, value: int = 0) -> asyncio.Future[range]:
+    def record(self, event: AuditEvent, value: int = 0) -> asyncio.Future[range]:
         """Note an event; durable when awaited. Raises when awaited: SpoolError."""
         ...
 
-    def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
+    def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
         """Note the result of a command, and `event`; durable when awaited. Raises when awaited: SpoolError."""
         ...
 
@@ -141,7 +140,7 @@ class CommandDispatcher:
         for command in commands:
             desk = self._desks.get(command.instrument)
             if desk is None:
-                self._recorder.note("command-for-unknown-instrument", command.id)
+                self._recorder.note(AuditEvent.COMMAND_FOR_UNKNOWN_INSTRUMENT, command.id)
             elif desk.put(command) and desk is self._box:
                 self._arrived.set()
 
@@ -152,7 +151,7 @@ class CommandDispatcher:
     async def run(self) -> None:
         """Execute the box's commands, one after the other, until cancelled."""
         for command_id in list(self._box.history.started):
-            await self._finish(command_id, "failed", COMMAND_INTERRUPTED)
+            await self._finish(command_id, "failed", AuditEvent.COMMAND_INTERRUPTED)
         while True:
             await self._execute(await self._next())
 
@@ -168,7 +167,7 @@ class CommandDispatcher:
             await self._finish(command.id, "unknown")
             return
         try:
-            await self._recorder.record(COMMAND_STARTED, command.id)
+            await self._recorder.record(AuditEvent.COMMAND_STARTED, command.id)
         except SpoolError:
             self._box.drop(command.id)  # not begun
             return
@@ -184,10 +183,11 @@ class CommandDispatcher:
             self._loop.call_exception_handler({"message": message, "exception": error})
             return "failed"
 
-    async def _finish(self, command_id: int, outcome: Outcome, event: str = "") -> None:
+    async def _finish(self, command_id: int, outcome: Outcome, event: AuditEvent | None = None) -> None:
         while True:
             try:
-                await self._recorder.record_result(command_id, outcome, event or f"command-{outcome}")
+                event = event or AuditEvent(f"command-{outcome}")
+                await self._recorder.record_result(command_id, outcome, event)
                 break
             except SpoolError:
                 await asyncio.sleep(RETRY_SPOOL_SECONDS)

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
 from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
+from wire.audit_events import AuditEvent
 
 REFUSED_EVERY_SECONDS: Final = 3600.0
 """How often packets refused since the last time go into the audit log, as a sum for each cause."""
@@ -114,20 +115,20 @@ class FirewallGuard:
     def _heard(self, audit: AuditLog, event: Event) -> None:
         match event:
             case Alarm(pid):
-                audit.note("firewall-changed", pid)
+                audit.note(AuditEvent.FIREWALL_CHANGED, pid)
             case Repair(differences, in_force=True):
-                audit.note("firewall-repaired", len(differences))
+                audit.note(AuditEvent.FIREWALL_REPAIRED, len(differences))
             case Surroundings(repaired):
-                audit.note("firewall-settings-repaired", len(repaired))
+                audit.note(AuditEvent.FIREWALL_SETTINGS_REPAIRED, len(repaired))
             case PortFault(port, to_open):
-                audit.note("port-not-opened" if to_open else "port-not-closed", port=port)
+                audit.note(AuditEvent.PORT_NOT_OPENED if to_open else AuditEvent.PORT_NOT_CLOSED, port=port)
             case FirewallState():
                 self._take(audit, event)
 
     def _take(self, audit: AuditLog, state: FirewallState) -> None:
         before, self._state = self._state, state
         if not state.in_force:
-            audit.note("firewall-not-in-force")
+            audit.note(AuditEvent.FIREWALL_NOT_IN_FORCE)
             self._show(Light.FAST)
             if state.problem != self._said:
                 self._said = state.problem
@@ -135,7 +136,7 @@ class FirewallGuard:
         elif not before.in_force:
             self._said = ""
             self._show(Light.OFF)
-            audit.note("firewall-in-force")
+            audit.note(AuditEvent.FIREWALL_IN_FORCE)
         if self._noted is None:
             if state.in_force:
                 self._noted, self._noted_at = dict(state.refused), asyncio.get_running_loop().time()
@@ -150,7 +151,7 @@ class FirewallGuard:
         for cause, packets in now.items():
             before = self._noted.get(cause, 0)
             if more := packets - before if packets >= before else packets:
-                audit.note(f"refused-{cause}", more, unlimited=True)
+                audit.note(AuditEvent(f"refused-{cause}"), more, unlimited=True)
         self._noted, self._noted_at = dict(now), asyncio.get_running_loop().time()
 
 

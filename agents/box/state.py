@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from agents.box.clock_sync import TIME_CONFIRMED
-from agents.box.commands import COMMAND_STARTED, History
+from agents.box.commands import History
 from agents.box.intake.high_water_marks import HighWaterMark, digest_of, new_marks
 from agents.spool import Recovered, RecoveredSpool
+from wire.audit_events import AuditEvent
 from wire.messages import Audit, CommandResult, Entry, MessageError, Report, decode
 
 SNAPSHOT_BYTES_MAX: Final = 96 * 1024
@@ -82,9 +82,9 @@ class BoxState:
             mark.recall(entry.run, body.number, digest_of(record.payload), certain=record.certain)
         if isinstance(body, CommandResult):
             self.history(entry.instrument).finish(body.command)
-        elif isinstance(body, Audit) and body.event == COMMAND_STARTED:
+        elif isinstance(body, Audit) and body.event == AuditEvent.COMMAND_STARTED:
             self.history("").start(body.value)
-        elif isinstance(body, Audit) and body.event == TIME_CONFIRMED:
+        elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
 
     def _forget_all_but(self, instruments: set[str]) -> None:

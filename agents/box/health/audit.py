@@ -12,6 +12,7 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.spool import GapReason, Priority, SpoolGap
 from hal.clock import WallClock
+from wire.audit_events import AuditEvent
 from wire.messages import INT_MAX, Audit, CommandResult, Entry, encode
 from wire.messages import Gap as GapMessage
 from wire.process.ratelimit import TokenBucket
@@ -30,10 +31,10 @@ class AuditLog:
     def __init__(self, buffer: Buffer, clock: WallClock) -> None:
         self._buffer, self._clock = buffer, clock
         self._loop = asyncio.get_running_loop()
-        self._limits: dict[tuple[str, int], TokenBucket] = {}
+        self._limits: dict[tuple[AuditEvent, int], TokenBucket] = {}
         self.suppressed = self.lost = 0
 
-    def note(self, event: str, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
+    def note(self, event: AuditEvent, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
         """Note an event that must not be waited for."""
         limit = self._limits.get((event, port))
         if limit is None:
@@ -43,12 +44,12 @@ class AuditLog:
         else:
             self.record(event, value, port=port).add_done_callback(self._written)
 
-    def record(self, event: str, value: int = 0, *, port: int = 0) -> asyncio.Future[range]:
+    def record(self, event: AuditEvent, value: int = 0, *, port: int = 0) -> asyncio.Future[range]:
         """Note an event, unlimited; await the result to have it durable. Raises when awaited: SpoolError."""
         audit = Audit(now_ms(self._clock), event, port, max(-INT_MAX, min(INT_MAX, value)))
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, audit)))
 
-    def record_result(self, command_id: int, outcome: Outcome, event: str) -> asyncio.Future[range]:
+    def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
         """Note the result of a command of the box itself; durable when awaited. Raises when awaited: SpoolError.
 
         The result closes the command at the data center; the audit event is for a person who reads the log.

@@ -28,6 +28,7 @@ from typing import Final
 from agents.box.health.audit import AuditLog
 from agents.spool import SpoolStatus
 from hal.indicators import Light
+from wire.audit_events import AuditEvent
 from wire.process.bounds import Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
@@ -38,7 +39,7 @@ def box_bounds(audit: AuditLog, show: Callable[[Light], None]) -> Bounds:
     """Bounds whose alarms go to the audit log, with the amount in percent of the limit, and to the alarm LED."""
 
     def report(level: Level) -> None:
-        event = f"{level.name}-{'near' if level.is_near else 'below'}-limit"
+        event = AuditEvent(f"{level.name}-{'near' if level.is_near else 'below'}-limit")
         audit.note(event, level.percent, port=level.port)
         show(Light.SLOW if bounds.has_alarm else Light.OFF)
 

@@ -17,6 +17,7 @@ from agents.box.config import BoxCertificates
 from agents.box.health.audit import AuditLog
 from hal.clock import WallClock
 from hal.indicators import Light
+from wire.audit_events import AuditEvent
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
 
@@ -40,23 +41,23 @@ class OwnCertificate:
         """The problems of the files now."""
         return inspect(self._files, self._clock.now_ns() / 1e9)
 
-    def refresh(self, *, at_once: bool = False) -> str:
+    def refresh(self, *, at_once: bool = False) -> AuditEvent | None:
         """Take up files that have changed, unless they may still be being written.
 
-        Returns the word for the audit log, "" while nothing has changed; `at_once` does not wait for a second look.
+        Returns the audit event, None while nothing has changed; `at_once` does not wait for a second look.
         """
         if not self._versions.have_settled(at_once=at_once):
-            return ""
+            return None
         accepted = self._is_accepted()
         if self._accepted and not accepted:
-            return "certificate-not-renewed"
+            return AuditEvent.CERTIFICATE_NOT_RENEWED
         try:
             server_tls = server_context(self._files.towards_instruments())
             client_tls = client_context(self._files.towards_datacenter())
         except (OSError, ssl.SSLError):
-            return "certificate-not-renewed"
+            return AuditEvent.CERTIFICATE_NOT_RENEWED
         self.server_tls, self.client_tls, self._accepted = server_tls, client_tls, accepted
-        return "certificate-renewed"
+        return AuditEvent.CERTIFICATE_RENEWED
 
     async def watch(self, audit: AuditLog, show: Callable[[Light], None]) -> None:
         """Note when the certificate is refused, or will be soon, and show it on the alarm LED, until cancelled."""
@@ -72,7 +73,7 @@ class OwnCertificate:
         if worst is not None:
             days = int(((inspection.expires_s or 0.0) - self._clock.now_ns() / 1e9) // DAY_SECONDS)
             soon = worst is Severity.SOON
-            audit.note("certificate-expires-soon" if soon else "certificate-refused", days)
+            audit.note(AuditEvent.CERTIFICATE_EXPIRES_SOON if soon else AuditEvent.CERTIFICATE_REFUSED, days)
 
     def _is_accepted(self) -> bool:
         return self.inspect().worst in (None, Severity.SOON)

@@ -12,6 +12,7 @@ from random import Random
 from typing import Final
 
 from agents.box.health.audit import AuditLog
+from wire.audit_events import AuditEvent
 from wire.dial.backoff import Backoff
 
 STEADY_SECONDS: Final = 300.0
@@ -30,7 +31,7 @@ async def keep_running(
             return
         except Exception as error:
             loop.call_exception_handler({"message": f"part {name} of the box failed", "exception": error})
-            audit.note(f"part-failed-{name}", port=port)
+            audit.note(AuditEvent(f"part-failed-{name}"), port=port)
         if loop.time() - begun_at >= STEADY_SECONDS:
             backoff.succeeded()
         await asyncio.sleep(backoff.failed())

@@ -13,6 +13,7 @@ from typing import Final
 from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog
 from hal.watchdog import Watchdog, WatchdogError
+from wire.audit_events import AuditEvent
 
 FEEDS_IN_TIMEOUT: Final = 4
 
@@ -22,17 +23,17 @@ async def feed_while_well(watchdog: Watchdog, timeout_s: int, buffer: Buffer, au
     try:
         armed = watchdog.start(timeout_s)
     except WatchdogError:
-        audit.note("watchdog-not-started")
+        audit.note(AuditEvent.WATCHDOG_NOT_STARTED)
         return
     if armed.caused_last_reset:
-        audit.note("watchdog-reset")
+        audit.note(AuditEvent.WATCHDOG_RESET)
     try:
         while True:
             if await _answers(buffer):
                 watchdog.feed()
             await asyncio.sleep(armed.timeout_seconds / FEEDS_IN_TIMEOUT)
     except WatchdogError:
-        audit.note("watchdog-failed")
+        audit.note(AuditEvent.WATCHDOG_FAILED)
     except asyncio.CancelledError:
         with contextlib.suppress(WatchdogError):  # one that nobody can stop
             watchdog.stop()

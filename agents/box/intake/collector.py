@@ -28,6 +28,7 @@ from agents.box.intake.backlog import PINNED_SHARE, Backlog
 from agents.box.intake.high_water_marks import HighWaterMark, digest_of
 from agents.box.intake.limits import REPORTS_BURST, report_bucket
 from agents.spool import Priority, SpoolError
+from wire.audit_events import AuditEvent
 from wire.http.admission import Limits
 from wire.http.connection import Request, Response, Server, serve
 from wire.messages import (
@@ -65,22 +66,22 @@ _PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
 class Note(Protocol):
     """Writes an audit record about a port, and does not wait for it."""
 
-    def __call__(self, event: str, value: int = 0, *, port: int) -> object: ...
+    def __call__(self, event: AuditEvent, value: int = 0, *, port: int) -> object: ...
 
 
 class _RunRefused(Exception):
     """The reports cannot be accepted under this run, but under `next_run`."""
 
-    def __init__(self, event: str, message: str, next_run: int) -> None:
+    def __init__(self, event: AuditEvent, message: str, next_run: int) -> None:
         super().__init__(message)
         self.event, self.next_run = event, next_run
 
 
 _REFUSALS: Final = {
-    PeerProblem.PURPOSE: "instrument-without-purpose",
-    PeerProblem.REVOKED: "instrument-revoked",
-    PeerProblem.ISSUER_REVOKED: "instrument-ca-revoked",
-    PeerProblem.CHAIN: "instrument-chain-unknown",
+    PeerProblem.PURPOSE: AuditEvent.INSTRUMENT_WITHOUT_PURPOSE,
+    PeerProblem.REVOKED: AuditEvent.INSTRUMENT_REVOKED,
+    PeerProblem.ISSUER_REVOKED: AuditEvent.INSTRUMENT_CA_REVOKED,
+    PeerProblem.CHAIN: AuditEvent.INSTRUMENT_CHAIN_UNKNOWN,
 }
 
 
@@ -164,13 +165,13 @@ class Collector:
     def _crowded(self, port: int, connections: int, beyond: bool) -> None:
         self.port_is_filling()
         if beyond:
-            self._note("connections-over-limit", connections, port=port)
+            self._note(AuditEvent.CONNECTIONS_OVER_LIMIT, connections, port=port)
 
     async def handle(self, port: int, request: Request) -> Response:
         """The answer to a request that came in at `port`."""
         source = self._sources.get(request.peer.name)
         if source is None or source.port != port:
-            self._note("instrument-not-enrolled", port=port)
+            self._note(AuditEvent.INSTRUMENT_NOT_ENROLLED, port=port)
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
         if request.target != PATH:
             return _text(404, f"there is only {PATH}")
@@ -180,7 +181,7 @@ class Collector:
             message = decode(Reports, request.body)
             sorted_out = _sort_out(message.reports)
         except MessageError as error:
-            self._note("reports-refused", port=port)
+            self._note(AuditEvent.REPORTS_REFUSED, port=port)
             return _text(400, str(error))
         now = self._loop.time()
         if refusal := self._hold_back(source, len(message.reports), now):
@@ -189,7 +190,7 @@ class Collector:
             async with source.turn:
                 await self._keep(source, message.run, sorted_out)
         except SpoolError as error:
-            self._note(f"spool-{error.kind.value}", port=port)
+            self._note(AuditEvent(f"spool-{error.kind.value}"), port=port)
             return _later(503, RETRY_SPOOL_SECONDS, f"the box cannot keep reports at present: {error}")
         except _RunRefused as refused:
             self._note(refused.event, message.run, port=port)
@@ -199,12 +200,12 @@ class Collector:
     def _hold_back(self, source: _Source, reports: int, now: float) -> Response | None:
         """The refusal of so many reports for the other instruments' sake; None if there is no reason for one."""
         if source.backlog.has_its_share:
-            self._note("alerts-over-share", port=source.port)
+            self._note(AuditEvent.ALERTS_OVER_SHARE, port=source.port)
             return _later(503, RETRY_SPOOL_SECONDS)
         if seconds := source.backlog.take(reports, now):
-            self._note("reports-held-back", port=source.port)
+            self._note(AuditEvent.REPORTS_HELD_BACK, port=source.port)
         elif seconds := source.bucket.take(reports, now):
-            self._note("reports-too-many", port=source.port)
+            self._note(AuditEvent.REPORTS_TOO_MANY, port=source.port)
         return _later(429, math.ceil(seconds)) if seconds else None
 
     async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
@@ -239,7 +240,7 @@ def _new(
     next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
     if run < highest < RUN_MAX:
         message = f"run {run} is below {highest}, which was used before; continue with run {next_run}"
-        raise _RunRefused("run-too-low", message, next_run)
+        raise _RunRefused(AuditEvent.RUN_TOO_LOW, message, next_run)
     new = []
     for priority, report in reports:
         entry = encode(Entry(source.serial, run, report))
@@ -250,7 +251,7 @@ def _new(
             message = (
                 f"report {report.number} of run {run} is not the one that was accepted under this number"
             )
-            raise _RunRefused("run-repeated", f"{message}; continue with run {next_run}", next_run)
+            raise _RunRefused(AuditEvent.RUN_REPEATED, f"{message}; continue with run {next_run}", next_run)
     return new
 
 

@@ -16,6 +16,7 @@ from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog
 from agents.spool import SpoolError, SpoolErrorKind
 from hal.indicators import Light
+from wire.audit_events import AuditEvent
 
 RETRY_SECONDS: Final = 10.0
 """How often a disk that took no records is tried again."""
@@ -47,5 +48,5 @@ async def _until_writable(buffer: Buffer, audit: AuditLog, since: float) -> None
             is_recorded = True
             continue
         with suppress(SpoolError):
-            await audit.record("spool-writable", round(loop.time() - since))
+            await audit.record(AuditEvent.SPOOL_WRITABLE, round(loop.time() - since))
             is_recorded = True

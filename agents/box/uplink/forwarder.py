@@ -31,6 +31,7 @@ from agents.spool import SpoolError
 from hal.clock import WallClock
 from hal.ethernet import EthernetPort
 from settings.types import Endpoint, Proxy
+from wire.audit_events import AuditEvent
 from wire.dial.accounting import Traffic
 from wire.dial.backoff import Backoff
 from wire.dial.dialer import DIAL_PATIENCE_MAX, dial
@@ -186,7 +187,7 @@ class Forwarder:
             self._buffer,
             self._pace,
             self._timing,
-            heartbeat=lambda: self._audit.note("alive", unlimited=True),
+            heartbeat=lambda: self._audit.note(AuditEvent.ALIVE, unlimited=True),
             settled=self._settled,
             wall_s=self._wall_s,
             self_contained_until=self._self_contained_until,
@@ -253,7 +254,7 @@ class Forwarder:
         self._may_dial.give_back(1)  # there are no more such connections than batches
         now = self._loop.time()
         if self._lost_at is not None:
-            self._audit.note("uplink-restored", int(now - self._lost_at))
+            self._audit.note(AuditEvent.UPLINK_RESTORED, int(now - self._lost_at))
             self._lost_at = None
         self._remember_session()
         if self._clock_sync is not None and self._connection is not None:
@@ -340,7 +341,7 @@ class Forwarder:
                 self._tls.forget()
         if self._lost_at is None:
             self._lost_at = now
-            self._audit.note("uplink-lost")
+            self._audit.note(AuditEvent.UPLINK_LOST)
         cause, value = _cause(error)
         if cause:
             self._audit.note(cause, value)
@@ -354,19 +355,19 @@ class Forwarder:
         self._self_contained_until = now + SELF_CONTAINED_SECONDS
         if self._stream is not None:
             self._stream.self_contained_until = self._self_contained_until
-        self._audit.note("batches-self-contained")
+        self._audit.note(AuditEvent.BATCHES_SELF_CONTAINED)
         return True
 
 
-def _cause(error: Exception) -> tuple[str, int]:
-    """The audit event and value of an error that somebody could do something about; else an empty event."""
+def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
+    """The audit event and value of an error that somebody could do something about; else None."""
     if isinstance(error, ProxyError):
-        return f"proxy-{error.kind.value}", 0
+        return AuditEvent(f"proxy-{error.kind.value}"), 0
     if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.NONSENSE):
-        return f"far-end-{error.kind.value}", error.status
+        return AuditEvent(f"far-end-{error.kind.value}"), error.status
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "far-end-not-trusted", error.verify_code
-    return "", 0
+        return AuditEvent.FAR_END_NOT_TRUSTED, error.verify_code
+    return None, 0
 
 
 def _add(traffic: Traffic, connection: ClientConnection) -> None:

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
+from wire.audit_events import AuditEvent
 from wire.dial.probe import Presented
 from wire.dial.proxy import ProxyError
 from wire.process.ratelimit import TokenBucket
@@ -32,7 +33,6 @@ PROBES_BURST: Final = 2
 NAME_CHARACTERS_MAX: Final = 100
 """Of a name in a certificate: whoever made that may have written anything into it."""
 NAMES_MAX: Final = 3
-TRUSTED: Final = "far-end-trusted"
 
 
 class Distrust(StrEnum):
@@ -106,7 +106,7 @@ class TrustDiagnosis:
         if self.problem is not None:
             self.problem = None
             self._show(Light.OFF)
-            self._audit.note(TRUSTED)
+            self._audit.note(AuditEvent.FAR_END_TRUSTED)
             self._say(f"the certificate of {self._host} is trusted again")
 
     async def _look(self) -> Presented | None:
@@ -122,7 +122,7 @@ class TrustDiagnosis:
             return
         self.problem = problem
         self._show(Light.FAST)
-        self._audit.note(f"far-end-{problem.kind.value}", code)
+        self._audit.note(AuditEvent(f"far-end-{problem.kind.value}"), code)
         self._say(f"no connection to {self._host}: {problem.message}")
 
 

@@ -100,7 +100,7 @@ def test_pauses_grow_while_a_part_fails_at_once_and_are_short_after_it_was_stead
             raise RuntimeError("a bug")
 
         loop.set_exception_handler(lambda *_: None)
-        running = asyncio.ensure_future(keep_running("part", part, audit, Random(1)))  # type: ignore[arg-type]
+        running = asyncio.ensure_future(keep_running("forwarder", part, audit, Random(1)))  # type: ignore[arg-type]
         await asyncio.sleep(3600)
         await cancelled(running)
         pauses = [after - before for before, after in pairwise(starts)]

@@ -1,0 +1,78 @@
+"""The audit events are complete: whatever a box composes of a kind, a part or a bound is one, and is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+
+from agents.box.uplink.stream import StreamEnd
+from agents.box.uplink.trust import Distrust
+from agents.spool import Priority, SpoolErrorKind
+from netfw.ruleset.names import CAUSES
+from tests.support.paths import ROOT
+from tools.audit_reference import describe
+from wire.audit_events import AuditEvent
+from wire.dial.proxy import ProxyErrorKind
+from wire.messages import Audit, Entry, decode, encode
+from wire.vocabulary import Outcome
+
+SOURCES = [path for folder in ("agents/box", "wire", "hal", "rap") for path in (ROOT / folder).rglob("*.py")]
+
+
+def first_words(*functions: str) -> Iterator[str]:
+    """The text that is the first argument of each call of these functions, in what runs on a box."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).split(".")[-1] in functions
+                and node.args
+            ):
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield first.value
+
+
+def composed() -> Iterator[str]:
+    yield from (f"proxy-{kind}" for kind in ProxyErrorKind)
+    yield from (f"far-end-{kind}" for kind in (*Distrust, StreamEnd.REFUSED, StreamEnd("nonsense")))
+    yield from (f"spool-{kind}" for kind in SpoolErrorKind)
+    yield from (f"refused-{cause}" for cause in CAUSES)
+    yield from (f"command-{outcome}" for outcome in get_args(Outcome))
+    yield from (f"backlog-{priority.name.lower()}" for priority in Priority)
+    yield from (f"part-failed-{part}" for part in first_words("_keep"))
+    yield from (f"{bound}-{side}-limit" for bound in first_words("Bound") for side in ("near", "below"))
+
+
+def test_every_event_that_a_box_composes_is_in_the_enum() -> None:
+    events = set(composed())
+    assert {"part-failed-forwarder", "crl-age-near-limit", "proxy-timeout", "refused-crowded"} <= events
+    assert events <= set(AuditEvent)
+
+
+def test_every_event_is_recorded_somewhere() -> None:
+    text = "".join(path.read_text("utf-8") for path in SOURCES if path.name != "audit_events.py")
+    named = {AuditEvent[name] for name in re.findall(r"AuditEvent\.([A-Z_]+)", text)}
+    assert set(AuditEvent) == named | set(composed())
+
+
+def test_no_event_is_recorded_by_a_word_of_its_own() -> None:
+    assert not set(first_words("note", "_note", "record"))
+
+
+@pytest.mark.parametrize("event", AuditEvent)
+def test_each_event_is_explained_and_goes_over_the_wire_as_before(event: AuditEvent) -> None:
+    what, _, action = describe(event)
+    assert what.endswith(".") and action.endswith(".")
+    sent = encode(Entry("", 0, Audit(1, event, 0, 7)))
+    assert sent == encode(Entry("", 0, Audit(1, str(event.value), 0, 7)))
+    assert decode(Entry, sent).body == Audit(1, str(event.value), 0, 7)
+
+
+def test_an_event_of_another_version_is_accepted() -> None:
+    sent = encode(Entry("", 0, Audit(1, "event-of-a-later-version", 0, 7)))
+    assert decode(Entry, sent).body == Audit(1, "event-of-a-later-version", 0, 7)

@@ -1,0 +1,458 @@
+"""The audit events of a box: what happened, what the record's value says, and what to do about it.
+
+An audit record (`wire.messages.Audit`) has one of these words as its `event`. Boxes of other versions may send other
+words, so that readers accept any word of that form; a box of this version sends these alone. `make golden` writes
+docs/reference/audit-events.md from the docstrings.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AuditEvent(StrEnum):
+    """An audit event. Each docstring says what happened, then `Value:` with the unit, if any, then `Action:`."""
+
+    STARTED = "started"
+    """The box program started after a clean stop, or for the first time. Action: Nothing."""
+
+    STARTED_AFTER_CRASH = "started-after-crash"
+    """The box program started after a crash or a power failure; the spool was recovered. Action: If it
+    repeats, check the power supply and the system's journal."""
+
+    ALIVE = "alive"
+    """Heartbeat: the box is running and had nothing else to report. Action: Nothing."""
+
+    PORT_NOT_SERVED = "port-not-served"
+    """The TCP port of an instrument port could not be opened; the box tries again. Action: Check the address
+    and the TCP port in box.toml, and whether another program uses them."""
+
+    PART_FAILED_SPOOL_WATCH = "part-failed-spool-watch"
+    """The part `spool-watch` of the box program failed with an internal error; it starts again. Action:
+    Report it with the traceback in the system's journal."""
+
+    PART_FAILED_SPOOL_REFUSALS = "part-failed-spool-refusals"
+    """The part `spool-refusals` of the box program failed with an internal error; it starts again. Action:
+    Report it with the traceback in the system's journal."""
+
+    PART_FAILED_BOUNDS = "part-failed-bounds"
+    """The part `bounds` of the box program failed with an internal error; it starts again. Action: Report it
+    with the traceback in the system's journal."""
+
+    PART_FAILED_WATCHDOG = "part-failed-watchdog"
+    """The part `watchdog` of the box program failed with an internal error; it starts again. Action: Report
+    it with the traceback in the system's journal."""
+
+    PART_FAILED_CERTIFICATE = "part-failed-certificate"
+    """The part `certificate` of the box program failed with an internal error; it starts again. Action:
+    Report it with the traceback in the system's journal."""
+
+    PART_FAILED_FIREWALL = "part-failed-firewall"
+    """The part `firewall` of the box program failed with an internal error; it starts again. Action: Report
+    it with the traceback in the system's journal."""
+
+    PART_FAILED_FORWARDER = "part-failed-forwarder"
+    """The part `forwarder` of the box program failed with an internal error; it starts again. Action: Report
+    it with the traceback in the system's journal."""
+
+    PART_FAILED_COMMANDS = "part-failed-commands"
+    """The part `commands` of the box program failed with an internal error; it starts again. Action: Report
+    it with the traceback in the system's journal."""
+
+    PART_FAILED_PORT = "part-failed-port"
+    """The part `port` of the box program failed with an internal error; it starts again. Action: Report it
+    with the traceback in the system's journal."""
+
+    WATCHDOG_NOT_STARTED = "watchdog-not-started"
+    """The hardware watchdog could not be started; the box runs without it. Action: Check the watchdog's
+    driver, and `watchdog` in box.toml."""
+
+    WATCHDOG_RESET = "watchdog-reset"
+    """The last restart was caused by the watchdog. Action: Read the system's journal from before the
+    restart."""
+
+    WATCHDOG_FAILED = "watchdog-failed"
+    """The hardware watchdog stopped working; the box continues without it. Action: Check the watchdog's
+    driver."""
+
+    CERTIFICATE_RENEWED = "certificate-renewed"
+    """Changed certificate files are used for new connections. Action: Nothing."""
+
+    CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
+    """Changed certificate files are unusable or would be refused; those used before stay in use. Action: Run
+    `rap box run --check` and replace the files."""
+
+    CERTIFICATE_EXPIRES_SOON = "certificate-expires-soon"
+    """The box's certificate expires soon. Value: days left. Action: Renew the certificate."""
+
+    CERTIFICATE_REFUSED = "certificate-refused"
+    """The box's certificate would be refused by the data center or by instruments. Value: days until it
+    expires; negative once it has expired. Action: Run `rap box run --check` and replace the files."""
+
+    REVOCATIONS_CHANGED = "revocations-changed"
+    """A new certificate revocation list is in force. Action: Nothing."""
+
+    REVOCATIONS_UNUSABLE = "revocations-unusable"
+    """The revocation list cannot be read or verified; the list used before stays in force. Action: Replace
+    the list."""
+
+    REVOCATIONS_EXPIRED = "revocations-expired"
+    """The revocation list has expired; it stays in force. Action: Publish a new list."""
+
+    SPOOL_FILES_LEFT_ALONE = "spool-files-left-alone"
+    """The spool's folder contains files of another spool or of a newer version; they were not changed. Value:
+    files. Action: Move the files away, or install the newer version."""
+
+    SPOOL_FULL = "spool-full"
+    """Reports were refused: the spool contains nothing that may be dropped. Action: Restore the uplink;
+    reports are accepted again once records are delivered."""
+
+    SPOOL_IO = "spool-io"
+    """Reports were refused: the disk failed. Action: Check the disk; replace it if it happens again."""
+
+    SPOOL_WRITABLE = "spool-writable"
+    """The disk accepts records again. Value: seconds during which it did not. Action: Check the disk."""
+
+    UPLINK_LOST = "uplink-lost"
+    """The connection to the data center was lost or could not be made. Action: Nothing if it is restored;
+    otherwise check the uplink."""
+
+    UPLINK_RESTORED = "uplink-restored"
+    """The data center acknowledges again. Value: seconds since `uplink-lost`. Action: Nothing."""
+
+    BATCHES_SELF_CONTAINED = "batches-self-contained"
+    """An HTTP front end spreads requests over connections; for some hours each batch is compressed by itself.
+    Action: Nothing; batches are larger meanwhile."""
+
+    PROXY_REFUSED_AUTH = "proxy-refused-auth"
+    """The proxy requires a user and password, or refused those in box.toml. Action: Correct `user` and
+    `password` of the proxy."""
+
+    PROXY_REFUSED = "proxy-refused"
+    """The proxy refuses to connect to the data center. Action: Have the proxy allow the data center's host
+    and port."""
+
+    PROXY_GARBAGE = "proxy-garbage"
+    """The proxy's reply does not follow its protocol. Action: Check the kind, host and port of the proxy."""
+
+    PROXY_TIMEOUT = "proxy-timeout"
+    """The proxy does not reply in time. Action: Check the proxy's host and port, and whether it runs."""
+
+    PROXY_LOST = "proxy-lost"
+    """The proxy closed the connection before it replied. Action: Check the proxy's log."""
+
+    FAR_END_REFUSED = "far-end-refused"
+    """The data center refused a batch. Value: the HTTP status. Action: Look up the status in the data
+    center's log."""
+
+    FAR_END_NONSENSE = "far-end-nonsense"
+    """The reply to a batch is not a valid reply. Value: the HTTP status; 0 without one. Action: Check what is
+    between the box and the data center."""
+
+    FAR_END_NOT_TRUSTED = "far-end-not-trusted"
+    """The data center's certificate could not be verified. Value: the code of
+    X509_verify_cert_error_string(3). Action: See the `far-end-` event that follows it."""
+
+    FAR_END_TRUSTED = "far-end-trusted"
+    """The data center's certificate is trusted again. Action: Nothing."""
+
+    FAR_END_INSPECTED = "far-end-inspected"
+    """The data center's certificate was issued by another CA, as by a proxy that inspects TLS. Value: the
+    code of X509_verify_cert_error_string(3). Action: Exempt the data center's host from inspection."""
+
+    FAR_END_SELF_SIGNED = "far-end-self-signed"
+    """The data center's certificate is self-signed. Value: the code of X509_verify_cert_error_string(3).
+    Action: Check the host and port of the data center, and the CA that the box trusts."""
+
+    FAR_END_WRONG_NAME = "far-end-wrong-name"
+    """The data center's certificate is for another name. Value: the code of X509_verify_cert_error_string(3).
+    Action: Check the host of the data center in box.toml."""
+
+    FAR_END_EXPIRED = "far-end-expired"
+    """The data center's certificate has expired. Value: the code of X509_verify_cert_error_string(3). Action:
+    Renew it; check the box's clock."""
+
+    FAR_END_NOT_YET_VALID = "far-end-not-yet-valid"
+    """The data center's certificate is not valid yet. Value: the code of X509_verify_cert_error_string(3).
+    Action: Check the box's clock."""
+
+    FAR_END_PLAIN_HTTP = "far-end-plain-http"
+    """The data center's port replies without TLS, as a captive portal does. Value: 0. Action: Check the port;
+    sign in at the portal or bypass it."""
+
+    FAR_END_NOT_USABLE = "far-end-not-usable"
+    """The data center's certificate was rejected for another reason. Value: the code of
+    X509_verify_cert_error_string(3). Action: Look up the code."""
+
+    CLOCK_BEHIND = "clock-behind"
+    """The box's clock was behind the last confirmed time when the program started. Value: seconds. Action:
+    Check the battery of the real-time clock."""
+
+    CLOCK_WRONG = "clock-wrong"
+    """The box's clock differs from the data center's. Value: seconds; positive if the box's clock is fast.
+    Action: Nothing if `clock-set` follows."""
+
+    CLOCK_SET = "clock-set"
+    """The box's clock was set to the data center's time. Action: Nothing."""
+
+    CLOCK_NOT_SET = "clock-not-set"
+    """The box's clock could not be set. Action: Check the service that sets the clock."""
+
+    TIME_CONFIRMED = "time-confirmed"
+    """The data center confirmed the time. Value: seconds since 1970. Action: Nothing."""
+
+    TIME_REFUSED = "time-refused"
+    """The data center reported a time before one that was confirmed earlier; it was ignored. Value: seconds
+    since 1970. Action: Check the data center's clock."""
+
+    INSTRUMENT_NOT_ENROLLED = "instrument-not-enrolled"
+    """A client's certificate is not that of an instrument enrolled at this port. Action: Enrol the instrument
+    at the port, or find out what is connected there."""
+
+    INSTRUMENT_WITHOUT_PURPOSE = "instrument-without-purpose"
+    """A client's certificate is not for TLS clients. Action: Issue a certificate with extended key usage
+    clientAuth."""
+
+    INSTRUMENT_REVOKED = "instrument-revoked"
+    """A client's certificate is revoked. Action: Find out what is connected at the port."""
+
+    INSTRUMENT_CA_REVOKED = "instrument-ca-revoked"
+    """A CA that issued a client's certificate is revoked. Action: Issue a new certificate."""
+
+    INSTRUMENT_CHAIN_UNKNOWN = "instrument-chain-unknown"
+    """The CAs between a client's certificate and the trusted root are unknown. Action: Install the
+    intermediate CAs at the instrument."""
+
+    CONNECTIONS_OVER_LIMIT = "connections-over-limit"
+    """An instrument port has as many connections as it may have; further ones are refused. Value:
+    connections. Action: Find out which instrument keeps so many connections."""
+
+    REPORTS_REFUSED = "reports-refused"
+    """A request contained reports that are not valid. Action: Check the instrument's software version."""
+
+    REPORTS_TOO_MANY = "reports-too-many"
+    """An instrument exceeded its report rate; it was asked to wait. Action: Check why the instrument sends so
+    much."""
+
+    REPORTS_HELD_BACK = "reports-held-back"
+    """An instrument with many undelivered reports was asked to wait. Action: Nothing; restore the uplink if
+    it is lost."""
+
+    ALERTS_OVER_SHARE = "alerts-over-share"
+    """An instrument's undelivered alerts and results fill its share of the spool; more are refused. Action:
+    Restore the uplink, or check why the instrument sends so many."""
+
+    RUN_TOO_LOW = "run-too-low"
+    """An instrument sent reports under a run number below one used before. Value: the run. Action: Nothing;
+    the instrument continues with a new run."""
+
+    RUN_REPEATED = "run-repeated"
+    """An instrument used a report number again for another report. Value: the run. Action: Nothing; the
+    instrument continues with a new run."""
+
+    COMMAND_STARTED = "command-started"
+    """The execution of a command of the box began. Value: the command's id. Action: Nothing."""
+
+    COMMAND_DONE = "command-done"
+    """A command of the box was executed. Value: the command's id. Action: Nothing."""
+
+    COMMAND_REFUSED = "command-refused"
+    """A command of the box was refused. Value: the command's id. Action: See the command's result at the data
+    center."""
+
+    COMMAND_FAILED = "command-failed"
+    """A command of the box failed. Value: the command's id. Action: Read the system's journal."""
+
+    COMMAND_UNKNOWN = "command-unknown"
+    """The box does not know the command. Value: the command's id. Action: Check the box's software
+    version."""
+
+    COMMAND_INTERRUPTED = "command-interrupted"
+    """A restart interrupted a command of the box; it counts as failed. Value: the command's id. Action: Send
+    it again if it is still needed."""
+
+    COMMAND_FOR_UNKNOWN_INSTRUMENT = "command-for-unknown-instrument"
+    """A command names an instrument that is not enrolled at this box. Value: the command's id. Action: Check
+    the instrument's serial number."""
+
+    BACKLOG_ALERT = "backlog-alert"
+    """How many alerts wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+
+    BACKLOG_AUDIT = "backlog-audit"
+    """How many audit records wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+
+    BACKLOG_ROUTINE = "backlog-routine"
+    """How many routine reports wait, as `send-inventory` asked. Value: records. Action: Nothing."""
+
+    FIREWALL_IN_FORCE = "firewall-in-force"
+    """The firewall's policy is in force. Action: Nothing."""
+
+    FIREWALL_NOT_IN_FORCE = "firewall-not-in-force"
+    """The firewall's policy is not in force, or nothing confirms that it is; instruments are not served.
+    Action: Run `rap box status`; it shows the reason."""
+
+    FIREWALL_CHANGED = "firewall-changed"
+    """Another program changed the firewall's table. Value: the process id; 0 if unknown. Action: Find out
+    which program it was."""
+
+    FIREWALL_REPAIRED = "firewall-repaired"
+    """Changes in the firewall's table were undone. Value: differences. Action: See `firewall-changed`."""
+
+    FIREWALL_SETTINGS_REPAIRED = "firewall-settings-repaired"
+    """Kernel settings of the firewall that another program had changed were restored. Value: settings.
+    Action: Find out which program it was."""
+
+    PORT_NOT_OPENED = "port-not-opened"
+    """The network interface of an instrument port could not be opened. Action: Check the interface."""
+
+    PORT_NOT_CLOSED = "port-not-closed"
+    """The network interface of an instrument port could not be closed. Action: Unplug the port; check the
+    interface."""
+
+    REFUSED_UNUSED = "refused-unused"
+    """The firewall refused packets that arrived at an interface of no zone. Value: packets since the last
+    such record. Action: Unplug what is connected there."""
+
+    REFUSED_SPOOFED = "refused-spoofed"
+    """The firewall refused packets that had a source address that does not belong to the interface. Value:
+    packets since the last such record. Action: Check the addresses of what is connected there."""
+
+    REFUSED_LINK = "refused-link"
+    """The firewall refused packets that were link-local traffic that the box ignores. Value: packets since
+    the last such record. Action: Nothing."""
+
+    REFUSED_INVALID = "refused-invalid"
+    """The firewall refused packets that belonged to no connection. Value: packets since the last such record.
+    Action: Nothing, unless there are many."""
+
+    REFUSED_OUTSIDE = "refused-outside"
+    """The firewall refused packets that arrived unasked from the uplink. Value: packets since the last such
+    record. Action: Nothing; a firewall of the site may refuse them before."""
+
+    REFUSED_TUNNEL = "refused-tunnel"
+    """The firewall refused packets that came from staff without an open session. Value: packets since the
+    last such record. Action: Open a session first."""
+
+    REFUSED_INSTRUMENT = "refused-instrument"
+    """The firewall refused packets that were sent by an instrument to a service that its port does not offer.
+    Value: packets since the last such record. Action: Check the instrument's configuration."""
+
+    REFUSED_CROSSING = "refused-crossing"
+    """The firewall refused packets that were sent by an instrument to another instrument or to staff. Value:
+    packets since the last such record. Action: Find out what the instrument tries to reach."""
+
+    REFUSED_LEAVING = "refused-leaving"
+    """The firewall refused packets that were sent by an instrument to the uplink. Value: packets since the
+    last such record. Action: Find out what the instrument tries to reach."""
+
+    REFUSED_EGRESS = "refused-egress"
+    """The firewall refused packets that were sent by the box to an address that is not authorized. Value:
+    packets since the last such record. Action: Check the addresses in firewall.toml."""
+
+    REFUSED_CROWDED = "refused-crowded"
+    """The firewall refused packets that would have begun more connections than an instrument port may have.
+    Value: packets since the last such record. Action: Find out which device opens so many connections."""
+
+    AUDIT_RATE_NEAR_LIMIT = "audit-rate-near-limit"
+    """At least 80 % of a limit is used: the rate of one audit event. Value: percent of the limit. Action: See
+    the event itself."""
+
+    AUDIT_RATE_BELOW_LIMIT = "audit-rate-below-limit"
+    """Less than 70 % of the limit is used again: the rate of one audit event. Value: percent of the limit.
+    Action: Nothing."""
+
+    SPOOL_NEAR_LIMIT = "spool-near-limit"
+    """At least 80 % of a limit is used: the spool's size. Value: percent of the limit. Action: Restore the
+    uplink."""
+
+    SPOOL_BELOW_LIMIT = "spool-below-limit"
+    """Less than 50 % of the limit is used again: the spool's size. Value: percent of the limit. Action:
+    Nothing."""
+
+    FILE_SYSTEM_NEAR_LIMIT = "file-system-near-limit"
+    """At least 80 % of a limit is used: the space of the spool's file system that other programs use. Value:
+    percent of the limit. Action: Remove files from the file system."""
+
+    FILE_SYSTEM_BELOW_LIMIT = "file-system-below-limit"
+    """Less than 70 % of the limit is used again: the space of the spool's file system that other programs
+    use. Value: percent of the limit. Action: Nothing."""
+
+    DESCRIPTORS_NEAR_LIMIT = "descriptors-near-limit"
+    """At least 80 % of a limit is used: the process's open file descriptors. Value: percent of the limit.
+    Action: Report it."""
+
+    DESCRIPTORS_BELOW_LIMIT = "descriptors-below-limit"
+    """Less than 70 % of the limit is used again: the process's open file descriptors. Value: percent of the
+    limit. Action: Nothing."""
+
+    MEMORY_NEAR_LIMIT = "memory-near-limit"
+    """At least 80 % of a limit is used: the process's memory. Value: percent of the limit. Action: Report
+    it."""
+
+    MEMORY_BELOW_LIMIT = "memory-below-limit"
+    """Less than 70 % of the limit is used again: the process's memory. Value: percent of the limit. Action:
+    Nothing."""
+
+    TLS_SESSIONS_NEAR_LIMIT = "tls-sessions-near-limit"
+    """At least 80 % of a limit is used: the TLS sessions that are kept. Value: percent of the limit. Action:
+    Nothing; older sessions are dropped."""
+
+    TLS_SESSIONS_BELOW_LIMIT = "tls-sessions-below-limit"
+    """Less than 70 % of the limit is used again: the TLS sessions that are kept. Value: percent of the limit.
+    Action: Nothing."""
+
+    COMMANDS_NEAR_LIMIT = "commands-near-limit"
+    """At least 80 % of a limit is used: the commands that wait for one instrument. Value: percent of the
+    limit. Action: Check whether the instrument collects its commands."""
+
+    COMMANDS_BELOW_LIMIT = "commands-below-limit"
+    """Less than 70 % of the limit is used again: the commands that wait for one instrument. Value: percent of
+    the limit. Action: Nothing."""
+
+    GIVEN_UP_NEAR_LIMIT = "given-up-near-limit"
+    """At least 80 % of a limit is used: the records that the data center rejects. Value: percent of the
+    limit. Action: Look for the reason in the data center's log."""
+
+    GIVEN_UP_BELOW_LIMIT = "given-up-below-limit"
+    """Less than 70 % of the limit is used again: the records that the data center rejects. Value: percent of
+    the limit. Action: Nothing."""
+
+    REPORT_RATE_NEAR_LIMIT = "report-rate-near-limit"
+    """At least 80 % of a limit is used: an instrument's report rate at a port. Value: percent of the limit.
+    Action: Check why the instrument sends so much."""
+
+    REPORT_RATE_BELOW_LIMIT = "report-rate-below-limit"
+    """Less than 70 % of the limit is used again: an instrument's report rate at a port. Value: percent of the
+    limit. Action: Nothing."""
+
+    CONNECTIONS_NEAR_LIMIT = "connections-near-limit"
+    """At least 80 % of a limit is used: the connections of a port. Value: percent of the limit. Action: Find
+    out which instrument keeps so many connections."""
+
+    CONNECTIONS_BELOW_LIMIT = "connections-below-limit"
+    """Less than 70 % of the limit is used again: the connections of a port. Value: percent of the limit.
+    Action: Nothing."""
+
+    CONNTRACK_NEAR_LIMIT = "conntrack-near-limit"
+    """At least 80 % of a limit is used: the connections that the kernel tracks. Value: percent of the limit.
+    Action: Find out which device opens so many connections."""
+
+    CONNTRACK_BELOW_LIMIT = "conntrack-below-limit"
+    """Less than 70 % of the limit is used again: the connections that the kernel tracks. Value: percent of
+    the limit. Action: Nothing."""
+
+    CRL_SIZE_NEAR_LIMIT = "crl-size-near-limit"
+    """At least 80 % of a limit is used: the size of the revocation list. Value: percent of the limit. Action:
+    Publish a smaller list."""
+
+    CRL_SIZE_BELOW_LIMIT = "crl-size-below-limit"
+    """Less than 70 % of the limit is used again: the size of the revocation list. Value: percent of the
+    limit. Action: Nothing."""
+
+    CRL_AGE_NEAR_LIMIT = "crl-age-near-limit"
+    """At least 80 % of a limit is used: the validity of the revocation list. Value: percent of the limit.
+    Action: Publish a new list."""
+
+    CRL_AGE_BELOW_LIMIT = "crl-age-below-limit"
+    """Less than 70 % of the limit is used again: the validity of the revocation list. Value: percent of the
+    limit. Action: Nothing."""
