@@ -110,6 +110,7 @@ def test_emul_ethernet(check: Callable[..., object]) -> None:
     asyncio.run(check(EmulEthernetBench()))
 
 
+@pytest.mark.kernel
 @each_check
 def test_linux_ethernet(check: Callable[..., object], veth: VethBench) -> None:
     asyncio.run(check(veth))
@@ -119,6 +120,7 @@ def test_a_missing_port_has_no_carrier() -> None:
     assert not LinuxEthernetPort("uplink", "nothere9").carrier()
 
 
+@pytest.mark.kernel
 def test_unknown_speed_is_none(veth: VethBench) -> None:
     ip("link", "set", "lo", "up")
     port = LinuxEthernetPort("port1", "lo")
@@ -148,6 +150,7 @@ def flood(interface: str) -> None:
     subprocess.run(["ip", "-batch", "-"], input=orders.encode(), check=True)
 
 
+@pytest.mark.kernel
 def test_a_change_is_noticed_although_its_event_was_lost(veth: VethBench) -> None:
     """The event of the cable itself is lost in a buffer overrun; the change is noticed nevertheless."""
     errors: list[object] = []
@@ -167,6 +170,7 @@ def test_a_change_is_noticed_although_its_event_was_lost(veth: VethBench) -> Non
     assert not errors
 
 
+@pytest.mark.kernel
 def test_the_socket_is_open_only_while_there_are_watchers(veth: VethBench) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 
@@ -27,7 +26,7 @@ SECONDS_MAX = 300
 TALKING = "systemd.journald.forward_to_console=1"
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = pytest.mark.kernel
 
 
 async def _outside_in() -> list[bool]:

@@ -25,10 +25,13 @@ PATIENCE_SECONDS = 30
 REFUSED_AFTER_SECONDS = 1
 BOX, INSTRUMENT = "10.77.1.1", "10.77.1.10"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
-    reason="needs root, firewalld and dbus-daemon: make setup-kernel",
-)
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
+        reason="needs root, firewalld and dbus-daemon: make setup-kernel",
+    ),
+]
 
 
 @contextmanager

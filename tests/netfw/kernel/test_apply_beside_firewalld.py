@@ -29,9 +29,12 @@ PROGRAMS = ("firewalld", "dbus-daemon", "firewall-cmd")
 BUS = """<busconfig><listen>unix:path={path}</listen><policy context="default">
 <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, PROGRAMS)), reason="needs the packages firewalld and dbus-daemon"
-)
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(
+        not all(map(shutil.which, PROGRAMS)), reason="needs the packages firewalld and dbus-daemon"
+    ),
+]
 
 
 @contextmanager

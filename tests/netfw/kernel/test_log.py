@@ -105,6 +105,7 @@ def is_about(entry: RefusedPacket | Lost, data: bytes) -> bool:
     return isinstance(entry, RefusedPacket) and entry.copied[-16:] == data[:COPIED][-16:]
 
 
+@pytest.mark.kernel
 @both_versions
 def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) -> None:
     source, target = WORLD[version], UPLINK[version]
@@ -120,6 +121,7 @@ def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) 
     assert (said["destination"], said["destination_port"]) == (target, 22)
 
 
+@pytest.mark.kernel
 @both_versions
 def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -> None:
     one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
@@ -141,6 +143,7 @@ def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -
         assert entry.headers == headers(data)
 
 
+@pytest.mark.kernel
 def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) -> None:
     def attempt(_: FirewallLog) -> None:
         lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 443)
@@ -149,6 +152,7 @@ def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) 
     assert re.search(rf" egress     →enp1s0  tcp {UPLINK[4]}:\d+ → {ELSEWHERE[4]}:443 SYN$", str(entry))
 
 
+@pytest.mark.kernel
 def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
     def act(_: FirewallLog) -> None:
         assert lab.attempt(lab.box, lab.outside, DATACENTER[4], 443) == "reached"
@@ -160,6 +164,7 @@ def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
     assert entry.headers.destination_port == 80
 
 
+@pytest.mark.kernel
 def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
     """As many as were sent are either told or told to be lost."""
     sent = 2001
@@ -181,6 +186,7 @@ def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
     assert lost(entries) > told
 
 
+@pytest.mark.kernel
 def test_a_second_reader_is_told_that_there_is_one(here: Namespace) -> None:
     first = start(here, "--json")
     try:
@@ -194,6 +200,7 @@ def test_a_second_reader_is_told_that_there_is_one(here: Namespace) -> None:
         assert first.wait(PATIENCE_SECONDS) == 0
 
 
+@pytest.mark.kernel
 def test_without_the_right_it_says_so(here: Namespace) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     ended = subprocess.run(here.words(*weak, *LOG), check=False, capture_output=True, text=True)
@@ -201,6 +208,7 @@ def test_without_the_right_it_says_so(here: Namespace) -> None:
     assert "be root" in ended.stderr
 
 
+@pytest.mark.kernel
 def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) -> None:
     for _ in range(2):
         (entry,) = read(here, lambda _: send(here), bool)
@@ -208,6 +216,7 @@ def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) 
         assert entry.headers == Headers("127.0.0.1", "127.0.0.1", "udp", entry.headers.source_port, 9)  # type: ignore[union-attr]
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("form", ["", "--json"])
 def test_the_command(here: Namespace, form: str) -> None:
     reading = start(here, *filter(None, [form]))
@@ -222,10 +231,12 @@ def test_the_command(here: Namespace, form: str) -> None:
     assert reading.wait(PATIENCE_SECONDS) == 0
 
 
+@pytest.mark.kernel
 def test_the_command_ends_after_its_time(here: Namespace) -> None:
     assert start(here, "--seconds", "1").wait(PATIENCE_SECONDS) == 0
 
 
+@pytest.mark.kernel
 def test_the_command_ends_when_nobody_reads_it(here: Namespace) -> None:
     reading = start(here)
     assert reading.stdout is not None

@@ -93,6 +93,7 @@ def test_the_number_of_rules_does_not_grow_with_the_policy() -> None:
     assert count <= RULES_MAX
 
 
+@pytest.mark.kernel
 def test_the_kernel_holds_the_largest_policy_as_it_was_rendered() -> None:
     with namespace() as here:
         firewall = Firewall(here.run(Nft))
@@ -100,6 +101,7 @@ def test_the_kernel_holds_the_largest_policy_as_it_was_rendered() -> None:
         assert firewall.differences(largest()) == []
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("file", EVERY_POLICY, ids=lambda file: file.stem)
 def test_text_and_json_are_the_same_to_nft(file: Path) -> None:
     policy = load_policy(file)
@@ -120,6 +122,7 @@ def test_every_base_chain_drops_twice(file: Path) -> None:
             assert next(iter(verdict)) in ("drop", "reject")
 
 
+@pytest.mark.kernel
 @both_versions
 def test_an_instrument_reaches_the_services_of_its_port(lab: BoxLab, version: int) -> None:
     one, two = lab.instrument[1], lab.instrument[2]
@@ -131,6 +134,7 @@ def test_an_instrument_reaches_the_services_of_its_port(lab: BoxLab, version: in
     assert lab.attempt(one, lab.box, UPLINK[version], HTTPS) == names.INSTRUMENT
 
 
+@pytest.mark.kernel
 @both_versions
 def test_instruments_reach_neither_each_other_nor_the_uplink(lab: BoxLab, version: int) -> None:
     one, two = lab.instrument[1], lab.instrument[2]
@@ -138,6 +142,7 @@ def test_instruments_reach_neither_each_other_nor_the_uplink(lab: BoxLab, versio
     assert lab.attempt(one, lab.outside, DATACENTER[version], HTTPS) == names.LEAVING
 
 
+@pytest.mark.kernel
 @both_versions
 def test_nothing_comes_in_from_outside(lab: BoxLab, version: int) -> None:
     outside = lab.outside
@@ -149,6 +154,7 @@ def test_nothing_comes_in_from_outside(lab: BoxLab, version: int) -> None:
     assert lab.attempt(outside, lab.box, UPLINK[version], HTTPS, source=datacenter) == names.OUTSIDE
 
 
+@pytest.mark.kernel
 @both_versions
 def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, version: int) -> None:
     lab.apply(replace(lab.policy, rejects_outside=True))
@@ -157,6 +163,7 @@ def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, versi
     assert lab.packets(names.EGRESS) == 0, "the answer itself was refused"
 
 
+@pytest.mark.kernel
 @both_versions
 def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, version: int) -> None:
     told = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
@@ -168,6 +175,7 @@ def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, vers
     assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == told
 
 
+@pytest.mark.kernel
 @both_versions
 def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) -> None:
     """Whether the kernel transforms a packet is its own to say, and it may not know how: see the design note."""
@@ -192,6 +200,7 @@ def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) 
             assert lab.causes(before) == set()
 
 
+@pytest.mark.kernel
 @both_versions
 def test_esp_passes_between_the_box_and_its_gateway_alone(lab: BoxLab, version: int) -> None:
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
@@ -216,6 +225,7 @@ def test_esp_passes_between_the_box_and_its_gateway_alone(lab: BoxLab, version: 
         assert lab.causes(before) == {names.EGRESS, names.OUTSIDE}
 
 
+@pytest.mark.kernel
 def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> None:
     with (
         closing(lab.listener(lab.outside, DATACENTER[4], HTTPS)) as server,
@@ -230,6 +240,7 @@ def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> N
         assert lab.packets(names.EGRESS) > before
 
 
+@pytest.mark.kernel
 @both_versions
 @pytest.mark.parametrize(
     ("where", "source"),
@@ -265,6 +276,7 @@ def test_a_false_source_is_refused_before_it_is_tracked(
     assert lab.causes(before) == {names.SPOOFED}
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("where", ["port 1", "uplink"])
 def test_what_is_said_to_a_whole_link_is_not_taken_for_spoofing(lab: BoxLab, where: str) -> None:
     here, name = {"port 1": (lab.instrument[1], "eth0"), "uplink": (lab.outside, "wan")}[where]
@@ -274,6 +286,7 @@ def test_what_is_said_to_a_whole_link_is_not_taken_for_spoofing(lab: BoxLab, whe
     assert lab.packets(names.LINK) > before[names.LINK]
 
 
+@pytest.mark.kernel
 @both_versions
 def test_a_neighbour_is_found_and_routers_are_not_believed(lab: BoxLab, version: int) -> None:
     lab.box.ip("neigh flush dev enp2s0")
@@ -282,6 +295,7 @@ def test_a_neighbour_is_found_and_routers_are_not_believed(lab: BoxLab, version:
     assert "2001:db8:66" not in addresses(lab)
 
 
+@pytest.mark.kernel
 def test_a_policy_may_believe_routers_on_the_uplink_alone(lab: BoxLab) -> None:
     lab.apply(replace(lab.policy, believes_routers=True))
     for setting, value in (("accept_ra", 2), ("autoconf", 1), ("accept_ra_defrtr", 0)):
@@ -292,6 +306,7 @@ def test_a_policy_may_believe_routers_on_the_uplink_alone(lab: BoxLab) -> None:
     assert "2001:db8:66:" not in addresses(lab, "enp2s0")
 
 
+@pytest.mark.kernel
 def test_a_neighbour_from_afar_is_no_neighbour(lab: BoxLab) -> None:
     before = lab.packets(names.OUTSIDE)
     solicit = ICMPv6ND_NS(tgt=UPLINK[6])
@@ -301,6 +316,7 @@ def test_a_neighbour_from_afar_is_no_neighbour(lab: BoxLab) -> None:
     assert lab.packets(names.OUTSIDE) == before + 1
 
 
+@pytest.mark.kernel
 @both_versions
 def test_a_redirect_is_refused_that_quotes_an_open_connection(lab: BoxLab, version: int) -> None:
     """An error with the same quotation is let in, so that the quotation is a good one."""
@@ -333,6 +349,7 @@ def test_a_redirect_is_refused_that_quotes_an_open_connection(lab: BoxLab, versi
 NEAR = {4: {"ttl": 255}, 6: {"hlim": 255}}
 
 
+@pytest.mark.kernel
 def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
     with namespace() as stranger:
         cable(lab.box, "enp4s0", stranger, "eth0")
@@ -341,6 +358,7 @@ def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
         assert lab.packets(names.UNUSED) > before
 
 
+@pytest.mark.kernel
 def test_what_cannot_begin_a_connection_does_not(lab: BoxLab) -> None:
     before = lab.packets(names.INVALID)
     for flags in ("A", "SA", "F", "R", "SF", ""):
@@ -349,6 +367,7 @@ def test_what_cannot_begin_a_connection_does_not(lab: BoxLab) -> None:
     assert lab.packets(names.INVALID) == before + 6
 
 
+@pytest.mark.kernel
 def test_the_ruleset_lives_beside_firewalld(lab: BoxLab) -> None:
     """Both must accept: firewalld's chains come later, and end with a reject."""
     lab.box.command("nft", "-f", "-", input=FIREWALLD)

@@ -55,6 +55,7 @@ def handles(here: Namespace, *words: str) -> dict[str, int]:
     }
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     "change",
     [
@@ -80,6 +81,7 @@ def test_what_can_be_mended_in_its_place_is(here: Namespace, firewall: Firewall,
     assert handles(here, "table", "counter") == before
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     "change",
     [
@@ -99,6 +101,7 @@ def test_what_cannot_be_is_replaced(here: Namespace, firewall: Firewall, change:
     assert handles(here, "table") != before
 
 
+@pytest.mark.kernel
 def test_from_one_policy_to_another_base_chains_and_equal_sets_stay(
     here: Namespace, firewall: Firewall
 ) -> None:
@@ -114,6 +117,7 @@ def test_from_one_policy_to_another_base_chains_and_equal_sets_stay(
         assert staying() == before
 
 
+@pytest.mark.kernel
 def test_an_open_session_stays_while_the_structure_changes(here: Namespace, firewall: Firewall) -> None:
     sessions = Sessions(firewall.nft, CLINIC)
     sessions.open(SESSION, 500)
@@ -128,6 +132,7 @@ def test_an_open_session_stays_while_the_structure_changes(here: Namespace, fire
     assert sessions.list() == [], "a policy without a tunnel has none"
 
 
+@pytest.mark.kernel
 def test_counts_go_on_in_place_and_replaced(here: Namespace, firewall: Firewall) -> None:
     counter = {"family": "inet", "table": "rap", "name": names.OUTSIDE, "packets": 7, "bytes": 420}
     deletion = [{"flush": {"table": {"family": "inet", "name": "rap"}}}, {"delete": {"counter": counter}}]

@@ -50,6 +50,9 @@ target = "instrument:2"
 """
 
 
+pytestmark = pytest.mark.kernel
+
+
 @pytest.fixture(scope="module")
 def network() -> Iterator[int]:
     """A network namespace of this module's own: the names of labs are known in theirs."""
