@@ -1,1 +1,1 @@
-"""The far end: takes batches from the boxes, stores each report once, and answers with the commands that wait."""
+"""The data center: receives batches from the boxes, stores each report once, and returns waiting commands."""

@@ -1,4 +1,4 @@
-"""The bounded quantities of the data center's program; it logs when one comes near its limit, and when no longer.
+"""The bounded quantities of the data center's program, and log records when one approaches its limit.
 
 Of the listener: connections, and TLS sessions kept for resumption. Of the store: records that wait for it. Of the
 process: descriptors and memory. Of the file system of an SQLite database: bytes. Of the revocation list: bytes, and
@@ -42,7 +42,7 @@ def _sessions(server: Server) -> Measured | None:
 
 
 async def watch_bounds(bounds: Bounds, database_url: str) -> None:
-    """Look at them once a minute, until cancelled; the file system of an SQLite database is added."""
+    """Measure the bounds every LOOK_SECONDS until cancelled; adds the file system of an SQLite database."""
     folder = database_folder(database_url)
     space: Measured | None = None
     if folder is not None:
@@ -56,7 +56,7 @@ async def watch_bounds(bounds: Bounds, database_url: str) -> None:
 
 
 def database_folder(url: str) -> Path | None:
-    """The folder of an SQLite database; None for a database of another kind, or in memory."""
+    """The directory of an SQLite database; None for another kind of database, or one in memory."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:", "file:"):
         return None
@@ -69,4 +69,6 @@ def _report(level: Level) -> None:
             "%s: %.0f of %.0f are in use, %d %%", level.name, level.amount, level.limit, level.percent
         )
     else:
-        _log.info("%s: %d %% of %.0f are in use again", level.name, level.percent, level.limit)
+        _log.info(
+            "%s: below the limit again, %d %% of %.0f are in use", level.name, level.percent, level.limit
+        )

@@ -1,7 +1,7 @@
-"""The data center's configuration: a TOML file with no key that is not known here.
+"""The data center's configuration file (TOML). Unknown keys are errors.
 
-boxes = ["RAP-0001"]                # serial numbers that may send; the others' records stay
-front_ends = ["FRONT-1"]            # only with front ends that end TLS: the names in their own certificates
+boxes = ["RAP-0001"]                # serial numbers of the boxes that may send; records of others are kept
+front_ends = ["FRONT-1"]            # optional: certificate names of front ends that terminate TLS
 
 [listen]
 host = "0.0.0.0"
@@ -35,9 +35,9 @@ from wire.tls.revocation import CrlError, RevocationList
 
 
 class Listen(Table, frozen=True):
-    """Where boxes connect to; port 0 is any free one."""
+    """The listen address for boxes; port 0 is chosen by the system."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - to be reached is what a data center is for
+    host: str = "0.0.0.0"  # noqa: S104 - boxes connect from outside
     port: Annotated[int, Meta(ge=0, le=65535)] = 443
 
 
@@ -57,32 +57,32 @@ class Database(Table, frozen=True):
 
 
 class Config(Table, frozen=True):
-    """The whole file."""
+    """The data center's configuration file."""
 
     tls: Tls
     store: Database
     boxes: Annotated[list[Serial], Meta(min_length=1)]
     listen: Listen = Listen()
     front_ends: list[Serial] = []
-    """Certificate names of front ends that end the boxes' TLS and name the box in the header `rap-box`."""
+    """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
     def __post_init__(self) -> None:
-        """Refuse a box that could speak for all others."""
+        """Raise ValueError for a box that is also a front end, as it could impersonate all others."""
         if both := sorted(set(self.boxes) & set(self.front_ends)):
             raise ValueError(
-                f"{', '.join(both)} is in `boxes` and in `front_ends`; a front end has a name of its own"
+                f"{', '.join(both)} is in both `boxes` and `front_ends`; give front ends other names"
             )
 
 
 def load_config(file: Path) -> Config:
-    """The configuration in `file`, its paths made absolute. Raises: SettingsError with all problems."""
+    """Load the configuration in `file`; relative paths become absolute. Raises: SettingsError with all problems."""
     return load(file, Config, _check_files)
 
 
 def _check_files(config: Config, problems: Problems) -> None:
     for name, file in msgspec.structs.asdict(config.tls).items():
         if file is not None and not file.is_file():
-            problems.add(("tls", name), f"there is no file {file}; give a PEM file")
+            problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
 
 
 def identity(config: Config) -> Identity:
@@ -91,9 +91,9 @@ def identity(config: Config) -> Identity:
 
 
 def check_identity(config: Config) -> list[str]:
-    """Warnings about the certificate and the CAs. Raises: SettingsError if boxes would refuse it, or it is unusable.
+    """Warnings about the certificate and the CAs. Raises: SettingsError if it is unusable or boxes would refuse it.
 
-    The CA that issued it is not known here: boxes have its certificate.
+    The issuer of the certificate cannot be checked, because only the boxes have its CA certificate.
     """
     files = identity(config)
     found = inspect_identity(files.certificate, files.key, None, [files.authorities], (SERVER,), time.time())
@@ -104,7 +104,7 @@ def check_identity(config: Config) -> list[str]:
 
 
 def revocation_list(config: Config) -> RevocationList | None:
-    """The revoked certificates of boxes, if the configuration names a file. Raises: SettingsError."""
+    """The revocation list for boxes, if the configuration names one. Raises: SettingsError."""
     if config.tls.revocations is None:
         return None
     try:

@@ -1,19 +1,17 @@
-"""`POST /v1/batches`: one block of the connection's compressed stream in, the answer out once it is committed.
+"""Receives batches by `POST /v1/batches`, and responds after they have been committed.
 
-What each answer tells the box:
+The body is one block of the connection's compressed stream. Meaning of the status codes:
 
     200  the whole batch is committed; the body is a BatchReply
-    400  the body is no block of a stream: the connection ends, a new one starts a new stream
-    403  the certificate's name is not that of a box that may send; the connection ends
+    400  the body is not a block of a stream; the connection is closed, and a new one starts a new stream
+    403  the certificate's name is not that of an authorized box; the connection is closed
     409  the body continues a stream of which this connection has not had all before (an intermediary spreads requests
          over connections): send self-contained batches
     422  what the block says is not a Batch, or not all of one; the connection ends. If a record is to blame and
          not what is around it, the body is a BatchRefusal that names the first such
     503  the database failed, or too much waits for it; nothing is stored: send it again later, on the same stream
 
-`GET /v1/time` is answered with no content, and the time in `Date`: a box whose clock is wrong asks for it.
-
-The handler is a plain `wire.http.connection.Handler`, so a composition root may put another around it.
+`GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
 
 from __future__ import annotations
@@ -53,16 +51,16 @@ def make_ingest(
 ) -> Handler:
     """The handler that ingests into `store`, whose calls block and run one at a time from `queue`.
 
-    `now_ms` is the data center's wall clock. The peer's certificate name is the box's serial number, so the server
-    must demand a certificate. `front_ends` are the certificate names of front ends that end the boxes' TLS: they
-    alone say in BOX_HEADER whose request it is, and must replace what a box sends under that name.
+    `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
+    server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
+    boxes' TLS: only these may name the box, in BOX_HEADER, and they must overwrite that header in boxes' requests.
     """
 
     async def ingest(request: Request) -> Response:
         if request.target == TIME_PATH:
             return Response(HTTPStatus.NO_CONTENT)
         if request.target != PATH:
-            return _refusal(HTTPStatus.NOT_FOUND, f"there is only {PATH}")
+            return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
         if request.method != "POST":
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
         stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
@@ -81,11 +79,11 @@ def make_ingest(
         except CompressionError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
         except MessageError as error:
-            blamed = refusal(data)
-            body = encode(blamed) if blamed else str(error).encode()
+            named = refusal(data)
+            body = encode(named) if named else str(error).encode()
             return Response(HTTPStatus.UNPROCESSABLE_ENTITY, body, close=True)
         except UnknownBoxError:
-            return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not a box that may send", close=True)
+            return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not an authorized box", close=True)
         except QueueFullError:
             wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"too much waits for the database", wait)
@@ -102,7 +100,7 @@ def _is_urgent(batch: Batch) -> bool:
 
 
 def _box(request: Request, front_ends: Collection[str]) -> str:
-    """The serial number of the box whose request it is."""
+    """The serial number of the box that sent the request."""
     name = request.peer.name
     return request.headers.get(BOX_HEADER, "") if name in front_ends else name
 

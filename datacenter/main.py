@@ -1,7 +1,7 @@
-"""The data center as a program: the real clock, a real database thread, and a clean stop at SIGTERM.
+"""The data center's program: runs the listener and the database thread, and stops cleanly at SIGTERM.
 
-Calls of the database run on a thread of their own from the first one on, so that signals are heard while one does not
-return; the process then ends all the same, END_SECONDS_MAX after the signal.
+All database calls run on a separate thread, so that signals are handled even if a call does not return; the process
+then ends END_SECONDS_MAX after the signal.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ from wire.tls.peer import ClientCheck, PeerProblem
 from wire.tls.revocation import RevocationList, follow
 
 END_SECONDS_MAX: Final = 15.0
-"""From a signal to the process's end."""
+"""Limit of the time from a signal to the end of the process."""
 NOT_ENDED_STATUS: Final = 3
 REFRESH_SECONDS: Final = 5.0
-"""How often files that may change are looked at."""
+"""Interval of checks for changed files."""
 DESCRIPTORS_MAX: Final = 16_384
 """Each box has one connection, and a second one for alerts while answers are slow."""
 REFUSALS_BURST: Final = 5
 REFUSALS_PER_SECOND: Final = 1 / 600
-"""Log records about one client that is refused."""
+"""Limit of the log records about one refused client."""
 REFUSED_NAMES_MAX: Final = 10_000
-"""Refused clients that are told apart in that; all others share one rate."""
+"""Refused clients with a limit of their own; all others share one."""
 _log: Final = logging.getLogger(__name__)
 
 
 def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the TCP port once boxes can connect.
 
-    If the database does not answer, the process ends with exit status 3 and the reason.
+    If the database does not respond at the end, the process ends with exit status 3 and the reason.
 
-    Raises: SettingsError, StoreError, and OSError or ssl.SSLError for an address or PEM file that cannot be used.
+    Raises: SettingsError; StoreError; OSError or ssl.SSLError for an unusable address or PEM file.
     """
     config = load_config(Path(config_path))
     try:
@@ -77,16 +77,16 @@ def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambd
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """The revision of a database's tables, None for an empty database, and that of this program's."""
+    """Schema revisions: that of the database (None if it is empty), and the one that this program needs."""
 
     found: str | None
     wanted: str
 
 
 def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
-    """Create or upgrade the tables of the configured database, or only look at them.
+    """Create or upgrade the tables of the configured database, unless `only_check`.
 
-    Raises: SettingsError, and StoreError, after which nothing was changed.
+    Raises: SettingsError; StoreError, with nothing changed.
     """
     url = load_config(Path(config_path)).store.url
     try:
@@ -99,7 +99,7 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
 
 
 def check_datacenter(config_path: str | Path) -> list[str]:
-    """Check the configuration and its certificate without serving; returns warnings. Raises: SettingsError."""
+    """Check the configuration and the certificate; return warnings. Raises: SettingsError."""
     config = load_config(Path(config_path))
     warnings = check_identity(config)
     revocation_list(config)
@@ -109,7 +109,7 @@ def check_datacenter(config_path: str | Path) -> list[str]:
 async def _run(config: Config, store: Store, ready: Callable[[int], None], last_resort: LastResort) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
-    # one thread: one writes at a time, and what was begun is finished before the stop
+    # one thread: only one may write at a time, and calls in progress finish before the stop
     executor = ThreadPoolExecutor(1, "store")
 
     def end() -> None:
@@ -131,7 +131,7 @@ async def _run(config: Config, store: Store, ready: Callable[[int], None], last_
 
 
 async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bool:
-    """Wait for `work`, or for `stop`; returns whether the work is done. Raises what it raises."""
+    """Wait for `work` or `stop`; return whether `work` is done. Raises: the exception of `work`."""
     stopped = asyncio.ensure_future(stop.wait())
     waiting: set[asyncio.Future[Any]] = {work, stopped}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -142,13 +142,13 @@ async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bo
 
 
 def _why_not_ended(idle: Future[int], config: Config) -> str:
-    """`idle` is done once the database has answered all that it was asked before the end."""
+    """The reason of a late end; `idle` is done if no database call is still running."""
     if idle.done():
-        return f"did not end in {END_SECONDS_MAX:g} s, though the database has answered"
+        return f"did not stop within {END_SECONDS_MAX:g} s, although no database call is running"
     url = make_url(config.store.url).render_as_string(hide_password=True)
     return (
-        f"store.url: {url}: the database has not answered for {END_SECONDS_MAX:g} s; "
-        "what it had not committed was not acknowledged, and comes again from the boxes"
+        f"store.url: {url}: the database has not responded for {END_SECONDS_MAX:g} s; "
+        "uncommitted batches were not acknowledged, and the boxes will send them again"
     )
 
 
@@ -191,7 +191,7 @@ async def _serve(
 
 
 async def _follow_certificate(config: Config, server: Server) -> None:
-    """Use the certificate's files for new connections when they have changed and are complete, until cancelled."""
+    """Use changed certificate files for new connections once they are complete, until cancelled."""
     files = FileVersions(dataclasses.astuple(identity(config)))
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
@@ -206,7 +206,7 @@ async def _follow_certificate(config: Config, server: Server) -> None:
 
 
 class _RefusedClients:
-    """Logs which clients are refused, each now and then: a refused box comes again and again."""
+    """Logs refused clients, with a rate limit for each, because a refused box retries forever."""
 
     def __init__(self) -> None:
         self._rates: dict[tuple[PeerProblem, str], TokenBucket] = {}
@@ -215,18 +215,16 @@ class _RefusedClients:
         key = problem, name if len(self._rates) < REFUSED_NAMES_MAX else ""
         rate = self._rates.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))
         if not rate.take(1, time.monotonic()):
-            _log.warning(
-                "%s is refused: its certificate: %s", name or "a client without a name", problem.value
-            )
+            _log.warning("%s is refused: its certificate: %s", name or "an unnamed client", problem.value)
 
 
 def _log_revocations(revocations: RevocationList, error: Exception | None) -> None:
     if error is not None:
-        _log.error("the revocation list could not be refreshed, the previous one stays in force: %s", error)
+        _log.error("the revocation list could not be reloaded, the previous one remains in use: %s", error)
     else:
-        _log.info("the revocation list was refreshed")
+        _log.info("the revocation list was reloaded")
     if revocations.expires_s < time.time():
-        _log.warning("the revocation list in force should have been replaced already")
+        _log.warning("the revocation list in use has expired")
 
 
 def _now_ms() -> int:

@@ -1,3 +1,3 @@
-"""The command `rap`: one module a noun, each with its verbs; a package without `sim` is shipped without `lab`."""
+"""The command `rap`: one module or package per noun, with its verbs. A package without `sim` has no `lab`."""
 
 VERSION = "0.1.0"

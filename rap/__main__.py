@@ -1,7 +1,7 @@
-"""Entry point of `rap`: finds the nouns, runs the command, and turns every ending into an exit status.
+"""Entry point of `rap`: parses the command line, executes the command and maps its result to an exit status.
 
-A noun is a module of this package with a SUMMARY and an `add_verbs`. It imports what its commands need when they
-run, so that `rap --help` is immediate.
+Each noun is a module of this package with a SUMMARY and a function `add_verbs`. Modules import what their commands
+need only when these are executed, so that `rap --help` is fast.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from importlib.util import find_spec
 
 import rap
 from rap.extras import missing_extra
-from rap.outcome import BUG, HOLDS, CommandError
+from rap.outcome import BUG, OK, CommandError
 from rap.parser import Parser
 
 _NOUNS = ("box", "dc", "flash", "fw", "image", "lab", "pki")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `rap` with these arguments, the process's own by default; the result is the exit status."""
+    """Execute `rap` with `argv`, by default the process's arguments, and return the exit status."""
     try:
         arguments = make_parser().parse_args(argv)
         status: int = arguments.command(arguments)
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # the reader has what it wanted; Python would complain once more while it flushes at exit
+        # the reader has closed the pipe; prevent another error when Python flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return HOLDS
+        return OK
     except ModuleNotFoundError as error:
         lacks = missing_extra(error, _noun(argv))
         if lacks is None:
@@ -53,25 +53,25 @@ def _noun(argv: Sequence[str] | None) -> str:
 
 
 def _report_bug() -> int:
-    """Print the exception that is being handled; the result is the exit status."""
+    """Print the exception being handled, and return the exit status."""
     traceback.print_exc()
-    print("rap: this is a bug in rap itself; please report it with the lines above", file=sys.stderr)
+    print("rap: internal error; please report it with the lines above", file=sys.stderr)
     return BUG
 
 
 def make_parser() -> Parser:
-    """The whole grammar."""
+    """The parser with all nouns and verbs."""
     parser = Parser(
         prog="rap",
-        description="Remote Application Processor box: simulate it, run it, look after it.",
-        epilog="Exit status: 0 it holds; 1 an expectation failed; 2 wrong input; 3 the machine lacks something.",
+        description="Remote Application Processor box: simulate, run and maintain it.",
+        epilog="Exit status: 0 success; 1 a check failed; 2 wrong input; 3 the machine lacks something.",
     )
     parser.add_argument("--version", action="version", version=f"rap {rap.VERSION}")
     for name in _NOUNS:
         if find_spec(f"rap.{name}") is None:
-            continue  # a package without the simulator is shipped without `lab`
+            continue  # the box's package is shipped without the simulator and `lab`
         noun = import_module(f"rap.{name}")
-        noun.add_verbs(parser.word(name, noun.SUMMARY))
+        noun.add_verbs(parser.add_command(name, noun.SUMMARY))
     return parser
 
 

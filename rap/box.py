@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -19,14 +19,16 @@ SUMMARY = "the box program on real hardware"
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap box`."""
-    run = parser.word("run", "take, keep and forward reports until SIGTERM")
+    run = parser.add_command("run", "collect, buffer and forward reports until SIGTERM")
     run.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
-    run.add_argument("--check", action="store_true", help="only say whether the configuration is right")
-    run.does(_run)
-    status = parser.word("status", "how the running box program is")
-    status.add_argument("--config", metavar="FILE", type=Path, required=True, help="the running program's")
+    run.add_argument("--check", action="store_true", help="only check the configuration")
+    run.set_command(_run)
+    status = parser.add_command("status", "show the status of the running box program")
+    status.add_argument(
+        "--config", metavar="FILE", type=Path, required=True, help="TOML configuration of the running program"
+    )
     status.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    status.does(_status)
+    status.set_command(_status)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -39,21 +41,19 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.check:
             checked = check_box(arguments.config)
-            checked.refuse_what_cannot_work(arguments.config)
+            checked.check_operable(arguments.config)
             for problem in checked.identity:
-                _say(f"warning: {problem}")
-            print(f"{arguments.config}: right")
+                _print_message(f"warning: {problem}")
+            print(f"{arguments.config}: OK")
         else:
-            run_box(arguments.config, _say_served, _say)
+            run_box(arguments.config, _print_served, _print_message)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     except DescriptorError as error:
         raise MachineLacks(str(error)) from error
     except (DiskError, SpoolError) as error:
-        raise MachineLacks(
-            f"{arguments.config}: spool.directory: the disk cannot be used: {error}"
-        ) from error
-    return HOLDS
+        raise MachineLacks(f"{arguments.config}: spool.directory: the disk is unusable: {error}") from error
+    return OK
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def _status(arguments: argparse.Namespace) -> int:
         config = load_config(arguments.config)
         if config.status is None:
             raise WrongInput(
-                f"{arguments.config}: status: is not there; give the box a `socket` to answer at"
+                f"{arguments.config}: status: the table is missing; add [status] with a `socket`"
             )
         status = read_status(config.status.socket)
     except SettingsError as error:
@@ -76,9 +76,9 @@ def _status(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(status)).decode())
-        return HOLDS
+        return OK
     _print_status(status)
-    return HOLDS
+    return OK
 
 
 def _print_status(status: StatusReport) -> None:
@@ -87,7 +87,7 @@ def _print_status(status: StatusReport) -> None:
     if status.trust is not None:
         print(f"             PROBLEM: {status.trust.message}")
     print(f"waiting      {waiting.alert} alerts, {waiting.audit} audit records, {waiting.routine} reports")
-    print(f"taken        {status.accepted} reports, {status.repeated} that came again")
+    print(f"accepted     {status.accepted} reports, {status.repeated} duplicates")
     print(f"sent         {traffic.records} records in {traffic.batches} batches")
     print(f"spool        {status.spool_bytes / 1e6:,.0f} MB, {status.gaps_reported} gaps reported")
     if status.spool_problem:
@@ -113,14 +113,16 @@ def _print_certificate(certificate: CertificateStatus) -> None:
 
 def _print_firewall(firewall: FirewallStatus) -> None:
     print(f"firewall     {'in force' if firewall.in_force else 'NOT IN FORCE: ' + firewall.problem}")
-    print(f"             changed by others {firewall.alarms} times, repaired {firewall.repairs} times")
+    print(
+        f"             changed by other programs {firewall.alarms} times, repaired {firewall.repairs} times"
+    )
     for line in firewall.not_covered:
         print(f"             not covered: {line}")
 
 
-def _say_served(port: int, tcp_port: int) -> None:
-    _say(f"port {port} is served on TCP port {tcp_port}")
+def _print_served(port: int, tcp_port: int) -> None:
+    _print_message(f"instrument port {port}: listening on TCP port {tcp_port}")
 
 
-def _say(what: str) -> None:
+def _print_message(what: str) -> None:
     print(f"rap: {what}", file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rap.outcome import FAILED, HOLDS, WrongInput
+from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
 SUMMARY = "the data center that stores the reports"
@@ -14,18 +14,18 @@ SUMMARY = "the data center that stores the reports"
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap dc`."""
-    serve = parser.word("serve", "take reports from boxes until SIGTERM")
+    serve = parser.add_command("serve", "receive and store reports until SIGTERM")
     serve.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     serve.add_argument(
         "--check", action="store_true", help="only check the configuration and the certificate"
     )
-    serve.does(_serve)
-    migrate = parser.word("migrate", "create or upgrade the database's tables")
+    serve.set_command(_serve)
+    migrate = parser.add_command("migrate", "create or upgrade the database's tables")
     migrate.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     migrate.add_argument(
-        "--check", action="store_true", help="change nothing; exit status 1 if the tables need it"
+        "--check", action="store_true", help="change nothing; exit status 1 if an upgrade is needed"
     )
-    migrate.does(_migrate)
+    migrate.set_command(_migrate)
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error
+        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
     found, wanted = migration.found or "none: the database is empty", migration.wanted
     if migration.found == migration.wanted:
         print(f"schema revision {wanted}: current")
@@ -47,7 +47,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
         return FAILED
     else:
         print(f"schema revision {wanted}, upgraded from {migration.found or 'an empty database'}")
-    return HOLDS
+    return OK
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -61,13 +61,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         if arguments.check:
             for warning in check_datacenter(arguments.config):
                 print(f"rap: warning: {warning}", file=sys.stderr)
-            print(f"{arguments.config}: right")
-            return HOLDS
+            print(f"{arguments.config}: OK")
+            return OK
         run_datacenter(arguments.config, lambda port: print(f"rap: ready on port {port}", file=sys.stderr))
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     except StoreError as error:
-        raise WrongInput(f"{arguments.config}: `store.url`: the database cannot be used: {error}") from error
+        raise WrongInput(f"{arguments.config}: `store.url`: the database is unusable: {error}") from error
     except (OSError, ssl.SSLError) as error:
-        raise WrongInput(f"{arguments.config}: an address or PEM file cannot be used: {error}") from error
-    return HOLDS
+        raise WrongInput(f"{arguments.config}: an address or PEM file is unusable: {error}") from error
+    return OK

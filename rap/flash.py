@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -17,59 +17,86 @@ if TYPE_CHECKING:
     from imaging.flash.record import FlashRecord
     from imaging.flash.target import BlockDevice
 
-SUMMARY = "disks of boxes: write them, check them"
+SUMMARY = "disks of boxes: list, write and verify them"
 SIGNING_KEY: Final = Path("/etc/rap/image-signing.pub")
 
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap flash`."""
-    listing = parser.word("list", "show the disks, what they hold, and why one may not be written")
+    listing = parser.add_command("list", "list the disks, their contents, and why a disk must not be written")
     listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    listing.does(_list)
+    listing.set_command(_list)
     _add_write(parser)
-    identity = parser.word("identity", "a written disk's certificate: request out, certificate in")
+    identity = parser.add_command(
+        "identity", "read the certificate request of a written disk, or install its certificate"
+    )
     identity.add_argument("device", metavar="DEVICE", type=Path)
-    identity.add_argument("--csr", metavar="FILE", type=Path, help="write the certificate request there")
-    identity.add_argument("--certificate", metavar="FILE", type=Path, help="put this certificate in")
     identity.add_argument(
-        "--vendor-ca", metavar="FILE", type=Path, help="with --certificate: whom instruments have theirs from"
+        "--csr", metavar="FILE", type=Path, help="write the certificate request to this file"
+    )
+    identity.add_argument("--certificate", metavar="FILE", type=Path, help="install this certificate")
+    identity.add_argument(
+        "--vendor-ca",
+        metavar="FILE",
+        type=Path,
+        help="with --certificate: the CA of the instruments' certificates",
     )
     identity.add_argument(
         "--datacenter-root",
         metavar="FILE",
         type=Path,
-        help="with --certificate: whom the data center has its from",
+        help="with --certificate: the CA of the data center's certificate",
     )
-    identity.add_argument("--pki", metavar="DIR", type=Path, help="issue it from this folder of `rap pki`")
-    identity.does(_identity)
-    verify = parser.word("verify", "compare a disk with the record of its flash")
+    identity.add_argument(
+        "--pki", metavar="DIR", type=Path, help="issue the certificate from this directory of `rap pki`"
+    )
+    identity.set_command(_identity)
+    verify = parser.add_command("verify", "compare a disk with the record written by `rap flash write`")
     verify.add_argument("device", metavar="DEVICE", type=Path)
     verify.add_argument("--record", metavar="FILE", type=Path, required=True)
     verify.add_argument(
-        "--only", metavar="LABEL", action="append", default=[], help="this partition only; may be repeated"
+        "--only",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="compare only this partition; may be repeated",
     )
     verify.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    verify.does(_verify)
+    verify.set_command(_verify)
 
 
 def _add_write(parser: Parser) -> None:
-    write = parser.word("write", "write a signed image to a disk, and read all of it back")
+    write = parser.add_command("write", "write a signed image to a disk and verify it by reading it back")
     write.add_argument(
-        "image", metavar="IMAGE", type=Path, help="….raw or ….raw.zst, with its files beside it"
+        "image",
+        metavar="IMAGE",
+        type=Path,
+        help="….raw or ….raw.zst, with its accompanying files in the same directory",
     )
     write.add_argument("device", metavar="DEVICE", type=Path, help="such as /dev/sdb")
     write.add_argument(
-        "--key", metavar="FILE", type=Path, default=SIGNING_KEY, help="whose images to write: a public key"
+        "--key",
+        metavar="FILE",
+        type=Path,
+        default=SIGNING_KEY,
+        help="public key that verifies the image's signature",
     )
-    write.add_argument("--serial", metavar="TEXT", help="the disk's serial, instead of typing it")
-    write.add_argument("--resume", action="store_true", help="keep what an interrupted flash wrote")
-    write.add_argument("--box", metavar="NAME", help="make an identity for this box, such as RAP-0001")
+    write.add_argument("--serial", metavar="TEXT", help="the disk's serial number, instead of the prompt")
+    write.add_argument("--resume", action="store_true", help="continue an interrupted write")
+    write.add_argument("--box", metavar="NAME", help="create an identity for this box, such as RAP-0001")
     write.add_argument("--site", metavar="FILE", type=Path, help="with --box: its site file")
     write.add_argument("--csr", metavar="FILE", type=Path, help="with --box: write its certificate request")
-    write.add_argument("--pki", metavar="DIR", type=Path, help="with --box: issue its certificate there")
-    write.add_argument("--record", metavar="FILE.json", type=Path, help="default: flash-….json here")
+    write.add_argument(
+        "--pki",
+        metavar="DIR",
+        type=Path,
+        help="with --box: issue its certificate from this directory of `rap pki`",
+    )
+    write.add_argument(
+        "--record", metavar="FILE.json", type=Path, help="default: flash-NAME.json in the current directory"
+    )
     write.add_argument("--json", action="store_true", help="print the record")
-    write.does(_write)
+    write.set_command(_write)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -81,7 +108,7 @@ def _list(arguments: argparse.Namespace) -> int:
     judged = [(disk, refusals(machine, disk.name)) for disk in machine.disks()]
     if arguments.json:
         print(json.dumps([_as_document(machine, disk, reasons) for disk, reasons in judged], indent=2))
-        return HOLDS
+        return OK
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -94,15 +121,17 @@ def _list(arguments: argparse.Namespace) -> int:
         )
         console.print(f"/dev/{disk.name}", style="bold", end="  ")
         console.print(", ".join(filter(None, facts)), markup=False, soft_wrap=True)
-        console.print(f"    holds {_holds(machine, disk) or 'nothing known'}", markup=False, soft_wrap=True)
+        console.print(
+            f"    contains {_contents(machine, disk) or 'nothing recognized'}", markup=False, soft_wrap=True
+        )
         for reason in reasons:
-            console.print(f"    no: {reason}", style="red", markup=False, soft_wrap=True)
+            console.print(f"    protected: {reason}", style="red", markup=False, soft_wrap=True)
         if not reasons:
-            console.print("    may be written", style="green")
-    return HOLDS
+            console.print("    writable", style="green")
+    return OK
 
 
-def _holds(machine: StationMachine, disk: Device) -> str:
+def _contents(machine: StationMachine, disk: Device) -> str:
     own = [", ".join(disk.holds)] if disk.holds else []
     inner = [d for d in machine.devices if d.kind == "partition" and disk.name in d.over and d.holds]
     return "; ".join(own + [f"{d.name}: {', '.join(d.holds)}" for d in inner])
@@ -110,11 +139,11 @@ def _holds(machine: StationMachine, disk: Device) -> str:
 
 def _as_document(machine: StationMachine, disk: Device, reasons: list[str]) -> dict[str, Any]:
     shown = {name: getattr(disk, name) for name in ("name", "model", "bytes", "bus", "serial", "file")}
-    return {**shown, "holds": _holds(machine, disk), "may_be_written": not reasons, "reasons": reasons}
+    return {**shown, "holds": _contents(machine, disk), "may_be_written": not reasons, "reasons": reasons}
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from imaging.flash import job, record_pdf  # noqa: F401 - what the end needs is there before the beginning
+    from imaging.flash import job, record_pdf  # noqa: F401 - fail before writing if one is missing
 
     _check_options(arguments)
     made = _outputs(arguments)
@@ -129,52 +158,52 @@ def _write(arguments: argparse.Namespace) -> int:
     except job.FlashRefused as error:
         raise WrongInput(f"{error}. Nothing was written") from error
     except job.Interrupted as error:
-        raise _by_status(error)(
-            f"{error}\n{arguments.device} does not start now; once that is repaired, "
-            "give the same command with --resume"
+        raise _error_class(error)(
+            f"{error}\n{arguments.device} is not bootable now; after fixing the problem, "
+            "repeat the command with --resume"
         ) from error
     if arguments.json:
         print(made[0].read_text("utf-8"), end="")
     else:
         print(*(path for path in (*made, arguments.csr) if path), sep="\n")
-    return HOLDS
+    return OK
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
     if bool(arguments.box) != bool(arguments.site):
-        raise WrongInput("--box and --site go together: an identity has both")
+        raise WrongInput("--box and --site must be given together")
     if (arguments.csr or arguments.pki) and not arguments.box:
-        raise WrongInput("--csr and --pki go with --box")
+        raise WrongInput("--csr and --pki require --box")
 
 
 def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Where the record and its page go. Nothing is overwritten, which is better known before than after."""
+    """The paths of the record (JSON) and its PDF. Raises: WrongInput if a file exists or cannot be created."""
     name = arguments.box or arguments.device.name
     record: Path = arguments.record or Path(f"flash-{name.lower()}.json")
     if record.suffix != ".json":
-        raise WrongInput(
-            f"--record {record}: its name ends with .json; the page beside it will end with .pdf"
-        )
-    sheet = record.with_suffix(".pdf")
-    for path in (record, sheet, arguments.csr):
+        raise WrongInput(f"--record {record}: the name must end with .json; a .pdf file is written beside it")
+    page = record.with_suffix(".pdf")
+    for path in (record, page, arguments.csr):
         if path and path.exists():
-            raise WrongInput(f"{path} exists, and is not overwritten: move it, or give --record another name")
+            raise WrongInput(
+                f"{path} exists and is not overwritten: move it, or give another name with --record"
+            )
         if path and not path.parent.is_dir():
-            raise WrongInput(f"{path}: there is no folder {path.parent}")
-    return record, sheet
+            raise WrongInput(f"{path}: the directory {path.parent} does not exist")
+    return record, page
 
 
 def _confirm(job: Job, given: str | None) -> None:
-    """The person at the keyboard says which disk is meant, by what is printed on it."""
+    """Have the user confirm the disk by its serial number, as printed on it. Raises: WrongInput."""
     from imaging.disks.machine import size_text
 
     disk = job.disk
     what = "serial" if disk.serial else "name (it has no serial)"
     if given is None:
         if not sys.stdin.isatty():
-            raise WrongInput(f"give the disk's {what} with --serial: nobody is there to type it")
+            raise WrongInput(f"give the disk's {what} with --serial: standard input is not a terminal")
         print(f"/dev/{disk.name}: {disk.model or disk.file}, {size_text(disk.bytes)}", file=sys.stderr)
-        print(f"All that is on it will be lost. To go on, type its {what}: ", end="", file=sys.stderr)
+        print(f"All data on it will be lost. To continue, type its {what}: ", end="", file=sys.stderr)
         given = sys.stdin.readline().strip()
     if given != disk.confirmation:
         raise WrongInput(
@@ -182,7 +211,7 @@ def _confirm(job: Job, given: str | None) -> None:
         )
 
 
-def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, sheet: Path) -> None:
+def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, page: Path) -> None:
     from imaging.flash.record import save
     from imaging.flash.record_pdf import save_pdf
 
@@ -190,15 +219,15 @@ def _save(record: FlashRecord, job: Job, csr: Path | None, file: Path, sheet: Pa
         save(record, file)
         if csr:
             csr.write_bytes(job.request())
-        save_pdf(record, sheet)
+        save_pdf(record, page)
     except OSError as error:
         raise MachineLacks(
-            f"the disk is written and right, but {error.filename}: {error.strerror}"
+            f"the disk was written and verified, but {error.filename}: {error.strerror}"
         ) from error
 
 
-def _by_status(error: Exception) -> type[CommandError]:
-    """A disk that fails is the machine's lack, an image that was changed a wrong input, bad memory a failure."""
+def _error_class(error: Exception) -> type[CommandError]:
+    """The error class of an interrupted write: a bad image, a failing device, or a failed verification."""
     from imaging.flash.target import DeviceError
     from imaging.flash.write import ReadbackMismatch
     from imaging.media.imagefile import ImageError
@@ -221,9 +250,9 @@ def _identity(arguments: argparse.Namespace) -> int:
     if arguments.certificate and arguments.pki:
         raise WrongInput("give either --certificate or --pki")
     if authorities and not arguments.certificate:
-        raise WrongInput("--vendor-ca and --datacenter-root go with --certificate")
+        raise WrongInput("--vendor-ca and --datacenter-root require --certificate")
     if not (arguments.csr or arguments.certificate or arguments.pki):
-        raise WrongInput("give --csr to get the request, or --certificate or --pki to put a certificate in")
+        raise WrongInput("give --csr to read the request, or --certificate or --pki to install a certificate")
     try:
         with job.open_identity(arguments.device) as identity:
             if arguments.csr:
@@ -240,12 +269,12 @@ def _identity(arguments: argparse.Namespace) -> int:
                     if arguments.certificate
                     else f"issued from {arguments.pki}"
                 )
-                print(f"{arguments.device}: holds the certificate of {identity.box}, {origin}")
+                print(f"{arguments.device}: installed the certificate of {identity.box}, {origin}")
     except FileExistsError as error:
-        raise WrongInput(f"{error.filename} exists, and is not overwritten: give another name") from error
+        raise WrongInput(f"{error.filename} exists and is not overwritten: give another name") from error
     except (job.FlashRefused, OSError) as error:
         raise WrongInput(str(error)) from error
-    return HOLDS
+    return OK
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -267,14 +296,16 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         document = {"verdict": "fail" if wrong else "pass", "differs": places}
         print(json.dumps(document, indent=2))
-        return FAILED if wrong else HOLDS
+        return FAILED if wrong else OK
     for place in wrong:
-        print(f"{place}: differs from what was written")
+        print(f"{place}: differs from the record")
     if IDENTITY_LABEL in places:
-        print(f"{IDENTITY_LABEL}: a certificate came in, or the box took it, as is meant")
+        print(
+            f"{IDENTITY_LABEL}: changed as expected: a certificate was installed, or the box has read the identity"
+        )
     if not wrong:
-        print(f"{arguments.device}: holds what was written at {record.written_at}")
-    return FAILED if wrong else HOLDS
+        print(f"{arguments.device}: unchanged since it was written at {record.written_at}")
+    return FAILED if wrong else OK
 
 
 def _load_record(file: Path, only: list[str]) -> FlashRecord:
@@ -297,7 +328,7 @@ def _open_for_reading(path: Path) -> BlockDevice:
 
 
 class _Bar:
-    """A bar with rate and time left, on standard error; quiet where that is no terminal."""
+    """Progress bar with rate and remaining time on standard error, if that is a terminal."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -27,47 +27,49 @@ SUMMARY = "the box's firewall"
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap fw`."""
-    render = parser.word("render", "write the ruleset that follows from a policy")
+    render = parser.add_command("render", "print the ruleset for a policy")
     form = render.add_mutually_exclusive_group()
     form.add_argument("--nft", action="store_true", help="as text for `nft -f`; the default")
     form.add_argument("--json", action="store_true", help="as libnftables' JSON")
-    check = parser.word("check", "say whether the kernel holds exactly this policy, and what was refused")
+    check = parser.add_command(
+        "check", "compare the kernel's ruleset with a policy, and show refused packets"
+    )
     check.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    apply_ = parser.word("apply", "put a policy in force, all of it or nothing")
+    apply_ = parser.add_command("apply", "put a policy in force, atomically")
     apply_.add_argument(
         "--confirm",
         metavar="SECONDS",
         type=_seconds,
-        help='take it back unless somebody types "yes" within this time',
+        help='revert it unless "yes" is typed within this time',
     )
-    prove = parser.word("prove", "prove of the kernel's own listing that it does what the policy says")
+    prove = parser.add_command("prove", "prove that the ruleset listed by the kernel implements a policy")
     prove.add_argument("--json", action="store_true", help="one JSON document on standard output")
     prove.add_argument(
-        "--listing", metavar="FILE", type=Path, help="of `nft -j list table inet rap`, elsewhere"
+        "--listing", metavar="FILE", type=Path, help="output of `nft -j list table inet rap` to prove instead"
     )
-    watch = parser.word("watch", "repair what others change in the firewall, until SIGTERM")
+    watch = parser.add_command("watch", "repair changes by other programs until SIGTERM")
     watch.add_argument(
         "--json", action="store_true", help="each event as a JSON document, on a line of its own"
     )
-    serve = parser.word(
-        "serve", "be the firewall service of a box program: keep a policy in force until SIGTERM"
+    serve = parser.add_command(
+        "serve", "run the firewall service for a box program: keep a policy in force until SIGTERM"
     )
     serve.add_argument(
-        "--socket", metavar="PATH", type=Path, required=True, help="where the box program connects"
+        "--socket", metavar="PATH", type=Path, required=True, help="Unix socket for the box program"
     )
     serve.add_argument(
         "--user",
         metavar="NAME",
         action="append",
         default=[],
-        help="whom the box program runs as, if not root",
+        help="user of the box program, if not root; may be repeated",
     )
-    log = parser.word("log", "tell what is refused, as the kernel logs it, until SIGTERM")
+    log = parser.add_command("log", "print refused packets, as logged by the kernel, until SIGTERM")
     log.add_argument(
         "--json", action="store_true", help="each entry as a JSON document, on a line of its own"
     )
     log.add_argument("--seconds", metavar="N", type=_seconds, help="end after this time")
-    log.does(_log)
+    log.set_command(_log)
     verbs: list[tuple[Parser, Callable[[argparse.Namespace], int]]]
     verbs = [
         (render, _render),
@@ -79,7 +81,7 @@ def add_verbs(parser: Parser) -> None:
     ]
     for verb, command in verbs:
         verb.add_argument("policy", metavar="POLICY", type=Path, help="TOML file")
-        verb.does(command)
+        verb.set_command(command)
 
 
 def _render(arguments: argparse.Namespace) -> int:
@@ -91,7 +93,7 @@ def _render(arguments: argparse.Namespace) -> int:
         _print_json({"nftables": ruleset.commands()})
     else:
         print(ruleset_text(ruleset), end="")
-    return HOLDS
+    return OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -101,28 +103,28 @@ def _check(arguments: argparse.Namespace) -> int:
     with _service() as service:
         found = service.ask(Check(str(arguments.policy)))
     assert isinstance(found, Checked)
-    differences, around = found.differences, _not_covered(policy)
-    holds = not differences and not any(each.breaks for each in around)
+    differences, uncovered = found.differences, _not_covered(policy)
+    holds = not differences and not any(each.breaks for each in uncovered)
     if arguments.json:
         _print_json(
             {
                 "policy": str(arguments.policy),
                 "holds": holds,
                 "differences": differences,
-                "not_covered": [each.says for each in around],
+                "not_covered": [each.says for each in uncovered],
                 "refused": {cause: {"packets": p, "bytes": b} for cause, (p, b) in found.refused.items()},
                 "sessions": found.sessions,
             }
         )
-        return HOLDS if holds else FAILED
-    print(f"{arguments.policy}: the kernel holds {'something else' if differences else 'exactly this'}")
+        return OK if holds else FAILED
+    print(f"{arguments.policy}: the kernel's ruleset {'differs' if differences else 'is identical'}")
     print(*(f"  {difference}" for difference in differences), sep="\n", end="\n" if differences else "")
     if found.refused:
         print(f"open sessions: {found.sessions}\nrefused:")
     for cause, (packets, size) in found.refused.items():
         print(f"  {cause:<12} {packets:>12} packets {size:>15} bytes")
-    _print_not_covered(around)
-    return HOLDS if holds else FAILED
+    _print_not_covered(uncovered)
+    return OK if holds else FAILED
 
 
 def _not_covered(policy: Policy) -> list[NotCovered]:
@@ -132,13 +134,13 @@ def _not_covered(policy: Policy) -> list[NotCovered]:
         return not_covered(policy)
     except OSError as error:
         raise MachineLacks(
-            f"what lies around the firewall cannot be read: {error.strerror}; be root"
+            f"the system's network configuration cannot be read: {error.strerror}; run as root"
         ) from error
 
 
-def _print_not_covered(around: list[NotCovered]) -> None:
-    for each in around:
-        consequence = "; what is proven need not hold" if each.breaks else ""
+def _print_not_covered(uncovered: list[NotCovered]) -> None:
+    for each in uncovered:
+        consequence = "; the proof does not apply" if each.breaks else ""
         print(f"not covered: {each.says}{consequence}")
 
 
@@ -150,7 +152,7 @@ def _apply(arguments: argparse.Namespace) -> int:
             return _apply_on_trial(service, arguments.policy, arguments.confirm)
         service.ask(Apply(str(arguments.policy)))
     print(f"{arguments.policy}: in force")
-    return HOLDS
+    return OK
 
 
 def _apply_on_trial(service: Helper, file: Path, seconds: int) -> int:
@@ -158,21 +160,21 @@ def _apply_on_trial(service: Helper, file: Path, seconds: int) -> int:
 
     service.ask(Try(str(file), seconds))
     print(f'{file}: in force for {seconds} s; type "yes" to keep it: ', end="", flush=True)
-    says_yes = _says_yes(service.connection.fileno())
-    answer = service.next() if says_yes is None else service.ask(Keep() if says_yes else Revert())
+    confirmed = _read_confirmation(service.connection.fileno())
+    answer = service.next() if confirmed is None else service.ask(Keep() if confirmed else Revert())
     assert isinstance(answer, TrialEnded)
     if answer.kept:
         print(f"{file}: kept")
-        return HOLDS
+        return OK
     print()
     if not answer.reverted:
-        raise CommandError("what was in force before could not be put back; apply a policy now")
-    print(f"{file}: taken back; what was in force before is again")
+        raise CommandError("the previous ruleset could not be restored; apply a policy now")
+    print(f"{file}: reverted; the previous ruleset is in force")
     return FAILED
 
 
-def _says_yes(over: int) -> bool | None:
-    """Whether a line is typed that is "yes"; None if `over` becomes readable before."""
+def _read_confirmation(over: int) -> bool | None:
+    """Whether "yes" is typed; None if the descriptor `over` becomes readable first."""
     import select
 
     readable, _, _ = select.select([sys.stdin, over], [], [])
@@ -185,7 +187,7 @@ def _prove(arguments: argparse.Namespace) -> int:
     from netfw.watch.surroundings import ASSUMPTIONS
 
     policy, objects = _load(arguments.policy), _listing(arguments.listing)
-    around = _not_covered(policy) if arguments.listing is None else []
+    uncovered = _not_covered(policy) if arguments.listing is None else []
     findings = []
     try:
         for finding in prove(policy, objects):
@@ -195,25 +197,25 @@ def _prove(arguments: argparse.Namespace) -> int:
     except Unproven as error:
         raise CommandError(str(error)) from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        problem = f"the listing has something that this program cannot read ({type(error).__name__}: {error})"
+        problem = (
+            f"the listing contains something this program does not support ({type(error).__name__}: {error})"
+        )
         raise CommandError(f"{problem}; `rap fw apply` replaces it") from error
-    holds = all(finding.holds for finding in findings) and not any(each.breaks for each in around)
-    elsewhere = (
-        "nothing but this table is there: a saved listing says nothing of other tables and interfaces",
-    )
+    holds = all(finding.holds for finding in findings) and not any(each.breaks for each in uncovered)
+    elsewhere = ("there are no other tables: a saved listing does not include other tables and interfaces",)
     assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
     if arguments.json:
-        more = {"assumed": assumed, "not_covered": [each.says for each in around]}
+        more = {"assumed": assumed, "not_covered": [each.says for each in uncovered]}
         theorems = [finding.summary() for finding in findings]
         _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems, **more})
-        return HOLDS if holds else FAILED
+        return OK if holds else FAILED
     print(*(f"assumed: {each}" for each in assumed), sep="\n")
-    _print_not_covered(around)
-    return HOLDS if holds else FAILED
+    _print_not_covered(uncovered)
+    return OK if holds else FAILED
 
 
 def _listing(file: Path | None) -> list[Any]:
-    """The table as the kernel lists it now, or as it was listed into a file."""
+    """The objects of the table, listed by the kernel or read from a saved listing."""
     if file is None:
         from netfw.service.requests import List, Listed
 
@@ -221,13 +223,13 @@ def _listing(file: Path | None) -> list[Any]:
             listed = service.ask(List())
         assert isinstance(listed, Listed)
         if listed.objects is None:
-            raise CommandError("the kernel has no firewall of this box; put one in force with `rap fw apply`")
+            raise CommandError("the kernel has no table `inet rap`; create it with `rap fw apply`")
         return listed.objects
     try:
         objects: list[Any] = json.loads(file.read_text("utf-8"))["nftables"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise WrongInput(
-            f"{file}: cannot be read as a listing ({error}); write it with `nft -j list table inet rap`"
+            f"{file}: not a listing ({error}); create it with `nft -j list table inet rap`"
         ) from error
     return [thing for thing in objects if "metainfo" not in thing]
 
@@ -239,13 +241,13 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     with _service() as service:
         service.ask(WatchRequest(str(arguments.policy)))
-        print(f"rap: watching that {arguments.policy} is in force", file=sys.stderr, flush=True)
+        print(f"rap: watching {arguments.policy}", file=sys.stderr, flush=True)
         in_force = asyncio.run(_watching(service, arguments.policy, arguments.json))
-    return HOLDS if in_force else FAILED
+    return OK if in_force else FAILED
 
 
 async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
-    """Watch until SIGTERM; whether the policy was in force then. Raises: FirewallError."""
+    """Watch until SIGTERM; return whether the policy was in force at the end. Raises: FirewallError."""
     import asyncio
 
     from netfw.errors import FirewallError
@@ -253,11 +255,11 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
     from netfw.service.supervisor import LOOK_SECONDS
     from netfw.watch.surroundings import Inspector
 
-    ended, inspector = _ended(), Inspector(_load(file))
-    around: list[NotCovered] = []
+    ended, inspector = _stop_event(), Inspector(_load(file))
+    uncovered: list[NotCovered] = []
     problems: list[FirewallError] = []
 
-    def heard() -> None:
+    def on_event() -> None:
         try:
             event = service.next()
         except FirewallError as error:
@@ -269,9 +271,9 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
         _say_event(event, file, as_json)
 
     loop = asyncio.get_running_loop()
-    loop.add_reader(service.connection, heard)
+    loop.add_reader(service.connection, on_event)
     while not ended.is_set():
-        around = _say_news(around, inspector.inspect(), as_json)
+        uncovered = _report_changes(uncovered, inspector.inspect(), as_json)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
     loop.remove_reader(service.connection)
@@ -281,17 +283,17 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
     while not isinstance(answer, Stopped):
         _say_event(answer, file, as_json)
         answer = service.next()
-    return answer.in_force and not any(each.breaks for each in around)
+    return answer.in_force and not any(each.breaks for each in uncovered)
 
 
-def _say_news(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:
-    """Report what is not covered, if that is news."""
+def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:
+    """Print the differences between two results of `not_covered`; return the second one."""
     for each in now:
         if each not in before:
             _say("not covered", f"not covered: {each.says}", as_json, **each._asdict())
     for each in before:
         if each not in now:
-            _say("covered again", f"no longer there: {each.says}", as_json, says=each.says)
+            _say("covered again", f"covered again: {each.says}", as_json, says=each.says)
     return now
 
 
@@ -301,11 +303,11 @@ def _say_event(event: Reply, file: Path, as_json: bool) -> None:
     from netfw.events import Alarm, Repair
 
     if isinstance(event, Alarm):
-        said = f"changed by {event.program or 'somebody'} (process {event.pid or 'unknown'})"
+        said = f"changed by {event.program or 'an unknown program'} (process {event.pid or 'unknown'})"
         _say("changed", said, as_json, program=event.program, process=event.pid)
         return
     if not isinstance(event, Repair):
-        _say("follows", f"{file} was applied anew, and is watched as it is now", as_json)
+        _say("follows", f"{file} was applied again; watching the new version", as_json)
         return
     result = "the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}"
     said = "\n".join((*(f"  {difference}" for difference in event.differences), result))
@@ -317,12 +319,12 @@ def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    """Become the service: nothing of this command remains in its process."""
+    """Replace this process by the service."""
     from netfw.service.spawn import command, environment
 
     users = [word for name in arguments.user for word in ("--user", name)]
     words = command("serve", "--policy", str(arguments.policy), "--socket", str(arguments.socket), *users)
-    os.execve(words[0], words, environment())  # noqa: S606 - as meant
+    os.execve(words[0], words, environment())  # noqa: S606 - intended
 
 
 def _log(arguments: argparse.Namespace) -> int:
@@ -330,7 +332,7 @@ def _log(arguments: argparse.Namespace) -> int:
 
     with _errors():
         asyncio.run(_logging(arguments.seconds, arguments.json))
-    return HOLDS
+    return OK
 
 
 async def _logging(seconds: int | None, as_json: bool) -> None:
@@ -339,23 +341,23 @@ async def _logging(seconds: int | None, as_json: bool) -> None:
     from netfw.kernel.log import FirewallLog, Lost, RefusedPacket
     from netfw.ruleset.names import LOG_GROUP
 
-    def tell(entry: RefusedPacket | Lost) -> None:
+    def print_entry(entry: RefusedPacket | Lost) -> None:
         try:
             print(json.dumps(entry.summary()) if as_json else entry, flush=True)
         except BrokenPipeError:  # as behind `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ended.set()
 
-    ended, log = _ended(), FirewallLog(tell)
+    ended, log = _stop_event(), FirewallLog(print_entry)
     log.start()
-    print(f"rap: telling what the firewall refuses (NFLOG group {LOG_GROUP})", file=sys.stderr, flush=True)
+    print(f"rap: printing refused packets (NFLOG group {LOG_GROUP})", file=sys.stderr, flush=True)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(ended.wait(), seconds)
     log.stop()
 
 
-def _ended() -> asyncio.Event:
-    """Set at SIGTERM, and when somebody types Ctrl-C."""
+def _stop_event() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
     import asyncio
     import signal
 
@@ -377,7 +379,7 @@ def _load(file: Path) -> Policy:
 
 @contextlib.contextmanager
 def _service() -> Iterator[Helper]:
-    """A firewall service for this command alone; this process does not load libnftables (GPL)."""
+    """Start a firewall service for this command; this process itself must not load libnftables (GPL)."""
     from netfw.service.requests import Helper
 
     with _errors(), Helper() as service:
@@ -386,7 +388,7 @@ def _service() -> Iterator[Helper]:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Errors of the firewall as endings of the command."""
+    """Convert FirewallError to CommandError."""
     from netfw.errors import FirewallError, FirewallErrorKind
 
     try:
@@ -401,7 +403,7 @@ def _errors() -> Iterator[None]:
 
 def _seconds(given: str) -> int:
     if not given.isdecimal() or not 1 <= int(given) <= 3600:
-        raise argparse.ArgumentTypeError(f"{given!r}: a number of seconds from 1 to 3600")
+        raise argparse.ArgumentTypeError(f"{given!r}: give a number of seconds from 1 to 3600")
     return int(given)
 
 

@@ -1,34 +1,34 @@
-"""How a command ends. What it prints is for people; the exit status is for scripts."""
+"""Exit statuses of `rap`, and the exceptions that lead to them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-HOLDS: Final = 0
-"""It was done, and what was to hold holds."""
+OK: Final = 0
+"""Success: the command was executed, and all checks passed."""
 FAILED: Final = 1
-"""It ran, and an expectation failed."""
+"""The command was executed, and a check or an expectation failed."""
 WRONG_INPUT: Final = 2
-"""The input was wrong; nothing was changed."""
+"""The input is wrong; nothing was changed."""
 MACHINE_LACKS: Final = 3
-"""This machine lacks something."""
+"""The machine lacks something that the command needs."""
 BUG: Final = 70
-"""The program itself is wrong (EX_SOFTWARE of sysexits.h); never to be taken for a failed expectation."""
+"""Internal error (EX_SOFTWARE of sysexits.h), distinct from a failed expectation."""
 
 
 class CommandError(Exception):
-    """A command cannot go on; the message is all the user sees."""
+    """Ends a command with an error message and the exit status `status`."""
 
     status: int = FAILED
 
 
 class WrongInput(CommandError):
-    """What was given is wrong: the message names it, and says what would be right."""
+    """The input is wrong; the message names it and says what would be right."""
 
     status = WRONG_INPUT
 
 
 class MachineLacks(CommandError):
-    """Something is not on this machine: the message says what to install."""
+    """The machine lacks something; the message says what to install."""
 
     status = MACHINE_LACKS

@@ -5,39 +5,46 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rap.outcome import HOLDS, WrongInput
+from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
-SUMMARY = "test certificates, all from one folder"
+SUMMARY = "test certificates from a CA in a directory"
 
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap pki`."""
-    init = parser.word("init", "make the authorities in a new folder")
+    init = parser.add_command("init", "create the CAs in a new directory")
     init.add_argument("folder", metavar="DIR", type=Path)
-    init.does(_init)
-    issue = parser.word("issue", "issue a certificate and its key")
-    issue.add_argument("folder", metavar="DIR", type=Path, help="where `rap pki init` made the authorities")
+    init.set_command(_init)
+    issue = parser.add_command("issue", "issue a certificate and its key")
+    issue.add_argument("folder", metavar="DIR", type=Path, help="the directory of `rap pki init`")
     issue.add_argument("name", metavar="NAME", help="serial number, such as RAP-0001 or CHEM-0001")
     issue.add_argument(
         "--for",
         dest="purpose",
         required=True,
         choices=("box", "instrument", "datacenter"),
-        help="what it is for",
+        help="the kind of certificate",
     )
     issue.add_argument(
-        "--host", action="append", default=[], help="DNS name or address it serves; may be repeated"
+        "--host", action="append", default=[], help="DNS name or address of the server; may be repeated"
     )
     issue.add_argument(
-        "--csr", metavar="FILE", type=Path, help="for the key in this certificate request; none is made"
+        "--csr",
+        metavar="FILE",
+        type=Path,
+        help="use the key of this certificate request instead of a new one",
     )
-    issue.does(_issue)
+    issue.set_command(_issue)
 
-    revoke = parser.word("revoke", "revoke certificates of boxes and instruments, and issue the list anew")
-    revoke.add_argument("folder", metavar="DIR", type=Path, help="where `rap pki init` made the authorities")
-    revoke.add_argument("names", metavar="NAME", nargs="*", help="serial numbers; none: only renew the list")
-    revoke.does(_revoke)
+    revoke = parser.add_command(
+        "revoke", "revoke certificates of boxes and instruments, and reissue the revocation list"
+    )
+    revoke.add_argument("folder", metavar="DIR", type=Path, help="the directory of `rap pki init`")
+    revoke.add_argument(
+        "names", metavar="NAME", nargs="*", help="serial numbers; none: only reissue the list"
+    )
+    revoke.set_command(_revoke)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
@@ -47,7 +54,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
         print(pki_folder.revoke(arguments.folder, arguments.names))
     except (pki_folder.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
-    return HOLDS
+    return OK
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -58,7 +65,7 @@ def _init(arguments: argparse.Namespace) -> int:
     except (pki_folder.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
     print(*paths, sep="\n")
-    return HOLDS
+    return OK
 
 
 def _issue(arguments: argparse.Namespace) -> int:
@@ -74,4 +81,4 @@ def _issue(arguments: argparse.Namespace) -> int:
     except (pki_folder.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
     print(*written, sep="\n")
-    return HOLDS
+    return OK

@@ -1,6 +1,6 @@
-"""Writes the tables of docs/reference/lab-file.md from the Structs that read lab files; `make golden` runs it.
+"""Generates the tables of docs/reference/lab-file.md from the Structs that read lab files (`make golden`).
 
-What a key means is the docstring below its field; its form, bounds and default are the field's own.
+The meaning of a key is the docstring below its field; form, limits and default come from the field itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TABLES: Final = {
 
 
 def render(page: str) -> str:
-    """The page with its tables made new."""
+    """The page with regenerated tables."""
     head = page.partition(BEGIN)[0]
     return (
         head + BEGIN + "".join(_table(title, kind) for title, kind in TABLES.items()) + _faults() + _names()

@@ -1,12 +1,11 @@
-"""Make the zstd dictionary that every stream of batches starts with: `python tools/train_dictionary.py FILE`.
+"""Generates the initial zstd dictionary of all batch streams: `python tools/train_dictionary.py FILE`.
 
-It is raw content, not statistics: bytes that a batch may refer back to as if it had been sent already. So it is
-made of batches. A simulated laboratory with one analyzer of each model says what is in them, and what it does not
-happen to say is added: first each word of the vocabulary and each alert, then routine, and last what a stream
-most often starts with, single reports, where a reference is shortest.
+It is raw content: bytes that a batch can refer to as if they had been sent before. It therefore consists of batches,
+with reports of a simulated laboratory that has one analyzer of each model. Words that do not occur there are added.
+The order is: each word of the vocabulary and each alert; routine reports; single reports, with which a stream most
+often starts. References to the end are the shortest.
 
-The same sources give the same bytes. A dictionary that has shipped is never changed: a new one is a new version,
-made by this program as it is then.
+The output depends only on the sources. A released dictionary is never changed: a new one is a new version.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ from wire.messages import (
 from wire.vocabulary import Channel, Outcome, State
 
 SIZE_MAX: Final = 15 * 1024
-"""zstd takes its parameters from the size of dictionary and data: up to 16 KiB in all it searches best."""
+"""zstd derives its parameters from the size of dictionary and data; up to 16 KiB in total compress best."""
 BACKLOG: Final = 6
-"""Statuses that stand for the routine; more of them would add nothing but their figures."""
+"""Number of routine statuses; more would differ only in their numbers."""
 START_MS: Final = 1_788_000_000_000
-"""A time in the years of use: the upper bytes of a report's time stay the same for weeks."""
+"""A realistic time, because the upper bytes of a report's time stay the same for weeks."""
 LABORATORY: Final = {
     "CHEM-0001": load_model("chemistry-analyzer"),
     "IMMU-0002": load_model("immunoassay-analyzer"),
@@ -74,18 +73,18 @@ def dictionary() -> bytes:
     singles = [of_kind(said, Alert)[-1], *latest.values()]
     batches = [[*_rare(), *_alerts(), *routine], *([entry] for entry in singles)]
     content = b"".join(encode_batch(0, numbered(1000, batch)) for batch in batches)
-    assert len(content) <= SIZE_MAX, f"{len(content)} bytes: say less of what is rare"
+    assert len(content) <= SIZE_MAX, f"{len(content)} bytes; include fewer rare words"
     return content
 
 
 def record(duration_ns: int, seed: int) -> list[Entry]:
-    """What the laboratory says in that time, from a midnight on, with a status every minute."""
+    """The reports of the laboratory in that time, from midnight on, with a status every minute."""
     env, entries = Environment(), list[Entry]()
     numbers = {serial: iter(range(1, 1 << 32)) for serial in LABORATORY}
 
     def emit(serial: str, kind: type[Report], /, *fields: Any) -> None:
         report = kind(next(numbers[serial]), START_MS + env.now // MILLISECOND_NS, *fields)
-        entries.append(Entry(serial, 1, report))  # type: ignore[arg-type]  # any of the kinds there are
+        entries.append(Entry(serial, 1, report))  # type: ignore[arg-type]  # any kind of report
 
     for serial, model in LABORATORY.items():
         chance = partial(stream, seed)
@@ -96,7 +95,7 @@ def record(duration_ns: int, seed: int) -> list[Entry]:
 
 
 def of_kind(entries: list[Entry], kind: type[Report]) -> list[Entry]:
-    """Those whose report is of that kind."""
+    """The entries whose report is of that kind."""
     return [entry for entry in entries if isinstance(entry.body, kind)]
 
 
@@ -106,7 +105,7 @@ def numbered(first: int, entries: list[Entry]) -> list[tuple[int, bytes]]:
 
 
 def _rare() -> Iterator[Entry]:
-    """What a laboratory hardly ever says, once each."""
+    """Each rare word once."""
     for event in AUDIT_EVENTS:
         yield Entry("", 0, Audit(START_MS, event, 1))
     for reason in ("unused", "unfinished", "corrupt", "disk-full"):

@@ -1,6 +1,6 @@
-"""The box: a spool, a collector at each instrument port, a forwarder, and the wires between them.
+"""The box: assembles and runs the spool, a collector at each instrument port, the forwarder and the monitoring.
 
-It starts unattended after any crash: what the spool kept is all the state there is.
+It starts unattended after any crash: its only persistent state is in the spool.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
 from agents.box.config import BoxConfig, InstrumentPort
-from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, Say
+from agents.box.firewall import FirewallGuard, FirewallService, FirewallStatus, LogMessage
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.audit import GAP_RANGES_MAX, AuditLog, encode_gap
 from agents.box.health.bounds import box_bounds
 from agents.box.health.certificates import OwnCertificate
 from agents.box.health.spoolwatch import DiskSpace, watch_spool
 from agents.box.health.supervision import keep_running
-from agents.box.health.watchdog import feed_while_well
+from agents.box.health.watchdog import feed_while_healthy
 from agents.box.intake.collector import Collector
 from agents.box.intake.refusal import watch_refusals
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
@@ -52,22 +52,23 @@ from wire.tls.revocation import CrlError, RevocationList
 from wire.vocabulary import Outcome
 
 PORT_RETRY_SECONDS: Final = 5.0
-"""When to try again to listen on a port whose address is not there yet."""
+"""Pause before listening again on a port whose address is not configured yet."""
 
-Served: TypeAlias = Callable[[int, int], object]
-"""Takes the number of an instrument port and the TCP port it is served on."""
+OnServed: TypeAlias = Callable[[int, int], object]
+"""Called with the number of an instrument port and its TCP port when instruments can connect."""
 
 
-def _tell_nobody(*_what: object) -> None:
+def _ignore(*_what: object) -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a box is made of. `executor` runs the disk's calls one at a time; without one the box has a thread.
+    """The hardware and services that a box uses.
 
-    `firewall` and `watchdog` are there if the configuration has [firewall] and [watchdog]. `bounds` are those of the
-    process, and `disk_space` is called on the thread of the disk.
+    `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall` and `watchdog` are
+    given if the configuration has [firewall] and [watchdog]. `bounds` are those of the process; `disk_space` is
+    called on the thread of the disk.
     """
 
     disk: Disk
@@ -78,14 +79,14 @@ class Hardware:
     indicators: Indicators | None = None
     watchdog: Watchdog | None = None
     built_s: float = 0.0
-    """When the machine's software was built, in seconds since 1970: a time that has passed for certain."""
+    """Build time of the software, in seconds since 1970: a lower bound of the current time."""
     bounds: tuple[Bound, ...] = ()
     disk_space: DiskSpace | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BoxStatus:
-    """A running box at one moment."""
+    """Snapshot of a running box."""
 
     spool: SpoolStatus
     traffic: Traffic
@@ -93,35 +94,35 @@ class BoxStatus:
     reports_accepted: int
     reports_repeated: int
     firewall: FirewallStatus | None
-    """None if the box has none to look after."""
+    """None without [firewall] in the configuration."""
     certificate: Inspection
     levels: tuple[Level, ...]
-    """Of what is bounded, when it was last looked at."""
+    """The bounded quantities, as last measured."""
     spool_problem: str
-    """Why the spool takes no records; empty if it does."""
+    """Why the spool accepts no records; empty if it does."""
     trust: TrustProblem | None
-    """Why the data center's certificate is not trusted."""
+    """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
 
 
 class Box:
-    """One life of a box. `run` it; `tcp_ports` then says where each instrument port is served."""
+    """A box, from its start to its end. While `run` runs, `tcp_ports` maps instrument ports to TCP ports."""
 
     def __init__(
         self,
         config: BoxConfig,
         hardware: Hardware,
         random: Random,
-        served: Served = _tell_nobody,
-        say: Say = _tell_nobody,
+        on_served: OnServed = _ignore,
+        log_message: LogMessage = _ignore,
     ) -> None:
-        """Reads the certificates. Raises OSError, ssl.SSLError or CrlError for unusable ones.
+        """Reads the certificates. Raises: OSError, ssl.SSLError or CrlError for unusable ones.
 
-        `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
+        `on_served` is called when instruments can connect at a port, `log_message` with messages for the operator.
         """
         assert (config.firewall is None) == (hardware.firewall is None)
         assert (config.watchdog is None) == (hardware.watchdog is None)
         self._config, self._hardware, self._random = config, hardware, random
-        self._served, self._say = served, say
+        self._on_served, self._log_message = on_served, log_message
         self._certificate = OwnCertificate(config.identity, hardware.clock)
         self._alarm = AlarmLed(hardware.indicators)
         self._servers: dict[int, Server] = {}
@@ -131,63 +132,63 @@ class Box:
         self._time_patience = Patience(DIAL_PATIENCE_MAX)
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
-        self.doing = "starting"
-        """For whoever waits for the program's end."""
+        self.activity = "starting"
+        """The current phase, for the message if the program does not stop in time."""
 
     async def run(self) -> None:
-        """Collect and forward until cancelled, then close cleanly. Raises: SpoolError IO if there is no disk."""
+        """Collect and forward until cancelled, then close cleanly. Raises: SpoolError IO if the disk is unusable."""
         guard = self._guard()
-        self.doing = "opening the spool"
+        self.activity = "opening the spool"
         spool = await self._open_spool()
         buffer = Buffer(spool, self._hardware.executor)
         try:
-            self.doing = "at work"
+            self.activity = "running"
             self._running = running = self._assemble(buffer, guard)
-            running.audit.note(await self._how_it_starts(spool, buffer))
-            self._note_files_left_alone(spool.recovery.foreign_files, running.audit)
+            running.audit.note(await self._start_event(spool, buffer))
+            self._note_foreign_files(spool.recovery.foreign_files, running.audit)
             await self._live(running)
         finally:
             self._running = None
-            self.doing = "closing the spool"
+            self.activity = "closing the spool"
             await buffer.close()
-            self.doing = "closed"
+            self.activity = "closed"
 
     async def _live(self, running: _Running) -> None:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
             watch = partial(watch_spool, running.buffer, running.bounds, self._hardware.disk_space)
-            tasks.create_task(self._keep("spool-watch", watch, running))
+            tasks.create_task(self._supervise("spool-watch", watch, running))
             show = self._alarm.used_by("spool")
-            watch = partial(watch_refusals, running.buffer, running.audit, show, self._say)
-            tasks.create_task(self._keep("spool-refusals", watch, running))
-            tasks.create_task(self._keep("bounds", partial(_watch_bounds, running.bounds), running))
+            watch = partial(watch_refusals, running.buffer, running.audit, show, self._log_message)
+            tasks.create_task(self._supervise("spool-refusals", watch, running))
+            tasks.create_task(self._supervise("bounds", partial(_watch_bounds, running.bounds), running))
             if config.watchdog and watchdog:
                 feed = partial(
-                    feed_while_well, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
+                    feed_while_healthy, watchdog, config.watchdog.timeout_s, running.buffer, running.audit
                 )
-                tasks.create_task(self._keep("watchdog", feed, running))
+                tasks.create_task(self._supervise("watchdog", feed, running))
             watch = partial(self._certificate.watch, running.audit, self._alarm.used_by("certificate"))
-            tasks.create_task(self._keep("certificate", watch, running))
+            tasks.create_task(self._supervise("certificate", watch, running))
             if running.guard:
                 guard = partial(running.guard.guard, running.audit, work)
-                tasks.create_task(self._keep("firewall", guard, running))
+                tasks.create_task(self._supervise("firewall", guard, running))
             else:
                 tasks.create_task(work())
 
     async def _work(self, running: _Running) -> None:
-        """Collect and forward."""
+        """Serve the instrument ports, forward records and execute commands, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep("forwarder", running.forwarder.run, running))
-            tasks.create_task(self._keep("commands", running.commands.run, running))
+            tasks.create_task(self._supervise("forwarder", running.forwarder.run, running))
+            tasks.create_task(self._supervise("commands", running.commands.run, running))
             for port in self._config.port:
                 serve = partial(self._serve, running, port)
-                tasks.create_task(self._keep("port", serve, running, port.number))
+                tasks.create_task(self._supervise("port", serve, running, port.number))
 
     def refresh_certificates(self, *, at_once: bool = False) -> None:
-        """Use the certificate's files for new connections if they have changed, and are complete and right.
+        """Use changed certificate files for new connections, if they are complete and valid.
 
-        To be called now and then; `at_once` does not wait to see whether the files are still being written.
+        To be called periodically. With `at_once`, files are used even if they may still be being written.
         """
         running = self._running
         if running is not None:
@@ -210,22 +211,22 @@ class Box:
             audit.note(AuditEvent.REVOCATIONS_UNUSABLE)
         is_expired = self._revocations.expires_s < self._hardware.clock.now_ns() / 1e9
         if is_expired and not self._is_list_expired:
-            audit.note(AuditEvent.REVOCATIONS_EXPIRED)  # the list stays in force
+            audit.note(AuditEvent.REVOCATIONS_EXPIRED)  # the expired list remains in use
         self._is_list_expired = is_expired
 
-    def _keep(
+    def _supervise(
         self, name: str, part: Callable[[], Awaitable[None]], running: _Running, port: int = 0
     ) -> Coroutine[Any, Any, None]:
         return keep_running(name, part, running.audit, self._random, port=port)
 
     @property
     def traffic(self) -> Traffic:
-        """What the uplink has cost in this life until now."""
+        """Traffic on the uplink since the start."""
         return Traffic() if self._running is None else self._running.forwarder.traffic
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection to the data center, as far as anybody can know."""
+        """Whether there is a connection to the data center that is not known to be broken."""
         return self._running is not None and self._running.forwarder.is_connected
 
     async def backlog(self) -> Mapping[Priority, int] | None:
@@ -233,7 +234,7 @@ class Box:
         return (await self._running.buffer.status()).records if self._running else None
 
     async def status(self) -> BoxStatus | None:
-        """How it is; None before the spool is open."""
+        """The current status; None before the spool is open."""
         running = self._running
         if running is None:
             return None
@@ -254,7 +255,7 @@ class Box:
         hardware = self._hardware
         if hardware.firewall is None:
             return None
-        return FirewallGuard(hardware.firewall, self._alarm.used_by("firewall"), self._say)
+        return FirewallGuard(hardware.firewall, self._alarm.used_by("firewall"), self._log_message)
 
     async def _open_spool(self) -> Spool:
         hardware = self._hardware
@@ -277,22 +278,20 @@ class Box:
 
         return await asyncio.get_running_loop().run_in_executor(hardware.executor, open_spool)
 
-    def _note_files_left_alone(self, files: int, audit: AuditLog) -> None:
+    def _note_foreign_files(self, files: int, audit: AuditLog) -> None:
         if files:
             audit.note(AuditEvent.SPOOL_FILES_LEFT_ALONE, files)
-            self._say(
-                f"spool: {files} files of another spool or of a newer program version are left as they are"
-            )
+            self._log_message(f"spool: ignoring {files} files of another spool or of a newer program version")
 
-    async def _how_it_starts(self, spool: Spool, buffer: Buffer) -> AuditEvent:
+    async def _start_event(self, spool: Spool, buffer: Buffer) -> AuditEvent:
         is_new = (await buffer.status()).next_seq == 1
         return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH
 
     def _assemble(self, buffer: Buffer, guard: FirewallGuard | None) -> _Running:
         audit = AuditLog(buffer, self._hardware.clock)
         enrolled = self._config.enrolled()
-        desks = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
-        commands = CommandDispatcher(desks, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
+        queues = {name: CommandQueue(self._state.history(name)) for name in ("", *enrolled)}
+        commands = CommandDispatcher(queues, {"send-inventory": partial(_note_backlog, buffer, audit)}, audit)
         collector = Collector(buffer, self._state.marks, commands, audit.note, enrolled)
         datacenter = self._config.datacenter
         clock_sync = ClockSync(
@@ -309,7 +308,7 @@ class Box:
             partial(probe, datacenter, self._config.proxy),
             audit,
             self._alarm.used_by("trust"),
-            self._say,
+            self._log_message,
         )
         forwarder = Forwarder(
             buffer,
@@ -330,19 +329,19 @@ class Box:
             *self._hardware.bounds,
             Bound("tls-sessions", lambda: sessions_kept(self._certificate.server_tls)),
             Bound("commands", commands.fullest),
-            Bound("given-up", forwarder.given_up),
+            Bound("given-up", forwarder.discards),
             *collector.bounds(),
         )
         if self._revocations is not None:
             bounds.add(*self._revocations.bounds(lambda: self._hardware.clock.now_ns() / 1e9))
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
-        collector.port_is_filling = bounds.look
+        collector.on_port_filling = bounds.look
         return _Running(buffer, audit, collector, forwarder, commands, guard, bounds, trust)
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
-        tls = undated_client_context(config.identity.towards_datacenter())
+        tls = undated_client_context(config.identity.client_identity())
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
 
     async def _serve(self, running: _Running, port: InstrumentPort) -> None:
@@ -364,7 +363,7 @@ class Box:
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
         connections = Bound("connections", server.filling, port.number)
         running.bounds.add(connections)
-        self._served(port.number, server.port)
+        self._on_served(port.number, server.port)
         try:
             await asyncio.Event().wait()
         finally:
@@ -395,14 +394,14 @@ async def _watch_bounds(bounds: Bounds) -> None:
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:
-    """`send-inventory` to the box itself: what waits, by priority."""
+    """The command `send-inventory`: write the number of waiting records of each priority to the audit log."""
     for priority, records in (await buffer.status()).records.items():
         audit.note(AuditEvent(f"backlog-{priority.name.lower()}"), records, unlimited=True)
     return "done"
 
 
 def revocation_list(config: BoxConfig) -> RevocationList | None:
-    """The revoked certificates of instruments, if the configuration names a list. Raises CrlError, OSError."""
+    """The revocation list for instruments, if the configuration names one. Raises: CrlError, OSError."""
     if config.revocation is None:
         return None
     return RevocationList(config.revocation.list, config.identity.vendor_authority)

@@ -1,4 +1,4 @@
-"""Whether what a box's configuration names is there, and fits together."""
+"""Checks a box's configuration: whether the files and ports it names exist and agree with each other."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from wire.tls.identity import IdentityProblem, Severity
 from wire.tls.revocation import CrlError, RevocationList
 
 SPOOL_DESCRIPTORS: Final = 256
-"""What the spool may keep open."""
+"""Files that the spool may keep open."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A configuration with what it names. `policy` is None without [firewall].
+    """A checked configuration, its board and its firewall policy, which is None without [firewall].
 
-    `identity` has the problems with which the program starts all the same: it collects while its certificate is
-    refused, and takes up a renewed one.
+    `identity` lists the problems that do not prevent a start: the box collects reports even while peers refuse its
+    certificate, and uses a renewed one without a restart.
     """
 
     config: BoxConfig
@@ -42,23 +42,23 @@ class CheckedConfig:
     policy: Policy | None
     identity: tuple[IdentityProblem, ...] = ()
 
-    def refuse_what_cannot_work(self, file: Path) -> None:
-        """Raise SettingsError for the worst problem that keeps the box from working now."""
+    def check_operable(self, file: Path) -> None:
+        """Raise SettingsError if the certificate is refused or the spool's directory is not writable."""
         for problem in self.identity:
             if problem.severity is Severity.REFUSED:
                 raise SettingsError.at(file, _identity_key(self.config, problem), str(problem))
         spool = self.config.spool.directory
         existing = next(folder for folder in (spool, *spool.parents) if folder.exists())
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise SettingsError.at(file, "spool.directory", f"{existing} cannot be written to by this user")
+            raise SettingsError.at(file, "spool.directory", f"{existing} is not writable for this user")
 
 
 class DescriptorError(Exception):
-    """The system allows this process too few open files; the message says how many it needs."""
+    """The system allows this process too few open files; the message says how many are needed."""
 
 
 def check_box(file: Path) -> CheckedConfig:
-    """The configuration in `file` and what it names, if that is there and fits together.
+    """Load and check the configuration in `file`.
 
     Raises: SettingsError, also for the policy file; DescriptorError.
     """
@@ -69,7 +69,7 @@ def check_box(file: Path) -> CheckedConfig:
     _check_revocation(file, config)
     _check_status(file, config)
     _check_spool(file, config)
-    policy = fitting_policy(file, config, board) if config.firewall else None
+    policy = load_fitting_policy(file, config, board) if config.firewall else None
     return CheckedConfig(config, board, policy, problems)
 
 
@@ -87,12 +87,14 @@ def _check_descriptors(file: Path, config: BoxConfig) -> None:
     needed += sum(port_limits(len(port.instruments)).descriptors_max for port in config.port)
     allowed = allow_descriptors(needed)
     if allowed < needed:
-        message = f"{file}: {len(config.port)} ports need {needed} open files and connections, and the system allows"
+        message = (
+            f"{file}: {len(config.port)} ports need {needed} open files and connections; the system allows"
+        )
         raise DescriptorError(f"{message} {allowed}; raise LimitNOFILE= of the unit, or `ulimit -n`")
 
 
-def fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
-    """The policy that the configuration in `file` names, if it lets the box do what it is to do.
+def load_fitting_policy(file: Path, config: BoxConfig, board: Board) -> Policy:
+    """Load the policy that the configuration in `file` names, and check that it permits what the box needs.
 
     Raises: SettingsError.
     """
@@ -106,8 +108,8 @@ def _check_board(file: Path, config: BoxConfig) -> Board:
     board = load_board_of(file, config.board)
     for index, port in enumerate(config.port):
         if port.number not in board.instrument_ports:
-            there_are = ", ".join(map(str, board.instrument_ports))
-            message = f"{board.name} has no port {port.number}; it has {there_are}"
+            existing = ", ".join(map(str, board.instrument_ports))
+            message = f"{board.name} has no port {port.number}; it has {existing}"
             raise SettingsError.at(file, f"port[{index}].number", message)
     return board
 
@@ -117,23 +119,25 @@ def _check_status(file: Path, config: BoxConfig) -> None:
         return
     socket = config.status.socket
     if not socket.parent.is_dir():
-        raise SettingsError.at(file, "status.socket", f"there is no folder {socket.parent}; make it first")
+        raise SettingsError.at(
+            file, "status.socket", f"the directory {socket.parent} does not exist; create it"
+        )
     if len(os.fsencode(socket)) > PATH_BYTES_MAX:
-        message = f"{socket} is too long; the system allows {PATH_BYTES_MAX} bytes"
+        message = f"{socket} is too long; at most {PATH_BYTES_MAX} bytes are allowed"
         raise SettingsError.at(file, "status.socket", message)
 
 
 def _check_identity(file: Path, config: BoxConfig) -> tuple[IdentityProblem, ...]:
-    """The problems with which the program can start. Raises: SettingsError for the others."""
+    """The problems that do not prevent a start. Raises: SettingsError for the others."""
     problems = inspect(config.identity, time.time()).problems
     for problem in problems:
         if problem.severity is Severity.UNUSABLE:
             raise SettingsError.at(file, _identity_key(config, problem), str(problem))
     try:
-        server_context(config.identity.towards_instruments())
-        client_context(config.identity.towards_datacenter())
+        server_context(config.identity.server_identity())
+        client_context(config.identity.client_identity())
     except ssl.SSLError as error:
-        raise SettingsError.at(file, "identity", f"OpenSSL refuses one of the files: {error}") from error
+        raise SettingsError.at(file, "identity", f"OpenSSL rejects one of the files: {error}") from error
     return problems
 
 
@@ -147,7 +151,7 @@ def _check_spool(file: Path, config: BoxConfig) -> None:
     for folder in (spool, *spool.parents):
         if folder.exists():
             if not folder.is_dir():
-                message = f"{folder} is a file; give a folder, which is made if need be"
+                message = f"{folder} is a file; name a directory, which is created if it does not exist"
                 raise SettingsError.at(file, "spool.directory", message)
             return
 
@@ -155,24 +159,26 @@ def _check_spool(file: Path, config: BoxConfig) -> None:
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
     assert config.firewall is not None
     policy_file = config.firewall.policy
-    theirs = {0: policy.uplink} | {port.number: port.interface for port in policy.ports}
-    ours = {0: board.uplink} | dict(board.instrument_ports)
-    for number, interface in theirs.items():
-        if ours.get(number) != interface:
+    policy_interfaces = {0: policy.uplink} | {port.number: port.interface for port in policy.ports}
+    board_interfaces = {0: board.uplink} | dict(board.instrument_ports)
+    for number, interface in policy_interfaces.items():
+        if board_interfaces.get(number) != interface:
             what = f"port {number}" if number else "the uplink"
-            message = f"{what} is {interface} there, and {ours.get(number, 'missing')} on {board.name}"
+            message = (
+                f"{what} is {interface} there, but {board_interfaces.get(number, 'missing')} on {board.name}"
+            )
             raise SettingsError.at(
                 file, "firewall.policy", f"{policy_file}: {message}; give both files the same `board`"
             )
     for index, port in enumerate(config.port):
-        key, message = _misfit_of_port(port, policy)
+        key, message = _policy_mismatch(port, policy)
         if message:
             raise SettingsError.at(file, f"port[{index}].{key}", f"{message} in {policy_file}")
-    _check_way_out(file, config, policy, policy_file)
+    _check_uplink_rule(file, config, policy, policy_file)
 
 
-def _misfit_of_port(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
-    """The key and what is wrong with it; two empty strings if the policy has the port as the box wants it."""
+def _policy_mismatch(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
+    """The key of the port's first setting that the policy contradicts, and the message; ("", "") if none."""
     allowed = policy.port(port.number)
     if allowed is None:
         return "number", f"port {port.number} is closed; add a [[port]] with number = {port.number}"
@@ -182,12 +188,12 @@ def _misfit_of_port(port: InstrumentPort, policy: Policy) -> tuple[str, str]:
         return "listen", f"{port.listen} is not the box's address on port {port.number}, which is {known}"
     if Service("tcp", port.tcp_port) not in allowed.services:
         offered = ", ".join(map(str, allowed.services)) or "nothing"
-        return "tcp_port", f"tcp/{port.tcp_port} is not among port {port.number}'s services, {offered},"
+        return "tcp_port", f"tcp/{port.tcp_port} is not a permitted service of port {port.number} ({offered})"
     return "", ""
 
 
-def _check_way_out(file: Path, config: BoxConfig, policy: Policy, policy_file: Path) -> None:
-    """Names are not looked up: what they lead to may change."""
+def _check_uplink_rule(file: Path, config: BoxConfig, policy: Policy, policy_file: Path) -> None:
+    """Check that the policy permits the way to the data center. Host names are not resolved."""
     if config.proxy is not None:
         role, key, host, port = "proxy", "proxy.host", config.proxy.host, config.proxy.port
     else:
@@ -204,5 +210,5 @@ def _check_way_out(file: Path, config: BoxConfig, policy: Policy, policy_file: P
     ):
         right = f'[[authorized]] with role = "{role}", addresses = ["{address}"], protocol = "tcp", ports = [{port}]'
         raise SettingsError.at(
-            file, key, f"{policy_file} does not let the box go to {host}, {service}; add {right}"
+            file, key, f"{policy_file} does not permit connections to {host}, {service}; add {right}"
         )

@@ -1,18 +1,19 @@
-"""Keeps the box's wall clock right where no time server can be reached: by the data center's time.
+"""Synchronizes the box's wall clock with the data center's, for sites without a reachable time server.
 
-A real-time clock without battery starts in 1970 or 2099, when no certificate is valid, so that the box could never
-connect. Then it connects once without regard to dates, and asks for the time. The server still proves that it has
-the key of a certificate for the data center's name, issued by the trusted CA, and its answer counts only if
+A real-time clock without battery may start in 1970 or 2099. No certificate is valid then, so the box could never
+connect. In this case it makes one connection on which validity periods are ignored, and requests the time. The server
+must still prove possession of the key of a certificate that the trusted CA issued for the data center's name, and the
+time is used only if
 
-* that certificate is valid at the time it tells, and
-* the time is not before the floor: the latest of when the image was built, when the box's own certificate began,
-  and the last time that the data center confirmed.
+* the certificate is valid at that time, and
+* the time is not before the floor: the latest of the image's build time, the beginning of the validity of the box's
+  own certificate, and the last confirmed time.
 
-So a stolen key of an expired certificate can set the clock back at most to a time at which the certificate was
-valid, and never before the last time that was confirmed. After that the box connects as usual, dates included.
+A stolen key of an expired certificate can therefore set the clock back to a time at which the certificate was valid,
+but never before the last confirmed time. After the correction the box connects normally, checking validity periods.
 
-Each usual connection confirms the time by the `Date` of its first answer (RFC 9110, 6.6.1), and corrects a clock
-that is wrong by more than TOLERANCE_SECONDS. Where chrony reaches a time server, the clock is never that wrong.
+Each normal connection confirms the time by the `Date` header of its first response (RFC 9110, 6.6.1), and corrects a
+clock that is wrong by more than TOLERANCE_SECONDS. If chrony reaches a time server, the clock is never that wrong.
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ from wire.tls.context import ClientContext
 from wire.tls.peer import DATE_ERRORS, validity
 
 TOLERANCE_SECONDS: Final = 300
-"""More than an answer takes on the slowest line, and less than certificates or people notice."""
+"""More than a response takes on the slowest link; too little to matter for certificates or people."""
 CONFIRMED_EVERY_SECONDS: Final = 24 * 3600
-"""How often a confirmed time is written down."""
+"""Interval at which the confirmed time is stored."""
 ANSWER_BYTES_MAX: Final = 1024
 ANSWER_SECONDS_MAX: Final = 60.0
-"""How long the answer may usually take."""
+"""Timeout of the response, before `Patience` extends it."""
 
 _S: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTime:
-    """A server's answer, and from when to when its certificate is valid, in seconds since 1970."""
+    """Time in a server's response, and the validity period of its certificate, in seconds since 1970."""
 
     date: str
-    """HTTP `Date`."""
+    """The `Date` header."""
     valid_from_s: float
     valid_until_s: float
 
 
 class ConfirmedTime(Protocol):
-    """Where the last confirmed time is kept."""
+    """Persistent storage of the last confirmed time, in seconds since 1970."""
 
     confirmed_s: int
 
 
 class ClockSync:
-    """Compares and corrects the clock. Begin with `start`."""
+    """Compares the clock with the data center's and corrects it. Call `start` first."""
 
     def __init__(
         self,
@@ -76,49 +77,49 @@ class ClockSync:
         *,
         may_set: bool,
     ) -> None:
-        """`floor_s` is a time that has passed for certain; `ask` connects without regard to dates.
+        """`floor_s` is a lower bound of the current time; `ask` connects, ignoring validity periods.
 
-        Unless the clock `may_set`, what is wrong is only noted.
+        If `may_set` is False, deviations are only written to the audit log.
         """
         self._clock, self._state, self._audit, self._ask = clock, state, audit, ask
         self._floor_s, self._may_set = floor_s, may_set
 
     def start(self) -> None:
-        """Set a clock that is behind the floor to it."""
+        """Set the clock to the floor if it is behind it."""
         behind = self._floor() - self._now_s()
         if behind > 0:
             self._audit.note(AuditEvent.CLOCK_BEHIND, int(behind))
             self._set(self._floor())
 
     def confirm(self, date: str) -> None:
-        """Note the time of an answer on a connection whose certificates were verified, dates included."""
-        told_s = date_s(date)
-        if told_s is None:
+        """Use the `Date` of a response on a connection with fully verified certificates."""
+        server_s = date_s(date)
+        if server_s is None:
             return
-        if told_s < self._floor() - TOLERANCE_SECONDS:
-            self._audit.note(AuditEvent.TIME_REFUSED, int(told_s))
+        if server_s < self._floor() - TOLERANCE_SECONDS:
+            self._audit.note(AuditEvent.TIME_REFUSED, int(server_s))
             return
-        if abs(told_s - self._now_s()) > TOLERANCE_SECONDS:
-            self._correct(told_s)
-        if told_s - self._state.confirmed_s >= CONFIRMED_EVERY_SECONDS:
-            self._state.confirmed_s = int(told_s)
-            self._audit.note(AuditEvent.TIME_CONFIRMED, int(told_s))
+        if abs(server_s - self._now_s()) > TOLERANCE_SECONDS:
+            self._correct(server_s)
+        if server_s - self._state.confirmed_s >= CONFIRMED_EVERY_SECONDS:
+            self._state.confirmed_s = int(server_s)
+            self._audit.note(AuditEvent.TIME_CONFIRMED, int(server_s))
 
     async def recover(self, error: Exception) -> bool:
-        """Ask for the time if the clock may be why connecting failed; returns whether it was corrected."""
+        """Request the time if `error` may be caused by a wrong clock; return whether the clock was corrected."""
         if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in DATE_ERRORS:
             return False
         try:
             answer = await self._ask()
         except (OSError, ProxyError, HttpError):
             return False
-        told_s = date_s(answer.date)
-        if told_s is None or not answer.valid_from_s <= told_s <= answer.valid_until_s:
-            return False  # it is not the clock: the certificate is not valid
-        if told_s < self._floor():
-            self._audit.note(AuditEvent.TIME_REFUSED, int(told_s))
+        server_s = date_s(answer.date)
+        if server_s is None or not answer.valid_from_s <= server_s <= answer.valid_until_s:
+            return False  # the clock is right: the certificate has expired or is not valid yet
+        if server_s < self._floor():
+            self._audit.note(AuditEvent.TIME_REFUSED, int(server_s))
             return False
-        return abs(told_s - self._now_s()) > TOLERANCE_SECONDS and self._correct(told_s)
+        return abs(server_s - self._now_s()) > TOLERANCE_SECONDS and self._correct(server_s)
 
     def _correct(self, now_s: float) -> bool:
         self._audit.note(AuditEvent.CLOCK_WRONG, int(self._now_s() - now_s))
@@ -145,7 +146,10 @@ class ClockSync:
 async def ask_data_center(
     endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, patience: Patience
 ) -> ServerTime:
-    """Ask for the time, over a connection of its own; `tls` ignores dates. Raises OSError, ProxyError, HttpError."""
+    """Request the time on a new connection, with a `tls` context that ignores validity periods.
+
+    Raises: OSError, ProxyError, HttpError.
+    """
     connection = await dial(endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, patience=patience)
     try:
         if connection.transport is None:

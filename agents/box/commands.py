@@ -1,14 +1,14 @@
-"""Commands on their way from the data center to the instruments, and the box's own, which are executed here.
+"""Commands of the data center: passed on to instruments, or executed by the box itself.
 
-The data center repeats a command until its result has arrived, so a command that waits need not survive a crash. It
-is handed to the instrument with the next receipts, not with each of them, until the instrument reports the result.
+The data center repeats a command until it has the result, so waiting commands are not stored durably. A command is
+sent to its instrument with the next receipt, and again every REPEAT_SECONDS until the instrument reports the result.
 
-The box's own commands are executed one after the other by a worker, outside the path on which batches are
-acknowledged: a command that takes an hour delays no report. A command leaves two records in the spool:
-`command-started` before its execution begins, and its result afterwards. If the power fails between the two, the next
-start notes `command-interrupted` and reports that the command failed: its effect may be incomplete. Each command
-therefore has exactly one result, and is executed at most once, unless FINISHED_MAX newer ones were finished before
-the data center repeats it.
+A worker executes the box's own commands one after the other, independently of the acknowledgement of batches: a
+command that takes an hour delays no report. Each command leaves two records in the spool: `command-started` before
+its execution, and its result afterwards. If the power fails between the two, the next start records
+`command-interrupted` and the result "failed", because its effect may be incomplete. Each command therefore has
+exactly one result and is executed at most once, unless FINISHED_MAX newer ones were finished before the data center
+repeats it.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from wire.messages import COMMANDS_PER_REPLY_MAX, Command
 from wire.vocabulary import Outcome
 
 WAITING_MAX: Final = 16
-"""Commands that wait for one instrument, or for the box; more are left to the data center's next try."""
+"""Waiting commands for one instrument, or for the box; further ones are ignored until they are repeated."""
 FINISHED_MAX: Final = 256
-"""Finished commands that are remembered, for each instrument and for the box, also across restarts."""
+"""Finished commands remembered for each instrument and for the box, also across restarts."""
 REPEAT_SECONDS: Final = 30.0
-"""How long an instrument has before it is given the same command again."""
+"""Interval after which a command without a result is sent to the instrument again."""
 EXECUTE_SECONDS_MAX: Final = 3600.0
-"""A command of the box that takes longer is cancelled and has failed."""
+"""Time limit of a box command; then it is cancelled and its result is "failed"."""
 RETRY_SPOOL_SECONDS: Final = 10.0
-"""When to try again to record a result that the disk did not take."""
+"""Pause before recording a result again that the spool refused."""
 
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 
 
 class History(msgspec.Struct, array_like=True):
-    """Commands by number: started without a result yet, and finished, oldest first."""
+    """Numbers of commands: started ones without a result, and finished ones, oldest first."""
 
     started: list[int] = []
     finished: list[int] = []
 
     def start(self, command_id: int) -> None:
-        """Note that a command's execution begins."""
+        """Record that the execution of a command has begun."""
         if command_id not in self.started and command_id not in self.finished:
             self.started.append(command_id)
 
     def finish(self, command_id: int) -> None:
-        """Note that a command's result is durable."""
+        """Record that the result of a command is durable."""
         self.started = [started for started in self.started if started != command_id]
         if command_id not in self.finished:
             self.finished = [*self.finished, command_id][-FINISHED_MAX:]
 
 
 class CommandQueue:
-    """The commands for one instrument, or for the box."""
+    """Waiting commands for one instrument, or for the box."""
 
     def __init__(self, history: History | None = None) -> None:
         self.history = history or History()
         self._waiting: dict[int, tuple[Command, float]] = {}
 
     def put(self, command: Command) -> bool:
-        """Take a command, unless it is here already, was started or finished, or there are too many."""
+        """Add a command; return False if it is known (waiting, started or finished) or the queue is full."""
         history = self.history
         known = command.id in self._waiting or command.id in history.finished or command.id in history.started
         if known or len(self._waiting) >= WAITING_MAX:
@@ -73,7 +73,7 @@ class CommandQueue:
         return True
 
     def take(self, now: float) -> list[Command]:
-        """What to hand out now, oldest first."""
+        """The commands to send now, oldest first; `now` is in seconds of the event loop's clock."""
         if not self._waiting:
             return []
         due = [command for command, not_before in self._waiting.values() if not_before <= now]
@@ -82,17 +82,17 @@ class CommandQueue:
         return due[:COMMANDS_PER_REPLY_MAX]
 
     def drop(self, command_id: int) -> None:
-        """Forget a command that waits; the data center will repeat it."""
+        """Remove a waiting command; the data center will repeat it."""
         self._waiting.pop(command_id, None)
 
     def finished(self, command_id: int) -> None:
-        """Its result is durable."""
+        """Remove a command whose result is durable, and remember it as finished."""
         self.drop(command_id)
         self.history.finish(command_id)
 
     @property
     def waiting(self) -> int:
-        """How many commands wait."""
+        """Number of waiting commands."""
         return len(self._waiting)
 
     def oldest(self) -> Command | None:
@@ -101,52 +101,52 @@ class CommandQueue:
 
 
 class CommandRecorder(Protocol):
-    """Where the box's commands leave their records; `agents.box.health.audit.AuditLog` is one."""
+    """Interface to record box commands; implemented by `agents.box.health.audit.AuditLog`."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
-        """Note an event without waiting for it."""
+        """Record an event without waiting until it is durable."""
         ...
 
     def record(self, event: AuditEvent, value: int = 0) -> asyncio.Future[range]:
-        """Note an event; durable when awaited. Raises when awaited: SpoolError."""
+        """Record an event; durable when awaited. Raises, when awaited: SpoolError."""
         ...
 
     def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
-        """Note the result of a command, and `event`; durable when awaited. Raises when awaited: SpoolError."""
+        """Record the result of a command, and `event`; durable when awaited. Raises, when awaited: SpoolError."""
         ...
 
 
 class CommandDispatcher:
-    """The desks of all instruments, and the box's own. Commands arrive at any time; `run` executes the box's."""
+    """Distributes commands to the queues of the instruments and of the box; `run` executes the box's commands."""
 
     def __init__(
         self,
-        desks: Mapping[str, CommandQueue],
+        queues: Mapping[str, CommandQueue],
         box_commands: Mapping[str, BoxCommand],
         recorder: CommandRecorder,
     ) -> None:
-        """`desks` has the box's own under ""; `box_commands` is by verb."""
-        self._desks, self._box = desks, desks[""]
+        """`queues` is by instrument, with "" for the box; `box_commands` is by verb."""
+        self._queues, self._box = queues, queues[""]
         self._box_commands, self._recorder = box_commands, recorder
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
 
     def of(self, instrument: str) -> CommandQueue:
-        """The desk of an enrolled instrument."""
-        return self._desks[instrument]
+        """The queue of an enrolled instrument."""
+        return self._queues[instrument]
 
     def arrived(self, commands: list[Command]) -> None:
-        """Keep commands from the data center for their instruments, and the box's own for `run`."""
+        """Put commands from the data center into the queues."""
         for command in commands:
-            desk = self._desks.get(command.instrument)
-            if desk is None:
+            queue = self._queues.get(command.instrument)
+            if queue is None:
                 self._recorder.note(AuditEvent.COMMAND_FOR_UNKNOWN_INSTRUMENT, command.id)
-            elif desk.put(command) and desk is self._box:
+            elif queue.put(command) and queue is self._box:
                 self._arrived.set()
 
     def fullest(self) -> tuple[int, int]:
-        """How many commands wait at the desk with the most of them, and how many may."""
-        return max(desk.waiting for desk in self._desks.values()), WAITING_MAX
+        """Length of the longest queue, and the limit."""
+        return max(queue.waiting for queue in self._queues.values()), WAITING_MAX
 
     async def run(self) -> None:
         """Execute the box's commands, one after the other, until cancelled."""
@@ -169,7 +169,7 @@ class CommandDispatcher:
         try:
             await self._recorder.record(AuditEvent.COMMAND_STARTED, command.id)
         except SpoolError:
-            self._box.drop(command.id)  # not begun
+            self._box.drop(command.id)  # not started; the data center repeats it
             return
         self._box.history.start(command.id)
         await self._finish(command.id, await self._outcome(execute, command))

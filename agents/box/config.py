@@ -5,24 +5,24 @@ board = "rap-4"                        # or a board file, "….toml", relative t
 [identity]                             # PEM files; relative to this file
 certificate = "box.crt"
 key = "box.key"
-vendor_authority = "vendor.crt"        # whom instruments have their certificates from
-datacenter_authority = "public.crt"    # whom the data center has its certificate from
+vendor_authority = "vendor.crt"        # the CA of the instruments' certificates
+datacenter_authority = "public.crt"    # the CA of the data center's certificate
 
 [revocation]
-list = "vendor-ca.crl"                 # optional: revoked certificates of instruments; read again when it changes
+list = "vendor-ca.crl"                 # optional: revoked instrument certificates; read again when it changes
 
 [datacenter]
 host = "ingest.example.com"
 port = 443
 
-[proxy]                                # only where the site has one
+[proxy]                                # only if the site has one
 kind = "http"                          # or "socks5"
 host = "10.0.0.3"
 port = 3128
-user = "rap-box"                       # only where it requires authentication, by Basic, Digest, NTLM or Negotiate
+user = "rap-box"                       # only if it requires authentication: Basic, Digest, NTLM or Negotiate
 password = "…"
 domain = "CLINIC"                      # of the user, for NTLM and Negotiate
-basic = "first"                        # send the password as it is at once; or "offered": if that is all; or "never"
+basic = "first"                        # try Basic first; "offered": only if nothing else is offered; or "never"
 
 [[port]]
 number = 1
@@ -33,16 +33,16 @@ instruments = ["CHEM-0001"]
 directory = "/var/lib/rap/spool"
 
 [status]
-socket = "/run/rap/box.sock"           # where `rap box status` asks; without the table nobody can
+socket = "/run/rap/box.sock"           # for `rap box status`; without the table there is no status
 
-[firewall]                             # without the table the program leaves the firewall and the ports alone
-policy = "firewall.toml"               # instruments are served only while this is in force
-socket = "/run/rap-firewall/socket"    # of the firewall service; without it, the program starts one as its child
+[firewall]                             # without the table the program neither uses the firewall nor opens the ports
+policy = "firewall.toml"               # instruments are served only while this policy is in force
+socket = "/run/rap-firewall/socket"    # of the firewall service; without it, one is started as a child process
 
 [clock]
-service = "/run/rap-clock.sock"        # sets a wrong clock; without it that is only audited
+service = "/run/rap-clock.sock"        # sets a wrong clock; without it, a wrong clock is only recorded
 
-[watchdog]                             # only where the machine has one
+[watchdog]                             # only if the machine has one
 device = "/dev/watchdog0"
 timeout_s = 60
 """
@@ -70,19 +70,19 @@ SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
 
 
 class BoxCertificates(Table, frozen=True):
-    """Who the box is, and whom it believes."""
+    """The box's certificate and key, and the CAs it trusts. PEM files."""
 
     certificate: Path
     key: Path
     vendor_authority: Path
     datacenter_authority: Path
 
-    def towards_instruments(self) -> Identity:
-        """As a server, to instruments."""
+    def server_identity(self) -> Identity:
+        """Certificate, key and trusted CA for TLS connections from instruments."""
         return Identity(self.certificate, self.key, self.vendor_authority)
 
-    def towards_datacenter(self) -> Identity:
-        """As a client, to the data center."""
+    def client_identity(self) -> Identity:
+        """Certificate, key and trusted CA for TLS connections to the data center."""
         return Identity(self.certificate, self.key, self.datacenter_authority)
 
 
@@ -93,20 +93,20 @@ class Revocation(Table, frozen=True):
 
 
 class InstrumentPort(Table, frozen=True):
-    """One instrument port: where the box listens on its subnet, and for whom."""
+    """One instrument port: the address and TCP port the box listens on, and the instruments enrolled there."""
 
     number: PortNumber
     listen: Host
     instruments: list[Serial]
     tcp_port: Annotated[int, Meta(ge=0, le=65535)] = 443
-    """0 lets the system choose."""
+    """0: chosen by the system."""
 
     def address(self) -> IPv4Address | IPv6Address | None:
-        """`listen`, if that is an address and no name."""
+        """`listen` if it is an IP address, None if it is a name."""
         return address_of(self.listen)
 
     def overlaps(self, other: InstrumentPort) -> bool:
-        """Whether the system would let only one of them listen."""
+        """Whether the two ports cannot both listen: same TCP port and same address."""
         if self.tcp_port != other.tcp_port or not self.tcp_port:
             return False
         one, two = self.address(), other.address()
@@ -116,49 +116,49 @@ class InstrumentPort(Table, frozen=True):
 
 
 class SpoolSize(Table, frozen=True):
-    """Where reports are kept, and how much of the disk they may take."""
+    """The spool's directory and its maximum size on the disk."""
 
     directory: Path = Path("/var/lib/rap/spool")
     bytes_max: Annotated[int, Meta(ge=16 * MIB, le=SPOOL_BYTES_MAX)] = 1024 * MIB
 
 
 class Sending(Table, frozen=True):
-    """When records leave that could wait, in seconds."""
+    """When routine records and heartbeats are sent, in seconds."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] = LINGER_SECONDS
     heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] = HEARTBEAT_SECONDS
 
 
 class StatusSocket(Table, frozen=True):
-    """Where the running program tells how it is."""
+    """The Unix socket for `rap box status`."""
 
     socket: Path = Path("/run/rap/box.sock")
 
 
 class FirewallPolicy(Table, frozen=True):
-    """What must be in force for the box to work, and after how many seconds that is tried again."""
+    """The firewall policy that must be in force, and after how many seconds applying it is retried."""
 
     policy: Path
     socket: Path | None = None
-    """Where the firewall service listens; without it the program starts one as its child, which takes root."""
+    """Socket of the firewall service; None: start one as a child process, which requires root."""
     retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
 
 
 class Clock(Table, frozen=True):
-    """The socket of the service that sets the clock to the data center's time; None: a wrong clock is only noted."""
+    """Socket of the service that sets the clock to the data center's time; None: only record a wrong clock."""
 
     service: Path | None = None
 
 
 class HardwareWatchdog(Table, frozen=True):
-    """What resets the machine when the program hangs for so many seconds."""
+    """Watchdog device that resets the machine if the program hangs for `timeout_s` seconds."""
 
     device: Annotated[str, Meta(pattern=r"^/dev/[!-~]+\Z", examples=["/dev/watchdog0"])] = "/dev/watchdog0"
     timeout_s: Annotated[int, Meta(ge=5, le=3600)] = 60
 
 
 class BoxConfig(Table, frozen=True):
-    """Everything that makes one box different from another."""
+    """The box's configuration file."""
 
     board: str
     identity: BoxCertificates
@@ -174,16 +174,18 @@ class BoxConfig(Table, frozen=True):
     revocation: Revocation | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no box can be."""
+        """Raise ValueError for repeated ports or instruments, and for too many instruments."""
         numbers = [port.number for port in self.port]
         serials = [serial for port in self.port for serial in port.instruments]
         if twice := _repeated(numbers) + _repeated(serials):
-            raise ValueError(f"each port and each instrument is there once; repeated: {', '.join(twice)}")
+            raise ValueError(
+                f"each port and each instrument may be listed once only; repeated: {', '.join(twice)}"
+            )
         if len(serials) > INSTRUMENTS_MAX:
-            raise ValueError(f"{len(serials)} instruments; a box has at most {INSTRUMENTS_MAX}")
+            raise ValueError(f"{len(serials)} instruments; a box can have at most {INSTRUMENTS_MAX}")
 
     def enrolled(self) -> dict[str, int]:
-        """The port of each instrument."""
+        """The port number of each enrolled instrument."""
         return {serial: port.number for port in self.port for serial in port.instruments}
 
 
@@ -192,7 +194,7 @@ def _repeated(values: Sequence[object]) -> list[str]:
 
 
 def load_config(file: Path) -> BoxConfig:
-    """The configuration in `file`, its paths made absolute. Raises: SettingsError."""
+    """Load the configuration in `file`; relative paths become absolute. Raises: SettingsError."""
     config = load(file, BoxConfig, _check_listeners)
     if config.board.endswith(".toml"):
         return msgspec.structs.replace(config, board=str(file.parent / config.board))
@@ -203,8 +205,8 @@ def _check_listeners(config: BoxConfig, problems: Problems) -> None:
     for index, port in enumerate(config.port):
         address = port.address()
         if address is not None and not address.is_unspecified and not is_unicast(address):
-            message = f"{port.listen} is not an address that a machine can have; give the box's on that port"
+            message = f"{port.listen} is not a unicast address; give the address of the box on that port"
             problems.add(("port", index, "listen"), message)
         if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
-            message = f"{port.listen} with tcp_port {port.tcp_port} is taken by port {other.number}"
+            message = f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
             problems.add(("port", index, "listen"), f"{message}; give each port an address of its own")

@@ -1,12 +1,11 @@
-"""The box works only while the firewall service confirms that the policy is in force.
+"""Runs the collector and the forwarder only while the firewall service confirms that the policy is in force.
 
-The service (`netfw.service`) is a process of its own. It opens and closes the instrument ports; the box program needs
-no right over the network for that. Each survives the other's end: without a confirmation the box stops serving, and
-without the box the service goes on watching.
+The service (`netfw.service`) is a separate process. It opens and closes the instrument ports, so that the box program
+needs no network privileges. If the service ends, the box stops serving; if the box ends, the service continues.
 
-Words in the audit log: firewall-in-force, firewall-not-in-force, firewall-changed (by which process),
-firewall-repaired (how many differences), firewall-settings-repaired (how many), port-not-opened and port-not-closed
-(which), and refused-CAUSE (how many packets), with causes as in `netfw.ruleset.names`.
+Audit events: firewall-in-force, firewall-not-in-force, firewall-changed (value: process id), firewall-repaired
+(number of differences), firewall-settings-repaired (number of settings), port-not-opened and port-not-closed (with
+the port), and refused-CAUSE (number of packets), with the causes in `netfw.ruleset.names`.
 """
 
 from __future__ import annotations
@@ -23,67 +22,69 @@ from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroun
 from wire.audit_events import AuditEvent
 
 REFUSED_EVERY_SECONDS: Final = 3600.0
-"""How often packets refused since the last time go into the audit log, as a sum for each cause."""
+"""Interval at which the refused packets are written to the audit log, summed by cause."""
 
-Say: TypeAlias = Callable[[str], object]
+LogMessage: TypeAlias = Callable[[str], object]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class FirewallService(Protocol):
-    """What keeps the policy in force: `netfw.service.client`, or a `netfw.service.supervisor` in the same process."""
+    """Keeps the policy in force: `netfw.service.client`, or a `netfw.service.supervisor` in the same process."""
 
     async def follow(self, heard: Callable[[Event], None]) -> None:
-        """Report each event to `heard`, until cancelled.
+        """Pass each event to `heard`, until cancelled.
 
-        A State with `in_force` is a confirmation; one without says why instruments must not be served. While there
-        is no confirmation, for whatever reason, there is such a State.
+        A `FirewallState` with `in_force` confirms the policy; one without says why instruments must not be served,
+        and is passed whenever the policy is not confirmed, for whatever reason.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FirewallStatus:
-    """The state of the firewall. Totals are those since the firewall service started."""
+    """The state of the firewall. Totals count from the start of the firewall service."""
 
     in_force: bool
     problem: str
-    """Why it is not; "" if it is."""
+    """Why the policy is not in force; "" if it is."""
     alarms: int
-    """How often another program changed it."""
+    """Number of changes by other programs."""
     repairs: int
     refused: Mapping[str, int]
-    """Packets by cause, when they were last counted."""
+    """Refused packets by cause, as last counted."""
     not_covered: tuple[str, ...] = ()
-    """What the proof does not cover, a line each."""
+    """Limits of the proof, one line each."""
 
 
 class FirewallGuard:
-    """Lets a box work while the policy is in force, and only then."""
+    """Runs the box's work only while the policy is in force."""
 
-    def __init__(self, service: FirewallService, show: Callable[[Light], None], say: Say) -> None:
-        """`show` lights the alarm LED, `say` takes each new problem, for the person at the machine."""
-        self._service, self._show, self._say = service, show, say
+    def __init__(
+        self, service: FirewallService, show: Callable[[Light], None], log_message: LogMessage
+    ) -> None:
+        """`show` sets the alarm LED; `log_message` receives each new problem."""
+        self._service, self._show, self._log_message = service, show, log_message
         self._state = FirewallState(
             in_force=False, problem="the firewall service has not answered yet", is_known=False
         )
-        self._said = ""
+        self._last_problem = ""
         self._noted: dict[str, int] | None = None
         self._noted_at = 0.0
         self._changed = asyncio.Event()
 
     def status(self) -> FirewallStatus:
-        """The state that was last reported."""
+        """The last reported state."""
         state = self._state
         return FirewallStatus(
             state.in_force, state.problem, state.alarms, state.repairs, state.refused, state.not_covered
         )
 
     def limit(self, name: str) -> tuple[int, int] | None:
-        """The amount and the limit of something bounded that the firewall uses; None if they are not known."""
+        """Amount and limit of a bounded quantity of the firewall; None if unknown."""
         return self._state.limits.get(name)
 
     async def guard(self, audit: AuditLog, work: Work) -> None:
-        """Do `work` while the policy is in force, until cancelled. After an error the state is not known any more."""
+        """Run `work` while the policy is in force, until cancelled. After an error the state is unknown."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._service.follow(partial(self._heard, audit)))
@@ -101,7 +102,7 @@ class FirewallGuard:
             raise
 
     async def _work_while_in_force(self, work: Work) -> None:
-        """Ends with `work` cancelled when the policy is no longer in force."""
+        """Run `work`, and cancel it when the policy is no longer in force."""
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(work())
             await self._until(False)
@@ -130,11 +131,11 @@ class FirewallGuard:
         if not state.in_force:
             audit.note(AuditEvent.FIREWALL_NOT_IN_FORCE)
             self._show(Light.FAST)
-            if state.problem != self._said:
-                self._said = state.problem
-                self._say(_explained(state))
+            if state.problem != self._last_problem:
+                self._last_problem = state.problem
+                self._log_message(_explained(state))
         elif not before.in_force:
-            self._said = ""
+            self._last_problem = ""
             self._show(Light.OFF)
             audit.note(AuditEvent.FIREWALL_IN_FORCE)
         if self._noted is None:

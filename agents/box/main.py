@@ -1,7 +1,8 @@
 """The box program on real hardware: the composition root.
 
-Two threads: the event loop's, and one for the disk. SIGTERM and SIGINT stop it cleanly, and within END_SECONDS_MAX
-whatever the disk does; after anything else the next start finds what the spool kept, and the firewall in force.
+It has two threads, one for the event loop and one for the disk. SIGTERM and SIGINT stop it cleanly, and within
+END_SECONDS_MAX even if the disk hangs. After any other end, the next start recovers the spool, and the firewall
+service keeps the policy in force meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-from agents.box.box import Box, Hardware, Served
+from agents.box.box import Box, Hardware, OnServed
 from agents.box.check import CheckedConfig, check_box
 from agents.box.config import BoxConfig, FirewallPolicy
-from agents.box.firewall import Say
-from agents.box.status import served_status
+from agents.box.firewall import LogMessage
+from agents.box.status import serve_status
 from hal.disk import Disk
 from hal.linux.clock import LinuxClock
 from hal.linux.disk import LinuxDisk
@@ -34,42 +35,46 @@ from wire.process.resources import process_bounds, used_and_total
 from wire.tls.identity import Severity
 
 END_SECONDS_MAX: Final = 15.0
-"""From a signal to the process's end; the unit's TimeoutStopSec is longer."""
+"""Limit of the time from a signal to the end of the process; the unit's TimeoutStopSec is longer."""
 THREADS_SECONDS_MAX: Final = 5.0
-"""How long the interpreter may wait for threads once the box itself has ended."""
+"""Limit of the time that the interpreter waits for threads after the box has ended."""
 STATUS_RETRY_SECONDS: Final = 60.0
-CERTIFICATE_LOOK_SECONDS: Final = 5.0
-"""How often the program looks whether its certificate's files have changed; at SIGHUP it looks at once."""
+CERTIFICATE_CHECK_SECONDS: Final = 5.0
+"""Interval of checks whether the certificate files have changed; SIGHUP triggers a check immediately."""
 DISK_STATUS: Final = 3
 
 
-def run_box(config_path: Path, served: Served, say: Say) -> None:
+def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> None:
     """Run the box until a signal stops it.
 
-    `served` is called when instruments can connect at a port, `say` with what a person beside it should know.
-    Raises: SettingsError for a wrong file; DescriptorError; DiskError or SpoolError for a disk that
-    cannot be used. If a disk call does not return, the process ends with exit status 3 and the reason.
+    `on_served` is called when instruments can connect at a port, `log_message` with messages for the operator.
+    If a disk call does not return, the process ends with exit status 3 and the reason.
+
+    Raises: SettingsError for an invalid file; DescriptorError; DiskError or SpoolError for an unusable disk.
     """
     checked = check_box(config_path)
     for problem in checked.identity:
-        say(f"{'warning' if problem.severity is Severity.SOON else 'the other end refuses'}: {problem}")
-    asyncio.run(_run(checked, served, say))
+        log_message(
+            f"{'warning' if problem.severity is Severity.SOON else 'peers refuse the certificate'}: {problem}"
+        )
+    asyncio.run(_run(checked, on_served, log_message))
 
 
-async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
+async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMessage) -> None:
     config, loop, last_resort = checked.config, asyncio.get_running_loop(), LastResort()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
-    # neither is closed: a call that never returns may be using them, and the process ends anyway
+    # neither is closed: a disk call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
-    box = Box(config, _hardware(checked, disk, executor), SystemRandom(), served, say)
+    box = Box(config, _hardware(checked, disk, executor), SystemRandom(), on_served, log_message)
     running = asyncio.ensure_future(box.run())
 
     def stop() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # a second one must not interrupt the end
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt the shutdown
             loop.add_signal_handler(number, lambda: None)
         last_resort.arm(
-            END_SECONDS_MAX, lambda: (DISK_STATUS, f"did not end in {END_SECONDS_MAX:g} s: {box.doing}")
+            END_SECONDS_MAX,
+            lambda: (DISK_STATUS, f"did not stop within {END_SECONDS_MAX:g} s: {box.activity}"),
         )
         running.cancel()
 
@@ -77,7 +82,8 @@ async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: box.refresh_certificates(at_once=True))
     beside = [
-        asyncio.ensure_future(it) for it in (_answer_status(config, box, say), _follow_certificates(box))
+        asyncio.ensure_future(it)
+        for it in (_answer_status(config, box, log_message), _follow_certificates(box))
     ]
     try:
         with contextlib.suppress(asyncio.CancelledError):
@@ -91,32 +97,30 @@ async def _run(checked: CheckedConfig, served: Served, say: Say) -> None:
 
 
 def _lingering(idle: Future[int], config: BoxConfig) -> tuple[int, str]:
-    """The exit status of a process whose threads do not end, and the reason."""
+    """Exit status and reason for a process whose threads do not end."""
     if idle.done():
         return 0, "ended without waiting for a name lookup"
-    return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not answer"
+    return DISK_STATUS, f"spool.directory: {config.spool.directory}: the disk does not respond"
 
 
 async def _follow_certificates(box: Box) -> None:
     while True:
-        await asyncio.sleep(CERTIFICATE_LOOK_SECONDS)
+        await asyncio.sleep(CERTIFICATE_CHECK_SECONDS)
         try:
             box.refresh_certificates()
         except Exception as error:
-            context = {"message": "the certificate's files could not be looked at", "exception": error}
+            context = {"message": "checking the certificate files failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
 
-async def _answer_status(config: BoxConfig, box: Box, say: Say) -> None:
-    """Answer whoever asks, until cancelled; without that the box works all the same."""
+async def _answer_status(config: BoxConfig, box: Box, log_message: LogMessage) -> None:
+    """Serve the status socket until cancelled. Errors do not affect the box."""
     while config.status is not None:
         try:
-            async with served_status(config.status.socket, box.status):
+            async with serve_status(config.status.socket, box.status):
                 await asyncio.Event().wait()
         except OSError as error:
-            say(
-                f"status.socket: {config.status.socket}: nobody can ask for the status: {error.strerror or error}"
-            )
+            log_message(f"status.socket: {config.status.socket}: cannot listen: {error.strerror or error}")
             await asyncio.sleep(STATUS_RETRY_SECONDS)
 
 
@@ -137,5 +141,5 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor) -> Hardwar
 
 
 def _connection(firewall: FirewallPolicy) -> Connect:
-    """To the firewall service; without a socket's path, to one that is started as a child."""
+    """Connect to the firewall service, or start one as a child process if no socket is configured."""
     return at_socket(firewall.socket) if firewall.socket else as_child(firewall.policy, firewall.retry_s)

@@ -1,7 +1,6 @@
-"""The state that the box keeps beside its records: high-water marks, and which commands were started and finished.
+"""Persistent state of the box: high-water marks, started and finished commands, and the last confirmed time.
 
-It survives a crash as the spool's snapshot and the records after it. Records that were delivered and reclaimed before
-the last snapshot are not needed: the snapshot covers them.
+After a crash it is restored from the spool's last snapshot and the records appended after it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from wire.audit_events import AuditEvent
 from wire.messages import Audit, CommandResult, Entry, MessageError, Report, decode
 
 SNAPSHOT_BYTES_MAX: Final = 96 * 1024
-"""At INSTRUMENTS_MAX, with all marks and histories full. It begins each segment of 4 MiB."""
+"""Size with INSTRUMENTS_MAX instruments and full histories. Each segment of 4 MiB begins with a snapshot."""
 
 _Marks = dict[str, list[HighWaterMark]]
 
@@ -29,20 +28,20 @@ class _Snapshot(msgspec.Struct, array_like=True):
 
 
 class BoxState:
-    """Marks and command histories by instrument, where "" is the box's own history; and the last confirmed time."""
+    """High-water marks and command histories by instrument ("" for the box itself), and the last confirmed time."""
 
     def __init__(self) -> None:
         self._saved = _Snapshot({}, {})
 
     def marks(self, instrument: str) -> list[HighWaterMark]:
-        """The instrument's marks by priority: the objects themselves, not copies."""
+        """The instrument's high-water marks by priority; not copies."""
         marks = self._saved.marks.get(instrument)
         if marks is None:
             marks = self._saved.marks[instrument] = new_marks()
         return marks
 
     def history(self, instrument: str) -> History:
-        """The instrument's commands, or the box's own: the object itself, not a copy."""
+        """The command history of an instrument, or of the box for ""; not a copy."""
         history = self._saved.histories.get(instrument)
         if history is None:
             history = self._saved.histories[instrument] = History()
@@ -50,7 +49,7 @@ class BoxState:
 
     @property
     def confirmed_s(self) -> int:
-        """The last time that the data center confirmed, in seconds since 1970; 0: none yet."""
+        """The last time confirmed by the data center, in seconds since 1970; 0: none yet."""
         return self._saved.confirmed_s
 
     @confirmed_s.setter
@@ -58,23 +57,23 @@ class BoxState:
         self._saved.confirmed_s = seconds
 
     def snapshot(self) -> bytes:
-        """All of it, for `restore`; one step that no other thread can interrupt."""
+        """Encode the state for `restore`, in one step that no other thread can interrupt."""
         return msgspec.msgpack.encode(self._saved)
 
     def restore(self, recovery: RecoveredSpool, instruments: set[str]) -> None:
-        """Load what the spool kept. Instruments that are no longer enrolled are forgotten."""
+        """Restore the state from the spool. Instruments that are no longer enrolled are removed."""
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)
             # an earlier release saved the marks alone
             self._saved = saved if isinstance(saved, _Snapshot) else _Snapshot(saved, {})
         for record in recovery.records():
-            self._recall(record)
-        self._forget_all_but(instruments)
+            self._restore_record(record)
+        self._keep_only(instruments)
 
-    def _recall(self, record: Recovered) -> None:
+    def _restore_record(self, record: Recovered) -> None:
         try:
             entry = decode(Entry, record.payload)
-        except MessageError:  # written by a program with other words; the data center will judge it
+        except MessageError:  # written by another program version; the data center decides about it
             return
         body = entry.body
         if entry.instrument and isinstance(body, Report):
@@ -87,7 +86,7 @@ class BoxState:
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
 
-    def _forget_all_but(self, instruments: set[str]) -> None:
+    def _keep_only(self, instruments: set[str]) -> None:
         saved = self._saved
         saved.marks = {name: marks for name, marks in saved.marks.items() if name in instruments}
         saved.histories = {n: history for n, history in saved.histories.items() if not n or n in instruments}

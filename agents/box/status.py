@@ -1,6 +1,6 @@
-"""A running box, asked from beside it: one JSON document a connection, on a Unix socket that only its owner can open.
+"""The status socket of a running box: a Unix socket with one JSON document per connection. Read-only.
 
-Whoever may read the socket's folder may know how many reports wait; nothing can be changed through it.
+Only the socket's owner can connect. The document holds counts and states, no contents of reports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hal.unix_socket import Listener
 from wire.dial.accounting import Traffic
 
 ANSWER_SECONDS: Final = 5.0
-"""How long a question waits for the box."""
+"""Timeout of a status query."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -35,26 +35,26 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True):
-    """What a running box says of itself. Totals are those since the program started."""
+    """The status document of a running box. Totals count from the start of the program."""
 
     connected: bool
     backlog: Waiting
     accepted: int
-    """Reports taken from instruments."""
+    """Reports accepted from instruments."""
     repeated: int
-    """Reports that came again and were recognized."""
+    """Duplicate reports, which were detected and not stored again."""
     spool_bytes: int
-    """Of the disk, taken by the spool."""
+    """Total size of the spool's files."""
     gaps_reported: int
     traffic: Traffic
     firewall: FirewallStatus | None = None
-    """None if the box has none to look after."""
+    """None without [firewall] in the configuration."""
     certificate: CertificateStatus | None = None
     bounds: tuple[BoundStatus, ...] = ()
     spool_problem: str = ""
-    """Why the spool takes no records, so that reports are refused; empty if it takes them."""
+    """Why the spool accepts no records, so that reports are refused; empty if it accepts them."""
     trust: TrustProblem | None = None
-    """Why the data center's certificate is not trusted; None if it is, or if nothing is known."""
+    """Why the data center's certificate is not trusted; None if it is, or if that is unknown."""
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class NotRunning(Exception):
 
 
 def as_status(status: BoxStatus) -> StatusReport:
-    """The part of it that others are told."""
+    """The part of `BoxStatus` that the status document holds."""
     alert, audit, routine = (status.spool.records[priority] for priority in Priority)
     return StatusReport(
         connected=status.is_connected,
@@ -107,13 +107,13 @@ def as_status(status: BoxStatus) -> StatusReport:
 
 
 @contextlib.asynccontextmanager
-async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
-    """Answer at `path` while the context lasts; what a killed program left there is replaced.
+async def serve_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]]) -> AsyncIterator[None]:
+    """Serve the status at `path` during the context. A socket left by a killed program is replaced.
 
-    Raises: OSError, also if another program answers there, or if the file there is no socket.
+    `ask` returns None before the spool is open. Then, and if it does not return in time because the disk hangs, the
+    connection is closed without an answer.
 
-    `ask` gives None as long as the spool is not open; the connection is then closed without an answer, as it is when
-    there is none in time, because the disk does not answer.
+    Raises: OSError, also if another program listens there, or if the file is not a socket.
     """
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,14 +133,14 @@ async def served_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None
 
 
 def read_status(path: Path) -> StatusReport:
-    """Ask the box at `path`. Raises: NotRunning, with the reason."""
+    """Query the box that listens at `path`. Raises: NotRunning, with the reason."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
             connection.connect(os.fspath(path))
-            said = b"".join(iter(lambda: connection.recv(4096), b""))
+            response = b"".join(iter(lambda: connection.recv(4096), b""))
         except OSError as error:
-            raise NotRunning(f"{path}: no box program answers there: {error.strerror or error}") from error
-    if not said:
-        raise NotRunning(f"{path}: the box program is still opening its spool, or its disk does not answer")
-    return msgspec.json.decode(said, type=StatusReport)
+            raise NotRunning(f"{path}: no box program is listening: {error.strerror or error}") from error
+    if not response:
+        raise NotRunning(f"{path}: the box program is still opening its spool, or its disk does not respond")
+    return msgspec.json.decode(response, type=StatusReport)

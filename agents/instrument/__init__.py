@@ -1,1 +1,1 @@
-"""The instrument's agent: numbers reports and posts them to the box."""
+"""The agent program on an instrument: numbers reports and sends them to the box."""

@@ -1,13 +1,13 @@
 """The agent on an instrument: numbers its reports and posts them to the box until they are acknowledged.
 
-`submit` only queues. One request is under way at a time and takes what has gathered meanwhile, up to 64 reports, so
-that a single report travels at once and a thousand of them cost a few requests.
+`submit` only queues a report. One request at a time is in flight, with up to 64 of the queued reports, so that a
+single report is sent immediately and a thousand need few requests.
 
-Each life of the agent needs a higher run number than the one before. If the box answers that a run was used before,
-for example because the clock that gave it was set back, the agent continues under the run that the box names.
+Each start of the agent needs a higher run number than the one before. If the box answers that a run was used before,
+for example because the clock it was taken from was set back, the agent continues under the run that the box names.
 
-The box repeats a command until it has its result, and after a restart it repeats even those. A command is executed
-once in the agent's life; when it comes again after its result was acknowledged, the result is reported again.
+The box repeats a command until it has the result, and after a restart of the box it may repeat completed ones. The
+agent executes each command once; if it is repeated after its result was acknowledged, the result is reported again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final, TypeAlias
 
-from agents.instrument.outbox import QUEUE_REPORTS_MAX, Outbox
+from agents.instrument.report_queue import QUEUE_REPORTS_MAX, ReportQueue
 from hal.clock import WallClock
 from settings.ranges import RangeSet
 from settings.types import Endpoint
@@ -43,14 +43,14 @@ from wire.tls.context import ClientContext
 from wire.vocabulary import Outcome
 
 POST_SECONDS_MAX: Final = 30.0
-"""How long the box may usually take to answer."""
+"""Time-out of a response, before `Patience` extends it."""
 POST_PATIENCE_MAX: Final = 10.0
-"""So many times as long, at most, for a box that has shown to be slow."""
-GIVEN_UP_BURST: Final = 16
-GIVEN_UP_PER_SECOND: Final = 1 / 600
-"""Limit of the reports that are given up while the box accepts none: then the mistake may not be in them."""
+"""Largest factor of POST_SECONDS_MAX, for a slow box."""
+DROPS_BURST: Final = 16
+DROPS_PER_SECOND: Final = 1 / 600
+"""Limit of the reports dropped because the box rejects them, while it accepts none: the fault may be the box's."""
 OUTCOMES_MAX: Final = 256
-"""Commands whose outcome is remembered."""
+"""Number of commands whose outcome is remembered."""
 
 Execute: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 OnMade: TypeAlias = Callable[[InstrumentReport], object]
@@ -61,16 +61,16 @@ def _ignore(_report: InstrumentReport) -> None:
     pass
 
 
-async def _knows_none(_command: Command) -> Outcome:
+async def _unknown_command(_command: Command) -> Outcome:
     return "unknown"
 
 
 class InstrumentAgent:
-    """One life of an instrument's agent; `run_number` says which, and changes if the box has seen it before.
+    """The agent of one instrument, which its TLS certificate identifies.
 
-    Who it is, its certificate says. `made` counts the reports of this life, which are numbered 1 to `made`.
-    `execute` carries out a command. `on_made` is called with each report when it is queued, `on_acknowledged` with
-    those that the box has just made durable.
+    `run_number` identifies this start of the agent; it changes if the box has seen it before. `made` counts the
+    reports of this start, which are numbered from 1 to `made`. `execute` executes a command. `on_made` is called with
+    each report when it is queued, `on_acknowledged` with the reports that the box has just stored.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class InstrumentAgent:
         run_number: int,
         clock: WallClock,
         random: Random,
-        execute: Execute = _knows_none,
+        execute: Execute = _unknown_command,
         on_made: OnMade = _ignore,
         on_acknowledged: OnAcknowledged = len,
         queue_reports_max: int = QUEUE_REPORTS_MAX,
@@ -90,37 +90,39 @@ class InstrumentAgent:
         self.made = 0
         self._box, self._tls, self._clock = box, tls, clock
         self._execute, self._on_made, self._on_acknowledged = execute, on_made, on_acknowledged
-        self._outbox = Outbox(queue_reports_max)
+        self._queue = ReportQueue(queue_reports_max)
         self._backoff = Backoff(random)
-        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
+        self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
         self._patience = Patience(POST_PATIENCE_MAX)
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
-        self._outcomes: dict[int, Outcome | None] = {}  # None while it is executed, or its result travels
+        self._outcomes: dict[
+            int, Outcome | None
+        ] = {}  # None while the command is executed or its result is not acknowledged
 
     @property
     def acknowledged(self) -> RangeSet:
-        """Numbers of the reports that are durable on the box."""
-        return self._outbox.acknowledged
+        """Numbers of the reports that the box has stored."""
+        return self._queue.acknowledged
 
     @property
     def dropped(self) -> RangeSet:
-        """Numbers of the reports that were given up, for want of room or because the box refuses them."""
-        return self._outbox.dropped
+        """Numbers of the reports that were dropped because the queue was full or the box rejects them."""
+        return self._queue.dropped
 
     @property
     def waiting(self) -> int:
         """Reports that are neither acknowledged nor dropped yet."""
-        return len(self._outbox)
+        return len(self._queue)
 
     def submit(self, kind: type[InstrumentReport], *fields: object) -> int:
         """Queue a report of `kind`, its fields after `number` and `at_ms` as given; returns its number."""
         self.made += 1
         report = kind(self.made, self._clock.now_ns() // 1_000_000, *fields)  # type: ignore[arg-type]
         self._on_made(report)
-        self._outbox.put(report)
+        self._queue.put(report)
         self._queued.set()
         return self.made
 
@@ -136,7 +138,7 @@ class InstrumentAgent:
         connection: ClientConnection | None = None
         try:
             while True:
-                await self._something_queued()
+                await self._wait_for_reports()
                 try:
                     if connection is None or connection.transport is None:
                         connection = await dial(
@@ -145,7 +147,7 @@ class InstrumentAgent:
                             reply_bytes_max=REPLY_BYTES_MAX,
                             patience=self._dial_patience,
                         )
-                    delay = self._judge(await self._post(connection))
+                    delay = self._handle_response(await self._post(connection))
                     self._remember(connection)
                 except (OSError, HttpError, MessageError):
                     self._tls.forget()
@@ -158,15 +160,17 @@ class InstrumentAgent:
             if connection is not None:
                 connection.abort()
 
-    async def _something_queued(self) -> None:
-        if not self._outbox:
+    async def _wait_for_reports(self) -> None:
+        if not self._queue:
             self._queued.clear()
             await self._queued.wait()
 
     async def _post(self, connection: ClientConnection) -> Response:
-        body = encode(Reports(self.run_number, self._outbox.post()))
+        body = encode(Reports(self.run_number, self._queue.post()))
         asked_at = self._loop.time()
-        timer = self._loop.call_later(POST_SECONDS_MAX * self._patience.factor, self._give_up, connection)
+        timer = self._loop.call_later(
+            POST_SECONDS_MAX * self._patience.factor, self._abort_request, connection
+        )
         try:
             response = await connection.request("POST", "/v1/reports", body)
         finally:
@@ -174,24 +178,24 @@ class InstrumentAgent:
         self._patience.answered((self._loop.time() - asked_at) / POST_SECONDS_MAX)
         return response
 
-    def _give_up(self, connection: ClientConnection) -> None:
+    def _abort_request(self, connection: ClientConnection) -> None:
         self._patience.expired()
         connection.abort()
 
-    def _judge(self, response: Response) -> float:
-        """Act on the box's answer; returns the seconds to wait before the next request."""
+    def _handle_response(self, response: Response) -> float:
+        """Act on the box's response; return the seconds to wait before the next request."""
         if response.status in (400, 413):
-            return self._take_apart()
+            return self._isolate_refused()
         if response.status == 409 and (next_run := _next_run(response)) is not None:
             self.run_number = next_run
         if response.status != 200:
             return self._backoff.failed(retry_after(response.headers, self._clock.now_ns() / 1e9))
         receipt = decode(Receipt, response.body)
-        if receipt.accepted != len(self._outbox.post()):
-            raise MessageError(f"a receipt for {receipt.accepted} reports")
+        if receipt.accepted != len(self._queue.post()):
+            raise MessageError(f"the receipt is for {receipt.accepted} reports")
         self._backoff.succeeded()
-        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
-        reports = self._outbox.posted()
+        self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
+        reports = self._queue.posted()
         for report in reports:
             if isinstance(report, CommandResult):
                 self._outcomes[report.command] = report.outcome
@@ -200,11 +204,11 @@ class InstrumentAgent:
             self._received(command)
         return 0.0
 
-    def _take_apart(self) -> float:
-        """The box cannot read what was posted; returns the seconds to wait before the next request."""
-        if self._outbox.posts_one and self._may_give_up.take(1, self._loop.time()):
+    def _isolate_refused(self) -> float:
+        """Find and drop the report that the box rejects; return the seconds to wait before the next request."""
+        if self._queue.is_posting_one and self._drop_limit.take(1, self._loop.time()):
             return self._backoff.failed()
-        self._outbox.refused()
+        self._queue.refused()
         return 0.0
 
     def _remember(self, connection: ClientConnection) -> None:
@@ -233,7 +237,7 @@ class InstrumentAgent:
 
 
 def _next_run(response: Response) -> int | None:
-    """The run that a refusal names; None if it names none."""
+    """The run to continue with that a refusal names; None if it names none."""
     value = response.headers.get(NEXT_RUN, "")
     is_number = value.isascii() and value.isdigit() and len(value) <= len(str(RUN_MAX))
     return int(value) if is_number and int(value) <= RUN_MAX else None

@@ -1,6 +1,6 @@
-"""Provisioning: what makes an installed system one laboratory's box, from its site file.
+"""Provisioning: configures an installed system as the box of one laboratory, from the site file.
 
-It is one program, /usr/lib/rap/provision, for all ways of making a box: the kickstart calls it in %post, the builder
-of disk images in its tree, and rap-provision.service at a flashed box's first start. It ships in the box's package,
-and imports nothing that does not.
+The same program, /usr/lib/rap/provision, is used in all cases: the kickstart calls it in %post, the builder of disk
+images calls it in the image's tree, and rap-provision.service calls it at the first start of a flashed box. It is
+part of the box's package and imports only modules of that package.
 """

@@ -1,5 +1,4 @@
-"""The box program's two files, as they follow from the site: box.toml (`agents.box.config`) and firewall.toml
-(netfw)."""
+"""Generates box.toml (`agents.box.config`) and firewall.toml (`netfw.policy.policyfile`) from the site."""
 
 from __future__ import annotations
 
@@ -17,16 +16,16 @@ from settings.site import SiteOnBox
 from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
-"""On the partition that is encrypted where the site wants LUKS, and that an update of the system leaves alone."""
+"""On the state partition, which is encrypted if the site requires LUKS, and unchanged by system updates."""
 COLLECTOR: Final = 443
-"""The TCP port that instruments report to."""
+"""The TCP port on which the box receives reports."""
 FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
-"""As in rap-firewall.service."""
-WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that."
+"""The socket of rap-firewall.service."""
+WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file."
 
 
 def box_file(site: SiteOnBox, board: Board) -> str:
-    """box.toml."""
+    """The content of box.toml."""
     center = site.datacenter
     if site.proxy is None and not center.address:
         center = replace(center, address=site.addresses_of(center.host)[0])
@@ -56,11 +55,11 @@ def _serials(site: SiteOnBox, port: int) -> list[str]:
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:
-    """firewall.toml: out to what the site names, in from the instruments to the collector."""
+    """The content of firewall.toml: outbound to the hosts in the site file, inbound from instruments."""
     policy = PolicyFile(
         board=site.board,
         uplink=UplinkTable(dhcp=not site.uplink.address),
-        authorized=list(_ways_out(site)),
+        authorized=list(_authorized_destinations(site)),
         port=[
             PortTable(number=number, addresses=[str(address)], services=[f"tcp/{COLLECTOR}"])
             for number, address in site.ports(board).items()
@@ -69,19 +68,19 @@ def firewall_file(site: SiteOnBox, board: Board) -> str:
     return dumps(policy, comment=WRITTEN_BY)
 
 
-def _ways_out(site: SiteOnBox) -> Iterator[AuthorizedTable]:
-    """Behind a proxy, the data center is the proxy's to reach."""
+def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
+    """The permitted destinations. With a proxy, the box connects to the proxy instead of the data center."""
     role, addresses, port = site.uplink_target()
-    yield _way(role, addresses, "tcp", port)
+    yield _authorized(role, addresses, "tcp", port)
     if names := site.uplink.nameservers:
-        yield _way("names", names, "udp", 53)
-        yield _way("names", names, "tcp", 53)
+        yield _authorized("names", names, "udp", 53)
+        yield _authorized("names", names, "tcp", 53)
     times = [address for server in site.time_servers for address in site.addresses_of(server)]
     if times:
-        yield _way("time", list(dict.fromkeys(times)), "udp", 123)
+        yield _authorized("time", list(dict.fromkeys(times)), "udp", 123)
     if audit := site.addresses_of(site.audit.host):
-        yield _way("audit-log", audit, "tcp", site.audit.port)
+        yield _authorized("audit-log", audit, "tcp", site.audit.port)
 
 
-def _way(role: Role, addresses: list[str], protocol: Protocol, port: int) -> AuthorizedTable:
+def _authorized(role: Role, addresses: list[str], protocol: Protocol, port: int) -> AuthorizedTable:
     return AuthorizedTable(role=role, addresses=addresses, protocol=protocol, ports=[port])

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes, mode: int) -> bool:
-    """Have this file hold this, flushed to the disk; tells whether it did not before. Raises: OSError.
+    """Write a file atomically and flush it; return whether its content changed. Raises: OSError.
 
-    A file of another mode is written anew too: its group is then that of its folder.
+    A file with the same content but another mode is written again, so that its group becomes that of the directory.
     """
     was_right = path.is_file() and path.read_bytes() == data
     if was_right and path.stat().st_mode & 0o777 == mode:
@@ -25,6 +25,6 @@ def write_file(path: Path, data: bytes, mode: int) -> bool:
         os.fsync(file.fileno())
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)  # the new name is on the disk, too
+    os.fsync(folder)  # makes the rename durable
     os.close(folder)
     return not was_right

@@ -1,8 +1,8 @@
-"""The network's files, as they follow from the site and its board: names of ports, connections, names of hosts.
+"""Generates network configuration from the site and its board: interface names, connections, /etc/hosts.
 
-A board file says which interface is which port, by the kernel's predictable name of the PCI slot (enp2s0). systemd
-would rather name a port by what the firmware says of it (eno1, ens1), if the firmware says anything: a .link file for
-each port holds it to its slot (systemd.link(5), ID_PATH).
+A board file identifies ports by the predictable interface name of their PCI slot (enp2s0). systemd prefers names from
+the firmware (eno1, ens1) if there are any. A .link file for each port therefore fixes the name of the interface in
+its slot (systemd.link(5), ID_PATH).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from settings.site import SiteOnBox
 
 LINKS: Final = "etc/systemd/network"
 CONNECTIONS: Final = "etc/NetworkManager/system-connections"
-_SPACE: Final = UUID("2f0f3c0e-5d3c-5c55-9d4c-8f6c7c1c9a11")
-"""Of the connections' UUIDs (RFC 9562, version 5), so that they are the same in each image."""
+_UUID_NAMESPACE: Final = UUID("2f0f3c0e-5d3c-5c55-9d4c-8f6c7c1c9a11")
+"""Namespace of the connections' UUIDs (RFC 9562, version 5), which are thus the same in each image."""
 _BY_SLOT: Final = re.compile(r"en(?:P(\d+))?p(\d+)s(\d+)(?:f(\d+))?")
 """systemd.net-naming-scheme(7): domain, bus, slot, function; decimal."""
 
 
 def link_files(board: Board) -> dict[str, str]:
-    """A .link file for each port that the board names by its slot, by path; other names are left to the kernel."""
+    """The .link files, by path, for ports that the board names by PCI slot; other names are not changed."""
     named = {"uplink": board.uplink} | {f"port{n}": name for n, name in board.instrument_ports.items()}
     return {
         f"{LINKS}/10-rap-{port}.link": f"[Match]\nPath={path}\n\n[Link]\nName={name}\n"
@@ -33,7 +33,7 @@ def link_files(board: Board) -> dict[str, str]:
 
 
 def id_path(interface: str) -> str:
-    """udev's ID_PATH of the PCI slot that this name is made from; "" if it is made otherwise."""
+    """udev's ID_PATH of the PCI slot in this interface name; "" if the name is of another form."""
     found = _BY_SLOT.fullmatch(interface)
     if found is None:
         return ""
@@ -42,7 +42,7 @@ def id_path(interface: str) -> str:
 
 
 def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
-    """NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they win over an installer's of the same port."""
+    """NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they take priority over the installer's."""
     uplink = {"method": "auto"}
     if site.uplink.address:
         uplink = {"method": "manual", "address1": f"{site.uplink.address},{site.uplink.gateway}"}
@@ -57,7 +57,7 @@ def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
 
 
 def networkmanager_file(board: Board) -> str:
-    """NetworkManager.conf(5): an instrument's port has its address before the instrument is switched on."""
+    """NetworkManager.conf(5): instrument ports have their address even without a carrier."""
     ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
     return (
         f"[main]\nno-auto-default=*\n\n[device-rap-instruments]\nmatch-device={ports}\nignore-carrier=yes\n"
@@ -65,11 +65,11 @@ def networkmanager_file(board: Board) -> str:
 
 
 def hosts_file(site: SiteOnBox) -> str:
-    """/etc/hosts."""
+    """The content of /etc/hosts."""
     lines = ["127.0.0.1 localhost localhost.localdomain", "::1 localhost localhost.localdomain"]
     lines += [f"{address} {host}" for host, found in sorted(site.addresses.items()) for address in found]
     return (
-        "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; change that.\n"
+        "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n"
         + "\n".join(lines)
         + "\n"
     )
@@ -78,7 +78,7 @@ def hosts_file(site: SiteOnBox) -> str:
 def _keyfile(name: str, interface: str, ipv4: dict[str, str]) -> str:
     connection = {
         "id": name,
-        "uuid": str(uuid5(_SPACE, name)),
+        "uuid": str(uuid5(_UUID_NAMESPACE, name)),
         "type": "ethernet",
         "interface-name": interface,
         "autoconnect-priority": "100",

@@ -1,1 +1,1 @@
-"""The data center's database: schema, migrations, queries, and the store that keeps each report once."""
+"""The data center's database: schema, migrations, queries, and the store, which stores each report once."""

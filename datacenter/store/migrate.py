@@ -1,8 +1,9 @@
-"""Brings a database to the schema of `datacenter.store.schema`: creates it, or upgrades an older one.
+"""Creates the schema of `datacenter.store.schema`, or upgrades an older database to it.
 
-An empty database gets the current tables at once, which a simulation does a thousand times; a test compares them
-with what the migrations make. An older one is upgraded by Alembic, all revisions in one transaction: after a
-failure it is as it was. Databases of version 0.1.0 carry no revision and are recognized by their tables.
+In an empty database the current tables are created directly, because simulations do that a thousand times; a test
+compares them with the result of the migrations. An older database is upgraded by Alembic, with all revisions in one
+transaction, so that a failure changes nothing. Databases of version 0.1.0 have no revision and are recognized by
+their tables.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from datacenter.store import migrations
 from datacenter.store.schema import REVISION, metadata
 
 UNVERSIONED: Final = "0001"
-"""The revision of a database that has tables and no revision."""
+"""The revision of a database with tables but without a stored revision."""
 
 SCRIPTS: Final = ":".join(migrations.__name__.rsplit(".", 1))
-"""Where Alembic finds the revisions: a package and a folder in it."""
+"""Location of the revisions for Alembic: a package and a directory in it."""
 _ADVISORY_LOCK: Final = 0x5241_5044_4200
-"""The key of PostgreSQL's lock that lets one process at a time upgrade a database."""
+"""Key of the PostgreSQL advisory lock that lets only one process upgrade a database."""
 
 _version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
 
 
 class SchemaError(Exception):
-    """The database's tables are not those of this program; nothing was changed. The message says what to do."""
+    """The tables do not belong to this version of the program; nothing was changed. The message says what to do."""
 
 
 def current_revision(engine: Engine) -> str | None:
     """The revision of the database's tables, four digits; None if it is empty.
 
-    Raises SchemaError for the tables of a later program or of another one, and SQLAlchemyError.
+    Raises: SchemaError for tables of a later version or of another program; SQLAlchemyError.
     """
     with engine.connect() as connection:
         return _revision(connection)
@@ -43,7 +44,7 @@ def current_revision(engine: Engine) -> str | None:
 def upgrade(engine: Engine) -> None:
     """Create or upgrade the tables, all or nothing. Concurrent callers wait for each other.
 
-    Raises SchemaError for the tables of a later program or of another one, and SQLAlchemyError.
+    Raises: SchemaError for tables of a later version or of another program; SQLAlchemyError.
     """
     with engine.connect() as connection:
         if _revision(connection) == REVISION and inspect(connection).has_table(_version.name):
@@ -62,7 +63,7 @@ def _revision(connection: Connection) -> str | None:
     if _version.name in tables and (found := connection.scalar(select(_version.c.version_num))):
         if (revision := str(found)) > REVISION:
             raise SchemaError(
-                f"its tables have revision {revision}, and this program knows revisions up to {REVISION}: "
+                f"its tables have revision {revision}, but this program supports revisions up to {REVISION}: "
                 "run the version of the program that upgraded them, or a later one"
             )
         return revision
@@ -71,12 +72,12 @@ def _revision(connection: Connection) -> str | None:
         return None
     if not {"boxes", "records", "commands"} <= tables:
         found = ", ".join(sorted(tables & ours))
-        raise SchemaError(f"it has a table {found} of another program: give an empty database")
+        raise SchemaError(f"it contains tables of another program ({found}): give an empty database")
     return UNVERSIONED
 
 
 def _run_revisions(connection: Connection) -> None:
-    """Run the revisions after that of the database. Importing Alembic takes longer than opening a current one."""
+    """Run the revisions after that of the database. Alembic is imported here because importing it is slow."""
     from alembic import command
     from alembic.config import Config
 
@@ -94,7 +95,7 @@ def _stamp(connection: Connection, revision: str) -> None:
 
 @contextmanager
 def _exclusive(engine: Engine) -> Iterator[Connection]:
-    """A transaction that no other process's upgrade runs beside; committed at the end of the block.
+    """A transaction that excludes upgrades by other processes; committed at the end of the block.
 
     The sqlite3 module would commit before each CREATE or ALTER if it managed the transaction itself.
     """

@@ -1,4 +1,4 @@
-"""What checkers and dashboards ask of the store. Each function is one query; errors: StoreError."""
+"""Queries for checkers and dashboards. Each function is one query. Raises: StoreError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RECORDS = schema.records.c
 
 
 class StoredRecord(NamedTuple):
-    """A record without its body; `number` is None for the box's own."""
+    """A record without its body; `number` is None for records of the box itself."""
 
     box: str
     epoch: int
@@ -29,7 +29,7 @@ class StoredRecord(NamedTuple):
 
 
 class StoredGap(NamedTuple):
-    """What a box said it lost, and the record in which it said so."""
+    """A gap reported by a box, and the identity of the record that reports it."""
 
     box: str
     epoch: int
@@ -38,7 +38,7 @@ class StoredGap(NamedTuple):
 
 
 class StoredCommand(NamedTuple):
-    """A command and what became of it; `outcome` is None while it waits."""
+    """A command and its outcome, which is None while the command waits."""
 
     id: int
     box: str
@@ -51,27 +51,27 @@ class StoredCommand(NamedTuple):
 
 
 def counts(store: Store) -> dict[tuple[str, str], int]:
-    """How many records there are of each (box, instrument); the box's own have an empty instrument."""
+    """Number of records by (box, instrument); for records of the box itself, `instrument` is ""."""
     key = (_RECORDS.box, _RECORDS.instrument)
     rows = store.read(select(*key, func.count()).group_by(*key).order_by(*key))
     return {(box, instrument): count for box, instrument, count in rows}
 
 
 def records(store: Store) -> Iterator[StoredRecord]:
-    """All records by box, epoch and sequence."""
+    """All records, ordered by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
     return (StoredRecord(*row) for row in store.read(select(*columns).order_by(*columns[:3])))
 
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
-    """All records with their bodies, by box, epoch and sequence."""
+    """All records with their bodies, ordered by box, epoch and sequence."""
     columns = [_RECORDS[name] for name in StoredRecord._fields]
     every = select(*columns, _RECORDS.body).order_by(*columns[:3])
     return ((StoredRecord(*row[:-1]), bytes(row[-1])) for row in store.read(every))
 
 
 def epochs(store: Store) -> list[int]:
-    """The epochs of all records, in the order in which the first record of each was stored."""
+    """The epochs of all records, ordered by the time at which the first record of each was stored."""
     first = func.min(_RECORDS.stored_at_ms)
     return [
         epoch
@@ -80,13 +80,13 @@ def epochs(store: Store) -> list[int]:
 
 
 def gaps(store: Store) -> list[StoredGap]:
-    """What boxes said they lost, by box, epoch and sequence."""
+    """All reported gaps, ordered by box, epoch and sequence."""
     key = (_RECORDS.box, _RECORDS.epoch, _RECORDS.sequence)
     rows = store.read(select(*key, _RECORDS.body).where(_RECORDS.kind == "gap").order_by(*key))
     return [StoredGap(box, epoch, sequence, decode(Gap, body)) for box, epoch, sequence, body in rows]
 
 
 def commands(store: Store) -> list[StoredCommand]:
-    """All commands by rising number."""
+    """All commands, ordered by number."""
     columns = [schema.commands.c[name] for name in StoredCommand._fields]
     return [StoredCommand(*row) for row in store.read(select(*columns).order_by(schema.commands.c.id))]

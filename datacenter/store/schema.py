@@ -1,17 +1,17 @@
-"""The tables, in words that SQLite and PostgreSQL share.
+"""The database tables, with types that SQLite and PostgreSQL share.
 
-A record has two identities, and either one keeps it from being stored twice:
+Each of a record's two identities prevents duplicates:
 
-* (box, epoch, sequence), the box's own: a batch whose response was lost comes again under the same one.
-* (box, instrument, run, number), the instrument's: a report that the box took twice, because its memory of having
-  taken it rotted away, comes under two sequences. Records of the box itself have no number: NULL, which is
-  distinct from every other NULL.
+* (box, epoch, sequence), assigned by the box: a batch whose response was lost is sent again under the same identity.
+* (box, instrument, run, number), assigned by the instrument: a box whose high-water marks were damaged may accept a
+  report twice, under two sequences. Records of the box itself have the number NULL, which is distinct from every
+  other NULL.
 
-`body` is the report's MessagePack as `wire.messages` defines it; the columns beside it are what queries ask for.
-Times are milliseconds since 1970: `at_ms` by the reporter's clock, all others by the data center's.
+`body` is the report in MessagePack, as defined in `wire.messages`; the other columns are for queries. Times are in
+milliseconds since 1970: `at_ms` by the reporter's clock, all others by the data center's.
 
-A change here needs a revision in `datacenter/store/migrations/versions/` that makes the same change to a
-database in use.
+A change here needs a revision in `datacenter/store/migrations/versions/` that makes the same change to an existing
+database.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from sqlalchemy import (
 metadata = MetaData()
 
 REVISION: Final = "0001"
-"""The migration that makes these tables."""
+"""The revision whose migration creates these tables."""
 
 boxes = Table(
     "boxes",
     metadata,
     Column("serial", Text, primary_key=True),
     Column("enrolled_at_ms", BigInteger, nullable=False),
-    Column("dismissed_at_ms", BigInteger),  # set: its records stay, and it may send no more
+    Column("dismissed_at_ms", BigInteger),  # if set, the box may not send any more; its records are kept
 )
 
 records = Table(
@@ -58,7 +58,7 @@ records = Table(
     Column("stored_at_ms", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("box", "instrument", "run", "number"),
-    sqlite_with_rowid=False,  # rows live in the primary key's own tree: one tree less to write for each record
+    sqlite_with_rowid=False,  # stores rows in the tree of the primary key: one tree less to write for each record
 )
 
 commands = Table(
@@ -75,5 +75,5 @@ commands = Table(
     Column("outcome", Text),
     Column("closed_at_ms", BigInteger),
     Index("commands_waiting", "box", "outcome", "due_at_ms"),
-    sqlite_autoincrement=True,  # a number is never given to a second command, as in PostgreSQL
+    sqlite_autoincrement=True,  # numbers are never reused, as in PostgreSQL
 )

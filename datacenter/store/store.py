@@ -1,12 +1,12 @@
-"""The store: every report once, and the commands that wait. What can be asked of it is in `datacenter.store.queries`.
+"""The store: each report once, and the waiting commands. Queries are in `datacenter.store.queries`.
 
-`ingest` is one transaction: whether the box may send, the records, the commands that their results close, and
-the commands that go back with the answer. When it returns, the batch is committed; when it raises, nothing of
-it is. It runs for each batch of each box, so it uses the driver's own cursor and fixed statements: through
-SQLAlchemy's execution the same four statements cost three times as much (125 against 37 µs for four records).
+`ingest` is one transaction: it checks that the box is authorized, stores the records, closes the commands whose
+results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,
+nothing is. It runs for each batch of each box and therefore uses the driver's cursor and fixed statements: SQLAlchemy
+takes three times as long for the same four statements (125 instead of 37 µs for four records).
 
-Calls block, and one thread at a time may write: `rap dc serve` has one for it. The database is SQLite or
-PostgreSQL by nothing but the URL.
+Calls block, and only one thread at a time may write; `rap dc serve` has a thread for that. The URL selects SQLite or
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from wire.messages import (
 from wire.vocabulary import Verb
 
 REPEAT_MS_MIN: Final = 60_000
-"""A command goes out again when this has passed without a result: its reply may have been lost."""
+"""Interval after which a command without a result is sent again, because the reply may have been lost."""
 REPEAT_MS_MAX: Final = 3_600_000
-"""The wait doubles up to this: an instrument that is switched off must not fill the downlink."""
+"""Limit of the interval, which doubles each time: commands for an instrument that is off must not fill the link."""
 
 _KINDS: Final[dict[type, str]] = {
     kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
@@ -66,18 +66,19 @@ _DELIVERED: Final = "UPDATE commands SET delivered_count = ?, due_at_ms = ? WHER
 
 
 class StoreError(Exception):
-    """The database failed, and nothing of what was asked was done."""
+    """The database failed; nothing was changed."""
 
 
 class UnknownBoxError(Exception):
-    """No box of that serial number may send."""
+    """No box with that serial number is authorized."""
 
 
 class Store:
     """Reports and commands in the database at `url`; its tables are created or upgraded on opening.
 
-    With `durable=False` SQLite leaves out the flush at each commit: for a machine that never loses power, as in
-    a simulation. Raises StoreError, and ValueError for a URL of something else.
+    With `durable=False` SQLite does not flush at commits, for simulations.
+
+    Raises: StoreError; ValueError for a URL of another kind of database.
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
@@ -93,12 +94,12 @@ class Store:
             raise StoreError(str(error)) from error
 
     def close(self) -> None:
-        """End the connections; the store is of no further use."""
+        """Close the connections. The store cannot be used afterwards."""
         self._give_back_writer()
         self._engine.dispose()
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
-        """From now on the boxes of these serial numbers may send, and no others. Raises StoreError."""
+        """Authorize the boxes with these serial numbers, and no others. Raises: StoreError."""
         with self._transaction() as connection:
             enrol = text(
                 "INSERT INTO boxes (serial, enrolled_at_ms) VALUES (:serial, :now) ON CONFLICT DO NOTHING"
@@ -111,9 +112,9 @@ class Store:
             connection.execute(update(boxes).where(dismissed).values(dismissed_at_ms=now_ms))
 
     def ingest(self, box: str, batch: Batch, now_ms: int) -> BatchReply:
-        """Store what is new of the batch, and give the commands that are due; all of it is committed on return.
+        """Store the new records of a batch and return the commands that are due; committed on return.
 
-        Raises UnknownBoxError, and StoreError after which nothing is stored and the batch may come again.
+        Raises: UnknownBoxError; StoreError, with nothing stored, so that the batch can be sent again.
         """
         rows = _rows(box, batch, now_ms)
         with self._cursor() as cursor:
@@ -130,7 +131,7 @@ class Store:
             return BatchReply(stored, self._take_due(cursor, box, now_ms))
 
     def _take_due(self, cursor: Any, box: str, now_ms: int) -> list[Command]:
-        """The box's commands that are due, oldest first; each is due again when its result could have come."""
+        """The box's due commands, oldest first; schedules the next repetition of each."""
         cursor.execute(self._waiting, (box, now_ms, COMMANDS_PER_REPLY_MAX))
         due = cursor.fetchall()
         for number, *_, deliveries in due:
@@ -139,11 +140,11 @@ class Store:
         return [Command(number, instrument, verb, bytes(body)) for number, instrument, verb, body, _ in due]
 
     def queue_command(self, box: str, instrument: str, verb: Verb, body: bytes, now_ms: int) -> int:
-        """Have the command sent with the box's next answers until its result comes; gives its number.
+        """Queue a command, which is sent with replies to the box until its result arrives; return its number.
 
-        An empty `instrument` means the box itself. Raises StoreError, UnknownBoxError.
+        An empty `instrument` means the box itself. Raises: StoreError, UnknownBoxError.
         """
-        assert len(body) <= COMMAND_BODY_BYTES_MAX, "whoever takes a command in bounds its body"
+        assert len(body) <= COMMAND_BODY_BYTES_MAX, "callers must limit the body"
         values = {"box": box, "instrument": instrument, "verb": verb, "body": body}
         statement = insert(commands).values(**values, created_at_ms=now_ms, due_at_ms=now_ms)
         with self._transaction() as connection:
@@ -152,7 +153,7 @@ class Store:
             return int(connection.scalar(statement.returning(commands.c.id)) or 0)
 
     def read(self, statement: Executable) -> Iterator[Any]:
-        """The rows of a query, a thousand at a time, as of one moment. Raises StoreError."""
+        """The rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""
         with self._transaction() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
@@ -166,10 +167,10 @@ class Store:
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        """The driver's cursor in a transaction of its own, committed at the end of the block.
+        """The driver's cursor in a transaction, committed at the end of the block.
 
-        Its connection is kept for the next time, and given back, which undoes what was not committed, after any
-        error: the next one may need another.
+        The connection is kept for the next transaction. After an error it is returned to the pool, which rolls back
+        the transaction, and the next transaction uses another one.
         """
         try:
             writer = self._writer = self._writer or self._engine.raw_connection()
@@ -188,9 +189,9 @@ class Store:
 
 
 def schema_revision(url: str) -> str | None:
-    """The revision of the tables in the database at `url`; None if there are none. Changes no table.
+    """The schema revision of the database at `url`; None if it is empty. Changes nothing.
 
-    Raises StoreError, and ValueError as `Store`.
+    Raises: StoreError; ValueError as `Store`.
     """
     engine, _ = _engine(url, durable=True)
     try:
@@ -202,7 +203,7 @@ def schema_revision(url: str) -> str | None:
 
 
 def repeat_delay_ms(deliveries: int) -> int:
-    """How long a command that was sent so many times waits for its result before it is sent again."""
+    """Interval, in ms, until a command that was sent `deliveries` times is sent again."""
     return min(REPEAT_MS_MIN << min(deliveries - 1, 16), REPEAT_MS_MAX)
 
 
@@ -220,26 +221,27 @@ def _rows(box: str, batch: Batch, now_ms: int) -> list[tuple[Any, ...]]:
 
 
 def _engine(url: str, durable: bool) -> tuple[Engine, str]:
-    """The engine, and how its driver spells a parameter."""
+    """The engine, and the parameter placeholder of its driver."""
     try:
         engine = create_engine(url)
     except (ArgumentError, ImportError) as error:
         raise ValueError(f"{url}: {error}") from error
     if engine.dialect.name == "sqlite":
         if engine.url.database in (None, "", ":memory:", "file:"):
-            # it ends with its connection: one for all threads, not one for each
+            # a database in memory exists per connection: share one between all threads
             engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _sqlite_settings(durable))
     mark = {"pysqlite": "?", "psycopg": "%s"}.get(engine.dialect.driver)
     if mark is None:
-        raise ValueError(f"{url}: the store speaks sqlite:// and postgresql+psycopg://")
+        raise ValueError(f"{url}: unsupported database; give sqlite:// or postgresql+psycopg://")
     return engine, mark
 
 
 def _sqlite_settings(durable: bool) -> Any:
-    """With a write-ahead log a commit is one sequential write; FULL flushes it before the commit returns.
+    """A connection handler that sets the journal mode.
 
-    Where nothing need survive, each page is written once and what undoes a transaction is kept in memory.
+    If `durable`, a write-ahead log makes a commit one sequential write, and FULL flushes it before the commit
+    returns. Otherwise each page is written once, and the rollback journal is in memory.
     """
     journal, synchronous = ("WAL", "FULL") if durable else ("MEMORY", "OFF")
 
@@ -251,7 +253,7 @@ def _sqlite_settings(durable: bool) -> Any:
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str) -> None:
-    """Set the journal mode. SQLite fails at once, without its time-out, while another process is doing so."""
+    """Set the journal mode; retried, because SQLite fails immediately while another process sets it."""
     for _ in range(_JOURNAL_TRIES):
         with suppress(sqlite3.OperationalError):
             connection.execute(f"PRAGMA journal_mode = {journal}")

@@ -1,4 +1,4 @@
-"""`rap image`: from a kickstart to an image."""
+"""`rap image`: kickstarts, the box's package, disk images and installer ISOs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rap.image.check import add_check
-from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
     from imaging.build.build import Built
     from imaging.kickstart.lint import LintReport
 
-SUMMARY = "images of the box: kickstarts, its package, disk images"
+SUMMARY = "images of the box: kickstarts, the package, disk images, checks"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap image`, each with its own function."""
+    """The verbs of `rap image`."""
     _add_ks(parser)
     _add_rpm(parser)
     _add_build(parser)
@@ -29,11 +29,9 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _add_ks(parser: Parser) -> None:
-    ks = parser.word("ks", "assemble a site's kickstart, or check any")
+    ks = parser.add_command("ks", "assemble the kickstart of a site, or check a kickstart")
     ks.add_argument("site", metavar="SITE", type=Path, nargs="?", help="site file to assemble from")
-    ks.add_argument(
-        "--release", metavar="NAME", help="such as rhel9; default: the site's, or the kickstart's"
-    )
+    ks.add_argument("--release", metavar="NAME", help="such as rhel9; default: that of the site or kickstart")
     ks.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
     ks.add_argument("--check", metavar="FILE", type=Path, help="check this kickstart instead")
     ks.add_argument(
@@ -44,10 +42,10 @@ def _add_ks(parser: Parser) -> None:
         default=[],
         help="with --check: a package repository; may be repeated",
     )
-    ks.add_argument("--board", metavar="NAME", help="with --check: the box it is for")
-    ks.add_argument("--disk-bytes", metavar="N", type=_bytes, help="with --check: the disk it is for")
+    ks.add_argument("--board", metavar="NAME", help="with --check: the board of the box")
+    ks.add_argument("--disk-bytes", metavar="N", type=_bytes, help="with --check: size of the disk")
     ks.add_argument("--json", action="store_true", help="with --check: one JSON document on standard output")
-    ks.does(_ks)
+    ks.set_command(_ks)
 
 
 def _ks(arguments: argparse.Namespace) -> int:
@@ -63,7 +61,7 @@ def _ks(arguments: argparse.Namespace) -> int:
 def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
     for option in options:
         if getattr(arguments, option):
-            raise WrongInput(f"--{option.replace('_', '-')} goes with {needed}")
+            raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")
 
 
 def _assemble(arguments: argparse.Namespace) -> int:
@@ -73,20 +71,20 @@ def _assemble(arguments: argparse.Namespace) -> int:
     from settings.problems import SettingsError
 
     if arguments.release and arguments.release not in releases():
-        raise WrongInput(f"--release {arguments.release}: it is one of {', '.join(releases())}")
+        raise WrongInput(f"--release {arguments.release}: must be one of {', '.join(releases())}")
     try:
         text = assemble(load_site(arguments.site), arguments.site, arguments.release or "")
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     if arguments.output is None:
         print(text, end="")
-        return HOLDS
+        return OK
     try:
-        arguments.output.touch(0o600)  # it has hashes of passwords, and perhaps the proxy's password
+        arguments.output.touch(0o600)  # it contains password hashes, and perhaps the proxy's password
         arguments.output.write_text(text, "utf-8")
     except OSError as error:
         raise WrongInput(f"--output {arguments.output}: cannot be written: {error.strerror}") from error
-    return HOLDS
+    return OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -110,7 +108,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps(_as_document(report), indent=2, ensure_ascii=False))
     else:
         _print_report(report)
-    return FAILED if report.findings else HOLDS
+    return FAILED if report.findings else OK
 
 
 def _as_document(report: LintReport) -> dict[str, Any]:
@@ -126,17 +124,25 @@ def _print_report(report: LintReport) -> None:
     for finding in report.findings:
         print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}\n    {finding.repair}")
     if not report.findings:
-        print(f"{report.path}: right, for {report.version}")
+        print(f"{report.path}: OK ({report.version})")
 
 
 def _add_rpm(parser: Parser) -> None:
-    rpm = parser.word("rpm", "build the box program's package")
+    rpm = parser.add_command("rpm", "build the box program's package")
     rpm.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("build"), help="default: build")
-    rpm.add_argument("--release", metavar="NAME", default="rhel9", help="rhel9, the default, or rhel10")
-    rpm.add_argument("--python", metavar="VERSION", default="", help="another than the release's usual one")
-    rpm.add_argument("--wheels", metavar="DIR", type=Path, help="take packages from there, not the network")
-    rpm.add_argument("--no-bytecode", action="store_true", help="for a Python that is not on this machine")
-    rpm.does(_rpm)
+    rpm.add_argument("--release", metavar="NAME", default="rhel9", help="rhel9 (default) or rhel10")
+    rpm.add_argument(
+        "--python", metavar="VERSION", default="", help="default: the Python version of the release"
+    )
+    rpm.add_argument(
+        "--wheels", metavar="DIR", type=Path, help="use the wheels in this directory instead of the network"
+    )
+    rpm.add_argument(
+        "--no-bytecode",
+        action="store_true",
+        help="do not compile bytecode; for a Python that is not installed here",
+    )
+    rpm.set_command(_rpm)
 
 
 def _rpm(arguments: argparse.Namespace) -> int:
@@ -152,17 +158,17 @@ def _rpm(arguments: argparse.Namespace) -> int:
     except PrerequisiteMissing as error:
         raise MachineLacks(str(error)) from error
     print(f"{built.path}\nSHA-256 {built.sha256}")
-    return HOLDS
+    return OK
 
 
 def _bytes(given: str) -> int:
     if not given.isdecimal() or not int(given):
-        raise argparse.ArgumentTypeError(f"{given!r}: a size is a whole number of bytes, such as 32000000000")
+        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number of bytes, such as 32000000000")
     return int(given)
 
 
 def _add_build(parser: Parser) -> None:
-    build = parser.word("build", "build a disk image, or an installer's ISO, after a kickstart")
+    build = parser.add_command("build", "build a disk image or an installer ISO from a kickstart")
     build.add_argument("kickstart", metavar="KICKSTART", type=Path)
     build.add_argument(
         "--repo",
@@ -175,17 +181,23 @@ def _add_build(parser: Parser) -> None:
         "-o", "--output", metavar="DIR", type=Path, default=Path("build/images"), help="default: %(default)s"
     )
     build.add_argument(
-        "--work", metavar="DIR", type=Path, help="what is kept between builds; default: DIR/work"
+        "--work", metavar="DIR", type=Path, help="cache that is reused by the next build; default: DIR/work"
     )
     build.add_argument(
-        "--disk-bytes", metavar="N", type=_bytes, default=0, help="default: the partitions' sizes"
+        "--disk-bytes",
+        metavar="N",
+        type=_bytes,
+        default=0,
+        help="size of the disk; default: the sum of the partitions",
     )
-    build.add_argument("--release", metavar="NAME", help="such as rhel9; default: what the kickstart says")
-    build.add_argument("--iso", metavar="FILE", type=Path, help="put it into this boot ISO instead")
+    build.add_argument("--release", metavar="NAME", help="such as rhel9; default: that of the kickstart")
+    build.add_argument(
+        "--iso", metavar="FILE", type=Path, help="build an installer ISO from this boot ISO instead"
+    )
     build.add_argument("--key", metavar="PEM", type=Path, help="sign with this Ed25519 key")
-    build.add_argument("--compress", action="store_true", help="write a compressed image as well, ….raw.zst")
+    build.add_argument("--compress", action="store_true", help="also write a compressed image, ….raw.zst")
     build.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    build.does(_build)
+    build.set_command(_build)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -215,7 +227,7 @@ def _build(arguments: argparse.Namespace) -> int:
     except BuildFailed as error:
         raise CommandError(str(error)) from error
     _print_built(built, arguments.json)
-    return HOLDS
+    return OK
 
 
 def _build_iso(arguments: argparse.Namespace) -> int:
@@ -225,13 +237,15 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     from imaging.programs import PrerequisiteMissing
     from imaging.signing import SigningError, load_private_key
 
-    _refuse(arguments, "a disk image, not with --iso", ("work", "disk_bytes", "release", "compress"))
+    _refuse(
+        arguments, "a disk image; it cannot be used with --iso", ("work", "disk_bytes", "release", "compress")
+    )
     target = arguments.output / f"{arguments.kickstart.stem}.iso"
     folders = [Path(repository) for repository in arguments.repo]
     for path in (arguments.kickstart, *folders):
         if not path.exists():
             raise WrongInput(
-                f"{path}: is not there; an ISO takes a kickstart, and folders of packages with --repo"
+                f"{path}: does not exist; an ISO is built from a kickstart and directories of packages (--repo)"
             )
     try:
         key = load_private_key(arguments.key) if arguments.key else None
@@ -249,7 +263,7 @@ def _build_iso(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     files = [str(file) for file in (target, *signed)]
     print(json.dumps({"image": files[0], "files": files}) if arguments.json else "\n".join(files))
-    return HOLDS
+    return OK
 
 
 def _print_built(built: Built, as_json: bool) -> None:

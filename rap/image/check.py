@@ -1,4 +1,4 @@
-"""`rap image check`: what was built, judged by the STIGs."""
+"""`rap image check`: checks a system or a web server configuration against the STIGs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rap.outcome import FAILED, HOLDS, MachineLacks, WrongInput
+from rap.outcome import FAILED, OK, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def add_check(parser: Parser) -> None:
-    """The verb and its options."""
-    check = parser.word("check", "judge a system's tree or image by the STIG, or the local page's server")
+    """Add the verb and its options."""
+    check = parser.add_command(
+        "check", "check a system's tree or image, or a web server configuration, against the STIG"
+    )
     check.add_argument(
-        "tree", metavar="TREE_OR_IMAGE", type=Path, nargs="?", help="a folder, or a disk image"
+        "tree", metavar="TREE_OR_IMAGE", type=Path, nargs="?", help="a directory or a disk image"
     )
     check.add_argument(
         "--content", metavar="FILE", type=Path, help="SCAP data stream; default: the installed one"
@@ -30,17 +32,20 @@ def add_check(parser: Parser) -> None:
         help="leave out rules that packages of the mock repository cannot pass",
     )
     check.add_argument("--stand-in", action="store_true", dest="mock_repo", help=argparse.SUPPRESS)
-    check.add_argument("--exceptions", metavar="FILE", type=Path, help="other reasons than the box's own")
-    check.add_argument("--report", metavar="FILE", type=Path, help="write OpenSCAP's report, HTML")
-    check.add_argument("--arf", metavar="FILE", type=Path, help="write OpenSCAP's results, ARF")
+    check.add_argument("--exceptions", metavar="FILE", type=Path, help="default: the box's exceptions")
+    check.add_argument("--report", metavar="FILE", type=Path, help="write the OpenSCAP report (HTML)")
+    check.add_argument("--arf", metavar="FILE", type=Path, help="write the OpenSCAP results (ARF)")
     check.add_argument(
-        "--httpd", metavar="CONF", type=Path, help="judge this configuration by the Apache STIG instead"
+        "--httpd",
+        metavar="CONF",
+        type=Path,
+        help="check this httpd configuration against the Apache STIG instead",
     )
     check.add_argument(
         "--httpd-program", metavar="FILE", default="", help="with --httpd; default: httpd or apache2"
     )
     check.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    check.does(_check)
+    check.set_command(_check)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -52,7 +57,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     if (arguments.tree is None) == (arguments.httpd is None):
         raise WrongInput(
-            "give either a system's folder or an image of `rap image build`, or --httpd and a configuration"
+            "give either a system's directory or an image of `rap image build`, or --httpd and a configuration"
         )
     try:
         judgement = _judge_httpd(arguments) if arguments.httpd else _judge_system(arguments)
@@ -64,7 +69,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_document(judgement), indent=1, ensure_ascii=False))
     else:
         show(judgement, Console())
-    return HOLDS if judgement.passed else FAILED
+    return OK if judgement.passed else FAILED
 
 
 def _judge_httpd(arguments: argparse.Namespace) -> Judgement:
@@ -93,4 +98,4 @@ def _judge_system(arguments: argparse.Namespace) -> Judgement:
 def _refuse(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
     for option in options:
         if getattr(arguments, option):
-            raise WrongInput(f"--{option.replace('_', '-')} goes with {needed}")
+            raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")

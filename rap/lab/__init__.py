@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.outcome import FAILED, HOLDS, CommandError, WrongInput
+from rap.outcome import FAILED, OK, CommandError, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -20,27 +20,28 @@ SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, cap
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap lab`."""
-    list_ = parser.word("list", "the lab files of a folder")
+    list_ = parser.add_command("list", "list the lab files of a directory")
     list_.add_argument(
         "folder", metavar="DIR", type=Path, nargs="?", default=Path("labs"), help="default: labs"
     )
-    list_.does(_list)
-    check = parser.word("check", "whether a lab file is right, without running it")
+    list_.set_command(_list)
+    check = parser.add_command("check", "check a lab file without running it")
     check.add_argument("file", metavar="FILE", type=Path)
-    check.does(_check)
-    run = parser.word("run", "run a lab, and say whether its expectations hold")
+    check.set_command(_check)
+    run = parser.add_command("run", "run a lab and check its expectations")
     run.add_argument("file", metavar="FILE", type=Path)
+    run.add_argument("--world", choices=("virtual", "kernel"), default="virtual", help="default: virtual")
+    run.add_argument("--seed", type=seed, metavar="N", help="default: the lab file's")
     run.add_argument(
-        "--world", choices=("virtual", "kernel"), default="virtual", help="where it runs; default: virtual"
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="write report.html, junit.xml and result.json to this directory",
     )
-    run.add_argument("--seed", type=seed, metavar="N", help="instead of the lab file's")
-    run.add_argument(
-        "--report", metavar="DIR", type=Path, help="write report.html, junit.xml and result.json there"
-    )
-    run.does(_run)
+    run.set_command(_run)
     for verb in (list_, check, run):
         verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    from rap.lab import live as lablive  # which takes from here what it has in common with these
+    from rap.lab import live as lablive  # imported here because it imports this module
 
     lablive.add_verbs(parser)
 
@@ -50,16 +51,18 @@ def _list(arguments: argparse.Namespace) -> int:
 
     paths = lab_paths(arguments.folder)
     if not paths:
-        raise WrongInput(f"{arguments.folder}: holds no lab file (*.toml); give the folder that does")
+        raise WrongInput(
+            f"{arguments.folder}: contains no lab file (*.toml); give the directory of the lab files"
+        )
     labs = [load(path) for path in paths]
     if arguments.json:
         print_json([_summary(lab) for lab in labs])
-        return HOLDS
+        return OK
     width = max(len(str(path)) for path in paths)
     for lab in labs:
         failing = " (meant to fail)" if lab.about.meant_to_fail else ""
         print(f"{lab.path!s:{width}}  {lab.about.description or lab.name}{failing}")
-    return HOLDS
+    return OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -73,9 +76,9 @@ def _check(arguments: argparse.Namespace) -> int:
     elif problems:
         print("\n".join(f"{lab.path}: {problem}" for problem in problems))
     else:
-        print(f"{lab.path}: right; {lab.name}: {summary['duration']} on a {lab.board.name}", end="")
-        print(f", instruments: {summary['instruments']}, events: {summary['events']}")
-    return FAILED if problems else HOLDS
+        print(f"{lab.path}: OK ({lab.name}: {summary['duration']} on a {lab.board.name}", end="")
+        print(f", instruments: {summary['instruments']}, events: {summary['events']})")
+    return FAILED if problems else OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -89,12 +92,12 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
     from rich.console import Console
 
-    from rap.lab.live import told
+    from rap.lab.live import translate_errors
     from sim.engine.stalls import Stalled
     from sim.report.terminal import RunProgress
     from sim.worlds import run_lab
 
-    errors = told() if arguments.world == "kernel" else nullcontext()
+    errors = translate_errors() if arguments.world == "kernel" else nullcontext()
     with errors, RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
         try:
             return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
@@ -103,7 +106,7 @@ def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
 
 
 def show_result(result: Result, report: Path | None, *, json: bool) -> int:
-    """Print what came of a run, and write its report if there is to be one; the exit status."""
+    """Print the result of a run, write its report if `report` is given, and return the exit status."""
     import msgspec
 
     from sim.engine.commit import commit
@@ -125,11 +128,11 @@ def show_result(result: Result, report: Path | None, *, json: bool) -> int:
         print_result(result, Console(highlight=False))
         if report is not None:
             print(f"Report\n  {page}")
-    return HOLDS if result.verdict == "pass" else FAILED
+    return OK if result.verdict == "pass" else FAILED
 
 
 def load(path: Path) -> Lab:
-    """The lab in a file. Raises: WrongInput."""
+    """Load a lab file. Raises: WrongInput."""
     from settings.problems import SettingsError
     from sim.lab.labfile import load_lab
 
@@ -155,22 +158,20 @@ def _summary(lab: Lab) -> dict[str, Any]:
 
 
 def make_folder(folder: Path) -> None:
-    """Before the run: a report that cannot be written should not cost one."""
+    """Create the report directory, before the run. Raises: WrongInput."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WrongInput(
-            f"--report {folder}: {error.strerror}; give a folder that can be written to"
-        ) from error
+        raise WrongInput(f"--report {folder}: {error.strerror}; give a writable directory") from error
 
 
 def seed(given: str) -> int:
-    """A seed as given on the command line."""
+    """Parse a seed from the command line."""
     if not given.isdecimal() or int(given) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{given!r}: a seed is a whole number from 0 to 2^63-1")
+        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number from 0 to 2^63-1")
     return int(given)
 
 
 def print_json(document: object) -> None:
-    """Print it on standard output."""
+    """Print a document as JSON on standard output."""
     print(json.dumps(document, indent=2, ensure_ascii=False))

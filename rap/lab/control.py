@@ -1,6 +1,6 @@
-"""`rap lab link`, `fault` and `capture`: what a tester does to a lab that runs.
+"""`rap lab link`, `fault` and `capture`: manipulating and observing a running lab.
 
-The words go to the lab as they are. It reads them as it would a lab file, and says what would be right.
+The arguments are sent to the lab unchanged. It validates them as it validates a lab file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from socket import SHUT_WR, socket
 from typing import Any, Final
 
 from rap.lab import print_json
-from rap.lab.live import choose, of_running, request, seconds, told
-from rap.outcome import HOLDS, CommandError, WrongInput
+from rap.lab.live import add_lab_option, choose_lab, request, seconds, translate_errors
+from rap.outcome import OK, CommandError, WrongInput
 from rap.parser import Parser
 
 _SWITCHES: Final = ("down", "up", "restore")
@@ -26,8 +26,10 @@ _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap lab` that change a lab that runs, or listen in."""
-    link = of_running(parser.word("link", "pull a link's cable of a running lab, put it back, make it worse"))
+    """The verbs of `rap lab` that change a running lab or capture its packets."""
+    link = add_lab_option(
+        parser.add_command("link", "disconnect, reconnect or degrade a link of a running lab")
+    )
     link.add_argument("link", metavar="LINK")
     link.add_argument(
         "change",
@@ -35,19 +37,21 @@ def add_verbs(parser: Parser) -> None:
         nargs="+",
         help="down | up | restore | any of: rate RATE, delay TIME, jitter TIME, loss PERCENT, queue SIZE",
     )
-    link.does(_link)
-    fault = of_running(parser.word("fault", "let something go wrong in a running lab"))
+    link.set_command(_link)
+    fault = add_lab_option(parser.add_command("fault", "inject a fault into a running lab"))
     fault.add_argument("words", metavar="KIND TARGET [KEY=VALUE …]", nargs="*", help="as in lab files")
-    fault.add_argument("--lasts", metavar="TIME", help="how long; default: until --end, or over at once")
-    fault.add_argument("--end", action="store_true", help="end it")
-    fault.add_argument("--list", action="store_true", help="what can go wrong, and end there")
+    fault.add_argument("--lasts", metavar="TIME", help="duration; default: until --end")
+    fault.add_argument("--end", action="store_true", help="end the fault")
+    fault.add_argument("--list", action="store_true", help="list the kinds of faults and exit")
     fault.add_argument("--json", action="store_true", help="with --list: one JSON document")
-    fault.does(_fault)
-    capture = of_running(parser.word("capture", "write a running lab's packets to a file for Wireshark"))
+    fault.set_command(_fault)
+    capture = add_lab_option(
+        parser.add_command("capture", "write a running lab's packets to a file for Wireshark")
+    )
     capture.add_argument("link", metavar="LINK")
     capture.add_argument("file", metavar="FILE", help="pcapng; - for standard output")
-    capture.add_argument("--seconds", metavar="N", type=seconds, help="end after so long; default: Ctrl-C")
-    capture.does(_capture)
+    capture.add_argument("--seconds", metavar="N", type=seconds, help="end after this time; default: Ctrl-C")
+    capture.set_command(_capture)
 
 
 def _link(arguments: argparse.Namespace) -> int:
@@ -58,34 +62,36 @@ def _link(arguments: argparse.Namespace) -> int:
         words = {"change": "set", "to": dict(zip(change[::2], change[1::2], strict=True))}
     else:
         raise WrongInput(
-            f"`{' '.join(change)}` is no change of a link: write down, up or restore,"
-            " or what is to change, each with its value: rate 64kbit loss 2%"
+            f"`{' '.join(change)}` is not a valid change: give down, up or restore,"
+            " or pairs of a property and its value, such as rate 64kbit loss 2%"
         )
-    request(choose(arguments.lab), "link", link=arguments.link, **words)
-    return HOLDS
+    request(choose_lab(arguments.lab), "link", link=arguments.link, **words)
+    return OK
 
 
 def _fault(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list_faults(json=arguments.json)
     if len(arguments.words) < 2:
-        raise WrongInput("a fault needs its kind and its target, such as `link-down uplink`; --list has them")
+        raise WrongInput(
+            "give the kind and the target of a fault, such as `link-down uplink`; --list shows the kinds"
+        )
     kind, target, *given = arguments.words
     if arguments.end and (given or arguments.lasts):
-        raise WrongInput("--end takes the kind and the target of a fault that is under way, and nothing else")
+        raise WrongInput("--end takes only the kind and the target of an active fault")
     parameters = dict(map(_parameter, given))
-    name = choose(arguments.lab)
+    name = choose_lab(arguments.lab)
     if arguments.end:
         request(name, "end-fault", kind=kind, target=target)
     else:
         request(name, "fault", kind=kind, target=target, parameters=parameters, lasts=arguments.lasts)
-    return HOLDS
+    return OK
 
 
 def _parameter(given: str) -> tuple[str, str]:
     name, sign, value = given.partition("=")
     if not sign or not name:
-        raise WrongInput(f"{given!r}: give a fault's parameters as KEY=VALUE, such as rate=64kbit")
+        raise WrongInput(f"{given!r}: give parameters as KEY=VALUE, such as rate=64kbit")
     return name, value
 
 
@@ -107,42 +113,42 @@ def _list_faults(*, json: bool) -> int:
     ]
     if json:
         print_json(faults)
-        return HOLDS
+        return OK
     for fault in faults:
         print(f"{fault['kind']}  ({', '.join(fault['targets'])})\n  {fault['what']}")
         for name, rule in fault["parameters"].items():
             print(f"    {name}=…  {rule}")
-    return HOLDS
+    return OK
 
 
 # -- captures
 
 
 def _capture(arguments: argparse.Namespace) -> int:
-    name = choose(arguments.lab)
-    with told():
+    name = choose_lab(arguments.lab)
+    with translate_errors():
         from sim.worlds.kernel.supervision.control import ask_for_socket
 
         packets = ask_for_socket(name, {"verb": "capture", "link": arguments.link})
-    with packets, _opened(arguments.file) as file, _stops(packets, arguments.seconds):
+    with packets, _open_output(arguments.file) as file, _stop_on_signals(packets, arguments.seconds):
         count = _copy(packets, file, arguments.file)
     print(f"rap: {count} packets of {arguments.link} captured", file=sys.stderr)
-    return HOLDS
+    return OK
 
 
-def _opened(file: str) -> RawIOBase:
+def _open_output(file: str) -> RawIOBase:
     try:
         return FileIO(1, "w", closefd=False) if file == "-" else FileIO(file, "w")
     except OSError as error:
-        raise WrongInput(f"{file}: {error.strerror}; give a file that can be written") from error
+        raise WrongInput(f"{file}: {error.strerror}; give a writable file") from error
 
 
 @contextmanager
-def _stops(packets: socket, length_s: float | None) -> Iterator[None]:
-    """Let the lab know when it is enough: at Ctrl-C, or after so long. It sends what it has, and hangs up."""
+def _stop_on_signals(packets: socket, length_s: float | None) -> Iterator[None]:
+    """End the capture at Ctrl-C or after `length_s` seconds: the lab sends the rest and closes the connection."""
 
     def stop(_number: int, _frame: object) -> None:
-        with suppress(OSError):  # it has hung up already
+        with suppress(OSError):  # the lab has closed it already
             packets.shutdown(SHUT_WR)
 
     before = {number: signal.signal(number, stop) for number in _STOPS}
@@ -156,14 +162,14 @@ def _stops(packets: socket, length_s: float | None) -> Iterator[None]:
 
 
 def _copy(packets: socket, file: RawIOBase, name: str) -> int:
-    """Write what comes until the lab hangs up; how many packets it was."""
+    """Write received packets until the lab closes the connection; return their number."""
     count = 0
     while block := packets.recv(_BLOCK_BYTES_MAX):
         try:
             file.write(block)
         except BrokenPipeError:
-            break  # whoever read it has seen enough
+            break  # the reader has closed the pipe
         except OSError as error:
-            raise CommandError(f"{name}: {error.strerror}; {count} packets are in it") from error
+            raise CommandError(f"{name}: {error.strerror}; {count} packets were written") from error
         count += block.startswith(_ENHANCED_PACKET)
     return count

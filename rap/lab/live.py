@@ -1,6 +1,6 @@
-"""`rap lab up`, and the verbs for a lab that runs: what the tester who plays with it types.
+"""`rap lab up` and the verbs for running labs.
 
-A running lab is found by its name; where only one runs, nobody need say it.
+A running lab is identified by its name, which may be omitted if only one lab runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rap.lab import load, make_folder, print_json, seed, show_result
-from rap.outcome import HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
@@ -29,43 +29,45 @@ _JSON_SECONDS: Final = 1.0
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap lab` for labs that run."""
-    from rap.lab.control import add_verbs as add_verbs_that_change
+    """The verbs of `rap lab` for running labs."""
+    from rap.lab.control import add_verbs as add_control_verbs
 
-    up = parser.word("up", "start a lab on the real kernel that goes on until `down`")
+    up = parser.add_command("up", "start a lab in the kernel world that runs until `rap lab down`")
     up.add_argument("file", metavar="FILE", type=Path)
-    up.add_argument("--name", metavar="NAME", help="what to call it; default: as the lab file does")
-    up.add_argument("--seed", type=seed, metavar="N", help="instead of the lab file's")
-    up.add_argument("--no-events", action="store_true", help="leave the lab file's events out")
-    up.does(_up)
-    ps = parser.word("ps", "the labs that run")
-    ps.does(_ps)
-    watch = of_running(parser.word("watch", "see a running lab live"))
-    watch.add_argument("--seconds", metavar="N", type=seconds, help="end after so long; default: Ctrl-C")
-    watch.does(_watch)
-    shell = of_running(parser.word("shell", "a shell, or a command, in a host of a running lab"))
+    up.add_argument("--name", metavar="NAME", help="name of the running lab; default: that of the lab file")
+    up.add_argument("--seed", type=seed, metavar="N", help="default: the lab file's")
+    up.add_argument("--no-events", action="store_true", help="without the lab file's events")
+    up.set_command(_up)
+    ps = parser.add_command("ps", "list running labs")
+    ps.set_command(_ps)
+    watch = add_lab_option(parser.add_command("watch", "show the live state of a running lab"))
+    watch.add_argument("--seconds", metavar="N", type=seconds, help="end after this time; default: Ctrl-C")
+    watch.set_command(_watch)
+    shell = add_lab_option(parser.add_command("shell", "run a shell or a command on a host of a running lab"))
     shell.add_argument("host", metavar="HOST")
     shell.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER, help="default: a shell")
-    shell.does(_shell)
-    add_verbs_that_change(parser)
-    down = parser.word("down", "end a running lab")
-    down.add_argument("lab", metavar="NAME", nargs="?", help="needed where several labs run")
-    down.add_argument("--all", action="store_true", help="every lab that runs")
-    down.add_argument("--report", metavar="DIR", type=Path, help="judge it first, and write the report there")
-    down.does(_down)
+    shell.set_command(_shell)
+    add_control_verbs(parser)
+    down = parser.add_command("down", "end a running lab")
+    down.add_argument("lab", metavar="NAME", nargs="?", help="required if several labs run")
+    down.add_argument("--all", action="store_true", help="end all running labs")
+    down.add_argument(
+        "--report", metavar="DIR", type=Path, help="evaluate it first, and write the report to this directory"
+    )
+    down.set_command(_down)
     for verb in (up, ps, down):
         verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    watch.add_argument("--json", action="store_true", help="one JSON document a second, each on one line")
+    watch.add_argument("--json", action="store_true", help="one JSON document per second, each on one line")
 
 
-def of_running(parser: Parser) -> Parser:
-    """Let the verb have a running lab."""
-    parser.add_argument("--lab", metavar="NAME", help="needed where several labs run")
+def add_lab_option(parser: Parser) -> Parser:
+    """Add the option --lab to a verb."""
+    parser.add_argument("--lab", metavar="NAME", help="required if several labs run")
     return parser
 
 
 def seconds(given: str) -> float:
-    """A number of seconds as given on the command line."""
+    """Parse a number of seconds from the command line."""
     with suppress(ValueError):
         if 0 < float(given) < float("inf"):
             return float(given)
@@ -73,8 +75,8 @@ def seconds(given: str) -> float:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What can be wrong with labs on the real kernel, as errors of the command."""
+def translate_errors() -> Iterator[None]:
+    """Convert errors of the kernel world to CommandError."""
     if sys.platform != "linux":
         raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
     from settings.problems import SettingsError
@@ -87,7 +89,7 @@ def told() -> Iterator[None]:
     except MachineLacksError as error:
         raise MachineLacks(str(error)) from error
     except LabExists as error:
-        raise WrongInput(f"{error}, or give this one another --name") from error
+        raise WrongInput(f"{error}, or give this one another name with --name") from error
     except (SettingsError, NoSuchLab, RequestRefused) as error:
         raise WrongInput(str(error)) from error
     except Stalled as error:
@@ -96,9 +98,9 @@ def told() -> Iterator[None]:
         raise CommandError(f"the lab has ended: {error}") from error
 
 
-def choose(given: str | None) -> str:
-    """The lab that is meant. Raises: MachineLacks, WrongInput."""
-    with told():
+def choose_lab(given: str | None) -> str:
+    """The name of the running lab `given`, or of the only one. Raises: MachineLacks, WrongInput."""
+    with translate_errors():
         from sim.worlds.kernel import running
         from sim.worlds.kernel.namespaces.missing import require
 
@@ -111,26 +113,26 @@ def choose(given: str | None) -> str:
     if given is not None:
         raise WrongInput(f"no lab named {given!r} is running; running: {', '.join(names)}")
     if len(names) > 1:
-        raise WrongInput(f"several labs are running: {', '.join(names)}; say which, with its name")
+        raise WrongInput(f"several labs are running: {', '.join(names)}; give the name of one")
     return names[0]
 
 
 def request(name: str, verb: str, **words: Any) -> Any:
-    """A running lab's answer. Raises: CommandError."""
-    with told():
+    """Send a request to a running lab and return the response. Raises: CommandError."""
+    with translate_errors():
         from sim.worlds.kernel import ask
 
         return ask(name, {"verb": verb, **words})
 
 
-# -- its beginning and its end
+# -- starting and ending a lab
 
 
 def _up(arguments: argparse.Namespace) -> int:
     lab = load(arguments.file)
     name = arguments.name or lab.name
     started = time.monotonic()
-    with told():
+    with translate_errors():
         from sim.worlds.kernel.run import start_kernel_lab
         from sim.worlds.kernel.supervision.registry import check_name
 
@@ -144,7 +146,7 @@ def _up(arguments: argparse.Namespace) -> int:
         print_json(about)
     else:
         _print_up(about)
-    return HOLDS
+    return OK
 
 
 def _print_up(about: dict[str, Any]) -> None:
@@ -154,36 +156,36 @@ def _print_up(about: dict[str, Any]) -> None:
     width = max(map(len, about["hosts"]))
     for host, addresses in about["hosts"].items():
         print(f"  {host:{width}}  {', '.join(f'{where} {what}' for where, what in addresses.items())}")
-    print(f"\nLinks\n  {', '.join(about['links'])}\n\nWhat next")
+    print(f"\nLinks\n  {', '.join(about['links'])}\n\nNext steps")
     one = f" --lab {about['lab']}" if len(running()) > 1 else ""
     instrument = next(host for host in about["hosts"] if host.startswith("instrument"))
     for line, what in (
-        (f"watch{one}", "see it live"),
-        (f"shell{one} {instrument}", "be on a host of it"),
-        (f"link{one} uplink down", "pull a cable; `up` puts it back"),
-        (f"fault{one} power-cut box --lasts 10s", "let something go wrong; `--list` says what can"),
-        (f"capture{one} uplink FILE.pcapng", "look at the packets with Wireshark"),
-        (f"down {about['lab'] if one else ''}".rstrip(), "end it; with `--report DIR`, judge it before"),
+        (f"watch{one}", "show its live state"),
+        (f"shell{one} {instrument}", "open a shell on one of its hosts"),
+        (f"link{one} uplink down", "disconnect a link; `up` reconnects it"),
+        (f"fault{one} power-cut box --lasts 10s", "inject a fault; `--list` shows the kinds"),
+        (f"capture{one} uplink FILE.pcapng", "capture packets for Wireshark"),
+        (f"down {about['lab'] if one else ''}".rstrip(), "end it; with `--report DIR`, evaluate it first"),
     ):
         print(f"  rap lab {line:36}  {what}")
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    with told():
+    with translate_errors():
         from sim.worlds.kernel import down, running
 
     if arguments.all and (arguments.lab or arguments.report):
-        raise WrongInput("--all takes every lab; give neither a name nor --report with it")
-    names = running() if arguments.all else [choose(arguments.lab)]
+        raise WrongInput("--all cannot be combined with a name or --report")
+    names = running() if arguments.all else [choose_lab(arguments.lab)]
     if arguments.all and names:
-        choose(names[0])  # whether this user may
+        choose_lab(names[0])  # checks the permissions
     if arguments.report is None:
         for name in names:
-            with told():
+            with translate_errors():
                 down(name)
         if arguments.json:
             print_json({"ended": names})
-        return HOLDS
+        return OK
     return _judge_and_end(names[0], arguments)
 
 
@@ -195,27 +197,27 @@ def _judge_and_end(name: str, arguments: argparse.Namespace) -> int:
 
     make_folder(arguments.report)
     result = msgspec.convert(request(name, "finish"), Result)
-    with told():
+    with translate_errors():
         down(name)
     return show_result(result, arguments.report, json=arguments.json)
 
 
-# -- looking at it
+# -- observing a lab
 
 
 def _ps(arguments: argparse.Namespace) -> int:
-    with told():
+    with translate_errors():
         from sim.worlds.kernel import running
     if arguments.json:
         print_json(running())
     else:
         print("\n".join(running()) or "no lab is running; start one with `rap lab up FILE`")
-    return HOLDS
+    return OK
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    name = choose(arguments.lab)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the screen is put back then, too
+    name = choose_lab(arguments.lab)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM restores the terminal, too
     every_s = _JSON_SECONDS if arguments.json else _WATCH_SECONDS
     states = _states(name, every_s, arguments.seconds)
     with suppress(KeyboardInterrupt):
@@ -225,11 +227,11 @@ def _watch(arguments: argparse.Namespace) -> int:
             _watch_screen(states)
         else:
             _watch_once(states)
-    return HOLDS
+    return OK
 
 
 def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[LabState, LabState]]:
-    """Each look with the one before it, until the time is over or the lab has ended."""
+    """Pairs of consecutive states, until the time is over or the lab has ended."""
     from sim.worlds.kernel import NoSuchLab, RequestRefused
     from sim.worlds.kernel.live.screen import looks
 
@@ -273,13 +275,13 @@ def _watch_once(states: Iterator[tuple[LabState, LabState]]) -> None:
 
 def _shell(arguments: argparse.Namespace) -> int:
     words = arguments.words
-    if len(words) > 1 and words[0] == "--lab":  # argparse leaves it to the command
+    if len(words) > 1 and words[0] == "--lab":  # REMAINDER takes the option, too
         arguments.lab, words = words[1], words[2:]
-    name = choose(arguments.lab)
+    name = choose_lab(arguments.lab)
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
     )
-    with told():
+    with translate_errors():
         from sim.worlds.kernel import call_in_host
 
         prompt = f"[{name} {arguments.host}] \\w\\$ " if _bash() else f"[{name} {arguments.host}] # "

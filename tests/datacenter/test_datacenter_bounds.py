@@ -36,7 +36,10 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
         caplog.clear()
         bounds.look()
         logged.append([record.getMessage() for record in caplog.records])
-    near, below = "connections: 80 of 100 are in use, 80 %", "connections: 69 % of 100 are in use again"
+    near, below = (
+        "connections: 80 of 100 are in use, 80 %",
+        "connections: below the limit again, 69 % of 100 are in use",
+    )
     assert logged == [[], [near], [], [], [below]]
     names = {"connections", "descriptors", "memory", "store-queue", "tls-sessions"}
     assert {level.name for level in bounds.levels} == names

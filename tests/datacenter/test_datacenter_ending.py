@@ -96,7 +96,7 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
             status, said = end(program)
     assert status == 3
     assert said.startswith("rap: store.url: postgresql+psycopg://postgres@/postgres")
-    assert "the database has not answered for 1 s" in said
+    assert "the database has not responded for 1 s" in said
     store = Store(empty_postgres)
     assert queries.counts(store) == {}
     store.close()
@@ -145,7 +145,7 @@ def test_a_database_file_that_another_process_has_locked(tmp_path: Path) -> None
             asyncio.run(send(port))
             status, said = end(program)
     assert status == 3
-    assert "store.db: the database has not answered for 1 s" in said
+    assert "store.db: the database has not responded for 1 s" in said
     store = Store(url)
     assert queries.counts(store) == {}
     store.close()

@@ -220,7 +220,7 @@ def test_check_judges_the_certificate_without_serving(
     file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
     check = ["dc", "serve", "--config", str(file), "--check"]
     assert main(check) == 0
-    assert capsys.readouterr().out == f"{file}: right\n"
+    assert capsys.readouterr().out == f"{file}: OK\n"
     key = (tmp_path / "dc.key").read_bytes()
     vendor, other = Authority.make("vendor"), make_key()
     for validity, message in ((Validity.days(-3), "expired on"), (Validity.days(3), "is not the key of")):

@@ -71,7 +71,7 @@ def test_applied_and_checked(here: Namespace) -> None:
     assert rap(here, "apply", CLINIC).stdout == f"{CLINIC}: in force\n"
     checked = rap(here, "check", CLINIC)
     assert checked.returncode == 0
-    assert f"{CLINIC}: the kernel holds exactly this\nopen sessions: 0\nrefused:\n" in checked.stdout
+    assert f"{CLINIC}: the kernel's ruleset is identical\nopen sessions: 0\nrefused:\n" in checked.stdout
     here.command("nft", "add rule inet rap input accept")
     checked = rap(here, "check", CLINIC)
     assert checked.returncode == 1

@@ -69,7 +69,7 @@ def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path:
         status, said = await ended(box)
         assert status == 3
         assert "the disk has not responded for 0.5 s" in said
-        assert "the disk does not answer" in said
+        assert "the disk does not respond" in said
         assert isinstance(answer.exception(), Exception)  # never acknowledged
 
     asyncio.run(scenario())
@@ -85,7 +85,7 @@ def test_on_a_disk_that_never_lets_the_spool_be_opened(config: Path, tmp_path: P
         await eventually(status_socket.exists)
         status, said = await ended(box)
         assert status == 3
-        assert "the disk does not answer" in said
+        assert "the disk does not respond" in said
 
     asyncio.run(scenario())
 

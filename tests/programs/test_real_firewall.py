@@ -292,7 +292,7 @@ def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place)
                     box.send_signal(signal.SIGTERM)
                     assert await box.wait() == 0
             async with running(place.box, *box_run) as box:
-                await said(box, "port 1 is served")
+                await said(box, "port 1: listening")
                 assert place.is_open("port1")
                 assert not place.is_open("port2")  # the policy does not have it in use
                 assert place.setting("ipv4/ip_forward") == "1"
@@ -316,7 +316,7 @@ def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place)
                 await box.wait()
                 assert place.handles() == rules
             async with running(place.box, *box_run) as box:
-                await said(box, "port 1 is served")
+                await said(box, "port 1: listening")
                 assert place.handles() == rules
                 assert place.times_closed("port1") == closed
                 box.send_signal(signal.SIGTERM)
@@ -336,7 +336,7 @@ def test_box_and_service_survive_each_other_s_sigkill_with_ports_safe(place: Pla
     async def scenario() -> None:
         async with running(place.box, *serve) as service, unprivileged(place.box, *box_run) as box:
             await said(service, "in force")
-            await said(box, "port 1 is served")
+            await said(box, "port 1: listening")
             service.kill()
             await service.wait()
             async with running(place.box, *serve) as service:  # back in time: nobody notices
@@ -351,7 +351,7 @@ def test_box_and_service_survive_each_other_s_sigkill_with_ports_safe(place: Pla
                 policy = load_policy(folder / "firewall.toml")
                 await eventually(lambda: not Firewall(place.nft).differences(policy))
                 async with unprivileged(place.box, *box_run) as box:
-                    await said(box, "port 1 is served")
+                    await said(box, "port 1: listening")
                     service.kill()
                     assert "nothing confirms that the firewall is in force" in await said(box, "firewall")
                     await eventually(lambda: place.sockets() == 0)

@@ -115,7 +115,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
                 assert (program.returncode, last_words) == (0, b"")
             status, why = await rap("box", "status", "--config", config)
             assert status == 1
-            assert "no box program answers there" in why
+            assert "no box program is listening" in why
 
     asyncio.run(scenario())
 
@@ -128,7 +128,7 @@ def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path)
         ('"board.toml"', '"rap-5"', "1: board: unknown board 'rap-5'; known boards: rap-4, rap-8"),
         ("number = 1", "number = 2", "11: port[0].number: loopback has no port 2; it has 1"),
         ('"rap-0001.key"', '"none.key"', "4: identity.key: {folder}/none.key: No such file or directory; give a PEM"),
-        ('"box.sock"', '"none/box.sock"', "21: status.socket: there is no folder {folder}/none; make it first"),
+        ('"box.sock"', '"none/box.sock"', "21: status.socket: the directory {folder}/none does not exist; create it"),
         ('"rap-0001.key"', '"dc.key"', "4: identity.key: {folder}/dc.key: is not the key of {folder}/rap-0001"),
     ],
 )  # fmt: skip
@@ -160,7 +160,7 @@ def test_too_few_open_files_are_refused_before_anything_starts(folder: Path) -> 
             process = await start("box", "run", "--config", file, *options, within=limited)
             _, said = await process.communicate()
             assert process.returncode == 3
-            assert "1 ports need 409 open files and connections, and the system allows 300" in said.decode()
+            assert "1 ports need 409 open files and connections; the system allows 300" in said.decode()
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     asyncio.run(scenario())

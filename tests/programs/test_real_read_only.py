@@ -82,14 +82,14 @@ def test_a_box_restarted_on_a_read_only_disk(folder: Path) -> None:
             assert len(await site.wait_until_stored(WAITING)) >= WAITING
             answer = await post(folder, port, 1)
             assert answer.status == 503
-            assert b"the box cannot keep reports at present" in answer.body
+            assert b"the box cannot store reports at present" in answer.body
             assert b"Read-only file system" in answer.body
             assert "PROBLEM: reports are refused" in (status := await status_of_box(folder))
             assert "Read-only file system" in status and ", 0 reports" in status
 
             remount(folder, "rw")
             said = "".join(site.said)
-            while "takes records again" not in said:
+            while "accepts records again" not in said:
                 said += (await box.stderr.readline()).decode()
             assert "reports are refused, and what waits is delivered" in said
             assert (await post(folder, port, 1)).status == 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import main
-from rap.outcome import BUG, HOLDS, WRONG_INPUT
+from rap.outcome import BUG, OK, WRONG_INPUT
 
 LAB = """\
 [lab]
@@ -73,19 +73,19 @@ def test_wrong_input_is_told_on_standard_error_and_ends_with_2(
 
 
 def test_check_says_what_the_lab_is(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lab", "check", str(lab)]) == HOLDS
+    assert main(["lab", "check", str(lab)]) == OK
     assert "right; small: 1h on a rap-4, instruments: 1, events: 0" in capsys.readouterr().out
 
 
 def test_json_is_one_document_and_nothing_else(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lab", "check", str(lab), "--json"]) == HOLDS
+    assert main(["lab", "check", str(lab), "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["lab"] == "small"
-    assert main(["lab", "list", str(lab.parent), "--json"]) == HOLDS
+    assert main(["lab", "list", str(lab.parent), "--json"]) == OK
     assert [summary["instruments"] for summary in json.loads(capsys.readouterr().out)] == [1]
 
 
 def test_list_shows_file_and_description(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lab", "list", str(lab.parent)]) == HOLDS
+    assert main(["lab", "list", str(lab.parent)]) == OK
     assert capsys.readouterr().out == f"{lab}  One analyzer.\n"
 
 
@@ -110,11 +110,11 @@ def test_pki_makes_a_hierarchy_and_never_overwrites_a_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "pki"
-    assert main(["pki", "init", str(folder)]) == HOLDS
+    assert main(["pki", "init", str(folder)]) == OK
     for name, purpose in (("RAP-0001", "box"), ("CHEM-0001", "instrument"), ("DC", "datacenter")):
         assert (
             main(["pki", "issue", str(folder), name, "--for", purpose, "--host", f"{name.lower()}.test"])
-            == HOLDS
+            == OK
         )
     keys = {path.name: path.read_bytes() for path in folder.glob("*.key")}
     assert len(keys) == 6

@@ -1,1 +1,1 @@
-"""How the box watches itself: audit log, alarm LED, watchdog, supervision, certificates, bounds."""
+"""Health of the box: audit log, alarm LED, watchdog, supervision, certificates, bounded quantities."""

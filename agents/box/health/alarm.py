@@ -1,4 +1,4 @@
-"""The alarm LED, which several parts of the box share: it shows the most urgent of what they ask for."""
+"""The alarm LED, shared by several parts of the box: it shows the most urgent requested pattern."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AlarmLed:
         self._wanted: dict[str, Light] = {}
 
     def show(self, user: str, light: Light) -> None:
-        """Show `light` for one user, unless another asks for something more urgent."""
+        """Request `light` for one user; the most urgent request of all users is shown."""
         self._wanted[user] = light
         if self._indicators is not None:
             with contextlib.suppress(IndicatorError):

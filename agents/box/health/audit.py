@@ -1,7 +1,7 @@
-"""The box's own audit log: short words, kept in the spool like reports and never dropped from it.
+"""The box's audit log: short event words, stored in the spool like reports and never dropped from it.
 
-What can happen a thousand times a day (a proxy that refuses, an instrument that sends garbage) is noted a few times
-and then no more than every ten minutes: an audit log that drowns is no audit log, and its records are never dropped.
+Events that can occur a thousand times a day (a proxy that refuses, an instrument that sends invalid data) are limited
+to a few at once and then one every ten minutes, because audit records are never dropped and must not fill the spool.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from wire.vocabulary import Outcome
 
 NOTES_BURST: Final = 10
 NOTES_PER_SECOND: Final = 1 / 600
-"""For each event and port."""
+"""Limit for each event and port."""
 GAP_RANGES_MAX: Final = 64
-"""What one gap message holds."""
+"""Ranges in one gap message."""
 
 
 class AuditLog:
-    """Notes events; `suppressed` counts those beyond the limit, `lost` those the disk would not take."""
+    """Records events. `suppressed` counts those over the rate limit, `lost` those that the spool refused."""
 
     def __init__(self, buffer: Buffer, clock: WallClock) -> None:
         self._buffer, self._clock = buffer, clock
@@ -35,7 +35,7 @@ class AuditLog:
         self.suppressed = self.lost = 0
 
     def note(self, event: AuditEvent, value: int = 0, *, port: int = 0, unlimited: bool = False) -> None:
-        """Note an event that must not be waited for."""
+        """Record an event without waiting until it is durable."""
         limit = self._limits.get((event, port))
         if limit is None:
             limit = self._limits[event, port] = TokenBucket(NOTES_PER_SECOND, NOTES_BURST)
@@ -45,14 +45,14 @@ class AuditLog:
             self.record(event, value, port=port).add_done_callback(self._written)
 
     def record(self, event: AuditEvent, value: int = 0, *, port: int = 0) -> asyncio.Future[range]:
-        """Note an event, unlimited; await the result to have it durable. Raises when awaited: SpoolError."""
+        """Record an event without rate limit; durable when awaited. Raises, when awaited: SpoolError."""
         audit = Audit(now_ms(self._clock), event, port, max(-INT_MAX, min(INT_MAX, value)))
         return self._buffer.append(Priority.AUDIT, encode(Entry("", 0, audit)))
 
     def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
         """Note the result of a command of the box itself; durable when awaited. Raises when awaited: SpoolError.
 
-        The result closes the command at the data center; the audit event is for a person who reads the log.
+        The result closes the command at the data center; `event` is the entry for readers of the audit log.
         """
         at_ms = now_ms(self._clock)
         audit = Audit(at_ms, event, 0, command_id)
@@ -61,7 +61,7 @@ class AuditLog:
         return self._buffer.append_all(bytes([Priority.AUDIT] * 2), entries)
 
     def fullest(self) -> tuple[float, float]:
-        """How many notes the event with the most of them has left of late, and how many it may leave at once."""
+        """Used part of the fullest rate limit, in records, and the limit."""
         now = self._loop.time()
         return max((limit.used(now) for limit in self._limits.values()), default=0.0), NOTES_BURST
 
@@ -80,11 +80,11 @@ _GAP_REASONS: Final = {
 
 
 def encode_gap(gap: SpoolGap, clock: WallClock) -> bytes:
-    """The entry that reports a gap."""
+    """Encode the audit entry that reports a gap."""
     message = GapMessage(now_ms(clock), _GAP_REASONS[gap.reason], gap.records, gap.ranges)
     return encode(Entry("", 0, message))
 
 
 def now_ms(clock: WallClock) -> int:
-    """Milliseconds since 1970, never before it, whatever the clock believes."""
+    """Milliseconds since 1970; 0 if the clock is set to an earlier time."""
     return max(0, clock.now_ns() // 1_000_000)

@@ -1,22 +1,21 @@
-"""The bounded quantities of a running box, and who hears when one comes near its limit.
+"""The bounded quantities of a running box, and the alarm when one approaches its limit.
 
 | bound | amount | port |
 |---|---|---|
-| spool | of `spool.bytes_max`, in segments with something that is not acknowledged | |
-| file-system | of the room that the spool leaves, taken by other files | |
+| spool | bytes of segments with unacknowledged records, of `spool.bytes_max` | |
+| file-system | bytes used by other files, of the space that the spool leaves | |
 | descriptors, memory | of the process | |
-| connections | of the listener, those without a finished handshake included | yes |
-| tls-sessions | kept for resumption by instruments | |
-| commands | of one instrument, or of the box, that wait | |
-| report-rate | of the reports that one instrument may send at once | yes |
-| audit-rate | of the notes that one event may leave at once | |
-| given-up | of the records that may be given up | |
-| conntrack | connections that the kernel tracks | |
-| crl-size, crl-age | of the revocation list: bytes, and time until it should be replaced | |
+| connections | open ones, including unfinished handshakes | yes |
+| tls-sessions | stored for resumption by instruments | |
+| commands | waiting ones of one instrument, or of the box | |
+| report-rate | reports of one instrument, of its burst limit | yes |
+| audit-rate | records of one audit event, of its burst limit | |
+| given-up | discarded records, of their burst limit | |
+| conntrack | connections tracked by the kernel | |
+| crl-size, crl-age | of the revocation list: bytes, and share of its validity that has passed | |
 
-Not here: certificates, which have an alarm of their own 30 days before their end
-(`agents.box.health.certificates`), and limits
-that make room by themselves, such as the remembered results of commands.
+Not included: certificates, whose alarm is raised 30 days before they expire (`agents.box.health.certificates`), and
+limits beyond which the oldest entry is replaced, such as that of remembered commands.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from wire.audit_events import AuditEvent
 from wire.process.bounds import Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
-"""A spool of four segments falls to two thirds each time it drops its oldest one."""
+"""Below 2/3, the level to which a spool of four segments falls each time it drops the oldest one."""
 
 
 def box_bounds(audit: AuditLog, show: Callable[[Light], None]) -> Bounds:
-    """Bounds whose alarms go to the audit log, with the amount in percent of the limit, and to the alarm LED."""
+    """Bounds whose alarms go to the audit log, in percent of the limit, and to the alarm LED."""
 
     def report(level: Level) -> None:
         event = AuditEvent(f"{level.name}-{'near' if level.is_near else 'below'}-limit")
@@ -50,7 +49,7 @@ def box_bounds(audit: AuditLog, show: Callable[[Light], None]) -> Bounds:
 
 @dataclass(slots=True)
 class SpoolRoom:
-    """What was found last of the spool, and of the file system that it is in; `disk` is used and total bytes."""
+    """Last measurement of the spool and its file system; `disk` is (used, total) bytes."""
 
     spool: SpoolStatus | None = None
     disk: tuple[int, int] | None = None

@@ -1,7 +1,7 @@
-"""The box's own certificate: TLS contexts made from its files, renewed when these change, and its expiry watched.
+"""The box's own certificate: TLS contexts created from its files, reloaded when these change, and its expiry.
 
-Renewed files are taken up for new connections once they are complete: they have been the same at two looks, and
-belong together. Files that are unusable, or that other ends would refuse while those in use are accepted, are not.
+Changed files are used for new connections once they are complete: unchanged in two consecutive checks, and matching
+each other. They are not used if they are unusable, or if peers would refuse them but accept the current ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wire.audit_events import AuditEvent
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import CLIENT, SERVER, FileVersions, Inspection, Severity, inspect_identity
 
-EXPIRY_LOOK_SECONDS: Final = 6 * 3600.0
+EXPIRY_CHECK_SECONDS: Final = 6 * 3600.0
 DAY_SECONDS: Final = 86_400
 _LIGHTS: Final = {None: Light.OFF, Severity.SOON: Light.SLOW}
 
@@ -30,15 +30,15 @@ class OwnCertificate:
     """The certificate, key and trusted CAs of a box. `server_tls` and `client_tls` are the contexts in use."""
 
     def __init__(self, files: BoxCertificates, clock: WallClock) -> None:
-        """Raises OSError or ssl.SSLError for unusable files."""
+        """Raises: OSError or ssl.SSLError for unusable files."""
         self._files, self._clock = files, clock
         self._versions = FileVersions(msgspec.structs.asdict(files).values())
-        self.server_tls = server_context(files.towards_instruments())
-        self.client_tls = client_context(files.towards_datacenter())
+        self.server_tls = server_context(files.server_identity())
+        self.client_tls = client_context(files.client_identity())
         self._accepted = self._is_accepted()
 
     def inspect(self) -> Inspection:
-        """The problems of the files now."""
+        """The current problems of the files."""
         return inspect(self._files, self._clock.now_ns() / 1e9)
 
     def refresh(self, *, at_once: bool = False) -> AuditEvent | None:
@@ -52,21 +52,21 @@ class OwnCertificate:
         if self._accepted and not accepted:
             return AuditEvent.CERTIFICATE_NOT_RENEWED
         try:
-            server_tls = server_context(self._files.towards_instruments())
-            client_tls = client_context(self._files.towards_datacenter())
+            server_tls = server_context(self._files.server_identity())
+            client_tls = client_context(self._files.client_identity())
         except (OSError, ssl.SSLError):
             return AuditEvent.CERTIFICATE_NOT_RENEWED
         self.server_tls, self.client_tls, self._accepted = server_tls, client_tls, accepted
         return AuditEvent.CERTIFICATE_RENEWED
 
     async def watch(self, audit: AuditLog, show: Callable[[Light], None]) -> None:
-        """Note when the certificate is refused, or will be soon, and show it on the alarm LED, until cancelled."""
+        """Report periodically, until cancelled, if the certificate is refused or expires soon; see `note`."""
         while True:
             self.note(audit, show)
-            await asyncio.sleep(EXPIRY_LOOK_SECONDS)
+            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
 
     def note(self, audit: AuditLog, show: Callable[[Light], None]) -> None:
-        """Note and show the worst problem, if there is one. The audit record has the days that are left."""
+        """Report the worst problem in the audit log, with the remaining days, and on the alarm LED."""
         inspection = self.inspect()
         worst = inspection.worst
         show(_LIGHTS.get(worst, Light.FAST))

@@ -1,4 +1,4 @@
-"""Watching the spool while the box runs: verifying what opening did not read, and its fill level."""
+"""Background tasks of the spool: verifying segments that opening did not read, and measuring the fill level."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from agents.box.health.bounds import SpoolRoom
 from wire.process.bounds import Bounds
 
 FILL_CHECK_SECONDS: Final = 600.0
-"""The largest permitted spool takes hours to fill, the smallest at least one of these intervals at usual rates."""
+"""At usual rates even the smallest spool takes longer than this to fill."""
 
 DiskSpace = Callable[[], tuple[int, int]]
 """Used and total bytes of the spool's file system; blocks. Raises OSError."""
 
 
 async def watch_spool(buffer: Buffer, bounds: Bounds, disk_space: DiskSpace | None = None) -> None:
-    """Run until cancelled. Adds to `bounds` how full the spool and its file system are.
+    """Verify the spool, then measure it periodically until cancelled. Adds the fill levels to `bounds`.
 
-    Raises SpoolError if the disk is gone.
+    Raises: SpoolError if the disk has been removed.
     """
     room = SpoolRoom()
     bounds.add(*room.bounds)
@@ -30,7 +30,7 @@ async def watch_spool(buffer: Buffer, bounds: Bounds, disk_space: DiskSpace | No
         while True:
             room.spool = await buffer.status()
             if disk_space is not None:
-                with suppress(OSError):  # the spool itself reports a disk that fails
+                with suppress(OSError):  # the spool itself reports disk failures
                     room.disk = await buffer.call(disk_space)
             bounds.look()
             await asyncio.sleep(FILL_CHECK_SECONDS)

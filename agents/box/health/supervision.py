@@ -1,7 +1,8 @@
-"""Supervision of the box's parts: an error in one degrades that part, and never ends the program.
+"""Supervision of the box's parts: an error in one part affects only that part and never ends the program.
 
-A part is a coroutine that runs until it is cancelled. After an error it starts again, each time after a longer pause;
-the others continue. The traceback goes to the event loop's exception handler, `part-failed-NAME` to the audit log.
+A part is a coroutine that runs until it is cancelled. After an error it is restarted, each time after a longer pause;
+the other parts continue. The traceback goes to the event loop's exception handler, `part-failed-NAME` to the audit
+log.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from wire.audit_events import AuditEvent
 from wire.dial.backoff import Backoff
 
 STEADY_SECONDS: Final = 300.0
-"""A part that ran so long before its error starts again after a short pause."""
+"""A part that ran this long before its error is restarted after the shortest pause."""
 
 
 async def keep_running(
     name: str, part: Callable[[], Awaitable[None]], audit: AuditLog, random: Random, *, port: int = 0
 ) -> None:
-    """Run `part` again and again until cancelled, or until it returns."""
+    """Run `part`, restarting it after errors, until it returns or is cancelled."""
     loop, backoff = asyncio.get_running_loop(), Backoff(random)
     while True:
         begun_at = loop.time()

@@ -1,7 +1,7 @@
-"""The watchdog is fed as long as the box is well: the event loop turns, and the spool answers.
+"""Feeds the hardware watchdog while the event loop runs and the spool responds.
 
-A disk that hangs does not answer, and then the machine is reset. A clean end stops the watchdog; after any other it
-runs on, so that a program that cannot be started again ends in a reset too.
+If the disk hangs, the spool does not respond and the machine is reset. A clean end stops the watchdog. After any
+other end it keeps running, so that the machine is also reset if the program cannot be restarted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from agents.box.health.audit import AuditLog
 from hal.watchdog import Watchdog, WatchdogError
 from wire.audit_events import AuditEvent
 
-FEEDS_IN_TIMEOUT: Final = 4
+FEEDS_PER_TIMEOUT: Final = 4
 
 
-async def feed_while_well(watchdog: Watchdog, timeout_s: int, buffer: Buffer, audit: AuditLog) -> None:
-    """Feed until cancelled. A watchdog that does not work is noted, and the box goes on without."""
+async def feed_while_healthy(watchdog: Watchdog, timeout_s: int, buffer: Buffer, audit: AuditLog) -> None:
+    """Feed the watchdog until cancelled. If it fails, record that and return: the box runs without it."""
     try:
         armed = watchdog.start(timeout_s)
     except WatchdogError:
@@ -29,23 +29,23 @@ async def feed_while_well(watchdog: Watchdog, timeout_s: int, buffer: Buffer, au
         audit.note(AuditEvent.WATCHDOG_RESET)
     try:
         while True:
-            if await _answers(buffer):
+            if await _spool_responds(buffer):
                 watchdog.feed()
-            await asyncio.sleep(armed.timeout_seconds / FEEDS_IN_TIMEOUT)
+            await asyncio.sleep(armed.timeout_seconds / FEEDS_PER_TIMEOUT)
     except WatchdogError:
         audit.note(AuditEvent.WATCHDOG_FAILED)
     except asyncio.CancelledError:
-        with contextlib.suppress(WatchdogError):  # one that nobody can stop
+        with contextlib.suppress(WatchdogError):  # some watchdogs cannot be stopped
             watchdog.stop()
         raise
 
 
-async def _answers(buffer: Buffer) -> bool:
-    """Whether the spool works. An error of whatever kind is none of the feeder's, which must go on asking."""
+async def _spool_responds(buffer: Buffer) -> bool:
+    """Whether the spool responds. An error must not end the loop that feeds the watchdog."""
     try:
         await buffer.status()
     except Exception as error:
         loop = asyncio.get_running_loop()
-        loop.call_exception_handler({"message": "the spool does not answer", "exception": error})
+        loop.call_exception_handler({"message": "the spool does not respond", "exception": error})
         return False
     return True

@@ -1,1 +1,1 @@
-"""How instruments' reports get in: validated, deduplicated, durable before they are acknowledged."""
+"""Intake of instruments' reports: validated, deduplicated, durable before they are acknowledged."""

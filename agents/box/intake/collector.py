@@ -1,15 +1,15 @@
-"""`POST /v1/reports`: what instruments say, durable before it is acknowledged, and kept once.
+"""Receives reports by `POST /v1/reports`: durable before they are acknowledged, and stored once.
 
-Each instrument port has a listener of its own, which serves only the instruments enrolled at that port; who an
-instrument is, the common name of its certificate says. A report's way: decode against the allow-list, compare with
-the marks, append, move the marks, answer.
+Each instrument port has its own listener, which serves only the instruments enrolled at that port. An instrument is
+identified by the common name of its certificate. A report is decoded against the allow-list, compared with the
+instrument's high-water marks and appended to the spool; then the marks are moved and the request is answered.
 
-A report under a number that was used for another report is refused with status 409 and the run to continue with:
-acknowledging it would lose it. The same goes for a run below that of the marks, so that runs rise in the order in
-which the reports were made.
+A report whose number was used for another report is refused with status 409 and the run to continue with, because
+acknowledging it would lose it. So is a run below that of the marks, so that runs rise in the order of the reports.
 
-Requests of one instrument are handled one after the other. A repetition that comes on a new connection, while the
-first is still on its way to the disk, therefore finds the marks moved, or, had the disk failed, does the work itself.
+Requests of one instrument are handled one after the other. A request that is repeated on a new connection while the
+first one is being written is therefore compared with the updated marks, or stores the reports if the first one
+failed.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ from wire.tls.revocation import RevocationList
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8
-"""At a port, plus CONNECTIONS_EACH for each instrument that is enrolled there."""
+"""Limit per port, plus CONNECTIONS_EACH for each instrument enrolled there."""
 CONNECTIONS_EACH: Final = 2
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 REQUEST_SECONDS_MAX: Final = 30.0
-"""An instrument is on the local network: 64 KiB take no time."""
+"""Ample: instruments are on the local network, and a request has at most 64 KiB."""
 RETRY_SPOOL_SECONDS: Final = 10
-"""When an instrument may try again after the disk was full or failed."""
+"""`Retry-After` while the disk is full or fails."""
 
 _PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT}
 
 
 class Note(Protocol):
-    """Writes an audit record about a port, and does not wait for it."""
+    """Writes an audit record about a port without waiting until it is durable."""
 
     def __call__(self, event: AuditEvent, value: int = 0, *, port: int) -> object: ...
 
 
 class _RunRefused(Exception):
-    """The reports cannot be accepted under this run, but under `next_run`."""
+    """The reports cannot be accepted under their run; the instrument must continue under `next_run`."""
 
     def __init__(self, event: AuditEvent, message: str, next_run: int) -> None:
         super().__init__(message)
@@ -91,15 +91,15 @@ class _Source:
 
     serial: str
     marks: list[HighWaterMark]
-    desk: CommandQueue
+    queue: CommandQueue
     port: int
     backlog: Backlog
     bucket: TokenBucket = field(default_factory=report_bucket)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Collector:
-    """Answers instruments. `accepted` counts reports kept, `repeated` those that were already."""
+    """Handles instruments' requests. `accepted` counts stored reports, `repeated` detected duplicates."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Collector:
         note: Note,
         ports: Mapping[str, int],
     ) -> None:
-        """`ports` says at which port an instrument is enrolled; `marks` gives an instrument's by priority."""
+        """`ports` maps instruments to their ports; `marks` returns an instrument's high-water marks by priority."""
         self._buffer, self._note = buffer, note
         self._loop = asyncio.get_running_loop()
         pinned_bytes_max = PINNED_SHARE * buffer.limits.spool_bytes_max / max(1, len(ports))
@@ -124,7 +124,7 @@ class Collector:
             for serial, port in ports.items()
         }
         self.accepted = self.repeated = 0
-        self.port_is_filling: Callable[[], object] = lambda: None
+        self.on_port_filling: Callable[[], object] = lambda: None
         """Called when the connections of a port reach 80 % of their limit."""
 
     def bounds(self) -> list[Bound]:
@@ -146,7 +146,10 @@ class Collector:
         now: Callable[[], float],
         revocations: RevocationList | None = None,
     ) -> Server:
-        """Serve the instruments of `port` except revoked ones; `now` is the wall clock in seconds. Raises OSError."""
+        """Serve the instruments of `port` except revoked ones. Raises: OSError.
+
+        `now` returns the wall clock's time, in seconds since 1970.
+        """
         return await serve(
             partial(self.handle, port),
             host,
@@ -156,78 +159,78 @@ class Collector:
             now=now,
             check=ClientCheck(revocations, partial(self._certificate_refused, port)),
             limits=port_limits(sum(source.port == port for source in self._sources.values())),
-            crowded=partial(self._crowded, port),
+            crowded=partial(self._connections_changed, port),
         )
 
     def _certificate_refused(self, port: int, problem: PeerProblem, _name: str) -> None:
         self._note(_REFUSALS[problem], port=port)
 
-    def _crowded(self, port: int, connections: int, beyond: bool) -> None:
-        self.port_is_filling()
+    def _connections_changed(self, port: int, connections: int, beyond: bool) -> None:
+        self.on_port_filling()
         if beyond:
             self._note(AuditEvent.CONNECTIONS_OVER_LIMIT, connections, port=port)
 
     async def handle(self, port: int, request: Request) -> Response:
-        """The answer to a request that came in at `port`."""
+        """Handle a request received at `port`."""
         source = self._sources.get(request.peer.name)
         if source is None or source.port != port:
             self._note(AuditEvent.INSTRUMENT_NOT_ENROLLED, port=port)
             return _text(403, f"{request.peer.name} is not enrolled at port {port}")
         if request.target != PATH:
-            return _text(404, f"there is only {PATH}")
+            return _text(404, f"unknown path; the only one is {PATH}")
         if request.method != "POST":
             return Response(405, b"POST only", {"allow": "POST"})
         try:
             message = decode(Reports, request.body)
-            sorted_out = _sort_out(message.reports)
+            prioritized = _with_priorities(message.reports)
         except MessageError as error:
             self._note(AuditEvent.REPORTS_REFUSED, port=port)
             return _text(400, str(error))
         now = self._loop.time()
-        if refusal := self._hold_back(source, len(message.reports), now):
+        if refusal := self._check_rate(source, len(message.reports), now):
             return refusal
         try:
-            async with source.turn:
-                await self._keep(source, message.run, sorted_out)
+            async with source.lock:
+                await self._keep(source, message.run, prioritized)
         except SpoolError as error:
             self._note(AuditEvent(f"spool-{error.kind.value}"), port=port)
-            return _later(503, RETRY_SPOOL_SECONDS, f"the box cannot keep reports at present: {error}")
+            return _retry_later(503, RETRY_SPOOL_SECONDS, f"the box cannot store reports at present: {error}")
         except _RunRefused as refused:
             self._note(refused.event, message.run, port=port)
             return Response(409, str(refused).encode(), {NEXT_RUN: str(refused.next_run)})
-        return Response(200, encode(Receipt(len(message.reports), source.desk.take(now))))
+        return Response(200, encode(Receipt(len(message.reports), source.queue.take(now))))
 
-    def _hold_back(self, source: _Source, reports: int, now: float) -> Response | None:
-        """The refusal of so many reports for the other instruments' sake; None if there is no reason for one."""
-        if source.backlog.has_its_share:
+    def _check_rate(self, source: _Source, reports: int, now: float) -> Response | None:
+        """The refusal of `reports` more by the limits of one instrument; None if they are accepted."""
+        if source.backlog.exceeds_share:
             self._note(AuditEvent.ALERTS_OVER_SHARE, port=source.port)
-            return _later(503, RETRY_SPOOL_SECONDS)
+            return _retry_later(503, RETRY_SPOOL_SECONDS)
         if seconds := source.backlog.take(reports, now):
             self._note(AuditEvent.REPORTS_HELD_BACK, port=source.port)
         elif seconds := source.bucket.take(reports, now):
             self._note(AuditEvent.REPORTS_TOO_MANY, port=source.port)
-        return _later(429, math.ceil(seconds)) if seconds else None
+        return _retry_later(429, math.ceil(seconds)) if seconds else None
 
     async def _keep(self, source: _Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        """All reports are durable on return. Raises: SpoolError and _RunRefused, with nothing accepted."""
+        """Store the new reports durably. Raises: SpoolError and _RunRefused, with nothing stored."""
         new = _new(source, run, reports)
         if new:
             priorities, entries = [priority for priority, _, _ in new], [entry for _, _, entry in new]
             digests = list(map(digest_of, entries))
             sequences = await self._buffer.append_all(priorities, entries)
-            # the marks move before anything else is awaited: see `agents.box.buffer`
+            # update the marks before the next await: see `agents.box.buffer`
             for (priority, report, _), digest in zip(new, digests, strict=True):
                 source.marks[priority].accept(run, report.number, digest)
             source.backlog.add(priorities, sequences, entries)
         for priority, report in reports:
             if priority == Priority.AUDIT and isinstance(report, CommandResult):
-                source.desk.finished(report.command)
+                source.queue.finished(report.command)
         self.accepted += len(new)
         self.repeated += len(reports) - len(new)
 
 
 def port_limits(instruments: int) -> Limits:
-    """The bounds of a port at which so many instruments are enrolled."""
+    """The connection limits of a port with this number of enrolled instruments."""
     most = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
     return Limits(most, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=most)
 
@@ -239,7 +242,7 @@ def _new(
     highest = max(mark.run for mark in source.marks)
     next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
     if run < highest < RUN_MAX:
-        message = f"run {run} is below {highest}, which was used before; continue with run {next_run}"
+        message = f"run {run} is below run {highest}, which was used before; continue with run {next_run}"
         raise _RunRefused(AuditEvent.RUN_TOO_LOW, message, next_run)
     new = []
     for priority, report in reports:
@@ -248,21 +251,19 @@ def _new(
         if mark.is_above(run, report.number):
             new.append((priority, report, entry))
         elif not mark.remembers(digest_of(entry)):
-            message = (
-                f"report {report.number} of run {run} is not the one that was accepted under this number"
-            )
+            message = f"a different report was accepted as number {report.number} of run {run}"
             raise _RunRefused(AuditEvent.RUN_REPEATED, f"{message}; continue with run {next_run}", next_run)
     return new
 
 
-def _sort_out(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:
-    """Each report with its priority. Raises MessageError if the numbers of a priority do not rise."""
+def _with_priorities(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:
+    """Pair each report with its priority. Raises: MessageError if the numbers of a priority do not rise."""
     last = [0, 0, 0]
     result: list[tuple[int, InstrumentReport]] = []
     for report in reports:
         priority = _PRIORITIES.get(type(report), Priority.ROUTINE)
         if report.number <= last[priority]:
-            raise MessageError(f"report {report.number} comes after {last[priority]}")
+            raise MessageError(f"report {report.number} follows report {last[priority]}; numbers must rise")
         last[priority] = report.number
         result.append((priority, report))
     return result
@@ -272,5 +273,5 @@ def _text(status: int, text: str) -> Response:
     return Response(status, text.encode())
 
 
-def _later(status: int, seconds: int, reason: str = "") -> Response:
+def _retry_later(status: int, seconds: int, reason: str = "") -> Response:
     return Response(status, reason.encode(), {"retry-after": str(seconds)})

@@ -1,18 +1,17 @@
 """High-water marks: which reports of each instrument the box has already accepted, by priority.
 
-An instrument whose acknowledgement was lost sends its reports again, and the box must not store them twice. It sends
-the reports of one priority by rising number and continues only after an acknowledgement, so a mark (run, number) and
-the digests of the last DIGESTS_MAX accepted reports identify every repetition: a number that is not above the mark,
-with a digest that is remembered. A number that is not above the mark with any other digest is a different report
-under a number that was used before: an agent that started again with the same run. It must be refused, because
-acknowledging it would lose it.
+An instrument whose acknowledgement was lost repeats its reports, and the box must not store them twice. It sends the
+reports of one priority by rising number and continues only after an acknowledgement. A mark (run, number) and the
+digests of the last DIGESTS_MAX accepted reports therefore identify every duplicate: its number is not above the mark,
+and its digest is one of these. A number that is not above the mark with another digest is a different report, from an
+agent that restarted with the same run. It must be refused, because acknowledging it would lose it.
 
-Each life of the agent has a higher run than the one before, and counts its reports anew.
+Each start of the agent uses a higher run than the one before, and numbers its reports from 1.
 
-The marks survive a crash as the spool's snapshot and the records after it. One thing can then be below a mark and
-still be missing: a report of the group that was being written when the power failed, of which a later part reached
-the disk and an earlier did not. Such numbers are the mark's *holes*; their reports were never acknowledged, come
-again first, and are new.
+After a crash the marks are restored from the spool's snapshot and the records after it. If the power failed during
+the write of a group, later reports of the group may be on the disk while earlier ones are missing. The numbers of the
+missing ones are the *holes* of the mark. They were never acknowledged, so the instrument sends them again, and they
+are accepted as new.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from agents.spool import Priority
 from wire.messages import REPORTS_PER_POST_MAX
 
 INSTRUMENTS_MAX: Final = 16
-"""Instruments of one box; their marks have to fit into the spool's snapshot (`agents.box.state`)."""
+"""Instruments per box; their marks must fit into the spool's snapshot (`agents.box.state`)."""
 HOLES_MAX: Final = 2
-"""Beyond that a record found after a crash does not count as accepted, and may be stored twice."""
+"""A record found after a crash that would need more holes is not marked as accepted, and may be stored twice."""
 DIGEST_BYTES: Final = 8
 DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
-"""Remembered for each mark: an agent has one request in flight, and it may hold reports of one priority only."""
+"""Digests per mark: those of one request, since an agent has one in flight, perhaps all of one priority."""
 
 
 def digest_of(entry: bytes) -> bytes:
@@ -40,9 +39,9 @@ def digest_of(entry: bytes) -> bytes:
 
 
 class HighWaterMark(msgspec.Struct, array_like=True):
-    """Accepted: all numbers of `run` up to `number`, except those within `holes` (first, last).
+    """High-water mark: all numbers of `run` up to `number` are accepted, except the ranges `holes` (first, last).
 
-    `digests` are those of the last accepted reports, concatenated, the newest last.
+    `digests` is the concatenation of the digests of the last accepted reports, the newest last.
     """
 
     run: int = -1
@@ -51,18 +50,18 @@ class HighWaterMark(msgspec.Struct, array_like=True):
     digests: bytes = b""
 
     def is_above(self, run: int, number: int) -> bool:
-        """Whether no report of this number has been accepted in this run."""
+        """Whether no report with this number has been accepted in this run."""
         if run != self.run or number > self.number:
             return True
         return any(first <= number <= last for first, last in self.holes)
 
     def remembers(self, digest: bytes) -> bool:
-        """Whether this very report is among the last accepted ones."""
+        """Whether the report with this digest is one of the last accepted ones."""
         starts = range(0, len(self.digests), DIGEST_BYTES)
         return any(self.digests[start : start + DIGEST_BYTES] == digest for start in starts)
 
     def accept(self, run: int, number: int, digest: bytes) -> None:
-        """Note that a report is durable."""
+        """Move the mark for a durable report."""
         if run != self.run or number > self.number:
             self.run, self.number, self.holes = run, number, []
         else:
@@ -72,7 +71,7 @@ class HighWaterMark(msgspec.Struct, array_like=True):
         self._remember(digest)
 
     def recall(self, run: int, number: int, digest: bytes, *, certain: bool) -> None:
-        """Note a report found on the disk. Unless that is `certain`, those before it may be missing."""
+        """Move the mark for a report found on the disk. Unless `certain`, earlier reports may be missing."""
         if certain:
             self.accept(run, number, digest)
             return

@@ -1,4 +1,4 @@
-"""How many reports an instrument may send."""
+"""Rate limit of one instrument's reports."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 from wire.process.ratelimit import TokenBucket
 
 REPORTS_PER_SECOND: Final = 20.0
-"""What one instrument may report in the long run; a busy analyzer makes one a second."""
+"""Long-term limit; a busy analyzer sends one report per second."""
 REPORTS_BURST: Final = 2000
-"""What it may report at once, having been cut off for a while."""
+"""Reports that may be sent at once, for example after an outage."""
 
 
 def report_bucket() -> TokenBucket:

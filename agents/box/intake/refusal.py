@@ -1,8 +1,8 @@
-"""What the box does while its disk takes no records, such as a file system that has become read-only.
+"""Monitors refused writes, for example after the file system has become read-only.
 
-What waits is delivered all the same, and new reports are refused, so that instruments keep them. Nothing can be
-written to the audit log then; the alarm LED, the status and standard error (the system's journal) show it. A try to
-write the audit record every few seconds finds out when the disk takes records again, and is the record of it.
+Meanwhile waiting records are still delivered, and new reports are refused, so that instruments keep them. The audit
+log cannot be written; the alarm LED, the status and standard error (the system's journal) show the problem. The audit
+record of the recovery is written every few seconds until that succeeds, which detects that the disk works again.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ from hal.indicators import Light
 from wire.audit_events import AuditEvent
 
 RETRY_SECONDS: Final = 10.0
-"""How often a disk that took no records is tried again."""
+"""Interval of attempts to write to a disk that refuses writes."""
 
 
 async def watch_refusals(
-    buffer: Buffer, audit: AuditLog, show: Callable[[Light], None], say: Callable[[str], object]
+    buffer: Buffer, audit: AuditLog, show: Callable[[Light], None], log_message: Callable[[str], object]
 ) -> None:
-    """Run until cancelled. The audit record `spool-writable` has the seconds that the disk took nothing."""
+    """Run until cancelled. The value of the audit record `spool-writable` is the duration in seconds."""
     loop = asyncio.get_running_loop()
     while True:
         await buffer.refusing.wait()
         since = loop.time()
         show(Light.FAST)
-        say(f"the spool takes no records: {buffer.problem}; reports are refused, and what waits is delivered")
+        log_message(
+            f"the spool accepts no records: {buffer.problem}; reports are refused, waiting records are delivered"
+        )
         try:
             await _until_writable(buffer, audit, since)
         finally:
             show(Light.OFF)
-        say("the spool takes records again")
+        log_message("the spool accepts records again")
 
 
 async def _until_writable(buffer: Buffer, audit: AuditLog, since: float) -> None:
     loop, is_recorded = asyncio.get_running_loop(), False
     while buffer.problem is not None or not is_recorded:
         await asyncio.sleep(RETRY_SECONDS)
-        # a full spool has an alarm of its own, and gets no records that may never be dropped
+        # a full spool has its own alarm; do not add an audit record, which is never dropped
         if buffer.problem is not None and buffer.problem.kind is SpoolErrorKind.FULL:
             is_recorded = True
             continue

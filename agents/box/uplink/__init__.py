@@ -1,1 +1,1 @@
-"""How records get to the data center: one connection, batches, retries."""
+"""Delivery of records to the data center: one connection, batches, retries."""

@@ -44,7 +44,7 @@ class AlertLane:
         """
         self._dial, self._make_stream, self._ended = dial, make_stream, ended
         self._loop = asyncio.get_running_loop()
-        self._pace = LinkEstimator()
+        self._estimator = LinkEstimator()
         self._backoff = Backoff(random)
         self._opens_at = -inf
         self._running: asyncio.Task[None] | None = None
@@ -92,7 +92,7 @@ class AlertLane:
         self._has_answered = False
         try:
             self.connection = await self._dial()
-            self._stream = self._make_stream(self.connection, self._pace)
+            self._stream = self._make_stream(self.connection, self._estimator)
             await self._stream.run()
         except (OSError, ProxyError, StreamError, SpoolError) as error:
             self._opens_at = self._loop.time() + self._delay(error)

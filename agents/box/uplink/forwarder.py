@@ -1,4 +1,4 @@
-"""Keeps one connection to the data center up, with a `Stream` on it, for as long as the uplink allows.
+"""Keeps one connection to the data center open, with a `Stream` on it.
 
 While the data center is slow, alerts have a second one (`agents.box.uplink.alert_lane`).
 
@@ -43,27 +43,27 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.context import ClientContext
 
 STEADY_SECONDS: Final = 5.0
-"""A connection that lived so long is opened again at once when it is closed while idle."""
-CARRIER_BLINK_SECONDS: Final = 5.0
-"""When the carrier returns, a connection is given up if it was away for longer, and a dial if it began earlier."""
+"""A connection that lasted this long is reopened immediately if it is closed while idle."""
+CARRIER_LOSS_SECONDS_MAX: Final = 5.0
+"""When the carrier returns after a longer loss, the connection, or a dial that began earlier, is aborted."""
 DIALS_BURST: Final = 12
 DIALS_PER_SECOND: Final = 1 / 5
-"""Limit of connections on which no batch is acknowledged, whatever ended those before."""
+"""Limit of connections on which no batch is acknowledged."""
 SELF_CONTAINED_SECONDS: Final = 4 * 3600.0
-"""How long batches are self-contained after the data center did not know a stream; then streaming is tried again."""
+"""How long batches are self-contained after the data center lost a compression stream."""
 UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
-"""Responses to a stream of which the data center lacks the beginning; 400 is what a server or an intermediary answers
-that does not know streams."""
-GIVEN_UP_BURST: Final = 16
-GIVEN_UP_PER_SECOND: Final = 1 / 600
-"""Records that are given up because the data center says that it cannot read them. If it says so of more, the mistake
-is not in them, or it will learn to read them: they wait."""
+"""Statuses for a compression stream whose beginning is unknown; 400 if the server or an intermediary does not support
+streams."""
+DISCARDS_BURST: Final = 16
+DISCARDS_PER_SECOND: Final = 1 / 600
+"""Limit of records that are discarded because the data center rejects them. If it rejects more, the fault is
+probably not in the records: further ones wait."""
 
 OnCommands = Callable[[list[Command]], object]
 
 
 class Forwarder:
-    """Empties the buffer into the data center."""
+    """Forwards the buffer's records to the data center."""
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class Forwarder:
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random)
-        self._may_give_up = TokenBucket(GIVEN_UP_PER_SECOND, GIVEN_UP_BURST)
-        self._may_dial = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
-        self._pace = LinkEstimator()
+        self._discard_limit = TokenBucket(DISCARDS_PER_SECOND, DISCARDS_BURST)
+        self._dial_limit = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
+        self._estimator = LinkEstimator()
         self._self_contained_until = 0.0
         self._dial_patience = Patience(DIAL_PATIENCE_MAX)
         self._traffic = Traffic()
@@ -99,7 +99,7 @@ class Forwarder:
         self._transport: asyncio.Transport | None = None  # of the newest connection
         self._dialling: asyncio.Timeout | None = None
         self._dialling_since = 0.0
-        self._plugged = asyncio.Event()
+        self._carrier_returned = asyncio.Event()
         self._carrier_lost_at = 0.0
         self._connected_at = self._loop.time()
         self._has_answered = False  # on this connection
@@ -107,24 +107,24 @@ class Forwarder:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, as far as anybody can know."""
+        """Whether there is a connection that is not known to be broken."""
         return self._connection is not None and self._connection.transport is not None
 
     @property
     def traffic(self) -> Traffic:
-        """What the uplink has cost until now."""
+        """Traffic on the uplink since the start."""
         total = replace(self._traffic)
         for connection in (self._connection, self._lane.connection):
             if connection is not None:
                 _add(total, connection)
         return total
 
-    def given_up(self) -> tuple[float, float]:
-        """How many records were given up of late, and how many may be at once."""
-        return self._may_give_up.used(self._loop.time()), GIVEN_UP_BURST
+    def discards(self) -> tuple[float, float]:
+        """Used part of the limit of discarded records, and the limit."""
+        return self._discard_limit.used(self._loop.time()), DISCARDS_BURST
 
     def use(self, tls: ClientContext) -> None:
-        """Make new connections with another context."""
+        """Use another TLS context for new connections."""
         self._tls = tls
 
     async def run(self) -> None:
@@ -133,17 +133,17 @@ class Forwarder:
         try:
             while True:
                 if not self._uplink.carrier():
-                    await self._plugged.wait()
-                self._plugged.clear()
-                await self._keep_dial_limit()
+                    await self._carrier_returned.wait()
+                self._carrier_returned.clear()
+                await self._wait_for_dial_limit()
                 try:
                     await self._forward_until_lost()
                 except (OSError, ProxyError, StreamError, SpoolError) as error:
-                    again = await self._gave_up_culprit(error) or await self._corrected_clock(error)
+                    again = await self._discard_rejected(error) or await self._correct_clock(error)
                     if self._trust is not None and not again:
                         await self._trust.examine(error)
-                    delay = 0.0 if again else self._judge(error)
-                await self._rest(delay)
+                    delay = 0.0 if again else self._retry_delay(error)
+                await self._wait_for_retry(delay)
         finally:
             stop()
             self._lane.cancel()
@@ -155,37 +155,40 @@ class Forwarder:
         if not carrier:
             self._carrier_lost_at = now
             return
-        self._plugged.set()
-        if now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
+        self._carrier_returned.set()
+        if now - self._carrier_lost_at > CARRIER_LOSS_SECONDS_MAX:
             self._lane.abort()
         if self._dialling is not None:
-            if now - self._dialling_since > CARRIER_BLINK_SECONDS:
+            if now - self._dialling_since > CARRIER_LOSS_SECONDS_MAX:
                 self._dialling.reschedule(now)
                 self._dialling = None
-        elif self._connection is not None and now - self._carrier_lost_at > CARRIER_BLINK_SECONDS:
+        elif self._connection is not None and now - self._carrier_lost_at > CARRIER_LOSS_SECONDS_MAX:
             self._connection.abort()
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but not beyond the return of the carrier."""
+    async def _wait_for_retry(self, seconds: float) -> None:
+        """Wait, but only until the carrier returns."""
         if seconds:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._plugged.wait()
+                    await self._carrier_returned.wait()
 
-    async def _keep_dial_limit(self) -> None:
-        if seconds := self._may_dial.take(1, self._loop.time()):
+    async def _wait_for_dial_limit(self) -> None:
+        if seconds := self._dial_limit.take(1, self._loop.time()):
             await asyncio.sleep(seconds)
-            self._may_dial.take(1, self._loop.time())
+            self._dial_limit.take(1, self._loop.time())
 
     # -- one connection ---------------------------------------------------------------------------------
 
     async def _forward_until_lost(self) -> None:
-        """Always ends with an error: OSError or ProxyError from dialling, StreamError, SpoolError."""
+        """Dial and forward until the connection ends.
+
+        Raises: always OSError or ProxyError from dialing, StreamError or SpoolError.
+        """
         connection = await self._dial()
         stream = self._stream = Stream(
             connection,
             self._buffer,
-            self._pace,
+            self._estimator,
             self._timing,
             heartbeat=lambda: self._audit.note(AuditEvent.ALIVE, unlimited=True),
             settled=self._settled,
@@ -215,7 +218,7 @@ class Forwarder:
                     patience=self._dial_patience,
                 )
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
-            self._tls.forget()  # in case it is the resumption that fails
+            self._tls.forget()  # TLS session resumption may be the cause
             raise
         finally:
             self._dialling = None
@@ -234,10 +237,10 @@ class Forwarder:
             self._traffic.resumed += bool(secured.session_reused)
 
     def _settled(self, records: int, reply: BatchReply) -> None:
-        """The data center has committed a batch."""
+        """Account for a batch that the data center has committed."""
         if not self._has_answered:
             self._established()
-        if not self._pace.is_slow:
+        if not self._estimator.is_slow:
             self._lane.release()
         self._take_reply(records, reply)
 
@@ -248,10 +251,10 @@ class Forwarder:
             self._on_commands(reply.commands)
 
     def _established(self) -> None:
-        """The first answer on this connection: all of it works, both ways."""
+        """Handle the first response on a connection, which proves that it works in both directions."""
         self._has_answered = True
         self._backoff.succeeded()
-        self._may_dial.give_back(1)  # there are no more such connections than batches
+        self._dial_limit.give_back(1)  # connections that acknowledge a batch do not count
         now = self._loop.time()
         if self._lost_at is not None:
             self._audit.note(AuditEvent.UPLINK_RESTORED, int(now - self._lost_at))
@@ -267,7 +270,7 @@ class Forwarder:
     # -- the second connection, for alerts --------------------------------------------------------------
 
     async def _dial_lane(self) -> ClientConnection:
-        await self._keep_dial_limit()
+        await self._wait_for_dial_limit()
         connection = await dial(
             self._endpoint,
             self._tls,
@@ -279,11 +282,11 @@ class Forwarder:
         self._count_connection(connection)
         return connection
 
-    def _lane_stream(self, connection: ClientConnection, pace: LinkEstimator) -> Stream:
+    def _lane_stream(self, connection: ClientConnection, estimator: LinkEstimator) -> Stream:
         return Stream(
             connection,
             self._buffer,
-            pace,
+            estimator,
             Timing(heartbeat_s=LANE_IDLE_SECONDS),
             heartbeat=self._lane.release,
             settled=self._lane_settled,
@@ -294,7 +297,7 @@ class Forwarder:
 
     def _lane_settled(self, records: int, reply: BatchReply) -> None:
         if self._lane.answered():
-            self._may_dial.give_back(1)
+            self._dial_limit.give_back(1)
         self._take_reply(records, reply)
 
     def _lane_ended(self, connection: ClientConnection | None, error: Exception, unsent: bool) -> None:
@@ -307,36 +310,36 @@ class Forwarder:
 
     # -- its end ----------------------------------------------------------------------------------------
 
-    async def _corrected_clock(self, error: Exception) -> bool:
+    async def _correct_clock(self, error: Exception) -> bool:
         return self._clock_sync is not None and await self._clock_sync.recover(error)
 
-    async def _gave_up_culprit(self, error: Exception) -> bool:
-        """A record that the data center cannot read would hold up all others: it goes, and its number is told."""
-        culprit = error.culprit if isinstance(error, StreamError) else None
-        if culprit is None or self._may_give_up.take(1, self._loop.time()):
+    async def _discard_rejected(self, error: Exception) -> bool:
+        """Discard a record that the data center rejects, as it would block all others; return whether it was."""
+        rejected = error.rejected if isinstance(error, StreamError) else None
+        if rejected is None or self._discard_limit.take(1, self._loop.time()):
             return False
         try:
-            await self._buffer.discard(*culprit)
+            await self._buffer.discard(*rejected)
         except SpoolError:
             return False
         self._has_answered = False
         return True
 
-    def _judge(self, error: Exception) -> float:
-        """Note what happened; returns the seconds to wait before dialling again."""
+    def _retry_delay(self, error: Exception) -> float:
+        """Record the error; return the seconds to wait before dialing again."""
         answered, self._has_answered = self._has_answered, False
         now = self._loop.time()
         if isinstance(error, StreamError):
             if self._falls_back(error):
                 return 0.0
             if error.kind is StreamEnd.FINISHED and answered:
-                return 0.0  # an intermediary answers one request on each connection
+                return 0.0  # an intermediary that serves one request per connection
             if error.kind is StreamEnd.IDLE and now - self._connected_at >= STEADY_SECONDS:
                 return 0.0
             if error.kind is StreamEnd.LOST and not answered:
-                self._pace.one_in_flight = True
+                self._estimator.one_in_flight = True
             if error.kind is StreamEnd.LATE:
-                self._remember_session()  # its handshake was right, and a full one costs three times the bytes
+                self._remember_session()  # the session is valid, and a full handshake needs three times the bytes
             elif not answered:
                 self._tls.forget()
         if self._lost_at is None:
@@ -363,7 +366,7 @@ def _cause(error: Exception) -> tuple[AuditEvent | None, int]:
     """The audit event and value of an error that somebody could do something about; else None."""
     if isinstance(error, ProxyError):
         return AuditEvent(f"proxy-{error.kind.value}"), 0
-    if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.NONSENSE):
+    if isinstance(error, StreamError) and error.kind in (StreamEnd.REFUSED, StreamEnd.PROTOCOL_ERROR):
         return AuditEvent(f"far-end-{error.kind.value}"), error.status
     if isinstance(error, ssl.SSLCertVerificationError):
         return AuditEvent.FAR_END_NOT_TRUSTED, error.verify_code

@@ -1,17 +1,16 @@
-"""One connection to the data center: batches out, answers in, and only then the acknowledgement to the buffer.
+"""One connection to the data center: sends batches, and acknowledges records to the buffer after the response.
 
-Requests are pipelined (RFC 9112, 9.3.2), so answers come in the order of the batches. Whatever goes wrong (an answer
-that is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated here: the next stream begins with
-what the buffer still has unacknowledged, under the same sequence numbers, and the data center keeps each once. If the
-answer names a record of that very batch as the one that the data center cannot read, the error says which.
+Requests are pipelined (RFC 9112, 9.3.2), so responses arrive in the order of the batches. Any error (a response that
+is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated here: the next stream begins with the
+unacknowledged records of the buffer, under the same sequence numbers, and the data center stores each once. If the
+response names a record of the batch that the data center rejects, the error contains it.
 
-An answer may take REPLY_SECONDS, and longer once the data center has shown that it needs longer
-(`LinkEstimator.patience`).
-While an answer is awaited for long, an empty line is sent from time to time, which HTTP ignores before a request
-(RFC 9112, 2.2), so that the connection is not idle for intermediaries that end those, and TCP detects a dead line.
+A response may take REPLY_SECONDS, extended for a data center that has been slow (`LinkEstimator.patience`). While a
+response is overdue, an empty line, which HTTP ignores before a request (RFC 9112, 2.2), is sent periodically. The
+connection is then not idle for intermediaries that close idle ones, and TCP detects a broken link.
 
-One loop does everything: settle what is answered, send what may go, wait. All that can happen in between (records,
-answers, the connection's end, a time reached) sets the same event.
+One loop acknowledges answered batches, sends the next batch, and waits. All events (records, responses, the end of
+the connection, timers) wake it by the same `asyncio.Event`.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageErro
 
 PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
-"""How long an answer may usually take, beyond the time the batch needs on the slowest link."""
-KEEP_BUSY_SECONDS: Final = 25.0
-"""How often an empty line is sent while an answer is awaited. Common time-outs of idle connections begin at 30 s."""
+"""Time-out of a response, in addition to the batch's transmission time on the slowest link."""
+KEEP_ALIVE_SECONDS: Final = 25.0
+"""Interval of empty lines while a response is awaited; common idle time-outs are 30 s or more."""
 LINK_BYTES_PER_SECOND_MIN: Final = 2048
 LINGER_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 300.0
@@ -49,16 +48,16 @@ class StreamEnd(StrEnum):
 
     IDLE = "idle"  # closed with nothing in flight
     LOST = "lost"  # closed with something in flight
-    FINISHED = "finished"  # closed after an answer, as that said
-    LATE = "late"  # no answer in time
-    REFUSED = "refused"  # an answer other than 200
-    NONSENSE = "nonsense"  # an answer that is not one
+    FINISHED = "finished"  # closed after a response that announced it
+    LATE = "late"  # no response in time
+    REFUSED = "refused"  # a response with a status other than 200
+    PROTOCOL_ERROR = "nonsense"  # an invalid response
 
 
 class StreamError(Exception):
-    """The stream's end; with REFUSED also the status, and the seconds that the far end wants to be left alone.
+    """The end of a stream. With REFUSED also the HTTP status and the seconds of `Retry-After`.
 
-    `culprit` is the record that the far end blames, by its priority and sequence number.
+    `rejected` is the record that the data center rejects, by priority and sequence number.
     """
 
     def __init__(
@@ -67,27 +66,27 @@ class StreamError(Exception):
         message: str,
         status: int = 0,
         retry_after_s: float = 0.0,
-        culprit: tuple[Priority, int] | None = None,
+        rejected: tuple[Priority, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
         self.retry_after_s = retry_after_s
-        self.culprit = culprit
+        self.rejected = rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When records leave that could wait, in seconds."""
+    """Delays of routine records and heartbeats, in seconds."""
 
     linger_s: float = LINGER_SECONDS
-    """Routine records wait so long for company."""
+    """Longest time that routine records wait for a fuller batch."""
     heartbeat_s: float = HEARTBEAT_SECONDS
-    """After so long without a batch `heartbeat` is called, so that the far end knows, and can give commands."""
+    """Time without a batch after which `heartbeat` is called; its response can carry commands."""
 
 
 class _Batch:
-    """A batch being gathered, each priority's records by rising number."""
+    """A batch being assembled; the records of each priority are in ascending order."""
 
     def __init__(self, records_max: int) -> None:
         self.parts: dict[Priority, list[Record]] = {}
@@ -113,7 +112,7 @@ class _Sent:
     records: int
     body_bytes: int
     full_records: int
-    """As `records` if no more were allowed, else 0."""
+    """`records` if the batch was full, else 0."""
     at: float
 
 
@@ -132,13 +131,13 @@ class Bypass(Protocol):
 
 
 class Stream:
-    """Forwards the buffer's records over `connection` until it ends, which `run` says with a StreamError."""
+    """Forwards the buffer's records over `connection` until it ends; `run` then raises StreamError."""
 
     def __init__(
         self,
         connection: ClientConnection,
         buffer: Buffer,
-        pace: LinkEstimator,
+        estimator: LinkEstimator,
         timing: Timing,
         *,
         heartbeat: Callable[[], object],
@@ -152,13 +151,13 @@ class Stream:
 
         `wall_s` is the wall clock, in seconds since 1970.
 
-        Until `self_contained_until`, in the event loop's time, each batch is compressed on its own, for
-        intermediaries that spread requests over connections.
+        Until `self_contained_until`, in event loop time, each batch is compressed separately, for intermediaries that
+        distribute requests over several connections.
 
         `bypass` is opened when an alert waits behind a slow batch, and carries what is urgent while it is up.
         With `only_urgent`, routine records are left to another stream.
         """
-        self._connection, self._buffer, self._pace, self._timing = connection, buffer, pace, timing
+        self._connection, self._buffer, self._estimator, self._timing = connection, buffer, estimator, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
         self._bypass, self._only_urgent = bypass, only_urgent
         self._loop = asyncio.get_running_loop()
@@ -167,19 +166,19 @@ class Stream:
         self._compressor = Compressor()
         self._in_flight: deque[_Sent] = deque()
         self._read_through = dict.fromkeys(Priority, 0)
-        self._flow = SendScheduler(pace, timing.linger_s)
-        self._sent_at = self._answered_at = self._busy_at = self._loop.time()
+        self._scheduler = SendScheduler(estimator, timing.linger_s)
+        self._sent_at = self._answered_at = self._keep_alive_sent_at = self._loop.time()
         self._alert_unread = False  # an alert arrived after the last read, and nothing else carries it
         self._released = False
 
     async def run(self) -> None:
-        """Forward until the stream's end. Raises: StreamError always; SpoolError when the disk is gone."""
-        self._pace.connected()
+        """Forward until the stream ends. Raises: StreamError always; SpoolError if the disk has been removed."""
+        self._estimator.connected()
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
         try:
             if not self._only_urgent:
-                self._flow.routine += (await self._buffer.status()).records[Priority.ROUTINE]
+                self._scheduler.routine += (await self._buffer.status()).records[Priority.ROUTINE]
             while True:
                 self._wake.clear()
                 await self._settle_answered()
@@ -197,7 +196,7 @@ class Stream:
     @property
     def is_urgent(self) -> bool:
         """Whether something urgent may wait to be sent."""
-        return self._flow.urgent
+        return self._scheduler.urgent
 
     def release(self) -> None:
         """End, as idle, when nothing waits to be sent and nothing for its answer."""
@@ -206,18 +205,18 @@ class Stream:
 
     def bypass_ended(self, *, unsent: bool) -> None:
         """What is urgent is this stream's again; `unsent` says that some of it may wait."""
-        self._flow.urgent = True
+        self._scheduler.urgent = True
         self._alert_unread = unsent
         self._wake.set()
 
-    # -- what happens meanwhile -------------------------------------------------------------------------
+    # -- events and timers ------------------------------------------------------------------------------
 
     def _arrived(self, priority: Priority, records: int) -> None:
         if priority == Priority.ALERT and not self._is_bypassed:
             self._alert_unread = True
         elif priority == Priority.ROUTINE and self._only_urgent:
             return
-        if self._flow.arrived(priority, records, self._loop.time()):
+        if self._scheduler.arrived(priority, records, self._loop.time()):
             self._wake.set()
 
     def _ended(self, _lost: asyncio.Future[None]) -> None:
@@ -225,26 +224,26 @@ class Stream:
 
     def _answered(self, answer: asyncio.Future[Response]) -> None:
         if not answer.cancelled():
-            answer.exception()  # has been seen, even if nobody will settle this batch
+            answer.exception()  # mark it as retrieved, even if this batch is never settled
         self._wake.set()
 
     async def _wait(self) -> None:
-        """Until something happens, or the next thing is due."""
+        """Wait for an event or the next timer."""
         late_at = self._late_at()
         heartbeat_at = self._sent_at + self._timing.heartbeat_s
-        quiet_at = self._quiet_at()
+        keep_alive_at = self._keep_alive_due_at()
         bypass_at = self._bypass_at()
-        due_at = min(late_at, heartbeat_at, quiet_at, bypass_at, self._flow.due_at())
+        due_at = min(late_at, heartbeat_at, keep_alive_at, bypass_at, self._scheduler.due_at())
         timer = self._loop.call_at(due_at, self._wake.set)
         await self._wake.wait()
         timer.cancel()
         now = self._loop.time()
         if now >= late_at and not self._in_flight[0].answer.done():
-            self._pace.unanswered()
-            self._pace.patience.expired()
-            raise StreamError(StreamEnd.LATE, "the data center does not answer")
-        if now >= quiet_at:
-            self._busy_at = now
+            self._estimator.unanswered()
+            self._estimator.patience.expired()
+            raise StreamError(StreamEnd.LATE, "the data center does not respond")
+        if now >= keep_alive_at:
+            self._keep_alive_sent_at = now
             self._connection.send_empty_line()
         if self._bypass is not None and now >= max(bypass_at, self._bypass_at()):
             self._bypass.open()
@@ -253,18 +252,18 @@ class Stream:
             self._heartbeat()
 
     def _late_at(self) -> float:
-        """When the next answer is late; inf if none is awaited."""
+        """Time at which the next response is late; inf if none is awaited."""
         if not self._in_flight:
             return inf
         first = self._in_flight[0]
-        seconds = REPLY_SECONDS * self._pace.patience.factor
+        seconds = REPLY_SECONDS * self._estimator.patience.factor
         return self._begun_at(first) + seconds + first.body_bytes / LINK_BYTES_PER_SECOND_MIN
 
-    def _quiet_at(self) -> float:
-        """When nothing was sent for long although an answer is awaited; inf if none is."""
+    def _keep_alive_due_at(self) -> float:
+        """Time at which the next empty line is due; inf if no response is awaited."""
         if not self._in_flight:
             return inf
-        return max(self._sent_at, self._answered_at, self._busy_at) + KEEP_BUSY_SECONDS
+        return max(self._sent_at, self._answered_at, self._keep_alive_sent_at) + KEEP_ALIVE_SECONDS
 
     def _bypass_at(self) -> float:
         """When an alert will have waited too long behind the first batch in flight; inf if none waits for it."""
@@ -287,34 +286,34 @@ class Stream:
         return self._bypass is not None and self._bypass.is_up
 
     def _begun_at(self, sent: _Sent) -> float:
-        """When the far end could begin with this batch, the first in flight."""
+        """Time at which the data center could begin to process this batch, the first in flight."""
         return max(sent.at, self._answered_at)
 
     # -- sending ----------------------------------------------------------------------------------------
 
     async def _send(self) -> bool:
-        """Send the next batch, if one may go now."""
-        flow = self._flow
-        flow.urgent_is_bypassed = self._is_bypassed
-        urgent, routine = flow.choose(self._loop.time())
+        """Send the next batch; return whether there was one to send."""
+        scheduler = self._scheduler
+        scheduler.urgent_is_bypassed = self._is_bypassed
+        urgent, routine = scheduler.choose(self._loop.time())
         if not urgent and not routine:
             return False
-        batch = _Batch(self._pace.records_max)
+        batch = _Batch(self._estimator.records_max)
         if urgent:
-            flow.urgent = self._alert_unread = False  # until the next one arrives, also while this reads
+            scheduler.urgent = self._alert_unread = False  # set again by arrivals, also during these reads
             await self._read(Priority.ALERT, batch)
             self._alert_unread = self._alert_unread or batch.is_full
             await self._read(Priority.AUDIT, batch)
-            flow.urgent = flow.urgent or batch.is_full
+            scheduler.urgent = scheduler.urgent or batch.is_full
         if routine:
-            expected = flow.routine
-            flow.routine_read(expected, await self._read(Priority.ROUTINE, batch))
+            expected = scheduler.routine
+            scheduler.routine_read(expected, await self._read(Priority.ROUTINE, batch))
         if batch.parts:
             self._post(batch)
         return True
 
     async def _read(self, priority: Priority, batch: _Batch) -> int:
-        """Add records of `priority` to the batch, as far as it has room; returns how many."""
+        """Add records of `priority` to the batch until it is full; return how many."""
         if batch.is_full:
             return 0
         after = self._read_through[priority]
@@ -330,9 +329,9 @@ class Stream:
         answer = self._connection.request("POST", PATH, body)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
-        full = len(records) if len(records) >= self._pace.records_max else 0
+        full = len(records) if len(records) >= self._estimator.records_max else 0
         sent = _Sent(answer, batch.parts, len(records), len(body), full, self._sent_at)
-        self._pace.sent(sent.records, sent.body_bytes)
+        self._estimator.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
         self._count_in_flight(sent, 1)
 
@@ -342,9 +341,9 @@ class Stream:
 
     def _count_in_flight(self, sent: _Sent, change: int) -> None:
         if Priority.ROUTINE in sent.parts:
-            self._flow.routine_in_flight += change
+            self._scheduler.routine_in_flight += change
         else:
-            self._flow.urgent_in_flight += change
+            self._scheduler.urgent_in_flight += change
 
     # -- settling ---------------------------------------------------------------------------------------
 
@@ -353,14 +352,14 @@ class Stream:
             sent = self._in_flight.popleft()
             now, begun_at = self._loop.time(), self._begun_at(sent)
             try:
-                reply = _judge(sent, self._buffer.epoch, self._wall_s())
+                reply = _parse_reply(sent, self._buffer.epoch, self._wall_s())
             except StreamError as error:
                 if now - begun_at > SLOW_SECONDS and (error.kind is StreamEnd.LOST or error.status >= 500):
-                    self._pace.cut_off(sent.records)  # by somebody between
+                    self._estimator.cut_off(sent.records)  # by an intermediary
                 raise
-            self._pace.patience.answered((now - begun_at) / REPLY_SECONDS)
-            self._pace.answered(sent.body_bytes, sent.at, now, sent.full_records)
-            self._pace.one_in_flight = self._connection.is_finished
+            self._estimator.patience.answered((now - begun_at) / REPLY_SECONDS)
+            self._estimator.answered(sent.body_bytes, sent.at, now, sent.full_records)
+            self._estimator.one_in_flight = self._connection.is_finished
             self._answered_at = now
             for priority, records in sent.parts.items():
                 await self._buffer.ack(priority, records[-1][0])
@@ -368,31 +367,33 @@ class Stream:
             self._settled(sent.records, reply)
 
 
-def _judge(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
-    """The reply to a batch; `now_s` is the wall clock's time.
+def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
+    """The reply to a batch; `now_s` is the wall clock in seconds since 1970.
 
-    Raises: StreamError LOST, FINISHED, REFUSED, NONSENSE.
+    Raises: StreamError LOST, FINISHED, REFUSED, PROTOCOL_ERROR.
     """
     try:
         response = sent.answer.result()
         if response.status != 200:
-            wanted, culprit = retry_after(response.headers, now_s), _culprit(sent, epoch, response)
-            message = f"answered {response.status}"
-            raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, culprit)
+            wanted, rejected = retry_after(response.headers, now_s), _rejected_record(sent, epoch, response)
+            message = f"the response has status {response.status}"
+            raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, rejected)
         reply = decode(BatchReply, response.body)
     except HttpFinished as error:
         raise StreamError(StreamEnd.FINISHED, str(error)) from None
     except HttpError as error:
         raise StreamError(StreamEnd.LOST, str(error)) from None
     except MessageError as error:
-        raise StreamError(StreamEnd.NONSENSE, str(error)) from None
+        raise StreamError(StreamEnd.PROTOCOL_ERROR, str(error)) from None
     if reply.stored > sent.records:
-        raise StreamError(StreamEnd.NONSENSE, f"stored {reply.stored} of {sent.records} records")
+        raise StreamError(
+            StreamEnd.PROTOCOL_ERROR, f"the reply says {reply.stored} records were stored, of {sent.records}"
+        )
     return reply
 
 
-def _culprit(sent: _Sent, epoch: int, response: Response) -> tuple[Priority, int] | None:
-    """The record that a refusal names, if it is one of that batch."""
+def _rejected_record(sent: _Sent, epoch: int, response: Response) -> tuple[Priority, int] | None:
+    """The record that a refusal names, if it belongs to this batch."""
     if response.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return None
     try:

@@ -1,12 +1,11 @@
-"""Says why the data center's certificate is not trusted, in words that the site's IT can act on.
+"""Diagnoses why the data center's certificate is not trusted, for the site's IT department.
 
 The most frequent reason in hospitals is a proxy that inspects TLS: it presents a certificate of its own CA for the
-data center's name. OpenSSL says only that verification failed, so the certificate is read once more
-(`wire.dial.probe`)
-and the problem is named: in the status, in the audit log, by the alarm LED, and beside the box on standard error. All
-of this ends with the next connection on which verification succeeds.
+data center's name. OpenSSL reports only that verification failed, so the certificate is fetched again
+(`wire.dial.probe`) and the problem is shown in the status, the audit log, the alarm LED and on standard error, until
+a verification succeeds.
 
-The audit log holds words and numbers only, so the issuer's name is in the other places.
+The audit log holds only words and numbers, so the issuer's name is shown everywhere else.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from wire.process.ratelimit import TokenBucket
 PROBES_PER_SECOND: Final = 1 / 600
 PROBES_BURST: Final = 2
 NAME_CHARACTERS_MAX: Final = 100
-"""Of a name in a certificate: whoever made that may have written anything into it."""
+"""Limit of a name shown from a certificate, which is untrusted input."""
 NAMES_MAX: Final = 3
 
 
-class Distrust(StrEnum):
-    """Why the certificate is not trusted; the audit event is `far-end-` and this."""
+class DistrustReason(StrEnum):
+    """Why the certificate is not trusted; the audit event is `far-end-` followed by the value."""
 
     OTHER_ISSUER = "inspected"
     SELF_SIGNED = "self-signed"
@@ -48,30 +47,30 @@ class Distrust(StrEnum):
 
 
 class TrustProblem(msgspec.Struct, frozen=True):
-    """Why the data center's certificate is not trusted. `issuer` is the name in it, made fit to print."""
+    """Why the data center's certificate is not trusted. `issuer` is the issuer's name, without control characters."""
 
-    kind: Distrust
+    kind: DistrustReason
     message: str
     issuer: str = ""
 
 
 _KINDS: Final = {
-    9: Distrust.NOT_YET_VALID,
-    10: Distrust.EXPIRED,
-    18: Distrust.SELF_SIGNED,
-    2: Distrust.OTHER_ISSUER,
-    7: Distrust.OTHER_ISSUER,
-    19: Distrust.OTHER_ISSUER,
-    20: Distrust.OTHER_ISSUER,
-    21: Distrust.OTHER_ISSUER,
-    62: Distrust.WRONG_NAME,
-    64: Distrust.WRONG_NAME,
+    9: DistrustReason.NOT_YET_VALID,
+    10: DistrustReason.EXPIRED,
+    18: DistrustReason.SELF_SIGNED,
+    2: DistrustReason.OTHER_ISSUER,
+    7: DistrustReason.OTHER_ISSUER,
+    19: DistrustReason.OTHER_ISSUER,
+    20: DistrustReason.OTHER_ISSUER,
+    21: DistrustReason.OTHER_ISSUER,
+    62: DistrustReason.WRONG_NAME,
+    64: DistrustReason.WRONG_NAME,
 }
-"""By X509_verify_cert_error_string(3): 2, 20 no issuer, 7 wrong signature, 19 an unknown root, 21 a leaf alone."""
+"""By OpenSSL's X509_V_ERR codes: 2 and 20 no issuer, 7 wrong signature, 19 unknown root, 21 only a leaf."""
 
 
 class TrustDiagnosis:
-    """The present problem; `examine` each failure to connect, and call `trusted` after each success."""
+    """Tracks the current problem. Call `examine` after each connection failure, `trusted` after each success."""
 
     def __init__(
         self,
@@ -79,37 +78,47 @@ class TrustDiagnosis:
         probe: Callable[[], Awaitable[Presented]],
         audit: AuditLog,
         show: Callable[[Light], object],
-        say: Callable[[str], object],
+        log_message: Callable[[str], object],
     ) -> None:
-        """`host` is what the certificate should be for; `show` is for the alarm LED."""
-        self._host, self._probe, self._audit, self._show, self._say = host, probe, audit, show, say
+        """`host` is the name that the certificate must be valid for; `show` sets the alarm LED."""
+        self._host, self._probe, self._audit, self._show, self._log_message = (
+            host,
+            probe,
+            audit,
+            show,
+            log_message,
+        )
         self._loop = asyncio.get_running_loop()
         self._may_probe = TokenBucket(PROBES_PER_SECOND, PROBES_BURST)
         self.problem: TrustProblem | None = None
 
     async def examine(self, error: Exception) -> None:
-        """Find out what is behind a failure of TLS; any other error tells nothing new."""
+        """Diagnose a TLS error; other errors do not change the current problem."""
         if not isinstance(error, ssl.SSLError):
             return
         kind, known = _kind(error), self.problem
-        if known is not None and known.kind is (kind or Distrust.PLAIN_HTTP) and (known.issuer or not kind):
+        if (
+            known is not None
+            and known.kind is (kind or DistrustReason.PLAIN_HTTP)
+            and (known.issuer or not kind)
+        ):
             return
-        presented = await self._look()
+        presented = await self._probe_certificate()
         if kind is None:
             if presented is None or not presented.beginning.startswith(b"HTTP/"):
                 return
-            kind = Distrust.PLAIN_HTTP
-        self._found(describe(kind, error, presented, self._host), getattr(error, "verify_code", 0))
+            kind = DistrustReason.PLAIN_HTTP
+        self._set_problem(describe(kind, error, presented, self._host), getattr(error, "verify_code", 0))
 
     def trusted(self) -> None:
-        """A certificate has been verified."""
+        """Clear the problem after a successful verification."""
         if self.problem is not None:
             self.problem = None
             self._show(Light.OFF)
             self._audit.note(AuditEvent.FAR_END_TRUSTED)
-            self._say(f"the certificate of {self._host} is trusted again")
+            self._log_message(f"the certificate of {self._host} is trusted again")
 
-    async def _look(self) -> Presented | None:
+    async def _probe_certificate(self) -> Presented | None:
         if self._may_probe.take(1, self._loop.time()):
             return None
         try:
@@ -117,48 +126,50 @@ class TrustDiagnosis:
         except (OSError, ProxyError):
             return None
 
-    def _found(self, problem: TrustProblem, code: int) -> None:
+    def _set_problem(self, problem: TrustProblem, code: int) -> None:
         if problem == self.problem:
             return
         self.problem = problem
         self._show(Light.FAST)
         self._audit.note(AuditEvent(f"far-end-{problem.kind.value}"), code)
-        self._say(f"no connection to {self._host}: {problem.message}")
+        self._log_message(f"no connection to {self._host}: {problem.message}")
 
 
-def _kind(error: ssl.SSLError) -> Distrust | None:
-    """The kind of a failed verification; None for another failure of TLS."""
+def _kind(error: ssl.SSLError) -> DistrustReason | None:
+    """The reason of a failed verification; None for any other TLS error."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         return None
-    return _KINDS.get(error.verify_code, Distrust.OTHER)
+    return _KINDS.get(error.verify_code, DistrustReason.OTHER)
 
 
-def describe(kind: Distrust, error: ssl.SSLError, presented: Presented | None, host: str) -> TrustProblem:
-    """The problem in words, as far as the certificate could be read."""
-    if kind is Distrust.PLAIN_HTTP:
+def describe(
+    kind: DistrustReason, error: ssl.SSLError, presented: Presented | None, host: str
+) -> TrustProblem:
+    """Describe the problem, with details of the certificate if it could be read."""
+    if kind is DistrustReason.PLAIN_HTTP:
         message = (
-            "port 443 is answered in plain HTTP and not in TLS, as by a captive portal; have the box's network let it"
-            f" connect to {host}"
+            "the response on port 443 is plain HTTP instead of TLS, as from a captive portal; let the box's network"
+            f" connect to {host} directly"
         )
         return TrustProblem(kind, message)
     certificate = _read(presented)
     if certificate is None:
         return TrustProblem(kind, f"its certificate is not trusted: {fit_to_print(_reason(error))}")
     issuer = name_of(certificate, of_issuer=True)
-    if kind is Distrust.OTHER_ISSUER:
+    if kind is DistrustReason.OTHER_ISSUER:
         message = (
             f"the certificate was issued by {issuer} and not by the vendor's CA; if a proxy inspects TLS, have it"
             f" exempt {host}"
         )
-    elif kind is Distrust.SELF_SIGNED:
+    elif kind is DistrustReason.SELF_SIGNED:
         message = f"the certificate is self-signed, by {issuer}, and was not issued by the vendor's CA"
-    elif kind is Distrust.WRONG_NAME:
+    elif kind is DistrustReason.WRONG_NAME:
         message = f"the certificate, issued by {issuer}, is for {_names(certificate)} and not for {host}"
-    elif kind is Distrust.EXPIRED:
+    elif kind is DistrustReason.EXPIRED:
         message = (
             f"the certificate, issued by {issuer}, expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
         )
-    elif kind is Distrust.NOT_YET_VALID:
+    elif kind is DistrustReason.NOT_YET_VALID:
         begins = f"{certificate.not_valid_before_utc:%Y-%m-%d}"
         message = f"the certificate, issued by {issuer}, is not valid before {begins} by the box's clock"
     else:
@@ -180,7 +191,7 @@ def _read(presented: Presented | None) -> x509.Certificate | None:
 
 
 def name_of(certificate: x509.Certificate, *, of_issuer: bool) -> str:
-    """The issuer's or the subject's common name and organization."""
+    """The common name and organization of the issuer or the subject."""
     try:
         name = certificate.issuer if of_issuer else certificate.subject
         found = [
@@ -190,11 +201,11 @@ def name_of(certificate: x509.Certificate, *, of_issuer: bool) -> str:
         ]
         return fit_to_print(" of ".join(found) or name.rfc4514_string())
     except ValueError:
-        return "a name that cannot be read"
+        return "an unreadable name"
 
 
 def _names(certificate: x509.Certificate) -> str:
-    """For which names it is."""
+    """The names for which the certificate is valid."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = [str(name.value) for name in extension.value]
@@ -205,6 +216,6 @@ def _names(certificate: x509.Certificate) -> str:
 
 
 def fit_to_print(text: str) -> str:
-    """`text` without control and formatting characters, in quotes, bounded in length."""
+    """`text` in quotes, without control and formatting characters, truncated to NAME_CHARACTERS_MAX."""
     plain = "".join(c if c.isprintable() and c != '"' else "?" for c in text[:NAME_CHARACTERS_MAX])
     return f'"{plain}{"…" if len(text) > NAME_CHARACTERS_MAX else ""}"'

@@ -1,4 +1,4 @@
-"""The script that Alembic executes for each command: on the connection that `datacenter.store.migrate` passes."""
+"""Configures Alembic: runs the migrations on the connection that `datacenter.store.migrate` passes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from agents.box.intake.limits import REPORTS_PER_SECOND
-from agents.instrument.outbox import QUEUE_REPORTS_MAX
+from agents.instrument.report_queue import QUEUE_REPORTS_MAX
 from sim.faults import RECOVERY_NS, Effect, End, Fault, fault
 from sim.faults.world import World
 from sim.instruments.instrument import FloodReport

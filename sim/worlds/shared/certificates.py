@@ -36,13 +36,13 @@ class LabCertificates:
 
     def box(self) -> config.BoxCertificates:
         """The box's, for both sides."""
-        towards_datacenter = self._issue(BOX_SERIAL, believes=self._public)
-        towards_instruments = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
+        client_identity = self._issue(BOX_SERIAL, believes=self._public)
+        server_identity = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
         return config.BoxCertificates(
-            certificate=towards_datacenter.certificate,
-            key=towards_datacenter.key,
-            vendor_authority=towards_instruments.authorities,
-            datacenter_authority=towards_datacenter.authorities,
+            certificate=client_identity.certificate,
+            key=client_identity.key,
+            vendor_authority=server_identity.authorities,
+            datacenter_authority=client_identity.authorities,
         )
 
     def instrument(self, serial: str) -> Identity:

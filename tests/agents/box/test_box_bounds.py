@@ -25,7 +25,7 @@ from agents.box.intake.collector import Collector, port_limits
 from agents.box.intake.high_water_marks import new_marks
 from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
 from agents.box.status import as_status
-from agents.box.uplink.forwarder import GIVEN_UP_BURST, GIVEN_UP_PER_SECOND, Forwarder
+from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND, Forwarder
 from agents.box.uplink.stream import Timing
 from agents.spool import Spool, SpoolLimits, SpoolStatus
 from hal.emul.clock import EmulClock
@@ -82,17 +82,17 @@ def a_buffer() -> Buffer:
 
 def test_commands() -> None:
     async def drive(watched: Watched) -> None:
-        desks = {"": CommandQueue(), "CHEM-1": CommandQueue()}
-        dispatcher = CommandDispatcher(desks, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
+        queues = {"": CommandQueue(), "CHEM-1": CommandQueue()}
+        dispatcher = CommandDispatcher(queues, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
         watched.bounds.add(Bound("commands", dispatcher.fullest))
         near = -(-4 * WAITING_MAX // 5)
         for number in range(1, near):
-            assert desks["CHEM-1"].put(command(number))
+            assert queues["CHEM-1"].put(command(number))
         assert watched.alarms() == []
-        desks["CHEM-1"].put(command(near))
+        queues["CHEM-1"].put(command(near))
         assert watched.alarms() == [True]
-        desks["CHEM-1"].finished(1)
-        desks["CHEM-1"].finished(2)
+        queues["CHEM-1"].finished(1)
+        queues["CHEM-1"].finished(2)
         assert watched.alarms() == [False]
 
     run(drive)
@@ -100,8 +100,8 @@ def test_commands() -> None:
 
 def test_report_rate() -> None:
     async def drive(watched: Watched) -> None:
-        desk = CommandQueue()
-        dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: desk))
+        queue = CommandQueue()
+        dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: queue))
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         collector = Collector(
             a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
@@ -150,13 +150,13 @@ def test_given_up_records() -> None:
             timing=Timing(),
             clock=nothing,
         )
-        watched.bounds.add(Bound("given-up", forwarder.given_up))
-        now, near = asyncio.get_running_loop().time, -(-4 * GIVEN_UP_BURST // 5)
-        forwarder._may_give_up.take(near - 1, now())
+        watched.bounds.add(Bound("given-up", forwarder.discards))
+        now, near = asyncio.get_running_loop().time, -(-4 * DISCARDS_BURST // 5)
+        forwarder._discard_limit.take(near - 1, now())
         assert watched.alarms() == []
-        forwarder._may_give_up.take(1, now())
+        forwarder._discard_limit.take(1, now())
         assert watched.alarms() == [True]
-        await asyncio.sleep(2 / GIVEN_UP_PER_SECOND)
+        await asyncio.sleep(2 / DISCARDS_PER_SECOND)
         assert watched.alarms() == [False]
 
     run(drive)

@@ -89,16 +89,16 @@ def test_what_fits_is_right(config: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "key", "says"),
     [
-        ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, and eno1 on rap-8; give both"),
+        ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, but eno1 on rap-8; give both"),
         ("number = 1", "number = 2", "port[0].number", "port 2 is closed; add a [[port]] with number = 2 in"),
-        ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"),
-        ("10.77.1.1", "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"),
-        ("[[port]]", "[[port]]\ntcp_port = 8443", "port[0].tcp_port", "not among port 1's services, tcp/443, in"),
-        ("[[port]]", "[[port]]\ntcp_port = 0", "port[0].tcp_port", "tcp/0 is not among"),
-        ("203.0.113.5", "203.0.113.6", "datacenter.address", 'addresses = ["203.0.113.6"], protocol = "tcp", ports'),
-        ("203.0.113.5", "2001:db8::5", "datacenter.address", 'role = "datacenter", addresses = ["2001:db8::5"]'),
-        ('"203.0.113.5"', '"203.0.113.5"\nport = 444', "datacenter.address", "ports = [444]"),
-        ("[[port]]", PROXY.format(host="10.0.0.3") + "[[port]]", "proxy.host", 'role = "proxy", addresses'),
+        ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"), ("10.77.1.1",
+        "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"), ("[[port]]",
+        "[[port]]\ntcp_port = 8443", "port[0].tcp_port", "not a permitted service of port 1 (tcp/443) in"),
+        ("[[port]]", "[[port]]\ntcp_port = 0", "port[0].tcp_port", "tcp/0 is not a permitted"), ("203.0.113.5",
+        "203.0.113.6", "datacenter.address", 'addresses = ["203.0.113.6"], protocol = "tcp", ports'), ("203.0.113.5",
+        "2001:db8::5", "datacenter.address", 'role = "datacenter", addresses = ["2001:db8::5"]'), ('"203.0.113.5"',
+        '"203.0.113.5"\nport = 444', "datacenter.address", "ports = [444]"), ("[[port]]",
+        PROXY.format(host="10.0.0.3") + "[[port]]", "proxy.host", 'role = "proxy", addresses'),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_with_its_key_and_what_would_be_right(
@@ -304,7 +304,7 @@ KEYS = ("certificate", "key", "vendor_authority", "datacenter_authority")
 
 def test_an_identity_without_problems(files: Files) -> None:
     assert check_box(files.config).identity == ()
-    check_box(files.config).refuse_what_cannot_work(files.config)
+    check_box(files.config).check_operable(files.config)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -345,7 +345,7 @@ def test_dates_are_judged_and_the_program_starts_all_the_same(
     assert message in text
     if severity is Severity.REFUSED:
         with pytest.raises(SettingsError, match="identity"):
-            check_box(files.config).refuse_what_cannot_work(files.config)
+            check_box(files.config).check_operable(files.config)
 
 
 def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_right(files: Files) -> None:

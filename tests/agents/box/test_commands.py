@@ -44,9 +44,9 @@ class Life:
         )
         state.restore(self.spool.recovery, {"CHEM-1"})
         self.buffer = Buffer(self.spool)
-        desks = {name: CommandQueue(state.history(name)) for name in ("", "CHEM-1")}
+        queues = {name: CommandQueue(state.history(name)) for name in ("", "CHEM-1")}
         verbs = {"send-inventory": execute or self._execute}
-        self.dispatcher = CommandDispatcher(desks, verbs, AuditLog(self.buffer, CLOCK))
+        self.dispatcher = CommandDispatcher(queues, verbs, AuditLog(self.buffer, CLOCK))
         self.running = asyncio.ensure_future(self.dispatcher.run())
 
     async def _execute(self, command: Command) -> Outcome:

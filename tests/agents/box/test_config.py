@@ -41,10 +41,10 @@ def load(folder: Path, text: str) -> SettingsError | None:
 def test_a_good_file(tmp_path: Path) -> None:
     (tmp_path / "box.toml").write_text(GOOD + '[proxy]\nkind = "http"\nhost = "10.0.0.3"\nport = 3128\n')
     config = load_config(tmp_path / "box.toml")
-    assert config.identity.towards_datacenter().certificate == tmp_path / "box.crt"
-    assert config.identity.towards_datacenter().authorities == tmp_path / "public.crt"
-    assert config.identity.towards_instruments().key == Path("/etc/rap/box.key")
-    assert config.identity.towards_instruments().authorities == tmp_path / "vendor.crt"
+    assert config.identity.client_identity().certificate == tmp_path / "box.crt"
+    assert config.identity.client_identity().authorities == tmp_path / "public.crt"
+    assert config.identity.server_identity().key == Path("/etc/rap/box.key")
+    assert config.identity.server_identity().authorities == tmp_path / "vendor.crt"
     assert config.datacenter == Endpoint("ingest.example.com", 443)
     assert config.proxy == Proxy("http", "10.0.0.3", 3128)
     assert config.enrolled() == {"CHEM-1": 1}

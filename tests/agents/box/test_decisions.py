@@ -29,7 +29,7 @@ from agents.box.uplink.batching import (
     LinkEstimator,
     SendScheduler,
 )
-from agents.instrument.outbox import Outbox
+from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, RecoveredSpool, SpoolLimits
 from wire.dial import backoff
 from wire.dial.backoff import (
@@ -120,8 +120,8 @@ def test_a_wait_of_any_length_is_heeded_up_to_the_bound() -> None:
 class Link:
     """Answers batches as a link of that rate and round trip would, two in flight; tells the pace."""
 
-    def __init__(self, pace: LinkEstimator, bytes_per_second: float, round_trip_s: float) -> None:
-        self.pace, self.rate, self.round_trip_s = pace, bytes_per_second, round_trip_s
+    def __init__(self, estimator: LinkEstimator, bytes_per_second: float, round_trip_s: float) -> None:
+        self.estimator, self.rate, self.round_trip_s = estimator, bytes_per_second, round_trip_s
         self.now = self.free_at = 0.0
 
     def carry(self, batches: int, records: int) -> None:
@@ -129,92 +129,92 @@ class Link:
         for _ in range(batches):
             sent_at = self.now
             self.free_at = max(sent_at, self.free_at) + (records * 40 + OVERHEAD_BYTES) / self.rate
-            self.pace.sent(records, records * 40)
-            self.pace.answered(records * 40, sent_at, self.free_at + self.round_trip_s)
+            self.estimator.sent(records, records * 40)
+            self.estimator.answered(records * 40, sent_at, self.free_at + self.round_trip_s)
             self.now = self.free_at  # as the batch leaves, the next is queued
 
 
 @pytest.mark.parametrize("round_trip_s", [0.001, 0.08, 1.2])
 def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(round_trip_s: float) -> None:
-    pace = LinkEstimator()
-    link = Link(pace, 16_000, round_trip_s)
+    estimator = LinkEstimator()
+    link = Link(estimator, 16_000, round_trip_s)
     link.carry(1, 1)
     link.carry(10, 100)
-    assert 180 <= pace.records_max <= 210
+    assert 180 <= estimator.records_max <= 210
 
 
 def test_so_many_batches_are_in_flight_that_the_link_does_not_idle() -> None:
     for round_trip_s, batches in ((0.001, 2), (0.08, 2), (0.6, 3), (1.2, 4), (2.9, ROUTINE_IN_FLIGHT_MAX)):
-        pace = LinkEstimator()
-        assert pace.routine_in_flight_max == ROUTINE_IN_FLIGHT_MIN
-        Link(pace, 1e6, round_trip_s).carry(1, 1)
-        assert pace.routine_in_flight_max == batches
+        estimator = LinkEstimator()
+        assert estimator.routine_in_flight_max == ROUTINE_IN_FLIGHT_MIN
+        Link(estimator, 1e6, round_trip_s).carry(1, 1)
+        assert estimator.routine_in_flight_max == batches
 
 
 def test_pace_follows_a_link_that_becomes_slow_and_stays_within_its_bounds() -> None:
-    pace = LinkEstimator()
-    link = Link(pace, 1e9, 0.01)
+    estimator = LinkEstimator()
+    link = Link(estimator, 1e9, 0.01)
     link.carry(10, 1000)
-    assert pace.records_max == RECORDS_PER_BATCH_MAX
+    assert estimator.records_max == RECORDS_PER_BATCH_MAX
     link.rate = 16_000
     link.carry(1, 1000)
-    assert pace.records_max < 500  # the rate allows 200
+    assert estimator.records_max < 500  # the rate allows 200
     link.rate = 1
     link.carry(1, 1000)
-    assert pace.records_max == RECORDS_MIN
+    assert estimator.records_max == RECORDS_MIN
 
 
 def test_few_routine_records_linger_and_many_do_not() -> None:
-    flow = SendScheduler(LinkEstimator(), 30.0)
-    flow.urgent = False
-    assert flow.arrived(Priority.ROUTINE, 1, 100.0)
-    assert flow.choose(129.0) == (False, False)
-    assert flow.due_at() == 130.0
-    assert flow.choose(130.0) == (False, True)
-    assert not flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 2, 101.0)
-    assert flow.arrived(Priority.ROUTINE, 1, 101.0)
-    assert flow.choose(101.0) == (False, True)
+    scheduler = SendScheduler(LinkEstimator(), 30.0)
+    scheduler.urgent = False
+    assert scheduler.arrived(Priority.ROUTINE, 1, 100.0)
+    assert scheduler.choose(129.0) == (False, False)
+    assert scheduler.due_at() == 130.0
+    assert scheduler.choose(130.0) == (False, True)
+    assert not scheduler.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 2, 101.0)
+    assert scheduler.arrived(Priority.ROUTINE, 1, 101.0)
+    assert scheduler.choose(101.0) == (False, True)
 
 
 def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> None:
-    flow = SendScheduler(LinkEstimator(), 30.0, routine=1000)
-    flow.urgent = False
-    flow.routine_in_flight = 2
-    assert flow.choose(0.0) == (False, False)
-    assert flow.due_at() == inf
-    assert flow.arrived(Priority.ALERT, 1, 0.0)
-    assert flow.choose(0.0) == (True, False)
-    flow.urgent_in_flight = 2
-    assert flow.choose(0.0) == (False, False)
+    scheduler = SendScheduler(LinkEstimator(), 30.0, routine=1000)
+    scheduler.urgent = False
+    scheduler.routine_in_flight = 2
+    assert scheduler.choose(0.0) == (False, False)
+    assert scheduler.due_at() == inf
+    assert scheduler.arrived(Priority.ALERT, 1, 0.0)
+    assert scheduler.choose(0.0) == (True, False)
+    scheduler.urgent_in_flight = 2
+    assert scheduler.choose(0.0) == (False, False)
 
 
 @pytest.mark.parametrize("kind", ["urgent_in_flight", "routine_in_flight"])
 def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
-    pace = LinkEstimator()
-    flow = SendScheduler(pace, 30.0, routine=1000)
-    pace.one_in_flight = True
-    assert flow.choose(0.0) == (True, False)
-    setattr(flow, kind, 1)
-    assert (flow.choose(0.0), flow.due_at()) == ((False, False), inf)
-    pace.one_in_flight = False
-    assert flow.choose(0.0) == (True, False)
+    estimator = LinkEstimator()
+    scheduler = SendScheduler(estimator, 30.0, routine=1000)
+    estimator.one_in_flight = True
+    assert scheduler.choose(0.0) == (True, False)
+    setattr(scheduler, kind, 1)
+    assert (scheduler.choose(0.0), scheduler.due_at()) == ((False, False), inf)
+    estimator.one_in_flight = False
+    assert scheduler.choose(0.0) == (True, False)
 
 
 def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
-    flow = SendScheduler(LinkEstimator(), 30.0)
-    flow.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
-    assert flow.choose(0.0) == (True, True)
-    flow.arrived(Priority.ROUTINE, 1, 0.0)
-    assert flow.choose(0.0) == (True, False)
+    scheduler = SendScheduler(LinkEstimator(), 30.0)
+    scheduler.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
+    assert scheduler.choose(0.0) == (True, True)
+    scheduler.arrived(Priority.ROUTINE, 1, 0.0)
+    assert scheduler.choose(0.0) == (True, False)
 
 
 def test_what_cannot_be_read_is_not_waited_for() -> None:
-    flow = SendScheduler(LinkEstimator(), 30.0, routine=5)
-    flow.routine_read(5, 3)
-    assert flow.routine == 2
-    flow.routine_read(2, 0)
-    assert flow.routine == 0
-    assert flow.due_at() == inf
+    scheduler = SendScheduler(LinkEstimator(), 30.0, routine=5)
+    scheduler.routine_read(5, 3)
+    assert scheduler.routine == 2
+    scheduler.routine_read(2, 0)
+    assert scheduler.routine == 0
+    assert scheduler.due_at() == inf
 
 
 # -- marks ----------------------------------------------------------------------------------------------
@@ -312,47 +312,47 @@ def test_after_the_wait_that_a_bucket_asks_for_there_is_a_token(start: float) ->
 
 
 def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
-    desk, command = CommandQueue(), Command(4, "CHEM-1", "help-file")
-    assert desk.put(command)
-    assert not desk.put(command)
-    assert desk.take(0.0) == [command]
-    assert desk.take(1.0) == []
-    assert desk.take(REPEAT_SECONDS) == [command]
-    desk.finished(4)
-    assert desk.take(1e6) == []
-    assert not desk.put(command)
+    queue, command = CommandQueue(), Command(4, "CHEM-1", "help-file")
+    assert queue.put(command)
+    assert not queue.put(command)
+    assert queue.take(0.0) == [command]
+    assert queue.take(1.0) == []
+    assert queue.take(REPEAT_SECONDS) == [command]
+    queue.finished(4)
+    assert queue.take(1e6) == []
+    assert not queue.put(command)
 
 
 def test_a_desk_has_limits() -> None:
-    desk = CommandQueue()
+    queue = CommandQueue()
     for number in range(1, FINISHED_MAX + 2):
-        desk.finished(number)
-    taken = [desk.put(Command(number, "CHEM-1", "help-file")) for number in range(1, WAITING_MAX + 1000)]
+        queue.finished(number)
+    taken = [queue.put(Command(number, "CHEM-1", "help-file")) for number in range(1, WAITING_MAX + 1000)]
     assert taken[0] and not any(taken[1 : FINISHED_MAX + 1])  # only the oldest has been forgotten
     assert taken.count(True) == WAITING_MAX
 
 
 def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -> None:
-    outbox = Outbox()
+    report_queue = ReportQueue()
     for number in range(1, REPORTS_PER_POST_MAX + 3):
-        outbox.put(routine(number))
-    first = outbox.post()
+        report_queue.put(routine(number))
+    first = report_queue.post()
     assert [report.number for report in first] == list(range(1, REPORTS_PER_POST_MAX + 1))
-    outbox.put(alert(100))
-    assert outbox.post() == first
-    assert outbox.posted() == first
-    assert [report.number for report in outbox.post()] == [
+    report_queue.put(alert(100))
+    assert report_queue.post() == first
+    assert report_queue.posted() == first
+    assert [report.number for report in report_queue.post()] == [
         100,
         REPORTS_PER_POST_MAX + 1,
         REPORTS_PER_POST_MAX + 2,
     ]
-    outbox.posted()
-    assert not outbox
-    assert list(outbox.acknowledged) == [(1, REPORTS_PER_POST_MAX + 2), (100, 100)]
+    report_queue.posted()
+    assert not report_queue
+    assert list(report_queue.acknowledged) == [(1, REPORTS_PER_POST_MAX + 2), (100, 100)]
 
 
 def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> None:
-    outbox = Outbox(4)
+    report_queue = ReportQueue(4)
     for report in [
         routine(1),
         alert(2),
@@ -362,24 +362,24 @@ def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> Non
         alert(6),
         alert(7),
     ]:
-        outbox.put(report)
-    assert list(outbox.dropped) == [(1, 1), (3, 3)]
-    assert [report.number for report in outbox.post()] == [2, 5, 6, 7, 4]
+        report_queue.put(report)
+    assert list(report_queue.dropped) == [(1, 1), (3, 3)]
+    assert [report.number for report in report_queue.post()] == [2, 5, 6, 7, 4]
 
 
 def test_a_refused_request_is_taken_apart_until_the_culprit_is_found() -> None:
-    outbox = Outbox()
+    report_queue = ReportQueue()
     for number in (1, 2, 3):
-        outbox.put(routine(number))
-    outbox.post()
-    outbox.refused()
-    assert [report.number for report in outbox.post()] == [1]
-    outbox.posted()
-    assert [report.number for report in outbox.post()] == [2]
-    outbox.refused()
-    outbox.put(routine(4))
-    assert [report.number for report in outbox.post()] == [3]
-    outbox.posted()
-    assert [report.number for report in outbox.post()] == [4]
-    assert list(outbox.dropped) == [(2, 2)]
-    assert list(outbox.acknowledged) == [(1, 1), (3, 3)]
+        report_queue.put(routine(number))
+    report_queue.post()
+    report_queue.refused()
+    assert [report.number for report in report_queue.post()] == [1]
+    report_queue.posted()
+    assert [report.number for report in report_queue.post()] == [2]
+    report_queue.refused()
+    report_queue.put(routine(4))
+    assert [report.number for report in report_queue.post()] == [3]
+    report_queue.posted()
+    assert [report.number for report in report_queue.post()] == [4]
+    assert list(report_queue.dropped) == [(2, 2)]
+    assert list(report_queue.acknowledged) == [(1, 1), (3, 3)]

@@ -282,7 +282,7 @@ def test_a_box_whose_firewall_fails_takes_and_sends_nothing_and_its_audit_log_sa
                 config, firewall=FirewallPolicy(policy=Path("firewall.toml"), retry_s=0.1)
             )
             hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), firewall=place.supervisor)
-            box = Box(config, hardware, Random(1), say=place.said.append)
+            box = Box(config, hardware, Random(1), log_message=place.said.append)
             task = asyncio.ensure_future(box.run())
             await eventually(lambda: len(place.said) == 1)
             status = await box.status()

@@ -12,7 +12,7 @@ import pytest
 
 import agents.instrument.agent
 import wire.dial.backoff
-from agents.instrument.agent import GIVEN_UP_BURST, InstrumentAgent
+from agents.instrument.agent import DROPS_BURST, InstrumentAgent
 from settings.ranges import RangeSet
 from tests.support.agents.boxes import running_agent
 from tests.support.eventually import eventually
@@ -105,7 +105,7 @@ def test_what_gathers_during_a_request_shares_the_next_and_alerts_go_first(pki: 
         ):
             box.opened.clear()
             routine(agent, 1)
-            await eventually(lambda: agent.waiting == 1 and not agent._outbox._routine)
+            await eventually(lambda: agent.waiting == 1 and not agent._queue._routine)
             routine(agent, 100)
             number = alert(agent)
             box.opened.set()
@@ -166,11 +166,11 @@ def test_a_report_that_the_box_cannot_read_does_not_hold_up_the_others(pki: Hier
 def test_a_box_that_can_read_nothing_does_not_empty_the_agent(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.extend([lambda _post: Response(400)] * (GIVEN_UP_BURST + 40))
+            box.answers.extend([lambda _post: Response(400)] * (DROPS_BURST + 40))
             routine(agent, 100)
             await eventually(lambda: not box.answers and agent.waiting == 0)
-            assert size(agent.dropped) == GIVEN_UP_BURST
-            assert size(agent.acknowledged) == 100 - GIVEN_UP_BURST
+            assert size(agent.dropped) == DROPS_BURST
+            assert size(agent.acknowledged) == 100 - DROPS_BURST
 
     asyncio.run(scenario())
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from agents.box.config import load_config
-from agents.provision.arrival import empty, keep, waiting
 from agents.provision.box import box_file, firewall_file
 from agents.provision.files import write_file
+from agents.provision.identity import erase_identity, install_identity, read_identity
 from agents.provision.main import files_of, main, provision
 from agents.provision.network import id_path
 from agents.provision.page import LISTEN
@@ -230,7 +230,7 @@ def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Pat
         (
             "203.0.113.5",
             "10.77.3.9",
-            "no firewall policy follows from it: 10.77.3.9/32 is inside, not outside",
+            "the firewall policy generated from it is invalid: 10.77.3.9/32 is inside, not outside",
         ),
         ("board =", "board", "is not TOML"),
         ("gateway", "# gateway", "a fixed `address` needs a `gateway`"),
@@ -262,7 +262,7 @@ def test_a_tree_without_the_package_is_told(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "root").mkdir()
     assert main(["--site", str(tmp_path / "site.toml"), "--root", str(tmp_path / "root")]) == 3
     assert "install rap-box there" in capsys.readouterr().err
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="is not a directory"):
         provision(tmp_path / "site.toml", tmp_path / "nowhere")
 
 
@@ -277,25 +277,25 @@ FILES = {
 
 def test_an_identity_arrives_once(tmp_path: Path) -> None:
     partition, folder = tmp_path / "partition", tmp_path / "identity"
-    assert waiting(partition) == {}
+    assert read_identity(partition) == {}
     partition.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
-    files = waiting(partition)
+    files = read_identity(partition)
     assert files == FILES
-    keep(files, folder)
+    install_identity(files, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["box.crt", "box.key", "serial", "vendor-ca.crt"]
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
-    empty(partition)
+    erase_identity(partition)
     assert partition.read_bytes() == bytes(65536)
-    assert waiting(partition) == {}
+    assert read_identity(partition) == {}
 
 
 def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The units take it for the whole: a power cut before it must leave the partition to be read again."""
     written: list[str] = []
     monkeypatch.setattr(
-        "agents.provision.arrival.write_file", lambda path, data, mode: written.append(path.name)
+        "agents.provision.identity.write_file", lambda path, data, mode: written.append(path.name)
     )
-    keep(FILES, tmp_path)
+    install_identity(FILES, tmp_path)
     assert written[-1] == "box.crt"
 
 
@@ -304,7 +304,7 @@ def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.Capture
     packed[600] ^= 1
     (tmp_path / "partition").write_bytes(packed)
     with pytest.raises(identity_archive.IdentityError, match="damaged"):
-        waiting(tmp_path / "partition")
+        read_identity(tmp_path / "partition")
     assert (tmp_path / "partition").read_bytes() == packed
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from agents.provision.arrival import waiting
+from agents.provision.identity import read_identity
 from agents.provision.main import provision
 from imaging.build.build import build
 from imaging.build.types import BuildRequest
 from imaging.kickstart.site import for_box, load_site
 from imaging.signing import make_key
-from rap.outcome import HOLDS
+from rap.outcome import OK
 from settings import identity_archive
 from tests.support.imaging.flash_images import MIB, loop_device, rap
 from tests.support.imaging.sites import system_tree, write_site
@@ -65,14 +65,14 @@ def test_a_built_image_carries_an_identity_to_its_box(
             "--record",
             "it.json",
         ]
-        assert rap("flash", "write", image, device, *words, "--site", site, "--pki", "pki") == HOLDS
+        assert rap("flash", "write", image, device, *words, "--site", site, "--pki", "pki") == OK
         offset, length = partition_on(device)
         assert (offset, length) == (MIB, MIB)
         with loop_device(device, 0, f"--offset={offset}", f"--sizelimit={length}") as partition:
             root = system_tree(tmp_path / "root")
             provision(root / "etc/rap/site.toml", root, Path(partition))
-            assert waiting(Path(partition)) == {}
-        assert rap("flash", "verify", device, "--record", "it.json") == HOLDS
+            assert read_identity(Path(partition)) == {}
+        assert rap("flash", "verify", device, "--record", "it.json") == OK
     folder = root / "var/lib/rap/identity"
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["box.crt", "box.key", "datacenter-root.crt", "serial", "vendor-ca.crt"]

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from imaging.kickstart.site import for_box, load_site
-from rap.outcome import FAILED, HOLDS, CommandError, MachineLacks, WrongInput
+from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from settings.identity_archive import unpack
 from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, rap, raw_image, sign
 
@@ -55,7 +55,7 @@ def content(device: str) -> bytes:
 
 
 def test_a_disk_gets_the_image_and_a_table_that_fits_it(image: Path, disk: str) -> None:
-    assert write(image, disk) == HOLDS
+    assert write(image, disk) == OK
     written, wanted = content(disk), Path("box.raw").read_bytes()
     front, back = gpt(DISK_BYTES)
     assert written[440 : len(front)] == front[440:]
@@ -67,14 +67,14 @@ def test_a_disk_gets_the_image_and_a_table_that_fits_it(image: Path, disk: str) 
 
 def test_a_disk_is_compared_with_its_record(raw: Path, disk: str, capsys: pytest.CaptureFixture[str]) -> None:
     write(raw, disk, "--record", "it.json")
-    assert rap("flash", "verify", disk, "--record", "it.json") == HOLDS
+    assert rap("flash", "verify", disk, "--record", "it.json") == OK
     with Path(disk).open("r+b") as device:
         device.seek(3 * MIB + 5000)
         device.write(b"changed")
     capsys.readouterr()
     assert rap("flash", "verify", disk, "--record", "it.json", "--json") == FAILED
     assert json.loads(capsys.readouterr().out) == {"verdict": "fail", "differs": ["root-a"]}
-    assert rap("flash", "verify", disk, "--record", "it.json", "--only", "esp") == HOLDS
+    assert rap("flash", "verify", disk, "--record", "it.json", "--only", "esp") == OK
 
 
 def test_a_flash_ends_with_a_record_and_a_page(raw: Path, disk: str) -> None:
@@ -92,7 +92,7 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     asked = x509.load_pem_x509_csr(Path("it.csr").read_bytes())
     assert asked.is_signature_valid
     rap("pki", "init", "pki")
-    assert rap("pki", "issue", "pki", "RAP-0001", "--for", "box", "--csr", "it.csr") == HOLDS
+    assert rap("pki", "issue", "pki", "RAP-0001", "--for", "box", "--csr", "it.csr") == OK
     put = ("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
     with pytest.raises(
         WrongInput, match="needs the CAs that it trusts: give --vendor-ca and --datacenter-root"
@@ -101,21 +101,21 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     with pytest.raises(WrongInput, match=r"it\.csr: is not a certificate in PEM"):
         rap(*put, "--vendor-ca", "it.csr", "--datacenter-root", "pki/datacenter-root.crt")
     authorities = ("--vendor-ca", "pki/vendor-ca.crt", "--datacenter-root", "pki/datacenter-root.crt")
-    assert rap(*put, *authorities) == HOLDS
+    assert rap(*put, *authorities) == OK
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
     assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))
     assert b"labadmin" not in files["site.toml"], "what only the installer needs"
     assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == asked.public_key()
-    assert rap("flash", "identity", disk, "--pki", "pki") == HOLDS
+    assert rap("flash", "identity", disk, "--pki", "pki") == OK
     again = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert {name: again[name] == files[name] for name in files} == {
         **dict.fromkeys(files, True),
         "box.crt": False,
     }
-    assert rap(*put) == HOLDS, "whom to believe is there"
+    assert rap(*put) == OK, "whom to believe is there"
     assert unpack(content(disk)[2 * MIB : 3 * MIB]) == files
-    assert rap("flash", "verify", disk, "--record", "it.json") == HOLDS
+    assert rap("flash", "verify", disk, "--record", "it.json") == OK
 
 
 def test_what_was_done_to_an_identity_is_said(
@@ -124,10 +124,10 @@ def test_what_was_done_to_an_identity_is_said(
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     rap("pki", "init", "pki")
     capsys.readouterr()
-    assert rap("flash", "identity", disk, "--csr", "it.csr", "--pki", "pki") == HOLDS
+    assert rap("flash", "identity", disk, "--csr", "it.csr", "--pki", "pki") == OK
     assert capsys.readouterr().out.splitlines() == [
         "it.csr: the certificate request of RAP-0001",
-        f"{disk}: holds the certificate of RAP-0001, issued from pki",
+        f"{disk}: installed the certificate of RAP-0001, issued from pki",
     ]
     with pytest.raises(WrongInput):
         rap("flash", "identity", disk, "--certificate", "it.csr")
@@ -188,7 +188,7 @@ def test_a_changed_image_never_starts(raw: Path, disk: str) -> None:
     assert b"EFI PART" not in left
     assert b"changed" not in left
     sign(raw_image(raw))
-    assert write(raw, disk, "--resume") == HOLDS
+    assert write(raw, disk, "--resume") == OK
 
 
 def test_a_disk_that_is_too_small_is_refused(raw: Path, desk: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_full_disk_behind_the_device_is_told_and_can_be_resumed(raw: Path, des
                 write(raw, device)
             assert not any(content(device)[:512])
             subprocess.run(["mount", "-o", "remount,size=32m", room], check=True)
-            assert write(raw, device, "--resume") == HOLDS
+            assert write(raw, device, "--resume") == OK
     finally:
         subprocess.run(["umount", "--lazy", room], check=True)
 
@@ -267,9 +267,9 @@ def test_nothing_is_overwritten_on_the_station(raw: Path, disk: str) -> None:
 
 def test_the_list_tells_what_a_disk_holds(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
     subprocess.run(["mkswap", disk], check=True, capture_output=True)
-    assert rap("flash", "list", "--json") == HOLDS
+    assert rap("flash", "list", "--json") == OK
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     entry = listed[Path(disk).name]
     assert (entry["bytes"], entry["holds"], entry["may_be_written"]) == (DISK_BYTES, "swap", False)
-    assert rap("flash", "list") == HOLDS
+    assert rap("flash", "list") == OK
     assert disk in capsys.readouterr().out

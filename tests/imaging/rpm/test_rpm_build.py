@@ -213,7 +213,7 @@ def test_the_box_program_runs_where_it_was_installed(installed: Path, tmp_path: 
     check = ("/usr/bin/rap", "box", "run", "--check", "--config", "/etc/rap/box.toml")
     assert "identity.certificate: /var/lib/rap/identity/box.crt" in inside(*check).stderr
     bring_identity(installed / "var/lib/rap/identity", tmp_path / "pki")
-    assert inside(*check).stdout == "/etc/rap/box.toml: right\n"
+    assert inside(*check).stdout == "/etc/rap/box.toml: OK\n"
     look = "import sys; sys.path.insert(0, '/usr/lib/rap/python'); import hal.linux._ioctl"
     assert inside("/usr/bin/python3.11", "-ISc", look).returncode == 0
 

@@ -253,7 +253,7 @@ def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     reading = subprocess.Popen(here.words(*LOG, *words), stdout=pipe, stderr=pipe, text=True)
     assert reading.stderr is not None
-    assert reading.stderr.readline() == "rap: telling what the firewall refuses (NFLOG group 77)\n"
+    assert reading.stderr.readline() == "rap: printing refused packets (NFLOG group 77)\n"
     return reading
 
 

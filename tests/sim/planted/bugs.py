@@ -19,7 +19,7 @@ from agents.box.intake.collector import Collector
 from agents.box.uplink.batching import SendScheduler
 from agents.box.uplink.stream import Stream
 from agents.instrument.agent import InstrumentAgent
-from agents.instrument.outbox import Outbox
+from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, Spool
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
@@ -288,7 +288,7 @@ def drops_what_it_could_not_post_at_once(patch: Patch) -> None:
         try:
             return await right(self, connection)
         except BaseException:
-            self._outbox._posting = []
+            self._queue._posting = []
             raise
 
     patch.setattr(InstrumentAgent, "_post", dropping)
@@ -296,14 +296,14 @@ def drops_what_it_could_not_post_at_once(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def loses_its_queue_when_it_is_long(patch: Patch) -> None:
-    right = Outbox.put
+    right = ReportQueue.put
 
-    def putting(self: Outbox, report: Any) -> None:
+    def putting(self: ReportQueue, report: Any) -> None:
         right(self, report)
         if len(self._routine) > 6:
             self._routine.clear()
 
-    patch.setattr(Outbox, "put", putting)
+    patch.setattr(ReportQueue, "put", putting)
 
 
 # -- the data center

@@ -138,8 +138,8 @@ class MemoryDisk:
 def rap(*words: object) -> int:
     """Run `rap flash …` or `rap pki …` in this process."""
     parser = Parser(prog="rap")
-    flash.add_verbs(parser.word("flash", ""))
-    pki.add_verbs(parser.word("pki", ""))
+    flash.add_verbs(parser.add_command("flash", ""))
+    pki.add_verbs(parser.add_command("pki", ""))
     arguments = parser.parse_args([str(word) for word in words])
     status: int = arguments.command(arguments)
     return status

@@ -79,11 +79,11 @@ def test_alerts_and_results_have_a_share_of_the_spool() -> None:
     one.add(
         [Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [bytes(1000), bytes(50), bytes(50)]
     )
-    assert not one.has_its_share
+    assert not one.exceeds_share
     one.add([Priority.ALERT], [4], [b"1"])
-    assert one.has_its_share
+    assert one.exceeds_share
     delivered[Priority.ALERT] = 4
-    assert not one.has_its_share
+    assert not one.exceeds_share
 
 
 def test_a_buffer_says_what_has_been_delivered() -> None:

@@ -16,7 +16,7 @@ import agents.box.uplink.stream
 import wire.dial.backoff
 from agents.box.buffer import Buffer
 from agents.box.health.audit import AuditLog, encode_gap
-from agents.box.uplink.forwarder import GIVEN_UP_BURST, Forwarder
+from agents.box.uplink.forwarder import DISCARDS_BURST, Forwarder
 from agents.box.uplink.stream import Timing
 from agents.spool import Priority, Spool, SpoolLimits
 from hal.emul.ethernet import EmulEthernetPort
@@ -352,7 +352,7 @@ def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
         bench.uplink.backend.plug()
         await asyncio.sleep(0.01)
         assert bench.forwarder.traffic.connections == 1
-        monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+        monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_LOSS_SECONDS_MAX", -1.0)
         bench.uplink.backend.unplug()
         bench.uplink.backend.plug()
         await eventually(lambda: bench.forwarder.traffic.connections == 2)
@@ -374,7 +374,7 @@ def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
         server = await asyncio.start_server(never_shakes_hands, "127.0.0.1", 0)
         async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
             await eventually(lambda: accepted == 1)
-            monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_BLINK_SECONDS", -1.0)
+            monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_LOSS_SECONDS_MAX", -1.0)
             bench.uplink.backend.unplug()
             bench.uplink.backend.plug()
             await eventually(lambda: accepted == 2)
@@ -441,11 +441,11 @@ def test_a_data_center_that_cannot_read_anything_is_not_believed_for_long(pki: H
     async def scenario(center: StandIn, bench: Bench) -> None:
         await bench.routine(200)
         center.unreadable = lambda _sequence, entry: bool(entry.instrument)
-        await eventually(lambda: center.refusals > GIVEN_UP_BURST + 10)
+        await eventually(lambda: center.refusals > DISCARDS_BURST + 10)
         center.unreadable = lambda _sequence, _entry: False
         await drained(bench)
-        assert len(center.reports) == 200 - GIVEN_UP_BURST
-        assert sum(gap.records for gap in center.gaps) == GIVEN_UP_BURST
+        assert len(center.reports) == 200 - DISCARDS_BURST
+        assert sum(gap.records for gap in center.gaps) == DISCARDS_BURST
 
     with_a_forwarder(pki, scenario, linger_s=0.0)
 

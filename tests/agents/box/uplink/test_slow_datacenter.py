@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from agents.box.uplink.stream import KEEP_BUSY_SECONDS, REPLY_SECONDS
+from agents.box.uplink.stream import KEEP_ALIVE_SECONDS, REPLY_SECONDS
 from agents.spool import Priority
 from sim.net.link import LinkQuality
 from tests.support.agents.uplinked import World
@@ -166,7 +166,7 @@ class CutOff(Slow):
 
 def test_a_connection_with_a_slow_answer_is_not_idle(pki: Hierarchy) -> None:
     world = CutOff(pki, repeat(100.0), backlog=100)
-    assert world.idle_s > KEEP_BUSY_SECONDS
+    assert world.idle_s > KEEP_ALIVE_SECONDS
     world.run()
     assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 101)]
 

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from agents.box.uplink.trust import (
     NAME_CHARACTERS_MAX,
     PROBES_BURST,
-    Distrust,
+    DistrustReason,
     TrustDiagnosis,
     describe,
     fit_to_print,
@@ -141,7 +141,7 @@ def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
     witness = diagnosed(pki, issued_by(Authority.make("Clinic Inspection CA"), tmp_path))
     problem = witness.diagnosis.problem
     assert problem is not None
-    assert problem.kind is Distrust.OTHER_ISSUER and problem.issuer == '"Clinic Inspection CA"'
+    assert problem.kind is DistrustReason.OTHER_ISSUER and problem.issuer == '"Clinic Inspection CA"'
     assert (
         'the certificate was issued by "Clinic Inspection CA" and not by the vendor\'s CA' in problem.message
     )
@@ -152,18 +152,21 @@ def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
 
 def test_a_certificate_of_the_right_ca_for_another_name_is_no_inspection(pki: Hierarchy) -> None:
     problem = diagnosed(pki, pki.datacenter, "ingest.example").diagnosis.problem
-    assert problem is not None and problem.kind is Distrust.WRONG_NAME
+    assert problem is not None and problem.kind is DistrustReason.WRONG_NAME
     assert 'is for "127.0.0.1", "localhost" and not for ingest.example' in problem.message
     problem = diagnosed(pki, pki.datacenter, "127.0.0.2").diagnosis.problem
-    assert problem is not None and problem.kind is Distrust.WRONG_NAME
+    assert problem is not None and problem.kind is DistrustReason.WRONG_NAME
 
 
 @pytest.mark.parametrize(
     ("days", "kind", "words"),
-    [(-1, Distrust.EXPIRED, "expired on 20"), (+1, Distrust.NOT_YET_VALID, "is not valid before 20")],
+    [
+        (-1, DistrustReason.EXPIRED, "expired on 20"),
+        (+1, DistrustReason.NOT_YET_VALID, "is not valid before 20"),
+    ],
 )
 def test_dates_of_the_right_ca_are_no_inspection(
-    pki: Hierarchy, tmp_path: Path, days: int, kind: Distrust, words: str
+    pki: Hierarchy, tmp_path: Path, days: int, kind: DistrustReason, words: str
 ) -> None:
     public = Authority.make("OWN")
     now = datetime.now(UTC)
@@ -197,7 +200,7 @@ def self_signed(folder: Path, name: x509.Name) -> Identity:
 def test_a_self_signed_certificate_is_no_inspection(pki: Hierarchy, tmp_path: Path) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "printer")])
     problem = diagnosed(pki, self_signed(tmp_path, name)).diagnosis.problem
-    assert problem is not None and problem.kind is Distrust.SELF_SIGNED
+    assert problem is not None and problem.kind is DistrustReason.SELF_SIGNED
     assert 'self-signed, by "printer"' in problem.message
 
 
@@ -226,7 +229,7 @@ def test_names_are_bounded_at_their_limit() -> None:
 def test_a_certificate_that_cannot_be_read_leaves_what_openssl_says(certificate: bytes) -> None:
     error = ssl.SSLCertVerificationError("no")
     error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
-    problem = describe(Distrust.OTHER_ISSUER, error, Presented(b"", certificate), "h")
+    problem = describe(DistrustReason.OTHER_ISSUER, error, Presented(b"", certificate), "h")
     assert "unable to get local issuer certificate" in problem.message and problem.issuer == ""
 
 
@@ -255,13 +258,13 @@ async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Serve
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (PORTAL, Distrust.PLAIN_HTTP),
-        (b"HTTP/1.0 200 OK\r\n\r\n<html>", Distrust.PLAIN_HTTP),
+        (PORTAL, DistrustReason.PLAIN_HTTP),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", DistrustReason.PLAIN_HTTP),
         (b"SSH-2.0-x\r\n", None),
     ],
 )
 def test_a_captive_portal_that_answers_in_plain_http_is_named(
-    pki: Hierarchy, answer: bytes, kind: Distrust | None
+    pki: Hierarchy, answer: bytes, kind: DistrustReason | None
 ) -> None:
     async def run() -> Witness:
         async with plainly(answer) as server:
@@ -326,7 +329,7 @@ def test_it_is_asked_rarely_and_ends_with_trust(pki: Hierarchy, tmp_path: Path) 
                 await witness.try_once(pki.box)
             assert witness.probes == PROBES_BURST
             assert witness.diagnosis.problem is not None, "without a probe it is named less precisely"
-            assert witness.diagnosis.problem.kind is Distrust.OTHER_ISSUER
+            assert witness.diagnosis.problem.kind is DistrustReason.OTHER_ISSUER
 
     asyncio.run(run())
 
@@ -342,7 +345,7 @@ def test_a_probe_that_fails_leaves_what_openssl_says(pki: Hierarchy, tmp_path: P
             return witness
 
     problem = asyncio.run(run()).diagnosis.problem
-    assert problem is not None and problem.kind is Distrust.OTHER_ISSUER
+    assert problem is not None and problem.kind is DistrustReason.OTHER_ISSUER
     assert "self-signed certificate in certificate chain" in problem.message
 
 
@@ -353,4 +356,4 @@ def test_a_certificate_that_is_not_for_servers_is_explained(pki: Hierarchy, tmp_
         **{**vars(pki), "box": Identity(pki.box.certificate, pki.box.key, identity.authorities)}
     )
     problem = diagnosed(trusting, identity).diagnosis.problem
-    assert problem is not None and problem.kind is Distrust.OTHER
+    assert problem is not None and problem.kind is DistrustReason.OTHER

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import main
-from rap.outcome import HOLDS, MACHINE_LACKS, WRONG_INPUT
+from rap.outcome import MACHINE_LACKS, OK, WRONG_INPUT
 from sim.worlds.kernel import NoSuchLab, RequestRefused, running
 from sim.worlds.kernel.live.screen import look_at
 from sim.worlds.kernel.live.state import LabState, LinkState
@@ -62,7 +62,7 @@ def network() -> Iterator[int]:
     descriptor = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
     yield descriptor
     with syscalls.inside(descriptor):
-        assert main(["lab", "down", "--all"]) == HOLDS  # what a failed test left
+        assert main(["lab", "down", "--all"]) == OK  # what a failed test left
     os.close(descriptor)
     holder.stdin.close()
     holder.stdout.close()
@@ -85,12 +85,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="class")
 def shared(network: int, file: Path) -> Iterator[None]:
     with syscalls.inside(network):
-        assert main(["lab", "up", str(file), "--no-events"]) == HOLDS
+        assert main(["lab", "up", str(file), "--no-events"]) == OK
     try:
         yield
     finally:
         with syscalls.inside(network):
-            assert main(["lab", "down", NAME]) == HOLDS
+            assert main(["lab", "down", NAME]) == OK
 
 
 def rap(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,7 @@ class TestTheSharedLab:
         assert state.failures == []
 
     def test_up_says_what_there_is(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["lab", "up", str(file), "--name", "another", "--json"]) == HOLDS
+        assert main(["lab", "up", str(file), "--name", "another", "--json"]) == OK
         about = json.loads(capsys.readouterr().out)
         try:
             assert about["hosts"]["instrument2"] == {"eth0": "10.77.2.10/24"}
@@ -146,16 +146,16 @@ class TestTheSharedLab:
             assert not line(look_at("another"), "instrument:2").up
             assert line(look_at(NAME), "instrument:2").up  # two labs, side by side
             assert "several labs are running: another, small" in wrong(capsys, "lab", "watch")
-            assert main(["lab", "ps"]) == HOLDS
+            assert main(["lab", "ps"]) == OK
             assert capsys.readouterr().out == "another\nsmall\n"
         finally:
-            assert main(["lab", "down", "another"]) == HOLDS
+            assert main(["lab", "down", "another"]) == OK
         assert running() == [NAME]
 
     def test_a_name_that_is_taken_or_cannot_be_is_refused(
         self, file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert "`rap lab down small`, or give this one another --name" in wrong(
+        assert "`rap lab down small`, or give this one another name with --name" in wrong(
             capsys, "lab", "up", str(file)
         )
         assert "cannot name a lab" in wrong(capsys, "lab", "up", str(file), "--name", "a/b")
@@ -163,18 +163,18 @@ class TestTheSharedLab:
 
     def test_a_cable_is_pulled_and_put_back(self) -> None:
         becomes(lambda state: state.connected)
-        assert main(["lab", "link", "uplink", "down"]) == HOLDS
+        assert main(["lab", "link", "uplink", "down"]) == OK
         assert not line(look_at(NAME), "uplink").up
-        assert main(["lab", "link", "uplink", "up"]) == HOLDS
+        assert main(["lab", "link", "uplink", "up"]) == OK
         assert line(look_at(NAME), "uplink").up
         becomes(lambda state: state.connected)
 
     def test_a_line_gets_worse_and_is_restored(self) -> None:
-        assert main(["lab", "link", "uplink", "rate", "64kbit", "delay", "20ms", "loss", "1%"]) == HOLDS
+        assert main(["lab", "link", "uplink", "rate", "64kbit", "delay", "20ms", "loss", "1%"]) == OK
         worse = line(look_at(NAME), "uplink")
         assert (worse.rate_bps, worse.delay_ns, worse.loss) == (64_000, 20_000_000, 0.01)
         assert not worse.is_nominal
-        assert main(["lab", "link", "uplink", "restore"]) == HOLDS
+        assert main(["lab", "link", "uplink", "restore"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
 
     @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ class TestTheSharedLab:
             ("fault power-cut box --lasts 3", 'lasts: "3": write it like'),
             ("fault proxy-slow proxy", "proxy-slow needs a proxy, which this lab has not"),
             ("fault disk-rot disk", "takes emulated parts, which only the virtual world has"),
-            ("fault link-down", "a fault needs its kind and its target"),
+            ("fault link-down", "give the kind and the target of a fault"),
             ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
             ("fault link-down uplink --end --lasts 3s", "--end takes the kind and the target"),
             ("capture nowhere x.pcapng", 'the lab has no link "nowhere"'),
@@ -222,17 +222,17 @@ class TestTheSharedLab:
         assert list(tmp_path.iterdir()) == []
 
     def test_faults_are_started_and_the_last_one_of_a_kind_is_ended_first(self) -> None:
-        assert main(["lab", "fault", "link-rate", "uplink", "rate=64kbit"]) == HOLDS
+        assert main(["lab", "fault", "link-rate", "uplink", "rate=64kbit"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 64_000
-        assert main(["lab", "fault", "link-rate", "uplink", "rate=9600bit"]) == HOLDS
+        assert main(["lab", "fault", "link-rate", "uplink", "rate=9600bit"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 9600
-        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == HOLDS
+        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 64_000
-        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == HOLDS
+        assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
 
     def test_a_fault_ends_when_its_time_has_come(self) -> None:
-        assert main(["lab", "fault", "instrument-unplugged", "instrument:2", "--lasts", "300ms"]) == HOLDS
+        assert main(["lab", "fault", "instrument-unplugged", "instrument:2", "--lasts", "300ms"]) == OK
         assert [(fault.kind, fault.lasts_ns) for fault in look_at(NAME).faults] == [
             ("instrument-unplugged", 300_000_000)
         ]
@@ -241,12 +241,12 @@ class TestTheSharedLab:
 
     def test_a_fault_that_lasts_no_time_is_over_at_once(self) -> None:
         accepted = becomes(lambda state: state.box_runs and state.connected).stored
-        assert main(["lab", "fault", "program-killed", "box"]) == HOLDS
+        assert main(["lab", "fault", "program-killed", "box"]) == OK
         becomes(lambda state: not state.connected)
         assert becomes(lambda state: state.connected and state.stored > accepted).faults == []
 
     def test_the_list_of_faults_has_what_can_befall_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["lab", "fault", "--list", "--json"]) == HOLDS
+        assert main(["lab", "fault", "--list", "--json"]) == OK
         faults = {fault["kind"]: fault for fault in json.loads(capsys.readouterr().out)}
         assert "disk-rot" not in faults
         assert faults["link-rate"]["parameters"] == {"rate": "a rate, 1kbit to 10gbit"}
@@ -267,7 +267,7 @@ class TestTheSharedLab:
 
     def test_a_capture_is_one_that_wireshark_reads(self, tmp_path: Path) -> None:
         file = tmp_path / "uplink.pcapng"
-        assert main(["lab", "capture", "uplink", str(file), "--seconds", "0.5"]) == HOLDS
+        assert main(["lab", "capture", "uplink", str(file), "--seconds", "0.5"]) == OK
         assert not line(look_at(NAME), "uplink").captured
         from scapy.layers import inet, l2  # noqa: F401 - with which it understands what it reads
         from scapy.utils import rdpcap
@@ -292,7 +292,7 @@ class TestTheSharedLab:
         capture.send_signal(signal.SIGINT)
         rest, said = capture.communicate(timeout=TIMEOUT_SECONDS)
         assert seen.startswith(b"\x0a\x0d\x0d\x0a")
-        assert capture.returncode == HOLDS
+        assert capture.returncode == OK
         assert b"packets of instrument:2 captured" in said
         blocks = list(pcapng_blocks(seen + rest))
         assert blocks[:2] == [0x0A0D0D0A, 1] and blocks[-1] == 5 and set(blocks[2:-1]) == {6}
@@ -319,7 +319,7 @@ class TestTheSharedLab:
         assert look_at(NAME).failures == []
 
     def test_a_watcher_gets_a_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["lab", "watch", "--json", "--seconds", "1"]) == HOLDS
+        assert main(["lab", "watch", "--json", "--seconds", "1"]) == OK
         (document,) = map(json.loads, capsys.readouterr().out.splitlines())
         assert document["box_runs"]
         there, back = document["links"][0]["use"]
@@ -362,16 +362,16 @@ def test_a_lab_file_that_needs_the_virtual_world_is_told(
 def test_without_a_lab_every_verb_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("watch", "down", "shell box", "link uplink down", "fault power-cut box", "capture a b"):
         assert "no lab is running; start one with `rap lab up FILE`" in wrong(capsys, "lab", *words.split())
-    assert main(["lab", "down", "--all"]) == HOLDS
+    assert main(["lab", "down", "--all"]) == OK
 
 
 def test_down_judges_the_lab_and_writes_the_report(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["lab", "up", str(file), "--no-events"]) == HOLDS
+    assert main(["lab", "up", str(file), "--no-events"]) == OK
     becomes(lambda state: state.stored > 0)
     capsys.readouterr()
-    assert main(["lab", "down", "--report", str(tmp_path / "report"), "--json"]) == HOLDS
+    assert main(["lab", "down", "--report", str(tmp_path / "report"), "--json"]) == OK
     document = json.loads(capsys.readouterr().out)
     assert document["verdict"] == "pass"
     assert document["reports"]["stored"] > 0
@@ -394,7 +394,7 @@ def test_a_run_that_is_broken_off_leaves_nothing(file: Path, signalled: signal.S
 def test_a_lab_whose_supervisor_is_killed_leaves_nothing(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["lab", "up", str(file), "--name", "victim"]) == HOLDS
+    assert main(["lab", "up", str(file), "--name", "victim"]) == OK
     supervisor = supervisor_of("victim")
     processes = pid_namespace(supervisor)
     assert inhabitants(processes) >= 4

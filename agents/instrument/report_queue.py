@@ -1,8 +1,8 @@
-"""What an instrument's agent has still to deliver: queues with a limit, and what became of each number.
+"""The bounded queue of an instrument's unacknowledged reports.
 
-Reports of one priority leave by rising number, and what was posted is posted again, as it was, before anything else:
-the box's marks rely on it. An instrument has little memory to spare: when the box is away for long the oldest routine
-reports are dropped, and their numbers kept; alerts and results of commands never are.
+Reports of one priority are sent in ascending order, and an unacknowledged request is repeated unchanged before
+anything else is sent: the box's high-water marks rely on it. Instruments have little memory: when the queue is full,
+the oldest routine reports are dropped and their numbers remembered; alerts and command results are never dropped.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from wire.messages import REPORTS_PER_POST_MAX, Alert, CommandResult, Instrument
 QUEUE_REPORTS_MAX: Final = 20_000
 
 
-class Outbox:
-    """Reports until they are acknowledged. `acknowledged` and `dropped` are sets of their numbers."""
+class ReportQueue:
+    """Unacknowledged reports, and the numbers of the `acknowledged` and `dropped` ones."""
 
     def __init__(self, reports_max: int = QUEUE_REPORTS_MAX) -> None:
         self.acknowledged = RangeSet()
@@ -27,13 +27,13 @@ class Outbox:
         self._results: deque[InstrumentReport] = deque()
         self._routine: deque[InstrumentReport] = deque()
         self._posting: list[InstrumentReport] = []
-        self._singly = False
+        self._one_by_one = False
 
     def __len__(self) -> int:
         return len(self._posting) + len(self._alerts) + len(self._results) + len(self._routine)
 
     def put(self, report: InstrumentReport) -> None:
-        """Add the newest report; the oldest routine one that is not being posted may have to make room."""
+        """Add a report. If the queue is full, drop the oldest routine report that is not being posted."""
         if isinstance(report, Alert):
             self._alerts.append(report)
         elif isinstance(report, CommandResult):
@@ -44,20 +44,20 @@ class Outbox:
             self._drop(self._routine.popleft())
 
     def post(self) -> list[InstrumentReport]:
-        """What to post now: the same again until `posted` or `refused`, alerts before all others."""
+        """The reports of the next request, alerts first; the same ones until `posted` or `refused` is called."""
         if not self._posting:
             for queue in (self._alerts, self._results, self._routine):
                 while queue and len(self._posting) < REPORTS_PER_POST_MAX:
                     self._posting.append(queue.popleft())
-        return self._posting[:1] if self._singly else self._posting
+        return self._posting[:1] if self._one_by_one else self._posting
 
     @property
-    def posts_one(self) -> bool:
-        """Whether one report is being posted, so that a refusal can only be about that."""
-        return len(self._posting) == 1 or self._singly
+    def is_posting_one(self) -> bool:
+        """Whether a single report is being posted, which a refusal then concerns."""
+        return len(self._posting) == 1 or self._one_by_one
 
     def posted(self) -> list[InstrumentReport]:
-        """The box has what `post` gave; returns that."""
+        """Mark the reports of the last `post` as acknowledged, and return them."""
         done = self.post()
         for report in done:
             self.acknowledged.add(report.number, report.number)
@@ -65,16 +65,16 @@ class Outbox:
         return done
 
     def refused(self) -> None:
-        """The box cannot read what `post` gave: try these reports one by one, and give the culprit up."""
-        if self.posts_one:
+        """Handle a rejected request: post its reports one by one, and drop the one that is rejected alone."""
+        if self.is_posting_one:
             self._drop(self._posting[0])
             self._forget(self._posting[:1])
         else:
-            self._singly = True
+            self._one_by_one = True
 
     def _forget(self, done: list[InstrumentReport]) -> None:
         self._posting = self._posting[len(done) :]
-        self._singly = self._singly and bool(self._posting)
+        self._one_by_one = self._one_by_one and bool(self._posting)
 
     def _drop(self, report: InstrumentReport) -> None:
         self.dropped.add(report.number, report.number)

@@ -1,7 +1,7 @@
-"""The arrival of a flashed box's identity: out of its raw partition, into the folder that is the box's own.
+"""Moves a flashed box's identity from its raw partition to the box's directory.
 
-The files are on the disk, flushed, before the partition is zeroed; a power cut in between repeats it at the next
-start. The certificate comes last: a box has its identity when it has box.crt, as its units know.
+The files are flushed to the disk before the partition is zeroed; after a power cut in between, the next start repeats
+the move. The certificate is written last: the units start the box only if box.crt exists.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from settings import identity_archive
 
 PARTITION: Final = Path("/dev/disk/by-partlabel") / identity_archive.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024
-"""No identity is larger than this."""
+"""Largest size of an identity."""
 READABLE_BY_BOX: Final = 0o640
 
 
-def waiting(partition: Path) -> dict[str, bytes]:
-    """The files of the identity that waits in this partition; none if it is not there, or was emptied.
+def read_identity(partition: Path) -> dict[str, bytes]:
+    """The files of the identity in this partition; none if it does not exist or has been erased.
 
-    Raises: identity_archive.IdentityError, if it is damaged; OSError.
+    Raises: identity_archive.IdentityError if it is damaged; OSError.
     """
     if not partition.exists():
         return {}
@@ -31,16 +31,16 @@ def waiting(partition: Path) -> dict[str, bytes]:
     return identity_archive.unpack(area) if any(area[: identity_archive.HEADER_BYTES]) else {}
 
 
-def keep(files: dict[str, bytes], folder: Path) -> None:
-    """Put the files of an identity, but for the site, into the box's folder. Raises: OSError."""
+def install_identity(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files of an identity, except the site file, to the box's directory. Raises: OSError."""
     for name in sorted(
         files.keys() - {identity_archive.SITE}, key=lambda name: (name == identity_archive.CERTIFICATE, name)
     ):
         write_file(folder / name, files[name], READABLE_BY_BOX)
 
 
-def empty(partition: Path) -> None:
-    """Leave nothing of an identity in this partition. Raises: OSError."""
+def erase_identity(partition: Path) -> None:
+    """Overwrite the identity in this partition with zeros. Raises: OSError."""
     with partition.open("r+b") as device:
         size = min(device.seek(0, os.SEEK_END), AREA_BYTES_MAX)
         device.seek(0)
