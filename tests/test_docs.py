@@ -52,7 +52,7 @@ def desk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_do_what_it_says(page: Path, desk: Path) -> None:
+def test_the_commands_of_a_page_print_what_it_shows(page: Path, desk: Path) -> None:
     for block in BLOCK.finditer(page.read_text("utf-8")):
         if block["file"]:
             (desk / block["file"]).write_text(block["text"])
@@ -86,7 +86,7 @@ def check(command: str, expected: str, desk: Path) -> None:
     assert not expected or re.fullmatch(pattern, printed, re.DOTALL), f"$ {command}\n{printed}"
 
 
-def test_the_reference_of_lab_files_is_the_codes() -> None:
+def test_the_reference_of_lab_files_matches_the_code() -> None:
     page = (ROOT / lab_reference.PAGE).read_text("utf-8")
     assert lab_reference.render(page) == page, "run `make golden`"
 
@@ -106,7 +106,7 @@ def words(parser: argparse.ArgumentParser, so_far: str = "") -> Iterator[str]:
             yield from action.option_strings
 
 
-def test_the_reference_of_the_command_line_leaves_nothing_out() -> None:
+def test_the_reference_of_the_command_line_is_complete() -> None:
     page = (ROOT / "docs/reference/cli.md").read_text("utf-8")
     missing = {word for word in words(make_parser()) if word not in page}
     assert not missing

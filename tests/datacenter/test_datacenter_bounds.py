@@ -46,7 +46,7 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("amount", [79, 80])
-def test_others_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
     bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None))
     bounds.add(Bound("file-system", lambda: (amount, 100)))
     bounds.look()
@@ -66,7 +66,7 @@ def test_only_a_database_in_a_file_has_a_file_system(url: str, folder: Path | No
     assert database_folder(url) == folder
 
 
-def test_a_refused_box_that_comes_again_and_again_does_not_fill_the_log(
+def test_a_refused_box_that_retries_does_not_fill_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "REFUSED_NAMES_MAX", 3)

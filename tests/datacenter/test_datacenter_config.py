@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "dc.toml"
 
 
-def test_a_good_file_is_read_and_its_paths_are_beside_it(file: Path) -> None:
+def test_a_valid_file_is_loaded_and_its_paths_are_relative_to_it(file: Path) -> None:
     config = load_config(file)
     assert (config.boxes, config.listen.port) == (["RAP-0001"], 8443)
     assert config.tls.key == file.parent / "dc.key"
@@ -55,7 +55,7 @@ def test_a_good_file_is_read_and_its_paths_are_beside_it(file: Path) -> None:
         ("[store]", "[store", ["line 13"]),
     ],
 )
-def test_what_is_wrong_is_named(file: Path, right: str, wrong: str, parts: list[str]) -> None:
+def test_wrong_settings_are_named(file: Path, right: str, wrong: str, parts: list[str]) -> None:
     assert right in GOOD
     file.write_text(GOOD.replace(right, wrong))
     with pytest.raises(SettingsError) as error:

@@ -102,17 +102,17 @@ def test_a_batch_that_is_never_committed_is_not_acknowledged(empty_postgres: str
     store.close()
 
 
-def test_a_call_that_does_not_return_at_the_start(empty_postgres: str, tmp_path: Path) -> None:
+def test_a_hanging_database_call_at_the_start_ends_the_program(empty_postgres: str, tmp_path: Path) -> None:
     config, _ = configure(tmp_path, empty_postgres)
     Store(empty_postgres).close()
     with locked(empty_postgres, "boxes"), running(config) as program:
         asyncio.run(a_call_waits(empty_postgres))
         status, said = end(program)
     assert status == 3
-    assert "the database has not answered" in said
+    assert "the database has not responded" in said
 
 
-def test_a_call_that_returns_in_time_is_waited_for(empty_postgres: str, tmp_path: Path) -> None:
+def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tmp_path: Path) -> None:
     config, _ = configure(tmp_path, empty_postgres)
     Store(empty_postgres).close()
     with running(config) as program:
@@ -123,7 +123,7 @@ def test_a_call_that_returns_in_time_is_waited_for(empty_postgres: str, tmp_path
     assert (program.returncode, said, errors) == (0, "stopped\n", "")
 
 
-def test_a_database_file_that_another_process_has_locked(tmp_path: Path) -> None:
+def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -> None:
     """SQLite gives up by itself after five seconds; the end does not wait for that."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     config, box = configure(tmp_path, url)

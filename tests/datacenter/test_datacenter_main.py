@@ -38,7 +38,7 @@ print("stopped", flush=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     file, box = configure(tmp_path, url)
 
@@ -69,7 +69,7 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
     store.close()
 
 
-def test_a_database_of_another_kind_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+def test_an_unsupported_database_is_a_configuration_error(tmp_path: Path) -> None:
     file, _ = configure(tmp_path, "mongodb://localhost/rap")
     with pytest.raises(SettingsError, match=r"dc\.toml:6: store\.url: .*"):
         run_datacenter(file)
@@ -214,7 +214,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
             running.kill()
 
 
-def test_check_judges_the_certificate_without_serving(
+def test_check_inspects_the_certificate_without_serving(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")

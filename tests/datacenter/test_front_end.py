@@ -151,7 +151,7 @@ def check_stored_once(center: Center, reports: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["http", "tcp"])
-def test_a_backlog_arrives_once_through_a_front_end(
+def test_a_backlog_is_stored_once_through_a_front_end(
     pki: Hierarchy, tmp_path: Path, empty_postgres: str, mode: str
 ) -> None:
     async def run() -> None:
@@ -194,7 +194,7 @@ def test_a_server_that_is_killed_during_the_transfer_loses_nothing(
 
 
 @pytest.mark.parametrize("through", ["front end", "directly"])
-def test_a_box_cannot_pretend_to_be_another(
+def test_a_box_cannot_impersonate_another(
     pki: Hierarchy, tmp_path: Path, empty_postgres: str, through: str
 ) -> None:
     async def run() -> None:

@@ -119,7 +119,7 @@ def test_batches_sent_ahead_continue_one_stream(meet: Callable[..., Store]) -> N
     assert numbers(meet((BOX, client))) == [1, 2, 3, 4, 5]
 
 
-def test_a_new_connection_starts_a_new_stream_and_repeats_make_no_duplicate(
+def test_a_new_connection_starts_a_new_stream_and_repetitions_cause_no_duplicate(
     meet: Callable[..., Store],
 ) -> None:
     async def client(connection: ClientConnection) -> None:
@@ -130,7 +130,7 @@ def test_a_new_connection_starts_a_new_stream_and_repeats_make_no_duplicate(
     assert [(record.box, record.number) for record in queries.records(store)] == [(BOX, 1), ("RAP-0002", 1)]
 
 
-def test_the_answer_brings_the_commands_that_wait(meet: Callable[..., Store], file: str) -> None:
+def test_the_reply_contains_the_waiting_commands(meet: Callable[..., Store], file: str) -> None:
     store = Store(file)
     store.authorize([BOX], 0)
     number = store.queue_command(BOX, "CHEM-0001", "help-file", b"text", 0)
@@ -143,7 +143,7 @@ def test_the_answer_brings_the_commands_that_wait(meet: Callable[..., Store], fi
     meet((BOX, client))
 
 
-def test_a_box_that_may_not_send_is_refused_and_cut_off(meet: Callable[..., Store]) -> None:
+def test_an_unauthorized_box_is_refused_and_disconnected(meet: Callable[..., Store]) -> None:
     async def client(connection: ClientConnection) -> None:
         answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         assert answer.status == 403
@@ -185,15 +185,13 @@ REFUSED = {
 }
 
 
-def test_the_refused_are_refused_for_their_one_mistake() -> None:
+def test_each_refusal_has_exactly_one_cause() -> None:
     right = inventory("inventory", {"glu": 3})
     assert decode(Batch, Decompressor().decompress(right, BATCH_BYTES_MAX))
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_a_batch_is_refused_and_its_connection_ended(
-    meet: Callable[..., Store], case: str
-) -> None:
+def test_an_invalid_batch_is_refused_and_its_connection_closed(meet: Callable[..., Store], case: str) -> None:
     body, status = REFUSED[case]
 
     async def client(connection: ClientConnection) -> None:
@@ -207,7 +205,7 @@ def test_what_is_not_a_batch_is_refused_and_its_connection_ended(
     assert numbers(meet((BOX, client), (BOX, another))) == [7]
 
 
-def test_the_middle_of_a_stream_is_refused_and_its_connection_goes_on(meet: Callable[..., Store]) -> None:
+def test_the_middle_of_a_stream_is_refused_and_its_connection_stays_open(meet: Callable[..., Store]) -> None:
     async def client(connection: ClientConnection) -> None:
         assert (await connection.request("POST", PATH, middle())).status == 409
         assert (await connection.request("POST", PATH, first(encoded(alert(7))))).status == 200
@@ -215,7 +213,7 @@ def test_the_middle_of_a_stream_is_refused_and_its_connection_goes_on(meet: Call
     assert numbers(meet((BOX, client))) == [7]
 
 
-def test_a_record_that_is_none_is_named_and_nothing_of_its_batch_is_stored(
+def test_an_invalid_record_is_named_and_nothing_of_its_batch_is_stored(
     meet: Callable[..., Store],
 ) -> None:
     of_tomorrow = [3, ["CHEM-0001", 1, ["humidity", 9, AT_MS]]]
@@ -234,7 +232,9 @@ def test_a_record_that_is_none_is_named_and_nothing_of_its_batch_is_stored(
     ("method", "target", "status"),
     [("GET", PATH, 405), ("PUT", PATH, 405), ("GET", "/", 404), ("POST", "/v2/batches", 404)],
 )
-def test_there_is_nothing_else(meet: Callable[..., Store], method: str, target: str, status: int) -> None:
+def test_other_targets_and_methods_are_refused(
+    meet: Callable[..., Store], method: str, target: str, status: int
+) -> None:
     async def client(connection: ClientConnection) -> None:
         assert (await connection.request(method, target)).status == status
         again = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
@@ -243,7 +243,7 @@ def test_there_is_nothing_else(meet: Callable[..., Store], method: str, target: 
     assert numbers(meet((BOX, client))) == [1]
 
 
-def test_a_failing_database_is_503_and_the_stream_goes_on(meet: Callable[..., Store], file: str) -> None:
+def test_a_failing_database_gives_503_and_the_stream_continues(meet: Callable[..., Store], file: str) -> None:
     def rename(table: str, to: str) -> None:
         with closing(sqlite3.connect(file.removeprefix("sqlite:///"))) as database:
             database.execute(f"ALTER TABLE {table} RENAME TO {to}")
@@ -262,7 +262,7 @@ def test_a_failing_database_is_503_and_the_stream_goes_on(meet: Callable[..., St
     assert numbers(meet((BOX, client))) == [1]
 
 
-def test_a_response_that_is_lost_after_the_commit_makes_no_duplicate(meet: Callable[..., Store]) -> None:
+def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[..., Store]) -> None:
     lost = []
 
     def lose_the_first(inner: Handler) -> Handler:

@@ -55,7 +55,7 @@ async def ended(box: Process) -> tuple[int | None, str]:
     return box.returncode, said.decode()
 
 
-def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path: Path) -> None:
+def test_the_box_ends_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         dead = tmp_path / "dead"
         box = await start_box(config, dead, "commit")
@@ -75,7 +75,7 @@ def test_on_a_disk_whose_flush_never_returns(site: Path, config: Path, tmp_path:
     asyncio.run(scenario())
 
 
-def test_on_a_disk_that_never_lets_the_spool_be_opened(config: Path, tmp_path: Path) -> None:
+def test_the_box_ends_on_a_disk_whose_spool_never_opens(config: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         dead = tmp_path / "dead"
         dead.touch()
@@ -90,7 +90,7 @@ def test_on_a_disk_that_never_lets_the_spool_be_opened(config: Path, tmp_path: P
     asyncio.run(scenario())
 
 
-def test_with_peers_that_never_answer(config: Path, tmp_path: Path) -> None:
+def test_the_box_ends_with_peers_that_never_respond(config: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         box = await start_box(config, tmp_path / "dead", "commit")
         port = await served_port(box)
@@ -104,7 +104,7 @@ def test_with_peers_that_never_answer(config: Path, tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_second_signal_does_not_interrupt_the_end(config: Path, tmp_path: Path) -> None:
+def test_a_second_signal_does_not_interrupt_the_shutdown(config: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         box = await start_box(config, tmp_path / "dead", "commit")
         mute = socket.create_connection(("127.0.0.1", await served_port(box)))

@@ -271,7 +271,7 @@ def memory_mb(process: Process) -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
-def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place) -> None:
+def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
     async def scenario() -> None:
         box_run = ("box", "run", "--config", place.folder / "box.toml")
         async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
@@ -326,7 +326,7 @@ def test_a_box_serves_while_its_firewall_is_in_force_and_only_then(place: Place)
     asyncio.run(scenario())
 
 
-def test_box_and_service_survive_each_other_s_sigkill_with_ports_safe(place: Place) -> None:
+def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place) -> None:
     """Each a process of its own; the box has no right over the network."""
     folder = place.folder
     (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')

@@ -70,7 +70,7 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
-def test_killed_in_the_middle_the_programs_lose_and_repeat_nothing(folder: Path) -> None:
+def test_killed_programs_lose_and_duplicate_nothing(folder: Path) -> None:
     async def scenario() -> None:
         to_box, to_datacenter = Door(), Door()
         box_port, datacenter_port = await to_box.open(), await to_datacenter.open()
@@ -148,7 +148,7 @@ def test_a_wrong_configuration_is_reported_with_line_key_and_remedy(
     asyncio.run(scenario())
 
 
-def test_a_right_configuration_is_right(folder: Path) -> None:
+def test_a_valid_configuration_is_accepted(folder: Path) -> None:
     file = write_box_config(folder, INSTRUMENTS, 443)
     assert asyncio.run(rap("box", "run", "--config", file, "--check")) == (0, "")
 

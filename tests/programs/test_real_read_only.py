@@ -62,7 +62,7 @@ async def post(folder: Path, port: int, number: int) -> Response:
     return answer
 
 
-def test_a_box_restarted_on_a_read_only_disk(folder: Path) -> None:
+def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers(folder: Path) -> None:
     async def scenario() -> None:
         await prepare(folder, INSTRUMENTS)
         async with Site(folder, INSTRUMENTS) as site:
@@ -102,7 +102,7 @@ def test_a_box_restarted_on_a_read_only_disk(folder: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_file_opened_while_it_could_not_be_written_is_opened_again(folder: Path) -> None:
+def test_a_file_opened_read_only_is_reopened_when_the_disk_is_writable(folder: Path) -> None:
     disk = LinuxDisk(folder / "spool")
     disk.create("file", 4096)
     disk.close()

@@ -48,16 +48,16 @@ def lab(tmp_path: Path) -> Path:
         ("lab run", "the following arguments are required: FILE"),
         ("lab run x.toml --sed 3", "unrecognized arguments: --sed 3"),
         ("lab run x.toml --seed -3", "--seed"),
-        ("lab run x.toml --seed three", "a seed is a whole number"),
+        ("lab run x.toml --seed three", "give a whole number"),
         ("lab run x.toml --world vitrual", "invalid choice: 'vitrual'"),
         ("lab run nothing.toml", "nothing.toml: cannot be read: No such file"),
-        ("lab list nowhere", "nowhere: holds no lab file"),
+        ("lab list nowhere", "nowhere: contains no lab file"),
         ("dc serve --config nothing.toml", "nothing.toml: cannot be read: No such file"),
         ("pki issue nowhere RAP-0001 --for box", "make the authorities first, with `rap pki init nowhere`"),
         ("pki issue nowhere rap1 --for box", 'a name is capital letters, digits and "-"'),
     ],
 )
-def test_wrong_input_is_told_on_standard_error_and_ends_with_2(
+def test_wrong_input_is_reported_on_standard_error_with_exit_status_2(
     line: str,
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -72,9 +72,9 @@ def test_wrong_input_is_told_on_standard_error_and_ends_with_2(
     assert out == ""
 
 
-def test_check_says_what_the_lab_is(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_a_summary_of_the_lab(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lab", "check", str(lab)]) == OK
-    assert "right; small: 1h on a rap-4, instruments: 1, events: 0" in capsys.readouterr().out
+    assert "OK (small: 1h on a rap-4, instruments: 1, events: 0)" in capsys.readouterr().out
 
 
 def test_json_is_one_document_and_nothing_else(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,13 +89,13 @@ def test_list_shows_file_and_description(lab: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == f"{lab}  One analyzer.\n"
 
 
-def test_a_wrong_lab_file_is_told_whole(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_of_a_wrong_lab_file_are_reported(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab.write_text(LAB.replace("1mbit", "fast").replace("port = 1", "port = 5"))
     assert main(["lab", "run", str(lab)]) == WRONG_INPUT
     assert f"rap: {lab}:10: uplink.rate" in capsys.readouterr().err
 
 
-def test_a_bug_is_not_taken_for_a_failed_expectation(
+def test_an_internal_error_has_its_own_exit_status(
     lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_bug_is_not_taken_for_a_failed_expectation(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_pki_makes_a_hierarchy_and_never_overwrites_a_key(
+def test_pki_creates_a_hierarchy_and_never_overwrites_a_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "pki"
@@ -126,7 +126,7 @@ def test_pki_makes_a_hierarchy_and_never_overwrites_a_key(
     assert {path.name: path.read_bytes() for path in folder.glob("*.key")} == keys
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_imports_no_heavy_module() -> None:
     program = (
         "import sys; from rap.__main__ import make_parser; make_parser().format_help(); print(*sys.modules)"
     )

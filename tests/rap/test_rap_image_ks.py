@@ -34,14 +34,18 @@ def test_it_writes_to_standard_output_or_a_file(
     assert capsys.readouterr().out.startswith("#version=RHEL10\n# Rocky Linux 10")
 
 
-def test_a_right_kickstart_holds(kickstart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_kickstart_passes(
+    kickstart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     repository = write_repository(tmp_path / "repo", BOX, BOX_COMPS)
     line = ["image", "ks", "--check", str(kickstart), "--repo", str(repository), "--board", "rap-4"]
     assert main([*line, "--disk-bytes", "32000000000"]) == OK
     assert capsys.readouterr().out == f"{kickstart}: OK (RHEL9)\n"
 
 
-def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finding_names_line_fault_and_correction(
+    kickstart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = kickstart.read_text().replace("selinux --enforcing", "selinux --permissive")
     kickstart.write_text(text)
     line = text.splitlines().index("selinux --permissive") + 1
@@ -67,7 +71,7 @@ def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.C
         ("image ks", "give either a site file to assemble from, or --check"),
         ("image ks site.toml --check box.ks", "give either a site file"),
         ("image ks nothing.toml", "nothing.toml: cannot be read: No such file"),
-        ("image ks site.toml --release rhel8", "it is one of rhel9, almalinux9"),
+        ("image ks site.toml --release rhel8", "must be one of rhel9, almalinux9"),
         ("image ks site.toml -o nowhere/box.ks", "--output nowhere/box.ks: cannot be written"),
         ("image ks --check nothing.ks", "nothing.ks: cannot be read"),
         ("image ks --check box.ks --repo nowhere", "nowhere: is not a package repository"),
@@ -82,7 +86,7 @@ def test_a_finding_names_line_fault_and_repair(kickstart: Path, capsys: pytest.C
         ("image ks --check box.ks -o out.ks", "--output requires a site file"),
     ],
 )
-def test_wrong_input_ends_with_2_and_writes_nothing(
+def test_wrong_input_exits_with_2_and_writes_nothing(
     line: str,
     message: str,
     kickstart: Path,

@@ -66,7 +66,7 @@ def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarc
     asyncio.run(scenario())
 
 
-def test_a_clean_stop_is_no_crash(pki: Hierarchy) -> None:
+def test_a_clean_stop_is_not_reported_as_a_crash(pki: Hierarchy) -> None:
     async def scenario() -> None:
         on = disk()
         for _ in range(3):
@@ -108,7 +108,7 @@ def test_a_command_travels_to_the_instrument_and_its_result_back(pki: Hierarchy)
     asyncio.run(scenario())
 
 
-def test_a_port_that_cannot_be_served_is_noted_and_the_others_are(pki: Hierarchy) -> None:
+def test_a_port_that_cannot_listen_is_recorded_and_the_others_are_served(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:
             config = box_config(pki, center.server.port)
@@ -125,7 +125,7 @@ def test_a_port_that_cannot_be_served_is_noted_and_the_others_are(pki: Hierarchy
     asyncio.run(scenario())
 
 
-def test_as_many_ports_as_a_board_may_have(pki: Hierarchy) -> None:
+def test_a_box_serves_the_largest_number_of_ports(pki: Hierarchy) -> None:
     async def scenario() -> None:
         config = box_config(pki, NOWHERE)
         free = [

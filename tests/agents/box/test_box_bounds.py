@@ -137,7 +137,7 @@ def test_audit_rate() -> None:
     run(drive)
 
 
-def test_given_up_records() -> None:
+def test_discarded_records() -> None:
     async def drive(watched: Watched) -> None:
         nothing: Any = None
         forwarder = Forwarder(
@@ -237,7 +237,7 @@ NAMES = {
 }
 
 
-def test_connections_are_told_at_80_percent_to_the_audit_log_the_led_and_the_status(
+def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(box_module, "LOOK_SECONDS", 0.01)
@@ -299,7 +299,7 @@ def test_connections_are_told_at_80_percent_to_the_audit_log_the_led_and_the_sta
     asyncio.run(scenario())
 
 
-def test_each_bound_of_the_box_is_in_the_description() -> None:
+def test_each_bound_of_the_box_is_documented() -> None:
     table = {
         name
         for line in (bounds_module.__doc__ or "").splitlines()

@@ -80,7 +80,7 @@ def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
         check_box(config)
 
 
-def test_what_fits_is_right(config: Path) -> None:
+def test_a_consistent_configuration_is_accepted(config: Path) -> None:
     checked = check_box(config)
     assert checked.policy is not None
     assert checked.policy.uplink == checked.board.uplink
@@ -91,17 +91,17 @@ def test_what_fits_is_right(config: Path) -> None:
     [
         ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, but eno1 on rap-8; give both"),
         ("number = 1", "number = 2", "port[0].number", "port 2 is closed; add a [[port]] with number = 2 in"),
-        ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"), ("10.77.1.1",
-        "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"), ("[[port]]",
-        "[[port]]\ntcp_port = 8443", "port[0].tcp_port", "not a permitted service of port 1 (tcp/443) in"),
-        ("[[port]]", "[[port]]\ntcp_port = 0", "port[0].tcp_port", "tcp/0 is not a permitted"), ("203.0.113.5",
-        "203.0.113.6", "datacenter.address", 'addresses = ["203.0.113.6"], protocol = "tcp", ports'), ("203.0.113.5",
-        "2001:db8::5", "datacenter.address", 'role = "datacenter", addresses = ["2001:db8::5"]'), ('"203.0.113.5"',
-        '"203.0.113.5"\nport = 444', "datacenter.address", "ports = [444]"), ("[[port]]",
-        PROXY.format(host="10.0.0.3") + "[[port]]", "proxy.host", 'role = "proxy", addresses'),
+        ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"),
+        ("10.77.1.1", "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"),
+        ("[[port]]", "[[port]]\ntcp_port = 8443", "port[0].tcp_port", "not a permitted service of port 1 (tcp/443)"),
+        ("[[port]]", "[[port]]\ntcp_port = 0", "port[0].tcp_port", "tcp/0 is not a permitted"),
+        ("203.0.113.5", "203.0.113.6", "datacenter.address", 'addresses = ["203.0.113.6"], protocol = "tcp", ports'),
+        ("203.0.113.5", "2001:db8::5", "datacenter.address", 'role = "datacenter", addresses = ["2001:db8::5"]'),
+        ('"203.0.113.5"', '"203.0.113.5"\nport = 444', "datacenter.address", "ports = [444]"),
+        ("[[port]]", PROXY.format(host="10.0.0.3") + "[[port]]", "proxy.host", 'role = "proxy", addresses'),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_with_its_key_and_what_would_be_right(
+def test_an_inconsistent_setting_is_reported_with_its_key_and_a_correction(
     config: Path, right: str, wrong: str, key: str, says: str
 ) -> None:
     change(config, right, wrong)
@@ -121,18 +121,20 @@ def test_what_does_not_fit_is_told_with_its_key_and_what_would_be_right(
         ("10.77.1.1", "fd00:77:1:0::1"),
     ],
 )
-def test_names_are_not_judged_and_addresses_have_many_spellings(config: Path, right: str, wrong: str) -> None:
+def test_names_are_not_checked_and_addresses_are_compared_by_value(
+    config: Path, right: str, wrong: str
+) -> None:
     change(config, right, wrong)
     assert check_box(config).policy is not None
 
 
-def test_a_wrong_policy_is_told_with_its_own_file_and_key(config: Path) -> None:
+def test_a_wrong_policy_is_reported_with_its_own_file_and_key(config: Path) -> None:
     change(config.parent / "firewall.toml", "tcp/443", "tcp/0")
     with pytest.raises(SettingsError, match=r"firewall\.toml:\d+: port\[0\]\.services\[0\]: tcp/0"):
         check_box(config)
 
 
-def test_a_policy_that_is_not_there(config: Path) -> None:
+def test_a_missing_policy_is_reported(config: Path) -> None:
     (config.parent / "firewall.toml").unlink()
     with pytest.raises(SettingsError, match=r"firewall\.toml: cannot be read"):
         check_box(config)
@@ -168,7 +170,7 @@ def refusal(config: Path) -> SettingsError:
         ("in*gest.example.com", "not a valid host name label"),
     ],
 )
-def test_a_name_that_no_host_can_have_is_refused(config: Path, host: str, message: str) -> None:
+def test_an_invalid_host_name_is_refused(config: Path, host: str, message: str) -> None:
     change(config, '"ingest.example.com"', f'"{host}"')
     error = refusal(config)
     assert error.problems[0].key == "datacenter.host"
@@ -186,13 +188,13 @@ def test_a_name_that_no_host_can_have_is_refused(config: Path, host: str, messag
         "2001:db8::5",
     ],
 )
-def test_a_name_or_address_that_a_host_can_have_is_right(config: Path, host: str) -> None:
+def test_valid_names_and_addresses_are_accepted(config: Path, host: str) -> None:
     change(config, '"ingest.example.com"', f'"{host}"')
     check_box(config)
 
 
 @pytest.mark.parametrize("address", ["203.0.113", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "abc"])
-def test_an_address_that_no_host_can_have_is_refused(config: Path, address: str) -> None:
+def test_an_address_that_is_not_unicast_is_refused(config: Path, address: str) -> None:
     change(config, 'address = "203.0.113.5"', f'address = "{address}"')
     assert refusal(config).problems[0].key == "datacenter.address"
 
@@ -210,7 +212,7 @@ def test_an_address_that_no_host_can_have_is_refused(config: Path, address: str)
         ("fe80..1", 443, False),
     ],
 )
-def test_two_ports_cannot_listen_at_the_same_place(
+def test_two_ports_cannot_listen_on_the_same_address(
     config: Path, listen: str, tcp_port: int, right: bool
 ) -> None:
     change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
@@ -232,7 +234,7 @@ def test_two_ports_cannot_listen_at_the_same_place(
         ('host = "proxy"\nport = 65536', "proxy.port"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_refused(config: Path, proxy: str, key: str) -> None:
+def test_an_unusable_proxy_is_refused(config: Path, proxy: str, key: str) -> None:
     config.write_text(config.read_text() + f'[proxy]\nkind = "http"\n{proxy}\n')
     assert refusal(config).problems[0].key == key
 
@@ -302,7 +304,7 @@ def files(config: Path, tmp_path: Path, keys: tuple[rsa.RSAPrivateKey, rsa.RSAPr
 KEYS = ("certificate", "key", "vendor_authority", "datacenter_authority")
 
 
-def test_an_identity_without_problems(files: Files) -> None:
+def test_a_valid_identity_has_no_problems(files: Files) -> None:
     assert check_box(files.config).identity == ()
     check_box(files.config).check_operable(files.config)
 
@@ -311,7 +313,7 @@ def test_an_identity_without_problems(files: Files) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_file_that_is_no_pem_is_named(files: Files, key: str, content: bytes) -> None:
+def test_a_file_that_is_not_pem_is_named(files: Files, key: str, content: bytes) -> None:
     files.write(key, content)
     error = refusal(files.config)
     assert error.problems[0].key == f"identity.{key}"
@@ -335,7 +337,7 @@ def test_a_key_of_another_certificate_and_an_encrypted_one_are_named(files: File
         ((-10, SOON_DAYS - 1), Severity.SOON, "renew it"),
     ],
 )
-def test_dates_are_judged_and_the_program_starts_all_the_same(
+def test_validity_periods_are_checked_and_do_not_prevent_a_start(
     files: Files, days: tuple[int, int], severity: Severity, message: str
 ) -> None:
     now = datetime.now(UTC)
@@ -348,7 +350,7 @@ def test_dates_are_judged_and_the_program_starts_all_the_same(
             check_box(files.config).check_operable(files.config)
 
 
-def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_right(files: Files) -> None:
+def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_accepted(files: Files) -> None:
     issuing = files.vendor.subordinate("ISSUING", files.device_key)
     whole = issuing.issue(
         files.folder / "chain", "RAP-1", believes=files.vendor, key=files.device_key, usages=BOTH
@@ -368,7 +370,7 @@ def test_a_certificate_without_a_purpose_is_named(files: Files, missing: x509.Ob
     assert "extended key usage" in message
 
 
-def test_an_authority_that_is_none_is_named(files: Files) -> None:
+def test_a_certificate_that_is_not_a_ca_is_named(files: Files) -> None:
     files.write("datacenter_authority", first_pem((files.folder / "certificate").read_bytes()))
     [(file, message)] = files.problems(Severity.REFUSED)
     assert file == "datacenter_authority"

@@ -58,7 +58,7 @@ def test_append_read_ack_close(executor: Executor | None) -> None:
     run(test, executor)
 
 
-def test_those_who_append_together_share_a_flush() -> None:
+def test_concurrent_appends_share_a_flush() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         await buffer.append(ROUTINE, b"first")
         before = disk.backend.flushes
@@ -73,7 +73,7 @@ def test_those_who_append_together_share_a_flush() -> None:
 
 
 @pytest.mark.parametrize("late", [0, 1])
-def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
+def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: int) -> None:
     """And made one anew, with whoever comes after that."""
 
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
@@ -108,7 +108,7 @@ def test_who_waits_is_made_a_group_while_the_disk_is_busy(late: int) -> None:
     run(test)
 
 
-def test_groups_keep_to_the_bytes_limit() -> None:
+def test_groups_respect_the_limit_of_bytes() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         waiting = [buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max)) for _ in range(5)]
         await asyncio.gather(*waiting)
@@ -118,7 +118,7 @@ def test_groups_keep_to_the_bytes_limit() -> None:
     run(test)
 
 
-def test_what_follows_an_append_runs_before_the_next_group() -> None:
+def test_code_after_an_append_runs_before_the_next_group() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         marks: list[int] = []
         seen: list[int] = []
@@ -145,7 +145,7 @@ def test_what_follows_an_append_runs_before_the_next_group() -> None:
     run(test)
 
 
-def test_listeners_hear_of_what_is_durable() -> None:
+def test_listeners_are_called_for_durable_records() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         heard: list[tuple[Priority, int]] = []
         stop = buffer.listen(lambda priority, records: heard.append((priority, records)))
@@ -160,7 +160,7 @@ def test_listeners_hear_of_what_is_durable() -> None:
     run(test)
 
 
-def test_errors_reach_all_who_share_the_group_and_it_goes_on() -> None:
+def test_an_error_reaches_all_callers_of_the_group_and_later_appends_succeed() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         await buffer.append(ROUTINE, b"before")
         disk.backend.fail_next_flush(2)
@@ -175,7 +175,7 @@ def test_errors_reach_all_who_share_the_group_and_it_goes_on() -> None:
     run(test)
 
 
-def test_a_caller_that_gives_up_harms_nobody() -> None:
+def test_a_cancelled_append_does_not_affect_others() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         gone, stays = buffer.append(ROUTINE, b"a"), buffer.append(ROUTINE, b"b")
         gone.cancel()
@@ -185,7 +185,7 @@ def test_a_caller_that_gives_up_harms_nobody() -> None:
     run(test)
 
 
-def test_limits_are_refused_at_once() -> None:
+def test_exceeded_limits_raise_immediately() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         with pytest.raises(ValueError, match="record_bytes_max"):
             buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max + 1))
@@ -198,7 +198,7 @@ def test_limits_are_refused_at_once() -> None:
     run(test)
 
 
-def test_close_waits_for_what_is_on_its_way() -> None:
+def test_close_waits_for_queued_records() -> None:
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         waiting = [buffer.append(ROUTINE, b"x") for _ in range(100)]
         await buffer.close()

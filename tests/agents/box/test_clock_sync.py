@@ -62,13 +62,13 @@ class Bench:
 
 
 @pytest.mark.parametrize("clock_s", [0, NOW - 3000 * DAY, NOW + 20_000 * DAY])
-def test_a_clock_that_lets_no_certificate_be_valid_is_corrected(clock_s: float) -> None:
+def test_a_clock_at_which_no_certificate_is_valid_is_corrected(clock_s: float) -> None:
     bench = Bench(clock_s)
     assert bench.recover(9 if clock_s < NOW else 10)
     assert bench.clock_s == NOW
 
 
-def test_another_failure_than_of_dates_asks_nobody() -> None:
+def test_failures_other_than_validity_periods_request_no_time() -> None:
     bench = Bench(0)
     assert not bench.recover(20)
     assert not asyncio.run(bench.sync.recover(ConnectionResetError()))
@@ -82,7 +82,7 @@ def test_an_expired_certificate_is_not_mistaken_for_a_wrong_clock() -> None:
 
 
 @pytest.mark.parametrize("late", [-TOLERANCE_SECONDS, 0, TOLERANCE_SECONDS])
-def test_a_clock_that_is_right_is_left_alone(late: float) -> None:
+def test_a_right_clock_is_not_changed(late: float) -> None:
     bench = Bench(NOW + late)
     assert not bench.recover()
     bench.sync.confirm(formatdate(NOW, usegmt=True))
@@ -107,7 +107,7 @@ def test_an_answer_without_a_date_changes_nothing(date: str) -> None:
     assert (bench.clock_s, bench.confirmed_s, bench.notes) == (0, 0, [])
 
 
-def test_a_server_that_cannot_be_asked_changes_nothing() -> None:
+def test_an_unreachable_server_changes_nothing() -> None:
     bench = Bench(0)
     bench.answer = TimeoutError()
     assert not bench.recover()
@@ -115,21 +115,21 @@ def test_a_server_that_cannot_be_asked_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("wrong_by", [-40 * DAY, TOLERANCE_SECONDS + 1, 40 * DAY])
-def test_an_ordinary_answer_corrects_a_clock_within_the_certificates(wrong_by: float) -> None:
+def test_a_normal_response_corrects_a_clock_within_the_validity_period(wrong_by: float) -> None:
     bench = Bench(NOW + wrong_by)
     bench.sync.confirm(formatdate(NOW, usegmt=True))
     assert bench.clock_s == NOW
     assert [event for event, _ in bench.notes] == ["clock-wrong", "clock-set", "time-confirmed"]
 
 
-def test_an_ordinary_answer_before_the_floor_is_refused() -> None:
+def test_a_normal_response_before_the_floor_is_refused() -> None:
     bench = Bench(NOW, confirmed_s=NOW)
     bench.sync.confirm(formatdate(NOW - DAY, usegmt=True))
     assert (bench.clock_s, bench.confirmed_s) == (NOW, NOW)
     assert bench.notes == [("time-refused", NOW - DAY)]
 
 
-def test_a_confirmed_time_is_written_down_once_a_day() -> None:
+def test_a_confirmed_time_is_stored_once_a_day() -> None:
     bench = Bench(NOW)
     for later in (0, 60, CONFIRMED_EVERY_SECONDS - 1, CONFIRMED_EVERY_SECONDS):
         bench.clock.set((NOW + later) * 10**9)
@@ -145,7 +145,7 @@ def test_a_clock_behind_the_floor_is_set_to_it(clock_s: float, after_s: float) -
     assert bench.clock_s == after_s
 
 
-def test_a_clock_that_may_not_be_set_is_only_noted() -> None:
+def test_a_clock_that_may_not_be_set_is_only_recorded() -> None:
     bench = Bench(0, may_set=False)
     bench.sync.start()
     assert not bench.recover()
@@ -194,7 +194,9 @@ PROXY = '[uplink.proxy]\nkind = "http"'
 @pytest.mark.parametrize(
     ("direction", "by"), [("backwards", "50d"), ("forwards", "9000d"), ("backwards", "1h")]
 )
-def test_a_box_with_a_dead_clock_delivers_everything(direction: str, by: str, then: str, proxy: str) -> None:
+def test_a_box_without_a_clock_battery_delivers_everything(
+    direction: str, by: str, then: str, proxy: str
+) -> None:
     text = LAB.format(direction=direction, by=by, then=then, proxy=proxy)
     with VirtualWorld(parse_lab(text, Path("dead-clock.toml"))) as world:
         result = world.run()

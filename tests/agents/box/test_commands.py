@@ -139,7 +139,7 @@ def test_a_power_cut_at_any_stage_leaves_one_result(cut_after_s: float, operatio
     in_virtual_time(scenario)
 
 
-def test_a_result_that_the_disk_does_not_take_is_recorded_when_it_does() -> None:
+def test_a_result_that_the_disk_refuses_is_recorded_later() -> None:
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
         life = Life(disk, effects)
@@ -156,7 +156,7 @@ def test_a_result_that_the_disk_does_not_take_is_recorded_when_it_does() -> None
     in_virtual_time(scenario)
 
 
-def test_a_command_whose_beginning_cannot_be_recorded_is_not_executed() -> None:
+def test_a_command_whose_start_cannot_be_recorded_is_not_executed() -> None:
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
         life = Life(disk, effects)
@@ -198,7 +198,7 @@ def test_a_command_that_fails_or_never_ends_has_failed_and_the_next_is_executed(
     in_virtual_time(scenario)
 
 
-def test_more_commands_than_the_queue_holds_are_left_to_the_next_try() -> None:
+def test_commands_beyond_the_limit_are_accepted_when_repeated() -> None:
     async def scenario() -> None:
         effects: list[int] = []
         life = Life(new_disk(), effects)

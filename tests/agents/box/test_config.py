@@ -38,7 +38,7 @@ def load(folder: Path, text: str) -> SettingsError | None:
     return None
 
 
-def test_a_good_file(tmp_path: Path) -> None:
+def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "box.toml").write_text(GOOD + '[proxy]\nkind = "http"\nhost = "10.0.0.3"\nport = 3128\n')
     config = load_config(tmp_path / "box.toml")
     assert config.identity.client_identity().certificate == tmp_path / "box.crt"
@@ -69,7 +69,7 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("board = \n", "", "is not TOML"),
     ],
 )
-def test_a_wrong_file_is_told_with_its_key_and_what_would_be_right(
+def test_a_wrong_file_is_reported_with_its_key_and_a_correction(
     tmp_path: Path, text: str, key: str, says: str
 ) -> None:
     error = load(tmp_path, text)
@@ -78,12 +78,12 @@ def test_a_wrong_file_is_told_with_its_key_and_what_would_be_right(
     assert says in error.problems[0].message
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load_config(tmp_path / "box.toml")
 
 
-def test_the_most_instruments(tmp_path: Path) -> None:
+def test_the_number_of_instruments_is_limited(tmp_path: Path) -> None:
     def with_instruments(count: int) -> str:
         names = ", ".join(f'"CHEM-{n}"' for n in range(count))
         return GOOD.replace('"CHEM-1"', names)

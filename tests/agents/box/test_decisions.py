@@ -63,7 +63,7 @@ def alert(number: int) -> InstrumentReport:
 # -- back-off -------------------------------------------------------------------------------------------
 
 
-def test_delays_are_spread_and_bounded_and_grow() -> None:
+def test_retry_delays_are_randomized_bounded_and_grow() -> None:
     trials = [Backoff(Random(seed)) for seed in range(200)]
     delays = [[trial.failed() for _ in range(12)] for trial in trials]
     assert all(DELAY_SECONDS_MIN <= delay <= DELAY_SECONDS_MAX for trial in delays for delay in trial)
@@ -72,7 +72,7 @@ def test_delays_are_spread_and_bounded_and_grow() -> None:
     assert len({round(trial[-1], 3) for trial in delays}) > 150
 
 
-def test_success_starts_over_and_the_other_end_is_heeded_within_reason() -> None:
+def test_success_resets_the_delay_and_retry_after_is_respected_within_bounds() -> None:
     trial = Backoff(Random(1))
     for _ in range(20):
         trial.failed()
@@ -108,7 +108,7 @@ def test_retry_after(value: str, seconds: float, is_clock_right: bool) -> None:
     assert retry_after(headers, midnight_s if is_clock_right else 0.0) == seconds
 
 
-def test_a_wait_of_any_length_is_heeded_up_to_the_bound() -> None:
+def test_retry_after_of_any_length_is_respected_up_to_the_bound() -> None:
     for value in ("9" * 400, "86400", "Fri, 31 Dec 9999 23:59:59 GMT"):
         wait = Backoff(Random(1)).failed(retry_after({"retry-after": value}, 0.0))
         assert RETRY_AFTER_SECONDS_MAX < wait <= RETRY_AFTER_SECONDS_MAX + DELAY_SECONDS_MAX
@@ -135,7 +135,7 @@ class Link:
 
 
 @pytest.mark.parametrize("round_trip_s", [0.001, 0.08, 1.2])
-def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(round_trip_s: float) -> None:
+def test_a_batch_takes_half_a_second_of_the_link_for_any_round_trip_time(round_trip_s: float) -> None:
     estimator = LinkEstimator()
     link = Link(estimator, 16_000, round_trip_s)
     link.carry(1, 1)
@@ -143,7 +143,7 @@ def test_pace_sizes_a_batch_to_half_a_second_of_the_link_however_long_the_way(ro
     assert 180 <= estimator.records_max <= 210
 
 
-def test_so_many_batches_are_in_flight_that_the_link_does_not_idle() -> None:
+def test_enough_batches_are_in_flight_to_keep_the_link_busy() -> None:
     for round_trip_s, batches in ((0.001, 2), (0.08, 2), (0.6, 3), (1.2, 4), (2.9, ROUTINE_IN_FLIGHT_MAX)):
         estimator = LinkEstimator()
         assert estimator.routine_in_flight_max == ROUTINE_IN_FLIGHT_MIN
@@ -151,7 +151,7 @@ def test_so_many_batches_are_in_flight_that_the_link_does_not_idle() -> None:
         assert estimator.routine_in_flight_max == batches
 
 
-def test_pace_follows_a_link_that_becomes_slow_and_stays_within_its_bounds() -> None:
+def test_the_estimate_follows_a_link_that_becomes_slow_and_stays_within_bounds() -> None:
     estimator = LinkEstimator()
     link = Link(estimator, 1e9, 0.01)
     link.carry(10, 1000)
@@ -176,7 +176,7 @@ def test_few_routine_records_linger_and_many_do_not() -> None:
     assert scheduler.choose(101.0) == (False, True)
 
 
-def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> None:
+def test_two_routine_batches_fill_the_link_and_alerts_are_still_sent() -> None:
     scheduler = SendScheduler(LinkEstimator(), 30.0, routine=1000)
     scheduler.urgent = False
     scheduler.routine_in_flight = 2
@@ -189,7 +189,7 @@ def test_two_batches_of_routine_records_fill_the_link_and_alerts_still_go() -> N
 
 
 @pytest.mark.parametrize("kind", ["urgent_in_flight", "routine_in_flight"])
-def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
+def test_with_one_in_flight_nothing_is_sent_before_the_response(kind: str) -> None:
     estimator = LinkEstimator()
     scheduler = SendScheduler(estimator, 30.0, routine=1000)
     estimator.one_in_flight = True
@@ -200,7 +200,7 @@ def test_with_one_in_flight_nothing_goes_before_the_answer(kind: str) -> None:
     assert scheduler.choose(0.0) == (True, False)
 
 
-def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
+def test_a_batch_with_an_alert_includes_a_few_routine_records_but_no_backlog() -> None:
     scheduler = SendScheduler(LinkEstimator(), 30.0)
     scheduler.arrived(Priority.ROUTINE, ROUTINE_WORTH_A_BATCH - 1, 0.0)
     assert scheduler.choose(0.0) == (True, True)
@@ -208,7 +208,7 @@ def test_an_alert_takes_a_few_routine_records_along_but_no_backlog() -> None:
     assert scheduler.choose(0.0) == (True, False)
 
 
-def test_what_cannot_be_read_is_not_waited_for() -> None:
+def test_unreadable_records_are_not_waited_for() -> None:
     scheduler = SendScheduler(LinkEstimator(), 30.0, routine=5)
     scheduler.routine_read(5, 3)
     assert scheduler.routine == 2
@@ -224,7 +224,7 @@ def digest(number: int) -> bytes:
     return digest_of(str(number).encode())
 
 
-def test_a_mark_tells_repetitions_from_new_reports_and_from_other_lives() -> None:
+def test_a_mark_distinguishes_duplicates_new_reports_and_reports_of_other_runs() -> None:
     mark = HighWaterMark()
     assert mark.is_above(7, 1)
     mark.accept(7, 5, digest(5))
@@ -236,7 +236,7 @@ def test_a_mark_tells_repetitions_from_new_reports_and_from_other_lives() -> Non
     assert not mark.remembers(digest(1))
 
 
-def test_a_mark_remembers_as_many_reports_as_a_request_may_hold() -> None:
+def test_a_mark_remembers_the_reports_of_one_full_request() -> None:
     mark = HighWaterMark()
     for number in range(1, DIGESTS_MAX + 2):
         mark.accept(1, number, digest(number))
@@ -291,7 +291,7 @@ def test_the_marks_of_an_earlier_release_are_read() -> None:
 # -- rates, desks, the outbox ---------------------------------------------------------------------------
 
 
-def test_a_bucket_lets_a_burst_through_and_then_the_rate() -> None:
+def test_a_bucket_permits_a_burst_and_then_the_rate() -> None:
     bucket = TokenBucket(20.0, 100)
     assert bucket.take(100, 5.0) == 0
     assert bucket.take(40, 5.0) == 2.0
@@ -311,7 +311,7 @@ def test_after_the_wait_that_a_bucket_asks_for_there_is_a_token(start: float) ->
     assert now - start == pytest.approx(997 * 5.0, rel=1e-3)
 
 
-def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
+def test_a_queue_repeats_a_command_until_it_is_finished() -> None:
     queue, command = CommandQueue(), Command(4, "CHEM-1", "help-file")
     assert queue.put(command)
     assert not queue.put(command)
@@ -323,7 +323,7 @@ def test_a_desk_hands_a_command_out_now_and_then_until_it_is_finished() -> None:
     assert not queue.put(command)
 
 
-def test_a_desk_has_limits() -> None:
+def test_a_command_queue_has_limits() -> None:
     queue = CommandQueue()
     for number in range(1, FINISHED_MAX + 2):
         queue.finished(number)
@@ -332,7 +332,7 @@ def test_a_desk_has_limits() -> None:
     assert taken.count(True) == WAITING_MAX
 
 
-def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -> None:
+def test_the_report_queue_posts_alerts_first_and_repeats_a_request_until_acknowledged() -> None:
     report_queue = ReportQueue()
     for number in range(1, REPORTS_PER_POST_MAX + 3):
         report_queue.put(routine(number))
@@ -351,7 +351,7 @@ def test_the_outbox_posts_alerts_first_and_the_same_again_until_acknowledged() -
     assert list(report_queue.acknowledged) == [(1, REPORTS_PER_POST_MAX + 2), (100, 100)]
 
 
-def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> None:
+def test_a_full_report_queue_drops_only_the_oldest_routine_report() -> None:
     report_queue = ReportQueue(4)
     for report in [
         routine(1),
@@ -367,7 +367,7 @@ def test_a_full_outbox_drops_the_oldest_routine_report_and_nothing_else() -> Non
     assert [report.number for report in report_queue.post()] == [2, 5, 6, 7, 4]
 
 
-def test_a_refused_request_is_taken_apart_until_the_culprit_is_found() -> None:
+def test_a_rejected_request_is_split_until_the_rejected_report_is_found() -> None:
     report_queue = ReportQueue()
     for number in (1, 2, 3):
         report_queue.put(routine(number))

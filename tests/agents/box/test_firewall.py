@@ -118,7 +118,7 @@ def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -
     asyncio.run(scenario())
 
 
-def test_until_it_can_be_put_in_force_ports_stay_closed_and_everybody_is_told() -> None:
+def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_reported() -> None:
     async def scenario() -> None:
         place = Place()
         place.backend.problem = "the kernel does not take it"
@@ -136,7 +136,7 @@ def test_until_it_can_be_put_in_force_ports_stay_closed_and_everybody_is_told() 
     asyncio.run(scenario())
 
 
-def test_what_is_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -> None:
+def test_a_policy_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -> None:
     async def scenario() -> None:
         place = Place()
         place.backend.in_force = True
@@ -168,7 +168,7 @@ def test_a_change_by_others_is_audited_and_counted_and_so_is_its_repair() -> Non
     asyncio.run(scenario())
 
 
-def test_a_newer_policy_opens_and_closes_the_ports_that_it_says() -> None:
+def test_a_newer_policy_opens_and_closes_its_ports() -> None:
     async def scenario() -> None:
         place = Place()
         async with place.guarded():
@@ -181,7 +181,7 @@ def test_a_newer_policy_opens_and_closes_the_ports_that_it_says() -> None:
     asyncio.run(scenario())
 
 
-def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() -> None:
+def test_a_failed_repair_closes_the_ports_immediately_and_stops_the_work() -> None:
     async def scenario() -> None:
         place = Place()
         async with place.guarded():
@@ -198,7 +198,7 @@ def test_what_cannot_be_repaired_closes_the_ports_at_once_and_ends_the_work() ->
     asyncio.run(scenario())
 
 
-def test_a_port_that_is_gone_keeps_nobody_from_working_and_opens_when_it_is_back() -> None:
+def test_a_missing_port_does_not_affect_others_and_opens_when_it_returns() -> None:
     async def scenario() -> None:
         place = Place()
         place.ports[1].backend.remove_device()
@@ -212,7 +212,7 @@ def test_a_port_that_is_gone_keeps_nobody_from_working_and_opens_when_it_is_back
     asyncio.run(scenario())
 
 
-def test_one_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
+def test_a_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
     async def scenario() -> None:
         place = Place({1: StubbornPort("port1"), 2: EmulEthernetPort("port2")})
         place.backend.problem = "no"
@@ -224,7 +224,7 @@ def test_one_port_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
     asyncio.run(scenario())
 
 
-def test_refused_packets_are_noted_as_sums_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         place = Place()
         place.backend.packets = {"outside": 100, "egress": 7}
@@ -243,7 +243,7 @@ def test_refused_packets_are_noted_as_sums_of_what_came_since(monkeypatch: pytes
     asyncio.run(scenario())
 
 
-def test_settings_put_back_are_audited_and_what_is_not_covered_is_in_the_status() -> None:
+def test_repaired_settings_are_recorded_and_uncovered_items_are_in_the_status() -> None:
     async def scenario() -> None:
         place = Place()
         place.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
@@ -255,7 +255,7 @@ def test_settings_put_back_are_audited_and_what_is_not_covered_is_in_the_status(
     asyncio.run(scenario())
 
 
-def test_a_theorem_that_no_longer_holds_closes_the_ports_until_it_does() -> None:
+def test_a_theorem_that_fails_closes_the_ports_until_it_holds_again() -> None:
     async def scenario() -> None:
         place = Place()
         async with place.guarded():
@@ -270,7 +270,7 @@ def test_a_theorem_that_no_longer_holds_closes_the_ports_until_it_does() -> None
     asyncio.run(scenario())
 
 
-def test_a_box_whose_firewall_fails_takes_and_sends_nothing_and_its_audit_log_says_so_later(
+def test_a_box_with_a_failing_firewall_accepts_and_sends_nothing_and_records_it_later(
     pki: Hierarchy,
 ) -> None:
     async def scenario() -> None:

@@ -96,7 +96,7 @@ def routine(agent: InstrumentAgent, count: int) -> None:
         agent.submit(Quality, "glu", 1, 0)
 
 
-def test_what_gathers_during_a_request_shares_the_next_and_alerts_go_first(pki: Hierarchy) -> None:
+def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first(pki: Hierarchy) -> None:
     async def scenario() -> None:
         told: list[InstrumentReport] = []
         async with (
@@ -148,7 +148,7 @@ def test_everything_is_repeated_until_there_is_a_receipt(
     asyncio.run(scenario())
 
 
-def test_a_report_that_the_box_cannot_read_does_not_hold_up_the_others(pki: Hierarchy) -> None:
+def test_a_rejected_report_does_not_block_the_others(pki: Hierarchy) -> None:
     def reads_all_but_2(post: Reports) -> Response:
         return Response(400) if any(report.number == 2 for report in post.reports) else receipt(post)
 
@@ -163,7 +163,7 @@ def test_a_report_that_the_box_cannot_read_does_not_hold_up_the_others(pki: Hier
     asyncio.run(scenario())
 
 
-def test_a_box_that_can_read_nothing_does_not_empty_the_agent(pki: Hierarchy) -> None:
+def test_a_box_that_rejects_everything_does_not_empty_the_queue(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
             box.answers.extend([lambda _post: Response(400)] * (DROPS_BURST + 40))
@@ -175,7 +175,7 @@ def test_a_box_that_can_read_nothing_does_not_empty_the_agent(pki: Hierarchy) ->
     asyncio.run(scenario())
 
 
-def test_any_number_of_unreadable_reports_are_given_up_between_others(pki: Hierarchy) -> None:
+def test_any_number_of_rejected_reports_are_dropped_between_accepted_ones(pki: Hierarchy) -> None:
     def reads_even_numbers(post: Reports) -> Response:
         return Response(400) if any(report.number % 2 for report in post.reports) else receipt(post)
 
@@ -209,9 +209,7 @@ def test_an_agent_continues_under_the_run_that_the_box_names(pki: Hierarchy) -> 
 
 
 @pytest.mark.parametrize("named", [{}, {NEXT_RUN: "-1"}, {NEXT_RUN: str(2**32)}, {NEXT_RUN: "soon"}])
-def test_a_refusal_that_names_no_run_is_an_answer_like_any_other(
-    pki: Hierarchy, named: dict[str, str]
-) -> None:
+def test_a_refusal_without_a_run_is_retried(pki: Hierarchy, named: dict[str, str]) -> None:
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
             box.answers.append(lambda _post: Response(409, b"", named))
@@ -222,7 +220,7 @@ def test_a_refusal_that_names_no_run_is_an_answer_like_any_other(
     asyncio.run(scenario())
 
 
-def test_a_command_is_executed_once_and_its_result_reported_again_when_asked_again(pki: Hierarchy) -> None:
+def test_a_repeated_command_is_executed_once_and_its_result_reported_again(pki: Hierarchy) -> None:
     executed: list[int] = []
 
     async def execute(command: Command) -> Outcome:

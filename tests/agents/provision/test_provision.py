@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
     return system_tree(tmp_path / "root")
 
 
-def test_the_box_program_takes_its_configuration(root: Path) -> None:
+def test_the_box_program_accepts_the_generated_configuration(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     config = load_config(root / "etc/rap/box.toml")
     assert config.datacenter.address == "203.0.113.5"
@@ -73,7 +73,7 @@ def test_the_box_program_takes_its_configuration(root: Path) -> None:
     assert config.enrolled() == {"CHEM-0001": 2, "CHEM-0002": 2}
 
 
-def test_the_firewall_lets_the_box_go_where_the_site_says_and_nowhere_else(root: Path) -> None:
+def test_the_firewall_permits_only_the_destinations_in_the_site_file(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     policy = load_policy(root / "etc/rap/firewall.toml")
     ways = {
@@ -96,7 +96,7 @@ def test_the_firewall_lets_the_box_go_where_the_site_says_and_nowhere_else(root:
     }
 
 
-def test_the_local_page_is_served_to_the_instruments_alone(root: Path) -> None:
+def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     lines = (root / LISTEN).read_text().splitlines()
     assert lines[1:] == [f"Listen 10.77.{number}.1:8443" for number in (1, 2, 3, 4)]
@@ -113,7 +113,7 @@ def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
     assert {key: getattr(proxy, key) for key in login} == login
 
 
-def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
+def test_with_a_proxy_the_firewall_permits_only_the_proxy() -> None:
     text = SITE + '\n[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n'
     site, board = parse_site(text, Path("site.toml"))
     assert 'role = "proxy"' in firewall_file(site, board)
@@ -121,7 +121,7 @@ def test_behind_a_proxy_the_box_goes_to_the_proxy_alone() -> None:
     assert '[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n' in box_file(site, board)
 
 
-def test_each_port_has_its_name_and_its_connection(root: Path) -> None:
+def test_each_port_has_a_link_file_and_a_connection(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     link = (root / "etc/systemd/network/10-rap-port4.link").read_text()
     assert link == "[Match]\nPath=pci-0000:05:00.0\n\n[Link]\nName=enp5s0\n"
@@ -147,7 +147,7 @@ def test_each_port_has_its_name_and_its_connection(root: Path) -> None:
         ("enp1s0d1", ""),
     ],
 )
-def test_a_name_by_slot_says_the_slot(name: str, path: str) -> None:
+def test_an_interface_name_contains_its_pci_slot(name: str, path: str) -> None:
     assert id_path(name) == path
 
 
@@ -164,14 +164,14 @@ def test_the_network_waits_for_the_firewall_and_the_units_are_enabled(root: Path
     ]
 
 
-def test_a_second_time_changes_nothing(root: Path) -> None:
+def test_a_second_run_changes_nothing(root: Path) -> None:
     assert provision(root.parent / "site.toml", root)
     before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     assert provision(root.parent / "site.toml", root) == []
     assert {path: path.lstat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_what_the_site_no_longer_has_goes(root: Path) -> None:
+def test_files_that_the_site_no_longer_needs_are_removed(root: Path) -> None:
     stale = root / "etc/systemd/network/10-rap-port9.link"
     others = root / "etc/systemd/network/10-others.link"
     stale.parent.mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_what_the_site_no_longer_has_goes(root: Path) -> None:
     assert others.exists()
 
 
-def test_an_own_board_comes_along(root: Path) -> None:
+def test_a_custom_board_file_is_copied(root: Path) -> None:
     site = root.parent / "site.toml"
     site.write_text(SITE.replace('"rap-4"', '"ours.toml"'))
     ports = '[instrument_ports]\n1 = "eth1"\n2 = "eth2"\n'
@@ -194,7 +194,7 @@ def test_an_own_board_comes_along(root: Path) -> None:
     assert provision(root / "etc/rap/site.toml", root) == []
 
 
-def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Path) -> None:
+def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path) -> None:
     """The installer's keys are known, and not looked at."""
     file = write_site(tmp_path)
     for text in (for_box(load_site(file)), file.read_text()):
@@ -236,7 +236,7 @@ def test_the_kickstarts_and_the_sites_own_file_are_both_understood(tmp_path: Pat
         ("gateway", "# gateway", "a fixed `address` needs a `gateway`"),
     ],
 )
-def test_a_wrong_site_is_told_and_changes_nothing(
+def test_a_wrong_site_is_reported_and_changes_nothing(
     root: Path, capsys: pytest.CaptureFixture[str], right: str, wrong: str, message: str
 ) -> None:
     site = root.parent / "site.toml"
@@ -251,13 +251,13 @@ def test_a_wrong_site_is_told_and_changes_nothing(
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_a_name_without_addresses_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_without_addresses_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root.parent / "site.toml").write_text(SITE.replace('"audit.example.com" =', '"log.example.com" ='))
     assert main(["--site", str(root.parent / "site.toml"), "--root", str(root)]) == 0
     assert "audit.host: the firewall needs the addresses of audit.example.com" in capsys.readouterr().err
 
 
-def test_a_tree_without_the_package_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tree_without_the_package_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "site.toml").write_text(SITE)
     (tmp_path / "root").mkdir()
     assert main(["--site", str(tmp_path / "site.toml"), "--root", str(tmp_path / "root")]) == 3
@@ -275,7 +275,7 @@ FILES = {
 }
 
 
-def test_an_identity_arrives_once(tmp_path: Path) -> None:
+def test_an_identity_is_installed_once(tmp_path: Path) -> None:
     partition, folder = tmp_path / "partition", tmp_path / "identity"
     assert read_identity(partition) == {}
     partition.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
@@ -289,7 +289,7 @@ def test_an_identity_arrives_once(tmp_path: Path) -> None:
     assert read_identity(partition) == {}
 
 
-def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_certificate_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The units take it for the whole: a power cut before it must leave the partition to be read again."""
     written: list[str] = []
     monkeypatch.setattr(
@@ -299,7 +299,7 @@ def test_the_certificate_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert written[-1] == "box.crt"
 
 
-def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_identity_is_not_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packed = bytearray(identity_archive.pack(FILES))
     packed[600] ^= 1
     (tmp_path / "partition").write_bytes(packed)
@@ -308,7 +308,7 @@ def test_a_damaged_identity_is_left_alone(tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "partition").read_bytes() == packed
 
 
-def test_the_proxys_password_is_for_the_box_alone(root: Path) -> None:
+def test_only_the_box_can_read_the_proxy_password(root: Path) -> None:
     """Also on a box that was provisioned when both files were for everybody, where the folder now gives its group."""
     folder = root / "etc/rap"
     provision(root.parent / "site.toml", root)
@@ -324,7 +324,7 @@ def test_the_proxys_password_is_for_the_box_alone(root: Path) -> None:
     assert found["firewall.toml"][0] == 0o644
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     file = tmp_path / "etc/file"
     assert write_file(file, b"one", 0o644)
     assert not write_file(file, b"one", 0o644)

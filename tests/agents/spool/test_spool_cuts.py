@@ -41,7 +41,7 @@ def operations() -> int:
 TOTAL = operations()
 
 
-def test_the_scenario_does_it_all() -> None:
+def test_the_scenario_exercises_every_operation() -> None:
     h = Harness()
     scenario(h)
     h.check()
@@ -51,7 +51,7 @@ def test_the_scenario_does_it_all() -> None:
 
 @pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
 @pytest.mark.parametrize("part", range(4))
-def test_cut_at_every_operation(part: int, limits: SpoolLimits) -> None:
+def test_a_power_cut_at_every_operation_loses_nothing(part: int, limits: SpoolLimits) -> None:
     for operation in range(1 + part, TOTAL + 1, 4):
         h = Harness(operation, limits=limits)
         h.disk.backend.cut_power_at(operation)
@@ -67,7 +67,7 @@ def test_cut_at_every_operation(part: int, limits: SpoolLimits) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 5, 20, 60, 120, 200])
-def test_a_second_cut_during_recovery(first: int) -> None:
+def test_a_second_power_cut_during_recovery_loses_nothing(first: int) -> None:
     for second in range(1, 12):
         h = Harness(first)
         h.disk.backend.cut_power_at(first)
@@ -86,7 +86,7 @@ def test_a_second_cut_during_recovery(first: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flush", "write"])
-def test_failing_once_at_every_group(kind: str) -> None:
+def test_a_single_failure_at_every_group_loses_nothing(kind: str) -> None:
     for turn in range(60):
         h = Harness(turn)
         for now in range(60):
@@ -98,7 +98,7 @@ def test_failing_once_at_every_group(kind: str) -> None:
 
 
 @pytest.mark.parametrize("between", ["append", "ack", "roll", "failure", "reopening"])
-def test_a_group_made_for_another_place_is_made_anew(between: str) -> None:
+def test_a_group_prepared_for_another_position_is_encoded_again(between: str) -> None:
     h = Harness()
     assert h.append([ROUTINE] * 2, [100] * 2)
     group = h.spool.prepare_group(h.spool.measure([ROUTINE, ALERT], [b"a", b"b"]))

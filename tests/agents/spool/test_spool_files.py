@@ -63,7 +63,7 @@ def named(spool: Spool) -> set[int]:
 @pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
 @pytest.mark.parametrize("which", [0, 1, -1])
 @pytest.mark.parametrize("how", ["removed", "emptied", "truncated", "extended", "unreadable"])
-def test_what_a_damaged_file_held_is_named_and_not_given_again(
+def test_numbers_of_a_damaged_file_are_reported_and_not_reused(
     how: str, which: int, limits: SpoolLimits
 ) -> None:
     disk, used = filled()
@@ -87,7 +87,7 @@ def test_what_a_damaged_file_held_is_named_and_not_given_again(
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_of_two_segments_one_is_missing(which: int) -> None:
+def test_a_missing_segment_of_two_is_reported(which: int) -> None:
     disk, used = filled(16)
     names = segment_names(disk)
     assert len(names) == 2
@@ -98,7 +98,7 @@ def test_of_two_segments_one_is_missing(which: int) -> None:
     assert spool.append([ROUTINE], [b"new"])[0] > max(used)
 
 
-def test_recycled_segments_are_not_missed() -> None:
+def test_reused_segments_are_not_reported_as_missing() -> None:
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
     spool.append([ALERT], [b"waits, and keeps the other cursors' meaning"])
@@ -135,7 +135,7 @@ def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
 @pytest.mark.parametrize("verify_bytes_max", [ROOMY.verify_bytes_max, 0])
 @pytest.mark.parametrize("acked", [False, True])
 @pytest.mark.parametrize("operation", range(1, 7))
-def test_a_missing_oldest_file_is_named_whenever_the_power_goes(
+def test_a_missing_oldest_file_is_reported_after_a_power_cut_at_any_operation(
     operation: int, acked: bool, verify_bytes_max: int
 ) -> None:
     limits = replace(ROOMY, verify_bytes_max=verify_bytes_max)
@@ -155,7 +155,7 @@ def held(disk: EmulDisk, name: str) -> set[int]:
     return set(range(int(name.split("-")[2], 16), following[0] if following else 1 << 16))
 
 
-def test_a_doubled_segment_counts_once() -> None:
+def test_a_duplicated_segment_counts_once() -> None:
     disk, used = filled()
     name = segment_names(disk)[1]
     copy = name.split(".")[0] + "-0000000000000001.seg"
@@ -188,7 +188,7 @@ def written_by_a_newer_program(disk: EmulDisk, how: str, segments: int) -> None:
 @pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
 @pytest.mark.parametrize("segments", [1, 2, 4])
 @pytest.mark.parametrize("how", ["content", "name"])
-def test_what_a_newer_program_wrote_is_left_alone(how: str, segments: int, limits: SpoolLimits) -> None:
+def test_files_of_a_newer_program_are_not_changed(how: str, segments: int, limits: SpoolLimits) -> None:
     disk, used = filled()
     epoch, contents = open_spool(disk).epoch, {}
     written_by_a_newer_program(disk, how, segments)
@@ -256,7 +256,7 @@ def few_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("few_descriptors")
-def test_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
+def test_a_spool_can_have_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
     for generation in range(1, 1101):
         with (tmp_path / f"0000abcd-{generation:08x}-{generation:016x}-00000000.seg").open("wb") as file:
             file.truncate(64 * 1024)
@@ -268,7 +268,7 @@ def test_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
     disk.close()
 
 
-def test_a_disk_that_refuses_writes_delivers_what_waits() -> None:
+def test_waiting_records_can_be_read_from_a_disk_that_refuses_writes() -> None:
     disk, used = filled()
     for call in ("create", "commit", "write", "rename", "remove"):
         setattr(disk, call, refuse)

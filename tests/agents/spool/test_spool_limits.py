@@ -25,17 +25,17 @@ ALERT, AUDIT, ROUTINE = Priority
         {"snapshot_bytes_max": 8 * 1024},
     ],
 )
-def test_limits_that_cannot_hold_together(change: dict[str, int]) -> None:
+def test_contradictory_limits_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         replace(LIMITS, **change)
 
 
-def test_defaults_hold_together() -> None:
+def test_default_limits_are_consistent() -> None:
     assert SpoolLimits().segments_max == 256
     assert replace(LIMITS, spool_bytes_max=3 * LIMITS.segment_bytes).segments_max == 3
 
 
-def test_record_bytes_max() -> None:
+def test_record_bytes_max_is_enforced() -> None:
     h = Harness()
     assert h.append([ROUTINE], [LIMITS.record_bytes_max])
     with pytest.raises(ValueError, match="record_bytes_max"):
@@ -43,21 +43,21 @@ def test_record_bytes_max() -> None:
     h.check()
 
 
-def test_group_records_max() -> None:
+def test_group_records_max_is_enforced() -> None:
     h = Harness()
     assert h.append([ROUTINE] * LIMITS.group_records_max, [8] * LIMITS.group_records_max)
     with pytest.raises(ValueError, match="group_records_max"):
         h.append([ROUTINE] * 17, [8] * 17)
 
 
-def test_group_bytes_max() -> None:
+def test_group_bytes_max_is_enforced() -> None:
     h = Harness()
     assert h.append([ROUTINE] * 2, [LIMITS.group_bytes_max // 2] * 2)
     with pytest.raises(ValueError, match="group_bytes_max"):
         h.append([ROUTINE] * 3, [LIMITS.group_bytes_max // 3 + 1] * 3)
 
 
-def test_empty_records() -> None:
+def test_empty_records_are_stored() -> None:
     h = Harness()
     h.spool.append([ROUTINE, ALERT], [b"", b""])
     assert h.read(ROUTINE) == [(1, b"")] and h.read(ALERT) == [(2, b"")]
@@ -66,7 +66,7 @@ def test_empty_records() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 65])
-def test_snapshot_bytes_max(size: int) -> None:
+def test_snapshot_bytes_max_is_enforced(size: int) -> None:
     disk = EmulDisk(1 << 30, Random(1))
     spool = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap, snapshot=lambda: b"s" * size)
     if size > LIMITS.snapshot_bytes_max:
@@ -78,7 +78,7 @@ def test_snapshot_bytes_max(size: int) -> None:
         assert again.recovery.snapshot == b"s" * size
 
 
-def test_read_limits() -> None:
+def test_read_respects_its_limits() -> None:
     h = Harness()
     h.append([ROUTINE] * 4, [100] * 4)
     assert [seq for seq, _ in h.spool.read(ROUTINE, 3, 1 << 20)] == [1, 2, 3]
@@ -88,14 +88,14 @@ def test_read_limits() -> None:
     assert h.spool.read(ROUTINE, 9, 99, after_seq=4) == []
 
 
-def test_ack_beyond_the_end_is_a_mistake() -> None:
+def test_ack_beyond_the_last_record_raises() -> None:
     h = Harness()
     h.append([ROUTINE], [10])
     with pytest.raises(ValueError, match="no record 2"):
         h.spool.ack(ROUTINE, 2)
 
 
-def test_spool_bytes_max_drops_the_oldest_routine_records_and_says_so() -> None:
+def test_spool_bytes_max_drops_and_reports_the_oldest_routine_records() -> None:
     h = Harness()
     h.append([ROUTINE, ALERT, ROUTINE, AUDIT], [100] * 4)
     for _ in range(200):
@@ -115,7 +115,7 @@ def test_spool_bytes_max_drops_the_oldest_routine_records_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("priority", [ALERT, AUDIT])
-def test_nothing_left_to_drop_refuses_and_goes_on_after_an_ack(priority: Priority) -> None:
+def test_a_spool_without_droppable_records_refuses_until_an_ack(priority: Priority) -> None:
     h = Harness()
     with pytest.raises(SpoolError) as caught:
         while True:
@@ -129,7 +129,7 @@ def test_nothing_left_to_drop_refuses_and_goes_on_after_an_ack(priority: Priorit
         assert h.append([ROUTINE] * 4, [500] * 4)
 
 
-def test_the_disk_gives_less_than_the_limit() -> None:
+def test_a_disk_smaller_than_the_limit_drops_the_oldest_records() -> None:
     h = Harness(capacity_bytes=3 * LIMITS.segment_bytes)
     for _ in range(100):
         assert h.append([ROUTINE] * 4, [500] * 4)
@@ -142,7 +142,7 @@ def test_the_disk_gives_less_than_the_limit() -> None:
     h.check()
 
 
-def test_no_room_at_all() -> None:
+def test_a_disk_without_space_refuses_appends() -> None:
     h = Harness(capacity_bytes=LIMITS.segment_bytes)
     with pytest.raises(SpoolError) as caught:
         h.spool.append([ALERT], [b"x"])
@@ -163,7 +163,7 @@ def test_gap_ranges_max_splits_reports() -> None:
     assert gaps and all(len(gap.ranges) <= LIMITS.gap_ranges_max for gap in gaps)
 
 
-def test_steady_state_makes_no_files() -> None:
+def test_the_steady_state_creates_no_files() -> None:
     h = Harness()
     for turn in range(300):
         h.append([ROUTINE] * 4, [500] * 4)
@@ -173,7 +173,7 @@ def test_steady_state_makes_no_files() -> None:
     assert len(h.disk.names()) == names <= 3
 
 
-def test_snapshots_and_what_came_after_cover_everything() -> None:
+def test_a_snapshot_and_the_records_after_it_cover_everything() -> None:
     """As the collector uses them: the count of all records, rebuilt."""
     disk = EmulDisk(1 << 30, Random(1))
     made = 0
@@ -196,7 +196,7 @@ def test_snapshots_and_what_came_after_cover_everything() -> None:
             spool.append([], [])
 
 
-def test_a_backlog_costs_no_memory() -> None:
+def test_a_routine_backlog_takes_no_memory() -> None:
     """207,360 routine records (two days of four instruments) in less than 1 MB, the disk's own bytes apart."""
     limits = SpoolLimits()
     disk = EmulDisk(1 << 30, Random(1))
@@ -216,7 +216,7 @@ def test_a_backlog_costs_no_memory() -> None:
     assert sum(trace.size for trace in taken.traces) < 1_000_000
 
 
-def test_closing_again_and_again_takes_no_room() -> None:
+def test_repeated_closing_takes_no_space() -> None:
     h = Harness()
     for turn in range(100):
         assert h.append([ROUTINE], [100]) or turn

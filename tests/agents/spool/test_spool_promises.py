@@ -25,7 +25,7 @@ def open_spool(disk: Disk, random: Random) -> Spool:
 
 @pytest.mark.parametrize("group", [1, 2], ids=["first of its segment", "a later one"])
 @pytest.mark.parametrize("seed", range(20))
-def test_a_record_shown_as_certain_after_a_crash_survives_a_power_cut(seed: int, group: int) -> None:
+def test_a_record_that_is_certain_after_a_crash_survives_a_power_cut(seed: int, group: int) -> None:
     """A process killed between write and flush leaves a group that can be read and is not on the media."""
     random = Random(seed)
     disk = EmulDisk(1 << 30, random)
@@ -75,7 +75,7 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
 
 
 @pytest.mark.parametrize("discarded", [0, 2])
-def test_alerts_are_moved_only_where_a_quarter_of_the_spool_can_be_won(discarded: int) -> None:
+def test_alerts_are_carried_only_if_a_quarter_of_the_spool_can_be_freed(discarded: int) -> None:
     """Moving all alerts to gain the room of a few would wear out the disk at each append; those are refused."""
     h = Harness()
     while h.append([ALERT] * 4, [464] * 4):

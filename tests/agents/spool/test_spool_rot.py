@@ -46,7 +46,7 @@ def data_groups(spool: Spool, disk: Disk) -> list:
 
 @pytest.mark.parametrize("at", range(8))
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_rotten_payload_loses_that_record(at: int, closed: bool) -> None:
+def test_a_damaged_payload_loses_only_its_record(at: int, closed: bool) -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
     flip(disk, spool, second.payload_offset + sum(second.lengths[:at]) + 3)
@@ -60,7 +60,7 @@ def test_a_rotten_payload_loses_that_record(at: int, closed: bool) -> None:
 
 @pytest.mark.parametrize("copy", ["first", "last"])
 @pytest.mark.parametrize("of", ["header", "table"])
-def test_one_rotten_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
+def test_one_damaged_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
     distance = 20 if of == "header" else 90
@@ -70,7 +70,7 @@ def test_one_rotten_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
     assert len(again.read(ROUTINE, 99, 1 << 20)) == 24
 
 
-def test_both_copies_rotten_lose_that_group() -> None:
+def test_two_damaged_copies_of_a_table_lose_only_their_group() -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
     flip(disk, spool, second.offset + 20)
@@ -79,7 +79,7 @@ def test_both_copies_rotten_lose_that_group() -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_the_last_group_may_have_been_torn(closed: bool) -> None:
+def test_losses_in_the_last_group_are_reported_as_unfinished(closed: bool) -> None:
     disk, spool = filled()
     last = data_groups(spool, disk)[-1]
     if closed:
@@ -92,7 +92,7 @@ def test_the_last_group_may_have_been_torn(closed: bool) -> None:
     assert 20 not in certain and certain[19] and certain[21] is closed
 
 
-def test_numbers_go_on_beyond_an_unreadable_end() -> None:
+def test_numbers_continue_beyond_an_unreadable_tail() -> None:
     disk, spool = filled()
     for group in data_groups(spool, disk)[1:]:
         flip(disk, spool, group.offset + 20)
@@ -102,7 +102,7 @@ def test_numbers_go_on_beyond_an_unreadable_end() -> None:
     assert again.append([ROUTINE], [b"new"])[0] > 24
 
 
-def test_a_rotten_group_before_a_good_end() -> None:
+def test_a_damaged_group_before_a_clean_close_is_reported() -> None:
     disk, spool = filled()
     last = data_groups(spool, disk)[-1]
     spool.close()
@@ -113,7 +113,7 @@ def test_a_rotten_group_before_a_good_end() -> None:
     assert again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
 
 
-def test_a_segment_that_cannot_be_read_at_all() -> None:
+def test_an_unreadable_segment_is_reported() -> None:
     disk, spool = filled(count=40, size=400)
     segments = spool._log.segments
     lost = segments[1]
@@ -135,7 +135,7 @@ def test_a_gap_is_reported_once() -> None:
     assert [gap.ranges for gap in reports if gap.reason is GapReason.CORRUPT] == [((9, 9),)]
 
 
-def test_rot_found_while_reading() -> None:
+def test_damage_found_while_reading_is_reported() -> None:
     disk, spool = filled()
     spool.append([ALERT, AUDIT], [b"alert" * 9, b"audit" * 9])
     groups_ = data_groups(spool, disk)
@@ -149,7 +149,7 @@ def test_rot_found_while_reading() -> None:
     assert found == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
 
 
-def test_an_unreadable_sector_is_like_rot() -> None:
+def test_an_unreadable_sector_is_reported_as_corrupt() -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
     disk.backend.make_unreadable(spool._log.segments[-1].name, second.payload_offset + 600)
@@ -157,7 +157,7 @@ def test_an_unreadable_sector_is_like_rot() -> None:
     assert 0 < len(lost) <= 6 and lost < set(range(9, 17))
 
 
-def test_foreign_files_are_left_alone() -> None:
+def test_foreign_files_are_not_changed() -> None:
     disk = EmulDisk(1 << 30, Random(2))
     disk.create("readme.txt", 100)
     spool = open_spool(disk)
@@ -187,14 +187,14 @@ def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
     return disk, carried, manifest, disk._files[segment.name].data
 
 
-def test_a_carried_group_that_cannot_be_read_is_missed_by_its_manifest() -> None:
+def test_an_unreadable_carried_group_is_detected_by_its_manifest() -> None:
     disk, carried, _, data = carried_and_manifest()
     data[carried.offset + 20] ^= 4
     data[carried.end - 20] ^= 4
     assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
 
 
-def test_a_carried_record_that_cannot_be_read_is_missed_without_its_manifest() -> None:
+def test_an_unreadable_carried_record_is_detected_without_its_manifest() -> None:
     disk, carried, manifest, data = carried_and_manifest()
     data[carried.payload_offset] ^= 4
     data[manifest.offset + 20] ^= 4
@@ -237,7 +237,9 @@ def told(spool: Spool) -> dict[int, GapReason]:
 
 @pytest.mark.parametrize("flushes", [0, 1, 2])
 @pytest.mark.parametrize("rotten", [[1], [2, 4], [2, 20], [20]], ids=str)
-def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int, rotten: list[int]) -> None:
+def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
+    flushes: int, rotten: list[int]
+) -> None:
     """The disk is full, and after so many good flushes it fails until the process is killed."""
     disk, spool = full()
     for number in rotten:
@@ -268,7 +270,7 @@ def test_a_loss_found_by_reading_outlives_the_segment_that_names_it(flushes: int
     assert all(told(spool).get(number) is GapReason.CORRUPT for number in rotten)
 
 
-def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> None:
+def test_an_unreadable_group_is_reported_when_its_segment_is_dropped() -> None:
     disk, spool = full()
     first = spool._log.segments[0]
     second = [g for g in groups(disk, first, 0, first.end) if g.kind is GroupKind.DATA][1]
@@ -281,7 +283,7 @@ def test_a_group_that_nobody_read_is_told_of_when_its_segment_is_dropped() -> No
     }
 
 
-def test_a_drop_whose_report_cannot_be_read_is_no_drop() -> None:
+def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
     """The group that drops a segment is torn: its header, with the cursor moved, is there, its records are not."""
     disk, spool = full()
     spool._writer._find_room(1)
@@ -294,7 +296,7 @@ def test_a_drop_whose_report_cannot_be_read_is_no_drop() -> None:
 
 @pytest.mark.parametrize("end", ["crash", "close"])
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_no_number_is_given_twice_though_all_since_the_last_opening_rots(end: str, times: int) -> None:
+def test_no_number_is_assigned_twice_if_everything_since_opening_is_damaged(end: str, times: int) -> None:
     """What the next opening reads is what the last one read; it must go on beyond what was given since then."""
     h = Harness()
     assert h.append([ROUTINE] * 8, [100] * 8)
@@ -311,9 +313,7 @@ def test_no_number_is_given_twice_though_all_since_the_last_opening_rots(end: st
 
 @pytest.mark.parametrize("again", ["at once", "after a crash", "after a good end"])
 @pytest.mark.parametrize("priority", Priority)
-def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
-    priority: Priority, again: str
-) -> None:
+def test_a_discarded_record_stays_discarded_and_is_reported_by_number(priority: Priority, again: str) -> None:
     h = Harness()
     assert h.append([ROUTINE, ALERT, AUDIT] * 3, [100] * 9)
     number = h.read(priority)[1][0]
@@ -335,7 +335,7 @@ def test_a_record_given_up_is_gone_for_good_and_reported_by_its_number(
     h.check()
 
 
-def test_what_does_not_wait_cannot_be_given_up() -> None:
+def test_records_that_do_not_wait_cannot_be_discarded() -> None:
     h = Harness()
     assert h.append([ROUTINE, ALERT, ROUTINE], [100] * 3)
     h.ack(ROUTINE, 1)
@@ -345,7 +345,7 @@ def test_what_does_not_wait_cannot_be_given_up() -> None:
     assert [seq for seq, _ in h.read(ROUTINE)] == [3] and [seq for seq, _ in h.read(ALERT)] == [2]
 
 
-def test_a_carried_record_given_up_stays_gone() -> None:
+def test_a_discarded_carried_record_stays_discarded() -> None:
     disk, *_ = carried_and_manifest()
     spool = open_spool(disk)
     spool.discard(ALERT, 1)

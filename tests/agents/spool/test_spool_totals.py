@@ -69,7 +69,7 @@ def steps_of_routine_work(segments: int, *, drained: bool) -> int:
 
 
 @pytest.mark.parametrize("drained", [False, True])
-def test_routine_work_does_not_grow_with_the_segments(drained: bool) -> None:
+def test_the_cost_of_routine_work_does_not_grow_with_the_segments(drained: bool) -> None:
     few, many = (steps_of_routine_work(n, drained=drained) for n in (4, 400))
     assert 0 < many <= SLACK * few
 
@@ -86,7 +86,7 @@ def steps_of_an_alert(segments: int) -> int:
     return steps.count
 
 
-def test_an_alert_does_not_grow_with_the_segments() -> None:
+def test_the_cost_of_an_alert_does_not_grow_with_the_segments() -> None:
     few, many = map(steps_of_an_alert, (4, 400))
     assert 0 < many <= SLACK * few
 
@@ -105,6 +105,6 @@ def steps_of_a_new_segment(segments: int) -> int:
             return steps.count
 
 
-def test_a_new_segment_does_not_grow_with_the_segments() -> None:
+def test_the_cost_of_a_new_segment_does_not_grow_with_the_segments() -> None:
     few, many = map(steps_of_a_new_segment, (4, 400))
     assert 0 < many <= SLACK * few

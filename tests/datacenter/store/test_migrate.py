@@ -72,13 +72,13 @@ def with_a_later_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return install
 
 
-def test_the_newest_revision_that_the_program_finds_is_the_schemas() -> None:
+def test_the_newest_migration_is_that_of_the_schema() -> None:
     config = Config()
     config.set_main_option("script_location", migrate.SCRIPTS)
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
 
 
-def test_the_migrations_make_the_tables_of_the_schema(engine: Engine) -> None:
+def test_the_migrations_create_the_tables_of_the_schema(engine: Engine) -> None:
     run_script(engine, VERSIONS[0])
     migrate.upgrade(engine)
     with engine.connect() as connection:
@@ -86,7 +86,7 @@ def test_the_migrations_make_the_tables_of_the_schema(engine: Engine) -> None:
     assert [it for it in differences if "alembic_version" not in str(it)] == []
 
 
-def test_an_empty_database_gets_the_tables_that_migrations_make(engine: Engine) -> None:
+def test_an_empty_database_gets_the_tables_that_migrations_create(engine: Engine) -> None:
     migrate.upgrade(engine)
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
@@ -95,9 +95,7 @@ def test_an_empty_database_gets_the_tables_that_migrations_make(engine: Engine) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_database_of_a_release_opens_with_what_it_holds(
-    engine: Engine, database: str, version: str
-) -> None:
+def test_a_database_of_a_release_opens_with_its_contents(engine: Engine, database: str, version: str) -> None:
     run_script(engine, version)
     store = Store(database)
     assert [record.kind for record in queries.records(store)] == ["alert", "audit"]

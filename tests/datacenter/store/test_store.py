@@ -31,26 +31,26 @@ def numbers(store: Store) -> list[tuple[int, int, int | None]]:
     return [(record.epoch, record.sequence, record.number) for record in queries.records(store)]
 
 
-def test_a_record_is_stored_with_what_queries_ask_for(store: Store) -> None:
+def test_a_record_is_stored_with_the_columns_of_queries(store: Store) -> None:
     assert store.ingest(BOX, batch(alert(3), first=12, epoch=4, run=9), AT_MS + 500).stored == 1
     assert list(queries.records(store)) == [
         (BOX, 4, 12, "CHEM-0001", 9, 3, "alert", AT_MS + 3, AT_MS + 500),
     ]
 
 
-def test_a_batch_that_comes_again_is_stored_once(store: Store) -> None:
+def test_a_repeated_batch_is_stored_once(store: Store) -> None:
     sent = batch(alert(1), alert(2), alert(3))
     assert [store.ingest(BOX, sent, now).stored for now in (10, 20, 30)] == [3, 0, 0]
     assert {record.stored_at_ms for record in queries.records(store)} == {10}
 
 
-def test_batches_that_overlap_are_stored_once(store: Store) -> None:
+def test_overlapping_batches_are_stored_once(store: Store) -> None:
     store.ingest(BOX, batch(alert(1), alert(2)), 0)
     assert store.ingest(BOX, batch(alert(2), alert(3), first=2), 0).stored == 1
     assert numbers(store) == [(1, 1, 1), (1, 2, 2), (1, 3, 3)]
 
 
-def test_a_report_that_the_box_took_twice_is_stored_once(store: Store) -> None:
+def test_a_report_that_the_box_accepted_twice_is_stored_once(store: Store) -> None:
     store.ingest(BOX, batch(alert(1)), 0)
     assert store.ingest(BOX, batch(alert(1), first=50), 0).stored == 0
     assert store.ingest(BOX, batch(alert(1), epoch=2), 0).stored == 0
@@ -69,14 +69,14 @@ def test_equal_numbers_of_another_run_instrument_or_box_are_other_reports(store:
     }
 
 
-def test_records_of_the_box_itself_are_known_by_their_sequence_alone(store: Store) -> None:
+def test_records_of_the_box_itself_are_identified_by_their_sequence(store: Store) -> None:
     again = Audit(AT_MS, "port-down", 1)
     sent = batch(again, again, instrument="", run=0)
     assert [store.ingest(BOX, sent, 0).stored for _ in range(2)] == [2, 0]
     assert numbers(store) == [(1, 1, None), (1, 2, None)]
 
 
-def test_the_largest_batch_is_stored_whole(store: Store) -> None:
+def test_the_largest_batch_is_stored_completely(store: Store) -> None:
     sent = batch(*(alert(number) for number in range(1, RECORDS_PER_BATCH_MAX + 1)))
     assert store.ingest(BOX, sent, 0).stored == RECORDS_PER_BATCH_MAX
     assert len(numbers(store)) == RECORDS_PER_BATCH_MAX
@@ -84,7 +84,7 @@ def test_the_largest_batch_is_stored_whole(store: Store) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 6)), max_size=8))
-def test_whatever_is_repeated_in_whatever_order_is_stored_once(sent: list[tuple[int, int]]) -> None:
+def test_repetitions_in_any_order_are_stored_once(sent: list[tuple[int, int]]) -> None:
     store = Store("sqlite://", durable=False)
     store.authorize([BOX], 0)
     stored = sum(
@@ -103,7 +103,7 @@ def test_a_box_that_is_not_authorized_may_not_send(store: Store) -> None:
     assert queries.counts(store) == {}
 
 
-def test_a_box_that_is_dismissed_may_not_send_and_what_it_sent_stays(store: Store) -> None:
+def test_a_box_that_is_no_longer_authorized_may_not_send_and_its_records_are_kept(store: Store) -> None:
     store.ingest(BOX, batch(alert(1)), 0)
     store.authorize(["RAP-0002"], 5)
     with pytest.raises(UnknownBoxError):
@@ -113,7 +113,7 @@ def test_a_box_that_is_dismissed_may_not_send_and_what_it_sent_stays(store: Stor
     assert store.ingest(BOX, batch(alert(2), first=2), 0).stored == 1
 
 
-def test_a_failure_in_the_middle_leaves_nothing_of_the_batch(store: Store) -> None:
+def test_a_failure_in_the_middle_stores_nothing_of_the_batch(store: Store) -> None:
     with store._engine.begin() as connection:
         connection.execute(text("DROP TABLE commands"))
     with pytest.raises(StoreError):
@@ -121,7 +121,7 @@ def test_a_failure_in_the_middle_leaves_nothing_of_the_batch(store: Store) -> No
     assert queries.counts(store) == {}
 
 
-def test_a_store_goes_on_after_a_failure(store: Store) -> None:
+def test_a_store_works_again_after_a_failure(store: Store) -> None:
     with store._engine.begin() as connection:
         connection.execute(text("ALTER TABLE records RENAME TO hidden"))
     with pytest.raises(StoreError):
@@ -131,7 +131,7 @@ def test_a_store_goes_on_after_a_failure(store: Store) -> None:
     assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
 
 
-def test_what_was_stored_is_there_for_the_next_process(tmp_path: Path) -> None:
+def test_stored_records_are_visible_to_the_next_process(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     for expected in (1, 0):
         store = Store(url)
@@ -141,7 +141,7 @@ def test_what_was_stored_is_there_for_the_next_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("durable", "journal", "synchronous"), [(True, "wal", 2), (False, "memory", 0)])
-def test_a_commit_is_flushed_unless_told_otherwise(
+def test_a_commit_is_flushed_unless_durable_is_false(
     tmp_path: Path, durable: bool, journal: str, synchronous: int
 ) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.db'}", durable=durable)
@@ -164,12 +164,12 @@ def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["", "reports.db", "mysql://localhost/rap", "postgresql+psycopg2://h/d"])
-def test_a_url_of_something_else_is_refused(url: str) -> None:
+def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^.*: "):
         Store(url)
 
 
-def test_gaps_are_told_with_the_record_that_told_them(store: Store) -> None:
+def test_gaps_are_returned_with_the_record_that_reports_them(store: Store) -> None:
     gap = Gap(AT_MS, "disk-full", 128, ((1, 64), (70, 133)))
     store.ingest(BOX, batch(Audit(AT_MS, "port-up", 1), gap, first=134, instrument="", run=0), 0)
     assert queries.gaps(store) == [(BOX, 1, 135, gap)]
@@ -184,7 +184,7 @@ def test_duplicates_are_found_by_content(store: Store) -> None:
     assert duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
 
 
-def test_a_command_goes_out_with_the_next_answer_and_not_at_once_again(store: Store) -> None:
+def test_a_command_is_sent_with_the_next_reply_and_not_repeated_immediately(store: Store) -> None:
     number = store.queue_command(BOX, "CHEM-0001", "help-file", b"text", 0)
     first, second = (store.ingest(BOX, batch(alert(n), first=n), n) for n in (1, 2))
     assert [(c.id, c.instrument, c.verb, c.body) for c in first.commands] == [
@@ -193,7 +193,7 @@ def test_a_command_goes_out_with_the_next_answer_and_not_at_once_again(store: St
     assert second.commands == []
 
 
-def test_a_command_is_repeated_ever_more_seldom_until_its_result_came(store: Store) -> None:
+def test_a_command_is_repeated_at_growing_intervals_until_its_result_arrives(store: Store) -> None:
     number = store.queue_command(BOX, "CHEM-0001", "send-inventory", b"", 0)
     delivered = []
     for minute in range(20):
@@ -215,13 +215,15 @@ def test_a_repeated_result_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("box", "instrument"), [("RAP-0002", "CHEM-0001"), (BOX, "HEMA-0002")])
-def test_nobody_closes_the_command_of_another(store: Store, box: str, instrument: str) -> None:
+def test_a_result_closes_only_a_command_of_its_own_box_and_instrument(
+    store: Store, box: str, instrument: str
+) -> None:
     number = store.queue_command(BOX, "CHEM-0001", "send-inventory", b"", 0)
     store.ingest(box, batch(result(1, number), instrument=instrument), 10)
     assert queries.commands(store)[0].outcome is None
 
 
-def test_a_reply_holds_as_many_commands_as_the_limit_says_oldest_first(store: Store) -> None:
+def test_a_reply_holds_commands_up_to_the_limit_oldest_first(store: Store) -> None:
     ids = [
         store.queue_command(BOX, "CHEM-0001", "data-upload", bytes(COMMAND_BODY_BYTES_MAX), 0)
         for _ in range(COMMANDS_PER_REPLY_MAX + 1)
@@ -236,7 +238,7 @@ def test_a_command_for_a_box_that_does_not_exist_is_refused(store: Store) -> Non
         store.queue_command("RAP-0009", "", "help-file", b"", 0)
 
 
-def test_a_repeat_waits_between_its_limits() -> None:
+def test_the_interval_of_repetitions_stays_within_its_limits() -> None:
     delays = [repeat_delay_ms(deliveries) for deliveries in range(1, 100)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (REPEAT_MS_MIN, REPEAT_MS_MAX)

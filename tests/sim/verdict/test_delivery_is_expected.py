@@ -176,10 +176,10 @@ def test_an_instrument_that_is_cut_off_from_the_beginning_is_no_pass() -> None:
 
 def test_a_forwarder_that_stops_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     async def stands_still(self: Forwarder) -> None:
-        await self._plugged.wait()
+        await self._carrier_returned.wait()
 
     monkeypatch.setattr(Forwarder, "_forward_until_lost", stands_still)
-    monkeypatch.setattr(Forwarder, "_judge", lambda *_: 1.0)
+    monkeypatch.setattr(Forwarder, "_retry_delay", lambda *_: 1.0)
     assert failed(run_lab(lab("20min"))) == {"undelivered"}
 
 

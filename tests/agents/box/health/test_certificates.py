@@ -153,7 +153,7 @@ def test_renewed_files_are_used_for_new_connections_on_both_sides(site: Site, pk
     asyncio.run(scenario())
 
 
-def test_a_signal_takes_them_up_at_once(site: Site, pki: Hierarchy) -> None:
+def test_sighup_reloads_certificates_immediately(site: Site, pki: Hierarchy) -> None:
     async def scenario() -> None:
         site.install(site.issue())
         async with site.running(pki) as box:
@@ -165,9 +165,7 @@ def test_a_signal_takes_them_up_at_once(site: Site, pki: Hierarchy) -> None:
 
 
 @pytest.mark.parametrize("first", ["certificate", "key"])
-def test_a_half_written_pair_is_not_taken_up_until_it_is_whole(
-    site: Site, pki: Hierarchy, first: str
-) -> None:
+def test_a_half_written_pair_is_not_used_until_it_is_complete(site: Site, pki: Hierarchy, first: str) -> None:
     async def scenario() -> None:
         old = site.install(site.issue())
         async with site.running(pki) as box:
@@ -185,7 +183,7 @@ def test_a_half_written_pair_is_not_taken_up_until_it_is_whole(
 
 
 @pytest.mark.parametrize("damage", ["emptied", "removed", "expired"])
-def test_files_that_cannot_work_are_not_taken_up(site: Site, pki: Hierarchy, damage: str) -> None:
+def test_unusable_files_are_not_used(site: Site, pki: Hierarchy, damage: str) -> None:
     async def scenario() -> None:
         old = site.install(site.issue())
         async with site.running(pki) as box:
@@ -206,7 +204,7 @@ def test_files_that_cannot_work_are_not_taken_up(site: Site, pki: Hierarchy, dam
     ("days", "event", "light"),
     [(-1, "certificate-refused", Light.FAST), (20, "certificate-expires-soon", Light.SLOW)],
 )
-def test_an_expired_certificate_is_told_in_audit_status_and_light_until_it_is_renewed(
+def test_an_expired_certificate_is_shown_in_audit_log_status_and_led_until_it_is_renewed(
     site: Site, pki: Hierarchy, days: int, event: str, light: Light
 ) -> None:
     async def scenario() -> None:
@@ -244,7 +242,7 @@ def test_a_session_of_another_context_is_not_resumed(site: Site, pki: Hierarchy)
     asyncio.run(scenario())
 
 
-def test_the_alarm_led_shows_the_most_urgent_of_what_its_users_ask_for() -> None:
+def test_the_alarm_led_shows_the_most_urgent_request() -> None:
     lights = EmulIndicators(["alarm"], [])
     led = AlarmLed(lights)
     firewall, certificate = led.used_by("firewall"), led.used_by("certificate")

@@ -53,7 +53,7 @@ async def cancelled(task: asyncio.Task[None]) -> None:
         await task
 
 
-def test_it_is_fed_while_the_disk_answers_and_stopped_at_the_end(pki: Hierarchy) -> None:
+def test_the_watchdog_is_fed_while_the_disk_responds_and_stopped_at_the_end(pki: Hierarchy) -> None:
     async def scenario() -> None:
         watchdog = FakeWatchdog()
         with ThreadPoolExecutor(1) as thread:
@@ -77,7 +77,7 @@ def test_it_is_fed_while_the_disk_answers_and_stopped_at_the_end(pki: Hierarchy)
     asyncio.run(scenario())
 
 
-def test_one_that_does_not_work_is_audited_and_the_box_works_without(pki: Hierarchy) -> None:
+def test_a_failing_watchdog_is_recorded_and_the_box_runs_without_it(pki: Hierarchy) -> None:
     async def scenario(watchdog: FakeWatchdog, event: str) -> None:
         async with stand_in(pki.datacenter) as center:
             hardware = Hardware(disk(), CLOCK, EmulEthernetPort("uplink"), watchdog=watchdog)
@@ -91,7 +91,7 @@ def test_one_that_does_not_work_is_audited_and_the_box_works_without(pki: Hierar
     asyncio.run(scenario(FakeWatchdog(caused_last_reset=True), "watchdog-reset"))
 
 
-def test_a_box_whose_disk_calls_fail_feeds_it_no_more_and_leaves_it_running(pki: Hierarchy) -> None:
+def test_a_box_with_failing_disk_calls_stops_feeding_and_leaves_the_watchdog_running(pki: Hierarchy) -> None:
     async def scenario() -> None:
         failures: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))

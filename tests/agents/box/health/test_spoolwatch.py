@@ -42,7 +42,7 @@ def watch(spool: Spool, groups: list[int]) -> list[bytes]:
     return SimLoop().run_until_complete(main())
 
 
-def test_an_alarm_is_raised_once_and_again_only_after_the_spool_has_had_room() -> None:
+def test_an_alarm_is_raised_again_only_after_the_spool_was_below_its_limit() -> None:
     spool = open_spool(EmulDisk(1 << 30, Random(1)))
     records = watch(spool, [9, 3, 1, 0, 1, 9, 1])
     bodies = [decode(Entry, payload).body for payload in records if decode_gap(payload) is None]
@@ -51,7 +51,7 @@ def test_an_alarm_is_raised_once_and_again_only_after_the_spool_has_had_room() -
     assert 80 <= events[0][1] <= 100 and events[1][1] < 50
 
 
-def test_what_a_large_spool_has_lost_is_reported_without_being_read() -> None:
+def test_losses_of_a_large_spool_are_reported_by_background_verification() -> None:
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
     for _ in range(9):

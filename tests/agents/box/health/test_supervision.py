@@ -70,7 +70,7 @@ def failing(times: int, work: Callable[..., Any], only_port: int | None = None) 
         (agents.box.box.Collector, "listen", 2, "part-failed-port"),
     ],
 )
-def test_a_part_that_fails_is_noted_and_starts_again(
+def test_a_failing_part_is_recorded_and_restarted(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, part: type, method: str, port: int | None, event: str
 ) -> None:
     async def scenario() -> None:
@@ -89,7 +89,7 @@ def test_a_part_that_fails_is_noted_and_starts_again(
     asyncio.run(scenario())
 
 
-def test_pauses_grow_while_a_part_fails_at_once_and_are_short_after_it_was_steady() -> None:
+def test_pauses_grow_while_a_part_fails_immediately_and_are_short_after_steady_running() -> None:
     async def scenario() -> None:
         loop, audit, starts = asyncio.get_running_loop(), FakeAudit(), list[float]()
 
@@ -125,7 +125,7 @@ class BrokenService:
         raise RuntimeError("a bug")
 
 
-def test_nothing_is_served_while_the_firewalls_state_is_not_known() -> None:
+def test_nothing_is_served_while_the_firewall_state_is_unknown() -> None:
     async def scenario() -> None:
         loop, audit, service = asyncio.get_running_loop(), FakeAudit(), BrokenService()
         lights, at_work = EmulIndicators(["alarm"], []), 0

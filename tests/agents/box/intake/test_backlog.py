@@ -19,7 +19,7 @@ from hal.emul.disk import EmulDisk
 from sim.net.loop import SimLoop
 
 
-def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None:
+def test_waiting_bytes_are_an_upper_bound_and_exact_for_short_backlogs() -> None:
     random, waiting, kept, delivered = Random(1), WaitingBytes(), {}, 0
     sequence = 0
     for _ in range(3000):
@@ -35,7 +35,7 @@ def test_what_waits_is_never_underestimated_and_exact_when_little_does() -> None
     assert waiting.bytes(sequence) == 0
 
 
-def test_a_long_backlog_takes_little_memory_and_ends_exactly() -> None:
+def test_a_long_backlog_takes_little_memory_and_ends_at_zero() -> None:
     waiting = WaitingBytes()
     for sequence in range(1, 1_000_001):
         waiting.add(sequence, 100)
@@ -49,7 +49,7 @@ def backlog(delivered: dict[Priority, int], pinned_bytes_max: float = 1e9) -> Ba
     return Backlog(delivered, pinned_bytes_max)
 
 
-def test_beyond_the_limit_a_fair_rate_is_left_until_reports_are_delivered() -> None:
+def test_over_the_limit_a_fair_rate_applies_until_reports_are_delivered() -> None:
     delivered = dict.fromkeys(Priority, 0)
     one = backlog(delivered)
     one.add([Priority.ROUTINE] * 64, range(1, 65), [bytes(WAITING_BYTES_MAX // 64)] * 64)
@@ -63,7 +63,7 @@ def test_beyond_the_limit_a_fair_rate_is_left_until_reports_are_delivered() -> N
     assert one.take(10_000, wait) == 0
 
 
-def test_priorities_are_delivered_each_for_itself() -> None:
+def test_priorities_are_counted_separately() -> None:
     delivered = dict.fromkeys(Priority, 0)
     one = backlog(delivered)
     one.add([Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [b"1", b"22", b"333"])
@@ -86,7 +86,7 @@ def test_alerts_and_results_have_a_share_of_the_spool() -> None:
     assert not one.exceeds_share
 
 
-def test_a_buffer_says_what_has_been_delivered() -> None:
+def test_a_buffer_tracks_delivered_numbers() -> None:
     async def program() -> None:
         disk = EmulDisk(64 * 2**20, Random(1))
         limits = SpoolLimits(spool_bytes_max=16 * 2**20)

@@ -85,7 +85,7 @@ def test_reports_are_durable_when_the_receipt_comes(pki: Hierarchy) -> None:
     with_a_box(pki, scenario)
 
 
-def test_repetitions_are_acknowledged_and_not_kept(pki: Hierarchy) -> None:
+def test_duplicates_are_acknowledged_and_not_stored(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         alert = Alert(3, 0, "E0001", "lamp", "error")
@@ -135,7 +135,7 @@ def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
     with_a_box(pki, scenario)
 
 
-def test_a_number_that_is_too_old_to_tell_is_refused(pki: Hierarchy) -> None:
+def test_a_number_too_old_to_compare_is_refused(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         for first in (1, 65):
@@ -150,9 +150,7 @@ def test_a_number_that_is_too_old_to_tell_is_refused(pki: Hierarchy) -> None:
 @pytest.mark.parametrize(("before", "after", "status"), [
     (7, 6, 409), (7, 0, 409), (RUN_MAX - 1, 3, 409), (RUN_MAX, 3, 200), (0, 1, 200), (7, RUN_MAX, 200)
 ])  # fmt: skip
-def test_runs_rise_until_they_can_rise_no_further(
-    pki: Hierarchy, before: int, after: int, status: int
-) -> None:
+def test_runs_rise_up_to_their_maximum(pki: Hierarchy, before: int, after: int, status: int) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, quality(1), run=before)).status == 200
@@ -188,7 +186,7 @@ def test_a_repetition_on_another_connection_while_the_first_is_being_written(pki
         b"\x92\x01\x91\x97\xa7quality\x01\x00\xa3glu\x01\x00\xa4more",
     ],
 )
-def test_what_is_not_on_the_list_is_refused_and_named(pki: Hierarchy, body: bytes) -> None:
+def test_values_outside_the_allow_list_are_refused_and_named(pki: Hierarchy, body: bytes) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         response = await connection.request("POST", "/v1/reports", body)
@@ -200,7 +198,7 @@ def test_what_is_not_on_the_list_is_refused_and_named(pki: Hierarchy, body: byte
     with_a_box(pki, scenario)
 
 
-def test_a_body_at_the_limit_is_read_and_one_beyond_it_is_not(pki: Hierarchy) -> None:
+def test_a_body_at_the_limit_is_accepted_and_a_longer_one_is_not(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         at_limit = connection.request("POST", "/v1/reports", bytes(REPORTS_BODY_BYTES_MAX))
@@ -211,7 +209,7 @@ def test_a_body_at_the_limit_is_read_and_one_beyond_it_is_not(pki: Hierarchy) ->
     with_a_box(pki, scenario)
 
 
-def test_other_targets_and_methods(pki: Hierarchy) -> None:
+def test_other_targets_and_methods_are_refused(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await connection.request("POST", "/v1/batches")).status == 404
@@ -221,7 +219,7 @@ def test_other_targets_and_methods(pki: Hierarchy) -> None:
     with_a_box(pki, scenario)
 
 
-def test_an_instrument_is_served_only_where_it_is_enrolled(pki: Hierarchy) -> None:
+def test_an_instrument_is_served_only_at_its_own_port(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         for identity, port, status in (
             (pki.instrument, 2, 403),
@@ -234,7 +232,7 @@ def test_an_instrument_is_served_only_where_it_is_enrolled(pki: Hierarchy) -> No
 
 
 @pytest.mark.parametrize("who", ["expired", "impostor"])
-def test_a_certificate_that_is_not_valid_gets_nowhere(pki: Hierarchy, who: str) -> None:
+def test_an_invalid_certificate_is_refused(pki: Hierarchy, who: str) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         identity: Identity = getattr(pki, who)
         with pytest.raises((OSError, HttpError)):  # under TLS 1.3 the client learns of it after its handshake
@@ -244,7 +242,7 @@ def test_a_certificate_that_is_not_valid_gets_nowhere(pki: Hierarchy, who: str) 
     with_a_box(pki, scenario)
 
 
-def test_without_a_certificate(pki: Hierarchy) -> None:
+def test_a_client_without_a_certificate_is_refused(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         bare = ssl.create_default_context(cafile=pki.instrument.authorities)
         with pytest.raises((OSError, HttpError)):
@@ -273,7 +271,7 @@ def test_a_flood_is_slowed_down(pki: Hierarchy) -> None:
     with_a_box(pki, scenario)
 
 
-def test_reports_that_wait_in_large_numbers_are_held_back_and_those_of_another_port_are_not(
+def test_a_large_backlog_limits_its_instrument_and_no_other_port(
     pki: Hierarchy,
 ) -> None:
     readings = dict.fromkeys(get_args(Channel), INT_MAX)
@@ -298,7 +296,7 @@ def test_reports_that_wait_in_large_numbers_are_held_back_and_those_of_another_p
     with_a_box(pki, scenario)
 
 
-def test_alerts_that_wait_take_no_more_than_their_share_of_the_spool(
+def test_waiting_alerts_take_no_more_than_their_share_of_the_spool(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agents.box.intake.collector.PINNED_SHARE", 0.0)
@@ -315,7 +313,7 @@ def test_alerts_that_wait_take_no_more_than_their_share_of_the_spool(
     with_a_box(pki, scenario)
 
 
-def test_connections_of_a_port_are_bounded_and_its_alarm_is_noted(pki: Hierarchy) -> None:
+def test_connections_of_a_port_are_bounded_and_the_alarm_is_recorded(pki: Hierarchy) -> None:
     async def scenario(box: Box, _on: EmulDisk) -> None:
         limit = port_limits(1).connections_max
         held = [await asyncio.open_connection("127.0.0.1", box.tcp_ports[1]) for _ in range(3 * limit)]
@@ -339,7 +337,7 @@ def test_connections_of_a_port_are_bounded_and_its_alarm_is_noted(pki: Hierarchy
     asyncio.run(run())
 
 
-def test_a_failing_disk_is_no_acknowledgement_and_the_repetition_is_kept(pki: Hierarchy) -> None:
+def test_reports_are_not_acknowledged_on_a_failing_disk_and_are_stored_when_repeated(pki: Hierarchy) -> None:
     async def scenario(box: Box, on: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, quality(1))).status == 200

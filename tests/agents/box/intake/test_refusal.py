@@ -93,7 +93,7 @@ def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_do
     SimLoop().run_until_complete(scenario())
 
 
-def test_it_recovers_a_second_time_and_under_way() -> None:
+def test_it_recovers_a_second_time_while_running() -> None:
     bench = Bench()
 
     async def scenario() -> None:
@@ -115,7 +115,7 @@ def test_it_recovers_a_second_time_and_under_way() -> None:
     SimLoop().run_until_complete(scenario())
 
 
-def test_a_spool_full_of_alerts_gets_no_records_of_that() -> None:
+def test_a_spool_full_of_alerts_gets_no_audit_records() -> None:
     bench = Bench()
 
     async def scenario() -> None:

@@ -104,7 +104,7 @@ def test_instruments_of_a_revoked_intermediate_ca_are_refused(site: Site, tmp_pa
     asyncio.run(scenario())
 
 
-def test_an_unusable_or_expired_list_is_noted_and_the_last_one_stays_in_force(site: Site) -> None:
+def test_an_unusable_or_expired_list_is_recorded_and_the_last_one_remains_in_use(site: Site) -> None:
     async def scenario() -> None:
         site.revoke(site.first)
         async with site.running_box(await site.serve_datacenter()) as box:

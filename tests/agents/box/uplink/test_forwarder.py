@@ -157,7 +157,7 @@ def silence(_answer: Response) -> None:
 
 
 @pytest.mark.parametrize("misbehave", [server_error, refused, nonsense, boast, silence])
-def test_what_is_not_a_reply_is_no_acknowledgement(
+def test_an_invalid_reply_is_not_an_acknowledgement(
     pki: Hierarchy, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents.box.uplink.stream, "REPLY_SECONDS", 0.02)
@@ -173,7 +173,7 @@ def test_what_is_not_a_reply_is_no_acknowledgement(
     with_a_forwarder(pki, scenario)
 
 
-def test_an_acknowledgement_lost_with_its_connection_makes_no_duplicate(pki: Hierarchy) -> None:
+def test_an_acknowledgement_lost_with_its_connection_causes_no_duplicate(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         async def hang_up() -> None:
             if len(center.batches) in (2, 5):
@@ -190,7 +190,7 @@ def test_an_acknowledgement_lost_with_its_connection_makes_no_duplicate(pki: Hie
     with_a_forwarder(pki, scenario, linger_s=0.0)
 
 
-def test_reconnecting_resumes_the_session_and_an_idle_close_is_no_loss(
+def test_reconnecting_resumes_the_tls_session_and_an_idle_close_is_not_an_outage(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents.box.uplink.forwarder, "STEADY_SECONDS", 0.0)
@@ -220,7 +220,7 @@ async def resumed_alert(center: StandIn, bench: Bench) -> None:
     assert center.alerts == [1, 2]
 
 
-def test_a_session_that_the_far_end_drops_when_resumed_is_not_offered_again(pki: Hierarchy) -> None:
+def test_a_tls_session_that_the_data_center_drops_is_not_offered_again(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         dropped = 0
 
@@ -263,7 +263,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def test_a_session_whose_handshake_fails_is_not_offered_again(pki: Hierarchy) -> None:
+def test_a_tls_session_whose_handshake_fails_is_not_offered_again(pki: Hierarchy) -> None:
     async def run() -> None:
         async with stand_in(pki.datacenter) as center:
             relay = Picky(center.server.port)
@@ -294,7 +294,7 @@ def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, backlog=9000)
 
 
-def test_few_routine_records_wait_for_company_and_an_alert_takes_them_along(pki: Hierarchy) -> None:
+def test_few_routine_records_wait_for_a_fuller_batch_or_an_alert(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         await eventually(lambda: bench.forwarder.is_connected)
         await bench.routine(63)
@@ -329,7 +329,7 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, heartbeat_s=0.01)
 
 
-def test_without_a_carrier_nothing_is_dialled_and_its_return_is_noticed_at_once(pki: Hierarchy) -> None:
+def test_without_a_carrier_nothing_is_dialed_and_its_return_triggers_a_dial(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         await eventually(lambda: bench.forwarder.is_connected)
         bench.uplink.backend.unplug()
@@ -343,7 +343,7 @@ def test_without_a_carrier_nothing_is_dialled_and_its_return_is_noticed_at_once(
     with_a_forwarder(pki, scenario)
 
 
-def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
+def test_a_connection_is_aborted_after_a_long_loss_of_carrier(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(_center: StandIn, bench: Bench) -> None:
@@ -360,7 +360,7 @@ def test_a_connection_does_not_outlive_a_long_loss_of_carrier(
     with_a_forwarder(pki, scenario)
 
 
-def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
+def test_the_return_of_the_carrier_aborts_a_hanging_dial(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -382,7 +382,7 @@ def test_the_return_of_the_carrier_ends_a_dial_that_hangs(
     asyncio.run(scenario())
 
 
-def test_a_proxy_that_wants_other_credentials_is_noted_but_not_each_time(pki: Hierarchy) -> None:
+def test_a_proxy_that_refuses_the_credentials_is_recorded_with_a_rate_limit(pki: Hierarchy) -> None:
     async def scenario() -> None:
         refusals = 0
 
@@ -402,7 +402,7 @@ def test_a_proxy_that_wants_other_credentials_is_noted_but_not_each_time(pki: Hi
     asyncio.run(scenario())
 
 
-def test_a_data_center_with_a_certificate_for_somebody_else(pki: Hierarchy) -> None:
+def test_a_data_center_with_a_certificate_for_another_name_is_not_trusted(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with stand_in(pki.box_server) as center, forwarding(pki, center.server.port) as bench:
             await bench.routine(100)
@@ -415,7 +415,7 @@ def test_a_data_center_with_a_certificate_for_somebody_else(pki: Hierarchy) -> N
     asyncio.run(scenario())
 
 
-def test_a_record_that_the_data_center_cannot_read_is_given_up_by_number_and_holds_up_nobody(
+def test_a_rejected_record_is_discarded_by_number_and_does_not_block_others(
     pki: Hierarchy,
 ) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
@@ -437,7 +437,7 @@ def test_a_record_that_the_data_center_cannot_read_is_given_up_by_number_and_hol
     with_a_forwarder(pki, scenario)
 
 
-def test_a_data_center_that_cannot_read_anything_is_not_believed_for_long(pki: Hierarchy) -> None:
+def test_a_data_center_that_rejects_everything_causes_few_discarded_records(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         await bench.routine(200)
         center.unreadable = lambda _sequence, entry: bool(entry.instrument)
@@ -459,7 +459,7 @@ def test_a_data_center_that_cannot_read_anything_is_not_believed_for_long(pki: H
     ],
     ids=["not in the batch", "of another epoch", "another message"],
 )
-def test_only_a_record_of_that_very_batch_is_given_up(
+def test_only_a_record_of_the_rejected_batch_is_discarded(
     pki: Hierarchy, blame: Callable[[int, int], BatchRefusal]
 ) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
@@ -475,7 +475,7 @@ def test_only_a_record_of_that_very_batch_is_given_up(
     with_a_forwarder(pki, scenario)
 
 
-def test_the_kernel_ends_a_line_on_which_nothing_is_acknowledged(pki: Hierarchy) -> None:
+def test_the_kernel_ends_a_connection_on_which_nothing_is_acknowledged(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, _bench: Bench) -> None:
         connection = await dial(
             Endpoint("127.0.0.1", center.server.port), client_context(pki.box), reply_bytes_max=999

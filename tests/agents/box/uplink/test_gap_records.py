@@ -41,5 +41,5 @@ class Rotten(World):
         assert [gap.records for gap in self.center.gaps] == [1]
 
 
-def test_a_gap_record_of_a_routine_append_goes_at_once(pki: Hierarchy) -> None:
+def test_a_gap_record_of_a_routine_append_is_sent_immediately(pki: Hierarchy) -> None:
     Rotten(pki, LinkQuality(128_000, 40_000_000)).run()

@@ -127,7 +127,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("style", [chunked, gzipped, gzipped_silently, not_gzipped])
-def test_answers_that_are_framed_or_coded_otherwise_are_answers(
+def test_responses_with_other_framing_or_coding_are_accepted(
     pki: Hierarchy, style: Style, waits: list[float]
 ) -> None:
     center, requests = deliver(pki, style)
@@ -137,7 +137,7 @@ def test_answers_that_are_framed_or_coded_otherwise_are_answers(
 
 
 @pytest.mark.parametrize("style", [without_length, http_1_0, closing])
-def test_an_intermediary_that_closes_after_each_answer_is_no_lost_uplink(
+def test_an_intermediary_that_closes_after_each_response_is_not_an_outage(
     pki: Hierarchy, style: Style, waits: list[float]
 ) -> None:
     center, requests = deliver(pki, style)
@@ -171,7 +171,7 @@ def error_page(status: int, *fields: str) -> Style:
         (["Retry-After: <b>soon</b>"], 0),
     ],
 )
-def test_an_error_page_is_retried_when_it_says_and_loses_nothing(
+def test_an_error_page_is_retried_after_its_delay_and_loses_nothing(
     pki: Hierarchy, status: int, fields: list[str], seconds: float, waits: list[float]
 ) -> None:
     """The page is longer than any reply; its status and fields count all the same."""
@@ -181,7 +181,7 @@ def test_an_error_page_is_retried_when_it_says_and_loses_nothing(
     assert center.audits.count("far-end-refused") == 3
 
 
-def test_a_login_page_with_200_is_no_acknowledgement(pki: Hierarchy, waits: list[float]) -> None:
+def test_a_login_page_with_status_200_is_not_an_acknowledgement(pki: Hierarchy, waits: list[float]) -> None:
     center, _ = deliver(pki, error_page(200))
     assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 1004)]
     assert len(waits) == 3 and center.audits.count("far-end-nonsense") == 3

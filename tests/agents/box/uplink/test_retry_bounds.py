@@ -250,9 +250,7 @@ def test_without_success_the_intervals_grow(
 
 
 @pytest.mark.parametrize("kind", WITH_PROGRESS)
-def test_reasons_to_try_again_at_once_are_limited(
-    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_immediate_retries_are_limited(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     world = run(pki, monkeypatch, WITH_PROGRESS[kind])
     assert len(world.dialled) <= len(world.center.batches) + DIALS_BURST + HOUR * DIALS_PER_SECOND + 1
     assert per_minute_max(world.asked) <= PER_MINUTE_MAX * PIPELINE_MAX

@@ -85,7 +85,7 @@ def bytes_without_delay(pki: Hierarchy) -> int:
     ],
     ids=["5s", "at the limit", "25s", "60s", "180s", "varying", "slow, well, and slow again"],
 )
-def test_a_backlog_is_drained_and_little_is_sent_twice(
+def test_a_backlog_is_delivered_with_few_repetitions(
     pki: Hierarchy, delays: Callable[[], Iterable[float]]
 ) -> None:
     world = Slow(pki, delays())
@@ -137,7 +137,7 @@ class Recovering(Slow):
         await self.drained()
 
 
-def test_after_recovery_a_lost_answer_is_noticed_as_soon_as_before(pki: Hierarchy) -> None:
+def test_after_recovery_a_lost_response_is_detected_as_fast_as_before(pki: Hierarchy) -> None:
     world = Recovering(pki, chain(repeat(60.0, 8), repeat(0.0)))
     world.run()
     assert world.noticed_after < REPLY_SECONDS + 10
@@ -164,7 +164,7 @@ class CutOff(Slow):
                 self.center.hang_up()
 
 
-def test_a_connection_with_a_slow_answer_is_not_idle(pki: Hierarchy) -> None:
+def test_a_connection_with_a_slow_response_is_not_idle(pki: Hierarchy) -> None:
     world = CutOff(pki, repeat(100.0), backlog=100)
     assert world.idle_s > KEEP_ALIVE_SECONDS
     world.run()
@@ -180,13 +180,13 @@ class Impatient(Slow):
         cut.cancel()
 
 
-def test_batches_shrink_until_an_impatient_intermediary_lets_them_pass(pki: Hierarchy) -> None:
+def test_batches_shrink_until_they_pass_an_intermediary_with_a_short_time_out(pki: Hierarchy) -> None:
     world = Impatient(pki, repeat(0.0), backlog=300)
     world.run()
     assert sorted(world.center.reports) == [("CHEM-1", 1, n) for n in range(1, 301)]
 
 
-def test_patience_grows_is_remembered_and_returns() -> None:
+def test_time_outs_grow_are_remembered_and_shrink_again() -> None:
     patience = Patience(30.0)
     for factor in (4, 16, 30, 30):
         patience.expired()

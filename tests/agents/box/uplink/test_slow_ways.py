@@ -129,7 +129,7 @@ def patience_needed(usual: float, seconds: float) -> float:
 
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("between", [SlowHttp, SlowSocks, SlowServer])
-def test_a_slow_handshake_is_waited_for_and_its_length_is_remembered(
+def test_a_slow_handshake_is_awaited_and_its_duration_remembered(
     pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
     world = SlowWay(pki, between, seconds)
@@ -140,7 +140,7 @@ def test_a_slow_handshake_is_waited_for_and_its_length_is_remembered(
 
 
 @pytest.mark.parametrize("seconds", [9, 60])
-def test_a_slow_name_service_delays_and_does_not_prevent(pki: Hierarchy, seconds: int) -> None:
+def test_a_slow_name_service_delays_and_does_not_prevent_connecting(pki: Hierarchy, seconds: int) -> None:
     class SlowNames(SlowWay):
         async def live(self) -> None:
             end = self.network.names.delay(seconds * 1_000_000_000)
@@ -206,7 +206,7 @@ def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, sec
 
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("between", [SlowHttp, SlowServer])
-def test_the_time_is_asked_for_patiently(
+def test_the_time_request_adapts_its_time_out(
     pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
     class Asking(SlowWay):
@@ -231,7 +231,7 @@ def test_the_time_is_asked_for_patiently(
     world.run()
 
 
-def test_a_slow_answer_about_the_time_is_waited_for(pki: Hierarchy) -> None:
+def test_a_slow_response_to_the_time_request_is_awaited(pki: Hierarchy) -> None:
     class Asking(SlowWay):
         async def forward(self) -> None:
             patience = Patience(DIAL_PATIENCE_MAX)
@@ -253,7 +253,7 @@ def test_a_slow_answer_about_the_time_is_waited_for(pki: Hierarchy) -> None:
     assert world.asked_until >= 160, "60 s in vain, and then 100"
 
 
-def test_after_quick_handshakes_a_dead_proxy_is_noticed_as_soon_as_before(pki: Hierarchy) -> None:
+def test_after_fast_handshakes_a_dead_proxy_is_detected_as_fast_as_before(pki: Hierarchy) -> None:
     class Recovering(SlowWay):
         async def live(self) -> None:
             await self.alert(1)

@@ -150,7 +150,7 @@ def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
     assert problem.message in witness.said[0]
 
 
-def test_a_certificate_of_the_right_ca_for_another_name_is_no_inspection(pki: Hierarchy) -> None:
+def test_a_certificate_of_the_trusted_ca_for_another_name_is_not_an_inspection(pki: Hierarchy) -> None:
     problem = diagnosed(pki, pki.datacenter, "ingest.example").diagnosis.problem
     assert problem is not None and problem.kind is DistrustReason.WRONG_NAME
     assert 'is for "127.0.0.1", "localhost" and not for ingest.example' in problem.message
@@ -165,7 +165,7 @@ def test_a_certificate_of_the_right_ca_for_another_name_is_no_inspection(pki: Hi
         (+1, DistrustReason.NOT_YET_VALID, "is not valid before 20"),
     ],
 )
-def test_dates_of_the_right_ca_are_no_inspection(
+def test_an_expired_certificate_of_the_trusted_ca_is_not_an_inspection(
     pki: Hierarchy, tmp_path: Path, days: int, kind: DistrustReason, words: str
 ) -> None:
     public = Authority.make("OWN")
@@ -197,7 +197,7 @@ def self_signed(folder: Path, name: x509.Name) -> Identity:
     return paths
 
 
-def test_a_self_signed_certificate_is_no_inspection(pki: Hierarchy, tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_not_an_inspection(pki: Hierarchy, tmp_path: Path) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "printer")])
     problem = diagnosed(pki, self_signed(tmp_path, name)).diagnosis.problem
     assert problem is not None and problem.kind is DistrustReason.SELF_SIGNED
@@ -207,7 +207,7 @@ def test_a_self_signed_certificate_is_no_inspection(pki: Hierarchy, tmp_path: Pa
 HOSTILE = '\x1b[31mOK\r\ndata center connected\x00\u202e\u200b"' + "x" * 9
 
 
-def test_a_hostile_name_is_made_fit_to_print(pki: Hierarchy, tmp_path: Path) -> None:
+def test_a_hostile_name_is_sanitized(pki: Hierarchy, tmp_path: Path) -> None:
     attributes = [
         x509.NameAttribute(NameOID.COMMON_NAME, HOSTILE),
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "y" * 64),
@@ -226,7 +226,7 @@ def test_names_are_bounded_at_their_limit() -> None:
 
 
 @pytest.mark.parametrize("certificate", [b"", b"\x30\x00", b"\x30\x82\xff\xff" + b"\x00" * 100, b"A" * 1000])
-def test_a_certificate_that_cannot_be_read_leaves_what_openssl_says(certificate: bytes) -> None:
+def test_an_unreadable_certificate_leaves_the_message_of_openssl(certificate: bytes) -> None:
     error = ssl.SSLCertVerificationError("no")
     error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
     problem = describe(DistrustReason.OTHER_ISSUER, error, Presented(b"", certificate), "h")
@@ -278,7 +278,7 @@ def test_a_captive_portal_that_answers_in_plain_http_is_named(
     assert [event for event, _ in witness.notes] == (["far-end-plain-http"] if kind else [])
 
 
-def test_an_answer_without_end_ends_the_probe(pki: Hierarchy) -> None:
+def test_an_endless_response_ends_the_probe(pki: Hierarchy) -> None:
     """A record that never ends: its header says 16 KiB of handshake, again and again."""
     record = b"\x16\x03\x03\x3f\xff" + b"\x0b\xff\xff\xff" + b"\x00" * (0x3FFF - 4)
 
@@ -292,7 +292,7 @@ def test_an_answer_without_end_ends_the_probe(pki: Hierarchy) -> None:
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-def test_it_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: str) -> None:
+def test_the_problem_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: str) -> None:
     async def run() -> Witness:
         behavior, loop = Behavior(), asyncio.get_running_loop()
         site = await loop.create_server(lambda: PROXIES[kind](behavior), "127.0.0.1", 0)
@@ -308,7 +308,7 @@ def test_it_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: s
     assert witness.diagnosis.problem.issuer == '"Clinic CA"'
 
 
-def test_it_is_asked_rarely_and_ends_with_trust(pki: Hierarchy, tmp_path: Path) -> None:
+def test_probes_are_rare_and_end_with_a_trusted_certificate(pki: Hierarchy, tmp_path: Path) -> None:
     async def run() -> None:
         inspected = issued_by(Authority.make("Clinic CA"), tmp_path)
         async with answering(inspected) as wrong, answering(pki.datacenter) as right:
@@ -334,7 +334,7 @@ def test_it_is_asked_rarely_and_ends_with_trust(pki: Hierarchy, tmp_path: Path) 
     asyncio.run(run())
 
 
-def test_a_probe_that_fails_leaves_what_openssl_says(pki: Hierarchy, tmp_path: Path) -> None:
+def test_a_failed_probe_leaves_the_message_of_openssl(pki: Hierarchy, tmp_path: Path) -> None:
     async def run() -> Witness:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
