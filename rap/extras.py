@@ -1,7 +1,7 @@
 """Optional dependencies ("extras"): which commands need packages that a box does not have.
 
-A box has the base dependencies alone. pyproject.toml lists the packages of each extra; a command whose extra is not
-installed ends with exit status 3 and names it.
+A box has only the base dependencies. pyproject.toml lists the packages of each extra. A command whose extra is not
+installed exits with status 3 and names the extra.
 """
 
 from __future__ import annotations
