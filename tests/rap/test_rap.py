@@ -1,4 +1,4 @@
-"""The command: its grammar, its endings, and that each says what would be right."""
+"""The command line: parsing, exit statuses, and messages that say what would be right."""
 
 from __future__ import annotations
 

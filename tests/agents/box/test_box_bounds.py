@@ -1,4 +1,4 @@
-"""Each bound of the box at 79 %, at 80 % and cleared; and who hears of it."""
+"""Each bound of the box at 79 %, at 80 % and cleared, and its alarms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Watched:
         self.bounds = Bounds(self.reported.append)
 
     def alarms(self) -> list[bool]:
-        """What is reported now: True for an alarm, False for its end."""
+        """The alarms reported now: True for an alarm, False for its end."""
         self.reported.clear()
         self.bounds.look()
         return [level.is_near for level in self.reported]

@@ -1,4 +1,4 @@
-"""What `rap box run --check` refuses: names, addresses, certificates, and a policy that does not fit."""
+"""What `rap box run --check` refuses: names, addresses, certificates, and a contradicting policy."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_a_spool_that_is_a_file_is_refused(config: Path) -> None:
 
 @dataclass(frozen=True)
 class Files:
-    """A configuration whose identity's files a test may replace."""
+    """A configuration whose identity files a test may replace."""
 
     config: Path
     folder: Path

@@ -20,7 +20,7 @@ ALERT, AUDIT, ROUTINE = Priority
 
 
 class InLine(Executor):
-    """As the virtual world's."""
+    """Runs calls inline, like the executor of the virtual world."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -74,7 +74,7 @@ def test_concurrent_appends_share_a_flush() -> None:
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: int) -> None:
-    """And made one anew, with whoever comes after that."""
+    """And encoded again if more records join the group."""
 
     async def test(buffer: Buffer, disk: EmulDisk) -> None:
         flushing, go_on = threading.Event(), threading.Event()

@@ -22,7 +22,7 @@ DAY = 24 * 3600
 
 
 class Bench:
-    """A clock that shows `clock_s`, and a server that tells `server_s`."""
+    """A clock that shows `clock_s`, and a server whose time is `server_s`."""
 
     def __init__(
         self,

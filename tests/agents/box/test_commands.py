@@ -30,7 +30,7 @@ SECONDS_EACH = 60.0
 
 
 class Life:
-    """One life of a box's spool and dispatcher, on one disk; its command takes a minute and then has its effect."""
+    """Spool and dispatcher of a box between two starts; its command takes a minute and then has its effect."""
 
     def __init__(self, disk: EmulDisk, effects: list[int], execute: BoxCommand | None = None) -> None:
         self.effects = effects
@@ -103,7 +103,7 @@ def test_a_command_is_recorded_before_and_after_and_not_executed_again() -> None
 @pytest.mark.parametrize("cut_after_s", [0.0, SECONDS_EACH / 2, SECONDS_EACH * 2])
 @pytest.mark.parametrize("operation", range(12))
 def test_a_power_cut_at_any_stage_leaves_one_result(cut_after_s: float, operation: int) -> None:
-    """The power fails in the `operation`-th disk operation after `cut_after_s`, or, at 0, right then."""
+    """The power fails at the `operation`-th disk operation after `cut_after_s`; 0: immediately."""
 
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
@@ -215,7 +215,7 @@ def test_commands_beyond_the_limit_are_accepted_when_repeated() -> None:
 
 
 class Slow(World):
-    """The data center gives a command with its first answer, and the command takes a minute."""
+    """The data center sends a command with its first reply, and the command takes a minute."""
 
     async def live(self) -> None:
         self.center.commands = [COMMAND]

@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and what the box says when it is wrong."""
+"""The configuration file: valid files, and the messages for invalid ones."""
 
 from __future__ import annotations
 

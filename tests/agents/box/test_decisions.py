@@ -1,4 +1,4 @@
-"""The decisions that need no socket: back-off, pace and flow, marks, rates, desks, the outbox."""
+"""Decisions without sockets: back-off, batch sizes and scheduling, high-water marks, rates, queues."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_success_resets_the_delay_and_retry_after_is_respected_within_bounds() -
 )
 @pytest.mark.parametrize("is_clock_right", [True, False])
 def test_retry_after(value: str, seconds: float, is_clock_right: bool) -> None:
-    """A date counts from the response's own; only without one, from what the clock here shows."""
+    """A date is relative to the `Date` of the response, or to the local clock if there is none."""
     midnight_s = 1_704_067_200.0
     headers = {"retry-after": value, "date": "Mon, 01 Jan 2024 00:00:00 GMT"}
     if is_clock_right:
@@ -114,18 +114,18 @@ def test_retry_after_of_any_length_is_respected_up_to_the_bound() -> None:
         assert RETRY_AFTER_SECONDS_MAX < wait <= RETRY_AFTER_SECONDS_MAX + DELAY_SECONDS_MAX
 
 
-# -- pace and flow --------------------------------------------------------------------------------------
+# -- batch sizes, scheduling ------------------------------------------------------------------------------
 
 
 class Link:
-    """Answers batches as a link of that rate and round trip would, two in flight; tells the pace."""
+    """Answers batches like a link of that rate and round-trip time, two in flight, and informs the estimator."""
 
     def __init__(self, estimator: LinkEstimator, bytes_per_second: float, round_trip_s: float) -> None:
         self.estimator, self.rate, self.round_trip_s = estimator, bytes_per_second, round_trip_s
         self.now = self.free_at = 0.0
 
     def carry(self, batches: int, records: int) -> None:
-        """Batches of 40-byte records, one after the other, each sent while the one before it is under way."""
+        """Send batches of 40-byte records, each while the one before it is in flight."""
         for _ in range(batches):
             sent_at = self.now
             self.free_at = max(sent_at, self.free_at) + (records * 40 + OVERHEAD_BYTES) / self.rate
@@ -288,7 +288,7 @@ def test_the_marks_of_an_earlier_release_are_read() -> None:
     assert state.marks("CHEM-1")[1].is_above(3, 1)
 
 
-# -- rates, desks, the outbox ---------------------------------------------------------------------------
+# -- rates, command and report queues ---------------------------------------------------------------------
 
 
 def test_a_bucket_permits_a_burst_and_then_the_rate() -> None:

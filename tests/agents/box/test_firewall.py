@@ -1,4 +1,4 @@
-"""Ports open after the firewall is in force, and close when it is not; nothing is served or sent meanwhile."""
+"""Ports are open, and reports served and sent, only while the firewall policy is in force."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RETRY_SECONDS = 0.001
 
 
 class FakeAudit:
-    """What was noted: (event, value), or (event, port)."""
+    """Collects audit events: (event, value), or (event, port)."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, int]] = []
@@ -47,7 +47,7 @@ class FakeAudit:
 
 
 class StubbornPort(EmulEthernetPort):
-    """Its driver refuses to close it."""
+    """A port whose driver refuses to close it."""
 
     def set_up(self, up: bool) -> None:
         if not up:
@@ -57,7 +57,7 @@ class StubbornPort(EmulEthernetPort):
 
 @dataclass
 class Place:
-    """Three ports, of which the policy has two in use, and who looks after them."""
+    """Three ports, of which the policy uses two, and their firewall guard."""
 
     ports: dict[int, EmulEthernetPort] = field(
         default_factory=lambda: {number: EmulEthernetPort(f"port{number}") for number in (1, 2, 3)}
@@ -146,7 +146,7 @@ def test_a_policy_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -
         async with place.guarded():
             await eventually(lambda: place.works)
         assert changes == [3]
-        assert place.open() == [1, 2]  # at the end all stays as it is
+        assert place.open() == [1, 2]  # the end changes nothing
         assert place.backend.in_force
         assert not place.backend.is_watching
 
@@ -232,7 +232,7 @@ def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch:
             await eventually(lambda: place.works)
             place.backend.packets = {"outside": 150, "egress": 7}
             await eventually(lambda: len(place.audit.events("refused")) == 1)
-            place.backend.packets = {"outside": 30, "egress": 7}  # somebody reset them
+            place.backend.packets = {"outside": 30, "egress": 7}  # the counters were reset
             await eventually(lambda: len(place.audit.events("refused")) == 2)
             monkeypatch.setattr(firewall, "REFUSED_EVERY_SECONDS", 3600)
             place.backend.packets = {"outside": 31, "egress": 7}

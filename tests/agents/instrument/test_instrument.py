@@ -1,4 +1,4 @@
-"""The instrument's agent against a box that loses answers, refuses and repeats itself."""
+"""The instrument's agent with a box that loses responses, refuses requests and repeats commands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class FakeBox:
-    """Answers as told, then with receipts, and gives its commands once. `posts` is what came."""
+    """Sends the given responses, then receipts, and its commands once. `posts` collects the requests."""
 
     def __init__(self) -> None:
         self.posts: list[Reports] = []

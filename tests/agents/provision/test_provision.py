@@ -1,4 +1,4 @@
-"""Provisioning: what follows from a site file, and how it is written."""
+"""Provisioning: the generated files, and how they are written."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_custom_board_file_is_copied(root: Path) -> None:
 
 
 def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path) -> None:
-    """The installer's keys are known, and not looked at."""
+    """The keys of the installer are accepted and ignored."""
     file = write_site(tmp_path)
     for text in (for_box(load_site(file)), file.read_text()):
         made = files_of(text, file)
@@ -290,7 +290,7 @@ def test_an_identity_is_installed_once(tmp_path: Path) -> None:
 
 
 def test_the_certificate_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The units take it for the whole: a power cut before it must leave the partition to be read again."""
+    """The units start the box if box.crt exists, so a power cut before must leave the partition to be read again."""
     written: list[str] = []
     monkeypatch.setattr(
         "agents.provision.identity.write_file", lambda path, data, mode: written.append(path.name)
@@ -309,7 +309,7 @@ def test_a_damaged_identity_is_not_installed(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_only_the_box_can_read_the_proxy_password(root: Path) -> None:
-    """Also on a box that was provisioned when both files were for everybody, where the folder now gives its group."""
+    """Also on a box that was provisioned by an earlier version with world-readable files."""
     folder = root / "etc/rap"
     provision(root.parent / "site.toml", root)
     group = 4711 if os.geteuid() == 0 else os.getgid()

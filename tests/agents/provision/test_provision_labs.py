@@ -1,4 +1,4 @@
-"""A box that is provisioned for the site of a lab is configured as the lab's own box."""
+"""A box provisioned for the site of a lab has the same configuration as the lab's box."""
 
 from __future__ import annotations
 

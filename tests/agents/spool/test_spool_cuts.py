@@ -1,4 +1,4 @@
-"""One scenario, and the power cut at its first, second, third … operation on the disk, until none is left."""
+"""One scenario, with a power cut at each of its disk operations in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIXED = [ROUTINE, ROUTINE, AUDIT, ROUTINE, ALERT, ROUTINE]
 
 
 def scenario(h: Harness) -> None:
-    """Fill, overflow, deliver, recycle, close, open and go on: about 300 operations."""
+    """Fill, overflow, deliver, reuse, close, open and continue: about 300 operations."""
     for turn in range(60):
         if not h.append(MIXED, [300] * 6):
             return

@@ -1,4 +1,4 @@
-"""Files that are missing, of another size, doubled or foreign: what they held is named, and nothing renumbered."""
+"""Missing, resized, duplicated or foreign files: their numbers are reported, and no number is reused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
 
 
 def filled(groups: int = 40) -> tuple[EmulDisk, set[int]]:
-    """A disk that lost its power with these numbers in four segments, and none acknowledged."""
+    """A disk after a power cut, and the numbers in its four segments, none of them acknowledged."""
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
     numbers = {seq for _ in range(groups // 2) for seq in spool.append([ROUTINE] * 4, [b"x" * 400] * 4)}
@@ -110,7 +110,7 @@ def test_reused_segments_are_not_reported_as_missing() -> None:
 
 
 def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
-    """A disk that lost its power in this operation of beginning a segment, and the numbers that wait."""
+    """A disk after a power cut in this operation of beginning a segment, and the waiting numbers."""
     disk = EmulDisk(1 << 30, Random(1))
     spool, numbers = open_spool(disk, ROOMY), set[int]()
     while spool._log.generation < 5 or spool._log.room >= 3 * 1024:
@@ -118,7 +118,7 @@ def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
         numbers.update(group)
         if acked and spool._log.generation == 4:
             spool.ack(ROUTINE, 40)
-    spool.append([AUDIT], [b"x"])  # what was acknowledged is durable
+    spool.append([AUDIT], [b"x"])  # makes the acknowledgements durable
     disk.backend.cut_power_at(operation)
     try:
         while disk.backend.has_power:
@@ -149,7 +149,7 @@ def test_a_missing_oldest_file_is_reported_after_a_power_cut_at_any_operation(
 
 
 def held(disk: EmulDisk, name: str) -> set[int]:
-    """The numbers that the segment of this name holds, by the names."""
+    """The numbers of the segment with this name, according to the names."""
     bases = [int(other.split("-")[2], 16) for other in segment_names(disk)]
     following = [base for base in bases if base > int(name.split("-")[2], 16)]
     return set(range(int(name.split("-")[2], 16), following[0] if following else 1 << 16))

@@ -1,4 +1,4 @@
-"""Every limit, at the limit and one beyond."""
+"""Every limit of the spool, at the limit and one above."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_the_steady_state_creates_no_files() -> None:
 
 
 def test_a_snapshot_and_the_records_after_it_cover_everything() -> None:
-    """As the collector uses them: the count of all records, rebuilt."""
+    """As the collector uses them: the number of all records is restored."""
     disk = EmulDisk(1 << 30, Random(1))
     made = 0
 
@@ -197,7 +197,7 @@ def test_a_snapshot_and_the_records_after_it_cover_everything() -> None:
 
 
 def test_a_routine_backlog_takes_no_memory() -> None:
-    """207,360 routine records (two days of four instruments) in less than 1 MB, the disk's own bytes apart."""
+    """207,360 routine records (two days of four instruments) in less than 1 MB, not counting the emulated disk."""
     limits = SpoolLimits()
     disk = EmulDisk(1 << 30, Random(1))
     spool = Spool.open(disk, limits, random=Random(1), encode_gap=encode_gap)

@@ -1,4 +1,4 @@
-"""Promises that only a fault at one particular moment can break."""
+"""Guarantees that only a fault at one particular moment can violate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALERT, AUDIT, ROUTINE = Priority
 
 
 class Killed(BaseException):
-    """The process ends here, and the machine keeps its power."""
+    """Simulates a killed process on a machine that keeps running."""
 
 
 def open_spool(disk: Disk, random: Random) -> Spool:
@@ -26,7 +26,7 @@ def open_spool(disk: Disk, random: Random) -> Spool:
 @pytest.mark.parametrize("group", [1, 2], ids=["first of its segment", "a later one"])
 @pytest.mark.parametrize("seed", range(20))
 def test_a_record_that_is_certain_after_a_crash_survives_a_power_cut(seed: int, group: int) -> None:
-    """A process killed between write and flush leaves a group that can be read and is not on the media."""
+    """A process killed between write and flush leaves a group that is readable but not on the medium."""
     random = Random(seed)
     disk = EmulDisk(1 << 30, random)
     spool = open_spool(disk, random)
@@ -48,7 +48,7 @@ def test_a_record_that_is_certain_after_a_crash_survives_a_power_cut(seed: int, 
 
 
 def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
-    """The report begins a segment: its checkpoint reaches the disk, with the cursors, and the report does not."""
+    """A new segment's checkpoint, with the cursors, reaches the disk, and the gap record after it does not."""
     random = Random(1)
     disk = EmulDisk(1 << 30, random)
     spool = open_spool(disk, random)
@@ -76,7 +76,7 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
 
 @pytest.mark.parametrize("discarded", [0, 2])
 def test_alerts_are_carried_only_if_a_quarter_of_the_spool_can_be_freed(discarded: int) -> None:
-    """Moving all alerts to gain the room of a few would wear out the disk at each append; those are refused."""
+    """Moving all alerts at each append to free little space would wear out the disk; such appends are refused."""
     h = Harness()
     while h.append([ALERT] * 4, [464] * 4):
         pass

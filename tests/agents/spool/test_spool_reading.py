@@ -1,4 +1,4 @@
-"""What the disk is not asked for twice."""
+"""Groups are not read or decoded twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rots is reported by its number, and only that is lost."""
+"""Damaged records are reported by number, and no others are lost."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_foreign_files_are_not_changed() -> None:
 
 
 def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
-    """Alert 1 and audit record 3 carried, the file they came from written again, and the bytes of their segment."""
+    """A disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the segment."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
@@ -181,7 +181,7 @@ def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
             if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)
         ]
         carried, manifest = found or (None, None)
-    while spool._log.segments[0].base == 1:  # until the file they came from is written again
+    while spool._log.segments[0].base == 1:  # until their old file is reused
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
     assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
     return disk, carried, manifest, disk._files[segment.name].data
@@ -209,11 +209,11 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     spool = open_spool(disk)
     spool.append([], [])
     first = spool._log.segments[0]
-    for _ in range(8):  # into further segments, whose checkpoints know of it
+    for _ in range(8):  # into further segments, whose checkpoints contain the gap
         spool.append([AUDIT], [b"y" * 2000])
     for group in groups(disk, first, 0, first.end):
         if group.aux and group.kind is GroupKind.DATA:
-            disk._files[first.name].data[group.payload_offset] ^= 1  # the report itself is gone
+            disk._files[first.name].data[group.payload_offset] ^= 1  # the gap record itself is damaged
     assert 9 not in corrupt(open_spool(disk).recovery.gaps)
 
 
@@ -228,7 +228,7 @@ def full() -> tuple[EmulDisk, Spool]:
 
 
 def told(spool: Spool) -> dict[int, GapReason]:
-    """Who is gone, by the spool's own records, each number once."""
+    """The lost numbers according to the gap records, each reported once."""
     gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
     pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
     assert len(pairs) == len(dict(pairs))
@@ -240,7 +240,7 @@ def told(spool: Spool) -> dict[int, GapReason]:
 def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
     flushes: int, rotten: list[int]
 ) -> None:
-    """The disk is full, and after so many good flushes it fails until the process is killed."""
+    """The disk is full, and after `flushes` successful flushes it fails until the process is killed."""
     disk, spool = full()
     for number in rotten:
         segment = spool._log.segment_of(number)
@@ -284,7 +284,7 @@ def test_an_unreadable_group_is_reported_when_its_segment_is_dropped() -> None:
 
 
 def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
-    """The group that drops a segment is torn: its header, with the cursor moved, is there, its records are not."""
+    """The group that drops a segment is torn: its header with the moved cursor is readable, its records are not."""
     disk, spool = full()
     spool._writer._find_room(1)
     report = data_groups(spool, disk)[-1]
@@ -297,7 +297,7 @@ def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
 @pytest.mark.parametrize("end", ["crash", "close"])
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_no_number_is_assigned_twice_if_everything_since_opening_is_damaged(end: str, times: int) -> None:
-    """What the next opening reads is what the last one read; it must go on beyond what was given since then."""
+    """The next opening reads the same as the last one; it must continue above the numbers assigned since then."""
     h = Harness()
     assert h.append([ROUTINE] * 8, [100] * 8)
     for _ in range(times):

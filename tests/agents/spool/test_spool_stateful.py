@@ -1,4 +1,4 @@
-"""Drive a spool on a disk that fails in every way, against the model."""
+"""Random operations on a spool with a failing disk, compared with a model."""
 
 from __future__ import annotations
 
@@ -143,13 +143,13 @@ class RottingSpoolMachine(SpoolMachine):
 
     @rule()
     def rot_all_since_opening(self) -> None:
-        """Of what tells the last given number nothing is left but what a crash found, and the files' names."""
+        """Damage everything written since the last opening; only the file names tell the last number."""
         self.h.rot_all_since(*self.h.found)
         self.h.reboot()
 
     @rule(share=st.floats(0, 1))
     def rot_the_end(self, share: float) -> None:
-        """As above, from anywhere in the newest segment."""
+        """Damage the newest segment from any sector on."""
         segments = self.h.spool._log.segments
         if segments:
             self.h.rot_all_since(segments[-1].generation, int(share * segments[-1].end) // 512 * 512)
@@ -157,7 +157,7 @@ class RottingSpoolMachine(SpoolMachine):
 
     @rule()
     def look_away(self) -> None:
-        """Reading finds losses; from now on others may have to find them first."""
+        """Disable the check after each step, which would find losses by reading."""
         self.looks = False
 
     @rule()
@@ -171,7 +171,7 @@ class RottingSpoolMachine(SpoolMachine):
 
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """So that places of alerts and audit records are dropped from memory, and read again."""
+    """Limit the memory, so that places of alerts and audit records are dropped and read again."""
     monkeypatch.setattr(pinned, "RESIDENT_RECORDS_MAX", 12)
     yield
 

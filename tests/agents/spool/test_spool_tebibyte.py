@@ -45,7 +45,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 
 def generation(disk: LinuxDisk) -> int:
-    """That of the newest segment."""
+    """The generation of the newest segment."""
     return max(int(name.split("-")[1], 16) for name in disk.names())
 
 
@@ -84,7 +84,7 @@ def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     check_counts(spool)
     assert not spool.recovery.gaps
 
-    # the oldest are delivered, and what is acknowledged does not come back
+    # the oldest records are delivered, and acknowledged ones are not read again
     assert routine_through(spool, 1, 1300) == [*range(1, 610), *range(612, 1221), *range(1223, 1301)]
     assert [seq for seq, _ in spool.read(ALERT, 3, 1 << 20)] == [610, 1221, 1832]
     spool.ack(ROUTINE, 100)
@@ -92,7 +92,7 @@ def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
 
     last = spool.status().next_seq - 1
 
-    # the newest segment is filled, and then the oldest one is dropped for another, and its alerts are kept
+    # the newest segment is filled; then the oldest one is reclaimed, and its alerts are kept
     payload, appended = b"x" * LIMITS.record_bytes_max, 0
     while generation(disk) == SEGMENTS:
         assert appended < 2000
@@ -111,7 +111,7 @@ def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     assert {gap.reason for gap in spool.recovery.gaps} <= {GapReason.UNUSED}
     assert descriptors() <= before + DESCRIPTORS_MAX + DIRECT_DESCRIPTORS_MAX + 1
 
-    # everything is delivered, and the files are used again
+    # everything is delivered, and the files are reused
     for priority in Priority:
         spool.ack(priority, spool.status().next_seq - 1)
     spool.append([ROUTINE], [b"last"])

@@ -1,4 +1,4 @@
-"""What an acknowledgement, a status and an append cost does not depend on how many segments a spool has."""
+"""The cost of acknowledgements, status queries and appends is independent of the number of segments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fill(segments: int, priorities: list[Priority]) -> Harness:
 
 
 def steps_of_routine_work(segments: int, *, drained: bool) -> int:
-    """Of one append, read, acknowledgement and status with so many segments that wait, or wait for reuse."""
+    """Steps of one append, read, acknowledgement and status with this number of segments, live or drained."""
     h = fill(segments, [ROUTINE] * 4)
     if drained:
         h.ack(ROUTINE, h.spool.status().next_seq - 1)
@@ -92,7 +92,7 @@ def test_the_cost_of_an_alert_does_not_grow_with_the_segments() -> None:
 
 
 def steps_of_a_new_segment(segments: int) -> int:
-    """Of the append that begins another segment in the oldest file, all of which has been delivered."""
+    """Steps of the append that begins a new segment in the oldest, fully delivered file."""
     h = fill(segments, [ROUTINE] * 4)
     h.ack(ROUTINE, h.spool.status().next_seq - 1)
     h.append([ROUTINE], [8])

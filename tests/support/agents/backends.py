@@ -1,4 +1,4 @@
-"""A firewall backend that does as it is told, and says what was asked of it."""
+"""A configurable firewall backend that records its calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FakeBackend:
         self._check()
         return dict(self.packets)
 
-    # what befalls it
+    # events
 
     @property
     def is_watching(self) -> bool:

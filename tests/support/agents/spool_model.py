@@ -1,4 +1,4 @@
-"""A model of what a spool owes its users, and small limits that make rare things common."""
+"""A model of the guarantees of a spool, and small limits that make rare cases frequent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def decode_gap(payload: bytes) -> SpoolGap | None:
 
 
 class Harness:
-    """A spool on an emulated disk, and everything it has promised so far."""
+    """A spool on an emulated disk, and all records it has acknowledged."""
 
     def __init__(self, seed: int = 0, capacity_bytes: int = 1 << 30, limits: SpoolLimits = LIMITS) -> None:
         self.limits = limits
@@ -125,7 +125,7 @@ class Harness:
         self.open()
 
     def rot_all_since(self, generation: int, offset: int) -> None:
-        """Scramble each sector of what the newest segment holds beyond this, or of all of it if it is newer."""
+        """Damage each sector of the newest segment after `offset`, or all of it if it is newer than `generation`."""
         segments = self.spool._log.segments
         if segments and self.disk.backend.has_power:
             self.rotten, newest = True, segments[-1]
@@ -134,7 +134,7 @@ class Harness:
                 self.disk.backend.rot(newest.name, at, bits=256)
 
     def check(self) -> None:
-        """Everything promised is there, delivered, or explained; everything that is there was made here."""
+        """Check that every acknowledged record is present, delivered or reported as lost."""
         for _ in range(3):  # reading may find losses, which the next append reports
             present = {p: dict(self.read_all(p)) for p in Priority}
             self.append([], [])
@@ -145,7 +145,7 @@ class Harness:
             if found is None:
                 unreported = self.spool.status().gaps_pending > 0  # known, and the disk refuses the report
                 gone = seq <= self.acked[priority] or seq in self.explained or unreported
-                assert gone, f"{priority.name} {seq} is missing and nobody said so"
+                assert gone, f"{priority.name} {seq} is missing and was not reported"
             else:
                 assert found == payload
         if not self.rotten:
@@ -154,7 +154,7 @@ class Harness:
             assert status.bytes == {p: sum(len(data) for _, data in found) for p, found in there.items()}
 
     def check_totals(self) -> None:
-        """What is counted as it changes equals what counting all segments gives."""
+        """Check that the incremental totals equal the sums over all segments."""
         log, status = self.spool._log, self.spool.status()
         live = [s for s in log.segments if s.routine_records or s.pinned_records]
         dead = list(takewhile(lambda s: s not in live and s is not log.active, log.segments))

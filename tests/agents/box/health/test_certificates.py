@@ -1,4 +1,4 @@
-"""Renewed certificates are taken up without a restart, and an expired one is told."""
+"""Renewed certificates are used without a restart, and an expired one is reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from wire.tls.peer import ClientCheck
 
 @dataclass
 class Site:
-    """A box with files of its own, and a data center that notes the serial number of each client's certificate."""
+    """A box with its own files, and a data center that records the serial number of each client certificate."""
 
     folder: Path
     vendor: Authority
@@ -102,7 +102,7 @@ class Site:
             await server.close()
 
     async def served(self, box: Box) -> int:
-        """The serial number of the certificate that the box shows instruments."""
+        """The serial number of the certificate that the box presents to instruments."""
         connection = await connect(box, self.issue(name="CHEM-1"))
         assert connection.transport is not None
         number = serial(connection.transport.get_extra_info("ssl_object"))

@@ -1,4 +1,4 @@
-"""The watchdog is fed while the spool answers, and not when it does not."""
+"""The watchdog is fed only while the spool responds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.hierarchy import Hierarchy
 
 
 class FakeWatchdog:
-    """`fed` is how often; a timeout of 0 seconds makes the box feed at every turn."""
+    """Counts feeds in `fed`; with a timeout of 0 seconds the box feeds at every iteration of the loop."""
 
     def __init__(self, error: WatchdogError | None = None, *, caused_last_reset: bool = False) -> None:
         self.fed = 0

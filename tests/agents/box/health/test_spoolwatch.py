@@ -1,4 +1,4 @@
-"""What watches a spool: an alarm, once on the way up and once on the way down, and verification in the background."""
+"""Monitoring of the spool: one alarm when it fills, one when it empties, and verification in the background."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_spool(disk: EmulDisk) -> Spool:
 
 
 def watch(spool: Spool, groups: list[int]) -> list[bytes]:
-    """Append so many groups (a quarter of a segment each; 0: acknowledge all), and wait; the audit records then."""
+    """Append these numbers of groups (a quarter of a segment each; 0: acknowledge all); return the audit records."""
 
     async def main() -> list[bytes]:
         buffer = Buffer(spool)

@@ -1,4 +1,4 @@
-"""An error in one part of the box degrades that part; the others continue, and it starts again."""
+"""An error in one part of the box affects only that part, which is restarted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def cancelled(task: asyncio.Task[None]) -> None:
 
 
 def failing(times: int, work: Callable[..., Any], only_port: int | None = None) -> Callable[..., Any]:
-    """`work`, which fails the first few times with an error that nobody expects."""
+    """`work`, which fails the first few times with an unexpected error."""
     left = times
 
     async def fail_first(self: object, *arguments: Any) -> Any:

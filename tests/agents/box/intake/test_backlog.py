@@ -1,4 +1,4 @@
-"""What an instrument may report while its reports wait: see `agents.box.intake.backlog`."""
+"""Rate limits that follow from the backlog of an instrument: see `agents.box.intake.backlog`."""
 
 from __future__ import annotations
 

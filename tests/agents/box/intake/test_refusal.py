@@ -1,4 +1,4 @@
-"""A disk that takes no records: what waits is delivered, reports are refused, and the box recovers by itself."""
+"""A disk that refuses writes: waiting records are delivered, reports are refused, and the box recovers by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALERT, AUDIT, ROUTINE = Priority
 
 
 class Bench:
-    """A buffer whose disk becomes read-only, and what a person sees and hears."""
+    """A buffer whose disk becomes read-only, with LED and messages."""
 
     def __init__(self) -> None:
         self.disk = EmulDisk(1 << 30, Random(1))

@@ -27,7 +27,7 @@ LINE = LinkQuality(1_000_000, 20_000_000)
 BOX: Final = "RAP-1"
 HOUR: Final = 3600.0
 REPORTS_EACH: Final = 100
-"""More than a batch needs to leave at once."""
+"""More than a batch needs to be sent without delay."""
 
 
 class Seen(NamedTuple):
@@ -101,7 +101,7 @@ def episodes(world: Spread) -> list[float]:
 
 
 class TenHours(Spread):
-    """The intermediary spreads requests for seven hours, and then no longer."""
+    """The intermediary distributes requests for seven hours."""
 
     async def live(self) -> None:
         await self.report_for(7)

@@ -1,4 +1,4 @@
-"""The forwarder against a data center that misbehaves: never a loss, never a duplicate, alerts first."""
+"""The forwarder with a misbehaving data center: no losses, no duplicates, alerts first."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_reconnecting_resumes_the_tls_session_and_an_idle_close_is_not_an_outage
 
 
 async def resumed_alert(center: StandIn, bench: Bench) -> None:
-    """Deliver an alert on a first connection, end that, and raise another, for a connection that may resume."""
+    """Deliver an alert on a first connection, close it, and raise another alert, whose connection may resume."""
     await bench.alert(1)
     await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
     await drained(bench)
@@ -236,7 +236,7 @@ def test_a_tls_session_that_the_data_center_drops_is_not_offered_again(pki: Hier
 
 
 PRE_SHARED_KEY = b"\x00\x29\x00"
-"""How the extension begins in which a ClientHello offers a session (RFC 8446, 4.2.11): type, and a short length."""
+"""First bytes of the extension in which a ClientHello offers a session (RFC 8446, 4.2.11): type, short length."""
 
 
 class Picky:
@@ -287,9 +287,9 @@ def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
         index = next(
             i for i, batch in enumerate(center.batches) if any(isinstance(e.body, Alert) for e in batch)
         )
-        assert index <= 4  # two routine batches were already on their way
+        assert index <= 4  # two routine batches were already in flight
         assert len(center.batches) > 8
-        assert len(center.batches[index]) <= 3  # and the backlog did not come along
+        assert len(center.batches[index]) <= 3  # and the backlog was not in the same batch
 
     with_a_forwarder(pki, scenario, backlog=9000)
 

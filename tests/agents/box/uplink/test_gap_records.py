@@ -1,4 +1,4 @@
-"""What says that records are gone does not wait for the next heartbeat, whoever's append brought it along."""
+"""Gap records are sent immediately, not with the next heartbeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wire import messages
 
 
 class Rotten(World):
-    """A routine report rots while it waits for company, and the forwarder finds that out when it reads it."""
+    """A waiting routine report is damaged on the disk, and the forwarder finds that when it reads it."""
 
     async def report(self, number: int) -> None:
         entry = messages.Entry("CHEM-1", 1, messages.Quality(number, 0, "glu", 1, 0))

@@ -1,6 +1,6 @@
-"""A slow data center behind an intermediary that gives up on it with 504, in virtual time.
+"""A slow data center behind an intermediary that times out with 504, in virtual time.
 
-The data center works on one batch at a time, and goes on with those that the intermediary has given up.
+The data center processes one batch at a time, including those that have timed out at the intermediary.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Impatient(Spread):
             return await super().handle(request)
 
     def decompress(self, body: bytes) -> bytes:
-        """The batch, whichever of the streams until now it continues."""
+        """The batch, whichever earlier stream it continues."""
         if body_kind(body) is BodyKind.BEGINS:
             self.streams.append(Decompressor())
             return self.streams[-1].decompress(body, BATCH_BYTES_MAX)
@@ -77,7 +77,7 @@ class Impatient(Spread):
 
 
 def best_seconds(timeout_s: float, least_s: float) -> float:
-    """How long the slow records take in batches that are just answered in time."""
+    """Time for the slow records in batches that are just answered in time."""
     records = min(RECORDS_PER_BATCH_MAX, (timeout_s - least_s) / SHARE_SECONDS)
     return SLOW_RECORDS * (least_s / records + SHARE_SECONDS)
 

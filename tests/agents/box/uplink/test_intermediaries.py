@@ -22,7 +22,7 @@ from wire.http.connection import Peer, Request, Response
 from wire.tls.context import server_context
 
 Style = Callable[[Response, int], tuple[bytes, bool]]
-"""An answer on the n-th connection as the intermediary gives it, and whether it then closes that."""
+"""The response on the n-th connection as the intermediary sends it, and whether it then closes the connection."""
 NOW: int = 1_700_000_000
 PAGE = b"<html>" + b"<p>The upstream server is unavailable.</p>" * 5000
 
@@ -65,7 +65,7 @@ def not_gzipped(response: Response, _connection: int) -> tuple[bytes, bool]:
 
 @asynccontextmanager
 async def intermediary(pki: Hierarchy, style: Style) -> AsyncIterator[tuple[StandIn, int, list[int]]]:
-    """A TLS front end before a data center: that, its port, and the number of requests on each connection."""
+    """A TLS front end of a data center; yields the data center, the port, and the requests on each connection."""
     center, requests = StandIn(), []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +92,7 @@ async def intermediary(pki: Hierarchy, style: Style) -> AsyncIterator[tuple[Stan
 
 
 def deliver(pki: Hierarchy, style: Style) -> tuple[StandIn, list[int]]:
-    """Let three alerts and a backlog travel, one alert after the other."""
+    """Deliver three alerts and a backlog, one alert after the other."""
 
     async def run() -> tuple[StandIn, list[int]]:
         async with (
@@ -111,7 +111,7 @@ def deliver(pki: Hierarchy, style: Style) -> tuple[StandIn, list[int]]:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What others asked to wait; the back-off itself lasts milliseconds, and connections are not limited."""
+    """Requested delays; the back-off itself lasts milliseconds, and connections are not limited."""
     monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
     asked: list[float] = []
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
@@ -148,7 +148,7 @@ def test_an_intermediary_that_closes_after_each_response_is_not_an_outage(
 
 
 def error_page(status: int, *fields: str) -> Style:
-    """Answer with an error on the first three connections, and then as it should be."""
+    """Respond with an error on the first three connections, and then normally."""
 
     def style(response: Response, connection: int) -> tuple[bytes, bool]:
         if connection >= 3:

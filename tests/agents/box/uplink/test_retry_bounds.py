@@ -1,4 +1,4 @@
-"""Whatever ends a connection or refuses a batch, the box tries again a bounded number of times a minute."""
+"""The number of retries per minute is bounded, whatever ends a connection or refuses a batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR: Final = 3600
 ALERT_EVERY_SECONDS: Final = 5.0
 PER_MINUTE_MAX: Final = DIALS_BURST + 60 * DIALS_PER_SECOND
 PATIENT_PER_MINUTE_MAX: Final = 4
-"""In the long run, while nothing succeeds: back-off has reached its maximum, half a minute on average."""
+"""Long-term rate without success: the back-off has reached its maximum, half a minute on average."""
 PROXY = Proxy("http", "localhost", 3128, "lab", "secret")
 
 Handler = Callable[["Refusing", Request], Awaitable[Response]]
@@ -82,7 +82,7 @@ class Refusing(World):
 
 
 class ClockThatDoesNotStaySet(ClockSync):
-    """Every correction succeeds, and none lasts."""
+    """A clock on which every correction succeeds and none lasts."""
 
     def __init__(self) -> None:
         pass
@@ -95,7 +95,7 @@ class ClockThatDoesNotStaySet(ClockSync):
 
 
 class Resets(asyncio.Protocol):
-    """A peer that resets each connection at once."""
+    """A peer that resets each connection immediately."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -207,7 +207,7 @@ FUTILE: Final[dict[str, dict[str, Any]]] = {
         "proxy": PROXY,
     },
 }
-"""Nothing arrives: the intervals grow."""
+"""Without success the intervals grow."""
 WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
     "answer, then close": {"answer": answer_and_close},
     "resumed sessions are dropped": {"answer": resumed_are_dropped},
@@ -216,7 +216,7 @@ WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
     "flapping carrier, reset": {"meanwhile": flap, "accept": Resets},
     "clock that does not stay set": {"is_clock_to_blame": True, "accept": Resets},
 }
-"""There is a reason to try again at once, each time."""
+"""Each failure is a reason for an immediate retry."""
 
 
 def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]) -> Refusing:

@@ -1,4 +1,4 @@
-"""A data center that takes long to answer, in virtual time: a backlog arrives, and little of it is sent twice."""
+"""A data center with slow responses, in virtual time: a backlog is delivered with few repetitions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_backlog_is_delivered_with_few_repetitions(
 
 
 class WithAlerts(Slow):
-    """Alerts while the backlog drains; each is to be next after what is under way."""
+    """Alerts during a backlog; each must be the next one after the batches in flight."""
 
     async def live(self) -> None:
         self.alert_seconds: list[float] = []
@@ -115,12 +115,12 @@ class WithAlerts(Slow):
 def test_an_alert_waits_for_one_batch_and_not_for_the_backlog(pki: Hierarchy) -> None:
     world = WithAlerts(pki, repeat(25.0), backlog=20_000)
     world.run()
-    # seen as it arrives: the batch under way may take 25 s more, the alert's own time does not count
+    # at its arrival: the batch in flight may take 25 s more; the time of the alert itself does not count
     assert max(world.alert_seconds) < 30
 
 
 class Recovering(Slow):
-    """Slow at first, then quick, then dead: without an answer for ever on one connection."""
+    """First slow, then fast, then dead: one connection never gets a response."""
 
     async def live(self) -> None:
         await self.drained()
@@ -144,7 +144,7 @@ def test_after_recovery_a_lost_response_is_detected_as_fast_as_before(pki: Hiera
 
 
 class CutOff(Slow):
-    """Between box and data center, something ends each connection on which nothing was sent for `idle_s`."""
+    """An intermediary closes connections that were idle for `idle_s`."""
 
     idle_s = 30.0
 
@@ -172,7 +172,7 @@ def test_a_connection_with_a_slow_response_is_not_idle(pki: Hierarchy) -> None:
 
 
 class Impatient(Slow):
-    """Each record takes two seconds, and a connection ends whose answer takes more than a minute."""
+    """Each record takes two seconds, and connections whose response takes more than a minute are closed."""
 
     async def work(self) -> None:
         cut = self.loop.call_later(60, self.center.hang_up)

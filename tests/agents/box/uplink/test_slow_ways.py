@@ -49,7 +49,7 @@ class SlowHttp(HttpConnectProxy):
 
 
 class SlowSocks(Socks5Proxy):
-    """Takes its seconds for the two answers together."""
+    """Takes `seconds` for the two responses together."""
 
     def __init__(self, behavior: Behavior, seconds: float) -> None:
         super().__init__(behavior, None)
@@ -75,7 +75,7 @@ class SlowServer(ProxyTunnel):
 
 
 class SlowWay(World):
-    """`between` stands between box and data center, on a host of its own."""
+    """A proxy `between` box and data center, on its own host."""
 
     def __init__(
         self, pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
@@ -119,7 +119,7 @@ class SlowWay(World):
 
 
 def patience_needed(usual: float, seconds: float) -> float:
-    """How long a time-out that grows takes to be long enough, and then the answer."""
+    """Time until a growing time-out is long enough, and the response has arrived."""
     spent, limit = 0.0, usual
     while limit < seconds:
         spent += limit

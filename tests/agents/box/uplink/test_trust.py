@@ -1,4 +1,4 @@
-"""A certificate that is not trusted is explained: by whom it was issued, or what else is wrong with it."""
+"""The diagnosis of untrusted certificates names the issuer or another problem."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PROXIES = {
 
 
 class Witness:
-    """A diagnosis, and everything that it says."""
+    """A diagnosis, and all its outputs."""
 
     def __init__(self, far_end: Endpoint, proxy: Proxy | None = None) -> None:
         self.far_end, self.proxy = far_end, proxy
@@ -71,7 +71,7 @@ class Witness:
         return await probe(self.far_end, self.proxy)
 
     async def try_once(self, identity: Identity) -> None:
-        """As the forwarder does."""
+        """Connect once, as the forwarder does."""
         try:
             connection = await dial(
                 self.far_end, client_context(identity), reply_bytes_max=99, proxy=self.proxy
@@ -85,7 +85,7 @@ class Witness:
 
 @dataclass
 class Server:
-    """Somebody in the data center's place, and what it is told."""
+    """A server in the data center's place, and the data it receives."""
 
     port: int
     heard: bytes = b""
@@ -95,7 +95,7 @@ class Server:
 
 @asynccontextmanager
 async def answering(identity: Identity, *, wants_certificate: bool = False) -> AsyncIterator[Server]:
-    """A TLS server, which says what a client tells it."""
+    """A TLS server that records what clients send."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(identity.certificate, identity.key)
     if wants_certificate:
@@ -133,7 +133,7 @@ def issued_by(authority: Authority, folder: Path, **options: Any) -> Identity:
 
 @pytest.fixture
 def public(pki: Hierarchy) -> Authority:
-    """The CA that the box trusts, with another key: enough to make it a stranger."""
+    """A CA with the name of the trusted one but another key, which makes it untrusted."""
     return Authority.make("PUBLIC")
 
 
@@ -235,7 +235,7 @@ def test_an_unreadable_certificate_leaves_the_message_of_openssl(certificate: by
 
 @asynccontextmanager
 async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Server]:
-    """A server that speaks no TLS."""
+    """A server without TLS."""
     server = Server(0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -279,7 +279,7 @@ def test_a_captive_portal_that_answers_in_plain_http_is_named(
 
 
 def test_an_endless_response_ends_the_probe(pki: Hierarchy) -> None:
-    """A record that never ends: its header says 16 KiB of handshake, again and again."""
+    """An endless response: TLS records of 16 KiB of handshake data, again and again."""
     record = b"\x16\x03\x03\x3f\xff" + b"\x0b\xff\xff\xff" + b"\x00" * (0x3FFF - 4)
 
     async def run() -> tuple[Presented, int]:
