@@ -290,10 +290,10 @@ def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bo
     """Print the differences between two results of `not_covered`; return the second one."""
     for each in now:
         if each not in before:
-            _say("not covered", f"not covered: {each.says}", as_json, **each._asdict())
+            _print_event("not covered", f"not covered: {each.says}", as_json, **each._asdict())
     for each in before:
         if each not in now:
-            _say("covered again", f"covered again: {each.says}", as_json, says=each.says)
+            _print_event("covered again", f"covered again: {each.says}", as_json, says=each.says)
     return now
 
 
@@ -303,19 +303,21 @@ def _say_event(event: Reply, file: Path, as_json: bool) -> None:
     from netfw.events import Alarm, Repair
 
     if isinstance(event, Alarm):
-        said = f"changed by {event.program or 'an unknown program'} (process {event.pid or 'unknown'})"
-        _say("changed", said, as_json, program=event.program, process=event.pid)
+        text = f"changed by {event.program or 'an unknown program'} (process {event.pid or 'unknown'})"
+        _print_event("changed", text, as_json, program=event.program, process=event.pid)
         return
     if not isinstance(event, Repair):
-        _say("follows", f"{file} was applied again; watching the new version", as_json)
+        _print_event("follows", f"{file} was applied again; watching the new version", as_json)
         return
     result = "the policy is in force again" if event.in_force else f"NOT REPAIRED: {event.problem}"
-    said = "\n".join((*(f"  {difference}" for difference in event.differences), result))
-    _say("repaired" if event.in_force else "not repaired", said, as_json, **msgspec.structs.asdict(event))
+    text = "\n".join((*(f"  {difference}" for difference in event.differences), result))
+    _print_event(
+        "repaired" if event.in_force else "not repaired", text, as_json, **msgspec.structs.asdict(event)
+    )
 
 
-def _say(event: str, said: str, as_json: bool, **more: Any) -> None:
-    print(json.dumps({"event": event, **more}) if as_json else said, flush=True)
+def _print_event(event: str, text: str, as_json: bool, **more: Any) -> None:
+    print(json.dumps({"event": event, **more}) if as_json else text, flush=True)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -64,13 +64,13 @@ def main() -> None:
 
 def dictionary() -> bytes:
     """The dictionary's bytes, at most SIZE_MAX of them."""
-    said = record(3 * DAY_NS, seed=1)
-    statuses = of_kind(said, Status)
-    controls = {(e.instrument, e.body.assay): e for e in said if isinstance(e.body, Quality)}
-    quality = [*of_kind(said, Calibration)[-3:], *controls.values()]
-    routine = [*quality, *of_kind(said, Inventory)[-3:], *statuses[-BACKLOG:]]
+    reports = record(3 * DAY_NS, seed=1)
+    statuses = of_kind(reports, Status)
+    controls = {(e.instrument, e.body.assay): e for e in reports if isinstance(e.body, Quality)}
+    quality = [*of_kind(reports, Calibration)[-3:], *controls.values()]
+    routine = [*quality, *of_kind(reports, Inventory)[-3:], *statuses[-BACKLOG:]]
     latest = {entry.instrument: entry for entry in statuses}
-    singles = [of_kind(said, Alert)[-1], *latest.values()]
+    singles = [of_kind(reports, Alert)[-1], *latest.values()]
     batches = [[*_rare(), *_alerts(), *routine], *([entry] for entry in singles)]
     content = b"".join(encode_batch(0, numbered(1000, batch)) for batch in batches)
     assert len(content) <= SIZE_MAX, f"{len(content)} bytes; include fewer rare words"

@@ -61,13 +61,13 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     """The box's own certificate."""
 
     expires_s: float | None
-    """When it ends, in seconds since 1970; None if it cannot be read."""
+    """Expiry time, in seconds since 1970; None if the certificate is unreadable."""
     problems: tuple[str, ...]
-    """The worst first."""
+    """The most severe problem first."""
 
 
 class BoundStatus(msgspec.Struct, frozen=True):
-    """Something bounded, when it was last looked at."""
+    """A bounded quantity, as last measured."""
 
     name: str
     amount: float

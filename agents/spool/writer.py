@@ -83,7 +83,8 @@ class Writer:
     def _commit(self, segment: SpoolSegment, group: PreparedGroup) -> range:
         """Write and flush one group.
 
-        The disk is idle while this code and its caller run, so they must do as little as possible."""
+        The disk is idle while this code and its caller run, so they must do as little as possible.
+        """
         log, (prefix, first, cursors) = self._log, group.heading
         after = first + len(group.records.crcs)
         self.expected = GroupHeading(
