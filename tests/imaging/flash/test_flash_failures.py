@@ -165,6 +165,17 @@ def test_partitions_are_read(plan: FlashPlan) -> None:
     assert [part.label for part in plan.slices] == ["esp", "rap-identity", "root-a", "var"]
 
 
+def test_a_label_that_is_not_utf_16_is_read_as_far_as_it_is(plan: FlashPlan) -> None:
+    head = bytearray(plan.head)
+    at = head.index("root-a".encode("utf-16-le"))
+    head[at : at + 2] = b"\x00\xdc"  # the second half of a surrogate pair
+    entries = head[2 * 512 : 2 * 512 + 128 * 128]
+    head[512 + 88 : 512 + 92] = zlib.crc32(entries).to_bytes(4, "little")
+    head[512 + 16 : 512 + 20] = bytes(4)
+    head[512 + 16 : 512 + 20] = zlib.crc32(head[512 : 512 + 92]).to_bytes(4, "little")
+    assert [part.label for part in tables.slices(bytes(head))][2] == "\ufffdoot-a"
+
+
 class Watched(MemoryDisk):
     """Refuses to be read where something was written since the last flush: its cache would answer."""
 
