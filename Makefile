@@ -36,7 +36,7 @@ check: $(READY)  ## form, types, layers, tidiness
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/tidy.py
+	$(BIN)/python -m tools.tidy
 
 format: $(READY)  ## put the code into form
 	$(BIN)/ruff format
@@ -45,6 +45,8 @@ format: $(READY)  ## put the code into form
 golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.lab_reference
 	$(BIN)/python -m tools.audit_reference
+	$(BIN)/python -m tools.package_diagram
+	$(BIN)/python -m tests.support.imaging.golden
 
 bench: $(READY)  ## measure, into bench-results
 	$(BIN)/python -m bench

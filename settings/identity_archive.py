@@ -11,7 +11,7 @@ padded with zeros to 512 bytes, followed by a POSIX tar archive. Shell tools can
 `head -c LENGTH`, `sha256sum`, `tar x`.
 
 This module uses no cryptography library, so that the box can unpack the archive early in its first boot. Creating
-an identity is in `agents.box.provision` and `imaging.flash`.
+an identity is in `agents.provision` and `imaging.flash`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import pytest
 
 from rap.__main__ import make_parser
 from tests.support.paths import ROOT
-from tools import audit_reference, lab_reference
+from tools import audit_reference, lab_reference, package_diagram
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>[\w.]+))\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -94,6 +94,13 @@ def test_the_reference_of_lab_files_matches_the_code() -> None:
 def test_the_reference_of_audit_events_is_the_codes() -> None:
     page = (ROOT / audit_reference.PAGE).read_text("utf-8")
     assert audit_reference.render() == page, "run `make golden`"
+
+
+def test_the_package_diagram_is_that_of_the_imports() -> None:
+    page = (ROOT / package_diagram.PAGE).read_text("utf-8")
+    assert package_diagram.render(page, package_diagram.imports_between_packages(ROOT)) == page, (
+        "run `make golden`"
+    )
 
 
 def words(parser: argparse.ArgumentParser, so_far: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tools.names import Repository, unknown_names
+
 LINES_MAX: Final = 600
 """Longer files probably contain two ideas: split them."""
 LONG_WITH_REASON: Final = {
@@ -45,6 +47,10 @@ def main() -> int:
     paths = [path for path in map(Path, listed.splitlines()) if path.exists()]
     findings = [finding for path in paths for finding in look(path)]
     findings += changelog(Path("CHANGELOG.md"))
+    repository = Repository(Path.cwd(), list(map(str, paths)))
+    for path in paths:
+        if path.suffix in (".md", ".py"):
+            findings += unknown_names(path, path.read_text("utf-8"), repository)
     for finding in findings:
         print(finding)
     return 1 if findings else 0

@@ -1,7 +1,7 @@
 """Hostile programs on an instrument's computer: each attacks the box's port in one way, until it is cancelled.
 
 They use the instrument's own certificate, as any software on it could, and nothing but asyncio, so that they run in
-every world. Each is an `Attack`, which its fault (`sim/faults/instrument_*.py`) starts beside the agent. What the box
+every world. Each is an `Attack`, which its fault (`sim/faults/instrument/*.py`) starts beside the agent. What the box
 does to their connections does not end them.
 """
 

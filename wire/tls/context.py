@@ -2,9 +2,9 @@
 
 Two things the `ssl` module does not offer before Python 3.15 are supplied here:
 
-* The TLS 1.3 suites, the groups of the key exchange and the signature algorithms. `wire/openssl.cnf` names them, and
-  OpenSSL applies its section `system_default` to each new context. It is loaded into the OpenSSL that Python uses,
-  beside the system's own configuration, which may select the FIPS provider. What takes effect is read back.
+* The TLS 1.3 suites, the groups of the key exchange and the signature algorithms. `wire/tls/openssl.cnf` names them,
+  and OpenSSL applies its section `system_default` to each new context. It is loaded into the OpenSSL that Python
+  uses, beside the system's own configuration, which may select the FIPS provider. What takes effect is read back.
 * Resumption under asyncio, which has no parameter for the session: `ClientContext` passes it to each new
   connection itself.
 
@@ -144,7 +144,7 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
 
 @cache
 def _load_configuration() -> None:
-    """Load `wire/openssl.cnf` into the OpenSSL that the ssl module uses; contexts made from now on follow it.
+    """Load `wire/tls/openssl.cnf` into the OpenSSL that the ssl module uses; contexts made from now on follow it.
 
     Raises RuntimeError if it has no effect.
     """
