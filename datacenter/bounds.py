@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from datacenter.store.queue import StoreQueue
 from wire.http.connection import Server
-from wire.process.bounds import LOOK_SECONDS, Bound, Bounds, Level, Measured
+from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
 from wire.process.resources import process_bounds, used_and_total
 from wire.tls.context import sessions_kept
 
@@ -30,7 +30,7 @@ def datacenter_bounds(server: Callable[[], Server], queue: StoreQueue) -> Bounds
     bounds = Bounds(_report)
     bounds.add(
         *process_bounds(),
-        Bound("connections", lambda: server().filling()),
+        Bound("connections", lambda: server().connection_usage()),
         Bound("store-queue", queue.filling),
         Bound("tls-sessions", lambda: _sessions(server())),
     )
@@ -51,8 +51,8 @@ async def watch_bounds(bounds: Bounds, database_url: str) -> None:
         if folder is not None:
             with suppress(OSError):
                 space = await asyncio.to_thread(used_and_total, folder)
-        bounds.look()
-        await asyncio.sleep(LOOK_SECONDS)
+        bounds.check()
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 def database_folder(url: str) -> Path | None:

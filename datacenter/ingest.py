@@ -35,7 +35,7 @@ from wire.messages import (
     MessageError,
     decode,
     encode,
-    refusal,
+    find_undecodable_record,
 )
 
 PATH: Final = "/v1/batches"
@@ -79,7 +79,7 @@ def make_ingest(
         except CompressionError as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error), close=True)
         except MessageError as error:
-            named = refusal(data)
+            named = find_undecodable_record(data)
             body = encode(named) if named else str(error).encode()
             return Response(HTTPStatus.UNPROCESSABLE_ENTITY, body, close=True)
         except UnknownBoxError:

@@ -31,9 +31,9 @@ from settings.problems import SettingsError
 from wire.http.admission import Limits
 from wire.http.connection import Server, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
-from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
-from wire.process.ending import LastResort
+from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from wire.process.failures import FailureLog
+from wire.process.forced_exit import ForcedExit
 from wire.process.ratelimit import TokenBucket
 from wire.tls.context import server_context
 from wire.tls.identity import FileVersions
@@ -67,7 +67,7 @@ def run_datacenter(config_path: str | Path, ready: Callable[[int], None] = lambd
         store = Store(config.store.url)
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
-    last_resort = LastResort()
+    last_resort = ForcedExit()
     try:
         asyncio.run(_run(config, store, ready, last_resort))
     finally:
@@ -106,7 +106,7 @@ def check_datacenter(config_path: str | Path) -> list[str]:
     return warnings
 
 
-async def _run(config: Config, store: Store, ready: Callable[[int], None], last_resort: LastResort) -> None:
+async def _run(config: Config, store: Store, ready: Callable[[int], None], last_resort: ForcedExit) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(FailureLog())
     # one thread: only one may write at a time, and calls in progress finish before the stop
@@ -170,8 +170,8 @@ async def _serve(
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time.time,
         check=ClientCheck(revocations, _RefusedClients()),
-        limits=Limits(connections_max=allow_descriptors(DESCRIPTORS_MAX) - DESCRIPTORS_BESIDE),
-        crowded=lambda _connections, _beyond: bounds.look(),
+        limits=Limits(connections_max=raise_descriptor_limit(DESCRIPTORS_MAX) - DESCRIPTORS_RESERVED),
+        crowded=lambda _connections, _beyond: bounds.check(),
     )
     ready(server.port)
     if revocations:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The box's firewall: a policy, the ruleset that follows from it, and the proof that the kernel holds to it."""
+"""The box's firewall: the policy, the ruleset generated from it, its enforcement in the kernel, and its proof."""

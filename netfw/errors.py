@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Errors of the firewall, apart from `netfw.kernel.nft` so that a program can name them without loading
+"""Errors of the firewall; separate from `netfw.kernel.nft` so that programs can use them without loading
 libnftables."""
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from enum import StrEnum
 
 
 class FirewallErrorKind(StrEnum):
-    """What a caller can do about a FirewallError."""
+    """Error kinds, by what a caller can do."""
 
     LACKING = "lacking"
-    """The machine has no libnftables, or its kernel no nf_tables: install it."""
+    """libnftables or the kernel's nf_tables is missing: install it."""
     DENIED = "denied"
-    """This process may not: be root, or have CAP_NET_ADMIN in this network namespace."""
+    """This process lacks CAP_NET_ADMIN in this network namespace: run it as root."""
     REFUSED = "refused"
-    """The kernel does not take it; what was in force still is."""
+    """The kernel refused the change; the previous ruleset is still in force."""
     UNFIT = "unfit"
-    """What was asked does not fit the policy."""
+    """The request contradicts the policy."""
 
 
 class FirewallError(Exception):
-    """The firewall could not do what was asked, and nothing was changed."""
+    """The firewall could not do what was requested, and nothing was changed."""
 
     def __init__(self, kind: FirewallErrorKind, message: str) -> None:
-        super().__init__(kind, message)  # both, as pickle makes the copy of these
+        super().__init__(kind, message)  # both arguments, because pickle recreates the exception from them
         self.kind = kind
 
     def __str__(self) -> str:

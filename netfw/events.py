@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""What the firewall service reports: changes by other programs, their repair, and the state of the firewall.
+"""Events of the firewall service: changes by other programs, their repair, and the firewall's state.
 
-These are messages of the service's protocol (`netfw.service.protocol`), and values within a process.
+They are messages of the service's protocol (`netfw.service.protocol`), and are also used within a process.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from msgspec import Struct
 
 
 class Alarm(Struct, frozen=True, tag="alarm"):
-    """Another program has changed the firewall's table. `pid` is 0 and `program` "" where the kernel did not say."""
+    """Another program changed the firewall's table. `pid` is 0 and `program` "" if the kernel did not report them."""
 
     pid: int
     program: str
 
 
 class Repair(Struct, frozen=True, tag="repair"):
-    """What was found changed, and whether the policy is in force again."""
+    """A detected change of the table, and whether the policy is in force again."""
 
     differences: tuple[str, ...]
     in_force: bool
@@ -27,7 +27,7 @@ class Repair(Struct, frozen=True, tag="repair"):
 
 
 class PortFault(Struct, frozen=True, tag="port-fault"):
-    """An instrument port could not be opened, or could not be closed."""
+    """An instrument port could not be opened or closed."""
 
     port: int
     to_open: bool
@@ -35,16 +35,16 @@ class PortFault(Struct, frozen=True, tag="port-fault"):
 
 
 class Surroundings(Struct, frozen=True, tag="surroundings"):
-    """The result of an inspection of what lies around the table: kernel settings, foreign tables, interfaces."""
+    """The result of an inspection outside the table: kernel settings, tables of other programs, interfaces."""
 
     repaired: tuple[str, ...] = ()
-    """Settings that another program had changed and that were put back, a line each."""
+    """Settings that another program had changed and that were restored, a line each."""
     not_covered: tuple[str, ...] = ()
-    """What is not the firewall's to change and limits what its proof covers, a line each."""
+    """Findings that the firewall does not correct and that limit the scope of its proof, a line each."""
     problem: str = ""
     """Why instrument ports must be closed; "" if they may be open."""
     limits: dict[str, tuple[int, int]] = {}
-    """What the firewall uses of the kernel that has a limit: amount and limit by name; "conntrack" in connections."""
+    """Use of limited kernel resources: (amount, limit) by name; "conntrack" counts connections."""
 
 
 class FirewallState(Struct, frozen=True, tag="state"):
@@ -54,16 +54,16 @@ class FirewallState(Struct, frozen=True, tag="state"):
     problem: str = ""
     """Why it is not in force; "" if it is."""
     not_covered: tuple[str, ...] = ()
-    """What limits the proof, a line each: see `Surroundings`."""
+    """What limits the scope of the proof: see `Surroundings`."""
     alarms: int = 0
-    """How often another program changed the firewall."""
+    """How many times another program changed the firewall."""
     repairs: int = 0
     refused: dict[str, int] = {}
-    """Refused packets by cause, when they were last counted."""
+    """Refused packets by cause, as last counted."""
     limits: dict[str, tuple[int, int]] = {}
     """See `Surroundings`."""
     is_known: bool = True
-    """False if the service cannot be asked; `problem` then says why."""
+    """False if the service cannot be reached; `problem` then says why."""
 
 
 Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | FirewallState

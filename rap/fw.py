@@ -111,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> int:
                 "policy": str(arguments.policy),
                 "holds": holds,
                 "differences": differences,
-                "not_covered": [each.says for each in uncovered],
+                "not_covered": [each.description for each in uncovered],
                 "refused": {cause: {"packets": p, "bytes": b} for cause, (p, b) in found.refused.items()},
                 "sessions": found.sessions,
             }
@@ -141,7 +141,7 @@ def _not_covered(policy: Policy) -> list[NotCovered]:
 def _print_not_covered(uncovered: list[NotCovered]) -> None:
     for each in uncovered:
         consequence = "; the proof does not apply" if each.breaks else ""
-        print(f"not covered: {each.says}{consequence}")
+        print(f"not covered: {each.description}{consequence}")
 
 
 def _apply(arguments: argparse.Namespace) -> int:
@@ -205,7 +205,7 @@ def _prove(arguments: argparse.Namespace) -> int:
     elsewhere = ("there are no other tables: a saved listing does not include other tables and interfaces",)
     assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
     if arguments.json:
-        more = {"assumed": assumed, "not_covered": [each.says for each in uncovered]}
+        more = {"assumed": assumed, "not_covered": [each.description for each in uncovered]}
         theorems = [finding.summary() for finding in findings]
         _print_json({"policy": str(arguments.policy), "holds": holds, "theorems": theorems, **more})
         return OK if holds else FAILED
@@ -252,7 +252,7 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
 
     from netfw.errors import FirewallError
     from netfw.service.requests import Followed, Stop, Stopped
-    from netfw.service.supervisor import LOOK_SECONDS
+    from netfw.service.supervisor import INSPECTION_SECONDS
     from netfw.watch.surroundings import Inspector
 
     ended, inspector = _stop_event(), Inspector(_load(file))
@@ -275,7 +275,7 @@ async def _watching(service: Helper, file: Path, as_json: bool) -> bool:
     while not ended.is_set():
         uncovered = _report_changes(uncovered, inspector.inspect(), as_json)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(ended.wait(), INSPECTION_SECONDS)
     loop.remove_reader(service.connection)
     if problems:
         raise problems[0]
@@ -290,10 +290,18 @@ def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bo
     """Print the differences between two results of `not_covered`; return the second one."""
     for each in now:
         if each not in before:
-            _print_event("not covered", f"not covered: {each.says}", as_json, **each._asdict())
+            _print_event(
+                "not covered",
+                f"not covered: {each.description}",
+                as_json,
+                says=each.description,
+                breaks=each.breaks,
+            )
     for each in before:
         if each not in now:
-            _print_event("covered again", f"covered again: {each.says}", as_json, says=each.says)
+            _print_event(
+                "covered again", f"covered again: {each.description}", as_json, says=each.description
+            )
     return now
 
 

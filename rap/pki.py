@@ -48,37 +48,37 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    from wire.pki import folder as pki_folder
+    from wire.pki import directory as pki_directory
 
     try:
-        print(pki_folder.revoke(arguments.folder, arguments.names))
-    except (pki_folder.PkiError, OSError) as error:
+        print(pki_directory.revoke(arguments.folder, arguments.names))
+    except (pki_directory.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
     return OK
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from wire.pki import folder as pki_folder
+    from wire.pki import directory as pki_directory
 
     try:
-        paths = pki_folder.init(arguments.folder)
-    except (pki_folder.PkiError, OSError) as error:
+        paths = pki_directory.init(arguments.folder)
+    except (pki_directory.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
     print(*paths, sep="\n")
     return OK
 
 
 def _issue(arguments: argparse.Namespace) -> int:
-    from wire.pki import folder as pki_folder
+    from wire.pki import directory as pki_directory
 
     folder, name, purpose, hosts = arguments.folder, arguments.name, arguments.purpose, tuple(arguments.host)
     try:
         if arguments.csr:
-            written = pki_folder.issue_for(folder, name, purpose, arguments.csr, hosts)
+            written = pki_directory.issue_for(folder, name, purpose, arguments.csr, hosts)
         else:
-            identity = pki_folder.issue(folder, name, purpose, hosts)
+            identity = pki_directory.issue(folder, name, purpose, hosts)
             written = [identity.certificate, identity.key, identity.authorities]
-    except (pki_folder.PkiError, OSError) as error:
+    except (pki_directory.PkiError, OSError) as error:
         raise WrongInput(str(error)) from error
     print(*written, sep="\n")
     return OK

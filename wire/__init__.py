@@ -1,1 +1,1 @@
-"""What both ends of a connection share: messages, compression, HTTP, TLS and test certificates."""
+"""Code shared by both ends of a connection: messages, compression, HTTP, TLS, proxies, and test certificates."""

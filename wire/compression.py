@@ -1,25 +1,25 @@
-"""Compression of batches: a zstd stream a connection, primed with a versioned dictionary.
+"""Compression of batches: one zstd stream per connection, primed with a versioned dictionary.
 
-A batch of one alert has nothing in it to compress against. So a zstd frame is not ended with the batch: each batch is
-one flushed block, and refers to what the batches before it said and to the dictionary. Once so much has been said
-that the dictionary would leave the window, the frame is ended and the next batch begins a new one: an alert is rare,
-and its words are in the dictionary and not in the routine reports before it. A frame's first block is preceded by the
-version of its dictionary.
+A batch with a single alert is too short to compress by itself. Therefore the zstd frame does not end with the batch:
+each batch is one flushed block, and can refer to earlier batches and to the dictionary. Once the frame is so long
+that the dictionary would leave the window, it is ended and the next batch starts a new frame: alerts are rare, and
+their words are in the dictionary but not in the routine reports before them. The first block of a frame is preceded
+by the version of its dictionary.
 
-What a body is shows in its first bytes:
+The first bytes of a body identify its kind:
 
     00xxxxxx   the first block of a stream; the byte is the version of its dictionary
-    01xxxxxx   a frame that is whole, and continues and begins nothing; the other bits are the version
-    1xxxxxxx   a later block: four bytes of position, which are the CRC-32 of all blocks of the stream before it, with
+    01xxxxxx   a self-contained frame, outside any stream; the other bits are the version of its dictionary
+    1xxxxxxx   a later block: four bytes of position, which are the CRC-32 of all earlier blocks of the stream, with
                the first bit set
 
-The position names no stream: it names what must have been read before, and that is what the receiver needs to have.
-Whoever cannot continue a stream (another server, a restart, a connection on which an intermediary mixes the requests
-of several senders) refuses the batch, and the sender starts a new stream: that is what `Compressor` objects are for,
-one a connection.
+The position identifies the earlier blocks, which the receiver must have processed, and not a stream. A receiver that
+cannot continue a stream (another server, a restart, a connection on which an intermediary mixes the requests of
+several senders) refuses the batch, and the sender starts a new stream with a new `Compressor`; each connection has
+one.
 
-Memory is bounded on both sides by the window, and decompression by the caller's limit: output is produced at
-most one byte beyond it.
+Memory on both sides is bounded by the window, and decompression by the caller's limit: at most one byte more than
+the limit is produced.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ else:
     from backports import zstd
 
 WINDOW_LOG: Final = 16
-"""A window of 64 KiB: some 300 routine reports, and what a data center must hold for each box."""
+"""A window of 64 KiB holds about 300 routine reports; a data center needs this much memory for each box."""
 FRAME_BYTES_MAX: Final = 48 * 1024
-"""What goes into a frame before it is ended, so that the dictionary (up to 16 KiB) stays within the window."""
+"""A frame is ended at this size, so that the dictionary (up to 16 KiB) stays within the window."""
 LEVEL: Final = 6
-"""Of a lab's batches none of the levels up to 9 makes fewer bytes; 9 takes three times the time."""
+"""No level up to 9 makes the batches of a lab smaller, and level 9 takes three times as long."""
 CURRENT_DICTIONARY: Final = 1
 _CONTINUES: Final = 0x80
 _ALONE: Final = 0x40
@@ -49,7 +49,7 @@ _POSITION_BYTES: Final = 4
 
 
 class BodyKind(Enum):
-    """What a body is to the stream of its connection."""
+    """The relation of a body to the stream of its connection."""
 
     BEGINS = "begins"
     CONTINUES = "continues"
@@ -57,7 +57,7 @@ class BodyKind(Enum):
 
 
 def body_kind(body: bytes) -> BodyKind:
-    """The kind by the first byte; a body that is empty begins a stream, and is refused as such."""
+    """Return the kind of a body by its first byte; an empty body counts as BEGINS, and is refused as such."""
     first = body[0] if body else 0
     if first & _CONTINUES:
         return BodyKind.CONTINUES
@@ -69,34 +69,34 @@ def _position(checksum: int) -> bytes:
 
 
 class CompressionError(Exception):
-    """The bytes are no block of a stream, or would grow beyond the limit."""
+    """The bytes are not a block of a stream, or would decompress to more than the limit."""
 
 
 class UnknownStreamError(CompressionError):
-    """The body continues a stream of which this connection has not had all before."""
+    """The body continues a stream of which this connection has not received all earlier blocks."""
 
 
 @cache
 def dictionary(version: int) -> zstd.ZstdDict:
-    """The dictionary of that version. Raises CompressionError for a version this program does not have."""
+    """Load a dictionary. Raises: CompressionError for a version that this program does not have."""
     file = resources.files("wire") / "dictionaries" / f"v{version}.zdict"
     if not file.is_file():
         raise CompressionError(
-            f"no dictionary of version {version}; this program has up to v{CURRENT_DICTIONARY}"
+            f"unknown dictionary version {version}; this program has versions up to v{CURRENT_DICTIONARY}"
         )
     return zstd.ZstdDict(file.read_bytes(), is_raw=True)
 
 
 class Compressor:
-    """The sending end of one stream."""
+    """The sender's end of one compression stream."""
 
     def __init__(self) -> None:
         self._zstd: zstd.ZstdCompressor | None = None
         self._room = 0
-        self._checksum: int | None = None  # of the blocks until now
+        self._checksum: int | None = None  # of all blocks so far
 
     def compress(self, data: bytes) -> bytes:
-        """The next batch's bytes on the wire."""
+        """Compress the next batch."""
         block = self._block(data)
         if self._checksum is None:
             self._checksum = zlib.crc32(block)
@@ -125,25 +125,25 @@ class Compressor:
 
 
 def compress_alone(data: bytes) -> bytes:
-    """A batch's bytes on the wire, self-contained: against the dictionary, and nothing before or after."""
+    """Compress a batch into a self-contained frame, which uses only the dictionary."""
     return Compressor()._block(data, ends=True)
 
 
 class Decompressor:
-    """The receiving end of what one connection carries; an intermediary may put several senders on it."""
+    """The receiver's end of the streams of one connection; an intermediary may put several senders on it."""
 
     def __init__(self) -> None:
         self._frames = _Frames()
-        self._checksum: int | None = None  # of the blocks that were read; None: a stream must begin
+        self._checksum: int | None = None  # of the blocks received; None: a stream must begin
 
     def decompress(self, body: bytes, bytes_max: int) -> bytes:
-        """The batch in `body`, of at most `bytes_max` bytes.
+        """Decompress a body to at most `bytes_max` bytes.
 
-        A body that was cut short gives no error here but less than its batch, which is then no message.
+        A truncated body gives no error here, but a truncated batch, which its decoder refuses.
 
         Raises:
-            UnknownStreamError: the body is not the next one of the connection's stream, which may go on.
-            CompressionError: the body cannot be read; the stream has ended.
+            UnknownStreamError: the body is not the next block of this connection's stream, which may continue.
+            CompressionError: the body is invalid; the stream has ended.
         """
         kind = body_kind(body)
         if kind is BodyKind.SELF_CONTAINED:
@@ -152,7 +152,7 @@ class Decompressor:
         if kind is BodyKind.BEGINS:
             self._frames = _Frames()
         elif self._checksum is None or not body.startswith(_position(self._checksum)):
-            raise UnknownStreamError("this connection has not had all that the body refers to")
+            raise UnknownStreamError("this connection has not received all blocks that the body refers to")
         else:
             block, before = body[_POSITION_BYTES:], self._checksum
         self._checksum = None
@@ -162,7 +162,7 @@ class Decompressor:
 
 
 class _Frames:
-    """The frames of one stream; after an error it is of no further use."""
+    """The frames of one stream; unusable after an error."""
 
     def __init__(self) -> None:
         self._zstd: zstd.ZstdDecompressor | None = None
@@ -181,7 +181,7 @@ class _Frames:
         except (zstd.ZstdError, EOFError) as error:
             raise CompressionError(f"not the next block of this stream: {error}") from None
         if len(data) > bytes_max:
-            raise CompressionError(f"decompresses to more than {bytes_max} bytes")
+            raise CompressionError(f"decompresses to more than the limit of {bytes_max} bytes")
         if self._zstd.unused_data:
-            raise CompressionError("something follows the end of the frame")
+            raise CompressionError("unexpected data after the end of the frame")
         return data

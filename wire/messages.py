@@ -1,13 +1,13 @@
-"""The messages, as allow-lists.
+"""The messages between instrument, box and data center; their fields are allow-lists.
 
-Everything is a MessagePack array whose elements are named by a `msgspec.Struct`: the order of the fields is the
-format. An element too many, a word outside `wire.vocabulary` or a number out of range is refused by the decoder
-itself, before any other code sees it.
+Every message is a MessagePack array whose elements are described by a `msgspec.Struct`: the order of the fields is
+the wire format. The decoder itself refuses an extra element, a word outside `wire.vocabulary` or a number out of
+range, before any other code sees it.
 
     instrument --Reports--> box --Batch--> data center
     instrument <-Receipt--- box <-BatchReply- data center
 
-The box keeps and forwards an `Entry` exactly as it encoded it when it acknowledged it.
+The box stores and forwards an `Entry` exactly as encoded when it was acknowledged.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ from msgspec import Meta, Struct
 from wire.vocabulary import Assay, Channel, Component, Outcome, Severity, State, Verb
 
 TIME_PATH: Final = "/v1/time"
-"""Where a box asks the data center for the time, which every answer has in `Date`."""
+"""A box requests the time here; every response has it in `Date`."""
 REPORTS_PER_POST_MAX: Final = 64
 REPORTS_BODY_BYTES_MAX: Final = 64 * 1024
 READINGS_PER_REPORT_MAX: Final = 32
 ENTRY_BYTES_MAX: Final = 2048
 RECORDS_PER_BATCH_MAX: Final = 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
-"""A batch before compression."""
+"""Of a batch before compression."""
 BATCH_BODY_BYTES_MAX: Final = 128 * 1024
-"""A batch as it travels, compressed."""
+"""Of a compressed batch, as sent."""
 COMMANDS_PER_REPLY_MAX: Final = 16
 COMMAND_BODY_BYTES_MAX: Final = 32 * 1024
 REPLY_BYTES_MAX: Final = COMMANDS_PER_REPLY_MAX * (COMMAND_BODY_BYTES_MAX + 128) + 64
 
 INT_MAX: Final = 2**53 - 1
-"""The largest integer anywhere: what every language's JSON and double can hold."""
+"""The largest integer in any message: JSON and doubles in every language can hold it."""
 
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=INT_MAX)]
 Value: TypeAlias = Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
 TimeMs: TypeAlias = Annotated[int, Meta(ge=0, le=INT_MAX)]
-"""Milliseconds since 1970-01-01T00:00:00Z by the reporter's own clock."""
+"""Milliseconds since 1970-01-01T00:00:00Z by the sender's own clock."""
 RUN_MAX: Final = 2**32 - 1
 Run: TypeAlias = Annotated[int, Meta(ge=0, le=RUN_MAX)]
-"""Which life of the instrument's agent a report's number belongs to; each life has a higher one than those before."""
+"""The run of the instrument's agent that numbered a report; each run has a higher number than earlier ones."""
 NEXT_RUN: Final = "next-run"
-"""Header of a 409 to `Reports`: the run under which the box will accept them."""
+"""Header of a 409 response to `Reports`: the run under which the box will accept them."""
 Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z][0-9]{4}\Z")]
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
-    """Common form of all messages: a MessagePack array, frozen, with nothing unknown in it."""
+    """Base of all messages: a frozen MessagePack array without unknown elements."""
 
 
 class Report(Message, frozen=True):
-    """What an instrument's agent says; numbered from 1 within a run, never twice the same number."""
+    """A report of an instrument's agent, numbered from 1 within a run; no number is used twice."""
 
     number: Number
     at_ms: TimeMs
 
 
 class Status(Report, frozen=True, tag="status"):
-    """How the instrument is: its state, the samples of this run, and its readings."""
+    """State of the instrument: its state, the number of samples in this run, and sensor readings."""
 
     state: State
     samples: Count
@@ -76,7 +76,7 @@ class Inventory(Report, frozen=True, tag="inventory"):
 
 
 class Quality(Report, frozen=True, tag="quality"):
-    """One quality-control measurement: how far from its target, in thousandths of its standard deviation."""
+    """A quality-control measurement: its deviation from the target in thousandths of a standard deviation."""
 
     assay: Assay
     level: Annotated[int, Meta(ge=1, le=3)]
@@ -84,7 +84,7 @@ class Quality(Report, frozen=True, tag="quality"):
 
 
 class Calibration(Report, frozen=True, tag="calibration"):
-    """One calibration: its slope against the nominal and its offset, in parts per million; whether it stood."""
+    """A calibration: slope against the nominal and offset, in parts per million, and whether it was accepted."""
 
     assay: Assay
     slope_ppm: Value
@@ -93,7 +93,7 @@ class Calibration(Report, frozen=True, tag="calibration"):
 
 
 class Alert(Report, frozen=True, tag="alert"):
-    """Something needs a person: an error code of a component, how bad, and the reading that caused it."""
+    """A condition that requires a person: error code, component, severity, and the reading that caused it."""
 
     code: Code
     component: Component
@@ -102,17 +102,17 @@ class Alert(Report, frozen=True, tag="alert"):
 
 
 class CommandResult(Report, frozen=True, tag="result"):
-    """What became of a command."""
+    """The outcome of a command."""
 
     command: Number
     outcome: Outcome
 
 
 class Gap(Message, frozen=True, tag="gap"):
-    """Audit: sequence numbers that will not come, and why.
+    """Audit record: sequence numbers that will not be delivered, and the reason.
 
-    `disk-full` and `corrupt` records are lost; those `unfinished` at a crash were not acknowledged to anybody,
-    `unused` numbers never had a record, and `refused` is what the data center would not take.
+    `disk-full` and `corrupt` records are lost; `unfinished` ones were never acknowledged when the box crashed;
+    `unused` numbers never had a record; `refused` records were rejected by the data center.
     """
 
     at_ms: TimeMs
@@ -122,7 +122,7 @@ class Gap(Message, frozen=True, tag="gap"):
 
 
 class Audit(Message, frozen=True, tag="audit"):
-    """Audit: something that happened to the box itself, from its own short list of words."""
+    """Audit record of an event on the box; `event` is a lower-case word with hyphens."""
 
     at_ms: TimeMs
     event: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,47}\Z")]
@@ -135,7 +135,7 @@ BoxReport: TypeAlias = Gap | Audit
 
 
 class Entry(Message, frozen=True):
-    """What the box keeps for one report, and the unit of forwarding; `instrument` is empty for the box's own."""
+    """A report as the box stores and forwards it; `instrument` is empty for the box's own reports."""
 
     instrument: Annotated[str, Meta(pattern=r"^([A-Z0-9][A-Z0-9-]{0,23})?\Z")]
     run: Run
@@ -150,7 +150,7 @@ class Reports(Message, frozen=True):
 
 
 class Command(Message, frozen=True):
-    """Data center → box → instrument; `instrument` is empty for the box itself. Repeated until its result came."""
+    """Data center → box → instrument; `instrument` is empty for the box itself. Repeated until its result arrives."""
 
     id: Number
     instrument: Annotated[str, Meta(pattern=r"^([A-Z0-9][A-Z0-9-]{0,23})?\Z")]
@@ -162,21 +162,21 @@ Commands: TypeAlias = Annotated[list[Command], Meta(max_length=COMMANDS_PER_REPL
 
 
 class Receipt(Message, frozen=True):
-    """Box → instrument: all reports of the request are durable on the box; commands that wait."""
+    """Box → instrument: all reports of the request are durable on the box; pending commands."""
 
     accepted: Count
     commands: Commands = []
 
 
 class Record(Message, frozen=True):
-    """One entry of a batch: its sequence less that of the record before it, and the entry."""
+    """One entry of a batch; `step` is its sequence number minus that of the record before it."""
 
     step: Number
     entry: Entry
 
 
 class Batch(Message, frozen=True):
-    """Box → data center: records of one epoch by rising sequence; the first's is `after + step`."""
+    """Data center ← box: records of one epoch in ascending sequence; the first has sequence `after + step`."""
 
     epoch: Run
     after: Count
@@ -184,36 +184,36 @@ class Batch(Message, frozen=True):
 
 
 class BatchReply(Message, frozen=True):
-    """Data center → box: the whole batch is committed; how many of its records were new; commands that wait."""
+    """Data center → box: the batch is committed; `stored` of its records were new; pending commands."""
 
     stored: Count
     commands: Commands = []
 
 
 class BatchRefusal(Message, frozen=True, tag="refusal"):
-    """Data center → box: nothing of the batch is stored, because of this one record, which it cannot read."""
+    """Data center → box: no record of the batch is stored, because this one cannot be decoded."""
 
     epoch: Run
     sequence: Number
 
 
-class _Sealed(Message, frozen=True):
-    """A `Record` of which the entry has not been looked at."""
+class _RawRecord(Message, frozen=True):
+    """A `Record` with its entry undecoded."""
 
     step: Number
     entry: msgspec.Raw
 
 
-class _SealedBatch(Message, frozen=True):
-    """A `Batch` of them."""
+class _RawBatch(Message, frozen=True):
+    """A `Batch` with its entries undecoded."""
 
     epoch: Run
     after: Count
-    records: Annotated[list[_Sealed], Meta(min_length=1, max_length=RECORDS_PER_BATCH_MAX)]
+    records: Annotated[list[_RawRecord], Meta(min_length=1, max_length=RECORDS_PER_BATCH_MAX)]
 
 
 class MessageError(Exception):
-    """The bytes are not the message they should be; the text says what is wrong and where."""
+    """The bytes are not a valid message; the text says what is wrong and where."""
 
 
 _M = TypeVar("_M", bound=Message)
@@ -222,12 +222,12 @@ _decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
 
 
 def encode(message: Message) -> bytes:
-    """The message's bytes; the same bytes for an equal message."""
+    """Encode a message; equal messages give equal bytes."""
     return _encoder.encode(message)
 
 
 def decode(kind: type[_M], data: bytes | memoryview) -> _M:
-    """The message of `kind` in `data`. Raises MessageError with the path of the first wrong element."""
+    """Decode a message of `kind`. Raises: MessageError with the path of the first invalid element."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
@@ -238,7 +238,7 @@ def decode(kind: type[_M], data: bytes | memoryview) -> _M:
 
 
 def encode_batch(epoch: int, records: list[tuple[int, bytes]]) -> bytes:
-    """A `Batch` from (sequence, encoded entry) pairs by rising sequence, without decoding the entries."""
+    """Encode a `Batch` from (sequence, encoded entry) pairs in ascending sequence, without decoding the entries."""
     previous = after = records[0][0] - 1
     steps = []
     for sequence, entry in records:
@@ -247,24 +247,24 @@ def encode_batch(epoch: int, records: list[tuple[int, bytes]]) -> bytes:
     return _encoder.encode((epoch, after, steps))
 
 
-def refusal(data: bytes) -> BatchRefusal | None:
-    """Which record is to blame that `data` is no `Batch`: the first that is none itself. None if no record is."""
+def find_undecodable_record(data: bytes) -> BatchRefusal | None:
+    """Find the first record that makes `data` an invalid `Batch`; None if no single record does."""
     try:
-        sealed = decode(_SealedBatch, data)
+        raw = decode(_RawBatch, data)
     except MessageError:
         return None
-    sequence = sealed.after
-    for record in sealed.records:
+    sequence = raw.after
+    for record in raw.records:
         sequence += record.step
         try:
             decode(Entry, record.entry)
         except MessageError:
-            return BatchRefusal(sealed.epoch, sequence)
+            return BatchRefusal(raw.epoch, sequence)
     return None
 
 
 def sequences(batch: Batch) -> list[int]:
-    """The sequence number of each record of the batch."""
+    """Return the sequence number of each record of the batch."""
     sequence, result = batch.after, []
     for record in batch.records:
         sequence += record.step

@@ -1,8 +1,7 @@
-"""The words a report may contain.
+"""The allow-list of words in reports.
 
-Reports are built from these words and from integers, and from nothing else: there is no field in which a
-name, a sample number or any other text about a patient could travel. A word that is not here is refused at
-the box, so that a new one is a reviewed change to this file.
+Reports consist of these words and of integers only: no field can carry a name, a sample number or any other text
+about a patient. The box refuses any other word, so that adding one is a reviewed change to this file.
 """
 
 from __future__ import annotations

@@ -38,14 +38,14 @@ from hal.ethernet import EthernetPort
 from hal.indicators import Indicators
 from hal.watchdog import Watchdog
 from wire.audit_events import AuditEvent
-from wire.dial.accounting import Traffic
-from wire.dial.dialer import DIAL_PATIENCE_MAX
-from wire.dial.patience import Patience
+from wire.dial.adaptive_timeout import AdaptiveTimeout
+from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX
 from wire.dial.probe import probe
+from wire.dial.traffic import Traffic
 from wire.http.connection import Server
 from wire.messages import Command
-from wire.process.bounds import LOOK_SECONDS, Bound, Bounds, Level
-from wire.tls.context import sessions_kept, undated_client_context
+from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level
+from wire.tls.context import client_context_ignoring_dates, sessions_kept
 from wire.tls.identity import Inspection
 from wire.tls.peer import valid_from
 from wire.tls.revocation import CrlError, RevocationList
@@ -129,7 +129,7 @@ class Box:
         self._revocations = revocation_list(config)
         self._is_list_expired = False
         self._state = BoxState()
-        self._time_patience = Patience(DIAL_PATIENCE_MAX)
+        self._time_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._running: _Running | None = None
         self.tcp_ports: dict[int, int] = {}
         self.activity = "starting"
@@ -336,12 +336,12 @@ class Box:
             bounds.add(*self._revocations.bounds(lambda: self._hardware.clock.now_ns() / 1e9))
         if guard is not None:
             bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
-        collector.on_port_filling = bounds.look
+        collector.on_port_filling = bounds.check
         return _Running(buffer, audit, collector, forwarder, commands, guard, bounds, trust)
 
     async def _ask_time(self) -> ServerTime:
         config = self._config
-        tls = undated_client_context(config.identity.client_identity())
+        tls = client_context_ignoring_dates(config.identity.client_identity())
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_patience)
 
     async def _serve(self, running: _Running, port: InstrumentPort) -> None:
@@ -361,7 +361,7 @@ class Box:
                 running.audit.note(AuditEvent.PORT_NOT_SERVED, port=port.number)
                 await asyncio.sleep(PORT_RETRY_SECONDS)
         self.tcp_ports[port.number], self._servers[port.number] = server.port, server
-        connections = Bound("connections", server.filling, port.number)
+        connections = Bound("connections", server.connection_usage, port.number)
         running.bounds.add(connections)
         self._on_served(port.number, server.port)
         try:
@@ -389,8 +389,8 @@ class _Running:
 
 async def _watch_bounds(bounds: Bounds) -> None:
     while True:
-        bounds.look()
-        await asyncio.sleep(LOOK_SECONDS)
+        bounds.check()
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 async def _note_backlog(buffer: Buffer, audit: AuditLog, _command: Command) -> Outcome:

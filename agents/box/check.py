@@ -20,7 +20,7 @@ from netfw.policy.policyfile import load_policy
 from settings.board import Board, load_board_of
 from settings.problems import SettingsError
 from settings.types import address_of
-from wire.process.descriptors import DESCRIPTORS_BESIDE, allow_descriptors
+from wire.process.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from wire.tls.context import client_context, server_context
 from wire.tls.identity import IdentityProblem, Severity
 from wire.tls.revocation import CrlError, RevocationList
@@ -83,9 +83,9 @@ def _check_revocation(file: Path, config: BoxConfig) -> None:
 
 
 def _check_descriptors(file: Path, config: BoxConfig) -> None:
-    needed = DESCRIPTORS_BESIDE + SPOOL_DESCRIPTORS
+    needed = DESCRIPTORS_RESERVED + SPOOL_DESCRIPTORS
     needed += sum(port_limits(len(port.instruments)).descriptors_max for port in config.port)
-    allowed = allow_descriptors(needed)
+    allowed = raise_descriptor_limit(needed)
     if allowed < needed:
         message = (
             f"{file}: {len(config.port)} ports need {needed} open files and connections; the system allows"

@@ -28,8 +28,8 @@ from agents.box.health.audit import AuditLog
 from hal.clock import ClockError, WallClock
 from settings.types import Endpoint, Proxy
 from wire.audit_events import AuditEvent
+from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.dialer import dial
-from wire.dial.patience import Patience
 from wire.dial.proxy import ProxyError
 from wire.http.connection import HttpError
 from wire.http.fields import date_s
@@ -43,7 +43,7 @@ CONFIRMED_EVERY_SECONDS: Final = 24 * 3600
 """Interval at which the confirmed time is stored."""
 ANSWER_BYTES_MAX: Final = 1024
 ANSWER_SECONDS_MAX: Final = 60.0
-"""Timeout of the response, before `Patience` extends it."""
+"""Timeout of the response, before `AdaptiveTimeout` extends it."""
 
 _S: Final = 1_000_000_000
 
@@ -144,13 +144,15 @@ class ClockSync:
 
 
 async def ask_data_center(
-    endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, patience: Patience
+    endpoint: Endpoint, tls: ClientContext, proxy: Proxy | None, patience: AdaptiveTimeout
 ) -> ServerTime:
     """Request the time on a new connection, with a `tls` context that ignores validity periods.
 
     Raises: OSError, ProxyError, HttpError.
     """
-    connection = await dial(endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, patience=patience)
+    connection = await dial(
+        endpoint, tls, reply_bytes_max=ANSWER_BYTES_MAX, proxy=proxy, adaptive_timeout=patience
+    )
     try:
         if connection.transport is None:
             raise HttpError("the connection was lost")

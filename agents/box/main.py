@@ -29,8 +29,8 @@ from hal.linux.indicators import LinuxIndicators
 from hal.linux.watchdog import LinuxWatchdog
 from netfw.service.client import Connect, FirewallClient, at_socket
 from netfw.service.spawn import as_child
-from wire.process.ending import LastResort
 from wire.process.failures import FailureLog
+from wire.process.forced_exit import ForcedExit
 from wire.process.resources import process_bounds, used_and_total
 from wire.tls.identity import Severity
 
@@ -61,7 +61,7 @@ def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> 
 
 
 async def _run(checked: CheckedConfig, on_served: OnServed, log_message: LogMessage) -> None:
-    config, loop, last_resort = checked.config, asyncio.get_running_loop(), LastResort()
+    config, loop, last_resort = checked.config, asyncio.get_running_loop(), ForcedExit()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
     # neither is closed: a disk call that never returns may be using them, and the process ends anyway

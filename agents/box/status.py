@@ -20,7 +20,7 @@ from agents.box.firewall import FirewallStatus
 from agents.box.uplink.trust import TrustProblem
 from agents.spool import Priority
 from hal.unix_socket import Listener
-from wire.dial.accounting import Traffic
+from wire.dial.traffic import Traffic
 
 ANSWER_SECONDS: Final = 5.0
 """Timeout of a status query."""

@@ -21,9 +21,9 @@ from agents.instrument.report_queue import QUEUE_REPORTS_MAX, ReportQueue
 from hal.clock import WallClock
 from settings.ranges import RangeSet
 from settings.types import Endpoint
+from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.backoff import Backoff, retry_after
-from wire.dial.dialer import DIAL_PATIENCE_MAX, dial
-from wire.dial.patience import Patience
+from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX, dial
 from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (
     NEXT_RUN,
@@ -43,7 +43,7 @@ from wire.tls.context import ClientContext
 from wire.vocabulary import Outcome
 
 POST_SECONDS_MAX: Final = 30.0
-"""Time-out of a response, before `Patience` extends it."""
+"""Time-out of a response, before `AdaptiveTimeout` extends it."""
 POST_PATIENCE_MAX: Final = 10.0
 """Largest factor of POST_SECONDS_MAX, for a slow box."""
 DROPS_BURST: Final = 16
@@ -93,8 +93,8 @@ class InstrumentAgent:
         self._queue = ReportQueue(queue_reports_max)
         self._backoff = Backoff(random)
         self._drop_limit = TokenBucket(DROPS_PER_SECOND, DROPS_BURST)
-        self._patience = Patience(POST_PATIENCE_MAX)
-        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
+        self._patience = AdaptiveTimeout(POST_PATIENCE_MAX)
+        self._dial_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._loop = asyncio.get_running_loop()
         self._queued = asyncio.Event()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
@@ -145,7 +145,7 @@ class InstrumentAgent:
                             self._box,
                             self._tls,
                             reply_bytes_max=REPLY_BYTES_MAX,
-                            patience=self._dial_patience,
+                            adaptive_timeout=self._dial_patience,
                         )
                     delay = self._handle_response(await self._post(connection))
                     self._remember(connection)

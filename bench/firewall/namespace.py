@@ -24,7 +24,7 @@ from pyroute2 import IPRoute
 
 from netfw.kernel.netlink import F_ACK, F_DUMP, attributes, dump, netfilter_socket, request
 from netfw.kernel.nft import Nft
-from netfw.model.ip_options import ipv4_options_hold
+from netfw.model.ip_options import ipv4_options_are_valid
 from netfw.model.packet import Packet
 from netfw.policy.policy import Policy
 
@@ -159,7 +159,7 @@ class BoxNamespace:
 
     def _way_ipv4(self, packet: Packet) -> str:
         source, destination = packet.saddr, packet.daddr
-        if not ipv4_options_hold(packet.data):
+        if not ipv4_options_are_valid(packet.data):
             return "lost"
         if source >> 28 == 14 or source in (0, 0xFFFFFFFF) or source >> 24 == 127:
             broadcast = source == 0 and destination in (0xFFFFFFFF, 0)

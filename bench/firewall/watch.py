@@ -28,7 +28,7 @@ from netfw.events import Alarm, Repair
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import RECEIVE_BYTES, netfilter_socket
 from netfw.kernel.nft import Nft
-from netfw.kernel.picture import generation
+from netfw.kernel.snapshot import generation
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.names import FAMILY, TABLE
@@ -145,11 +145,11 @@ async def _watched(firewall: Firewall, policy: Policy, stranger: Connection, tim
     found = []
     for _ in range(times):
         stranger.send(True)
-        (alarm, heard), (repair, done) = await events.get(), await events.get()
+        (alarm, reported), (repair, done) = await events.get(), await events.get()
         assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
         assert repair.in_force and repair.differences, repair
         began, ended = await asyncio.to_thread(stranger.recv)
-        found.append(Times(heard - began, done - began, ended - began))
+        found.append(Times(reported - began, done - began, ended - began))
     watch.stop()
     return found
 

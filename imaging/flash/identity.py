@@ -25,7 +25,7 @@ from settings.identity_archive import (
     VENDOR_AUTHORITY,
     IdentityError,
 )
-from wire.pki import folder as pki_folder
+from wire.pki import directory as pki_directory
 from wire.pki.hierarchy import make_key
 
 # As in wire.messages.Serial
@@ -81,8 +81,8 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     """Add a certificate issued from a folder of `rap pki`. Raises: IdentityError, OSError."""
     name = files[SERIAL].decode().strip()
     try:
-        chain, vendor, root = pki_folder.certify(folder, name, "box", _load_key(files).public_key())
-    except pki_folder.PkiError as error:
+        chain, vendor, root = pki_directory.certify(folder, name, "box", _load_key(files).public_key())
+    except pki_directory.PkiError as error:
         raise IdentityError(str(error)) from None
     return with_certificate({**files, VENDOR_AUTHORITY: vendor, DATACENTER_AUTHORITY: root}, chain)
 

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The firewall in the kernel: put a policy in force, compare, repair, count.
+"""The firewall in the kernel: apply a policy, compare, repair, count.
 
-A policy is put in force in one transaction (`netfw.ruleset.transition`): either all of it holds afterwards, or
-what held before. Open sessions stay open, if the new policy has them, and counts go on.
+A policy is applied in one transaction (`netfw.ruleset.transition`): afterwards either all of it is in force or the
+previous policy is. Open sessions that the new policy permits stay open, and counters continue.
 
-Whether the policy is in force is decided by the kernel's own bytes (`netfw.kernel.picture`). The first time,
-the bytes must
-contain nothing unusual and libnftables' listing must be the policy's ruleset; from then on the picture is known, and
-equal bytes are enough. The listing gives the words for what differs. Where it cannot be read, the objects and rules
-that differ are named without it.
+Whether the policy is in force is decided by the kernel's own bytes (`netfw.kernel.snapshot`). The first time, they
+must contain nothing unusual, and libnftables' listing must equal the policy's ruleset. From then on this snapshot is
+the reference, and equal bytes suffice. The listing is used to describe differences in words; if it cannot be read,
+the differing objects and rules are named without it.
 
-Only the firewall's own table is ever touched or listed. Another one, such as firewalld's, lives beside it: a packet
-must pass both.
+Only the firewall's own table is changed or listed. Tables of other programs, such as firewalld's, are independent: a
+packet must pass both.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from socket import socket
 from typing import Final, NamedTuple
 
 from netfw.errors import FirewallError, FirewallErrorKind
-from netfw.kernel import picture
-from netfw.kernel.closing import OWNED, close_off
+from netfw.kernel import snapshot
+from netfw.kernel.lockdown import OWNED, drop_everything
 from netfw.kernel.nft import Nft
-from netfw.kernel.picture import Picture, Unreadable
-from netfw.kernel.picture_diff import differing_sets, lines
-from netfw.kernel.refill import REFILLED, filling, holds_exactly, mend, send
+from netfw.kernel.refill import REFILLED, holds_exactly, refill_messages, send, update_elements
 from netfw.kernel.sessions import OpenSession, found_sessions, timed_elements, with_sessions
+from netfw.kernel.snapshot import TableSnapshot, Unreadable
+from netfw.kernel.snapshot_diff import differing_sets, lines
 from netfw.policy.policy import Policy
 from netfw.ruleset import listing, names
 from netfw.ruleset.nft_json import Json
@@ -37,21 +36,21 @@ from netfw.ruleset.render import render
 from netfw.ruleset.transition import removal, replacement, transition
 
 ATTEMPTS_MAX: Final = 3
-"""Somebody may change the table between reading it and writing it."""
+"""Attempts, because other programs may change the table between reading and writing."""
 
-MENDED_MAX: Final = 1000
-"""Elements of a set that are added and deleted one by one; if more differ, it is filled anew."""
+SINGLE_CHANGES_MAX: Final = 1000
+"""Up to this many elements of a set are added or deleted one by one; beyond that the set is refilled."""
 
 LISTED_MAX: Final = 1000
-"""Elements of a set that are listed in words; 10,000 would take 130 ms."""
+"""Sets with more elements are not listed in words: 10,000 would take 130 ms."""
 
 
-MISREAD: Final = (LookupError, TypeError, ValueError, AttributeError)
-"""What reading a listing may end with if it contains something unexpected."""
+LISTING_ERRORS: Final = (LookupError, TypeError, ValueError, AttributeError)
+"""Exceptions while reading a listing with unexpected content."""
 
 
 class RefusedCount(NamedTuple):
-    """What was refused for one cause."""
+    """Refused packets and bytes for one cause."""
 
     packets: int
     bytes: int
@@ -59,53 +58,55 @@ class RefusedCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What the kernel holds otherwise than the policy: a line each, and what a repair must know."""
+    """Differences between the kernel and the policy, and what a repair needs to know."""
 
     lines: tuple[str, ...] = ()
     sets: frozenset[str] | None = None
-    """Sets whose elements differ; None if that is not known."""
+    """Sets whose elements differ; None if unknown."""
     nothing_else: bool = False
     """Whether only elements of sets differ."""
-    strange: bool = False
-    """Whether the table contains what cannot be changed in its place."""
-    picture: Picture | None = field(default=None, compare=False, repr=False)
-    """The table as it was found, if it could be read and compared with a known picture."""
+    unsupported: bool = False
+    """Whether the table contains something that cannot be changed in place."""
+    snapshot: TableSnapshot | None = field(default=None, compare=False, repr=False)
+    """The table as found, if it could be read and compared with the reference."""
 
     def __bool__(self) -> bool:
-        """Whether anything differs."""
+        """Whether there are differences."""
         return bool(self.lines)
 
 
 class _Rendered:
-    """A policy, its ruleset, how libnftables should list that, and its picture once it was in force."""
+    """A policy, its ruleset, the expected libnftables listing, and the reference picture once it was in force."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.ruleset = policy, render(policy)
         self.listing = listing.of_ruleset(self.ruleset)
-        self.picture: Picture | None = None
+        self.snapshot: TableSnapshot | None = None
         sizes = {name: len(elements) for name, elements in self.listing.elements.items()}
         self.large = frozenset(name for name, size in sizes.items() if size > LISTED_MAX) & REFILLED
-        self.fillings = {each.name: filling(each) for each in self.ruleset.sets if each.name in REFILLED}
-        """The messages that fill a set, by its name; made in advance, so that a repair only has to send them."""
+        self.refill_messages = {
+            each.name: refill_messages(each) for each in self.ruleset.sets if each.name in REFILLED
+        }
+        """The messages that fill each set, by its name; prepared in advance to make repairs fast."""
 
 
 class Firewall:
-    """The table in this network namespace. Errors of all methods: FirewallError."""
+    """The firewall's table in this network namespace. All methods raise FirewallError."""
 
     def __init__(self, nft: Nft) -> None:
         self.nft = nft
         self._rendered: _Rendered | None = None
 
     def apply(self, policy: Policy, changed: Container[str] | None = None) -> None:
-        """Put the policy in force. On return the kernel holds it.
+        """Put the policy in force before returning.
 
-        Who knows that only some sets are `changed` since it was in force says so, and the others are left alone.
+        If only the sets `changed` differ since it was last in force, other objects are left alone.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 self.nft.run(self._commands(policy, changed))
             except FirewallError as error:
-                if error.kind is FirewallErrorKind.DENIED and (found := self._now()) and found.owned:
+                if error.kind is FirewallErrorKind.DENIED and (found := self._read_table()) and found.owned:
                     raise FirewallError(FirewallErrorKind.REFUSED, OWNED) from error
                 if error.kind is not FirewallErrorKind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
@@ -113,31 +114,31 @@ class Firewall:
                 return
 
     def repair(self, policy: Policy, found: Differences, sock: socket) -> None:
-        """Put the policy in force again. `sock` is a netfilter socket for this alone.
+        """Put the policy in force again. `sock` is a netfilter socket without other use.
 
-        Rules come first and thousands of addresses last, which netlink's own messages add in a fifth of the time that
-        libnftables takes. Meanwhile the box reaches fewer addresses than it may, and nobody reaches more.
+        Rules are restored first and large sets last, with netlink messages, which take a fifth of libnftables' time.
+        In the meantime the box can reach fewer addresses than permitted, never more.
 
-        A table that cannot be changed in its place, or that libnftables cannot handle, is first replaced by one that
-        drops everything: the kernel does that without looking at what is in the table.
+        A table that cannot be changed in place, or that libnftables cannot handle, is first replaced by one that
+        drops everything, which the kernel does without interpreting the table's content.
         """
-        rendered = self._of(policy)
+        rendered = self._rendered_policy(policy)
         if (
             found.sets
             and found.nothing_else
             and found.sets <= REFILLED
-            and found.picture
-            and rendered.picture
+            and found.snapshot
+            and rendered.snapshot
         ):
             for name in found.sets:
-                here, there = rendered.picture.elements[name], found.picture.elements.get(name, frozenset())
+                here, there = rendered.snapshot.elements[name], found.snapshot.elements.get(name, frozenset())
                 missing, beyond = here - there, there - here
-                if len(missing) + len(beyond) > MENDED_MAX:
+                if len(missing) + len(beyond) > SINGLE_CHANGES_MAX:
                     self.refill(policy, {name}, sock)
                 else:
-                    mend(sock, name, missing, beyond)
+                    update_elements(sock, name, missing, beyond)
             return
-        if not found.strange:
+        if not found.unsupported:
             sets = (
                 frozenset(each.name for each in rendered.ruleset.sets) if found.sets is None else found.sets
             )
@@ -150,67 +151,67 @@ class Firewall:
                 self.refill(policy, rendered.large & sets, sock)
                 return
         replacing = list(self._replacement(policy))
-        close_off(sock)
+        drop_everything(sock)
         self._run_without(rendered.large, replacing)
         self.refill(policy, rendered.large, sock)
 
     def _run_without(self, sets: Container[str], commands: Iterable[Json]) -> None:
-        """Run the commands but for those that add elements to these sets."""
+        """Run the commands except those that add elements to these sets."""
         self.nft.run(
             each for each in commands if each.get("add", {}).get("element", {}).get("name") not in sets
         )
 
     def refill(self, policy: Policy, sets: Container[str], sock: socket) -> None:
-        """Fill these of the policy's sets anew, in a fifth of the time that `apply` takes (`netfw.kernel.refill`)."""
-        fillings = self._of(policy).fillings
+        """Refill these sets of the policy, in a fifth of the time of `apply` (`netfw.kernel.refill`)."""
+        fillings = self._rendered_policy(policy).refill_messages
         if messages := [message for name in fillings if name in sets for message in fillings[name]]:
             send(sock, messages)
 
     def look(self, policy: Policy) -> Differences:
-        """What the kernel holds otherwise than the policy."""
-        rendered = self._of(policy)
+        """Compare the kernel's table with the policy."""
+        rendered = self._rendered_policy(policy)
         try:
-            found = self._picture(rendered)
+            found = self._snapshot(rendered)
         except Unreadable as error:
-            return Differences((f"the table cannot be read: {error}",), strange=True)
+            return Differences((f"the table cannot be read: {error}",), unsupported=True)
         if found is None:
             return Differences((f"there is no table {names.FAMILY} {names.TABLE}",))
-        if rendered.picture is None:
-            return self._first_look(rendered, found)
-        if not found.strange and found.equals(rendered.picture):
-            rendered.picture = found  # sets filled anew may be dumped in another order
+        if rendered.snapshot is None:
+            return self._compare_listing(rendered, found)
+        if not found.unsupported and found.equals(rendered.snapshot):
+            rendered.snapshot = found  # refilled sets may be dumped in another order
             return Differences()
-        sets, others = differing_sets(rendered.picture, found)
-        words = found.strange or self._words(rendered, found, sets) or lines(rendered.picture, found)
-        return Differences(tuple(words), sets, not others, bool(found.strange), found)
+        sets, others = differing_sets(rendered.snapshot, found)
+        words = found.unsupported or self._describe(rendered, found, sets) or lines(rendered.snapshot, found)
+        return Differences(tuple(words), sets, not others, bool(found.unsupported), found)
 
     def differences(self, policy: Policy) -> list[str]:
-        """What the kernel holds otherwise than the policy, a line each."""
+        """Return the differences between kernel and policy, a line each."""
         return list(self.look(policy).lines)
 
-    def _first_look(self, rendered: _Rendered, found: Picture) -> Differences:
-        """Compares what libnftables lists. If that is the policy's ruleset, so is the picture from now on."""
-        if found.strange:
-            return Differences(tuple(found.strange), strange=True)
-        words = self._words(rendered, found, frozenset(found.elements))
+    def _compare_listing(self, rendered: _Rendered, found: TableSnapshot) -> Differences:
+        """Compare libnftables' listing; if it is the policy's ruleset, make the picture the reference."""
+        if found.unsupported:
+            return Differences(tuple(found.unsupported), unsupported=True)
+        words = self._describe(rendered, found, frozenset(found.elements))
         if words is None:
-            return Differences(("libnftables cannot list the table",), strange=True)
+            return Differences(("libnftables cannot list the table",), unsupported=True)
         if not words:
-            now = self._picture(rendered)
+            now = self._snapshot(rendered)
             if now is None or not now.equals(found):
-                return Differences(("the table was changed while it was read",))
-            rendered.picture = found
+                return Differences(("the table was changed while it was being read",))
+            rendered.snapshot = found
         return Differences(tuple(words))
 
-    def _words(self, rendered: _Rendered, found: Picture, sets: Collection[str]) -> list[str] | None:
-        """The differences in words; None if libnftables does not list the table so that it can be read."""
+    def _describe(self, rendered: _Rendered, found: TableSnapshot, sets: Collection[str]) -> list[str] | None:
+        """Describe the differences in words; None if libnftables' listing of the table cannot be read."""
         large = rendered.large.intersection(sets)
         small = set(sets) - large
         try:
             listed = listing.of_objects(self.nft.outline(alone=found.alone) or [])
             listed.elements |= {name: self.nft.elements(name) for name in small}
             words = list(listing.differences(rendered.listing, listed, small))
-        except (FirewallError, *MISREAD):
+        except (FirewallError, *LISTING_ERRORS):
             return None
         by_name = {each.name: each for each in rendered.ruleset.sets}
         return words + [
@@ -219,78 +220,78 @@ class Firewall:
             if not holds_exactly(by_name[name], found.elements.get(name, frozenset()))
         ]
 
-    def _picture(self, rendered: _Rendered) -> Picture | None:
+    def _snapshot(self, rendered: _Rendered) -> TableSnapshot | None:
         try:
-            return picture.take(self.nft.socket, rendered.ruleset.unsteady, rendered.picture)
+            return snapshot.take(self.nft.socket, rendered.ruleset.unsteady, rendered.snapshot)
         except OSError as error:
             raise _explained(error) from error
 
     def mark(self) -> str:
-        """The mark of the policy that is said to be in force; "" if none is."""
-        found = self._now()
+        """Return the mark in the table that identifies the policy in force; "" if there is none."""
+        found = self._read_table()
         return found.mark if found else ""
 
     def mark_of(self, policy: Policy) -> str:
-        """What `mark` is while this policy is in force."""
-        return self._of(policy).ruleset.mark
+        """Return the value of `mark` while this policy is in force."""
+        return self._rendered_policy(policy).ruleset.mark
 
     def counts(self) -> dict[str, RefusedCount]:
-        """What was refused since the box started, by cause. Empty if there is no table."""
-        found = self._now()
+        """Return refused packets and bytes since the box started, by cause; empty if there is no table."""
+        found = self._read_table()
         return {name: RefusedCount(*count) for name, count in found.counts.items()} if found else {}
 
-    def _now(self) -> Picture | None:
-        """The table, without the elements of its sets."""
+    def _read_table(self) -> TableSnapshot | None:
+        """Read the table without the elements of its sets."""
         try:
-            return picture.take(self.nft.socket, None)
+            return snapshot.take(self.nft.socket, None)
         except Unreadable as error:
             raise FirewallError(FirewallErrorKind.REFUSED, f"the table cannot be read: {error}") from error
         except OSError as error:
             raise _explained(error) from error
 
     def _commands(self, policy: Policy, changed: Container[str] | None) -> Iterable[Json]:
-        rendered = self._of(policy)
+        rendered = self._rendered_policy(policy)
         try:
-            found = picture.take(self.nft.socket, None)
+            found = snapshot.take(self.nft.socket, None)
             if found is None:
                 return rendered.ruleset.commands()
-            if not found.strange and (outline := self.nft.outline(alone=found.alone)) is not None:
+            if not found.unsupported and (outline := self.nft.outline(alone=found.alone)) is not None:
                 wanted, sessions = rendered.listing.declarations, found_sessions(policy, self.nft)
                 return transition(rendered.ruleset, wanted, outline, sessions, changed)
         except PermissionError as error:
             raise _explained(error) from error
-        except (OSError, Unreadable, *MISREAD):
-            pass  # whatever is in the table, it does not have to be understood to be replaced
+        except (OSError, Unreadable, *LISTING_ERRORS):
+            pass  # a table can be replaced without being understood
         return self._replacement(policy)
 
     def _replacement(self, policy: Policy) -> Iterable[Json]:
-        """Makes the ruleset of any table; with counts and open sessions, as far as they can be read."""
+        """Return commands that replace any table, with counters and open sessions as far as they are readable."""
         counts: dict[str, tuple[int, int]] = {}
         sessions: list[OpenSession] = []
-        with contextlib.suppress(OSError, Unreadable, FirewallError, *MISREAD):
-            if found := picture.take(self.nft.socket, None):
+        with contextlib.suppress(OSError, Unreadable, FirewallError, *LISTING_ERRORS):
+            if found := snapshot.take(self.nft.socket, None):
                 counts = found.counts
             sessions = found_sessions(policy, self.nft).open
-        return replacement(self._of(policy).ruleset, counts, sessions)
+        return replacement(self._rendered_policy(policy).ruleset, counts, sessions)
 
-    def _of(self, policy: Policy) -> _Rendered:
-        """Kept, for a watch asks at every change. By identity: to compare 10,000 addresses takes its time."""
+    def _rendered_policy(self, policy: Policy) -> _Rendered:
+        """Return the rendered policy, cached by identity: comparing 10,000 addresses would take too long."""
         if self._rendered is None or self._rendered.policy is not policy:
             self._rendered = _Rendered(policy)
         return self._rendered
 
-    def snapshot(self) -> list[Json] | None:
-        """The table as it is, for `restore`; None if there is none."""
+    def save(self) -> list[Json] | None:
+        """Return the table's objects for `restore`; None if there is no table."""
         return self.nft.table()
 
-    def restore(self, snapshot: list[Json] | None) -> None:
-        """Make the table again what it was, or remove it if there was none. A session that ended since stays so."""
+    def restore(self, saved: list[Json] | None) -> None:
+        """Restore a snapshot, or remove the table if it is None. Sessions that ended since then stay closed."""
         still_open = dict(timed_elements(self.nft.table() or []))
-        things = [with_sessions(thing, still_open) for thing in snapshot or []]
+        things = [with_sessions(thing, still_open) for thing in saved or []]
         self.nft.run([*removal(), *({"add": thing} for thing in things)])
 
     def remove(self) -> None:
-        """Take the table away: nothing is refused any more."""
+        """Remove the table; no packet is refused any more."""
         self.restore(None)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h), and how to end some of them.
+"""The kernel's tracked connections (linux/netfilter/nfnetlink_conntrack.h): delete some of them.
 
-An entry that is gone does not come back by itself: a packet in the middle of a TCP connection cannot begin one.
+A deleted entry is not recreated: a packet in the middle of a TCP connection cannot begin an entry.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROTOCOLS: Final = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 
 class TrackedFlow(NamedTuple):
-    """A tracked connection, in the direction in which it began. `protocol` is "tcp", "udp", or another's number."""
+    """A tracked connection in its original direction. `protocol` is "tcp", "udp", or another protocol's number."""
 
     source: Address
     destination: Address
@@ -37,8 +37,8 @@ class TrackedFlow(NamedTuple):
     destination_port: int
 
 
-def forget(which: Callable[[TrackedFlow], bool]) -> int:
-    """Make the kernel forget these connections; how many they were. Raises: FirewallError."""
+def delete_connections(which: Callable[[TrackedFlow], bool]) -> int:
+    """Delete the matching connections; return their number. Raises: FirewallError."""
     forgotten = 0
     with netlink.netfilter_socket() as sock:
         try:
@@ -46,7 +46,7 @@ def forget(which: Callable[[TrackedFlow], bool]) -> int:
             for message in found:
                 given = message.attributes()
                 if which(_flow(given[_TUPLE_ORIGINAL])):
-                    forgotten += _forget_one(sock, message.family(), given)
+                    forgotten += _delete_entry(sock, message.family(), given)
         except OSError as error:
             kind = (
                 FirewallErrorKind.DENIED if isinstance(error, PermissionError) else FirewallErrorKind.REFUSED
@@ -57,13 +57,13 @@ def forget(which: Callable[[TrackedFlow], bool]) -> int:
     return forgotten
 
 
-def _forget_one(sock: socket.socket, family: int, given: dict[int, bytes]) -> int:
+def _delete_entry(sock: socket.socket, family: int, given: dict[int, bytes]) -> int:
     key = netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, given[_TUPLE_ORIGINAL])
     key += netlink.attribute(_ZONE, given[_ZONE]) if _ZONE in given else b""
     try:
         netlink.acknowledged(sock, netlink.request(_DELETE, netlink.F_ACK, family, key))
     except FileNotFoundError:
-        return 0  # it ended by itself in the meantime
+        return 0  # the connection has ended in the meantime
     return 1
 
 

@@ -1,8 +1,8 @@
-"""What the firewall refuses, read where the kernel logs it: NFLOG (linux/netfilter/nfnetlink_log.h).
+"""Reads the log of refused packets from the kernel: NFLOG (linux/netfilter/nfnetlink_log.h).
 
-The ruleset's log rules hand the headers of refused packets to a group, a few a second for each cause; the counters
-count them all. Of each network namespace one program at a time can read a group. The kernel numbers what it hands
-over, so that a gap between two messages says how many the reader was too slow for.
+The ruleset's log rules pass the headers of some refused packets per second and cause to an NFLOG group; the counters
+count all packets. Only one program per network namespace can read a group. The kernel numbers its messages, so that a
+gap between two numbers shows how many the reader has missed.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ _BIND, _COPY_PACKET, _NUMBERED = 1, 2, 1
 _TIMESTAMP, _INTERFACE_IN, _INTERFACE_OUT, _PAYLOAD, _PREFIX, _NUMBER = 3, 4, 5, 9, 10, 12
 _SIOCGIFNAME: Final = 0x8910
 _READS_MAX: Final = 64
-"""Datagrams before the event loop has its turn again."""
+"""Datagrams read before control returns to the event loop."""
 _READERS: Final = Path("/proc/thread-self/net/netfilter/nfnetlink_log")
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedPacket:
-    """A packet that was refused. Its time is in seconds since 1970; an interface is "" where it has none."""
+    """A refused packet. `seconds` are since 1970; `interface_in` and `interface_out` are "" if there is none."""
 
     seconds: float
     cause: str
     interface_in: str
     interface_out: str
     headers: Headers | None
-    """None if the bytes are no packet's."""
+    """None if the bytes are not a valid packet."""
     copied: bytes
-    """The packet's first bytes, from the IP header on."""
+    """The packet's first bytes, starting at the IP header."""
 
     def __str__(self) -> str:
-        """One line, in local time: `12:03:44 outside    enp1s0  tcp 203.0.113.9:4711 → 192.0.2.10:22 SYN`."""
+        """Format one line, in local time: `12:03:44 outside    enp1s0  tcp 203.0.113.9:4711 → 192.0.2.10:22 SYN`."""
         at = datetime.fromtimestamp(self.seconds).astimezone().strftime("%H:%M:%S")
         out = f"→{self.interface_out}" if self.interface_out else ""
         return f"{at} {self.cause:<10} {self.interface_in}{out}  {self.headers or self.copied.hex()}"
 
     def summary(self) -> dict[str, Any]:
-        """For JSON; the time is UTC (RFC 3339)."""
+        """Return the fields for JSON; the time is UTC (RFC 3339)."""
         at = datetime.fromtimestamp(self.seconds, UTC).isoformat(timespec="milliseconds")
         said = self.headers._asdict() if self.headers else {}
         where = {"interface_in": self.interface_in, "interface_out": self.interface_out}
@@ -63,32 +63,32 @@ class RefusedPacket:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """So many that were logged could not be read in time. Known as soon as the next one is."""
+    """Logged packets that were lost before they could be read; detected when the next one arrives."""
 
     packets: int
 
     def __str__(self) -> str:
-        return f"{self.packets} more were logged, and lost before they were read"
+        return f"{self.packets} more packets were logged, but lost before they could be read"
 
     def summary(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class FirewallLog:
-    """Reads the firewall's log in the network namespace that it is made in; `told` is called with each entry."""
+    """Reads the firewall's log in the network namespace of its creation; calls `on_entry` with each entry."""
 
-    told: Callable[[RefusedPacket | Lost], None]
+    on_entry: Callable[[RefusedPacket | Lost], None]
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _next: int = 0
 
     def start(self) -> None:
-        """Read from now on, on the running event loop. Raises: FirewallError."""
+        """Start reading on the running event loop. Raises: FirewallError."""
         commands = (
             netlink.attribute(_CFG_COMMAND, bytes((_BIND,)))
             + netlink.attribute(_CFG_MODE, pack("!IBx", LOG_BYTES, _COPY_PACKET))
-            + netlink.attribute(_CFG_THRESHOLD, pack("!I", 1))  # each at once
+            + netlink.attribute(_CFG_THRESHOLD, pack("!I", 1))  # deliver each message at once
             + netlink.attribute(_CFG_FLAGS, pack("!H", _NUMBERED))
         )
         try:
@@ -99,19 +99,19 @@ class FirewallLog:
             self._socket.close()
             raise _explained(error) from error
         self._socket.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._socket, self._heard)
+        asyncio.get_running_loop().add_reader(self._socket, self._read_waiting)
 
     def stop(self) -> None:
-        """Read no more; another program may."""
+        """Stop reading, so that another program can read the group."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
 
-    def _heard(self) -> None:
+    def _read_waiting(self) -> None:
         for message in self._messages():
             if message.kind == _PACKET:
                 given = message.attributes()
                 self._count(int.from_bytes(given.get(_NUMBER, b""), "big"))
-                self.told(self._refused(given))
+                self.on_entry(self._refused(given))
 
     def _messages(self) -> Iterator[netlink.NetlinkMessage]:
         for _ in range(_READS_MAX):
@@ -120,14 +120,16 @@ class FirewallLog:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # some were lost; the next one's number says how many
+                if (
+                    error.errno != errno.ENOBUFS
+                ):  # overrun: the next message's number shows how many were lost
                     raise
                 continue
             yield from netlink.messages(datagram)
 
     def _count(self, number: int) -> None:
         if number != self._next:
-            self.told(Lost(number - self._next & 0xFFFFFFFF))
+            self.on_entry(Lost(number - self._next & 0xFFFFFFFF))
         self._next = number + 1 & 0xFFFFFFFF
 
     def _refused(self, given: dict[int, bytes]) -> RefusedPacket:
@@ -143,7 +145,7 @@ class FirewallLog:
         )
 
     def _interface(self, index: bytes | None) -> str:
-        """Its name in the socket's network namespace, or #index if it is gone."""
+        """Return the interface's name in the socket's network namespace, or #index if it does not exist any more."""
         if index is None:
             return ""
         (number,) = unpack("!I", index)
@@ -155,7 +157,7 @@ class FirewallLog:
 
 
 def _seconds(timestamp: bytes | None) -> float:
-    """The kernel's time (seconds, microseconds), which a packet of the box's own may not have."""
+    """Return the kernel's time stamp (seconds, microseconds), or the present: the box's own packets may have none."""
     if timestamp is None:
         return time.time()
     seconds, micro = unpack("!QQ", timestamp)
@@ -164,7 +166,7 @@ def _seconds(timestamp: bytes | None) -> float:
 
 def _explained(error: OSError) -> FirewallError:
     if error.errno == errno.EPERM and _is_read():
-        problem = f"another program reads the firewall's log (NFLOG group {LOG_GROUP}); end that one first"
+        problem = f"another program reads the firewall's log (NFLOG group {LOG_GROUP}); stop it first"
         return FirewallError(FirewallErrorKind.REFUSED, problem)
     if error.errno == errno.EPERM:
         return FirewallError(
@@ -176,7 +178,7 @@ def _explained(error: OSError) -> FirewallError:
 
 
 def _is_read() -> bool:
-    """Whether somebody reads the group; the first word of each line is a group's number."""
+    """Return whether a program reads the group; the first word of each line is a group's number."""
     try:
         return any(line.split()[0] == str(LOG_GROUP) for line in _READERS.read_text().splitlines())
     except OSError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Netlink messages of the kernel's netfilter (linux/netlink.h, linux/netfilter/nfnetlink.h), as far as used here.
+"""Netlink messages of netfilter (linux/netlink.h, linux/netfilter/nfnetlink.h), as far as they are needed here.
 
-Written out, because it is short: pyroute2 runs an event loop of its own in every socket, which does not go with ours.
+Implemented here because pyroute2 runs an event loop of its own in every socket, which conflicts with ours.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ERROR: Final = 2
 DONE: Final = 3
 NESTED: Final = 0x8000
 FAMILIES: Final = {"inet": 1}
-"""Of tables (NFPROTO_INET)."""
+"""Table families (NFPROTO_INET)."""
 
 _SIOCGSKNS: Final = 0x894C
-"""A descriptor of a socket's network namespace (linux/sockios.h). Needs CAP_NET_ADMIN there, as a firewall does."""
+"""ioctl for a descriptor of a socket's network namespace (linux/sockios.h); requires CAP_NET_ADMIN there."""
 
 RECEIVE_BYTES: Final = 1 << 18
 _HEADER: Final = struct.Struct("=IHHII")
@@ -37,14 +37,14 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 
 
 class NetlinkMessage(NamedTuple):
-    """One message: its type, its netlink header, and what stands behind that."""
+    """One message: its type, its netlink header, and the payload after it."""
 
     kind: int
     header: bytes
     payload: bytes
 
     def family(self) -> int:
-        """Address family (or NFPROTO) of a netfilter message."""
+        """The address family (or NFPROTO) of a netfilter message."""
         return self.payload[0]
 
     def flags(self) -> int:
@@ -53,16 +53,16 @@ class NetlinkMessage(NamedTuple):
         return flags
 
     def port(self) -> int:
-        """Of the socket whose request this is about; 0 if it was the kernel itself."""
+        """The port of the socket that sent the request; 0 for the kernel."""
         port: int = _HEADER.unpack(self.header)[4]
         return port
 
     def attributes(self) -> dict[int, bytes]:
-        """The attributes behind a netfilter message's own header."""
+        """The attributes after a netfilter message's own header."""
         return attributes(self.payload[_FAMILY.size :])
 
     def beginning(self, *first: int) -> bytes:
-        """What it begins with if these are its first attributes: both headers, and them."""
+        """Return the start of a message with these first attributes: both headers, and the attributes."""
         given = self.attributes()
         return (
             self.header
@@ -72,32 +72,32 @@ class NetlinkMessage(NamedTuple):
 
 
 def netfilter_socket() -> socket.socket:
-    """A socket to netfilter in this network namespace."""
+    """Open a netfilter socket in this network namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
 
 
 def is_ours(port: int, here: socket.socket) -> bool:
-    """Whether a netfilter socket of this process has that port, in the network namespace of the socket `here`.
+    """Return whether the port belongs to a netfilter socket of this process in the network namespace of `here`.
 
-    A port tells more than a process id: those in the kernel's messages are of its first PID namespace, which are
-    others than ours in a container, and they are of threads, which end.
+    A port is more reliable than a process id: ids in the kernel's messages belong to the initial PID namespace, which
+    differs from ours in a container, and to threads, which may have ended.
     """
     for path in Path("/proc/self/fd").iterdir():
         try:
             sock = socket.socket(fileno=int(path.name))
-        except OSError:  # no socket, or closed since
+        except OSError:  # not a socket, or closed in the meantime
             continue
         try:
             netfilter = (sock.family, sock.proto) == (socket.AF_NETLINK, NETLINK_NETFILTER)
             if netfilter and sock.getsockname()[0] == port and _namespace(sock) == _namespace(here):
                 return True
         finally:
-            sock.detach()  # it is somebody else's
+            sock.detach()  # the descriptor belongs to other code
     return False
 
 
 def _namespace(sock: socket.socket) -> int:
-    """A number by which to know the network namespace of a socket."""
+    """Return the identity of a socket's network namespace."""
     descriptor = fcntl.ioctl(sock, _SIOCGSKNS)
     try:
         return os.fstat(descriptor).st_ino
@@ -106,22 +106,22 @@ def _namespace(sock: socket.socket) -> int:
 
 
 def request(kind: int, flags: int, family: int, body: bytes = b"", resource: int = 0) -> bytes:
-    """A message to netfilter; some are about a `resource`, such as a group."""
+    """Encode a netfilter message; some concern a `resource`, such as a group."""
     return plain_request(kind, flags, _FAMILY.pack(family, 0, resource) + body)
 
 
 def plain_request(kind: int, flags: int, payload: bytes) -> bytes:
-    """A message to another subsystem than netfilter, whose own header the payload begins with."""
+    """Encode a message to another subsystem; the payload begins with that subsystem's header."""
     return _HEADER.pack(_HEADER.size + len(payload), kind, F_REQUEST | flags, 0, 0) + payload
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute, padded to four bytes."""
+    """Encode one attribute, padded to four bytes."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Attributes by type; those with attributes in them are as bytes, to be taken apart again."""
+    """Decode attributes, by type; nested attributes are left as bytes."""
     found = {}
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
@@ -131,9 +131,9 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 def messages(data: bytes, but: bytes = b"") -> Iterator[NetlinkMessage]:
-    """The messages in one datagram; without those that begin with `but`, if that is given.
+    """Decode the messages of one datagram, except those that begin with `but` if it is given.
 
-    Thousands that are all alike are passed over in a tenth of the time that it takes to read them.
+    Skipping thousands of similar messages by their beginning takes a tenth of the time of decoding them.
     """
     at, alike = 0, _length(but) if but else 0
     while len(data) >= at + _HEADER.size:
@@ -147,13 +147,13 @@ def messages(data: bytes, but: bytes = b"") -> Iterator[NetlinkMessage]:
 
 
 def _length(data: bytes, at: int = 0) -> int:
-    """How far it is from a message to the next one."""
+    """Return the distance from a message to the next one."""
     length: int = _HEADER.unpack_from(data, at)[0]
     return max(length + 3 & ~3, _HEADER.size)
 
 
 def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
-    """Everything that answers a dump. Raises: OSError."""
+    """Return all replies to a dump request. Raises: OSError."""
     sock.send(query)
     while True:
         for message in messages(sock.recv(RECEIVE_BYTES)):
@@ -164,9 +164,9 @@ def dump(sock: socket.socket, query: bytes) -> Iterator[NetlinkMessage]:
 
 
 def acknowledged(sock: socket.socket, commands: bytes, count: int = 1) -> None:
-    """Send so many commands that ask for an acknowledgement each, and see that they are all there.
+    """Send `count` commands that request acknowledgements, and check that all arrive.
 
-    The kernel does what it is told before it returns. Raises: OSError.
+    The kernel executes the commands before the send returns. Raises: OSError.
     """
     sock.send(commands)
     replies = [message for datagram in _waiting(sock) for message in messages(datagram)]

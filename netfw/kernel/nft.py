@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""libnftables, which speaks to the kernel's nf_tables: transactions in, listings out, both in its JSON.
+"""libnftables: transactions on the kernel's nf_tables and listings of it, both as JSON.
 
-A context belongs to the network namespace that the thread was in when it was made, and stays there.
+A context belongs to the network namespace of the thread that created it, permanently.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from netfw.ruleset.nft_json import Json
 LIBRARY: Final = "libnftables.so.1"
 
 LARGE_BYTES: Final = 128 * 1024
-"""Of JSON: some 3,000 addresses, for which the library takes 5 MB."""
+"""JSON of this size has some 3,000 addresses, for which the library takes 5 MB."""
 
 
 REPLY_SECONDS_MAX: Final = 5.0
-"""The kernel answers before the request returns; a message that is lost must not block for ever."""
+"""Bounds the wait for a lost reply: the kernel normally replies before the request returns."""
 
 
 class Nft(Nftables):  # type: ignore[misc]  # the module has no types
-    """A context of the library, for this network namespace. Errors of all methods: FirewallError."""
+    """A libnftables context for this network namespace. All methods raise FirewallError."""
 
     def __init__(self, library: str = LIBRARY) -> None:
-        """Raises: FirewallError (LACKING), saying which packages have the library."""
+        """Raises: FirewallError (LACKING), saying which packages provide the library."""
         try:
             self._library = ctypes.cdll.LoadLibrary(library)
         except OSError:
             raise FirewallError(
                 FirewallErrorKind.LACKING,
-                f"{library} is not on this machine; "
+                f"{library} is not installed; "
                 "install libnftables1 (Debian, Ubuntu) or nftables (RHEL, Fedora)",
             ) from None
         super().__init__(library)
         self.socket = netlink.netfilter_socket()
-        """For requests to the kernel beside the library, in the same network namespace."""
+        """For direct netlink requests in the same network namespace."""
         self.socket.settimeout(REPLY_SECONDS_MAX)
         self.set_json_output(True)
         self.set_handle_output(True)
@@ -53,35 +53,35 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         self.close()
 
     def close(self) -> None:
-        """Give the context back."""
+        """Release the context."""
         if context := self.__dict__.pop(_CONTEXT, None):
             self.nft_ctx_free(context)
             self.socket.close()
 
     def run(self, commands: Iterable[Json]) -> None:
-        """Do all these in one transaction, or none of them."""
+        """Run all commands in one transaction, or none of them."""
         self._say(*commands)
 
     def check(self, commands: Iterable[Json]) -> None:
-        """Find out whether `run` would take these, and change nothing."""
-        fresh = Nft()  # what a context was told to check it later believes to be there
+        """Check whether `run` would succeed, without changing anything."""
+        fresh = Nft()  # a context caches objects of commands that it has only checked
         try:
-            # libnftables(3) has it; the class knows it since nftables 1.0.8
+            # part of libnftables(3), but of the Python class only since nftables 1.0.8
             fresh._library.nft_ctx_set_dry_run(ctypes.c_void_p(fresh.__dict__[_CONTEXT]), ctypes.c_bool(True))
             fresh.run(commands)
         finally:
             fresh.close()
 
     def table(self) -> list[Json] | None:
-        """The objects of the firewall's own table, as the kernel lists them; None if there is no such table."""
+        """Return the objects of the firewall's table as listed by the kernel; None if there is no such table."""
         return self._listed({"table": {"family": FAMILY, "name": TABLE}})
 
     def outline(self, *, alone: bool) -> list[Json] | None:
         """As `table`, without the elements of its sets.
 
-        The library leaves the elements in the kernel only if it is asked for the whole ruleset, which takes 2 ms. It
-        is asked for that only if the table is `alone` in its family: it may be unable to list tables of others. For
-        one table it fetches the elements and omits them: 60 ms with 10,000 of them.
+        The library leaves out the elements only when listing the whole ruleset, which takes 2 ms, and may fail on
+        tables of other programs. It is therefore used only if the table is `alone` in its family. When listing one
+        table the library fetches the elements and omits them: 60 ms with 10,000 elements.
         """
         before = self.set_terse_output(True)
         try:
@@ -92,7 +92,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         return [thing for thing in listed if _is_ours(thing)] or None
 
     def elements(self, name: str) -> list[Json]:
-        """The elements of this set of the table; none if there is no such set."""
+        """Return the elements of this set of the table; none if there is no such set."""
         listed = self._listed({"set": {"family": FAMILY, "table": TABLE, "name": name}})
         return [element for thing in listed or [] for element in thing["set"].get("elem", [])]
 
@@ -105,8 +105,8 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
             raise
         try:
             listed: list[Json] = json.loads(output)["nftables"] if output else []
-        except ValueError as error:  # libnftables 1.0.6 does so for a table that has an owner
-            raise FirewallError(FirewallErrorKind.REFUSED, f"the listing is no JSON: {error}") from error
+        except ValueError as error:  # libnftables 1.0.6 does this for a table with an owner
+            raise FirewallError(FirewallErrorKind.REFUSED, f"the listing is not JSON: {error}") from error
         return [thing for thing in listed if "metainfo" not in thing]
 
     def _say(self, *commands: Json) -> str:
@@ -121,11 +121,11 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
 
 
 _CONTEXT: Final = "_Nftables__ctx"
-"""Where the class keeps its context: from all but itself."""
+"""Name of the private attribute in which the Python class keeps its context."""
 
 
 def _give_memory_back() -> None:
-    """The library takes 15 MB for 10,000 addresses, and the C library would keep them while Python takes its own."""
+    """Return freed memory to the system: the library takes 15 MB for 10,000 addresses, and glibc would keep it."""
     with contextlib.suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -146,5 +146,5 @@ def _explained(complaint: str) -> FirewallError:
             FirewallErrorKind.LACKING, "this kernel has no nf_tables; load the module nf_tables"
         )
     return FirewallError(
-        FirewallErrorKind.REFUSED, f"the kernel does not take it: {first or 'no reason given'}"
+        FirewallErrorKind.REFUSED, f"the kernel refused the change: {first or 'no reason given'}"
     )

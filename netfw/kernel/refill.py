@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Sets of thousands of exact addresses, filled again in one transaction, by netlink's own messages.
+"""Refill of sets with thousands of exact addresses in one transaction, by netlink messages.
 
-libnftables takes 30 ms of processor time for 10,000 elements, and making their JSON 20 more; the kernel takes 4. A
-repair has not the time for all that, and needs nothing that libnftables knows: the set is there, and an element is
-its key, which is address, protocol and port, each padded to four bytes (linux/netfilter/nf_tables.h).
+For 10,000 elements libnftables takes 30 ms of processor time, and creating their JSON 20 ms more; the kernel takes
+4 ms. A repair must be faster than that and needs no feature of libnftables: the set exists, and an element is its key
+of address, protocol and port, each padded to four bytes (linux/netfilter/nf_tables.h).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from netfw.ruleset.names import FAMILY, TABLE
 from netfw.ruleset.sets import AUTHORIZED, Set
 
 REFILLED: Final = frozenset(AUTHORIZED.values())
-"""Names of the sets that this can fill."""
+"""Names of the sets that can be refilled."""
 
 ELEMENTS_MAX: Final = 1000
-"""Of a message: an attribute's length has 16 bits."""
+"""Maximum elements per message: an attribute's length has 16 bits."""
 SEND_BYTES: Final = 4 * 1024 * 1024
-"""A transaction is sent at once; 10,000 elements of IPv6 are 360 kB."""
+"""Send buffer: a transaction is sent at once; 10,000 IPv6 elements take 360 kB."""
 _SO_SNDBUFFORCE: Final = 32
 
 _SUBSYSTEM: Final = 10
@@ -37,21 +37,21 @@ _ONE, _KEY, _VALUE = 1, 1, 1
 _HEADER_BYTES: Final = 4
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 _ADDRESSES: Final = {AUTHORIZED[4]: (socket.AF_INET, 4), AUTHORIZED[6]: (socket.AF_INET6, 16)}
-"""Of each set: address family, and bytes."""
+"""Address family and address length in bytes of each set."""
 
 
-def filling(filled: Set) -> list[bytes]:
-    """The messages that empty this set, one of REFILLED, and fill it with its elements: for `send`."""
+def refill_messages(filled: Set) -> list[bytes]:
+    """Return the messages for `send` that empty this set (one of REFILLED) and fill it with its elements."""
     named = _named(filled.name)
     emptied = request(_DELSETELEM, F_ACK, netlink.FAMILIES[FAMILY], named)
     return [emptied, *_in_parts(_NEWSETELEM, named, list(_elements(filled)))]
 
 
 def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
-    """Do what these messages say in one transaction: all of it or nothing.
+    """Execute these messages in one transaction, all or none.
 
-    The kernel takes what has the length of a key: who knows the sets to be of their type calls this. `sock` is a
-    netfilter socket for this alone. Raises: FirewallError (REFUSED).
+    The kernel accepts any key of the right length, so the caller must know that the sets have the right type. `sock`
+    is a netfilter socket without other use. Raises: FirewallError (REFUSED).
     """
     begin, end = (
         request(kind, 0, socket.AF_UNSPEC, resource=_SUBSYSTEM) for kind in (_BATCH_BEGIN, _BATCH_END)
@@ -61,14 +61,17 @@ def send(sock: socket.socket, messages: Sequence[bytes]) -> None:
         netlink.acknowledged(sock, b"".join((begin, *messages, end)), len(messages))
     except OSError as error:
         raise FirewallError(
-            FirewallErrorKind.REFUSED, f"the kernel does not take a set's elements: {error.strerror}"
+            FirewallErrorKind.REFUSED, f"the kernel refused the elements of a set: {error.strerror}"
         ) from error
 
 
-def mend(sock: socket.socket, name: str, missing: Collection[bytes], beyond: Collection[bytes]) -> None:
-    """Add to one of the sets in REFILLED the elements that are missing, and delete those beyond it; all or none.
+def update_elements(
+    sock: socket.socket, name: str, missing: Collection[bytes], beyond: Collection[bytes]
+) -> None:
+    """Add the `missing` elements to a set of REFILLED and delete those `beyond` the policy, all or none.
 
-    Both are as the kernel dumps them. `sock` is a netfilter socket for this alone. Raises: FirewallError (REFUSED).
+    Elements are as dumped by the kernel. `sock` is a netfilter socket without other use. Raises: FirewallError
+    (REFUSED).
     """
     _, length = _ADDRESSES[name]
     key = length + len(_service("tcp", 0))
@@ -80,13 +83,13 @@ def mend(sock: socket.socket, name: str, missing: Collection[bytes], beyond: Col
 
 
 def _key(element: bytes) -> bytes:
-    """The key of an element, which may have a comment or a timeout beside it."""
+    """Return the key of an element, which may also have a comment or a timeout."""
     given = attributes(element[_HEADER_BYTES:])
     return attributes(given[_KEY])[_VALUE]
 
 
 def holds_exactly(wanted: Set, elements: Collection[bytes]) -> bool:
-    """Whether these, as the kernel dumps them, are the elements of one of the sets in REFILLED and nothing more."""
+    """Return whether these elements, as dumped by the kernel, are exactly those of a set of REFILLED."""
     if len(elements) != len(wanted.elements):
         return False
     family, length = _ADDRESSES[wanted.name]
@@ -104,7 +107,7 @@ def _named(name: str) -> bytes:
 
 
 def _in_parts(kind: int, named: bytes, elements: list[bytes]) -> Iterator[bytes]:
-    """Messages about the elements of a set, each of a size that fits."""
+    """Return messages about a set's elements, split to the maximum size."""
     flags = F_ACK | (netlink.F_CREATE if kind == _NEWSETELEM else 0)
     for at in range(0, len(elements), ELEMENTS_MAX):
         some = attribute(_ELEMENTS | NESTED, b"".join(elements[at : at + ELEMENTS_MAX]))
@@ -112,17 +115,17 @@ def _in_parts(kind: int, named: bytes, elements: list[bytes]) -> Iterator[bytes]
 
 
 def _elements(filled: Set) -> Iterator[bytes]:
-    """All are of one length, and so alike before the key."""
+    """Encode a set's elements; all have the same length and the same bytes before the key."""
     family, length = _ADDRESSES[filled.name]
     before = _before(length + len(_service("tcp", 0)), nested=NESTED)
-    services = cache(_service)  # few, for thousands of addresses
+    services = cache(_service)  # there are few, for thousands of addresses
     for element in filled.elements:
         address, *service = element["concat"]
         yield before + socket.inet_pton(family, address) + services(*service)
 
 
 def _before(key_bytes: int, nested: int) -> bytes:
-    """The headers of an element. The kernel wants the flag NESTED, and does not set it in what it dumps."""
+    """Return the headers of an element. The kernel requires the flag NESTED, but does not set it in dumps."""
     key = bytes(key_bytes)
     return attribute(_ONE | nested, attribute(_KEY | nested, attribute(_VALUE, key))).removesuffix(key)
 

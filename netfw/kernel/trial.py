@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""A policy on trial: it is taken back unless somebody says in time that they can still get in.
+"""A policy on trial: it is reverted unless it is confirmed in time, so that nobody is locked out.
 
-A guardian process, in a session of its own, holds what was in force before. It puts that back when the time is over,
-when it is told so, and when the process that began the trial is gone, whatever it died of: their pipe closes.
+A guardian process, in a session of its own, holds the previous table. It restores that when the time is over, on
+request, and when the process that began the trial has died for any reason, since their pipe closes then.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class Trial:
-    """A policy in force on trial. One of `keep` and `revert` ends it; so does its time."""
+    """A policy in force on trial, until `keep`, `revert` or the time-out."""
 
     def __init__(self, nft: Nft, policy: Policy, seconds: float) -> None:
-        """Put the policy in force. Raises: FirewallError; nothing is changed then."""
+        """Put the policy in force. Raises: FirewallError; nothing has changed then."""
         firewall = Firewall(nft)
-        before = firewall.snapshot()
-        self._answer, self._to_guardian = _guarded(before, seconds)
+        before = firewall.save()
+        self._answer, self._to_guardian = _start_guardian(before, seconds)
         try:
             firewall.apply(policy)
         except FirewallError:
@@ -45,17 +45,17 @@ class Trial:
         os.write(self._to_guardian, _BEGUN)
 
     def fileno(self) -> int:
-        """Becomes readable when the trial is over."""
+        """Return a descriptor that becomes readable when the trial is over."""
         return self._answer
 
     def keep(self) -> bool:
-        """The policy stays; False if it was too late."""
+        """Keep the policy; return False if the trial was over already."""
         with suppress(BrokenPipeError):
             os.write(self._to_guardian, _KEEP)
         return self._ended() == _KEEP
 
     def revert(self) -> bool:
-        """What was in force before is again, on return. False if even that failed."""
+        """Restore the previous table before returning; return False if that failed."""
         os.close(self._to_guardian)
         self._to_guardian = -1
         return self._ended() == _REVERTED
@@ -68,45 +68,45 @@ class Trial:
         return answer
 
 
-def _guarded(before: list[Json] | None, seconds: float) -> tuple[int, int]:
-    """Start the guardian; where its answer comes from, and where to write to it."""
+def _start_guardian(before: list[Json] | None, seconds: float) -> tuple[int, int]:
+    """Start the guardian; return descriptors to read its answer from and to write orders to."""
     orders, to_guardian = os.pipe()
-    answer, to_us = os.pipe()
+    answer, answers = os.pipe()
     child = os.fork()
     if child == 0:
-        # Forked twice, and with a session of its own: nobody's child, no terminal's, and so nobody's to take along.
+        # Forked twice and in its own session, so that the end of the parent or of its terminal does not end it.
         os.setsid()
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         if os.fork() == 0:
             os.close(to_guardian)
             os.close(answer)
-            _guard(before, seconds, orders, to_us)
+            _run_guardian(before, seconds, orders, answers)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(orders)
-    os.close(to_us)
+    os.close(answers)
     return answer, to_guardian
 
 
-def _guard(before: list[Json] | None, seconds: float, orders: int, to_us: int) -> NoReturn:
-    """The guardian's life. Its time begins when the policy is in force: before, there is nothing to take back."""
+def _run_guardian(before: list[Json] | None, seconds: float, orders: int, answers: int) -> NoReturn:
+    """Run the guardian. Its time begins when the policy is in force: before, there is nothing to revert."""
     status = 1
     try:
         for standard in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), standard)
-        told = _heard(orders, _APPLYING_SECONDS_MAX)
-        if told == _BEGUN:
-            told = _heard(orders, seconds)
-        if told == _KEEP or _reverted(before):
-            os.write(to_us, _KEEP if told == _KEEP else _REVERTED)
+        on_entry = _next_order(orders, _APPLYING_SECONDS_MAX)
+        if on_entry == _BEGUN:
+            on_entry = _next_order(orders, seconds)
+        if on_entry == _KEEP or _reverted(before):
+            os.write(answers, _KEEP if on_entry == _KEEP else _REVERTED)
             status = 0
     finally:
         os._exit(status)
 
 
-def _heard(orders: int, seconds: float) -> bytes:
-    """The next order; nothing if none comes in time, or nobody is left to give one."""
+def _next_order(orders: int, seconds: float) -> bytes:
+    """Return the next order; b"" if none arrives in time or the other end of the pipe is closed."""
     return os.read(orders, 1) if select.select([orders], [], [], seconds)[0] else b""
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""An executable model of ruleset and connection tracking, for simulation and comparison with the kernel."""
+"""Executable model of the ruleset and connection tracking, for simulation and for comparison with the kernel."""

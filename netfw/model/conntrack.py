@@ -1,14 +1,14 @@
-"""What the kernel's connection tracking says of a packet: a state, and a direction.
+"""Model of the kernel's connection tracking: it assigns each packet a state and a direction.
 
-A packet is looked up by its tuple: addresses, protocol, and ports or ICMP identifier. What is found makes it
-established or, in the original direction before any answer, new; what is not found may begin an entry. An entry that
-has begun is kept only once its packet was accepted by the last chain of its way (`confirm`). A packet is invalid if
-it is malformed, its checksum is wrong (judged on coming in only), its protocol's rules forbid it here, or it has no
-tuple; being invalid drops nothing, it is for the rules to do so. Facts: Linux net/netfilter/nf_conntrack_core.c and
+A packet is looked up by its tuple: addresses, protocol, and ports or ICMP identifier. If an entry exists, the packet
+is established, or new (in the original direction before any reply); otherwise it may begin an entry. A new entry is
+kept only once its packet was accepted by the last chain of its path (`confirm`). A packet is invalid if it is
+malformed, its checksum is wrong (verified on input only), its protocol's rules forbid it here, or it has no tuple.
+Dropping invalid packets is left to the rules. Source: Linux net/netfilter/nf_conntrack_core.c and
 nf_conntrack_proto_{tcp,udp,icmp,icmpv6,gre,generic}.c, 6.x.
 
-Fragments never come here: defragmentation is before (`netfw.model.fragments`). Not modelled: helpers and
-expectations, zones, NAT, and the associations of SCTP, of which this tells only whether a packet can begin one.
+Packets must be defragmented before (`netfw.model.fragments`). Not modelled: helpers and expectations, zones, NAT, and
+SCTP associations, of which only the beginning is detected.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ConntrackEntry:
 
 
 class Tracked(NamedTuple):
-    """What the rules see, and the entry behind it."""
+    """The result for a packet: what the rules see, and the entry behind it."""
 
     tracking: Tracking
     entry: ConntrackEntry | None = None
@@ -80,16 +80,16 @@ class Tracked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The kernel's net.netfilter.nf_conntrack_* of these names."""
+    """Settings of the kernel with the prefix net.netfilter.nf_conntrack_."""
 
     tcp_loose: bool = True
     checksum: bool = True
     timeouts: Mapping[str, int] = field(default_factory=dict)
-    """Seconds by name; those that are not named are the kernel's own."""
+    """Seconds by name; missing ones have the kernel's defaults."""
 
 
 class Conntrack:
-    """The table of connections. Time is given with every call, in nanoseconds, and never goes back."""
+    """The table of connections. Each call gets the time in nanoseconds, which never decreases."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -99,7 +99,7 @@ class Conntrack:
         return len(self._entries) // 2
 
     def track(self, packet: Packet, now_ns: int, *, incoming: bool) -> Tracked:
-        """What is known of a packet that comes in, or that the box sends."""
+        """Return the tracking of a packet that is received (`incoming`) or sent by the box."""
         protocol = packet.tracked_proto
         if protocol is None or (packet.family == 4 and packet.tracked_at > len(packet.data)):
             return Tracked(_INVALID)
@@ -114,13 +114,13 @@ class Conntrack:
         return self._follow(packet, tuple_, now_ns)
 
     def confirm(self, entry: ConntrackEntry | None) -> None:
-        """The packet with this entry was accepted at its last hook: keep the entry."""
+        """Keep the entry of a packet that was accepted at its last hook."""
         if entry is not None and not entry.confirmed:
             entry.confirmed = True
             self._entries[entry.original] = self._entries[entry.reply] = entry
 
     def find(self, tuple_: Tuple, now_ns: int) -> ConntrackEntry | None:
-        """The entry of that tuple, in either direction, unless its time is over."""
+        """Return the unexpired entry of that tuple, in either direction."""
         entry = self._entries.get(tuple_)
         if entry is not None and entry.expires_ns <= now_ns:
             self.delete(entry)
@@ -128,13 +128,13 @@ class Conntrack:
         return entry
 
     def delete(self, entry: ConntrackEntry) -> None:
-        """Forget one connection; an entry that somebody still holds has expired."""
+        """Delete one connection, and mark the entry as expired for other holders."""
         entry.expires_ns = 0
         self._entries.pop(entry.original, None)
         self._entries.pop(entry.reply, None)
 
     def flush(self) -> None:
-        """Forget all, as `delete` does."""
+        """Delete all connections."""
         for entry in self._entries.values():
             entry.expires_ns = 0
         self._entries.clear()
@@ -168,7 +168,7 @@ class Conntrack:
     def _follow_tcp(
         self, packet: Packet, entry: ConntrackEntry, tuple_: Tuple, backwards: bool, now_ns: int
     ) -> Tracked | None:
-        """What is to be said without more ado, or None."""
+        """Return the result if the segment decides it, or None."""
         seg = segment(packet.data, packet.tracked_at)
         if seg is None:
             return Tracked(_INVALID)
@@ -188,11 +188,11 @@ class Conntrack:
         return None
 
     def _icmp(self, packet: Packet, checked: bool, now_ns: int) -> Tracked | None:
-        """What ICMP decides before tuples are looked at, or None."""
+        """Return the result if ICMP decides it before tuples are looked up, or None."""
         data, at = packet.data, packet.tracked_at
         if at + 8 > len(data):
             return Tracked(_INVALID)
-        if checked and not _checksum_holds(packet, len(data) - at):
+        if checked and not _checksum_is_valid(packet, len(data) - at):
             return Tracked(_INVALID)
         kind = data[at]
         if packet.family == 6:
@@ -204,7 +204,7 @@ class Conntrack:
         return self._error(packet, at + 8, now_ns) if kind in _ICMP_ERRORS else None
 
     def _error(self, packet: Packet, at: int, now_ns: int) -> Tracked:
-        """An ICMP error is related to the connection whose packet it quotes, if it goes to that packet's sender."""
+        """Relate an ICMP error to the connection of the packet it quotes, if it is sent to that packet's sender."""
         quoted = embedded(packet.data, at, packet.family)
         if quoted is None or (packet.family == 4 and quoted[3] > len(packet.data)):
             return Tracked(_INVALID)
@@ -219,7 +219,7 @@ class Conntrack:
 
 
 def tuple_of(packet: Packet) -> Tuple | None:
-    """The tuple that a packet is looked up by, or None if it is too short to have one."""
+    """Return the tuple of a packet; None if it is too short."""
     protocol = packet.tracked_proto
     numbers = None if protocol is None else _numbers(packet.data, protocol, packet.tracked_at)
     if protocol is None or numbers is None:
@@ -228,7 +228,7 @@ def tuple_of(packet: Packet) -> Tuple | None:
 
 
 def inverse(tuple_: Tuple) -> Tuple | None:
-    """The tuple of the other direction, or None for ICMP messages that are neither request nor answer."""
+    """Return the tuple of the other direction; None for ICMP messages that are neither request nor reply."""
     family, protocol, source, destination, one, other = tuple_
     if protocol in (ICMP, ICMPV6):
         answer = _ANSWERS[protocol].get(other >> 8)
@@ -254,28 +254,28 @@ def _numbers(data: bytes, protocol: int, at: int) -> tuple[int, int] | None:
 
 
 def _well_formed(packet: Packet, checked: bool) -> bool:
-    """What each protocol asks of a packet before it looks at connections."""
+    """Return whether a packet satisfies its protocol's checks that do not depend on connections."""
     data, at = packet.data, packet.tracked_at
     length = len(data) - at
     match packet.tracked_proto:
         case 6:
-            return not checked or _checksum_holds(packet, length)  # more is judged with its connection
+            return not checked or _checksum_is_valid(packet, length)  # further checks need the connection
         case 17:
             if length < 8 or not 8 <= unpack_from("!H", data, at + 4)[0] <= length:
                 return False
-            return not checked or data[at + 6 : at + 8] == b"\0\0" or _checksum_holds(packet, length)
+            return not checked or data[at + 6 : at + 8] == b"\0\0" or _checksum_is_valid(packet, length)
         case 136:
-            return _udplite_holds(packet, length, checked)
+            return _udplite_is_valid(packet, length, checked)
         case 132:
-            return length >= 12 and (not checked or _sctp_checksum_holds(data[at:]))
+            return length >= 12 and (not checked or _sctp_checksum_is_valid(data[at:]))
         case _:
             return True
 
 
-def _checksum_holds(packet: Packet, covered: int) -> bool:
-    """The Internet checksum over all the IP packet's payload, whatever length the transport header says."""
+def _checksum_is_valid(packet: Packet, covered: int) -> bool:
+    """Verify the Internet checksum over the IP payload, regardless of the length in the transport header."""
     protocol = packet.tracked_proto
-    assert protocol is not None, "what has no protocol has no checksum"
+    assert protocol is not None, "a packet without a protocol has no checksum"
     if protocol == UDPLITE:
         protocol = UDP  # wrong by RFC 3828 section 3.1, but what the kernel does, in nf_conntrack_proto_udp.c
     body = packet.data[packet.tracked_at : packet.tracked_at + covered]
@@ -287,30 +287,30 @@ def _checksum_holds(packet: Packet, covered: int) -> bool:
     )
 
 
-def _udplite_holds(packet: Packet, length: int, checked: bool) -> bool:
-    """RFC 3828: the length field is what the checksum covers, 0 for all; a checksum there must be."""
+def _udplite_is_valid(packet: Packet, length: int, checked: bool) -> bool:
+    """RFC 3828: the length field is the checksum's coverage, 0 for everything; a checksum is mandatory."""
     if length < 8:
         return False
     covered, check = unpack_from("!HH", packet.data, packet.tracked_at + 4)
     covered = covered or length
     if not 8 <= covered <= length or not check:
         return False
-    return not checked or _checksum_holds(packet, covered)
+    return not checked or _checksum_is_valid(packet, covered)
 
 
-def _sctp_checksum_holds(body: bytes) -> bool:
+def _sctp_checksum_is_valid(body: bytes) -> bool:
     """RFC 9260 appendix A."""
     return int.from_bytes(body[8:12], "little") == crc32c(body[:8] + bytes(4) + body[12:])
 
 
 _SCTP_ALONE: Final = frozenset({1, 2, 14})
-"""INIT, INIT ACK and SHUTDOWN COMPLETE are the only chunk of their packet (RFC 9260 section 6.10)."""
+"""INIT, INIT ACK and SHUTDOWN COMPLETE must be the only chunk of their packet (RFC 9260 section 6.10)."""
 _SCTP_FIRST: Final = frozenset({10, 11})
 _SCTP_BEGINS: Final = frozenset({1, 4, 8})
 
 
 def _begins_sctp(packet: Packet) -> bool:
-    """Whether an SCTP packet can begin an association."""
+    """Return whether an SCTP packet can begin an association."""
     kinds: list[int] = []
     at = packet.tracked_at + 12
     while at + 4 <= len(packet.data):

@@ -1,10 +1,10 @@
-"""How connection tracking follows one TCP connection from the middle: flags, states and sequence windows.
+"""Model of TCP connection tracking, as an observer in the middle: flags, states and sequence windows.
 
-The facts are those of Linux net/netfilter/nf_conntrack_proto_tcp.c (6.x). A connection has one state; a segment's
-direction and its flags choose the next one. Two of the next states are none: IGNORE lets the segment pass and changes
-nothing, INVALID does not. Then the segment must fit the windows that both sides have announced (van Rooij, "Real
-Stateful TCP Packet Filtering in IP Filter", 2000). Not modelled: selective acknowledgements, which widen what an
-acknowledgement may name, and challenge acknowledgements (RFC 5961).
+Source: Linux net/netfilter/nf_conntrack_proto_tcp.c (6.x). A connection has one state; a segment's direction and
+flags determine the next one. Two results are not states: IGNORE accepts the segment without a change of state,
+INVALID makes it invalid. Otherwise the segment must fit the windows announced by both sides (van Rooij, "Real
+Stateful TCP Packet Filtering in IP Filter", 2000). Not modelled: selective acknowledgements, which extend what may be
+acknowledged, and challenge acknowledgements (RFC 5961).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ HEADER_BYTES: Final = 20
 VALID_FLAGS: Final = frozenset(
     {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
 )
-"""Combinations of FIN, SYN, RST, ACK and URG that occur; the other flags are always valid."""
+"""Valid combinations of FIN, SYN, RST, ACK and URG; the other flags are always valid."""
 FLAGS_JUDGED: Final = FIN | SYN | RST | ACK | URG
 ACK_WINDOW_MIN: Final = 66000
 SCALE_MAX: Final = 14
 
 Answer: TypeAlias = Literal["accept", "invalid", "reopen", "gone"]
-"""`reopen`: forget this connection and look the segment up again; `gone`: accepted, and the connection forgotten."""
+"""`reopen`: delete this connection and look up the segment again; `gone`: accept, and delete the connection."""
 
 
 _ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
 
 
 class TcpState(IntEnum):
-    """Columns of the table."""
+    """Columns of the transition table."""
 
     NONE = 0
     SYN_SENT = 1
@@ -53,7 +53,7 @@ class TcpState(IntEnum):
 
 
 class SegmentKind(IntEnum):
-    """Rows of the table: what a segment's flags say."""
+    """Rows of the transition table: the kind of a segment by its flags."""
 
     SYN = 0
     SYN_ACK = 1
@@ -110,9 +110,9 @@ _NEXT: Final = (
 
 
 class TrackedSegment(msgspec.Struct, frozen=True, gc=False):
-    """What matters of a segment; its row in the table is its `kind`.
+    """The relevant fields of a segment; `kind` is its row in the table.
 
-    `end` is the sequence number behind it; SYN and FIN count as one each.
+    `end` is the sequence number after it; SYN and FIN count as one each.
     """
 
     flags: int
@@ -135,7 +135,7 @@ def _kind(flags: int) -> SegmentKind:
 
 
 def segment(data: bytes, at: int) -> TrackedSegment | None:
-    """The segment at offset `at` of a packet, or None if it is malformed or its flags make no sense."""
+    """Parse the segment at offset `at` of a packet; None if it is malformed or its flags are invalid."""
     length = len(data) - at
     if length < HEADER_BYTES:
         return None
@@ -149,7 +149,7 @@ def segment(data: bytes, at: int) -> TrackedSegment | None:
 
 
 def _window_scale(options: bytes) -> int | None:
-    """RFC 7323 section 2."""
+    """Return the window scale option (RFC 7323 section 2)."""
     at = 0
     while at < len(options) and options[at] != 0:
         if options[at] == 1:
@@ -183,7 +183,7 @@ class _Side:
 
 @dataclass(slots=True)
 class TcpConnection:
-    """One connection. `begin` is for its first segment, `follow` for each one, the first included."""
+    """One connection. Call `begin` for its first segment, `follow` for every segment including the first."""
 
     state: TcpState = TcpState.NONE
     sides: tuple[_Side, _Side] = field(default_factory=lambda: (_Side(), _Side()))
@@ -197,7 +197,7 @@ class TcpConnection:
     together: bool = False
 
     def timeout_s(self, timeouts: Mapping[str, int]) -> int:
-        """How long it is remembered from now; `timeouts` are those that are not the kernel's own."""
+        """Return how long the entry is kept from now; `timeouts` override the kernel's defaults."""
         usual = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
         if self.answered or self.state is not TcpState.ESTABLISHED:
             return usual
@@ -205,7 +205,7 @@ class TcpConnection:
 
     @classmethod
     def begin(cls, seg: TrackedSegment, loose: bool) -> TcpConnection | None:
-        """A connection that begins with this segment, or None if none can; `loose` picks up running ones."""
+        """Begin a connection; None if this segment cannot begin one. `loose` also accepts running connections."""
         state = _NEXT[0][seg.kind][TcpState.NONE]
         if state >= TcpState.INVALID or (state is not TcpState.SYN_SENT and not loose):
             return None
@@ -218,7 +218,7 @@ class TcpConnection:
         return made
 
     def follow(self, seg: TrackedSegment, direction: int) -> Answer:
-        """Take one segment, 0 in the original direction and 1 in the other."""
+        """Process one segment; `direction` is 0 for original, 1 for reply."""
         kind, old = seg.kind, self.state
         new = _NEXT[direction][kind][old]
         if new is TcpState.INVALID:
@@ -243,7 +243,9 @@ class TcpConnection:
             if checked is TcpState.INVALID:
                 return "invalid"
             new = old if checked is TcpState.IGNORE else new
-            if checked is TcpState.NONE:  # answers what was let through before: no window to check
+            if (
+                checked is TcpState.NONE
+            ):  # a reset for segments that were let through before: no window to check
                 return self._advance(seg, direction, old, new)
         fits = self._in_window(seg, direction)
         if fits == "invalid":
@@ -251,7 +253,7 @@ class TcpConnection:
         return self._advance(seg, direction, old, new) if fits == "accept" else _ANSWER[fits]
 
     def _remember_end(self, kind: SegmentKind, direction: int) -> None:
-        """An end that does not fit the windows closes nothing, but may tell that what is known here is old."""
+        """Note an end segment outside the windows: it closes nothing, but the tracked state may be outdated."""
         ends = (SegmentKind.FIN, SegmentKind.RST)
         if (
             self.assured
@@ -261,7 +263,7 @@ class TcpConnection:
             self.last_kind, self.last_direction = kind, direction
 
     def _synchronizes(self, seg: TrackedSegment, direction: int) -> bool:
-        """A SYN-ACK that answers a SYN ignored before: the ends agree, and here they are believed."""
+        """Accept a SYN-ACK for a SYN that was ignored before: both ends agree, so the tracked state was outdated."""
         if seg.kind is not SegmentKind.SYN_ACK or self.last_kind is not SegmentKind.SYN:
             return False
         if self.last_direction == direction or seg.ack != self.last_end:
@@ -281,8 +283,8 @@ class TcpConnection:
         return "accept"
 
     def _check_reset(self, seg: TrackedSegment, direction: int) -> TcpState:
-        """CLOSE: as any segment; INVALID: too old; IGNORE: passes, closes nothing; NONE: without window check."""
-        if self.state in _CLOSING:  # the ends may have gone on already: what is known is of no use
+        """CLOSE: like any segment; INVALID: too old; IGNORE: accepted, closes nothing; NONE: without window check."""
+        if self.state in _CLOSING:  # the ends may have moved on already: the tracked windows are useless
             return TcpState.NONE
         maxack = self.sides[1 - direction].maxack
         if maxack is not None and self.last_kind is not SegmentKind.SYN:
@@ -357,14 +359,14 @@ class TcpConnection:
 
 
 def _too_old(sender: _Side, receiver: _Side, end: int, ack: int) -> bool:
-    """Whether a segment was acknowledged long ago, or acknowledges what was so: harmless, and it changes nothing."""
+    """Return whether a segment, or its acknowledgement, is an old duplicate, which is harmless."""
     if receiver.maxwin and not _before(sender.end - receiver.maxwin - 1, end):
         return True
     return not _before(receiver.end - max(sender.maxwin, ACK_WINDOW_MIN) - 1, ack)
 
 
 def _widen(seg: TrackedSegment, sender: _Side, receiver: _Side, end: int, ack: int) -> None:
-    """A segment in the window moves both sides' windows on."""
+    """Advance both sides' windows for a segment in the window."""
     window = seg.window if seg.flags & SYN else seg.window << sender.scale
     sender.maxwin = max(sender.maxwin, window)
     if _before(sender.end, end):
@@ -382,5 +384,5 @@ def _wrap(number: int) -> int:
 
 
 def _before(one: int, other: int) -> bool:
-    """Whether one sequence number comes before the other (RFC 9293 section 3.4)."""
+    """Return whether one sequence number precedes the other (RFC 9293 section 3.4)."""
     return (one - other) & 0xFFFFFFFF > 0x7FFFFFFF

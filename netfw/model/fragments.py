@@ -1,9 +1,9 @@
-"""Putting fragments together, as the kernel does before connection tracking: chains meet whole packets.
+"""Model of the kernel's defragmentation before connection tracking: chains see only whole packets.
 
-A fragment that is part of what is already there is dropped; one that overlaps it otherwise takes all of its packet's
-fragments down with it (RFC 5722, for IPv4 too). In IPv6 a fragment that breaks the rules of its own header goes on as
-it is. Such is the kernel: net/ipv6/netfilter/nf_conntrack_reasm.c, net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c.
-Not modelled: the limits on memory and time.
+A duplicate fragment is dropped; one that overlaps others discards all fragments of its packet (RFC 5722, also for
+IPv4). In IPv6 a fragment with an invalid fragment header passes unchanged. Source: Linux
+net/ipv6/netfilter/nf_conntrack_reasm.c, net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c. Not modelled: limits on
+memory and time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from netfw.model.packet import (
 )
 
 Taken: TypeAlias = Literal["new", "known", "contradicts", "overlaps"]
-"""What a fragment is to those before it; one that contradicts has another end than they have, or nothing in it."""
+"""Result for a fragment; "contradicts" is one with a different end of the packet, or without content."""
 
 IP_BYTES_MAX: Final = 65535
 
@@ -38,7 +38,7 @@ _HEADER_BYTES_MIN: Final = {TCP: 20, UDP: 8, ICMPV6: 8}
 
 @dataclass(slots=True)
 class _Queue:
-    """The fragments of one packet. A run is a stretch that came in order; only its end can grow."""
+    """The fragments of one packet. A run is a contiguous stretch received in order; only its end can grow."""
 
     runs: list[tuple[int, int]] = field(default_factory=list)
     parts: dict[int, bytes] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class _Queue:
     last_seen: bool = False
 
     def put(self, offset: int, part: bytes, more: bool) -> Taken:
-        """Take a fragment in."""
+        """Add a fragment."""
         end = offset + len(part)
         if not more:
             if end < self.length or (self.last_seen and end != self.length):
@@ -88,17 +88,17 @@ class _Queue:
 
 
 class Reassembly:
-    """The fragments that wait for the others of their packet."""
+    """Incomplete packets."""
 
     def __init__(self) -> None:
         self._queues: dict[tuple[object, ...], _Queue] = {}
 
     def flush(self) -> None:
-        """Forget all fragments."""
+        """Discard all fragments."""
         self._queues.clear()
 
     def put(self, packet: Packet) -> Packet | None:
-        """The packet itself, if it is whole; the whole one, if this was its last part; else None."""
+        """Return the packet if it is whole, the reassembled packet if this completes it, else None."""
         return self._put_ipv4(packet) if packet.family == 4 else self._put_ipv6(packet)
 
     def _put_ipv4(self, packet: Packet) -> Packet | None:
@@ -169,7 +169,7 @@ class Reassembly:
 
 
 def _fragment_header(data: bytes) -> tuple[int, int] | None:
-    """Where the header before says what follows, and where the fragment header is; None if there is none."""
+    """Return the offsets of the preceding header's next-header field and of the fragment header, if there is one."""
     field_at, at, kind = 6, IPV6_HEADER_BYTES, data[6]
     while kind != FRAGMENT:
         if kind not in EXTENSIONS or kind == NO_NEXT or at + 2 > len(data):
@@ -179,6 +179,6 @@ def _fragment_header(data: bytes) -> tuple[int, int] | None:
 
 
 def _truncated(data: bytes, at: int) -> bool:
-    """Whether a first fragment lacks some of the headers (RFC 8200 section 4.5)."""
+    """Return whether a first fragment lacks part of the headers (RFC 8200 section 4.5)."""
     protocol, offset = read_for_tracking(data, at, FRAGMENT)
     return protocol is not None and offset + _HEADER_BYTES_MIN.get(protocol, 1) > len(data)

@@ -1,8 +1,7 @@
-"""A packet's beginning in words, for people and logs: addresses, protocol, ports, flags.
+"""Summarizes a packet's headers in words, for users and logs: addresses, protocol, ports, flags.
 
-Only the first bytes of a packet need be there. What stands behind them is filled with zeros, so that
-`netfw.model.packet`
-reads the rest as if the packet were whole; of a transport header that was not copied nothing is said.
+Only the first bytes of the packet are needed. The rest is filled with zeros, so that `netfw.model.packet` can parse
+it like a whole packet; transport headers that are not included are omitted.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FLAGS_AT: Final = 13
 
 
 class Headers(NamedTuple):
-    """What the beginning of a packet says; None and "" stand for what it does not say."""
+    """The header fields of a packet; None and "" stand for missing ones."""
 
     source: str
     destination: str
@@ -45,16 +44,16 @@ class Headers(NamedTuple):
     source_port: int | None = None
     destination_port: int | None = None
     detail: str = ""
-    """Flags of TCP; type and code of ICMP."""
+    """TCP flags, or ICMP type and code."""
 
     def __str__(self) -> str:
-        """As in `tcp 203.0.113.9:4711 → 192.0.2.10:22 SYN`."""
+        """Format like `tcp 203.0.113.9:4711 → 192.0.2.10:22 SYN`."""
         ends = _end(self.source, self.source_port), "→", _end(self.destination, self.destination_port)
         return " ".join((self.protocol, *ends, self.detail)).rstrip()
 
 
 def headers(copied: bytes) -> Headers | None:
-    """What the first bytes of an IP packet say; None if they are no packet's."""
+    """Parse the first bytes of an IP packet; None if they are not a valid packet."""
     try:
         packet = parse(_filled(copied))
     except PacketError:
@@ -72,7 +71,7 @@ def headers(copied: bytes) -> Headers | None:
 
 
 def _filled(copied: bytes) -> bytes:
-    """With zeros up to the length that its header says, if the header is there."""
+    """Return the bytes filled with zeros up to the length in the header, if the header is complete."""
     if copied[:1] < b"\x60":
         header, total = IPV4_HEADER_BYTES, int.from_bytes(copied[2:4], "big")
     else:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""A packet as the firewall sees it: where it came in, where it goes out, and its bytes from the IP header on.
+"""A packet as seen by the firewall: interfaces, and bytes from the IP header on; a parser and builders.
 
-`parse` refuses what the kernel's IP layer throws away before any hook (RFC 791, RFC 8200: version, lengths, header
-checksum, and hop-by-hop options of what came in), so that every Packet is one that a chain can meet. Two readers look
-at an IPv6 packet's extension headers, and they differ: nftables stops at an authentication header (its `l4proto` is
-then 51), connection tracking goes on to what is behind it, and gives up at "no next header". A Packet carries both
-readings. The builders make correct packets from their parts; whoever wants wrong ones patches the bytes.
+`parse` refuses what the kernel's IP layer drops before any hook (RFC 791, RFC 8200: version, lengths, header
+checksum, hop-by-hop options of received packets), so that every Packet is one that a chain can see. nftables and
+connection tracking read IPv6 extension headers differently: nftables stops at an authentication header (`l4proto` is
+then 51), connection tracking continues after it, and gives up at "no next header". A Packet contains both readings.
+The builders make valid packets; for invalid ones, modify the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from netfw.model.ip_options import hop_by_hop_options_hold
+from netfw.model.ip_options import hop_by_hop_options_are_valid
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -51,14 +51,14 @@ OFFSET_MASK: Final = 0x1FFF
 
 
 class PacketError(ValueError):
-    """Bytes that the kernel's IP layer throws away before netfilter; the message says why."""
+    """The bytes are a packet that the kernel's IP layer drops before netfilter; the message says why."""
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
-    """`data` starts at the IP header and ends where that header says. Addresses are numbers.
+    """A packet. `data` starts at the IP header and ends where that header says. Addresses are integers.
 
     `l4proto` is None where nftables finds no transport header, and `at` is its offset; `tracked_proto` and
-    `tracked_at` are the same for connection tracking. `fragment_offset` is not 0 only where defragmentation gave up.
+    `tracked_at` are the same for connection tracking. `fragment_offset` is nonzero only if defragmentation failed.
     """
 
     data: bytes
@@ -76,14 +76,14 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     ipsec_out: bool = False
 
     def leaving(self, oif: str) -> Packet:
-        """The same packet, once routing chose `oif`."""
+        """Return the same packet after routing has chosen `oif`."""
         return msgspec.structs.replace(self, oif=oif)
 
 
 def parse(
     data: bytes, *, iif: str = "", oif: str = "", ipsec_in: bool = False, ipsec_out: bool = False
 ) -> Packet:
-    """The packet whose IP header `data` begins with; bytes behind its end are cut off. Raises: PacketError."""
+    """Parse a packet that starts with an IP header; bytes after its end are cut off. Raises: PacketError."""
     if not data:
         raise PacketError("empty packet")
     version = data[0] >> 4
@@ -126,13 +126,13 @@ def _parse_ipv6(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool
     if len(data) < IPV6_HEADER_BYTES:
         raise PacketError(f"IPv6 packet of {len(data)} bytes: the header alone has {IPV6_HEADER_BYTES}")
     total = IPV6_HEADER_BYTES + (data[4] << 8 | data[5])
-    if total == IPV6_HEADER_BYTES and data[6] == HOP_BY_HOP:  # perhaps a jumbogram, RFC 2675
+    if total == IPV6_HEADER_BYTES and data[6] == HOP_BY_HOP:  # possibly a jumbogram, RFC 2675
         total = len(data)
     if total > len(data):
-        raise PacketError(f"IPv6 packet says it has {total} bytes and has {len(data)}")
+        raise PacketError(f"IPv6 packet with a length of {total} bytes has only {len(data)}")
     if len(data) != total:
         data = data[:total]
-    if iif and data[6] == HOP_BY_HOP and not hop_by_hop_options_hold(data):
+    if iif and data[6] == HOP_BY_HOP and not hop_by_hop_options_are_valid(data):
         raise PacketError("IPv6 hop-by-hop options that the kernel does not accept")
     if data[6] not in EXTENSIONS:
         rules: tuple[int | None, int, int] = data[6], IPV6_HEADER_BYTES, 0
@@ -154,14 +154,14 @@ def _parse_ipv6(data: bytes, iif: str, oif: str, ipsec_in: bool, ipsec_out: bool
 
 
 def extension_bytes(data: bytes, kind: int, at: int) -> int:
-    """The length of the IPv6 extension header of that kind at `at`."""
+    """Return the length of the IPv6 extension header of type `kind` at `at`."""
     if kind == FRAGMENT:
         return 8
     return (data[at + 1] + 2) * 4 if kind == AH else (data[at + 1] + 1) * 8
 
 
 def _read_for_rules(data: bytes) -> tuple[int | None, int, int]:
-    """(protocol, its offset, fragment offset) as nftables reads them; Linux net/ipv6/exthdrs_core.c ipv6_find_hdr."""
+    """Return (protocol, offset, fragment offset) as read by nftables; net/ipv6/exthdrs_core.c ipv6_find_hdr."""
     kind, at = data[6], IPV6_HEADER_BYTES
     while kind in EXTENSIONS and kind not in (NO_NEXT, AH):
         if at + (4 if kind in (ROUTING, FRAGMENT) else 2) > len(data):
@@ -178,7 +178,7 @@ def _read_for_rules(data: bytes) -> tuple[int | None, int, int]:
 
 
 def read_for_tracking(data: bytes, start: int = IPV6_HEADER_BYTES, kind: int = -1) -> tuple[int | None, int]:
-    """(protocol, its offset) as connection tracking reads them; exthdrs_core.c ipv6_skip_exthdr."""
+    """Return (protocol, offset) as read by connection tracking; exthdrs_core.c ipv6_skip_exthdr."""
     at = start
     kind = data[6] if kind < 0 else kind
     while kind in EXTENSIONS:
@@ -191,7 +191,7 @@ def read_for_tracking(data: bytes, start: int = IPV6_HEADER_BYTES, kind: int = -
 
 
 def embedded(data: bytes, at: int, family: int) -> tuple[int, int, int, int] | None:
-    """(source, destination, protocol, its offset) of the packet that an ICMP error quotes from offset `at`."""
+    """Return (source, destination, protocol, offset) of the packet that an ICMP error quotes at offset `at`."""
     if family == 4:
         if at + IPV4_HEADER_BYTES > len(data) or (data[at + 6] << 8 | data[at + 7]) & OFFSET_MASK:
             return None
@@ -207,7 +207,7 @@ def embedded(data: bytes, at: int, family: int) -> tuple[int, int, int, int] | N
 
 
 def ones_sum(data: bytes) -> int:
-    """The ones' complement sum of RFC 1071: 0xFFFF over data whose checksum is right."""
+    """Return the ones' complement sum (RFC 1071): 0xFFFF for data with a right checksum."""
     if len(data) & 1:
         data += b"\0"
     # 2**16 is 1 modulo 2**16 - 1, so the sum of the 16-bit words is the remainder of the whole number.
@@ -216,12 +216,12 @@ def ones_sum(data: bytes) -> int:
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum of `data`, whose own checksum field is 0 (RFC 1071)."""
+    """Return the Internet checksum of `data`, whose own checksum field is 0 (RFC 1071)."""
     return ~ones_sum(data) & 0xFFFF
 
 
 def pseudo_header(family: int, saddr: int, daddr: int, protocol: int, length: int) -> bytes:
-    """What transport checksums cover besides the segment (RFC 9293 section 3.1, RFC 8200 section 8.1)."""
+    """Return the pseudo header of transport checksums (RFC 9293 section 3.1, RFC 8200 section 8.1)."""
     if family == 4:
         return pack("!IIBBH", saddr, daddr, 0, protocol, length)
     return saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big") + pack("!II", length, protocol)
@@ -238,7 +238,7 @@ def ip(
     identifier: int = 0,
     options: bytes = b"",
 ) -> bytes:
-    """An IP packet of either family. `fragment` and `options` are IPv4's: flags with offset; multiples of 4 bytes."""
+    """Build an IP packet. IPv4 only: `fragment` has flags and offset, `options` a multiple of 4 bytes."""
     saddr, daddr = ip_address(source), ip_address(destination)
     if saddr.version != daddr.version:
         raise ValueError(f"{saddr} and {daddr} are of different families")
@@ -256,7 +256,7 @@ def ip(
 def with_checksum(
     source: Address | str, destination: Address | str, protocol: int, segment: bytes, field: int
 ) -> bytes:
-    """`segment` with its transport checksum put at offset `field`."""
+    """Return `segment` with its transport checksum at offset `field`."""
     saddr, daddr = ip_address(source), ip_address(destination)
     covered = segment[:field] + b"\0\0" + segment[field + 2 :]
     if protocol == ICMP:
@@ -283,7 +283,7 @@ def tcp(
     window: int = 65535,
     payload: bytes = b"",
 ) -> bytes:
-    """A TCP segment without options, in its IP packet (RFC 9293)."""
+    """Build a TCP segment without options, in an IP packet (RFC 9293)."""
     segment = pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, window, 0, 0) + payload
     return ip(source, destination, TCP, with_checksum(source, destination, TCP, segment, 16))
 
@@ -291,7 +291,7 @@ def tcp(
 def udp(
     source: Address | str, sport: int, destination: Address | str, dport: int, payload: bytes = b""
 ) -> bytes:
-    """A UDP datagram in its IP packet (RFC 768)."""
+    """Build a UDP datagram in an IP packet (RFC 768)."""
     datagram = pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
     return ip(source, destination, UDP, with_checksum(source, destination, UDP, datagram, 6))
 
@@ -305,7 +305,7 @@ def icmp(
     *,
     hops: int = 64,
 ) -> bytes:
-    """An ICMP or ICMPv6 message of that type, by the family of the addresses; `rest` follows its checksum."""
+    """Build an ICMP or ICMPv6 message, by the family of the addresses; `rest` follows the checksum."""
     protocol = ICMP if ip_address(source).version == 4 else ICMPV6
     message = with_checksum(source, destination, protocol, bytes((kind, code, 0, 0)) + rest, 2)
     return ip(source, destination, protocol, message, hops=hops)

@@ -1,13 +1,13 @@
-"""The firewall in front of a simulated box: connection tracking and the model of the ruleset, put together.
+"""The complete packet filter of a simulated box: ruleset model and connection tracking.
 
-A packet takes one of three ways, as in the kernel. Each begins with the chains before connection tracking:
+A packet takes one of three paths, as in the kernel. Each begins with the chains before connection tracking:
 
     receive    prerouting, input                     to the box
-    forward    prerouting, forward, postrouting      through the box; the packet's `oif` is where routing sends it
+    forward    prerouting, forward, postrouting      through the box; routing has set the packet's `oif`
     send       output, postrouting                   from the box
 
-Between prerouting and the others the IP layer drops what has IPv4 options that it does not accept.
-Fragments are not put together here; that is `netfw.model.fragments`.
+Between prerouting and the others the IP layer drops packets with unacceptable IPv4 options. Fragments must be
+reassembled before (`netfw.model.fragments`).
 """
 
 from __future__ import annotations
@@ -15,61 +15,61 @@ from __future__ import annotations
 import msgspec
 
 from netfw.model.conntrack import Conntrack, Settings, Tracked
-from netfw.model.ip_options import ipv4_options_hold
+from netfw.model.ip_options import ipv4_options_are_valid
 from netfw.model.packet import Packet
 from netfw.model.rules import CONNTRACK, Hook, PacketVerdict, RulesetModel
 from netfw.model.values import NOT_TRACKED_YET, Json
 
 
 class PacketFilterModel:
-    """A ruleset (as `netfw.model.rules.RulesetModel` takes it), and the connections that it has let through.
+    """A ruleset (see `netfw.model.rules.RulesetModel`) and its tracked connections.
 
-    Who keeps a verdict to use it again must ask anew once `generation` is another one or `steady_until_ns` is over.
+    A cached verdict is valid until `generation` changes or `constant_until_ns` is reached.
     """
 
     def __init__(self, ruleset: Json, settings: Settings | None = None) -> None:
         self.model = RulesetModel(ruleset)
         self.conntrack = Conntrack(settings)
         self.generation = 0
-        """Counts the changes of the ruleset and its sets."""
+        """Number of changes of the ruleset and its sets."""
 
     def load(self, ruleset: Json) -> None:
         """Replace the ruleset; connections stay tracked, as in the kernel."""
         self.model = RulesetModel(ruleset)
         self.generation += 1
 
-    def steady_until_ns(self, now_ns: int) -> int:
-        """When the next element of a set times out, which changes verdicts without a new generation."""
+    def constant_until_ns(self, now_ns: int) -> int:
+        """Return when the next set element times out, which can change verdicts without a new generation."""
         return self.model.next_timeout_ns(now_ns)
 
     def receive(self, packet: Packet, now_ns: int) -> PacketVerdict:
-        """A packet that came in at `iif`, to the box itself."""
+        """Process a packet received at `iif` for the box itself."""
         return self._pass(packet, now_ns, "prerouting", "input")
 
     def forward(self, packet: Packet, now_ns: int) -> PacketVerdict:
-        """A packet that came in at `iif` and that routing sends out at `oif`."""
+        """Process a packet received at `iif` that routing sends out at `oif`."""
         return self._pass(packet, now_ns, "prerouting", "forward", "postrouting")
 
     def send(self, packet: Packet, now_ns: int) -> PacketVerdict:
-        """A packet of the box's own, going out at `oif`."""
+        """Process a packet of the box itself, sent at `oif`."""
         return self._pass(packet, now_ns, "output", "postrouting")
 
     def arrive(self, packet: Packet, now_ns: int) -> PacketVerdict:
-        """A packet that came in at `iif`, and for which routing has no way: it meets the first chains only."""
+        """Process a packet received at `iif` without a route: it passes only the first hook."""
         return self._begin(packet, now_ns, "prerouting")[0]
 
     def open(self, name: str, element: Json, now_ns: int) -> None:
-        """Put an element into a named set; its timeout begins now."""
+        """Add an element to a named set; its timeout starts now."""
         self.model.set(name).add(element, now_ns=now_ns)
         self.generation += 1
 
     def close(self, name: str, element: Json) -> None:
-        """Take an element out of a named set. What it let through remains in `conntrack`, as in the kernel."""
+        """Delete an element of a named set. Connections it permitted remain in `conntrack`, as in the kernel."""
         self.model.set(name).remove(element)
         self.generation += 1
 
     def _begin(self, packet: Packet, now_ns: int, hook: Hook) -> tuple[PacketVerdict, Tracked]:
-        """The first hook, with connection tracking in the middle of it."""
+        """Process the first hook, with connection tracking in the middle of its chains."""
         tracked = Tracked(NOT_TRACKED_YET)
         before = self.model.evaluate(hook, packet, tracked.tracking, now_ns, below=CONNTRACK)
         if before.action != "accept":
@@ -81,8 +81,10 @@ class PacketFilterModel:
     def _pass(self, packet: Packet, now_ns: int, first: Hook, *others: Hook) -> PacketVerdict:
         verdict, tracked = self._begin(_at(first, packet), now_ns, first)
         counters = verdict.counters
-        if first == "prerouting" and packet.family == 4 and not ipv4_options_hold(packet.data):
-            return PacketVerdict("drop", counters, verdict.hook)  # by the IP layer, or before that by a rule
+        if first == "prerouting" and packet.family == 4 and not ipv4_options_are_valid(packet.data):
+            return PacketVerdict(
+                "drop", counters, verdict.hook
+            )  # dropped by the IP layer, or earlier by a rule
         for hook in others:
             if verdict.action != "accept":
                 break
@@ -94,7 +96,7 @@ class PacketFilterModel:
 
 
 def _at(hook: Hook, packet: Packet) -> Packet:
-    """The packet with the interfaces that this hook knows: not yet where it goes, or no longer where it came in."""
+    """Return the packet with only the interfaces that are known at this hook."""
     if hook == "prerouting" and packet.oif:
         return msgspec.structs.replace(packet, oif="")
     if hook == "postrouting" and packet.iif:

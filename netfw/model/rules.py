@@ -1,12 +1,11 @@
-"""What a ruleset does to a packet, worked out from the libnftables JSON that was rendered, or that the kernel listed.
+"""Model of a ruleset: evaluates packets against libnftables JSON, as rendered or as listed by the kernel.
 
-A ruleset is compiled once: each match becomes a closure, each chain a list of rules. `RulesetModel.evaluate`
-then runs the
-base chains of one hook as nf_tables does: in the order of priorities; `accept` ends a chain and goes on to the next
-one, `drop` ends it all; a match on a field that the packet lacks ends the rule. What the model does not know it
-refuses when compiling, and nothing is skipped.
+A ruleset is compiled once: each match becomes a closure, each chain a list of rules. `RulesetModel.evaluate` then
+runs the base chains of one hook as nf_tables does: in order of priority; `accept` ends a chain and continues with the
+next one, `drop` ends the evaluation; a match on a field that the packet lacks ends the rule. Unsupported content is
+refused at compile time, never skipped.
 
-Connection tracking is not here but in `netfw.model.conntrack`; `netfw.model.packet_filter` puts the two together.
+Connection tracking is in `netfw.model.conntrack`; `netfw.model.packet_filter` combines the two.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ Test: TypeAlias = Callable[[Packet, Tracking, int], bool]
 
 PRIORITIES: Final = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 CONNTRACK: Final = -200
-"""Priority of connection tracking: chains before it see every packet as not tracked."""
+"""Priority of connection tracking: chains before it see every packet as untracked."""
 
 
 class PacketVerdict(NamedTuple):
-    """What became of a packet, the named counters that it touched, in order, and the last hook that it met."""
+    """The result for a packet, the named counters that it incremented, in order, and the last hook it reached."""
 
     action: Action
     counters: tuple[str, ...] = ()
@@ -49,7 +48,7 @@ class PacketVerdict(NamedTuple):
 
     @property
     def cause(self) -> str | None:
-        """The counter that tells why it was refused."""
+        """The counter that shows why it was refused."""
         return self.counters[-1] if self.counters and self.action != "accept" else None
 
 
@@ -73,7 +72,7 @@ class _Decide(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """All tests must hold; then the packet is counted, and has an outcome or goes on to the next rule."""
+    """All tests must hold; then the packet is counted, and has an outcome or continues with the next rule."""
 
     tests: tuple[Test, ...]
     counted: str | None
@@ -90,7 +89,7 @@ class _Chain:
 
 
 class RulesetModel:
-    """The tables of a ruleset, compiled. Errors of everything that takes JSON: RulesetError."""
+    """The tables of a ruleset, compiled. All methods that take JSON raise RulesetError."""
 
     def __init__(self, ruleset: Json = ()) -> None:
         """`ruleset`: libnftables' {"nftables": […]}, or the list in it; commands, or objects as listed."""
@@ -105,15 +104,15 @@ class RulesetModel:
 
     @property
     def counters(self) -> tuple[str, ...]:
-        """The named counters."""
+        """Return the names of the counters."""
         return tuple(self._counters)
 
     def set(self, name: str) -> ModelSet:
-        """A named set of the table "rap", to add elements to it and remove them; KeyError if there is none."""
+        """Return a named set of the table "rap", to add and remove elements. Raises: KeyError."""
         return self._sets["rap", name]
 
     def next_timeout_ns(self, now_ns: int) -> int:
-        """When the next element of any set times out; NEVER_NS if none does."""
+        """Return when the next element of any set times out; NEVER_NS if none does."""
         return min((kept.next_timeout_ns(now_ns) for kept in self._sets.values()), default=NEVER_NS)
 
     def evaluate(
@@ -153,7 +152,7 @@ class RulesetModel:
             else:
                 return base.policy
 
-    # Taking the ruleset in
+    # Compiling
 
     def _take(self, command: Json) -> None:
         match command:
@@ -222,7 +221,7 @@ class RulesetModel:
                 raise RulesetError(f"chain {name} of type {kind} is not modelled")
 
     def _rule(self, table: str, statements: Iterable[Json]) -> _Rule:
-        """A rule has tests first, then at most one named counter, then at most one verdict."""
+        """Compile a rule: tests first, then at most one named counter, then at most one verdict."""
         tests: list[Test] = []
         count: str | None = None
         decide: _Decide | None = None
@@ -230,11 +229,11 @@ class RulesetModel:
         limited = False
         for statement in statements:
             if outcome is not None or decide is not None:
-                raise RulesetError(f"{statement!r} comes after a verdict")
+                raise RulesetError(f"{statement!r} follows a verdict")
             match statement:
                 case {"match": comparison}:
                     if count is not None:
-                        raise RulesetError(f"{statement!r} comes after a counter")
+                        raise RulesetError(f"{statement!r} follows a counter")
                     tests.append(self._match(table, comparison))
                 case {"limit": _} | {"set": {"stmt": [{"limit": _}]}}:
                     limited = True
@@ -245,7 +244,7 @@ class RulesetModel:
                 case {"log": _} | {"counter": None} | {"counter": {"packets": _}}:
                     pass
                 case _ if limited:
-                    raise RulesetError(f"{statement!r} comes after a limit: its effect would depend on time")
+                    raise RulesetError(f"{statement!r} follows a limit: its effect would depend on time")
                 case {"counter": str(name)}:
                     if name not in self._counters:
                         raise RulesetError(f"there is no counter {name!r}")
@@ -292,17 +291,19 @@ class RulesetModel:
         return _Decide(chosen, verdicts)
 
     def _check(self) -> None:
-        """Every chain that is jumped to is there."""
+        """Check that every target chain exists."""
         for (table, name), chain in self._chains.items():
             for rule in chain.rules:
                 if isinstance(rule.outcome, _Jump) and (table, rule.outcome.chain) not in self._chains:
-                    raise RulesetError(f"chain {name} goes to {rule.outcome.chain!r}, which is not there")
+                    raise RulesetError(
+                        f"chain {name} refers to chain {rule.outcome.chain!r}, which does not exist"
+                    )
 
 
 def _first(
     rules: Iterator[_Rule], packet: Packet, tracking: Tracking, now_ns: int, counters: list[str]
 ) -> Action | _Jump | _Return:
-    """The first outcome of the rules that are left."""
+    """Return the first outcome of the remaining rules."""
     for tests, count, decide, outcome in rules:
         for test in tests:
             if not test(packet, tracking, now_ns):
@@ -338,7 +339,7 @@ def _verdict(statement: Json) -> _Outcome:
 
 
 def _key(expression: Json) -> tuple[Field, tuple[str, ...]]:
-    """A field, or several joined; they are missing together."""
+    """Return a field, or several joined, which are missing if one of them is."""
     match expression:
         case {"concat": [*parts]}:
             typed = [known_field(part) for part in parts]
@@ -378,7 +379,7 @@ def _masked(value_of: Field, op: str, mask: int, right: int) -> Test:
 
 
 def _more_connections(key: Field, most: int) -> Test:
-    """Whether the packet's connection is one more than so many with its key: nft's `ct count over`."""
+    """Return a test whether the packet's connection exceeds `most` with its key: nft's `ct count over`."""
     kept: dict[Value, list[ConnectionFields]] = {}
 
     def test(packet: Packet, tracking: Tracking, now_ns: int) -> bool:

@@ -1,8 +1,8 @@
 """Sets and verdict maps of the model: exact elements in a dictionary, intervals by bisection.
 
-An element is a list of bounds, one pair for each part of its key. Elements of one set that have their intervals in
-the same places form a shape; the exact parts choose a row within it, and of a row with one interval part, bisection
-chooses the element. So a look-up costs the same with ten elements and with ten thousand.
+An element is a list of bounds, one pair for each part of its key. Elements whose intervals are in the same positions
+form a shape. Within a shape the exact parts select a row; in a row with one interval part, bisection finds the
+element. A lookup therefore takes the same time with ten elements and with ten thousand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ModelSet:
         self._timed: dict[Value, int] = {}
 
     def add(self, element: Json, data: Data = True, *, now_ns: int = 0) -> None:
-        """Add one element in libnftables' form, its timeout (seconds) counted from now. Raises: RulesetError."""
+        """Add an element in libnftables' form; its timeout (seconds) starts at `now_ns`. Raises: RulesetError."""
         element, expires_ns = _timeout(element, now_ns)
         parts = self._bounds(element)
         wide = tuple(index for index, (low, high) in enumerate(parts) if low != high)
@@ -46,23 +46,23 @@ class ModelSet:
             self._shapes.setdefault(wide, _Shape(wide)).add(parts, data)
 
     def remove(self, element: Json) -> None:
-        """Remove an exact element; KeyError if it is not there."""
+        """Remove an exact element. Raises: KeyError."""
         key = self._key(self._bounds(_timeout(element, 0)[0]))
         del self._exact[key]
         self._timed.pop(key, None)
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all elements."""
         self._exact.clear()
         self._timed.clear()
         self._shapes.clear()
 
     def next_timeout_ns(self, now_ns: int) -> int:
-        """When the next element times out; NEVER_NS if none does. Sets have no timed intervals."""
+        """Return when the next element times out; NEVER_NS if none does. Intervals have no timeouts."""
         return min((at for at in self._timed.values() if at > now_ns), default=NEVER_NS)
 
     def find(self, value: Value, now_ns: int = 0) -> Data | None:
-        """The element's data (True in a set), or None."""
+        """Return the element's data (True in a set), or None."""
         found = self._exact.get(value)
         if found is not None and found[0] > now_ns:
             return found[1]
@@ -88,7 +88,7 @@ class ModelSet:
 
 
 class _Shape:
-    """Elements with their intervals in the same places."""
+    """Elements with their intervals in the same positions."""
 
     def __init__(self, wide: tuple[int, ...]) -> None:
         self._wide = wide
@@ -138,7 +138,7 @@ def _timeout(element: Json, now_ns: int) -> tuple[Json, int]:
 
 
 def anonymous(kinds: tuple[str, ...], elements: Iterable[Json]) -> ModelSet:
-    """A set written in a rule."""
+    """Return a set that is written in a rule."""
     made = ModelSet(kinds)
     for element in elements:
         made.add(element)

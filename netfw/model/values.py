@@ -1,9 +1,9 @@
-"""What a rule compares: fields of a packet, and the words and numbers that libnftables writes for them.
+"""The values that rules compare: packet fields, and libnftables' literals for them.
 
-A field is a function from a packet and what connection tracking says of it to a number or an interface name, or None
-where the kernel would break off the rule: an IPv4 field of an IPv6 packet, a port behind the packet's end. Each field
-has a kind, which says how literals beside it are read. What is not in these tables is refused: a model that skips
-what it does not know would agree with anything.
+A field is a function from a packet and its connection tracking to a number or an interface name; None where the
+kernel ends the rule: an IPv4 field of an IPv6 packet, a port beyond the packet's end. Each field has a kind, which
+determines how literals are read. Content that is not in these tables is refused: a model that skipped it could agree
+with any ruleset.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 
 
 class RulesetError(ValueError):
-    """A ruleset, or a part of one, that the model does not know; the message quotes it."""
+    """The model does not support this part of a ruleset; the message quotes it."""
 
 
 class ConnectionFields(Protocol):
-    """A tracked connection, as far as rules count it."""
+    """The attributes of a tracked connection that rules count."""
 
     @property
     def expires_ns(self) -> int:
-        """When its time is over; 0 if it was forgotten before."""
+        """When the entry expires; 0 if it was deleted."""
         ...
 
     @property
@@ -39,23 +39,23 @@ class ConnectionFields(Protocol):
 
 
 class Tracking(NamedTuple):
-    """What connection tracking says of a packet: a bit of STATES; `reply` is None where there is no entry."""
+    """The connection tracking of a packet: `state` is a bit of STATES; `reply` is None without an entry."""
 
     state: int
     reply: bool | None = None
     connection: ConnectionFields | None = None
-    """What to count; None where there is none."""
+    """The connection to count; None if there is none."""
 
 
 STATES: Final = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64}
 NOT_TRACKED_YET: Final = Tracking(STATES["invalid"])
-"""Before connection tracking has seen a packet, `ct state` reads as invalid."""
+"""Before connection tracking, `ct state` reads as invalid."""
 
 Field: TypeAlias = Callable[[Packet, Tracking], "Value | None"]
 
 
 class Typed(NamedTuple):
-    """A field, and how the literals beside it are read."""
+    """A field, and the kind of its literals."""
 
     field: Field
     kind: str
@@ -100,7 +100,7 @@ _WIDTHS: Final = {"ipv4_addr": 32, "ipv6_addr": 128}
 
 
 def literal(kind: str, word: Json) -> Scalar:
-    """The number, or the interface name, that a JSON literal of that kind stands for. Raises: RulesetError."""
+    """Return the number or interface name of a JSON literal of this kind. Raises: RulesetError."""
     if kind == "ifname" and isinstance(word, str):
         if word.endswith("*"):
             raise RulesetError(f"interface {word!r}: patterns are not modelled")
@@ -118,11 +118,11 @@ def literal(kind: str, word: Json) -> Scalar:
             return WORDS[kind][word]
         if (kind in WORDS or kind in _NUMBERS) and re.fullmatch(r"\d+|0x[0-9a-f]+", word):
             return int(word, 0)
-    raise RulesetError(f"{word!r} is no known literal of kind {kind}")
+    raise RulesetError(f"{word!r} is not a known literal of kind {kind}")
 
 
 def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
-    """The least and the greatest value that a literal, a range or a prefix stands for. Raises: RulesetError."""
+    """Return the smallest and largest value of a literal, range or prefix. Raises: RulesetError."""
     match word:
         case {"range": [low, high]}:
             return literal(kind, low), literal(kind, high)
@@ -138,7 +138,7 @@ def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
 
 
 def bits(kind: str, word: Json) -> int:
-    """A mask: one literal, several, or several joined by `|`. Raises: RulesetError."""
+    """Return a mask: one literal, several, or several joined by `|`. Raises: RulesetError."""
     match word:
         case [*words] | {"|": [*words]} | {"set": [*words]}:
             mask = 0
@@ -147,14 +147,14 @@ def bits(kind: str, word: Json) -> int:
             return mask
         case _:
             value = literal(kind, word)
-            assert isinstance(value, int), "only interface names are no numbers, and they have no masks"
+            assert isinstance(value, int), "only interface names are not numbers, and they have no masks"
             return value
 
 
 def _number(family: int | None, protocols: tuple[int, ...], offset: int, size: int) -> Field:
-    """A field of the network header, or of the transport header where `protocols` are given.
+    """Return a field of the network header, or of the transport header if `protocols` are given.
 
-    libnftables adds the family that a field implies as a match of its own: ICMPv6 in an IPv4 packet has no type.
+    libnftables implies a match of the family for such a field: ICMPv6 in an IPv4 packet has no type.
     """
     if not protocols:
 
@@ -245,7 +245,7 @@ CONNECTIONS: Final[Mapping[str, Typed]] = {
 
 
 def field(expression: Json) -> Typed:
-    """The field that a libnftables expression names. Raises: RulesetError."""
+    """Return the field of a libnftables expression. Raises: RulesetError."""
     match expression:
         case {"payload": {"protocol": str(protocol), "field": str(name)}} if name in PAYLOADS.get(
             protocol, ()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The firewall policy, and the file it is read from."""
+"""The firewall policy, and the reader of its file."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""What the firewall is to hold to: zones, ports, authorized addresses, and where sessions come in.
+"""The firewall policy: zones, ports, authorized addresses, and the tunnel of remote sessions.
 
-A `Policy` is a frozen value, already judged: interfaces are the kernel's names, addresses are `ipaddress` objects.
-It is read from a file by `netfw.policy.policyfile`, and rendered by `netfw.ruleset.render`.
+A `Policy` is an immutable, validated value: interfaces are kernel names, addresses are `ipaddress` objects. It is
+read from a file by `netfw.policy.policyfile` and rendered by `netfw.ruleset.render`.
 
-Zones are interfaces. The uplink is a zone, each used instrument port is one of its own, and so is the tunnel; an
-interface in no zone is unused, and closed.
+Zones are interfaces: the uplink, each instrument port in use, and the tunnel. An interface in no zone is unused, and
+closed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ InterfaceAddress: TypeAlias = IPv4Interface | IPv6Interface
 Protocol: TypeAlias = Literal["tcp", "udp"]
 
 AUTHORIZED_MAX: Final = 65536
-"""Authorized (network, protocol, port) triples."""
+"""Maximum number of authorized (network, protocol, port) triples."""
 SESSION_SECONDS_MAX: Final = 8 * 3600
 SESSIONS_MAX: Final = 64
-"""Open sessions of one IP version at the same time."""
-NOWHERE: Final[tuple[Network, ...]] = (
+"""Maximum number of simultaneously open sessions of one IP version."""
+RESERVED_NETWORKS: Final[tuple[Network, ...]] = (
     *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
     *map(IPv6Network, ("::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "ff00::/8")),
 )
-"""What is nobody's address out there (RFC 6890): this host, loopback, link-local, multicast, reserved, mapped."""
+"""Addresses of no external host (RFC 6890): this host, loopback, link-local, multicast, reserved, mapped."""
 
 
 class Service(NamedTuple):
-    """Something that listens: "tcp/443"."""
+    """A transport protocol and port, such as "tcp/443"."""
 
     protocol: Protocol
     port: int
@@ -60,12 +60,12 @@ DHCP_SERVERS: Final[dict[int, tuple[tuple[Address, Address], ...]]] = {
         (IPv6Address("ff02::1:2"), IPv6Address("ff02::1:2")),
     ),
 }
-"""Addresses of DHCP servers, first and last: any server's, or all servers' of the link. DHCPv6 stays on the link."""
+"""Address ranges of DHCP servers (first, last): any server, or all servers of the link. DHCPv6 stays on the link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorized:
-    """Where the box may go. Role "gateway" has no services: IKE and ESP go there, and nothing else."""
+    """Destinations that the box may connect to. The role "gateway" has no services, only IKE and ESP."""
 
     role: str
     networks: tuple[Network, ...]
@@ -74,7 +74,7 @@ class Authorized:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPort:
-    """One instrument port: the box's addresses on it, what is offered there, and what a session may reach."""
+    """One instrument port: the box's addresses, its services there, and the services that a session may reach."""
 
     number: int
     interface: str
@@ -82,14 +82,14 @@ class PolicyPort:
     services: tuple[Service, ...]
     desktop: tuple[Service, ...] = ()
 
-    def holds(self, address: Address) -> bool:
-        """Whether an instrument on this port may have this address."""
+    def may_have(self, address: Address) -> bool:
+        """Return whether an instrument on this port may have this address."""
         return any(address in own.network and address not in reserved(own) for own in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTunnel:
-    """Where remote sessions come in, and from whom."""
+    """The interface of remote sessions, and the networks of the staff."""
 
     interface: str
     staff: tuple[Network, ...]
@@ -97,29 +97,30 @@ class PolicyTunnel:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole. `ports` are those in use."""
+    """The complete policy. `ports` are those in use."""
 
     uplink: str
     ports: tuple[PolicyPort, ...]
     authorized: tuple[Authorized, ...]
     tunnel: PolicyTunnel | None = None
     rejects_outside: bool = False
-    """Whether what comes unasked from the uplink is told so, instead of being dropped silently."""
-    believes_routers: bool = False
-    """Whether router advertisements on the uplink are taken (RFC 4861, section 6.3.4)."""
+    """Whether unsolicited packets from the uplink are rejected with an ICMP error instead of dropped silently."""
+    accept_router_advertisements: bool = False
+    """Whether router advertisements on the uplink are accepted (RFC 4861, section 6.3.4)."""
     ipsec_required: bool = False
     uses_dhcp: bool = False
-    """Whether the uplink has its address by DHCP or DHCPv6, from any server there."""
+    """Whether the uplink gets its address by DHCP or DHCPv6, from any server there."""
 
     def port(self, number: int) -> PolicyPort | None:
-        """The port with this number, if it is in use."""
+        """Return the port with this number if it is in use."""
         return next((port for port in self.ports if port.number == number), None)
 
 
 def reserved(own: InterfaceAddress) -> frozenset[Address]:
-    """Addresses of the box's subnet that no instrument has: the box's own, the subnet's, the broadcast address.
+    """Return addresses of the box's subnet that no instrument has: the box's own, the subnet's, the broadcast
+    address.
 
-    In IPv6 the subnet's own address is the routers' anycast address (RFC 4291, section 2.6.1). Subnets of two
+    In IPv6 the subnet's own address is the subnet-router anycast address (RFC 4291, section 2.6.1). Subnets of two
     addresses or one have neither (RFC 3021, RFC 6164).
     """
     taken: set[Address] = {own.ip}

@@ -1,1 +1,1 @@
-"""Theorems on a ruleset, proved by an SMT solver."""
+"""Theorems about a ruleset, proved by an SMT solver."""

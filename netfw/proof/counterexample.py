@@ -1,7 +1,7 @@
-"""A packet that refutes a theorem: out of z3's model, into words and bytes.
+"""Converts an SMT model that refutes a theorem into a readable, sendable packet.
 
-Any model would do as a proof. One that people recognize is better: fields that do not matter get ordinary values, by
-asking for each in turn and keeping what still refutes the theorem.
+Any model is a valid counterexample, but familiar values are easier to understand: irrelevant fields get ordinary
+values, by requesting each in turn and keeping those with which the theorem is still refuted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from netfw.model.packet import ACK, ESP, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, 
 from netfw.model.packet import ip as ip_packet
 from netfw.model.packet import tcp as tcp_packet
 from netfw.policy.policy import Address, Policy
-from netfw.proof.smt import Question
-from netfw.proof.symbolic import FAMILIES, STATES, Symbol
+from netfw.proof.smt import MembershipTest
+from netfw.proof.symbolic import FAMILIES, STATES, SymbolicPacket
 
 STRANGERS: Final = (("198.51.100.77", "2001:db8:77::77"), ("198.51.100.88", "2001:db8:88::88"))
-"""Addresses for documentation (RFC 5737, RFC 3849), if anybody's will do: as source, and as destination."""
+"""Documentation addresses (RFC 5737, RFC 3849), used as source and destination if any address will do."""
 _NAMES: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6", ESP: "esp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """One packet, and what connection tracking says of it.
+    """One packet, and its connection tracking.
 
-    `way` is "in", "through", "out", or "arriving" as long as it is not known whether in or through.
+    `way` is "in", "through", "out", or "arriving" if it is not determined whether in or through.
     """
 
     way: str
@@ -48,11 +48,11 @@ class Counterexample:
     ipsec_out: bool
     whole: bool = True
     sessions: tuple[tuple[Any, ...], ...] = ()
-    """Elements of the session sets that must be there: (set, staff, interface, instrument, protocol, port)."""
+    """Elements that the session sets must have: (set, staff, interface, instrument, protocol, port)."""
 
     @property
     def packet(self) -> Packet:
-        """The packet itself, with right checksums; cut off behind the IP header if it is not whole."""
+        """Build the packet with valid checksums, truncated after the IP header if it is not `whole`."""
         iif, oif = self.iif if self.way != "out" else "", self.oif if self.way in ("through", "out") else ""
         data = ip_packet(self.source, self.destination, self.protocol, self._segment(), hops=self.hops)
         return parse(data, iif=iif, oif=oif, ipsec_in=self.ipsec_in, ipsec_out=self.ipsec_out)
@@ -68,17 +68,17 @@ class Counterexample:
             segment = ports + b"\0\x08\0\0"
         elif checksum_at is None:
             segment = ports + b"\0\0\0\1" + bytes(16)
-        elif self.state == "related":  # about a packet of a connection that goes the other way
+        elif self.state == "related":  # quotes a packet of a connection in the other direction
             quoted = tcp_packet(self.destination, self.dport, self.source, self.sport, ACK)
             segment = ports[:2] + bytes(6) + quoted
-        else:  # after the type and the code, 24 bytes: a neighbour's address, or nothing that matters
+        else:  # after type and code, 24 bytes: a neighbour's address, or irrelevant data
             segment = ports[:2] + bytes(6) + self.destination.packed.rjust(16, b"\0")
         if checksum_at is None:
             return segment
         return with_checksum(self.source, self.destination, self.protocol, segment, checksum_at)
 
     def __str__(self) -> str:
-        """As in `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
+        """Format like `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
         words = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
         words += (
             [f"{'arriving' if self.way == 'arriving' else 'in'} at {self.iif}"] if self.way != "out" else []
@@ -86,7 +86,7 @@ class Counterexample:
         words += [f"out at {self.oif}"] if self.way in ("through", "out") else []
         tracked = self.state not in ("invalid", "untracked", "new")
         words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
-        words += [] if self.whole else ["cut off behind the IP header"]
+        words += [] if self.whole else ["truncated after the IP header"]
         words += ["out of IPsec"] if self.ipsec_in else []
         words += ["into IPsec"] if self.ipsec_out else []
         return ", ".join(words + [f"while {' . '.join(map(str, key))} is open" for _, *key in self.sessions])
@@ -103,10 +103,15 @@ class Counterexample:
 
 
 def counterexample(
-    solver: z3.Solver, model: z3.ModelRef, packet: Symbol, policy: Policy, way: str, asked: Iterable[Question]
+    solver: z3.Solver,
+    model: z3.ModelRef,
+    packet: SymbolicPacket,
+    policy: Policy,
+    way: str,
+    asked: Iterable[MembershipTest],
 ) -> Counterexample:
-    """The packet of a model that the solver has found, or a better one."""
-    for wish in _wishes(packet, policy):
+    """Return the packet of the solver's model, or a simpler one."""
+    for wish in _preferences(packet, policy):
         solver.push()
         solver.add(wish)
         if (better := packet.sets.search(solver)) is not None:
@@ -117,10 +122,10 @@ def counterexample(
 
 
 class _Reader:
-    def __init__(self, model: z3.ModelRef, packet: Symbol) -> None:
+    def __init__(self, model: z3.ModelRef, packet: SymbolicPacket) -> None:
         self._model, self._packet, self._names = model, packet, packet.interfaces.names()
 
-    def counterexample(self, way: str, asked: Iterable[Question]) -> Counterexample:
+    def counterexample(self, way: str, asked: Iterable[MembershipTest]) -> Counterexample:
         packet, number = self._packet, self._number
         version = 4 if number(packet.family) == FAMILIES[4] else 6
         states = {bit: word for word, bit in STATES.items()}
@@ -171,7 +176,7 @@ class _Reader:
         )
 
 
-def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
+def _preferences(packet: SymbolicPacket, policy: Policy) -> Iterator[z3.BoolRef]:
     yield z3.And(packet.transport, packet.whole)
     yield packet.is_version(4)
     yield packet.is_in("new", "untracked")
@@ -179,7 +184,7 @@ def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
     yield packet.protocol(TCP, UDP)
     yield packet.protocol(TCP)
     yield packet.flags == z3.If(packet.is_in("new"), z3.BitVecVal(SYN, 8), z3.BitVecVal(ACK, 8))
-    yield z3.Or(packet.flags == SYN, packet.flags == ACK)  # others begin nothing
+    yield z3.Or(packet.flags == SYN, packet.flags == ACK)  # other flags do not begin a connection
     yield packet.hops == 64
     for interface in (packet.iif, packet.oif):
         yield interface != packet.interfaces.number("lo")
@@ -188,10 +193,10 @@ def _wishes(packet: Symbol, policy: Policy) -> Iterator[z3.BoolRef]:
     near = [str(own.ip + 9) for port in policy.ports[:2] for own in port.addresses]
     staff = [str(n.network_address + 5) for n in policy.tunnel.staff[:2]] if policy.tunnel else []
     sources, destinations = near + staff, own + near[2:] + near[:2] + staff
-    for addresses, candidates, strangers in zip(
+    for addresses, candidates, unexpected in zip(
         (packet.saddr, packet.daddr), (sources, destinations), STRANGERS, strict=True
     ):
-        for candidate in (*strangers, *candidates):
+        for candidate in (*unexpected, *candidates):
             address = ip_address(candidate)
             yield addresses[address.version] == int(address)
     yield z3.And(packet.ipsec_in == 0, packet.ipsec_out == 0)

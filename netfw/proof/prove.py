@@ -1,11 +1,11 @@
-"""Proof that what the kernel lists does what the policy says, for every packet there is.
+"""Proves that the kernel's ruleset enforces the policy, for every possible packet.
 
-Each theorem (`netfw.proof.theorems`) is refuted by some packet or by none; z3 searches for one among all
-packets that the kernel can show to the hook (`netfw.proof.symbolic`), through the rules as the kernel lists them
-(`netfw.proof.smt`). That nothing is found is a proof; what is found is a packet that anybody can send.
+For each theorem (`netfw.proof.theorems`), z3 searches for a refuting packet among all packets that the kernel can
+present to the hook (`netfw.proof.symbolic`), through the rules as listed by the kernel (`netfw.proof.smt`). If there
+is none, the theorem is proved; otherwise the result is a packet that can be sent.
 
-The last theorem says that the listing is the policy's ruleset. Where it is written otherwise, z3 says whether that
-makes a difference to any packet.
+The last theorem is that the listing is the policy's ruleset. If it is written differently, z3 decides whether the
+difference affects any packet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import z3
 from netfw.policy.policy import Policy
 from netfw.proof.counterexample import Counterexample, counterexample
 from netfw.proof.smt import HOOKS, RulesetFormulas
-from netfw.proof.symbolic import Symbol
+from netfw.proof.symbolic import SymbolicPacket
 from netfw.proof.theorems import Theorem, Theorems
 from netfw.ruleset import listing
 from netfw.ruleset.nft_json import Json
@@ -34,24 +34,24 @@ _WAYS = {"prerouting": "arriving", "input": "in", "forward": "through", "output"
 
 @dataclass(frozen=True, slots=True)
 class ProofFinding:
-    """What became of a theorem."""
+    """The result for one theorem."""
 
     name: str
-    says: str
+    statement: str
     holds: bool
     seconds: float
     counterexample: Counterexample | None = None
     notes: tuple[str, ...] = ()
-    """How the listing is written otherwise than the policy's ruleset."""
+    """Differences in wording between the listing and the policy's ruleset."""
 
     def __str__(self) -> str:
-        """A line, and a line each for the packet and the notes."""
-        lines = [f"{'✓' if self.holds else '✗'} {self.name:<12} {self.says} ({self.seconds:.2f} s)"]
+        """Format one line for the theorem, and one line each for the packet and the notes."""
+        lines = [f"{'✓' if self.holds else '✗'} {self.name:<12} {self.statement} ({self.seconds:.2f} s)"]
         lines += [f"    {self.counterexample}"] if self.counterexample else []
         return "\n".join(lines + [f"    {note}" for note in self.notes])
 
     def summary(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         packet = asdict(self.counterexample) if self.counterexample else None
         words = (
             {"text": str(self.counterexample), **json.loads(json.dumps(packet, default=str))}
@@ -60,7 +60,7 @@ class ProofFinding:
         )
         return {
             "name": self.name,
-            "says": self.says,
+            "says": self.statement,
             "holds": self.holds,
             "seconds": round(self.seconds, 3),
             "counterexample": words,
@@ -69,37 +69,35 @@ class ProofFinding:
 
 
 def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[ProofFinding]:
-    """Each theorem, or `only` that of this name, as it is decided. `objects` as the kernel lists them.
+    """Decide each theorem, or `only` the one with that name. `objects` are as listed by the kernel.
 
     Raises: netfw.proof.symbolic.Unproven.
     """
     objects = list(objects)
-    packet = Symbol()
+    packet = SymbolicPacket()
     packet.interfaces.number("lo")
     ruleset = RulesetFormulas(objects, packet)
     claims = Theorems(policy, ruleset)
-    theorems = list(
-        claims.all()
-    )  # which makes all questions to the session sets, and so all of the assumption
+    theorems = list(claims.all())  # creates all session set questions, on which the assumption depends
     premises = z3.And(packet.guarantees(), claims.assumption())
     for theorem in theorems:
         if only in ("", theorem.name):
             yield _decide(theorem, policy, ruleset, premises)
     if only in ("", SAME):
-        yield _is_the_policys(policy, objects, ruleset)
+        yield _decide_equality(policy, objects, ruleset)
 
 
 def _decide(theorem: Theorem, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef) -> ProofFinding:
     began = time.perf_counter()
     found = _search(theorem.refuting, theorem.way, policy, ruleset, premises)
-    return ProofFinding(theorem.name, theorem.says, found is None, time.perf_counter() - began, found)
+    return ProofFinding(theorem.name, theorem.statement, found is None, time.perf_counter() - began, found)
 
 
 def _search(
     refuting: z3.BoolRef, way: str, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef
 ) -> Counterexample | None:
     solver = z3.Solver()
-    # the parts one by one: z3 then puts in what is certain, before it looks into anything
+    # one conjunct at a time: z3 then simplifies with the known ones first
     solver.add(premises, *(refuting.children() if z3.is_and(refuting) else [refuting]))
     model = ruleset.packet.sets.search(solver)
     if model is None:
@@ -107,9 +105,9 @@ def _search(
     return counterexample(solver, model, ruleset.packet, policy, way, ruleset.asked.values())
 
 
-def _is_the_policys(policy: Policy, objects: list[Json], ruleset: RulesetFormulas) -> ProofFinding:
+def _decide_equality(policy: Policy, objects: list[Json], ruleset: RulesetFormulas) -> ProofFinding:
     began = time.perf_counter()
-    says = "the kernel has the policy's ruleset, or one that does the same"
+    statement = "the kernel has the policy's ruleset, or an equivalent one"
     rendered = render(policy)
     notes = tuple(listing.differences(listing.of_ruleset(rendered), listing.of_objects(objects)))
     found = None
@@ -119,4 +117,4 @@ def _is_the_policys(policy: Policy, objects: list[Json], ruleset: RulesetFormula
         for hook in HOOKS:
             differs = z3.Xor(ruleset.accepted(hook), wanted.accepted(hook))
             found = found or _search(differs, _WAYS[hook], policy, ruleset, premises)
-    return ProofFinding(SAME, says, found is None, time.perf_counter() - began, found, notes)
+    return ProofFinding(SAME, statement, found is None, time.perf_counter() - began, found, notes)

@@ -1,20 +1,20 @@
-"""The kernel's own listing of the table as formulas: which packets each hook accepts.
+"""Encodes the kernel's listing of the table as formulas: the packets that each hook accepts.
 
-A ruleset has no loops and, without statements that change packets, no memory but connection tracking's and its sets':
-a chain is a function of the packet. It is encoded once, as three formulas: what it accepts, what it refuses, and
-what runs through it to the caller. `jump` continues behind the rule that made it; `goto` does not, so that what runs
-through its target returns to where the chain itself was called, or to the base chain's policy.
+A ruleset has no loops and, without statements that change packets, no memory except connection tracking and sets:
+a chain is a function of the packet. It is encoded as three formulas: packets that it accepts, refuses, and returns to
+the caller. After `jump`, returned packets continue with the next rule; after `goto` they return to the caller of the
+chain itself, or get the base chain's policy.
 
-An accepting verdict ends only the base chain it was spoken in: the packet goes on to the other base chains of the
-hook, of this table and of foreign ones. A hook therefore accepts what all of our base chains there accept. An accept
-in a foreign table cannot undo a drop of ours. What foreign tables can do otherwise, such as changing a packet behind
-our chains, is looked for by `netfw.watch.surroundings`.
+An accept verdict ends only its base chain: the packet continues with other base chains of the hook, in this table and
+in foreign ones. A hook therefore accepts what all of our base chains there accept. A foreign table cannot undo our
+drop. Other effects of foreign tables, such as changing a packet after our chains, are detected by
+`netfw.watch.surroundings`.
 
-`limit` may match or not; the proof takes either to be possible. Whether an interface has more than so many
-connections (`ct count`) is an unknown too, but the same one wherever it is asked, and one that has more than 256 has
-more than 100. `counter` and `log` decide nothing. The elements of the session sets come and go while the ruleset
-stays: such a set is a predicate of which nothing is known, and what is proved holds whatever sessions are open.
-Everything that is not known here is refused (Unproven), never skipped.
+`limit` may match or not; the proof covers both. Whether an interface has more than a number of connections
+(`ct count`) is also unknown, but consistent: the answer is the same in all rules, and more than 256 implies more than
+100. `counter` and `log` have no effect. The elements of session sets change while the ruleset stays: such a set is an
+uninterpreted predicate, and the proof holds for any open sessions. Unsupported content is refused (Unproven), never
+skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import z3
 
 from netfw.model.values import RulesetError, bits
-from netfw.proof.symbolic import Symbol, Term, Unproven
+from netfw.proof.symbolic import SymbolicPacket, Term, Unproven
 from netfw.proof.tries import Intervals
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.nft_json import IIFNAME
@@ -37,7 +37,7 @@ Json: TypeAlias = Any
 
 HOOKS: Final = ("prerouting", "input", "forward", "output")
 CONNTRACK_PRIORITY: Final = -200
-"""NF_IP_PRI_CONNTRACK: what a chain before it reads of connection tracking is not the packet's state."""
+"""NF_IP_PRI_CONNTRACK: in chains before it, connection tracking is not available."""
 
 _NEITHER: Final = ("counter", "log")
 _REFUSING: Final = ("drop", "reject")
@@ -48,15 +48,15 @@ _SET_FLAGS: Final = {"interval", "timeout", "constant", "dynamic"}
 
 
 class ChainOutcome(NamedTuple):
-    """What a chain does with packets, as disjoint formulas; `through` is what it leaves to its caller."""
+    """The effect of a chain on packets, as disjoint formulas; `through` are those returned to its caller."""
 
     accepted: z3.BoolRef
     refused: z3.BoolRef
     through: z3.BoolRef
 
 
-class Question(NamedTuple):
-    """Is this an element of that session set?"""
+class MembershipTest(NamedTuple):
+    """A membership test in a session set."""
 
     name: str
     key: tuple[z3.BitVecRef, ...]
@@ -65,7 +65,7 @@ class Question(NamedTuple):
 
 @dataclass
 class _Table:
-    """The listing taken apart; the order of rules is the kernel's."""
+    """The objects of a listing; rules are in the kernel's order."""
 
     chains: dict[str, Json] = field(default_factory=dict)
     rules: defaultdict[str, list[list[Json]]] = field(default_factory=lambda: defaultdict(list))
@@ -73,12 +73,12 @@ class _Table:
 
     @classmethod
     def of(cls, objects: Iterable[Json]) -> _Table:
-        """Raises: Unproven, for what a table of ours has not."""
+        """Raises: Unproven, for objects that the firewall's table never has."""
         table = cls()
         for thing in objects:
             match thing:
                 case {"table": {"family": family, "name": name, **rest}}:
-                    # a table with flags may be dormant: listed, and without effect
+                    # a table with flags may be dormant: listed, but without effect
                     if (family, name) != (FAMILY, TABLE) or set(rest) - {"handle", "comment"}:
                         raise Unproven(thing)
                 case {"counter": _}:
@@ -90,7 +90,7 @@ class _Table:
                     table.sets[name] = {**named, "elem": list(named.get("elem", []))}
                 case {
                     "element": {"name": name, "elem": list(elements)}
-                }:  # as a ruleset to be applied has them
+                }:  # present in a ruleset that is to be applied
                     table.sets[name]["elem"] += elements
                 case {"rule": {"chain": chain, "expr": list(statements)}}:
                     table.rules[chain].append(statements)
@@ -102,14 +102,14 @@ class _Table:
 class RulesetFormulas:
     """The formulas of a listing, over one symbolic packet."""
 
-    def __init__(self, objects: Iterable[Json], packet: Symbol) -> None:
+    def __init__(self, objects: Iterable[Json], packet: SymbolicPacket) -> None:
         """`objects` as the kernel lists them: `{"chain": …}`, `{"rule": …}`, … Raises: Unproven."""
         self._table = _Table.of(objects)
         self.packet = packet
-        self.asked: dict[int, Question] = {}
-        """The questions to session sets."""
+        self.asked: dict[int, MembershipTest] = {}
+        """The membership tests in session sets, by the id of their answer."""
         self.counted: dict[int, z3.FuncDeclRef] = {}
-        """For each limit of connections that was asked for: which interfaces have more."""
+        """For each connection limit in the rules: the predicate of interfaces that exceed it."""
         self._outcomes: dict[str, ChainOutcome] = {}
         self._hooks: dict[str, list[ChainOutcome]] = {hook: [] for hook in HOOKS}
         try:
@@ -120,24 +120,24 @@ class RulesetFormulas:
             raise error if isinstance(error, Unproven) else Unproven(error) from error
 
     def accepted(self, hook: str) -> z3.BoolRef:
-        """Which packets all chains of the hook let through; every packet, if there is none."""
+        """Return the packets that all chains of the hook accept; all packets if there is no chain."""
         return z3.And([outcome.accepted for outcome in self._hooks[hook]])
 
     def session(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
-        """Whether the key is an open session: an unknown, the same for equal keys."""
+        """Return whether the key is an open session: an unknown, the same for equal keys."""
         sorts = [value.sort() for value in key]
         answer = z3.Function(name, *sorts, z3.BoolSort())(*key)
-        self.asked[answer.get_id()] = Question(name, tuple(key), answer)
+        self.asked[answer.get_id()] = MembershipTest(name, tuple(key), answer)
         return answer
 
     def has_more_than(self, number: int, interface: z3.BitVecRef) -> z3.BoolRef:
-        """Whether an interface has more than so many tracked connections: an unknown, the same for equal ones."""
+        """Return whether an interface has more than `number` tracked connections: an unknown per interface."""
         if number not in self.counted:
             self.counted[number] = z3.Function(f"more than {number}", interface.sort(), z3.BoolSort())
         return self.counted[number](interface)
 
     def monotonous(self, interface: z3.BitVecRef) -> z3.BoolRef:
-        """An interface that has more than some number of connections has more than each smaller number."""
+        """An interface with more than some number of connections has more than each smaller number."""
         numbers = sorted(self.counted)
         return z3.And(
             [
@@ -147,10 +147,10 @@ class RulesetFormulas:
         )
 
     def elements(self, name: str) -> list[tuple[Intervals, ...]]:
-        """The rows of a named set as listed, an interval set a column."""
+        """Return the rows of a named set as listed, one interval set per column."""
         named = self._table.sets.get(name)
         if named is None:
-            raise Unproven(f"a reference to set {name!r}, which is not there")
+            raise Unproven(f"a reference to set {name!r}, which does not exist")
         kinds = named["type"] if isinstance(named["type"], list) else [named["type"]]
         return [self._row(element, kinds) for element in named["elem"]]
 
@@ -171,7 +171,7 @@ class RulesetFormulas:
     def _chain(self, name: str) -> ChainOutcome:
         if name not in self._outcomes:
             if name not in self._table.chains:
-                raise Unproven(f"a jump to chain {name!r}, which is not there")
+                raise Unproven(f"a jump to chain {name!r}, which does not exist")
             self._outcomes[name] = self._run(self._table.rules[name])
         return self._outcomes[name]
 
@@ -195,7 +195,7 @@ class RulesetFormulas:
         return ChainOutcome(z3.Or(accepted), z3.Or(refused), z3.Or([*through, alive]))
 
     def _rule(self, statements: list[Json]) -> Iterator[tuple[z3.BoolRef, Json]]:
-        """The verdicts of a rule, with the packets that each is for."""
+        """Yield the verdicts of a rule, with the packets that each applies to."""
         conditions: list[z3.BoolRef] = []
         for at, statement in enumerate(statements):
             match statement:
@@ -210,7 +210,7 @@ class RulesetFormulas:
                 case {"vmap": {"key": key, "data": data}}:
                     verdicts = list(self._verdict_map(key, data))
                     if at + 1 < len(statements):
-                        raise Unproven(f"{statements[at + 1]} behind a verdict map")
+                        raise Unproven(f"{statements[at + 1]} after a verdict map")
                     yield from (
                         (z3.And([*conditions, condition]), verdict) for condition, verdict in verdicts
                     )
@@ -220,11 +220,11 @@ class RulesetFormulas:
                     pass
                 case _:
                     if at + 1 < len(statements):
-                        raise Unproven(f"{statements[at + 1]} behind {statement}")
+                        raise Unproven(f"{statements[at + 1]} after {statement}")
                     yield z3.And(conditions), statement
 
     def _kept(self, key: Json, kept: Json) -> z3.BoolRef:
-        """A state that a set keeps for the key: a rate, or connections counted."""
+        """Return the formula of a state that a set keeps for the key: a rate, or a connection count."""
         (term,) = self._terms(key)
         match kept:
             case {"limit": _}:
@@ -235,7 +235,7 @@ class RulesetFormulas:
         raise Unproven(kept)
 
     def _verdict(self, verdict: Json) -> tuple[ChainOutcome, bool]:
-        """What becomes of the packets, and whether the chain ends for all of them."""
+        """Return the effect of a verdict, and whether it ends the chain for all packets."""
         yes, no = z3.BoolVal(True), z3.BoolVal(False)
         match verdict:
             case {"accept": None}:
@@ -288,7 +288,7 @@ class RulesetFormulas:
             name = right[1:]
             declared = self._table.sets.get(name, {}).get("type")
             if declared not in (kinds, kinds[0] if len(kinds) == 1 else kinds):
-                raise Unproven(f"set {name!r} of type {declared} asked for {kinds}")
+                raise Unproven(f"set {name!r} of type {declared} used with {kinds}")
             if name in SESSIONS.values():
                 return self.session(name, values)
             return self.packet.sets.member_of_rows(values, self.elements(name))
@@ -319,7 +319,7 @@ class RulesetFormulas:
                 named = self._table.sets.get(data[1:], {})
                 declared = named.get("type")
                 if declared not in (kinds, kinds[0] if len(kinds) == 1 else kinds):
-                    raise Unproven(f"map {data} of type {declared} asked for {kinds}")
+                    raise Unproven(f"map {data} of type {declared} used with {kinds}")
                 pairs = named.get("elem", [])
             case _:
                 raise Unproven(data)

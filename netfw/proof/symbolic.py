@@ -1,13 +1,12 @@
-"""One packet, all of whose fields are unknown: what z3 looks for when a theorem fails.
+"""A symbolic packet: all fields are unknowns, for which z3 finds values that refute a theorem.
 
-The kernel's guarantees are constraints on it, and only those that Linux gives by construction: conntrack's state is
-exactly one of its states, what is new goes in the original direction, what has no connection has no direction, what
-is ICMP and related to a connection is one of the messages that quote it. Everything else may occur: reserved flags,
-ports that are parts of a checksum, a transport header that is cut off. A proof about this packet is one about every
-packet.
+It is constrained only by what Linux guarantees by construction: it has exactly one conntrack state, new packets have
+the original direction, packets without a connection have no direction, and ICMP that is related to a connection is
+one of the messages that quote it. Everything else is possible: reserved flags, ports that are parts of a checksum, a
+truncated transport header. A proof for this packet is therefore a proof for all packets.
 
-Its fields are numbers: interfaces by their index among the names that policy and listing mention, and one that stands
-for all the others.
+Fields are numbers. Interfaces are numbered among the names in policy and listing; one number stands for all other
+interfaces.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ STATES: Final = WORDS["ct_state"]
 
 
 class Unproven(RulesetError):
-    """The listing has something whose meaning is not known here: then nothing can be said about the ruleset."""
+    """The listing contains something unsupported, so that nothing can be proved about the ruleset."""
 
     def __init__(self, what: object) -> None:
-        super().__init__(f"the listing contains {str(what)[:200]}, which is not proven")
+        super().__init__(f"the listing contains {str(what)[:200]}, which the proof does not support")
 
 
 class Term(NamedTuple):
-    """A field of the packet. Where it is not `valid`, the kernel breaks off the rule that reads it."""
+    """A field of the packet. Where it is not `valid`, the kernel ends the rule that reads it."""
 
     valid: z3.BoolRef
     value: z3.BitVecRef
@@ -41,25 +40,25 @@ class Term(NamedTuple):
 
 
 class Interfaces:
-    """Numbers for interface names, given as they are met; 0 stands for every interface that nobody mentions."""
+    """Numbers for interface names, assigned on first use; 0 stands for every other interface."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def number(self, name: str) -> int:
-        """The number of a name, always the same."""
+        """Return the number of a name, always the same."""
         return self._numbers.setdefault(name, len(self._numbers) + 1)
 
     def names(self) -> list[str]:
-        """By number."""
+        """Return the names in order of their numbers."""
         other = next(
             name for at in range(len(self._numbers) + 1) if (name := f"other{at}") not in self._numbers
         )
         return [other, *self._numbers]
 
 
-class Symbol:
-    """The packet. Equally named variables are the same in z3, so that every Symbol is the same packet."""
+class SymbolicPacket:
+    """The symbolic packet. z3 identifies variables by name, so that every Symbol is the same packet."""
 
     def __init__(self) -> None:
         number = z3.BitVec
@@ -75,56 +74,56 @@ class Symbol:
         self.state, self.direction = number("state", 8), number("direction", 8)
         self.ipsec_in, self.ipsec_out = number("ipsec_in", 1), number("ipsec_out", 1)
         self.transport = z3.Bool("transport")
-        """nftables found a transport header; not so behind broken IPv6 extension headers."""
+        """Whether nftables found a transport header; it does not after invalid IPv6 extension headers."""
         self.whole = z3.Bool("whole")
-        """The transport header is not cut off."""
+        """Whether the transport header is complete."""
 
     def guarantees(self) -> z3.BoolRef:
-        """What Linux ensures about each packet that meets a chain behind connection tracking."""
+        """Return what Linux guarantees for each packet in a chain after connection tracking."""
         last = len(self.interfaces.names()) - 1
         return z3.And(
             z3.Or([self.family == family for family in FAMILIES.values()]),
             z3.Or([self.state == state for state in STATES.values()]),
             z3.ULE(self.direction, 1),
             z3.Implies(self.is_in("new"), self.direction == 0),
-            # nf_conntrack_proto_icmp.c (icmp_is_err) and nf_conntrack_proto_icmpv6.c relate no other ICMP
+            # nf_conntrack_proto_icmp.c (icmp_is_err) and nf_conntrack_proto_icmpv6.c relate no other ICMP messages
             z3.Implies(z3.And(self.is_in("related"), self.protocol(ICMP, ICMPV6)), self.quotes()),
             z3.ULE(self.iif, last),
             z3.ULE(self.oif, last),
         )
 
     def is_version(self, version: int) -> z3.BoolRef:
-        """IPv4 or IPv6."""
+        """Whether it is IPv4 or IPv6."""
         return self.family == FAMILIES[version]
 
     def is_in(self, *states: str) -> z3.BoolRef:
-        """Connection tracking says one of these."""
+        """Whether its conntrack state is one of these."""
         return z3.Or([self.state == STATES[state] for state in states])
 
     def tracked(self) -> z3.BoolRef:
-        """It belongs to a connection, and so has a direction."""
+        """Whether it belongs to a connection, and so has a direction."""
         return z3.Not(self.is_in("invalid", "untracked"))
 
     def protocol(self, *numbers: int) -> z3.BoolRef:
-        """Its transport protocol is one of these."""
+        """Whether its transport protocol is one of these."""
         return z3.And(self.transport, z3.Or([self.l4proto == number for number in numbers]))
 
     def quotes(self) -> z3.BoolRef:
-        """It is ICMP that quotes the packet it is about."""
+        """Whether it is an ICMP message that quotes another packet."""
         return z3.Or(self.icmp(4, 3, 4, 5, 11, 12), z3.And(self.icmp(6), z3.ULT(self.icmp_type(), 128)))
 
     def icmp(self, version: int, *types: int) -> z3.BoolRef:
-        """It is ICMP of that IP version, and of one of these types if there are any."""
+        """Whether it is ICMP of that IP version, with one of these types if there are any."""
         types_match = [z3.Or([self.icmp_type() == kind for kind in types])] if types else []
         protocol = self.protocol(ICMP if version == 4 else ICMPV6)
         return z3.And(self.is_version(version), protocol, self.whole, *types_match)
 
     def icmp_type(self) -> z3.BitVecRef:
-        """The first byte of the transport header; also the first of a source port."""
+        """The first byte of the transport header, which is also the first byte of a source port."""
         return z3.Extract(15, 8, self.sport)
 
     def term(self, expression: Any) -> Term:
-        """The field that an expression of the listing reads. Raises: Unproven."""
+        """Return the field that an expression of the listing reads. Raises: Unproven."""
         match expression:
             case {"payload": {"protocol": str(header), "field": str(field), **rest}} if not rest:
                 return self._payload(header, field, expression)
@@ -157,7 +156,7 @@ class Symbol:
                 return Term(there, self.sport if field == "sport" else self.dport, "inet_service")
             case "tcp", "flags":
                 return Term(there, self.flags, "tcp_flag")
-            # nft has these look at the IP version too, in a table of both
+            # in an inet table, nft implies a match of the IP version for these
             case "icmp", "type":
                 return Term(z3.And(self.is_version(4), there), self.icmp_type(), "icmp_type")
             case "icmpv6", "type":
@@ -180,7 +179,7 @@ class Symbol:
         raise Unproven(expression)
 
     def intervals(self, kind: str, written: Any) -> Intervals:
-        """The numbers that a literal means: a word, number, prefix or range, or a set of these. Raises: Unproven."""
+        """Return the values of a literal: a word, number, prefix or range, or a set of these. Raises: Unproven."""
         match written:
             case {"set": list(members)}:
                 return union(interval for each in members for interval in self.intervals(kind, each))
@@ -197,5 +196,5 @@ class Symbol:
             raise Unproven(f"{written!r} as {kind}") from error
         if isinstance(first, str):
             first = last = self.interfaces.number(first)
-        assert isinstance(last, int), "only interface names are no numbers, and they have no ranges"
+        assert isinstance(last, int), "only interface names are not numbers, and they have no ranges"
         return first, last

@@ -1,15 +1,15 @@
-"""What a firewall of this policy must do, as formulas: each says which packets would refute it.
+"""The theorems: what a firewall with a given policy must do, as formulas of refuting packets.
 
-They are stated over the policy and over what each hook accepts; of chains, rules and sets they know nothing but the
-sessions'. Half of them are about safety, which a firewall that drops everything has; the other half say that what the
-policy promises is accepted.
+They refer to the policy and to the packets that each hook accepts, not to chains, rules or sets, except the session
+sets. Safety theorems, which a firewall that drops everything fulfils too, say what is not accepted; the others say
+that everything the policy permits is accepted.
 
-Words: an *answer* belongs to a connection that the receiving side began. An *error* is ICMP about a connection that
-there is. *Neighbours* are the messages by which machines of one link find each other (RFC 4861) and their multicast
-groups (RFC 2710, RFC 3810), which cannot have come through a router.
+Terms: an *answer* belongs to a connection that the receiver began. An *error* is an ICMP message about an existing
+connection. *Neighbours* are the messages of neighbour discovery (RFC 4861) and multicast listener discovery (RFC
+2710, RFC 3810), which cannot have passed a router.
 
-What comes in meets two hooks, prerouting and then input or forward. That an answer from outside is one to what the
-box itself began follows from "outside": a connection has begun only if its first packet was accepted.
+Received packets pass prerouting, and then input or forward. That an answer from outside belongs to a connection of
+the box follows from "outside": a connection exists only if its first packet was accepted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from netfw.model.packet import ESP, TCP, UDP
 from netfw.policy.policy import (
     DHCP_PORTS,
     DHCP_SERVERS,
-    NOWHERE,
+    RESERVED_NETWORKS,
     Network,
     Policy,
     PolicyPort,
@@ -40,19 +40,19 @@ Hook: TypeAlias = Literal["arriving", "in", "through", "out"]
 PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 LINK: Final = (IPv6Network("::/128"), IPv6Network("fe80::/10"))
 SYN_MASK: Final = 0x17
-"""FIN, SYN, RST, ACK: of these, a connection's first packet has SYN alone (RFC 9293)."""
+"""FIN, SYN, RST, ACK: of these, a connection's first packet has only SYN (RFC 9293)."""
 SYN: Final = 0x02
 ERRORS: Final = (3, 4, 11, 12)
-"""Of ICMP (RFC 792); those of ICMPv6 are below 128 (RFC 4443)."""
+"""ICMP error types (RFC 792); those of ICMPv6 are below 128 (RFC 4443)."""
 MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
 ROUTER_SOLICIT, ROUTER_ADVERT, SOLICIT, ADVERT = 133, 134, 135, 136
 
 
 class Theorem(NamedTuple):
-    """`refuting` are the packets that must not exist; `way` is the one they go, for words about them."""
+    """`refuting` are the packets that must not exist; `way` is their path, for messages."""
 
     name: str
-    says: str
+    statement: str
     way: Hook
     refuting: z3.BoolRef
 
@@ -63,52 +63,52 @@ class Theorems:
     def __init__(self, policy: Policy, ruleset: RulesetFormulas) -> None:
         self._policy, self._packet, self._ruleset = policy, ruleset.packet, ruleset
         self._sets = ruleset.packet.sets
-        came = ruleset.accepted("prerouting")
-        self._came = came
-        self._in = z3.And(came, ruleset.accepted("input"))
-        self._through = z3.And(came, ruleset.accepted("forward"))
+        accepted_early = ruleset.accepted("prerouting")
+        self._accepted_early = accepted_early
+        self._in = z3.And(accepted_early, ruleset.accepted("input"))
+        self._through = z3.And(accepted_early, ruleset.accepted("forward"))
         self._out = ruleset.accepted("output")
         self._ports = [port.interface for port in policy.ports]
         self._tunnel = [policy.tunnel.interface] if policy.tunnel else []
         self._zones = [policy.uplink, *self._ports, *self._tunnel]
 
     def all(self) -> Iterator[Theorem]:
-        """Safety first."""
-        yield from self._about_coming_in()
-        yield from self._about_passing()
-        yield from self._about_going_out()
-        yield from self._promises()
+        """Yield all theorems, safety first."""
+        yield from self._input_safety()
+        yield from self._forward_safety()
+        yield from self._output_safety()
+        yield from self._liveness()
 
     def assumption(self) -> z3.BoolRef:
-        """Open sessions are ones that the policy allows: the theorem about the elements says so of those listed."""
+        """The policy permits all open sessions; the theorem "elements" checks that for the listed ones."""
         asked = self._ruleset.asked.values()
         allowed = [z3.Implies(answer, self._allowed(name, key)) for name, key, answer in asked]
         return z3.And(*allowed, self._ruleset.monotonous(self._packet.iif))
 
     # --- safety
 
-    def _about_coming_in(self) -> Iterator[Theorem]:
+    def _input_safety(self) -> Iterator[Theorem]:
         packet, policy = self._packet, self._policy
         known = [*self._zones, "lo"]
         yield Theorem(
             "unused",
-            "nothing comes in at an unused interface",
+            "no packet is accepted from an unused interface",
             "arriving",
-            z3.And(self._came, self._not_at(known)),
+            z3.And(self._accepted_early, self._not_at(known)),
         )
         spoofed = [self._at(interface, self._foreign(interface)) for interface in self._zones]
         yield Theorem(
             "spoofed",
-            "no source address from where it is not",
+            "no packet is accepted with a source address that does not belong to its interface",
             "arriving",
-            z3.And(self._came, z3.Or(spoofed)),
+            z3.And(self._accepted_early, z3.Or(spoofed)),
         )
         unasked = z3.Not(
             z3.Or(self._answer(inward=True), self._gateway(inward=True), self._dhcp(inward=True))
         )
         yield Theorem(
             "outside",
-            f"nothing comes in from outside but answers{' and DHCP' if policy.uses_dhcp else ''}",
+            f"only answers{' and DHCP' if policy.uses_dhcp else ''} are accepted from outside",
             "in",
             z3.And(self._in, self._at(policy.uplink, unasked, self._extra(policy.uplink))),
         )
@@ -117,11 +117,11 @@ class Theorems:
             for port in policy.ports
         ]
         yield Theorem(
-            "instrument", "an instrument reaches its port's services on the box, and nothing else", "in",
+            "instrument", "an instrument reaches only its port's services on the box", "in",
             z3.And(self._in, z3.Or(beyond)),
         )  # fmt: skip
         staff = [self._at(interface, self._extra(interface)) for interface in self._tunnel]
-        yield Theorem("staff", "staff reach nothing on the box", "in", z3.And(self._in, z3.Or(staff)))
+        yield Theorem("staff", "staff cannot reach the box", "in", z3.And(self._in, z3.Or(staff)))
         at_ports = z3.Or([self._at(interface, self._extra(interface)) for interface in self._ports])
         begins = z3.And(self._in, at_ports, packet.is_in("new"))
         yield Theorem(
@@ -134,24 +134,24 @@ class Theorems:
             z3.And(z3.Or(self._in, self._through), self._not_at(["lo"]), odd),
         )  # fmt: skip
 
-    def _about_passing(self) -> Iterator[Theorem]:
+    def _forward_safety(self) -> Iterator[Theorem]:
         uplink, through = self._policy.uplink, self._through
         yield Theorem(
-            "crossing", "no instrument reaches another, or its own port's other machines", "through",
+            "crossing", "no instrument reaches another host through the box", "through",
             z3.And(through, self._at_any(self._ports), self._to_any(self._ports)),
         )  # fmt: skip
         outside = z3.Or(self._at(uplink), self._to(uplink))
         yield Theorem(
-            "leaving", "nothing passes between outside and inside", "through", z3.And(through, outside)
+            "leaving", "no packet passes between outside and inside", "through", z3.And(through, outside)
         )
         yield Theorem(
-            "sessions", "what passes belongs to an open session, in both directions", "through",
+            "sessions", "forwarded packets belong to an open session, in both directions", "through",
             z3.And(through, z3.Not(self._in_session())),
         )  # fmt: skip
-        yield from self._about_elements()
+        yield from self._session_safety()
 
-    def _about_elements(self) -> Iterator[Theorem]:
-        """The open sessions that are listed."""
+    def _session_safety(self) -> Iterator[Theorem]:
+        """Yield the theorem about listed open sessions."""
         packet, wrong = self._packet, []
         for version, name in SESSIONS.items() if self._policy.tunnel else ():
             key = [packet.saddr[version], packet.oif, packet.daddr[version], packet.l4proto, packet.dport]
@@ -161,35 +161,35 @@ class Theorems:
             )
         yield Theorem(
             "elements",
-            "open sessions are for staff, and for desktop ports of instruments",
+            "open sessions are between staff and desktop services of instruments",
             "through",
             z3.Or(wrong),
         )
 
-    def _about_going_out(self) -> Iterator[Theorem]:
+    def _output_safety(self) -> Iterator[Theorem]:
         out, policy = self._out, self._policy
         harmless = z3.Not(z3.Or(self._error(), self._neighbours_out()))
         allowed = z3.Or(self._authorized(), self._gateway(inward=False), self._dhcp(inward=False))
         yield Theorem(
-            "egress", "the box goes to authorized addresses and ports only", "out",
+            "egress", "the box sends only to authorized addresses and ports", "out",
             z3.And(out, self._to(policy.uplink), z3.Not(allowed), harmless),
         )  # fmt: skip
         yield Theorem(
-            "answers", "to instruments the box but answers", "out",
+            "answers", "the box sends only answers to instruments", "out",
             z3.And(out, self._to_any(self._ports), z3.Not(self._answer(inward=False)), harmless),
         )  # fmt: skip
         elsewhere = z3.Not(self._to_any([policy.uplink, *self._ports, "lo"]))
-        yield Theorem("elsewhere", "the box goes nowhere else", "out", z3.And(out, elsewhere, harmless))
+        yield Theorem("elsewhere", "the box uses no other interface", "out", z3.And(out, elsewhere, harmless))
 
-    # --- what is promised
+    # --- liveness: what the policy permits is accepted
 
-    def _promises(self) -> Iterator[Theorem]:
-        for name, says, way, promised in self._promised():
+    def _liveness(self) -> Iterator[Theorem]:
+        for name, statement, way, promised in self._permitted():
             accepted = {"in": self._in, "through": self._through, "out": self._out}[way]
             usual = z3.And(self._packet.transport, self._packet.whole, z3.Not(self._has_too_many()))
-            yield Theorem(name, says, way, z3.And(promised, usual, z3.Not(accepted)))
+            yield Theorem(name, statement, way, z3.And(promised, usual, z3.Not(accepted)))
 
-    def _promised(self) -> Iterator[tuple[str, str, Hook, z3.BoolRef]]:
+    def _permitted(self) -> Iterator[tuple[str, str, Hook, z3.BoolRef]]:
         packet, policy = self._packet, self._policy
         begun, ours = self._beginning_or_later(), self._at(policy.uplink, self._not_foreign(policy.uplink))
         served = [
@@ -198,46 +198,61 @@ class Theorems:
         ]
         yield "serves", "instruments reach their port's services", "in", z3.And(begun, z3.Or(served))
         carried = packet.protocol(TCP, UDP)
-        yield "hears", "answers from outside come in", "in", z3.And(ours, carried, self._answer(inward=True))
+        yield (
+            "hears",
+            "answers from outside are accepted",
+            "in",
+            z3.And(ours, carried, self._answer(inward=True)),
+        )
         errors = z3.And(
             self._not_at(["lo"]), self._at_any(self._zones), self._not_foreign_anywhere(), self._error()
         )
-        yield "errors", "errors about connections come in", "in", errors
+        yield "errors", "errors about connections are accepted", "in", errors
         near = [self._at(i, self._not_foreign(i), self._neighbours_in(i)) for i in self._zones]
-        yield "neighbours", "neighbours are found", "in", z3.And(packet.is_in("untracked"), z3.Or(near))
-        yield "asks", "neighbours are asked", "out", z3.And(packet.is_in("untracked"), self._neighbours_out())
+        yield (
+            "neighbours",
+            "neighbour discovery is accepted",
+            "in",
+            z3.And(packet.is_in("untracked"), z3.Or(near)),
+        )
+        yield (
+            "asks",
+            "neighbour discovery is sent",
+            "out",
+            z3.And(packet.is_in("untracked"), self._neighbours_out()),
+        )
         loop = z3.And(self._at("lo"), z3.Not(packet.is_in("invalid")))
-        yield "hears itself", "what the box sends to itself comes in", "in", loop
-        yield "tells itself", "the box sends to itself", "out", self._to("lo")
+        yield "hears itself", "loopback packets are accepted", "in", loop
+        yield "tells itself", "loopback packets are sent", "out", self._to("lo")
         goes = z3.And(self._to(policy.uplink), begun, self._authorized())
         yield "goes", "the box reaches every authorized address", "out", goes
         back = z3.And(self._to_any(self._ports), self._answer(inward=False))
-        yield "replies", "instruments are answered", "out", back
-        yield "shows", "an open session passes", "through", self._promised_session()
+        yield "replies", "answers to instruments are sent", "out", back
+        yield "shows", "packets of an open session are forwarded", "through", self._permitted_session()
         if policy.uses_dhcp:
             served_by = z3.And(ours, z3.Not(packet.is_in("invalid")), self._dhcp(inward=True))
-            yield "leases in", "answers of DHCP servers come in", "in", served_by
+            yield "leases in", "answers of DHCP servers are accepted", "in", served_by
             asked = z3.And(self._to(policy.uplink), self._dhcp(inward=False))
-            yield "leases out", "DHCP servers are asked", "out", asked
+            yield "leases out", "requests to DHCP servers are sent", "out", asked
         if policy.ipsec_required:
             gates = z3.And(ours, self._gateway(inward=True))
             yield (
                 "gateways in",
-                "IKE and ESP of the gateways come in",
+                "IKE and ESP from the gateways are accepted",
                 "in",
                 z3.And(z3.Not(packet.is_in("invalid")), self._beginning_or_any(), gates),
             )
             yield (
                 "gateways out",
-                "IKE and ESP go to the gateways",
+                "IKE and ESP to the gateways are sent",
                 "out",
                 z3.And(self._to(policy.uplink), self._gateway(inward=False)),
             )
 
-    # --- the words
+    # --- vocabulary of the formulas
 
     def _has_too_many(self) -> z3.BoolRef:
-        """The port that the packet came in at has as many tracked connections as it may have, and this one."""
+        """The port at which the packet arrived has more tracked connections than it may have."""
         return self._ruleset.has_more_than(CONNECTIONS_MAX, self._packet.iif)
 
     def _at(self, interface: str, *more: z3.BoolRef) -> z3.BoolRef:
@@ -280,15 +295,15 @@ class Theorems:
         return z3.Not(self._not_foreign(interface))
 
     def _not_foreign(self, interface: str) -> z3.BoolRef:
-        """The source address may come in here: an address of the link itself, only in order to find neighbours."""
+        """The source address may arrive here; a link-local one only for neighbour discovery."""
         packet, policy = self._packet, self._policy
         message = packet.icmp(
-            6, MLD_QUERY, SOLICIT, ADVERT, *([ROUTER_ADVERT] if policy.believes_routers else [])
+            6, MLD_QUERY, SOLICIT, ADVERT, *([ROUTER_ADVERT] if policy.accept_router_advertisements else [])
         )
         link = z3.And(self._within(packet.saddr, LINK), message)
         if interface == policy.uplink:
             inside = [own.network for port in policy.ports for own in port.addresses]
-            inside += [*(policy.tunnel.staff if policy.tunnel else ()), *NOWHERE]
+            inside += [*(policy.tunnel.staff if policy.tunnel else ()), *RESERVED_NETWORKS]
             lease = z3.And(
                 packet.is_version(6), self._dhcp(inward=True), self._within(packet.saddr, LINK[1:])
             )
@@ -307,21 +322,21 @@ class Theorems:
         return z3.And(packet.is_in("established"), packet.direction == 1, *protected)
 
     def _error(self) -> z3.BoolRef:
-        """A redirect is related and quotes a packet as well, but tells of no error."""
+        """An ICMP error about a connection. A redirect is also related and quotes a packet, but is not an error."""
         packet = self._packet
         kinds = packet.icmp(4, *ERRORS), z3.And(packet.icmp(6), z3.ULT(packet.icmp_type(), 128))
         return z3.And(packet.is_in("related"), z3.Or(*kinds))
 
     def _extra(self, interface: str) -> z3.BoolRef:
-        """It is neither an error nor from a neighbour, which are accepted everywhere."""
+        """The packet is neither an error nor from a neighbour, which are accepted everywhere."""
         return z3.Not(z3.Or(self._error(), self._neighbours_in(interface)))
 
     def _neighbours_in(self, interface: str) -> z3.BoolRef:
-        routers = self._policy.believes_routers and interface == self._policy.uplink
+        routers = self._policy.accept_router_advertisements and interface == self._policy.uplink
         return self._neighbours(255, [SOLICIT, ADVERT, *([ROUTER_ADVERT] if routers else [])], [MLD_QUERY])
 
     def _neighbours_out(self) -> z3.BoolRef:
-        asking = [ROUTER_SOLICIT] if self._policy.believes_routers else []
+        asking = [ROUTER_SOLICIT] if self._policy.accept_router_advertisements else []
         return self._neighbours(255, [SOLICIT, ADVERT, *asking], [MLD_REPORT, MLD_DONE, MLD2_REPORT])
 
     def _neighbours(self, hops: int, discovery: Sequence[int], listeners: Sequence[int]) -> z3.BoolRef:
@@ -338,7 +353,7 @@ class Theorems:
         )
 
     def _served(self, port: PolicyPort) -> z3.BoolRef:
-        """To the box's address on this port, and to a service of it, as part of a connection."""
+        """The packet goes to a service of the box on this port, as part of a connection."""
         packet = self._packet
         own = z3.Or(
             [
@@ -359,7 +374,7 @@ class Theorems:
         return z3.Not(odd)
 
     def _authorized(self) -> z3.BoolRef:
-        """To an authorized address and port. Written as the sets are, single addresses apart: see
+        """The packet goes to an authorized address and port. Written like the sets, with single addresses apart: see
         `netfw.proof.tries`."""
         packet, policy = self._packet, self._policy
         found = []
@@ -380,7 +395,7 @@ class Theorems:
         return z3.And(z3.Or(found), *protected)
 
     def _gateway(self, *, inward: bool) -> z3.BoolRef:
-        """IKE (RFC 7296, section 2.23) or ESP, with an authorized gateway."""
+        """The packet is IKE (RFC 7296, section 2.23) or ESP, from or to an authorized gateway."""
         packet = self._packet
         gateways = [n for entry in self._policy.authorized if entry.role == "gateway" for n in entry.networks]
         if not self._policy.ipsec_required:
@@ -390,7 +405,7 @@ class Theorems:
         return z3.And(self._within(there, gateways), z3.Or(ike, packet.protocol(ESP)))
 
     def _dhcp(self, *, inward: bool) -> z3.BoolRef:
-        """DHCP or DHCPv6, between the ports of servers and clients, and with addresses that servers have."""
+        """The packet is DHCP or DHCPv6, between the ports of servers and clients, with a server's address."""
         packet, found = self._packet, []
         for version, (server, client) in DHCP_PORTS.items() if self._policy.uses_dhcp else ():
             addresses, theirs, ours = (
@@ -404,7 +419,7 @@ class Theorems:
         return z3.Or(found)
 
     def _allowed(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
-        """The policy lets such a session be opened: (staff, port's interface, instrument, protocol, desktop port)."""
+        """The policy permits this session: (staff, port's interface, instrument, protocol, desktop port)."""
         (version,) = (version for version, of_version in SESSIONS.items() if of_version == name)
         if self._policy.tunnel is None:
             return z3.BoolVal(False)
@@ -434,7 +449,7 @@ class Theorems:
             found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
         return z3.Or(found)
 
-    def _promised_session(self) -> z3.BoolRef:
+    def _permitted_session(self) -> z3.BoolRef:
         return z3.And(self._not_foreign_anywhere(), self._beginning_or_any(), self._in_session())
 
 
@@ -448,7 +463,7 @@ def _intervals(networks: Iterable[Network], version: int) -> Intervals:
 
 
 def _instruments(port: PolicyPort, version: int) -> Intervals:
-    """The addresses that an instrument on the port may have."""
+    """Return the addresses that an instrument on the port may have."""
     bits = 32 if version == 4 else 128
     own = [address for address in port.addresses if address.version == version]
     taken = union((int(a), int(a)) for address in own for a in reserved(address))

@@ -1,15 +1,15 @@
-"""Membership in a set of numbers, as a formula: a trie over the bits.
+"""Encodes membership in a set of numbers as a formula: a binary trie over the bits.
 
-A firewall's sets are intervals of numbers: addresses, ports, protocols. A disjunction of comparisons would cost z3 an
-adder for each; a binary trie that tests one bit at each node costs it one clause. Tries are written as SMT-LIB text,
-because parsing ten thousand nodes takes a tenth of the time that building them call by call does.
+A firewall's sets are intervals of numbers: addresses, ports, protocols. A disjunction of comparisons would cost z3
+one adder for each; a binary trie that tests one bit per node costs one clause per node. Tries are written as SMT-LIB
+text, because parsing ten thousand nodes takes a tenth of the time of API calls.
 
-A large set is a name first: a proposition that may be true or false of any packet, the same one wherever the same set
-is asked about the same field. What no packet refutes then, no packet refutes whatever is in the set, so the proof is
-sound and never looks inside. A set that differs in a few numbers is the name, with and without these. When the solver
-finds a packet, it is compared with the sets; a wrong guess is answered with the truth about that part of the set, and
-what is found in the end is exact. So ten thousand addresses cost next to nothing where the kernel's set is the
-policy's, or nearly.
+A large set is first represented by a free proposition ("name"), the same for every test of the same set on the same
+field. If no packet refutes the theorem then, none does whatever the set contains, so the proof is sound without the
+set's content. A set that differs from another in a few numbers is that set's name, with or without these numbers. If
+the solver finds a packet, it is checked against the real sets; each wrong guess adds the truth about that part of the
+set, so that the final result is exact. Ten thousand addresses therefore cost almost nothing if the kernel's set is
+the policy's, or nearly so.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Final, NamedTuple, TypeAlias
 import z3
 
 Interval: TypeAlias = tuple[int, int]
-"""First and last number."""
+"""First and last number, inclusive."""
 Intervals: TypeAlias = tuple[Interval, ...]
 """Sorted, disjoint and not adjacent, so that equal sets are equal values."""
 
 LARGE: Final = 64
-"""Intervals, beyond which a set is a name first."""
+"""Sets with more intervals are first represented by a name."""
 GUESSES_MAX: Final = 50
-"""Wrong guesses about large sets that are corrected one by one, before the sets are told whole."""
+"""Wrong guesses about large sets that are corrected one by one, before the complete sets are added."""
 
 
 def union(intervals: Iterable[Interval]) -> Intervals:
-    """The set of all these numbers."""
+    """Return the set of all these numbers."""
     merged: list[Interval] = []
     for first, last in sorted(intervals):
         if merged and first <= merged[-1][1] + 1:
@@ -44,14 +44,14 @@ def union(intervals: Iterable[Interval]) -> Intervals:
 
 
 def complement(intervals: Intervals, width: int) -> Intervals:
-    """All numbers of so many bits that are not in the set."""
+    """Return all numbers of `width` bits that are not in the set."""
     edges = [-1, *(edge for first, last in intervals for edge in (first - 1, last + 1)), 1 << width]
     gaps = [(edges[0] + 1, edges[1])] + [(edges[at], edges[at + 1]) for at in range(2, len(edges), 2)]
     return tuple((first, min(last, (1 << width) - 1)) for first, last in gaps if first <= last)
 
 
 def difference(these: Intervals, those: Intervals) -> Intervals:
-    """The numbers of the first set that are not in the second."""
+    """Return the numbers of the first set that are not in the second."""
     found: list[Interval] = []
     at = 0
     for first, last in these:
@@ -75,16 +75,16 @@ class _Named(NamedTuple):
 
 
 class Memberships:
-    """Questions whether a value is in a set; equal questions are the same formula."""
+    """Membership tests; equal tests are the same formula."""
 
     def __init__(self) -> None:
         self._asked: dict[tuple[int, Intervals], z3.BoolRef] = {}
         self._named: list[_Named] = []
         self._values: list[z3.BitVecRef] = []
-        """Kept, because the id of a value is its own only while it lives."""
+        """Referenced here, because z3 reuses the id of a value that was freed."""
 
     def member(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
-        """Whether the value is in the set."""
+        """Return the formula that the value is in the set."""
         key = (value.get_id(), intervals)
         if key not in self._asked:
             self._values.append(value)
@@ -94,7 +94,7 @@ class Memberships:
         return self._asked[key]
 
     def _name(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
-        """A name, or what a set of nearly the same numbers is called, and what is otherwise."""
+        """Return a new name for the set, or that of a similar set with the differences."""
         for other in self._named:
             beyond, lacking = difference(intervals, other.intervals), difference(other.intervals, intervals)
             if other.value.eq(value) and len(beyond) + len(lacking) <= LARGE:
@@ -104,19 +104,19 @@ class Memberships:
         return self._named[-1].name
 
     def search(self, solver: z3.Solver) -> z3.ModelRef | None:
-        """A model of what the solver was told, true to all sets; None if there is none."""
+        """Return a model of the solver's formulas that is consistent with all sets; None if there is none."""
         for _ in range(GUESSES_MAX):
             if (model := _model(solver)) is None:
                 return None
-            mistakes = [lemma for named in self._named for lemma in self._mistakes(model, named)]
+            mistakes = [lemma for named in self._named for lemma in self._corrections(model, named)]
             if not mistakes:
                 return model
             solver.add(mistakes)
         solver.add([named.name == _trie(named.value, named.intervals) for named in self._named])
         return _model(solver)
 
-    def _mistakes(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
-        """If the model is wrong about its value: the truth about all values from there to the set's next edges."""
+    def _corrections(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
+        """If the model is wrong about the value: the truth about all numbers up to the set's next boundaries."""
         number = model.eval(named.value, model_completion=True).as_long()
         at = bisect(named.intervals, number, key=lambda interval: interval[0])
         inside = at > 0 and number <= named.intervals[at - 1][1]
@@ -130,11 +130,11 @@ class Memberships:
     def member_of_rows(
         self, values: Sequence[z3.BitVecRef], rows: Iterable[tuple[Intervals, ...]]
     ) -> z3.BoolRef:
-        """Whether the values, one a column, are together in one of the rows: an nftables concatenation."""
+        """Return the formula that the values, one per column, are in one of the rows: an nftables concatenation."""
         rows = list(rows)
         if len(values) == 1:
             return self.member(values[0], union(interval for (column,) in rows for interval in column))
-        # the column with the fewest different entries first: ten thousand addresses on one port are one trie
+        # group by the column with the fewest different entries: ten thousand addresses on one port are one trie
         at = min(range(len(values)), key=lambda column: len({row[column] for row in rows}))
         groups: defaultdict[Intervals, list[tuple[Intervals, ...]]] = defaultdict(list)
         for row in rows:
@@ -162,12 +162,12 @@ def _trie(value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
 
 
 def _write(text: list[str], intervals: Sequence[Interval], base: int, bits: int) -> None:
-    """The trie of the intervals, all within the 2**bits numbers from `base`, as SMT-LIB text."""
+    """Write the trie of the intervals, all within the 2**bits numbers from `base`, as SMT-LIB text."""
     if not intervals:
         text.append("false")
         return
     first, last = intervals[0][0], intervals[-1][1]
-    fork = (first ^ last).bit_length()  # bits from here upward are the same in all members
+    fork = (first ^ last).bit_length()  # all members are equal in the bits from here upward
     whole = len(intervals) == 1 and last - first == (1 << fork) - 1
     if fork < bits:
         text.append(

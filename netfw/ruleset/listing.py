@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Whether the kernel's listing is a ruleset: both in one canonical form, and what differs between them.
+"""Compares the kernel's listing with a ruleset, both in a canonical form.
 
-The listing names handles, counts and remaining times, and gives the members of sets in an order of its own. What is
-left without those is compared part by part. Open sessions are nobody's ruleset, and are not compared.
+Handles, counters, remaining times and the order of set members are ignored; the rest is compared object by object.
+Open sessions are not part of a ruleset and are not compared.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import Ruleset
 from netfw.ruleset.text import rule_text, value_text
 
-_OF_THE_MOMENT: Final = frozenset({"handle", "packets", "bytes", "elem", "family", "table", "name"})
+_TRANSIENT: Final = frozenset({"handle", "packets", "bytes", "elem", "family", "table", "name"})
 _SHOWN_MAX: Final = 3
-"""Elements that a difference names; of more it says how many."""
+"""Maximum number of elements that a difference lists; beyond that, it gives the number of the others."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """A table, without what belongs to the moment."""
+    """The comparable content of a table."""
 
     declarations: dict[str, str] = field(default_factory=dict)
-    """"set authorized4" and so on, to its attributes."""
+    """Attributes by kind and name, as in "set authorized4"."""
     elements: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
     rules: defaultdict[str, list[Json]] = field(default_factory=lambda: defaultdict(list))
 
 
 def of_ruleset(ruleset: Ruleset) -> Listing:
-    """What the kernel should list."""
+    """Return the listing that the kernel should have."""
     return of_objects([*ruleset.declarations(), *ruleset.contents()])
 
 
 def of_objects(objects: Iterable[Json]) -> Listing:
-    """What the kernel lists: `{"set": …}`, `{"rule": …}`, …"""
+    """Convert the kernel's objects: `{"set": …}`, `{"rule": …}`, …"""
     listing = Listing()
     for thing in objects:
         ((kind, body),) = thing.items()
         if kind == "rule":
             extra = {key: body[key] for key in ("comment",) if key in body}
-            expressions = body.get("expr", [])  # the kernel takes a rule without any
+            expressions = body.get("expr", [])  # the kernel accepts a rule without expressions
             listing.rules[body["chain"]].append([*map(_settled, expressions), *([extra] if extra else [])])
             continue
         if kind != "element":
-            attributes = {key: value for key, value in body.items() if key not in _OF_THE_MOMENT}
+            attributes = {key: value for key, value in body.items() if key not in _TRANSIENT}
             attributes["flags"] = _flags(body.get("flags", []))
             listing.declarations[f"{kind} {body['name']}"] = _dump(attributes)
         if body["name"] not in SESSIONS.values():
@@ -60,15 +60,15 @@ def of_objects(objects: Iterable[Json]) -> Listing:
 
 
 def mark(objects: Iterable[Json]) -> str:
-    """The mark of the policy that a listing says to follow from; "" if it says none."""
+    """Return the mark of the policy that a listing was made from; "" if it has none."""
     comments = [str(body.get("comment", "")) for thing in objects for body in thing.values()]
     return next((comment for comment in comments if comment.startswith(MARK)), "")
 
 
 def differences(policy: Listing, kernel: Listing, sets: Container[str] | None = None) -> Iterator[str]:
-    """What the kernel has otherwise, a line each. Nothing, if it holds exactly the policy's ruleset.
+    """Yield the differences, a line each; none if the kernel holds exactly the policy's ruleset.
 
-    The elements of all sets are compared, or those of these `sets`.
+    The elements of all sets are compared, or only those of `sets`.
     """
     for name in sorted({*policy.declarations, *kernel.declarations}):
         wanted, found = policy.declarations.get(name), kernel.declarations.get(name)
@@ -105,11 +105,11 @@ def _rule_differences(chain: str, policy: list[Json], kernel: list[Json]) -> Ite
 
 
 def _members(elements: Iterable[Json]) -> dict[str, Json]:
-    """Elements by their canonical text; plain intervals joined where they touch, as some kernels list them."""
+    """Return elements by their canonical text; adjacent intervals are joined, as some kernels list them so."""
     plain: list[tuple[int, int, int]] = []
     others: dict[str, Json] = {}
     for element in elements:
-        # nearly all there are: several plain values, of which 10,000 should take no longer than they must
+        # fast path for nearly all elements: several plain values
         if type(element) is dict and "{" not in (text := repr(element.get("concat", {}))):
             others[text] = element
         elif interval := _interval(element):
@@ -135,7 +135,7 @@ def _interval(element: Json) -> tuple[int, int, int] | None:
 
 
 def _between(first: str, last: str) -> tuple[int, int, int] | None:
-    """IP version, first and last address; None if these are not two addresses of one version."""
+    """Return IP version, first and last address; None if these are not two addresses of one version."""
     try:
         start, end = ip_address(first), ip_address(last)
     except ValueError:  # ports, interfaces, hardware addresses
@@ -159,7 +159,7 @@ def _span(version: int, low: int, high: int) -> Json:
 
 
 def _settled(value: Json) -> Json:
-    """Without an order where there is none: members of anonymous sets, flags."""
+    """Sort what has no order: members of anonymous sets, flags."""
     match value:
         case {"match": {"op": op, "left": left, "right": right}}:
             same = "==" if op == "in" else op
@@ -174,12 +174,12 @@ def _settled(value: Json) -> Json:
 
 
 def _flags(flags: Json) -> Json:
-    """The flags of an object in one order; libnftables shows `dynamic` from release 1.1 on."""
+    """Return the flags of an object in one order; libnftables lists `dynamic` since release 1.1."""
     return sorted(set(flags if isinstance(flags, list) else [flags]) - {"dynamic"})
 
 
 def _sorted(value: Json) -> Json:
-    """Flags, which have no order."""
+    """Sort flags."""
     return sorted(value, key=_dump) if isinstance(value, list) else value
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Words of libnftables' JSON, in the form in which the kernel's own listing comes back (libnftables-json(5)).
+"""Builders of libnftables JSON, in the form in which the kernel's listing returns it (libnftables-json(5)).
 
-A rule is a list of statements: what a packet must match, then what becomes of it.
+A rule is a list of statements: first matches, then what happens to matching packets.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _IP: Final = {4: "ip", 6: "ip6"}
 
 
 def saddr(version: int) -> Json:
-    """The source address."""
+    """The source address field."""
     return {"payload": {"protocol": _IP[version], "field": "saddr"}}
 
 
 def daddr(version: int) -> Json:
-    """The destination address."""
+    """The destination address field."""
     return {"payload": {"protocol": _IP[version], "field": "daddr"}}
 
 
 def concat(*parts: Json) -> Json:
-    """Several values as one."""
+    """A concatenation of values."""
     return {"concat": list(parts)}
 
 
@@ -61,54 +61,54 @@ def any_of(*values: Json) -> Json:
 
 
 def where(left: Json, right: Json) -> Statement:
-    """Goes on only if `left` is `right`, or in it."""
+    """Match packets for which `left` equals `right`, or is in it."""
     return {"match": {"op": "==", "left": left, "right": right}}
 
 
 def where_not(left: Json, right: Json) -> Statement:
-    """Goes on only if `left` is not `right`, nor in it."""
+    """Match packets for which `left` neither equals `right` nor is in it."""
     return {"match": {"op": "!=", "left": left, "right": right}}
 
 
 def named(name: str) -> str:
-    """A named set, as the right side of a match."""
+    """A reference to a named set, as the right side of a match."""
     return f"@{name}"
 
 
 def state(*states: str) -> Statement:
-    """Goes on only if connection tracking says one of these states."""
+    """Match packets with one of these connection tracking states."""
     right = states[0] if len(states) == 1 else list(states)
     return {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": right}}
 
 
 def direction(which: str) -> Statement:
-    """Goes on only in this direction of the connection: "original" as it began, or "reply"."""
+    """Match packets in this direction of their connection: "original" or "reply"."""
     return where({"ct": {"key": "direction"}}, which)
 
 
-def not_a_beginning() -> tuple[Statement, ...]:
-    """TCP flags with which no connection begins: anything but a bare SYN (RFC 9293, section 3.5)."""
+def not_a_first_segment() -> tuple[Statement, ...]:
+    """Match TCP flags that do not begin a connection: anything but a bare SYN (RFC 9293, section 3.5)."""
     masked = {"&": [TCP_FLAGS, ["fin", "syn", "rst", "ack"]]}
     return (where_not(masked, "syn"),)
 
 
 def icmp(version: int, first: int, last: int | None = None) -> tuple[Json, Json]:
-    """ICMP messages of these types, for a match of (PROTOCOL, SPORT): type and code stand where others have the port.
+    """ICMP types for a match of (PROTOCOL, SPORT): type and code are at the offset of the source port.
 
-    So messages of both IP versions fit into one match.
+    Messages of both IP versions therefore fit into one match.
     """
     types = {"range": [first << 8, (first if last is None else last) << 8 | 0xFF]}
     return {4: "icmp", 6: "ipv6-icmp"}[version], types
 
 
 def errors() -> Statement:
-    """Goes on only if it is an ICMP error, of either IP version (RFC 792, RFC 4443). A redirect is none."""
+    """Match ICMP errors of either IP version (RFC 792, RFC 4443), excluding redirects."""
     kinds = icmp(4, 3, 4), icmp(4, 11, 12), icmp(6, 0, 127)
     return where(concat(PROTOCOL, SPORT), any_of(*(concat(*kind) for kind in kinds)))
 
 
 def goto(chain: str) -> Statement:
-    """Go on in another chain, and do not come back."""
+    """Continue in another chain, without returning."""
     return {"goto": {"target": chain}}
 
 
@@ -123,9 +123,9 @@ def count(cause: str) -> Statement:
 
 
 def log(cause: str, *, came_in: bool = True) -> Rule:
-    """A rule that logs the packet's headers, not more often than the limit, and goes on.
+    """A rule that logs the packet's headers at a limited rate, without a verdict.
 
-    What `came_in` has a limit for each interface; what the box sends, one for all.
+    Received packets (`came_in`) are limited per interface, the box's own in total.
     """
     limit = {"limit": {"rate": LOG_PER_SECOND, "burst": LOG_BURST, "per": "second"}}
     return (
@@ -135,15 +135,15 @@ def log(cause: str, *, came_in: bool = True) -> Rule:
 
 
 def keep(operation: str, name: str, state: Statement) -> Statement:
-    """Goes on only if the state that a set keeps of the packet's interface says so; begins to keep one if need be."""
+    """Match packets for which the set's state of their interface matches; the state is created on first use."""
     return {"set": {"op": operation, "elem": IIFNAME, "set": named(name), "stmt": [state]}}
 
 
 def too_many() -> Statement:
-    """Goes on only if this connection is one too many at the interface that it came in at."""
+    """Match packets whose connection exceeds the maximum at their receiving interface."""
     return keep("add", CONNECTIONS, {"ct count": {"val": CONNECTIONS_MAX, "inv": True}})
 
 
 def refuse(cause: str, *match: Statement, verdict: Statement = DROP) -> Rule:
-    """A rule that counts what matches under `cause`, and refuses it."""
+    """A rule that counts matching packets under `cause` and refuses them."""
     return (*match, count(cause), verdict)

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""From the policy to the ruleset: a pure function, whose result is libnftables' JSON.
+"""Renders a policy as a ruleset: a pure function that returns libnftables JSON.
 
-One table, `inet rap`, for both IP versions. Its four base chains drop what they do not accept, and say so in
-their last rule as well: while a table is being replaced, a policy alone lets packets through.
+There is one table, `inet rap`, for both IP versions. Its four base chains drop what they do not accept. Their last
+rule also drops, because a chain's policy alone lets packets through while a table is being replaced.
 
-    prerouting   before connection tracking: is the source address one that can come in here?
-    input        to the box: answers to what it asked, and the services of the port they came in at, for so many
+    prerouting   before connection tracking: checks that the source address belongs to the interface
+    input        to the box: answers to its requests, and the services of the receiving port, with a limit on the
                  connections of each port
-    forward      through the box: only sessions, looked up in both directions, so that an established one ends
-                 with its element
+    forward      through the box: only sessions, looked up in both directions, so that established connections end
+                 with the session's element
     output       from the box: answers to instruments, and authorized addresses
 
-What grows with the policy is in sets (`netfw.ruleset.sets`); there are at most RULES_MAX rules whatever its
-size. Each refused packet is counted under one cause (`netfw.ruleset.names`).
+Everything that grows with the policy is in sets (`netfw.ruleset.sets`); there are never more than RULES_MAX rules.
+Each refused packet is counted under one cause (`netfw.ruleset.names`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from netfw.ruleset.nft_json import (
     goto,
     log,
     named,
-    not_a_beginning,
+    not_a_first_segment,
     refuse,
     saddr,
     state,
@@ -64,16 +64,16 @@ from netfw.ruleset.sets import Set
 RULES_MAX: Final = 50
 
 RAW: Final = -300
-"""Priority before connection tracking (-200), after defragmentation (-400): whole packets, not yet tracked."""
+"""Priority between defragmentation (-400) and connection tracking (-200): whole packets, not yet tracked."""
 FILTER: Final = 0
-"""firewalld's chains come after, at +10; what is accepted here they may still drop."""
+"""Priority before firewalld's chains (+10), which may still drop what is accepted here."""
 
 _LINK_LOCAL: Final[Json] = {"prefix": {"addr": "fe80::", "len": 10}}
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain; base chains have a hook, others are jumped to."""
+    """A chain; base chains have a hook, others are jump targets."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -83,7 +83,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Ruleset:
-    """The table, without what belongs to the moment: sessions, handles, counts."""
+    """The table without transient content: sessions, handles, counter values."""
 
     counters: tuple[str, ...]
     sets: tuple[Set, ...]
@@ -91,12 +91,12 @@ class Ruleset:
 
     @cached_property
     def mark(self) -> str:
-        """What the first rule says as its comment: which policy this follows from, for who finds another in force."""
-        said = json.dumps([*self.declarations(), *self._elements(), *self._rules()])
-        return names.MARK + hashlib.sha256(said.encode()).hexdigest()[:16]
+        """The first rule's comment, which identifies the policy to programs that find the ruleset in force."""
+        sent = json.dumps([*self.declarations(), *self._elements(), *self._rules()])
+        return names.MARK + hashlib.sha256(sent.encode()).hexdigest()[:16]
 
     def declarations(self) -> Iterator[Json]:
-        """The table, its counters, its sets without their elements, and its chains without their rules."""
+        """Yield the table, its counters, its sets without elements, and its chains without rules."""
         yield {"table": {"family": names.FAMILY, "name": names.TABLE}}
         for counter in self.counters:
             yield {"counter": _ours(name=counter)}
@@ -110,7 +110,7 @@ class Ruleset:
             yield {"chain": _ours(name=chain.name, **(hook if chain.hook else {}))}
 
     def contents(self) -> Iterator[Json]:
-        """The elements of its sets, and its rules in their order."""
+        """Yield the elements of the sets, and the rules in order."""
         yield from self._elements()
         first, *others = self._rules()
         yield {"rule": first["rule"] | {"comment": self.mark}}
@@ -128,11 +128,11 @@ class Ruleset:
 
     @property
     def unsteady(self) -> frozenset[str]:
-        """Names of the sets whose elements come and go while the ruleset stays."""
+        """Names of the sets whose elements change while the ruleset stays."""
         return frozenset(each.name for each in self.sets if each.counts or "timeout" in each.flags)
 
     def commands(self) -> list[Json]:
-        """What makes this of no table at all."""
+        """Return the commands that create the table from nothing."""
         return [{"add": thing} for thing in (*self.declarations(), *self.contents())]
 
 
@@ -141,7 +141,7 @@ def _ours(**more: Json) -> Json:
 
 
 def render(policy: Policy) -> Ruleset:
-    """The ruleset of a policy."""
+    """Return the ruleset of a policy."""
     chains = (
         Chain("prerouting", tuple(_prerouting(policy)), "prerouting", RAW),
         Chain("input", tuple(_input(policy)), "input"),
@@ -154,25 +154,25 @@ def render(policy: Policy) -> Ruleset:
 
 
 def _prerouting(policy: Policy) -> Iterator[Rule]:
-    believed = ["nd-router-advert"] if policy.believes_routers else []
-    neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *believed]
+    accepted_advertisements = ["nd-router-advert"] if policy.accept_router_advertisements else []
+    neighbours = ["mld-listener-query", "nd-neighbor-solicit", "nd-neighbor-advert", *accepted_advertisements]
     uplink = where(IIFNAME, policy.uplink)
-    # Before tracking, which relates a redirect to the connection that it quotes, whoever sent it.
+    # Before tracking, which would relate a redirect to the connection that it quotes, whoever sent it.
     unbelieved = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.UNBELIEVED))
     yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), unbelieved)
-    # What every packet meets comes first, what is refused last: an open session's packets take one look-up here.
+    # Rules for all packets come first, refusals last: an open session's packets take one lookup here.
     for version in (4, 6):
         yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
     for version in (4, 6):
         yield uplink, where_not(saddr(version), named(s.INSIDE[version])), ACCEPT
     yield refuse(names.UNUSED, where_not(IIFNAME, named(s.INTERFACES)))
-    if policy.uses_dhcp:  # DHCPv6 servers answer from an address of the link alone
+    if policy.uses_dhcp:  # DHCPv6 servers reply from link-local addresses
         key = concat(saddr(6), PROTOCOL, SPORT, DPORT)
         yield uplink, where(saddr(6), _LINK_LOCAL), where(key, named(s.PEERS[6])), ACCEPT
-    # An address of the link alone is good for finding neighbours (RFC 4861, RFC 4862), and for nothing else here.
+    # A link-local address is accepted for neighbour discovery (RFC 4861, RFC 4862) only.
     link = any_of("::", _LINK_LOCAL)
     yield where(saddr(6), link), where(ICMPV6_TYPE, any_of(*neighbours)), ACCEPT
-    # What is told to a whole link (reports of listeners, mDNS, DHCPv6) comes all day, from honest instruments.
+    # Multicast traffic (listener reports, mDNS, DHCPv6) is normal, so it has a cause of its own.
     yield refuse(names.LINK, where(saddr(6), link), where(daddr(6), {"prefix": {"addr": "ff00::", "len": 8}}))
     yield from _refusal(names.SPOOFED)
 
@@ -181,11 +181,11 @@ def _input(policy: Policy) -> Iterator[Rule]:
     uplink = where(IIFNAME, policy.uplink)
     yield where(IIFNAME, "lo"), ACCEPT
     yield refuse(names.INVALID, state("invalid"))
-    yield _no_beginning()
-    # Hop limit 255: not forwarded by anybody, so from a neighbour (RFC 4861, section 7.1). MLD has 1 (RFC 3810).
-    heard = [(1, "mld-listener-query"), (255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
-    heard += [(255, "nd-router-advert")] if policy.believes_routers else []
-    yield _neighbours(heard)
+    yield _drop_invalid_beginnings()
+    # Hop limit 255: not forwarded by a router, so from a neighbour (RFC 4861, section 7.1). MLD has 1 (RFC 3810).
+    received = [(1, "mld-listener-query"), (255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
+    received += [(255, "nd-router-advert")] if policy.accept_router_advertisements else []
+    yield _neighbours(received)
     if s.has_peers(policy):
         for version in (4, 6):
             key = concat(saddr(version), PROTOCOL, SPORT, DPORT)
@@ -203,7 +203,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
 
 def _forward(policy: Policy) -> Iterator[Rule]:
     if policy.tunnel:
-        yield _no_beginning()
+        yield _drop_invalid_beginnings()
         for version in (4, 6):
             yield from _session(policy.tunnel.interface, version)
     yield _unless_instrument(policy)
@@ -213,7 +213,7 @@ def _forward(policy: Policy) -> Iterator[Rule]:
 
 
 def _session(tunnel: str, version: int) -> Iterator[Rule]:
-    """Both directions are the same element: staff, port, instrument, protocol, desktop port."""
+    """Both directions look up the same element: staff, port, instrument, protocol, desktop port."""
     there = concat(saddr(version), OIFNAME, daddr(version), PROTOCOL, DPORT)
     back = concat(daddr(version), IIFNAME, saddr(version), PROTOCOL, SPORT)
     open_ = named(names.SESSIONS[version])
@@ -230,10 +230,10 @@ def _session(tunnel: str, version: int) -> Iterator[Rule]:
 def _output(policy: Policy) -> Iterator[Rule]:
     uplink = where(OIFNAME, policy.uplink)
     yield where(OIFNAME, "lo"), ACCEPT
-    said = [(1, "mld-listener-report"), (1, "mld-listener-done"), (1, "mld2-listener-report")]
-    said += [(255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
-    said += [(255, "nd-router-solicit")] if policy.believes_routers else []
-    yield _neighbours(said)
+    sent = [(1, "mld-listener-report"), (1, "mld-listener-done"), (1, "mld2-listener-report")]
+    sent += [(255, "nd-neighbor-solicit"), (255, "nd-neighbor-advert")]
+    sent += [(255, "nd-router-solicit")] if policy.accept_router_advertisements else []
+    yield _neighbours(sent)
     yield state("related"), errors(), ACCEPT
     yield where(OIFNAME, named(s.PORTS)), state("established"), direction("reply"), ACCEPT
     if s.has_peers(policy):
@@ -246,21 +246,21 @@ def _output(policy: Policy) -> Iterator[Rule]:
             key = concat(daddr(version), PROTOCOL, DPORT)
             yield uplink, *protected, where(key, named(authorized[version])), ACCEPT
     yield log(names.EGRESS, came_in=False)
-    yield refuse(names.EGRESS, verdict=REJECT)  # a program of the box should learn at once
+    yield refuse(names.EGRESS, verdict=REJECT)  # the box's own programs should get an error at once
 
 
-def _no_beginning() -> Rule:
-    return refuse(names.INVALID, state("new"), *not_a_beginning())
+def _drop_invalid_beginnings() -> Rule:
+    return refuse(names.INVALID, state("new"), *not_a_first_segment())
 
 
 def _neighbours(messages: Iterable[tuple[int, str]]) -> Rule:
-    """Neighbour discovery and multicast listeners: each message with the hop limit it must have."""
+    """Neighbour discovery and multicast listener discovery: each message with its required hop limit."""
     allowed = any_of(*(concat(hops, message) for hops, message in messages))
     return where(concat(HOP_LIMIT, ICMPV6_TYPE), allowed), ACCEPT
 
 
 def _unless_instrument(policy: Policy) -> Rule:
-    """What comes from uplink or tunnel is refused in a chain of its own; what goes on comes from an instrument."""
+    """Handle packets from uplink and tunnel in chains of their own; those that continue are from instruments."""
     elsewhere: dict[str, Statement] = {policy.uplink: goto(names.OUTSIDE)}
     if policy.tunnel:
         elsewhere[policy.tunnel.interface] = goto(names.TUNNEL)

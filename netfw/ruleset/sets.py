@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The named sets: what of a policy grows with it. Rules stay the same in number; only sets become longer.
+"""The named sets: they contain everything that grows with the policy, so that the number of rules is constant.
 
-Exact addresses are kept in hash sets, prefixes in interval sets: the first cost the same to look up, and little to
-load, however many they are.
+Exact addresses are in hash sets, prefixes in interval sets: a hash set's lookup takes the same time whatever its
+size, and it loads fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from netfw.policy.policy import (
     DHCP_PORTS,
     DHCP_SERVERS,
-    NOWHERE,
+    RESERVED_NETWORKS,
     SESSIONS_MAX,
     Address,
     InterfaceAddress,
@@ -34,13 +34,13 @@ UNBELIEVED: Final = "unbelieved"
 AUTHORIZED: Final = {4: "authorized4", 6: "authorized6"}
 AUTHORIZED_NETWORKS: Final = {4: "authorized_networks4", 6: "authorized_networks6"}
 PEERS: Final = {4: "peers4", 6: "peers6"}
-"""IPsec gateways and DHCP servers, with the ports of both ends: they are spoken with outside IPsec, and may begin."""
+"""IPsec gateways and DHCP servers, with both ports: their traffic is not in IPsec, and they may begin it."""
 SERVICES: Final = {4: "services4", 6: "services6"}
 SOURCES: Final = {4: "sources4", 6: "sources6"}
 INSIDE: Final = {4: "inside4", 6: "inside6"}
 
 HASH_SIZE_MIN: Final = 1024
-"""Elements for which a hash set has room, however few it has: few policies then differ in a set's declaration."""
+"""Minimum size of a hash set, so that different policies rarely differ in a set's declaration."""
 
 _ADDRESS: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _REDIRECT: Final = {4: 5, 6: 137}
@@ -52,7 +52,7 @@ _ANY_PORT: Final = {"range": [0, 65535]}
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A named set; `kind` is the type of its elements, a list if they are concatenated."""
+    """A named set; `kind` is the type of its elements, a list for concatenations."""
 
     name: str
     kind: Json
@@ -60,25 +60,25 @@ class Set:
     flags: tuple[str, ...] = ()
     size: int | None = None
     timeout: int | None = None
-    """Seconds, of each element."""
+    """Of each element, in seconds."""
     counts: bool = False
-    """Whether rules add elements with a state to it (`dynamic` in nft(8), for which JSON has no word)."""
+    """Whether rules add elements with a state to it (`dynamic` in nft(8), which JSON does not have)."""
 
 
 def has_peers(policy: Policy) -> bool:
-    """Whether anybody outside may begin."""
+    """Return whether the policy has external peers that may begin an exchange."""
     return policy.ipsec_required or policy.uses_dhcp
 
 
 def sets(policy: Policy) -> Iterator[Set]:
-    """All of them, also those that are empty."""
+    """Yield all sets, including empty ones."""
     ports = tuple(port.interface for port in policy.ports)
     tunnel = (policy.tunnel.interface,) if policy.tunnel else ()
     yield Set(PORTS, "ifname", ports)
     interfaces = (policy.uplink, *ports, *tunnel)
     yield Set(INTERFACES, "ifname", interfaces)
     kind = ["ifname", "inet_proto", "inet_service"]
-    yield Set(UNBELIEVED, kind, tuple(_unbelieved(policy, interfaces)), ("interval",))
+    yield Set(UNBELIEVED, kind, tuple(_route_messages(policy, interfaces)), ("interval",))
     yield Set(CONNECTIONS, "ifname", (), size=INTERFACES_MAX, counts=True)
     yield Set(LOGGED, "ifname", (), ("timeout",), INTERFACES_MAX, LOG_TIMEOUT_SECONDS, counts=True)
     for version in (4, 6):
@@ -102,17 +102,17 @@ def _of_version(policy: Policy, version: int) -> Iterator[Set]:
         yield Set(SESSIONS[version], kind, (), ("timeout",), SESSIONS_MAX)
 
 
-def _unbelieved(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]:
-    """(interface, ICMP messages) by which others would choose the box's routes."""
+def _route_messages(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]:
+    """Yield (interface, ICMP type) of messages by which other hosts could change the box's routes."""
     for interface in interfaces:
         yield concat(interface, *icmp(4, _REDIRECT[4]))
         yield concat(interface, *icmp(6, _REDIRECT[6]))
-        if not (policy.believes_routers and interface == policy.uplink):
+        if not (policy.accept_router_advertisements and interface == policy.uplink):
             yield concat(interface, *icmp(6, _ROUTER_ADVERT))
 
 
 def _sources(policy: Policy, version: int) -> Iterator[Json]:
-    """(interface, source address) that may come in, but for the uplink."""
+    """Yield permitted (interface, source address), except for the uplink."""
     yield concat("lo", {"prefix": {"addr": str(_ANY[version]), "len": 0}})
     for port in policy.ports:
         for own in port.addresses:
@@ -124,9 +124,9 @@ def _sources(policy: Policy, version: int) -> Iterator[Json]:
 
 
 def _inside(policy: Policy, version: int) -> Iterator[Json]:
-    """Source addresses that cannot come in at the uplink."""
+    """Yield source addresses that must not arrive at the uplink."""
     networks = [own.network for port in policy.ports for own in port.addresses]
-    networks += [*(policy.tunnel.staff if policy.tunnel else ()), *NOWHERE]
+    networks += [*(policy.tunnel.staff if policy.tunnel else ()), *RESERVED_NETWORKS]
     return map(_prefix, _collapsed(version, networks))
 
 
@@ -139,7 +139,7 @@ def _services(policy: Policy, version: int) -> Iterator[Json]:
 
 
 def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
-    """Exact addresses, and networks; of each service those of several entries together, without overlap."""
+    """Return exact addresses, and networks; the entries of each service are merged, without overlaps."""
     hosts: defaultdict[Service, dict[str, None]] = defaultdict(dict)
     wide: defaultdict[Service, list[Network]] = defaultdict(list)
     for entry in policy.authorized:
@@ -158,12 +158,12 @@ def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[J
 
 
 def _hash_size(elements: int) -> int:
-    """A power of two, with room for this many: a set of fixed size is filled in half the time of one that grows."""
+    """Return a power of two with room for this many: a fixed-size set is filled in half the time of a growing one."""
     return max(HASH_SIZE_MIN, 1 << elements.bit_length())
 
 
 def _gateways(policy: Policy, version: int) -> Iterator[Json]:
-    """(gateway, protocol, port there, port here): IKE (RFC 7296, RFC 3948), and ESP, which has no ports."""
+    """Yield (gateway, protocol, remote port, local port): IKE (RFC 7296, RFC 3948), and ESP, which has no ports."""
     given = [n for entry in policy.authorized if entry.role == "gateway" for n in entry.networks]
     for network in _collapsed(version, given):
         yield concat(_prefix(network), "udp", 500, 500)
@@ -172,7 +172,7 @@ def _gateways(policy: Policy, version: int) -> Iterator[Json]:
 
 
 def _dhcp_servers(policy: Policy, version: int) -> Iterator[Json]:
-    """(server, protocol, port there, port here)."""
+    """Yield (server, protocol, remote port, local port)."""
     if policy.uses_dhcp:
         for first, last in DHCP_SERVERS[version]:
             yield concat(_range(first, last), "udp", *DHCP_PORTS[version])
@@ -187,13 +187,13 @@ def _of(version: int, networks: Iterable[Network]) -> list[Network]:
 
 
 def _collapsed(version: int, networks: Iterable[Network]) -> Iterable[Network]:
-    """Without overlap, and as few as possible."""
-    chosen: Any = _of(version, networks)  # of one version, which the type of `collapse_addresses` asks for
+    """Return as few networks as possible, without overlaps."""
+    chosen: Any = _of(version, networks)  # of one version, as the type of `collapse_addresses` requires
     return collapse_addresses(chosen)
 
 
 def _others(own: InterfaceAddress) -> Iterator[Json]:
-    """What is in the box's subnet and may be an instrument's address."""
+    """Yield the addresses of the box's subnet that an instrument may have."""
     holes = sorted(int(address) for address in reserved(own))
     first, last = int(own.network.network_address), int(own.network.broadcast_address)
     starts = [first, *(hole + 1 for hole in holes)]
@@ -203,7 +203,7 @@ def _others(own: InterfaceAddress) -> Iterator[Json]:
 
 
 def _range(first: Address, last: Address) -> Json:
-    """As the kernel lists it: a prefix where it is one."""
+    """Return a range as the kernel lists it: as a prefix if it is one."""
     blocks: list[Network] = list(summarize_address_range(first, last))
     return _prefix(blocks[0]) if len(blocks) == 1 else {"range": [str(first), str(last)]}
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""libnftables' JSON as the text that people know from nft(8): for messages, and for `rap fw render --nft`.
+"""Formats libnftables JSON as nft(8) text, for messages and for `rap fw render --nft`.
 
-Only what `netfw.ruleset.render` makes has words here; anything else, as somebody's change may bring it, stays JSON.
+It supports what `netfw.ruleset.render` generates; other content, which another program may have added, stays JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BARE_META: Final = (*_QUOTED, "iif", "oif")
 
 
 def ruleset_text(ruleset: Ruleset) -> str:
-    """A whole file for `nft -f`."""
+    """Return a complete file for `nft -f`."""
     return "\n".join([f"table {FAMILY} {TABLE} {{", *_lines(ruleset), "}", ""])
 
 
@@ -38,7 +38,7 @@ def _lines(ruleset: Ruleset) -> Iterator[str]:
         if kept.elements:
             yield "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(map(value_text, kept.elements)) + "\n\t\t}"
         yield "\t}"
-    # a chain must be there before another one goes to it
+    # a chain must exist before another one refers to it
     for chain in sorted(ruleset.chains, key=lambda chain: bool(chain.hook)):
         yield f"\n\tchain {chain.name} {{"
         if chain.hook:
@@ -50,7 +50,7 @@ def _lines(ruleset: Ruleset) -> Iterator[str]:
 
 
 def rule_text(statements: list[Json]) -> str:
-    """A rule's statements."""
+    """Format a rule's statements."""
     return " ".join(map(_statement, statements))
 
 
@@ -84,7 +84,7 @@ def _statement(statement: Json) -> str:
 
 
 def _right(left: Json, right: Json) -> str:
-    """The right side; interface names stand in quotation marks."""
+    """Format the right side of a match; interface names are quoted."""
     match left, right:
         case {"meta": {"key": key}}, str() if key in _QUOTED and not right.startswith("@"):
             return f'"{right}"'
@@ -96,7 +96,7 @@ def _right(left: Json, right: Json) -> str:
 
 
 def value_text(value: Json) -> str:
-    """An expression, or an element of a set."""
+    """Format an expression, or an element of a set."""
     match value:
         case {"concat": parts}:
             return " . ".join(map(value_text, parts))

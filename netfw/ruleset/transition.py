@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""From the table in force to a ruleset, in one transaction, and without a packet lost on the way.
+"""Changes the table in force into a ruleset, in one transaction and without losing packets.
 
-A table can be deleted and added in a transaction. Then packets run through its old base chains for a moment longer,
-until these are taken from their hooks: the chains have lost their rules by then, but not their `policy drop`, and
-refuse what both rulesets allow. So the table and its base chains stay. All chains are flushed and filled again; what
-is otherwise (sets, counters, chains that are jumped to) is deleted and added. Only a table that cannot become the
-ruleset's in its place, such as one with a chain at another hook, is replaced as a whole.
+A table can be deleted and added in one transaction. But for a moment, packets still run through its old base chains,
+which have lost their rules but not their `policy drop`, and drop packets that both rulesets accept. Therefore the
+table and its base chains stay: all chains are flushed and refilled, and other objects that differ (sets, counters,
+other chains) are deleted and added. A table that cannot be changed in place, such as one with a chain at another
+hook, is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import Ruleset
 
 _REMOVABLE: Final = ("set", "map", "counter", "chain")
-"""Kinds of things that can be deleted while the table stays; first those that can refer to the later ones."""
+"""Kinds of objects that can be deleted from a table, referring ones before referred ones."""
 
 
 def transition(
@@ -30,10 +30,10 @@ def transition(
     sessions: Found,
     changed: Container[str] | None = None,
 ) -> Iterator[Json]:
-    """The commands that lead from the table with this outline, and these sessions in it, to the ruleset.
+    """Yield the commands that change the table with this outline and these sessions into the ruleset.
 
-    `wanted` are the ruleset's declarations as `netfw.ruleset.listing` has them. Of the sets that stay, those
-    that may be `changed` are filled anew: all, if nobody knows.
+    `wanted` has the ruleset's declarations (`netfw.ruleset.listing`). Of the sets that stay, those that may be
+    `changed` are refilled; None means all.
     """
     found = listing.of_objects(outline).declarations
     odd = {thing for thing, text in found.items() if text != wanted.get(thing)}
@@ -45,13 +45,13 @@ def transition(
 
 
 def removal() -> list[Json]:
-    """Removing what may not be there: `add` first, which does nothing where it is."""
+    """Return commands that remove the table if it exists: adding it first has no effect if it does."""
     table = {"table": {"family": names.FAMILY, "name": names.TABLE}}
     return [{"add": table}, {"delete": table}]
 
 
 def _is_foreign(thing: str, found: str, wanted: str) -> bool:
-    """Whether it cannot become what it should be while the table stays."""
+    """Return whether an object cannot be changed as required while the table stays."""
     kind, _ = _kind_and_name(thing)
     if kind == "chain" and wanted:
         return bool(_without_policy(found) != _without_policy(wanted))
@@ -59,7 +59,7 @@ def _is_foreign(thing: str, found: str, wanted: str) -> bool:
 
 
 def _without_policy(declaration: str) -> Json:
-    """Adding a chain that is there sets its policy, and that alone."""
+    """Return a chain's declaration without its policy, which adding an existing chain can change."""
     return json.loads(declaration) | {"policy": None}
 
 
@@ -70,7 +70,7 @@ def _in_place(
     sessions: Found,
     changed: Container[str] | None,
 ) -> Iterator[Json]:
-    """Sets are filled anew without asking what they hold: listing 10,000 elements takes longer than loading them."""
+    """Refill sets without listing their elements: listing 10,000 elements takes longer than loading them."""
     declared = {
         f"{kind} {body['name']}": thing for thing in ruleset.declarations() for kind, body in thing.items()
     }
@@ -84,7 +84,7 @@ def _in_place(
     kept = {each.name for each in ruleset.sets if f"set {each.name}" in same}
     filled = {name for name in kept.difference(names.SESSIONS.values()) if changed is None or name in changed}
     yield from ({"flush": {"set": _ours(name)}} for name in sorted(filled))
-    yield from ({"delete": element} for element in sessions.strangers if element["element"]["name"] in kept)
+    yield from ({"delete": element} for element in sessions.unexpected if element["element"]["name"] in kept)
     for thing in ruleset.contents():
         if "rule" in thing or thing["element"]["name"] in filled or thing["element"]["name"] not in kept:
             yield {"add": thing}
@@ -97,7 +97,7 @@ def _in_place(
 def replacement(
     ruleset: Ruleset, counts: Mapping[str, tuple[int, int]], sessions: Sequence[OpenSession]
 ) -> Iterator[Json]:
-    """The commands that make the ruleset of any table. Counters go on from these counts (packets, bytes)."""
+    """Yield the commands that replace any table by the ruleset. Counters continue from `counts` (packets, bytes)."""
     yield from removal()
     for thing in (*ruleset.declarations(), *ruleset.contents()):
         if "counter" in thing:

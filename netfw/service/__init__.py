@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The firewall service: the one program that may change the firewall, and its protocol."""
+"""The firewall service, the only program that changes the firewall, and its protocol."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""`python -m netfw.service`."""
+"""Entry point of `python -m netfw.service`."""
 
 import sys
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The observer's side of the protocol: what a box program knows of the firewall service.
+"""Client of the firewall service: how a box program observes the firewall's state.
 
-A service that was killed is started again within seconds, and meanwhile its policy stays in the kernel. So a lost
-connection alone changes nothing: the last confirmation holds for CONFIRMED_SECONDS. After that the firewall's state
-is unknown, and the box must not serve instruments.
+A killed service is restarted within seconds, and its policy stays in the kernel meanwhile. A lost connection alone
+therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
+unknown, and the box must not serve instruments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from netfw.service.protocol import (
 )
 
 CONFIRMED_SECONDS: Final = 10.0
-"""How long a confirmation holds."""
+"""How long a confirmation is valid."""
 RECONNECT_SECONDS: Final = 0.5
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -36,20 +36,20 @@ Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]
 
 
 class FirewallClient:
-    """Observes the service that `connect` leads to."""
+    """Observes the service that `connect` connects to."""
 
     def __init__(self, connect: Connect) -> None:
-        """`connect` makes a connection for the context's time. Raises: OSError, ProtocolError."""
+        """`connect` opens a connection for the duration of the context. Raises: OSError, ProtocolError."""
         self._connect = connect
         self._confirmed_at: float | None = None
         self._problem = ""
 
-    async def follow(self, heard: Callable[[Event], None]) -> NoReturn:
-        """Report each event of the service to `heard`, and a State that is not known while it cannot be asked."""
+    async def follow(self, on_event: Callable[[Event], None]) -> NoReturn:
+        """Report each event to `on_event`, and a State that is not known while the service cannot be reached."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await self._observe(heard)
+                await self._observe(on_event)
             except TimeoutError:
                 problem = f"the firewall service has not answered for {CONFIRMED_SECONDS:g} s"
             except asyncio.IncompleteReadError:
@@ -60,10 +60,10 @@ class FirewallClient:
                 problem = str(error)
             if loop.time() >= self._valid_until() and problem != self._problem:
                 self._problem = problem
-                heard(FirewallState(in_force=False, problem=problem, is_known=False))
+                on_event(FirewallState(in_force=False, problem=problem, is_known=False))
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _observe(self, heard: Callable[[Event], None]) -> NoReturn:
+    async def _observe(self, on_event: Callable[[Event], None]) -> NoReturn:
         """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
         loop = asyncio.get_running_loop()
         async with self._connect() as (reader, writer):
@@ -78,10 +78,10 @@ class FirewallClient:
                     raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
                 if isinstance(answer, FirewallState):
                     self._confirmed_at, self._problem = loop.time(), ""
-                heard(answer)
+                on_event(answer)
 
     def _valid_until(self) -> float:
-        """When the last confirmation ends, in the loop's time."""
+        """Return the loop's time at which the last confirmation expires."""
         return -1.0 if self._confirmed_at is None else self._confirmed_at + CONFIRMED_SECONDS
 
 
@@ -91,7 +91,7 @@ async def _received(reader: asyncio.StreamReader) -> Answer:
 
 
 def at_socket(path: Path) -> Connect:
-    """Connections to the service that listens at `path`."""
+    """Return a function that connects to the service listening at `path`."""
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Streams]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The firewall service: the only program of a box that loads libnftables and has CAP_NET_ADMIN.
+"""The firewall service: the box's only program that loads libnftables and has CAP_NET_ADMIN.
 
     python -m netfw.service serve --policy FILE --socket PATH [--user NAME] [--ready FILE]
-    python -m netfw.service attached FD --policy FILE      the same for one observer, who holds the other end
+    python -m netfw.service attached FD --policy FILE      the same for the one observer at the other end of FD
     python -m netfw.service once FD                        answers the requests of `netfw.service.requests`
 
-A policy that is wrong at the start ends it with exit status 2. SIGTERM ends it; the policy stays in force.
+An invalid policy at the start ends it with exit status 2. SIGTERM ends it; the policy stays in force.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from netfw.policy.policy import Policy
 from netfw.policy.policyfile import files_of_policy, load_policy_with_board
 from netfw.service import notify
 from netfw.service.backend import KernelBackend
-from netfw.service.once import answer_requests
+from netfw.service.request_handler import answer_requests
 from netfw.service.server import FirewallServer
 from netfw.service.supervisor import Supervisor
-from netfw.service.trust import distrust
+from netfw.service.trust import why_untrusted
 from settings.problems import SettingsError
 
 ENDED, FAILED, WRONG_INPUT, MACHINE_LACKS = 0, 1, 2, 3
@@ -40,21 +40,23 @@ RETRY_SECONDS: Final = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; its exit status is as `rap`'s."""
+    """Run the program; exit statuses are as for `rap`."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.mode == "once":
             answer_requests(socket.socket(fileno=arguments.descriptor))
         elif arguments.mode == "attached":
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the observer's to act on; this ends with it
-            asyncio.run(_attached(arguments))
+            signal.signal(
+                signal.SIGINT, signal.SIG_IGN
+            )  # for the observer to handle; this process ends with it
+            asyncio.run(_run_attached(arguments))
         else:
             return _serve(arguments)
     except SettingsError as error:
-        return _ended(WRONG_INPUT, str(error))
+        return _fail(WRONG_INPUT, str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _ended(MACHINE_LACKS, f"{where}{error.strerror or error}")
+        return _fail(MACHINE_LACKS, f"{where}{error.strerror or error}")
     return ENDED
 
 
@@ -63,16 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     modes = parser.add_subparsers(dest="mode", required=True)
     serve, attached, once = (modes.add_parser(mode) for mode in ("serve", "attached", "once"))
     for mode in (attached, once):
-        mode.add_argument("descriptor", type=int, help="of a connected Unix socket")
+        mode.add_argument("descriptor", type=int, help="descriptor of a connected Unix socket")
     for mode in (serve, attached):
         mode.add_argument("--policy", metavar="FILE", type=Path, required=True, help="TOML file")
         mode.add_argument("--retry", metavar="SECONDS", type=float, default=RETRY_SECONDS)
-    serve.add_argument("--socket", metavar="PATH", type=Path, required=True, help="where observers connect")
+    serve.add_argument("--socket", metavar="PATH", type=Path, required=True, help="socket for observers")
     serve.add_argument(
-        "--user", metavar="NAME", action="append", default=[], help="who may observe, beside root"
+        "--user", metavar="NAME", action="append", default=[], help="user that may observe, besides root"
     )
     serve.add_argument(
-        "--ready", metavar="FILE", type=Path, help="made once the policy is in force for the first time"
+        "--ready",
+        metavar="FILE",
+        type=Path,
+        help="file to create once the policy is in force for the first time",
     )
     return parser
 
@@ -83,67 +88,67 @@ def _serve(arguments: argparse.Namespace) -> int:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
-            return _ended(WRONG_INPUT, f"--user {name}: there is no such user")
+            return _fail(WRONG_INPUT, f"--user {name}: unknown user")
         users.add(user.pw_uid)
         group = user.pw_gid if os.geteuid() == 0 else -1
     for file in files_of_policy(arguments.policy):
-        if why := distrust(file):
-            return _ended(WRONG_INPUT, f"{arguments.policy}: others could change the policy: {why}")
-    asyncio.run(_serving(arguments, users, group))
+        if why := why_untrusted(file):
+            return _fail(WRONG_INPUT, f"{arguments.policy}: other users could change the policy: {why}")
+    asyncio.run(_run_server(arguments, users, group))
     return ENDED
 
 
-async def _serving(arguments: argparse.Namespace, users: set[int], group: int) -> None:
-    loop, server = asyncio.get_running_loop(), FirewallServer(users, _say)
+async def _run_server(arguments: argparse.Namespace, users: set[int], group: int) -> None:
+    loop, server = asyncio.get_running_loop(), FirewallServer(users, _log)
     ready = _Readiness(arguments.policy, arguments.ready)
     arguments.socket.parent.mkdir(mode=0o755, exist_ok=True)
     listener = Listener(arguments.socket, 0o660, group)
     try:
         accepting = await loop.create_unix_server(server.connected, sock=listener.socket)
-        _say(f"keeps {arguments.policy} in force; observers connect at {arguments.socket}")
+        _log(f"keeps {arguments.policy} in force; observers connect at {arguments.socket}")
 
-        def heard(event: Event) -> None:
+        def on_event(event: Event) -> None:
             server.publish(event)
             ready.take(event)
 
         async with accepting:
-            await _supervised(arguments, server, heard, asyncio.Event())
+            await _run_supervisor(arguments, server, on_event, asyncio.Event())
     finally:
         listener.close()
 
 
-async def _attached(arguments: argparse.Namespace) -> None:
+async def _run_attached(arguments: argparse.Namespace) -> None:
     ended = asyncio.Event()
-    server = FirewallServer(None, _say, lost=ended.set)
+    server = FirewallServer(None, _log, lost=ended.set)
     own = socket.socket(fileno=arguments.descriptor)
     await asyncio.get_running_loop().connect_accepted_socket(server.connected, own)
-    await _supervised(arguments, server, server.publish, ended)
+    await _run_supervisor(arguments, server, server.publish, ended)
 
 
-async def _supervised(
-    arguments: argparse.Namespace, server: FirewallServer, heard: Any, ended: asyncio.Event
+async def _run_supervisor(
+    arguments: argparse.Namespace, server: FirewallServer, on_event: Any, ended: asyncio.Event
 ) -> None:
-    """Keep the policy in force until SIGTERM, or until it has `ended`."""
+    """Keep the policy in force until SIGTERM, or until `ended` is set."""
     loop, supervisor = asyncio.get_running_loop(), _supervisor(arguments)
 
     def failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A program error in a callback, as of the watch: whatever it has missed, the ports are closed."""
+        """Close the ports after an exception in a callback, such as the watch's, which may have missed a change."""
         loop.default_exception_handler(context)
-        supervisor.fail(f"error of the program: {context.get('exception') or context['message']!r}")
+        supervisor.fail(f"internal error: {context.get('exception') or context['message']!r}")
 
     loop.set_exception_handler(failed)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, ended.set)
     try:
-        await _first_ended(supervisor.follow(heard), server.beat(notify.alive), ended.wait())
+        await _first_ended(supervisor.follow(on_event), server.beat(notify.alive), ended.wait())
     except Exception as error:
-        supervisor.fail(f"error of the program: {error!r}")  # closes the ports before the program ends
+        supervisor.fail(f"internal error: {error!r}")  # closes the ports before the program ends
         raise
 
 
 async def _first_ended(*works: Awaitable[Any]) -> None:
-    """Run all until one ends. Raises: whatever that one ends with."""
+    """Run all until one ends, and raise its exception if it has one."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -160,10 +165,12 @@ def _supervisor(arguments: argparse.Namespace) -> Supervisor:
     policy, board = load_policy_with_board(arguments.policy)
 
     def policy_now() -> Policy | None:
-        """What the file says now; None if it is wrong, or for another board."""
+        """Return the file's present policy; None if it is invalid, or for another board."""
         with contextlib.suppress(SettingsError, OSError):
             newer, its_board = load_policy_with_board(arguments.policy)
-            trusted = arguments.mode != "serve" or not any(map(distrust, files_of_policy(arguments.policy)))
+            trusted = arguments.mode != "serve" or not any(
+                map(why_untrusted, files_of_policy(arguments.policy))
+            )
             if its_board == board and trusted:
                 return newer
         return None
@@ -173,25 +180,25 @@ def _supervisor(arguments: argparse.Namespace) -> Supervisor:
 
 
 class _Readiness:
-    """Tells systemd, and by a file whoever waits for that, that the policy is in force."""
+    """Notifies systemd, and others by a file, that the policy is in force."""
 
     def __init__(self, policy: Path, file: Path | None) -> None:
         self._policy, self._file, self._is_ready = policy, file, False
 
     def take(self, event: Event) -> None:
-        """The first State with the policy in force is what is waited for."""
+        """Handle an event; the first State with the policy in force triggers the notification."""
         if isinstance(event, FirewallState) and event.in_force and not self._is_ready:
             self._is_ready = True
-            _say(f"{self._policy}: in force")
+            _log(f"{self._policy}: in force")
             if self._file is not None:
                 self._file.touch()
             notify.ready()
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     print(f"rap: {what}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own log
 
 
-def _ended(status: int, why: str) -> int:
-    _say(why)
+def _fail(status: int, why: str) -> int:
+    _log(why)
     return status

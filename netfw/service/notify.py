@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""systemd's notifications (sd_notify(3)): a datagram to the socket that it names. Without systemd they do nothing."""
+"""Notifications to systemd (sd_notify(3)), by datagram to the socket in NOTIFY_SOCKET; without it, no effect."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import socket
 
 
 def ready() -> None:
-    """The service has started."""
+    """Notify that the service has started."""
     _send(b"READY=1")
 
 
 def alive() -> None:
-    """The service's event loop runs (WatchdogSec=)."""
+    """Notify that the service's event loop runs (WatchdogSec=)."""
     _send(b"WATCHDOG=1")
 
 

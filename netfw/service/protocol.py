@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The firewall service's protocol: messages of MessagePack, each behind its length in four bytes, big-endian.
+"""The firewall service's protocol: MessagePack messages, each prefixed by its length in four bytes, big-endian.
 
     observer                          service
     Hello(version) ─────────────────▶
-                   ◀───────────────── Refusal(reason), and the end; or
+                   ◀───────────────── Refusal(reason), then the connection ends; or
                    ◀───────────────── State at once, at each change and every HEARTBEAT_SECONDS;
-                                      Alarm, Repair, Surroundings and PortFault as they happen
+                                      Alarm, Repair, Surroundings and PortFault as they occur
 
-An observer can ask for nothing and change nothing: which policy holds is in a file of the service's side.
-This module loads no library of the firewall, so that any program may import it.
+An observer can request and change nothing: the service reads its policy from a file. This module does not load
+libnftables, so that any program may import it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from netfw.events import Event
 VERSION: Final = 1
 HEARTBEAT_SECONDS: Final = 2.0
 REQUEST_BYTES_MAX: Final = 1024
-"""Of a message from an observer."""
+"""Maximum size of a message from an observer."""
 EVENT_BYTES_MAX: Final = 1024 * 1024
-"""Of a message from the service."""
+"""Maximum size of a message from the service."""
 LINES_MAX: Final = 200
-"""Of a list of findings in a message."""
+"""Maximum length of a list of findings in a message."""
 LINE_CHARACTERS_MAX: Final = 1000
 _LENGTH: Final = struct.Struct("!I")
 LENGTH_BYTES: Final = _LENGTH.size
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """The observer's first and only message: which version of the protocol it speaks."""
+    """The observer's first and only message: its protocol version."""
 
     version: int = VERSION
 
@@ -51,17 +51,17 @@ Answer: TypeAlias = Event | Refusal
 
 
 class ProtocolError(Exception):
-    """The other side does not keep to the protocol; the message says how."""
+    """The other side violated the protocol; the message says how."""
 
 
 def framed(message: Struct) -> bytes:
-    """A message behind its length."""
+    """Encode a message with its length prefix."""
     body = msgspec.msgpack.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
 def length(header: bytes, bytes_max: int) -> int:
-    """The length of the message that follows. Raises: ProtocolError if it is larger than `bytes_max`."""
+    """Decode a length prefix. Raises: ProtocolError if it exceeds `bytes_max`."""
     size: int = _LENGTH.unpack(header)[0]
     if size > bytes_max:
         raise ProtocolError(f"a message of {size} bytes was announced; at most {bytes_max} are allowed")
@@ -69,7 +69,7 @@ def length(header: bytes, bytes_max: int) -> int:
 
 
 def decoded(body: bytes) -> Answer:
-    """A message from the service. Raises: ProtocolError."""
+    """Decode a message from the service. Raises: ProtocolError."""
     try:
         answer: Answer = _ANSWERS.decode(body)
     except msgspec.DecodeError as error:
@@ -81,14 +81,14 @@ _ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
 
 
 class Frames:
-    """Takes bytes as they come, and gives the messages in them."""
+    """Splits a received byte stream into messages."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The messages that are complete with these bytes. Raises: ProtocolError for a length that is too large."""
+        """Return the messages completed by `data`. Raises: ProtocolError for a length beyond the limit."""
         self._waiting += data
         while len(self._waiting) >= LENGTH_BYTES:
             end = LENGTH_BYTES + length(bytes(self._waiting[:LENGTH_BYTES]), self._bytes_max)
@@ -100,7 +100,7 @@ class Frames:
 
 
 def bounded(event: Event) -> Event:
-    """The event with its lists cut to what a message may hold."""
+    """Return the event with its lists truncated to the maximum length."""
     changes = {
         name: _cut(value) for name in event.__struct_fields__ if type(value := getattr(event, name)) is tuple
     }

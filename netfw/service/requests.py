@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Requests of `rap fw` to a service that was started for it alone, and the answers.
+"""Requests of `rap fw` to a service process of its own, and the replies.
 
-The service has the rights of whoever started it, and no others, so that it may be asked for anything. Messages are
-framed as in `netfw.service.protocol`. Policies go by the path of their file.
+The service has the privileges of the user who started it and no others, so that it may accept any request. Messages
+are framed as in `netfw.service.protocol`. Policies are given by the paths of their files.
 """
 
 from __future__ import annotations
@@ -21,70 +21,70 @@ from netfw.service.protocol import LENGTH_BYTES, ProtocolError, framed, length
 from netfw.service.spawn import END_SECONDS, start
 
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
-"""A listing of the largest policy is some 20 MB."""
+"""The listing of the largest policy has some 20 MB."""
 
 
 class Probe(Struct, frozen=True, tag="probe"):
-    """Whether libnftables can be loaded. Answer: Done."""
+    """Check whether libnftables can be loaded. Reply: Done."""
 
 
 class Apply(Struct, frozen=True, tag="apply"):
-    """Put a policy in force. Answer: Done."""
+    """Put a policy in force. Reply: Done."""
 
     policy: str
 
 
 class Check(Struct, frozen=True, tag="check"):
-    """Compare a policy with the kernel. Answer: Checked."""
+    """Compare a policy with the kernel. Reply: Checked."""
 
     policy: str
 
 
 class CountRequest(Struct, frozen=True, tag="count"):
-    """What was refused. Answer: Checked, without differences."""
+    """Get the counts of refused packets. Reply: Checked, without differences."""
 
 
 class List(Struct, frozen=True, tag="list"):
-    """List the table. Answer: Listed."""
+    """List the table. Reply: Listed."""
 
 
 class Try(Struct, frozen=True, tag="try"):
-    """Put a policy in force on trial. Answer: Done; then the trial's end, TrialEnded, as soon as it ends."""
+    """Put a policy in force on trial. Reply: Done; then TrialEnded when the trial ends."""
 
     policy: str
     seconds: int
 
 
 class Keep(Struct, frozen=True, tag="keep"):
-    """Keep the policy on trial. Answer: TrialEnded."""
+    """Keep the policy on trial. Reply: TrialEnded."""
 
 
 class Revert(Struct, frozen=True, tag="revert"):
-    """Put back what was in force before the trial. Answer: TrialEnded."""
+    """Restore what was in force before the trial. Reply: TrialEnded."""
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):
-    """Watch a policy until the connection ends. Answer: Done; then Alarm, Repair and Followed as they happen."""
+    """Watch a policy until the connection ends. Reply: Done; then Alarm, Repair and Followed as they occur."""
 
     policy: str
 
 
 class Stop(Struct, frozen=True, tag="stop"):
-    """Watch no more. Answer: Stopped."""
+    """Stop watching. Reply: Stopped."""
 
 
 class Stopped(Struct, frozen=True, tag="stopped"):
-    """The watch has ended, and whether the policy was in force then."""
+    """The watch has ended; `in_force` is whether the policy was in force then."""
 
     in_force: bool
 
 
 class Done(Struct, frozen=True, tag="done"):
-    """It was done."""
+    """The request was carried out."""
 
 
 class Checked(Struct, frozen=True, tag="checked"):
-    """What the kernel has otherwise, packets and bytes refused by cause, and the number of open sessions."""
+    """Differences in the kernel, packets and bytes refused by cause, and the number of open sessions."""
 
     differences: list[str]
     refused: dict[str, tuple[int, int]]
@@ -98,14 +98,14 @@ class Listed(Struct, frozen=True, tag="listed"):
 
 
 class TrialEnded(Struct, frozen=True, tag="trial-ended"):
-    """The trial is over: the policy was kept, or what was in force before is again; or neither."""
+    """The trial is over: the policy was kept, or the previous table was restored, or both failed."""
 
     kept: bool
     reverted: bool
 
 
 class Followed(Struct, frozen=True, tag="followed"):
-    """The policy file was applied anew, and is watched as it is now."""
+    """The policy file was applied again, and its new content is watched."""
 
 
 class Failed(Struct, frozen=True, tag="failed"):
@@ -123,7 +123,7 @@ _REPLIES: Final = msgspec.msgpack.Decoder(Reply)
 
 
 def receive(connection: socket.socket, bytes_max: int) -> bytes:
-    """The next message. Raises: EOFError at the end; OSError; ProtocolError."""
+    """Receive the next message. Raises: EOFError at the end; OSError; ProtocolError."""
     return _exactly(connection, length(_exactly(connection, LENGTH_BYTES), bytes_max))
 
 
@@ -139,10 +139,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 class Helper:
-    """A service for one program, in a process of its own. It ends with this object's context."""
+    """A service process for one program. It ends with this object's context."""
 
     def __init__(self) -> None:
-        """Start it, in the network namespace of the calling thread. Raises: FirewallError."""
+        """Start it in the network namespace of the calling thread. Raises: FirewallError."""
         try:
             self._process, self.connection = start("once")
         except OSError as error:
@@ -164,7 +164,7 @@ class Helper:
             self._process.wait()
 
     def ask(self, request: Request) -> Reply:
-        """Its answer. Raises: FirewallError."""
+        """Send a request and return the reply. Raises: FirewallError."""
         try:
             self.connection.sendall(framed(request))
         except OSError:
@@ -172,7 +172,7 @@ class Helper:
         return self.next()
 
     def next(self) -> Reply:
-        """What it says next. Raises: FirewallError."""
+        """Return the next message. Raises: FirewallError."""
         try:
             reply: Reply = _REPLIES.decode(receive(self.connection, MESSAGE_BYTES_MAX))
         except (EOFError, OSError, ProtocolError, msgspec.DecodeError):
@@ -185,5 +185,5 @@ class Helper:
         self._process.kill()
         status = self._process.wait()
         raise FirewallError(
-            FirewallErrorKind.LACKING, f"the firewall service ended by itself, with exit status {status}"
+            FirewallErrorKind.LACKING, f"the firewall service ended unexpectedly, with exit status {status}"
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""The service's side of the protocol: observers on a Unix socket, each bounded in time, bytes and number.
+"""Server side of the firewall service's protocol: observers on a Unix socket, bounded in time, bytes and number.
 
-Only processes of the users allowed are listened to, whatever the mode of the socket's file. An observer that sends
-anything but one Hello, too much, nothing in time, or that does not read, is disconnected; the others notice nothing.
+Only processes of permitted users are accepted, whatever the mode of the socket file. An observer that sends anything
+but one Hello, too much data, or nothing in time, or that does not read, is disconnected without effect on others.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ from netfw.service.protocol import (
 OBSERVERS_MAX: Final = 8
 HELLO_SECONDS: Final = 5.0
 UNSENT_BYTES_MAX: Final = EVENT_BYTES_MAX
-"""Waiting for an observer that does not read."""
-UNHEARD_MAX: Final = 256
-"""Events kept while there is no observer."""
+"""Maximum data waiting for an observer that does not read."""
+UNDELIVERED_MAX: Final = 256
+"""Maximum events kept while there is no observer."""
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 class FirewallServer:
-    """Hands events to observers. `connected` makes the protocol object of a new connection."""
+    """Sends events to observers. `connected` creates the protocol object of a new connection."""
 
     def __init__(
-        self, users: Collection[int] | None, say: Say, lost: Callable[[], object] = lambda: None
+        self, users: Collection[int] | None, log: Log, lost: Callable[[], object] = lambda: None
     ) -> None:
-        """`users` are the user ids allowed; None for a connection that only the observer can hold.
+        """`users` are the permitted user ids; None for a connection that only the observer can have.
 
-        `say` logs; `lost` is called at the end of each connection.
+        `log` logs a message; `lost` is called at the end of each connection.
         """
-        self.users, self.say, self.lost = users, say, lost
+        self.users, self.log, self.lost = users, log, lost
         self.connections: set[_Connection] = set()
-        self._unheard: deque[Event] = deque(maxlen=UNHEARD_MAX)
+        self._undelivered: deque[Event] = deque(maxlen=UNDELIVERED_MAX)
         self._state: FirewallState | None = (
-            None  # until the first attempt to put the policy in force has ended
+            None  # until the first attempt to put the policy in force has finished
         )
         self._refused_users: set[int] = set()
 
     def connected(self) -> asyncio.Protocol:
-        """The protocol object of a new connection."""
+        """Create the protocol object of a new connection."""
         return _Connection(self)
 
     def publish(self, event: Event) -> None:
-        """Hand an event to all observers. What happens while there is none waits for the next one."""
+        """Send an event to all observers. Without observers it is kept for the next one."""
         event = bounded(event)
         if isinstance(event, FirewallState):
             self._state = event
         observers = [each for each in self.connections if each.is_observer]
         if not observers and not isinstance(event, FirewallState):
-            self._unheard.append(event)
+            self._undelivered.append(event)
         message = framed(event)
         for each in observers:
             each.send(message)
 
     async def beat(self, alive: Callable[[], object] = lambda: None) -> None:
-        """Repeat the state every HEARTBEAT_SECONDS, until cancelled; `alive` is called each time."""
+        """Repeat the state every HEARTBEAT_SECONDS until cancelled; `alive` is called each time."""
         while True:
             alive()
             await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -82,20 +82,20 @@ class FirewallServer:
                 self.publish(self._state)
 
     def welcome(self) -> bytes:
-        """What a new observer gets first."""
-        events = [*self._unheard, *([self._state] if self._state is not None else [])]
-        self._unheard.clear()
+        """Return the first data for a new observer."""
+        events = [*self._undelivered, *([self._state] if self._state is not None else [])]
+        self._undelivered.clear()
         return b"".join(map(framed, events))
 
     def refuse_user(self, who: unix_socket.PeerProcess) -> None:
-        """Log a process of a user that is not allowed, each user once."""
+        """Log that a process of an unauthorized user connected, once per user."""
         if who.uid not in self._refused_users:
             self._refused_users.add(who.uid)
-            self.say(f"user {who.uid} (process {who.pid}) may not observe the firewall service")
+            self.log(f"user {who.uid} (process {who.pid}) may not observe the firewall service")
 
 
 class _Connection(asyncio.Protocol):
-    """One connection."""
+    """The connection of one observer."""
 
     def __init__(self, server: FirewallServer) -> None:
         self._server = server
@@ -109,10 +109,10 @@ class _Connection(asyncio.Protocol):
             who = unix_socket.peer(transport.get_extra_info("socket"))
             if who.uid not in self._server.users:
                 self._server.refuse_user(who)
-                self._refuse(f"user {who.uid} may not observe it; name the user with --user")
+                self._refuse(f"user {who.uid} may not observe the service; permit the user with --user")
                 return
         if len(self._server.connections) >= OBSERVERS_MAX:
-            self._refuse(f"{OBSERVERS_MAX} observers are connected, and that is the most")
+            self._refuse(f"{OBSERVERS_MAX} observers are connected, which is the maximum")
             return
         self._server.connections.add(self)
         loop = asyncio.get_running_loop()
@@ -132,10 +132,10 @@ class _Connection(asyncio.Protocol):
         self._server.lost()
 
     def send(self, message: bytes) -> None:
-        """Send it; an observer that does not read is disconnected."""
+        """Send data; an observer that does not read is disconnected."""
         self._transport.write(message)
         if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-            self._server.say("an observer does not read, and is disconnected")
+            self._server.log("an observer does not read and is disconnected")
             self._forget()
             self._transport.abort()
 
@@ -143,11 +143,13 @@ class _Connection(asyncio.Protocol):
         try:
             hello = msgspec.msgpack.decode(body, type=Hello)
         except msgspec.DecodeError as error:
-            raise ProtocolError(f"only Hello is understood: {error}") from error
+            raise ProtocolError(f"only Hello is accepted: {error}") from error
         if self.is_observer:
-            raise ProtocolError("Hello was said before")
+            raise ProtocolError("Hello was sent twice")
         if hello.version != VERSION:
-            raise ProtocolError(f"this service speaks version {VERSION} of the protocol, not {hello.version}")
+            raise ProtocolError(
+                f"this service supports version {VERSION} of the protocol, not {hello.version}"
+            )
         self._deadline.cancel()
         self.is_observer = True
         self.send(self._server.welcome())
@@ -157,7 +159,7 @@ class _Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(framed(Refusal(reason)))
             self._transport.close()
-            # close() waits for the observer to read; one that does not must not stay
+            # close() would wait for the observer to read
             asyncio.get_running_loop().call_later(HELLO_SECONDS, self._transport.abort)
 
     def _forget(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Starts the firewall service as a child: libnftables is in that process, and not in the one that starts it."""
+"""Starts the firewall service as a child process, which keeps libnftables out of the parent."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from typing import Final
 from netfw.service.client import Connect, Streams
 
 END_SECONDS: Final = 5.0
-"""How long a child may take to end by itself after its connection was closed."""
-_LOOK_SECONDS: Final = 0.02
+"""How long a child may take to end after its connection was closed."""
+_POLL_SECONDS: Final = 0.02
 
 
 def command(*words: str) -> list[str]:
-    """The service's command line. `-P`: the present folder, which may be anybody's, gives no modules."""
+    """Return the service's command line. `-P` excludes modules from the working directory, which may be untrusted."""
     flags = [flag for flag, is_set in (("-S", sys.flags.no_site), ("-s", sys.flags.no_user_site)) if is_set]
     return [sys.executable, "-P", *flags, "-m", "netfw.service", *words]
 
 
 def environment() -> dict[str, str]:
-    """With the modules of this process; a packaged program knows a folder of its own."""
+    """Return an environment with this process's module path, which differs in a packaged program."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A child with one end of a connection, and the other end. It ends when that is closed. Raises: OSError."""
+    """Start a child with one end of a connection; return it and the other end, whose closing ends it.
+
+    Raises: OSError.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         descriptor = theirs.fileno()
@@ -46,7 +49,7 @@ def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socke
 
 
 def as_child(policy: Path, retry_s: float) -> Connect:
-    """Connections to a service that is started for each, and that watches this policy."""
+    """Return a function that starts a service process for this policy and connects to it."""
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Streams]:
@@ -66,8 +69,8 @@ async def _ended(process: subprocess.Popen[bytes]) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + END_SECONDS
     try:
-        while process.poll() is None and loop.time() < until:  # noqa: ASYNC110 - a process sets no event
-            await asyncio.sleep(_LOOK_SECONDS)
+        while process.poll() is None and loop.time() < until:  # noqa: ASYNC110 - there is no event for a process
+            await asyncio.sleep(_POLL_SECONDS)
     finally:
         if process.poll() is None:
             process.kill()

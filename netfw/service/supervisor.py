@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Instrument ports open after the policy is in force, and close when it is not.
+"""Supervises the firewall: instrument ports are open only while the policy is in force.
 
     closed ──enforced──▶ open: the policy is watched, kernel settings are inspected
-      ▲  └─ not yet: reported, tried again                             │
-      └──────────── cannot be put in force again ◀─────────────────────┘
+      ▲  └─ failed: reported, retried                                  │
+      └──────────── the policy cannot be restored ◀────────────────────┘
 
-What the kernel does is behind `FirewallBackend`. When the service ends, however it ends, the policy stays in force
-and the ports stay as they are. The next start finds it in force and keeps it, so that there is no gap; where it is
-not, the ports are closed first.
+`FirewallBackend` abstracts the kernel. When the service ends for any reason, the policy stays in force and the ports
+stay as they are. The next start keeps a policy that it finds in force, so that there is no interruption; otherwise
+the ports are closed first.
 """
 
 from __future__ import annotations
@@ -20,52 +20,52 @@ from typing import Final, NoReturn, Protocol, TypeAlias
 from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort
 from netfw.events import Alarm, Event, FirewallState, PortFault, Repair, Surroundings
 
-LOOK_SECONDS: Final = 10.0
-"""How often ports, kernel settings and counters are looked at while the policy is in force."""
+INSPECTION_SECONDS: Final = 10.0
+"""Interval of inspections of ports, kernel settings and counters while the policy is in force."""
 
-Heard: TypeAlias = Callable[[Event], None]
+EventHandler: TypeAlias = Callable[[Event], None]
 
 
 class NotEnforced(Exception):
-    """The policy is not wholly in force; the message says why."""
+    """The policy is not completely in force; the message says why."""
 
 
 class FirewallBackend(Protocol):
-    """What puts a policy in force. The calls block; the supervisor makes them on its event loop's thread."""
+    """Puts a policy in force. The calls block; the supervisor makes them on its event loop's thread."""
 
     @property
     def ports(self) -> Collection[int]:
-        """The instrument ports that the policy has in use; the others stay closed."""
+        """Return the instrument ports that the policy uses; the others stay closed."""
         ...
 
-    def holds(self) -> bool:
-        """Whether exactly the policy is in force now. Never fails: what cannot be determined counts as false."""
+    def is_in_force(self) -> bool:
+        """Return whether exactly the policy is in force now. Never fails: an unknown state counts as false."""
         ...
 
     def enforce(self) -> None:
-        """On return the policy is in force, and was read back. Raises: NotEnforced."""
+        """Put the policy in force and read it back before returning. Raises: NotEnforced."""
         ...
 
-    def let_forward(self, allowed: bool) -> None:
-        """Let packets pass between interfaces, if the policy needs that at all; or none. Raises: NotEnforced."""
+    def set_forwarding(self, allowed: bool) -> None:
+        """Enable forwarding between interfaces if the policy needs it; or disable it. Raises: NotEnforced."""
         ...
 
-    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
-        """Repair what others change, until the result is called. Raises: NotEnforced.
+    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+        """Repair changes by other programs; the returned function stops that. Raises: NotEnforced.
 
-        `heard` is called with each change by others (Alarm), and with its repair (Repair).
+        `on_event` is called with each change (Alarm), and with its repair (Repair).
         """
         ...
 
     def inspect(self) -> Surroundings:
-        """Look at what lies around the table, and put back the settings that are the firewall's.
+        """Inspect what surrounds the table, and restore the firewall's kernel settings.
 
-        Called every `LOOK_SECONDS` and after each change by others. Raises: NotEnforced.
+        Called every `INSPECTION_SECONDS` and after each change by another program. Raises: NotEnforced.
         """
         ...
 
     def refused(self) -> Mapping[str, int]:
-        """Packets refused until now, by cause. It may begin anew at 0. Raises: NotEnforced."""
+        """Return refused packets by cause. The counts may restart at 0. Raises: NotEnforced."""
         ...
 
 
@@ -77,14 +77,14 @@ class Supervisor:
         backend: FirewallBackend,
         ports: Mapping[int, EthernetPort],
         retry_s: float,
-        look_s: float = LOOK_SECONDS,
+        inspection_s: float = INSPECTION_SECONDS,
     ) -> None:
         """`ports` are all instrument ports of the board.
 
-        `retry_s` is the time until enforcing is tried again, `look_s` the time between inspections.
+        `retry_s` is the delay before enforcement is retried, `inspection_s` the interval of inspections.
         """
         self._backend, self._ports = backend, ports
-        self._retry_s, self._look_s = retry_s, look_s
+        self._retry_s, self._inspection_s = retry_s, inspection_s
         self._problem = "the policy has not been put in force yet"
         self._not_covered: tuple[str, ...] = ()
         self._limits: dict[str, tuple[int, int]] = {}
@@ -92,10 +92,10 @@ class Supervisor:
         self._refused: dict[str, int] = {}
         self._faults: dict[int, str] = {}
         self._broken = asyncio.Event()
-        self._heard: Heard = lambda _event: None
+        self._on_event: EventHandler = lambda _event: None
 
     def state(self) -> FirewallState:
-        """The present state."""
+        """Return the present state."""
         return FirewallState(
             not self._problem,
             self._problem,
@@ -106,86 +106,86 @@ class Supervisor:
             self._limits,
         )
 
-    async def follow(self, heard: Heard) -> NoReturn:
-        """Keep the policy in force until cancelled, and report each event to `heard`.
+    async def follow(self, on_event: EventHandler) -> NoReturn:
+        """Keep the policy in force until cancelled, and report each event to `on_event`.
 
-        A State is reported at each failure to have the policy in force, and at each look while it is.
+        A State is reported at each failure to enforce the policy, and at each inspection while it is in force.
         """
-        self._heard = heard
-        self._secure()
+        self._on_event = on_event
+        self._enforce()
         while True:
             while self._problem:
                 await asyncio.sleep(self._retry_s)
-                self._secure()
+                self._enforce()
             try:
                 await self._watch()
             except NotEnforced as error:
                 self._failed(str(error))
 
     def fail(self, problem: str) -> None:
-        """Close all ports because of this problem, and begin again after the retry time."""
+        """Close all ports because of this problem, and retry after the retry time."""
         self._failed(problem)
 
     # -- open
 
     async def _watch(self) -> None:
-        """Ends when the policy is no longer in force, with ports closed. Raises: NotEnforced."""
+        """Run until the policy is no longer in force and the ports are closed. Raises: NotEnforced."""
         self._broken.clear()
         stop = self._backend.watch(self._changed)
         try:
-            while not self._problem:  # the first thing a watch does is to repair, which may have failed
-                self._look()
-                self._heard(self.state())
+            while not self._problem:  # starting a watch repairs the table, which may have failed
+                self._inspect()
+                self._on_event(self.state())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._broken.wait(), self._look_s)
+                    await asyncio.wait_for(self._broken.wait(), self._inspection_s)
         finally:
             stop()
 
-    def _look(self) -> None:
-        """Inspect, open the ports in use, and only then let packets pass between interfaces. Raises: NotEnforced."""
+    def _inspect(self) -> None:
+        """Inspect, open the ports in use, and only then enable forwarding. Raises: NotEnforced."""
         found = self._backend.inspect()
         self._not_covered, self._limits = found.not_covered, found.limits
         if found.repaired:
-            self._heard(found)
+            self._on_event(found)
         if found.problem:
             raise NotEnforced(found.problem)
         self._open_ports()
-        self._backend.let_forward(True)
+        self._backend.set_forwarding(True)
         self._refused = dict(self._backend.refused())
 
     def _open_ports(self) -> None:
-        """Open those in use, and close the others; what is so already stays so."""
+        """Open the ports in use and close the others; no effect on ports that are right already."""
         for number in self._ports:
             in_use = number in self._backend.ports
             problem = self._set_up(number, in_use)
             if problem and problem != self._faults.get(number):
-                self._heard(PortFault(number, in_use, problem))
+                self._on_event(PortFault(number, in_use, problem))
             self._faults[number] = problem
 
     def _changed(self, event: Alarm | Repair) -> None:
         if isinstance(event, Alarm):
             self._alarms += 1
-            self._heard(event)
+            self._on_event(event)
             return
         self._repairs += event.in_force and bool(event.differences)
-        self._heard(event)
+        self._on_event(event)
         if not event.in_force:
-            self._failed(event.problem or f"others change it again and again: {event.differences[0]}")
+            self._failed(event.problem or f"other programs change it repeatedly: {event.differences[0]}")
             return
         try:
-            self._look()  # it may be a newer policy that is in force, with other ports in use
+            self._inspect()  # a newer policy with other ports may be in force
         except NotEnforced as error:
             self._failed(str(error))
         else:
-            self._heard(self.state())
+            self._on_event(self.state())
 
     # -- closed
 
-    def _secure(self) -> None:
-        """Put the policy in force. Unless it is already, all ports are closed before, and stay so for now."""
+    def _enforce(self) -> None:
+        """Put the policy in force. Unless it already is, all ports are closed first, and stay closed for now."""
         try:
-            if not self._backend.holds():
-                self._shut()
+            if not self._backend.is_in_force():
+                self._close_ports()
             self._backend.enforce()
         except NotEnforced as error:
             self._failed(str(error))
@@ -193,24 +193,24 @@ class Supervisor:
             self._problem = ""
 
     def _failed(self, problem: str) -> None:
-        """Close all ports, whatever of them can be closed, and report why."""
-        self._problem = "; ".join([problem, *self._shut()])
+        """Close all ports as far as possible, and report the problem."""
+        self._problem = "; ".join([problem, *self._close_ports()])
         with contextlib.suppress(NotEnforced):
             self._refused = dict(self._backend.refused())
         self._broken.set()
-        self._heard(self.state())
+        self._on_event(self.state())
 
-    def _shut(self) -> list[str]:
-        """Let nothing pass between interfaces, and close all ports. Returns what could not be done."""
+    def _close_ports(self) -> list[str]:
+        """Disable forwarding and close all ports. Returns what could not be done."""
         problems = []
         try:
-            self._backend.let_forward(False)
+            self._backend.set_forwarding(False)
         except NotEnforced as error:
             problems.append(str(error))
         return problems + [why for number in self._ports if (why := self._set_up(number, False))]
 
     def _set_up(self, number: int, up: bool) -> str:
-        """Open or close a port; returns why that failed, or "". A port without an interface is closed."""
+        """Open or close a port; return why that failed, or "". A port without an interface counts as closed."""
         try:
             self._ports[number].set_up(up)
         except EthernetError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Whether only root, or the service's own user, can change a file that the service obeys."""
+"""Checks that only root, or the service's own user, can change a file that the service trusts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 
 
-def distrust(file: Path) -> str:
-    """Why somebody else can change this file, or ""; its folder counts as well, as a file there can be replaced.
+def why_untrusted(file: Path) -> str:
+    """Return why another user can change this file, or ""; includes its directory, where it could be replaced.
 
     Raises: OSError.
     """
@@ -20,5 +20,5 @@ def distrust(file: Path) -> str:
             return f"{path} belongs to user {found.st_uid}; it must belong to root, or to the service's user"
         sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
-            return f"{path} can be written by others than its owner; take that away with `chmod go-w {path}`"
+            return f"{path} is writable by others than its owner; remove that with `chmod go-w {path}`"
     return ""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Tables of other programs: what their chains do that the proof of the firewall's own table does not cover.
+"""Tables of other programs: effects of their chains that the proof of the firewall's own table does not cover.
 
 A foreign chain that only accepts, drops, counts and logs cannot weaken the firewall: a packet must pass both. One
-that changes, duplicates, redirects or hands on packets can: what the firewall's output chain accepted for the time
-server may leave for anybody. Rules are read from the kernel's dump. Which expressions do nothing of that kind is
-listed here; every other one counts, also those that are not known.
+that changes, duplicates, redirects or forwards packets can: a packet that the firewall's output chain accepted for
+the time server may then go anywhere. Rules are read from the kernel's dump. Harmless expressions are listed here;
+every other one, including unknown ones, is reported.
 
-Only what a base chain reaches counts, through jumps and through verdict maps (from which any chain of the table may
-be reached).
+Only rules that a base chain can reach count, through jumps and verdict maps (which may lead to any chain of the
+table).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from netfw.kernel import netlink
 from netfw.kernel.netlink import attributes
-from netfw.kernel.picture import split
+from netfw.kernel.snapshot import split
 from netfw.ruleset.names import FAMILY, TABLE
 
 _SUBSYSTEM: Final = 10 << 8
@@ -30,7 +30,7 @@ _HOOKS: Final = ("prerouting", "input", "forward", "output", "postrouting", "ing
 _NETDEV_HOOKS: Final = ("ingress", "egress")
 _ARP_HOOKS: Final = ("input", "output")
 
-# Attributes by number, from linux/netfilter/nf_tables.h.
+# Attribute numbers from linux/netfilter/nf_tables.h
 _TABLE, _NAME = 1, 2
 _CHAIN_NAME, _CHAIN_HOOK = 3, 4
 _HOOK_NUMBER, _HOOK_PRIORITY, _HOOK_DEVICE = 1, 2, 3
@@ -59,44 +59,44 @@ _META_HARMLESS: Final = (2, 12, 14)
 _OBJECT_TYPE, _OBJECT_MAP = 1, 4
 _OBJECTS_HARMLESS: Final = {1, 2, 4, 5, 7, 8}
 """Counter, quota, limit, connection limit, timeout, security mark."""
-_OBJECTS_TOLD: Final = {3: "assigns a connection tracking helper", 9: "expects connections"}
+_KNOWN_OBJECTS: Final = {3: "assigns a connection tracking helper", 9: "expects connections"}
 _TARGETS_HARMLESS: Final = frozenset({"LOG", "NFLOG", "REJECT", "AUDIT", "TRACE", "SECMARK", "CONNSECMARK"})
-_TARGETS_TOLD: Final = {
-    "MARK": "marks packets, by which they may be routed",
-    "CONNMARK": "marks packets, by which they may be routed",
-    "MASQUERADE": "changes the source address of what leaves",
-    "SNAT": "changes the source address of what leaves",
-    "CT": "sets how connections are tracked",
-    "NOTRACK": "keeps packets from being tracked",
+_KNOWN_TARGETS: Final = {
+    "MARK": "marks packets, which can change their route",
+    "CONNMARK": "marks packets, which can change their route",
+    "MASQUERADE": "changes the source address of outgoing packets",
+    "SNAT": "changes the source address of outgoing packets",
+    "CT": "changes connection tracking",
+    "NOTRACK": "excludes packets from connection tracking",
     "TCPMSS": "changes TCP options",
 }
 
 
 class Effect(NamedTuple):
-    """What an expression does to packets, and whether a theorem can fail because of it."""
+    """The effect of an expression on packets; `breaks` if it can make a theorem false."""
 
-    says: str
+    description: str
     breaks: bool
 
 
 class NotCovered(NamedTuple):
-    """Something that the proof does not cover; if it `breaks`, what is proven need not hold any more."""
+    """Something outside the scope of the proof; if it `breaks`, the proved theorems may be false."""
 
-    says: str
+    description: str
     breaks: bool
 
 
 _EFFECTS: Final = {
     "dup": Effect("duplicates packets (dup)", True),
-    "fwd": Effect("hands packets on to another interface (fwd)", True),
+    "fwd": Effect("forwards packets to another interface (fwd)", True),
     "nat": Effect("changes addresses (nat)", True),
-    "masq": Effect("changes the source address of what leaves (masquerade)", False),
+    "masq": Effect("changes the source address of outgoing packets (masquerade)", False),
     "redir": Effect("redirects packets to the box (redirect)", True),
-    "notrack": Effect("keeps packets from being tracked (notrack)", False),
-    "queue": Effect("hands packets to a program (queue)", True),
-    "flow_offload": Effect("lets packets pass without meeting any chain (flow table)", True),
+    "notrack": Effect("excludes packets from connection tracking (notrack)", False),
+    "queue": Effect("passes packets to a program (queue)", True),
+    "flow_offload": Effect("lets packets bypass all chains (flow table)", True),
     "tproxy": Effect("redirects packets to a program (tproxy)", True),
-    "synproxy": Effect("answers in place of the destination (synproxy)", True),
+    "synproxy": Effect("answers instead of the destination (synproxy)", True),
 }
 
 
@@ -106,16 +106,16 @@ class _Chain:
     targets: set[str] = field(default_factory=set)
     effects: dict[Effect, None] = field(default_factory=dict)
     anywhere: bool = False
-    """It may jump to any chain of the table."""
+    """Whether it may jump to any chain of the table."""
 
 
 _Tables = dict[tuple[int, str], defaultdict[str, _Chain]]
 
 
 def foreign_effects(sock: socket.socket) -> list[NotCovered]:
-    """What foreign base chains and flow tables do that is not covered. Raises: OSError.
+    """Return effects of foreign base chains and flow tables outside the scope of the proof. Raises: OSError.
 
-    `sock` is a netfilter socket for this alone.
+    `sock` is a netfilter socket without other use.
     """
     tables: _Tables = {}
     for message in _dump(sock, _GET_CHAIN):
@@ -125,7 +125,7 @@ def foreign_effects(sock: socket.socket) -> list[NotCovered]:
     for message in _dump(sock, _GET_RULE):
         given = message.attributes()
         chains = tables.setdefault((message.family(), _text(given, _TABLE)), defaultdict(_Chain))
-        _take_rule(chains[_text(given, _RULE_CHAIN)], given.get(_RULE_EXPRESSIONS, b""))
+        _add_rule(chains[_text(given, _RULE_CHAIN)], given.get(_RULE_EXPRESSIONS, b""))
     return [*_of_chains(tables), *_of_flow_tables(sock)]
 
 
@@ -138,19 +138,19 @@ def _of_chains(tables: _Tables) -> Iterator[NotCovered]:
                 effect: None for each in _reached(name, chains) for effect in chains[each].effects
             } if chain.hook else {}  # fmt: skip
             where = f"table {_family(family)} {_shown(table)}, chain {_shown(name)} ({chain.hook})"
-            yield from (NotCovered(f"{where} {effect.says}", effect.breaks) for effect in effects)
+            yield from (NotCovered(f"{where} {effect.description}", effect.breaks) for effect in effects)
 
 
 def _of_flow_tables(sock: socket.socket) -> Iterator[NotCovered]:
     try:
         found = _dump(sock, _GET_FLOWTABLE)
-    except OSError:  # a kernel without flow tables
+    except OSError:  # the kernel does not support flow tables
         return
     for message in found:
         given = message.attributes()
         table, name = _shown(_text(given, _TABLE)), _shown(_text(given, _NAME))
-        says = f"table {_family(message.family())} {table} has the flow table {name}, whose packets meet no chain"
-        yield NotCovered(says, True)
+        text = f"table {_family(message.family())} {table} has flow table {name}, which bypasses all chains"
+        yield NotCovered(text, True)
 
 
 def _reached(base: str, chains: Mapping[str, _Chain]) -> set[str]:
@@ -163,7 +163,7 @@ def _reached(base: str, chains: Mapping[str, _Chain]) -> set[str]:
     return reached
 
 
-def _take_rule(chain: _Chain, expressions: bytes) -> None:
+def _add_rule(chain: _Chain, expressions: bytes) -> None:
     for element in split(expressions):
         expression = attributes(element[4:])
         name, data = _text(expression, _EXPRESSION_NAME), attributes(expression.get(_EXPRESSION_DATA, b""))
@@ -180,7 +180,7 @@ def _take_rule(chain: _Chain, expressions: bytes) -> None:
 
 
 def effect_of(name: str, data: Mapping[int, bytes]) -> Effect | None:
-    """What an expression with these attributes does to packets; None if it only reads, counts, logs or decides."""
+    """Return the effect of an expression with these attributes; None if it only reads, counts, logs or decides."""
     if name in _HARMLESS:
         return None
     if name in _EFFECTS:
@@ -192,7 +192,7 @@ def effect_of(name: str, data: Mapping[int, bytes]) -> Effect | None:
     if name in _SOURCE_REGISTER:
         writes = _SOURCE_REGISTER[name] in data or (name == "exthdr" and _EXTHDR_DESTINATION not in data)
         return _written(name, data) if writes else None
-    return Effect(f"does something that is not known here ({_shown(name)})", True)
+    return Effect(f"has an unknown effect ({_shown(name)})", True)
 
 
 def _written(name: str, data: Mapping[int, bytes]) -> Effect | None:
@@ -203,11 +203,11 @@ def _written(name: str, data: Mapping[int, bytes]) -> Effect | None:
         case "exthdr", _:
             return Effect("changes options of packets (exthdr)", False)
         case "ct", _ if key == _CT_ZONE:
-            return Effect("puts connections into another zone (ct zone)", False)
+            return Effect("moves connections into another zone (ct zone)", False)
         case "ct", _:
-            return Effect("changes what connection tracking knows (ct set)", False)
+            return Effect("changes connection tracking (ct set)", False)
         case "meta", _ if key == _META_MARK:
-            return Effect("marks packets, by which they may be routed (mark)", False)
+            return Effect("marks packets, which can change their route (mark)", False)
         case "meta", _ if key in _META_HARMLESS:
             return None
     return Effect(f"changes how packets are handled ({name} key {key})", True)
@@ -219,21 +219,21 @@ def _object(data: Mapping[int, bytes]) -> Effect | None:
     kind = int.from_bytes(data.get(_OBJECT_TYPE, b""), "big")
     if kind in _OBJECTS_HARMLESS:
         return None
-    if kind in _OBJECTS_TOLD:
-        return Effect(_OBJECTS_TOLD[kind], False)
+    if kind in _KNOWN_OBJECTS:
+        return Effect(_KNOWN_OBJECTS[kind], False)
     return Effect(f"changes packets (object of type {kind})", True)
 
 
 def _target(name: str) -> Effect | None:
     if name in _TARGETS_HARMLESS:
         return None
-    if name in _TARGETS_TOLD:
-        return Effect(f"{_TARGETS_TOLD[name]} ({name})", False)
+    if name in _KNOWN_TARGETS:
+        return Effect(f"{_KNOWN_TARGETS[name]} ({name})", False)
     return Effect(f"may change, duplicate or redirect packets ({_shown(name)})", True)
 
 
 def _hook(family: int, nested: bytes) -> str:
-    """As in "output, priority 10"; "" for a chain that is only jumped to."""
+    """Format like "output, priority 10"; "" for a chain without hook."""
     if not nested:
         return ""
     given = attributes(nested)

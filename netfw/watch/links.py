@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Network interfaces, as far as they can lead packets past the ruleset: bridges, stacked interfaces, XDP, tc, names.
+"""Network interfaces that let packets bypass the ruleset: bridges, stacked interfaces, XDP, tc, renamed interfaces.
 
-The ruleset knows zones by interface names and sees what the IP layer gets. Of an interface that belongs to a bridge,
-frames cross to other ports without meeting it; a macvlan takes frames for itself; programs at XDP and tc see packets
-first. Read with rtnetlink (linux/rtnetlink.h, linux/if_link.h).
+The ruleset identifies zones by interface name and sees packets at the IP layer. If an interface is a port of a
+bridge, frames cross to other ports without passing the ruleset; a macvlan receives frames itself; XDP and tc programs
+see packets first. Read with rtnetlink (linux/rtnetlink.h, linux/if_link.h).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _INFO_KIND: Final = 1
 _XDP_ATTACHED: Final = 2
 _FRA_PRIORITY: Final = 6
 _ROUTING_RULES: Final = frozenset({0, 1000, 32766, 32767})
-"""Priorities of the rules that the kernel makes: local, l3mdev, main, default."""
+"""Priorities of the rules that the kernel creates: local, l3mdev, main, default."""
 _STACKED: Final = ("macvlan", "macvtap", "ipvlan", "ipvtap")
 _PARENTS: Final = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
-"""Of tc filters: TC_H_CLSACT with TC_H_MIN_INGRESS or TC_H_MIN_EGRESS."""
+"""Parents of tc filters: TC_H_CLSACT with TC_H_MIN_INGRESS or TC_H_MIN_EGRESS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A network interface; 0 and "" stand for what it has not."""
+    """A network interface; 0 and "" stand for missing attributes."""
 
     index: int
     name: str
@@ -47,12 +47,12 @@ class Interface:
 
 
 def route_socket() -> socket.socket:
-    """A socket to rtnetlink in this network namespace."""
+    """Open an rtnetlink socket in this network namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
 def interfaces(sock: socket.socket) -> dict[int, Interface]:
-    """All interfaces of the network namespace by number. `sock` is a `route_socket`. Raises: OSError."""
+    """Return all interfaces of the network namespace by index. `sock` is a `route_socket`. Raises: OSError."""
     query = netlink.plain_request(_GET_LINK, netlink.F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
     found = {}
     for message in netlink.dump(sock, query):
@@ -74,27 +74,25 @@ def interfaces(sock: socket.socket) -> dict[int, Interface]:
 def link_effects(
     sock: socket.socket, found: Mapping[int, Interface], zones: Collection[str]
 ) -> Iterator[NotCovered]:
-    """What at the zones' interfaces leads packets past the ruleset. Raises: OSError."""
+    """Yield what lets packets bypass the ruleset at the zones' interfaces. Raises: OSError."""
     for each in found.values():
         if each.name in zones:
             yield from _of_zone(sock, each, found)
         lower = found.get(each.lower)
         if each.kind in _STACKED and lower and lower.name in zones:
-            yield NotCovered(f"{each.kind} {each.name} takes frames that come in at {lower.name}", True)
+            yield NotCovered(f"{each.kind} {each.name} receives frames that arrive at {lower.name}", True)
 
 
 def _of_zone(sock: socket.socket, zone: Interface, found: Mapping[int, Interface]) -> Iterator[NotCovered]:
     if zone.master:
         master = found.get(zone.master)
         name = f"{master.kind or 'interface'} {master.name}" if master else f"interface {zone.master}"
-        yield NotCovered(
-            f"{zone.name} belongs to {name}, where frames pass without meeting the ruleset", True
-        )
+        yield NotCovered(f"{zone.name} belongs to {name}, where frames bypass the ruleset", True)
     if zone.runs_xdp:
-        yield NotCovered(f"an XDP program handles packets at {zone.name} before the ruleset", True)
+        yield NotCovered(f"an XDP program processes packets at {zone.name} before the ruleset", True)
     for side, parent in _PARENTS.items():
         if _has_filters(sock, zone.index, parent):
-            yield NotCovered(f"tc filters ({side}) handle packets at {zone.name} outside the ruleset", True)
+            yield NotCovered(f"tc filters ({side}) process packets at {zone.name} outside the ruleset", True)
 
 
 def _has_filters(sock: socket.socket, index: int, parent: int) -> bool:
@@ -103,12 +101,12 @@ def _has_filters(sock: socket.socket, index: int, parent: int) -> bool:
         return any(
             True for _ in list(netlink.dump(sock, netlink.plain_request(_GET_FILTER, netlink.F_DUMP, body)))
         )
-    except OSError:  # a kernel without tc, or an interface without such a queueing discipline
+    except OSError:  # no tc in the kernel, or no such queueing discipline at the interface
         return False
 
 
 def routing_rules(sock: socket.socket) -> Iterator[NotCovered]:
-    """Rules of policy routing that the kernel did not make. Raises: OSError."""
+    """Yield policy routing rules that the kernel did not create. Raises: OSError."""
     for family, name in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
         body = bytes((family,)).ljust(_FAMILY_MESSAGE_BYTES, b"\0")
         for message in netlink.dump(sock, netlink.plain_request(_GET_RULE, netlink.F_DUMP, body)):
@@ -116,7 +114,7 @@ def routing_rules(sock: socket.socket) -> Iterator[NotCovered]:
             priority = int.from_bytes(given.get(_FRA_PRIORITY, b""), "little")
             if priority not in _ROUTING_RULES:
                 yield NotCovered(
-                    f"a rule of {name} policy routing (priority {priority}) chooses other routes", False
+                    f"a rule of {name} policy routing (priority {priority}) selects other routes", False
                 )
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""What lies around the firewall's table and limits what its proof covers: foreign chains, interfaces, legacy tables.
+"""Inspects what limits the scope of the proof outside the table: foreign chains, interfaces, legacy tables.
 
-The theorems are about the table alone. They carry over to the box as long as nothing else changes, duplicates,
-redirects or hands on packets. `Inspector.inspect` looks for what does; ASSUMPTIONS says what is neither proven nor
-looked for.
+The theorems are about the table alone. They hold for the box as long as nothing else changes, duplicates, redirects
+or forwards packets, which `Inspector.inspect` checks. ASSUMPTIONS lists what is neither proved nor checked.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from netfw.kernel import netlink, picture
+from netfw.kernel import netlink, snapshot
 from netfw.policy.policy import Policy
 from netfw.ruleset.names import CONNECTIONS_MAX
 from netfw.watch.foreign import NotCovered, foreign_effects
@@ -23,18 +22,18 @@ from netfw.watch.links import Interface, interfaces, link_effects, route_socket,
 
 ASSUMPTIONS: Final = (
     "the kernel runs the listed rules as documented, and gives each packet one connection tracking state",
-    "the kernel settings of netfw.kernel.settings hold (the box puts them back; `rap fw apply` does not set them)",
+    "the kernel settings of netfw.kernel.sysctl hold (the box restores them; `rap fw apply` does not set them)",
     "no eBPF program at tcx, netfilter or cgroup hooks changes packets, and no kernel module outside nf_tables does",
-    "routes and IPsec policies lead packets as the administrator wants; the theorems go by interfaces",
-    "the two ends of a network cable are what the policy says they are",
+    "routes and IPsec policies are as the administrator intends; the theorems refer to interfaces only",
+    "the ends of each network cable are what the policy says",
 )
-"""What the proof takes for granted."""
+"""The assumptions of the proof."""
 
 _NAMES: Final = {
     "ip": ("/proc/thread-self/net/ip_tables_names", socket.AF_INET, socket.IPPROTO_IP, 64),
     "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
 }
-"""Of legacy iptables: where the kernel lists tables, and how it is asked for one (IPT_SO_GET_INFO)."""
+"""Legacy iptables: where the kernel lists tables, and the socket option to query one (IPT_SO_GET_INFO)."""
 _CONNTRACK: Final = Path("/proc/sys/net/netfilter")
 ENTRIES_OF_THE_BOX: Final = 1024
 """Tracked connections that the box itself may need."""
@@ -42,7 +41,7 @@ _GET_INFO: Final = struct.Struct("=32sI5I5III")
 
 
 def tracked_connections() -> tuple[int, int]:
-    """The connections that the kernel tracks in this network namespace, and how many it may. Raises OSError."""
+    """Return the tracked connections in this network namespace, and their limit. Raises: OSError."""
     count, limit = (
         int((_CONNTRACK / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
     )
@@ -50,7 +49,7 @@ def tracked_connections() -> tuple[int, int]:
 
 
 def not_covered(policy: Policy) -> list[NotCovered]:
-    """What is not covered, in this network namespace, now. Raises: OSError."""
+    """Return what is not covered in this network namespace now. Raises: OSError."""
     inspector = Inspector(policy)
     try:
         return inspector.inspect()
@@ -60,7 +59,7 @@ def not_covered(policy: Policy) -> list[NotCovered]:
 
 @dataclass(slots=True)
 class Inspector:
-    """Looks around the table of a policy in the network namespace that it is made in."""
+    """Inspects the surroundings of a policy's table, in the network namespace of its creation."""
 
     policy: Policy
     _netfilter: socket.socket = field(default_factory=netlink.netfilter_socket)
@@ -68,15 +67,15 @@ class Inspector:
     _generation: int = -1
     _foreign: list[NotCovered] = field(default_factory=list)
     _zones: dict[str, int] = field(default_factory=dict)
-    """Numbers of the zones' interfaces when they were seen first."""
+    """Indices of the zones' interfaces when they were first seen."""
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         self._netfilter.close()
         self._route.close()
 
     def inspect(self) -> list[NotCovered]:
-        """What is not covered now. Raises: OSError."""
+        """Return what is not covered now. Raises: OSError."""
         links = interfaces(self._route)
         zones = self._interfaces()
         return [
@@ -89,17 +88,15 @@ class Inspector:
         ]
 
     def _too_few_entries(self) -> Iterator[NotCovered]:
-        """The kernel's limit of tracked connections is one for all: ports at their own limits must fit in."""
+        """Check the kernel's global limit of tracked connections: all ports at their own limits must fit into it."""
         needed = len(self.policy.ports) * CONNECTIONS_MAX + ENTRIES_OF_THE_BOX
         if (limit := tracked_connections()[1]) < needed:
-            says = (
-                f"the kernel tracks {limit} connections (nf_conntrack_max), and the ports may take {needed}"
-            )
-            yield NotCovered(says, False)
+            text = f"the kernel tracks at most {limit} connections (nf_conntrack_max); the ports may need {needed}"
+            yield NotCovered(text, False)
 
     def _foreign_tables(self) -> list[NotCovered]:
-        """Read again only after a change of the ruleset by anybody."""
-        now = picture.generation(self._netfilter)
+        """Return effects of foreign tables; reread only after a change of the ruleset by any program."""
+        now = snapshot.generation(self._netfilter)
         if now != self._generation:
             self._foreign = foreign_effects(self._netfilter)
             self._generation = now
@@ -110,11 +107,11 @@ class Inspector:
         for name in zones:
             first = self._zones.setdefault(name, present[name]) if name in present else self._zones.get(name)
             if first in links and links[first].name != name:
-                yield NotCovered(f"the interface that was {name} is called {links[first].name} now", True)
+                yield NotCovered(f"interface {name} was renamed to {links[first].name}", True)
             elif first not in links and name in present:
                 self._zones[name] = present[
                     name
-                ]  # another device in its place, as after a reset of the adapter
+                ]  # a new device with the same name, as after a reset of the adapter
 
     def _interfaces(self) -> tuple[str, ...]:
         tunnel = (self.policy.tunnel.interface,) if self.policy.tunnel else ()
@@ -122,7 +119,7 @@ class Inspector:
 
 
 def legacy_tables() -> Iterator[NotCovered]:
-    """Tables of legacy iptables that have rules. These are not read: any of them may redirect packets."""
+    """Yield tables of legacy iptables that have rules. The rules are not read: any of them may redirect packets."""
     for family, (path, domain, level, option) in _NAMES.items():
         try:
             names = Path(path).read_text("utf-8").split()
@@ -131,25 +128,25 @@ def legacy_tables() -> Iterator[NotCovered]:
         for name in names:
             if _has_rules(name, domain, level, option):
                 yield NotCovered(
-                    f"legacy iptables has rules in table {family} {name}, which are not read", True
+                    f"legacy iptables has rules in table {family} {name}, which are not inspected", True
                 )
 
 
 def _has_rules(table: str, domain: int, level: int, option: int) -> bool:
-    """A table without rules has one entry for each of its hooks, and one at the end."""
+    """Return whether a table has rules; one without has one entry per hook, and one at the end."""
     asked = table.encode().ljust(_GET_INFO.size, b"\0")
     try:
         with socket.socket(domain, socket.SOCK_DGRAM) as sock:
             answer = _get_info(sock, level, option, asked)
     except OSError:
-        return True  # it is there, and cannot be looked into
+        return True  # it exists, but cannot be inspected
     _, hooks, *_, entries, _ = _GET_INFO.unpack(answer)
     return bool(entries > hooks.bit_count() + 1)
 
 
 def _get_info(sock: socket.socket, level: int, option: int, asked: bytes) -> bytes:
-    """getsockopt(2) with a buffer that says what is asked for, which Python's own has not."""
-    import ctypes  # here alone
+    """Call getsockopt(2) with an input buffer, which Python's own function does not support."""
+    import ctypes  # used only here
 
     buffer, length = ctypes.create_string_buffer(asked, len(asked)), ctypes.c_uint32(len(asked))
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Watch the firewall's table: an alarm at each change by another program, then the repair.
+"""Watches the firewall's table: reports an alarm for each change by another program, then repairs it.
 
-The kernel reports every change of a ruleset to subscribers of NFNLGRP_NFTABLES, object by object, and closes each
-transaction with a message that names the process. Transactions of this process are known by the port of the socket
-that they came from, which must still be open. Transactions of other tables are ignored, unless they change this one
-too, as `flush ruleset` does.
+The kernel reports every change of a ruleset to subscribers of NFNLGRP_NFTABLES, object by object, and ends each
+transaction with a message that names the process. Transactions of this process are recognized by the port of their
+socket, which must still be open. Transactions of other tables are ignored, unless they also change this one, as
+`flush ruleset` does.
 
-The messages only trigger: what has changed is determined by reading the whole table (`Firewall.look`). A change that
-comes during a repair is therefore not lost; the table is read again afterwards, and messages that arrived meanwhile
-are read next. Whatever goes wrong while messages are read or the table is repaired is reported as a failed repair,
-never swallowed: whoever started the watch closes the ports then. `look` reads the table without waiting for a
-message; callers do so regularly.
+The messages are only a trigger: changes are determined by reading the whole table (`Firewall.look`). A change during
+a repair is therefore not lost: the table is read again afterwards, and then the messages that arrived meanwhile. Any
+failure while reading messages or repairing is reported as a failed repair, never suppressed, and the owner of the
+watch then closes the ports. `look` reads the table without waiting for a message; callers do so regularly.
 
-The table says which policy it follows from (`Firewall.mark`). If that is another one all of a sudden, somebody has
-put it in force on purpose, and the watch stands back. A change by hand leaves the mark as it was, or takes it away.
+The table records the policy it was made from (`Firewall.mark`). If that changes, another policy was put in force
+intentionally, and the watch is suspended. A manual change leaves the mark as it was, or removes it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from netfw.policy.policy import Policy
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 
 REPAIRS_MAX: Final = 5
-"""In a row; a program that changes the table more often is reported, and repaired with the next message."""
+"""Consecutive repairs; if another program changes the table more often, that is reported, and repaired later."""
 BUFFER_BYTES: Final = 16 * 1024 * 1024
 """A transaction with 10,000 elements is reported in 10,000 messages at once."""
 _SO_RCVBUFFORCE: Final = 33
@@ -51,37 +50,37 @@ _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 
 @dataclass(slots=True)
 class _Transaction:
-    """What has been reported of a transaction that is not closed yet."""
+    """What has been reported of a transaction that has not ended yet."""
 
     touches_ours: bool = False
     repeated: bytes = b""
-    """The beginning of the last message: what begins alike, as thousands do, is about the same."""
+    """The beginning of the last message: thousands of messages that begin alike concern the same set."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """Watches the table in this network namespace; `heard` is called with each Alarm, and each Repair after it.
+    """Watches the table in this network namespace; `on_event` is called with each Alarm, and each Repair after it.
 
-    `sessions` are those that the owner opened, with the seconds they have left: others are closed, and these opened
-    again if they are gone. Without an owner, sessions are ignored.
+    `sessions` returns those that the owner opened, with the seconds they have left: others are closed, and missing
+    ones reopened. Without it, sessions are ignored.
 
-    `newer` is asked when another policy was put in force, with its mark, and gives it, if that is what should be
-    watched from now on. Otherwise the watch stands back, until a policy that it watched before is in force again.
+    `newer` is called with the mark of another policy that was put in force, and returns it if it should be watched
+    from now on. Otherwise the watch is suspended until a policy that it watched before is in force again.
     """
 
     firewall: Firewall
     policy: Policy
-    heard: Callable[[Alarm | Repair], None]
+    on_event: Callable[[Alarm | Repair], None]
     sessions: Callable[[], Mapping[Session, int]] | None = None
     newer: Callable[[str], Policy | None] | None = None
     _known: dict[str, Policy] = field(default_factory=dict)
-    _stands_back: str = ""
+    _suspended_by: str = ""
     _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
-    _filling: socket.socket = field(default_factory=netlink.netfilter_socket)
+    _refill_socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _transaction: _Transaction = field(default_factory=_Transaction)
 
     def start(self) -> None:
-        """Listen from now on, on the running event loop. What is wrong already is repaired first.
+        """Start watching on the running event loop, after repairing existing differences.
 
         Raises: FirewallError (DENIED).
         """
@@ -89,9 +88,9 @@ class Watch:
         self._socket.bind((0, 0))
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
-            self._listen(True)
+            self._subscribe(True)
         except PermissionError:
-            problem = "the kernel does not let this user hear of changes of the firewall; be root"
+            problem = "the kernel does not let this user receive changes of the firewall; be root"
             raise FirewallError(FirewallErrorKind.DENIED, problem) from None
         asyncio.get_running_loop().add_reader(self._socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
@@ -99,42 +98,42 @@ class Watch:
         _settle()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop watching."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        self._filling.close()
+        self._refill_socket.close()
 
     def look(self) -> bool:
-        """Read the table now, and repair what differs. Returns whether the policy was in force without a repair."""
+        """Read the table now and repair differences; return whether the policy was in force without a repair."""
         try:
             with _collector_paused():
-                if self._gives_way():
+                if self._is_suspended():
                     return False
                 if found := self._differences():
                     self._repair(found)
                 return not found
-        except Exception as error:  # a watch that fails must not look like one that finds nothing
+        except Exception as error:  # a failed watch must not look like one without findings
             self._report_failure(error)
             return False
 
     def _read(self) -> None:
-        """Called by the event loop when messages wait."""
+        """Read waiting messages; called by the event loop."""
         try:
             with _collector_paused():
                 alarms = list(self._alarms())
                 for alarm in alarms:
-                    self.heard(alarm)
-                if alarms and not self._gives_way():
+                    self.on_event(alarm)
+                if alarms and not self._is_suspended():
                     self._repair(self._differences())
         except Exception as error:  # see `look`
             self._report_failure(error)
 
     def _report_failure(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, FirewallError) else f"{type(error).__name__}: {error}"
-        self.heard(Repair((), in_force=False, problem=f"the firewall's watch failed: {reason}"))
+        self.on_event(Repair((), in_force=False, problem=f"the firewall's watch failed: {reason}"))
 
     def _alarms(self) -> Iterator[Alarm]:
-        """The changes by other programs that the waiting messages report."""
+        """Yield the changes by other programs in the waiting messages."""
         while True:
             try:
                 datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -143,7 +142,7 @@ class Watch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                yield Alarm(0, "")  # messages were lost; any of them may have been about us
+                yield Alarm(0, "")  # messages were lost; any of them may have concerned this table
                 continue
             for message in netlink.messages(datagram, but=self._transaction.repeated):
                 if message.kind != _NEWGEN:
@@ -157,7 +156,7 @@ class Watch:
         transaction.touches_ours |= self._is_ours(message, given)
 
     def _alarm(self, message: netlink.NetlinkMessage) -> Alarm | None:
-        """At the end of a transaction: whether it was about this table, and not by this process."""
+        """At the end of a transaction: return an Alarm if another process changed this table."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
         if not ended.touches_ours or netlink.is_ours(message.port(), self._socket):
@@ -173,22 +172,26 @@ class Watch:
         )
         return self.sessions is not None or not about_sessions
 
-    def _gives_way(self) -> bool:
-        """Whether another policy is in force on purpose, and not one that is to be watched."""
+    def _is_suspended(self) -> bool:
+        """Return whether a policy that is not to be watched was put in force intentionally."""
         try:
             mark = self.firewall.mark()
         except FirewallError:
-            return False  # the repair fails as well, and tells why
+            return False  # the repair will fail too, and report why
         if mark and mark not in self._known and self.newer and (newer := self.newer(mark)):
             self._known[mark] = newer
             _settle()
         if not mark or mark in self._known:
-            self.policy, self._stands_back = self._known.get(mark, self.policy), ""
+            self.policy, self._suspended_by = self._known.get(mark, self.policy), ""
             return False
-        if mark != self._stands_back:
-            self._stands_back = mark
-            self.heard(
-                Repair((), in_force=False, problem=f"another policy was put in force ({mark}), and is let be")
+        if mark != self._suspended_by:
+            self._suspended_by = mark
+            self.on_event(
+                Repair(
+                    (),
+                    in_force=False,
+                    problem=f"another policy was put in force ({mark}); this one is suspended",
+                )
             )
         return True
 
@@ -200,32 +203,32 @@ class Watch:
                 if not left:
                     break
                 if attempt:
-                    self.heard(Alarm(0, ""))  # somebody changed it meanwhile, unheard
-                    if self._gives_way():
+                    self.on_event(Alarm(0, ""))  # another program changed it meanwhile, without a message
+                    if self._is_suspended():
                         return
-                # what differs after a repair differs in a way that is not understood
-                strange = left.strange or attempt > 1
-                with self._unheard():
-                    self.firewall.repair(self.policy, replace(left, strange=strange), self._filling)
+                # differences that remain after a repair are not understood
+                strange = left.unsupported or attempt > 1
+                with self._unsubscribed():
+                    self.firewall.repair(self.policy, replace(left, unsupported=strange), self._refill_socket)
                 self._repair_sessions()
                 left = self._differences()
-            self.heard(Repair(found.lines, in_force=not left))
+            self.on_event(Repair(found.lines, in_force=not left))
         except FirewallError as error:
-            self.heard(Repair(found.lines, in_force=False, problem=str(error)))
+            self.on_event(Repair(found.lines, in_force=False, problem=str(error)))
 
     @contextlib.contextmanager
-    def _unheard(self) -> Iterator[None]:
-        """Do not have the kernel report this process's own changes: of 10,000 elements that takes it 12 ms.
+    def _unsubscribed(self) -> Iterator[None]:
+        """Suspend the kernel's reports of this process's own changes: 10,000 elements would take it 12 ms.
 
-        What others change meanwhile is found when the table is read afterwards.
+        Changes by others in the meantime are found when the table is read afterwards.
         """
-        self._listen(False)
+        self._subscribe(False)
         try:
             yield
         finally:
-            self._listen(True)
+            self._subscribe(True)
 
-    def _listen(self, wanted: bool) -> None:
+    def _subscribe(self, wanted: bool) -> None:
         option = _ADD_MEMBERSHIP if wanted else _DROP_MEMBERSHIP
         self._socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)
 
@@ -233,13 +236,13 @@ class Watch:
         found = self.firewall.look(self.policy)
         missing, strange = self._session_differences()
         words = [f"the session {_path(session)} is closed" for session in missing]
-        words += [f"a session {_path(session)} is open that nobody asked for" for session in strange]
+        words += [f"session {_path(session)} is open, but was not requested" for session in strange]
         if not words:
             return found
         return replace(found, lines=(*found.lines, *words), nothing_else=False)
 
     def _session_differences(self) -> tuple[dict[Session, int], list[Session]]:
-        """Sessions that are gone, with the seconds they should have left, and those that should not be."""
+        """Return missing sessions, with the seconds they should have left, and unexpected ones."""
         if self.sessions is None:
             return {}, []
         wanted = self.sessions()
@@ -258,13 +261,13 @@ class Watch:
             except FirewallError as error:
                 if (
                     error.kind is not FirewallErrorKind.UNFIT
-                ):  # its time is over, or the policy has it no more
+                ):  # it has expired, or the policy no longer permits it
                     raise
 
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Collect no garbage meanwhile: a full collection walks through a policy of 10,000 addresses for 25 ms."""
+    """Pause garbage collection: a full collection of a policy with 10,000 addresses takes 25 ms."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -275,7 +278,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _settle() -> None:
-    """Exempt the objects of a policy, which last, from future collections: a change may come during one."""
+    """Exempt the policy's long-lived objects from garbage collection, which could coincide with a change."""
     gc.collect()
     gc.freeze()
 

@@ -23,7 +23,7 @@ class Listener:
     connections = 0
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-    def filling(self) -> tuple[int, int]:
+    def connection_usage(self) -> tuple[int, int]:
         return self.connections, 100
 
 
@@ -34,7 +34,7 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
     logged = []
     for listener.connections in (79, 80, 99, 70, 69):
         caplog.clear()
-        bounds.look()
+        bounds.check()
         logged.append([record.getMessage() for record in caplog.records])
     near, below = (
         "connections: 80 of 100 are in use, 80 %",
@@ -49,7 +49,7 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
 def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
     bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None))
     bounds.add(Bound("file-system", lambda: (amount, 100)))
-    bounds.look()
+    bounds.check()
     assert len(caplog.records) == (amount == 80)
 
 

@@ -25,7 +25,7 @@ from tests.support.datacenter.programs import configure
 from wire.compression import Compressor
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
-from wire.pki import folder as pki_folder
+from wire.pki import directory as pki_directory
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity, client_context
 
@@ -143,12 +143,12 @@ def with_revocations(file: Path, folder: str) -> Path:
 def test_a_box_that_is_revoked_while_the_program_runs_is_refused(tmp_path: Path) -> None:
     file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
     folder = tmp_path / "pki"
-    pki_folder.init(folder)
-    box = pki_folder.issue(folder, "RAP-0001", "box")
-    pki_folder.issue(folder, "DC", "datacenter", ("localhost",))
-    pki_folder.revoke(folder, [])
+    pki_directory.init(folder)
+    box = pki_directory.issue(folder, "RAP-0001", "box")
+    pki_directory.issue(folder, "DC", "datacenter", ("localhost",))
+    pki_directory.revoke(folder, [])
     errors = refused_after(
-        lambda: pki_folder.revoke(folder, ["RAP-0001"]), with_revocations(file, "pki"), box
+        lambda: pki_directory.revoke(folder, ["RAP-0001"]), with_revocations(file, "pki"), box
     )
     assert "RAP-0001 is refused: its certificate: it is revoked" in errors
 
@@ -157,8 +157,8 @@ def test_a_box_whose_ca_is_revoked_while_the_program_runs_is_refused(tmp_path: P
     file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
     folder, vendor, key = tmp_path / "plants", Authority.make("vendor root"), make_key()
     plant = vendor.subordinate("plant")
-    vendor.issue(folder, "dc", hosts=("localhost",), believes=vendor, key=key)
-    box = plant.issue(folder, "RAP-0001", believes=vendor, key=key)
+    vendor.issue(folder, "dc", hosts=("localhost",), trusts=vendor, key=key)
+    box = plant.issue(folder, "RAP-0001", trusts=vendor, key=key)
     crl = folder / "vendor-ca.crl"
     crl.write_bytes(vendor.revoke([]))
     errors = refused_after(
@@ -184,7 +184,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
         renewed = x509.load_pem_x509_certificate((tmp_path / "dc.crt").read_bytes()).serial_number + 7
         authority = Authority.make("vendor", authority_key)
         authority._serial = renewed - 1
-        authority.issue(tmp_path / "new", "dc", hosts=("localhost",), believes=authority, key=make_key())
+        authority.issue(tmp_path / "new", "dc", hosts=("localhost",), trusts=authority, key=make_key())
         (tmp_path / "new" / "dc.crt").replace(tmp_path / "dc.crt")
         for _ in range(20):
             assert await shown(port) == old  # half a pair
@@ -196,8 +196,8 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
 
     authority_key = make_key()
     vendor = Authority.make("vendor", authority_key)
-    vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=make_key())
-    box = vendor.issue(tmp_path, "RAP-0001", believes=vendor, key=make_key())
+    vendor.issue(tmp_path, "dc", hosts=("localhost",), trusts=vendor, key=make_key())
+    box = vendor.issue(tmp_path, "RAP-0001", trusts=vendor, key=make_key())
     program = PROGRAM.replace("import sys\n", "import sys\nimport datacenter.main\n", 1).replace(
         "run_datacenter(sys", "datacenter.main.REFRESH_SECONDS = 0.02\nrun_datacenter(sys"
     )
@@ -224,11 +224,11 @@ def test_check_inspects_the_certificate_without_serving(
     key = (tmp_path / "dc.key").read_bytes()
     vendor, other = Authority.make("vendor"), make_key()
     for validity, message in ((Validity.days(-3), "expired on"), (Validity.days(3), "is not the key of")):
-        vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=other, validity=validity)
+        vendor.issue(tmp_path, "dc", hosts=("localhost",), trusts=vendor, key=other, validity=validity)
         if message != "expired on":
             (tmp_path / "dc.key").write_bytes(key)
         assert main(check) == 2
         assert message in capsys.readouterr().err
-    vendor.issue(tmp_path, "dc", hosts=("localhost",), believes=vendor, key=other, validity=Validity.days(9))
+    vendor.issue(tmp_path, "dc", hosts=("localhost",), trusts=vendor, key=other, validity=Validity.days(9))
     assert main(check) == 0
     assert "warning: " in capsys.readouterr().err

@@ -44,8 +44,8 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Identity]:
     """Of the data center, of two boxes that may send, and of one whose certificate is good but who may not."""
     folder, key = tmp_path_factory.mktemp("pki"), make_key()
     vendor, public = Authority.make("vendor"), Authority.make("public")
-    server = public.issue(folder, "datacenter", hosts=("localhost",), believes=vendor, key=key)
-    boxes = [vendor.issue(folder, name, believes=public, key=key) for name in (BOX, "RAP-0002", "RAP-0666")]
+    server = public.issue(folder, "datacenter", hosts=("localhost",), trusts=vendor, key=key)
+    boxes = [vendor.issue(folder, name, trusts=public, key=key) for name in (BOX, "RAP-0002", "RAP-0666")]
     return dict(zip(("server", BOX, "RAP-0002", "RAP-0666"), (server, *boxes), strict=True))
 
 

@@ -115,7 +115,7 @@ def test_taken_back_when_the_one_who_applied_is_gone(here: Namespace, number: in
     applying.send_signal(number)
     applying.wait(PATIENCE_SECONDS)
     over = time.monotonic() + PATIENCE_SECONDS
-    while (left := Firewall(here.run(Nft)).snapshot()) is not None and time.monotonic() < over:
+    while (left := Firewall(here.run(Nft)).save()) is not None and time.monotonic() < over:
         time.sleep(0.005)
     assert left is None
 
@@ -125,7 +125,7 @@ def test_taken_back_in_time(here: Namespace) -> None:
     assert applying.stdout is not None
     assert "taken back" in applying.stdout.read(), said(applying)
     assert applying.wait(PATIENCE_SECONDS) == 1
-    assert Firewall(here.run(Nft)).snapshot() is None
+    assert Firewall(here.run(Nft)).save() is None
 
 
 def test_watched(here: Namespace) -> None:

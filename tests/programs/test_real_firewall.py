@@ -40,7 +40,7 @@ from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 30
 MEMORY_MB_MAX = 64
 BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
@@ -186,7 +186,7 @@ class Place:
 async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,10 @@ def make_certificates(folder: Path) -> Certificates:
     public = Authority.make("public root").subordinate("public intermediate")
 
     def box(where: str, authority: Authority, validity: Validity | None = None) -> Identity:
-        return authority.issue(folder / where, "RAP-0001", believes=public, key=key, validity=validity)
+        return authority.issue(folder / where, "RAP-0001", trusts=public, key=key, validity=validity)
 
     def server(where: str, validity: Validity | None = None) -> Identity:
-        return public.issue(folder / where, "dc", hosts=hosts, believes=vendor, key=key, validity=validity)
+        return public.issue(folder / where, "dc", hosts=hosts, trusts=vendor, key=key, validity=validity)
 
     return Certificates(
         server("dc"),

@@ -33,19 +33,19 @@ class Hierarchy:
         )
         key = make_key()
         datacenter = public.subordinate("PUBLIC ISSUING").issue(
-            folder, "INGEST", hosts=LOOPBACK, believes=vendor, key=key
+            folder, "INGEST", hosts=LOOPBACK, trusts=vendor, key=key
         )
-        box = vendor.issue(folder, "RAP-1", hosts=LOOPBACK, believes=public, key=key)
-        instrument = vendor.issue(folder, "CHEM-1", believes=vendor, key=key)
+        box = vendor.issue(folder, "RAP-1", hosts=LOOPBACK, trusts=public, key=key)
+        instrument = vendor.issue(folder, "CHEM-1", trusts=vendor, key=key)
         return cls(
             box=box,
             box_server=Identity(box.certificate, box.key, instrument.authorities),
             datacenter=datacenter,
             instrument=instrument,
-            other_instrument=vendor.issue(folder, "HEMA-1", believes=vendor, key=key),
-            stranger=vendor.issue(folder, "NOBODY-1", believes=vendor, key=key),
+            other_instrument=vendor.issue(folder, "HEMA-1", trusts=vendor, key=key),
+            stranger=vendor.issue(folder, "NOBODY-1", trusts=vendor, key=key),
             expired=vendor.issue(
-                folder / "old", "CHEM-1", believes=vendor, key=key, validity=Validity.days(-1)
+                folder / "old", "CHEM-1", trusts=vendor, key=key, validity=Validity.days(-1)
             ),
-            impostor=strange.issue(folder / "strange", "CHEM-1", believes=vendor, key=key),
+            impostor=strange.issue(folder / "strange", "CHEM-1", trusts=vendor, key=key),
         )

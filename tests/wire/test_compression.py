@@ -46,14 +46,14 @@ def test_a_block_refers_to_those_before_it() -> None:
 
 def test_a_block_of_the_limit_is_read_and_one_byte_more_is_not() -> None:
     assert Decompressor().decompress(*blocks(bytes(1000)), 1000) == bytes(1000)
-    with pytest.raises(CompressionError, match="more than 1000"):
+    with pytest.raises(CompressionError, match="limit of 1000"):
         Decompressor().decompress(*blocks(bytes(1001)), 1000)
 
 
 def test_a_bomb_is_refused_without_being_inflated() -> None:
     (bomb,) = blocks(bytes(200_000_000))
     assert len(bomb) < 50_000
-    with pytest.raises(CompressionError, match="more than 524288"):
+    with pytest.raises(CompressionError, match="limit of 524288"):
         Decompressor().decompress(bomb, 524_288)
 
 
@@ -109,7 +109,7 @@ def test_a_stream_goes_on_beyond_many_frames() -> None:
 
 def test_what_follows_the_end_of_a_frame_is_refused() -> None:
     (block,) = blocks(bytes(FRAME_BYTES_MAX + 1))
-    with pytest.raises(CompressionError, match="follows"):
+    with pytest.raises(CompressionError, match="unexpected data"):
         Decompressor().decompress(block + b"more", LIMIT)
 
 

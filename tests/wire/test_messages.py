@@ -35,7 +35,7 @@ from wire.messages import (
     decode,
     encode,
     encode_batch,
-    refusal,
+    find_undecodable_record,
     sequences,
 )
 from wire.vocabulary import Channel
@@ -166,15 +166,15 @@ def test_who_is_to_blame_is_the_first_record_that_is_none() -> None:
     good = encode(Entry("CHEM-0001", 1, EVERY_KIND[0]))
     of_tomorrow = msgspec.msgpack.encode(["CHEM-0001", 1, ["humidity", 1, NOW]])
     entries = [(5, good), (8, of_tomorrow), (9, good), (10, b"\xc0")]
-    assert refusal(encode_batch(3, entries)) == BatchRefusal(3, 8)
-    assert refusal(encode_batch(3, entries[2:])) == BatchRefusal(3, 10)
-    assert refusal(encode_batch(3, entries[:1])) is None, "nobody"
+    assert find_undecodable_record(encode_batch(3, entries)) == BatchRefusal(3, 8)
+    assert find_undecodable_record(encode_batch(3, entries[2:])) == BatchRefusal(3, 10)
+    assert find_undecodable_record(encode_batch(3, entries[:1])) is None, "nobody"
 
 
 @given(st.binary(max_size=200), st.booleans())
 def test_what_is_no_batch_at_all_is_nobodys_fault(data: bytes, cut: bool) -> None:
     whole = encode_batch(3, [(5, b"\xc0")])
-    assert refusal(whole[: len(data) % len(whole)] if cut else whole + data + b"\0") is None
+    assert find_undecodable_record(whole[: len(data) % len(whole)] if cut else whole + data + b"\0") is None
 
 
 @given(st.binary(max_size=200))

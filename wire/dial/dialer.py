@@ -1,4 +1,4 @@
-"""From nothing to an HTTP connection under TLS: directly, or through the site's proxy."""
+"""Establishes HTTP connections over TLS, direct or through the site's proxy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from math import inf
 from typing import Final
 
 from settings.types import Endpoint, Proxy
-from wire.dial.accounting import Traffic
-from wire.dial.patience import Patience
-from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind, converse
+from wire.dial.adaptive_timeout import AdaptiveTimeout
+from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind, proxy_conversation
+from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, bracketed, without_zone
 from wire.tls.peer import check_server
 
 HTTPS_PORT: Final = 443
 REACH_SECONDS_MAX: Final = 45.0
-"""From asking for the address to the TCP connection. It does not grow: this is between kernels, however busy programs
-are, and the name service's own time-out is shorter."""
+"""Time-out from name resolution to the TCP connection. It does not adapt: only kernels are involved, which respond
+however busy programs are, and the resolver's own time-out is shorter."""
 HANDSHAKE_SECONDS_MAX: Final = 45.0
-"""What the proxy's handshake and TLS's may usually take together, from the TCP connection on."""
-DIAL_PATIENCE_MAX: Final = 10.0
-"""So many times as long, at most, for handshakes with a proxy or far end that has shown to be slow."""
+"""Usual time-out of the proxy and TLS handshakes together, from the TCP connection on."""
+DIAL_TIMEOUT_FACTOR_MAX: Final = 10.0
+"""Maximum factor by which the handshake time-out grows for a slow proxy or server."""
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
-"""Data that the other end's kernel does not acknowledge for so long is on a dead line, and not at a slow program."""
+"""TCP_USER_TIMEOUT: data unacknowledged for this long means a dead path, not a slow program."""
 PROXY_SECONDS_MAX: Final = 20.0
-"""What a proxy may usually take to answer once it has accepted the connection."""
+"""Usual time-out of a proxy's reply once it has accepted the connection."""
 
 
 async def dial(
@@ -38,26 +38,26 @@ async def dial(
     reply_bytes_max: int,
     proxy: Proxy | None = None,
     traffic: Traffic | None = None,
-    patience: Patience | None = None,
+    adaptive_timeout: AdaptiveTimeout | None = None,
 ) -> ClientConnection:
-    """Connect and shake hands. `patience` is with the handshakes, and learns from them.
+    """Connect and complete the proxy and TLS handshakes, whose time-out `adaptive_timeout` adapts.
 
     Raises:
-        ProxyError: the proxy does not connect us.
-        OSError: anything else, TimeoutError and ssl.SSLError among it.
+        ProxyError: the proxy did not connect to the server.
+        OSError: any other failure, including TimeoutError and ssl.SSLError.
     """
-    # RFC 9110, 7.2: the default port is left out, which in a request for one alert is 2 % of it
+    # RFC 9110, 7.2: the default port is omitted, which saves 2 % of a request with one alert
     host = bracketed(endpoint.host)
     authority = host if endpoint.port == HTTPS_PORT else f"{host}:{endpoint.port}"
     connection = ClientConnection(authority, reply_bytes_max)
-    way = _Way(endpoint, proxy, traffic or Traffic(), patience or Patience(1.0))
+    route = _Route(endpoint, proxy, traffic or Traffic(), adaptive_timeout or AdaptiveTimeout(1.0))
     try:
         async with asyncio.timeout(REACH_SECONDS_MAX) as limit:
-            await way.dial(connection, tls, limit)
+            await route.dial(connection, tls, limit)
     except OSError:
         raise
-    except ValueError as error:  # UnicodeError is one: from IDNA, or ssl about the name it is to verify
-        raise OSError(f"{endpoint.host!r} or the proxy's name cannot be a host name: {error}") from error
+    except ValueError as error:  # includes UnicodeError: from IDNA, or from ssl for the name to verify
+        raise OSError(f"{endpoint.host!r} or the proxy's name is not a valid host name: {error}") from error
     try:
         if connection.transport is not None:
             check_server(connection.transport.get_extra_info("ssl_object"))
@@ -68,40 +68,40 @@ async def dial(
 
 
 async def reach(endpoint: Endpoint, proxy: Proxy | None, protocol: asyncio.Protocol) -> asyncio.Transport:
-    """Connect `protocol` to the far end without TLS, through the proxy if there is one.
+    """Connect `protocol` to the server without TLS, through the proxy if there is one.
 
-    Raises OSError, ProxyError.
+    Raises: OSError, ProxyError.
     """
     try:
-        transport = await _Way(endpoint, proxy, Traffic(), Patience(1.0)).open()
+        transport = await _Route(endpoint, proxy, Traffic(), AdaptiveTimeout(1.0)).open()
     except ValueError as error:
-        raise OSError(f"{endpoint.host!r} or the proxy's name cannot be a host name: {error}") from error
+        raise OSError(f"{endpoint.host!r} or the proxy's name is not a valid host name: {error}") from error
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
     return transport
 
 
 def _end_dead_line(transport: asyncio.Transport) -> None:
-    """Have the kernel end the connection when the other end's kernel no longer acknowledges what is sent."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux alone has it
+    """Set TCP_USER_TIMEOUT: the kernel ends the connection if sent data remains unacknowledged."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
     line = transport.get_extra_info("socket")
     if option is not None and line is not None and line.family != socket.AF_UNIX:
         line.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_MS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """The way to the far end: TCP, the proxy if there is one, TLS."""
+class _Route:
+    """The route to a server: TCP, the proxy if there is one, TLS."""
 
     endpoint: Endpoint
     proxy: Proxy | None
     traffic: Traffic
-    patience: Patience
+    adaptive_timeout: AdaptiveTimeout
 
     async def dial(self, connection: ClientConnection, tls: ssl.SSLContext, limit: asyncio.Timeout) -> None:
-        """Reach the far end or the proxy within `limit`, which is then set anew for the handshakes."""
+        """Reach the server or the proxy within `limit`, then reschedule `limit` for the handshakes."""
         loop = asyncio.get_running_loop()
-        reached_at, seconds = inf, HANDSHAKE_SECONDS_MAX * self.patience.factor
+        reached_at, seconds = inf, HANDSHAKE_SECONDS_MAX * self.adaptive_timeout.factor
 
         def reached() -> None:
             nonlocal reached_at
@@ -110,13 +110,13 @@ class _Way:
 
         try:
             transport = await self.open(reached)
-            # `limit` ends before the handshake's own time-out
+            # `limit` expires before the handshake's own time-out
             secured = await self._secure(transport, connection, tls, 2 * seconds)
         except asyncio.CancelledError:
             if loop.time() >= reached_at + seconds:
-                self.patience.expired()
+                self.adaptive_timeout.expired()
             raise
-        self.patience.answered((loop.time() - reached_at) / HANDSHAKE_SECONDS_MAX)
+        self.adaptive_timeout.answered((loop.time() - reached_at) / HANDSHAKE_SECONDS_MAX)
         connection.connection_made(secured)
 
     async def _secure(
@@ -138,7 +138,7 @@ class _Way:
         return secured
 
     async def open(self, reached: Callable[[], object] = lambda: None) -> asyncio.Transport:
-        """Connect to the far end; `reached` is called when it, or the proxy, has accepted a connection."""
+        """Connect to the server; `reached` is called when it, or the proxy, has accepted a TCP connection."""
         loop, proxy, endpoint = asyncio.get_running_loop(), self.proxy, self.endpoint
         if proxy is None:
             transport, _ = await loop.create_connection(
@@ -147,34 +147,36 @@ class _Way:
             _end_dead_line(transport)
             reached()
             return transport
-        handshake = Handshake(converse(proxy, endpoint.host, endpoint.port))
+        handshake = Handshake(proxy_conversation(proxy, endpoint.host, endpoint.port))
         while True:
-            transport, shaking = await loop.create_connection(
-                lambda: _Shaking(handshake, self.traffic), proxy.host, proxy.port
+            transport, proxy_handshake = await loop.create_connection(
+                lambda: _ProxyHandshake(handshake, self.traffic), proxy.host, proxy.port
             )
             _end_dead_line(transport)
             reached()
-            await self._shake_hands(transport, shaking)
+            await self._complete_proxy_handshake(transport, proxy_handshake)
             if handshake.done:
                 return transport
             transport.abort()
             handshake.reconnect()
 
-    async def _shake_hands(self, transport: asyncio.Transport, shaking: _Shaking) -> None:
+    async def _complete_proxy_handshake(
+        self, transport: asyncio.Transport, proxy_handshake: _ProxyHandshake
+    ) -> None:
         try:
-            async with asyncio.timeout(PROXY_SECONDS_MAX * self.patience.factor):
-                await shaking.finished
+            async with asyncio.timeout(PROXY_SECONDS_MAX * self.adaptive_timeout.factor):
+                await proxy_handshake.finished
         except TimeoutError:
             transport.abort()
-            self.patience.expired()
-            raise ProxyError(ProxyErrorKind.TIMEOUT, "the proxy does not answer") from None
+            self.adaptive_timeout.expired()
+            raise ProxyError(ProxyErrorKind.TIMEOUT, "the proxy did not reply in time") from None
         except BaseException:
             transport.abort()
             raise
 
 
-class _Shaking(asyncio.Protocol):
-    """A proxy handshake over a transport; `finished` when it is done, or needs another transport."""
+class _ProxyHandshake(asyncio.Protocol):
+    """Runs a proxy handshake on a transport; `finished` is set when it is done or needs a new connection."""
 
     def __init__(self, handshake: Handshake, traffic: Traffic) -> None:
         self._handshake = handshake
@@ -201,7 +203,7 @@ class _Shaking(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.finished.done():
-            self.finished.set_exception(ProxyError(ProxyErrorKind.LOST, "the proxy hung up"))
+            self.finished.set_exception(ProxyError(ProxyErrorKind.LOST, "the proxy closed the connection"))
 
     def _send(self, data: bytes) -> None:
         assert self._transport is not None

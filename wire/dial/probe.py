@@ -1,8 +1,8 @@
-"""Reads the certificate that is presented in the data center's place, without trusting it.
+"""Fetches the certificate that a server presents, without trusting it, to explain a failed verification.
 
-After a failed verification OpenSSL does not give the certificate away, so this makes a connection of its own, through
-the same proxy and under the same name. It verifies nothing, and therefore sends nothing either: no client certificate
-and no request. What it receives is bounded, and is hostile input.
+OpenSSL does not return the certificate after a failed verification, so this opens a separate connection through the
+same proxy and with the same server name. It verifies nothing, and therefore sends neither a client certificate nor a
+request. Received data is untrusted; its amount is bounded.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from wire.tls.context import unverified_client_context
 
 PROBE_SECONDS_MAX: Final = 45.0
 PROBE_BYTES_MAX: Final = 64 * 1024
-"""What is read at most; a long chain of certificates has 10 KB."""
+"""Maximum bytes read; a long chain of certificates has 10 KB."""
 BEGINNING_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
-    """What was received: its first bytes, and the server's certificate (DER), empty if none came."""
+class ProbeResult:
+    """The received data: its first bytes, and the server's certificate (DER; empty if none was received)."""
 
     beginning: bytes
     certificate: bytes
 
 
-async def probe(endpoint: Endpoint, proxy: Proxy | None) -> Presented:
-    """Begin a TLS handshake with whoever answers in the far end's place. Raises OSError, ProxyError."""
+async def probe(endpoint: Endpoint, proxy: Proxy | None) -> ProbeResult:
+    """Start a TLS handshake with the server that answers at `endpoint`. Raises: OSError, ProxyError."""
     protocol = _Probe(unverified_client_context(), without_zone(endpoint.host))
     async with asyncio.timeout(PROBE_SECONDS_MAX):
         transport = await reach(endpoint, proxy, protocol)
@@ -40,11 +40,11 @@ async def probe(endpoint: Endpoint, proxy: Proxy | None) -> Presented:
             await protocol.finished
         finally:
             transport.abort()
-    return Presented(protocol.beginning, protocol.certificate)
+    return ProbeResult(protocol.beginning, protocol.certificate)
 
 
 class _Probe(asyncio.Protocol):
-    """A handshake on memory, so that the plain bytes of an answer that is no TLS are seen too."""
+    """A TLS handshake in memory, so that a reply in plain text can be recorded too."""
 
     def __init__(self, tls: ssl.SSLContext, name: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -57,19 +57,19 @@ class _Probe(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._go_on()
+        self._continue_handshake()
 
     def data_received(self, data: bytes) -> None:
         self._bytes += len(data)
         self.beginning += data[: BEGINNING_BYTES - len(self.beginning)]
         self._incoming.write(data)
         if not self.finished.done():
-            self._go_on()
+            self._continue_handshake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish()
 
-    def _go_on(self) -> None:
+    def _continue_handshake(self) -> None:
         try:
             self._connection.do_handshake()
         except ssl.SSLWantReadError:

@@ -1,10 +1,10 @@
-"""Talking a proxy into a connection: HTTP CONNECT (RFC 9110, 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+"""Client side of proxy protocols: HTTP CONNECT (RFC 9110, 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
 
-Both are short conversations, written here as generators that do no I/O: each `yield` gives the bytes to send and
-says what to wait for, either a number of bytes or the delimiter that ends a part, and gets that part. RECONNECT waits
-for another connection to the proxy. Names go to the proxy as they are, so that it and not the box resolves them.
+Both are written without I/O as generators: each `yield` gives the bytes to send and the part to wait for, which is
+either a number of bytes or a terminating delimiter, and receives that part. RECONNECT waits for a new connection to
+the proxy. Host names are passed to the proxy unresolved, so that it and not the box resolves them.
 
-Nothing may follow the proxy's last word: in what comes after it, TLS, it is the client who speaks first.
+No data may follow the proxy's final reply: in TLS, which comes next, the client speaks first.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from wire.dial.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic
 from wire.http.connection import bracketed, without_zone
 
 REPLY_BYTES_MAX: Final = 64 * 1024
-"""All that a proxy may say before the connection is through."""
+"""Maximum bytes from the proxy during the handshake."""
 
 EXCHANGES_MAX: Final = 5
-"""Requests on one connection: NTLM takes three, and Digest one more if its nonce is stale."""
+"""Maximum requests per connection: NTLM takes three, Digest one more if its nonce is stale."""
 RECONNECT: Final = -1
-"""What a conversation waits for when the proxy closes the connection, but the next request may succeed."""
+"""A conversation waits for this when the proxy closes the connection but the next request may succeed."""
 INTERIM_MAX: Final = 16
-"""Interim responses before a final one."""
+"""Maximum interim responses before a final one."""
 Conversation: TypeAlias = Generator[tuple[bytes, int | bytes], bytes, None]
 
 
 class ProxyErrorKind(StrEnum):
-    """What the person who set the proxy up can do about it."""
+    """Error kinds, by what the site's administrator can do about them."""
 
-    REFUSED_AUTH = "refused-auth"  # it wants a user and a password, or other ones
-    REFUSED = "refused"  # it knows us, and does not connect us (policy, unreachable)
-    GARBAGE = "garbage"  # it does not speak this protocol
-    TIMEOUT = "timeout"  # it does not answer
-    LOST = "lost"  # it hung up
+    REFUSED_AUTH = "refused-auth"  # the proxy requires a user and password, or other ones
+    REFUSED = "refused"  # the proxy does not connect to this destination (policy, unreachable)
+    PROTOCOL_ERROR = "protocol-error"  # the reply does not conform to the protocol
+    TIMEOUT = "timeout"  # no reply in time
+    LOST = "lost"  # the proxy closed the connection
 
 
 class ProxyError(Exception):
-    """The proxy does not connect us; callers branch on `kind` alone."""
+    """The proxy did not establish the connection; callers branch on `kind` alone."""
 
     def __init__(self, kind: ProxyErrorKind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
-def converse(proxy: Proxy, host: str, port: int) -> Conversation:
-    """The conversation that makes `proxy` connect to `host`:`port`. It raises ProxyError."""
+def proxy_conversation(proxy: Proxy, host: str, port: int) -> Conversation:
+    """Return the conversation that makes `proxy` connect to `host`:`port`. It raises ProxyError."""
     return (_http if proxy.kind == "http" else _socks5)(proxy, host, port)
 
 
 class Handshake:
-    """Drives a conversation with whatever pieces arrive. `to_send` opens it; it is over when `done`.
+    """Runs a conversation on received data. Send `to_send` first; the handshake is complete when `done`.
 
-    When it `must_reconnect`, the proxy closes this connection: make another, and call `reconnect` for its `to_send`.
+    If `must_reconnect`, the proxy closes this connection: open another, and call `reconnect` for its `to_send`.
     """
 
     def __init__(self, conversation: Conversation) -> None:
@@ -71,16 +71,16 @@ class Handshake:
 
     @property
     def must_reconnect(self) -> bool:
-        """Whether it goes on with another connection only."""
+        """Whether the handshake must continue on a new connection."""
         return not self.done and self._wanted == RECONNECT
 
     def reconnect(self) -> None:
-        """Go on with another connection, which `to_send` opens."""
+        """Continue on a new connection; `to_send` is its first data."""
         self._received = b""
         self.to_send, self._wanted = self._conversation.send(b"")
 
     def receive(self, data: bytes) -> bytes:
-        """What to send in reply to `data`. Raises: ProxyError REFUSED_AUTH, REFUSED, GARBAGE."""
+        """Process received data; return the reply. Raises: ProxyError REFUSED_AUTH, REFUSED, PROTOCOL_ERROR."""
         self._received += data
         self._bytes += len(data)
         replies = []
@@ -91,15 +91,17 @@ class Handshake:
             except StopIteration:
                 self.done = True
         if self._bytes > REPLY_BYTES_MAX:
-            raise ProxyError(ProxyErrorKind.GARBAGE, f"the proxy said more than {REPLY_BYTES_MAX} bytes")
+            raise ProxyError(
+                ProxyErrorKind.PROTOCOL_ERROR, f"the proxy's reply exceeds {REPLY_BYTES_MAX} bytes"
+            )
         if self.must_reconnect:
             return b""
         if self.done and self._received:
-            raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy goes on talking after its last word")
+            raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, "unexpected data after the proxy's reply")
         return b"".join(replies)
 
     def _take(self) -> bytes | None:
-        """The next part, once it is whole."""
+        """Return the next part if it is complete."""
         if self._wanted == RECONNECT:
             return None
         if isinstance(self._wanted, int):
@@ -114,7 +116,7 @@ class Handshake:
 
 
 def authority(host: str, port: int) -> str:
-    """`host`:`port` as a URI has it: an IPv6 address in brackets, without its zone (RFC 3986, 3.2.2)."""
+    """Format `host`:`port` for a URI: IPv6 addresses in brackets, without zone (RFC 3986, 3.2.2)."""
     return f"{bracketed(host)}:{port}"
 
 
@@ -128,14 +130,16 @@ def _http(proxy: Proxy, host: str, port: int) -> Conversation:
         if 200 <= reply.status < 300:
             return
         if reply.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-            raise ProxyError(ProxyErrorKind.REFUSED, f"the proxy answers {reply.status}")
+            raise ProxyError(
+                ProxyErrorKind.REFUSED, f"the proxy refused the request with status {reply.status}"
+            )
         yield from _skip_body(reply)
         offered = [
             c for c in parse_challenges(reply.challenges) if c.scheme != "basic" or _may_be_basic(proxy)
         ]
         challenge = choose([c for c in offered if c.scheme == chosen] or offered)
         if not proxy.user or challenge is None or (challenge.token and not reply.stays):
-            break  # with a token, it is the connection that is being authenticated
+            break  # a token belongs to the authentication of this connection
         if scheme is None:
             scheme, chosen = _begin(challenge, proxy, target), challenge.scheme
         credentials = scheme.answer(challenge)
@@ -143,11 +147,11 @@ def _http(proxy: Proxy, host: str, port: int) -> Conversation:
             break
         if not reply.stays:
             yield b"", RECONNECT
-    raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy requires other credentials (407)")
+    raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy requires other credentials (status 407)")
 
 
 def _may_be_basic(proxy: Proxy) -> bool:
-    """Basic that was refused once is not tried again."""
+    """Return whether Basic may be tried: not if it was refused already."""
     return proxy.basic == "offered"
 
 
@@ -162,20 +166,20 @@ def _begin(challenge: Challenge, proxy: Proxy, target: str) -> Scheme:
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """The head of a proxy's final response."""
+    """The header of a proxy's final response."""
 
     status: int
     challenges: list[str]
     length: int | None
-    """Of its body; None for a chunked one."""
+    """Length of the body; None for a chunked one."""
     stays: bool
-    """Whether the connection remains open after it."""
+    """Whether the connection stays open after it."""
 
 
 def _connect_request(
     target: str, credentials: str | None
 ) -> Generator[tuple[bytes, int | bytes], bytes, _Reply]:
-    """Send CONNECT, and get the final response's head; interim responses are skipped (RFC 9110, 15.2)."""
+    """Send CONNECT; return the final response's header, skipping interim responses (RFC 9110, 15.2)."""
     head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
     if credentials is not None:
         head += f"Proxy-Authorization: {credentials}\r\n"
@@ -185,11 +189,13 @@ def _connect_request(
         to_send = b""
         status_line = re.match(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( [^\r\n]*)?\r\n", reply)
         if status_line is None:
-            raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy does not answer in HTTP/1.1")
+            raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, "the proxy's reply is not HTTP/1.1")
         status = int(status_line[2])
         if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
             return _reply(status, status_line[1] == b"1", reply)
-    raise ProxyError(ProxyErrorKind.GARBAGE, f"the proxy sends more than {INTERIM_MAX} interim responses")
+    raise ProxyError(
+        ProxyErrorKind.PROTOCOL_ERROR, f"the proxy sent more than {INTERIM_MAX} interim responses"
+    )
 
 
 def _reply(status: int, is_http11: bool, head: bytes) -> _Reply:
@@ -205,7 +211,7 @@ def _reply(status: int, is_http11: bool, head: bytes) -> _Reply:
 
 
 def _skip_body(reply: _Reply) -> Generator[tuple[bytes, int | bytes], bytes, None]:
-    """Read the body of a response after which the connection remains."""
+    """Read the body of a response after which the connection stays open."""
     if not reply.stays:
         return
     if reply.length is not None:
@@ -216,7 +222,9 @@ def _skip_body(reply: _Reply) -> Generator[tuple[bytes, int | bytes], bytes, Non
         line = yield b"", b"\r\n"
         size = re.match(rb"[0-9A-Fa-f]{1,8}(?=[;\s])", line)
         if size is None:
-            raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy's response is not chunked as it says")
+            raise ProxyError(
+                ProxyErrorKind.PROTOCOL_ERROR, "the body of the proxy's response is not validly chunked"
+            )
         if not int(size[0], 16):
             break
         yield b"", int(size[0], 16) + 2
@@ -244,27 +252,29 @@ def _socks5(proxy: Proxy, host: str, port: int) -> Conversation:
     offered = [_NO_AUTH, _PASSWORD] if proxy.user else [_NO_AUTH]
     version, method = yield bytes([_VERSION, len(offered), *offered]), 2
     if version != _VERSION or method not in (*offered, 0xFF):
-        raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy does not answer in SOCKS5")
+        raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, "the proxy's reply is not SOCKS5")
     if method == 0xFF:
-        raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy accepts none of our ways to log in")
+        raise ProxyError(
+            ProxyErrorKind.REFUSED_AUTH, "the proxy accepts none of the offered authentication methods"
+        )
     if method == _PASSWORD:
         _, status = yield b"\x01" + _counted(proxy.user) + _counted(proxy.password), 2
         if status != 0:
-            raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy wants another user or password")
+            raise ProxyError(ProxyErrorKind.REFUSED_AUTH, "the proxy rejected the user or password")
     request = bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big")
     version, status, _, kind = yield request, 4
     if version != _VERSION:
-        raise ProxyError(ProxyErrorKind.GARBAGE, "the proxy does not answer in SOCKS5")
+        raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, "the proxy's reply is not SOCKS5")
     if status != 0:
         raise ProxyError(ProxyErrorKind.REFUSED, f"the proxy: {_REFUSALS.get(status, f'error {status}')}")
-    yield b"", (yield from _address_bytes(kind)) + 2  # the address it connects from is of no use to us
+    yield b"", (yield from _address_bytes(kind)) + 2  # skip the proxy's own address and port
 
 
 def _address_bytes(kind: int) -> Generator[tuple[bytes, int | bytes], bytes, int]:
     if kind == _NAME:
         return (yield b"", 1)[0]
     if kind not in (_IPV4, _IPV6):
-        raise ProxyError(ProxyErrorKind.GARBAGE, f"the proxy gives an address of unknown type {kind}")
+        raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, f"unknown address type {kind} in the proxy's reply")
     return 4 if kind == _IPV4 else 16
 
 

@@ -1,8 +1,8 @@
 """Authentication at an HTTP proxy (RFC 9110, 11): Basic (RFC 7617), Digest (RFC 7616), Negotiate (RFC 4559) and NTLM.
 
-Of the schemes that the proxy offers, the strongest is used. Digest may need MD5, and NTLM needs MD4 and MD5: they are
-used here only, because the site's proxy demands it, and protect nothing but the password towards that proxy. What the
-box sends is protected by TLS inside the tunnel.
+The strongest scheme that the proxy offers is used. Digest may need MD5, and NTLM needs MD4 and MD5: they are used
+only here, because the site's proxy requires it, and protect only the password towards that proxy. The box's data is
+protected by TLS inside the tunnel.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 STRENGTH: Final = ("negotiate", "ntlm", "digest", "basic")
-"""Schemes, the strongest first: Negotiate can be Kerberos, and none before Basic sends the password."""
+"""Schemes, strongest first: Negotiate may be Kerberos, and only Basic sends the password itself."""
 ALGORITHMS: Final = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
-"""Of Digest, the strongest first, with hashlib's names."""
+"""Digest algorithms, strongest first, with their hashlib names."""
 _PARAMETER: Final = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]+)\s*,?\s*')
 _SCHEME: Final = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z|(?=,))")
 _TOKEN68: Final = re.compile(r"([A-Za-z0-9+/_~.-]+=*)\s*(?:,|\Z)")
 
 
 class Challenge:
-    """One scheme that a server offers, its parameters by lower-case name, or its token."""
+    """One scheme offered by a server: its parameters by lower-case name, or its token."""
 
     def __init__(self, scheme: str, parameters: dict[str, str], token: str = "") -> None:
         self.scheme, self.parameters, self.token = scheme, parameters, token
 
 
 def parse_challenges(values: list[str]) -> list[Challenge]:
-    """The challenges in the values of `Proxy-Authenticate` fields; what is not understood is left out."""
+    """Parse the values of `Proxy-Authenticate` fields; unrecognized parts are skipped."""
     found = []
     for value in values:
         at = 0
@@ -39,7 +39,7 @@ def parse_challenges(values: list[str]) -> list[Challenge]:
             at = match.end()
             parameters: dict[str, str] = {}
             token = _TOKEN68.match(value, at)
-            if token:  # padded, it looks like a parameter too
+            if token:  # with padding it could also match as a parameter
                 at = token.end()
             while parameter := _PARAMETER.match(value, at):
                 parameters[parameter[1].lower()] = _unquoted(parameter[2])
@@ -51,38 +51,38 @@ def parse_challenges(values: list[str]) -> list[Challenge]:
 
 
 class Scheme(Protocol):
-    """An authentication under way."""
+    """An authentication in progress."""
 
     def answer(self, challenge: Challenge) -> str | None:
-        """The value of `Proxy-Authorization` that answers `challenge`; None if nothing is left to try."""
+        """Return the `Proxy-Authorization` value that answers `challenge`; None if there is none left to try."""
         ...
 
 
 class Basic:
-    """The password itself, in UTF-8 (RFC 7617, 2.1). Once."""
+    """Basic authentication: sends the password, in UTF-8 (RFC 7617, 2.1); tried once."""
 
     def __init__(self, user: str, password: str) -> None:
         self._answers = [basic(user, password)]
 
-    def answer(self, challenge: Challenge) -> str | None:  # noqa: ARG002 - it is always the same
-        """As in Scheme."""
+    def answer(self, challenge: Challenge) -> str | None:  # noqa: ARG002 - the answer does not depend on it
+        """See `Scheme.answer`."""
         return self._answers.pop() if self._answers else None
 
 
 def basic(user: str, password: str) -> str:
-    """The value of `Proxy-Authorization` by Basic."""
+    """Return the `Proxy-Authorization` value for Basic."""
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 class Digest:
-    """RFC 7616 with qop=auth, or RFC 2069's form where the proxy offers no qop; again if the nonce is stale."""
+    """RFC 7616 with qop=auth, or RFC 2069 if the proxy offers no qop; retried if the nonce is stale."""
 
     def __init__(self, user: str, password: str, uri: str) -> None:
         self._user, self._password, self._uri = user, password, uri
         self._answered = False
 
     def answer(self, challenge: Challenge) -> str | None:
-        """As in Scheme."""
+        """See `Scheme.answer`."""
         given = challenge.parameters
         if self._answered and given.get("stale", "").lower() != "true":
             return None
@@ -112,10 +112,10 @@ class Digest:
 
 
 class Spnego:
-    """NTLM, or Negotiate with Kerberos where the machine has a ticket and NTLM otherwise; on one connection only."""
+    """NTLM, or Negotiate: Kerberos if the machine has a ticket, else NTLM. Bound to one connection."""
 
     def __init__(self, scheme: str, user: str, password: str, host: str) -> None:
-        import spnego  # it takes 50 ms and 10 MB, which only these sites need
+        import spnego  # takes 50 ms and 10 MB, which only sites with these schemes need
 
         self._scheme = "NTLM" if scheme == "ntlm" else "Negotiate"
         protocol = "ntlm" if scheme == "ntlm" else "negotiate"
@@ -123,11 +123,11 @@ class Spnego:
         self._begun = False
 
     def answer(self, challenge: Challenge) -> str | None:
-        """As in Scheme."""
+        """See `Scheme.answer`."""
         from spnego.exceptions import SpnegoError
 
         if self._begun and not challenge.token:
-            return None  # it has begun anew: the user or the password is wrong
+            return None  # the server restarted the exchange: wrong user or password
         self._begun = True
         try:
             token = self._context.step(b64decode(challenge.token) if challenge.token else None)
@@ -137,7 +137,7 @@ class Spnego:
 
 
 def choose(challenges: list[Challenge]) -> Challenge | None:
-    """The strongest of the challenges that can be answered."""
+    """Return the strongest challenge that can be answered; None if there is none."""
     usable = [c for c in challenges if c.scheme in STRENGTH and (c.scheme != "digest" or _is_usable(c))]
     return min(usable, key=_strength, default=None)
 

@@ -1,1 +1,1 @@
-"""HTTP/1.1 between programs: connections, message heads and fields, admission of clients."""
+"""HTTP/1.1 between programs: connections, header parsing, field values, and admission control."""

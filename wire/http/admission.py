@@ -1,9 +1,9 @@
-"""Admission of connections to a server: how many there are, and how long each may take.
+"""Admission control for a server's connections: bounds on their number and on the duration of each step.
 
-A connection costs a descriptor, and under TLS some 300 KB, before its peer has proved anything. Each listener
-therefore has a limit of its own. At the limit the connection that is least useful makes room for the new one: first
-the one whose TLS handshake has taken longest, then the one without a request for the longest time. A connection whose
-request is being answered is never ended; if all are, the new one is refused.
+A connection costs a descriptor, and with TLS about 300 KB, before its peer is authenticated. Each listener therefore
+has a limit of its own. At the limit, the least useful connection is closed in favour of the new one: first the one
+whose TLS handshake has taken longest, then the one that has been without a request for longest. A connection whose
+request is being answered is never closed; if all are, the new connection is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from wire.process.bounds import ALARM_SHARE
 
 CLOSE_SECONDS: Final = 2.0
-"""How long the connections of a server that closes have to end by themselves."""
+"""How long a closing server waits for its connections to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,17 @@ class Limits:
 
     connections_max: int = 1000
     handshake_s: float = 300.0
-    """From the connection to the end of its TLS handshake. A slow proxy connects long before its client may speak."""
+    """From the TCP connection to the end of the TLS handshake. A slow proxy connects long before its client sends."""
     request_s: float = 300.0
-    """From a request's first byte to its last."""
+    """From the first to the last byte of a request."""
     shutdown_s: float = 5.0
-    """How long the peer may take to answer the end of a TLS session."""
+    """How long to wait for the peer's close_notify at the end of a TLS session."""
     backlog: int = 64
-    """Connections that the kernel keeps until they are accepted; all of them may be accepted at once."""
+    """Connections queued by the kernel; all of them may be accepted at once."""
 
     @property
     def descriptors_max(self) -> int:
-        """How many descriptors the listener and its connections need at most."""
+        """The maximum number of descriptors for the listener and its connections."""
         return 1 + self.connections_max + self.backlog
 
 
@@ -46,7 +46,7 @@ class Served(Protocol):
     """The protocol of an admitted connection."""
 
     last_request: float
-    """The event loop's time of the last request, or of the beginning."""
+    """Event loop time of the last request, or of the connection."""
 
     @property
     def is_busy(self) -> bool:
@@ -54,24 +54,24 @@ class Served(Protocol):
         ...
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, on a transport that is secured already."""
+        """Start on a transport whose TLS handshake is complete."""
         ...
 
     def data_received(self, data: bytes) -> None:
-        """Take data."""
+        """Process received data."""
         ...
 
     def close(self) -> None:
-        """End the connection after what has been sent."""
+        """End the connection after pending data has been sent."""
         ...
 
 
 Crowded = Callable[[int, bool], object]
-"""Called with the number of connections when it reaches 80 % of the limit, and, with True, beyond the limit."""
+"""Called with the number of connections when it reaches 80 % of the limit, and with True beyond the limit."""
 
 
 class Admissions:
-    """The connections of one listener. `accept` is its protocol factory."""
+    """The connections of one listener. `accept` is the listener's protocol factory."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Admissions:
         serve: Callable[[Callable[[], None]], asyncio.Protocol],
         crowded: Crowded | None,
     ) -> None:
-        """`serve` makes the protocol of a connection; it calls what it is given when the connection is lost."""
+        """`serve` makes a connection's protocol from a callback that must be called when the connection is lost."""
         self.limits, self.tls, self.serve = limits, tls, serve
         self._crowded = crowded
         self._present: dict[_Admission, None] = {}
@@ -91,11 +91,11 @@ class Admissions:
         return len(self._present)
 
     def accept(self) -> asyncio.Protocol:
-        """The protocol of a connection that has just been accepted."""
+        """Return the protocol for a connection that has just been accepted."""
         return _Admission(self)
 
     def enter(self, newcomer: _Admission) -> bool:
-        """Count a connection; False if there is no room for it."""
+        """Add a connection; return False if there is no room for it."""
         if len(self._present) >= self.limits.connections_max:
             self._report(beyond=True)
             victim = min(self._present, key=_Admission.usefulness)
@@ -109,13 +109,13 @@ class Admissions:
         return True
 
     def leave(self, admission: _Admission) -> None:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         self._present.pop(admission, None)
         if not self._present:
             self._empty.set()
 
     async def close(self) -> None:
-        """End all connections, those that do not end by themselves after CLOSE_SECONDS."""
+        """End all connections; abort those that have not ended after CLOSE_SECONDS."""
         for admission in list(self._present):
             admission.close()
         with suppress(TimeoutError):
@@ -140,7 +140,7 @@ class _Admission(asyncio.Protocol):
         self._served: Served | None = None
         self._securing: asyncio.Task[None] | None = None
 
-    # -- as a protocol, until another one takes over ----------------------------------------------------
+    # -- protocol methods, until the served protocol takes over -----------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -167,7 +167,7 @@ class _Admission(asyncio.Protocol):
                 ssl_handshake_timeout=limits.handshake_s,
                 ssl_shutdown_timeout=limits.shutdown_s,
             )
-        except OSError:  # ssl.SSLError is one
+        except OSError:  # includes ssl.SSLError
             secured = None
         except BaseException:
             self.abort()
@@ -188,34 +188,34 @@ class _Admission(asyncio.Protocol):
     def _lost(self) -> None:
         self._admissions.leave(self)
 
-    # -- its end ----------------------------------------------------------------------------------------
+    # -- closing ----------------------------------------------------------------------------------------
 
     @property
     def is_busy(self) -> bool:
         return self._served is not None and self._served.is_busy
 
     def usefulness(self) -> tuple[bool, bool, float]:
-        """The least useful connection sorts first."""
+        """Sort key: the least useful connection is the smallest."""
         if self._served is None:
             return False, False, self._begun_at
         return self._served.is_busy, True, self._served.last_request
 
     def close(self) -> None:
-        """End the connection, after what has been sent if its handshake is over."""
+        """End the connection; once its handshake is over, after pending data has been sent."""
         if self._served is None:
             self.abort()
         else:
             self._served.close()
 
     def abort(self) -> None:
-        """End the connection now."""
+        """End the connection immediately."""
         self._admissions.leave(self)
         if self._raw is not None:
             self._raw.abort()
 
 
 class _Early(asyncio.Protocol):
-    """Keeps what the peer sends together with the last message of its handshake."""
+    """Stores data that arrives together with the last message of the handshake."""
 
     def __init__(self) -> None:
         self.data = b""

@@ -1,14 +1,14 @@
-"""HTTP/1.1 for machines: requests and responses, pipelined, over one connection.
+"""HTTP/1.1 client and server connections with pipelining, for communication between programs.
 
-llhttp (through httptools) does the parsing; this module adds the bounds and the order of answers. A general
-framework cost some fifteen times the processor time of the whole exchange, most of it for things that neither
-end uses. What is deliberately absent: `Expect`, upgrades, chunked bodies and compression of its own.
+llhttp (through httptools) parses; this module adds bounds and the order of responses. A general framework took
+fifteen times the processor time of the whole exchange, most of it for unused features. Deliberately unsupported:
+`Expect`, upgrades, sending of chunked bodies or compressed content.
 
-What intermediaries make of messages is read: chunked bodies, responses that end with the connection, HTTP/1.0, gzip
-that nobody asked for, error pages longer than any reply.
+Changes by intermediaries are accepted: chunked bodies, responses delimited by the end of the connection, HTTP/1.0,
+unrequested gzip, error pages longer than any expected reply.
 
-Bounds: a head of HEAD_BYTES_MAX, a body of the caller's limit, CHUNKING_FACTOR times as much for a chunked one with
-its framing; PIPELINE_MAX requests waiting; IDLE_SECONDS_MAX without a complete request. Sources: RFC 9110, RFC 9112.
+Bounds: HEAD_BYTES_MAX for headers; the caller's limit for a body, CHUNKING_FACTOR times as much for a chunked body
+with its framing; PIPELINE_MAX waiting requests; IDLE_SECONDS_MAX without a complete request. RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from wire.tls.peer import ClientCheck
 
 HEAD_BYTES_MAX: Final = 8 * 1024
 CHUNKING_FACTOR: Final = 8
-"""Chunks of one byte take six bytes for each; extensions and trailer fields are ignored, and may fill the rest."""
+"""A chunk of one byte takes six bytes; ignored extensions and trailer fields may take the rest."""
 PIPELINE_MAX: Final = 8
 INTERIM_MAX: Final = 64
-"""Interim responses (1xx) before a final one."""
+"""Maximum interim responses (1xx) before a final one."""
 IDLE_SECONDS_MAX: Final = 15 * 60.0
 DEFAULT_LIMITS: Final = Limits()
 
 
 class HttpError(Exception):
-    """The exchange cannot go on: the connection is lost, or the other end does not speak HTTP."""
+    """The exchange cannot continue: the connection is lost, or the other end does not speak HTTP."""
 
 
 class HttpFinished(HttpError):
-    """The other end closed the connection after the answer to another request, as that answer said."""
+    """The other end closed the connection after answering another request, as it had announced."""
 
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """The other end of a server's connection; `state` is the handler's, and lives as long as the connection."""
+    """The client of a server's connection; the handler owns `state`, which lives as long as the connection."""
 
     name: str
-    """Common name in its verified certificate; empty without one."""
+    """Common name of the verified certificate; empty without one."""
     address: str
     hang_up: Callable[[], None]
-    """Ends the connection at once; an answer that was not sent yet never is."""
+    """Aborts the connection at once; unsent responses are discarded."""
     state: dict[str, Any] = field(default_factory=dict)
     is_gone: bool = False
     """Whether the connection is lost."""
 
 
-@dataclass(slots=True)  # not frozen: that makes it three times as dear, on every exchange
+@dataclass(slots=True)  # not frozen: three times slower to construct, and one is made for every exchange
 class Request:
-    """One request, whole."""
+    """One complete request."""
 
     method: str
     target: str
@@ -74,20 +74,20 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One response, whole; `headers` beyond the length and the date, by lower-case name."""
+    """One complete response; `headers` by lower-case name, without length and date."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     close: bool = False
-    """Server: end the connection after this response."""
+    """Server only: end the connection after this response."""
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class _Parsing(asyncio.Protocol):
-    """What parsing a request and parsing a response have in common."""
+    """Common part of parsing requests and responses."""
 
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
@@ -97,7 +97,7 @@ class _Parsing(asyncio.Protocol):
         self._reset()
 
     def _feed(self, parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
-        """Parse `data`. The parser keeps an unfinished header to itself, so that is bounded here."""
+        """Parse `data`, with a bound on the header section, which the parser itself does not have."""
         self._fed_bytes += len(data)
         parser.feed_data(data)
         if self._in_head and self._fed_bytes > HEAD_BYTES_MAX:
@@ -106,7 +106,7 @@ class _Parsing(asyncio.Protocol):
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def _reset(self) -> None:
-        self._is_between = True  # two messages: nothing of the next one has been parsed
+        self._is_between = True  # no part of the next message has been parsed
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._is_chunked = False
@@ -140,7 +140,7 @@ class _Parsing(asyncio.Protocol):
         self._body.append(body)
 
     def _refuse_body(self) -> None:
-        """End the parsing because the body is too long."""
+        """Stop parsing because the body is too long."""
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def _take_body(self) -> bytes:
@@ -148,7 +148,7 @@ class _Parsing(asyncio.Protocol):
 
 
 class _Refused(Exception):
-    """What is being received is refused with this status."""
+    """The message being received is refused with this status."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -156,7 +156,7 @@ class _Refused(Exception):
 
 
 def _status(error: Exception) -> HTTPStatus:
-    """Why parsing ended: the parser gives an exception of our callback as an error of its own, ours in context."""
+    """Return the status for a parser error; the parser raises our callbacks' exceptions as context of its own."""
     if isinstance(error, httptools.HttpParserUpgrade):
         return HTTPStatus.NOT_IMPLEMENTED
     refused = error if isinstance(error, _Refused) else error.__context__
@@ -166,19 +166,19 @@ def _status(error: Exception) -> HTTPStatus:
 _STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 
-def _unnamed(status: int) -> str:
-    """The status line of a status without a registered name; the reason phrase may be empty (RFC 9112, 4)."""
+def _unregistered_status_line(status: int) -> str:
+    """Return the status line of an unregistered status; the reason phrase may be empty (RFC 9112, 4)."""
     return f"HTTP/1.1 {status} \r\n"
 
 
 @lru_cache(maxsize=64)
 def _header_name(name: bytes) -> str:
-    """Names of header fields do not tell case apart, and there are few of them."""
+    """Decode a header name in lower case (names are case-insensitive); cached, because there are few."""
     return name.decode("latin-1").lower()
 
 
 class ServerConnection(_Parsing):
-    """The server's end of one connection: answers requests in the order they came."""
+    """The server's end of one connection: answers requests in the order received."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class ServerConnection(_Parsing):
         lost: Callable[[], None],
         check: ClientCheck | None = None,
     ) -> None:
-        """`request_s` bounds the time from a request's first byte to its last; `lost` is called at the end."""
+        """`request_s` bounds the time from a request's first to its last byte; `lost` is called at the end."""
         super().__init__(body_bytes_max)
         self._handler = handler
         self._now = now
@@ -233,7 +233,7 @@ class ServerConnection(_Parsing):
         self._wake()
 
     def pause_writing(self) -> None:
-        """The peer does not read its answers: take up no further request of its until it does."""
+        """Pause processing of requests while the peer does not read its responses."""
         self._writable = False
 
     def resume_writing(self) -> None:
@@ -241,7 +241,7 @@ class ServerConnection(_Parsing):
         self._wake()
 
     def close(self) -> None:
-        """End the connection now."""
+        """End the connection immediately."""
         if self._transport is not None:
             self._transport.close()
 
@@ -289,7 +289,7 @@ class ServerConnection(_Parsing):
         self._queue(request)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer what was asked before, then this, then close: the rest of the stream cannot be trusted."""
+        """Answer earlier requests, then send `status` and close: the rest of the input cannot be interpreted."""
         self._ended = True
         self._queue(Response(status, status.phrase.encode(), close=True))
 
@@ -302,7 +302,7 @@ class ServerConnection(_Parsing):
             self._to_do.set_result(None)
 
     async def _answer(self) -> None:
-        """The connection's one task: a task for each request would cost more than the rest of its way here."""
+        """Answer requests; one task per connection, since one per request would cost more than the other work."""
         while self._transport is not None:
             if not self._waiting or not self._writable:
                 self._to_do = self._loop.create_future()
@@ -331,14 +331,14 @@ class ServerConnection(_Parsing):
         try:
             return await self._handler(request)
         except Exception as bug:
-            # the connection must not be left open without an answer, nor the bug without a witness
+            # respond with 500 rather than leave the connection open, and report the bug
             self._loop.call_exception_handler({"message": "HTTP handler failed", "exception": bug})
             return Response(HTTPStatus.INTERNAL_SERVER_ERROR, close=True)
 
     def _head(self, response: Response) -> bytes:
         extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         return (
-            f"{_STATUS_LINES.get(response.status) or _unnamed(response.status)}"
+            f"{_STATUS_LINES.get(response.status) or _unregistered_status_line(response.status)}"
             f"Date: {date_text(int(self._now()))}\r\nContent-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 
@@ -362,7 +362,7 @@ class ServerConnection(_Parsing):
 
 
 class Server:
-    """A listening HTTP server; make it with `serve`."""
+    """A listening HTTP server; created by `serve`."""
 
     def __init__(self, listener: asyncio.Server, admissions: Admissions) -> None:
         self._listener = listener
@@ -375,20 +375,20 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many connections there are, those that are not secured yet included."""
+        """The number of connections, including those still in their TLS handshake."""
         return len(self._admissions)
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What new connections are secured with."""
+        """The TLS context for new connections; None for plain HTTP."""
         return self._admissions.tls
 
-    def filling(self) -> tuple[int, int]:
-        """How many connections there are, and how many there may be."""
+    def connection_usage(self) -> tuple[int, int]:
+        """Return the number of connections and its limit."""
         return len(self._admissions), self._admissions.limits.connections_max
 
     def use(self, tls: ssl.SSLContext) -> None:
-        """Secure connections that come from now on with another context."""
+        """Use another TLS context for new connections."""
         self._admissions.tls = tls
 
     async def close(self) -> None:
@@ -409,9 +409,9 @@ async def serve(
     limits: Limits = DEFAULT_LIMITS,
     crowded: Crowded | None = None,
 ) -> Server:
-    """Answer requests at `host`:`port` with `handler`; `now` is the wall clock, in seconds, for `Date`.
+    """Serve requests at `host`:`port` with `handler`; `now` is the wall clock in seconds, for `Date`.
 
-    `check` refuses clients whose certificate `tls` accepts. `crowded` is told when connections reach their limit.
+    `check` refuses clients whose certificate `tls` accepts. `crowded` is called near the connection limit.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:
@@ -426,8 +426,8 @@ async def serve(
 class ClientConnection(_Parsing):
     """The client's end of one connection. Requests may be sent before earlier ones are answered.
 
-    A response with a body longer than the limit is given without its body, and ends the connection.
-    `sent` and `received` count plaintext bytes of heads and bodies, for accounting.
+    A response with a body longer than the limit is returned without its body, and ends the connection.
+    The byte counters are of plain text, for accounting.
     """
 
     def __init__(self, authority: str, body_bytes_max: int) -> None:
@@ -440,8 +440,8 @@ class ClientConnection(_Parsing):
         self.date = ""
         """The `Date` of the last response."""
         self.is_finished = False
-        """Whether the other end has closed the connection after a response that said so (RFC 9112, 9.6)."""
-        self._ends_with_connection = False  # the response that is being received
+        """Whether the other end closed the connection after announcing it in a response (RFC 9112, 9.6)."""
+        self._ends_with_connection = False  # of the response being received
         self._interim = 0  # interim responses since the last final one
         self.head_bytes_sent = self.body_bytes_sent = 0
         self.head_bytes_received = self.body_bytes_received = 0
@@ -452,7 +452,7 @@ class ClientConnection(_Parsing):
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """The transport beneath; None once the connection is lost."""
+        """The underlying transport; None once the connection is lost."""
         return self._transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -461,9 +461,9 @@ class ClientConnection(_Parsing):
     def request(
         self, method: str, target: str, body: bytes = b"", headers: str = ""
     ) -> asyncio.Future[Response]:
-        """Send a request; the future is its response, or HttpError when the connection ends before it.
+        """Send a request; the future gets its response, or HttpError if the connection ends before it.
 
-        `headers` are further ones, as lines that end in CRLF.
+        `headers` are additional header lines, each terminated by CRLF.
         """
         future: asyncio.Future[Response] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing():
@@ -478,7 +478,7 @@ class ClientConnection(_Parsing):
         return future
 
     def send_empty_line(self) -> None:
-        """Send what a server ignores before a request (RFC 9112, 2.2), so that the connection is not idle."""
+        """Send an empty line, which a server ignores before a request (RFC 9112, 2.2), as keep-alive."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"\r\n")
             self.head_bytes_sent += 2
@@ -490,7 +490,7 @@ class ClientConnection(_Parsing):
         self._fail(HttpError("connection closed"))
 
     def abort(self) -> None:
-        """End the connection without waiting for anything to be sent."""
+        """End the connection without waiting for pending data to be sent."""
         self._end(HttpError("connection aborted"))
 
     def data_received(self, data: bytes) -> None:
@@ -502,12 +502,12 @@ class ClientConnection(_Parsing):
             else:
                 self._feed(self._parser, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, _Refused) as error:
-            self._end(HttpError(f"the other end does not speak HTTP/1.1 as it should: {error}"))
+            self._end(HttpError(f"invalid HTTP/1.1 response: {error}"))
             return
         self.head_bytes_received += len(data)
 
     def eof_received(self) -> None:
-        """The end of a response without a length; under TLS it is authentic: one that is cut off has none."""
+        """End of a response without a length; under TLS it is authenticated: a truncated one has no close_notify."""
         if self._ends_with_connection and self._pending:
             self._settle(self._take_body())
             self._finish()
@@ -529,19 +529,19 @@ class ClientConnection(_Parsing):
             self._finish()
 
     def _refuse_body(self) -> None:
-        """An error page is longer than any reply, and nevertheless its status and header fields are the answer."""
+        """Keep status and header fields of a response with an overlong body, such as a proxy's error page."""
         if self._parser.get_status_code() >= HTTPStatus.OK:
             self._settle(b"")
         super()._refuse_body()
 
     def _settle(self, body: bytes) -> None:
-        """Take the response that has been parsed."""
+        """Deliver the parsed response."""
         headers, status = self._headers, self._parser.get_status_code()
         self._reset()
         self._take(Response(status, body, headers))
 
     def _take(self, response: Response) -> None:
-        """Give a final response to the request that has waited longest. Its bytes were counted as those of a head."""
+        """Deliver a final response to the oldest pending request. Its bytes were counted as header bytes."""
         self._interim, self._ends_with_connection = 0, False
         self.date = response.headers.get("date", "")
         self.body_bytes_received += len(response.body)
@@ -556,10 +556,10 @@ class ClientConnection(_Parsing):
     def _finish(self) -> None:
         """End the connection after a response that announced it."""
         self.is_finished = True
-        self._end(HttpFinished("the other end closes the connection after each answer"))
+        self._end(HttpFinished("the other end closes the connection after each response"))
 
     def _skip_interim(self) -> None:
-        """An interim response is no answer (RFC 9110, 15.2)."""
+        """Skip an interim response (RFC 9110, 15.2)."""
         self._reset()
         self._interim += 1
         if self._interim > INTERIM_MAX:
@@ -582,17 +582,17 @@ class ClientConnection(_Parsing):
 
 
 def without_zone(host: str) -> str:
-    """`host` without the zone of an IPv6 address, which means something on this machine only (RFC 6874)."""
+    """Return `host` without the zone of an IPv6 address, which is local to this machine (RFC 6874)."""
     return host.partition("%")[0] if ":" in host else host
 
 
 def bracketed(host: str) -> str:
-    """`host` as a URI and `Host` have it: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    """Format `host` for a URI or `Host` field: IPv6 addresses in brackets (RFC 3986, 3.2.2)."""
     return f"[{without_zone(host)}]" if ":" in host else host
 
 
 def common_name(certificate: dict[str, Any] | None) -> str:
-    """The subject's common name in what `ssl` calls a peer certificate; empty without one."""
+    """Return the subject's common name of a certificate in the `ssl` module's form; empty without one."""
     for rdn in (certificate or {}).get("subject", ()):
         for key, value in rdn:
             if key == "commonName":

@@ -1,4 +1,4 @@
-"""Values of HTTP fields that intermediaries set: dates, and the content coding of a body."""
+"""HTTP field values: dates, and removal of gzip content coding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
 
 
 def date_text(second: int) -> str:
-    """A `Date` header's value, seconds since 1970 (RFC 9110, 5.6.7)."""
+    """Format seconds since 1970 as an HTTP date (RFC 9110, 5.6.7)."""
     day, left = divmod(second, 86400)
     return f"{_day(day)} {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} GMT"
 
@@ -24,21 +24,21 @@ def _day(day: int) -> str:
 
 
 def date_s(value: str) -> float | None:
-    """Seconds since 1970 of an HTTP date in any of its three forms (RFC 9110, 5.6.7); None if it is none."""
+    """Parse an HTTP date in any of its three forms (RFC 9110, 5.6.7) to seconds since 1970; None if invalid."""
     try:
         date = parsedate_to_datetime(value)
-        # the asctime form names no zone; HTTP dates are always in UTC
+        # the asctime form has no zone; HTTP dates are always in UTC
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
 def uncompressed(body: bytes, bytes_max: int) -> bytes:
-    """A body without the gzip coding that an intermediary may have applied (RFC 9110, 8.4.1.3).
+    """Remove gzip coding that an intermediary may have applied to a body (RFC 9110, 8.4.1.3).
 
     The coding is recognized by its magic number and not by `Content-Encoding`, which intermediaries leave over or
-    forget; no message of this project begins like that. A body that is damaged, or would have more than `bytes_max`
-    bytes, is returned as it is.
+    omit; no message of this project begins like that. A damaged body, or one longer than `bytes_max` bytes when
+    decoded, is returned unchanged.
     """
     if not body.startswith(_GZIP_MAGIC):
         return body

@@ -1,8 +1,8 @@
-"""Heads of HTTP messages, remembered: between two programs that exchange messages of one kind, few heads differ.
+"""Cache of parsed HTTP header sections: messages of one kind between two programs have few different ones.
 
-Parsing a message takes ten calls from llhttp for some hundred bytes. A message that has come whole, with a head that
-was parsed before, needs none of them. Everything else (a message in parts, a head that is long, unusual or wrong) is
-left to the connection's own parser, which gives the same result for what is remembered here.
+llhttp needs about ten callbacks to parse a hundred bytes. A message that was received completely and whose header
+section was parsed before needs none. Everything else (partial messages, long, unusual or invalid headers) is left to
+the connection's own parser, which gives the same result.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final, NamedTuple
 import httptools
 
 REMEMBERED_BYTES_MAX: Final = 512
-"""Of one head."""
+"""Maximum size of a cached header section."""
 REMEMBERED_MAX: Final = 256
-"""Requests, and as many responses: 256 KiB at most."""
+"""Maximum number of cached requests, and of responses: 256 KiB at most."""
 _END: Final = b"\r\n\r\n"
 _DATE: Final = b"\r\nDate: "
 _DATE_BYTES: Final = len("Thu, 01 Jan 1970 00:00:00 GMT")
 
 
 class Head(NamedTuple):
-    """What a head says. `headers` are shared by all messages that have it, and must not be changed."""
+    """A parsed header section. `headers` is shared by all messages with equal headers and must not be changed."""
 
     method: str
     target: str
@@ -33,7 +33,7 @@ class Head(NamedTuple):
 
 
 def whole_request(data: bytes) -> tuple[Head, bytes] | None:
-    """The head and the body of the request that is all of `data`; None if a parser must look at it."""
+    """Split `data` into header and body if it is exactly one complete request; None if a parser is needed."""
     end = data.find(_END, 0, REMEMBERED_BYTES_MAX) + len(_END)
     head = _request(data[:end]) if end >= len(_END) else None
     if head is None or end + head.body_bytes != len(data):
@@ -42,9 +42,9 @@ def whole_request(data: bytes) -> tuple[Head, bytes] | None:
 
 
 def whole_response(data: bytes) -> tuple[Head, str, bytes] | None:
-    """The head, its `Date` and the body of the response that is all of `data`; None if a parser must look at it.
+    """Split `data` into header, `Date` and body if it is one complete response; None if a parser is needed.
 
-    The date, in which responses of one kind differ, is not among the head's headers.
+    The date, which differs between responses of one kind, is not among the header's fields.
     """
     end = data.find(_END, 0, REMEMBERED_BYTES_MAX) + len(_END)
     if end < len(_END):
@@ -63,7 +63,7 @@ def whole_response(data: bytes) -> tuple[Head, str, bytes] | None:
 
 
 class _Collector:
-    """Takes what the parser finds in one head."""
+    """Collects the parser's callbacks for one header section."""
 
     def __init__(self) -> None:
         self.target = b""
@@ -80,7 +80,7 @@ class _Collector:
         self.is_complete = True
 
     def body_bytes(self) -> int | None:
-        """The length of the body; None if the headers do not say it plainly."""
+        """The length of the body; None if the headers do not give it unambiguously."""
         length = self.headers.get("content-length", "")
         is_plain = self.is_complete and length.isascii() and length.isdigit()
         if not is_plain or "transfer-encoding" in self.headers or "upgrade" in self.headers:
@@ -116,5 +116,5 @@ def _response(head: bytes) -> Head | None:
     if body_bytes is None or not has_body or "date" in found.headers:
         return None
     if "connection" in found.headers or parser.get_http_version() != "1.1":
-        return None  # it may end the connection
+        return None  # the body may be delimited by the end of the connection
     return Head("", "", status, found.headers, body_bytes)

@@ -1,1 +1,1 @@
-"""Test hierarchies of certificates, in memory and in a folder."""
+"""Test certificate hierarchies, in memory and in a directory."""

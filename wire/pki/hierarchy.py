@@ -1,8 +1,8 @@
-"""A whole test hierarchy of certificates: the vendor's authority for boxes and instruments, a public-style
-chain (root, intermediate) for the data center.
+"""A test certificate hierarchy: the vendor's authority for boxes and instruments, and a chain like a public CA's
+(root, intermediate) for the data center.
 
-RSA with a fixed length throughout: an ECDSA signature's length varies from one signature to the next, and with
-it the moment at which a simulated handshake ends. Serial numbers count upwards for the same reason.
+RSA keys are used because of their fixed signature length: that of ECDSA signatures varies, and with it the moment at
+which a simulated handshake ends. Serial numbers count upwards for the same reason.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 def make_key() -> rsa.RSAPrivateKey:
-    """A new private key."""
+    """Generate a private key."""
     return rsa.generate_private_key(65537, KEY_BITS)
 
 
 @dataclass(frozen=True)
 class Validity:
-    """When a certificate is valid, UTC."""
+    """The validity period of a certificate, in UTC."""
 
     start: datetime.datetime
     end: datetime.datetime
 
     @classmethod
     def days(cls, days: int, now: datetime.datetime | None = None) -> Validity:
-        """From the day before `now` for that many days; with a negative number it ended that many days ago."""
+        """Return `days` days from the day before `now`; with a negative number, a period that ended that long ago."""
         now = now or _now()
         start = now - datetime.timedelta(days=1 if days > 0 else 1 - 2 * days)
         return cls(start, now + datetime.timedelta(days=days))
@@ -52,7 +52,7 @@ class Validity:
 
 @dataclass
 class Authority:
-    """A certificate authority with its key; `chain` are the certificates from itself up, without the root."""
+    """A certificate authority with its key; `chain` has the certificates from its own up, without the root."""
 
     name: str
     key: rsa.RSAPrivateKey
@@ -60,21 +60,21 @@ class Authority:
     root: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
     now: datetime.datetime | None = None
-    """When its certificates are issued; None: at the present time of this machine."""
+    """Issue time of its certificates; None: the present time of this machine."""
     _serial: int = field(default=_SERIAL_BASE, repr=False)
 
     @classmethod
     def make(
         cls, name: str, key: rsa.RSAPrivateKey | None = None, now: datetime.datetime | None = None
     ) -> Authority:
-        """A self-signed root; `now` as in the attribute."""
+        """Create a self-signed root; `now` as in the attribute."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, now)
         certificate = _sign(name, key.public_key(), name, key, 1, validity, authority=True)
         return cls(name, key, certificate, certificate, now=now)
 
     def subordinate(self, name: str, key: rsa.RSAPrivateKey | None = None) -> Authority:
-        """An intermediate authority under this one."""
+        """Create an intermediate authority under this one."""
         key = key or make_key()
         validity = Validity.days(AUTHORITY_DAYS, self.now)
         certificate = _sign(
@@ -88,14 +88,14 @@ class Authority:
         name: str,
         *,
         hosts: tuple[str, ...] = (),
-        believes: Authority,
+        trusts: Authority,
         key: rsa.RSAPrivateKey | None = None,
         validity: Validity | None = None,
         usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> Identity:
-        """Write `name`'s certificate chain, key and authorities to `folder`, and say where.
+        """Write `name`'s certificate chain, key and trusted authorities to `folder`; return the paths.
 
-        `hosts` are DNS names or addresses for which it may serve; `believes` is whose certificates it accepts.
+        `hosts` are the DNS names or addresses it may serve; `trusts` is the authority that it trusts.
         """
         key = key or make_key()
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Authority:
         identity = Identity(folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt")
         chain = self.certify(name, key.public_key(), hosts=hosts, validity=validity, usages=usages)
         identity.certificate.write_bytes(chain)
-        identity.authorities.write_bytes(_pem(believes.root))
+        identity.authorities.write_bytes(_pem(trusts.root))
         identity.key.touch(mode=0o600)
         identity.key.write_bytes(
             key.private_bytes(
@@ -121,7 +121,7 @@ class Authority:
         validity: Validity | None = None,
         usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
     ) -> bytes:
-        """`name`'s certificate chain (PEM) for a key whose private half is elsewhere."""
+        """Issue `name`'s certificate chain (PEM) for the public half of a key that is elsewhere."""
         validity = validity or Validity.days(LEAF_DAYS, self.now)
         certificate = _sign(
             name, public_key, self.name, self.key, self._next(), validity, hosts=hosts, usages=usages
@@ -129,7 +129,7 @@ class Authority:
         return b"".join(map(_pem, (certificate, *self.chain)))
 
     def revoke(self, serials: Iterable[int], days: int = CRL_DAYS) -> bytes:
-        """A revocation list (PEM) of the certificates with these serial numbers, to be replaced within `days`."""
+        """Return a revocation list (PEM) with these serial numbers, to be replaced within `days`."""
         now = self.now or _now()
         builder = (
             x509.CertificateRevocationListBuilder()

@@ -1,1 +1,1 @@
-"""What a server process keeps within bounds: descriptors, memory, rates, log records, and its own end."""
+"""Bounds of a server process: descriptors, memory, rates, log records, and the time of its shutdown."""

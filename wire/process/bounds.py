@@ -1,8 +1,8 @@
-"""Bounded quantities of a program, and an alarm when one comes near its limit.
+"""Monitors bounded quantities of a program and raises an alarm when one comes near its limit.
 
-An alarm is raised at 80 % of the limit and cleared below 70 %, so that a quantity that moves about the threshold does
-not raise one alarm after the other. A bound is a limit on something that accumulates: connections, descriptors,
-memory, waiting commands, tokens of a rate limit. A limit on a single message, such as the size of a request, is none.
+An alarm is raised at 80 % of the limit and cleared below 70 %, so that a quantity near the threshold does not
+raise one alarm after the other. A bound is a limit on something that accumulates: connections, descriptors, memory,
+waiting commands, tokens of a rate limit. A limit on a single message, such as the size of a request, is not a bound.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 
 ALARM_SHARE: Final = 0.8
 CLEAR_SHARE: Final = 0.7
-LOOK_SECONDS: Final = 60.0
-"""How often the quantities are looked at that do not report by themselves that they grow."""
+CHECK_SECONDS: Final = 60.0
+"""Interval of the checks, for quantities that do not trigger a check themselves."""
 
 Measured: TypeAlias = tuple[float, float]
 """The present amount and its limit, in the same unit."""
@@ -27,7 +27,7 @@ class Bound:
     name: str
     """Lower-case words with hyphens. The audit events are `NAME-near-limit` and `NAME-below-limit`."""
     measure: Callable[[], Measured | None]
-    """The amount and its limit now; None if it is not known or not limited. Called on the event loop's thread."""
+    """Returns the present amount and limit; None if unknown or unlimited. Called on the event loop's thread."""
     port: int = 0
     """The instrument port that it belongs to; 0: none."""
     clear_share: float = CLEAR_SHARE
@@ -35,14 +35,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A bound at one moment."""
+    """The state of a bound at one time."""
 
     name: str
     port: int
     amount: float
     limit: float
     is_near: bool
-    """Whether there is an alarm."""
+    """Whether the alarm is raised."""
 
     @property
     def percent(self) -> int:
@@ -51,26 +51,26 @@ class Level:
 
 
 class Bounds:
-    """The bounds of a program. `look` at them now and then, and when one is known to have grown."""
+    """The bounds of a program. Call `check` regularly, and when one is known to have grown."""
 
     def __init__(self, report: Callable[[Level], object]) -> None:
-        """`report` is called when an alarm is raised, with `is_near`, and when it is cleared, without."""
+        """`report` is called when an alarm is raised (`is_near` is true) and when it is cleared (false)."""
         self._report = report
         self._found: dict[Bound, tuple[Measured, bool] | None] = {}
-        """Of each bound what was measured last, and whether there is an alarm."""
+        """The last measurement of each bound, and whether its alarm is raised."""
 
     def add(self, *bounds: Bound) -> None:
-        """Look at these, too."""
+        """Monitor these bounds too."""
         self._found.update(dict.fromkeys(bounds))
 
     def remove(self, bound: Bound) -> None:
-        """The quantity is there no longer; its alarm is cleared."""
+        """Stop monitoring a bound, and clear its alarm."""
         found = self._found.pop(bound, None)
         if found is not None and found[1]:
             self._report(_level(bound, (0.0, found[0][1]), is_near=False))
 
-    def look(self) -> None:
-        """Measure everything, and report the alarms that are raised or cleared."""
+    def check(self) -> None:
+        """Measure all bounds, and report raised and cleared alarms."""
         for bound, before in list(self._found.items()):
             measured = bound.measure()
             if measured is None:
@@ -83,7 +83,7 @@ class Bounds:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """What was measured last, as far as it is known."""
+        """Return the last measurements, except of unknown quantities."""
         return tuple(
             _level(bound, found[0], is_near=found[1])
             for bound, found in self._found.items()
@@ -92,7 +92,7 @@ class Bounds:
 
     @property
     def has_alarm(self) -> bool:
-        """Whether anything is near its limit."""
+        """Whether any alarm is raised."""
         return any(found is not None and found[1] for found in self._found.values())
 
 

@@ -1,4 +1,4 @@
-"""How many files and connections this process may have open."""
+"""The limit of file descriptors of this process."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import resource
 from contextlib import suppress
 from typing import Final
 
-DESCRIPTORS_BESIDE: Final = 128
-"""What a program needs beside its connections: its files, its database, pipes, and connections of its own."""
+DESCRIPTORS_RESERVED: Final = 128
+"""Descriptors that a program needs besides accepted connections: files, database, pipes, own connections."""
 
 
-def allow_descriptors(wanted: int) -> int:
-    """Raise the soft limit of open files to `wanted`, as far as the hard limit allows; returns the soft limit."""
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raise the soft limit of open files to `wanted`, at most to the hard limit; return the soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = max(wanted, soft)
     if soft < min(wanted, hard):
-        with suppress(OSError, ValueError):  # a sandbox may forbid it
+        with suppress(OSError, ValueError):  # a sandbox may forbid changing the limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,7 +1,7 @@
-"""Reports failures in callbacks and tasks of an event loop with their tracebacks, never so many that they fill a log.
+"""Logs exceptions of event loop callbacks and tasks with tracebacks, at a bounded rate.
 
-Whoever can send requests may find one that triggers a bug, and can send it again and again. Each kind of failure is
-therefore reported a few times, then once in ten minutes with the number of those in between.
+A client that finds a request which triggers a bug can repeat it any number of times. Each kind of failure is
+therefore logged a few times, then once in ten minutes with the number of unlogged failures.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ REPORTS_BURST: Final = 5
 REPORTS_PER_SECOND: Final = 1 / 600
 """For each kind of failure."""
 KINDS_MAX: Final = 100
-"""Kinds that are told apart; all others share one rate."""
+"""Kinds with a rate limit of their own; all others share one."""
 
 _Kind = tuple[str, ...]
 
 
 class FailureLog:
-    """An exception handler for `loop.set_exception_handler`; what it lets through goes to the default one."""
+    """An exception handler for `loop.set_exception_handler`; passes failures on to the default handler."""
 
     def __init__(self) -> None:
         self._rates: dict[_Kind, TokenBucket] = {}
         self._unreported: Counter[_Kind] = Counter()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Report a failure, or count it."""
+        """Log a failure, or only count it."""
         kind = _kind(context)
         if kind not in self._rates and len(self._rates) >= KINDS_MAX:
             kind = ()
@@ -44,7 +44,7 @@ class FailureLog:
 
 
 def _kind(context: dict[str, Any]) -> _Kind:
-    """The message, the type of the exception and the line that raised it; not what the exception says."""
+    """Return the kind of a failure: message, type of the exception, and the line that raised it."""
     error = context.get("exception")
     traceback = getattr(error, "__traceback__", None)
     while traceback is not None and traceback.tb_next is not None:

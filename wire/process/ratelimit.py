@@ -1,4 +1,4 @@
-"""A token bucket: a sustained rate with room for bursts."""
+"""A token bucket: a sustained rate that permits bursts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 _ROUNDING: Final = 1e-6
-"""So much of a token may be missing after a wait of exactly the time that `take` returned."""
+"""Tolerance in tokens, for rounding errors after a wait of exactly the time returned by `take`."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Holds up to `burst` tokens and gains `per_second`; begins full."""
+    """Holds up to `burst` tokens and gains `per_second`; initially full."""
 
     per_second: float
     burst: int
@@ -19,7 +19,7 @@ class TokenBucket:
     _at: float = -1e18
 
     def take(self, tokens: int, now: float) -> float:
-        """Take tokens and return 0, or take none and return the seconds until there will be enough."""
+        """Take tokens and return 0, or take none and return the seconds until enough are available."""
         self._tokens = self._left(now)
         self._at = now
         if self._tokens >= tokens - _ROUNDING:
@@ -28,12 +28,12 @@ class TokenBucket:
         return (tokens - self._tokens) / self.per_second
 
     def used(self, now: float) -> float:
-        """How many tokens are missing; at most `burst`."""
+        """Return the number of missing tokens, at most `burst`."""
         return self.burst - self._left(now)
 
     def _left(self, now: float) -> float:
         return min(self.burst, self._tokens + (now - self._at) * self.per_second)
 
-    def give_back(self, tokens: int) -> None:
-        """Return tokens that were taken, up to `burst` in all."""
+    def return_tokens(self, tokens: int) -> None:
+        """Return tokens that were taken, up to `burst` in total."""
         self._tokens = min(self.burst, self._tokens + tokens)

@@ -1,4 +1,4 @@
-"""What the system limits for this process: open files, memory, and room in a file system."""
+"""Resource limits of this process: open files, memory, and file system space."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PAGE_BYTES: Final = resource.getpagesize()
 
 
 def process_bounds() -> tuple[Bound, Bound]:
-    """Descriptors against RLIMIT_NOFILE, and memory against the limit of its control group or the machine's."""
+    """Return bounds for descriptors (RLIMIT_NOFILE) and for memory (control group or machine)."""
     limit = memory_limit()
     return Bound("descriptors", _descriptors), Bound("memory", lambda: (_resident_bytes(), limit))
 
 
 def memory_limit(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """How many bytes of memory this process may have: MemoryMax of its unit and the units above, or the machine's."""
+    """Return the memory limit in bytes: the smallest MemoryMax of the unit and its parents, or all memory."""
     limits = [os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES]
     folder = cgroups / _control_group(proc)
     for each in (folder, *folder.parents):
@@ -29,13 +29,13 @@ def memory_limit(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
             break
         try:
             limits.append(int((each / "memory.max").read_text()))
-        except (OSError, ValueError):  # the root has no such file, and "max" is no limit
+        except (OSError, ValueError):  # the root has no such file, and "max" means no limit
             continue
     return min(limits)
 
 
 def _control_group(proc: Path) -> str:
-    """The process's control group (version 2), relative to the root of all; cgroups(7)."""
+    """Return the process's control group (version 2), relative to the root group; cgroups(7)."""
     try:
         lines = (proc / "cgroup").read_text().splitlines()
     except OSError:
@@ -45,8 +45,8 @@ def _control_group(proc: Path) -> str:
 
 def _descriptors() -> Measured | None:
     try:
-        count = sum(1 for _ in (PROC / "fd").iterdir()) - 1  # less the one of this listing
-    except OSError:  # none is left for it
+        count = sum(1 for _ in (PROC / "fd").iterdir()) - 1  # less the descriptor of this listing
+    except OSError:  # no descriptor is left for the listing
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return limit, limit
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -54,13 +54,13 @@ def _descriptors() -> Measured | None:
 
 
 def _resident_bytes() -> int:
-    """Memory that the process itself has; its control group also counts the files that the kernel caches for it."""
+    """Return the process's own resident memory; its control group's figure also includes the page cache."""
     _, resident, shared = map(int, (PROC / "statm").read_text().split()[:3])
     return (resident - shared) * _PAGE_BYTES
 
 
 def used_and_total(folder: Path) -> tuple[int, int]:
-    """Bytes that are in use in the file system of `folder`, and all that its user may use. Raises OSError."""
+    """Return bytes in use in the file system of `folder`, and all that its user may use. Raises: OSError."""
     found = os.statvfs(folder)
     used = (found.f_blocks - found.f_bfree) * found.f_frsize
     return used, used + found.f_bavail * found.f_frsize

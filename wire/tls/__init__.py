@@ -1,1 +1,1 @@
-"""TLS: contexts, and what is checked of own and peer certificates."""
+"""TLS contexts, and checks of own and peer certificates."""

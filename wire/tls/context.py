@@ -1,15 +1,15 @@
-"""TLS as the box needs it: mutual, AES-128-GCM with SHA-256 first, FIPS-approved algorithms only, sessions resumed.
+"""TLS contexts: mutual authentication, AES-128-GCM with SHA-256 first, FIPS-approved algorithms, resumption.
 
-Two things the `ssl` module does not offer before Python 3.15 are supplied here:
+The `ssl` module lacks two features before Python 3.15, which this module adds:
 
-* The TLS 1.3 suites, the groups of the key exchange and the signature algorithms. `wire/tls/openssl.cnf` names them,
-  and OpenSSL applies its section `system_default` to each new context. It is loaded into the OpenSSL that Python
-  uses, beside the system's own configuration, which may select the FIPS provider. What takes effect is read back.
-* Resumption under asyncio, which has no parameter for the session: `ClientContext` passes it to each new
-  connection itself.
+* The choice of TLS 1.3 suites, key exchange groups and signature algorithms. `wire/tls/openssl.cnf` lists them, and
+  OpenSSL applies its section `system_default` to each new context. It is loaded into Python's OpenSSL in addition to
+  the system's own configuration, which may select the FIPS provider. The effect is verified.
+* Resumption under asyncio, which has no parameter for the session: `ClientContext` offers it on each new
+  connection.
 
-The server keeps sessions on its side (`OP_NO_TICKET`), so that a ticket is a short name instead of the client's
-whole certificate chain: a reconnect then costs 1 KB less each way.
+The server stores sessions (`OP_NO_TICKET`), so that a ticket is a short identifier instead of the client's whole
+certificate chain: a reconnection takes 1 KB less in each direction.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ SUITES_TLS12: Final = (
 )
 CONFIGURATION: Final = Path(__file__).parent / "openssl.cnf"
 _SUPPORTED_GROUPS: Final = bytes.fromhex("000a 0008 0006 0017 0018 0019")
-"""The extension with P-256, P-384 and P-521 and nothing else (RFC 8446, 4.2.7)."""
+"""The supported_groups extension with only P-256, P-384 and P-521 (RFC 8446, 4.2.7)."""
 NO_CHECK_TIME: Final = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
+"""X509_V_FLAG_NO_CHECK_TIME, for which the ssl module has no name."""
 SESSIONS_KEPT_MAX: Final = 20 * 1024
-"""OpenSSL's SSL_SESSION_CACHE_MAX_SIZE_DEFAULT: what a server's context keeps for resumption."""
+"""OpenSSL's SSL_SESSION_CACHE_MAX_SIZE_DEFAULT: sessions that a server context stores for resumption."""
 SESSION_SECONDS_MAX: Final = 2 * 3600.0
 """A session older than this is not offered again (RFC 8446 allows a week; the box is stricter)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """This end's certificate chain and key, and the CAs it trusts, as PEM files."""
+    """The local certificate chain and key, and the trusted CAs, as PEM files."""
 
     certificate: Path
     key: Path
@@ -54,7 +54,7 @@ class Identity:
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
-    """A server's context that demands a client certificate. Raises OSError or ssl.SSLError for unusable files."""
+    """Create a server context that requires client certificates. Raises: OSError or ssl.SSLError (unusable files)."""
     _load_configuration()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -65,20 +65,20 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 
 
 def sessions_kept(server: ssl.SSLContext) -> tuple[int, int]:
-    """How many sessions a server's context keeps for resumption, and how many it may."""
+    """Return how many sessions a server context stores for resumption, and the limit."""
     return server.session_stats()["number"], SESSIONS_KEPT_MAX
 
 
 def client_context(identity: Identity) -> ClientContext:
-    """A client's context for one far end. Raises OSError or ssl.SSLError for unusable files."""
+    """Create a client context for one server. Raises: OSError or ssl.SSLError (unusable files)."""
     _load_configuration()
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _configure(context, identity)
     return context
 
 
-def undated_client_context(identity: Identity) -> ClientContext:
-    """A client's context that ignores the dates of certificates, to ask for the time. Raises as `client_context`."""
+def client_context_ignoring_dates(identity: Identity) -> ClientContext:
+    """Create a client context that ignores certificate dates, to request the time. Raises: as `client_context`."""
     context = client_context(identity)
     context.verify_flags |= NO_CHECK_TIME
     context.checks_dates = False
@@ -86,7 +86,7 @@ def undated_client_context(identity: Identity) -> ClientContext:
 
 
 def unverified_client_context() -> ssl.SSLContext:
-    """A client's context that verifies nothing and has no certificate, only to read what a server presents."""
+    """Create a client context that verifies nothing and has no certificate, to read a server's certificate."""
     _load_configuration()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -95,21 +95,21 @@ def unverified_client_context() -> ssl.SSLContext:
 
 
 class ClientContext(ssl.SSLContext):
-    """A client's context that resumes the last session with its one far end."""
+    """A client context that resumes the last session with its server."""
 
     checks_dates = True
-    """Whether certificates outside their validity are refused."""
+    """Whether certificates outside their validity period are refused."""
     _session: ssl.SSLSession | None = None
     _session_until = 0.0
     _session_of: weakref.ref[object] | None = None
-    """Weakly: the connection refers to this context by a reference that Python's garbage collector cannot follow."""
+    """A weak reference: the connection's reference to this context is invisible to Python's garbage collector."""
 
     def remember(self, transport: asyncio.BaseTransport, now: float) -> None:
-        """Resume this connection's session from now on; call it when the first response has come.
+        """Resume this connection's session from now on; call it after the first response.
 
-        `now` is the event loop's time. With TLS 1.3 the session's name, its ticket, arrives after the handshake;
-        with TLS 1.2 and this server there is never a ticket, and the name is known at once. Further calls for the
-        same connection do nothing, and are cheap.
+        `now` is the event loop's time. In TLS 1.3 the session ticket arrives after the handshake; in TLS 1.2 this
+        server sends no ticket, and the session identifier is known at once. Further calls for the same connection do
+        nothing and are cheap.
         """
         connection = transport.get_extra_info("ssl_object")
         if connection is None or connection.context is not self:
@@ -122,11 +122,11 @@ class ClientContext(ssl.SSLContext):
             self._session, self._session_until = session, now + SESSION_SECONDS_MAX
 
     def forget(self) -> None:
-        """Make a full handshake the next time, for example because the resumed one was refused."""
+        """Make a full handshake the next time, for example because resumption was refused."""
         self._session = None
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """As in `ssl.SSLContext`, with the remembered session offered."""
+        """As in `ssl.SSLContext`; offers the remembered session."""
         if self._session is not None and asyncio.get_running_loop().time() < self._session_until:
             kwargs["session"] = self._session
         return super().wrap_bio(*args, **kwargs)
@@ -144,11 +144,11 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
 
 @cache
 def _load_configuration() -> None:
-    """Load `wire/tls/openssl.cnf` into the OpenSSL that the ssl module uses; contexts made from now on follow it.
+    """Load `wire/tls/openssl.cnf` into the ssl module's OpenSSL, for all contexts created from now on.
 
-    Raises RuntimeError if it has no effect.
+    Raises: RuntimeError if it has no effect.
     """
-    # through ctypes: cffi would parse C at every start, as long as loading OpenSSL takes
+    # ctypes, since cffi would parse C at every start, for as long as loading OpenSSL takes
     library = openssl()
     library.CONF_modules_load_file.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong]
     if library.CONF_modules_load_file(bytes(CONFIGURATION), None, 0) != 1:
@@ -158,7 +158,7 @@ def _load_configuration() -> None:
 
 
 def client_hello(context: ssl.SSLContext) -> bytes:
-    """The first record that a client with this context sends (RFC 8446, 4.1.2)."""
+    """Return the first record that a client with this context sends (RFC 8446, 4.1.2)."""
     outgoing = ssl.MemoryBIO()
     connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="example.com")
     with contextlib.suppress(ssl.SSLWantReadError):

@@ -1,4 +1,4 @@
-"""Whether a certificate, its key and the CAs beside it can do what they are for, before and while they are used."""
+"""Inspection of a certificate, its key and CA files: whether TLS can use them, now and in the near future."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 SOON_DAYS: Final = 30
-"""A certificate that ends within so many days is to be renewed."""
+"""A certificate that expires within this many days should be renewed."""
 CHAIN_MAX: Final = 8
 SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -25,11 +25,11 @@ _E = TypeVar("_E", bound=x509.ExtensionType)
 
 
 class Severity(Enum):
-    """What a problem means."""
+    """The effect of a problem."""
 
     UNUSABLE = "unusable"  # TLS cannot be set up with these files
-    REFUSED = "refused"  # the other end will refuse it, now at least
-    SOON = "soon"  # it will be refused before long
+    REFUSED = "refused"  # the other end will refuse the certificate at present
+    SOON = "soon"  # the other end will refuse it soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class IdentityProblem:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an inspection of an identity found. `expires_s` is the end of its own certificate; None if unreadable."""
+    """The result of an inspection. `expires_s` is when its own certificate expires; None if unreadable."""
 
     problems: tuple[IdentityProblem, ...]
     expires_s: float | None
@@ -58,16 +58,16 @@ class Inspection:
 
 
 class FileVersions:
-    """Tells when files have changed and are not being written any more."""
+    """Detects when files have been replaced and are no longer being written."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files = tuple(files)
         self._settled = self._seen = self._versions()
 
     def have_settled(self, *, at_once: bool = False) -> bool:
-        """Whether the files have changed since the last True, and are the same as at the last call.
+        """Return whether the files differ from those at the last True, and are unchanged since the last call.
 
-        `at_once` leaves out the latter.
+        With `at_once`, the files need not be unchanged since the last call.
         """
         before, self._seen = self._seen, self._versions()
         if self._seen == self._settled or (before != self._seen and not at_once):
@@ -80,7 +80,7 @@ class FileVersions:
 
 
 def file_version(file: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or written to; None if it is missing."""
+    """Return a value that changes when a file is replaced or written to; None if it is missing."""
     try:
         status = file.stat()
     except OSError:
@@ -96,11 +96,11 @@ def inspect_identity(
     purposes: Iterable[x509.ObjectIdentifier],
     now_s: float,
 ) -> Inspection:
-    """All problems, the worst first. `issuers` has the CA that issued `certificate`, `trusted` those of other ends.
+    """Return all problems, worst first. `issuers` has the CA of `certificate`, `trusted` those of peers.
 
-    Without `issuers` the chain is not followed.
+    Without `issuers` the chain is not verified.
 
-    Files that cannot be read are UNUSABLE.
+    Unreadable files are UNUSABLE.
     """
     now = datetime.fromtimestamp(now_s, UTC)
     problems: list[IdentityProblem] = []
@@ -113,7 +113,7 @@ def inspect_identity(
         _check_leaf(leaf, certificate, purposes, problems)
         _check_dates(leaf, certificate, now, problems)
         if issuers and authorities[issuers] and not _leads_to(leaf, chain[1:], authorities[issuers]):
-            message = f"was not issued by a CA in {issuers}; give the certificate with all intermediate CAs after it"
+            message = f"was not issued by a CA in {issuers}; append all intermediate CA certificates to it"
             problems.append(IdentityProblem(Severity.REFUSED, certificate, message))
     for file, found in authorities.items():
         _check_authorities(found, file, now, problems)
@@ -128,7 +128,7 @@ def _certificates(file: Path, problems: list[IdentityProblem]) -> list[x509.Cert
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except ValueError:
-        message = "has no certificate in PEM (BEGIN CERTIFICATE), or one that is damaged"
+        message = "has no valid certificate in PEM (BEGIN CERTIFICATE); install one"
     problems.append(IdentityProblem(Severity.UNUSABLE, file, message))
     return []
 
@@ -137,14 +137,14 @@ def _check_key(
     file: Path, leaf: x509.Certificate, certificate: Path, problems: list[IdentityProblem]
 ) -> None:
     try:
-        # OpenSSL tests an RSA key's primes for 35 ms; whether the key belongs to the certificate is looked at below
+        # OpenSSL tests an RSA key's primes for 35 ms; that the key belongs to the certificate is checked below
         key = load_pem_private_key(file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
     except OSError as error:
         message = f"{error.strerror}; give a PEM file that can be read"
     except TypeError:
-        message = "is encrypted; give the key without a password, since nobody is there to enter it"
+        message = "is encrypted; give the key without a password, since nobody is present to enter it"
     except (ValueError, UnsupportedAlgorithm):
-        message = "has no private key in PEM (BEGIN PRIVATE KEY), or one that is damaged"
+        message = "has no valid private key in PEM (BEGIN PRIVATE KEY); install one"
     else:
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form):
@@ -170,7 +170,7 @@ def _check_leaf(
         message = "lacks the key usage digitalSignature; have it issued with that"
         problems.append(IdentityProblem(Severity.REFUSED, file, message))
     if _is_authority(leaf):
-        message = "begins with a CA's certificate; give this device's own first, its issuers after it"
+        message = "begins with a CA's certificate; put this device's own first, its issuers after it"
         problems.append(IdentityProblem(Severity.REFUSED, file, message))
 
 
@@ -199,16 +199,16 @@ def _check_authorities(
     for certificate in found:
         if not _is_authority(certificate):
             name = certificate.subject.rfc4514_string()
-            message = f"has a certificate that is no CA's, of {name}; give the CA's own certificate"
+            message = f"has a certificate that is not a CA's, of {name}; give the CA's own certificate"
             problems.append(IdentityProblem(Severity.REFUSED, file, message))
-    # while one CA follows another the file has both: the one that is valid longest counts
+    # during a CA's rollover the file has its old and new certificate: the one valid longest counts
     _check_dates(max(found, key=lambda one: one.not_valid_after_utc), file, now, problems)
 
 
 def _leads_to(
     leaf: x509.Certificate, between: list[x509.Certificate], authorities: list[x509.Certificate]
 ) -> bool:
-    """Whether signatures lead from the leaf to one of the authorities."""
+    """Return whether signatures lead from the leaf to one of the authorities."""
     current = leaf
     for _ in range(CHAIN_MAX):
         if any(_issued(current, authority) for authority in authorities):

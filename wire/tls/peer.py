@@ -1,7 +1,7 @@
-"""What a peer's certificate must satisfy beyond OpenSSL's verification: its purpose is stated, and it is not revoked.
+"""Checks of a peer's certificate beyond OpenSSL's verification: its stated purpose, and revocation.
 
 OpenSSL accepts a certificate without the extended key usage extension for any purpose. `wire.tls.revocation`
-says why OpenSSL's own check of revocation lists is not used.
+explains why OpenSSL's own check of revocation lists is not used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from wire.tls.identity import CHAIN_MAX
 from wire.tls.revocation import RevocationList, issued_by, key_of
 
 DATE_ERRORS: Final = frozenset((9, 10))
-"""OpenSSL's codes of a certificate that is not valid yet, and of one that has expired (`verify_code`)."""
+"""OpenSSL's `verify_code` for a certificate that is not valid yet, and for an expired one."""
 INVALID_PURPOSE: Final = 26
-"""OpenSSL's code of a certificate that is not for this purpose."""
+"""OpenSSL's `verify_code` for a certificate with another purpose."""
 
 
 class PeerProblem(Enum):
@@ -32,36 +32,36 @@ class PeerProblem(Enum):
     PURPOSE = "its extended key usage does not include this purpose"
     REVOKED = "it is revoked"
     ISSUER_REVOKED = "a CA between it and the trusted root is revoked"
-    CHAIN = "the CAs between it and a trusted root are not known"
+    CHAIN = "the CAs between it and a trusted root are unknown"
 
 
 class PeerCertificate:
-    """The verified certificate at the other end of a connection, and the CAs that it was issued by."""
+    """The verified certificate of a connection's peer, with the CAs that issued it."""
 
     def __init__(self, der: bytes, chain: Iterable[bytes] = ()) -> None:
-        """`chain` are the certificates that the peer sent with it, which prove nothing by themselves."""
+        """`chain` has the certificates that the peer sent with it, which are not trusted by themselves."""
         self._certificate = x509.load_der_x509_certificate(der)
         self._chain = [x509.load_der_x509_certificate(each) for each in islice(chain, CHAIN_MAX)]
         self._purposes = frozenset(_purposes(self._certificate))
         self._authorities: tuple[x509.Certificate, ...] = ()
         self._issuers: dict[x509.Certificate, list[x509.Certificate]] = {}
-        self._judged_at = 0
-        self._judgement: PeerProblem | None = None
+        self._checked_reading = 0
+        self._known_problem: PeerProblem | None = None
 
     def problem(
         self, purpose: x509.ObjectIdentifier, revocations: RevocationList | None
     ) -> PeerProblem | None:
-        """Why the certificate must not be accepted for `purpose`; None if it may be.
+        """Return why the certificate must not be accepted for `purpose`; None if it may be.
 
-        `revocations` is the same at each call; it is asked again only after it has read its files again.
+        `revocations` must be the same at each call; it is evaluated again only after it has reread its files.
         """
         if purpose not in self._purposes:
             return PeerProblem.PURPOSE
-        if revocations is not None and self._judged_at != revocations.reading:
-            self._judgement, self._judged_at = self._judge(revocations), revocations.reading
-        return self._judgement
+        if revocations is not None and self._checked_reading != revocations.reading:
+            self._known_problem, self._checked_reading = self._find_problem(revocations), revocations.reading
+        return self._known_problem
 
-    def _judge(self, revocations: RevocationList) -> PeerProblem | None:
+    def _find_problem(self, revocations: RevocationList) -> PeerProblem | None:
         if self._authorities is not revocations.authorities:
             self._authorities = revocations.authorities
             self._issuers = _issuers([self._certificate, *self._chain, *self._authorities])
@@ -72,7 +72,7 @@ class PeerCertificate:
         return PeerProblem.ISSUER_REVOKED if self._is_trusted() else PeerProblem.CHAIN
 
     def _is_trusted(self, revocations: RevocationList | None = None) -> bool:
-        """Whether there is a way from the certificate to a trusted root on which nothing is revoked."""
+        """Return whether a chain without a revoked certificate leads to a trusted root."""
         to_do, seen = [self._certificate], set[x509.Certificate]()
         while to_do:
             certificate = to_do.pop()
@@ -86,7 +86,7 @@ class PeerCertificate:
 
 
 def _issuers(certificates: list[x509.Certificate]) -> dict[x509.Certificate, list[x509.Certificate]]:
-    """The issuers of each certificate, among the others; several if a CA has certificates of several roots."""
+    """Return the issuers of each certificate among the others; several if a CA is certified by several roots."""
     return {
         each: [issuer for issuer in certificates if issuer != each and issued_by(each, issuer)]
         for each in certificates
@@ -94,15 +94,15 @@ def _issuers(certificates: list[x509.Certificate]) -> dict[x509.Certificate, lis
 
 
 def _sent_chain(connection: ssl.SSLObject) -> list[bytes]:
-    """The certificates that the peer sent, in DER. On a resumed connection: in the handshake of its session."""
-    if public := getattr(connection, "get_unverified_chain", None):  # from Python 3.13 on
+    """Return the certificates that the peer sent (DER); on a resumed connection, those of the full handshake."""
+    if public := getattr(connection, "get_unverified_chain", None):  # public since Python 3.13
         return list(public())
     chain = connection._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
     return [each.public_bytes(_ssl.ENCODING_DER) for each in chain or ()]
 
 
 class ClientCheck:
-    """Refuses clients of a server: at once when they connect, or at their next request after a revocation."""
+    """Refuses clients of a server: when they connect, or at the first request after a revocation."""
 
     def __init__(
         self, revocations: RevocationList | None, refused: Callable[[PeerProblem, str], object]
@@ -111,7 +111,7 @@ class ClientCheck:
         self._revocations, self._refused = revocations, refused
 
     def begin(self, connection: ssl.SSLObject, name: str) -> Callable[[], bool]:
-        """A function that returns whether the client of this connection is to be refused now."""
+        """Return a function that returns whether the client of this connection must be refused now."""
         der = connection.getpeercert(binary_form=True)
         assert der is not None, "the server's context demands a certificate"
         certificate = PeerCertificate(der, _sent_chain(connection) if self._revocations else ())
@@ -126,25 +126,28 @@ class ClientCheck:
 
 
 def check_server(connection: ssl.SSLObject) -> None:
-    """Raise ssl.SSLCertVerificationError if the server's certificate is not for servers."""
+    """Raise ssl.SSLCertVerificationError if the server's certificate is not valid for servers."""
     der = connection.getpeercert(binary_form=True)
     assert der is not None, "a client's context demands a certificate"
     if problem := PeerCertificate(der).problem(ExtendedKeyUsageOID.SERVER_AUTH, None):
         error = ssl.SSLCertVerificationError(f"the server's certificate is refused: {problem.value}")
-        # as the ssl module sets them, which it does for errors of its own alone
+        # the ssl module sets these attributes only on its own errors
         error.verify_code, error.verify_message = INVALID_PURPOSE, problem.value
         raise error
 
 
 def validity(connection: ssl.SSLObject) -> tuple[float, float]:
-    """When the peer's certificate begins and ends, in seconds since 1970."""
+    """Return start and end of the peer certificate's validity, in seconds since 1970."""
     der = connection.getpeercert(binary_form=True)
     assert der is not None, "a client's context demands a certificate"
     return _validity(x509.load_der_x509_certificate(der))
 
 
 def valid_from(certificate: Path) -> float:
-    """When the certificate in a PEM file begins, in seconds since 1970. Raises OSError, ValueError."""
+    """Return the start of validity of the certificate in a PEM file, in seconds since 1970.
+
+    Raises: OSError, ValueError.
+    """
     return _validity(x509.load_pem_x509_certificate(certificate.read_bytes()))[0]
 
 

@@ -1,7 +1,7 @@
-"""Certificate revocation lists (RFC 5280, 5) from a file, followed as the file changes.
+"""Certificate revocation lists (RFC 5280, 5) from a file, reloaded when the file changes.
 
-OpenSSL's own check refuses every peer once a list is past its `nextUpdate`, or if a CA in the chain has none, which
-would disconnect a whole site because one file was not renewed. Here a list remains in force until a newer one
+OpenSSL's own check refuses every peer once a list is past its `nextUpdate`, or if a CA in the chain has no list, so
+that one file that was not renewed would disconnect a whole site. Here a list remains in force until a newer one
 replaces it, and its age is reported; a CA without a list revokes nothing.
 """
 
@@ -24,7 +24,7 @@ CRL_BYTES_MAX: Final = 4 * 1024 * 1024
 """A list of 50,000 certificates has 2 MB."""
 
 Key: TypeAlias = tuple[bytes, int]
-"""Issuer (DER) and serial number of a certificate (RFC 5280, 5.1)."""
+"""Issuer (DER) and serial number, which identify a certificate in a list (RFC 5280, 5.1)."""
 
 
 class CrlError(ValueError):
@@ -32,12 +32,12 @@ class CrlError(ValueError):
 
 
 def key_of(certificate: x509.Certificate) -> Key:
-    """What a revocation list knows a certificate by."""
+    """Return the key of a certificate in revocation lists."""
     return certificate.issuer.public_bytes(), certificate.serial_number
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether `issuer` is a CA and signed the certificate."""
+    """Return whether `issuer` is a CA and signed the certificate."""
     if certificate.issuer != issuer.subject or not _is_ca(issuer):
         return False
     try:
@@ -58,19 +58,19 @@ class _List:
 
 
 _Lists: TypeAlias = dict[bytes, _List]
-"""By the certificate (DER) of the CA that signed the list."""
+"""Lists by the certificate (DER) of the CA that signed each."""
 
 
 class RevocationList:
-    """The certificates that a file of CRLs revokes, those of instruments and boxes as well as those of CAs.
+    """The certificates revoked by a file of CRLs: of instruments, boxes and CAs.
 
-    The file has one or more CRLs in PEM, each signed by one of `authorities`, or by a CA beneath them whose
-    certificate is in either file. A changed file takes effect at the next `refresh`. One that is unusable, has an
-    older list of a CA than the file before, or no list of a CA that had one, leaves the revocations as they were.
+    The file has one or more CRLs in PEM, each signed by one of `authorities`, or by a subordinate CA whose
+    certificate is in either file. A changed file takes effect at the next `refresh`. If it is unusable, has an older
+    list of a CA than before, or lacks the list of a CA that had one, the previous revocations remain in force.
     """
 
     def __init__(self, path: Path, authorities: Path) -> None:
-        """Read the file. Raises CrlError, OSError."""
+        """Read the file. Raises: CrlError, OSError."""
         self._path, self._authorities = path, authorities
         self._seen = self._versions()
         self.authorities, self._lists, self._file_bytes = _read(path, authorities)
@@ -78,9 +78,9 @@ class RevocationList:
         self.reading = 1
 
     authorities: tuple[x509.Certificate, ...]
-    """The trusted CAs, and CAs beneath them."""
+    """The trusted CAs, and their subordinate CAs."""
     reading: int
-    """Counts the readings of the files; between two of them neither CAs nor revocations change."""
+    """Number of times the files were read; CAs and revocations change only when it does."""
 
     @property
     def expires_s(self) -> float:
@@ -88,7 +88,7 @@ class RevocationList:
         return min(each.expires_s for each in self._lists.values())
 
     def refresh(self) -> bool:
-        """Read the files again if they have changed; returns whether the revocations did. Raises CrlError, OSError.
+        """Reread the files if they changed; return whether the revocations changed. Raises: CrlError, OSError.
 
         An error is raised once for each version of the files.
         """
@@ -99,9 +99,7 @@ class RevocationList:
         authorities, lists, file_bytes = _read(self._path, self._authorities)
         for signer, before in self._lists.items():
             if signer not in lists:
-                raise CrlError(
-                    f"{self._path}: has no list of {before.issuer}, which one is in force of; add it"
-                )
+                raise CrlError(f"{self._path}: lacks the list of {before.issuer}, which is in force; add it")
             if lists[signer].issued_s < before.issued_s:
                 raise CrlError(
                     f"{self._path}: the list of {before.issuer} is older than the list in force; install the newest"
@@ -116,7 +114,7 @@ class RevocationList:
         return certificate in self._revoked
 
     def bounds(self, now_s: Callable[[], float]) -> tuple[Bound, Bound]:
-        """The size of the file, and the age of the list that is nearest to its end; `now_s` is the wall clock."""
+        """Return bounds for the file's size and the age of the list that expires first; `now_s` is the wall clock."""
         return (
             Bound("crl-size", lambda: (self._file_bytes, CRL_BYTES_MAX)),
             Bound("crl-age", lambda: self._oldest(now_s())),
@@ -155,11 +153,11 @@ def _all_revoked(lists: _Lists) -> frozenset[Key]:
 
 
 def _read(path: Path, authorities: Path) -> tuple[tuple[x509.Certificate, ...], _Lists, int]:
-    """The CAs, their lists, and how many bytes these have in the file. Raises CrlError, OSError."""
+    """Return the CAs, their lists, and the size of the file in bytes. Raises: CrlError, OSError."""
     with path.open("rb") as file:
         text = file.read(CRL_BYTES_MAX + 1)
     if len(text) > CRL_BYTES_MAX:
-        raise CrlError(f"{path}: is longer than {CRL_BYTES_MAX} bytes")
+        raise CrlError(f"{path}: is longer than the limit of {CRL_BYTES_MAX} bytes")
     blocks = _pem_blocks(text, b"X509 CRL")
     if not blocks:
         raise CrlError(f"{path}: has no certificate revocation list in PEM (BEGIN X509 CRL)")
@@ -170,7 +168,7 @@ def _read(path: Path, authorities: Path) -> tuple[tuple[x509.Certificate, ...], 
     signers = _with_issued(trusted, _certificates_beside(path, text))
     lists: _Lists = {}
     for block in blocks:
-        signer, found = _judge(path, _load(path, block), signers)
+        signer, found = _verify(path, _load(path, block), signers)
         if signer not in lists or lists[signer].issued_s < found.issued_s:
             lists[signer] = found
     return tuple(signers), lists, len(text)
@@ -185,15 +183,15 @@ def _certificates_beside(path: Path, text: bytes) -> list[x509.Certificate]:
     try:
         return [x509.load_pem_x509_certificate(block) for block in _pem_blocks(text, b"CERTIFICATE")]
     except ValueError as error:
-        raise CrlError(f"{path}: has a certificate that cannot be read: {error}") from None
+        raise CrlError(f"{path}: has an invalid certificate: {error}") from None
 
 
 def _with_issued(
     trusted: list[x509.Certificate], candidates: list[x509.Certificate]
 ) -> list[x509.Certificate]:
-    """The trusted CAs, and those of the candidates that are CAs beneath them."""
+    """Return the trusted CAs, and those candidates that are CAs subordinate to them."""
     found = list(trusted)
-    for signer in found:  # which grows meanwhile
+    for signer in found:  # the list grows during the loop
         found += [
             each for each in candidates if each not in found and _is_ca(each) and issued_by(each, signer)
         ]
@@ -207,10 +205,10 @@ def _load(path: Path, block: bytes) -> x509.CertificateRevocationList:
         raise CrlError(f"{path}: is not a certificate revocation list in PEM: {error}") from None
 
 
-def _judge(
+def _verify(
     path: Path, crl: x509.CertificateRevocationList, signers: Iterable[x509.Certificate]
 ) -> tuple[bytes, _List]:
-    """The CA's certificate and its list. Raises CrlError for one that must not be used."""
+    """Return the signing CA's certificate and its list. Raises: CrlError for a list that must not be used."""
     issuer = crl.issuer.rfc4514_string()
     if special := [each.oid._name for each in crl.extensions if each.critical]:
         message = (
@@ -236,7 +234,7 @@ def _signer(
                 continue
     names = ", ".join(signer.subject.rfc4514_string() for signer in signers)
     message = f"the list of {crl.issuer.rfc4514_string()} is not signed by a trusted CA ({names})"
-    raise CrlError(f"{path}: {message}; put the certificates of CAs beneath it into the same file")
+    raise CrlError(f"{path}: {message}; put the certificates of subordinate CAs into the same file")
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

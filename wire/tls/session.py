@@ -1,12 +1,12 @@
-"""The TLS session of a connection, without the memory that reading it loses in some versions of CPython.
+"""Reads the TLS session of a connection without the memory leak of some CPython versions.
 
-From 3.10 to 3.12.7 and in 3.13.0, `SSLObject.session` makes a copy of the session and loses it
-(github.com/python/cpython/issues/116810): about 5 KB of OpenSSL's memory for each connection that is resumed later.
-Distributions repair that in versions of their own, so the version does not show it. The first session that is read
-does: a copy that outlives the object that was returned is lost.
+In CPython 3.10 to 3.12.7 and 3.13.0, `SSLObject.session` makes a copy of the session and leaks it
+(github.com/python/cpython/issues/116810): about 5 KB of OpenSSL's memory per resumed connection. Distributions
+backport the fix, so the version number does not show whether it leaks. Reading one session does: a copy that outlives
+the returned object is leaked.
 
-The lost copy is found through OpenSSL's interface for application data (CRYPTO_get_ex_new_index(3)), which calls
-back with each session that is made or freed.
+The leaked copy is found through OpenSSL's application data interface (CRYPTO_get_ex_new_index(3)), whose callbacks
+are called for each session that is created or freed.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ EX_INDEX_SSL_SESSION: Final = 2  # CRYPTOEX_INDEX_SSL_SESSION
 ExCallback: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p
 )
-"""CRYPTO_EX_new and CRYPTO_EX_free: the first argument is the object that is made or freed."""
+"""CRYPTO_EX_new and CRYPTO_EX_free: the first argument is the object that is created or freed."""
 
 
 def session_of(connection: ssl.SSLObject) -> ssl.SSLSession | None:
-    """`connection.session`; a copy that the interpreter loses is freed."""
+    """Return `connection.session`, and free a copy that the interpreter leaks."""
     return _reader().read(connection)
 
 
 @cache
 def openssl() -> ctypes.CDLL:
-    """The OpenSSL that the ssl module uses."""
+    """Return the OpenSSL library that the ssl module uses."""
     return ctypes.CDLL(getattr(_ssl, "__file__", None))  # None: Python is linked statically
 
 
 class SessionReader:
-    """Reads sessions. `loses_copies` is whether this interpreter loses a copy each time; None: not known yet."""
+    """Reads sessions. `leaks_copies` says whether this interpreter leaks a copy each time; None: not known yet."""
 
     def __init__(self) -> None:
-        self.loses_copies: bool | None = None
+        self.leaks_copies: bool | None = None
         self._copies: set[int] = set()
-        """Addresses of the sessions that were made during the present reading and not freed since."""
+        """Addresses of sessions created during the present read and not freed since."""
         self._reading_thread = 0
         self._callbacks = (
             ExCallback(self._note_made),
             ExCallback(self._note_freed),
-        )  # OpenSSL has their addresses
+        )  # referenced here because OpenSSL stores their addresses
         library = openssl()
         library.SSL_SESSION_free.argtypes = [ctypes.c_void_p]
         library.SSL_SESSION_free.restype = None
@@ -62,17 +62,17 @@ class SessionReader:
         self._index = library.CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, made, None, freed)
         atexit.register(
             self.close
-        )  # before the interpreter's end; until then this keeps the callbacks in memory
+        )  # runs before the interpreter's end; also keeps the callbacks referenced until then
 
     def close(self) -> None:
-        """Take the callbacks back from OpenSSL, which may free sessions after the interpreter's end."""
+        """Unregister the callbacks from OpenSSL, which may free sessions after the interpreter's end."""
         openssl().CRYPTO_free_ex_index(EX_INDEX_SSL_SESSION, self._index)
 
     def read(self, connection: ssl.SSLObject) -> ssl.SSLSession | None:
-        """As `session_of`."""
-        if self.loses_copies is None:
+        """See `session_of`."""
+        if self.leaks_copies is None:
             self._find_out(connection)
-        if not self.loses_copies:
+        if not self.leaks_copies:
             return connection.session
         with self._observed():
             session = connection.session
@@ -80,13 +80,13 @@ class SessionReader:
         return session
 
     def _find_out(self, connection: ssl.SSLObject) -> None:
-        """Read a session and drop it; what OpenSSL made for that is freed unless the interpreter has lost it."""
+        """Read a session and drop it; a copy that OpenSSL has not freed then was leaked by the interpreter."""
         with self._observed():
             session = connection.session
             was_copied = bool(self._copies)
             del session
         if was_copied:
-            self.loses_copies = bool(self._copies)
+            self.leaks_copies = bool(self._copies)
         self._free_copies()
 
     @contextmanager

@@ -32,7 +32,7 @@ async def watch_spool(buffer: Buffer, bounds: Bounds, disk_space: DiskSpace | No
             if disk_space is not None:
                 with suppress(OSError):  # the spool itself reports disk failures
                     room.disk = await buffer.call(disk_space)
-            bounds.look()
+            bounds.check()
             await asyncio.sleep(FILL_CHECK_SECONDS)
     finally:
         for bound in room.bounds:

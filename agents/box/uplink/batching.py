@@ -22,7 +22,7 @@ from math import ceil, inf
 from typing import Final
 
 from agents.spool import Priority
-from wire.dial.patience import Patience
+from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.http.connection import PIPELINE_MAX
 from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 
@@ -67,7 +67,7 @@ class LinkEstimator:
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
-        self.patience = Patience(REPLY_PATIENCE_MAX)
+        self.patience = AdaptiveTimeout(REPLY_PATIENCE_MAX)
         """Adaptive time-out of responses to batches."""
         self.one_in_flight = False
         """Whether each batch waits for the response to the previous one. An intermediary that serves one request

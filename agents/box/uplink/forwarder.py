@@ -32,11 +32,11 @@ from hal.clock import WallClock
 from hal.ethernet import EthernetPort
 from settings.types import Endpoint, Proxy
 from wire.audit_events import AuditEvent
-from wire.dial.accounting import Traffic
+from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.backoff import Backoff
-from wire.dial.dialer import DIAL_PATIENCE_MAX, dial
-from wire.dial.patience import Patience
+from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX, dial
 from wire.dial.proxy import ProxyError
+from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, BatchReply, Command
 from wire.process.ratelimit import TokenBucket
@@ -91,7 +91,7 @@ class Forwarder:
         self._dial_limit = TokenBucket(DIALS_PER_SECOND, DIALS_BURST)
         self._estimator = LinkEstimator()
         self._self_contained_until = 0.0
-        self._dial_patience = Patience(DIAL_PATIENCE_MAX)
+        self._dial_patience = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
         self._traffic = Traffic()
         self._lane = AlertLane(self._dial_lane, self._lane_stream, self._lane_ended, random)
         self._connection: ClientConnection | None = None
@@ -215,7 +215,7 @@ class Forwarder:
                     reply_bytes_max=REPLY_BYTES_MAX,
                     proxy=self._proxy,
                     traffic=self._traffic,
-                    patience=self._dial_patience,
+                    adaptive_timeout=self._dial_patience,
                 )
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
             self._tls.forget()  # TLS session resumption may be the cause
@@ -254,7 +254,7 @@ class Forwarder:
         """Handle the first response on a connection, which proves that it works in both directions."""
         self._has_answered = True
         self._backoff.succeeded()
-        self._dial_limit.give_back(1)  # connections that acknowledge a batch do not count
+        self._dial_limit.return_tokens(1)  # connections that acknowledge a batch do not count
         now = self._loop.time()
         if self._lost_at is not None:
             self._audit.note(AuditEvent.UPLINK_RESTORED, int(now - self._lost_at))
@@ -277,7 +277,7 @@ class Forwarder:
             reply_bytes_max=REPLY_BYTES_MAX,
             proxy=self._proxy,
             traffic=self._traffic,
-            patience=self._dial_patience,
+            adaptive_timeout=self._dial_patience,
         )
         self._count_connection(connection)
         return connection
@@ -297,7 +297,7 @@ class Forwarder:
 
     def _lane_settled(self, records: int, reply: BatchReply) -> None:
         if self._lane.answered():
-            self._dial_limit.give_back(1)
+            self._dial_limit.return_tokens(1)
         self._take_reply(records, reply)
 
     def _lane_ended(self, connection: ClientConnection | None, error: Exception, unsent: bool) -> None:

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
 from wire.audit_events import AuditEvent
-from wire.dial.probe import Presented
+from wire.dial.probe import ProbeResult
 from wire.dial.proxy import ProxyError
 from wire.process.ratelimit import TokenBucket
 
@@ -75,7 +75,7 @@ class TrustDiagnosis:
     def __init__(
         self,
         host: str,
-        probe: Callable[[], Awaitable[Presented]],
+        probe: Callable[[], Awaitable[ProbeResult]],
         audit: AuditLog,
         show: Callable[[Light], object],
         log_message: Callable[[str], object],
@@ -118,7 +118,7 @@ class TrustDiagnosis:
             self._audit.note(AuditEvent.FAR_END_TRUSTED)
             self._log_message(f"the certificate of {self._host} is trusted again")
 
-    async def _probe_certificate(self) -> Presented | None:
+    async def _probe_certificate(self) -> ProbeResult | None:
         if self._may_probe.take(1, self._loop.time()):
             return None
         try:
@@ -143,7 +143,7 @@ def _kind(error: ssl.SSLError) -> DistrustReason | None:
 
 
 def describe(
-    kind: DistrustReason, error: ssl.SSLError, presented: Presented | None, host: str
+    kind: DistrustReason, error: ssl.SSLError, presented: ProbeResult | None, host: str
 ) -> TrustProblem:
     """Describe the problem, with details of the certificate if it could be read."""
     if kind is DistrustReason.PLAIN_HTTP:
@@ -181,7 +181,7 @@ def _reason(error: ssl.SSLError) -> str:
     return str(getattr(error, "verify_message", "") or error)
 
 
-def _read(presented: Presented | None) -> x509.Certificate | None:
+def _read(presented: ProbeResult | None) -> x509.Certificate | None:
     if presented is None or not presented.certificate:
         return None
     try:

@@ -49,7 +49,7 @@ from sim.worlds.shared.box import (
     add_traffic,
     read_disk,
 )
-from wire.dial.accounting import Traffic
+from wire.dial.traffic import Traffic
 
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"

@@ -9,7 +9,7 @@ from typing import Final
 from agents.spool import Priority, Record, Spool, SpoolLimits
 from hal.disk import Disk
 from sim.verdict.findings import Remains
-from wire.dial.accounting import Traffic
+from wire.dial.traffic import Traffic
 
 BOOT_SECONDS: Final = 20.0
 """From power-on to the start of the box program."""

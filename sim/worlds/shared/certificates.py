@@ -36,8 +36,8 @@ class LabCertificates:
 
     def box(self) -> config.BoxCertificates:
         """The box's, for both sides."""
-        client_identity = self._issue(BOX_SERIAL, believes=self._public)
-        server_identity = self._issue(f"{BOX_SERIAL}-LAN", believes=self._vendor)
+        client_identity = self._issue(BOX_SERIAL, trusts=self._public)
+        server_identity = self._issue(f"{BOX_SERIAL}-LAN", trusts=self._vendor)
         return config.BoxCertificates(
             certificate=client_identity.certificate,
             key=client_identity.key,
@@ -47,10 +47,10 @@ class LabCertificates:
 
     def instrument(self, serial: str) -> Identity:
         """An instrument's."""
-        return self._issue(serial, believes=self._vendor)
+        return self._issue(serial, trusts=self._vendor)
 
-    def _issue(self, name: str, *, believes: Authority) -> Identity:
-        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), believes=believes, key=self._key)
+    def _issue(self, name: str, *, trusts: Authority) -> Identity:
+        return self._vendor.issue(self._folder, name, hosts=(BOX_NAME,), trusts=trusts, key=self._key)
 
     def datacenter(self) -> dict[str, Identity]:
         """Those that the data center can present: a good one, an expired one, one of a wrong authority."""
@@ -75,7 +75,7 @@ class LabCertificates:
             self._folder / folder,
             DATACENTER_NAME,
             hosts=(DATACENTER_NAME,),
-            believes=self._vendor,
+            trusts=self._vendor,
             key=self._key,
             validity=validity,
         )

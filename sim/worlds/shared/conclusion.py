@@ -36,7 +36,7 @@ from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
 from sim.worlds.shared.policy import NOT_IN_FORCE
-from wire.dial.accounting import Traffic
+from wire.dial.traffic import Traffic
 
 
 class JudgedBox(Protocol):

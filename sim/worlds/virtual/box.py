@@ -53,7 +53,7 @@ from sim.worlds.shared.box import (
     read_disk,
 )
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
-from wire.dial.accounting import Traffic
+from wire.dial.traffic import Traffic
 
 FLUSH_NS: Final = 500 * MICROSECOND_NS
 WRITTEN_BYTE_NS: Final = 2.0

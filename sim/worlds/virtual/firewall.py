@@ -63,14 +63,14 @@ class VirtualFirewall:
         self, policy: Policy, host: SimHost, zones: Mapping[str, Zone], now_ns: Callable[[], int]
     ) -> None:
         self._policy, self._host, self._zones, self._now_ns = policy, host, zones, now_ns
-        # the kernel's settings are those of `netfw.kernel.settings`; nothing damages segments here
+        # the kernel's settings are those of `netfw.kernel.sysctl`; nothing damages segments here
         self.packet_filter = PacketFilterModel(
             render(policy).commands(), Settings(tcp_loose=False, checksum=False, timeouts=BOX_S)
         )
         self._in_force = False
         self._established: dict[_Flow, ConntrackEntry] = {}
         self._generation = 0
-        self._steady_until_ns = 0
+        self._constant_until_ns = 0
         for zone in zones.values():
             zone.port.watch(lambda _: self._established.clear())
         self.causes: Counter[str] = Counter()
@@ -94,16 +94,16 @@ class VirtualFirewall:
         """See `FirewallBackend.ports`."""
         return [port.number for port in self._policy.ports]
 
-    def holds(self) -> bool:
-        """See `FirewallBackend.holds`."""
+    def is_in_force(self) -> bool:
+        """See `FirewallBackend.is_in_force`."""
         return self._in_force
 
     def enforce(self) -> None:
         """See `FirewallBackend.enforce`."""
         self._in_force = True
 
-    def let_forward(self, allowed: bool) -> None:
-        """See `FirewallBackend.let_forward`. A simulated box passes nothing on, as there is no tunnel."""
+    def set_forwarding(self, allowed: bool) -> None:
+        """See `FirewallBackend.set_forwarding`. A simulated box passes nothing on, as there is no tunnel."""
 
     def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:  # noqa: ARG002
         """See `FirewallBackend.watch`. Nobody else changes anything here."""
@@ -141,7 +141,7 @@ class VirtualFirewall:
         if entry is None or segment.flags != ACK:
             return False
         now = self._now_ns()
-        if self._generation != self.packet_filter.generation or now >= self._steady_until_ns:
+        if self._generation != self.packet_filter.generation or now >= self._constant_until_ns:
             self._established.clear()
             return False
         if entry.expires_ns <= now or entry.tcp is None or entry.tcp.state is not _ESTABLISHED:
@@ -160,7 +160,7 @@ class VirtualFirewall:
             if entry is not None and _is_established(entry):
                 if not self._established:
                     self._generation = self.packet_filter.generation
-                    self._steady_until_ns = self.packet_filter.steady_until_ns(now)
+                    self._constant_until_ns = self.packet_filter.constant_until_ns(now)
                 self._established[flow] = entry
         return verdict.action
 

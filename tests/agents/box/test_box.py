@@ -18,7 +18,7 @@ from tests.support.hierarchy import Hierarchy
 from wire.messages import Command, CommandResult, Quality, Reports, encode
 from wire.vocabulary import Outcome
 
-NOWHERE = 9  # the discard port: no data center
+DISCARD_PORT = 9  # the discard port: no data center
 PORTS_MAX = 64
 
 
@@ -46,7 +46,7 @@ def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarc
     async def scenario() -> None:
         on = disk()
         async with (
-            running_box(box_config(pki, NOWHERE), on) as box,
+            running_box(box_config(pki, DISCARD_PORT), on) as box,
             running_agent(box, pki.instrument) as agent,
         ):
             for _ in range(200):
@@ -72,7 +72,7 @@ def test_a_clean_stop_is_not_reported_as_a_crash(pki: Hierarchy) -> None:
     async def scenario() -> None:
         on = disk()
         for _ in range(3):
-            async with running_box(box_config(pki, NOWHERE), on):
+            async with running_box(box_config(pki, DISCARD_PORT), on):
                 pass
         async with stand_in(pki.datacenter) as center, running_box(box_config(pki, center.server.port), on):
             await center.until(lambda: center.audits.count("started") == 4)
@@ -129,7 +129,7 @@ def test_a_port_that_cannot_listen_is_recorded_and_the_others_are_served(pki: Hi
 
 def test_a_box_serves_the_largest_number_of_ports(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        config = box_config(pki, NOWHERE)
+        config = box_config(pki, DISCARD_PORT)
         free = [
             InstrumentPort(number=number, listen="127.0.0.1", tcp_port=0, instruments=[])
             for number in range(3, PORTS_MAX + 1)

@@ -60,7 +60,7 @@ class Watched:
     def alarms(self) -> list[bool]:
         """The alarms reported now: True for an alarm, False for its end."""
         self.reported.clear()
-        self.bounds.look()
+        self.bounds.check()
         return [level.is_near for level in self.reported]
 
 
@@ -240,7 +240,7 @@ NAMES = {
 def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(box_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(box_module, "CHECK_SECONDS", 0.01)
 
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:

@@ -270,7 +270,7 @@ class Files:
 
     def reissue(self, *usages: x509.ObjectIdentifier, **options: Any) -> None:
         made = self.folder / "made"
-        options = {"believes": self.vendor, "key": self.device_key, "usages": usages or BOTH} | options
+        options = {"trusts": self.vendor, "key": self.device_key, "usages": usages or BOTH} | options
         self.take(self.vendor.issue(made, "RAP-1", **options))
 
     def problems(self, severity: Severity) -> list[tuple[str, str]]:
@@ -353,7 +353,7 @@ def test_validity_periods_are_checked_and_do_not_prevent_a_start(
 def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_accepted(files: Files) -> None:
     issuing = files.vendor.subordinate("ISSUING", files.device_key)
     whole = issuing.issue(
-        files.folder / "chain", "RAP-1", believes=files.vendor, key=files.device_key, usages=BOTH
+        files.folder / "chain", "RAP-1", trusts=files.vendor, key=files.device_key, usages=BOTH
     )
     files.take(whole)
     assert check_box(files.config).identity == ()

@@ -69,11 +69,11 @@ def read(
         entries: list[RefusedPacket | Lost] = []
         more = asyncio.Event()
 
-        def told(entry: RefusedPacket | Lost) -> None:
+        def on_entry(entry: RefusedPacket | Lost) -> None:
             entries.append(entry)
             more.set()
 
-        log = place.run(lambda: FirewallLog(told))
+        log = place.run(lambda: FirewallLog(on_entry))
         log.start()
         try:
             act(log)
@@ -125,7 +125,7 @@ def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) 
 @both_versions
 def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -> None:
     one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
-    for place, name, data, told in (
+    for place, name, data, on_entry in (
         (1, "eth0", packet.udp(two, 5, PORT[1][version], 6), (names.SPOOFED, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, PORT[1][version], 6), (names.INSTRUMENT, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, two, 6), (names.INSTRUMENT, "enp2s0", "enp3s0")),
@@ -139,7 +139,7 @@ def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -
     ):
         where = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[place]
         entry = logged(lab, where, name, data)
-        assert (entry.cause, entry.interface_in, entry.interface_out) == told
+        assert (entry.cause, entry.interface_in, entry.interface_out) == on_entry
         assert entry.headers == headers(data)
 
 
@@ -174,16 +174,16 @@ def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
         with closing(here.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
             for _ in range(sent - 1):
                 sender.sendto(b"x", ("127.0.0.1", 9))
-            log._heard()
+            log._read_waiting()
             sender.sendto(b"x", ("127.0.0.1", 9))
 
     def lost(entries: list[RefusedPacket | Lost]) -> int:
         return sum(entry.packets for entry in entries if isinstance(entry, Lost))
 
     entries = read(here, flood, lambda entries: lost(entries) > 0)
-    told = sum(isinstance(entry, RefusedPacket) for entry in entries)
-    assert told + lost(entries) == sent
-    assert lost(entries) > told
+    on_entry = sum(isinstance(entry, RefusedPacket) for entry in entries)
+    assert on_entry + lost(entries) == sent
+    assert lost(entries) > on_entry
 
 
 @pytest.mark.kernel

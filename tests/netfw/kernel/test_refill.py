@@ -13,7 +13,7 @@ from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import netfilter_socket
 from netfw.kernel.nft import Nft
-from netfw.kernel.refill import ELEMENTS_MAX, REFILLED, filling, send
+from netfw.kernel.refill import ELEMENTS_MAX, REFILLED, refill_messages, send
 from netfw.policy.policy import Authorized, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.sets import AUTHORIZED, HASH_SIZE_MIN, Set
@@ -62,7 +62,7 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
             firewall.refill(POLICY, REFILLED, sock)
         assert refused.value.kind is FirewallErrorKind.REFUSED
         assert firewall.nft.elements(AUTHORIZED[4]) == before
-        send(sock, filling(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
+        send(sock, refill_messages(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
     assert firewall.nft.elements(AUTHORIZED[4]) == []
 
 

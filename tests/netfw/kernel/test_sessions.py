@@ -170,7 +170,7 @@ def test_opening_again_sets_the_time_anew(bare: Sessions) -> None:
 def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
     for n in range(SESSIONS_MAX):
         bare.open(session(staff=f"10.99.2.{n}"), 60)
-    with pytest.raises(FirewallError, match="that is the most") as refused:
+    with pytest.raises(FirewallError, match="which is the maximum") as refused:
         bare.open(session(staff="10.99.3.1"), 60)
     assert refused.value.kind is FirewallErrorKind.UNFIT
     bare.open(session(staff="10.99.2.1"), 90)
@@ -180,13 +180,19 @@ def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"port": 3}, "port 3 is not in use; in use are 1, 2"),
-        ({"staff": ip_address("10.98.0.1")}, "no address of the staff, 10.99.0.0/16"),
-        ({"instrument": ip_address("10.77.2.5")}, "no instrument's address on port 1, 10.77.1.0/24"),
-        ({"instrument": ip_address("10.77.1.1")}, "no instrument's address on port 1"),
-        ({"instrument": ip_address("10.77.1.255")}, "no instrument's address on port 1"),
-        ({"instrument": ip_address("fd00:77:1::5")}, "no instrument's address on port 1"),
-        ({"desktop": Service("tcp", 22)}, "tcp/22 is not for sessions on port 1; tcp/5900 is"),
+        ({"port": 3}, "port 3 is not in use; ports in use: 1, 2"),
+        ({"staff": ip_address("10.98.0.1")}, "is not a staff address; staff networks: 10.99.0.0/16"),
+        (
+            {"instrument": ip_address("10.77.2.5")},
+            "cannot be an instrument on port 1; its networks: 10.77.1.0/24",
+        ),
+        ({"instrument": ip_address("10.77.1.1")}, "cannot be an instrument on port 1"),
+        ({"instrument": ip_address("10.77.1.255")}, "cannot be an instrument on port 1"),
+        ({"instrument": ip_address("fd00:77:1::5")}, "cannot be an instrument on port 1"),
+        (
+            {"desktop": Service("tcp", 22)},
+            "tcp/22 is not a desktop service of port 1; desktop services: tcp/5900",
+        ),
     ],
 )
 def test_a_session_that_the_policy_does_not_have(

@@ -37,7 +37,7 @@ US6, THEM6 = "fd00::1", "2001:db8::5"
 NAME_OF = {bit: name for name, bit in STATES.items()}
 
 
-def says(tracked: Tracked) -> str:
+def statement(tracked: Tracked) -> str:
     way = {None: "", False: " original", True: " reply"}[tracked.tracking.reply]
     return NAME_OF[tracked.tracking.state] + way
 
@@ -46,7 +46,7 @@ def take(table: Conntrack, data: bytes, now_ns: int = 0, *, incoming: bool = Tru
     """Track a packet that every chain accepts."""
     tracked = table.track(parse(data), now_ns, incoming=incoming)
     table.confirm(tracked.entry)
-    return says(tracked)
+    return statement(tracked)
 
 
 def call(flags: int, seq: int = 1000, ack: int = 0, payload: bytes = b"") -> bytes:
@@ -82,7 +82,7 @@ def test_a_tcp_connection_from_its_beginning_to_its_end() -> None:
 
 def test_a_connection_is_remembered_only_once_its_packet_was_accepted() -> None:
     table = Conntrack()
-    assert says(table.track(parse(call(SYN)), 0, incoming=False)) == "new original"
+    assert statement(table.track(parse(call(SYN)), 0, incoming=False)) == "new original"
     assert len(table) == 0
     assert take(table, answer(SYN | ACK, ack=1001)) == "invalid"
 

@@ -11,7 +11,7 @@ import pytest
 
 from bench.firewall.namespace import BoxNamespace, enter_namespace
 from bench.firewall.packets import PacketGenerator
-from netfw.model.ip_options import hop_by_hop_options_hold, ipv4_options_hold
+from netfw.model.ip_options import hop_by_hop_options_are_valid, ipv4_options_are_valid
 from netfw.model.packet import HOP_BY_HOP, UDP, PacketError, ip, parse, udp
 from netfw.model.packet_filter import PacketFilterModel
 from netfw.policy.policyfile import load_policy
@@ -147,6 +147,6 @@ def test_random_cases() -> None:
 def test_a_jumbogram_is_longer_than_any_other_packet() -> None:
     option, payload = b"\xc2\4\0\1\0\0", bytes(65536)
     data = ip(SOURCE[6], TARGET[6], HOP_BY_HOP, b"")[:40] + bytes((UDP, 0)) + option + payload
-    assert hop_by_hop_options_hold(data)
-    assert not hop_by_hop_options_hold(data[:-9])
-    assert not ipv4_options_hold(ipv4(b"\x83\x07\x04\1\2\3\4\0"))
+    assert hop_by_hop_options_are_valid(data)
+    assert not hop_by_hop_options_are_valid(data[:-9])
+    assert not ipv4_options_are_valid(ipv4(b"\x83\x07\x04\1\2\3\4\0"))

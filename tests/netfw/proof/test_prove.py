@@ -71,7 +71,7 @@ def in_ipsec() -> Policy:
 
 
 def rejecting() -> Policy:
-    return replace(clinic(), rejects_outside=True, believes_routers=True)
+    return replace(clinic(), rejects_outside=True, accept_router_advertisements=True)
 
 
 def leasing() -> Policy:
@@ -79,7 +79,7 @@ def leasing() -> Policy:
 
 
 def leasing_outside_ipsec() -> Policy:
-    return replace(in_ipsec(), uses_dhcp=True, believes_routers=True)
+    return replace(in_ipsec(), uses_dhcp=True, accept_router_advertisements=True)
 
 
 def listed(commands: list[Any]) -> list[Any]:
@@ -180,7 +180,7 @@ def test_one_address_too_many_is_found_among_ten_thousand() -> None:
     ids=["mark", "notrack", "dscp", "too early", "ct mark", "mangle", "postrouting"],
 )  # fmt: skip
 def test_what_is_not_known_is_not_skipped(edit: Callable[[Draft], Any], named: str) -> None:
-    with pytest.raises(Unproven, match=f"the listing contains .*{named}.*, which is not proven"):
+    with pytest.raises(Unproven, match=f"the listing contains .*{named}.*, which the proof does not support"):
         list(prove(clinic(), listed(edited(edit))))
 
 

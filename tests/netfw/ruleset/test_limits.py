@@ -95,18 +95,18 @@ def test_one_ports_refused_packets_do_not_keep_anothers_from_the_log(lab: BoxLab
                 sock.sendto(b"x", (PORT[port][4], 9))
 
     async def scenario() -> Counter[str]:
-        heard = Heard()
-        log = lab.box.run(lambda: FirewallLog(heard.tell))
+        on_event = Heard()
+        log = lab.box.run(lambda: FirewallLog(on_event.tell))
         log.start()
         try:
             unserved(1, 50 * names.LOG_BURST)
             unserved(2, 1)
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not heard.of[two]:
+                while not on_event.of[two]:
                     await asyncio.sleep(0.01)
         finally:
             log.stop()
-        return heard.of
+        return on_event.of
 
     logged = asyncio.run(scenario())
     assert names.LOG_BURST <= logged[one] < 50 * names.LOG_BURST

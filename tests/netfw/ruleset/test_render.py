@@ -108,7 +108,7 @@ def test_text_and_json_are_the_same_to_nft(file: Path) -> None:
     with namespace() as here:
         here.command("nft", "--check", "-f", "-", input=ruleset_text(render(policy)))
         firewall = Firewall(here.run(Nft))
-        assert firewall.snapshot() is None, "--check changed something"
+        assert firewall.save() is None, "--check changed something"
         here.command("nft", "-f", "-", input=ruleset_text(render(policy)))
         assert firewall.differences(policy) == []
 
@@ -166,13 +166,13 @@ def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, versi
 @pytest.mark.kernel
 @both_versions
 def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, version: int) -> None:
-    told = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
     assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == "reached"
-    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], 80) == told
-    assert lab.attempt(lab.box, lab.outside, ELSEWHERE[version], HTTPS) == told
+    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], 80) == on_entry
+    assert lab.attempt(lab.box, lab.outside, ELSEWHERE[version], HTTPS) == on_entry
     one = lab.instrument[1]
-    assert lab.attempt(lab.box, one, INSTRUMENT[1][version], HTTPS) == told
-    assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == told
+    assert lab.attempt(lab.box, one, INSTRUMENT[1][version], HTTPS) == on_entry
+    assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == on_entry
 
 
 @pytest.mark.kernel
@@ -181,9 +181,9 @@ def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) 
     """Whether the kernel transforms a packet is its own to say, and it may not know how: see the design note."""
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
     lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), ipsec_required=True))
-    told = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
-    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == told
-    assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == told
+    on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == on_entry
+    assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == on_entry
     with pytest.raises(PermissionError):  # IKE has the same port at both ends
         lab.attempt(lab.box, lab.outside, ROUTER[version], IKE, kind="udp")
     with closing(lab.box.socket({4: socket.AF_INET, 6: socket.AF_INET6}[version], socket.SOCK_DGRAM)) as ike:
@@ -297,7 +297,7 @@ def test_a_neighbour_is_found_and_routers_are_not_believed(lab: BoxLab, version:
 
 @pytest.mark.kernel
 def test_a_policy_may_believe_routers_on_the_uplink_alone(lab: BoxLab) -> None:
-    lab.apply(replace(lab.policy, believes_routers=True))
+    lab.apply(replace(lab.policy, accept_router_advertisements=True))
     for setting, value in (("accept_ra", 2), ("autoconf", 1), ("accept_ra_defrtr", 0)):
         lab.box.write(f"ipv6/conf/enp1s0/{setting}", value)
         lab.box.write(f"ipv6/conf/enp2s0/{setting}", value)

@@ -13,7 +13,7 @@ import pytest
 
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
-from netfw.kernel.settings import OF_INTERFACES, OF_THE_BOX, KernelSettings
+from netfw.kernel.sysctl import GLOBAL_VALUES, INTERFACE_VALUES, KernelSettings
 from netfw.policy.policy import Authorized, Policy, PolicyPort, PolicyTunnel, Service
 from netfw.ruleset.names import CAUSES
 from netfw.ruleset.render import render
@@ -48,13 +48,13 @@ def settings(box: Namespace, *names: str) -> list[str]:
 
 def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
-    assert not box.run(backend.holds)
+    assert not box.run(backend.is_in_force)
     box.run(backend.enforce)
-    assert box.run(backend.holds)
+    assert box.run(backend.is_in_force)
     assert backend.ports == [1]
     assert set(box.run(backend.refused)) == set(CAUSES)
     box.command("nft", "insert rule inet rap input accept")
-    assert not box.run(backend.holds)
+    assert not box.run(backend.is_in_force)
 
 
 def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace) -> None:
@@ -68,10 +68,10 @@ def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace
 def test_settings_that_others_change_are_put_back_and_reported(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     box.run(backend.enforce)
-    box.run(lambda: backend.let_forward(True))
+    box.run(lambda: backend.set_forwarding(True))
     assert box.run(backend.inspect).repaired == ()
-    names = [*OF_THE_BOX, *FORWARDING[:2]]
-    for family, values in OF_INTERFACES.items():
+    names = [*GLOBAL_VALUES, *FORWARDING[:2]]
+    for family, values in INTERFACE_VALUES.items():
         names += [f"{family}/conf/{place}/{name}" for place in ("all", "default", "port1") for name in values]
         names += [f"{family}/conf/port1/forwarding"]
     before = settings(box, *names)
@@ -116,20 +116,20 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
     backend = KernelBackend(policy)
     for name in FORWARDING[:2]:
         box.write(name, 1)
-    box.run(lambda: backend.let_forward(False))
+    box.run(lambda: backend.set_forwarding(False))
     assert settings(box, *FORWARDING) == ["0"] * 3
     assert settings(box, "ipv6/conf/port1/keep_addr_on_down") == ["1"]  # ports are closed next
     box.run(backend.enforce)
     assert settings(box, *FORWARDING) == ["0"] * 3
-    box.run(lambda: backend.let_forward(True))
+    box.run(lambda: backend.set_forwarding(True))
     assert settings(box, *FORWARDING) == [forwards] * 3
     # which the kernel changes when it is told to forward or not
     assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
 
 
-@pytest.mark.parametrize("believes", [False, True])
-def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, believes: bool) -> None:
-    box.run(KernelBackend(replace(POLICY, believes_routers=believes)).enforce)
+@pytest.mark.parametrize("accepts", [False, True])
+def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, accepts: bool) -> None:
+    box.run(KernelBackend(replace(POLICY, accept_router_advertisements=accepts)).enforce)
     box.ip("link add later type veth peer name later-peer")
     for name in ("all", "default", "uplink", "port1", "later"):
         assert settings(
@@ -139,7 +139,7 @@ def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, beli
                 for it in ("rp_filter", "arp_ignore", "arp_announce", "send_redirects")
             ),
             *(f"ipv6/conf/{name}/{it}" for it in ("accept_source_route", "accept_ra", "keep_addr_on_down")),
-        ) == ["1", "1", "2", "0", "0", "2" if believes and name == "uplink" else "0", "1"]
+        ) == ["1", "1", "2", "0", "0", "2" if accepts and name == "uplink" else "0", "1"]
     assert settings(box, "ipv4/tcp_timestamps", "ipv4/tcp_syncookies") == ["0", "1"]
     assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
 
@@ -153,11 +153,11 @@ def test_without_the_library_it_says_what_to_install_and_asks_again(
     backend = KernelBackend(POLICY)
     with monkeypatch.context() as patch:
         patch.setattr("netfw.service.backend.Nft", lacking)
-        assert not box.run(backend.holds)
+        assert not box.run(backend.is_in_force)
         with pytest.raises(NotEnforced, match="install libnftables1"):
             box.run(backend.enforce)
     box.run(backend.enforce)
-    assert box.run(backend.holds)
+    assert box.run(backend.is_in_force)
 
 
 def test_a_kernel_without_a_setting_is_told_by_its_file(tmp_path: Path) -> None:
@@ -177,17 +177,17 @@ def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
 
 def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Namespace) -> None:
     async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
-        told: list[Alarm | Repair] = []
+        on_entry: list[Alarm | Repair] = []
         backend = KernelBackend(POLICY, lambda: in_file)
         backend.enforce()
-        stop = backend.watch(told.append)
+        stop = backend.watch(on_entry.append)
         await asyncio.to_thread(apply_in_another_process, in_force)
-        await eventually(lambda: len(told) == 2)
+        await eventually(lambda: len(on_entry) == 2)
         stop()
-        before = backend.holds()
+        before = backend.is_in_force()
         backend.enforce()
-        backend.let_forward(True)
-        return told, before
+        backend.set_forwarding(True)
+        return on_entry, before
 
     def apply_in_another_process(policy: Policy) -> None:
         text = ruleset_text(render(policy))

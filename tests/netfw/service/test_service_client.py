@@ -38,7 +38,7 @@ class Service:
 
         yield self.reader, Writer()
 
-    def say(self, event: Any) -> None:
+    def log(self, event: Any) -> None:
         assert self.reader is not None
         self.reader.feed_data(framed(event))
 
@@ -52,70 +52,70 @@ def run(scenario: Callable[[Service, list[Event]], Awaitable[None]]) -> None:
     loop = SimLoop()
 
     async def main() -> None:
-        service, heard = Service(), list[Event]()
-        following = asyncio.ensure_future(FirewallClient(service.connect).follow(heard.append))
+        service, on_event = Service(), list[Event]()
+        following = asyncio.ensure_future(FirewallClient(service.connect).follow(on_event.append))
         await asyncio.sleep(0)
-        await scenario(service, heard)
+        await scenario(service, on_event)
         following.cancel()
 
     loop.run_until_complete(main())
 
 
 def test_events_are_passed_on_as_they_come() -> None:
-    async def scenario(service: Service, heard: list[Event]) -> None:
-        service.say(IN_FORCE)
-        service.say(Alarm(7, "nft"))
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
+        service.log(Alarm(7, "nft"))
         await asyncio.sleep(0.1)
-        assert heard == [IN_FORCE, Alarm(7, "nft")]
+        assert on_event == [IN_FORCE, Alarm(7, "nft")]
 
     run(scenario)
 
 
 def test_a_service_that_is_back_in_time_is_missed_by_nobody() -> None:
-    async def scenario(service: Service, heard: list[Event]) -> None:
-        service.say(IN_FORCE)
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
         await asyncio.sleep(1)
         service.end()
         await asyncio.sleep(CONFIRMED_SECONDS - 3)
         service.runs = True
         await asyncio.sleep(1)
-        service.say(IN_FORCE)
+        service.log(IN_FORCE)
         await asyncio.sleep(100 * 0.1)
-        assert heard == [IN_FORCE, IN_FORCE]
+        assert on_event == [IN_FORCE, IN_FORCE]
 
     run(scenario)
 
 
 def test_without_a_service_a_confirmation_ends_in_bounded_time() -> None:
-    async def scenario(service: Service, heard: list[Event]) -> None:
-        service.say(IN_FORCE)
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
         await asyncio.sleep(0.1)
         service.end()
         await asyncio.sleep(CONFIRMED_SECONDS - 1)
-        assert heard == [IN_FORCE]
+        assert on_event == [IN_FORCE]
         await asyncio.sleep(1.5)
-        assert heard == [
+        assert on_event == [
             IN_FORCE,
             FirewallState(in_force=False, problem="no firewall service answers", is_known=False),
         ]
         await asyncio.sleep(1000)
-        assert len(heard) == 2  # each problem once
+        assert len(on_event) == 2  # each problem once
         service.runs = True
         await asyncio.sleep(1)
-        service.say(IN_FORCE)
+        service.log(IN_FORCE)
         await asyncio.sleep(0.1)
-        assert heard[2:] == [IN_FORCE]
+        assert on_event[2:] == [IN_FORCE]
 
     run(scenario)
 
 
 def test_a_service_that_hangs_confirms_nothing() -> None:
-    async def scenario(service: Service, heard: list[Event]) -> None:
-        service.say(IN_FORCE)
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
         await asyncio.sleep(CONFIRMED_SECONDS - 0.1)
-        assert heard == [IN_FORCE]
+        assert on_event == [IN_FORCE]
         await asyncio.sleep(0.2)
-        assert heard[1:] == [
+        assert on_event[1:] == [
             FirewallState(
                 in_force=False, problem="the firewall service has not answered for 10 s", is_known=False
             )
@@ -127,14 +127,14 @@ def test_a_service_that_hangs_confirms_nothing() -> None:
 def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None:
     """A program that is stopped still has its connections accepted, by the kernel."""
 
-    async def scenario(service: Service, heard: list[Event]) -> None:
-        service.say(IN_FORCE)
+    async def scenario(service: Service, on_event: list[Event]) -> None:
+        service.log(IN_FORCE)
         await asyncio.sleep(CONFIRMED_SECONDS - 2)
         service.end()
         service.runs = True
         await asyncio.sleep(2.6)
         assert service.connections > 1
-        assert [event for event in heard if isinstance(event, FirewallState) and not event.is_known]
+        assert [event for event in on_event if isinstance(event, FirewallState) and not event.is_known]
 
     run(scenario)
 
@@ -148,11 +148,11 @@ def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None
     ],
 )
 def test_what_is_no_answer_is_no_confirmation(said: Any, problem: str) -> None:
-    async def scenario(service: Service, heard: list[Event]) -> None:
+    async def scenario(service: Service, on_event: list[Event]) -> None:
         assert service.reader is not None
         service.reader.feed_data(said if isinstance(said, bytes) else framed(said))
         await asyncio.sleep(0.1)
-        [state] = heard
+        [state] = on_event
         assert isinstance(state, FirewallState)
         assert not state.in_force
         assert problem in state.problem

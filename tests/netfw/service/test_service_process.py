@@ -177,7 +177,7 @@ print(s.recv(1000))
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "not let in\n"
         (folder / "socket").chmod(0o777)  # as a careless administrator may do
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert f"user {NOBODY} may not observe it" in said
+        assert f"user {NOBODY} may not observe the service" in said
         with observe(folder) as observer:
             assert state_of(observer).in_force
 
@@ -202,9 +202,9 @@ print(s.recv(1000))
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda folder: (folder / "firewall.toml").chmod(0o664), "firewall.toml can be written by others"),
-        (lambda folder: (folder / "board.toml").chmod(0o666), "board.toml can be written by others"),
-        (lambda folder: folder.chmod(0o777), "can be written by others"),
+        (lambda folder: (folder / "firewall.toml").chmod(0o664), "firewall.toml is writable by others"),
+        (lambda folder: (folder / "board.toml").chmod(0o666), "board.toml is writable by others"),
+        (lambda folder: folder.chmod(0o777), "is writable by others"),
         (lambda folder: os.chown(folder / "firewall.toml", NOBODY, 0), f"belongs to user {NOBODY}"),
         (lambda folder: (folder / "firewall.toml").write_text("board = 1\n"), "board: 1: must be a string"),
         (lambda folder: (folder / "firewall.toml").unlink(), "No such file or directory"),
@@ -295,7 +295,7 @@ print(json.dumps(loaded()))
     assert found["libraries"]
     own = projects_own(found["files"])
     assert len(own) > 25
-    assert any(file.name == "once.py" for file in own)
+    assert any(file.name == "request_handler.py" for file in own)
     others = {name.partition(".")[0] for name, file in found["files"].items() if "site-packages" in file}
     assert {name for name in others if "distutils" not in name and "editable" not in name} <= COMPATIBLE
     for file in own:

@@ -16,7 +16,7 @@ from hal.unix_socket import Listener
 from netfw.events import Alarm, FirewallState
 from netfw.service import server as server_module
 from netfw.service.protocol import LENGTH_BYTES, Answer, Hello, Refusal, decoded, framed
-from netfw.service.server import OBSERVERS_MAX, UNHEARD_MAX, FirewallServer
+from netfw.service.server import OBSERVERS_MAX, UNDELIVERED_MAX, FirewallServer
 from tests.support.eventually import eventually
 
 IN_FORCE = FirewallState(in_force=True)
@@ -28,7 +28,7 @@ class Observer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def say(self, data: bytes = framed(Hello())) -> None:
+    def log(self, data: bytes = framed(Hello())) -> None:
         self.writer.write(data)
 
     async def hear(self) -> Answer | None:
@@ -40,10 +40,10 @@ class Observer:
             return None
 
     async def refusal(self) -> str:
-        heard = await self.hear()
-        assert isinstance(heard, Refusal)
+        on_event = await self.hear()
+        assert isinstance(on_event, Refusal)
         assert await self.hear() is None
-        return heard.reason
+        return on_event.reason
 
 
 class Place:
@@ -55,7 +55,7 @@ class Place:
 
     async def observer(self) -> Observer:
         observer = await self.connect()
-        observer.say()
+        observer.log()
         await eventually(lambda: any(each.is_observer for each in self.server.connections))
         return observer
 
@@ -103,14 +103,14 @@ def test_no_state_is_told_before_the_first_attempt(tmp_path: Path) -> None:
 
 def test_what_happens_without_an_observer_waits_for_the_next_one(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
-        for pid in range(UNHEARD_MAX + 2):
+        for pid in range(UNDELIVERED_MAX + 2):
             place.server.publish(Alarm(pid, "nft"))
         place.server.publish(IN_FORCE)
         observer = await place.observer()
-        heard = [await observer.hear() for _ in range(UNHEARD_MAX + 1)]
-        assert heard == [*(Alarm(pid, "nft") for pid in range(2, UNHEARD_MAX + 2)), IN_FORCE]
+        on_event = [await observer.hear() for _ in range(UNDELIVERED_MAX + 1)]
+        assert on_event == [*(Alarm(pid, "nft") for pid in range(2, UNDELIVERED_MAX + 2)), IN_FORCE]
         second = await place.connect()
-        second.say()
+        second.log()
         assert await second.hear() == IN_FORCE
 
     run(scenario, tmp_path)
@@ -119,13 +119,13 @@ def test_what_happens_without_an_observer_waits_for_the_next_one(tmp_path: Path)
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (framed(Hello(version=2)), "speaks version 1 of the protocol, not 2"),
+        (framed(Hello(version=2)), "supports version 1 of the protocol, not 2"),
         ((2000).to_bytes(4, "big"), "2000 bytes was announced; at most 1024"),
-        (b"\0\0\0\1\xc1", "only Hello is understood"),
-        (b"\0\0\0\0", "only Hello is understood"),
+        (b"\0\0\0\1\xc1", "only Hello is accepted"),
+        (b"\0\0\0\0", "only Hello is accepted"),
         (b"GET / HTTP/1.1\r\n\r\n", "bytes was announced"),
-        (framed(Hello()) * 2, "Hello was said before"),
-        (framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)), "only Hello is understood"),
+        (framed(Hello()) * 2, "Hello was sent twice"),
+        (framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)), "only Hello is accepted"),
     ],
 )
 def test_whoever_says_anything_else_is_refused_and_the_others_stay(
@@ -134,7 +134,7 @@ def test_whoever_says_anything_else_is_refused_and_the_others_stay(
     async def scenario(place: Place) -> None:
         other = await place.observer()
         bad = await place.connect()
-        bad.say(said)
+        bad.log(said)
         assert reason in await bad.refusal()
         place.server.publish(IN_FORCE)
         assert await other.hear() == IN_FORCE
@@ -149,7 +149,7 @@ def test_whoever_says_nothing_or_half_a_hello_is_refused_in_time(
     async def scenario(place: Place) -> None:
         for half in (b"", framed(Hello())[:7]):
             silent = await place.connect()
-            silent.say(half)
+            silent.log(half)
             assert "no Hello within" in await silent.refusal()
         await eventually(lambda: not place.server.connections)
 
@@ -169,7 +169,7 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_hear_all(
             for _ in range(30):
                 place.server.publish(large)
                 assert await reads.hear() == large
-            assert place.said == ["an observer does not read, and is disconnected"]
+            assert place.said == ["an observer does not read and is disconnected"]
             assert len(place.server.connections) == 1
 
     run(scenario, tmp_path)
@@ -191,8 +191,8 @@ def test_a_user_that_is_not_allowed_is_refused_and_logged_once(tmp_path: Path) -
     async def scenario(place: Place) -> None:
         for _ in range(3):
             stranger = await place.connect()
-            stranger.say()
-            assert f"user {os.geteuid()} may not observe it" in await stranger.refusal()
+            stranger.log()
+            assert f"user {os.geteuid()} may not observe the service" in await stranger.refusal()
         assert len(place.said) == 1
         assert not place.server.connections
 

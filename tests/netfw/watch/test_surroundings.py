@@ -61,7 +61,7 @@ BREAKS = {
     "redirect": (chain("inet", "prerouting", "tcp dport 1 redirect to :443", kind="nat"), "(redirect)"),
     "duplicate": (chain("ip", "input", "dup to 192.0.2.9 device lo"), "duplicates packets"),
     "duplicate at ingress": (chain("netdev", f"ingress device {PORT}", "dup to lo"), f"ingress of {PORT}"),
-    "forward at ingress": (chain("netdev", f"ingress device {PORT}", "fwd to lo"), "hands packets on"),
+    "forward at ingress": (chain("netdev", f"ingress device {PORT}", "fwd to lo"), "forwards packets"),
     "forward at egress": (chain("netdev", f"egress device {UPLINK}", "fwd to lo"), f"egress of {UPLINK}"),
     "rewritten at egress": (chain("netdev", f"egress device {UPLINK}", "ip daddr set 192.0.2.9"), "changes packets"),
     "transparent proxy": (
@@ -79,7 +79,7 @@ BREAKS = {
         "add rule inet other c ip saddr vmap @m", "chain c (output"),
 }  # fmt: skip
 LIMITS = {
-    "not tracked": (chain("inet", "prerouting", "notrack", priority=-300), "keeps packets from being tracked"),
+    "not tracked": (chain("inet", "prerouting", "notrack", priority=-300), "excludes packets"),
     "zone": (chain("inet", "prerouting", "ct zone set 3", priority=-300), "another zone"),
     "mark": (chain("inet", "prerouting", "meta mark set 3"), "marks packets"),
     "masquerade": (chain("inet", "postrouting", "masquerade", kind="nat"), "masquerade"),
@@ -112,8 +112,8 @@ def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered
 def test_what_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
     command, says = BREAKS[name]
     (found,) = seen(*shared, command)
-    assert says in found.says
-    assert f"table {command.split()[2]} other" in found.says
+    assert says in found.description
+    assert f"table {command.split()[2]} other" in found.description
     assert found.breaks
 
 
@@ -121,7 +121,7 @@ def test_what_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], nam
 def test_what_only_limits_the_proof_is_told(shared: tuple[Namespace, Inspector], name: str) -> None:
     command, says = LIMITS[name]
     (found,) = seen(*shared, command)
-    assert says in found.says
+    assert says in found.description
     assert not found.breaks
 
 
@@ -141,11 +141,11 @@ LINKS = {
         ("link add br0 type bridge", f"link set {UPLINK} master br0"),
         f"{UPLINK} belongs to",
     ),
-    "macvlan": ((f"link add mv0 link {PORT} type macvlan",), "macvlan mv0 takes frames"),
-    "renamed": ((f"link set {PORT} name other0",), f"the interface that was {PORT} is called other0 now"),
+    "macvlan": ((f"link add mv0 link {PORT} type macvlan",), "macvlan mv0 receives frames"),
+    "renamed": ((f"link set {PORT} name other0",), f"interface {PORT} was renamed to other0"),
     "exchanged": (
         (f"link set {PORT} name other0", f"link set {UPLINK} name {PORT}", f"link set other0 name {UPLINK}"),
-        f"the interface that was {UPLINK} is called {PORT} now",
+        f"interface {UPLINK} was renamed to {PORT}",
     ),
 }
 
@@ -158,7 +158,7 @@ def test_interfaces_that_lead_packets_past_the_ruleset_are_found(name: str) -> N
             here.ip(*commands)
         except subprocess.CalledProcessError:
             pytest.skip("this kernel has no such interfaces")
-        assert any(says in each.says and each.breaks for each in here.run(inspector.inspect))
+        assert any(says in each.description and each.breaks for each in here.run(inspector.inspect))
 
 
 def test_filters_of_tc_are_found_and_an_empty_qdisc_is_not() -> None:
@@ -169,7 +169,7 @@ def test_filters_of_tc_are_found_and_an_empty_qdisc_is_not() -> None:
         here.command("tc", *words.split())
         (found,) = here.run(inspector.inspect)
         assert found == NotCovered(
-            f"tc filters (egress) handle packets at {UPLINK} outside the ruleset", True
+            f"tc filters (egress) process packets at {UPLINK} outside the ruleset", True
         )
 
 
@@ -177,7 +177,7 @@ def test_rules_of_policy_routing_are_told() -> None:
     with box() as (here, inspector):
         here.ip("rule add fwmark 1 lookup 5")
         here.command("ip", "-6", "rule", "add", "fwmark", "1", "lookup", "5")
-        assert [(each.says[:21], each.breaks) for each in here.run(inspector.inspect)] == [
+        assert [(each.description[:21], each.breaks) for each in here.run(inspector.inspect)] == [
             ("a rule of IPv4 policy", False),
             ("a rule of IPv6 policy", False),
         ]
@@ -189,9 +189,9 @@ def test_a_device_that_comes_back_with_its_name_is_not_renamed() -> None:
         assert here.run(inspector.inspect) == []
 
 
-@pytest.mark.parametrize(("entries", "told"), [(4, False), (5, True)])
+@pytest.mark.parametrize(("entries", "reported"), [(4, False), (5, True)])
 def test_legacy_tables_count_if_they_have_rules(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, told: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, reported: bool
 ) -> None:
     """A table at three hooks has four entries of its own."""
     names, info = tmp_path / "names", surroundings._GET_INFO
@@ -199,7 +199,7 @@ def test_legacy_tables_count_if_they_have_rules(
     monkeypatch.setattr(surroundings, "_NAMES", {"ip": (str(names), *surroundings._NAMES["ip"][1:])})
     answer = info.pack(b"filter", 0b01110, *[0] * 10, entries, 0)
     monkeypatch.setattr(surroundings, "_get_info", lambda *_: answer)
-    assert bool(list(legacy_tables())) is told
+    assert bool(list(legacy_tables())) is reported
 
 
 def test_a_legacy_table_without_rules_is_asked_of_the_kernel() -> None:

@@ -42,18 +42,18 @@ class Place:
 
     namespace: Namespace
     firewall: Firewall
-    told: asyncio.Queue[Alarm | Repair] = field(default_factory=asyncio.Queue)
+    reported: asyncio.Queue[Alarm | Repair] = field(default_factory=asyncio.Queue)
 
     def watch(self, sessions: dict[Session, int] | None = None) -> Watch:
         owned = None if sessions is None else (lambda: sessions)
-        return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.told.put_nowait, owned))
+        return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.reported.put_nowait, owned))
 
     async def nft(self, *words: str) -> None:
         """Somebody else, in a process of their own."""
         await asyncio.to_thread(self.namespace.command, "nft", *words)
 
     async def next(self) -> Alarm | Repair:
-        return await asyncio.wait_for(self.told.get(), PATIENCE_SECONDS)
+        return await asyncio.wait_for(self.reported.get(), PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
         assert isinstance(alarm := await place.next(), Alarm)
         assert alarm.program == "nft"
         assert len((await place.next()).differences) == 1  # type: ignore[union-attr]
-        assert place.told.empty()
+        assert place.reported.empty()
         watch.stop()
 
     asyncio.run(scenario())
@@ -202,7 +202,9 @@ def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
         changes = [place.nft(f"add element inet rap ports {{ more{n} }}") for n in range(20)]
         await asyncio.gather(*changes)
         await place.nft("add rule inet rap output accept")
-        while not (isinstance(told := await place.next(), Repair) and "output" in str(told.differences)):
+        while not (
+            isinstance(reported := await place.next(), Repair) and "output" in str(reported.differences)
+        ):
             pass
         assert place.firewall.differences(POLICY) == []
         watch.stop()
@@ -257,9 +259,9 @@ def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
         watch.start()
         during_the_first_repair(place.firewall, monkeypatch, lambda: Firewall(another_program).apply(other))
         await place.nft("flush chain inet rap forward")
-        told = [await place.next() for _ in range(3)]
-        assert [type(each) for each in told] == [Alarm, Alarm, Repair]
-        assert "another policy was put in force" in told[2].problem  # type: ignore[union-attr]
+        reported = [await place.next() for _ in range(3)]
+        assert [type(each) for each in reported] == [Alarm, Alarm, Repair]
+        assert "another policy was put in force" in reported[2].problem  # type: ignore[union-attr]
         assert place.firewall.differences(other) == []
         watch.stop()
 
@@ -279,12 +281,12 @@ def test_the_kernel_is_not_made_to_report_what_the_watch_itself_fills(place: Pla
         watch.start()
         waiting: list[bool] = []
 
-        def heard(event: Alarm | Repair) -> None:
+        def on_event(event: Alarm | Repair) -> None:
             if isinstance(event, Repair):
                 waiting.append(bool(select([watch._socket], [], [], 0)[0]))
-            place.told.put_nowait(event)
+            place.reported.put_nowait(event)
 
-        watch.heard = heard
+        watch.on_event = on_event
         await place.nft("delete table inet rap")
         assert isinstance(await place.next(), Alarm)
         assert (await place.next()).in_force  # type: ignore[union-attr]
@@ -331,7 +333,7 @@ def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ("flush set inet rap authorized4", ("set authorized4 was changed",)),
         (
@@ -344,7 +346,7 @@ def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
     ],
 )
 def test_a_set_too_large_to_be_read_each_time_is_filled_again(
-    place: Place, change: str, told: tuple[str, ...] | None
+    place: Place, change: str, reported: tuple[str, ...] | None
 ) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
@@ -360,7 +362,7 @@ def test_a_set_too_large_to_be_read_each_time_is_filled_again(
         repair = await place.next()
         assert isinstance(repair, Repair)
         assert repair.in_force
-        assert told is None or repair.differences == told
+        assert reported is None or repair.differences == reported
         assert place.firewall.differences(policy) == []
         watch.stop()
 
@@ -454,7 +456,7 @@ def test_without_an_owner_sessions_are_let_be(place: Place) -> None:
         assert isinstance(await place.next(), Alarm)
         assert "output" in (await place.next()).differences[0]  # type: ignore[union-attr]
         assert [found.session for found in Sessions(place.firewall.nft, POLICY).list()] == [OTHERS]
-        assert place.told.empty()
+        assert place.reported.empty()
         watch.stop()
 
     asyncio.run(scenario())

@@ -13,7 +13,7 @@ import pytest
 
 from netfw.events import Alarm, Repair
 from netfw.kernel import firewall as firewall_module
-from netfw.kernel import picture
+from netfw.kernel import snapshot
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import F_ACK, F_CREATE, attribute, request
 from netfw.kernel.nft import Nft
@@ -49,14 +49,14 @@ def events_after(
     here, firewall = place
 
     async def scenario() -> list[Alarm | Repair]:
-        heard: asyncio.Queue[Alarm | Repair] = asyncio.Queue()
-        watching = here.run(lambda: Watch(firewall, POLICY, heard.put_nowait))
+        on_event: asyncio.Queue[Alarm | Repair] = asyncio.Queue()
+        watching = here.run(lambda: Watch(firewall, POLICY, on_event.put_nowait))
         watching.start()
         try:
             change(here)  # without a turn of the loop: all messages wait when the watch reads
             events = []
             while not events or isinstance(events[-1], Alarm):
-                events.append(await asyncio.wait_for(heard.get(), PATIENCE_SECONDS))
+                events.append(await asyncio.wait_for(on_event.get(), PATIENCE_SECONDS))
             return events
         finally:
             watching.stop()
@@ -193,8 +193,8 @@ def test_a_listing_that_cannot_be_read_does_not_keep_the_hole_open(
 @pytest.mark.parametrize(
     "broken",
     [
-        (picture, "take", RuntimeError("a bug")),
-        (picture, "take", OSError(5, "Input/output error")),
+        (snapshot, "take", RuntimeError("a bug")),
+        (snapshot, "take", OSError(5, "Input/output error")),
         (firewall_module, "differing_sets", AssertionError("a bug")),
         (watch.netlink, "messages", IndexError("short message")),
     ],
@@ -283,7 +283,7 @@ def test_programs_that_change_their_own_tables_all_the_time_disturb_nothing(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generations = count()
-    monkeypatch.setattr(picture, "generation", lambda _: next(generations))
+    monkeypatch.setattr(snapshot, "generation", lambda _: next(generations))
     fresh = place[0].run(Nft)
     assert Firewall(fresh).differences(POLICY) == []
     fresh.close()
@@ -304,7 +304,9 @@ def test_a_table_that_changes_at_each_look_is_not_taken_for_any_of_what_was_seen
         return next(number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(picture, "generation", changing)
-        patched.setattr(picture, "ATTEMPTS_MAX", 3)
-        assert "others changed the ruleset during each of 3 attempts" in firewall.differences(POLICY)[0]
+        patched.setattr(snapshot, "generation", changing)
+        patched.setattr(snapshot, "ATTEMPTS_MAX", 3)
+        assert (
+            "other programs changed the ruleset during each of 3 attempts" in firewall.differences(POLICY)[0]
+        )
     firewall.apply(POLICY)

@@ -13,7 +13,13 @@ import pytest
 from tests.support.sim.network import Pair
 from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
 from wire.pki.hierarchy import LEAF_DAYS, Authority, Validity, make_key
-from wire.tls.context import ClientContext, Identity, client_context, server_context, undated_client_context
+from wire.tls.context import (
+    ClientContext,
+    Identity,
+    client_context,
+    client_context_ignoring_dates,
+    server_context,
+)
 
 ISSUED = datetime(2001, 2, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -34,9 +40,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     issuing = root.subordinate("issuing", key)
     old = Validity.days(-30, ISSUED)
     return Site(
-        issuing.issue(folder, "A", believes=root, key=key),
-        issuing.issue(folder, "B", hosts=("b",), believes=root, key=key),
-        issuing.issue(folder / "old", "B", hosts=("b",), believes=root, key=key, validity=old),
+        issuing.issue(folder, "A", trusts=root, key=key),
+        issuing.issue(folder, "B", hosts=("b",), trusts=root, key=key),
+        issuing.issue(folder / "old", "B", hosts=("b",), trusts=root, key=key, validity=old),
     )
 
 
@@ -96,15 +102,17 @@ def test_an_expired_server_is_refused(site: Site) -> None:
 
 def test_a_context_without_dates_accepts_a_server_at_any_time(site: Site) -> None:
     for client_at in (ISSUED - 2 * DAY, ISSUED + 5000 * DAY):
-        assert Meeting(site.server, client_at=client_at).ask(undated_client_context(site.client)) == 200
+        assert (
+            Meeting(site.server, client_at=client_at).ask(client_context_ignoring_dates(site.client)) == 200
+        )
 
 
 def test_a_context_without_dates_still_refuses_another_ca(site: Site, tmp_path: Path) -> None:
     other = Authority.make("other", now=ISSUED).issue(
-        tmp_path, "B", hosts=("b",), believes=Authority.make("x", now=ISSUED)
+        tmp_path, "B", hosts=("b",), trusts=Authority.make("x", now=ISSUED)
     )
     with pytest.raises(ssl.SSLCertVerificationError):
-        Meeting(other).ask(undated_client_context(site.client))
+        Meeting(other).ask(client_context_ignoring_dates(site.client))
 
 
 def test_a_resumed_session_is_not_judged_again_as_in_openssl(site: Site) -> None:

@@ -19,7 +19,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     key = make_key()
     root = Authority.make("root", key)
     return root.subordinate("issuing", key).issue(
-        tmp_path_factory.mktemp("pki"), "b", hosts=("b",), believes=root, key=key
+        tmp_path_factory.mktemp("pki"), "b", hosts=("b",), trusts=root, key=key
     )
 
 

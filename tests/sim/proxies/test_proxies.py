@@ -45,7 +45,7 @@ class Site:
         network.connect(self.proxy, self.far, Link(self.loop.env, "back", LAN, Random(2)))
         key = make_key()
         authority = Authority.make("root", key=key)
-        identity = authority.issue(folder, "FAR", hosts=("far",), believes=authority, key=key)
+        identity = authority.issue(folder, "FAR", hosts=("far",), trusts=authority, key=key)
         self.tls = client_context(identity)
         self.behavior = Behavior()
 

@@ -161,9 +161,9 @@ def test_nothing_passes_a_box_that_has_no_policy_in_force_yet() -> None:
         world.box.restore_power()
         world.run_until(75 * SECOND_NS)  # it boots for 20 s
         assert world.box.refused()[NOT_IN_FORCE] > 0
-        assert not world.box.firewall.holds()
+        assert not world.box.firewall.is_in_force()
         world.run_until(150 * SECOND_NS)
-        assert world.box.firewall.holds()
+        assert world.box.firewall.is_in_force()
         assert world.finish().reports.stored > 50
 
 
@@ -172,7 +172,7 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
         world.run_until(60 * SECOND_NS)
         world.box.kill()
         world.run_until(60 * SECOND_NS + SECOND_NS // 2)
-        assert world.box.firewall.holds()
+        assert world.box.firewall.is_in_force()
         world.run_until(120 * SECOND_NS)
         assert world.box.refused()[NOT_IN_FORCE] == 0
 

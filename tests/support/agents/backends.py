@@ -22,7 +22,7 @@ class FakeBackend:
         self._seen = seen
         self._heard: Callable[[Alarm | Repair], None] | None = None
 
-    def holds(self) -> bool:
+    def is_in_force(self) -> bool:
         return self.in_force
 
     def enforce(self) -> None:
@@ -30,15 +30,15 @@ class FakeBackend:
         self._check()
         self.in_force = True
 
-    def let_forward(self, allowed: bool) -> None:
+    def set_forwarding(self, allowed: bool) -> None:
         self.log.append((f"forward {allowed}", self._seen()))
         if allowed:
             self._check()
         self.forwards = allowed
 
-    def watch(self, heard: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
+    def watch(self, on_event: Callable[[Alarm | Repair], None]) -> Callable[[], None]:
         self._check()
-        self._heard = heard
+        self._heard = on_event
         return self._stop
 
     def inspect(self) -> Surroundings:

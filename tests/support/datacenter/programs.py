@@ -11,10 +11,10 @@ from wire.tls.context import Identity
 def configure(folder: Path, url: str) -> tuple[Path, Identity]:
     """The program's configuration, and a box's identity."""
     vendor, key = Authority.make("vendor"), make_key()
-    vendor.issue(folder, "dc", hosts=("localhost",), believes=vendor, key=key)
+    vendor.issue(folder, "dc", hosts=("localhost",), trusts=vendor, key=key)
     file = folder / "dc.toml"
     file.write_text(
         f'boxes = ["RAP-0001"]\n[listen]\nhost = "127.0.0.1"\nport = 0\n[store]\nurl = "{url}"\n'
         '[tls]\ncertificate = "dc.crt"\nkey = "dc.key"\nauthorities = "dc.ca.crt"\n'
     )
-    return file, vendor.issue(folder, "RAP-0001", believes=vendor, key=key)
+    return file, vendor.issue(folder, "RAP-0001", trusts=vendor, key=key)

@@ -34,7 +34,7 @@ from tests.support.imaging.sites import SITE, write_site
 from tests.support.paths import ROOT
 from tests.support.real import start
 from wire.messages import Quality
-from wire.pki import folder as pki_folder
+from wire.pki import directory as pki_directory
 from wire.tls.context import Identity, client_context
 
 MOCK_REPO: Final = ROOT / "build/mock-repo"
@@ -105,9 +105,9 @@ def _site_text() -> str:
 
 
 def _prepare_far_end(folder: Path) -> None:
-    pki_folder.init(folder)
-    pki_folder.issue(folder, "DC", "datacenter", (_ELSEWHERE,))
-    pki_folder.issue(folder, "CHEM-0001", "instrument")
+    pki_directory.init(folder)
+    pki_directory.issue(folder, "DC", "datacenter", (_ELSEWHERE,))
+    pki_directory.issue(folder, "CHEM-0001", "instrument")
     (folder / "dc.toml").write_text(_DATACENTER.format(folder=folder))
 
 

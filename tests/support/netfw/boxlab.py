@@ -27,7 +27,7 @@ BOX_HARDWARE = "02:00:00:00:00:01"
 """Of all its interfaces: they are never on one link."""
 BOX_INTERFACES = ("enp1s0", "enp2s0", "enp3s0", "tun-rap")
 PATIENCE_SECONDS = 10
-LOOK_SECONDS = 0.005
+POLL_SECONDS = 0.005
 
 DATACENTER = {4: "203.0.113.5", 6: "2001:db8:1::5"}
 ELSEWHERE = {4: "203.0.113.99", 6: "2001:db8:9::9"}
@@ -102,15 +102,15 @@ class BoxLab:
             return self._outcome(client, server, before)
 
     def _outcome(self, client: socket.socket, server: socket.socket, before: dict[str, int]) -> str:
-        for _ in range(int(PATIENCE_SECONDS / LOOK_SECONDS)):
-            arrived, answered, _ = select.select([server], [client], [], LOOK_SECONDS)
+        for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+            arrived, answered, _ = select.select([server], [client], [], POLL_SECONDS)
             if error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 return errno.errorcode[error]
             if arrived and (answered or client.type == socket.SOCK_DGRAM):
                 return "reached"
             if causes := self.causes(before):
                 # an error on its way is told a moment later
-                select.select([], [client], [], LOOK_SECONDS)
+                select.select([], [client], [], POLL_SECONDS)
                 error = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 return errno.errorcode[error] if error else " ".join(sorted(causes))
         return "nothing at all"

@@ -13,9 +13,9 @@ import wire.dial.dialer
 from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
 from tests.support.hierarchy import Hierarchy
-from wire.dial.accounting import Traffic
 from wire.dial.dialer import dial
-from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind, converse
+from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind, proxy_conversation
+from wire.dial.traffic import Traffic
 from wire.tls.context import client_context
 
 HTTP = Proxy("http", "127.0.0.1", 3128)
@@ -28,13 +28,13 @@ CONNECTED = b"\x05\x00\x00\x01\x0a\x00\x00\x01\x12\x34"
 
 def talk(proxy: Proxy, *replies: bytes, host: str = "ingest.lab") -> tuple[list[bytes], bool]:
     """What was said to these replies, and whether the connection is through."""
-    handshake = Handshake(converse(proxy, host, 443))
+    handshake = Handshake(proxy_conversation(proxy, host, 443))
     said = [handshake.to_send]
     said += [handshake.receive(reply) for reply in replies]
     return said, handshake.done
 
 
-def refusal(proxy: Proxy, *replies: bytes) -> ProxyErrorKind:
+def error_kind(proxy: Proxy, *replies: bytes) -> ProxyErrorKind:
     with pytest.raises(ProxyError) as caught:
         talk(proxy, *replies)
     return caught.value.kind
@@ -58,14 +58,14 @@ def test_http_connect_with_credentials_and_an_ipv6_address() -> None:
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", ProxyErrorKind.REFUSED_AUTH),
         (b"HTTP/1.0 403 Forbidden\r\n\r\n", ProxyErrorKind.REFUSED),
         (b"HTTP/1.1 502\r\n\r\n", ProxyErrorKind.REFUSED),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", ProxyErrorKind.GARBAGE),
-        (b"HTTP/1.1 2000 OK\r\n\r\n", ProxyErrorKind.GARBAGE),
-        (b"HTTP/1.1 200 OK\r\n\r\nmore", ProxyErrorKind.GARBAGE),
-        (b"HTTP/1.1 200 OK\r\n" + bytes(REPLY_BYTES_MAX), ProxyErrorKind.GARBAGE),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", ProxyErrorKind.PROTOCOL_ERROR),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", ProxyErrorKind.PROTOCOL_ERROR),
+        (b"HTTP/1.1 200 OK\r\n\r\nmore", ProxyErrorKind.PROTOCOL_ERROR),
+        (b"HTTP/1.1 200 OK\r\n" + bytes(REPLY_BYTES_MAX), ProxyErrorKind.PROTOCOL_ERROR),
     ],
 )
 def test_http_refusals(reply: bytes, kind: ProxyErrorKind) -> None:
-    assert refusal(HTTP, reply) is kind
+    assert error_kind(HTTP, reply) is kind
 
 
 def test_http_reply_of_just_the_limit_is_read() -> None:
@@ -100,19 +100,19 @@ def test_socks_address_types() -> None:
         ([b"\x05\x02", b"\x01\x01"], ProxyErrorKind.REFUSED_AUTH),
         ([b"\x05\x00", b"\x05\x02\x00\x01"], ProxyErrorKind.REFUSED),
         ([b"\x05\x00", b"\x05\x63\x00\x01"], ProxyErrorKind.REFUSED),
-        ([b"\x04\x00"], ProxyErrorKind.GARBAGE),
-        ([b"\x05\x01"], ProxyErrorKind.GARBAGE),
-        ([b"\x05\x00", b"\x04\x00\x00\x01"], ProxyErrorKind.GARBAGE),
-        ([b"\x05\x00", b"\x05\x00\x00\x02"], ProxyErrorKind.GARBAGE),
-        ([b"\x05\x00", CONNECTED + b"!"], ProxyErrorKind.GARBAGE),
+        ([b"\x04\x00"], ProxyErrorKind.PROTOCOL_ERROR),
+        ([b"\x05\x01"], ProxyErrorKind.PROTOCOL_ERROR),
+        ([b"\x05\x00", b"\x04\x00\x00\x01"], ProxyErrorKind.PROTOCOL_ERROR),
+        ([b"\x05\x00", b"\x05\x00\x00\x02"], ProxyErrorKind.PROTOCOL_ERROR),
+        ([b"\x05\x00", CONNECTED + b"!"], ProxyErrorKind.PROTOCOL_ERROR),
     ],
 )
 def test_socks_refusals(replies: list[bytes], kind: ProxyErrorKind) -> None:
-    assert refusal(SOCKS_AUTH, *replies) is kind
+    assert error_kind(SOCKS_AUTH, *replies) is kind
 
 
 def test_a_password_that_was_not_offered_is_garbage() -> None:
-    assert refusal(SOCKS, b"\x05\x02") is ProxyErrorKind.GARBAGE
+    assert error_kind(SOCKS, b"\x05\x02") is ProxyErrorKind.PROTOCOL_ERROR
 
 
 # -- through real ones ----------------------------------------------------------------------------------

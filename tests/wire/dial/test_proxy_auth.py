@@ -15,7 +15,7 @@ from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
-from wire.dial.proxy import INTERIM_MAX, Handshake, ProxyError, ProxyErrorKind, converse
+from wire.dial.proxy import INTERIM_MAX, Handshake, ProxyError, ProxyErrorKind, proxy_conversation
 from wire.dial.proxy_auth import Challenge, Digest, choose, parse_challenges
 from wire.http.connection import ClientConnection
 from wire.tls.context import client_context
@@ -24,14 +24,14 @@ OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 USER = {"user": "Mufasa", "password": "Circle Of Life"}
 
 
-def refusal(*fields: str, body: bytes = b"") -> bytes:
+def response_407(*fields: str, body: bytes = b"") -> bytes:
     lines = ["HTTP/1.1 407 Proxy Authentication Required", *fields, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def handshake(**fields: str) -> Handshake:
     proxy = Proxy(**({"kind": "http", "host": "p", "port": 3128} | fields))  # type: ignore[arg-type]
-    return Handshake(converse(proxy, "ingest.lab", 443))
+    return Handshake(proxy_conversation(proxy, "ingest.lab", 443))
 
 
 def authorization(request: bytes) -> str:
@@ -42,26 +42,26 @@ def authorization(request: bytes) -> str:
 @pytest.mark.parametrize("count", [1, 2, INTERIM_MAX])
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
 def test_interim_responses_are_no_refusal(count: int, piece: int) -> None:
-    shaking = handshake()
+    handshake_under_test = handshake()
     said = b"HTTP/1.1 100 Continue\r\n\r\n" * (count - 1) + b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" + OK
     for at in range(0, len(said), piece):
-        assert not shaking.done
-        shaking.receive(said[at : at + piece])
-    assert shaking.done
+        assert not handshake_under_test.done
+        handshake_under_test.receive(said[at : at + piece])
+    assert handshake_under_test.done
 
 
 def test_interim_responses_without_end_are_an_error() -> None:
     with pytest.raises(ProxyError) as caught:
         handshake().receive(b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1))
-    assert caught.value.kind is ProxyErrorKind.GARBAGE
+    assert caught.value.kind is ProxyErrorKind.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("host", ["2001:db8::5", "fe80::1%eth0"])
 def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = host.partition("%")[0]
-    request = Handshake(converse(Proxy("http", "p", 3128), host, 8443)).to_send
+    request = Handshake(proxy_conversation(Proxy("http", "p", 3128), host, 8443)).to_send
     assert request.startswith(f"CONNECT [{bare}]:8443 HTTP/1.1\r\nHost: [{bare}]:8443\r\n".encode())
-    socks = Handshake(converse(Proxy("socks5", "p", 1080), host, 8443))
+    socks = Handshake(proxy_conversation(Proxy("socks5", "p", 1080), host, 8443))
     assert socks.receive(b"\x05\x00")[:4] == b"\x05\x01\x00\x04"
 
     authorities: list[str] = []
@@ -102,7 +102,7 @@ def test_basic_is_in_utf_8() -> None:
 def test_socks_takes_255_bytes_and_not_one_more(key: str) -> None:
     table = {"kind": "socks5", "host": "p", "port": 1080, "user": "u", "password": "p"}
     proxy = msgspec.convert(table | {key: "é" * 127 + "x"}, Proxy)
-    shaking = Handshake(converse(proxy, "ingest.lab", 443))
+    shaking = Handshake(proxy_conversation(proxy, "ingest.lab", 443))
     assert b"\xc3\xa9" * 127 in shaking.receive(b"\x05\x02")
     with pytest.raises(
         msgspec.ValidationError, match=f"`{key}` has 256 bytes in UTF-8.*maximum for SOCKS5 is 255"
@@ -129,29 +129,31 @@ def test_digest_gives_the_answers_of_rfc_7616(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_challenge_is_answered_on_the_same_connection_and_its_body_is_read() -> None:
-    shaking = handshake(basic="never", **USER)
-    assert authorization(shaking.to_send) == ""
+    handshake_under_test = handshake(basic="never", **USER)
+    assert authorization(handshake_under_test.to_send) == ""
     body = b"<html>\r\n\r\nHTTP/1.1 200 no\r\n\r\n</html>"
-    reply = shaking.receive(refusal('Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"', body=body))
-    assert authorization(reply).startswith("Digest ") and not shaking.done
+    reply = handshake_under_test.receive(
+        response_407('Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"', body=body)
+    )
+    assert authorization(reply).startswith("Digest ") and not handshake_under_test.done
     stale = 'Proxy-Authenticate: Digest realm="r", nonce="n2", qop="auth", stale=true'
-    assert 'nonce="n2"' in authorization(shaking.receive(refusal(stale)))
-    shaking.receive(OK)
-    assert shaking.done
+    assert 'nonce="n2"' in authorization(handshake_under_test.receive(response_407(stale)))
+    handshake_under_test.receive(OK)
+    assert handshake_under_test.done
 
 
 def test_a_chunked_body_is_read() -> None:
-    shaking = handshake(basic="offered", **USER)
+    handshake_under_test = handshake(basic="offered", **USER)
     head = b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="r"\r\nTransfer-Encoding: chunked\r\n\r\n'
-    reply = shaking.receive(head + b"4;x=y\r\nab\r\n\r\n2\r\ncd\r\n0\r\nTrailer: 1\r\n\r\n")
+    reply = handshake_under_test.receive(head + b"4;x=y\r\nab\r\n\r\n2\r\ncd\r\n0\r\nTrailer: 1\r\n\r\n")
     assert authorization(reply).startswith("Basic ")
-    shaking.receive(OK)
-    assert shaking.done
+    handshake_under_test.receive(OK)
+    assert handshake_under_test.done
 
 
 @pytest.mark.parametrize("offered", ["Basic", "Digest", "NTLM"])
 def test_a_wrong_password_ends_with_an_error_and_not_in_a_loop(offered: str) -> None:
-    shaking = handshake(basic="offered", **USER)
+    handshake_under_test = handshake(basic="offered", **USER)
     field = (
         f'Proxy-Authenticate: {offered} realm="r", nonce="n"'
         if offered != "NTLM"
@@ -159,7 +161,7 @@ def test_a_wrong_password_ends_with_an_error_and_not_in_a_loop(offered: str) -> 
     )
     with pytest.raises(ProxyError) as caught:
         for _ in range(10):
-            shaking.receive(refusal(field))
+            handshake_under_test.receive(response_407(field))
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
@@ -172,7 +174,7 @@ def test_the_strongest_is_chosen_and_the_password_is_not_sent_if_that_is_forbidd
     assert choose(parse_challenges(offers)).parameters["algorithm"] == "SHA-256"  # type: ignore[union-attr]
     assert choose([Challenge("bearer", {})]) is None
     with pytest.raises(ProxyError):
-        handshake(basic="never", **USER).receive(refusal('Proxy-Authenticate: Basic realm="r"'))
+        handshake(basic="never", **USER).receive(response_407('Proxy-Authenticate: Basic realm="r"'))
 
 
 @pytest.mark.parametrize("scheme", ["NTLM", "Negotiate"])
@@ -186,19 +188,19 @@ def test_ntlm_against_a_server(scheme: str, tmp_path, monkeypatch: pytest.Monkey
         spnego.NegotiateOptions.use_ntlm if protocol == "ntlm" else spnego.NegotiateOptions.use_negotiate
     )
     server = spnego.server(protocol=protocol, options=options)
-    shaking = handshake(user="rap-box", password="sécret", domain="CLINIC", basic="never")
-    reply = shaking.receive(refusal(f"Proxy-Authenticate: {scheme}"))
+    handshake_under_test = handshake(user="rap-box", password="sécret", domain="CLINIC", basic="never")
+    reply = handshake_under_test.receive(response_407(f"Proxy-Authenticate: {scheme}"))
     for _ in range(3):
         token = server.step(b64decode(authorization(reply).partition(" ")[2]))
         if server.complete:
             break
         assert token is not None
-        reply = shaking.receive(
-            refusal(f"Proxy-Authenticate: {scheme} {b64encode(token).decode()}", body=b"denied")
+        reply = handshake_under_test.receive(
+            response_407(f"Proxy-Authenticate: {scheme} {b64encode(token).decode()}", body=b"denied")
         )
     assert server.complete and server.client_principal == "CLINIC\\rap-box"
-    shaking.receive(OK)
-    assert shaking.done
+    handshake_under_test.receive(OK)
+    assert handshake_under_test.done
 
 
 DIGEST = 'Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"'
@@ -213,34 +215,34 @@ CLOSING = {
 @pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
 @pytest.mark.parametrize("basic", ["first", "never"])
 def test_a_refusal_that_closes_the_connection_is_answered_on_another(said: str, basic: str) -> None:
-    shaking = handshake(basic=basic, **USER)
+    handshake_under_test = handshake(basic=basic, **USER)
     for byte in said.encode():
-        assert shaking.receive(bytes([byte])) == b""
-    assert shaking.must_reconnect and not shaking.done
-    shaking.reconnect()
-    assert not shaking.must_reconnect
-    assert authorization(shaking.to_send).startswith("Digest ")
-    shaking.receive(OK)
-    assert shaking.done
+        assert handshake_under_test.receive(bytes([byte])) == b""
+    assert handshake_under_test.must_reconnect and not handshake_under_test.done
+    handshake_under_test.reconnect()
+    assert not handshake_under_test.must_reconnect
+    assert authorization(handshake_under_test.to_send).startswith("Digest ")
+    handshake_under_test.receive(OK)
+    assert handshake_under_test.done
 
 
 def test_a_proxy_that_closes_after_each_refusal_is_not_asked_for_ever() -> None:
-    shaking = handshake(basic="never", **USER)
+    handshake_under_test = handshake(basic="never", **USER)
     stale = CLOSING["connection"].replace('nonce="n"', 'nonce="n", stale=true').encode()
     with pytest.raises(ProxyError) as caught:
         for _ in range(20):
-            shaking.receive(stale)
-            shaking.reconnect()
+            handshake_under_test.receive(stale)
+            handshake_under_test.reconnect()
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
 def test_ntlm_may_begin_but_not_go_on_with_another_connection() -> None:
-    shaking = handshake(basic="never", **USER)
-    shaking.receive(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nConnection: close\r\n\r\n")
-    shaking.reconnect()
-    assert authorization(shaking.to_send).startswith("NTLM ")
+    handshake_under_test = handshake(basic="never", **USER)
+    handshake_under_test.receive(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nConnection: close\r\n\r\n")
+    handshake_under_test.reconnect()
+    assert authorization(handshake_under_test.to_send).startswith("NTLM ")
     with pytest.raises(ProxyError):
-        shaking.receive(
+        handshake_under_test.receive(
             b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM TlRMTVNTUAACAAAA\r\nConnection: close\r\n\r\n"
         )
 

@@ -37,8 +37,8 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         authority, key = Authority.make("CA"), make_key()
-        self._server = authority.issue(folder, "SERVER", hosts=("localhost",), believes=authority, key=key)
-        self._client = authority.issue(folder, "CLIENT", believes=authority, key=key)
+        self._server = authority.issue(folder, "SERVER", hosts=("localhost",), trusts=authority, key=key)
+        self._client = authority.issue(folder, "CLIENT", trusts=authority, key=key)
         self.crowded: list[tuple[int, bool]] = []
 
     def run(self, client: Callable[[Site], Awaitable[None]]) -> None:

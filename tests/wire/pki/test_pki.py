@@ -46,7 +46,7 @@ def test_certificates_of_equal_names_have_equal_sizes(tmp_path: Path, key: rsa.R
     authority = Authority.make("vendor")
     sizes = set()
     for number in range(20):
-        identity = authority.issue(tmp_path / str(number), "RAP-0001", believes=authority, key=key)
+        identity = authority.issue(tmp_path / str(number), "RAP-0001", trusts=authority, key=key)
         sizes.add(identity.certificate.stat().st_size)
     assert len(sizes) == 1
 
@@ -56,7 +56,7 @@ def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: rs
     authority.subordinate("intermediate")
     numbers = {authority.certificate.serial_number}
     for name in ("a", "b", "c"):
-        identity = authority.issue(tmp_path, name, believes=authority, key=key)
+        identity = authority.issue(tmp_path, name, trusts=authority, key=key)
         numbers.add(x509.load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number)
     assert len(numbers) == 4
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from wire.pki import folder as pki_folder
+from wire.pki import directory as pki_directory
 from wire.tls.context import Identity, client_context, server_context
 from wire.tls.peer import RevocationList
 
@@ -21,7 +21,7 @@ from wire.tls.peer import RevocationList
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
-    pki_folder.init(folder)
+    pki_directory.init(folder)
     return folder
 
 
@@ -44,17 +44,17 @@ def shake(client: Identity, server: Identity, host: str) -> str:
 
 
 def test_a_box_and_a_data_center_believe_each_other(folder: Path) -> None:
-    box = pki_folder.issue(folder, "RAP-0001", "box")
-    datacenter = pki_folder.issue(folder, "DC", "datacenter", ("reports.test",))
+    box = pki_directory.issue(folder, "RAP-0001", "box")
+    datacenter = pki_directory.issue(folder, "DC", "datacenter", ("reports.test",))
     assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         shake(box, datacenter, "other.test")
 
 
 def test_nobody_believes_another_hierarchy(folder: Path, tmp_path: Path) -> None:
-    pki_folder.init(tmp_path)
-    stranger = pki_folder.issue(tmp_path, "RAP-0002", "box")
-    datacenter = pki_folder.issue(folder, "DC-2", "datacenter", ("reports.test",))
+    pki_directory.init(tmp_path)
+    stranger = pki_directory.issue(tmp_path, "RAP-0002", "box")
+    datacenter = pki_directory.issue(folder, "DC-2", "datacenter", ("reports.test",))
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(stranger, datacenter, "reports.test")
 
@@ -80,7 +80,7 @@ def test_a_key_that_stays_elsewhere_gets_a_certificate(
     folder: Path, tmp_path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ) -> None:
     name = f"RAP-{type(key).__name__[:4].upper()}"
-    made = pki_folder.issue_for(folder, name, "box", request(tmp_path / "it.csr", key, name))
+    made = pki_directory.issue_for(folder, name, "box", request(tmp_path / "it.csr", key, name))
     assert [path.name for path in made] == [f"{name.lower()}.crt", f"{name.lower()}.ca.crt"]
     assert not (folder / f"{name.lower()}.key").exists()
     certificate = x509.load_pem_x509_certificate(made[0].read_bytes())
@@ -93,7 +93,7 @@ def test_a_key_that_stays_elsewhere_gets_a_certificate(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
-    datacenter = pki_folder.issue(folder, f"DC-{name[4:]}", "datacenter", ("reports.test",))
+    datacenter = pki_directory.issue(folder, f"DC-{name[4:]}", "datacenter", ("reports.test",))
     box = Identity(made[0], tmp_path / "key", made[1])
     assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
@@ -115,7 +115,7 @@ def tampered(file: Path) -> Path:
         (lambda file: file, "cannot be read"),
         (lambda file: file.write_text("no") and file, "is not a certificate request"),
         (tampered, "is not signed with its own key"),
-        (lambda file: request(file, rsa_key(), "RAP-0004"), "is by RAP-0004, not RAP-0003"),
+        (lambda file: request(file, rsa_key(), "RAP-0004"), "is for RAP-0004, not RAP-0003"),
         (lambda file: request(file, rsa_key(1024)), "must be RSA of 2048 bits or more"),
         (lambda file: request(file, ec.generate_private_key(ec.SECP521R1())), "or on P-256 or P-384"),
     ],
@@ -124,22 +124,24 @@ def test_a_wrong_request_is_told_and_nothing_is_written(
     folder: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     before = sorted(folder.iterdir())
-    with pytest.raises(pki_folder.PkiError, match=message):
-        pki_folder.issue_for(folder, "RAP-0003", "box", make(tmp_path / "it.csr"))
+    with pytest.raises(pki_directory.PkiError, match=message):
+        pki_directory.issue_for(folder, "RAP-0003", "box", make(tmp_path / "it.csr"))
     assert sorted(folder.iterdir()) == before
 
 
 def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
-    pki_folder.issue(folder, "RAP-0009", "box")
-    with pytest.raises(pki_folder.PkiError, match=r"rap-0009\.crt exists"):
-        pki_folder.issue_for(folder, "RAP-0009", "box", request(tmp_path / "it.csr", rsa_key(), "RAP-0009"))
+    pki_directory.issue(folder, "RAP-0009", "box")
+    with pytest.raises(pki_directory.PkiError, match=r"rap-0009\.crt exists"):
+        pki_directory.issue_for(
+            folder, "RAP-0009", "box", request(tmp_path / "it.csr", rsa_key(), "RAP-0009")
+        )
 
 
 def test_revocations_add_up_and_the_list_is_signed_by_the_vendor(folder: Path) -> None:
     for name in ("RAP-0101", "RAP-0102"):
-        pki_folder.issue(folder, name, "box")
-        crl = pki_folder.revoke(folder, [name])
-    pki_folder.revoke(folder, [])
+        pki_directory.issue(folder, name, "box")
+        crl = pki_directory.revoke(folder, [name])
+    pki_directory.revoke(folder, [])
     certificates = [
         x509.load_pem_x509_certificate((folder / f"{stem}.crt").read_bytes())
         for stem in ("vendor-ca", "rap-0101", "rap-0102")
@@ -150,10 +152,10 @@ def test_revocations_add_up_and_the_list_is_signed_by_the_vendor(folder: Path) -
 
 
 def test_what_cannot_be_revoked_is_named(folder: Path) -> None:
-    pki_folder.issue(folder, "DC-9", "datacenter")
-    with pytest.raises(pki_folder.PkiError, match=r"dc-9\.crt: was not issued by vendor-ca"):
-        pki_folder.revoke(folder, ["DC-9"])
-    with pytest.raises(pki_folder.PkiError, match=r"rap-0999\.crt is missing"):
-        pki_folder.revoke(folder, ["RAP-0999"])
-    with pytest.raises(pki_folder.PkiError, match="capital letters"):
-        pki_folder.revoke(folder, ["../x"])
+    pki_directory.issue(folder, "DC-9", "datacenter")
+    with pytest.raises(pki_directory.PkiError, match=r"dc-9\.crt: was not issued by vendor-ca"):
+        pki_directory.revoke(folder, ["DC-9"])
+    with pytest.raises(pki_directory.PkiError, match=r"rap-0999\.crt is missing"):
+        pki_directory.revoke(folder, ["RAP-0999"])
+    with pytest.raises(pki_directory.PkiError, match="capital letters"):
+        pki_directory.revoke(folder, ["../x"])

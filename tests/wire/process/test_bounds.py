@@ -28,7 +28,7 @@ class Quantity:
     def at(self, amount: float | None) -> list[tuple[bool, int]]:
         """What is reported when it has this amount."""
         self.amount, self.reported = amount, []
-        self.bounds.look()
+        self.bounds.check()
         return self.reported
 
 

@@ -39,7 +39,7 @@ def test_descriptors_at_79_and_at_80_percent_of_their_limit(open_files_limited: 
         assert measured is not None
         files.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(count - int(measured[0])))
         reported.clear()
-        bounds.look()
+        bounds.check()
         return [level.is_near for level in reported]
 
     threshold = -(-4 * open_files_limited // 5)

@@ -36,7 +36,7 @@ class Site:
     @classmethod
     def make(cls, folder: Path) -> Site:
         ca, key = Authority.make("vendor"), make_key()
-        server = ca.issue(folder, "DC", hosts=("localhost",), believes=ca, key=key)
+        server = ca.issue(folder, "DC", hosts=("localhost",), trusts=ca, key=key)
         site = cls(folder, ca, key, server)
         site.revoke()
         return site
@@ -46,7 +46,7 @@ class Site:
         return self.folder / "vendor.crl"
 
     def box(self, name: str, *usages: ObjectIdentifier) -> Identity:
-        return self.ca.issue(self.folder, name, believes=self.ca, key=self.key, usages=usages)  # type: ignore[arg-type]
+        return self.ca.issue(self.folder, name, trusts=self.ca, key=self.key, usages=usages)  # type: ignore[arg-type]
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
         serials = [load_pem_x509_certificate(it.certificate.read_bytes()).serial_number for it in identities]
@@ -132,7 +132,7 @@ def test_a_server_whose_certificate_is_not_for_servers_is_refused(
         site.folder,
         name,
         hosts=("localhost",),
-        believes=site.ca,
+        trusts=site.ca,
         key=site.key,
         usages=usages,  # type: ignore[arg-type]
     )
@@ -213,7 +213,7 @@ def test_lists_of_several_cas_are_in_one_file(site: Site) -> None:
     other = Authority.make("second vendor")
     both = site.folder / "both.crt"
     both.write_bytes(site.server.authorities.read_bytes() + other.issue(
-        site.folder, "X-1", believes=other
+        site.folder, "X-1", trusts=other
     ).authorities.read_bytes())  # fmt: skip
     site.crl.write_bytes(site.ca.revoke([5]) + b"\nsome text\n" + other.revoke([6]))
     revocations = RevocationList(site.crl, both)

@@ -49,10 +49,10 @@ class Site:
     def make(cls, folder: Path) -> Site:
         key, root = make_key(), Authority.make("vendor root")
         first, second = root.subordinate("first plant"), root.subordinate("second plant")
-        server = root.issue(folder, "DC", hosts=("localhost",), believes=root, key=key)
+        server = root.issue(folder, "DC", hosts=("localhost",), trusts=root, key=key)
         site = cls(folder, root, first, second, server)
         for name, authority in (("RAP-0", root), ("RAP-1", first), ("RAP-2", second)):
-            site.clients[name] = authority.issue(folder, name, believes=root, key=key)
+            site.clients[name] = authority.issue(folder, name, trusts=root, key=key)
         return site
 
     @property
@@ -218,7 +218,7 @@ def test_a_list_that_a_newer_file_lacks_stays_in_force(site: Site) -> None:
     key = site.root.certificate.subject.public_bytes(), serial(site.second)
     for parts in ((pem(site.first), site.first.revoke([])), (site.root.revoke([]),)):
         site.publish(*parts)
-        with pytest.raises(CrlError, match=r"has no list of CN=.*; add it"):
+        with pytest.raises(CrlError, match=r"lacks the list of CN=.*; add it"):
             revocations.refresh()
         assert key in revocations
     site.publish(pem(site.first), site.root.revoke([]), site.first.revoke([]))
@@ -331,7 +331,7 @@ def test_a_list_at_80_percent_of_its_time_raises_an_alarm_until_it_is_replaced(
     revocations, reported = site.revocations(), list[Level]()
     bounds = Bounds(reported.append)
     bounds.add(*revocations.bounds(lambda: now[0]))
-    bounds.look()
+    bounds.check()
     assert [level.is_near for level in reported] == alarms
     site.publish(
         pem(site.first),
@@ -339,7 +339,7 @@ def test_a_list_at_80_percent_of_its_time_raises_an_alarm_until_it_is_replaced(
         at(site.first, begun + 24 * DAY).revoke([], 30),
     )
     revocations.refresh()
-    bounds.look()
+    bounds.check()
     assert not bounds.has_alarm
 
 
@@ -353,5 +353,5 @@ def test_a_file_at_80_percent_of_its_size_raises_an_alarm(
     bounds.add(revocations.bounds(lambda: 0.0)[0])
     for limit in (size * 100 // 79, size * 100 // 80):
         monkeypatch.setattr("wire.tls.revocation.CRL_BYTES_MAX", limit)
-        bounds.look()
+        bounds.check()
     assert [(level.name, level.percent) for level in reported] == [("crl-size", 80)]

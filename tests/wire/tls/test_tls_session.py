@@ -122,7 +122,7 @@ class MakesNoCopies:
     [(LosesCopies(), True), (ReturnsCopies(), False), (MakesNoCopies(), None)],
 )
 def test_a_copy_is_freed_once_whoever_frees_it(
-    connection: object, loses_copies: bool | None, count: SessionCount
+    connection: object, leaks_copies: bool | None, count: SessionCount
 ) -> None:
     reader = SessionReader()
     for _ in range(READINGS):
@@ -131,4 +131,4 @@ def test_a_copy_is_freed_once_whoever_frees_it(
         assert count.sessions == isinstance(connection, ReturnsCopies)  # which `kept` still holds
         del kept
         assert count.sessions == 0
-    assert reader.loses_copies is loses_copies
+    assert reader.leaks_copies is leaks_copies

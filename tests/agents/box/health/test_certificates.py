@@ -52,7 +52,7 @@ class Site:
         validity = Validity(now - timedelta(400), now + timedelta(days))
         made = self.folder / "made"
         return self.vendor.issue(
-            made, name, hosts=LOOPBACK, believes=self.vendor, key=self.keys[key], validity=validity
+            made, name, hosts=LOOPBACK, trusts=self.vendor, key=self.keys[key], validity=validity
         )
 
     def install(self, identity: Identity, *kinds: str) -> int:

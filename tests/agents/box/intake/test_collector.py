@@ -40,7 +40,7 @@ from wire.messages import (
 from wire.tls.context import Identity
 from wire.vocabulary import Channel
 
-NOWHERE = 9  # the discard port: no data center
+DISCARD_PORT = 9  # the discard port: no data center
 Scenario = Callable[[Box, EmulDisk], Awaitable[None]]
 
 
@@ -57,7 +57,7 @@ def post(
 def with_a_box(pki: Hierarchy, scenario: Scenario) -> None:
     async def run() -> None:
         on = disk()
-        async with running_box(box_config(pki, NOWHERE), on) as box:
+        async with running_box(box_config(pki, DISCARD_PORT), on) as box:
             await scenario(box, on)
 
     asyncio.run(run())
@@ -75,7 +75,7 @@ def test_reports_are_durable_when_the_receipt_comes(pki: Hierarchy) -> None:
         response = await post(connection, quality(*range(1, REPORTS_PER_POST_MAX + 1)))
         assert decode(Receipt, response.body) == Receipt(REPORTS_PER_POST_MAX)
         after = on.backend.cut_power()
-        async with running_box(box_config(pki, NOWHERE), after) as next_box:
+        async with running_box(box_config(pki, DISCARD_PORT), after) as next_box:
             await post(await connect(next_box, pki.instrument), quality(REPORTS_PER_POST_MAX))
             assert await counts(next_box) == (0, 1)
             status = await next_box.status()
@@ -111,7 +111,7 @@ def test_another_report_under_a_used_number_is_refused_and_the_next_run_named(
         if not restarted:
             await refused(box)
             return
-        async with running_box(box_config(pki, NOWHERE), on.backend.cut_power()) as next_box:
+        async with running_box(box_config(pki, DISCARD_PORT), on.backend.cut_power()) as next_box:
             await refused(next_box)
 
     async def refused(box: Box) -> None:

@@ -29,9 +29,9 @@ class Site:
         self.pki, self.crl, self.center = pki, folder / "vendor.crl", StandIn()
         self.vendor, key = Authority.make("VENDOR"), make_key()
         self.first, self.second = (
-            self.vendor.issue(folder, name, believes=self.vendor, key=key) for name in ("CHEM-1", "HEMA-1")
+            self.vendor.issue(folder, name, trusts=self.vendor, key=key) for name in ("CHEM-1", "HEMA-1")
         )
-        self.box = self.vendor.issue(folder, "RAP-1", hosts=("127.0.0.1",), believes=self.vendor, key=key)
+        self.box = self.vendor.issue(folder, "RAP-1", hosts=("127.0.0.1",), trusts=self.vendor, key=key)
         self.revoke()
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
@@ -84,7 +84,7 @@ def test_a_revoked_instrument_is_refused_and_the_others_are_not(site: Site) -> N
 
 def test_instruments_of_a_revoked_intermediate_ca_are_refused(site: Site, tmp_path: Path) -> None:
     plant = site.vendor.subordinate("PLANT")
-    instrument = plant.issue(tmp_path / "plant", "HEMA-1", believes=site.vendor)
+    instrument = plant.issue(tmp_path / "plant", "HEMA-1", trusts=site.vendor)
 
     async def scenario() -> None:
         async with site.running_box(await site.serve_datacenter()) as box:

@@ -16,7 +16,7 @@ from sim.net.link import LinkQuality
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
 from wire import messages
-from wire.dial.patience import Patience
+from wire.dial.adaptive_timeout import AdaptiveTimeout
 
 BACKLOG = 4000
 DRAIN_SECONDS_MAX = 2 * 3600.0
@@ -187,7 +187,7 @@ def test_batches_shrink_until_they_pass_an_intermediary_with_a_short_time_out(pk
 
 
 def test_time_outs_grow_are_remembered_and_shrink_again() -> None:
-    patience = Patience(30.0)
+    patience = AdaptiveTimeout(30.0)
     for factor in (4, 16, 30, 30):
         patience.expired()
         assert patience.factor == factor

@@ -22,8 +22,8 @@ from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
 from tests.support.agents.uplinked import World
 from tests.support.hierarchy import Hierarchy
-from wire.dial.dialer import DIAL_PATIENCE_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX
-from wire.dial.patience import GROWTH, Patience
+from wire.dial.adaptive_timeout import GROWTH, AdaptiveTimeout
+from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX
 from wire.dial.proxy import ProxyError
 from wire.http.connection import Request, Response
 from wire.messages import Alert, Entry, Receipt, Reports, decode, encode
@@ -123,7 +123,7 @@ def patience_needed(usual: float, seconds: float) -> float:
     spent, limit = 0.0, usual
     while limit < seconds:
         spent += limit
-        limit = min(limit * GROWTH, usual * DIAL_PATIENCE_MAX)
+        limit = min(limit * GROWTH, usual * DIAL_TIMEOUT_FACTOR_MAX)
     return spent + seconds
 
 
@@ -211,12 +211,14 @@ def test_the_time_request_adapts_its_time_out(
 ) -> None:
     class Asking(SlowWay):
         async def forward(self) -> None:
-            patience, tries = Patience(DIAL_PATIENCE_MAX), 0
+            adaptive_timeout, tries = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX), 0
             while True:
                 tries += 1
                 assert tries < 5
                 try:
-                    await ask_data_center(self.far_end, client_context(self.pki.box), self.proxy, patience)
+                    await ask_data_center(
+                        self.far_end, client_context(self.pki.box), self.proxy, adaptive_timeout
+                    )
                     return
                 except (OSError, ProxyError):
                     pass
@@ -234,10 +236,10 @@ def test_the_time_request_adapts_its_time_out(
 def test_a_slow_response_to_the_time_request_is_awaited(pki: Hierarchy) -> None:
     class Asking(SlowWay):
         async def forward(self) -> None:
-            patience = Patience(DIAL_PATIENCE_MAX)
+            adaptive_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
             for last in (False, True):
                 try:
-                    await ask_data_center(self.far_end, client_context(self.pki.box), None, patience)
+                    await ask_data_center(self.far_end, client_context(self.pki.box), None, adaptive_timeout)
                 except TimeoutError:
                     assert not last
             self.asked_until = self.loop.time()

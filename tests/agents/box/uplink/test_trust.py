@@ -35,7 +35,7 @@ from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
 from tests.support.hierarchy import LOOPBACK, Hierarchy
 from wire.dial.dialer import dial
-from wire.dial.probe import BEGINNING_BYTES, Presented, probe
+from wire.dial.probe import BEGINNING_BYTES, ProbeResult, probe
 from wire.pki.hierarchy import Authority, Validity
 from wire.tls.context import Identity, client_context
 
@@ -66,7 +66,7 @@ class Witness:
     def note(self, event: str, value: int = 0, **_: Any) -> None:
         self.notes.append((event, value))
 
-    async def look(self) -> Presented:
+    async def look(self) -> ProbeResult:
         self.probes += 1
         return await probe(self.far_end, self.proxy)
 
@@ -128,7 +128,7 @@ def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Wi
 
 
 def issued_by(authority: Authority, folder: Path, **options: Any) -> Identity:
-    return authority.issue(folder, "INGEST", **{"hosts": LOOPBACK, "believes": authority} | options)
+    return authority.issue(folder, "INGEST", **{"hosts": LOOPBACK, "trusts": authority} | options)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_names_are_bounded_at_their_limit() -> None:
 def test_an_unreadable_certificate_leaves_the_message_of_openssl(certificate: bytes) -> None:
     error = ssl.SSLCertVerificationError("no")
     error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
-    problem = describe(DistrustReason.OTHER_ISSUER, error, Presented(b"", certificate), "h")
+    problem = describe(DistrustReason.OTHER_ISSUER, error, ProbeResult(b"", certificate), "h")
     assert "unable to get local issuer certificate" in problem.message and problem.issuer == ""
 
 
@@ -282,7 +282,7 @@ def test_an_endless_response_ends_the_probe(pki: Hierarchy) -> None:
     """An endless response: TLS records of 16 KiB of handshake data, again and again."""
     record = b"\x16\x03\x03\x3f\xff" + b"\x0b\xff\xff\xff" + b"\x00" * (0x3FFF - 4)
 
-    async def run() -> tuple[Presented, int]:
+    async def run() -> tuple[ProbeResult, int]:
         async with plainly(record, repeat=True) as server:
             presented = await probe(Endpoint("127.0.0.1", server.port), None)
             return presented, server.connections

@@ -1,4 +1,4 @@
-"""What the uplink cost, counted."""
+"""Counters of the uplink's traffic."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Traffic:
-    """Totals since the start of the program. Bytes are those of HTTP, before TLS and what is beneath it."""
+    """Totals since the program's start. Bytes are counted at the HTTP level, without TLS and lower layers."""
 
     connections: int = 0
     resumed: int = 0
-    """Connections that resumed an earlier TLS session."""
+    """Connections that resumed a TLS session."""
     batches: int = 0
     records: int = 0
     body_bytes_sent: int = 0
@@ -21,4 +21,4 @@ class Traffic:
     proxy_bytes_sent: int = 0
     proxy_bytes_received: int = 0
     cipher: str = ""
-    """The suite that the newest connection negotiated."""
+    """The cipher suite of the most recent connection."""

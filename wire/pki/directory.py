@@ -1,10 +1,10 @@
-"""A test hierarchy of certificates in a folder, so that it can grow: authorities first, then one device at a time.
+"""A test certificate hierarchy in a directory: authorities first, then one device at a time.
 
     vendor-ca              root; signs boxes and instruments
-    datacenter-root        root of the data center's public-style chain
+    datacenter-root        root of the data center's chain, as of a public CA
     datacenter-ca          intermediate beneath it; signs data centers
 
-Each is a `.crt` and, readable by its owner alone, a `.key`. No file is ever overwritten.
+Each has a `.crt` and a `.key` that only its owner can read. No file is ever overwritten.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ VENDOR: Final = "vendor-ca"
 ROOT: Final = "datacenter-root"
 INTERMEDIATE: Final = "datacenter-ca"
 
-# As in wire.messages.Serial: what a device's certificate says is how its records are known.
+# As `settings.types.Serial`: the common name of a device's certificate identifies its records.
 _NAME: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 class PkiError(Exception):
-    """The folder is not what the command needs; the message says what would be right. Nothing was written."""
+    """The directory lacks what the command needs; the message says what would be right. Nothing was written."""
 
 
 def init(folder: Path) -> list[Path]:
-    """Make the authorities in `folder`; returns their certificates. Raises PkiError, OSError."""
+    """Create the authorities in `folder`; return their certificates. Raises: PkiError, OSError."""
     _refuse_existing(
         [folder / f"{stem}{end}" for stem in (VENDOR, ROOT, INTERMEDIATE) for end in (".crt", ".key")]
     )
@@ -56,35 +56,34 @@ def init(folder: Path) -> list[Path]:
 def issue(folder: Path, name: str, purpose: Purpose, hosts: tuple[str, ...] = ()) -> Identity:
     """Issue `name`'s certificate and key in `folder`; `hosts` are DNS names or addresses it serves.
 
-    A box believes the data center's root, an instrument and a data center the vendor's authority. Raises
+    A box trusts the data center's root; an instrument and a data center trust the vendor's authority. Raises:
     PkiError, OSError.
     """
     _refuse_existing(_files(folder, name))
-    signer, believed = _authorities(folder, purpose)
-    return signer.issue(folder, name, hosts=hosts, believes=believed)
+    signer, trusted = _authorities(folder, purpose)
+    return signer.issue(folder, name, hosts=hosts, trusts=trusted)
 
 
 def issue_for(
     folder: Path, name: str, purpose: Purpose, request: Path, hosts: tuple[str, ...] = ()
 ) -> list[Path]:
-    """Issue `name`'s certificate for the key in a certificate request (PKCS #10, PEM); returns what was written.
+    """Issue `name`'s certificate for the key in a certificate request (PKCS #10, PEM); return the written files.
 
-    Of the request the key counts, and the name, which must be `name`; what it asks for beyond is not granted. Raises
-    PkiError, OSError.
+    Only the key and the name, which must be `name`, are taken from the request. Raises: PkiError, OSError.
     """
     certificate, key, authorities = _files(folder, name)
     _refuse_existing((certificate, key, authorities))
     public_key = _requested(request, name)
-    signer, believed = _authorities(folder, purpose)
+    signer, trusted = _authorities(folder, purpose)
     certificate.write_bytes(signer.certify(name, public_key, hosts=hosts))
-    authorities.write_bytes(_pem(believed))
+    authorities.write_bytes(_pem(trusted))
     return [certificate, authorities]
 
 
 def revoke(folder: Path, names: Iterable[str], days: int = CRL_DAYS) -> Path:
-    """Add the certificates of these boxes and instruments to `vendor-ca.crl`, and issue it anew.
+    """Add the certificates of these boxes and instruments to `vendor-ca.crl` and reissue the list.
 
-    Without names the list is only renewed. Raises PkiError, OSError.
+    Without names the list is only renewed. Raises: PkiError, OSError.
     """
     vendor, crl = _load(folder, VENDOR), folder / f"{VENDOR}.crl"
     serials = dict.fromkeys(_revoked_already(crl))
@@ -106,7 +105,7 @@ def _revoked_already(crl: Path) -> list[int]:
 
 
 def _serial_number(file: Path, vendor: Authority) -> int:
-    """Of the certificate in `file`, which `vendor` must have issued."""
+    """Return the serial number of the certificate in `file`, which `vendor` must have issued."""
     try:
         certificate = x509.load_pem_x509_certificates(file.read_bytes())[0]
     except FileNotFoundError:
@@ -114,14 +113,16 @@ def _serial_number(file: Path, vendor: Authority) -> int:
     except ValueError as error:
         raise PkiError(f"{file}: is not a certificate in PEM: {error}") from None
     if certificate.issuer != vendor.certificate.subject:
-        raise PkiError(f"{file}: was not issued by {VENDOR}, which signs boxes and instruments")
+        raise PkiError(
+            f"{file}: was not issued by {VENDOR}, which signs boxes and instruments; give one of those"
+        )
     return certificate.serial_number
 
 
 def certify(folder: Path, name: str, purpose: Purpose, public_key: PublicKey) -> tuple[bytes, bytes, bytes]:
-    """`name`'s certificate chain, the vendor's authority and the data center's root, PEM; writes nothing.
+    """Return `name`'s certificate chain, the vendor's authority and the data center's root, in PEM.
 
-    Raises PkiError, OSError.
+    Writes no file. Raises: PkiError, OSError.
     """
     signer, _ = _authorities(folder, purpose)
     vendor, root = _load(folder, VENDOR), _load(folder, ROOT)
@@ -129,15 +130,15 @@ def certify(folder: Path, name: str, purpose: Purpose, public_key: PublicKey) ->
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path, Path]:
-    """Certificate, key, authorities."""
+    """Return the paths of certificate, key and authorities."""
     if not _NAME.fullmatch(name):
-        raise PkiError(f'"{name}": a name is capital letters, digits and "-", at most 24, such as RAP-0001')
+        raise PkiError(f'"{name}": a name has capital letters, digits and "-", at most 24, such as RAP-0001')
     stem = name.lower()
     return folder / f"{stem}.crt", folder / f"{stem}.key", folder / f"{stem}.ca.crt"
 
 
 def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
-    """Who signs for this purpose, and whom the signed believes."""
+    """Return the signing authority for this purpose, and the one that the signed certificate's owner trusts."""
     vendor, root = _load(folder, VENDOR), _load(folder, ROOT)
     if purpose != "datacenter":
         return vendor, root if purpose == "box" else vendor
@@ -146,20 +147,20 @@ def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
 
 
 def _requested(request: Path, name: str) -> PublicKey:
-    """The key of a request, which must be this name's and signed with that key. Raises PkiError."""
+    """Return the key of a request, which must be for this name and signed with that key. Raises: PkiError."""
     try:
-        asked = x509.load_pem_x509_csr(request.read_bytes())
-        signed = asked.is_signature_valid
+        parsed = x509.load_pem_x509_csr(request.read_bytes())
+        signed = parsed.is_signature_valid
     except OSError as error:
         raise PkiError(f"{request}: cannot be read: {error.strerror}") from None
     except (ValueError, UnsupportedAlgorithm) as error:
         raise PkiError(f"{request}: is not a certificate request in PEM: {error}") from None
     if not signed:
-        raise PkiError(f"{request}: is not signed with its own key: it was changed; have it made again")
-    names = [str(found.value) for found in asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        raise PkiError(f"{request}: is not signed with its own key, so it was changed; request it again")
+    names = [str(found.value) for found in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [name]:
-        raise PkiError(f"{request}: is by {', '.join(names) or 'nobody'}, not {name}: give its own name")
-    match key := asked.public_key():
+        raise PkiError(f"{request}: is for {', '.join(names) or 'no name'}, not {name}; give the right name")
+    match key := parsed.public_key():
         case rsa.RSAPublicKey() if key.key_size >= KEY_BITS:
             return key
         case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
@@ -171,7 +172,7 @@ def _refuse_existing(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.exists():
             raise PkiError(
-                f"{path} exists, and is not overwritten: give another folder or name, or remove it first"
+                f"{path} exists and is not overwritten: give another folder or name, or remove it first"
             )
 
 

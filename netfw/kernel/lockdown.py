@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Replace the table by one that drops every packet, in one transaction and whatever the table contains.
+"""Replace the firewall's table by one that drops every packet, in one transaction, whatever the table contains.
 
-libnftables reads sets, maps and objects before it changes a table, and refuses the change if it does not know one of
-them. The kernel deletes a table without being told what is in it.
+libnftables reads sets, maps and objects before it changes a table, and fails if it does not support one of them. The
+kernel itself deletes a table without such knowledge.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from netfw.ruleset.names import FAMILY, TABLE
 OWNED: Final = (
     "the kernel does not replace the table: another process owns it (flags owner) and must remove it"
 )
-"""Why the kernel refuses this even to root."""
+"""Why the kernel refuses the change even to root."""
 
 _SUBSYSTEM: Final = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -29,14 +29,14 @@ _TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE 
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _DROP: Final = 0
 _HOOKS: Final = {"prerouting": (0, -300), "input": (1, 0), "forward": (2, 0), "output": (3, 0)}
-"""The base chains of the ruleset: number of the hook (NF_INET_*) and priority."""
+"""The base chains of the ruleset: hook number (NF_INET_*) and priority."""
 
 
-def close_off(sock: socket.socket) -> None:
-    """On return the table drops everything. `sock` is a netfilter socket for this alone.
+def drop_everything(sock: socket.socket) -> None:
+    """Replace the table by one that drops everything. `sock` is a netfilter socket without other use.
 
     Raises:
-        FirewallError: the kernel refused (REFUSED), as it does for a table that another process owns.
+        FirewallError: the kernel refused (REFUSED), as for a table that another process owns.
     """
     begin, end = (
         request(kind, 0, socket.AF_UNSPEC, resource=_SUBSYSTEM) for kind in (_BATCH_BEGIN, _BATCH_END)
@@ -58,7 +58,7 @@ def _reason(error: OSError) -> str:
 
 def _commands() -> Iterator[bytes]:
     family, table = netlink.FAMILIES[FAMILY], attribute(_TABLE_NAME, TABLE.encode() + b"\0")
-    yield _message(_NEW_TABLE, family, table)  # deleting needs a table that is there
+    yield _message(_NEW_TABLE, family, table)  # so that the table exists when it is deleted
     yield _message(_DELETE_TABLE, family, table)
     yield _message(_NEW_TABLE, family, table)
     for name, (number, priority) in _HOOKS.items():

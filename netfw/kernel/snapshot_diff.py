@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""What differs between two pictures of the table, in words that need no understanding of what was added."""
+"""Describes the differences between two pictures of the table, without interpreting foreign content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from netfw.kernel.picture import Picture, PictureRule
+from netfw.kernel.snapshot import SnapshotRule, TableSnapshot
 
 
-def differing_sets(wanted: Picture, found: Picture) -> tuple[frozenset[str], bool]:
-    """The sets whose elements differ, and whether anything else differs."""
+def differing_sets(wanted: TableSnapshot, found: TableSnapshot) -> tuple[frozenset[str], bool]:
+    """Return the sets whose elements differ, and whether anything else differs."""
     names = wanted.elements.keys() | found.elements.keys()
     sets = frozenset(name for name in names if wanted.elements.get(name) != found.elements.get(name))
     return sets, (wanted.objects, wanted.rules) != (found.objects, found.rules)
 
 
-def lines(wanted: Picture, found: Picture) -> list[str]:
-    """What differs, a line each; nothing, if both are equal."""
+def lines(wanted: TableSnapshot, found: TableSnapshot) -> list[str]:
+    """Describe the differences, a line each; none if the pictures are equal."""
     return [*_objects(wanted, found), *_elements(wanted, found), *_rules(wanted, found)]
 
 
-def _objects(wanted: Picture, found: Picture) -> Iterator[str]:
+def _objects(wanted: TableSnapshot, found: TableSnapshot) -> Iterator[str]:
     for key in sorted(wanted.objects.keys() | found.objects.keys()):
         here, there = wanted.objects.get(key), found.objects.get(key)
         if there is None:
@@ -32,14 +32,14 @@ def _objects(wanted: Picture, found: Picture) -> Iterator[str]:
             yield f"{key} has other properties than the policy's"
 
 
-def _elements(wanted: Picture, found: Picture) -> Iterator[str]:
+def _elements(wanted: TableSnapshot, found: TableSnapshot) -> Iterator[str]:
     for name in sorted(wanted.elements.keys() | found.elements.keys()):
         here, there = (each.elements.get(name, frozenset()) for each in (wanted, found))
         if here != there:
             yield f"set {name} lacks {len(here - there)} elements and has {len(there - here)} beyond the policy"
 
 
-def _rules(wanted: Picture, found: Picture) -> Iterator[str]:
+def _rules(wanted: TableSnapshot, found: TableSnapshot) -> Iterator[str]:
     for chain in sorted(wanted.rules.keys() | found.rules.keys()):
         here, there = wanted.rules.get(chain, []), found.rules.get(chain, [])
         matcher = SequenceMatcher(
@@ -56,5 +56,5 @@ def _rules(wanted: Picture, found: Picture) -> Iterator[str]:
                 )
 
 
-def _kinds(rule: PictureRule) -> str:
+def _kinds(rule: SnapshotRule) -> str:
     return f": expressions {', '.join(rule.expressions)}" if rule.expressions else ": no expressions"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Answers the requests of one program (`netfw.service.requests`), until it closes the connection."""
+"""Answers the requests of one program (`netfw.service.requests`) until it closes the connection."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ from netfw.service.requests import (
     WatchRequest,
     receive,
 )
-from netfw.service.supervisor import LOOK_SECONDS
+from netfw.service.supervisor import INSPECTION_SECONDS
 from netfw.watch.watch import Watch as TableWatch
 from settings.problems import SettingsError
 
-_NOT_UNDER_WAY: Final = "nothing is on trial, and nothing is watched"
+_NOTHING_IN_PROGRESS: Final = "no trial or watch is in progress"
 
 
 def answer_requests(connection: socket.socket) -> None:
-    """Answer until the connection ends. Signals from the terminal are the other program's to act on."""
+    """Answer until the connection ends. Signals from the terminal are left to the requesting program."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with connection, contextlib.suppress(EOFError, ConnectionError):
@@ -81,11 +81,11 @@ def _answer(connection: socket.socket, request: Request) -> None:
         case List():
             _send(connection, Listed(Nft().table()))
         case Try(policy, seconds):
-            _on_trial(connection, Trial(Nft(), _load(policy), seconds))
+            _run_trial(connection, Trial(Nft(), _load(policy), seconds))
         case WatchRequest(policy):
-            asyncio.run(_watching(connection, Path(policy)))
+            asyncio.run(_watch_policy(connection, Path(policy)))
         case Keep() | Revert() | Stop():
-            raise FirewallError(FirewallErrorKind.UNFIT, _NOT_UNDER_WAY)
+            raise FirewallError(FirewallErrorKind.UNFIT, _NOTHING_IN_PROGRESS)
 
 
 def _load(policy: str) -> Policy:
@@ -103,8 +103,8 @@ def _counts(firewall: Firewall) -> dict[str, tuple[int, int]]:
     return {cause: (count.packets, count.bytes) for cause, count in firewall.counts().items()}
 
 
-def _on_trial(connection: socket.socket, trial: Trial) -> None:
-    """Until the trial is over; if the other program ends before, the trial's guardian finds out and reverts."""
+def _run_trial(connection: socket.socket, trial: Trial) -> None:
+    """Handle requests until the trial is over; if the program ends before, the trial's guardian reverts it."""
     _send(connection, Done())
     readable, _, _ = select.select([connection.fileno(), trial.fileno()], [], [])
     if trial.fileno() in readable:
@@ -117,12 +117,12 @@ def _on_trial(connection: socket.socket, trial: Trial) -> None:
         _send(connection, TrialEnded(kept=False, reverted=trial.revert()))
 
 
-async def _watching(connection: socket.socket, file: Path) -> None:
+async def _watch_policy(connection: socket.socket, file: Path) -> None:
     firewall, ended, loop = Firewall(Nft()), asyncio.Event(), asyncio.get_running_loop()
     early: list[Struct] = []
 
     def newer(mark: str) -> Policy | None:
-        """What the file says by now, if that was put in force."""
+        """Return the file's present policy if it was put in force."""
         with contextlib.suppress(SettingsError):
             if firewall.mark_of(applied := load_policy(file)) == mark:
                 deliver(Followed())
@@ -130,21 +130,21 @@ async def _watching(connection: socket.socket, file: Path) -> None:
         return None
 
     def send(event: Struct) -> None:
-        with contextlib.suppress(OSError):  # the reader below finds out that it has ended
+        with contextlib.suppress(OSError):  # the end of the connection is detected by the reader below
             _send(connection, event)
 
-    deliver: Callable[[Struct], None] = early.append  # until the start itself is answered
+    deliver: Callable[[Struct], None] = early.append  # until the start itself has been answered
     watch = TableWatch(firewall, load_policy(file), lambda event: deliver(event), newer=newer)  # noqa: PLW0108 - bound late
     watch.start()
     deliver = send
     for event in (Done(), *early):
         send(event)
-    loop.add_reader(connection, ended.set)  # Stop, or the end
+    loop.add_reader(connection, ended.set)  # Stop, or the end of the connection
     in_force = True
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
-        in_force = watch.look()  # also finds what no message has told of, and tries again what failed
+            await asyncio.wait_for(ended.wait(), INSPECTION_SECONDS)
+        in_force = watch.look()  # also detects changes without a message, and retries failed repairs
     loop.remove_reader(connection)
     watch.stop()
     receive(connection, EVENT_BYTES_MAX)
