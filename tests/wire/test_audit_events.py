@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from agents.box.uplink.stream import StreamEnd
-from agents.box.uplink.trust import Distrust
+from agents.box.uplink.trust import DistrustReason
 from agents.spool import Priority, SpoolErrorKind
 from netfw.ruleset.names import CAUSES
 from tests.support.paths import ROOT
@@ -39,7 +39,7 @@ def first_words(*functions: str) -> Iterator[str]:
 
 def composed() -> Iterator[str]:
     yield from (f"proxy-{kind}" for kind in ProxyErrorKind)
-    yield from (f"far-end-{kind}" for kind in (*Distrust, StreamEnd.REFUSED, StreamEnd("nonsense")))
+    yield from (f"far-end-{kind}" for kind in (*DistrustReason, StreamEnd.REFUSED, StreamEnd("nonsense")))
     yield from (f"spool-{kind}" for kind in SpoolErrorKind)
     yield from (f"refused-{cause}" for cause in CAUSES)
     yield from (f"command-{outcome}" for outcome in get_args(Outcome))

@@ -118,7 +118,7 @@ class MakesNoCopies:
 
 
 @pytest.mark.parametrize(
-    ("connection", "loses_copies"),
+    ("connection", "leaks_copies"),
     [(LosesCopies(), True), (ReturnsCopies(), False), (MakesNoCopies(), None)],
 )
 def test_a_copy_is_freed_once_whoever_frees_it(
