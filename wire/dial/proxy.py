@@ -38,7 +38,7 @@ class ProxyErrorKind(StrEnum):
 
     REFUSED_AUTH = "refused-auth"  # the proxy requires a user and password, or other ones
     REFUSED = "refused"  # the proxy does not connect to this destination (policy, unreachable)
-    PROTOCOL_ERROR = "protocol-error"  # the reply does not conform to the protocol
+    PROTOCOL_ERROR = "garbage"  # the reply does not conform to the protocol
     TIMEOUT = "timeout"  # no reply in time
     LOST = "lost"  # the proxy closed the connection
 
