@@ -54,7 +54,7 @@ def lab(tmp_path: Path) -> Path:
         ("lab list nowhere", "nowhere: contains no lab file"),
         ("dc serve --config nothing.toml", "nothing.toml: cannot be read: No such file"),
         ("pki issue nowhere RAP-0001 --for box", "make the authorities first, with `rap pki init nowhere`"),
-        ("pki issue nowhere rap1 --for box", 'a name is capital letters, digits and "-"'),
+        ("pki issue nowhere rap1 --for box", 'a name has capital letters, digits and "-"'),
     ],
 )
 def test_wrong_input_is_reported_on_standard_error_with_exit_status_2(

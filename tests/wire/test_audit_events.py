@@ -44,7 +44,7 @@ def composed() -> Iterator[str]:
     yield from (f"refused-{cause}" for cause in CAUSES)
     yield from (f"command-{outcome}" for outcome in get_args(Outcome))
     yield from (f"backlog-{priority.name.lower()}" for priority in Priority)
-    yield from (f"part-failed-{part}" for part in first_words("_keep"))
+    yield from (f"part-failed-{part}" for part in first_words("_supervise"))
     yield from (f"{bound}-{side}-limit" for bound in first_words("Bound") for side in ("near", "below"))
 
 

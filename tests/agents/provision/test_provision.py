@@ -230,7 +230,7 @@ def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path)
         (
             "203.0.113.5",
             "10.77.3.9",
-            "the firewall policy generated from it is invalid: 10.77.3.9/32 is inside, not outside",
+            "the firewall policy generated from it is invalid: 10.77.3.9/32 is not external",
         ),
         ("board =", "board", "is not TOML"),
         ("gateway", "# gateway", "a fixed `address` needs a `gateway`"),
