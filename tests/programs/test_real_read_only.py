@@ -91,7 +91,7 @@ def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers(folder: Path)
             said = "".join(site.said)
             while "accepts records again" not in said:
                 said += (await box.stderr.readline()).decode()
-            assert "reports are refused, and what waits is delivered" in said
+            assert "reports are refused, waiting records are delivered" in said
             assert (await post(folder, port, 1)).status == 200
             await site.wait_until_stored(WAITING + 1)
             assert "PROBLEM: reports" not in await status_of_box(folder)

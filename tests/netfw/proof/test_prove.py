@@ -211,4 +211,4 @@ def test_the_command_reads_a_saved_listing(tmp_path: Any, capsys: pytest.Capture
     assert "✗ outside" in capsys.readouterr().out
     listing.write_text("table inet rap {}")
     assert main(["fw", "prove", policy, "--listing", str(listing)]) == 2
-    assert "write it with `nft -j list table inet rap`" in capsys.readouterr().err
+    assert "create it with `nft -j list table inet rap`" in capsys.readouterr().err
