@@ -71,7 +71,7 @@ def state(world: VirtualWorld) -> dict[str, Any]:
     return {
         **{
             name: (link.up, link.forward.quality, link.backward.quality)
-            for name, link in world._links.items()
+            for name, link in world._site.links.items()
         },
         "box": world.box.host.incarnation is not None,
         "disk": (disk.flush_ns, disk.held_ns, disk._media.capacity_bytes == world.box.disk_bytes),
