@@ -98,6 +98,11 @@ def format_size(size: int) -> str:
     return _shortest(size, _SIZES)
 
 
+def format_fraction(share: float) -> str:
+    """What `fraction` reads as that share again: "0.5%"."""
+    return f"{(Decimal(repr(share)) * 100).normalize():f}%"
+
+
 def _single(given: object, kind: str, right: str, units: dict[str, int]) -> int:
     match = _QUANTITY.fullmatch(given) if isinstance(given, str) else None
     if match is None:

@@ -134,7 +134,7 @@ def size(least: str, most: str) -> Quantity:
 
 def percentage(least: str = "0%", most: str = "100%") -> Quantity:
     """A share, as a fraction of 1."""
-    return Quantity("a percentage", units.fraction, lambda share: f"{share * 100:g}%", least, most)
+    return Quantity("a percentage", units.fraction, units.format_fraction, least, most)
 
 
 Nanoseconds: TypeAlias = Annotated[int, duration()]

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -35,8 +35,6 @@ LAB_BYTES_MAX: Final = 1024 * 1024
 """Of a packed lab file."""
 LIMIT_NS_MIN: Final = 30 * SECOND_NS
 """Of a time limit that a lab leaves to its length: what starting and back-offs need in real time."""
-
-Word: TypeAlias = Annotated[str, TextForm("a word", r"[^\n]{1,64}")]
 
 
 class About(Table, frozen=True):
@@ -275,13 +273,16 @@ def load_lab(path: Path) -> Lab:
 
 
 def _unpacked(path: Path) -> str:
+    stream = zlib.decompressobj()
     try:
         packed = base64.urlsafe_b64decode(str(path).removeprefix(PACKED))
-        return zlib.decompressobj().decompress(packed, LAB_BYTES_MAX).decode("utf-8")
-    except (ValueError, zlib.error) as error:
-        raise SettingsError(
-            Path(format_value(str(path))), Problem("", f"is not a complete packed lab: {error}")
-        ) from None
+        text = stream.decompress(packed, LAB_BYTES_MAX).decode("utf-8")
+        if stream.eof and not stream.unused_data:
+            return text
+    except (ValueError, zlib.error):
+        pass
+    problem = "is not a complete packed lab; copy the whole word that follows `rap lab run`"
+    raise SettingsError(Path(format_value(str(path))), Problem("", problem))
 
 
 def parse_lab(

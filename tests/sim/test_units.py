@@ -76,6 +76,7 @@ def test_what_is_formatted_reads_well():
     assert units.format_duration(0) == "0s"
     assert units.format_rate(128_000) == "128kbit"
     assert units.format_size(64 << 20) == "64MiB"
+    assert [units.format_fraction(share) for share in (0, 0.005, 0.5, 1.0)] == ["0%", "0.5%", "50%", "100%"]
 
 
 @given(st.integers(0, 2**62))
@@ -83,3 +84,9 @@ def test_what_is_formatted_is_read_as_the_same(number):
     assert units.duration_ns(units.format_duration(number)) == number
     assert units.rate_bits(units.format_rate(number)) == number
     assert units.size_bytes(units.format_size(number)) == number
+
+
+@given(st.decimals(0, 100, places=12))
+def test_a_percentage_is_read_as_the_same(number):
+    share = units.fraction(f"{number:f}%")
+    assert units.fraction(units.format_fraction(share)) == share

@@ -36,6 +36,14 @@ def test_a_failed_run_is_replayed_without_its_file(tmp_path: Path, capfd: pytest
 
 
 @pytest.mark.parametrize("word", ["lab:", "lab:eJw", "lab:AAAA", "lab:é"])
-def test_a_packed_lab_that_was_cut_short_is_refused(word: str) -> None:
-    with pytest.raises(SettingsError, match=r"packed lab|is missing"):
+def test_a_word_that_is_no_packed_lab_is_refused(word: str) -> None:
+    with pytest.raises(SettingsError, match="packed lab"):
         load_lab(Path(word))
+
+
+def test_a_packed_lab_that_was_cut_short_anywhere_is_refused() -> None:
+    word = load_lab(LABS / "01-clinic-128k.toml").packed()
+    assert load_lab(Path(word)).name == "clinic-128k"
+    for length in range(len("lab:"), len(word.rstrip("="))):
+        with pytest.raises(SettingsError, match="packed lab"):
+            load_lab(Path(word[:length]))
