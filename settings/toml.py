@@ -2,7 +2,7 @@
 """TOML settings files: read into msgspec Structs, with all problems reported at once, and written.
 
 A Struct describes a table: its fields are the keys, their types the allowed values. A type is one that msgspec
-supports, or has an annotation of the protocol `Form` for values with a syntax of their own ("128kbit"). A field
+supports, or has an annotation `Form` for values with a syntax of their own ("128kbit"). A field
 without a default is required. All problems are collected, each with file, line, key and what would be right.
 """
 
@@ -19,12 +19,10 @@ from typing import (
     Any,
     Final,
     Literal,
-    Protocol,
     TypeVar,
     Union,
     get_args,
     get_origin,
-    runtime_checkable,
 )
 
 import msgspec
@@ -32,6 +30,7 @@ import tomli_w
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, fields
 
+from settings.form import Form
 from settings.problems import Key, Problem, Problems, SettingsError, key_text
 
 CHOICES_SHOWN_MAX: Final = 12
@@ -49,24 +48,6 @@ _IN_WORDS: Final = {
     "object": "a table",
     "str": "a string",
 }
-
-
-@runtime_checkable
-class Form(Protocol):
-    """A type annotation for values with a syntax that msgspec does not know."""
-
-    @property
-    def rule(self) -> str:
-        """The allowed values, in words."""
-        ...
-
-    def read(self, given: object) -> object:
-        """Convert the TOML value. Raises: ValueError, saying what would be right."""
-        ...
-
-    def write(self, value: Any) -> object:
-        """Convert back to a TOML value: the inverse of `read`."""
-        ...
 
 
 def read_text(file: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from settings.form import Form
 from settings.names import host_problem
 
 SOCKS_BYTES_MAX: Final = 255
@@ -16,11 +17,15 @@ SOCKS_BYTES_MAX: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
-class HostForm:
+class HostForm(Form):
     """A host name or IP address; with `underscores`, names of Windows domain computers too."""
 
     underscores: bool = False
-    rule: str = "a host name or IP address"
+
+    @property
+    def rule(self) -> str:
+        """The allowed values, in words."""
+        return "a host name or IP address"
 
     def read(self, given: object) -> str:
         """Return the value unchanged. Raises: ValueError."""
@@ -30,13 +35,9 @@ class HostForm:
             raise ValueError(problem)
         return given
 
-    def write(self, value: object) -> object:
-        """Return the value unchanged."""
-        return value
-
 
 @dataclass(frozen=True, slots=True)
-class AddressForm:
+class AddressForm(Form):
     """The IP address of one host; "" is allowed with `optional`."""
 
     optional: bool = False
@@ -57,10 +58,6 @@ class AddressForm:
             right = examples.get(self.version or 0, " or ".join(examples.values()))
             raise ValueError(f"is not {self.rule} of a single host; write it like {right}")
         return str(given)
-
-    def write(self, value: object) -> object:
-        """Return the value unchanged."""
-        return value
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:

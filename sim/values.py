@@ -16,18 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+from settings.form import Form
 from sim import units
 from sim.units import MINUTE_NS
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Form):
     """A number with its unit, in a string. `least` and `most` are allowed."""
 
     noun: str
     parse: Callable[[object], float]
-    write: Callable[[Any], str]
-    """The reverse of `parse`."""
+    format: Callable[[Any], str]
+    """The inverse of `parse`."""
     least: str
     most: str
 
@@ -49,9 +50,13 @@ class Quantity:
             raise ValueError(f"must be from {self.least} to {self.most}")
         return value
 
+    def write(self, value: Any) -> object:
+        """With its unit."""
+        return self.format(value)
+
 
 @dataclass(frozen=True, slots=True)
-class CountForm:
+class CountForm(Form):
     """A whole number."""
 
     least: int
@@ -70,13 +75,9 @@ class CountForm:
             raise ValueError(f"must be from {self.least} to {self.most}")
         return given
 
-    def write(self, value: Any) -> object:
-        """As it is."""
-        return value
-
 
 @dataclass(frozen=True, slots=True)
-class TextForm:
+class TextForm(Form):
     """A string that matches `pattern` whole; `noun` describes it."""
 
     noun: str
@@ -93,16 +94,15 @@ class TextForm:
             raise ValueError(f"give {self.noun}")
         return given
 
-    def write(self, value: Any) -> object:
-        """As it is."""
-        return value
-
 
 @dataclass(frozen=True, slots=True)
-class TimeOfDay:
+class TimeOfDay(Form):
     """A time such as "06:00"; as nanoseconds since midnight."""
 
-    rule: str = 'time of day, "00:00" to "23:59"'
+    @property
+    def rule(self) -> str:
+        """Bounds."""
+        return 'time of day, "00:00" to "23:59"'
 
     def read(self, given: object) -> int:
         """Hours and minutes."""

@@ -14,11 +14,11 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from settings.board import board_names, load_board
+from settings.form import Form
 from settings.toml import describe_field
 from sim.faults import fault_kinds
 from sim.instruments import model_names
 from sim.lab import labfile
-from sim.values import Quantity, TimeOfDay
 
 PAGE: Final = Path("docs/reference/lab-file.md")
 BEGIN: Final = "<!-- written by tools/lab_reference.py, from here to the end -->\n"
@@ -98,11 +98,8 @@ def _default(info: FieldInfo) -> str:
 
 def _as_written(kind: Any, value: Any) -> str:
     form = get_args(kind)[-1] if get_args(kind) else None
-    if isinstance(form, Quantity):
-        return f'"{form.write(value)}"'
-    if isinstance(form, TimeOfDay):
-        minutes = value // 60_000_000_000
-        return f'"{minutes // 60:02}:{minutes % 60:02}"'
+    if isinstance(form, Form):
+        value = form.write(value)
     return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
