@@ -5,15 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from sim.faults import Effect, End, Fault, fault
-from sim.faults.world import World
+from sim.faults import Effect, fault
+from sim.faults.instrument.attack import AttackFault
+from sim.hostile import Attack
 from sim.hostile.garbage import send_garbage
 from sim.units import SECOND_NS
 from sim.values import duration
 
 
 @fault("instrument-sends-garbage", targets=("instrument",))
-class InstrumentSendsGarbage(Fault[World], frozen=True):
+class InstrumentSendsGarbage(AttackFault, frozen=True):
     """A program on the instrument sends garbage at intervals of `every`: no TLS, no HTTP, no valid report."""
 
     every: Annotated[int, duration("1ms", "1d")] = 10 * SECOND_NS
@@ -22,5 +23,5 @@ class InstrumentSendsGarbage(Fault[World], frozen=True):
     def effect(self) -> Effect:
         return "none"
 
-    async def start(self, world: World, target: str) -> End:
-        return world.instrument(target).attack(partial(send_garbage, every_s=self.every / SECOND_NS))
+    def program(self) -> Attack:
+        return partial(send_garbage, every_s=self.every / SECOND_NS)

@@ -5,24 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from sim.faults import Effect, End, Fault, fault
-from sim.faults.world import World
+from sim.faults import fault
+from sim.faults.instrument.attack import AttackFault
+from sim.hostile import Attack
 from sim.hostile.requests import oversize
 from sim.units import SECOND_NS
 from sim.values import duration
 
 
 @fault("instrument-sends-oversize", targets=("instrument",))
-class InstrumentSendsOversize(Fault[World], frozen=True):
+class InstrumentSendsOversize(AttackFault, frozen=True):
     """A program on the instrument sends an oversized message at intervals of `every`: an endless body, head, \
 request target or TLS handshake, or reports with too many readings."""
 
     every: Annotated[int, duration("1ms", "1d")] = 10 * SECOND_NS
 
-    @property
-    def effect(self) -> Effect:
-        return "slows"
-
-    async def start(self, world: World, target: str) -> End:
-        attack = partial(oversize, every_s=self.every / SECOND_NS)
-        return world.instrument(target).attack(attack)
+    def program(self) -> Attack:
+        return partial(oversize, every_s=self.every / SECOND_NS)
