@@ -209,32 +209,34 @@ class Forwarder:
         self._dialling_since = self._loop.time()
         try:
             async with asyncio.timeout(None) as self._dialling:
-                connection = await dial(
-                    self._endpoint,
-                    self._tls,
-                    reply_bytes_max=REPLY_BYTES_MAX,
-                    proxy=self._proxy,
-                    traffic=self._traffic,
-                    adaptive_timeout=self._dial_patience,
-                )
-        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
-            self._tls.forget()  # TLS session resumption may be the cause
-            raise
+                connection = await self._connect()
         finally:
             self._dialling = None
         self._connection, self._connected_at = connection, self._loop.time()
         if self._trust is not None:
             self._trust.trusted()
         self._transport = connection.transport
-        self._count_connection(connection)
         return connection
 
-    def _count_connection(self, connection: ClientConnection) -> None:
+    async def _connect(self) -> ClientConnection:
+        try:
+            connection = await dial(
+                self._endpoint,
+                self._tls,
+                reply_bytes_max=REPLY_BYTES_MAX,
+                proxy=self._proxy,
+                traffic=self._traffic,
+                adaptive_timeout=self._dial_patience,
+            )
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError):
+            self._tls.forget()  # TLS session resumption may be the cause
+            raise
         self._traffic.connections += 1
         if connection.transport is not None:
             secured = connection.transport.get_extra_info("ssl_object")
             self._traffic.cipher = secured.cipher()[0]
             self._traffic.resumed += bool(secured.session_reused)
+        return connection
 
     def _settled(self, records: int, reply: BatchReply) -> None:
         """Account for a batch that the data center has committed."""
@@ -271,16 +273,7 @@ class Forwarder:
 
     async def _dial_lane(self) -> ClientConnection:
         await self._wait_for_dial_limit()
-        connection = await dial(
-            self._endpoint,
-            self._tls,
-            reply_bytes_max=REPLY_BYTES_MAX,
-            proxy=self._proxy,
-            traffic=self._traffic,
-            adaptive_timeout=self._dial_patience,
-        )
-        self._count_connection(connection)
-        return connection
+        return await self._connect()
 
     def _lane_stream(self, connection: ClientConnection, estimator: LinkEstimator) -> Stream:
         return Stream(
