@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,73 +12,38 @@ from cryptography.x509 import ObjectIdentifier, load_pem_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from settings.types import Endpoint
+from tests.support.revocation import CheckingServer
 from wire.dial.dialer import dial
-from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.http.connection import ClientConnection, HttpError
 from wire.pki.hierarchy import Authority, make_key
-from wire.tls.context import ClientContext, Identity, client_context, server_context
-from wire.tls.peer import ClientCheck, PeerProblem
+from wire.tls.context import ClientContext, Identity, client_context
+from wire.tls.peer import PeerProblem
 from wire.tls.revocation import CRL_BYTES_MAX, CrlError, RevocationList
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
 
-@dataclass
-class Site:
+@dataclass(kw_only=True)
+class Site(CheckingServer):
     """A CA with a server, and a revocation list beside it."""
 
-    folder: Path
     ca: Authority
     key: object
-    server: Identity
-    refused: list[tuple[PeerProblem, str]] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path) -> Site:
         ca, key = Authority.make("vendor"), make_key()
         server = ca.issue(folder, "DC", hosts=("localhost",), trusts=ca, key=key)
-        site = cls(folder, ca, key, server)
+        site = cls(folder=folder, server=server, ca=ca, key=key)
         site.revoke()
         return site
-
-    @property
-    def crl(self) -> Path:
-        return self.folder / "vendor.crl"
 
     def box(self, name: str, *usages: ObjectIdentifier) -> Identity:
         return self.ca.issue(self.folder, name, trusts=self.ca, key=self.key, usages=usages)  # type: ignore[arg-type]
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
         serials = [load_pem_x509_certificate(it.certificate.read_bytes()).serial_number for it in identities]
-        draft = self.folder / "draft"
-        draft.write_bytes(self.ca.revoke(serials, days))
-        draft.replace(self.crl)
-
-    def revocations(self) -> RevocationList:
-        return RevocationList(self.crl, self.server.authorities)
-
-    def run(
-        self, client: Callable[[int], Awaitable[object]], revocations: RevocationList | None = None
-    ) -> None:
-        """Run a client, which is given the port, against a server that checks."""
-
-        async def answer(request: Request) -> Response:
-            return Response(200, request.peer.name.encode())
-
-        async def exchange() -> None:
-            check = ClientCheck(revocations, lambda problem, name: self.refused.append((problem, name)))
-            server = await serve(
-                answer,
-                "127.0.0.1",
-                0,
-                tls=server_context(self.server),
-                body_bytes_max=10,
-                now=lambda: 0.0,
-                check=check,
-            )
-            await asyncio.wait_for(client(server.port), 20)
-            await server.close()
-
-        asyncio.run(exchange())
+        self.publish(self.ca.revoke(serials, days))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +100,7 @@ def test_a_server_whose_certificate_is_not_for_servers_is_refused(
         key=site.key,
         usages=usages,  # type: ignore[arg-type]
     )
-    other = Site(site.folder, site.ca, site.key, server)
+    other = Site(folder=site.folder, server=server, ca=site.ca, key=site.key)
     box = site.box("RAP-3", CLIENT)
 
     async def client(port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,13 +13,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from settings.types import Endpoint
+from tests.support.revocation import CheckingServer
 from wire.dial.dialer import dial
-from wire.http.connection import ClientConnection, HttpError, Request, Response, serve
+from wire.http.connection import ClientConnection, HttpError
 from wire.pki.hierarchy import USAGES, Authority, make_key
 from wire.process.bounds import Bounds, Level
-from wire.tls.context import ClientContext, Identity, client_context, server_context
-from wire.tls.peer import ClientCheck, PeerCertificate, PeerProblem
-from wire.tls.revocation import CrlError, RevocationList
+from wire.tls.context import ClientContext, Identity, client_context
+from wire.tls.peer import PeerCertificate, PeerProblem
+from wire.tls.revocation import CrlError
 
 DAY = 86_400
 
@@ -33,60 +33,24 @@ def serial(authority: Authority) -> int:
     return authority.certificate.serial_number
 
 
-@dataclass
-class Site:
+@dataclass(kw_only=True)
+class Site(CheckingServer):
     """A server that trusts a root, and two intermediate CAs that issue clients."""
 
-    folder: Path
     root: Authority
     first: Authority
     second: Authority
-    server: Identity
     clients: dict[str, Identity] = field(default_factory=dict)
-    refused: list[tuple[PeerProblem, str]] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path) -> Site:
         key, root = make_key(), Authority.make("vendor root")
         first, second = root.subordinate("first plant"), root.subordinate("second plant")
         server = root.issue(folder, "DC", hosts=("localhost",), trusts=root, key=key)
-        site = cls(folder, root, first, second, server)
+        site = cls(folder=folder, server=server, root=root, first=first, second=second)
         for name, authority in (("RAP-0", root), ("RAP-1", first), ("RAP-2", second)):
             site.clients[name] = authority.issue(folder, name, trusts=root, key=key)
         return site
-
-    @property
-    def crl(self) -> Path:
-        return self.folder / "vendor.crl"
-
-    def publish(self, *parts: bytes) -> None:
-        draft = self.folder / "draft"
-        draft.write_bytes(b"".join(parts))
-        draft.replace(self.crl)
-
-    def revocations(self) -> RevocationList:
-        return RevocationList(self.crl, self.server.authorities)
-
-    def run(
-        self, client: Callable[[int], Awaitable[object]], revocations: RevocationList | None = None
-    ) -> None:
-        async def answer(request: Request) -> Response:
-            return Response(200, request.peer.name.encode())
-
-        async def exchange() -> None:
-            check = ClientCheck(revocations, lambda problem, name: self.refused.append((problem, name)))
-            server = await serve(
-                answer,
-                *("127.0.0.1", 0),
-                tls=server_context(self.server),
-                body_bytes_max=10,
-                now=lambda: 0.0,
-                check=check,
-            )
-            await asyncio.wait_for(client(server.port), 20)
-            await server.close()
-
-        asyncio.run(exchange())
 
 
 @pytest.fixture
