@@ -28,15 +28,17 @@ _GOOD, _BAD, _QUIET = "bold green", "bold red", "dim"
 def print_result(result: Result, console: Console) -> None:
     """The verdict, the expectations, what failed and how to replay it, and the run's figures."""
     console.print(verdict(result))
+    console.print("\nReplay with")
+    # one line whatever the width, so that it can be copied
+    console.print(Text(f"  {result.replay}", style="bold"), soft_wrap=True)
 
 
 def verdict(result: Result) -> RenderableType:
-    """What `print_result` prints."""
+    """What `print_result` prints above the replay command."""
     parts: list[RenderableType] = [_banner(result), "", _expectations(result), "", _figures(result)]
     failed = [expectation for expectation in result.expectations if not expectation.holds]
     for expectation in failed:
         parts += ["", _failure(result, expectation)]
-    parts += ["", Text("Replay with"), Text(f"  {result.replay}", style="bold", overflow="fold")]
     return Group(*parts)
 
 

@@ -26,7 +26,14 @@ def printed(result) -> str:
 
 @pytest.mark.parametrize("make", [passing, failing, bare, hostile])
 def test_every_line_fits_80_columns(make):
-    assert max(len(line.rstrip()) for line in printed(make()).splitlines()) <= 80
+    *lines, _replay = printed(make()).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+
+
+def test_the_replay_command_is_one_line_however_long_it_is():
+    replay = f"rap lab run lab:{'eJw' * 200} --world virtual --seed 1"
+    text = printed(msgspec.structs.replace(failing(), replay=replay))
+    assert text.splitlines()[-1].strip() == replay
 
 
 def test_a_pass_shows_limits_measurements_and_figures():
