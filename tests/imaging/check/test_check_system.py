@@ -152,7 +152,7 @@ def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
         PrerequisiteMissing, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"
     ):
         default_content(_rhel(tmp_path / "77", version="77.1"))
-    with pytest.raises(WrongCheck, match="is no RHEL or rebuild"):
+    with pytest.raises(WrongCheck, match="is neither RHEL nor a rebuild of it"):
         default_content(tmp_path)
 
 
@@ -170,15 +170,15 @@ def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (text := tmp_path / "text.xml").write_text("<Benchmark/>")
     system = str(_rhel(tmp_path / "system"))
     for words, said in (
-        ([str(tmp_path / "nothing")], "nothing: is not there; give a system's folder"),
-        ([str(empty)], "is no RHEL or rebuild"),
+        ([str(tmp_path / "nothing")], "nothing: does not exist; give the folder of a system"),
+        ([str(empty)], "is neither RHEL nor a rebuild of it"),
         ([str(image)], "some.build.json: cannot be read"),
-        ([system, "--content", str(text)], "text.xml: is no SCAP data stream"),
+        ([system, "--content", str(text)], "text.xml: is not a SCAP data stream"),
         ([system, "--content", str(tmp_path / "none.xml")], "none.xml: cannot be read"),
         ([str(empty), "--content", str(CONTENT)], "has no package database"),
         ([system, "--exceptions", str(text)], "text.xml: "),
-        ([system, "--report", str(tmp_path / "none/report.html")], "is no file in a folder that is there"),
-        ([system, "--arf", str(empty)], "is no file in a folder that is there"),
+        ([system, "--report", str(tmp_path / "none/report.html")], "is not a file in an existing folder"),
+        ([system, "--arf", str(empty)], "is not a file in an existing folder"),
         ([system, "--httpd-program", "x"], "--httpd-program requires --httpd"),
     ):
         assert main(["image", "check", *words]) == WRONG_INPUT
@@ -191,7 +191,7 @@ def test_another_systems_content_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["image", "check", str(system), "--report", str(report)]) == WRONG_INPUT
     assert "<html" in report.read_text()
     assert (
-        "no rule is for Somebody's Linux; give that system's content with --content"
+        "no rule applies to Somebody's Linux; give the content for that system with --content"
         in capsys.readouterr().err
     )
 

@@ -148,7 +148,7 @@ def test_the_serial_is_asked_for(raw: Path, disk: str) -> None:
     before = content(disk)
     with pytest.raises(WrongInput, match="is not the name"):
         rap("flash", "write", raw, disk, "--key", "key.pub", "--serial", "sda")
-    with pytest.raises(WrongInput, match="nobody is there to type it"):
+    with pytest.raises(WrongInput, match="standard input is not a terminal"):
         rap("flash", "write", raw, disk, "--key", "key.pub")
     assert content(disk) == before
 
@@ -181,7 +181,7 @@ def test_a_changed_image_never_starts(raw: Path, disk: str) -> None:
     with raw.open("r+b") as file:
         file.seek(5 * MIB)
         file.write(b"changed")
-    with pytest.raises(WrongInput, match=r"was changed or is damaged.*\n.*does not start now.*--resume"):
+    with pytest.raises(WrongInput, match=r"was changed or is damaged.*\n.*is not bootable now.*--resume"):
         write(raw, disk)
     left = content(disk)
     assert not any(left[:512])
@@ -248,7 +248,7 @@ def test_a_full_disk_behind_the_device_is_told_and_can_be_resumed(raw: Path, des
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", room], check=True)
     try:
         with loop_device(room / "disk.img", DISK_BYTES) as device:
-            with pytest.raises(MachineLacks, match=r"(?s)cannot be .*does not start now"):
+            with pytest.raises(MachineLacks, match=r"(?s)cannot be .*is not bootable now"):
                 write(raw, device)
             assert not any(content(device)[:512])
             subprocess.run(["mount", "-o", "remount,size=32m", room], check=True)

@@ -142,14 +142,14 @@ def counts_runs_from_zero(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def refuses_every_inventory(patch: Patch) -> None:
-    right = agents.box.intake.collector._sort_out
+    right = agents.box.intake.collector._with_priorities
 
     def refusing(reports: list[Any]) -> Any:
         if any(isinstance(report, Inventory) for report in reports):
             raise MessageError("an inventory")
         return right(reports)
 
-    patch.setattr(agents.box.intake.collector, "_sort_out", refusing)
+    patch.setattr(agents.box.intake.collector, "_with_priorities", refusing)
 
 
 @planted("errors", "unacknowledged")
@@ -181,7 +181,7 @@ def stops_forwarding(patch: Patch) -> None:
 
 @planted("errors", "undelivered")
 def never_connects_again(patch: Patch) -> None:
-    patch.setattr(agents.box.uplink.forwarder.Forwarder, "_judge", lambda *_: 1e6)
+    patch.setattr(agents.box.uplink.forwarder.Forwarder, "_retry_delay", lambda *_: 1e6)
 
 
 @planted("errors", "undelivered")
@@ -217,12 +217,12 @@ def takes_any_answer_for_a_success(patch: Patch) -> None:
         response: Response = sent.answer.result()
         return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
 
-    right = agents.box.uplink.stream._judge
+    right = agents.box.uplink.stream._parse_reply
 
     def judging(sent: Any, epoch: int, now_s: float) -> BatchReply:
         return right(sent, epoch, now_s) if sent.answer.exception() else believing(sent)
 
-    patch.setattr(agents.box.uplink.stream, "_judge", judging)
+    patch.setattr(agents.box.uplink.stream, "_parse_reply", judging)
 
 
 @planted("alerts", "alert_latency_p99")
