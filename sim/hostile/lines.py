@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from sim.hostile import Access
+from wire.process.transports import abort
 
 CONNECT_SECONDS_MAX: Final = 5.0
 """How long an attempt to connect takes at most: a firewall may drop it."""
@@ -58,7 +59,7 @@ class Line(asyncio.Protocol):
     def abort(self) -> None:
         """Reset the connection."""
         if self._transport is not None:
-            self._transport.abort()
+            abort(self._transport)
 
 
 async def connect(access: Access, *, secured: bool = True) -> Line | None:

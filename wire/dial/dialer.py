@@ -15,6 +15,7 @@ from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.dial.proxy import Handshake, ProxyError, ProxyErrorKind, proxy_conversation
 from wire.dial.traffic import Traffic
 from wire.http.connection import ClientConnection, bracketed, without_zone
+from wire.process.transports import abort
 from wire.tls.peer import check_server
 
 HTTPS_PORT: Final = 443
@@ -131,7 +132,7 @@ class _Route:
                 ssl_handshake_timeout=seconds,
             )
         except asyncio.CancelledError:
-            transport.abort()
+            abort(transport)
             raise
         if secured is None:
             raise ConnectionResetError("the connection was lost during the TLS handshake")
@@ -157,7 +158,7 @@ class _Route:
             await self._complete_proxy_handshake(transport, proxy_handshake)
             if handshake.done:
                 return transport
-            transport.abort()
+            abort(transport)
             handshake.reconnect()
 
     async def _complete_proxy_handshake(
@@ -167,11 +168,11 @@ class _Route:
             async with asyncio.timeout(PROXY_SECONDS_MAX * self.adaptive_timeout.factor):
                 await proxy_handshake.finished
         except TimeoutError:
-            transport.abort()
+            abort(transport)
             self.adaptive_timeout.expired()
             raise ProxyError(ProxyErrorKind.TIMEOUT, "the proxy did not reply in time") from None
         except BaseException:
-            transport.abort()
+            abort(transport)
             raise
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from settings.types import Endpoint, Proxy
 from wire.dial.dialer import reach
 from wire.http.connection import without_zone
+from wire.process.transports import abort
 from wire.tls.context import unverified_client_context
 
 PROBE_SECONDS_MAX: Final = 45.0
@@ -39,7 +40,7 @@ async def probe(endpoint: Endpoint, proxy: Proxy | None) -> ProbeResult:
         try:
             await protocol.finished
         finally:
-            transport.abort()
+            abort(transport)
     return ProbeResult(protocol.beginning, protocol.certificate)
 
 

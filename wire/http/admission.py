@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from wire.process.bounds import ALARM_SHARE
+from wire.process.transports import abort
 
 CLOSE_SECONDS: Final = 2.0
 """How long a closing server waits for its connections to end."""
@@ -211,7 +212,7 @@ class _Admission(asyncio.Protocol):
         """End the connection immediately."""
         self._admissions.leave(self)
         if self._raw is not None:
-            self._raw.abort()
+            abort(self._raw)
 
 
 class _Early(asyncio.Protocol):

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any, Final
 
 from wire.process.ratelimit import TokenBucket
+from wire.process.transports import is_second_loss
 
 REPORTS_BURST: Final = 5
 REPORTS_PER_SECOND: Final = 1 / 600
@@ -30,6 +31,8 @@ class FailureLog:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log a failure, or only count it."""
+        if is_second_loss(context):
+            return
         kind = _kind(context)
         if kind not in self._rates and len(self._rates) >= KINDS_MAX:
             kind = ()

@@ -7,6 +7,7 @@ SimPy and time leaps; here time passes by itself, and SimPy's queue is stepped w
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from simpy.events import NORMAL
 
 from sim.engine.clock import Environment
 from sim.worlds.kernel.namespaces.host import NamespaceHost
+from wire.process.transports import is_second_loss
 
 _NS: Final = 1_000_000_000
 
@@ -76,6 +78,11 @@ class RealTimeEnvironment(Environment):
         return None if due == simpy.core.Infinity else max(0, due - self.now) / _NS
 
 
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return False for asyncio's hint that a program writes in vain, which hostile programs do on purpose."""
+    return record.msg != "SSL connection is closed"
+
+
 class HostLoop(asyncio.SelectorEventLoop):
     """asyncio's event loop; a task that acts for a host connects from there. `failures` are what no task handled."""
 
@@ -83,9 +90,11 @@ class HostLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.failures: list[str] = []
         self.set_exception_handler(self._note_failure)
+        logging.getLogger("asyncio").addFilter(_is_worth_logging)
 
     def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
+        if not is_second_loss(context):
+            self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     async def create_connection(  # type: ignore[override]
         self, factory: Any, host: Any = None, port: Any = None, **more: Any
