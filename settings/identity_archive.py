@@ -1,5 +1,8 @@
 """The archive that carries a box's identity to the box: certificate, key and site file in a raw disk partition.
 
+A box that starts before its certificate was issued moves its key to its own storage and leaves the rest in the
+partition: with the certificate request, the station can still add the certificate.
+
 The partition has no file system: the first boot needs no file system driver, and a power cut cannot corrupt file
 system metadata. It starts with one sector of text,
 
@@ -27,7 +30,7 @@ LABEL: Final = "rap-identity"
 HEADER_BYTES: Final = 512
 _MAGIC: Final = "RAP-IDENTITY 1"
 _HEADER: Final = re.compile(rf"{_MAGIC}\n(\d{{1,9}})\n([0-9a-f]{{64}})\n\0*")
-SERIAL, SITE, KEY, CERTIFICATE = "serial", "site.toml", "box.key", "box.crt"
+SERIAL, SITE, KEY, REQUEST, CERTIFICATE = "serial", "site.toml", "box.key", "box.csr", "box.crt"
 VENDOR_AUTHORITY, DATACENTER_AUTHORITY = "vendor-ca.crt", "datacenter-root.crt"
 SECRET_MODE: Final = 0o600
 

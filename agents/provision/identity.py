@@ -1,7 +1,8 @@
 """Moves a flashed box's identity from its raw partition to the box's directory.
 
-The files are flushed to the disk before the partition is zeroed; after a power cut in between, the next start repeats
-the move. The certificate is written last: the units start the box only if box.crt exists.
+A power cut at any moment leaves either the partition or the directory complete: the files are flushed to the disk
+before the partition is changed, and `provision` repeats what was not completed. The certificate is written after all
+that the box needs to run, because the units start the box only if box.crt exists.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from agents.provision.files import write_file
 from settings import identity_archive
+from settings.identity_archive import CERTIFICATE, HEADER_BYTES, KEY, REQUEST, SERIAL, SITE
 
 PARTITION: Final = Path("/dev/disk/by-partlabel") / identity_archive.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024
@@ -19,31 +21,75 @@ AREA_BYTES_MAX: Final = 1024 * 1024
 READABLE_BY_BOX: Final = 0o640
 
 
-def read_identity(partition: Path) -> dict[str, bytes]:
-    """The files of the identity in this partition; none if it does not exist or has been erased.
+def read_identity(partition: Path, folder: Path) -> dict[str, bytes]:
+    """Return the files of the identity in this partition; none if it does not exist or has been erased.
 
-    Raises: identity_archive.IdentityError if it is damaged; OSError.
+    A partition that a power cut left half written is no error if `folder` has the box's key already.
+
+    Raises: identity_archive.IdentityError, if it is damaged, or has no key and `folder` has none; OSError.
     """
-    if not partition.exists():
+    area = _area(partition)
+    if not any(area[:HEADER_BYTES]):
         return {}
-    with partition.open("rb") as device:
-        area = device.read(AREA_BYTES_MAX)
-    return identity_archive.unpack(area) if any(area[: identity_archive.HEADER_BYTES]) else {}
+    try:
+        files = identity_archive.unpack(area)
+    except identity_archive.IdentityError:
+        if not (folder / KEY).exists():
+            raise
+        return {}
+    if KEY not in files and not (folder / KEY).exists():
+        raise identity_archive.IdentityError(
+            "the identity on this disk has no key, and the box has lost its own: write the disk again"
+        )
+    return files
 
 
-def install_identity(files: dict[str, bytes], folder: Path) -> None:
-    """Write the files of an identity, except the site file, to the box's directory. Raises: OSError."""
-    for name in sorted(
-        files.keys() - {identity_archive.SITE}, key=lambda name: (name == identity_archive.CERTIFICATE, name)
-    ):
+def install_files(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files of an identity to the box's directory, without site file and certificate. Raises: OSError."""
+    for name in sorted(files.keys() - {SITE, CERTIFICATE}):
         write_file(folder / name, files[name], READABLE_BY_BOX)
+
+
+def install_certificate(files: dict[str, bytes], folder: Path) -> bool:
+    """Write the certificate, if there is one; return whether the box has one. Raises: OSError."""
+    if CERTIFICATE in files:
+        write_file(folder / CERTIFICATE, files[CERTIFICATE], READABLE_BY_BOX)
+    return (folder / CERTIFICATE).exists()
+
+
+def withdraw_key(partition: Path, folder: Path, site: bytes) -> None:
+    """Leave in the partition what the station needs to add the certificate, and no key. Raises: OSError."""
+    names = [name for name in (SERIAL, REQUEST) if (folder / name).exists()]
+    if partition.exists() and REQUEST in names:
+        rest = {name: (folder / name).read_bytes() for name in names}
+        _write(partition, identity_archive.pack({**rest, SITE: site}))
 
 
 def erase_identity(partition: Path) -> None:
     """Overwrite the identity in this partition with zeros. Raises: OSError."""
+    _write(partition, b"")
+
+
+def _area(partition: Path) -> bytes:
+    if not partition.exists():
+        return b""
+    with partition.open("rb") as device:
+        return device.read(AREA_BYTES_MAX)
+
+
+def _write(partition: Path, data: bytes) -> None:
+    """Write `data` and zeros behind it, unless they are there. The header is zero meanwhile."""
+    area = _area(partition)
+    wanted = data.ljust(len(area), b"\0")
+    if area == wanted:
+        return
     with partition.open("r+b") as device:
-        size = min(device.seek(0, os.SEEK_END), AREA_BYTES_MAX)
-        device.seek(0)
-        device.write(bytes(size))
-        device.flush()
-        os.fsync(device.fileno())
+        for offset, part in (
+            (0, bytes(HEADER_BYTES)),
+            (HEADER_BYTES, wanted[HEADER_BYTES:]),
+            (0, wanted[:HEADER_BYTES]),
+        ):
+            device.seek(offset)
+            device.write(part)
+            device.flush()
+            os.fsync(device.fileno())

@@ -7,6 +7,7 @@ again changes nothing. With --root it configures the tree of a system that is no
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from agents.provision.identity import (
     PARTITION,
     READABLE_BY_BOX,
     erase_identity,
-    install_identity,
+    install_certificate,
+    install_files,
     read_identity,
+    withdraw_key,
 )
 from agents.provision.network import (
     CONNECTIONS,
@@ -41,6 +44,8 @@ from settings.toml import read_text
 
 OK, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
+STAMP: Final = "var/lib/rap/provisioned"
+"""rap-provision.service runs until this file exists."""
 UNITS: Final = ("rap-provision.service", "rap-firewall.service", "rap-box.service")
 NETWORK_AFTER_FIREWALL: Final = """\
 # The network starts only after the firewall ruleset has been loaded, which the asserted file indicates.
@@ -91,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def provision(file: Path, root: Path, partition: Path | None = None) -> list[str]:
     """Configure the system in `root` from the site file `file`; return the changed files, as paths below the root.
 
-    If `partition` holds an identity, install it, and use its site file instead of `file`.
+    If `partition` holds an identity, install it, and use its site file instead of `file`. The stamp is written last,
+    when the box has a certificate: until then, each start repeats the call.
 
     Raises: SettingsError or identity_archive.IdentityError, with nothing changed; SystemLacks; OSError.
     """
@@ -99,18 +105,24 @@ def provision(file: Path, root: Path, partition: Path | None = None) -> list[str
         raise SettingsError(
             root, Problem("", "is not a directory; --root takes the root directory of a system")
         )
-    identity = read_identity(partition) if partition else {}
+    folder = root / IDENTITY.relative_to("/")
+    identity = read_identity(partition, folder) if partition else {}
     site = identity.get(identity_archive.SITE)
     files = files_of(site.decode() if site else read_text(file), file)
-    install_identity(identity, root / IDENTITY.relative_to("/"))
+    install_files(identity, folder)
     changed = [path for path, text in files.items() if write_file(root / path, text.encode(), _mode(path))]
     for stale in (path for pattern in OWN for path in root.glob(pattern)):
         if str(stale.relative_to(root)) not in files:
             stale.unlink()
             changed.append(str(stale.relative_to(root)))
     _enable(root)
-    if partition and identity:
-        erase_identity(partition)
+    if partition:
+        os.sync()  # the links and removals above, before the partition that would repeat them is erased
+        if install_certificate(identity, folder):
+            erase_identity(partition)
+            write_file(root / STAMP, b"", 0o644)
+        else:
+            withdraw_key(partition, folder, files[f"{FOLDER}/site.toml"].encode())
     return changed
 
 

@@ -1,8 +1,8 @@
 """The identity of a box: its serial, key, certificate and site file.
 
-The key is generated on the station that writes the disk, and is stored on that disk only; the station issues a
-certificate request. At the first start, provisioning moves the files from the identity partition
-(`settings.identity_archive`) to encrypted storage, and overwrites the partition with zeros.
+The key is generated on the station that writes the disk, and is stored on that disk only, beside its certificate
+request. At the first start, provisioning moves the files from the identity partition (`settings.identity_archive`) to
+encrypted storage, and overwrites the partition with zeros; without a certificate it leaves all but the key there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from settings.identity_archive import (
     CERTIFICATE,
     DATACENTER_AUTHORITY,
     KEY,
+    REQUEST,
     SERIAL,
     SITE,
     VENDOR_AUTHORITY,
@@ -33,7 +34,7 @@ _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """Make the files of an identity. The key and certificate of `before` are kept if they belong to the same box.
+    """Make the files of an identity. Those of `before` are kept if they have a key of the same box.
 
     Raises: IdentityError.
     """
@@ -41,17 +42,19 @@ def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> di
         raise IdentityError(
             f'"{serial}": a serial is capital letters, digits and "-", at most 24, such as RAP-0001'
         )
-    kept = before if before and before.get(SERIAL) == f"{serial}\n".encode() else {KEY: _pem_key(make_key())}
-    return {**kept, SERIAL: f"{serial}\n".encode(), SITE: site}
+    name = f"{serial}\n".encode()
+    if before and before.get(SERIAL) == name and {KEY, REQUEST} <= before.keys():
+        return {**before, SITE: site}
+    key = make_key()
+    return {KEY: _pem_key(key), REQUEST: _make_request(serial, key), SERIAL: name, SITE: site}
 
 
-def request(files: dict[str, bytes]) -> bytes:
-    """The certificate request (PKCS #10, PEM) of an identity."""
-    name = files[SERIAL].decode().strip()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    alternative = x509.SubjectAlternativeName([x509.DNSName(name.lower())])
+def _make_request(serial: str, key: rsa.RSAPrivateKey) -> bytes:
+    """Make a certificate request (PKCS #10, PEM)."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, serial)])
+    alternative = x509.SubjectAlternativeName([x509.DNSName(serial.lower())])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    made = builder.add_extension(alternative, critical=False).sign(_load_key(files), hashes.SHA256())
+    made = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.PEM)
 
 
@@ -60,7 +63,7 @@ def with_certificate(files: dict[str, bytes], chain: bytes) -> dict[str, bytes]:
     certificate = read_certificate(chain)
     name = files[SERIAL].decode().strip()
     names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if certificate.public_key() != _load_key(files).public_key():
+    if certificate.public_key() != _public_key(files):
         raise IdentityError(
             f"is not for the key on this disk: have it issued from this box's request, {name}"
         )
@@ -81,15 +84,16 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     """Add a certificate issued from a folder of `rap pki`. Raises: IdentityError, OSError."""
     name = files[SERIAL].decode().strip()
     try:
-        chain, vendor, root = pki_directory.certify(folder, name, "box", _load_key(files).public_key())
+        chain, vendor, root = pki_directory.certify(folder, name, "box", _public_key(files))
     except pki_directory.PkiError as error:
         raise IdentityError(str(error)) from None
     return with_certificate({**files, VENDOR_AUTHORITY: vendor, DATACENTER_AUTHORITY: root}, chain)
 
 
-def _load_key(files: dict[str, bytes]) -> rsa.RSAPrivateKey:
-    key = serialization.load_pem_private_key(files[KEY], None)
-    assert isinstance(key, rsa.RSAPrivateKey)
+def _public_key(files: dict[str, bytes]) -> rsa.RSAPublicKey:
+    """The public key of an identity, which its request has even if the box has taken the private key."""
+    key = x509.load_pem_x509_csr(files[REQUEST]).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
     return key
 
 

@@ -96,7 +96,7 @@ class Job:
 
     def request(self) -> bytes:
         """The certificate request of the identity (PEM)."""
-        return identity.request(self._identity)
+        return self._identity[identity_archive.REQUEST]
 
     def _make_plan(self) -> FlashPlan:
         packed = identity_archive.pack(self._identity) if self._identity else b""
@@ -137,7 +137,7 @@ class IdentityOnDisk:
 
     def request(self) -> bytes:
         """The certificate request (PEM)."""
-        return identity.request(self._files)
+        return self._files[identity_archive.REQUEST]
 
     def add_certificate(self, file: Path, authorities: dict[str, Path]) -> None:
         """Add the issued certificate, and the CA certificates that the box trusts, by their names in the archive.

@@ -14,8 +14,8 @@ import pytest
 from agents.box.config import load_config
 from agents.provision.box import box_file, firewall_file
 from agents.provision.files import write_file
-from agents.provision.identity import erase_identity, install_identity, read_identity
-from agents.provision.main import files_of, main, provision
+from agents.provision.identity import read_identity
+from agents.provision.main import STAMP, files_of, main, provision
 from agents.provision.network import id_path
 from agents.provision.page import LISTEN
 from imaging.kickstart.site import for_box, load_site
@@ -269,43 +269,136 @@ def test_a_tree_without_the_package_is_reported(tmp_path: Path, capsys: pytest.C
 FILES = {
     "serial": b"RAP-0001\n",
     "site.toml": SITE.encode(),
+    "box.csr": b"request",
     "box.key": b"key",
     "box.crt": b"certificate",
     "vendor-ca.crt": b"vendor",
 }
 
 
-def test_an_identity_is_installed_once(tmp_path: Path) -> None:
-    partition, folder = tmp_path / "partition", tmp_path / "identity"
-    assert read_identity(partition) == {}
-    partition.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
-    files = read_identity(partition)
-    assert files == FILES
-    install_identity(files, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["box.crt", "box.key", "serial", "vendor-ca.crt"]
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
-    erase_identity(partition)
+WITHOUT_CERTIFICATE = {name: data for name, data in FILES.items() if name != "box.crt"}
+
+
+@pytest.fixture
+def partition(tmp_path: Path) -> Path:
+    """The partition of an identity, with the certificate."""
+    path = tmp_path / "partition"
+    path.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
+    return path
+
+
+def identity_on(root: Path) -> dict[str, bytes]:
+    """The files of the box's identity by name."""
+    return {path.name: path.read_bytes() for path in (root / "var/lib/rap/identity").iterdir()}
+
+
+def test_an_identity_is_moved_to_the_box_and_erased_from_its_partition(root: Path, partition: Path) -> None:
+    provision(root / "nothing.toml", root, partition)
+    assert identity_on(root) == {name: FILES[name] for name in FILES if name != "site.toml"}
+    assert {path.stat().st_mode & 0o777 for path in (root / "var/lib/rap/identity").iterdir()} == {0o640}
+    assert (root / "etc/rap/site.toml").read_text() == SITE
     assert partition.read_bytes() == bytes(65536)
-    assert read_identity(partition) == {}
+    assert (root / STAMP).exists()
+    assert provision(root / "etc/rap/site.toml", root, partition) == []
 
 
-def test_the_certificate_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The units start the box if box.crt exists, so a power cut before must leave the partition to be read again."""
-    written: list[str] = []
-    monkeypatch.setattr(
-        "agents.provision.identity.write_file", lambda path, data, mode: written.append(path.name)
-    )
-    install_identity(FILES, tmp_path)
-    assert written[-1] == "box.crt"
+def test_a_box_that_was_not_flashed_is_complete_when_it_has_a_certificate(root: Path, tmp_path: Path) -> None:
+    site, partition = root.parent / "site.toml", tmp_path / "none"
+    provision(site, root, partition)
+    assert not (root / STAMP).exists()
+    (root / "var/lib/rap/identity").mkdir(parents=True)
+    (root / "var/lib/rap/identity/box.crt").write_bytes(b"certificate")
+    provision(site, root, partition)
+    assert (root / STAMP).exists()
+    assert not partition.exists()
 
 
-def test_a_damaged_identity_is_not_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    packed = bytearray(identity_archive.pack(FILES))
-    packed[600] ^= 1
-    (tmp_path / "partition").write_bytes(packed)
+def test_a_box_that_starts_before_its_certificate_came_still_gets_one(root: Path, partition: Path) -> None:
+    partition.write_bytes(identity_archive.pack(WITHOUT_CERTIFICATE).ljust(65536, b"\0"))
+    for _ in range(2):
+        provision(root / "nothing.toml", root, partition)
+        left = identity_archive.unpack(partition.read_bytes())
+        assert left == {name: FILES[name] for name in ("serial", "box.csr", "site.toml")}
+        assert b"key" not in partition.read_bytes()
+        assert not (root / STAMP).exists()
+    partition.write_bytes(identity_archive.pack({**left, "box.crt": b"late"}).ljust(65536, b"\0"))
+    provision(root / "nothing.toml", root, partition)
+    assert identity_on(root)["box.crt"] == b"late"
+    assert identity_on(root)["box.key"] == b"key"
+    assert (root / STAMP).exists()
+    assert not any(partition.read_bytes())
+
+
+class PowerCut(Exception):
+    """The power was cut."""
+
+
+def snapshot(root: Path, partition: Path) -> dict[str, bytes]:
+    """The content of all files, the partition's included."""
+    files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {**files, "partition": partition.read_bytes()}
+
+
+@pytest.mark.parametrize("files", [FILES, WITHOUT_CERTIFICATE], ids=["certificate", "no certificate"])
+def test_provisioning_is_repeated_after_a_power_cut_at_any_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
+) -> None:
+    real, flushes, last = os.fsync, 0, -1
+
+    def cut(fd: int) -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes == last:
+            raise PowerCut
+        real(fd)
+
+    monkeypatch.setattr("os.fsync", cut)
+
+    def first_start(name: str) -> tuple[Path, Path]:
+        partition = tmp_path / f"{name}-partition"
+        partition.write_bytes(identity_archive.pack(files).ljust(65536, b"\0"))
+        return system_tree(tmp_path / name), partition
+
+    undisturbed = first_start("undisturbed")
+    provision(tmp_path / "nothing.toml", *undisturbed)
+    cuts = flushes
+    assert cuts > 40
+    for number in range(1, cuts + 1):
+        root, partition = first_start(f"cut-{number}")
+        flushes, last = 0, number
+        with pytest.raises(PowerCut):
+            provision(tmp_path / "nothing.toml", root, partition)
+        complete = snapshot(root, partition) == snapshot(*undisturbed)
+        assert complete or not (root / STAMP).exists(), f"cut {number} leaves a box that is not provisioned"
+        last = -1
+        provision(root / "etc/rap/site.toml", root, partition)
+        assert snapshot(root, partition) == snapshot(*undisturbed), f"cut {number}"
+
+
+def test_a_damaged_identity_is_not_installed(root: Path, partition: Path) -> None:
+    damaged = bytearray(partition.read_bytes())
+    damaged[600] ^= 1
+    partition.write_bytes(damaged)
     with pytest.raises(identity_archive.IdentityError, match="damaged"):
-        read_identity(tmp_path / "partition")
-    assert (tmp_path / "partition").read_bytes() == packed
+        provision(root / "nothing.toml", root, partition)
+    assert partition.read_bytes() == damaged
+    assert not (root / "etc/rap/site.toml").exists()
+
+
+def test_a_box_that_has_its_key_repairs_a_half_written_partition(root: Path, partition: Path) -> None:
+    partition.write_bytes(identity_archive.pack(WITHOUT_CERTIFICATE).ljust(65536, b"\0"))
+    provision(root / "nothing.toml", root, partition)
+    whole = partition.read_bytes()
+    partition.write_bytes(whole[:600] + bytes(len(whole) - 600))
+    provision(root / "etc/rap/site.toml", root, partition)
+    assert partition.read_bytes() == whole
+
+
+def test_an_identity_without_a_key_needs_the_key_of_the_box(tmp_path: Path, partition: Path) -> None:
+    files = {name: data for name, data in FILES.items() if name != "box.key"}
+    partition.write_bytes(identity_archive.pack(files))
+    with pytest.raises(identity_archive.IdentityError, match="write the disk again"):
+        read_identity(partition, tmp_path)
 
 
 def test_only_the_box_can_read_the_proxy_password(root: Path) -> None:
