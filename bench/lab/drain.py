@@ -17,7 +17,7 @@ from simpy.events import ProcessGenerator
 from bench.figures import Figure, figure, run
 from sim.lab.labfile import load_lab
 from sim.units import MINUTE_NS, SECOND_NS
-from sim.verdict.checks import outage_ends
+from sim.verdict.causes import outage_ends
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER
 from sim.worlds.virtual.world import VirtualWorld

@@ -9,7 +9,7 @@ forwarder that stands still. What remains of a wait is unexplained, and the lab'
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from math import inf
 from typing import Final
@@ -54,9 +54,9 @@ def outage_ends(events: Iterable[Event]) -> list[int]:
 
 
 class Causes:
-    """When a wait is explained. `progress` are the sorted times at which something got through."""
+    """When a wait is explained. `progress` are the times at which something got through, in any order."""
 
-    def __init__(self, events: Iterable[Event], progress: Sequence[int], stall_ns: float) -> None:
+    def __init__(self, events: Iterable[Event], progress: Iterable[int], stall_ns: float) -> None:
         blocked: list[Span] = [(0, START_NS)]
         slowed: list[Span] = []
         for event in events:
@@ -81,7 +81,7 @@ class Causes:
 
 
 def _moving(
-    slowed: list[Span], progress: Sequence[int], blocked: list[Span], stall_ns: float
+    slowed: list[Span], progress: Iterable[int], blocked: list[Span], stall_ns: float
 ) -> Iterable[Span]:
     """The parts of the slowed spans in which the last progress, or the last block's end, is not too long ago."""
     steps = sorted([0.0, *progress, *(end for _, end in blocked if end < inf)]) if slowed else []

@@ -10,30 +10,30 @@ nothing to judge does not hold: it proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Final
 
 import msgspec
 
 from sim.faults import port_of
 from sim.lab.labfile import Event, Expect
-from sim.units import MINUTE_NS, SECOND_NS
-from sim.verdict.causes import START_NS, Causes, explains_acknowledgement, explains_delivery
-from sim.verdict.causes import outage_ends as outage_ends
-from sim.verdict.evidence import as_fault as as_fault
+from sim.units import SECOND_NS
+from sim.verdict.causes import (
+    START_NS,
+    Causes,
+    explains_acknowledgement,
+    explains_delivery,
+    outage_ends,
+)
 from sim.verdict.evidence import failure
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
-from sim.verdict.outcome import Outcome as Outcome
+from sim.verdict.outcome import Outcome
 from sim.verdict.quantities import duration
-from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure
-
-ACKNOWLEDGED_WITHIN_NS: Final = 5 * MINUTE_NS
-DELIVERED_WITHIN_NS: Final = 10 * MINUTE_NS
-COMMANDS_WITHIN_NS: Final = 30 * MINUTE_NS
-"""Where the lab does not say. `sim.lab.labfile.Lab.limits` lowers them for short labs."""
+from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to judge"
 
@@ -48,22 +48,19 @@ class _Case:
     outcome: Outcome
     events: Sequence[Event]
     end_ns: int
-    ports: dict[str, int]
+    ports: Mapping[str, int]
 
-    @cached_property
+    @property
     def delivered_within(self) -> int:
-        limit = self.expect.delivered_within
-        return DELIVERED_WITHIN_NS if limit is None else limit
+        return _given(self.expect.delivered_within)
 
-    @cached_property
+    @property
     def acknowledged_within(self) -> int:
-        limit = self.expect.acknowledged_within
-        return ACKNOWLEDGED_WITHIN_NS if limit is None else limit
+        return _given(self.expect.acknowledged_within)
 
-    @cached_property
+    @property
     def commands_within(self) -> int:
-        limit = self.expect.commands_within
-        return COMMANDS_WITHIN_NS if limit is None else limit
+        return _given(self.expect.commands_within)
 
     @cached_property
     def entries(self) -> list[LedgerEntry]:
@@ -73,38 +70,34 @@ class _Case:
     def stored_late(self) -> Causes:
         """What explains that an acknowledged report is not stored."""
         events = [event for event in self.events if explains_delivery(event)]
-        progress = sorted(e.stored_ns for e in self.entries if e.stored_ns != NEVER) if events else []
+        progress = (entry.stored_ns for entry in self.entries if entry.stored_ns != NEVER)
         return Causes(events, progress, self.delivered_within)
 
     def acknowledged_late(self, serial: str) -> Causes:
         """What explains that a report of the instrument is not acknowledged."""
         port = self.ports.get(serial)
         events = [event for event in self.events if explains_acknowledgement(event, port)]
-        times: list[int] = []
-        if events:
-            times = sorted(e.acknowledged_ns for e in self.entries if e.serial == serial)
-        return Causes(events, [time for time in times if time != NEVER], self.acknowledged_within)
+        times = (entry.acknowledged_ns for entry in self.entries if entry.serial == serial)
+        return Causes(events, (time for time in times if time != NEVER), self.acknowledged_within)
+
+
+def _given(limit: int | None) -> int:
+    assert limit is not None, "Lab.limits has every time limit"
+    return limit
 
 
 _Check = Callable[[_Case], _Judged | None]
 
 
 def evaluate(
-    expect: Expect,
-    outcome: Outcome,
-    events: Sequence[Event],
-    *,
-    end_ns: int | None = None,
-    ports: dict[str, int] | None = None,
+    expect: Expect, outcome: Outcome, events: Sequence[Event], *, end_ns: int, ports: Mapping[str, int]
 ) -> tuple[tuple[Expectation, ...], tuple[Failure, ...]]:
     """Each expectation of the lab with what was measured, and evidence for those that do not hold.
 
-    `end_ns` is the end of the lab, by default the last thing that the ledger knows of. `ports` gives the port of each
-    serial number; without it no fault of an instrument explains anything.
+    `expect` has every time limit, as `Lab.limits`. `end_ns` is the end of the lab. `ports` gives the port of each
+    serial number; no fault of an instrument without a port explains anything.
     """
-    if end_ns is None:
-        end_ns = max((max(e.made_ns, e.acknowledged_ns, e.stored_ns) for e in outcome.ledger), default=0)
-    case = _Case(expect, outcome, events, end_ns, ports or {})
+    case = _Case(expect, outcome, events, end_ns, ports)
     pairs = [pair for pair in (check(case) for check in _CHECKS) if pair is not None]
     failures = [evidence for expectation, evidence in pairs if not expectation.holds]
     return tuple(expectation for expectation, _ in pairs), tuple(failures)
@@ -140,15 +133,12 @@ def _altered(case: _Case) -> _Judged:
     )
     if firsts := (*unmade[:1], *false_gaps[:1]):
         what += f" For example: {'; '.join(firsts)}."
-    entries = [entry for run in outcome.ledger.runs.values() for entry in _altered_of(run)]
+    runs = [run for run in outcome.ledger.runs.values() if run.altered]
+    entries = [entry for run in runs for entry in run if entry.number in run.altered]
     measured = outcome.altered + len(unmade) + len(false_gaps)
     if not outcome.compared and not measured:
         return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
     return _judge(case, "altered", case.expect.altered, measured, what, entries)
-
-
-def _altered_of(run: Run) -> Iterator[LedgerEntry]:
-    return (entry for entry in run if entry.number in run.altered) if run.altered else iter(())
 
 
 # -- reports that must get there in time
@@ -169,7 +159,7 @@ def _unacknowledged(case: _Case) -> _Judged:
     most = case.expect.unacknowledged
     if not case.outcome.made:
         return _nothing(case, "unacknowledged", most, "No report was made.")
-    return _judge(case, "unacknowledged", most, len(late), what, late, _within(limit))
+    return _form("unacknowledged", most, len(late), what, case.events, late, _within(limit))
 
 
 def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> Iterator[LedgerEntry]:
@@ -234,21 +224,19 @@ def _drained(case: _Case) -> _Judged | None:
     if limit is None:
         return None
     what = "After each outage, how long until everything that was waiting when it ended is stored."
-    slowest, late, judged = 0, list[LedgerEntry](), False
     ends = outage_ends(case.events)
-    for end_ns in ends:
-        waiting = [entry for entry in case.entries if _waited_at(entry, end_ns)]
-        judged = judged or bool(waiting)
-        late += [e for e in waiting if e.stored_ns == NEVER or e.stored_ns - end_ns > limit]
-        if any(entry.stored_ns == NEVER for entry in waiting):
-            slowest = NEVER
-        elif waiting and slowest != NEVER:
-            slowest = max(slowest, *(entry.stored_ns - end_ns for entry in waiting), 0)
+    delays = {
+        entry: inf if entry.stored_ns == NEVER else entry.stored_ns - end_ns
+        for end_ns in sorted(ends, reverse=True)  # the first end after which a report waits counts
+        for entry in case.entries
+        if _waited_at(entry, end_ns)
+    }
     if not ends:
-        what += " No outage ended in this run, so there is nothing to judge."
-    elif not judged:
-        what += " Nothing was waiting when an outage ended, so there is nothing to judge."
-    return _time(case, "backlog_drained_within", limit, slowest if judged else NEVER, late, what)
+        what += f" No outage ended in this run, so {_NOTHING}."
+    elif not delays:
+        what += f" Nothing was waiting when an outage ended, so {_NOTHING}."
+    late = [entry for entry, delay in delays.items() if delay > limit]
+    return _time(case, "backlog_drained_within", limit, max(delays.values(), default=inf), late, what)
 
 
 def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
@@ -260,12 +248,21 @@ def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
 
 
 def _latency(case: _Case) -> _Judged | None:
-    return _of_latency(case, "latency_p99", case.expect.latency_p99, case.entries)
+    return _of_acknowledged(case, "latency_p99", case.expect.latency_p99, "reports", case.entries)
 
 
 def _alert_latency(case: _Case) -> _Judged | None:
-    alerts = [entry for entry in case.entries if entry.priority == "alert"]
-    return _of_latency(case, "alert_latency_p99", case.expect.alert_latency_p99, alerts)
+    alerts = (entry for entry in case.entries if entry.priority == "alert")
+    return _of_acknowledged(case, "alert_latency_p99", case.expect.alert_latency_p99, "alerts", alerts)
+
+
+def _of_acknowledged(
+    case: _Case, name: str, limit: int | None, kind: str, entries: Iterable[LedgerEntry]
+) -> _Judged | None:
+    if limit is None:
+        return None
+    acknowledged = [entry for entry in entries if entry.acknowledged_ns != NEVER]
+    return _of_latency(case, name, limit, f"acknowledged {kind}", acknowledged)
 
 
 def _other_ports_latency(case: _Case) -> _Judged | None:
@@ -273,17 +270,27 @@ def _other_ports_latency(case: _Case) -> _Judged | None:
     if limit is None:
         return None
     targets = {port_of(event.target) for event in case.events} - {None}
-    what = "99 % of the reports of instruments that no event targets are stored within this of being made."
+    what = "reports of instruments that no event targets"
     if not targets:
-        return _time(case, name, limit, NEVER, [], f"{what} No event targeted an instrument, so {_NOTHING}.")
-    others = [entry for entry in case.entries if case.ports.get(entry.serial, None) not in targets]
+        return _nothing(case, name, limit / SECOND_NS, "No event targeted an instrument.", "s")
     # unlike for `latency_p99`, what is not acknowledged counts: the other port may be the reason
-    judged = [(_age(entry, case.end_ns), entry) for entry in others]
-    judged = [(age, entry) for age, entry in judged if entry.stored_ns != NEVER or age > limit]
-    if not any(entry.stored_ns != NEVER for _, entry in judged):
-        return _time(case, name, limit, NEVER, others, f"{what} None of these was stored, so {_NOTHING}.")
-    measured = quantile(sorted(age for age, _ in judged), 99)
-    return _time(case, name, limit, measured, [entry for age, entry in judged if age > limit], what)
+    others = [entry for entry in case.entries if case.ports.get(entry.serial) not in targets]
+    return _of_latency(case, name, limit, what, others)
+
+
+def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[LedgerEntry]) -> _Judged:
+    ages = [(_age(entry, case.end_ns), entry) for entry in entries]
+    # what is still waiting counts once it has waited for longer than the limit
+    judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
+    late = [entry for age, entry in judged if age > limit]
+    what = f"99 % of the {kind} are stored within this of being made."
+    if not any(entry.stored_ns != NEVER for entry in entries):
+        return _time(case, name, limit, inf, late, f"{what} None of these was stored, so {_NOTHING}.")
+    return _time(case, name, limit, quantile(sorted(age for age, _ in judged), 99), late, what)
+
+
+def _age(entry: LedgerEntry, end_ns: int) -> int:
+    return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
 
 
 def _connections(case: _Case) -> _Judged | None:
@@ -296,26 +303,6 @@ def _connections(case: _Case) -> _Judged | None:
         "Connections with instruments that were open on the box at once, at most, sampled from time to time."
     )
     return _form("connections", limit, most, what, case.events)
-
-
-def _of_latency(case: _Case, name: str, limit: int | None, entries: list[LedgerEntry]) -> _Judged | None:
-    if limit is None:
-        return None
-    ages = [(_age(entry, case.end_ns), entry) for entry in entries if entry.acknowledged_ns != NEVER]
-    # what is still waiting counts once it has waited for longer than the limit
-    judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
-    stored = any(entry.stored_ns != NEVER for _, entry in judged)
-    measured = quantile(sorted(age for age, _ in judged), 99) if stored else NEVER
-    late = [entry for age, entry in judged if age > limit]
-    kind = "alerts" if name.startswith("alert") else "reports"
-    what = f"99 % of the acknowledged {kind} are stored within this of being made."
-    if not stored:
-        what += f" None of the {kind} was stored, so {_NOTHING}."
-    return _time(case, name, limit, measured, late, what)
-
-
-def _age(entry: LedgerEntry, end_ns: int) -> int:
-    return (end_ns if entry.stored_ns == NEVER else entry.stored_ns) - entry.made_ns
 
 
 # -- intruders
@@ -371,7 +358,7 @@ def _judge(
     condition: str = "",
 ) -> _Judged:
     """At most `limit` of something that is said of acknowledged reports; without any there is nothing to judge."""
-    if not count and not case.outcome.acknowledged and name != "unacknowledged":
+    if not count and not case.outcome.acknowledged:
         return _nothing(case, name, limit, "No report was acknowledged.")
     return _form(name, limit, count, what, case.events, entries, condition)
 
@@ -396,10 +383,10 @@ def _form(
     return expectation, failure(name, what, entries, events)
 
 
-def _nothing(case: _Case, name: str, limit: int, why: str) -> _Judged:
+def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Judged:
     """There is nothing to judge, and so the expectation does not hold."""
     what = f"{why} There is nothing to judge, so this run proves nothing about it."
-    expectation = Expectation(name=name, limit=limit, measured=None, holds=False, explanation=what)
+    expectation = Expectation(name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=what)
     return expectation, failure(name, what, (), case.events)
 
 
@@ -407,12 +394,13 @@ def _within(limit: int) -> str:
     return f"within {duration(limit)}"
 
 
-def _time(case: _Case, name: str, limit: int, measured: int, late: list[LedgerEntry], what: str) -> _Judged:
+def _time(case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], what: str) -> _Judged:
+    """At most `limit` ns; `measured` is infinite if it never happened."""
     expectation = Expectation(
         name=name,
         limit=limit / SECOND_NS,
-        measured=None if measured == NEVER else round(measured / SECOND_NS, 3),
-        holds=NEVER < measured <= limit,
+        measured=None if measured == inf else round(measured / SECOND_NS, 3),
+        holds=measured <= limit,
         unit="s",
         explanation=what,
     )

@@ -7,16 +7,10 @@ from collections.abc import Sequence
 from sim.lab.labfile import Event
 from sim.units import MILLISECOND_NS
 from sim.verdict.ledger import NEVER, LedgerEntry
-from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, GapFound, TracedReport
+from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, TracedReport
 
 
-def failure(
-    name: str,
-    what: str,
-    entries: Sequence[LedgerEntry],
-    events: Sequence[Event],
-    gaps: Sequence[GapFound] = (),
-) -> Failure:
+def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
     """Evidence from the reports concerned, the first of them in detail."""
     shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
     return Failure(
@@ -25,7 +19,6 @@ def failure(
         reports=tuple(_traced(entry, given_up=name == "dropped") for entry in shown),
         reports_total=len(entries),
         fault_before=_last_fault(events, shown[0].made_ns if shown else None),
-        gaps=tuple(gaps[:FAILED_REPORTS_MAX]),
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from sim.faults import fault_kinds
 from sim.lab.labfile import Event, Expect
-from sim.verdict.checks import Outcome, evaluate, outage_ends
+from sim.verdict.causes import outage_ends
+from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
+from sim.verdict.outcome import Outcome
 from sim.verdict.result import Expectation, GapFound
+from tests.support.sim.verdict import limits
 
 SECOND = 1_000_000_000
 DOWN = fault_kinds()["link-down"]()
@@ -81,9 +84,10 @@ def test_a_gap_record_that_names_what_is_there_excuses_nothing() -> None:
 
 def test_every_expectation_can_fail_and_says_why() -> None:
     book = ledger(*"SGSSB")
-    expect = Expect(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
+    expect = limits(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
     events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
-    expectations, failures = evaluate(expect, outcome(book, duplicates=1), events)
+    found = outcome(book, duplicates=1)
+    expectations, failures = evaluate(expect, found, events, end_ns=6 * SECOND, ports={})
     failed = {expectation.name for expectation in expectations if not expectation.holds}
     assert failed == {"lost", "duplicates", "backlog_drained_within", "latency_p99", "alert_latency_p99"}
     by_name = {failure.expectation: failure for failure in failures}
@@ -96,9 +100,9 @@ def test_every_expectation_can_fail_and_says_why() -> None:
 
 
 def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
-    expect = Expect(backlog_drained_within=10 * SECOND)
+    expect = limits(backlog_drained_within=10 * SECOND)
     events = [Event(0, DOWN, "uplink", int(2.5 * SECOND))]
-    expectations, _ = evaluate(expect, outcome(ledger(*"SSSS")), events)
+    expectations, _ = evaluate(expect, outcome(ledger(*"SSSS")), events, end_ns=6 * SECOND, ports={})
     (drained,) = [e for e in expectations if e.name == "backlog_drained_within"]
     assert drained.measured == 1.5  # report 2, made at 2 s and stored at 4 s
     assert drained.holds
@@ -110,20 +114,21 @@ def test_an_outage_that_ends_within_another_is_not_over() -> None:
 
 
 def test_the_latency_is_that_of_stored_reports_and_of_those_that_wait_for_longer_than_the_limit() -> None:
-    within = Expect(latency_p99=3 * SECOND)
+    within = limits(latency_p99=3 * SECOND)
     for fates, end_s, holds, measured in (
         ("SSSS", 1000, True, 2),
         ("SSSB", 7, True, 2),  # it has waited for as long as the limit
         ("SSSB", 8, False, 4),
         ("SSSU", 1000, True, 2),
     ):
-        expectations, _ = evaluate(within, outcome(ledger(*fates)), (), end_ns=end_s * SECOND)
+        expectations, _ = evaluate(within, outcome(ledger(*fates)), (), end_ns=end_s * SECOND, ports={})
         (latency,) = [e for e in expectations if e.name == "latency_p99"]
         assert (latency.holds, latency.measured) == (holds, measured), (fates, end_s)
 
 
 def test_a_failure_has_the_name_of_its_expectation() -> None:
-    _, failures = evaluate(Expect(connections=1, latency_p99=SECOND), outcome(ledger(*"SG")), ())
+    expect = limits(connections=1, latency_p99=SECOND)
+    _, failures = evaluate(expect, outcome(ledger(*"SG")), (), end_ns=3 * SECOND, ports={})
     assert {failure.expectation for failure in failures} == {"lost", "connections", "latency_p99"}
 
 
@@ -153,7 +158,7 @@ def judged(expect: Expect, book: ReportLedger, *events: Event, connections: int 
 
 
 def test_the_latency_of_other_ports_is_that_of_instruments_without_an_event() -> None:
-    within = Expect(other_ports_latency_p99=SECOND)
+    within = limits(other_ports_latency_p99=SECOND)
     result = judged(within, neighbours("SSSS", "SSS"), FLOOD)
     assert result.holds and result.measured == 0.5 and result.name == "other_ports_latency_p99"
     at_port_2 = Event(0, FLOOD.fault, "instrument:2", None)
@@ -162,12 +167,12 @@ def test_the_latency_of_other_ports_is_that_of_instruments_without_an_event() ->
 
 
 def test_reports_of_other_ports_that_never_arrive_count_even_without_an_acknowledgement() -> None:
-    result = judged(Expect(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
+    result = judged(limits(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
     assert not result.holds and result.measured == 996
 
 
 def test_without_other_ports_or_without_an_event_there_is_nothing_to_judge() -> None:
-    within = Expect(other_ports_latency_p99=SECOND)
+    within = limits(other_ports_latency_p99=SECOND)
     both = (FLOOD, Event(0, FLOOD.fault, "instrument:2", None))
     for book, events in (("SS", ()), ("SS", both), ("UU", (FLOOD,)), ("", (FLOOD,))):
         result = judged(within, neighbours("SSSS", book), *events)
@@ -176,7 +181,7 @@ def test_without_other_ports_or_without_an_event_there_is_nothing_to_judge() -> 
 
 
 def test_connections_are_counted_or_there_is_nothing_to_judge() -> None:
-    at_most = Expect(connections=10)
+    at_most = limits(connections=10)
     assert judged(at_most, neighbours("S", "S"), connections=10).holds
     assert not judged(at_most, neighbours("S", "S"), connections=11).holds
     for connections in (None, 0):

@@ -9,14 +9,16 @@ import pytest
 import agents.box.intake.collector
 from agents.box.uplink.forwarder import Forwarder
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, Expect, Lab, parse_lab
+from sim.lab.labfile import Event, Lab, parse_lab
 from sim.pytest_plugin import SMALL_LAB
 from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.causes import Causes, outage_ends
-from sim.verdict.checks import Outcome, evaluate
+from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
+from sim.verdict.outcome import Outcome
 from sim.verdict.result import GapFound, Result
 from sim.worlds import run_lab
+from tests.support.sim.verdict import limits
 from wire.messages import Entry, Status, encode
 
 S = 10**9
@@ -35,7 +37,7 @@ def failed(result: Result) -> set[str]:
 def judged(book: ReportLedger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int) -> dict[str, bool]:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     outcome = Outcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
-    found, _ = evaluate(Expect(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
+    found, _ = evaluate(limits(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
     return {expectation.name: expectation.holds for expectation in found}
 
 

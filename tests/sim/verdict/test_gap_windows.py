@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.verdict.gaps import UNUSED, Window, excuse
+from sim.verdict.gaps import UNUSED, NumberSet, Window, excuse
 from sim.verdict.ledger import LedgerEntry, ReportLedger
 from sim.verdict.result import GapFound
 
@@ -79,3 +79,43 @@ def test_as_many_reports_have_a_number_as_any_assignment_gives_one(
     for window in made:
         inside = [number for number in named if window.before < number < window.after]
         assert window.named <= min(len(window.entries), len(inside))
+
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(0, 6)).map(lambda t: (t[0], t[0] + t[1])), max_size=5
+)
+
+
+@given(ranges=RANGES, but=st.sets(st.integers(0, 26)))
+def test_numbers_of_overlapping_ranges_count_once_and_excepted_ones_do_not(
+    ranges: list[tuple[int, int]], but: set[int]
+) -> None:
+    numbers = {n for first, last in ranges for n in range(first, last + 1)} - but
+    made = NumberSet(ranges, sorted(but))
+    assert [made.count_to(n) for n in range(28)] == [sum(m <= n for m in numbers) for n in range(28)]
+    assert made.highest == max(numbers, default=0)
+    assert sorted(n for first, last in made.ranges for n in range(first, last + 1)) == sorted(numbers)
+    assert all(a[1] < b[0] for a, b in pairwise(made.ranges)), "in order, and disjoint"
+
+
+def test_a_named_number_that_was_found_all_the_same_excuses_no_report() -> None:
+    lost, dropped = excuse(windows((5, 9, 2)), [5, 6, 7, 8, 9], [gap((6, 8))])
+    assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
+    lost, dropped = excuse(windows((5, 9, 2)), [5, 7, 8, 9], [gap((6, 7))])
+    assert (numbers(lost), numbers(dropped)) == ([2], [1])
+
+
+def test_a_window_between_adjacent_numbers_has_no_number_to_excuse_its_reports() -> None:
+    lost, dropped = excuse(windows((5, 6, 2), (5, inf, 1)), [5, 6], [gap((5, 6))])
+    assert (numbers(lost), numbers(dropped)) == ([1, 2, 3], [])
+
+
+def test_without_any_number_everything_is_lost() -> None:
+    lost, dropped = excuse(windows((0, inf, 2)), [], [])
+    assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
+
+
+def test_a_long_range_is_used_up_by_the_windows_that_need_it() -> None:
+    made = windows((0, 10**9, 2), (5 * 10**8, inf, 1), (10**12, inf, 1))
+    lost, dropped = excuse(made, [10**9, 10**12], [gap((1, 10**12 + 1))])
+    assert (numbers(lost), numbers(dropped)) == ([], [1, 2, 3, 4])
