@@ -47,6 +47,7 @@ golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
+	$(BIN)/python -m tests.support.sim.traces
 
 bench: $(READY)  ## measure, into bench-results
 	$(BIN)/python -m bench

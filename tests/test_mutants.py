@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,29 @@ def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None
     assert done.returncode == 3
     assert "no longer exist" in done.stderr
     assert "total -= 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "is_open = False\n",
+        "call(False, key=False)\n",
+        "pairs = zip(a, b, strict=True)\n",
+        '__all__ = ["Room"]\n',
+    ],
+)
+def test_changes_without_a_meaning_are_not_made(code: str) -> None:
+    becomes = {after for _, _, after in changes(code)}
+    assert not [after for after in becomes if "strict=False" in after or "strict=None" in after]
+    assert "is_open = None" not in becomes
+    assert "call(None, key=False)" not in becomes and "call(False, key=None)" not in becomes
+    assert not [after for after in becomes if "XX" in after]
+
+
+def test_the_listed_tests_exist() -> None:
+    listed = tomllib.loads((ROOT / "tests/mutants.toml").read_text("utf-8"))["module"]
+    for node in (node for module in listed for key in ("tests", "deselect") for node in module.get(key, ())):
+        file, _, test = node.partition("::")
+        names = test.partition("[")[0].split("::") if test else []
+        text = (ROOT / file).read_text("utf-8")
+        assert all(name in text or name == "runTest" for name in names), node

@@ -1,8 +1,9 @@
 """The mutants of one source file: the operators of mutmut, and one that removes calls made as statements.
 
-Not mutated: annotations, decorators, imports, class bases, asserts, slots, docstrings, texts with a space (messages),
-and the numeric constants of a module, whose values are decisions. mutmut's own selection also leaves out every
-decorated function and all code outside functions; these are mutated here.
+Not mutated: annotations, decorators, imports, class bases, asserts, the argument `strict` (an assertion, too), slots,
+`__all__`, docstrings, texts with a space (messages), the numeric constants of a module, whose values are decisions,
+and `False` to `None`, which is false, too. mutmut's own selection also leaves out decorated functions and all code
+outside functions; these are mutated here.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import filterfalse
 from typing import Any, Final
 
 import libcst as cst
+import libcst.matchers as m
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
@@ -87,7 +90,7 @@ class _Places(cst.CSTVisitor):
         scope = ".".join(around.name.value for around in self._scope)
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
-                for replacement in operator(node):
+                for replacement in filterfalse(partial(_is_neutral, node), operator(node)):
                     self.changes.append((node, replacement, scope, self._line(node)))
         if isinstance(node, cst.ClassDef):  # its bases and keywords are declarations
             node.body.visit(self)
@@ -100,12 +103,12 @@ class _Places(cst.CSTVisitor):
             self._scope.pop()
 
     def _skips(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, SKIPPED):
+        if isinstance(node, SKIPPED) or _is_strict(node):
             return True
         if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
             return True
         if isinstance(node, cst.Assign | cst.AnnAssign) and not self._in_function():
-            return _is_slots(node) or (not self._scope and _is_number(node.value))
+            return _is_name_list(node) or (not self._scope and _is_number(node.value))
         return False
 
     def _in_function(self) -> bool:
@@ -116,9 +119,9 @@ class _Places(cst.CSTVisitor):
         return place.start.line if place else 0
 
 
-def _is_slots(node: cst.Assign | cst.AnnAssign) -> bool:
+def _is_name_list(node: cst.Assign | cst.AnnAssign) -> bool:
     targets = [t.target for t in node.targets] if isinstance(node, cst.Assign) else [node.target]
-    return any(isinstance(t, cst.Name) and t.value == "__slots__" for t in targets)
+    return any(isinstance(t, cst.Name) and t.value in ("__slots__", "__all__") for t in targets)
 
 
 def _is_number(value: cst.BaseExpression | None) -> bool:
@@ -127,6 +130,27 @@ def _is_number(value: cst.BaseExpression | None) -> bool:
     if isinstance(value, cst.Name):
         return value.value not in ("True", "False", "None")
     return isinstance(value, cst.BaseNumber)
+
+
+def _is_neutral(node: cst.CSTNode, replacement: cst.CSTNode) -> bool:
+    """Whether the change is `False` becoming `None`, or concerns the argument `strict`, an assertion."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(node, cst.Assign | cst.AnnAssign) and isinstance(replacement, cst.Assign | cst.AnnAssign):
+        pairs = [(node, replacement)]
+    elif isinstance(node, cst.Call) and isinstance(replacement, cst.Call):
+        if [a for a in node.args if _is_strict(a)] != [a for a in replacement.args if _is_strict(a)]:
+            return True
+        pairs = zip(node.args, replacement.args, strict=False)
+    return any(
+        was is not becomes
+        and m.matches(was.value, m.Name("False"))
+        and m.matches(becomes.value, m.Name("None"))
+        for was, becomes in pairs
+    )
+
+
+def _is_strict(node: cst.CSTNode) -> bool:
+    return m.matches(node, m.Arg(keyword=m.Name("strict")))
 
 
 def _string(node: cst.BaseString) -> Iterator[cst.BaseString]:

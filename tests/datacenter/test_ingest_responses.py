@@ -1,0 +1,136 @@
+"""Status, headers and body of each response of the ingest handler, and which box a request belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from datacenter.ingest import PATH, make_ingest
+from datacenter.store import queries
+from datacenter.store.queue import StoreQueue
+from datacenter.store.store import Store
+from tests.support.datacenter.batches import AT_MS, alert, encoded
+from wire.compression import compress_alone
+from wire.http.connection import Peer, Request, Response
+from wire.messages import BATCH_BYTES_MAX, TIME_PATH, BatchRefusal, BatchReply, MessageError, decode
+
+BOX = "RAP-0001"
+FRONT_END = "front.example"
+Send = Callable[..., Response]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{file}", durable=False)
+    store.authorize([BOX], 0)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def send(store: Store) -> Send:
+    """Handles one request of the peer with this certificate name."""
+
+    def run(
+        body: bytes = b"",
+        *,
+        name: str = BOX,
+        method: str = "POST",
+        target: str = PATH,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        ingest = make_ingest(store, lambda: AT_MS, StoreQueue(None), [FRONT_END])
+        request = Request(method, target, dict(headers or {}), body, Peer(name, "", lambda: None))
+        return asyncio.run(ingest(request))
+
+    return run
+
+
+def body_of(number: int) -> bytes:
+    return compress_alone(encoded(alert(number), first=number))
+
+
+def test_the_time_is_asked_for_without_content(send: Send) -> None:
+    response = send(method="GET", target=TIME_PATH)
+    assert (response.status, response.body, response.close) == (HTTPStatus.NO_CONTENT, b"", False)
+
+
+def test_the_response_to_another_method_names_the_one_that_is_allowed(send: Send) -> None:
+    response = send(method="PUT")
+    assert (response.status, response.headers) == (HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "POST"})
+
+
+def test_the_response_to_an_unknown_path_names_the_known_one(send: Send) -> None:
+    response = send(target="/v1/reports")
+    assert response.status == HTTPStatus.NOT_FOUND
+    assert PATH in response.body.decode()
+    assert not response.close
+
+
+def test_records_are_stored_with_the_data_centers_time(send: Send, store: Store) -> None:
+    response = send(body_of(1))
+    assert (response.status, decode(BatchReply, response.body)) == (HTTPStatus.OK, BatchReply(1, []))
+    (record,) = queries.records(store)
+    assert (record.box, record.stored_at_ms) == (BOX, AT_MS)
+
+
+def test_an_unauthorized_box_is_refused_by_name(send: Send) -> None:
+    response = send(body_of(1), name="RAP-0666")
+    assert (response.status, response.close) == (HTTPStatus.FORBIDDEN, True)
+    assert "RAP-0666" in response.body.decode()
+
+
+def test_a_body_that_is_not_compressed_is_refused_with_the_reason(send: Send) -> None:
+    response = send(b"report")
+    assert (response.status, response.close) == (HTTPStatus.BAD_REQUEST, True)
+    assert response.body
+
+
+def test_a_batch_that_is_no_message_is_refused_with_the_reason(send: Send) -> None:
+    response = send(compress_alone(b"no message"))
+    assert (response.status, response.close) == (HTTPStatus.UNPROCESSABLE_ENTITY, True)
+    assert response.body
+    with pytest.raises(MessageError):
+        decode(BatchRefusal, response.body)
+
+
+def test_a_batch_of_the_largest_size_is_accepted_for_decoding_and_a_larger_one_is_not(send: Send) -> None:
+    sizes = (BATCH_BYTES_MAX, BATCH_BYTES_MAX + 1)
+    statuses = [send(compress_alone(bytes(size))).status for size in sizes]
+    assert statuses == [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.BAD_REQUEST]
+
+
+def test_a_failing_database_is_named_and_the_connection_stays_open(send: Send, file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("DROP TABLE commands")
+    response = send(body_of(1))
+    assert (response.status, response.close) == (HTTPStatus.SERVICE_UNAVAILABLE, False)
+    assert "database" in response.body.decode()
+
+
+def test_a_front_end_names_the_box_in_the_header(send: Send, store: Store) -> None:
+    response = send(body_of(1), name=FRONT_END, headers={"rap-box": BOX})
+    assert response.status == HTTPStatus.OK
+    assert queries.counts(store) == {(BOX, "CHEM-0001"): 1}
+
+
+def test_a_front_end_that_names_no_box_is_refused(send: Send, store: Store) -> None:
+    assert send(body_of(1), name=FRONT_END).status == HTTPStatus.FORBIDDEN
+    assert queries.counts(store) == {}
+
+
+def test_a_box_cannot_name_another_in_the_header(send: Send, store: Store) -> None:
+    assert send(body_of(1), name="RAP-0666", headers={"rap-box": BOX}).status == HTTPStatus.FORBIDDEN
+    assert send(body_of(1), headers={"rap-box": "RAP-0666"}).status == HTTPStatus.OK
+    assert queries.counts(store) == {(BOX, "CHEM-0001"): 1}

@@ -1,0 +1,17 @@
+"""The segments of short connections, each at its time, are those of the traces in `tests/fixtures/tcp`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.sim.traces import FOLDER, SCENARIOS, golden
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_connections_segments_are_those_of_its_trace(name: str) -> None:
+    expected = (FOLDER / f"{name}.txt").read_text("utf-8")
+    assert golden(name).splitlines() == expected.splitlines(), "if it is meant, run `make golden`"
+
+
+def test_each_trace_has_a_scenario() -> None:
+    assert {file.stem for file in FOLDER.glob("*.txt")} == set(SCENARIOS)

@@ -1,0 +1,582 @@
+"""Packet traces of short TCP connections, in the form of tcpdump, and the golden files that hold them.
+
+    python -m tests.support.sim.traces
+
+writes the golden files again. Read the difference: each changed line is another packet, or the same one at another
+time, and the seconds in `tests/sim/net/test_tcp.py` say whether Linux agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from sim.net.link import LinkEnd, LinkQuality
+from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable
+from sim.units import MILLISECOND_NS
+from tests.support.paths import FIXTURES
+from tests.support.sim.network import Pair, Recorder
+
+FOLDER: Final = FIXTURES / "tcp"
+FLAGS: Final = ((SYN, "S"), (FIN, "F"), (RST, "R"), (ACK, "."))
+MS: Final = MILLISECOND_NS
+FAST: Final = LinkQuality(10_000_000, 20 * MS)
+MEDIUM: Final = LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024)
+SLOW: Final = LinkQuality(64_000, 100 * MS, queue_bytes_max=8 * 1024)
+
+
+class Traced(Pair):
+    """A pair whose segments are noted when they are sent; `lost` has the numbers of those that never arrive.
+
+    a's segments are numbered from 1 in `lost["a"]`, b's in `lost["b"]`.
+    """
+
+    def __init__(
+        self, quality: LinkQuality = FAST, *, a: Collection[int] = (), b: Collection[int] = ()
+    ) -> None:
+        super().__init__(quality)
+        self.lines: list[str] = []
+        self._lost, self._count = {"a": a, "b": b}, {"a": 0, "b": 0}
+        self._send = self.link.send
+        self.link.send = self._watch  # type: ignore[method-assign]
+        self.client, self.server = Recorder(), Recorder()
+
+    def _watch(self, source: LinkEnd, segment: TcpSegment) -> None:
+        name = source.name
+        self._count[name] += 1
+        is_lost = self._count[name] in self._lost[name]
+        self.lines.append(f"{self._line(name, segment)}{'  lost' * is_lost}")
+        if not is_lost:
+            self._send(source, segment)
+
+    def _line(self, name: str, segment: TcpSegment) -> str:
+        if isinstance(segment, Unreachable):
+            return f"{self._now()} {name}  unreachable"
+        flags = "".join(letter for flag, letter in FLAGS if segment.flags & flag) + "P" * segment.push
+        sack = "".join(f" {first}-{end}" for first, end in segment.sack)
+        return (
+            f"{self._now()} {name}  {flags:3} seq {segment.seq} len {len(segment.data)} ack {segment.ack} "
+            f"win {segment.window}{' sack' * bool(sack)}{sack}"
+        )
+
+    def _now(self) -> str:
+        seconds, rest = divmod(self.loop.env.now, 10**9)
+        return f"{seconds}.{rest:09}"
+
+    def note(self, what: str) -> None:
+        """Add a line that is no segment."""
+        self.lines.append(f"{self._now()} {what}")
+
+    # -- what the programs do
+
+    def listen(self, server: Recorder | None = None) -> None:
+        """Accept connections at b."""
+        accepted = server or self.server
+
+        async def listening() -> None:
+            await self.loop.create_server(lambda: accepted, "b", 80)
+
+        self.run(self.b, listening())
+
+    def connect(self, ms: int = 1000) -> None:
+        """Connect from a to b, and let the time pass."""
+
+        async def dial() -> None:
+            try:
+                await self.loop.create_connection(lambda: self.client, "b", 80)
+            except OSError as error:
+                self.note(f"a's program: {type(error).__name__}: {error}")
+
+        self.on(self.a, dial())
+        self.wait(ms)
+
+    def wait(self, ms: int) -> None:
+        """Let the time pass."""
+        self.loop.run_for(ms * MS)
+
+    def upload(self, size: int, ms: int = 20_000) -> None:
+        """Connect, send from a to b, and close from both ends."""
+        self.listen()
+        self.connect()
+        self.client.transport.write(bytes(size))
+        self.wait(ms)
+        self.close()
+
+    def close(self, ms: int = 2_000) -> None:
+        """Close a's end; b follows."""
+        self.client.transport.close()
+        self.wait(ms)
+
+    def text(self) -> str:
+        """The trace, and what the programs received."""
+        self.note(f"received: {len(self.client.received)} bytes at a, {len(self.server.received)} bytes at b")
+        for name, recorder in (("a", self.client), ("b", self.server)):
+            if recorder.lost:
+                self.note(f"{name}'s connection ended: {recorder.lost[0] or 'closed'}")
+        return "\n".join(self.lines) + "\n"
+
+
+Scenario = Callable[[], Traced]
+SCENARIOS: Final[dict[str, Scenario]] = {}
+
+
+def scenario(function: Scenario) -> Scenario:
+    """Add to the scenarios, under the function's name; its docstring becomes the first line of the file."""
+    SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+# -- handshake and end
+
+
+@scenario
+def request_and_reply() -> Traced:
+    """Each end sends 100 bytes; a closes, then b."""
+    pair = Traced()
+    pair.server.echo = True
+    pair.upload(100, 100)
+    return pair
+
+
+@scenario
+def server_closes_first() -> Traced:
+    """b sends 3000 bytes and closes; a follows."""
+    pair = Traced()
+    pair.listen()
+    pair.connect()
+    pair.server.transport.write(bytes(3000))
+    pair.server.transport.close()
+    pair.wait(2000)
+    return pair
+
+
+@scenario
+def both_close_at_once() -> Traced:
+    """The FINs cross each other."""
+    pair = Traced()
+    pair.listen()
+    pair.connect()
+    pair.server.transport.close()
+    pair.close()
+    return pair
+
+
+@scenario
+def handshake_is_lost() -> Traced:
+    """Two SYNs and two answers to them are lost, then the acknowledgement and the first data."""
+    pair = Traced(a={1, 2, 5, 6}, b={1, 2})
+    pair.listen()
+    pair.connect(16_000)
+    pair.client.transport.write(bytes(100))
+    pair.wait(3000)
+    pair.close()
+    return pair
+
+
+@scenario
+def no_listener() -> Traced:
+    """Nobody listens at b: the connection is refused."""
+    pair = Traced()
+    pair.connect()
+    return pair
+
+
+@scenario
+def no_answer() -> Traced:
+    """b has no power: a gives up."""
+    pair = Traced()
+    pair.b.power_off()
+    pair.connect(200_000)
+    return pair
+
+
+@scenario
+def attempt_is_ended() -> Traced:
+    """a's program gives up before b answers; b's answer is reset."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    task = pair.on(pair.a, pair.loop.create_connection(lambda: pair.client, "b", 80))
+    pair.wait(20)
+    task.cancel()
+    pair.wait(5000)
+    return pair
+
+
+@scenario
+def killed_client() -> Traced:
+    """a's programs are killed while data is on its way in both directions."""
+    pair = Traced(MEDIUM)
+    pair.server.echo = True
+    pair.listen()
+    pair.connect()
+    pair.client.transport.write(bytes(20_000))
+    pair.wait(100)
+    pair.a.kill()
+    pair.wait(2000)
+    return pair
+
+
+@scenario
+def closed_client_refuses_data() -> Traced:
+    """a closes while b still sends: a resets the connection."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    pair.connect()
+    pair.server.transport.write(bytes(20_000))
+    pair.wait(60)
+    pair.close()
+    return pair
+
+
+@scenario
+def restarted_host() -> Traced:
+    """b loses power and returns; it resets a connection that it does not know."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    pair.connect()
+    pair.b.power_off()
+    pair.b.power_on()
+    pair.client.transport.write(bytes(100))
+    pair.wait(2000)
+    return pair
+
+
+@scenario
+def last_segments_are_lost() -> Traced:
+    """a's FIN, b's FIN and acknowledgements of them are lost."""
+    pair = Traced(a={4, 5}, b={4, 5, 6})
+    pair.upload(1000, 500)
+    pair.wait(20_000)
+    return pair
+
+
+class Verdicts:
+    """A packet filter that gives these verdicts on what is sent and what is received."""
+
+    def __init__(self, send: Any, receive: Any) -> None:
+        self.verdicts = send, receive
+
+    def send(self, *_: object) -> Any:
+        return self.verdicts[0]
+
+    def receive(self, *_: object) -> Any:
+        return self.verdicts[1]
+
+
+@scenario
+def own_firewall_rejects_connection() -> Traced:
+    """a's packet filter rejects the SYN."""
+    pair = Traced()
+    pair.a.firewall = Verdicts("reject", "accept")
+    pair.connect()
+    return pair
+
+
+@scenario
+def firewall_rejects_connection() -> Traced:
+    """b's packet filter rejects the SYN."""
+    pair = Traced()
+    pair.listen()
+    pair.b.firewall = Verdicts("accept", "reject")
+    pair.connect()
+    return pair
+
+
+@scenario
+def firewall_rejects_established() -> Traced:
+    """b's packet filter begins to reject an established connection: a tries until it gives up."""
+    pair = Traced()
+    pair.listen()
+    pair.connect()
+    pair.b.firewall = Verdicts("accept", "reject")
+    pair.client.transport.write(bytes(5000))
+    pair.wait(2_000_000)
+    return pair
+
+
+@scenario
+def firewall_rejects_for_a_time() -> Traced:
+    """b's packet filter rejects an established connection, and accepts it before a gives up; then b has no power."""
+    pair = Traced()
+    pair.listen()
+    pair.connect()
+    pair.b.firewall = Verdicts("accept", "reject")
+    pair.client.transport.write(bytes(5000))
+    pair.wait(3000)
+    pair.b.firewall = None
+    pair.wait(3000)
+    pair.b.power_off()
+    pair.client.transport.write(bytes(100))
+    pair.wait(2_000_000)
+    return pair
+
+
+# -- transfers without loss
+
+
+@scenario
+def upload_without_loss() -> Traced:
+    """60 segments at 1 Mbit/s: slow start, acknowledgements, the widening window."""
+    pair = Traced(MEDIUM)
+    pair.upload(60 * MSS)
+    return pair
+
+
+@scenario
+def short_writes() -> Traced:
+    """Twenty writes of 200 bytes, 30 ms apart, some answered."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    pair.connect()
+    for n in range(20):
+        pair.client.transport.write(bytes(200))
+        if n % 3 == 2:
+            pair.server.transport.write(bytes(300))
+        pair.wait(30)
+    pair.wait(1000)
+    pair.close()
+    return pair
+
+
+@scenario
+def burst_after_idle_time() -> Traced:
+    """Two bursts with 5 s between them: the window begins again."""
+    pair = Traced(LinkQuality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
+    pair.listen()
+    pair.connect()
+    for _ in range(2):
+        pair.client.transport.write(bytes(40 * MSS))
+        pair.wait(5000)
+    pair.close()
+    return pair
+
+
+@scenario
+def both_directions() -> Traced:
+    """Each end sends 20 segments at the same time; one of each is lost."""
+    pair = Traced(MEDIUM, a={8}, b={12})
+    pair.listen()
+    pair.connect()
+    pair.client.transport.write(bytes(20 * MSS))
+    pair.server.transport.write(bytes(20 * MSS))
+    pair.wait(5000)
+    pair.close()
+    return pair
+
+
+@scenario
+def closed_window() -> Traced:
+    """b's program reads nothing for 20 s and then everything; the window closes and is probed."""
+    pair = Traced(FAST)
+    pair.listen()
+    pair.connect()
+    pair.server.transport.pause_reading()
+    pair.client.transport.write(bytes(150_000))
+    pair.wait(20_000)
+    pair.server.transport.resume_reading()
+    pair.wait(5000)
+    pair.close()
+    return pair
+
+
+@scenario
+def closed_window_of_a_dead_host() -> Traced:
+    """b's window closes and b loses power: a probes the window until it gives up."""
+    pair = Traced(FAST)
+    pair.listen()
+    pair.connect()
+    pair.server.transport.pause_reading()
+    pair.client.transport.write(bytes(150_000))
+    pair.wait(5000)
+    pair.b.power_off()
+    pair.wait(3_600_000)
+    return pair
+
+
+# -- losses
+
+
+@scenario
+def one_loss() -> Traced:
+    """The fifth of 30 segments is lost: selective acknowledgements repair it."""
+    pair = Traced(FAST, a={7})
+    pair.upload(30 * MSS, 3000)
+    return pair
+
+
+@scenario
+def many_losses() -> Traced:
+    """Each third of 30 segments in the middle of 100 is lost."""
+    pair = Traced(FAST, a=range(32, 62, 3))
+    pair.upload(100 * MSS, 5000)
+    return pair
+
+
+@scenario
+def losses_twice() -> Traced:
+    """A segment, its repetition, and the repetition of that are lost."""
+    pair = Traced(FAST, a={7, 15, 22, 29, 40, 41, 42})
+    pair.upload(60 * MSS, 5000)
+    return pair
+
+
+@scenario
+def last_segment_lost() -> Traced:
+    """The last of ten segments is lost: a loss probe repairs it."""
+    pair = Traced(FAST, a={12})
+    pair.upload(10 * MSS, 3000)
+    return pair
+
+
+@scenario
+def last_segments_lost() -> Traced:
+    """The last three of ten segments are lost: the loss probe finds it."""
+    pair = Traced(FAST, a={10, 11, 12})
+    pair.upload(10 * MSS, 3000)
+    return pair
+
+
+@scenario
+def loss_probe_is_lost() -> Traced:
+    """The last segments and the loss probe are lost: the timeout repairs it."""
+    pair = Traced(FAST, a={11, 12, 13, 14})
+    pair.upload(10 * MSS, 5000)
+    return pair
+
+
+@scenario
+def acknowledgements_are_lost() -> Traced:
+    """Acknowledgements of the end of a transfer are lost: the loss probe proves to be a duplicate."""
+    pair = Traced(FAST, b={9, 10, 11, 12, 13})
+    pair.upload(10 * MSS, 3000)
+    return pair
+
+
+@scenario
+def everything_is_delayed() -> Traced:
+    """The path takes 900 ms longer from one moment on: a spurious timeout is recognized and undone."""
+    pair = Traced(FAST)
+    pair.listen()
+    pair.connect()
+    pair.client.transport.write(bytes(40 * MSS))
+    pair.wait(1000)
+    pair.link.set_quality(delay_ns=920 * MS)
+    pair.client.transport.write(bytes(25 * MSS))
+    pair.wait(1500)
+    pair.link.restore()
+    pair.wait(3000)
+    pair.client.transport.write(bytes(25 * MSS))
+    pair.wait(3000)
+    pair.close()
+    return pair
+
+
+@scenario
+def cable_is_pulled() -> Traced:
+    """The link is down for 4 s in the middle of a transfer; what was on its way is lost."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    pair.connect()
+    pair.client.transport.write(bytes(60 * MSS))
+    pair.wait(300)
+    pair.link.cut()
+    pair.wait(4000)
+    pair.link.mend()
+    pair.wait(10_000)
+    pair.close()
+    return pair
+
+
+@scenario
+def connection_dies() -> Traced:
+    """The link stays down: a gives up."""
+    pair = Traced(MEDIUM)
+    pair.listen()
+    pair.connect()
+    pair.client.transport.write(bytes(5000))
+    pair.wait(10)
+    pair.link.cut()
+    pair.wait(3_600_000)
+    return pair
+
+
+@scenario
+def full_queue() -> Traced:
+    """60 segments over a queue of 8 KiB at 64 kbit/s, which drops some."""
+    pair = Traced(SLOW)
+    pair.upload(60 * MSS, 60_000)
+    return pair
+
+
+@scenario
+def reordering() -> Traced:
+    """Some of 80 segments overtake each other: what is late is not taken for lost."""
+    pair = Traced(LinkQuality(10_000_000, 20 * MS, reordering=0.08))
+    pair.upload(80 * MSS, 5000)
+    return pair
+
+
+@scenario
+def duplication() -> Traced:
+    """Some of 40 segments arrive twice."""
+    pair = Traced(LinkQuality(10_000_000, 20 * MS, duplication=0.15))
+    pair.upload(40 * MSS, 5000)
+    return pair
+
+
+@scenario
+def random_losses() -> Traced:
+    """Each tenth packet is lost in both directions."""
+    pair = Traced(LinkQuality(1_000_000, 40 * MS, loss=0.1, queue_bytes_max=64 * 1024))
+    pair.server.echo = True
+    pair.upload(40 * MSS, 60_000)
+    return pair
+
+
+@scenario
+def narrow_path() -> Traced:
+    """Packets above 1300 bytes never arrive: a's segments become shorter, and then as long as the path takes."""
+    pair = Traced(MEDIUM)
+    pair.a.mtu_probing = True
+    pair.listen()
+    pair.connect()
+    pair.link.set_quality(packet_bytes_max=1300)
+    pair.client.transport.write(bytes(120_000))
+    pair.wait(30_000)
+    pair.close()
+    return pair
+
+
+@scenario
+def very_narrow_path() -> Traced:
+    """Packets above 600 bytes never arrive, until the path is as wide as before."""
+    pair = Traced(MEDIUM)
+    pair.a.mtu_probing = True
+    pair.listen()
+    pair.connect()
+    pair.link.set_quality(packet_bytes_max=600)
+    pair.client.transport.write(bytes(40_000))
+    pair.wait(60_000)
+    pair.link.restore()
+    pair.wait(600_000)
+    pair.client.transport.write(bytes(60_000))
+    pair.wait(30_000)
+    pair.close()
+    return pair
+
+
+def golden(name: str) -> str:
+    """What the golden file of a scenario should hold."""
+    run = SCENARIOS[name]
+    return f"{run.__doc__}\n\n{run().text()}"
+
+
+def main() -> None:
+    """Write all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in SCENARIOS:
+        (FOLDER / f"{name}.txt").write_text(golden(name), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
