@@ -165,8 +165,8 @@ class IdentityOnDisk:
     def _replace(self, files: dict[str, bytes]) -> None:
         packed = identity_archive.pack(files)
         if len(packed) > self._part.length:
-            raise identity_archive.IdentityError(
-                f"is too large: the partition has room for {self._part.length} bytes"
+            raise FlashRefused(
+                f"this identity has {len(packed)} bytes, but its partition has room for {self._part.length}"
             )
         self._target.write(self._part.offset, aligned(packed))
         self._target.flush()

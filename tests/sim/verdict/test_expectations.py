@@ -377,6 +377,9 @@ def test_a_backlog_drains_within_its_limit() -> None:
     for stored_s, holds in ((210, True), (210.001, False)):
         expectation, _ = drained(book((100, 100, stored_s)), outage(90, 60))
         assert (expectation.holds, expectation.measured) == (holds, round(stored_s - 150, 3))
+    _, failure = drained(book((100, 100, 210), (100, 100, 211)), outage(90, 60))
+    assert failure is not None
+    assert [each.number for each in failure.reports] == [2]
 
 
 def test_a_report_that_still_waits_at_the_end_never_drains() -> None:

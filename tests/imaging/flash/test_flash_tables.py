@@ -1,0 +1,166 @@
+"""Partition tables that are read and adapted to a disk, and those that are refused."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imaging.flash import gpt as tables
+from imaging.flash.gpt import GptError, Slice
+from imaging.flash.plan import FlashPlan, make_plan
+from imaging.flash.source import open_image
+from imaging.media.imagefile import ImageError
+from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, gpt, public_key, raw_image, sign
+from tests.support.imaging.gpt_tables import with_checksums, with_field
+
+DISK_BYTES = IMAGE_BYTES + 3 * MIB
+SLICES = [
+    Slice("esp", MIB, MIB),
+    Slice("rap-identity", 2 * MIB, MIB),
+    Slice("root-a", 3 * MIB, 3 * MIB),
+    Slice("var", 6 * MIB, MIB),
+]
+Change = Callable[[bytes], bytes]
+
+
+@pytest.fixture
+def front() -> bytes:
+    """The first MiB of an image."""
+    return gpt(IMAGE_BYTES)[0].ljust(MIB, b"\0")
+
+
+def plan(folder: Path, change: Change = bytes, disk_bytes: int = DISK_BYTES) -> FlashPlan:
+    """The plan for an image whose first MiB was changed before it was signed."""
+    raw = raw_image(folder / "box.raw")
+    with raw.open("r+b") as file:
+        front = file.read(MIB)
+        file.seek(0)
+        file.write(change(front))
+    sign(raw)
+    with open_image(raw, public_key(raw)) as image:
+        return make_plan(image, disk_bytes)
+
+
+def last_sector(value: int) -> Change:
+    """The last partition of the table ends with this sector."""
+
+    def change(front: bytes) -> bytes:
+        at = 1024 + 3 * 128 + 40
+        return with_checksums(front[:at] + struct.pack("<Q", value) + front[at + 8 :])
+
+    return change
+
+
+def protective(*kinds: int, signature: bytes = b"\x55\xaa") -> Change:
+    """The four entries of the first block have these types."""
+
+    def change(front: bytes) -> bytes:
+        block = bytearray(front)
+        for index, kind in enumerate(kinds):
+            block[446 + 16 * index + 4] = kind
+        block[510:512] = signature
+        return bytes(block)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        bytes,
+        lambda front: with_field(front, 12, "<I", 512),  # the longest header
+        lambda front: with_field(front, 80, "<I", (MIB - 1024) // 128),  # entries to the end of the MiB
+        lambda front: with_field(front, 80, "<I", 4),  # no entry but those in use
+    ],
+    ids=["usual", "long header", "many entries", "few entries"],
+)
+def test_the_partitions_are_those_of_the_table_in_its_order(front: bytes, change: Change) -> None:
+    assert tables.slices(change(front)) == SLICES
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda front: bytes(MIB), "no GUID partition table"),
+        (lambda front: front[:1023], "no GUID partition table"),
+        (lambda front: with_field(front, 0, "<Q", 0), "no GUID partition table"),
+        (lambda front: with_field(front, 12, "<I", 91), "header's checksum"),
+        (lambda front: with_field(front, 12, "<I", 513), "header's checksum"),
+        (lambda front: with_field(front, 24, "<Q", 2), "header's checksum"),  # is for another block
+        (lambda front: with_field(front, 20, "<I", 1, checksums=False), "header's checksum"),
+        (lambda front: with_field(front, 91, "B", 7, checksums=False), "header's checksum"),
+        (lambda front: with_field(front, 16, "<I", 7, checksums=False), "header's checksum"),
+        (lambda front: with_field(front, 84, "<I", 256), "entries' checksum"),
+        (lambda front: with_field(front, 80, "<I", (MIB - 1024) // 128 + 1), "entries' checksum"),
+        (lambda front: front[:1024] + b"\1" + front[1025:], "entries' checksum"),
+        (lambda front: front[:17407] + b"\1" + front[17408:], "entries' checksum"),
+    ],
+)
+def test_a_damaged_table_is_refused_with_the_reason(front: bytes, change: Change, problem: str) -> None:
+    with pytest.raises(GptError, match=f"^has .*{problem}"):
+        tables.slices(change(front))
+
+
+def test_what_follows_the_entries_does_not_matter(front: bytes) -> None:
+    assert tables.slices(front[:17408] + b"\1" + front[17409:]) == SLICES
+
+
+@pytest.mark.parametrize(
+    "change", [protective(0xEE), protective(0, 0xEE), protective(0, 0, 0, 0xEE), protective(0x0C, 0xEE)]
+)
+def test_any_entry_of_the_first_block_may_protect_the_disk(tmp_path: Path, change: Change) -> None:
+    head = plan(tmp_path, change).head
+    last = DISK_BYTES // 512 - 1
+    sizes = [(head[at + 4], *struct.unpack_from("<I", head, at + 12)) for at in range(446, 510, 16)]
+    assert [size for kind, size in sizes if kind == 0xEE] == [last], "it covers the disk"
+    assert all(size != last for kind, size in sizes if kind != 0xEE)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (protective(0), "no protective MBR"),
+        (protective(0xEE, signature=b"\x55\xab"), "no protective MBR"),
+        (protective(0xEF), "no protective MBR"),
+        (lambda front: with_field(front, 80, "<I", 127), "128 entries of 128 bytes"),
+        (lambda front: with_field(front, 80, "<I", 129), "128 entries of 128 bytes"),
+        (lambda front: with_field(front, 72, "<Q", 3), "128 entries of 128 bytes"),
+        (last_sector(IMAGE_BYTES // 512 - 33), "no room for the copy"),
+        (lambda front: bytes(MIB), "no GUID partition table"),
+    ],
+)
+def test_an_image_whose_table_does_not_fit_is_refused(tmp_path: Path, change: Change, problem: str) -> None:
+    with pytest.raises(ImageError, match=rf"box\.raw: has .*{problem}"):
+        plan(tmp_path, change)
+
+
+def test_the_last_partition_may_end_where_the_copy_of_the_table_begins(tmp_path: Path) -> None:
+    made = plan(tmp_path, last_sector(IMAGE_BYTES // 512 - 34), IMAGE_BYTES)
+    assert (
+        made.slices[-1].offset + made.slices[-1].length == IMAGE_BYTES - tables.TAIL_BYTES == made.tail.offset
+    )
+
+
+def test_a_disk_that_is_too_small_for_the_partitions_is_refused(tmp_path: Path) -> None:
+    needed = 7 * MIB + tables.TAIL_BYTES
+    assert plan(tmp_path, disk_bytes=needed).tail.offset == 7 * MIB
+    (tmp_path / "small").mkdir()
+    with pytest.raises(ImageError, match="no room for the copy"):
+        plan(tmp_path / "small", disk_bytes=needed - 512)
+
+
+@pytest.mark.parametrize(
+    ("disk_bytes", "covered"),
+    [(2**32 * 512, 2**32 - 1), (2**32 * 512 - 512, 2**32 - 2), (2**33 * 512, 2**32 - 1)],
+)
+def test_the_protective_entry_covers_the_disk_as_far_as_32_bits_allow(
+    tmp_path: Path, disk_bytes: int, covered: int
+) -> None:
+    made = plan(tmp_path, disk_bytes=disk_bytes)
+    assert struct.unpack_from("<I", made.head, 446 + 12) == (covered,)
+    assert made.tail.offset + len(made.tail.data) == disk_bytes
+    assert struct.unpack_from("<QQ", made.head, 512 + 24) == (1, disk_bytes // 512 - 1)
+    assert struct.unpack_from("<QQ", made.tail.data, 32 * 512 + 24) == (disk_bytes // 512 - 1, 1)

@@ -1,0 +1,32 @@
+"""Partition tables that differ from right ones in one place, with checksums of what they then have."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+HEADER = 512
+ENTRIES = 1024
+
+
+def with_label(front: bytes, label: str, other: bytes) -> bytes:
+    """The first blocks of a disk, where the name of one partition begins with other bytes."""
+    at = front.index(label.encode("utf-16-le"))
+    return with_checksums(front[:at] + other + front[at + len(other) :])
+
+
+def with_field(front: bytes, offset: int, layout: str, value: int, *, checksums: bool = True) -> bytes:
+    """The first blocks of a disk, where the header has another value at an offset of its own."""
+    changed = bytearray(front)
+    struct.pack_into(layout, changed, HEADER + offset, value)
+    return with_checksums(bytes(changed)) if checksums else bytes(changed)
+
+
+def with_checksums(front: bytes) -> bytes:
+    """The first blocks of a disk, with the checksums of the header and entries that they have now."""
+    changed = bytearray(front)
+    size, count, length = (struct.unpack_from("<I", front, HEADER + at)[0] for at in (12, 80, 84))
+    struct.pack_into("<I", changed, HEADER + 88, zlib.crc32(changed[ENTRIES : ENTRIES + count * length]))
+    struct.pack_into("<I", changed, HEADER + 16, 0)
+    struct.pack_into("<I", changed, HEADER + 16, zlib.crc32(changed[HEADER : HEADER + size]))
+    return bytes(changed)
