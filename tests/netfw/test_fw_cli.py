@@ -66,7 +66,7 @@ def test_a_policy_is_rendered_for_nft_and_as_json(here: Namespace) -> None:
     assert in_force(here, IPSEC)
 
 
-def test_applied_and_checked(here: Namespace) -> None:
+def test_apply_puts_a_policy_in_force_and_check_confirms_it(here: Namespace) -> None:
     assert rap(here, "check", CLINIC).returncode == 1
     assert rap(here, "apply", CLINIC).stdout == f"{CLINIC}: in force\n"
     checked = rap(here, "check", CLINIC)
@@ -97,7 +97,9 @@ def test_a_wrong_policy_changes_nothing(here: Namespace, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("typed", "status", "said"), [("yes\n", 0, "kept"), ("no\n", 1, "reverted"), ("", 1, "reverted")]
 )
-def test_confirmed_or_taken_back(here: Namespace, typed: str, status: int, said: str) -> None:
+def test_a_trial_is_kept_if_confirmed_and_reverted_otherwise(
+    here: Namespace, typed: str, status: int, said: str
+) -> None:
     rap(here, "apply", IPSEC)
     applying = start(here, "apply", "--confirm", "60", CLINIC)
     output, _ = applying.communicate(typed, timeout=PATIENCE_SECONDS)
@@ -107,7 +109,7 @@ def test_confirmed_or_taken_back(here: Namespace, typed: str, status: int, said:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-def test_taken_back_when_the_one_who_applied_is_gone(here: Namespace, number: int) -> None:
+def test_a_trial_is_reverted_when_a_signal_ends_the_command(here: Namespace, number: int) -> None:
     applying = start(here, "apply", "--confirm", "60", CLINIC)
     assert applying.stdout is not None
     assert "type" in os.read(applying.stdout.fileno(), 200).decode()
@@ -120,7 +122,7 @@ def test_taken_back_when_the_one_who_applied_is_gone(here: Namespace, number: in
     assert left is None
 
 
-def test_taken_back_in_time(here: Namespace) -> None:
+def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:
     applying = start(here, "apply", "--confirm", "1", CLINIC)
     assert applying.stdout is not None
     assert "reverted" in applying.stdout.read(), said(applying)
@@ -128,7 +130,7 @@ def test_taken_back_in_time(here: Namespace) -> None:
     assert Firewall(here.run(Nft)).save() is None
 
 
-def test_watched(here: Namespace) -> None:
+def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
     watching = start(here, "watch", CLINIC)
     assert watching.stdout is not None
     assert f"watching {CLINIC}" in said(watching)
@@ -151,7 +153,7 @@ def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[
     return watching, lambda: json.loads(output.readline())
 
 
-def test_a_watch_follows_its_file_when_that_is_applied_anew(here: Namespace, tmp_path: Path) -> None:
+def test_a_watch_reloads_its_file_when_it_is_applied_again(here: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "firewall.toml"
     shutil.copy(CLINIC, file)
     rap(here, "apply", str(file))
@@ -169,7 +171,7 @@ def test_a_watch_follows_its_file_when_that_is_applied_anew(here: Namespace, tmp
     assert watching.wait(PATIENCE_SECONDS) == 0
 
 
-def test_a_watch_lets_another_policy_be_until_its_own_is_back(here: Namespace, tmp_path: Path) -> None:
+def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "firewall.toml"
     shutil.copy(CLINIC, file)
     rap(here, "apply", str(file))
@@ -191,7 +193,7 @@ def test_a_watch_lets_another_policy_be_until_its_own_is_back(here: Namespace, t
 
 
 @pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
-def test_without_the_right_it_says_what_is_needed(here: Namespace, verb: str) -> None:
+def test_without_privileges_the_error_says_what_is_needed(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     words = here.words(*weak, *RAP, verb, CLINIC)
     ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
@@ -200,7 +202,7 @@ def test_without_the_right_it_says_what_is_needed(here: Namespace, verb: str) ->
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "3601"])
-def test_a_time_that_is_none(here: Namespace, seconds: str) -> None:
+def test_an_invalid_time_is_refused(here: Namespace, seconds: str) -> None:
     ended = rap(here, "apply", f"--confirm={seconds}", CLINIC)
     assert ended.returncode == 2
     assert "a number of seconds from 1 to 3600" in ended.stderr

@@ -54,18 +54,18 @@ def test_every_event_that_a_box_composes_is_in_the_enum() -> None:
     assert events <= set(AuditEvent)
 
 
-def test_every_event_is_recorded_somewhere() -> None:
+def test_every_event_is_recorded_by_some_code() -> None:
     text = "".join(path.read_text("utf-8") for path in SOURCES if path.name != "audit_events.py")
     named = {AuditEvent[name] for name in re.findall(r"AuditEvent\.([A-Z_]+)", text)}
     assert set(AuditEvent) == named | set(composed())
 
 
-def test_no_event_is_recorded_by_a_word_of_its_own() -> None:
+def test_no_event_is_recorded_by_a_string_literal() -> None:
     assert not set(first_words("note", "_note", "record"))
 
 
 @pytest.mark.parametrize("event", AuditEvent)
-def test_each_event_is_explained_and_goes_over_the_wire_as_before(event: AuditEvent) -> None:
+def test_each_event_is_documented_and_keeps_its_wire_value(event: AuditEvent) -> None:
     what, _, action = describe(event)
     assert what.endswith(".") and action.endswith(".")
     sent = encode(Entry("", 0, Audit(1, event, 0, 7)))

@@ -32,25 +32,25 @@ def blocks(*data: bytes) -> list[bytes]:
     return [sender.compress(one) for one in data]
 
 
-def test_each_block_can_be_read_when_it_has_come() -> None:
+def test_each_block_can_be_decompressed_when_it_arrives() -> None:
     data = [b"first", b"", b"second" * 1000, random.Random(1).randbytes(200_000), b"last"]
     receiver = Decompressor()
     assert [receiver.decompress(block, LIMIT) for block in blocks(*data)] == data
 
 
-def test_a_block_refers_to_those_before_it() -> None:
+def test_a_block_is_compressed_against_earlier_blocks() -> None:
     said = random.Random(1).randbytes(2000)
     first, again = blocks(said, said)
     assert len(again) < 30 < len(first)
 
 
-def test_a_block_of_the_limit_is_read_and_one_byte_more_is_not() -> None:
+def test_a_block_at_the_limit_is_read_and_one_byte_more_is_refused() -> None:
     assert Decompressor().decompress(*blocks(bytes(1000)), 1000) == bytes(1000)
     with pytest.raises(CompressionError, match="limit of 1000"):
         Decompressor().decompress(*blocks(bytes(1001)), 1000)
 
 
-def test_a_bomb_is_refused_without_being_inflated() -> None:
+def test_a_decompression_bomb_is_refused_without_being_inflated() -> None:
     (bomb,) = blocks(bytes(200_000_000))
     assert len(bomb) < 50_000
     with pytest.raises(CompressionError, match="limit of 524288"):
@@ -64,14 +64,14 @@ def test_a_stream_with_a_larger_window_is_refused() -> None:
         Decompressor().decompress(bytes([CURRENT_DICTIONARY]) + block, LIMIT)
 
 
-def test_a_block_cut_short_never_passes_for_the_whole() -> None:
+def test_a_truncated_block_is_refused() -> None:
     said = random.Random(1).randbytes(300)
     (block,) = blocks(said)
     for length in range(1, len(block)):
         assert len(Decompressor().decompress(block[:length], LIMIT)) < len(said)
 
 
-def test_a_block_whose_predecessor_is_missing_is_refused_and_the_stream_goes_on() -> None:
+def test_a_block_without_its_predecessor_is_refused_and_the_stream_continues() -> None:
     said = [random.Random(i).randbytes(300) for i in range(3)]
     first, second, third = blocks(*said)
     receiver = Decompressor()
@@ -100,20 +100,20 @@ def test_a_block_cannot_start_a_stream() -> None:
         Decompressor().decompress(second, LIMIT)
 
 
-def test_a_stream_goes_on_beyond_many_frames() -> None:
+def test_a_stream_continues_across_many_frames() -> None:
     source = random.Random(2)
     data = [source.randbytes(source.randrange(FRAME_BYTES_MAX // 3)) for _ in range(40)]
     receiver = Decompressor()
     assert [receiver.decompress(block, LIMIT) for block in blocks(*data)] == data
 
 
-def test_what_follows_the_end_of_a_frame_is_refused() -> None:
+def test_data_after_the_end_of_a_frame_is_refused() -> None:
     (block,) = blocks(bytes(FRAME_BYTES_MAX + 1))
     with pytest.raises(CompressionError, match="unexpected data"):
         Decompressor().decompress(block + b"more", LIMIT)
 
 
-def test_a_lone_alert_is_small_whatever_was_said_before_it() -> None:
+def test_a_single_alert_is_small_whatever_was_sent_before_it() -> None:
     source = random.Random(3)
     sender = Compressor()
     sizes = []
@@ -130,17 +130,17 @@ def test_a_lone_alert_is_small_whatever_was_said_before_it() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\x01garbage", b"\x28\xb5\x2f\xfd", b"\xff" * 100])
-def test_garbage_is_refused(body: bytes) -> None:
+def test_invalid_compressed_data_is_refused(body: bytes) -> None:
     with pytest.raises(CompressionError):
         Decompressor().decompress(body, LIMIT)
 
 
-def test_a_dictionary_of_the_future_is_refused_by_its_version() -> None:
+def test_an_unknown_dictionary_version_is_refused() -> None:
     with pytest.raises(CompressionError, match=f"up to v{CURRENT_DICTIONARY}"):
         Decompressor().decompress(bytes([CURRENT_DICTIONARY + 1]) + b"rest", LIMIT)
 
 
-def test_the_dictionary_is_small_and_says_every_word_of_a_report() -> None:
+def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / f"v{CURRENT_DICTIONARY}.zdict").read_bytes()
     assert len(content) <= 16 * 1024
     kinds = (vocabulary.Channel, vocabulary.Assay, vocabulary.Component, vocabulary.State)
@@ -152,7 +152,7 @@ def encode_word(word: str) -> bytes:
     return bytes([0xA0 | len(word)]) + word.encode()
 
 
-def test_a_lone_alert_is_small_even_as_the_first_of_its_stream() -> None:
+def test_a_single_alert_is_small_even_as_the_first_of_its_stream() -> None:
     alert = Alert(4242, 1_790_123_456_789, "R0103", "reagent", "warning", 119)
     (block,) = blocks(encode_batch(7, [(98_765, encode(Entry("CHEM-0001", 1, alert)))]))
     assert len(block) <= 45
@@ -176,7 +176,7 @@ def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
         receiver.decompress(blocks[2], 1000)
 
 
-def test_a_body_shows_its_kind() -> None:
+def test_the_kind_of_a_body_is_recognized() -> None:
     first, second = blocks(b"first", b"second")
     kinds = [body_kind(body) for body in (first, second, compress_alone(b"alone"))]
     assert kinds == [BodyKind.BEGINS, BodyKind.CONTINUES, BodyKind.SELF_CONTAINED]

@@ -54,14 +54,14 @@ OF_THE_BOX = (Gap(NOW, "disk-full", 128, ((1, 64), (70, 133))), Audit(NOW, "port
 
 
 @pytest.mark.parametrize("body", [*EVERY_KIND, *OF_THE_BOX], ids=lambda body: type(body).__name__)
-def test_every_kind_survives_the_wire(body: object) -> None:
+def test_every_message_kind_round_trips(body: object) -> None:
     entry = Entry("CHEM-0001", 7, body)  # type: ignore[arg-type]
     assert decode(Entry, encode(entry)) == entry
     assert encode(decode(Entry, encode(entry))) == encode(entry)
 
 
 @pytest.mark.parametrize("body", [*EVERY_KIND, *OF_THE_BOX], ids=lambda body: type(body).__name__)
-def test_no_kind_takes_an_element_more(body: object) -> None:
+def test_no_message_kind_accepts_an_additional_element(body: object) -> None:
     elements = [*msgspec.msgpack.decode(encode(body)), 0]  # type: ignore[arg-type]
     with pytest.raises(MessageError):
         decode(Entry, msgspec.msgpack.encode(["CHEM-0001", 7, elements]))
@@ -84,7 +84,7 @@ def test_no_kind_takes_an_element_more(body: object) -> None:
         (5, []),
     ],
 )
-def test_a_status_with_one_wrong_element_is_refused(index: int, wrong: object) -> None:
+def test_a_status_with_one_invalid_element_is_refused(index: int, wrong: object) -> None:
     elements = ["status", 1, NOW, "running", 12, {"bath-temp-mc": 37_012}]
     assert decode(Entry, msgspec.msgpack.encode(["CHEM-0001", 7, elements]))
     elements[index] = wrong
@@ -93,7 +93,7 @@ def test_a_status_with_one_wrong_element_is_refused(index: int, wrong: object) -
 
 
 @pytest.mark.parametrize("instrument", ["chem-0001", "CHEM 0001", "-CHEM", "CHEM-0001\n", "C" * 25, "CHÉM"])
-def test_a_serial_is_nothing_but_a_serial(instrument: str) -> None:
+def test_only_a_valid_serial_is_accepted(instrument: str) -> None:
     with pytest.raises(MessageError):
         decode(Entry, encode(Entry(instrument, 7, EVERY_KIND[0])))
 
@@ -126,7 +126,7 @@ def test_a_gap_with_the_most_ranges_fits_an_entry() -> None:
     ],
     ids=["reports", "batch", "commands", "command", "gap"],
 )
-def test_a_message_of_the_limit_is_taken_and_one_more_is_not(make: object, limit: int) -> None:
+def test_a_message_at_the_size_limit_is_accepted_and_a_longer_one_is_not(make: object, limit: int) -> None:
     def taken(size: int) -> Message:
         message = make(size)  # type: ignore[operator]
         return decode(type(message), encode(message))
@@ -152,7 +152,7 @@ def test_an_empty_message_is_refused(kind: type[Message]) -> None:
     st.integers(0, INT_MAX - 100_000),
     st.integers(0, 2**32 - 1),
 )
-def test_a_batch_keeps_the_sequence_numbers(steps: list[int], after: int, epoch: int) -> None:
+def test_a_batch_keeps_its_sequence_numbers(steps: list[int], after: int, epoch: int) -> None:
     numbers = [after + sum(steps[: i + 1]) for i in range(len(steps))]
     entries = [Entry("CHEM-0001", 1, Alert(i + 1, NOW, "T0101", "bath", "info")) for i in range(len(steps))]
     encoded = encode_batch(epoch, list(zip(numbers, map(encode, entries), strict=True)))
@@ -162,7 +162,7 @@ def test_a_batch_keeps_the_sequence_numbers(steps: list[int], after: int, epoch:
     assert encode(batch) == encoded
 
 
-def test_who_is_to_blame_is_the_first_record_that_is_none() -> None:
+def test_an_invalid_batch_names_its_first_invalid_record() -> None:
     good = encode(Entry("CHEM-0001", 1, EVERY_KIND[0]))
     of_tomorrow = msgspec.msgpack.encode(["CHEM-0001", 1, ["humidity", 1, NOW]])
     entries = [(5, good), (8, of_tomorrow), (9, good), (10, b"\xc0")]
@@ -172,13 +172,13 @@ def test_who_is_to_blame_is_the_first_record_that_is_none() -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_what_is_no_batch_at_all_is_nobodys_fault(data: bytes, cut: bool) -> None:
+def test_a_body_that_is_no_batch_names_no_record(data: bytes, cut: bool) -> None:
     whole = encode_batch(3, [(5, b"\xc0")])
     assert find_undecodable_record(whole[: len(data) % len(whole)] if cut else whole + data + b"\0") is None
 
 
 @given(st.binary(max_size=200))
-def test_bytes_of_any_kind_are_a_message_or_a_message_error(data: bytes) -> None:
+def test_any_bytes_give_a_message_or_a_message_error(data: bytes) -> None:
     for kind in (Batch, BatchReply, Reports, Entry):
         try:
             decode(kind, data)

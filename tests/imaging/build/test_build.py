@@ -40,7 +40,7 @@ def _build(folder: Path, repository: Path, text: str = KICKSTART) -> Built:
     return build(request, lambda _name, _kept: None, lambda _line: None)
 
 
-def test_same_bytes_elsewhere_later_and_on_another_host(
+def test_builds_in_another_place_time_and_host_are_identical(
     first: Built, repository: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "another place"
@@ -79,7 +79,7 @@ def test_same_bytes_elsewhere_later_and_on_another_host(
     assert json.loads(done.stdout)["sha256"] == first.sha256
 
 
-def test_file_systems_are_sound_and_hold_their_parts(first: Built, tmp_path: Path) -> None:
+def test_file_systems_are_consistent_and_contain_their_parts(first: Built, tmp_path: Path) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
     held = {}
     for place in record["partitions"]:
@@ -97,7 +97,7 @@ def test_file_systems_are_sound_and_hold_their_parts(first: Built, tmp_path: Pat
     assert "log" in held["/var"]
 
 
-def test_post_ran_inside_without_network_or_the_builders_name(first: Built) -> None:
+def test_post_runs_without_network_and_without_the_builders_host_name(first: Built) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     assert (tree / "etc/built-on").read_text() == "localhost 3\n"  # two lines of heading, and lo
     assert (tree / "etc/machine-id").read_text() == ""
@@ -105,7 +105,7 @@ def test_post_ran_inside_without_network_or_the_builders_name(first: Built) -> N
     assert (tree / "etc/hostname").read_text() == "box\n"
 
 
-def test_what_stands_beside_it(repository: Path, tmp_path: Path) -> None:
+def test_a_build_writes_the_image_its_map_and_a_signed_manifest(repository: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "key.pem", tmp_path / "public.pem")
     (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
     request = BuildRequest(
@@ -132,7 +132,7 @@ def test_what_stands_beside_it(repository: Path, tmp_path: Path) -> None:
     assert {"bash", "grub2-pc", "kernel"} <= {package["name"] for package in spdx["packages"]}
 
 
-def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
+def test_an_interrupted_build_is_resumed(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match=f"%post on line {KICKSTART.splitlines().index(POST) + 1}:"):
         _build(
             tmp_path,
@@ -147,7 +147,7 @@ def test_a_build_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
     assert kept == {"packages": True, "system": False, "disk": False, "outputs": False}
 
 
-def test_files_for_the_firmware_lie_in_the_order_of_their_names(first: Built) -> None:
+def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: Built) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
     place = next(place for place in record["partitions"] if place["format"] == "efi")
     listed = subprocess.run(
@@ -160,12 +160,12 @@ def test_files_for_the_firmware_lie_in_the_order_of_their_names(first: Built) ->
     assert names == [*sorted(EFI_PROGRAMS), "grub.cfg"]
 
 
-def test_a_kept_result_stays_as_it_was_made(first: Built) -> None:
+def test_a_cached_result_is_not_changed(first: Built) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     assert [path.name for path in (tree / "var/lib/rpm").iterdir()] == ["rpmdb.sqlite"]
 
 
-def test_full_disk(repository: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(repository: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
@@ -180,7 +180,7 @@ def test_full_disk(repository: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
-def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_previous_image(repository: Path, tmp_path: Path) -> None:
     (small := tmp_path / "small").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
     try:
@@ -194,19 +194,19 @@ def test_full_disk_leaves_the_image_of_before(repository: Path, tmp_path: Path) 
         subprocess.run(["umount", small], check=True)
 
 
-def test_missing_repository(tmp_path: Path) -> None:
+def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WrongRequest, match="is not a repository"):
         _build(tmp_path, tmp_path / "nowhere")
     assert not (tmp_path / "out").exists() and not (tmp_path / "work").exists()
 
 
-def test_unknown_package_says_which(repository: Path, tmp_path: Path) -> None:
+def test_an_unknown_package_is_named(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongRequest, match="no repository has no-such-package; give the one that has"):
         _build(tmp_path, repository, KICKSTART.replace("bash\n", "bash\nno-such-package\n", 1))
 
 
 @pytest.mark.parametrize("index", ["<repomd", "<repomd/>"])
-def test_damaged_repository(index: str, tmp_path: Path) -> None:
+def test_a_damaged_repository_is_reported(index: str, tmp_path: Path) -> None:
     need_tools()
     (tmp_path / "repo/repodata").mkdir(parents=True)
     (tmp_path / "repo/repodata/repomd.xml").write_text(index)
@@ -214,20 +214,22 @@ def test_damaged_repository(index: str, tmp_path: Path) -> None:
         _build(tmp_path, tmp_path / "repo")
 
 
-def test_wrong_time(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_time_is_reported(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(WrongRequest, match="SOURCE_DATE_EPOCH=yesterday: it is a whole number"):
         _build(tmp_path, repository)
 
 
 @pytest.mark.parametrize("place", ["out", "work"])
-def test_file_where_a_folder_belongs(place: str, repository: Path, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(place: str, repository: Path, tmp_path: Path) -> None:
     (tmp_path / place).write_text("")
     with pytest.raises(WrongRequest, match=f"{tmp_path / place}: is not a folder"):
         _build(tmp_path, repository)
 
 
-def test_command_ends_with_2_or_3(tmp_path: Path) -> None:
+def test_the_command_ends_with_status_2_or_3(tmp_path: Path) -> None:
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(KICKSTART.replace("lang en_US.UTF-8", "nfs --server=a --dir=/b"))
     done = subprocess.run(

@@ -111,7 +111,7 @@ def _extract(iso: Path, inside: str, folder: Path) -> Path:
     return file
 
 
-def test_menus_have_one_entry() -> None:
+def test_boot_menus_have_one_entry() -> None:
     assert grub(GRUB_MENU, ARGUMENTS).count("menuentry") == 1
     assert f"linuxefi /images/pxeboot/vmlinuz {ARGUMENTS}\n" in grub(GRUB_MENU, ARGUMENTS)
     assert "search --no-floppy --set=root -l 'Standin 9 x86_64'" in grub(GRUB_MENU, ARGUMENTS)
@@ -135,7 +135,7 @@ def _made(folder: Path, source: Path) -> Path:
 
 @needs_isolinux
 @pytest.mark.parametrize("efi_partition", [AS_A_FILE, APPENDED], ids=["file", "appended"])
-def test_disc_keeps_its_ways_of_starting(tmp_path: Path, efi_partition: str) -> None:
+def test_the_iso_keeps_its_boot_methods(tmp_path: Path, efi_partition: str) -> None:
     made = _made(tmp_path, _iso(tmp_path, efi_partition))
     assert _extract(made, "/box.ks", tmp_path).read_text() == "text\n"
     assert _extract(made, "/rap-box/rap-box.rpm", tmp_path).read_text() == "package\n"
@@ -174,7 +174,7 @@ def _said_until(words: list[str], wanted: str) -> str:
 @needs_isolinux
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU: make setup-image")
 @pytest.mark.parametrize("device", ["ide-cd", "usb-storage"])
-def test_bios_comes_to_the_box_entry(tmp_path: Path, device: str) -> None:
+def test_bios_boots_the_box_entry(tmp_path: Path, device: str) -> None:
     """The source's own menu needs a module that its disc has not: only the new one comes to a kernel."""
     made = _made(tmp_path, _iso(tmp_path))
     words = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={made} -device {device},drive=disc"
@@ -187,7 +187,7 @@ def _words(folder: Path, *more: object) -> list[str]:
 
 
 @needs_isolinux
-def test_a_signed_iso_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signed_iso_describes_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _iso(tmp_path)
     (tmp_path / "a.ks").write_text("text\n")
     make_key(tmp_path / "key.pem", tmp_path / "key.pub")
@@ -201,14 +201,16 @@ def test_a_signed_iso_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixt
     assert read.about["source_sha256"] == describe(tmp_path / "boot.iso").sha256
 
 
-def test_a_wrong_key_is_known_before_an_iso_is_made(tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_before_an_iso_is_made(tmp_path: Path) -> None:
     for name in ("a.ks", "boot.iso", "key.pem"):
         (tmp_path / name).write_text("text\n")
     assert main(_words(tmp_path, "--key", tmp_path / "key.pem")) == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_where_the_folder_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_place_of_the_output_folder_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("box.ks", "out"):
         (tmp_path / name).write_text("text\n")
     words = ["image", "build", tmp_path / "box.ks", "--repo", tmp_path, "--iso", tmp_path / "a.iso"]
@@ -217,7 +219,7 @@ def test_a_file_where_the_folder_belongs(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.skipif(not shutil.which("xorriso"), reason="needs xorriso: make setup-image")
-def test_what_is_no_iso_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_file_that_is_no_iso_is_refused_and_leaves_no_output(tmp_path: Path) -> None:
     (tmp_path / "boot.iso").write_bytes(os.urandom(65536))
     with pytest.raises(IsoError, match=r"boot ISO|boot menus"):
         make_iso(tmp_path / "boot.iso", tmp_path / "a.ks", [], tmp_path / "made.iso", lambda _line: None)

@@ -93,14 +93,14 @@ def _failed(conf: Path) -> dict[str, tuple[str, ...]]:
     return {one.rule: one.findings for one in _judge(conf).fails}
 
 
-def test_the_box_s_configuration_meets_every_rule(conf: Path) -> None:
+def test_the_configuration_of_the_box_complies_with_every_rule(conf: Path) -> None:
     judgement = _judge(conf)
     assert {one.rule: one.findings for one in judgement.fails} == {}
     assert judgement.passed
     assert sum(one.verdict is RuleVerdict.PASS for one in judgement.rules) == len(all_rules())
 
 
-def test_every_rule_of_both_stigs_is_asked_or_has_a_reason(conf: Path) -> None:
+def test_every_rule_of_both_stigs_is_checked_or_has_a_reason(conf: Path) -> None:
     rules = [one.rule for one in _judge(conf).rules]
     assert len(set(rules)) == len(rules)
     assert sum(rule.startswith("AS24-U1-") for rule in rules) == SERVER_RULES
@@ -242,33 +242,35 @@ def test_a_planted_fault_is_found_by_its_rule(
 
 
 @pytest.mark.parametrize("listen", ["443", "0.0.0.0:443", "[::]:443"])
-def test_listening_everywhere_is_found(conf: Path, listen: str) -> None:
+def test_listening_on_all_addresses_is_found(conf: Path, listen: str) -> None:
     (conf.parent / "rap-listen.conf").write_text(f"Listen {listen}\n")
     findings = _failed(conf)
     assert findings.keys() == {"AS24-U1-000360", "AS24-U2-000360"}
     assert f"rap-listen.conf:1: Listen {listen}" in findings["AS24-U1-000360"][0]
 
 
-def test_files_that_others_may_change_or_read(conf: Path) -> None:
+def test_files_that_other_users_can_change_or_read_are_found(conf: Path) -> None:
     conf.chmod(0o664)
     key = next(conf.parent.parent.glob("pki/rap-0001.key"))
     key.chmod(0o640)
     assert _failed(conf).keys() == {"AS24-U1-000440", "AS24-U2-000780", "AS24-U2-000390"}
 
 
-def test_a_server_that_runs_as_root(conf: Path) -> None:
+def test_a_server_that_runs_as_root_is_found(conf: Path) -> None:
     """httpd refuses it as it is usually built; one that was built otherwise does not."""
     as_root = replace(read_server(conf), user="root", user_id=0)
     assert {"AS24-U1-000430", "AS24-U1-000940"} == {one.rule for one in judge_server(as_root).fails}
 
 
-def test_what_httpd_does_not_take(conf: Path) -> None:
+def test_a_configuration_that_httpd_refuses_is_reported(conf: Path) -> None:
     conf.write_text(conf.read_text() + "Nonsense on\n")
     with pytest.raises(WrongCheck, match="Invalid command 'Nonsense'"):
         read_server(conf)
 
 
-def test_the_command(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_findings_and_sets_its_status(
+    conf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["image", "check", "--httpd", str(conf), "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["verdict"] == "pass"
     conf.write_text(conf.read_text().replace("Timeout 10\n", "Timeout 3000\n"))
@@ -323,7 +325,7 @@ def _ask(place: tuple[str, int], method: str, path: str) -> tuple[int, str, str]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_server_with_it_does_what_the_rules_want(conf: Path) -> None:
+def test_a_server_with_the_configuration_behaves_as_the_rules_require(conf: Path) -> None:
     with _running(conf) as place:
         assert _ask(place, "GET", "/") == (200, "Apache", "<title>the box</title>\n")
         assert _ask(place, "GET", "/empty/") == (404, "Apache", "There is no such page.")

@@ -17,7 +17,7 @@ def _asked(**results: str) -> list[RuleResult]:
     return [RuleResult(rule, "medium", f"about {rule}", result) for rule, result in results.items()]
 
 
-def test_each_answer_has_its_verdict() -> None:
+def test_each_scanner_result_has_its_verdict() -> None:
     asked = _asked(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
     verdicts = {one.rule: one.verdict for one in judge(asked, {}, {"f": WHY}).rules}
     assert verdicts == {
@@ -30,7 +30,7 @@ def test_each_answer_has_its_verdict() -> None:
     }
 
 
-def test_a_fail_holds_with_its_reason_alone() -> None:
+def test_a_failure_is_accepted_only_with_its_reason() -> None:
     asked = _asked(a="pass", b="fail")
     assert not judge(asked, {}, {}).passed
     judgement = judge(asked, {"b": WHY}, {})
@@ -47,7 +47,7 @@ def test_a_fail_holds_with_its_reason_alone() -> None:
         ({}, {"z": WHY}, "left-out.toml: z: the profile has no such rule; remove it"),
     ],
 )
-def test_a_reason_for_nothing_is_a_complaint(
+def test_an_unneeded_reason_is_a_finding(
     exceptions: dict[str, str], left_out: dict[str, str], said: str
 ) -> None:
     judgement = judge(_asked(a="pass"), exceptions, left_out)
@@ -55,7 +55,7 @@ def test_a_reason_for_nothing_is_a_complaint(
     assert not judgement.passed
 
 
-def test_what_is_left_out_is_in_no_figure() -> None:
+def test_left_out_rules_are_not_counted() -> None:
     judgement = judge(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
     assert judgement.passed and judgement.passed_share == 1.0
     assert as_document(judgement)["counts"]["medium"] == {
@@ -67,7 +67,7 @@ def test_what_is_left_out_is_in_no_figure() -> None:
     assert as_document(judgement)["left_out"] == {"b": WHY}
 
 
-def test_the_gravest_comes_first() -> None:
+def test_the_most_severe_finding_is_first() -> None:
     asked = [RuleResult(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
     assert [one.rule for one in judge(asked, {}, {}).fails] == ["b", "a"]
 
@@ -80,7 +80,7 @@ def test_the_gravest_comes_first() -> None:
         ("rule =", "Invalid value"),
     ],
 )
-def test_exceptions_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_exceptions_are_reported(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "exceptions.toml"
     file.write_text(text)
     with pytest.raises(WrongCheck, match=said) as caught:
@@ -90,7 +90,7 @@ def test_exceptions_that_are_wrong(tmp_path: Path, text: str, said: str) -> None
         load_exceptions(tmp_path / "nothing")
 
 
-def test_what_is_left_out_twice(tmp_path: Path) -> None:
+def test_a_rule_left_out_twice_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "left-out.toml"
     group = f'reason = "{WHY}"\nrules = ["a"]\n'
     file.write_text(f"image = []\n[[offline]]\n{group}[[mock_repo]]\n{group}")

@@ -69,7 +69,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build(request, lambda _name, _kept: None, lambda _line: None).image
 
 
-def test_the_box_passes_but_for_what_has_a_reason(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_box_passes_all_rules_without_a_reason_for_an_exception(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["image", "check", str(image), "--stand-in", "--json"]) == OK
     document = json.loads(capsys.readouterr().out)
     assert document["verdict"] == "pass" and document["stale"] == []
@@ -107,7 +109,7 @@ SPOILED = {
 }
 
 
-def test_spoiled_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
+def test_changed_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
     """All at once, because a scan takes a quarter of a minute; beside a service that is off and one mode."""
     with opened_tree(image) as tree:
         for pattern, right, wrong in SPOILED.values():
@@ -146,7 +148,7 @@ def _rhel(tree: Path, name: str = "rhel", version: str = "9.4") -> Path:
     return tree
 
 
-def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
+def test_the_scap_content_is_that_of_the_systems_release(tmp_path: Path) -> None:
     assert default_content(_rhel(tmp_path / "9")) == CONTENT
     with pytest.raises(
         PrerequisiteMissing, match=r"ssg-rhel77-ds.xml: missing; apt-get install ssg-nondebian"
@@ -156,7 +158,7 @@ def test_content_follows_from_the_system_s_release(tmp_path: Path) -> None:
         default_content(tmp_path)
 
 
-def test_a_rebuild_is_judged_as_what_it_rebuilds(tmp_path: Path) -> None:
+def test_a_rhel_rebuild_is_checked_with_the_content_of_rhel(tmp_path: Path) -> None:
     whole = CONTENT.read_bytes()
     assert content_for(CONTENT, _rhel(tmp_path / "rhel")) == whole
     platform = b'<xccdf-1.2:platform idref="cpe:/o:redhat:enterprise_linux:9"/>'
@@ -164,7 +166,9 @@ def test_a_rebuild_is_judged_as_what_it_rebuilds(tmp_path: Path) -> None:
     assert content_for(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == whole
 
 
-def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_system_that_cannot_be_checked_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (empty := tmp_path / "empty").mkdir()
     (image := tmp_path / "some.raw").touch()
     (text := tmp_path / "text.xml").write_text("<Benchmark/>")
@@ -186,7 +190,9 @@ def test_what_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not list(tmp_path.glob("**/mounts"))
 
 
-def test_another_systems_content_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_that_content_is_for_another_system(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     system, report = _rhel(tmp_path / "system", "somebody"), tmp_path / "report.html"
     assert main(["image", "check", str(system), "--report", str(report)]) == WRONG_INPUT
     assert "<html" in report.read_text()
@@ -196,7 +202,9 @@ def test_another_systems_content_is_told(tmp_path: Path, capsys: pytest.CaptureF
     )
 
 
-def test_a_verdict_that_does_not_hold_ends_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failing_rule_ends_the_command_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked = [RuleResult("a_rule", "high", "about a rule", "fail")]
     monkeypatch.setattr("imaging.check.openscap.scan", lambda *_: asked)
     assert main(["image", "check", str(_rhel(tmp_path / "system"))]) == FAILED

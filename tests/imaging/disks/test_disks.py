@@ -13,7 +13,7 @@ from tests.support.imaging.layouts import FILES, load
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_disk_is_refused_if_anything_on_it_is_used_and_only_then(file: Path) -> None:
+def test_a_disk_is_refused_exactly_if_something_on_it_is_in_use(file: Path) -> None:
     layout = load(file)
     assert [name for name, reasons in layout.judged().items() if not reasons] == layout.may_be_written
     for name, words in layout.refused.items():
@@ -21,11 +21,11 @@ def test_a_disk_is_refused_if_anything_on_it_is_used_and_only_then(file: Path) -
         assert words in "; ".join(reasons)
 
 
-def test_there_are_machines_enough() -> None:
+def test_the_recorded_machines_cover_enough_cases() -> None:
     assert len(FILES) >= 40
 
 
-def test_a_machine_survives_being_recorded() -> None:
+def test_a_recorded_machine_reads_back_unchanged() -> None:
     for file in FILES:
         machine = load(file).machine
         assert msgspec.json.decode(msgspec.json.encode(machine), type=StationMachine) == machine

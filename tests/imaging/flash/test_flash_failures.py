@@ -78,7 +78,7 @@ def is_boot_sector(disk: MemoryDisk) -> bool:
 
 
 @pytest.mark.parametrize("kind", [LyingStick, BadSector, Forger])
-def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
+def test_a_disk_that_returns_other_data_than_written_is_detected(
     image: Image, plan: FlashPlan, kind: type[MemoryDisk]
 ) -> None:
     disk = kind(bytes(DISK_BYTES))
@@ -87,7 +87,7 @@ def test_a_disk_that_does_not_give_back_what_it_got_is_found_out(
     assert not is_boot_sector(disk)
 
 
-def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, plan: FlashPlan) -> None:
+def test_a_first_sector_that_cannot_be_read_back_is_erased(image: Image, plan: FlashPlan) -> None:
     disk = BadSector(bytes(DISK_BYTES))
     disk.bad = 300
     with pytest.raises(ReadbackMismatch):
@@ -95,7 +95,9 @@ def test_a_first_sector_that_cannot_be_read_back_is_taken_away(image: Image, pla
     assert not is_boot_sector(disk)
 
 
-def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Image, plan: FlashPlan) -> None:
+def test_a_disk_removed_at_any_write_is_reported_and_the_flash_can_be_resumed(
+    image: Image, plan: FlashPlan
+) -> None:
     whole = MemoryDisk(bytes(DISK_BYTES))
     flash(plan, image, whole)
     writes = len([entry for entry in whole.trace if entry])
@@ -110,19 +112,19 @@ def test_a_disk_that_goes_away_at_any_write_is_told_and_can_be_resumed(image: Im
         assert disk.content == whole.content
 
 
-def test_progress_comes_to_its_end(image: Image, plan: FlashPlan) -> None:
+def test_progress_reaches_its_total(image: Image, plan: FlashPlan) -> None:
     seen: list[int] = []
     flash(plan, image, MemoryDisk(bytes(DISK_BYTES)), progress=seen.append)
     assert sum(seen) == 2 * plan.bulk_bytes
 
 
-def test_the_copy_of_the_table_moves_to_the_disks_end(plan: FlashPlan) -> None:
+def test_the_backup_table_moves_to_the_end_of_the_disk(plan: FlashPlan) -> None:
     front, back = gpt(DISK_BYTES)
     assert plan.head[440 : len(front)] == front[440:]
     assert (plan.tail.offset, plan.tail.data) == (DISK_BYTES - len(back), back)
 
 
-def test_on_a_disk_of_the_images_size_it_stays(image: Image) -> None:
+def test_on_a_disk_of_the_images_size_the_backup_table_stays(image: Image) -> None:
     plan = make_plan(image, IMAGE_BYTES)
     disk = MemoryDisk(b"\xff" * IMAGE_BYTES)
     flash(plan, image, disk)
@@ -141,7 +143,7 @@ def test_an_image_without_a_valid_table_is_refused(tmp_path: Path, damaged: int)
         make_plan(image, DISK_BYTES)
 
 
-def test_an_image_with_one_boxs_identity_is_refused(tmp_path: Path) -> None:
+def test_an_image_that_contains_an_identity_is_refused(tmp_path: Path) -> None:
     raw = raw_image(tmp_path / "box.raw")
     with raw.open("r+b") as file:
         file.seek(2 * MIB)
@@ -154,18 +156,18 @@ def test_an_image_with_one_boxs_identity_is_refused(tmp_path: Path) -> None:
         make_plan(image, DISK_BYTES, b"identity".ljust(512, b"\0"))
 
 
-def test_what_the_image_leaves_empty_at_a_partitions_beginning() -> None:
+def test_gaps_between_mapped_ranges_are_computed() -> None:
     assert list(gaps(10, 20, [])) == [(10, 20)]
     assert list(gaps(10, 20, [(0, 12), (14, 16), (30, 40)])) == [(12, 14), (16, 20)]
     assert list(gaps(10, 20, [(5, 25)])) == []
 
 
-def test_partitions_are_read(plan: FlashPlan) -> None:
+def test_partitions_of_a_table_are_read(plan: FlashPlan) -> None:
     assert tables.slices(plan.head) == list(plan.slices)
     assert [part.label for part in plan.slices] == ["esp", "rap-identity", "root-a", "var"]
 
 
-def test_a_label_that_is_not_utf_16_is_read_as_far_as_it_is(plan: FlashPlan) -> None:
+def test_an_invalid_utf_16_label_is_read_up_to_the_error(plan: FlashPlan) -> None:
     head = bytearray(plan.head)
     at = head.index("root-a".encode("utf-16-le"))
     head[at : at + 2] = b"\x00\xdc"  # the second half of a surrogate pair
@@ -188,7 +190,7 @@ class Watched(MemoryDisk):
         super().read(offset, into)
 
 
-def test_nothing_is_read_back_before_it_was_flushed(image: Image, plan: FlashPlan) -> None:
+def test_data_is_flushed_before_it_is_read_back(image: Image, plan: FlashPlan) -> None:
     disk = Watched(bytes(DISK_BYTES))
     flash(plan, image, disk)
     assert is_boot_sector(disk)
@@ -206,7 +208,7 @@ class FailsItsLastFlush(MemoryDisk):
         super().flush()
 
 
-def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan: FlashPlan) -> None:
+def test_a_first_sector_that_cannot_be_flushed_is_erased(image: Image, plan: FlashPlan) -> None:
     disk = FailsItsLastFlush(bytes(DISK_BYTES))
     with pytest.raises(DeviceError, match="cannot be flushed"):
         flash(plan, image, disk)
@@ -215,7 +217,7 @@ def test_a_first_sector_that_cannot_be_flushed_is_taken_away(image: Image, plan:
     assert disk.trace[-1] is None, "the removal is durable"
 
 
-def test_the_copy_of_the_table_is_durable_before_the_table_and_the_first_sector_comes_last(
+def test_the_backup_table_is_durable_before_the_table_and_the_first_sector_is_last(
     image: Image, plan: FlashPlan
 ) -> None:
     disk = MemoryDisk(bytes(DISK_BYTES))

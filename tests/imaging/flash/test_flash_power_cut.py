@@ -39,7 +39,7 @@ def finished(image: Image, plan: FlashPlan) -> MemoryDisk:
     return disk
 
 
-def test_a_cut_leaves_the_old_system_or_the_new_one_or_a_disk_that_does_not_start(
+def test_a_power_cut_leaves_the_old_system_the_new_one_or_a_disk_that_does_not_boot(
     plan: FlashPlan, finished: MemoryDisk
 ) -> None:
     seen = 0
@@ -49,14 +49,16 @@ def test_a_cut_leaves_the_old_system_or_the_new_one_or_a_disk_that_does_not_star
     assert seen > 6 * len([entry for entry in finished.trace if entry])
 
 
-def test_every_cut_can_be_resumed(image: Image, plan: FlashPlan, finished: MemoryDisk) -> None:
+def test_a_flash_can_be_resumed_after_any_power_cut(
+    image: Image, plan: FlashPlan, finished: MemoryDisk
+) -> None:
     for left in cuts(finished.trace):
         disk = MemoryDisk(bytes(left))
         flash(plan, image, disk, resume=True, in_flight=1)
         assert disk.content == finished.content
 
 
-def test_resuming_keeps_what_is_right_and_writes_the_rest(
+def test_resuming_keeps_correct_pieces_and_writes_the_rest(
     image: Image, plan: FlashPlan, finished: MemoryDisk
 ) -> None:
     disk = MemoryDisk(bytes(finished.content))
@@ -68,13 +70,13 @@ def test_resuming_keeps_what_is_right_and_writes_the_rest(
     assert disk.content == finished.content
 
 
-def test_the_judges_know_a_disk_that_starts(finished: MemoryDisk) -> None:
+def test_the_boot_check_recognizes_a_bootable_disk(finished: MemoryDisk) -> None:
     for disk in (old_disk(), bytes(finished.content)):
         assert starts_anywhere(disk)
         assert starts_by_specification(disk)
 
 
-def test_the_very_first_sector_is_the_last_write(finished: MemoryDisk) -> None:
+def test_the_first_sector_is_written_last(finished: MemoryDisk) -> None:
     writes = [entry for entry in finished.trace if entry]
     assert (writes[-1][0], len(writes[-1][1])) == (0, 512)
     assert finished.trace[-1] is None

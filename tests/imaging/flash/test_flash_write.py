@@ -54,7 +54,7 @@ def content(device: str) -> bytes:
     return Path(device).read_bytes()
 
 
-def test_a_disk_gets_the_image_and_a_table_that_fits_it(image: Path, disk: str) -> None:
+def test_a_disk_gets_the_image_and_a_partition_table_of_its_size(image: Path, disk: str) -> None:
     assert write(image, disk) == OK
     written, wanted = content(disk), Path("box.raw").read_bytes()
     front, back = gpt(DISK_BYTES)
@@ -77,7 +77,7 @@ def test_a_disk_is_compared_with_its_record(raw: Path, disk: str, capsys: pytest
     assert rap("flash", "verify", disk, "--record", "it.json", "--only", "esp") == OK
 
 
-def test_a_flash_ends_with_a_record_and_a_page(raw: Path, disk: str) -> None:
+def test_a_flash_writes_a_record_and_a_page(raw: Path, disk: str) -> None:
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     record = json.loads(Path("flash-rap-0001.json").read_text())
     assert (record["box"], record["image"], record["disk"]["bytes"]) == ("RAP-0001", "box.raw", DISK_BYTES)
@@ -87,7 +87,7 @@ def test_a_flash_ends_with_a_record_and_a_page(raw: Path, disk: str) -> None:
     assert b"PRIVATE KEY" not in Path("flash-rap-0001.json").read_bytes()
 
 
-def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path, disk: str) -> None:
+def test_the_key_is_created_on_the_disk_and_the_certificate_is_added_later(raw: Path, disk: str) -> None:
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml", "--csr", "it.csr", "--record", "it.json")
     asked = x509.load_pem_x509_csr(Path("it.csr").read_bytes())
     assert asked.is_signature_valid
@@ -118,9 +118,7 @@ def test_the_key_is_made_onto_the_disk_and_its_certificate_comes_later(raw: Path
     assert rap("flash", "verify", disk, "--record", "it.json") == OK
 
 
-def test_what_was_done_to_an_identity_is_said(
-    raw: Path, disk: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changes_to_an_identity_are_printed(raw: Path, disk: str, capsys: pytest.CaptureFixture[str]) -> None:
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     rap("pki", "init", "pki")
     capsys.readouterr()
@@ -144,7 +142,7 @@ def test_a_certificate_of_another_box_is_refused(raw: Path, disk: str) -> None:
     assert content(disk) == before
 
 
-def test_the_serial_is_asked_for(raw: Path, disk: str) -> None:
+def test_the_command_asks_for_a_missing_serial(raw: Path, disk: str) -> None:
     before = content(disk)
     with pytest.raises(WrongInput, match="is not the name"):
         rap("flash", "write", raw, disk, "--key", "key.pub", "--serial", "sda")
@@ -160,7 +158,7 @@ def change(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["box.bmap", "box.manifest.json", "box.manifest.json.sig", "key.pub"])
-def test_what_is_not_signed_leaves_the_disk_as_it_was(raw: Path, disk: str, name: str) -> None:
+def test_an_unsigned_image_leaves_the_disk_unchanged(raw: Path, disk: str, name: str) -> None:
     change(raw.with_name(name))
     before = content(disk)
     with pytest.raises(WrongInput, match=r"(box\.(bmap|manifest\.json)|key\.pub): .*Nothing was written"):
@@ -169,7 +167,7 @@ def test_what_is_not_signed_leaves_the_disk_as_it_was(raw: Path, disk: str, name
 
 
 @pytest.mark.parametrize("image", ["zstd"], indirect=True)
-def test_a_compressed_image_without_its_end_leaves_the_disk_as_it_was(image: Path, disk: str) -> None:
+def test_a_truncated_compressed_image_leaves_the_disk_unchanged(image: Path, disk: str) -> None:
     os.truncate(image, image.stat().st_size - 100)
     before = content(disk)
     with pytest.raises(WrongInput, match="no table of frames"):
@@ -177,7 +175,7 @@ def test_a_compressed_image_without_its_end_leaves_the_disk_as_it_was(image: Pat
     assert content(disk) == before
 
 
-def test_a_changed_image_never_starts(raw: Path, disk: str) -> None:
+def test_a_changed_image_never_boots(raw: Path, disk: str) -> None:
     with raw.open("r+b") as file:
         file.seek(5 * MIB)
         file.write(b"changed")
@@ -227,7 +225,7 @@ def test_swap_space_is_refused(raw: Path, disk: str) -> None:
         write(raw, disk)
 
 
-def test_the_running_systems_disk_is_refused(raw: Path) -> None:
+def test_the_disk_of_the_running_system_is_refused(raw: Path) -> None:
     number = Path("/").stat().st_dev
     name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
     with pytest.raises(WrongInput, match="may not be written"):
@@ -235,14 +233,16 @@ def test_the_running_systems_disk_is_refused(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/nonesuch", "box.raw"])
-def test_what_is_no_disk_is_refused(raw: Path, device: str) -> None:
+def test_a_path_that_is_no_disk_is_refused(raw: Path, device: str) -> None:
     before = raw.read_bytes()
     with pytest.raises(WrongInput):
         write(raw, device)
     assert raw.read_bytes() == before
 
 
-def test_a_full_disk_behind_the_device_is_told_and_can_be_resumed(raw: Path, desk: Path) -> None:
+def test_a_full_disk_behind_the_device_is_reported_and_the_flash_can_be_resumed(
+    raw: Path, desk: Path
+) -> None:
     room = desk / "room"
     room.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", room], check=True)
@@ -257,7 +257,7 @@ def test_a_full_disk_behind_the_device_is_told_and_can_be_resumed(raw: Path, des
         subprocess.run(["umount", "--lazy", room], check=True)
 
 
-def test_nothing_is_overwritten_on_the_station(raw: Path, disk: str) -> None:
+def test_records_on_the_station_are_not_overwritten(raw: Path, disk: str) -> None:
     Path("it.pdf").write_text("mine")
     before = content(disk)
     with pytest.raises(CommandError, match=r"it\.pdf exists"):
@@ -265,7 +265,7 @@ def test_nothing_is_overwritten_on_the_station(raw: Path, disk: str) -> None:
     assert content(disk) == before
 
 
-def test_the_list_tells_what_a_disk_holds(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_the_contents_of_each_disk(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
     subprocess.run(["mkswap", disk], check=True, capture_output=True)
     assert rap("flash", "list", "--json") == OK
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}

@@ -33,7 +33,7 @@ VARIANTS = {
 }
 
 
-def test_the_golden_files_are_what_is_assembled(tmp_path: Path) -> None:
+def test_the_assembled_files_equal_the_golden_files(tmp_path: Path) -> None:
     for path, text in goldens(tmp_path):
         assert path.read_text("utf-8") == text, (
             "run `python -m tests.support.imaging.golden`, and read the difference"
@@ -42,7 +42,7 @@ def test_the_golden_files_are_what_is_assembled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("board", board_names())
 @pytest.mark.parametrize("release", releases())
-def test_every_release_and_board_is_accepted_and_without_a_finding(
+def test_every_release_and_board_is_accepted_without_findings(
     tmp_path: Path, release: str, board: str
 ) -> None:
     file = write_site(tmp_path, SITE.replace("rap-4", board))
@@ -59,7 +59,7 @@ def test_every_release_and_board_is_accepted_and_without_a_finding(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("release", ["almalinux9", "almalinux10"])
-def test_every_variant_of_a_site_is_without_a_finding(tmp_path: Path, release: str, variant: str) -> None:
+def test_every_variant_of_a_site_has_no_findings(tmp_path: Path, release: str, variant: str) -> None:
     file = write_site(tmp_path, VARIANTS[variant])
     site = load_site(file)
     kickstart = tmp_path / "box.ks"
@@ -67,7 +67,7 @@ def test_every_variant_of_a_site_is_without_a_finding(tmp_path: Path, release: s
     assert lint(kickstart, "", [], load_board("rap-4"), site.disk.bytes).findings == []
 
 
-def test_no_secret_is_in_a_kickstart_but_as_a_hash(tmp_path: Path) -> None:
+def test_secrets_are_in_a_kickstart_only_as_hashes(tmp_path: Path) -> None:
     file = write_site(tmp_path)
     text = assemble(load_site(file), file)
     assert CRYPT_HASH in text
@@ -88,13 +88,13 @@ def test_a_failing_line_of_a_script_stops_the_installation(tmp_path: Path, relea
         assert len(script.body) == 1 or script.body[0].startswith("set -e"), script.spot
 
 
-def test_the_media_hold_the_box_repository_unless_the_site_says_where(tmp_path: Path) -> None:
+def test_the_box_repository_is_on_the_media_unless_the_site_names_another(tmp_path: Path) -> None:
     media = load_site(write_site(tmp_path, VARIANTS["media"]))
     assert box_repository(media) == "file://" + "/run/install/repo/rap-box"
     assert box_repository(load_site(write_site(tmp_path))) == "https://images.example.com/rap-box/"
 
 
-def test_an_own_board_comes_along(tmp_path: Path) -> None:
+def test_a_custom_board_file_is_included(tmp_path: Path) -> None:
     ports = '[instrument_ports]\n1 = "eth1"\n'
     (tmp_path / "ours.toml").write_text(f'name = "ours"\nuplink = "eth0"\n{ports}')
     file = write_site(tmp_path, SITE.replace('"rap-4"', '"ours.toml"'))
@@ -103,12 +103,12 @@ def test_an_own_board_comes_along(tmp_path: Path) -> None:
     assert f'cat > /etc/rap/ours.toml <<\'BOARD\'\nname = "ours"\nuplink = "eth0"\n{ports}BOARD\n' in text
 
 
-def test_the_example_of_a_site_is_right(tmp_path: Path) -> None:
+def test_the_example_site_is_valid(tmp_path: Path) -> None:
     file = write_site(tmp_path, (FOLDER / "example-site.toml").read_text("utf-8"))
     assert assemble(load_site(file), file).startswith("#version=RHEL9\n# AlmaLinux 9")
 
 
-def test_the_layout_has_two_slots_of_one_size_and_only_the_buffer_grows() -> None:
+def test_the_layout_has_two_slots_of_equal_size_and_only_the_spool_grows() -> None:
     by_mount = {partition.mount: partition for partition in layout()}
     assert by_mount["/"].size_mib == by_mount["/slots/b"].size_mib
     assert [p.mount for p in layout() if p.grow] == ["/var/lib/rap"]
@@ -201,7 +201,7 @@ def test_the_same_site_gives_the_same_bytes_in_another_process(tmp_path: Path) -
         ),
     ],
 )
-def test_a_wrong_site_names_the_key_and_what_would_be_right(
+def test_the_error_for_a_wrong_site_names_the_key_and_a_correction(
     tmp_path: Path, old: str, new: str, key: str, message: str
 ) -> None:
     assert old in SITE
@@ -222,7 +222,7 @@ def test_a_wrong_site_names_the_key_and_what_would_be_right(
         ("labadmin.hash", "pässword", "administrator[0].password_hash_file"),
     ],
 )
-def test_a_wrong_secret_is_refused_and_not_repeated(
+def test_an_invalid_secret_is_refused_and_not_shown(
     tmp_path: Path, name: str, content: str | None, key: str
 ) -> None:
     file = write_site(tmp_path)

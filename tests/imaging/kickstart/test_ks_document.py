@@ -16,7 +16,7 @@ def write(folder: Path, text: str, name: str = "a.ks") -> Path:
     return path
 
 
-def test_every_command_and_section_knows_its_line(tmp_path: Path) -> None:
+def test_every_command_and_section_has_its_line_number(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "# a\ntext\n\n%post --log=/x\necho\n%end\nreboot\n"), "RHEL9")
     assert [(command.name, command.spot.line) for command in ks.commands] == [("text", 2), ("reboot", 7)]
     (post,) = ks.of("%post")
@@ -24,7 +24,7 @@ def test_every_command_and_section_knows_its_line(tmp_path: Path) -> None:
     assert post.script.logfile == "/x"
 
 
-def test_reading_goes_on_after_every_mistake(tmp_path: Path) -> None:
+def test_reading_continues_after_every_error(tmp_path: Path) -> None:
     text = 'nonsense\nlang "en\n%adon x\n%end\npart /\n%post\necho\n%packages\na\n%end\nreboot\n'
     ks = read(write(tmp_path, text), "RHEL9")
     assert [refusal.spot.line for refusal in ks.refusals if not refusal.deprecated] == [1, 2, 3, 6]
@@ -32,7 +32,7 @@ def test_reading_goes_on_after_every_mistake(tmp_path: Path) -> None:
     assert ks.packages.packageList == ["a"]
 
 
-def test_a_line_that_pykickstart_trips_over_is_a_refusal_too(tmp_path: Path) -> None:
+def test_a_line_that_crashes_pykickstart_is_reported_as_an_error(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "%packages\n-\n%end\ntext\n"), "RHEL9")
     assert [(r.spot.line, r.message) for r in ks.refusals] == [
         (1, "pykickstart cannot read it (string index out of range)")
@@ -40,19 +40,19 @@ def test_a_line_that_pykickstart_trips_over_is_a_refusal_too(tmp_path: Path) -> 
     assert ks.commands[-1].name == "text"
 
 
-def test_an_end_without_a_section_is_told(tmp_path: Path) -> None:
+def test_an_end_without_a_section_is_reported(tmp_path: Path) -> None:
     ks = read(write(tmp_path, "text\n%end\nreboot\n"), "RHEL9")
     assert [(r.spot.line, r.message) for r in ks.refusals] == [(2, "there is no section to end")]
     assert ks.commands[-1].name == "reboot"
 
 
-def test_an_included_file_is_read_with_its_own_lines(tmp_path: Path) -> None:
+def test_an_included_file_has_its_own_line_numbers(tmp_path: Path) -> None:
     other = write(tmp_path, "\npart / --fstype=ext5 --size=1\n", "disk.ks")
     ks = read(write(tmp_path, "text\n%include disk.ks\n"), "RHEL9")
     assert [(c.name, c.spot.file, c.spot.line) for c in ks.commands][1:] == [("part", str(other), 2)]
 
 
-def test_files_that_include_each_other_come_to_an_end(tmp_path: Path) -> None:
+def test_files_that_include_each_other_are_an_error(tmp_path: Path) -> None:
     write(tmp_path, "%include a.ks\n", "b.ks")
     ks = read(write(tmp_path, "%include b.ks\n"), "RHEL9")
     assert "nested too deeply" in ks.refusals[0].message
@@ -66,7 +66,7 @@ def test_a_here_document_of_pre_is_read_as_commands(tmp_path: Path, redirect: st
     assert not ks.open_ended
 
 
-def test_what_this_machine_has_under_the_name_of_a_file_of_pre_is_not_read(tmp_path: Path) -> None:
+def test_a_local_file_with_the_name_of_a_file_written_by_pre_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, "reboot\n", "x")
     script = f"%include {tmp_path}/x\n%pre\ncat > {tmp_path}/x <<EOF\npoweroff\nEOF\n%end\n"
     assert [command.name for command in read(write(tmp_path, script), "RHEL9").commands] == ["poweroff"]
@@ -80,7 +80,7 @@ def test_what_this_machine_has_under_the_name_of_a_file_of_pre_is_not_read(tmp_p
         "cat > /tmp/x <<EOF\npart / --size=1 --ondisk=$disk\nEOF",
     ],
 )
-def test_what_a_shell_fills_in_is_left_open(tmp_path: Path, script: str) -> None:
+def test_values_that_a_shell_substitutes_are_unknown(tmp_path: Path, script: str) -> None:
     path = write(tmp_path, f"%include /tmp/x\n%pre\n{script}\n%end\n")
     ks = read(path, "RHEL9")
     assert ks.open_ended
@@ -89,7 +89,7 @@ def test_what_a_shell_fills_in_is_left_open(tmp_path: Path, script: str) -> None
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"text\0\n", None])
-def test_what_is_no_kickstart_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_kickstart_is_reported(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.ks"
     if content is not None:
         path.write_bytes(content)
@@ -108,10 +108,12 @@ def test_what_is_no_kickstart_is_told(tmp_path: Path, content: bytes | None) -> 
         ("#version=F40\n", "centos-stream10", "RHEL10"),
     ],
 )
-def test_which_version_judges(tmp_path: Path, head: str, release: str, version: str) -> None:
+def test_the_kickstart_version_follows_from_the_release(
+    tmp_path: Path, head: str, release: str, version: str
+) -> None:
     assert version_of(write(tmp_path, head), release) == version
 
 
-def test_a_version_without_rules_is_told(tmp_path: Path) -> None:
+def test_a_version_without_rules_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnknownVersion, match="is for F40; there are rules for RHEL9, RHEL10"):
         version_of(write(tmp_path, "#version=F40\n"))

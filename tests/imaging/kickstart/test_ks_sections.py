@@ -34,7 +34,7 @@ def test_an_interpreter_is_an_absolute_path_in_each_section(section: str, tmp_pa
 
 
 @pytest.mark.parametrize("section", SCRIPTS[:3])
-def test_no_script_of_the_installation_holds_a_password(section: str, tmp_path: Path) -> None:
+def test_no_installation_script_contains_a_password(section: str, tmp_path: Path) -> None:
     script = f"{section}\necho root:secret | chpasswd\n%end\n"
     assert "password-in-script" in rules(good("", "almalinux9") + script, tmp_path)
 

@@ -41,13 +41,13 @@ def test_holes_are_not_mapped(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1_000_000])
-def test_a_file_that_is_one_hole_has_nothing_mapped(tmp_path: Path, size: int) -> None:
+def test_a_file_that_is_one_hole_has_no_mapped_ranges(tmp_path: Path, size: int) -> None:
     (tmp_path / "hole").touch()
     os.truncate(tmp_path / "hole", size)
     assert make_bmap(tmp_path / "hole") == Bmap(size, ())
 
 
-def test_a_hash_is_that_of_a_plain_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sparse_hash_equals_that_of_a_plain_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     pread = os.pread
 
@@ -62,7 +62,7 @@ def test_a_hash_is_that_of_a_plain_read(raw: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("size", [0, 1, 4096, MIB, 3 * MIB + 17])
 @pytest.mark.parametrize("spots", [[], [0], [MIB - 1], [5000, 2 * MIB + 5000], [3 * MIB + 16]])
-def test_a_hash_knows_every_hole(tmp_path: Path, size: int, spots: list[int]) -> None:
+def test_a_hash_covers_every_hole(tmp_path: Path, size: int, spots: list[int]) -> None:
     with (file := tmp_path / "file").open("wb") as sparse:
         sparse.truncate(size)
         for spot in spots:
@@ -70,7 +70,7 @@ def test_a_hash_knows_every_hole(tmp_path: Path, size: int, spots: list[int]) ->
     assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_a_map_is_read_as_it_was_written(raw: Path) -> None:
+def test_a_map_reads_back_unchanged(raw: Path) -> None:
     made = make_bmap(raw)
     assert bmap.parse(bmap.render(made)) == made
     assert all(span.offset // MIB == (span.end - 1) // MIB for span in made.ranges)
@@ -90,20 +90,20 @@ def replace(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (replace(b"ImageSize", b"Size"), "is not a block map"),
     ],
 )
-def test_a_map_that_is_wrong_is_told(raw: Path, change: Callable[[bytes], bytes], problem: str) -> None:
+def test_an_invalid_map_is_reported(raw: Path, change: Callable[[bytes], bytes], problem: str) -> None:
     with pytest.raises(BmapError, match=problem):
         bmap.parse(change(bmap.render(make_bmap(raw))))
 
 
 @pytest.mark.parametrize("spans", [((0, 8192), (4096, 4096)), ((0, 2 * MIB),), ((IMAGE_BYTES, 4096),)])
-def test_ranges_that_overlap_or_leave_the_image_are_told(spans: tuple[tuple[int, int], ...]) -> None:
+def test_ranges_that_overlap_or_exceed_the_image_are_reported(spans: tuple[tuple[int, int], ...]) -> None:
     wrong = Bmap(IMAGE_BYTES, tuple(Range(offset, length, bytes(32)) for offset, length in spans))
     with pytest.raises(BmapError, match="has a range"):
         bmap.parse(bmap.render(wrong))
 
 
 @pytest.mark.skipif(not shutil.which("bmaptool"), reason="bmap-tools is not installed")
-def test_bmaptool_copies_by_our_map(raw: Path, tmp_path: Path) -> None:
+def test_bmaptool_copies_with_the_written_map(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "box.bmap").write_bytes(bmap.render(make_bmap(raw)))
     command = ["bmaptool", "copy", "--bmap", tmp_path / "box.bmap", raw, tmp_path / "copy.raw"]
     subprocess.run(command, check=True, capture_output=True)
@@ -111,7 +111,7 @@ def test_bmaptool_copies_by_our_map(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_the_compressed_form_is_the_images_bytes(raw: Path, tmp_path: Path) -> None:
+def test_the_compressed_image_decompresses_to_the_image(raw: Path, tmp_path: Path) -> None:
     made = make_bmap(raw)
     for name in ("a", "b"):
         compress_framed(raw, made, tmp_path / name)
@@ -127,7 +127,7 @@ def test_the_compressed_form_is_the_images_bytes(raw: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
-def test_zstd_reads_the_compressed_form(raw: Path, tmp_path: Path) -> None:
+def test_zstd_decompresses_the_compressed_image(raw: Path, tmp_path: Path) -> None:
     compress_framed(raw, make_bmap(raw), tmp_path / "box.zst")
     run = subprocess.run(["zstd", "-dc", tmp_path / "box.zst"], check=True, capture_output=True)
     assert run.stdout == raw.read_bytes()
@@ -145,7 +145,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("length", [100, 4095, 4097, 100_000])
-def test_a_frame_of_another_length_than_its_table_says_is_told(
+def test_a_frame_whose_length_differs_from_its_table_is_reported(
     raw: Path, tmp_path: Path, length: int
 ) -> None:
     compress_framed(raw, make_bmap(raw), tmp_path / "box.zst")
@@ -160,7 +160,7 @@ def test_a_frame_of_another_length_than_its_table_says_is_told(
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-5], lambda data: b"no" + data])
-def test_a_damaged_frame_is_told(raw: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_frame_is_reported(raw: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     compress_framed(raw, make_bmap(raw), tmp_path / "box.zst")
     with (tmp_path / "box.zst").open("rb") as file:
         first = frames(file.fileno())[0]
@@ -169,7 +169,7 @@ def test_a_damaged_frame_is_told(raw: Path, tmp_path: Path, change: Callable[[by
         decompress(change(data), memoryview(bytearray(first.length)))
 
 
-def test_an_image_that_belongs_to_another_map_is_told(raw: Path, tmp_path: Path) -> None:
+def test_an_image_of_another_map_is_reported(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     image = sign(raw, compressed=True)
     other = sign(raw_image(tmp_path / "other" / "box.raw", seed=2), compressed=True)
@@ -187,13 +187,13 @@ def test_an_image_that_belongs_to_another_map_is_told(raw: Path, tmp_path: Path)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
-def test_anybody_can_check_the_signature(raw: Path) -> None:
+def test_the_signature_is_verified_with_the_public_key_alone(raw: Path) -> None:
     sign(raw)
     command = "openssl pkeyutl -verify -rawin -pubin -inkey key.pub -in box.manifest.json -sigfile"
     subprocess.run([*command.split(), "box.manifest.json.sig"], check=True, cwd=raw.parent)
 
 
-def test_keys_of_another_kind_are_told(tmp_path: Path) -> None:
+def test_keys_of_another_kind_are_reported(tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no key")
     with pytest.raises(signing.SigningError, match="is not an unencrypted private key"):
         signing.load_private_key(tmp_path / "no.pem")
@@ -218,7 +218,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_formats_are_known_by_what_their_own_programs_write(tmp_path: Path, name: str) -> None:
+def test_formats_are_recognized_in_files_written_by_their_own_programs(tmp_path: Path, name: str) -> None:
     program = "sfdisk" if name == "GPT" else MAKERS[name].split()[0]
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
@@ -231,6 +231,6 @@ def test_formats_are_known_by_what_their_own_programs_write(tmp_path: Path, name
         assert signatures(lambda offset, length: os.pread(fd, length, offset), 320 * MIB) == [name]
 
 
-def test_a_blank_disk_holds_nothing() -> None:
+def test_a_blank_disk_has_no_contents() -> None:
     for size in (0, 512, 4096, 10 * MIB):
         assert signatures(lambda offset, length: bytes(length), size) == []

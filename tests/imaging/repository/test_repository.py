@@ -24,7 +24,7 @@ def repository(folder: Path, *rpms: Rpm, comps: Comps | None = None) -> Reposito
 
 
 @pytest.mark.parametrize("packing", PACK)
-def test_every_compression_gives_the_same(tmp_path: Path, packing: str) -> None:
+def test_every_compression_gives_the_same_packages(tmp_path: Path, packing: str) -> None:
     found = Repository.load(write_repository(tmp_path, BOX, BOX_COMPS, packing))
     assert sorted(found.by_name) == sorted(rpm.name for rpm in BOX)
     assert found.by_name["rap-box"][0].requires == [
@@ -69,20 +69,20 @@ def test_requirements_are_followed_by_name_capability_and_file(tmp_path: Path) -
         ("(c if d)", True),
     ],
 )
-def test_versions_and_boolean_requirements(
+def test_versions_and_boolean_requirements_are_followed(
     tmp_path: Path, requirement: str | tuple[str, str, str], met: bool
 ) -> None:
     found = repository(tmp_path, Rpm("a", requires=(requirement,)), Rpm("b", version="2.0"))
     assert (found.resolve(section("a")).unmet == []) is met
 
 
-def test_an_exclusion_is_named_where_it_is_in_the_way(tmp_path: Path) -> None:
+def test_an_exclusion_that_prevents_installation_is_named(tmp_path: Path) -> None:
     found = repository(tmp_path, Rpm("a", requires=("b", "c")), Rpm("b"))
     resolution = found.resolve(section("a\n-b"))
     assert resolution.unmet == [("a", "b", True), ("a", "c", False)]
 
 
-def test_another_provider_takes_the_place_of_an_excluded_one(tmp_path: Path) -> None:
+def test_another_provider_replaces_an_excluded_one(tmp_path: Path) -> None:
     found = repository(
         tmp_path,
         Rpm("a", requires=("mta",)),
@@ -92,7 +92,7 @@ def test_another_provider_takes_the_place_of_an_excluded_one(tmp_path: Path) -> 
     assert sorted(found.resolve(section("a\n-mail")).installed) == ["a", "postfix"]
 
 
-def test_words_are_names_globs_architectures_files_and_capabilities(tmp_path: Path) -> None:
+def test_packages_are_selected_by_name_glob_architecture_file_or_capability(tmp_path: Path) -> None:
     found = repository(
         tmp_path,
         Rpm("lib-a", files=("/usr/bin/lib-a",), provides=("web",)),
@@ -110,7 +110,7 @@ def test_words_are_names_globs_architectures_files_and_capabilities(tmp_path: Pa
         assert found.resolve(section(word)).unknown == [word]
 
 
-def test_groups_environments_and_core(tmp_path: Path) -> None:
+def test_groups_environments_and_core_are_expanded(tmp_path: Path) -> None:
     comps = Comps({"core": ("a",), "web": ("b", "gone")}, {"server": ("core", "web")})
     found = repository(tmp_path, Rpm("a"), Rpm("b"), Rpm("c"), comps=comps)
     assert sorted(found.resolve(section("c")).installed) == ["a", "c"]
@@ -121,7 +121,7 @@ def test_groups_environments_and_core(tmp_path: Path) -> None:
     assert found.nearest("@^serve") == "@^server"
 
 
-def test_several_repositories_are_one(tmp_path: Path) -> None:
+def test_several_repositories_are_searched_as_one(tmp_path: Path) -> None:
     one = Repository.load(write_repository(tmp_path / "1", [Rpm("a", requires=("b",))]))
     other = Repository.load(
         write_repository(
@@ -149,14 +149,14 @@ def test_several_repositories_are_one(tmp_path: Path) -> None:
         ("5.14.0-70", "5.14.0-427"),
     ],
 )
-def test_versions_compare_as_rpm_does(older: str, newer: str) -> None:
+def test_versions_compare_as_in_rpm(older: str, newer: str) -> None:
     assert rpmvercmp(older, newer) == -1
     assert rpmvercmp(newer, older) == 1
     assert rpmvercmp(older, older) == 0
     assert rpmvercmp("1_0", "1.0") == 0
 
 
-def test_what_is_no_repository_says_what_would_be_right(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_that_is_no_repository_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="run `createrepo_c"):
         Repository.load(tmp_path)
 
@@ -176,7 +176,7 @@ def test_what_is_no_repository_says_what_would_be_right(tmp_path: Path) -> None:
         ("group.xml.gz", b"<comps><packagereq>a</packagereq></comps>"),
     ],
 )
-def test_broken_metadata_is_told(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_damaged_metadata_is_reported(tmp_path: Path, name: str, content: bytes | None) -> None:
     file = write_repository(tmp_path, BOX) / "repodata" / name
     if content is None:
         file.unlink()

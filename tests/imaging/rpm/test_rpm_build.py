@@ -99,7 +99,7 @@ def query(package: Path, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_two_builds_are_the_same(package: Path, tmp_path: Path) -> None:
+def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
     """The other one elsewhere, later, on a machine of another name, and from wheels instead of the network."""
     copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
     for name in (
@@ -153,7 +153,7 @@ def fetch_wheels(folder: Path, work: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
 
 
-def test_it_says_what_it_is_and_nothing_of_where_it_was_built(package: Path) -> None:
+def test_the_package_describes_itself_and_does_not_name_its_build_host(package: Path) -> None:
     told = "\n".join(query(package, "--info", "--requires", "--provides"))
     assert re.search(r"^Build Host +: rap-box$", told, re.MULTILINE)
     for needed in ("python3.11 < 3.12", "bundled(python3dist(cffi)) = ", "nftables >= 1.0"):
@@ -162,7 +162,7 @@ def test_it_says_what_it_is_and_nothing_of_where_it_was_built(package: Path) -> 
     assert os.uname().nodename not in told
 
 
-def test_only_the_box_is_in_it(package: Path) -> None:
+def test_the_package_contains_only_the_box(package: Path) -> None:
     files = query(package, "--list")
     python = "/usr/lib/rap/python"
     for there in (
@@ -192,7 +192,7 @@ def test_only_the_box_is_in_it(package: Path) -> None:
     assert compiled == modules
 
 
-def test_what_is_compiled_runs_with_the_oldest_c_library(package: Path, tmp_path: Path) -> None:
+def test_compiled_modules_run_with_the_oldest_c_library(package: Path, tmp_path: Path) -> None:
     subprocess.run(f"rpm2cpio {package} | cpio --quiet -idm '*.so*'", shell=True, cwd=tmp_path, check=True)
     libraries = list(tmp_path.rglob("*.so*"))
     assert "_ioctl.abi3.so" in {library.name for library in libraries}
@@ -201,7 +201,7 @@ def test_what_is_compiled_runs_with_the_oldest_c_library(package: Path, tmp_path
         assert all((int(major), int(minor)) <= NEWEST_GLIBC for major, minor in wanted), library
 
 
-def test_the_box_program_runs_where_it_was_installed(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None:
     def inside(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["chroot", installed, *words], capture_output=True, text=True, check=False)
 
@@ -218,7 +218,7 @@ def test_the_box_program_runs_where_it_was_installed(installed: Path, tmp_path: 
     assert inside("/usr/bin/python3.11", "-ISc", look).returncode == 0
 
 
-def test_the_box_s_folders_are_the_box_s_own(installed: Path) -> None:
+def test_the_folders_of_the_box_belong_to_its_user(installed: Path) -> None:
     user = re.search(r"^rap:x:(\d+):(\d+):", (installed / "etc/passwd").read_text(), re.MULTILINE)
     assert user
     spool, identity = (installed / "var/lib/rap" / name for name in ("spool", "identity"))

@@ -46,7 +46,7 @@ CONTENTS = msgspec.structs.replace(
 )
 
 
-def test_what_the_box_needs_is_taken_with_versions_hashes_and_markers() -> None:
+def test_requirements_of_the_box_are_selected_with_versions_hashes_and_markers() -> None:
     taken = locked(CONTENTS, LOCKED)
     assert [(one.name, one.version) for one in taken] == [
         ("cffi", "2.0.0"),
@@ -57,7 +57,7 @@ def test_what_the_box_needs_is_taken_with_versions_hashes_and_markers() -> None:
     assert "sha256:bb" in taken[0].text
 
 
-def test_what_a_package_needs_must_have_its_licence_read() -> None:
+def test_a_dependency_without_a_reviewed_license_is_refused() -> None:
     unread = msgspec.structs.replace(CONTENTS, licenses={"cryptography": "A", "cffi": "B"})
     with pytest.raises(RpmError, match="say under which licence pycparser is"):
         locked(unread, LOCKED)
@@ -69,7 +69,7 @@ def test_a_package_that_is_not_locked_is_refused() -> None:
         locked(more, LOCKED)
 
 
-def test_nothing_for_simulation_is_in_the_real_one() -> None:
+def test_the_box_package_contains_nothing_for_simulation() -> None:
     names = {one.name for one in locked(load_contents(), (REPOSITORY / "requirements.txt").read_text())}
     assert {"cryptography", "msgspec", "httptools"} <= names
     assert not names & {
@@ -100,7 +100,7 @@ def imported(path: Path) -> set[str]:
     )
 
 
-def test_what_is_in_the_package_imports_only_what_is_in_it(tmp_path: Path) -> None:
+def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
     copy_modules(load_contents(), tmp_path)
     shipped = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py")}
     elsewhere = set()
@@ -116,11 +116,11 @@ def test_what_is_in_the_package_imports_only_what_is_in_it(tmp_path: Path) -> No
     }
 
 
-def test_the_version_is_the_commands() -> None:
+def test_the_package_has_the_version_of_the_command() -> None:
     assert version() == VERSION
 
 
-def test_releases_have_their_pythons() -> None:
+def test_each_release_has_its_python_version() -> None:
     assert make_target(CONTENTS, "rhel9").python == "3.11"
     assert make_target(CONTENTS, "rhel9", "3.12").python_package == "python3.12"
     target = make_target(CONTENTS, "rhel10")
@@ -134,7 +134,7 @@ def test_releases_have_their_pythons() -> None:
         (["--release", "rhel10", "--python", "3.11"], "--python 3.11: rhel10 has 3.12"),
     ],
 )
-def test_a_wrong_target_is_wrong_input(
+def test_an_unknown_target_is_an_input_error(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["image", "rpm", "-o", str(tmp_path / "out"), *words]) == WRONG_INPUT
@@ -142,7 +142,7 @@ def test_a_wrong_target_is_wrong_input(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_rpmbuild_it_says_what_to_install(
+def test_the_error_without_rpmbuild_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
@@ -151,7 +151,7 @@ def test_without_rpmbuild_it_says_what_to_install(
     assert "apt-get install rpm (Debian), dnf install rpm-build (RHEL)" in capsys.readouterr().err
 
 
-def test_an_interpreter_that_does_not_answer_is_not_one(
+def test_an_interpreter_that_does_not_run_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "python3.99").write_text("#!/bin/sh\nexit 127\n")
@@ -163,7 +163,7 @@ def test_an_interpreter_that_does_not_answer_is_not_one(
         interpreter("3.99")
 
 
-def test_wheels_that_are_not_there_are_told_and_nothing_is_left(
+def test_missing_wheels_are_reported_and_leave_no_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wheels").mkdir()
@@ -176,7 +176,7 @@ def test_wheels_that_are_not_there_are_told_and_nothing_is_left(
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_the_time_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_build_time_is_source_date_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     assert source_date_epoch() == 1_700_000_000
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")

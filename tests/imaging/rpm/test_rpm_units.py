@@ -36,7 +36,7 @@ def test_each_unit_is_sandboxed(unit: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for unit in [*UNITS, *UNITS[0].parent.glob("*.socket")]:
         text = unit.read_text().replace("/usr/bin/rap", "/bin/true")
         text = re.sub(r"/usr/libexec/rap/\S+", "/bin/true", text)
@@ -51,7 +51,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_only_the_firewall_service_has_a_right_over_the_network() -> None:
+def test_only_the_firewall_service_may_change_the_network() -> None:
     """And no unit is restarted with it: what requires a unit is."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     having = {name for name, text in texts.items() if re.search(r"^\w+=.*CAP_NET_ADMIN", text, re.MULTILINE)}
@@ -60,7 +60,7 @@ def test_only_the_firewall_service_has_a_right_over_the_network() -> None:
         assert not re.search(r"^(Requires|BindsTo|PartOf|Requisite)=.*rap-firewall", text, re.MULTILINE)
 
 
-def test_only_the_firewall_service_has_precedence() -> None:
+def test_only_the_firewall_service_has_a_higher_priority() -> None:
     """Among processes, and among control groups, whose weight is 100 otherwise."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     assert {name for name, text in texts.items() if re.search(r"^Nice=-\d+$", text, re.MULTILINE)} == {
@@ -71,7 +71,7 @@ def test_only_the_firewall_service_has_precedence() -> None:
     }
 
 
-def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for() -> None:
+def test_the_firewall_unit_starts_with_the_paths_that_other_units_expect() -> None:
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     [start] = re.findall(r"^ExecStart=\S+ (.+)$", unit, re.MULTILINE)
     arguments = _parser().parse_args(start.split())
@@ -81,7 +81,7 @@ def test_what_the_firewall_service_is_started_with_is_what_the_others_look_for()
     assert arguments.socket == FIREWALL_SOCKET
 
 
-def test_no_condition_lets_the_firewall_be_skipped() -> None:
+def test_no_condition_can_skip_the_firewall_service() -> None:
     """A unit whose condition fails counts as started, and so would let the network up."""
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     lines = [line for line in unit.splitlines() if not line.startswith("#")]
@@ -116,7 +116,7 @@ def server(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
-def test_httpd_takes_the_page_s_configuration(server: Path) -> None:
+def test_httpd_accepts_the_configuration_of_the_page(server: Path) -> None:
     assert HTTPD
     done = subprocess.run([HTTPD, "-t", "-f", server], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "Syntax OK"
@@ -125,7 +125,7 @@ def test_httpd_takes_the_page_s_configuration(server: Path) -> None:
 
 
 @pytest.mark.skipif(HTTPD is None, reason="needs Apache httpd")
-def test_httpd_loads_no_module_that_the_page_does_not_need(server: Path) -> None:
+def test_httpd_loads_only_modules_that_the_page_needs(server: Path) -> None:
     assert HTTPD
     done = subprocess.run([HTTPD, "-M", "-f", server], capture_output=True, text=True, check=True)
     loaded = set(re.findall(r"(\w+)_module \((?:static|shared)\)", done.stdout))

@@ -57,7 +57,7 @@ def listing(here: Namespace) -> str:
 
 
 @pytest.mark.parametrize("before", [None, CLINIC, NARROW, IPSEC], ids=("none", "same", "narrower", "another"))
-def test_whatever_was_in_force_the_policy_is_then(firewall: Firewall, before: object) -> None:
+def test_a_policy_replaces_whatever_was_in_force(firewall: Firewall, before: object) -> None:
     if before is not None:
         firewall.apply(before)  # type: ignore[arg-type]
         assert firewall.differences(CLINIC) == [] or before is not CLINIC
@@ -76,7 +76,9 @@ def test_other_tables_are_not_touched(here: Namespace, firewall: Firewall) -> No
     assert listing(here) == before
 
 
-def test_what_the_kernel_refuses_changes_nothing(here: Namespace, nft: Nft, firewall: Firewall) -> None:
+def test_a_ruleset_that_the_kernel_refuses_changes_nothing(
+    here: Namespace, nft: Nft, firewall: Firewall
+) -> None:
     firewall.apply(CLINIC)
     before = listing(here)
     rule = {"family": "inet", "table": "rap", "chain": "no-such-chain", "expr": [{"accept": None}]}
@@ -86,13 +88,13 @@ def test_what_the_kernel_refuses_changes_nothing(here: Namespace, nft: Nft, fire
     assert listing(here) == before
 
 
-def test_asking_the_kernel_changes_nothing(here: Namespace, nft: Nft) -> None:
+def test_a_dry_run_changes_nothing(here: Namespace, nft: Nft) -> None:
     for policy in (CLINIC, IPSEC, CLINIC):
         nft.check(render(policy).commands())
     assert listing(here) == ""
 
 
-def test_counts_go_on_when_the_table_is_replaced(nft: Nft, firewall: Firewall) -> None:
+def test_counters_continue_when_the_table_is_replaced(nft: Nft, firewall: Firewall) -> None:
     firewall.apply(CLINIC)
     counter = {"family": "inet", "table": "rap", "name": names.OUTSIDE, "packets": 7, "bytes": 420}
     deletion = [{"flush": {"table": {"family": "inet", "name": "rap"}}}, {"delete": {"counter": counter}}]
@@ -102,13 +104,13 @@ def test_counts_go_on_when_the_table_is_replaced(nft: Nft, firewall: Firewall) -
         assert firewall.counts()[names.OUTSIDE] == (7, 420)
 
 
-def test_without_the_library_it_says_what_to_install() -> None:
+def test_the_error_without_the_library_says_what_to_install() -> None:
     with pytest.raises(FirewallError, match=r"libnftables1 .* or nftables") as error:
         Nft("libnftables.so.99")
     assert error.value.kind is FirewallErrorKind.LACKING
 
 
-def test_without_the_right_it_says_so(here: Namespace) -> None:
+def test_missing_privileges_are_reported(here: Namespace) -> None:
     """In a child, that gives its capabilities up."""
     child = os.fork()
     if child == 0:
@@ -124,7 +126,7 @@ def test_without_the_right_it_says_so(here: Namespace) -> None:
     assert listing(here) == ""
 
 
-def test_overlapping_authorized_networks_are_no_contradiction(firewall: Firewall) -> None:
+def test_overlapping_authorized_networks_are_accepted(firewall: Firewall) -> None:
     wide = tuple(map(ip_network, ("203.0.0.0/8", "203.0.113.0/24", "203.0.113.5", "204.0.0.0/8")))
     entries = tuple(replace(entry, networks=wide) for entry in CLINIC.authorized)
     policy = replace(CLINIC, authorized=(*entries, *entries))
@@ -141,7 +143,7 @@ def flood(wire: socket.socket, frame: bytes, until: Callable[[], bool]) -> int:
     return sent
 
 
-def test_not_one_forbidden_packet_passes_while_policies_change() -> None:
+def test_no_forbidden_packet_passes_while_policies_change() -> None:
     """An instrument floods another one through the box, while the table is filled anew and replaced."""
     from scapy.layers.inet import IP, UDP
     from scapy.layers.l2 import Ether
@@ -181,14 +183,14 @@ IPSEC_HERE = replace(CLINIC, tunnel=None)
 """Without a tunnel the table has another shape, and is replaced."""
 
 
-def test_a_trial_that_is_kept_stays(nft: Nft, here: Namespace, firewall: Firewall) -> None:
+def test_a_confirmed_trial_stays_in_force(nft: Nft, here: Namespace, firewall: Firewall) -> None:
     trial = here.run(lambda: Trial(nft, CLINIC, 60))
     assert trial.keep()
     assert firewall.differences(CLINIC) == []
 
 
 @pytest.mark.parametrize("before", [None, IPSEC], ids=("nothing", "another policy"))
-def test_a_trial_that_is_not_kept_is_taken_back_exactly(
+def test_an_unconfirmed_trial_is_reverted_exactly(
     nft: Nft, here: Namespace, firewall: Firewall, before: object
 ) -> None:
     if before is not None:
@@ -198,14 +200,14 @@ def test_a_trial_that_is_not_kept_is_taken_back_exactly(
     assert listing(here) == listed
 
 
-def test_a_trial_ends_by_itself(nft: Nft, here: Namespace) -> None:
+def test_a_trial_is_reverted_at_its_time_limit(nft: Nft, here: Namespace) -> None:
     trial = here.run(lambda: Trial(nft, CLINIC, 0.05))
     assert select.select([trial], [], [], PATIENCE_SECONDS)[0]
     assert listing(here) == ""
     assert not trial.keep(), "it was too late"
 
 
-def test_a_trial_does_not_open_a_session_again_that_ended(
+def test_a_reverted_trial_does_not_reopen_a_session_that_ended(
     nft: Nft, here: Namespace, firewall: Firewall
 ) -> None:
     firewall.apply(CLINIC)
@@ -228,14 +230,14 @@ def test_a_trial_that_cannot_begin_changes_nothing(nft: Nft, here: Namespace, fi
     assert listing(here) == before
 
 
-def test_the_commands_are_json(here: Namespace) -> None:
+def test_the_commands_to_nftables_are_json(here: Namespace) -> None:
     commands: Json = json.loads(json.dumps(render(CLINIC).commands()))
     here.command("nft", "-j", "-f", "-", input=json.dumps({"nftables": commands}))
     firewall = Firewall(here.run(Nft))
     assert firewall.differences(CLINIC) == []
 
 
-def test_as_many_addresses_as_a_policy_may_have_are_applied_read_and_repaired(here: Namespace) -> None:
+def test_the_maximum_number_of_addresses_is_applied_read_and_repaired(here: Namespace) -> None:
     per_version = AUTHORIZED_MAX // 2
     hosts = tuple(ip_network(int(ip_address("64.0.0.0")) + 2 * n) for n in range(per_version))
     hosts += tuple(ip_network(int(ip_address("2001:db8:64::")) + 2 * n) for n in range(per_version))

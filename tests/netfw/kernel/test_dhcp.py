@@ -139,7 +139,7 @@ def events(folder: Path) -> list[str]:
 @pytest.mark.skipif(
     not (shutil.which("udhcpc") and shutil.which("dnsmasq")), reason="needs udhcpc and dnsmasq"
 )
-def test_a_lease_is_had_renewed_and_changed_for_another_address(place: Place, tmp_path: Path) -> None:
+def test_a_lease_is_obtained_renewed_and_replaced_by_another_address(place: Place, tmp_path: Path) -> None:
     place.apply(POLICY)
     with dhcp_client(place, tmp_path) as client:
         with dhcp_server(place.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
@@ -153,7 +153,7 @@ def test_a_lease_is_had_renewed_and_changed_for_another_address(place: Place, tm
             eventually(lambda: "inet 192.0.2.60/24" in place.addresses())
 
 
-def test_what_a_server_broadcasts_and_sends_unasked_arrives(place: Place) -> None:
+def test_broadcasts_and_unsolicited_messages_of_a_server_arrive(place: Place) -> None:
     place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
     for policy, allowed in ((POLICY, True), (WITHOUT, False)):
         place.apply(policy)
@@ -165,7 +165,9 @@ def test_what_a_server_broadcasts_and_sends_unasked_arrives(place: Place) -> Non
 
 
 @pytest.mark.parametrize(("policy", "allowed"), [(POLICY, True), (WITHOUT, False)])
-def test_dhcpv6_passes_both_ways_if_the_policy_says_so(place: Place, policy: Policy, allowed: bool) -> None:
+def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
+    place: Place, policy: Policy, allowed: bool
+) -> None:
     place.apply(policy)
     assert place.pass_(place.outside, (SERVER[6], 547), place.box, (BOX[6], 546)) is allowed
     place.outside.command("ip", "link", "set", "wan", "allmulticast", "on")
@@ -186,7 +188,7 @@ def test_dhcpv6_passes_both_ways_if_the_policy_says_so(place: Place, policy: Pol
         (("192.0.2.50", 67), 68),
     ],
 )
-def test_no_other_ports_may_be_used(place: Place, here: tuple[str, int], there: int) -> None:
+def test_dhcp_with_other_ports_is_refused(place: Place, here: tuple[str, int], there: int) -> None:
     place.box.ip("addr add 192.0.2.50/24 dev enp1s0")
     place.apply(POLICY)
     assert not place.pass_(place.box, here, place.outside, (SERVER[4], there))

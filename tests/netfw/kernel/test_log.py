@@ -107,7 +107,7 @@ def is_about(entry: RefusedPacket | Lost, data: bytes) -> bool:
 
 @pytest.mark.kernel
 @both_versions
-def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) -> None:
+def test_a_refused_packet_from_outside_is_logged_in_one_line(lab: BoxLab, version: int) -> None:
     source, target = WORLD[version], UPLINK[version]
     before = time.time()
     entry = logged(lab, lab.outside, "wan", packet.tcp(source, 4711, target, 22))
@@ -123,7 +123,7 @@ def test_what_comes_from_outside_is_told_in_one_line(lab: BoxLab, version: int) 
 
 @pytest.mark.kernel
 @both_versions
-def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -> None:
+def test_each_cause_is_logged_with_the_destination(lab: BoxLab, version: int) -> None:
     one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
     for place, name, data, on_entry in (
         (1, "eth0", packet.udp(two, 5, PORT[1][version], 6), (names.SPOOFED, "enp2s0", "")),
@@ -144,7 +144,7 @@ def test_each_cause_is_told_with_where_it_was_to_go(lab: BoxLab, version: int) -
 
 
 @pytest.mark.kernel
-def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) -> None:
+def test_refused_output_is_logged_with_its_interface(lab: BoxLab) -> None:
     def attempt(_: FirewallLog) -> None:
         lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 443)
 
@@ -153,7 +153,7 @@ def test_what_the_box_wanted_is_told_with_where_it_would_have_gone(lab: BoxLab) 
 
 
 @pytest.mark.kernel
-def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
+def test_accepted_packets_are_not_logged(lab: BoxLab) -> None:
     def act(_: FirewallLog) -> None:
         assert lab.attempt(lab.box, lab.outside, DATACENTER[4], 443) == "reached"
         lab.attempt(lab.box, lab.outside, ELSEWHERE[4], 80)
@@ -165,7 +165,7 @@ def test_nothing_is_told_of_what_is_let_through(lab: BoxLab) -> None:
 
 
 @pytest.mark.kernel
-def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
+def test_messages_lost_by_a_slow_reader_are_counted(here: Namespace) -> None:
     """As many as were sent are either told or told to be lost."""
     sent = 2001
 
@@ -187,7 +187,7 @@ def test_what_a_slow_reader_loses_is_counted(here: Namespace) -> None:
 
 
 @pytest.mark.kernel
-def test_a_second_reader_is_told_that_there_is_one(here: Namespace) -> None:
+def test_a_second_reader_is_refused(here: Namespace) -> None:
     first = start(here, "--json")
     try:
         ended = subprocess.run(
@@ -201,7 +201,7 @@ def test_a_second_reader_is_told_that_there_is_one(here: Namespace) -> None:
 
 
 @pytest.mark.kernel
-def test_without_the_right_it_says_so(here: Namespace) -> None:
+def test_missing_privileges_are_reported(here: Namespace) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
     ended = subprocess.run(here.words(*weak, *LOG), check=False, capture_output=True, text=True)
     assert ended.returncode == 3
@@ -209,7 +209,7 @@ def test_without_the_right_it_says_so(here: Namespace) -> None:
 
 
 @pytest.mark.kernel
-def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) -> None:
+def test_the_log_can_be_read_again_after_its_reader_stopped(here: Namespace) -> None:
     for _ in range(2):
         (entry,) = read(here, lambda _: send(here), bool)
         assert isinstance(entry, RefusedPacket)
@@ -218,7 +218,7 @@ def test_the_log_can_be_read_again_when_its_reader_has_stopped(here: Namespace) 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("form", ["", "--json"])
-def test_the_command(here: Namespace, form: str) -> None:
+def test_the_command_prints_refused_packets(here: Namespace, form: str) -> None:
     reading = start(here, *filter(None, [form]))
     send(here)
     assert reading.stdout is not None
@@ -232,12 +232,12 @@ def test_the_command(here: Namespace, form: str) -> None:
 
 
 @pytest.mark.kernel
-def test_the_command_ends_after_its_time(here: Namespace) -> None:
+def test_the_command_ends_after_its_duration(here: Namespace) -> None:
     assert start(here, "--seconds", "1").wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.kernel
-def test_the_command_ends_when_nobody_reads_it(here: Namespace) -> None:
+def test_the_command_ends_when_its_output_is_closed(here: Namespace) -> None:
     reading = start(here)
     assert reading.stdout is not None
     reading.stdout.close()
@@ -285,19 +285,19 @@ TRANSPORT = packet.tcp("192.0.2.1", 1, "192.0.2.2", 2)[20:]
         (packet.ip("fd00::1", "fd00::2", 43, b""), "ip fd00::1 → fd00::2"),
     ],
 )  # fmt: skip
-def test_headers_are_read_as_far_as_they_were_copied(data: bytes, said: str) -> None:
+def test_truncated_headers_are_read_as_far_as_possible(data: bytes, said: str) -> None:
     assert str(headers(data[:COPIED])) == said
 
 
 @pytest.mark.parametrize("data", [b"", b"\x45", bytes(64), b"\x60" + bytes(20), b"\x45" + bytes(63)])
-def test_what_is_no_packet_is_shown_as_bytes(data: bytes) -> None:
+def test_bytes_that_are_no_packet_are_shown_in_hexadecimal(data: bytes) -> None:
     entry = RefusedPacket(0.0, names.OUTSIDE, "enp1s0", "", headers(data), data)
     assert entry.headers is None
     assert str(entry).endswith(f" outside    enp1s0  {data.hex()}")
     assert entry.summary()["copied"] == data.hex()
 
 
-def test_no_bytes_are_too_strange() -> None:
+def test_any_bytes_can_be_described() -> None:
     """Real packets with bytes changed and cut off, and bytes that are nothing at all."""
     random = Random(5)
     real = [
@@ -316,7 +316,7 @@ def test_no_bytes_are_too_strange() -> None:
     assert read_as_packets > 500
 
 
-def test_a_kernel_without_it_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_packet_logging_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from netfw.kernel import netlink
 
     def refuse(*_: object) -> None:

@@ -41,7 +41,7 @@ def place() -> Iterator[tuple[Namespace, Firewall]]:
         nft.close()
 
 
-def test_every_element_is_there_again_and_no_other(place: tuple[Namespace, Firewall]) -> None:
+def test_a_refilled_set_has_exactly_its_elements(place: tuple[Namespace, Firewall]) -> None:
     here, firewall = place
     here.command("nft", "flush set inet rap authorized4; flush set inet rap authorized6")
     here.command("nft", "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }")
@@ -69,9 +69,7 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
 @pytest.mark.parametrize(
     "hosts", [HASH_SIZE_MIN - 1, HASH_SIZE_MIN, 2 * HASH_SIZE_MIN - 1, 2 * HASH_SIZE_MIN]
 )
-def test_a_set_has_room_for_its_addresses_and_is_exchanged_in_its_place(
-    place: tuple[Namespace, Firewall], hosts: int
-) -> None:
+def test_a_full_set_is_replaced_in_one_transaction(place: tuple[Namespace, Firewall], hosts: int) -> None:
     """Sizes of sets are powers of two: the policy before had other ones."""
     here, firewall = place
     policy = replace(

@@ -77,7 +77,7 @@ def conversation(lab: BoxLab, version: int) -> Iterator[tuple[socket.socket, soc
 
 
 @both_versions
-def test_a_path_is_there_while_its_session_is(lab: BoxLab, version: int) -> None:
+def test_a_path_is_open_while_its_session_is(lab: BoxLab, version: int) -> None:
     def attempt() -> str:
         return lab.attempt(lab.staff, lab.instrument[1], INSTRUMENT[1][version], DESKTOP)
 
@@ -89,7 +89,7 @@ def test_a_path_is_there_while_its_session_is(lab: BoxLab, version: int) -> None
 
 
 @both_versions
-def test_a_session_opens_nothing_beside_itself(lab: BoxLab, version: int) -> None:
+def test_a_session_opens_only_its_own_path(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 60)
     one, two, staff = lab.instrument[1], lab.instrument[2], lab.staff
     assert lab.attempt(staff, one, INSTRUMENT[1][version], DESKTOP + 1) == names.TUNNEL
@@ -100,7 +100,7 @@ def test_a_session_opens_nothing_beside_itself(lab: BoxLab, version: int) -> Non
 
 
 @both_versions
-def test_closing_cuts_what_is_established(lab: BoxLab, version: int) -> None:
+def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 60)
     with conversation(lab, version) as (client, accepted):
         assert lab.box.run(lambda: lab.sessions.close(session(version))) == 1
@@ -114,7 +114,7 @@ def test_closing_cuts_what_is_established(lab: BoxLab, version: int) -> None:
 
 
 @both_versions
-def test_the_kernel_alone_cuts_what_is_established_when_time_is_over(lab: BoxLab, version: int) -> None:
+def test_the_kernel_cuts_established_connections_when_a_session_expires(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 1)
     with conversation(lab, version) as (client, accepted):
         over = time.monotonic() + PATIENCE_SECONDS
@@ -137,7 +137,7 @@ def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> N
             end.recv(64)
 
 
-def test_a_session_survives_another_policy_that_has_it(lab: BoxLab) -> None:
+def test_a_session_outlasts_a_change_to_another_policy_that_has_it(lab: BoxLab) -> None:
     lab.sessions.open(session(), 60)
     with conversation(lab, 4) as (client, accepted):
         lab.apply(replace(lab.policy, authorized=(), rejects_outside=True))
@@ -150,7 +150,7 @@ def test_a_session_survives_another_policy_that_has_it(lab: BoxLab) -> None:
         assert_cut(lab, client, accepted)
 
 
-def test_a_session_survives_a_table_of_another_shape(lab: BoxLab) -> None:
+def test_a_session_outlasts_a_change_of_the_table_structure(lab: BoxLab) -> None:
     lab.sessions.open(session(), 60)
     lab.box.command("nft", "add", "set", "inet", "rap", "other", "{ type ipv4_addr; }")
     lab.firewall.apply(lab.policy)
@@ -160,14 +160,14 @@ def test_a_session_survives_a_table_of_another_shape(lab: BoxLab) -> None:
     assert 1 <= found.seconds_left <= 60
 
 
-def test_opening_again_sets_the_time_anew(bare: Sessions) -> None:
+def test_opening_a_session_again_restarts_its_time(bare: Sessions) -> None:
     bare.open(session(), 10)
     bare.open(session(), 1000)
     (found,) = bare.list()
     assert 10 < found.seconds_left <= 1000
 
 
-def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
+def test_the_number_of_sessions_is_limited(bare: Sessions) -> None:
     for n in range(SESSIONS_MAX):
         bare.open(session(staff=f"10.99.2.{n}"), 60)
     with pytest.raises(FirewallError, match="which is the maximum") as refused:
@@ -195,7 +195,7 @@ def test_there_is_a_most_of_sessions(bare: Sessions) -> None:
         ),
     ],
 )
-def test_a_session_that_the_policy_does_not_have(
+def test_a_session_that_the_policy_does_not_define_is_refused(
     bare: Sessions, change: dict[str, object], said: str
 ) -> None:
     with pytest.raises(FirewallError, match=said) as refused:
@@ -205,7 +205,7 @@ def test_a_session_that_the_policy_does_not_have(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, SESSION_SECONDS_MAX + 1])
-def test_a_session_is_neither_endless_nor_over_at_once(bare: Sessions, seconds: int) -> None:
+def test_a_session_without_a_valid_duration_is_refused(bare: Sessions, seconds: int) -> None:
     with pytest.raises(FirewallError, match=f"1 to {SESSION_SECONDS_MAX} seconds"):
         bare.open(session(), seconds)
     bare.open(session(), SESSION_SECONDS_MAX)

@@ -76,11 +76,11 @@ def talked(steps: int) -> Conntrack:
     return table
 
 
-def test_a_tcp_connection_from_its_beginning_to_its_end() -> None:
+def test_a_tcp_connection_passes_through_all_states() -> None:
     assert len(talked(len(CONVERSATION))) == 1
 
 
-def test_a_connection_is_remembered_only_once_its_packet_was_accepted() -> None:
+def test_a_connection_is_confirmed_only_when_its_packet_was_accepted() -> None:
     table = Conntrack()
     assert statement(table.track(parse(call(SYN)), 0, incoming=False)) == "new original"
     assert len(table) == 0
@@ -88,12 +88,12 @@ def test_a_connection_is_remembered_only_once_its_packet_was_accepted() -> None:
 
 
 @pytest.mark.parametrize(("loose", "expected"), [(True, "new original"), (False, "invalid")])
-def test_a_running_connection_is_picked_up_only_if_the_kernel_is_told_to(loose: bool, expected: str) -> None:
+def test_an_established_connection_is_picked_up_only_if_tcp_loose_is_set(loose: bool, expected: str) -> None:
     assert take(Conntrack(Settings(tcp_loose=loose)), call(ACK, 1001, 7001)) == expected
 
 
 @pytest.mark.parametrize("flags", [0, FIN, SYN | FIN, SYN | RST, FIN | RST, FIN | SYN | RST | ACK])
-def test_flags_that_never_occur_are_invalid(flags: int) -> None:
+def test_invalid_flag_combinations_are_invalid(flags: int) -> None:
     assert take(Conntrack(), call(flags)) == "invalid"
 
 
@@ -106,27 +106,27 @@ def test_flags_that_never_occur_are_invalid(flags: int) -> None:
         answer(RST, 6000),
     ],
 )
-def test_what_does_not_fit_the_windows_is_invalid_and_harms_nothing(data: bytes) -> None:
+def test_an_out_of_window_segment_is_invalid_and_changes_nothing(data: bytes) -> None:
     table = talked(3)
     assert take(table, data) == "invalid"
     for following, expected in CONVERSATION[3:]:
         assert take(table, following) == expected
 
 
-def test_a_reset_closes_and_a_new_connection_may_follow_at_once() -> None:
+def test_a_new_connection_can_follow_a_reset_immediately() -> None:
     table = talked(3)
     assert take(table, call(RST, 1001)) == "established original"
     assert take(table, call(SYN, 90_000)) == "new original"
 
 
-def test_ends_that_still_talk_after_a_lost_close_are_believed_again() -> None:
+def test_a_syn_on_an_established_connection_resynchronizes_the_windows() -> None:
     table = talked(4)
     assert take(table, call(SYN, 900_000)) == "established original"  # let through: who knows
     assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
     assert take(table, call(ACK, 900_001, 500_001)) == "established original"
 
 
-def test_a_close_outside_the_windows_ends_that_belief() -> None:
+def test_an_out_of_window_close_prevents_the_resynchronization() -> None:
     table = talked(4)
     assert take(table, call(SYN, 900_000)) == "established original"
     assert take(table, answer(FIN | ACK, 7001, 5_000_000)) == "invalid"
@@ -134,20 +134,20 @@ def test_a_close_outside_the_windows_ends_that_belief() -> None:
     assert take(table, call(ACK, 900_001, 500_001)) == "invalid"
 
 
-def test_a_reset_as_the_only_answer_forgets_the_connection() -> None:
+def test_a_reset_before_any_reply_deletes_the_connection() -> None:
     table = talked(1)
     assert take(table, call(RST, 1001)) == "new original"
     assert len(table) == 0
 
 
-def test_entries_end_with_their_time() -> None:
+def test_entries_expire_at_their_timeout() -> None:
     table = talked(2)  # SYN_RECV: 60 seconds
     assert take(table, call(ACK, 1001, 7001), 60 * SECOND_NS - 1) == "established original"
     table = talked(2)
     assert take(table, answer(PSH | ACK, 7001, 1001, b"late"), 60 * SECOND_NS) == "new original"
 
 
-def test_udp_is_answered_and_then_established() -> None:
+def test_a_udp_flow_is_established_by_its_reply() -> None:
     table = Conntrack()
     ask, reply = udp(US, 5000, THEM, 53, b"ask"), udp(THEM, 53, US, 5000, b"answer")
     assert take(table, ask) == "new original"
@@ -161,7 +161,7 @@ def test_udp_is_answered_and_then_established() -> None:
 
 
 @pytest.mark.parametrize(("us", "them", "request_", "reply"), [(US, THEM, 8, 0), (US6, THEM6, 128, 129)])
-def test_only_requests_begin_and_only_their_answers_answer(
+def test_only_icmp_requests_create_entries_and_only_their_replies_match(
     us: str, them: str, request_: int, reply: int
 ) -> None:
     table, rest = Conntrack(), pack("!HH", 7, 1)
@@ -171,7 +171,7 @@ def test_only_requests_begin_and_only_their_answers_answer(
     assert take(table, icmp(them, us, reply, rest=rest)) == "established reply"
 
 
-def test_an_error_is_related_only_to_a_known_packet_and_only_to_its_sender() -> None:
+def test_an_icmp_error_is_related_only_to_a_known_packet_and_its_sender() -> None:
     table = talked(1)
     quoted = bytes(4) + call(SYN)[:28]
     assert take(table, icmp("192.0.2.9", US, 3, 1, quoted)) == "related reply"
@@ -186,7 +186,7 @@ def test_neighbour_discovery_is_not_tracked(kind: int) -> None:
     assert take(Conntrack(), icmp("fe80::1", "ff02::1", kind, hops=255)) == "untracked"
 
 
-def test_a_wrong_checksum_is_invalid_on_the_way_in_only() -> None:
+def test_a_wrong_checksum_is_invalid_only_on_input() -> None:
     for data in (call(SYN), udp(US, 1, THEM, 53, b"ask"), icmp(US, THEM, 8), icmp(US6, THEM6, 128)):
         wrong = data[:-1] + bytes((data[-1] ^ 1,))
         assert take(Conntrack(), wrong, incoming=True) == "invalid"
@@ -194,13 +194,13 @@ def test_a_wrong_checksum_is_invalid_on_the_way_in_only() -> None:
         assert take(Conntrack(Settings(checksum=False)), wrong) == "new original"
 
 
-def test_udp_without_a_checksum_is_believed_and_with_a_wrong_length_it_is_not() -> None:
+def test_udp_without_a_checksum_is_valid_and_with_a_wrong_length_is_not() -> None:
     datagram = udp(US, 1, THEM, 53, b"ask")
     assert take(Conntrack(), datagram[:26] + b"\0\0" + datagram[28:]) == "new original"
     assert take(Conntrack(), datagram[:24] + b"\0\x07" + datagram[26:], incoming=False) == "invalid"
 
 
-def test_an_sctp_packet_begins_with_an_init_that_is_alone() -> None:
+def test_an_sctp_association_begins_with_a_single_init_chunk() -> None:
     def sctp(*chunks: int) -> bytes:
         body = pack("!HHI", 1, 2, 0) + bytes(4) + b"".join(pack("!BBH", kind, 0, 4) for kind in chunks)
         return ip(US, THEM, SCTP, body[:8] + crc32c(body).to_bytes(4, "little") + body[12:])
@@ -211,7 +211,7 @@ def test_an_sctp_packet_begins_with_an_init_that_is_alone() -> None:
     assert take(Conntrack(), sctp(1)[:-1] + b"\x05") == "invalid"
 
 
-def test_tuples_invert_and_what_is_no_question_has_no_inverse() -> None:
+def test_tuples_invert_unless_they_are_no_request() -> None:
     packet = parse(call(SYN))
     tuple_ = tuple_of(packet)
     assert tuple_ is not None
@@ -239,7 +239,7 @@ def pieces() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_fragments_make_a_whole_packet_in_any_order(order: tuple[int, ...]) -> None:
+def test_fragments_are_reassembled_in_any_order(order: tuple[int, ...]) -> None:
     parts, reassembly = list(pieces()), Reassembly()
     first, second, third = (reassembly.put(parse(parts[index])) for index in order)
     assert (first, second) == (None, None)
@@ -247,7 +247,7 @@ def test_fragments_make_a_whole_packet_in_any_order(order: tuple[int, ...]) -> N
     assert third.data[20:] == WHOLE[20:]
 
 
-def test_an_overlap_takes_all_fragments_with_it_and_a_repetition_does_not() -> None:
+def test_an_overlap_discards_all_fragments_and_a_duplicate_does_not() -> None:
     first, second, third = pieces()
     overlap = ip(US, THEM, 17, bytes(16), fragment=MORE_FRAGMENTS, identifier=9)
     reassembly = Reassembly()
@@ -257,7 +257,7 @@ def test_an_overlap_takes_all_fragments_with_it_and_a_repetition_does_not() -> N
     assert isinstance(results[-1], Packet)
 
 
-def test_an_ipv6_fragment_with_a_wrong_length_goes_on_alone() -> None:
+def test_an_ipv6_fragment_with_a_wrong_length_is_not_reassembled() -> None:
     def fragment(word: int, part: bytes) -> Packet:
         return parse(ip(US6, THEM6, 44, pack("!BBHI", 17, 0, word, 5) + part))
 
@@ -273,7 +273,7 @@ def test_an_ipv6_fragment_with_a_wrong_length_goes_on_alone() -> None:
     assert whole.data == udp(US6, 1, THEM6, 53, bytes(8))
 
 
-def test_a_kept_entry_is_found_in_both_directions() -> None:
+def test_a_confirmed_entry_is_found_in_both_directions() -> None:
     table = Conntrack()
     entry = ConntrackEntry((4, 6, 1, 2, 3, 4), (4, 6, 2, 1, 4, 3), expires_ns=10)
     table.confirm(entry)

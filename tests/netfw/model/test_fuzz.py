@@ -25,7 +25,7 @@ def test_kernel_and_model_agree_on_random_packets(seed: int) -> None:
     assert not outcome.disagreements, "\n".join(map(str, outcome.disagreements))
 
 
-def test_random_packets_meet_every_refusal_and_every_way_in() -> None:
+def test_random_packets_reach_every_drop_and_every_accept() -> None:
     counted = compare(2_000, 103).counted
     assert {name for name, packets in counted.items() if packets == 0} <= {CROWDED}
     assert set(CAUSES) < set(counted)
@@ -42,7 +42,7 @@ def _with_a_flaw(where: str) -> Outcome:
 
 
 @pytest.mark.parametrize("where", ["neighbours", "fragments"])
-def test_a_flaw_in_the_model_is_found_down_to_the_packet(where: str) -> None:
+def test_a_planted_bug_in_the_model_is_found_with_its_packet(where: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         outcome = pool.submit(_with_a_flaw, where).result()
     assert outcome.disagreements

@@ -118,7 +118,7 @@ def by_the_kernel(packets: list[bytes]) -> list[bool]:
         return pool.submit(come_in, packets).result()
 
 
-def test_named_cases() -> None:
+def test_kernel_and_model_agree_on_named_cases() -> None:
     wanted = {
         name: holds for name, (_, holds) in (IPV4 | {f"hop: {n}": case for n, case in HOP.items()}).items()
     }
@@ -128,12 +128,12 @@ def test_named_cases() -> None:
     assert dict(zip(wanted, by_the_kernel(packets), strict=True)) == wanted
 
 
-def test_a_length_of_nothing_is_no_jumbogram_and_yet_taken() -> None:
+def test_a_zero_payload_length_is_accepted_only_without_a_jumbo_option() -> None:
     packets = [with_hop_by_hop(b"\1\4\0\0\0\0", 0), with_hop_by_hop(b"\xc2\4\0\1\0\0", 0)]
     assert [comes_in(data) for data in packets] == by_the_kernel(packets) == [True, False]
 
 
-def test_random_cases() -> None:
+def test_kernel_and_model_agree_on_random_options() -> None:
     generator = PacketGenerator(POLICY, (), (), 3)
     generator.random = Random(3)
     packets = [ipv4(generator.options()) for _ in range(RANDOM_CASES)]

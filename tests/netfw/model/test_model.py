@@ -93,18 +93,18 @@ def test_a_match_holds_as_in_the_kernel(match: Any, packet: Any, holds: bool) ->
         {"jump": {"target": "nowhere"}},
     ],
 )
-def test_what_it_does_not_know_is_an_error(statement: Any) -> None:
+def test_an_unknown_expression_is_an_error(statement: Any) -> None:
     with pytest.raises(RulesetError):
         table([statement])
 
 
-def test_a_verdict_behind_a_limit_is_refused_because_it_would_depend_on_time() -> None:
+def test_a_verdict_after_a_limit_is_refused_because_it_depends_on_time() -> None:
     table([{"limit": {"rate": 1, "per": "second"}}, {"log": {"prefix": "x"}}])
     with pytest.raises(RulesetError, match="limit"):
         table([{"limit": {"rate": 1, "per": "second"}}, {"accept": None}])
 
 
-def test_jumps_come_back_and_gotos_do_not() -> None:
+def test_jumps_return_and_gotos_do_not() -> None:
     chains = {"aside": [[{"counter": "one"}]]}
     jump = table([{"jump": {"target": "aside"}}], [{"counter": "two"}, {"accept": None}], chains=chains)
     assert jump.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("accept", ("one", "two"))
@@ -112,7 +112,7 @@ def test_jumps_come_back_and_gotos_do_not() -> None:
     assert gone.evaluate("input", WEB, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
 
 
-def test_a_verdict_map_decides_and_goes_on_where_it_says_nothing() -> None:
+def test_a_verdict_map_decides_or_evaluation_continues() -> None:
     key = {"meta": {"key": "iifname"}}
     model = table(
         [{"vmap": {"key": key, "data": {"set": [["eth1", {"accept": None}]]}}}], [{"counter": "one"}]
@@ -121,7 +121,7 @@ def test_a_verdict_map_decides_and_goes_on_where_it_says_nothing() -> None:
     assert model.evaluate("input", IP6, NOT_TRACKED_YET)[:2] == ("drop", ("one",))
 
 
-def test_named_sets_hold_exact_elements_ranges_and_prefixes_side_by_side() -> None:
+def test_named_sets_can_contain_elements_ranges_and_prefixes() -> None:
     kind = ["ifname", "ipv4_addr", "inet_service"]
     elements = [
         {"concat": ["eth1", {"prefix": {"addr": "10.1.0.0", "len": 16}}, 443]},
@@ -143,7 +143,7 @@ def test_named_sets_hold_exact_elements_ranges_and_prefixes_side_by_side() -> No
     assert found("192.0.2.1", 443)
 
 
-def test_an_element_ends_with_its_timeout_and_when_it_is_taken_out() -> None:
+def test_an_element_ends_at_its_timeout_or_when_it_is_deleted() -> None:
     commands = [
         {"table": {"family": "inet", "name": "rap"}},
         {"set": {**MINE, "name": "open", "type": "ipv4_addr", "flags": ["timeout"]}},
@@ -167,7 +167,7 @@ def test_an_element_ends_with_its_timeout_and_when_it_is_taken_out() -> None:
     assert gate.receive(WEB, 21 * SECOND_NS).action == "drop"
 
 
-def test_chains_of_one_hook_run_in_the_order_of_their_priorities() -> None:
+def test_chains_of_one_hook_run_in_order_of_priority() -> None:
     late = {"type": "filter", "hook": "input", "prio": 10, "policy": "drop"}
     early = {"type": "filter", "hook": "input", "prio": "raw", "policy": "accept"}
     model = RulesetModel(
@@ -183,7 +183,7 @@ def test_chains_of_one_hook_run_in_the_order_of_their_priorities() -> None:
     assert model.evaluate("input", WEB, NOT_TRACKED_YET) == ("drop", ("one", "two"), "input")
 
 
-def test_what_the_ip_layer_throws_away_is_no_packet() -> None:
+def test_packets_that_the_ip_layer_discards_reach_no_chain() -> None:
     good = tcp("10.0.0.5", 1, "10.0.0.1", 2)
     wrong = [
         b"",
@@ -205,7 +205,7 @@ def test_rules_and_tracking_read_an_authentication_header_differently() -> None:
     assert (packet.l4proto, packet.tracked_proto) == (51, 6)
 
 
-def test_the_builders_agree_with_scapy() -> None:
+def test_packet_builders_agree_with_scapy() -> None:
     from scapy.layers.inet import ICMP, IP, TCP
     from scapy.layers.inet import UDP as Udp
     from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6

@@ -15,7 +15,7 @@ from tests.support.netfw.boxlab import POLICIES
 CLINIC = (POLICIES / "clinic.toml").read_text("utf-8")
 
 
-def test_a_policy_is_what_its_file_says() -> None:
+def test_a_policy_is_read_from_its_file() -> None:
     assert load_policy(POLICIES / "ipsec.toml") == Policy(
         uplink="eno1",
         ports=(
@@ -112,7 +112,7 @@ def test_a_policy_is_what_its_file_says() -> None:
         ("[uplink]", '[uplink]\nipsec = "required"', "uplink.ipsec", "add the gateway"),
     ],
 )
-def test_a_mistake_is_told_with_its_key(
+def test_an_error_is_reported_with_its_key(
     tmp_path: Path, wrong: str, instead: str, key: str, said: str
 ) -> None:
     assert wrong in CLINIC
@@ -124,7 +124,7 @@ def test_a_mistake_is_told_with_its_key(
     assert all(line.startswith(str(file)) for line in str(error.value).splitlines())
 
 
-def test_all_mistakes_in_meaning_are_told_at_once(tmp_path: Path) -> None:
+def test_all_semantic_errors_are_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "firewall.toml"
     text = (
         CLINIC.replace("number = 2", "number = 9").replace("tcp/2575", "2575").replace("203.0.113.5", "::1")
@@ -140,7 +140,7 @@ def test_all_mistakes_in_meaning_are_told_at_once(tmp_path: Path) -> None:
     ("content", "said"),
     [(None, "cannot be read: No such file"), (b"[", "is not TOML"), (b"\xff", "is not a text file in UTF-8")],
 )
-def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_missing_or_invalid_file_is_reported(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "firewall.toml"
     if content is not None:
         file.write_bytes(content)
@@ -148,7 +148,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, said: str) -
         load_policy(file)
 
 
-def test_a_board_may_be_a_file_beside_the_policy(tmp_path: Path) -> None:
+def test_a_board_can_be_a_file_beside_the_policy(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         'name = "mine"\nuplink = "wan"\n[instrument_ports]\n1 = "a"\n2 = "b"\n'
     )

@@ -120,12 +120,12 @@ def edited(edit: Callable[[Draft], Any]) -> list[Any]:
     ],
     ids=lambda policy: policy.__name__,
 )
-def test_the_theorems_hold_for_what_is_rendered(policy: Callable[[], Policy]) -> None:
+def test_the_theorems_hold_for_rendered_policies(policy: Callable[[], Policy]) -> None:
     assert [str(finding) for finding in failed(policy(), render(policy()).commands())] == []
 
 
 @pytest.mark.parametrize("mutant", HOLES, ids=lambda mutant: mutant.name)
-def test_a_hole_is_found_and_a_kernel_accepts_the_packet(mutant: Mutant) -> None:
+def test_a_hole_is_found_with_a_packet_that_the_kernel_accepts(mutant: Mutant) -> None:
     policy = load_policy(POLICIES / f"{mutant.policy}.toml")
     with bench(policy, mutant.commands(policy)) as here:
         (finding,) = prove(policy, here.nft.table() or [], mutant.theorem)
@@ -134,7 +134,7 @@ def test_a_hole_is_found_and_a_kernel_accepts_the_packet(mutant: Mutant) -> None
 
 
 @pytest.mark.parametrize("mutant", OTHERS, ids=lambda mutant: mutant.name)
-def test_a_broken_promise_is_found(mutant: Mutant) -> None:
+def test_a_violated_guarantee_is_found(mutant: Mutant) -> None:
     (finding,) = failed(clinic(), mutant.commands(clinic()), mutant.theorem)
     assert finding.counterexample is not None
 
@@ -142,7 +142,7 @@ def test_a_broken_promise_is_found(mutant: Mutant) -> None:
 @pytest.mark.parametrize(
     "mutant", [m for m in HOLES if m.theorem != "limited"][::6], ids=lambda mutant: mutant.name
 )
-def test_the_packet_of_a_hole_is_refused_by_the_policys_ruleset(mutant: Mutant) -> None:
+def test_the_policys_ruleset_refuses_the_packet_of_a_hole(mutant: Mutant) -> None:
     policy = load_policy(POLICIES / f"{mutant.policy}.toml")
     (finding,) = failed(policy, mutant.commands(policy), mutant.theorem)
     assert finding.counterexample is not None
@@ -151,14 +151,14 @@ def test_the_packet_of_a_hole_is_refused_by_the_policys_ruleset(mutant: Mutant) 
 
 
 @pytest.mark.parametrize("mutant", EQUAL, ids=lambda mutant: mutant.name)
-def test_what_is_written_otherwise_and_does_the_same_is_no_hole(mutant: Mutant) -> None:
+def test_an_equivalent_ruleset_has_no_hole(mutant: Mutant) -> None:
     findings = list(prove(clinic(), listed(mutant.commands(clinic()))))
     assert [str(finding) for finding in findings if not finding.holds] == []
     (same,) = (finding for finding in findings if finding.name == SAME)
     assert same.notes, "it says nevertheless what is written otherwise"
 
 
-def test_one_address_too_many_is_found_among_ten_thousand() -> None:
+def test_one_additional_address_is_found_among_ten_thousand() -> None:
     policy = many_addresses()
     draft = Draft(render(policy).commands())
     draft.add("authorized4", "96.1.2.3", "tcp", 443)
@@ -179,19 +179,19 @@ def test_one_address_too_many_is_found_among_ten_thousand() -> None:
     ],
     ids=["mark", "notrack", "dscp", "too early", "ct mark", "mangle", "postrouting"],
 )  # fmt: skip
-def test_what_is_not_known_is_not_skipped(edit: Callable[[Draft], Any], named: str) -> None:
+def test_an_unknown_expression_is_not_skipped(edit: Callable[[Draft], Any], named: str) -> None:
     with pytest.raises(Unproven, match=f"the listing contains .*{named}.*, which the proof does not support"):
         list(prove(clinic(), listed(edited(edit))))
 
 
-def test_a_sleeping_table_is_no_proof() -> None:
+def test_a_dormant_table_proves_nothing() -> None:
     table = {"table": {"family": "inet", "name": "rap", "handle": 1, "flags": ["dormant"]}}
     objects = [thing for thing in listed(render(clinic()).commands()) if "table" not in thing]
     with pytest.raises(Unproven, match="dormant"):
         list(prove(clinic(), [table, *objects]))
 
 
-def test_what_a_counterexample_looks_like() -> None:
+def test_a_counterexample_describes_its_packet() -> None:
     commands = edited(lambda d: d.verdict("outside", "drop", becomes=ACCEPT))
     (finding,) = failed(clinic(), commands, "outside")
     packet = finding.counterexample

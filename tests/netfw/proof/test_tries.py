@@ -39,7 +39,7 @@ def members(sets: Memberships, formula: z3.BoolRef, value: z3.BitVecRef) -> set[
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 20, 60])
-def test_the_formula_holds_for_the_members_alone(count: int) -> None:
+def test_the_formula_holds_exactly_for_the_members(count: int) -> None:
     value, intervals = z3.BitVec("value", 8), some(count, 256)
     formula = Memberships().member(value, intervals)
     held = {
@@ -48,7 +48,7 @@ def test_the_formula_holds_for_the_members_alone(count: int) -> None:
     assert held == numbers(intervals)
 
 
-def test_the_whole_range_and_its_ends() -> None:
+def test_the_whole_range_and_its_ends_are_encoded() -> None:
     value, sets = z3.BitVec("value", 8), Memberships()
     for intervals in (
         (),
@@ -62,14 +62,14 @@ def test_the_whole_range_and_its_ends() -> None:
         assert holding(sets.member(value, intervals), value) == numbers(intervals)
 
 
-def test_what_two_sets_have_each_for_itself() -> None:
+def test_the_differences_of_two_sets_are_found() -> None:
     for _ in range(50):
         one, other = some(12, 256), some(12, 256)
         assert numbers(difference(one, other)) == numbers(one) - numbers(other)
         assert numbers(complement(one, 8)) == set(range(256)) - numbers(one)
 
 
-def test_a_large_set_is_told_when_it_matters() -> None:
+def test_membership_of_a_large_set_is_encoded_when_needed() -> None:
     value, sets = z3.BitVec("value", 12), Memberships()
     large = union((number, number) for number in range(0, 4096, 16))
     assert len(large) > LARGE
@@ -86,7 +86,7 @@ def test_large_sets_that_differ_in_one_number_differ_in_nothing_else() -> None:
     assert members(sets, z3.Xor(ours, sets.member(value, less)), value) == {0}
 
 
-def test_large_sets_with_nothing_in_common_need_more_guesses_than_are_made() -> None:
+def test_disjoint_large_sets_exceed_the_limit_of_refinements() -> None:
     value, sets = z3.BitVec("value", 16), Memberships()
     even = union((number, number) for number in range(0, 65536, 64))
     odd = union((number, number) for number in range(1, 65536, 64))
@@ -94,7 +94,7 @@ def test_large_sets_with_nothing_in_common_need_more_guesses_than_are_made() -> 
     assert members(sets, z3.And(sets.member(value, even), sets.member(value, odd)), value) == set()
 
 
-def test_a_concatenation_is_in_a_row_as_a_whole() -> None:
+def test_a_concatenation_matches_a_row_as_a_whole() -> None:
     one, other, sets = z3.BitVec("one", 8), z3.BitVec("other", 8), Memberships()
     rows = [(((1, 1),), ((10, 12),)), (((2, 2),), ((20, 20),))]
     formula = sets.member_of_rows([one, other], rows)

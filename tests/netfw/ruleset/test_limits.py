@@ -60,7 +60,7 @@ def tracked(lab: BoxLab) -> int:
     return int(lab.box.run(lambda: open("/proc/sys/net/netfilter/nf_conntrack_count").read()))  # noqa: PTH123
 
 
-def test_a_port_gets_so_many_connections_and_another_is_not_concerned(lab: BoxLab) -> None:
+def test_connections_are_limited_per_port(lab: BoxLab) -> None:
     before = tracked(lab)
     with half_open(lab, CONNECTIONS_MAX + BEYOND):
         assert tracked(lab) - before == CONNECTIONS_MAX
@@ -86,7 +86,7 @@ def test_the_model_counts_as_the_kernel_does() -> None:
     assert begin(CONNECTIONS_MAX + 1, later) == "accepted"
 
 
-def test_one_ports_refused_packets_do_not_keep_anothers_from_the_log(lab: BoxLab) -> None:
+def test_refused_packets_of_one_port_do_not_suppress_the_log_of_another(lab: BoxLab) -> None:
     one, two = POLICY.ports[0].interface, POLICY.ports[1].interface
 
     def unserved(port: int, packets: int) -> None:

@@ -94,7 +94,7 @@ def test_the_number_of_rules_does_not_grow_with_the_policy() -> None:
 
 
 @pytest.mark.kernel
-def test_the_kernel_holds_the_largest_policy_as_it_was_rendered() -> None:
+def test_the_kernel_lists_the_largest_policy_as_it_was_rendered() -> None:
     with namespace() as here:
         firewall = Firewall(here.run(Nft))
         firewall.apply(largest())
@@ -103,7 +103,7 @@ def test_the_kernel_holds_the_largest_policy_as_it_was_rendered() -> None:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("file", EVERY_POLICY, ids=lambda file: file.stem)
-def test_text_and_json_are_the_same_to_nft(file: Path) -> None:
+def test_nft_reads_text_and_json_as_the_same_ruleset(file: Path) -> None:
     policy = load_policy(file)
     with namespace() as here:
         here.command("nft", "--check", "-f", "-", input=ruleset_text(render(policy)))
@@ -114,7 +114,7 @@ def test_text_and_json_are_the_same_to_nft(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", EVERY_POLICY, ids=lambda file: file.stem)
-def test_every_base_chain_drops_twice(file: Path) -> None:
+def test_every_base_chain_drops_by_policy_and_by_its_last_rule(file: Path) -> None:
     for chain in render(load_policy(file)).chains:
         if chain.hook:
             (counted, verdict) = chain.rules[-1]
@@ -144,7 +144,7 @@ def test_instruments_reach_neither_each_other_nor_the_uplink(lab: BoxLab, versio
 
 @pytest.mark.kernel
 @both_versions
-def test_nothing_comes_in_from_outside(lab: BoxLab, version: int) -> None:
+def test_nothing_from_outside_is_accepted(lab: BoxLab, version: int) -> None:
     outside = lab.outside
     assert lab.attempt(outside, lab.box, UPLINK[version], HTTPS) == names.OUTSIDE
     assert lab.attempt(outside, lab.box, PORT[1][version], HTTPS) == names.OUTSIDE
@@ -156,7 +156,7 @@ def test_nothing_comes_in_from_outside(lab: BoxLab, version: int) -> None:
 
 @pytest.mark.kernel
 @both_versions
-def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, version: int) -> None:
+def test_packets_from_outside_are_rejected_if_the_policy_says_so(lab: BoxLab, version: int) -> None:
     lab.apply(replace(lab.policy, rejects_outside=True))
     answer = lab.attempt(lab.outside, lab.box, UPLINK[version], HTTPS)
     assert answer == {4: "EHOSTUNREACH", 6: "EACCES"}[version]
@@ -165,7 +165,7 @@ def test_who_comes_from_outside_is_told_if_the_policy_says_so(lab: BoxLab, versi
 
 @pytest.mark.kernel
 @both_versions
-def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, version: int) -> None:
+def test_the_box_reaches_only_authorized_addresses(lab: BoxLab, version: int) -> None:
     on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
     assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == "reached"
     assert lab.attempt(lab.box, lab.outside, DATACENTER[version], 80) == on_entry
@@ -177,7 +177,7 @@ def test_the_box_goes_to_authorized_addresses_and_nowhere_else(lab: BoxLab, vers
 
 @pytest.mark.kernel
 @both_versions
-def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) -> None:
+def test_outside_ipsec_only_the_gateway_is_reached(lab: BoxLab, version: int) -> None:
     """Whether the kernel transforms a packet is its own to say, and it may not know how: see the design note."""
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
     lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), ipsec_required=True))
@@ -202,7 +202,7 @@ def test_outside_ipsec_only_the_gateway_is_spoken_to(lab: BoxLab, version: int) 
 
 @pytest.mark.kernel
 @both_versions
-def test_esp_passes_between_the_box_and_its_gateway_alone(lab: BoxLab, version: int) -> None:
+def test_esp_passes_only_between_the_box_and_its_gateway(lab: BoxLab, version: int) -> None:
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
     lab.apply(replace(lab.policy, authorized=(gateway,), ipsec_required=True))
     family = {4: socket.AF_INET, 6: socket.AF_INET6}[version]
@@ -226,7 +226,7 @@ def test_esp_passes_between_the_box_and_its_gateway_alone(lab: BoxLab, version: 
 
 
 @pytest.mark.kernel
-def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> None:
+def test_an_address_removed_from_the_policy_is_cut_off_immediately(lab: BoxLab) -> None:
     with (
         closing(lab.listener(lab.outside, DATACENTER[4], HTTPS)) as server,
         closing(lab.box.socket(socket.AF_INET, socket.SOCK_STREAM)) as client,
@@ -261,7 +261,7 @@ def test_an_address_taken_out_of_the_policy_is_cut_off_at_once(lab: BoxLab) -> N
         ("tunnel", DATACENTER),
     ],
 )
-def test_a_false_source_is_refused_before_it_is_tracked(
+def test_a_spoofed_source_is_refused_before_tracking(
     lab: BoxLab, where: str, source: dict[int, str], version: int
 ) -> None:
     here, name = {
@@ -278,7 +278,7 @@ def test_a_false_source_is_refused_before_it_is_tracked(
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("where", ["port 1", "uplink"])
-def test_what_is_said_to_a_whole_link_is_not_taken_for_spoofing(lab: BoxLab, where: str) -> None:
+def test_broadcast_and_multicast_are_not_taken_for_spoofing(lab: BoxLab, where: str) -> None:
     here, name = {"port 1": (lab.instrument[1], "eth0"), "uplink": (lab.outside, "wan")}[where]
     before = lab.refused()
     put(here, name, IPv6(src="fe80::5", dst="ff02::fb") / UDP(sport=5353, dport=5353))
@@ -288,7 +288,7 @@ def test_what_is_said_to_a_whole_link_is_not_taken_for_spoofing(lab: BoxLab, whe
 
 @pytest.mark.kernel
 @both_versions
-def test_a_neighbour_is_found_and_routers_are_not_believed(lab: BoxLab, version: int) -> None:
+def test_neighbour_discovery_works_and_router_advertisements_are_refused(lab: BoxLab, version: int) -> None:
     lab.box.ip("neigh flush dev enp2s0")
     assert lab.attempt(lab.instrument[1], lab.box, PORT[1][version], HTTPS) == "reached"
     advertise(lab)
@@ -296,7 +296,7 @@ def test_a_neighbour_is_found_and_routers_are_not_believed(lab: BoxLab, version:
 
 
 @pytest.mark.kernel
-def test_a_policy_may_believe_routers_on_the_uplink_alone(lab: BoxLab) -> None:
+def test_a_policy_can_accept_router_advertisements_only_on_the_uplink(lab: BoxLab) -> None:
     lab.apply(replace(lab.policy, accept_router_advertisements=True))
     for setting, value in (("accept_ra", 2), ("autoconf", 1), ("accept_ra_defrtr", 0)):
         lab.box.write(f"ipv6/conf/enp1s0/{setting}", value)
@@ -307,7 +307,7 @@ def test_a_policy_may_believe_routers_on_the_uplink_alone(lab: BoxLab) -> None:
 
 
 @pytest.mark.kernel
-def test_a_neighbour_from_afar_is_no_neighbour(lab: BoxLab) -> None:
+def test_neighbour_discovery_with_another_hop_limit_is_refused(lab: BoxLab) -> None:
     before = lab.packets(names.OUTSIDE)
     solicit = ICMPv6ND_NS(tgt=UPLINK[6])
     put(lab.outside, "wan", IPv6(src=ELSEWHERE[6], dst=UPLINK[6], hlim=254) / solicit)
@@ -318,7 +318,7 @@ def test_a_neighbour_from_afar_is_no_neighbour(lab: BoxLab) -> None:
 
 @pytest.mark.kernel
 @both_versions
-def test_a_redirect_is_refused_that_quotes_an_open_connection(lab: BoxLab, version: int) -> None:
+def test_a_redirect_that_quotes_an_open_connection_is_refused(lab: BoxLab, version: int) -> None:
     """An error with the same quotation is let in, so that the quotation is a good one."""
     ip = {4: IP, 6: IPv6}[version]
     with (
@@ -359,7 +359,7 @@ def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
 
 
 @pytest.mark.kernel
-def test_what_cannot_begin_a_connection_does_not(lab: BoxLab) -> None:
+def test_packets_that_cannot_begin_a_connection_are_refused(lab: BoxLab) -> None:
     before = lab.packets(names.INVALID)
     for flags in ("A", "SA", "F", "R", "SF", ""):
         packet = IP(src=INSTRUMENT[1][4], dst=PORT[1][4]) / TCP(sport=5000, dport=HTTPS, flags=flags)
@@ -368,7 +368,7 @@ def test_what_cannot_begin_a_connection_does_not(lab: BoxLab) -> None:
 
 
 @pytest.mark.kernel
-def test_the_ruleset_lives_beside_firewalld(lab: BoxLab) -> None:
+def test_the_ruleset_works_beside_firewalld(lab: BoxLab) -> None:
     """Both must accept: firewalld's chains come later, and end with a reject."""
     lab.box.command("nft", "-f", "-", input=FIREWALLD)
     try:

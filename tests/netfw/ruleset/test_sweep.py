@@ -34,7 +34,7 @@ def holes(ruleset: list[Any]) -> set[tuple[str, str, str, int, bool, bool]]:
     }
 
 
-def test_every_zone_reaches_of_every_other_what_the_policy_says_and_nothing_else() -> None:
+def test_every_zone_reaches_exactly_what_the_policy_permits() -> None:
     outcome = sweep(CLINIC, ports=PORTS)
     assert outcome.mismatches == []
     assert outcome.packets == outcome.probes * len(PORTS)
@@ -45,7 +45,7 @@ def test_every_zone_reaches_of_every_other_what_the_policy_says_and_nothing_else
     )
 
 
-def test_what_is_expected_is_what_the_policy_file_says() -> None:
+def test_the_expected_reachability_is_that_of_the_policy_file() -> None:
     ways = {
         (p.source.name, p.target.name, p.session, f"{p.protocol}/{port}")
         for p in probes(CLINIC)
@@ -64,7 +64,7 @@ def test_what_is_expected_is_what_the_policy_file_says() -> None:
     }
 
 
-def test_a_service_too_many_and_one_too_few_are_found() -> None:
+def test_an_additional_and_a_missing_service_are_found() -> None:
     one, two = CLINIC.ports
     other = replace(CLINIC, ports=(replace(one, services=(Service("tcp", 22),)), two))
     way = ("instrument 1", "box at port 1", "tcp")
@@ -73,7 +73,7 @@ def test_a_service_too_many_and_one_too_few_are_found() -> None:
     }
 
 
-def test_a_rule_too_many_in_the_forward_chain_is_found() -> None:
+def test_an_additional_rule_in_the_forward_chain_is_found() -> None:
     ruleset = render(CLINIC).commands()
     hole = [
         {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "enp2s0"}},

@@ -72,7 +72,9 @@ def handles(here: Namespace, *words: str) -> dict[str, int]:
         "flush chain inet rap input\nflush chain inet rap forward\ndelete chain inet rap tunnel",
     ],
 )
-def test_what_can_be_mended_in_its_place_is(here: Namespace, firewall: Firewall, change: str) -> None:
+def test_differences_that_can_be_repaired_in_place_are(
+    here: Namespace, firewall: Firewall, change: str
+) -> None:
     before = handles(here, "table", "counter")
     here.command("nft", "-f", "-", input=change)
     assert firewall.differences(CLINIC)
@@ -93,7 +95,7 @@ def test_what_can_be_mended_in_its_place_is(here: Namespace, firewall: Firewall,
     ],
     ids=("asleep", "another priority", "another hook", "a quota"),
 )
-def test_what_cannot_be_is_replaced(here: Namespace, firewall: Firewall, change: str) -> None:
+def test_other_differences_replace_the_table(here: Namespace, firewall: Firewall, change: str) -> None:
     before = handles(here, "table")
     here.command("nft", "-f", "-", input=change)
     firewall.apply(CLINIC)
@@ -133,7 +135,7 @@ def test_an_open_session_stays_while_the_structure_changes(here: Namespace, fire
 
 
 @pytest.mark.kernel
-def test_counts_go_on_in_place_and_replaced(here: Namespace, firewall: Firewall) -> None:
+def test_counters_continue_in_place_and_after_replacement(here: Namespace, firewall: Firewall) -> None:
     counter = {"family": "inet", "table": "rap", "name": names.OUTSIDE, "packets": 7, "bytes": 420}
     deletion = [{"flush": {"table": {"family": "inet", "name": "rap"}}}, {"delete": {"counter": counter}}]
     firewall.nft.run([*deletion, {"add": {"counter": counter}}])
@@ -150,7 +152,7 @@ def test_no_allowed_packet_is_lost_and_no_forbidden_one_passes_while_the_structu
     assert outcome.passed == {ALLOWED: outcome.met[ALLOWED], FORBIDDEN: 0}
 
 
-def test_an_error_comes_back_from_another_process_as_it_was() -> None:
+def test_an_error_is_returned_unchanged_from_another_process() -> None:
     error = FirewallError(FirewallErrorKind.UNFIT, "no such port")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.kind, str(copy)) == (error.kind, str(error)) == (FirewallErrorKind.UNFIT, "no such port")

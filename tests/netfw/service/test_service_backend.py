@@ -46,7 +46,7 @@ def settings(box: Namespace, *names: str) -> list[str]:
     return [box.run(Path("/proc/sys/net", name).read_text).strip() for name in names]
 
 
-def test_what_is_not_in_force_is_found_so_put_in_force_and_found_so(box: Namespace) -> None:
+def test_a_policy_that_is_not_in_force_is_detected_and_put_in_force(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     assert not box.run(backend.is_in_force)
     box.run(backend.enforce)
@@ -65,7 +65,7 @@ def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace
     assert "chain input has beyond the policy, as rule 1: accept" in box.run(backend.inspect).problem
 
 
-def test_settings_that_others_change_are_put_back_and_reported(box: Namespace) -> None:
+def test_settings_changed_by_others_are_restored_and_reported(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     box.run(backend.enforce)
     box.run(lambda: backend.set_forwarding(True))
@@ -92,7 +92,7 @@ def test_an_inspection_counts_the_connections_that_the_kernel_tracks(box: Namesp
     assert limit > count >= 0
 
 
-def test_what_breaks_the_proof_is_a_problem_and_what_limits_it_is_not(box: Namespace) -> None:
+def test_breaking_the_proof_is_a_problem_and_limiting_it_is_not(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     box.run(backend.enforce)
     box.command(
@@ -128,7 +128,7 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, accepts: bool) -> None:
+def test_settings_apply_to_all_present_and_future_interfaces(box: Namespace, accepts: bool) -> None:
     box.run(KernelBackend(replace(POLICY, accept_router_advertisements=accepts)).enforce)
     box.ip("link add later type veth peer name later-peer")
     for name in ("all", "default", "uplink", "port1", "later"):
@@ -144,7 +144,7 @@ def test_settings_hold_for_all_interfaces_and_those_to_come(box: Namespace, acce
     assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
 
 
-def test_without_the_library_it_says_what_to_install_and_asks_again(
+def test_the_error_without_the_library_says_what_to_install_and_the_import_is_retried(
     monkeypatch: pytest.MonkeyPatch, box: Namespace
 ) -> None:
     def lacking(*_: Any) -> None:
@@ -160,14 +160,14 @@ def test_without_the_library_it_says_what_to_install_and_asks_again(
     assert box.run(backend.is_in_force)
 
 
-def test_a_kernel_without_a_setting_is_told_by_its_file(tmp_path: Path) -> None:
+def test_a_setting_that_the_kernel_lacks_is_named_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "ipv4" / "conf" / "all").mkdir(parents=True)
     with pytest.raises(FileNotFoundError) as failed:
         KernelSettings("uplink", folder=tmp_path).set()
     assert str(tmp_path) in str(failed.value.filename)
 
 
-def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
+def test_without_ipv6_only_ipv4_forwarding_is_set(tmp_path: Path) -> None:
     (tmp_path / "ipv4").mkdir()
     (tmp_path / "ipv4" / "ip_forward").write_text("1")
     KernelSettings("uplink", folder=tmp_path).set_forwarding(False)
@@ -175,7 +175,7 @@ def test_without_ipv6_forwarding_is_ipv4s_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "ipv6").exists()
 
 
-def test_a_newer_policy_from_the_file_is_followed_and_a_strangers_is_not(box: Namespace) -> None:
+def test_a_newer_policy_is_followed_from_its_file_but_not_from_another_user(box: Namespace) -> None:
     async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
         on_entry: list[Alarm | Repair] = []
         backend = KernelBackend(POLICY, lambda: in_file)

@@ -61,7 +61,7 @@ def run(scenario: Callable[[Service, list[Event]], Awaitable[None]]) -> None:
     loop.run_until_complete(main())
 
 
-def test_events_are_passed_on_as_they_come() -> None:
+def test_events_are_passed_on_as_they_arrive() -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         service.log(IN_FORCE)
         service.log(Alarm(7, "nft"))
@@ -71,7 +71,7 @@ def test_events_are_passed_on_as_they_come() -> None:
     run(scenario)
 
 
-def test_a_service_that_is_back_in_time_is_missed_by_nobody() -> None:
+def test_a_service_that_returns_in_time_causes_no_problem() -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         service.log(IN_FORCE)
         await asyncio.sleep(1)
@@ -124,7 +124,7 @@ def test_a_service_that_hangs_confirms_nothing() -> None:
     run(scenario)
 
 
-def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None:
+def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
     """A program that is stopped still has its connections accepted, by the kernel."""
 
     async def scenario(service: Service, on_event: list[Event]) -> None:
@@ -147,7 +147,7 @@ def test_a_service_that_ends_and_then_hangs_has_no_more_time_than_that() -> None
         (b"\0\0\0\1\xc1", "cannot be read"),
     ],
 )
-def test_what_is_no_answer_is_no_confirmation(said: Any, problem: str) -> None:
+def test_an_invalid_answer_is_no_confirmation(said: Any, problem: str) -> None:
     async def scenario(service: Service, on_event: list[Event]) -> None:
         assert service.reader is not None
         service.reader.feed_data(said if isinstance(said, bytes) else framed(said))

@@ -111,7 +111,9 @@ def rules(box: Namespace) -> list[str]:
     return re.findall(r"# handle \d+", listed.stdout)
 
 
-def test_it_opens_ports_watches_and_keeps_all_when_it_is_killed(box: Namespace, folder: Path) -> None:
+def test_the_service_opens_ports_and_a_killed_service_leaves_everything_in_force(
+    box: Namespace, folder: Path
+) -> None:
     with service(box, folder, "--ready", f"{folder}/ready") as process:
         ready(process)
         with observe(folder) as observer:
@@ -138,7 +140,7 @@ def test_it_opens_ports_watches_and_keeps_all_when_it_is_killed(box: Namespace, 
     assert (rules(box), is_open(box, "port1")) == (before, True)
 
 
-def test_it_goes_on_watching_after_its_observer_was_killed(box: Namespace, folder: Path) -> None:
+def test_the_service_continues_after_its_observer_was_killed(box: Namespace, folder: Path) -> None:
     with service(box, folder, "--ready", f"{folder}/ready") as process:
         ready(process)
         pid = os.fork()
@@ -159,7 +161,7 @@ def test_it_goes_on_watching_after_its_observer_was_killed(box: Namespace, folde
             assert state.in_force
 
 
-def test_another_user_can_neither_connect_nor_be_heard(box: Namespace, folder: Path) -> None:
+def test_another_user_can_neither_connect_nor_send(box: Namespace, folder: Path) -> None:
     with service(box, folder) as process:
         ready(process)
         hostile = f"""
@@ -182,7 +184,7 @@ print(s.recv(1000))
             assert state_of(observer).in_force
 
 
-def test_the_box_s_user_is_let_in_when_it_is_named(box: Namespace, folder: Path) -> None:
+def test_the_named_user_of_the_box_can_connect(box: Namespace, folder: Path) -> None:
     with service(box, folder, "--user", "nobody") as process:
         ready(process)
         found = (folder / "socket").stat()
@@ -211,7 +213,7 @@ print(s.recv(1000))
         (lambda folder: (folder / "socket").write_text("x"), "exists and is not a socket"),
     ],
 )
-def test_what_it_must_not_obey_ends_it_before_anything_is_changed(
+def test_an_untrusted_policy_ends_the_service_before_anything_is_changed(
     spoil: Callable[[Path], object], problem: str, box: Namespace, folder: Path
 ) -> None:
     spoil(folder)
@@ -222,7 +224,7 @@ def test_what_it_must_not_obey_ends_it_before_anything_is_changed(
     assert rules(box) == []
 
 
-def test_a_policy_that_others_can_change_is_not_followed_later_either(box: Namespace, folder: Path) -> None:
+def test_a_policy_that_becomes_writable_by_others_is_not_followed(box: Namespace, folder: Path) -> None:
     with service(box, folder) as process:
         ready(process)
         with observe(folder) as observer:
@@ -237,7 +239,7 @@ def test_a_policy_that_others_can_change_is_not_followed_later_either(box: Names
             assert not is_open(box, "port1")
 
 
-def test_a_second_service_at_the_same_socket_is_refused_and_the_first_one_stays(
+def test_a_second_service_on_the_same_socket_is_refused_and_the_first_continues(
     box: Namespace, folder: Path
 ) -> None:
     with service(box, folder) as first:
@@ -278,7 +280,7 @@ def projects_own(files: dict[str, str]) -> list[Path]:
     ]
 
 
-def test_all_of_the_project_that_is_loaded_beside_the_library_may_be_used_under_its_license(
+def test_project_modules_loaded_beside_the_library_may_be_used_under_its_license(
     box: Namespace, folder: Path
 ) -> None:
     """libnftables and its Python module are GPL-2.0-only, with which Apache-2.0 alone is not compatible."""

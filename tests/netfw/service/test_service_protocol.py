@@ -24,21 +24,21 @@ from netfw.service.protocol import (
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 60))
-def test_messages_come_whole_in_whatever_pieces(bodies: list[bytes], piece: int) -> None:
+def test_messages_are_reassembled_from_any_pieces(bodies: list[bytes], piece: int) -> None:
     data = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
     frames = Frames(50)
     pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
     assert [body for some in pieces for body in frames.feed(some)] == bodies
 
 
-def test_a_length_is_judged_before_its_message_is_waited_for() -> None:
+def test_an_invalid_length_is_refused_before_its_message_arrives() -> None:
     largest = bytes(REQUEST_BYTES_MAX)
     assert list(Frames(REQUEST_BYTES_MAX).feed(len(largest).to_bytes(4, "big") + largest)) == [largest]
     with pytest.raises(ProtocolError, match=r"1025 bytes was announced; at most 1024"):
         list(Frames(REQUEST_BYTES_MAX).feed((REQUEST_BYTES_MAX + 1).to_bytes(4, "big")))
 
 
-def test_events_are_the_same_at_the_other_end() -> None:
+def test_events_round_trip() -> None:
     for event in (
         Alarm(7, "nft"),
         Repair(("a",), in_force=True),
@@ -50,16 +50,16 @@ def test_events_are_the_same_at_the_other_end() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", msgspec.msgpack.encode(["alarm"]), framed(Hello())[4:]])
-def test_what_is_no_message_of_the_service_is_refused(body: bytes) -> None:
+def test_an_invalid_message_of_the_service_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="cannot be read"):
         decoded(body)
 
 
-def test_the_version_is_where_every_version_has_it() -> None:
+def test_the_version_is_at_the_same_place_in_every_version() -> None:
     assert msgspec.msgpack.decode(framed(Hello())[4:]) == {"type": "hello", "version": VERSION}
 
 
-def test_a_message_holds_no_more_lines_than_it_may() -> None:
+def test_the_number_of_lines_in_a_message_is_limited() -> None:
     assert bounded(FirewallState(in_force=True, not_covered=("a",))).not_covered == ("a",)
     cut = bounded(Repair(tuple("x" * 5000 for _ in range(LINES_MAX + 3)), in_force=True))
     assert isinstance(cut, Repair)

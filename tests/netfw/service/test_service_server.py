@@ -81,7 +81,7 @@ def run(scenario: Callable[[Place], object], folder: Path, users: set[int] | Non
     asyncio.run(main())
 
 
-def test_an_observer_gets_the_state_at_once_and_events_as_they_happen(tmp_path: Path) -> None:
+def test_an_observer_gets_the_state_immediately_and_events_as_they_happen(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         place.server.publish(IN_FORCE)
         observer = await place.observer()
@@ -92,7 +92,7 @@ def test_an_observer_gets_the_state_at_once_and_events_as_they_happen(tmp_path: 
     run(scenario, tmp_path)
 
 
-def test_no_state_is_told_before_the_first_attempt(tmp_path: Path) -> None:
+def test_no_state_is_sent_before_the_first_attempt(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         observer = await place.observer()
         place.server.publish(IN_FORCE)
@@ -101,7 +101,7 @@ def test_no_state_is_told_before_the_first_attempt(tmp_path: Path) -> None:
     run(scenario, tmp_path)
 
 
-def test_what_happens_without_an_observer_waits_for_the_next_one(tmp_path: Path) -> None:
+def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         for pid in range(UNDELIVERED_MAX + 2):
             place.server.publish(Alarm(pid, "nft"))
@@ -128,7 +128,7 @@ def test_what_happens_without_an_observer_waits_for_the_next_one(tmp_path: Path)
         (framed(msgspec.defstruct("Open", [("port", int)], tag="open")(1)), "only Hello is accepted"),
     ],
 )
-def test_whoever_says_anything_else_is_refused_and_the_others_stay(
+def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
     said: bytes, reason: str, tmp_path: Path
 ) -> None:
     async def scenario(place: Place) -> None:
@@ -143,7 +143,7 @@ def test_whoever_says_anything_else_is_refused_and_the_others_stay(
     run(scenario, tmp_path)
 
 
-def test_whoever_says_nothing_or_half_a_hello_is_refused_in_time(
+def test_a_client_without_a_complete_hello_is_refused_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(place: Place) -> None:
@@ -157,7 +157,7 @@ def test_whoever_says_nothing_or_half_a_hello_is_refused_in_time(
     run(scenario, tmp_path)
 
 
-def test_an_observer_that_does_not_read_is_disconnected_and_the_others_hear_all(tmp_path: Path) -> None:
+def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_events(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         reads = await place.observer()
         path = os.fspath(place.path)
@@ -175,7 +175,7 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_hear_all(
     run(scenario, tmp_path)
 
 
-def test_there_are_so_many_observers_and_no_more(tmp_path: Path) -> None:
+def test_the_number_of_observers_is_limited(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         some = [await place.connect() for _ in range(OBSERVERS_MAX)]
         await eventually(lambda: len(place.server.connections) == OBSERVERS_MAX)
@@ -187,7 +187,7 @@ def test_there_are_so_many_observers_and_no_more(tmp_path: Path) -> None:
     run(scenario, tmp_path)
 
 
-def test_a_user_that_is_not_allowed_is_refused_and_logged_once(tmp_path: Path) -> None:
+def test_an_unauthorized_user_is_refused_and_logged_once(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         for _ in range(3):
             stranger = await place.connect()

@@ -109,7 +109,7 @@ def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_what_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
+def test_anything_that_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
     command, says = BREAKS[name]
     (found,) = seen(*shared, command)
     assert says in found.description
@@ -118,7 +118,9 @@ def test_what_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], nam
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_what_only_limits_the_proof_is_told(shared: tuple[Namespace, Inspector], name: str) -> None:
+def test_anything_that_only_limits_the_proof_is_reported(
+    shared: tuple[Namespace, Inspector], name: str
+) -> None:
     command, says = LIMITS[name]
     (found,) = seen(*shared, command)
     assert says in found.description
@@ -126,11 +128,13 @@ def test_what_only_limits_the_proof_is_told(shared: tuple[Namespace, Inspector],
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_cannot_weaken_the_firewall_is_not_told(shared: tuple[Namespace, Inspector], name: str) -> None:
+def test_anything_that_cannot_weaken_the_firewall_is_not_reported(
+    shared: tuple[Namespace, Inspector], name: str
+) -> None:
     assert seen(*shared, HARMLESS[name]) == []
 
 
-def test_an_expression_that_is_not_known_counts_as_breaking() -> None:
+def test_an_unknown_expression_counts_as_breaking() -> None:
     assert effect_of("teleport", {}) is not None
     assert effect_of("teleport", {}).breaks  # type: ignore[union-attr]
 
@@ -151,7 +155,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_interfaces_that_lead_packets_past_the_ruleset_are_found(name: str) -> None:
+def test_interfaces_that_bypass_the_ruleset_are_found(name: str) -> None:
     commands, says = LINKS[name]
     with box() as (here, inspector):
         try:
@@ -161,7 +165,7 @@ def test_interfaces_that_lead_packets_past_the_ruleset_are_found(name: str) -> N
         assert any(says in each.description and each.breaks for each in here.run(inspector.inspect))
 
 
-def test_filters_of_tc_are_found_and_an_empty_qdisc_is_not() -> None:
+def test_tc_filters_are_found_and_an_empty_qdisc_is_not() -> None:
     with box() as (here, inspector):
         here.command("tc", "qdisc", "add", "dev", UPLINK, "clsact")
         assert here.run(inspector.inspect) == []
@@ -173,7 +177,7 @@ def test_filters_of_tc_are_found_and_an_empty_qdisc_is_not() -> None:
         )
 
 
-def test_rules_of_policy_routing_are_told() -> None:
+def test_policy_routing_rules_are_reported() -> None:
     with box() as (here, inspector):
         here.ip("rule add fwmark 1 lookup 5")
         here.command("ip", "-6", "rule", "add", "fwmark", "1", "lookup", "5")
@@ -190,7 +194,7 @@ def test_a_device_that_comes_back_with_its_name_is_not_renamed() -> None:
 
 
 @pytest.mark.parametrize(("entries", "reported"), [(4, False), (5, True)])
-def test_legacy_tables_count_if_they_have_rules(
+def test_legacy_tables_are_reported_if_they_have_rules(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, reported: bool
 ) -> None:
     """A table at three hooks has four entries of its own."""
@@ -202,7 +206,7 @@ def test_legacy_tables_count_if_they_have_rules(
     assert bool(list(legacy_tables())) is reported
 
 
-def test_a_legacy_table_without_rules_is_asked_of_the_kernel() -> None:
+def test_the_number_of_rules_of_a_legacy_table_is_read_from_the_kernel() -> None:
     with namespace() as here:
 
         def asked() -> list[NotCovered]:
@@ -220,7 +224,7 @@ def test_a_legacy_table_without_rules_is_asked_of_the_kernel() -> None:
         assert here.run(asked) == []
 
 
-def test_the_command_names_what_it_does_not_cover(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_what_the_proof_does_not_cover(capfd: pytest.CaptureFixture[str]) -> None:
     with box() as (here, _):
         assert here.run(lambda: main(["fw", "prove", str(FILE)])) == 0
         assert "assumed: " in capfd.readouterr().out

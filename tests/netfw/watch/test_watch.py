@@ -82,7 +82,7 @@ def place() -> Iterator[Place]:
         "delete element inet rap inside4 { 127.0.0.0/8 }",
     ],
 )
-def test_a_change_is_told_and_taken_back(place: Place, change: str) -> None:
+def test_a_change_is_reported_and_reverted(place: Place, change: str) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -99,7 +99,7 @@ def test_a_change_is_told_and_taken_back(place: Place, change: str) -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
+def test_foreign_tables_and_changes_by_this_process_are_ignored(place: Place) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -117,7 +117,7 @@ def test_what_is_not_ours_and_what_is_by_us_is_let_be(place: Place) -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_by_us_is_known_whichever_thread_it_was(place: Place) -> None:
+def test_changes_by_any_thread_of_this_process_are_recognized(place: Place) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -155,7 +155,7 @@ asyncio.run(main())
 """
 
 
-def test_what_is_by_us_is_known_in_a_container(place: Place) -> None:
+def test_changes_by_this_process_are_recognized_in_a_container(place: Place) -> None:
     words = (
         "unshare",
         "--pid",
@@ -172,7 +172,7 @@ def test_what_is_by_us_is_known_in_a_container(place: Place) -> None:
     assert done.stdout.split() == ["nft", "1", "0"]
 
 
-def test_a_port_is_ours_in_its_own_network_namespace_alone(place: Place) -> None:
+def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(place: Place) -> None:
     """Process ids would not do: in a container ours are others than those that the kernel tells."""
     with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
         port = bound(here)
@@ -195,7 +195,7 @@ async def in_a_thread_that_ends(act: Callable[[], None]) -> None:
         await asyncio.wrap_future(thread.submit(act))
 
 
-def test_a_change_while_another_is_repaired_is_not_missed(place: Place) -> None:
+def test_a_change_during_a_repair_is_not_missed(place: Place) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()
@@ -269,7 +269,7 @@ def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
     another_program.close()
 
 
-def test_the_kernel_is_not_made_to_report_what_the_watch_itself_fills(place: Place) -> None:
+def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: Place) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
@@ -296,7 +296,7 @@ def test_the_kernel_is_not_made_to_report_what_the_watch_itself_fills(place: Pla
     asyncio.run(scenario())
 
 
-def test_no_garbage_is_collected_between_a_change_and_its_repair(
+def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collecting: list[bool] = []
@@ -319,7 +319,7 @@ def test_no_garbage_is_collected_between_a_change_and_its_repair(
     asyncio.run(scenario())
 
 
-def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
+def test_a_wrong_ruleset_at_the_start_is_repaired(place: Place) -> None:
     async def scenario() -> None:
         await place.nft("flush chain inet rap forward")
         watch = place.watch()
@@ -345,7 +345,7 @@ def test_what_is_wrong_at_the_start_is_repaired(place: Place) -> None:
         ("delete table inet rap", None),
     ],
 )
-def test_a_set_too_large_to_be_read_each_time_is_filled_again(
+def test_a_set_too_large_to_be_read_each_time_is_refilled(
     place: Place, change: str, reported: tuple[str, ...] | None
 ) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
@@ -369,7 +369,7 @@ def test_a_set_too_large_to_be_read_each_time_is_filled_again(
     asyncio.run(scenario())
 
 
-def test_what_stands_among_thousands_of_messages_that_are_alike_is_not_passed_over(place: Place) -> None:
+def test_a_message_among_thousands_of_similar_ones_is_not_missed(place: Place) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
@@ -396,7 +396,7 @@ def test_what_stands_among_thousands_of_messages_that_are_alike_is_not_passed_ov
     asyncio.run(scenario())
 
 
-def test_a_policy_put_in_force_on_purpose_is_let_be(place: Place) -> None:
+def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: Place) -> None:
     other = replace(POLICY, rejects_outside=True)
 
     async def scenario() -> None:
@@ -420,7 +420,7 @@ def test_a_policy_put_in_force_on_purpose_is_let_be(place: Place) -> None:
     asyncio.run(scenario())
 
 
-def test_the_owners_sessions_stay_and_others_go(place: Place) -> None:
+def test_sessions_of_the_owner_stay_and_others_are_removed(place: Place) -> None:
     async def scenario() -> None:
         sessions = Sessions(place.firewall.nft, POLICY)
         sessions.open(MINE, 500)
@@ -445,7 +445,7 @@ def test_the_owners_sessions_stay_and_others_go(place: Place) -> None:
     asyncio.run(scenario())
 
 
-def test_without_an_owner_sessions_are_let_be(place: Place) -> None:
+def test_without_an_owner_sessions_are_not_removed(place: Place) -> None:
     async def scenario() -> None:
         watch = place.watch()
         watch.start()

@@ -64,7 +64,7 @@ def events_after(
     return asyncio.run(scenario())
 
 
-def test_most_constructs_are_known_to_this_kernel(place: tuple[Namespace, Firewall]) -> None:
+def test_this_kernel_supports_most_constructs(place: tuple[Namespace, Firewall]) -> None:
     def is_known(command: str) -> bool:
         try:
             place[0].command("nft", "--check", "-f", "-", input=command, stderr=subprocess.DEVNULL)
@@ -77,7 +77,7 @@ def test_most_constructs_are_known_to_this_kernel(place: tuple[Namespace, Firewa
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
-def test_every_construct_is_seen_and_taken_away(place: tuple[Namespace, Firewall], name: str) -> None:
+def test_every_construct_is_detected_and_removed(place: tuple[Namespace, Firewall], name: str) -> None:
     def change(here: Namespace) -> None:
         here.command("nft", "-f", "-", input=CONSTRUCTS[name], stderr=subprocess.PIPE)
 
@@ -96,7 +96,7 @@ def test_every_construct_is_seen_and_taken_away(place: tuple[Namespace, Firewall
     fresh.close()
 
 
-def test_the_kernel_takes_most_of_the_catalogue(place: tuple[Namespace, Firewall]) -> None:
+def test_the_kernel_accepts_most_of_the_catalogue(place: tuple[Namespace, Firewall]) -> None:
     """Or the test above would prove little."""
     here, _ = place
     taken = [
@@ -158,7 +158,7 @@ TABLE = attribute(1, b"rap\0")
     ],
     ids=["rule without statements", "chain no UTF-8", "chain of two lines", "set no UTF-8", "set of an unknown type"],
 )  # fmt: skip
-def test_what_nft_itself_cannot_make_is_taken_away_too(
+def test_constructs_that_nft_cannot_create_are_removed_too(
     place: tuple[Namespace, Firewall], change: Callable[[Namespace], None]
 ) -> None:
     *_, repair = events_after(place, change)
@@ -180,7 +180,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("expr"), TypeError("None")])
-def test_a_listing_that_cannot_be_read_does_not_keep_the_hole_open(
+def test_a_hole_is_closed_although_the_listing_cannot_be_read(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(Nft, "outline", raising(error))
@@ -200,7 +200,7 @@ def test_a_listing_that_cannot_be_read_does_not_keep_the_hole_open(
     ],
     ids=["reading", "kernel", "comparing", "hearing"],
 )
-def test_whatever_fails_in_the_watch_is_reported_as_not_repaired(
+def test_any_failure_in_the_watch_is_reported_as_not_repaired(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str, Exception]
 ) -> None:
     module, name, error = broken
@@ -217,7 +217,7 @@ def test_whatever_fails_in_the_watch_is_reported_as_not_repaired(
     place[1].apply(POLICY)
 
 
-def test_lost_messages_are_a_reason_to_look(
+def test_lost_messages_trigger_an_inspection(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "BUFFER_BYTES", 1)
@@ -256,7 +256,7 @@ def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, F
     assert firewall.differences(POLICY) == []
 
 
-def test_a_foreign_table_with_an_owner_keeps_nobody_from_reading_ours(
+def test_a_foreign_table_with_an_owner_does_not_prevent_reading_ours(
     place: tuple[Namespace, Firewall],
 ) -> None:
     here, _ = place
@@ -279,7 +279,7 @@ def test_a_foreign_table_with_an_owner_keeps_nobody_from_reading_ours(
         owner.stdin.write("quit\n")
 
 
-def test_programs_that_change_their_own_tables_all_the_time_disturb_nothing(
+def test_programs_that_constantly_change_their_own_tables_do_not_prevent_repairs(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generations = count()
@@ -293,7 +293,7 @@ def test_programs_that_change_their_own_tables_all_the_time_disturb_nothing(
     assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
 
 
-def test_a_table_that_changes_at_each_look_is_not_taken_for_any_of_what_was_seen(
+def test_a_table_that_changes_at_each_reading_is_reported_as_changing(
     place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, firewall = place

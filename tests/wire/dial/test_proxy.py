@@ -40,13 +40,13 @@ def error_kind(proxy: Proxy, *replies: bytes) -> ProxyErrorKind:
     return caught.value.kind
 
 
-def test_http_connect() -> None:
+def test_an_http_proxy_connects_with_connect() -> None:
     said, done = talk(HTTP, b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
     assert said[0] == b"CONNECT ingest.lab:443 HTTP/1.1\r\nHost: ingest.lab:443\r\n\r\n"
     assert done
 
 
-def test_http_connect_with_credentials_and_an_ipv6_address() -> None:
+def test_connect_sends_credentials_and_an_ipv6_address() -> None:
     said, _ = talk(HTTP_AUTH, host="2001:db8::1")
     assert said[0].startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic " + b64encode(b"lab:open sesame") + b"\r\n" in said[0]
@@ -64,11 +64,11 @@ def test_http_connect_with_credentials_and_an_ipv6_address() -> None:
         (b"HTTP/1.1 200 OK\r\n" + bytes(REPLY_BYTES_MAX), ProxyErrorKind.PROTOCOL_ERROR),
     ],
 )
-def test_http_refusals(reply: bytes, kind: ProxyErrorKind) -> None:
+def test_refusals_of_an_http_proxy_are_named(reply: bytes, kind: ProxyErrorKind) -> None:
     assert error_kind(HTTP, reply) is kind
 
 
-def test_http_reply_of_just_the_limit_is_read() -> None:
+def test_an_http_reply_of_exactly_the_limit_is_read() -> None:
     start, end = b"HTTP/1.1 200 OK\r\nX: ", b"\r\n\r\n"
     reply = start + b"x" * (REPLY_BYTES_MAX - len(start) - len(end)) + end
     assert talk(HTTP, reply)[1]
@@ -87,7 +87,7 @@ def test_socks_with_a_password_and_replies_in_single_bytes() -> None:
     assert done
 
 
-def test_socks_address_types() -> None:
+def test_each_socks_address_type_is_read() -> None:
     assert talk(SOCKS, b"\x05\x00", host="10.0.0.9")[0][1] == b"\x05\x01\x00\x01\x0a\x00\x00\x09\x01\xbb"
     assert talk(SOCKS, b"\x05\x00", host="::1")[0][1] == b"\x05\x01\x00\x04" + bytes(15) + b"\x01\x01\xbb"
     assert talk(SOCKS, b"\x05\x00", b"\x05\x00\x00\x04" + bytes(18))[1]
@@ -107,11 +107,11 @@ def test_socks_address_types() -> None:
         ([b"\x05\x00", CONNECTED + b"!"], ProxyErrorKind.PROTOCOL_ERROR),
     ],
 )
-def test_socks_refusals(replies: list[bytes], kind: ProxyErrorKind) -> None:
+def test_refusals_of_a_socks_proxy_are_named(replies: list[bytes], kind: ProxyErrorKind) -> None:
     assert error_kind(SOCKS_AUTH, *replies) is kind
 
 
-def test_a_password_that_was_not_offered_is_garbage() -> None:
+def test_a_socks_method_that_was_not_offered_is_a_protocol_error() -> None:
     assert error_kind(SOCKS, b"\x05\x02") is ProxyErrorKind.PROTOCOL_ERROR
 
 
@@ -165,7 +165,7 @@ GREETINGS = {"http": connect_greeting, "socks5": socks_greeting}
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-def test_tls_through_a_proxy(pki: Hierarchy, kind: str) -> None:
+def test_tls_works_through_a_proxy(pki: Hierarchy, kind: str) -> None:
     async def scenario() -> None:
         async with (
             stand_in(pki.datacenter) as center,
@@ -186,7 +186,7 @@ def test_tls_through_a_proxy(pki: Hierarchy, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-def test_a_wrong_password_is_told_apart(pki: Hierarchy, kind: str) -> None:
+def test_a_wrong_password_is_distinguished_from_other_refusals(pki: Hierarchy, kind: str) -> None:
     async def scenario() -> None:
         async with proxy_server(GREETINGS[kind], 9) as port:
             proxy = Proxy(kind, "127.0.0.1", port, "lab", "cumin?")  # type: ignore[arg-type]
@@ -199,7 +199,9 @@ def test_a_wrong_password_is_told_apart(pki: Hierarchy, kind: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_proxy_that_hangs_up_or_says_nothing(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_closes_or_sends_nothing_is_an_error(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def hangs_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
         return False
 

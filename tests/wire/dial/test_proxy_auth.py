@@ -41,7 +41,7 @@ def authorization(request: bytes) -> str:
 
 @pytest.mark.parametrize("count", [1, 2, INTERIM_MAX])
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
-def test_interim_responses_are_no_refusal(count: int, piece: int) -> None:
+def test_interim_responses_are_not_refusals(count: int, piece: int) -> None:
     handshake_under_test = handshake()
     said = b"HTTP/1.1 100 Continue\r\n\r\n" * (count - 1) + b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" + OK
     for at in range(0, len(said), piece):
@@ -50,7 +50,7 @@ def test_interim_responses_are_no_refusal(count: int, piece: int) -> None:
     assert handshake_under_test.done
 
 
-def test_interim_responses_without_end_are_an_error() -> None:
+def test_endless_interim_responses_are_an_error() -> None:
     with pytest.raises(ProxyError) as caught:
         handshake().receive(b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1))
     assert caught.value.kind is ProxyErrorKind.PROTOCOL_ERROR
@@ -85,7 +85,7 @@ def test_an_ipv6_address_is_in_brackets_and_has_no_zone(host: str, monkeypatch: 
 
 @pytest.mark.parametrize("host", ["ingest..example.com", ".example.com", "a" * 64 + ".example.com", "a\0b"])
 @pytest.mark.parametrize("proxy", [None, "http", "socks5"])
-def test_a_name_that_cannot_be_is_an_os_error(host: str, proxy: str | None) -> None:
+def test_an_impossible_host_name_is_an_os_error(host: str, proxy: str | None) -> None:
     through = Proxy(proxy, host, 3128) if proxy else None  # type: ignore[arg-type]
     with pytest.raises(OSError):
         asyncio.run(
@@ -93,13 +93,13 @@ def test_a_name_that_cannot_be_is_an_os_error(host: str, proxy: str | None) -> N
         )
 
 
-def test_basic_is_in_utf_8() -> None:
+def test_basic_credentials_are_encoded_in_utf_8() -> None:
     request = handshake(user="jürgen", password="пароль").to_send
     assert b64decode(authorization(request).removeprefix("Basic ")).decode() == "jürgen:пароль"
 
 
 @pytest.mark.parametrize("key", ["user", "password"])
-def test_socks_takes_255_bytes_and_not_one_more(key: str) -> None:
+def test_socks_credentials_have_at_most_255_bytes(key: str) -> None:
     table = {"kind": "socks5", "host": "p", "port": 1080, "user": "u", "password": "p"}
     proxy = msgspec.convert(table | {key: "é" * 127 + "x"}, Proxy)
     shaking = Handshake(proxy_conversation(proxy, "ingest.lab", 443))
@@ -110,7 +110,7 @@ def test_socks_takes_255_bytes_and_not_one_more(key: str) -> None:
         msgspec.convert(table | {key: "é" * 128}, Proxy)
 
 
-def test_digest_gives_the_answers_of_rfc_7616(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest_responses_equal_the_examples_of_rfc_7616(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its 3.9.1 with the method of a proxy; the hash is computed here as its 3.4.1 says."""
     for algorithm, hashed in (("MD5", hashlib.md5), ("SHA-256", hashlib.sha256)):
         field = f'Digest realm="http-auth", qop="auth, auth-int", algorithm={algorithm}, nonce="n1", opaque="o/p=="'
@@ -142,7 +142,7 @@ def test_a_challenge_is_answered_on_the_same_connection_and_its_body_is_read() -
     assert handshake_under_test.done
 
 
-def test_a_chunked_body_is_read() -> None:
+def test_a_chunked_body_of_a_refusal_is_read() -> None:
     handshake_under_test = handshake(basic="offered", **USER)
     head = b'HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm="r"\r\nTransfer-Encoding: chunked\r\n\r\n'
     reply = handshake_under_test.receive(head + b"4;x=y\r\nab\r\n\r\n2\r\ncd\r\n0\r\nTrailer: 1\r\n\r\n")
@@ -165,7 +165,7 @@ def test_a_wrong_password_ends_with_an_error_and_not_in_a_loop(offered: str) -> 
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
-def test_the_strongest_is_chosen_and_the_password_is_not_sent_if_that_is_forbidden() -> None:
+def test_the_strongest_scheme_is_chosen_and_basic_is_not_used_if_forbidden() -> None:
     offers = ['Basic realm="a, b", Digest realm="r", nonce="m", algorithm=MD5', "NTLM"]
     assert [c.scheme for c in parse_challenges(offers)] == ["basic", "digest", "ntlm"]
     assert choose(parse_challenges(offers)).scheme == "ntlm"  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def test_the_strongest_is_chosen_and_the_password_is_not_sent_if_that_is_forbidd
 
 
 @pytest.mark.parametrize("scheme", ["NTLM", "Negotiate"])
-def test_ntlm_against_a_server(scheme: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ntlm_authenticates_to_a_server(scheme: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's side is pyspnego's, which asks a file for the password."""
     accounts = tmp_path / "accounts"
     accounts.write_text("CLINIC:rap-box:sécret\n", "utf-8")
@@ -214,7 +214,7 @@ CLOSING = {
 
 @pytest.mark.parametrize("said", CLOSING.values(), ids=CLOSING)
 @pytest.mark.parametrize("basic", ["first", "never"])
-def test_a_refusal_that_closes_the_connection_is_answered_on_another(said: str, basic: str) -> None:
+def test_a_challenge_that_closes_the_connection_is_answered_on_a_new_one(said: str, basic: str) -> None:
     handshake_under_test = handshake(basic=basic, **USER)
     for byte in said.encode():
         assert handshake_under_test.receive(bytes([byte])) == b""
@@ -226,7 +226,7 @@ def test_a_refusal_that_closes_the_connection_is_answered_on_another(said: str, 
     assert handshake_under_test.done
 
 
-def test_a_proxy_that_closes_after_each_refusal_is_not_asked_for_ever() -> None:
+def test_reconnecting_to_a_proxy_that_closes_after_each_challenge_is_bounded() -> None:
     handshake_under_test = handshake(basic="never", **USER)
     stale = CLOSING["connection"].replace('nonce="n"', 'nonce="n", stale=true').encode()
     with pytest.raises(ProxyError) as caught:
@@ -236,7 +236,7 @@ def test_a_proxy_that_closes_after_each_refusal_is_not_asked_for_ever() -> None:
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH
 
 
-def test_ntlm_may_begin_but_not_go_on_with_another_connection() -> None:
+def test_ntlm_can_begin_but_not_continue_on_a_new_connection() -> None:
     handshake_under_test = handshake(basic="never", **USER)
     handshake_under_test.receive(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nConnection: close\r\n\r\n")
     handshake_under_test.reconnect()

@@ -109,12 +109,14 @@ def folder() -> Iterator[Path]:
     "login", [DIGEST, NTLM, BASIC, f"{BASIC}\n{DIGEST}"], ids=["digest", "ntlm", "basic", "both"]
 )
 @pytest.mark.parametrize("basic", ["first", "offered"])
-def test_the_box_gets_through(pki: Hierarchy, folder: Path, login: str, basic: str) -> None:
+def test_a_box_connects_through_squid_with_credentials(
+    pki: Hierarchy, folder: Path, login: str, basic: str
+) -> None:
     asyncio.run(connect(pki, folder, login, basic=basic))
 
 
 @pytest.mark.parametrize("login", [DIGEST, BASIC], ids=["digest", "basic"])
-def test_a_wrong_password_is_named(pki: Hierarchy, folder: Path, login: str) -> None:
+def test_a_wrong_password_is_reported_as_the_cause(pki: Hierarchy, folder: Path, login: str) -> None:
     with pytest.raises(ProxyError) as caught:
         asyncio.run(connect(pki, folder, login, password="wrong"))
     assert caught.value.kind is ProxyErrorKind.REFUSED_AUTH

@@ -110,7 +110,7 @@ async def works(connection: ClientConnection) -> bool:
         return False
 
 
-def test_silent_connections_are_bounded_and_make_room_for_one_that_works(site: Site) -> None:
+def test_silent_connections_are_limited_and_evicted_for_a_new_one(site: Site) -> None:
     async def client(site: Site) -> None:
         used = await site.connect()
         assert await works(used)
@@ -137,7 +137,7 @@ def test_a_handshake_has_a_deadline(site: Site) -> None:
 
 
 @pytest.mark.parametrize("body", [False, True])
-def test_a_request_has_a_deadline_however_it_drips(site: Site, body: bool) -> None:
+def test_a_request_has_a_deadline_even_if_bytes_keep_arriving(site: Site, body: bool) -> None:
     async def client(site: Site) -> None:
         connection = await site.connect()
         if body:
@@ -155,7 +155,7 @@ def test_a_request_has_a_deadline_however_it_drips(site: Site, body: bool) -> No
     site.run(client)
 
 
-def test_requests_that_are_slow_but_in_time_are_answered(site: Site) -> None:
+def test_slow_requests_within_the_deadline_are_answered(site: Site) -> None:
     async def client(site: Site) -> None:
         connection = await site.connect()
         for _ in range(4):
@@ -170,7 +170,7 @@ def test_requests_that_are_slow_but_in_time_are_answered(site: Site) -> None:
     site.run(client)
 
 
-def test_the_connection_without_a_request_for_longest_makes_room(site: Site) -> None:
+def test_the_connection_idle_for_longest_is_evicted(site: Site) -> None:
     async def client(site: Site) -> None:
         connections = [await site.connect() for _ in range(LIMITS.connections_max)]
         for index in (1, 0, 2, 3, 4):
@@ -183,7 +183,7 @@ def test_the_connection_without_a_request_for_longest_makes_room(site: Site) -> 
     site.run(client)
 
 
-def test_connections_at_work_are_not_ended_for_a_new_one(site: Site) -> None:
+def test_connections_with_a_request_in_progress_are_not_evicted(site: Site) -> None:
     async def client(site: Site) -> None:
         connections = [await site.connect() for _ in range(LIMITS.connections_max)]
         answers = [connection.request("GET", "/slow") for connection in connections]
@@ -197,7 +197,7 @@ def test_connections_at_work_are_not_ended_for_a_new_one(site: Site) -> None:
     site.run(client)
 
 
-def test_a_connection_that_ends_leaves_room(site: Site) -> None:
+def test_a_closed_connection_frees_its_place(site: Site) -> None:
     async def client(site: Site) -> None:
         for number in range(4 * LIMITS.connections_max):
             if number % 2:
@@ -214,7 +214,7 @@ def test_a_connection_that_ends_leaves_room(site: Site) -> None:
     site.run(client)
 
 
-def test_an_idle_connection_ends_after_a_while(site: Site) -> None:
+def test_an_idle_connection_is_closed_after_the_limit(site: Site) -> None:
     async def client(site: Site) -> None:
         connection = await site.connect()
         assert await works(connection)
@@ -226,7 +226,7 @@ def test_an_idle_connection_ends_after_a_while(site: Site) -> None:
     site.run(client)
 
 
-def test_a_server_closes_in_bounded_time_whatever_its_peers_do(site: Site) -> None:
+def test_a_server_closes_in_bounded_time_although_its_clients_hang(site: Site) -> None:
     async def client(site: Site) -> None:
         silent, busy, idle = await site.silent(), await site.connect(), await site.connect()
         assert await works(idle)

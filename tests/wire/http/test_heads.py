@@ -105,14 +105,14 @@ def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
 
 
 @pytest.mark.parametrize("message", REQUESTS)
-def test_whole_requests_are_what_the_parser_makes_of_them(message: bytes) -> None:
+def test_complete_requests_are_parsed_as_by_the_full_parser(message: bytes) -> None:
     in_parts = served([message[:1], message[1:]])
     assert served([message]) == in_parts
     assert served([message]) == in_parts, "the second time"
 
 
 @pytest.mark.parametrize("message", RESPONSES)
-def test_whole_responses_are_what_the_parser_makes_of_them(message: bytes) -> None:
+def test_complete_responses_are_parsed_as_by_the_full_parser(message: bytes) -> None:
     in_parts = received([message[:1], message[1:]])
     whole = received([message])
     assert whole == received([message]), "the second time"
@@ -123,12 +123,12 @@ def test_whole_responses_are_what_the_parser_makes_of_them(message: bytes) -> No
 
 
 @pytest.mark.parametrize("number", range(len(REQUESTS)))
-def test_only_usual_requests_need_no_parser(number: int) -> None:
+def test_only_common_requests_bypass_the_full_parser(number: int) -> None:
     assert (whole_request(REQUESTS[number]) is not None) == (number in (0, 1, 3, 9))
 
 
 @pytest.mark.parametrize("number", range(len(RESPONSES)))
-def test_only_usual_responses_need_no_parser(number: int) -> None:
+def test_only_common_responses_bypass_the_full_parser(number: int) -> None:
     assert (whole_response(RESPONSES[number]) is not None) == (number in (0, 1, 10, 15, 19))
 
 
@@ -149,32 +149,32 @@ def test_header_values_are_latin_1() -> None:
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.0 200 OK", b"HTTP/1.1 200 OK\r\nConnection: close"])
-def test_a_response_that_may_end_its_connection_is_left_to_the_parser(version: bytes) -> None:
+def test_a_response_that_may_close_its_connection_is_left_to_the_full_parser(version: bytes) -> None:
     assert whole_response(version + b"\r\n" + DATE + b"Content-Length: 0\r\n\r\n") is None
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-def test_a_head_is_remembered_up_to_its_limit(excess: int) -> None:
+def test_heads_up_to_the_limit_are_cached(excess: int) -> None:
     end = b"\r\nContent-Length: 0\r\n\r\n"
     for start, taken in ((b"POST / HTTP/1.1\r\nX: ", whole_request), (OK + DATE + b"X: ", whole_response)):
         filler = b"x" * (heads.REMEMBERED_BYTES_MAX - len(start) - len(end) + excess)
         assert (taken(start + filler + end) is None) == bool(excess)
 
 
-def test_a_message_in_parts_is_finished_before_a_whole_one_counts() -> None:
+def test_a_partial_message_is_finished_before_a_complete_one_is_parsed() -> None:
     first, second = REQUESTS[0][:-1], b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
     seen, _ = served([first, second])
     assert [request.body for request in seen] == [b"abP"], "the body's last byte is the next chunk's first"
 
 
-def test_headers_that_a_handler_changes_are_its_own() -> None:
+def test_headers_changed_by_a_handler_do_not_change_the_cache() -> None:
     seen, _ = served([REQUESTS[0], REQUESTS[0]])
     seen[0].headers["host"] = "another"
     assert seen[1].headers["host"] == "box"
     assert served([REQUESTS[0]])[0][0].headers["host"] == "box"
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_cache_of_heads_is_bounded() -> None:
     for number in range(2 * heads.REMEMBERED_MAX):
         whole_request(b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n" % number)
     assert heads._request.cache_info().currsize <= heads.REMEMBERED_MAX
@@ -189,7 +189,7 @@ VALUES = st.one_of(st.sampled_from([b"0", b"3", b"close", b"", b" 3 ", b"chunked
 
 
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=4), body=st.binary(max_size=5))
-def test_any_whole_request_is_what_the_parser_makes_of_it(
+def test_any_complete_request_is_parsed_as_by_the_full_parser(
     headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)

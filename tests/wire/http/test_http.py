@@ -79,7 +79,7 @@ def post(body: bytes, target: str = "/x") -> bytes:
     return f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def test_a_request_is_answered_whole() -> None:
+def test_a_request_gets_a_complete_response() -> None:
     line = answered(post(b"abc"))
     assert line.sent == (
         b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 11\r\n\r\nPOST /x abc"
@@ -87,7 +87,7 @@ def test_a_request_is_answered_whole() -> None:
 
 
 @pytest.mark.parametrize("second", [0, 59, 86_399, 86_400, 951_782_400, 1_767_592_800, 4_102_444_799])
-def test_the_date_is_that_of_rfc_9110(second: int) -> None:
+def test_the_date_header_has_the_format_of_rfc_9110(second: int) -> None:
     async def head() -> bytes:
         line = Line(ServerConnection(echo, BODY_MAX, lambda: second + 0.9, 60.0, lambda: None))
         line.protocol.data_received(post(b""))
@@ -97,13 +97,13 @@ def test_the_date_is_that_of_rfc_9110(second: int) -> None:
     assert f"\r\nDate: {formatdate(second, usegmt=True)}\r\n".encode() in asyncio.run(head())
 
 
-def test_it_does_not_matter_how_the_bytes_are_cut() -> None:
+def test_requests_split_at_any_byte_are_parsed() -> None:
     request = post(b"abc") + post(b"defg", "/other")
     whole = answered(request)
     assert answered(*(request[i : i + 1] for i in range(len(request)))).sent == whole.sent
 
 
-def test_pipelined_requests_are_answered_in_their_order() -> None:
+def test_pipelined_requests_are_answered_in_order() -> None:
     async def slower_for_the_first(request: Request) -> Response:
         for _ in range(5 - int(request.body)):
             await asyncio.sleep(0)
@@ -113,18 +113,18 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
     assert [part[:1] for part in line.sent.split(b"\r\n\r\n")[1:]] == [b"0", b"1", b"2", b"3"]
 
 
-def test_as_many_requests_may_wait_as_the_limit_says() -> None:
+def test_pipelined_requests_up_to_the_limit_are_accepted() -> None:
     line = answered(post(b"") * PIPELINE_MAX)
     assert line.statuses() == [200] * PIPELINE_MAX
 
 
-def test_one_request_more_than_the_limit_ends_the_connection_after_the_answers() -> None:
+def test_one_pipelined_request_above_the_limit_closes_the_connection_after_the_responses() -> None:
     line = answered(post(b"") * (PIPELINE_MAX + 1))
     assert line.statuses() == [200] * PIPELINE_MAX + [429]
     assert line.closed
 
 
-def test_a_body_of_the_limit_is_taken() -> None:
+def test_a_body_of_exactly_the_limit_is_accepted() -> None:
     assert answered(post(bytes(BODY_MAX))).statuses() == [200]
 
 
@@ -143,25 +143,27 @@ def test_a_body_of_the_limit_is_taken() -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: 9999999999999999999999\r\n\r\n", 400),
     ],
 )
-def test_what_is_refused_is_refused_once_and_ends_the_connection(request_bytes: bytes, status: int) -> None:
+def test_an_invalid_request_is_refused_once_and_closes_the_connection(
+    request_bytes: bytes, status: int
+) -> None:
     line = answered(request_bytes, post(b"never heard"), post(b"never heard"))
     assert line.statuses()[-1] == status
     assert b"never heard" not in line.sent
     assert line.closed
 
 
-def test_an_unfinished_header_is_not_collected_for_ever() -> None:
+def test_an_unfinished_head_is_refused_at_the_size_limit() -> None:
     line = answered(b"GET / HTTP/1.1\r\nA: ", *[b"a" * 1024] * (HEAD_BYTES_MAX // 1024 + 1))
     assert line.statuses() == [431]
 
 
-def test_a_head_of_almost_the_limit_is_taken_in_pieces() -> None:
+def test_a_head_just_below_the_limit_is_accepted_in_pieces() -> None:
     head = b"GET /y HTTP/1.1\r\nA: " + b"a" * (HEAD_BYTES_MAX - 100) + b"\r\n\r\n"
     line = answered(post(bytes(BODY_MAX)), *(head[i : i + 100] for i in range(0, len(head), 100)))
     assert line.statuses() == [200, 200]
 
 
-def test_after_an_answer_that_closes_nothing_more_is_handled() -> None:
+def test_requests_after_a_closing_response_are_not_handled() -> None:
     handled = []
 
     async def refuse(request: Request) -> Response:
@@ -172,7 +174,7 @@ def test_after_an_answer_that_closes_nothing_more_is_handled() -> None:
     assert (handled, line.statuses(), line.closed) == ([b"1"], [400], True)
 
 
-def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
+def test_an_exception_in_a_handler_gives_500_and_is_reported_to_the_loop() -> None:
     async def broken(request: Request) -> Response:
         raise KeyError("a bug")
 
@@ -188,7 +190,7 @@ def test_a_bug_in_a_handler_answers_500_and_is_told_to_the_loop() -> None:
     assert (line.statuses(), line.closed, told) == ([500], True, ["HTTP handler failed"])
 
 
-def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
+def test_a_client_that_does_not_read_its_responses_gets_no_more_of_them() -> None:
     async def exchange() -> None:
         line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.pause_writing()
@@ -202,7 +204,7 @@ def test_a_peer_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
     asyncio.run(exchange())
 
 
-def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> None:
+def test_a_connection_lost_with_pending_responses_leaves_no_tasks() -> None:
     async def exchange() -> None:
         line = Line(ServerConnection(echo, BODY_MAX, lambda: 0.0, 60.0, lambda: None))
         line.protocol.pause_writing()
@@ -215,7 +217,7 @@ def test_a_connection_lost_while_its_answers_wait_leaves_nothing_behind() -> Non
     asyncio.run(exchange())
 
 
-def test_a_peer_that_never_completes_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_completes_a_request_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire.http.connection, "IDLE_SECONDS_MAX", 0.005)
 
     async def exchange() -> bytes:
@@ -239,7 +241,7 @@ def client_with(use: Callable[[ClientConnection, Line], Awaitable[object]]) -> o
     return asyncio.run(exchange())
 
 
-def test_a_client_matches_answers_to_requests_sent_ahead() -> None:
+def test_a_client_matches_responses_to_pipelined_requests() -> None:
     async def use(client: ClientConnection, line: Line) -> object:
         first, second = client.request("POST", "/a", b"1"), client.request("POST", "/b", b"2")
         client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 503 No\r\nContent-Len")
@@ -256,7 +258,7 @@ def test_a_client_matches_answers_to_requests_sent_ahead() -> None:
         b"HTTP/1.1 200 OK\r\nA: " + b"a" * (HEAD_BYTES_MAX + 1000),
     ],
 )
-def test_a_client_ends_a_connection_to_something_that_does_not_answer_as_it_should(garbage: bytes) -> None:
+def test_a_client_closes_the_connection_after_an_invalid_response(garbage: bytes) -> None:
     async def use(client: ClientConnection, line: Line) -> object:
         request = client.request("GET", "/")
         for i in range(0, len(garbage), 1000):
@@ -268,7 +270,7 @@ def test_a_client_ends_a_connection_to_something_that_does_not_answer_as_it_shou
     assert client_with(use)
 
 
-def test_a_client_ends_a_connection_that_answers_what_was_not_asked() -> None:
+def test_a_client_closes_the_connection_after_an_unsolicited_response() -> None:
     async def use(client: ClientConnection, line: Line) -> object:
         client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         return line.closed and client.lost.done()
@@ -276,7 +278,7 @@ def test_a_client_ends_a_connection_that_answers_what_was_not_asked() -> None:
     assert client_with(use)
 
 
-def test_a_clients_waiting_requests_fail_when_the_connection_is_lost() -> None:
+def test_pending_requests_of_a_client_fail_when_the_connection_is_lost() -> None:
     async def use(client: ClientConnection, line: Line) -> object:
         before = client.request("GET", "/")
         line.close()
@@ -289,7 +291,7 @@ def test_a_clients_waiting_requests_fail_when_the_connection_is_lost() -> None:
     assert client_with(use) is None
 
 
-def test_a_client_counts_heads_and_bodies_apart() -> None:
+def test_a_client_limits_heads_and_bodies_separately() -> None:
     async def use(client: ClientConnection, line: Line) -> object:
         request = client.request("POST", "/", b"12345")
         client.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")

@@ -57,14 +57,14 @@ def test_a_chunked_response_is_read_and_the_next_one_too(size: int, piece: int) 
     assert (first.status, first.body, second.status) == (200, body, 204)
 
 
-def test_a_trailer_field_is_no_header_field() -> None:
+def test_a_trailer_field_is_not_a_header_field() -> None:
     said = CHUNKED + chunks(b"abc", 3, trailer=b"Retry-After: 900\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n")
     (first, _), _ = received(said + NEXT)
     assert isinstance(first, Response)
     assert first.headers == {"transfer-encoding": "chunked"}
 
 
-def test_a_chunked_body_has_the_limit_of_any_body() -> None:
+def test_a_chunked_body_is_limited_like_any_other() -> None:
     (first, second), line = received(CHUNKED + chunks(bytes(BODY_MAX + 1), 10))
     assert isinstance(first, Response) and (first.status, first.body) == (200, b"")
     assert isinstance(second, HttpError) and line.closed
@@ -75,7 +75,7 @@ def test_a_chunked_body_has_the_limit_of_any_body() -> None:
     [b"1;" + b"x" * 1000, b"0\r\n" + b"A: b\r\n" * 200, b"0\r\nA: " + b"x" * 1000],
     ids=["extension", "trailer fields", "trailer field"],
 )
-def test_the_framing_of_a_chunked_body_is_bounded(padding: bytes) -> None:
+def test_the_framing_overhead_of_a_chunked_body_is_bounded(padding: bytes) -> None:
     bound = 2 * HEAD_BYTES_MAX + CHUNKING_FACTOR * BODY_MAX
     more = padding.partition(b"\r\n")[2] or padding[2:]
     (first, _), _ = received(CHUNKED + padding, *[more] * (bound // len(more) + 1))
@@ -96,20 +96,20 @@ def test_the_framing_of_a_chunked_body_is_bounded(padding: bytes) -> None:
         CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n",
     ],
 )
-def test_faulty_framing_ends_the_connection(said: bytes) -> None:
+def test_invalid_framing_closes_the_connection(said: bytes) -> None:
     (first, second), line = received(said)
     assert isinstance(first, HttpError) and isinstance(second, HttpError) and line.closed
 
 
 @pytest.mark.parametrize("status", [200, 502])
-def test_a_response_without_a_length_ends_with_the_connection(status: int) -> None:
+def test_a_response_without_a_length_ends_when_the_connection_closes(status: int) -> None:
     head = ENDLESS.replace(b"200 OK", b"%d X" % status)
     (first, second), _ = received(head + b"abc", b"def", eof=True)
     assert isinstance(first, Response) and (first.status, first.body) == (status, b"abcdef")
     assert isinstance(second, HttpFinished)
 
 
-def test_a_connection_that_is_cut_does_not_complete_a_response_without_a_length() -> None:
+def test_an_aborted_connection_does_not_complete_a_response_without_a_length() -> None:
     """An end that TLS does not confirm could be anybody's."""
     (first, _), _ = received(ENDLESS + b"abc", eof=False)
     assert isinstance(first, HttpError) and not isinstance(first, HttpFinished)
@@ -124,17 +124,17 @@ def test_a_connection_that_is_cut_does_not_complete_a_response_without_a_length(
         CHUNKED + b"3\r\nabc\r\n",
     ],
 )
-def test_an_end_before_a_response_is_whole_is_no_response(said: bytes) -> None:
+def test_a_connection_closed_within_a_response_is_an_error(said: bytes) -> None:
     (first, _), _ = received(said, eof=True)
     assert isinstance(first, HttpError)
 
 
-def test_an_endless_body_has_the_limit_of_any_body() -> None:
+def test_a_body_without_end_is_limited_like_any_other() -> None:
     (first, _), line = received(ENDLESS, *[b"x" * 10] * (BODY_MAX // 10 + 1), eof=False)
     assert isinstance(first, Response) and (first.status, first.body) == (200, b"") and line.closed
 
 
-def test_a_response_without_a_body_does_not_wait_for_the_end() -> None:
+def test_a_response_without_a_body_completes_before_the_connection_closes() -> None:
     (first, second), _ = received(NEXT + b"HTTP/1.1 304 Not Modified\r\n\r\n")
     assert [r.status for r in (first, second) if isinstance(r, Response)] == [204, 304]
     (first, second), _ = received(NEXT, eof=True)
@@ -143,7 +143,9 @@ def test_a_response_without_a_body_does_not_wait_for_the_end() -> None:
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 @pytest.mark.parametrize("framing", [b"Content-Length: 20000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-def test_an_error_page_longer_than_any_reply_is_an_error_all_the_same(status: int, framing: bytes) -> None:
+def test_an_error_page_longer_than_the_reply_limit_is_reported_by_its_status(
+    status: int, framing: bytes
+) -> None:
     head = b"HTTP/1.1 %d Bad\r\nRetry-After: 7\r\nContent-Type: text/html\r\n%s" % (status, framing)
     page = b"<html>" * 200
     (first, second), line = received(head + (chunks(page, 100) if b"chunked" in framing else page))
@@ -162,7 +164,7 @@ def test_an_error_page_longer_than_any_reply_is_an_error_all_the_same(status: in
         ("1.1", "Connection: close\r\n", False),
     ],
 )
-def test_a_connection_ends_when_its_response_says_so(
+def test_a_response_with_connection_close_ends_the_connection(
     version: str, field: str, stays: bool, date: str
 ) -> None:
     said = f"HTTP/{version} 200 OK\r\n{field}{date}Content-Length: 3\r\n\r\nabc".encode()
@@ -183,7 +185,7 @@ def test_a_connection_ends_when_its_response_says_so(
 
 
 @pytest.mark.parametrize("field", [b"Content-Encoding: gzip\r\n", b"Content-Encoding: br\r\n", b""])
-def test_gzip_that_nobody_asked_for_is_undone_whatever_the_header_says(field: bytes) -> None:
+def test_unrequested_gzip_is_decompressed_whatever_the_header_says(field: bytes) -> None:
     body = gzip.compress(b"hello")
     for date in (b"", b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"):
         said = b"HTTP/1.1 200 OK\r\n%s%sContent-Length: %d\r\n\r\n" % (field, date, len(body)) + body
@@ -191,13 +193,13 @@ def test_gzip_that_nobody_asked_for_is_undone_whatever_the_header_says(field: by
         assert isinstance(first, Response) and first.body == b"hello"
 
 
-def test_a_body_that_is_not_coded_is_left_alone_whatever_the_header_says() -> None:
+def test_a_body_without_content_coding_is_unchanged_whatever_the_header_says() -> None:
     said = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
     (first, _), _ = received(said + NEXT)
     assert isinstance(first, Response) and first.body == b"hello"
 
 
-def test_what_cannot_be_uncompressed_within_the_limit_stays_as_it_is() -> None:
+def test_a_body_that_cannot_be_decompressed_within_the_limit_is_unchanged() -> None:
     whole = gzip.compress(b"x" * 1000)
     assert uncompressed(whole, 1000) == b"x" * 1000
     for body in (whole[:-1], whole[:12], b"\x1f\x8b\x08" + b"y" * 30, b"\x1f\x8b", b""):
@@ -230,7 +232,7 @@ def test_a_chunked_request_is_read_within_the_limit(size: int) -> None:
     "value",
     ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"],
 )
-def test_dates_have_three_forms_and_are_in_utc(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_three_date_formats_are_parsed_as_utc(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     import time
 
@@ -245,5 +247,5 @@ def test_dates_have_three_forms_and_are_in_utc(value: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "value", ["", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "120", "\xff", "Sun, 06 Nov 1"]
 )
-def test_what_is_no_date_is_none(value: str) -> None:
+def test_an_invalid_date_gives_none(value: str) -> None:
     assert date_s(value) is None

@@ -31,11 +31,11 @@ def test_a_chain_through_an_intermediate_leads_to_the_root(certificates: Certifi
     assert verifier.verify(leaf, intermediates)[-1] == roots[0]
 
 
-def test_a_key_is_for_its_owner_alone(certificates: Certificates) -> None:
+def test_only_the_owner_can_read_a_key(certificates: Certificates) -> None:
     assert stat.S_IMODE(certificates.box.key.stat().st_mode) == 0o600
 
 
-def test_hosts_are_names_or_addresses(certificates: Certificates) -> None:
+def test_a_certificate_is_for_host_names_or_addresses(certificates: Certificates) -> None:
     certificate = x509.load_pem_x509_certificate(certificates.server.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost"]
@@ -61,7 +61,7 @@ def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: rs
     assert len(numbers) == 4
 
 
-def test_validity_of_negative_days_is_over() -> None:
+def test_a_certificate_with_negative_validity_has_expired() -> None:
     now = datetime.datetime.now(datetime.UTC)
     over, running = Validity.days(-1), Validity.days(1)
     assert over.start < over.end < now

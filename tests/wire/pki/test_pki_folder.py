@@ -43,7 +43,7 @@ def shake(client: Identity, server: Identity, host: str) -> str:
     return suite[0]
 
 
-def test_a_box_and_a_data_center_believe_each_other(folder: Path) -> None:
+def test_a_box_and_a_data_center_trust_each_other(folder: Path) -> None:
     box = pki_directory.issue(folder, "RAP-0001", "box")
     datacenter = pki_directory.issue(folder, "DC", "datacenter", ("reports.test",))
     assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
@@ -51,7 +51,7 @@ def test_a_box_and_a_data_center_believe_each_other(folder: Path) -> None:
         shake(box, datacenter, "other.test")
 
 
-def test_nobody_believes_another_hierarchy(folder: Path, tmp_path: Path) -> None:
+def test_certificates_of_another_hierarchy_are_not_trusted(folder: Path, tmp_path: Path) -> None:
     pki_directory.init(tmp_path)
     stranger = pki_directory.issue(tmp_path, "RAP-0002", "box")
     datacenter = pki_directory.issue(folder, "DC-2", "datacenter", ("reports.test",))
@@ -76,7 +76,7 @@ def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
 
 
 @pytest.mark.parametrize("key", [rsa_key(), ec.generate_private_key(ec.SECP384R1())], ids=["rsa", "ec"])
-def test_a_key_that_stays_elsewhere_gets_a_certificate(
+def test_a_signing_request_gets_a_certificate_for_its_key(
     folder: Path, tmp_path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ) -> None:
     name = f"RAP-{type(key).__name__[:4].upper()}"
@@ -120,7 +120,7 @@ def tampered(file: Path) -> Path:
         (lambda file: request(file, ec.generate_private_key(ec.SECP521R1())), "or on P-256 or P-384"),
     ],
 )
-def test_a_wrong_request_is_told_and_nothing_is_written(
+def test_an_invalid_signing_request_is_reported_and_writes_nothing(
     folder: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     before = sorted(folder.iterdir())
@@ -129,7 +129,7 @@ def test_a_wrong_request_is_told_and_nothing_is_written(
     assert sorted(folder.iterdir()) == before
 
 
-def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(folder: Path, tmp_path: Path) -> None:
     pki_directory.issue(folder, "RAP-0009", "box")
     with pytest.raises(pki_directory.PkiError, match=r"rap-0009\.crt exists"):
         pki_directory.issue_for(
@@ -137,7 +137,7 @@ def test_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
         )
 
 
-def test_revocations_add_up_and_the_list_is_signed_by_the_vendor(folder: Path) -> None:
+def test_revocations_accumulate_and_the_list_is_signed_by_the_vendor(folder: Path) -> None:
     for name in ("RAP-0101", "RAP-0102"):
         pki_directory.issue(folder, name, "box")
         crl = pki_directory.revoke(folder, [name])
@@ -151,7 +151,7 @@ def test_revocations_add_up_and_the_list_is_signed_by_the_vendor(folder: Path) -
     assert found == [False, True, True]
 
 
-def test_what_cannot_be_revoked_is_named(folder: Path) -> None:
+def test_a_certificate_that_cannot_be_revoked_is_named(folder: Path) -> None:
     pki_directory.issue(folder, "DC-9", "datacenter")
     with pytest.raises(pki_directory.PkiError, match=r"dc-9\.crt: was not issued by vendor-ca"):
         pki_directory.revoke(folder, ["DC-9"])

@@ -32,7 +32,7 @@ class Quantity:
         return self.reported
 
 
-def test_the_alarm_comes_at_80_percent_and_not_at_79() -> None:
+def test_the_alarm_is_raised_at_80_percent_and_not_at_79() -> None:
     quantity = Quantity()
     assert quantity.at(79) == []
     assert not quantity.bounds.has_alarm
@@ -56,12 +56,12 @@ def test_an_alarm_is_raised_once_and_cleared_below_70_percent_only() -> None:
     assert quantity.at(80) == [(True, 80)]
 
 
-def test_a_bound_may_be_cleared_elsewhere() -> None:
+def test_a_bound_can_be_cleared_at_another_share() -> None:
     quantity = Quantity(clear_share=0.5)
     assert [quantity.at(amount) for amount in (80, 50, 49)] == [[(True, 80)], [], [(False, 49)]]
 
 
-def test_what_is_not_known_changes_nothing() -> None:
+def test_an_unknown_value_changes_nothing() -> None:
     quantity = Quantity()
     assert quantity.at(None) == []
     assert quantity.bounds.levels == ()
@@ -71,11 +71,11 @@ def test_what_is_not_known_changes_nothing() -> None:
     assert quantity.at(10) == [(False, 10)]
 
 
-def test_without_any_room_there_is_an_alarm() -> None:
+def test_a_limit_of_zero_raises_the_alarm() -> None:
     assert Quantity(0).at(0) == [(True, 100)]
 
 
-def test_the_alarm_of_what_is_there_no_longer_is_cleared() -> None:
+def test_the_alarm_of_a_removed_item_is_cleared() -> None:
     quantity = Quantity()
     quantity.at(100)
     quantity.reported = []

@@ -33,7 +33,7 @@ def failure(number: int) -> Exception:
         return error
 
 
-def test_a_failure_is_reported_a_few_times_then_every_ten_minutes_with_the_rest_counted() -> None:
+def test_a_repeated_failure_is_logged_a_few_times_then_every_ten_minutes_with_a_count() -> None:
     async def main() -> None:
         for number in range(TIMES):
             loop.call_exception_handler({"message": "handler failed", "exception": failure(number)})
@@ -48,7 +48,7 @@ def test_a_failure_is_reported_a_few_times_then_every_ten_minutes_with_the_rest_
     assert loop.reported[-1]["exception"].args == (f"request {TIMES}",)
 
 
-def test_another_failure_is_reported_meanwhile() -> None:
+def test_another_failure_is_logged_meanwhile() -> None:
     async def main() -> None:
         for number in range(TIMES):
             loop.call_exception_handler({"message": "handler failed", "exception": failure(number)})
@@ -60,7 +60,7 @@ def test_another_failure_is_reported_meanwhile() -> None:
     assert len(loop.reported) == REPORTS_BURST + 2
 
 
-def test_failures_that_all_differ_are_bounded_too() -> None:
+def test_failures_that_all_differ_are_rate_limited_too() -> None:
     async def main() -> None:
         for number in range(TIMES):
             loop.call_exception_handler({"message": f"message {number}"})
@@ -71,7 +71,7 @@ def test_failures_that_all_differ_are_bounded_too() -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 3])
-def test_a_request_that_triggers_a_bug_does_so_within_the_rate(depth: int) -> None:
+def test_a_request_that_repeatedly_triggers_a_bug_is_rate_limited_in_the_log(depth: int) -> None:
     async def handler(request: Request) -> Any:
         def fail(left: int) -> None:
             if not left:

@@ -83,7 +83,7 @@ def control_group(root: Path, limits: dict[str, str], member: str) -> tuple[Path
         ({"system.slice": f"{64 * MIB}\n", "system.slice/rap-box.service": "max\n"}, 64 * MIB),
     ],
 )
-def test_the_lowest_limit_of_all_groups_above_counts(
+def test_the_lowest_limit_of_all_parent_cgroups_applies(
     tmp_path: Path, limits: dict[str, str], expected: int
 ) -> None:
     proc, groups = control_group(tmp_path, limits, "0::/system.slice/rap-box.service\n")
@@ -91,13 +91,13 @@ def test_the_lowest_limit_of_all_groups_above_counts(
 
 
 @pytest.mark.parametrize("member", ["", "0::/\n", "4:memory:/docker/1\n0::/not/there\n"])
-def test_without_a_limit_it_is_the_machines_memory(tmp_path: Path, member: str) -> None:
+def test_without_a_cgroup_limit_the_limit_is_the_machines_memory(tmp_path: Path, member: str) -> None:
     proc, groups = control_group(tmp_path, {}, member)
     assert memory_limit(proc, groups) == os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     assert memory_limit(tmp_path / "none", groups) == memory_limit(proc, groups)
 
 
-def test_room_in_a_file_system_is_as_df_has_it(tmp_path: Path) -> None:
+def test_file_system_usage_is_the_same_as_that_of_df(tmp_path: Path) -> None:
     used, total = used_and_total(tmp_path)
     assert 0 < used < total
     with pytest.raises(OSError, match="none"):

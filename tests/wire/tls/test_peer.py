@@ -132,7 +132,7 @@ def test_a_revoked_client_is_refused_when_it_connects_and_when_it_resumes(site: 
     assert site.refused == [(PeerProblem.REVOKED, "RAP-5")] * 2
 
 
-def test_a_client_that_is_revoked_while_connected_is_refused_at_its_next_request(site: Site) -> None:
+def test_a_client_revoked_while_connected_is_refused_at_its_next_request(site: Site) -> None:
     box, revocations = site.box("RAP-6", CLIENT), site.revocations()
 
     async def client(port: int) -> None:
@@ -146,7 +146,7 @@ def test_a_client_that_is_revoked_while_connected_is_refused_at_its_next_request
     site.run(client, revocations)
 
 
-def test_a_revocation_that_is_taken_back_takes_effect_too(site: Site) -> None:
+def test_a_removed_revocation_takes_effect(site: Site) -> None:
     box = site.box("RAP-7", CLIENT)
     site.revoke(box)
     revocations = site.revocations()
@@ -173,7 +173,7 @@ def test_a_list_past_its_next_update_stays_in_force(site: Site) -> None:
     assert site.refused == [(PeerProblem.REVOKED, "RAP-8")]
 
 
-def test_lists_of_several_cas_are_in_one_file(site: Site) -> None:
+def test_one_file_can_contain_the_lists_of_several_cas(site: Site) -> None:
     other = Authority.make("second vendor")
     both = site.folder / "both.crt"
     both.write_bytes(site.server.authorities.read_bytes() + other.issue(
@@ -204,7 +204,7 @@ UNUSABLE: dict[str, tuple[Callable[[Site], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_an_unusable_list_leaves_the_one_before_in_force(site: Site, case: str) -> None:
+def test_an_unusable_list_leaves_the_previous_one_in_force(site: Site, case: str) -> None:
     make, message = UNUSABLE[case]
     subject = site.ca.certificate.subject.public_bytes()
     site.crl.write_bytes(site.ca.revoke([7]))
@@ -225,7 +225,7 @@ def test_an_unusable_list_leaves_the_one_before_in_force(site: Site, case: str) 
     assert (subject, 8) in revocations
 
 
-def test_an_older_list_is_not_taken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_list_is_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     old = site.crl.read_bytes()
     clock = iter([2_000_000_000])
     import datetime

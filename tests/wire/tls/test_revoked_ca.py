@@ -72,7 +72,7 @@ async def is_answered(port: int, tls: ClientContext) -> bool:
     return status == 200
 
 
-def test_clients_of_a_revoked_ca_are_refused_and_those_of_others_are_not(site: Site) -> None:
+def test_only_clients_of_the_revoked_ca_are_refused(site: Site) -> None:
     site.publish(site.root.revoke([serial(site.first)]))
 
     async def client(port: int) -> None:
@@ -83,7 +83,7 @@ def test_clients_of_a_revoked_ca_are_refused_and_those_of_others_are_not(site: S
     assert site.refused == [(PeerProblem.ISSUER_REVOKED, "RAP-1")]
 
 
-def test_a_connection_that_is_open_when_its_ca_is_revoked_is_refused_at_its_next_request(site: Site) -> None:
+def test_an_open_connection_is_refused_at_its_next_request_after_its_ca_is_revoked(site: Site) -> None:
     site.publish(site.root.revoke([]))
     revocations = site.revocations()
 
@@ -100,7 +100,7 @@ def test_a_connection_that_is_open_when_its_ca_is_revoked_is_refused_at_its_next
     site.run(client, revocations)
 
 
-def test_a_resumed_session_of_a_ca_that_was_revoked_meanwhile_is_refused(site: Site) -> None:
+def test_a_session_is_not_resumed_after_its_ca_was_revoked(site: Site) -> None:
     site.publish(site.root.revoke([]))
     revocations = site.revocations()
 
@@ -125,7 +125,9 @@ def test_a_resumed_session_of_a_ca_that_was_revoked_meanwhile_is_refused(site: S
 
 
 @pytest.mark.parametrize("is_trusted", [True, False], ids=["in the authorities", "beside the list"])
-def test_the_list_of_an_intermediate_revokes_what_it_issued(site: Site, is_trusted: bool) -> None:
+def test_the_list_of_an_intermediate_ca_revokes_certificates_that_it_issued(
+    site: Site, is_trusted: bool
+) -> None:
     leaf = x509.load_pem_x509_certificate(site.clients["RAP-1"].certificate.read_bytes())
     parts = [site.root.revoke([]), site.first.revoke([leaf.serial_number])]
     if is_trusted:
@@ -142,7 +144,7 @@ def test_the_list_of_an_intermediate_revokes_what_it_issued(site: Site, is_trust
     assert site.refused == [(PeerProblem.REVOKED, "RAP-1")]
 
 
-def test_a_revoked_ca_whose_certificate_is_in_the_authorities_is_refused_too(site: Site) -> None:
+def test_a_revoked_ca_is_refused_although_it_is_among_the_authorities(site: Site) -> None:
     site.server.authorities.write_bytes(pem(site.first, site.root))
     site.publish(site.root.revoke([serial(site.first)]))
     alone = site.clients["RAP-1"].certificate  # the client sends no chain
@@ -156,7 +158,7 @@ def test_a_revoked_ca_whose_certificate_is_in_the_authorities_is_refused_too(sit
     assert site.refused == [(PeerProblem.ISSUER_REVOKED, "RAP-1")]
 
 
-def test_without_a_list_of_its_ca_a_certificate_is_not_revoked(site: Site) -> None:
+def test_a_certificate_without_a_list_of_its_ca_is_not_revoked(site: Site) -> None:
     """OpenSSL would refuse it: it wants a list of each CA in the chain."""
     site.publish(site.root.revoke([]))
 
@@ -176,7 +178,7 @@ def test_an_expired_list_of_the_root_still_revokes_an_intermediate(site: Site) -
     site.run(client, site.revocations())
 
 
-def test_a_list_that_a_newer_file_lacks_stays_in_force(site: Site) -> None:
+def test_a_list_missing_from_a_newer_file_stays_in_force(site: Site) -> None:
     site.publish(pem(site.first), site.root.revoke([serial(site.second)]), site.first.revoke([]))
     revocations = site.revocations()
     key = site.root.certificate.subject.public_bytes(), serial(site.second)
@@ -190,7 +192,7 @@ def test_a_list_that_a_newer_file_lacks_stays_in_force(site: Site) -> None:
     assert key not in revocations
 
 
-def test_an_older_list_of_one_ca_beside_a_newer_one_of_another_is_not_taken(site: Site) -> None:
+def test_an_older_list_is_not_used_although_the_file_has_a_newer_one_of_another_ca(site: Site) -> None:
     old = at(site.root, 1_700_000_000).revoke([])
     new = at(site.root, 1_710_000_000).revoke([serial(site.first)])
     site.publish(pem(site.first), new, at(site.first, 1_700_000_000).revoke([]))
@@ -213,7 +215,7 @@ def at(authority: Authority, second: int) -> Authority:
     )
 
 
-def test_a_list_by_somebody_beneath_another_root_is_refused(site: Site) -> None:
+def test_a_list_signed_under_another_root_is_refused(site: Site) -> None:
     stranger = Authority.make("stranger").subordinate("first plant")
     site.publish(pem(stranger), site.root.revoke([]), stranger.revoke([]))
     with pytest.raises(CrlError, match="CN=first plant is not signed by a trusted CA"):
@@ -270,7 +272,7 @@ def test_a_ca_with_a_certificate_that_is_not_revoked_remains_trusted(site: Site)
     assert problem(site.first, renewed) is PeerProblem.ISSUER_REVOKED
 
 
-def test_very_long_chains_cost_little(site: Site) -> None:
+def test_verification_of_very_long_chains_is_bounded(site: Site) -> None:
     """A client may send CAs of its own making, each beneath each other."""
     key = make_key()
     made = [Authority.make("first plant", key).subordinate("first plant", key) for _ in range(40)]
@@ -282,7 +284,7 @@ def test_very_long_chains_cost_little(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("days", "alarms"), [(23.9, []), (24.0, [True])])
-def test_a_list_at_80_percent_of_its_time_raises_an_alarm_until_it_is_replaced(
+def test_a_list_at_80_percent_of_its_validity_raises_an_alarm_until_it_is_replaced(
     site: Site, days: float, alarms: list[bool]
 ) -> None:
     begun = 1_700_000_000

@@ -86,7 +86,7 @@ def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") ->
     ],
 )
 @pytest.mark.parametrize("server_first", [False, True])
-def test_aes_128_is_negotiated_whoever_limits_the_version(
+def test_aes_128_is_negotiated_whichever_side_limits_the_version(
     certificates: Certificates, version: ssl.TLSVersion, suite: str, server_first: bool
 ) -> None:
     client = client_context(certificates.box)
@@ -97,7 +97,7 @@ def test_aes_128_is_negotiated_whoever_limits_the_version(
     assert (seen.peer, seen.suite) == ("RAP-0001", suite)
 
 
-def test_nothing_but_the_approved_suites_is_offered(certificates: Certificates) -> None:
+def test_only_approved_cipher_suites_are_offered(certificates: Certificates) -> None:
     for context in (client_context(certificates.box), server_context(certificates.server)):
         assert {suite["name"] for suite in context.get_ciphers()} == {*SUITES_TLS13, *SUITES_TLS12}
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -121,7 +121,7 @@ def offered(hello: bytes, extension: int) -> list[int]:
     raise AssertionError(f"no extension {extension}")
 
 
-def test_nothing_but_approved_groups_and_signatures_is_offered(certificates: Certificates) -> None:
+def test_only_approved_groups_and_signatures_are_offered(certificates: Certificates) -> None:
     hello = client_hello(client_context(certificates.box))
     assert offered(hello, GROUPS) == [0x17, 0x18, 0x19]  # P-256, P-384, P-521
     ecdsa, pss, pkcs1 = {0x0403, 0x0503, 0x0603}, {0x0804, 0x0805, 0x0806}, {0x0401, 0x0501, 0x0601}
@@ -173,7 +173,7 @@ def test_a_configuration_without_effect_is_an_error(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_session_is_resumed_and_the_peer_is_still_known(
+def test_a_resumed_session_still_has_the_peers_certificate(
     certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     client = client_context(certificates.box)
@@ -186,7 +186,7 @@ def test_a_session_is_resumed_and_the_peer_is_still_known(
     ]
 
 
-def test_a_session_is_resumed_after_a_connection_that_ended_without_a_goodbye(
+def test_a_session_is_resumed_after_a_connection_without_close_notify(
     certificates: Certificates,
 ) -> None:
     async def run() -> list[bool]:
@@ -210,7 +210,7 @@ def test_a_forgotten_session_is_not_resumed(certificates: Certificates) -> None:
     assert not asyncio.run(run())
 
 
-def test_a_server_that_does_not_know_the_session_makes_a_full_handshake(certificates: Certificates) -> None:
+def test_an_unknown_session_leads_to_a_full_handshake(certificates: Certificates) -> None:
     client = client_context(certificates.box)
     meet(certificates.server, client)
     (seen,) = meet(certificates.server, client)
@@ -219,7 +219,7 @@ def test_a_server_that_does_not_know_the_session_makes_a_full_handshake(certific
 
 @pytest.mark.parametrize("who", ["expired_box", "stranger"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_that_is_not_believed_gets_no_answer(
+def test_a_client_that_is_not_trusted_gets_no_response(
     certificates: Certificates, who: str, version: ssl.TLSVersion
 ) -> None:
     client = client_context(getattr(certificates, who))
@@ -228,29 +228,29 @@ def test_a_client_that_is_not_believed_gets_no_answer(
         meet(certificates.server, client)
 
 
-def test_a_client_without_a_certificate_gets_no_answer(certificates: Certificates) -> None:
+def test_a_client_without_a_certificate_gets_no_response(certificates: Certificates) -> None:
     nobody = ssl.create_default_context(cafile=str(certificates.box.authorities))
     with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
         meet(certificates.server, nobody)
 
 
-def test_a_client_does_not_talk_to_an_expired_server(certificates: Certificates) -> None:
+def test_a_client_refuses_a_server_with_an_expired_certificate(certificates: Certificates) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
         meet(certificates.expired_server, client_context(certificates.box))
 
 
-def test_a_client_does_not_talk_to_a_server_of_another_authority(certificates: Certificates) -> None:
+def test_a_client_refuses_a_server_of_another_authority(certificates: Certificates) -> None:
     # a box has a good certificate, but of an authority that no box takes for the data center's
     with pytest.raises(ssl.SSLCertVerificationError):
         meet(certificates.stranger, client_context(certificates.box), host="rap-0001")
 
 
-def test_a_client_does_not_talk_to_a_server_of_another_name(certificates: Certificates) -> None:
+def test_a_client_refuses_a_server_with_another_name(certificates: Certificates) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         meet(certificates.server, client_context(certificates.box), host="elsewhere.example")
 
 
-def test_an_obsolete_version_is_refused(certificates: Certificates) -> None:
+def test_an_obsolete_tls_version_is_refused(certificates: Certificates) -> None:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.load_verify_locations(certificates.box.authorities)
     client.load_cert_chain(certificates.box.certificate, certificates.box.key)

@@ -58,7 +58,7 @@ def connected(certificates: Certificates) -> tuple[ssl.SSLObject, ssl.SSLObject]
     return client, server
 
 
-def test_readings_keep_nothing(certificates: Certificates, count: SessionCount) -> None:
+def test_reading_a_session_leaks_no_memory(certificates: Certificates, count: SessionCount) -> None:
     client, _server = connected(certificates)
     session_of(client)
     before = count.sessions
@@ -67,7 +67,7 @@ def test_readings_keep_nothing(certificates: Certificates, count: SessionCount) 
     assert count.sessions == before
 
 
-def test_the_session_that_is_read_can_be_resumed(certificates: Certificates) -> None:
+def test_a_session_that_was_read_can_be_resumed(certificates: Certificates) -> None:
     client, _server = connected(certificates)
     reader = SessionReader()
     for session in (reader.read(client), reader.read(client)):
@@ -121,7 +121,7 @@ class MakesNoCopies:
     ("connection", "leaks_copies"),
     [(LosesCopies(), True), (ReturnsCopies(), False), (MakesNoCopies(), None)],
 )
-def test_a_copy_is_freed_once_whoever_frees_it(
+def test_a_copy_of_a_session_is_freed_exactly_once(
     connection: object, leaks_copies: bool | None, count: SessionCount
 ) -> None:
     reader = SessionReader()
