@@ -48,6 +48,8 @@ golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
 	$(BIN)/python -m tests.support.sim.traces
+	$(BIN)/python -m tests.support.agents.uplink_traces
+	$(BIN)/python -m tests.support.agents.spool_traces
 
 bench: $(READY)  ## measure, into bench-results
 	$(BIN)/python -m bench

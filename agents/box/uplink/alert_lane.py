@@ -96,9 +96,7 @@ class AlertLane:
             await self._stream.run()
         except (OSError, ProxyError, StreamError, SpoolError) as error:
             self._opens_at = self._loop.time() + self._delay(error)
-            connection, unsent = self.connection, self._may_have_left(error)
-            self._running = self._stream = self.connection = None
-            self._ended(connection, error, unsent)
+            self._ended(self.connection, error, self._may_have_left(error))
         finally:
             self._running = self._stream = self.connection = None
 

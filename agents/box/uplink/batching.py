@@ -235,5 +235,5 @@ class SendScheduler:
         if not self._may_send:
             return False
         if self._estimator.is_slow and self.urgent_in_flight:
-            return False  # the next alert would wait for both batches batches batches
+            return False  # the next alert would wait for both batches
         return self.routine_in_flight < self._estimator.routine_in_flight_max

@@ -1,0 +1,18 @@
+"""Connections, batches and responses of the uplink, each at its time, are those of `tests/fixtures/uplink`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.agents.uplink_traces import FOLDER, SCENARIOS, golden
+from tests.support.hierarchy import Hierarchy
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_uplinks_exchange_is_that_of_its_trace(name: str, pki: Hierarchy) -> None:
+    expected = (FOLDER / f"{name}.txt").read_text("utf-8")
+    assert golden(name, pki).splitlines() == expected.splitlines(), "if it is meant, run `make golden`"
+
+
+def test_each_trace_has_a_scenario() -> None:
+    assert {file.stem for file in FOLDER.glob("*.txt")} == set(SCENARIOS)
