@@ -118,6 +118,7 @@ PLAIN: Final = (
         "audit-rules",
         "chrony",
         "clevis-luks",
+        "clevis-systemd",
         "crypto-policies-scripts",
         "cryptsetup",
     ),

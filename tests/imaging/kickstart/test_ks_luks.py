@@ -1,0 +1,108 @@
+"""Volumes of an installed box open by its TPM: the kickstart's own script, a real LUKS volume, an emulated TPM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imaging.kickstart.assemble import assemble
+from imaging.kickstart.document import read
+from imaging.kickstart.site import load_site
+from tests.support.eventually import eventually
+from tests.support.imaging.flash_images import MIB, loop_device
+from tests.support.imaging.sites import SITE, write_site
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+PASSPHRASE = "a-passphrase-of-the-installer"
+
+
+def script(folder: Path, disk: str, passphrase_file: Path) -> str:
+    """The %post section that binds the volumes, for a site with this disk."""
+    text = SITE.replace('device = "sda"', f'device = "{Path(disk).name}"')
+    file = write_site(folder, text.replace("/run/install/repo/luks-passphrase", str(passphrase_file)))
+    (kickstart := folder / "box.ks").write_text(assemble(load_site(file), file, "almalinux9"))
+    scripts = ["\n".join(section.body) for section in read(kickstart, "RHEL9").sections]
+    (found,) = [text for text in scripts if "clevis luks bind" in text]
+    return found
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An emulated TPM 2.0."""
+    if missing := [
+        name for name in ("swtpm", "clevis", "tpm2_pcrextend", "cryptsetup") if not shutil.which(name)
+    ]:
+        pytest.skip(f"needs {', '.join(missing)}: make setup-image")
+    (folder := tmp_path / "tpm").mkdir()
+    words = [
+        "swtpm",
+        "socket",
+        "--tpm2",
+        "--tpmstate",
+        f"dir={folder}",
+        "--flags",
+        "startup-clear,not-need-init",
+    ]
+    words += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
+    monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:path={folder}/s")
+    process = subprocess.Popen(words)
+    try:
+        asyncio.run(eventually((folder / "s.ctrl").exists))
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def opens(volume: str) -> bool:
+    """Return whether the TPM releases a passphrase that opens the volume."""
+    told = subprocess.run(
+        ["clevis", "luks", "pass", "-d", volume, "-s", "1"], capture_output=True, check=False
+    )
+    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
+    return told.returncode == 0 and not subprocess.run(words, input=told.stdout, check=False).returncode
+
+
+def test_an_encrypted_volume_opens_by_the_tpm_until_secure_boot_changes(tmp_path: Path, tpm: None) -> None:
+    (passphrase_file := tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
+    with loop_device(tmp_path / "volume", 64 * MIB) as volume:
+        words = ["cryptsetup", "luksFormat", "-q", "--type", "luks2", "--pbkdf", "pbkdf2"]
+        words += ["--pbkdf-force-iterations", "1000", volume, "-"]
+        subprocess.run(words, input=PASSPHRASE.encode(), check=True)
+        assert not opens(volume)
+        enabled = tmp_path / "bin"
+        enabled.mkdir()
+        (enabled / "systemctl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/enabled\n')
+        (enabled / "systemctl").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{enabled}:{os.environ['PATH']}"}
+        text = script(tmp_path, volume, passphrase_file)
+        subprocess.run(["bash", "-c", text], check=True, env=environment)
+        assert opens(volume)
+        assert (tmp_path / "enabled").read_text() == "enable clevis-luks-askpass.path\n"
+        subprocess.run(["tpm2_pcrextend", f"7:sha256={'ab' * 32}"], check=True)
+        assert not opens(volume), "the key must be bound to the state of Secure Boot"
+        words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
+        subprocess.run(words, input=PASSPHRASE.encode(), check=True)
+
+
+def test_a_disk_without_an_encrypted_volume_ends_the_installation(tmp_path: Path) -> None:
+    with loop_device(tmp_path / "volume", MIB) as volume:
+        words = ["bash", "-c", script(tmp_path, volume, tmp_path / "passphrase")]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no encrypted volume on loop" in done.stderr
+
+
+def test_a_site_without_a_tpm_binds_nothing(tmp_path: Path) -> None:
+    luks = '[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n'
+    file = write_site(tmp_path, SITE.replace(luks, f"{luks}tpm = false\n"))
+    text = assemble(load_site(file), file, "almalinux9")
+    assert "--encrypted" in text
+    assert "clevis luks" not in text
+    assert "/dev/tpmrm0" not in text
