@@ -46,6 +46,19 @@ class SignedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Sha256Hex
 
 
+class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file system of an image, which gets a UUID of its own on each disk (`imaging.flash.identifiers`).
+
+    `offset` is that of its first byte in the image; `id` is its UUID, or a FAT's serial, as in /etc/fstab;
+    `references` are the offsets at which the image contains `id` as text.
+    """
+
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    format: Literal["ext4", "vfat"]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f-]{9,36}\Z")]
+    references: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The description of an image. `about` is shown to people and recorded: release, board, version …"""
 
@@ -53,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     name: str
     files: list[SignedFile]
     about: dict[str, str] = {}
+    file_systems: list[SignedFileSystem] = []
 
     def file(self, name: str) -> SignedFile | None:
         """The file with this name, or None."""

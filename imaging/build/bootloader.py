@@ -79,8 +79,11 @@ class _Entry:
 
 
 def _entries(plan: BuildPlan, uuids: dict[str, str], versions: list[str]) -> list[_Entry]:
+    arguments = plan.kernel_arguments
+    if "fips=1" in arguments.split() and "/boot" in uuids:
+        arguments += f" boot=UUID={uuids['/boot']}"  # dracut's fips module mounts /boot only by this argument
     return [
-        _Entry(slot, version, f"root=UUID={uuids[mount]} ro {plan.kernel_arguments}")
+        _Entry(slot, version, f"root=UUID={uuids[mount]} ro {arguments}")
         for mount, slot in SLOTS.items()
         for version in (versions if mount in uuids else [])
     ]

@@ -23,6 +23,7 @@ from urllib.request import urlopen
 from xml.etree import ElementTree
 
 from imaging.build import commands, packages, partitions, sbom, system
+from imaging.build.references import file_systems
 from imaging.build.resume import Steps
 from imaging.build.sandbox import MORE_ROOM, Line, require_tools
 from imaging.build.types import BuildPlan, BuildRequest, WrongRequest
@@ -86,7 +87,7 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], log: Line) -
             lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, log),
         )
         step("outputs", False)
-        return _write_outputs(third / "disk.raw", second / "tree", request, plan, epoch, key, log)
+        return _write_outputs(third / "disk.raw", second / "tree", request, plan, ids, epoch, key, log)
     except (FileExistsError, NotADirectoryError) as error:
         raise WrongRequest(f"{error.filename}: is not a folder; --output and --work name folders") from None
     except OSError as error:
@@ -114,7 +115,14 @@ def _disk(
 
 
 def _write_outputs(
-    disk: Path, tree: Path, request: BuildRequest, plan: BuildPlan, epoch: int, key: Any, log: Line
+    disk: Path,
+    tree: Path,
+    request: BuildRequest,
+    plan: BuildPlan,
+    ids: dict[str, str],
+    epoch: int,
+    key: Any,
+    log: Line,
 ) -> Built:
     """Write the image and its accompanying files into the output folder."""
     name = request.kickstart.stem
@@ -144,7 +152,10 @@ def _write_outputs(
     files = [described, *map(describe, others)]
     about = {"kickstart": request.kickstart.name, "version": request.version, "epoch": str(epoch)}
     manifest = request.out / f"{name}.manifest.json"
-    write_manifest(Manifest(name=name, files=files, about=about), manifest, key) if key else None
+    if key:
+        places = partitions.places(plan, bmap.image_bytes)
+        systems = file_systems(image, tree, places, ids)
+        write_manifest(Manifest(name=name, files=files, about=about, file_systems=systems), manifest, key)
     made = (image, *others, *([manifest] if key else []))
     return Built(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
 

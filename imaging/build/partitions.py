@@ -22,6 +22,7 @@ from typing import Final
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import Line, run
 from imaging.build.types import BuildPlan, Partition
+from imaging.flash.gpt import GROW_BIT
 from imaging.kickstart.data import IDENTITY_MIB, MIB
 from imaging.media.imagefile import mapped_extents
 from settings.identity_archive import LABEL
@@ -115,8 +116,10 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: Line) -> dict[str, Pat
         parts[mount] = inside.rename(folder / str(number))
         stat = parts[mount].stat()
         inside.mkdir()
-        inside.chmod(stat.st_mode)
-        os.utime(inside, (stat.st_mtime, stat.st_mtime))
+        os.chown(inside, stat.st_uid, stat.st_gid)
+        shutil.copystat(
+            parts[mount], inside
+        )  # and with them the SELinux label, which is that of the mount point
         parent = inside.parent
         os.utime(parent, (tree_time := (tree / parent.relative_to(folder / "0")).stat().st_mtime, tree_time))
     return parts
@@ -128,9 +131,9 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: L
         name = place.partition.label or place.partition.mount
         kind = _TYPES[place.partition.format]
         own = identity(seed, f"part {place.number}")
-        lines.append(
-            f'start={place.offset // SECTOR}, size={place.length // SECTOR}, type={kind}, uuid={own}, name="{name}"'
-        )
+        sectors = f"start={place.offset // SECTOR}, size={place.length // SECTOR}"
+        flags = f', attrs="GUID:{GROW_BIT}"' if place.partition.grow else ""
+        lines.append(f'{sectors}, type={kind}, uuid={own}, name="{name}"{flags}')
     run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image],
         {},
@@ -140,10 +143,18 @@ def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: L
     )
 
 
+UUID_INDEPENDENT: Final = {
+    True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
+    False: ["-O", "metadata_csum_seed"],
+}
+"""Features with which flashing can change a UUID; in /boot (True) no checksums, because GRUB 2.06 refuses a seed."""
+
+
 def _write_ext4(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: Line) -> None:
     options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
+    command += UUID_INDEPENDENT[place.partition.mount == "/boot"]
     if place.partition.label:
         command += ["-L", place.partition.label]
     run([*command, image, f"{place.length // 1024}k"], times, log, folder=image.parent)

@@ -105,7 +105,10 @@ def _kernels(root: Path, environment: dict[str, str], log: Line) -> None:
     if not versions:
         raise BuildFailed("no package has a kernel (/usr/lib/modules/*/vmlinuz); add kernel to %packages")
     for version in versions:
-        shutil.copyfile(root / "usr/lib/modules" / version / "vmlinuz", root / "boot" / f"vmlinuz-{version}")
+        modules = root / "usr/lib/modules" / version
+        shutil.copyfile(modules / "vmlinuz", root / "boot" / f"vmlinuz-{version}")
+        if (hmac := modules / ".vmlinuz.hmac").exists():  # dracut's fips module verifies the kernel with it
+            shutil.copyfile(hmac, root / "boot" / f".vmlinuz-{version}.hmac")
         log(f"initramfs of {version}")
         target = f"/boot/initramfs-{version}.img"
         run_inside(
@@ -162,7 +165,7 @@ def _fstab(plan: BuildPlan, uuids: dict[str, str]) -> str:
         if partition.mount.startswith("/"):
             kind = "vfat" if partition.format == "efi" else partition.format
             check = 1 if partition.mount == "/" else 2
-            options = partition.options
+            options = partition.options + (",x-systemd.growfs" if partition.grow else "")
             lines.append(f"UUID={uuids[partition.mount]} {partition.mount} {kind} {options} 0 {check}")
     return "\n".join(lines) + "\n"
 

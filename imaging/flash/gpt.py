@@ -1,17 +1,19 @@
-"""GUID partition tables (UEFI specification 2.10, chapter 5): reading one, and adapting one to a larger disk.
+"""GUID partition tables (UEFI specification 2.10, chapter 5): reading one, and adapting one to another disk.
 
 A table is kept twice: its header in block 1 with the entries behind it, and a copy in the last blocks of the disk, of
 which the very last is the header. Block 0 is a protective MBR, without which firmware accepts neither. An
 image is smaller than most disks that it is written to: the copy must move to the end of the disk, and both headers
-must refer to its new place.
+must refer to its new place. The last partition grows to the end of the disk if its attributes say so.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 SECTOR: Final = 512
 ENTRIES_BYTES: Final = 128 * 128
@@ -21,6 +23,10 @@ _HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _MAGIC: Final = b"EFI PART"
 _PROTECTIVE: Final = 0xEE
+GROW_BIT: Final = 59
+"""The attribute of a partition that may grow (grow-file-system in the Discoverable Partitions Specification)."""
+_ALIGNMENT: Final = 2048
+"""Partitions begin and end at multiples of 1 MiB."""
 
 
 class GptError(Exception):
@@ -56,12 +62,14 @@ def slices(head: bytes) -> list[Slice]:
     return found
 
 
-def fit(head: bytes, disk_bytes: int) -> tuple[bytes, bytes]:
+def fit(head: bytes, disk_bytes: int, draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
     """Adapt the first MiB of an image to a disk. Returns the first MiB and the last `TAIL_BYTES` of the disk.
+
+    `draw` returns random bytes for the GUIDs of the disk and its partitions.
 
     Raises: GptError: no table of 128 entries, no protective MBR, or partitions that do not fit.
     """
-    fields = list(_read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1))
+    fields: list[Any] = list(_read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1))
     if not has_protective_mbr(head):
         raise GptError("has no protective MBR, without which no firmware starts it")
     if fields[11] * fields[12] != ENTRIES_BYTES or fields[10] != 2:
@@ -70,12 +78,31 @@ def fit(head: bytes, disk_bytes: int) -> tuple[bytes, bytes]:
     usable = last - TAIL_BYTES // SECTOR
     if any(part.offset + part.length > (usable + 1) * SECTOR for part in slices(head)):
         raise GptError("has partitions that leave no room for the copy of the table at the disk's end")
-    fields[8] = usable
-    entries = head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES]
+    entries = _entries(head[2 * SECTOR : 2 * SECTOR + ENTRIES_BYTES], usable, draw)
+    fields[8], fields[9], fields[13] = usable, _guid(draw), zlib.crc32(entries)
     front = _header([*fields[:5], 1, last, *fields[7:]])
     back = _header([*fields[:5], last, 1, *fields[7:10], usable + 1, *fields[11:]])
     mbr = _grow_protective(head[:SECTOR], last)
-    return mbr + front + head[2 * SECTOR :], entries + back
+    return mbr + front + entries + head[2 * SECTOR + ENTRIES_BYTES :], entries + back
+
+
+def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes]) -> bytes:
+    """The entries with new GUIDs, and the last partition grown if it may; `usable` is the last usable sector."""
+    made = bytearray(entries)
+    used = [at for at in range(0, len(made), _ENTRY.size) if any(made[at : at + 16])]
+    for at in used:
+        made[at + 16 : at + 32] = _guid(draw)
+    if used:
+        at = max(used, key=lambda at: _ENTRY.unpack_from(made, at)[3])
+        kind, own, first, last, flags, label = _ENTRY.unpack_from(made, at)
+        if flags >> GROW_BIT & 1:
+            last = max(last, (usable + 1) // _ALIGNMENT * _ALIGNMENT - 1)
+            _ENTRY.pack_into(made, at, kind, own, first, last, flags, label)
+    return bytes(made)
+
+
+def _guid(draw: Callable[[int], bytes]) -> bytes:
+    return UUID(bytes=draw(16), version=4).bytes_le
 
 
 def _read(sector: bytes, entries: bytes, block: int) -> tuple[int, ...]:
@@ -92,7 +119,7 @@ def _read(sector: bytes, entries: bytes, block: int) -> tuple[int, ...]:
     return fields
 
 
-def _header(fields: list[int]) -> bytes:
+def _header(fields: list[Any]) -> bytes:
     fields[2:4] = [_HEADER.size, 0]
     crc = zlib.crc32(_HEADER.pack(*fields))
     return _HEADER.pack(*fields[:3], crc, *fields[4:]).ljust(SECTOR, b"\0")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,6 +32,11 @@ from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
 from settings import identity_archive
 from settings.problems import SettingsError
+
+NO_LUKS: Final = (
+    "an image has no encrypted volumes, whose key all its boxes would share: install this box with the ISO of "
+    "`rap image iso`, or remove the table"
+)
 
 
 class FlashRefused(Exception):
@@ -61,7 +67,10 @@ class Job:
         `resume` keeps an existing key of the same box. Raises: FlashRefused.
         """
         try:
-            settings = for_box(load_site(site)).encode()
+            loaded = load_site(site)
+            if loaded.luks:
+                raise FlashRefused(f"{site}: luks: {NO_LUKS}")
+            settings = for_box(loaded).encode()
             made = identity.make(box, settings, self._identity_there() if resume else None)
             self._identity = identity.issue(made, pki) if pki else made
             self._plan = self._make_plan()

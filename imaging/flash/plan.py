@@ -2,9 +2,10 @@
 
 A disk is written in four parts. Each is durable and was read back before the next one begins:
 
-1. the ranges of the image's map, directly from the image, and the pieces made here: the box's identity, and zeros at
-   the start of each partition that the image leaves empty. Without the zeros, the LUKS header of an earlier system
-   would survive, and the first start would use that partition;
+1. the ranges of the image's map, directly from the image but for the identifiers that are drawn for this disk, and
+   the pieces made here: the box's identity, and zeros at the start of each partition that the image leaves empty, and
+   at the end of one that grew. Without the zeros, the LUKS or RAID header of an earlier system would survive, and the
+   first start would use that partition;
 2. the tail, which is the copy of the partition table, at the end of *this* disk;
 3. the head, the first MiB, from its second sector on;
 4. the first sector of the head. No firmware starts a disk without it, and a single sector is written atomically.
@@ -12,11 +13,12 @@ A disk is written in four parts. Each is durable and was read back before the ne
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imaging.flash import gpt
+from imaging.flash import gpt, identifiers
 from imaging.flash.source import Image
 from imaging.media.bmap import CELL_BYTES, Range
 from imaging.media.imagefile import ImageError
@@ -40,6 +42,7 @@ class FlashPlan:
 
     disk_bytes: int
     ranges: tuple[Range, ...]
+    patches: tuple[identifiers.Patch, ...]
     pieces: tuple[Piece, ...]
     tail: Piece
     head: bytes
@@ -51,23 +54,33 @@ class FlashPlan:
         return sum(span.length for span in self.ranges) + sum(len(piece.data) for piece in self.pieces)
 
 
-def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> FlashPlan:
+def make_plan(
+    image: Image, disk_bytes: int, identity: bytes = b"", draw: identifiers.Draw = os.urandom
+) -> FlashPlan:
     """Plan writing `image` to a disk of at least its size, with `identity` as the content of the identity partition.
+
+    `draw` returns random bytes, of which the disk's own identifiers are made.
 
     Raises: ImageError, if the image was changed, has no partition table, or no room for the identity.
     """
     head = image.bytes(0, HEAD_BYTES)
     image_bytes = image.bmap.image_bytes
     try:
+        before = gpt.slices(head)
+        gpt.fit(
+            head, image_bytes, draw
+        )  # the partitions must leave room for the copy at the end of the image, too
+        head, tail = gpt.fit(head, disk_bytes, draw)
         slices = gpt.slices(head)
-        gpt.fit(head, image_bytes)  # the partitions must leave room for the copy at the end of the image, too
-        head, tail = gpt.fit(head, disk_bytes)
     except gpt.GptError as error:
         raise ImageError(f"{image.path}: {error}") from None
     end = image_bytes - gpt.TAIL_BYTES
+    patches = identifiers.patches(image, draw)
     inner = [span for span in image.bmap.ranges if HEAD_BYTES <= span.offset < end]
     pieces = [
-        Piece(span.offset, image.bytes(span.offset, end - span.offset)) for span in inner if span.end > end
+        Piece(span.offset, _patched(patches, span.offset, image.bytes(span.offset, end - span.offset)))
+        for span in inner
+        if span.end > end
     ]
     pieces += _identity(image, slices, identity)
     taken = sorted(
@@ -78,10 +91,20 @@ def make_plan(image: Image, disk_bytes: int, identity: bytes = b"") -> FlashPlan
         start = max(part.offset, HEAD_BYTES)
         stop = min(part.offset + part.length, start + BLANK_BYTES)
         pieces += [Piece(first, bytes(last - first)) for first, last in gaps(start, stop, taken)]
+    pieces += [
+        Piece(part.offset + part.length - BLANK_BYTES, bytes(BLANK_BYTES))
+        for part, old in zip(slices, before, strict=True)
+        if part.length - old.length >= BLANK_BYTES
+    ]
     ranges = tuple(span for span in inner if span.end <= end)
     return FlashPlan(
-        disk_bytes, ranges, tuple(pieces), Piece(disk_bytes - len(tail), tail), head, tuple(slices)
+        disk_bytes, ranges, patches, tuple(pieces), Piece(disk_bytes - len(tail), tail), head, tuple(slices)
     )
+
+
+def _patched(patches: tuple[identifiers.Patch, ...], offset: int, data: bytes) -> bytes:
+    identifiers.apply(patches, offset, memoryview(changed := bytearray(data)))
+    return bytes(changed)
 
 
 def identity_slice(slices: Sequence[gpt.Slice]) -> gpt.Slice | None:

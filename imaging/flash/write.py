@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
+from imaging.flash import identifiers
 from imaging.flash.gpt import SECTOR
 from imaging.flash.plan import HEAD_BYTES, FlashPlan, Piece
 from imaging.flash.readback import ReadbackVerifier
@@ -64,15 +65,17 @@ def flash(
     make_unbootable(plan, target, image.path.name)
     verifier = ReadbackVerifier()
     with _Workers(in_flight) as workers:
+        written = []
         for span in workers.each(
-            lambda span, into: _write(image, target, span, into, verifier, resume), plan.ranges
+            lambda span, into: _write(image, target, plan, span, into, verifier, resume), plan.ranges
         ):
+            written.append(span)
             progress(span.length)
         for piece in plan.pieces:
             _write_piece(target, piece, verifier)
             progress(len(piece.data))
         target.flush()
-        bulk = [*plan.ranges, *(_range(piece) for piece in plan.pieces)]
+        bulk = [*written, *(_range(piece) for piece in plan.pieces)]
         for span in workers.each(lambda span, into: _check(target, span, into, verifier), bulk):
             progress(span.length)
     rest = Piece(SECTOR, plan.head[SECTOR:])
@@ -111,31 +114,42 @@ class _Workers:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def each(self, work: Callable[[Range, memoryview], None], spans: Sequence[Range]) -> Iterator[Range]:
-        """Run `work` on each range, several at a time. Yields the finished ranges in order."""
+    def each(self, work: Callable[[Range, memoryview], Range], spans: Sequence[Range]) -> Iterator[Range]:
+        """Run `work` on each range, several at a time. Yields what it returns, in order."""
 
         def one(span: Range) -> Range:
             into = self._buffers.get()
             try:
-                work(span, into[: span.length])
+                return work(span, into[: span.length])
             finally:
                 self._buffers.put(into)
-            return span
 
         return self._pool.map(one, spans)
 
 
 def _write(
-    image: Image, target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier, resume: bool
-) -> None:
+    image: Image,
+    target: FlashTarget,
+    plan: FlashPlan,
+    span: Range,
+    into: memoryview,
+    verifier: ReadbackVerifier,
+    resume: bool,
+) -> Range:
+    """Write a range with its patches, unless it is there already; return it with the hash of what was written."""
     if resume:
         target.read(span.offset, into)
-        if hashlib.sha256(into).digest() == span.sha256:
+        if hashlib.sha256(into).digest() == span.sha256 and not identifiers.apply(
+            plan.patches, span.offset, into
+        ):
             verifier.remember(span.offset, into)
-            return
+            return span
     image.read(span, into)
+    if identifiers.apply(plan.patches, span.offset, into):
+        span = Range(span.offset, span.length, hashlib.sha256(into).digest())
     verifier.remember(span.offset, into)
     target.write(span.offset, into)
+    return span
 
 
 def _write_piece(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:
@@ -144,13 +158,14 @@ def _write_piece(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) 
     target.write(piece.offset, data)
 
 
-def _check(target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier) -> None:
+def _check(target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier) -> Range:
     target.read(span.offset, into)
     if not verifier.matches(span.offset, into):
         raise ReadbackMismatch(
             f"bytes {span.offset} to {span.end - 1} read back differ from what was written there: "
             "the disk is faulty, or smaller than it claims; use another"
         )
+    return span
 
 
 def _put(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) -> None:

@@ -201,7 +201,7 @@ def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
 
 
 def test_an_unknown_package_is_named(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongRequest, match="no repository has no-such-package; give the one that has"):
+    with pytest.raises(WrongRequest, match="no repository has no-such-package; add a repository that has it"):
         _build(tmp_path, repository, KICKSTART.replace("bash\n", "bash\nno-such-package\n", 1))
 
 
@@ -239,4 +239,4 @@ def test_the_command_ends_with_status_2_or_3(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert f"{kickstart}:3: nfs: `rap image build` does not follow this command" in done.stderr
+    assert f"{kickstart}:3: nfs: `rap image build` does not support this command" in done.stderr

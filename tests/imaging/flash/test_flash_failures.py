@@ -14,7 +14,16 @@ from imaging.flash.source import Image, open_image
 from imaging.flash.target import DeviceError
 from imaging.flash.write import ReadbackMismatch, flash
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
+from tests.support.imaging.flash_images import (
+    IMAGE_BYTES,
+    MIB,
+    MemoryDisk,
+    gpt,
+    guids,
+    public_key,
+    raw_image,
+    sign,
+)
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB
 
@@ -119,7 +128,7 @@ def test_progress_reaches_its_total(image: Image, plan: FlashPlan) -> None:
 
 
 def test_the_backup_table_moves_to_the_end_of_the_disk(plan: FlashPlan) -> None:
-    front, back = gpt(DISK_BYTES)
+    front, back = gpt(DISK_BYTES, guids(plan.head))
     assert plan.head[440 : len(front)] == front[440:]
     assert (plan.tail.offset, plan.tail.data) == (DISK_BYTES - len(back), back)
 
@@ -128,7 +137,7 @@ def test_on_a_disk_of_the_images_size_the_backup_table_stays(image: Image) -> No
     plan = make_plan(image, IMAGE_BYTES)
     disk = MemoryDisk(b"\xff" * IMAGE_BYTES)
     flash(plan, image, disk)
-    _, back = gpt(IMAGE_BYTES)
+    _, back = gpt(IMAGE_BYTES, guids(plan.head))
     assert disk.content[-len(back) :] == back
 
 

@@ -19,7 +19,7 @@ from imaging.signing import make_key
 from rap.outcome import OK
 from settings import identity_archive
 from tests.support.imaging.flash_images import MIB, loop_device, rap
-from tests.support.imaging.sites import system_tree, write_site
+from tests.support.imaging.sites import FLASHED_SITE, system_tree, write_site
 from tests.support.imaging.small_system import KICKSTART, need_tools, small_repository
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
@@ -51,7 +51,7 @@ def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     image = built_image(tmp_path)
-    site = write_site(tmp_path)
+    site = write_site(tmp_path, FLASHED_SITE)
     rap("pki", "init", "pki")
     with loop_device(tmp_path / "disk.img", image.stat().st_size + 64 * MIB) as device:
         words = [

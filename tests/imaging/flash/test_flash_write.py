@@ -14,7 +14,17 @@ from cryptography import x509
 from imaging.kickstart.site import for_box, load_site
 from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from settings.identity_archive import unpack
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, gpt, loop_device, rap, raw_image, sign
+from tests.support.imaging.flash_images import (
+    IMAGE_BYTES,
+    MIB,
+    SITE,
+    gpt,
+    guids,
+    loop_device,
+    rap,
+    raw_image,
+    sign,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 
@@ -57,7 +67,7 @@ def content(device: str) -> bytes:
 def test_a_disk_gets_the_image_and_a_partition_table_of_its_size(image: Path, disk: str) -> None:
     assert write(image, disk) == OK
     written, wanted = content(disk), Path("box.raw").read_bytes()
-    front, back = gpt(DISK_BYTES)
+    front, back = gpt(DISK_BYTES, guids(content(disk)))
     assert written[440 : len(front)] == front[440:]
     assert written[:440] == wanted[:440]
     assert written[-len(back) :] == back
@@ -139,6 +149,16 @@ def test_a_certificate_of_another_box_is_refused(raw: Path, disk: str) -> None:
     before = content(disk)
     with pytest.raises(WrongInput, match="is not for the key on this disk"):
         rap("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
+    assert content(disk) == before
+
+
+def test_a_site_with_luks_is_refused(raw: Path, disk: str) -> None:
+    before = content(disk)
+    Path("site.toml").write_text(f'{SITE}\n[luks]\npassphrase_file = "/run/passphrase"\n')
+    with pytest.raises(
+        WrongInput, match=r"site\.toml: luks: an image has no encrypted volumes.*install this box"
+    ):
+        write(raw, disk, "--box", "RAP-0001", "--site", "site.toml")
     assert content(disk) == before
 
 

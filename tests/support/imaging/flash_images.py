@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -60,12 +60,21 @@ def raw_image(file: Path, seed: int = 1) -> Path:
     return file
 
 
-def gpt(disk_bytes: int) -> tuple[bytes, bytes]:
-    """Blocks 0 to 33 and the last 33 of a disk, written anew from the UEFI specification."""
+GUIDS = [bytes(range(16)), *(bytes([number] * 16) for number, _ in enumerate(PARTS, 1))]
+"""The GUIDs of the image: that of the disk, then those of the partitions."""
+
+
+def guids(head: bytes) -> list[bytes]:
+    """The GUIDs of the disk and of its partitions, in the first blocks of a disk."""
+    return [head[568:584], *(head[1040 + 128 * n : 1056 + 128 * n] for n, _ in enumerate(PARTS))]
+
+
+def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
+    """Blocks 0 to 33 and the last 33 of a disk with these GUIDs, written anew from the UEFI specification."""
     last = disk_bytes // 512 - 1
     entries = b""
     for number, (label, start, length) in enumerate(PARTS, 1):
-        kind, unique = bytes([0xAF] * 16), bytes([number] * 16)
+        kind, unique = bytes([0xAF] * 16), own[number]
         first, end = start * MIB // 512, (start + length) * MIB // 512 - 1
         entries += struct.pack("<16s16sQQQ72s", kind, unique, first, end, 0, label.encode("utf-16-le"))
     entries = entries.ljust(128 * 128, b"\0")
@@ -74,7 +83,7 @@ def gpt(disk_bytes: int) -> tuple[bytes, bytes]:
         def packed(crc: int) -> bytes:
             return struct.pack(
                 "<8sIIIIQQQQ16sQIII",
-                *(b"EFI PART", 0x10000, 92, crc, 0, mine, other, 34, last - 33, bytes(range(16))),
+                *(b"EFI PART", 0x10000, 92, crc, 0, mine, other, 34, last - 33, own[0]),
                 *(at, 128, 128, zlib.crc32(entries)),
             )
 
@@ -85,7 +94,9 @@ def gpt(disk_bytes: int) -> tuple[bytes, bytes]:
     return mbr + header(1, last, 2) + entries, entries + header(last, 1, last - 32)
 
 
-def sign(raw: Path, *, compressed: bool = False) -> Path:
+def sign(
+    raw: Path, *, compressed: bool = False, file_systems: Sequence[signing.SignedFileSystem] = ()
+) -> Path:
     """Everything beside an image; the key is `key.pem`, its public half `key.pub`. Returns the image to flash."""
     folder = raw.parent
     if not (folder / "key.pem").exists():
@@ -98,7 +109,10 @@ def sign(raw: Path, *, compressed: bool = False) -> Path:
     map_file = signing.sibling(raw, ".bmap")
     map_file.write_bytes(bmap.render(block_map))
     manifest = signing.Manifest(
-        name="box", files=[signing.describe(image), signing.describe(map_file)], about={"release": "test"}
+        name="box",
+        files=[signing.describe(image), signing.describe(map_file)],
+        about={"release": "test"},
+        file_systems=list(file_systems),
     )
     key = signing.load_private_key(folder / "key.pem")
     signing.write_manifest(manifest, signing.sibling(raw, ".manifest.json"), key)

@@ -64,6 +64,8 @@ base = "https://mirror.example.com/BaseOS/"
 appstream = "https://mirror.example.com/AppStream/"
 box_repository = "https://images.example.com/rap-box/"
 """.replace("SSH_KEY", SSH_KEY)
+FLASHED_SITE: Final = SITE.replace('[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n', "")
+"""Without encryption, which a flashed box does not have."""
 CRYPT_HASH: Final = "$6$saltsaltsaltsalt$" + "ab./" * 21 + "ab"
 GRUB_HASH: Final = "grub.pbkdf2.sha512.10000." + "0A" * 64 + "." + "1B" * 64
 AUTHORITY: Final = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUExample\n-----END CERTIFICATE-----\n"

@@ -1,0 +1,174 @@
+"""New identifiers for each flashed disk, so that two disks of one image, or two lives of one disk, never mix.
+
+Without them, a machine that sees two such disks mounts any one's partitions, because both have the same UUIDs; and a
+file system that is written to a disk a second time finds the journal of its first life there, whose blocks the image
+does not map, with valid checksums and the expected sequence numbers.
+
+Three things are drawn: the GUIDs of the partition table (`imaging.flash.gpt.fit`), the UUID or serial of each file
+system that the manifest lists, wherever it is written as text too, and the first sequence number of each journal.
+
+Sources: the kernel's Documentation/filesystems/ext4 (superblock, journal); Microsoft's FAT specification, 3.3.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from crc32c import crc32c
+
+from imaging.flash.source import Image
+from imaging.media.imagefile import ImageError
+from imaging.signing import SignedFileSystem
+
+Draw = Callable[[int], bytes]
+"""Returns so many random bytes."""
+
+SUPERBLOCK_OFFSET: Final = 1024
+SUPERBLOCK_BYTES: Final = 1024
+_EXT_MAGIC: Final = 0xEF53
+_HAS_JOURNAL, _CSUM_SEED, _METADATA_CSUM, _GDT_CSUM = 0x4, 0x2000, 0x400, 0x10
+_SPARSE_SUPER, _SPARSE_SUPER_2, _META_BG = 0x1, 0x200, 0x10
+_EXTENT_MAGIC: Final = 0xF30A
+_JOURNAL_MAGIC, _JOURNAL_SUPERBLOCKS = 0xC03B3998, (3, 4)
+_JOURNAL_BYTES: Final = 1024
+_FAT_SERIAL, _FAT_BACKUP_SECTOR, _FAT_SIGNATURE = 0x43, 50, 0x42
+SECTOR: Final = 512
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Bytes that replace those of the image at `offset`."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after the patch."""
+        return self.offset + len(self.data)
+
+
+def patches(image: Image, draw: Draw) -> tuple[Patch, ...]:
+    """Draw new identifiers for the file systems that the manifest lists; return what changes in the image.
+
+    Raises: ImageError, if a file system is not what the manifest says, or cannot get another UUID.
+    """
+    found: list[Patch] = []
+    for system in image.manifest.file_systems:
+        try:
+            text, own = (_ext4 if system.format == "ext4" else _fat)(image, system, draw)
+        except struct.error as error:
+            raise _wrong(image, system, f"is cut short: {error}") from None
+        found += own
+        old = system.id.encode()
+        for offset in system.references:
+            if image.bytes(offset, len(old)) != old:
+                raise _wrong(image, system, f"its UUID is not at byte {offset} of the image")
+            found.append(Patch(offset, text.encode()))
+    return tuple(sorted(found, key=lambda patch: patch.offset))
+
+
+def apply(found: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
+    """Apply the patches to the image's bytes at `offset`; return whether any applies. A patch may cross ranges."""
+    applies = False
+    for patch in found:
+        start, stop = max(patch.offset, offset), min(patch.end, offset + len(data))
+        if start < stop:
+            data[start - offset : stop - offset] = patch.data[start - patch.offset : stop - patch.offset]
+            applies = True
+    return applies
+
+
+def random_uuid(draw: Draw) -> uuid.UUID:
+    """A random UUID (RFC 9562, version 4)."""
+    return uuid.UUID(bytes=draw(16), version=4)
+
+
+def _wrong(image: Image, system: SignedFileSystem, problem: str) -> ImageError:
+    return ImageError(
+        f"{image.path}: the file system at byte {system.offset} {problem}; build the image again"
+    )
+
+
+# -- ext4
+
+
+def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[Patch]]:
+    first = image.bytes(system.offset + SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
+    (magic,) = struct.unpack_from("<H", first, 0x38)
+    compatible, incompatible, read_only = struct.unpack_from("<III", first, 0x5C)
+    if magic != _EXT_MAGIC or str(uuid.UUID(bytes=first[0x68:0x78])) != system.id:
+        raise _wrong(image, system, f"is not the ext4 with the UUID {system.id}")
+    if read_only & _GDT_CSUM or (read_only & _METADATA_CSUM and not incompatible & _CSUM_SEED):
+        raise _wrong(image, system, "has checksums that depend on its UUID (no metadata_csum_seed)")
+    new = random_uuid(draw)
+    found = []
+    for block in _superblocks(image, system, first):
+        offset = system.offset + block
+        copy = bytearray(image.bytes(offset, SUPERBLOCK_BYTES))
+        if copy[0x38:0x3A] != first[0x38:0x3A] or copy[0x68:0x78] != first[0x68:0x78]:
+            raise _wrong(image, system, f"has no copy of its superblock at byte {offset}")
+        copy[0x68:0x78] = new.bytes
+        if read_only & _METADATA_CSUM:
+            struct.pack_into("<I", copy, 0x3FC, ~crc32c(bytes(copy[:0x3FC])) & 0xFFFFFFFF)
+        found.append(Patch(offset, bytes(copy)))
+    if compatible & _HAS_JOURNAL:
+        found.append(_journal(image, system, first, new, draw))
+    return str(new), found
+
+
+def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterator[int]:
+    """The offsets of all superblocks in the file system: that of block group 0, and the copies."""
+    (blocks,), (first_data, scale) = (
+        struct.unpack_from("<I", first, 4),
+        struct.unpack_from("<II", first, 0x14),
+    )
+    (per_group,) = struct.unpack_from("<I", first, 0x20)
+    compatible, incompatible, read_only = struct.unpack_from("<III", first, 0x5C)
+    if not read_only & _SPARSE_SUPER or compatible & _SPARSE_SUPER_2 or incompatible & _META_BG:
+        raise _wrong(image, system, "keeps its superblocks in unusual places (sparse_super is needed)")
+    yield SUPERBLOCK_OFFSET
+    groups = -(-(blocks - first_data) // per_group)
+    powers = {base**power for base in (3, 5, 7) for power in range(32) if base**power < groups}
+    for group in sorted(powers):
+        yield (group * per_group + first_data) * (1024 << scale)
+
+
+def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw) -> Patch:
+    """A new UUID, the seed of a journal's checksums, and a random first sequence number."""
+    copy_of_inode = struct.unpack_from("<15I", first, 0x10C)
+    (scale,) = struct.unpack_from("<I", first, 0x18)
+    header, block, start = copy_of_inode[0], copy_of_inode[3], copy_of_inode[5]
+    if header & 0xFFFF != _EXTENT_MAGIC or copy_of_inode[1] >> 16 or block:
+        raise _wrong(image, system, "has a journal without extents")
+    offset = system.offset + start * (1024 << scale)
+    journal = bytearray(image.bytes(offset, _JOURNAL_BYTES))
+    magic, kind, *_, begin = struct.unpack_from(">8I", journal)
+    if magic != _JOURNAL_MAGIC or kind not in _JOURNAL_SUPERBLOCKS or begin or any(journal[0x24:0x30]):
+        raise _wrong(image, system, "has a journal that is in use, or has features of its own")
+    journal[0x30:0x40] = new.bytes
+    # half of the numbers, so that none is the last or 0; those of a former life are at most thousands behind its own
+    struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
+    return Patch(offset, bytes(journal))
+
+
+# -- FAT
+
+
+def _fat(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[Patch]]:
+    sector = image.bytes(system.offset, SECTOR)
+    (old,) = struct.unpack_from("<I", sector, _FAT_SERIAL)
+    if sector[510:] != b"\x55\xaa" or sector[_FAT_SIGNATURE] != 0x29 or _serial(old) != system.id:
+        raise _wrong(image, system, f"is not the FAT32 with the serial {system.id}")
+    (backup,) = struct.unpack_from("<H", sector, _FAT_BACKUP_SECTOR)
+    new = draw(4)
+    offsets = [system.offset + number * SECTOR + _FAT_SERIAL for number in {0, backup}]
+    return _serial(int.from_bytes(new, "little")), [Patch(offset, new) for offset in offsets]
+
+
+def _serial(number: int) -> str:
+    return f"{number >> 16:04X}-{number & 0xFFFF:04X}"
