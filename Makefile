@@ -47,6 +47,7 @@ golden: $(READY)  ## write again what is derived from the code
 	$(BIN)/python -m tools.audit_reference
 	$(BIN)/python -m tools.package_diagram
 	$(BIN)/python -m tests.support.imaging.golden
+	$(BIN)/python -m tests.support.netfw.golden
 	$(BIN)/python -m tests.support.sim.traces
 	$(BIN)/python -m tests.support.agents.uplink_traces
 	$(BIN)/python -m tests.support.agents.spool_traces

@@ -77,7 +77,7 @@ def _in_place(
     chains = [name for kind, name in map(_kind_and_name, found) if kind == "chain"]
     same = set(found).difference(odd)
     yield from ({"flush": {"chain": _ours(name)}} for name in chains)
-    for kind, name in sorted(map(_kind_and_name, odd), key=lambda each: _REMOVABLE.index(each[0])):
+    for kind, name in sorted(map(_kind_and_name, odd), key=_order):
         if f"{kind} {name}" not in declared or kind != "chain":
             yield {"delete": {kind: _ours(name)}}
     yield from ({"add": thing} for key, thing in declared.items() if key not in same)
@@ -111,6 +111,11 @@ def replacement(
 def _kind_and_name(thing: str) -> tuple[str, str]:
     kind, _, name = thing.rpartition(" ")
     return kind, name
+
+
+def _order(thing: tuple[str, str]) -> tuple[int, str]:
+    kind, name = thing
+    return _REMOVABLE.index(kind), name
 
 
 def _ours(name: str) -> Json:

@@ -1,0 +1,38 @@
+"""The golden rulesets: what is rendered of each policy of tests/fixtures/policies, as a file for `nft -f`.
+
+    python -m tests.support.netfw.golden
+
+writes them again; what changed is then to be read in the difference before it is committed. That nft reads the text
+and the JSON as the same is tested on a kernel (tests/netfw/ruleset/test_render.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from netfw.policy.policyfile import load_policy
+from netfw.ruleset.render import render
+from netfw.ruleset.text import ruleset_text
+from tests.support.paths import FIXTURES
+
+FOLDER: Final = FIXTURES / "golden/rulesets"
+POLICIES: Final = FIXTURES / "policies"
+
+
+def goldens() -> Iterator[tuple[Path, str]]:
+    """Each golden file and what it should hold."""
+    for file in sorted(POLICIES.glob("*.toml")):
+        yield FOLDER / f"{file.stem}.nft", ruleset_text(render(load_policy(file)))
+
+
+def main() -> None:
+    """Write all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path, text in goldens():
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The table of the firewall as a kernel keeps it: commands of libnftables JSON, carried out or refused as there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+Json = Any
+REFERRING = ("chain", "set", "map", "counter", "quota")
+
+
+class Refused(Exception):
+    """The kernel would refuse this command, and with it the whole transaction."""
+
+
+class Table:
+    """Objects, rules and elements; `deleted` has what was deleted, in order, as "chain input"."""
+
+    def __init__(self) -> None:
+        self.exists = False
+        self.attributes: Json = {}
+        self.objects: dict[str, dict[str, Json]] = {}
+        self.rules: dict[str, list[Json]] = {}
+        self.elements: dict[str, list[Json]] = {}
+        self.deleted: list[str] = []
+        self.flushed: list[str] = []
+
+    def run(self, commands: Iterable[Json]) -> Table:
+        """Carry out a transaction. Raises: Refused."""
+        for command in commands:
+            ((operation, thing),) = copy.deepcopy(command).items()
+            ((kind, body),) = thing.items()
+            assert body.get("family") == "inet" and body.get("table", body.get("name")) == "rap", command
+            getattr(self, operation)(kind, body)
+        for name, rules in self.rules.items():
+            for used in [each for rule in rules for each in referred(rule["expr"])]:
+                self._require(used in self.all_names(), f"chain {name} refers to {used}")
+        return self
+
+    def outline(self) -> list[Json]:
+        """The table, sets without elements, chains without rules, counters, as a listing that is fast to make."""
+        things = [{kind: body} for kind, found in self.objects.items() for body in found.values()]
+        return [{"table": self.attributes}, *copy.deepcopy(things)]
+
+    def listing(self) -> list[Json]:
+        """Everything in it."""
+        listed = self.outline()
+        for thing in listed:
+            for kind in ("set", "map"):
+                if kind in thing and (elements := self.elements.get(thing[kind]["name"])):
+                    thing[kind]["elem"] = copy.deepcopy(elements)
+        return listed + [{"rule": rule} for rules in self.rules.values() for rule in copy.deepcopy(rules)]
+
+    def all_names(self) -> set[str]:
+        return {name for found in self.objects.values() for name in found}
+
+    def _require(self, holds: bool, why: str) -> None:
+        if not holds:
+            raise Refused(why)
+
+    def _find(self, kind: str, name: str) -> Json:
+        self._require(name in self.objects.get(kind, {}), f"there is no {kind} {name}")
+        return self.objects[kind][name]
+
+    def add(self, kind: str, body: Json) -> None:
+        if kind == "table":
+            self.exists, self.attributes = True, body
+            return
+        self._require(self.exists, "there is no table")
+        if kind == "rule":
+            self._find("chain", body["chain"])
+            self.rules.setdefault(body["chain"], []).append(body)
+        elif kind == "element":
+            self._find("set", body["name"])
+            self.elements.setdefault(body["name"], []).extend(body["elem"])
+        else:
+            self._declare(kind, body)
+
+    def _declare(self, kind: str, body: Json) -> None:
+        name = body["name"]
+        others = {key for key in ("set", "map") if key != kind and kind in ("set", "map")}
+        self._require(not any(name in self.objects.get(o, {}) for o in others), f"{name} is something else")
+        before = self.objects.setdefault(kind, {}).get(name)
+        changeable = {"policy"} if kind == "chain" else {"packets", "bytes"}
+        if before is not None:
+            same = {k: v for k, v in before.items() if k not in changeable} == {
+                k: v for k, v in body.items() if k not in changeable
+            }
+            self._require(same, f"{kind} {name} is another already")
+        elements = body.pop("elem", [])
+        self.objects[kind][name] = (before or {}) | body
+        if kind in ("set", "map"):
+            self.elements.setdefault(name, []).extend(elements)
+
+    def delete(self, kind: str, body: Json) -> None:
+        self.deleted.append(f"{kind} {body['name']}")
+        if kind == "table":
+            self._require(self.exists, "there is no table")
+            log = self.deleted, self.flushed
+            self.__init__()  # type: ignore[misc]
+            self.deleted, self.flushed = log
+        elif kind == "element":
+            kept = self.elements.get(body["name"], [])
+            for element in body["elem"]:
+                found = [each for each in kept if key_of(each) == key_of(element)]
+                self._require(bool(found), f"set {body['name']} has no {element}")
+                kept.remove(found[0])
+        else:
+            self._find(kind, body["name"])
+            used = {
+                name for rules in self.rules.values() for rule in rules for name in referred(rule["expr"])
+            }
+            used |= {name for found in self.elements.values() for name in referred(found)}
+            self._require(body["name"] not in used, f"{kind} {body['name']} is in use")
+            self._require(not (kind == "chain" and self.rules.get(body["name"])), "the chain has rules")
+            del self.objects[kind][body["name"]]
+            self.elements.pop(body["name"], None)
+
+    def flush(self, kind: str, body: Json) -> None:
+        self._find(kind, body["name"])
+        self.flushed.append(f"{kind} {body['name']}")
+        (self.rules if kind == "chain" else self.elements)[body["name"]] = []
+
+
+def key_of(element: Json) -> Json:
+    """An element without its time."""
+    return element["elem"]["val"] if isinstance(element, dict) and "elem" in element else element
+
+
+def referred(value: Json) -> Iterable[str]:
+    """Names of sets, chains and counters in expressions."""
+    match value:
+        case {"goto": {"target": name}} | {"jump": {"target": name}} | {"counter": str(name)}:
+            yield name
+        case str() if value.startswith("@"):
+            yield value[1:]
+        case dict():
+            for inner in value.values():
+                yield from referred(inner)
+        case list():
+            for inner in value:
+                yield from referred(inner)
