@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from tools.mutants.source import mutants_of
+from tools.mutants.trial import forked
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +135,15 @@ def test_tests_that_fail_without_a_mutant_are_an_error(tmp_path: Path) -> None:
     done = run(tmp_path, "def test_sum():\n    assert add_all([2]) == 3")
     assert done.returncode == 3
     assert "the tests of sums fail without a mutant" in done.stderr
+
+
+def test_a_process_that_waits_for_ever_is_ended(tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
+    assert forked(lambda: int(Event().wait()), output, 10, idle_seconds=0.2) is None
+    assert forked(lambda: 5, output, 10) == 5
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    forked(lambda: 0, output, 10)
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 
 def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None:

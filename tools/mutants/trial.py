@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -27,8 +28,8 @@ import pytest
 MEMORY_BYTES_MAX: Final = 4 << 30
 NOT_IMPORTED: Final = 71
 """Exit status: the tests passed without the mutant, because the original module was imported."""
-WALL_FACTOR: Final = 10
-"""Wall-clock seconds for each second of processor time: the machine may be busy."""
+IDLE_SECONDS_MAX: Final = 15.0
+"""A process that uses no processor time for so long waits for something that does not come."""
 
 
 class Mutated:
@@ -90,7 +91,9 @@ class Chosen:
             self.seconds[report.nodeid] = report.duration
 
 
-def forked(work: Callable[[], int], output: Path, processor_seconds: float) -> int | None:
+def forked(
+    work: Callable[[], int], output: Path, processor_seconds: float, idle_seconds: float = IDLE_SECONDS_MAX
+) -> int | None:
     """Exit status of `work` in a forked process with its output in a file; None if it took too long or was killed."""
     if not (pid := os.fork()):
         status = 70
@@ -102,11 +105,33 @@ def forked(work: Callable[[], int], output: Path, processor_seconds: float) -> i
         finally:
             sys.stdout.flush()
             os._exit(status)
-    ended, _, _ = select.select([os.pidfd_open(pid)], [], [], processor_seconds * WALL_FACTOR)
+    ended = _wait(pid, idle_seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return os.WEXITSTATUS(status) if ended and os.WIFEXITED(status) else None
+
+
+def _wait(pid: int, idle_seconds: float) -> bool:
+    """Wait until the process has ended, or has been idle for too long; whether it has ended."""
+    process = os.pidfd_open(pid)
+    try:
+        used, idle_since = "", time.monotonic()
+        while time.monotonic() - idle_since < idle_seconds:
+            if select.select([process], [], [], idle_seconds / 10)[0]:
+                return True
+            before, used = used, _processor_time(pid)
+            if used != before:
+                idle_since = time.monotonic()
+        return False
+    finally:
+        os.close(process)
+
+
+def _processor_time(pid: int) -> str:
+    """Processor time of a process and its ended children, in any unit: utime to cstime of proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return " ".join(fields[11:15])
 
 
 def _limit(processor_seconds: float) -> None:

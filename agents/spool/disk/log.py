@@ -71,7 +71,6 @@ class SegmentLog:
         assert segment is self.segments[at] and segment.is_dead
         if at == 0 and self._dead:
             self._dead -= 1
-            self._dead_fresh -= segment.freed_at == self.commits
         del self.segments[at]
         self._segment_bytes -= segment.size
         self._wrong_size_segments -= not self.has_standard_size(segment)

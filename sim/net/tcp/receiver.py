@@ -126,7 +126,7 @@ class Receiver:
         if behind <= following:
             self._again((seq, behind))
             return b""
-        if seq >= self._edge > 0 and data:
+        if seq >= self._edge and data:
             self._acknowledge()  # beyond the window
             return b""
         if data:

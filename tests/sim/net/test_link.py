@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
 from sim.engine.clock import Environment
 from sim.net.host import Network, SimHost
-from sim.net.link import Impairment, Link, LinkQuality
+from sim.net.link import Impairment, Link, LinkQuality, impaired
 from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import ACK, SYN, TcpSegment
 from sim.units import MILLISECOND_NS as MS
@@ -195,3 +196,88 @@ def test_a_cut_loses_what_is_on_the_way(direction: str) -> None:
     line.send(3)
     line.run()
     assert line.numbers == [3]
+
+
+@pytest.mark.parametrize(
+    ("of_line", "of_faults", "together"),
+    [
+        ({"loss": 0.5}, {"loss": 0.5}, {"loss": 1 - 0.5**3}),
+        ({"duplication": 0.5}, {"duplication": 0.5}, {"duplication": 1 - 0.5**3}),
+        ({"reordering": 0.5}, {"reordering": 0.5}, {"reordering": 1 - 0.5**3}),
+        ({"delay_ns": 5}, {"delay_ns": 7}, {"delay_ns": 19}),
+        ({"jitter_ns": 5}, {"jitter_ns": 7}, {"jitter_ns": 19}),
+        ({"packet_bytes_max": 1400}, {"packet_bytes_max": 1300}, {"packet_bytes_max": 1300}),
+        ({"packet_bytes_max": 1200}, {"packet_bytes_max": 1300}, {"packet_bytes_max": 1200}),
+    ],
+)
+def test_two_equal_faults_add_to_what_the_line_does(
+    of_line: dict[str, Any], of_faults: dict[str, Any], together: dict[str, Any]
+) -> None:
+    quality = LinkQuality(1000, **of_line)
+    fault = Impairment(**of_faults)
+    assert impaired(quality, []) == quality
+    assert impaired(quality, [Impairment()]) == quality
+    assert impaired(quality, [fault, fault]) == LinkQuality(1000, **together)
+
+
+def test_a_line_without_further_properties_only_takes_the_time_of_its_rate() -> None:
+    line = Line(LinkQuality(8_000_000))
+    line.send(1, 2)
+    line.run()
+    assert line.arrived == [(1, MS), (2, 2 * MS)]
+    assert LinkQuality(8_000_000).is_steady
+    assert not LinkQuality(8_000_000, jitter_ns=1).is_steady
+
+
+def test_what_takes_the_line_is_reported_with_its_time() -> None:
+    line = Line(FAST)
+    taken: list[tuple[int, int, int]] = []
+    line.pipe.on_send = lambda *what: taken.append(what)
+    line.send(1, 2)
+    line.run(until=20 * MS)
+    line.send(3, length=500)
+    line.run()
+    assert taken == [(0, MS, LENGTH), (MS, MS, LENGTH), (20 * MS, MS // 2, 500)]
+
+
+def test_each_end_of_a_link_has_the_other() -> None:
+    line = Line(FAST)
+    assert line.link.ends is not None
+    near, far = line.link.ends
+    assert (line.link.other(near), line.link.other(far)) == (far, near)
+    assert line.link.name == "line"
+
+
+def test_a_link_that_is_held_down_twice_is_up_when_both_have_let_go() -> None:
+    line = Line(FAST)
+    carriers: list[bool] = []
+    line.link.on_change.append(carriers.append)
+    first, second = line.link.hold_down(), line.link.hold_down()
+    first()
+    line.link.cut()
+    line.link.cut()
+    second()
+    assert not line.link.up
+    line.link.mend()
+    line.link.mend()
+    assert line.link.up and carriers == [False, True]
+
+
+def test_a_setting_by_hand_stays_beside_a_fault_until_it_is_restored() -> None:
+    line = Line(FAST)
+    end = line.link.impair(Impairment(loss=0.2))
+    line.link.set_quality(rate_bits=64_000)
+    assert line.pipe.quality == line.other.quality == replace(FAST, rate_bits=64_000, loss=0.2)
+    line.link.restore()
+    assert line.pipe.quality == replace(FAST, loss=0.2)
+    end()
+    assert line.pipe.quality == line.link.nominal == FAST
+
+
+def test_a_repetition_of_the_same_quality_does_not_change_the_order_of_packets() -> None:
+    line = Line(replace(FAST, jitter_ns=50 * MS))
+    line.send(*range(1, 20))
+    line.link.set_quality(jitter_ns=50 * MS)
+    line.send(*range(20, 40))
+    line.run()
+    assert line.numbers == list(range(1, 40))

@@ -8,113 +8,18 @@ time, and the seconds in `tests/sim/net/test_tcp.py` say whether Linux agrees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Callable
+from random import Random
+from typing import Final
 
-from sim.net.link import LinkEnd, LinkQuality
-from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable
-from sim.units import MILLISECOND_NS
+from sim.net.link import LinkQuality
+from sim.net.segment import MSS
 from tests.support.paths import FIXTURES
-from tests.support.sim.network import Pair, Recorder
+from tests.support.sim.traced import FAST, MS, Traced, Verdicts
 
 FOLDER: Final = FIXTURES / "tcp"
-FLAGS: Final = ((SYN, "S"), (FIN, "F"), (RST, "R"), (ACK, "."))
-MS: Final = MILLISECOND_NS
-FAST: Final = LinkQuality(10_000_000, 20 * MS)
 MEDIUM: Final = LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024)
 SLOW: Final = LinkQuality(64_000, 100 * MS, queue_bytes_max=8 * 1024)
-
-
-class Traced(Pair):
-    """A pair whose segments are noted when they are sent; `lost` has the numbers of those that never arrive.
-
-    a's segments are numbered from 1 in `lost["a"]`, b's in `lost["b"]`.
-    """
-
-    def __init__(
-        self, quality: LinkQuality = FAST, *, a: Collection[int] = (), b: Collection[int] = ()
-    ) -> None:
-        super().__init__(quality)
-        self.lines: list[str] = []
-        self._lost, self._count = {"a": a, "b": b}, {"a": 0, "b": 0}
-        self._send = self.link.send
-        self.link.send = self._watch  # type: ignore[method-assign]
-        self.client, self.server = Recorder(), Recorder()
-
-    def _watch(self, source: LinkEnd, segment: TcpSegment) -> None:
-        name = source.name
-        self._count[name] += 1
-        is_lost = self._count[name] in self._lost[name]
-        self.lines.append(f"{self._line(name, segment)}{'  lost' * is_lost}")
-        if not is_lost:
-            self._send(source, segment)
-
-    def _line(self, name: str, segment: TcpSegment) -> str:
-        if isinstance(segment, Unreachable):
-            return f"{self._now()} {name}  unreachable"
-        flags = "".join(letter for flag, letter in FLAGS if segment.flags & flag) + "P" * segment.push
-        sack = "".join(f" {first}-{end}" for first, end in segment.sack)
-        return (
-            f"{self._now()} {name}  {flags:3} seq {segment.seq} len {len(segment.data)} ack {segment.ack} "
-            f"win {segment.window}{' sack' * bool(sack)}{sack}"
-        )
-
-    def _now(self) -> str:
-        seconds, rest = divmod(self.loop.env.now, 10**9)
-        return f"{seconds}.{rest:09}"
-
-    def note(self, what: str) -> None:
-        """Add a line that is no segment."""
-        self.lines.append(f"{self._now()} {what}")
-
-    # -- what the programs do
-
-    def listen(self, server: Recorder | None = None) -> None:
-        """Accept connections at b."""
-        accepted = server or self.server
-
-        async def listening() -> None:
-            await self.loop.create_server(lambda: accepted, "b", 80)
-
-        self.run(self.b, listening())
-
-    def connect(self, ms: int = 1000) -> None:
-        """Connect from a to b, and let the time pass."""
-
-        async def dial() -> None:
-            try:
-                await self.loop.create_connection(lambda: self.client, "b", 80)
-            except OSError as error:
-                self.note(f"a's program: {type(error).__name__}: {error}")
-
-        self.on(self.a, dial())
-        self.wait(ms)
-
-    def wait(self, ms: int) -> None:
-        """Let the time pass."""
-        self.loop.run_for(ms * MS)
-
-    def upload(self, size: int, ms: int = 20_000) -> None:
-        """Connect, send from a to b, and close from both ends."""
-        self.listen()
-        self.connect()
-        self.client.transport.write(bytes(size))
-        self.wait(ms)
-        self.close()
-
-    def close(self, ms: int = 2_000) -> None:
-        """Close a's end; b follows."""
-        self.client.transport.close()
-        self.wait(ms)
-
-    def text(self) -> str:
-        """The trace, and what the programs received."""
-        self.note(f"received: {len(self.client.received)} bytes at a, {len(self.server.received)} bytes at b")
-        for name, recorder in (("a", self.client), ("b", self.server)):
-            if recorder.lost:
-                self.note(f"{name}'s connection ended: {recorder.lost[0] or 'closed'}")
-        return "\n".join(self.lines) + "\n"
-
 
 Scenario = Callable[[], Traced]
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -248,19 +153,6 @@ def last_segments_are_lost() -> Traced:
     pair.upload(1000, 500)
     pair.wait(20_000)
     return pair
-
-
-class Verdicts:
-    """A packet filter that gives these verdicts on what is sent and what is received."""
-
-    def __init__(self, send: Any, receive: Any) -> None:
-        self.verdicts = send, receive
-
-    def send(self, *_: object) -> Any:
-        return self.verdicts[0]
-
-    def receive(self, *_: object) -> Any:
-        return self.verdicts[1]
 
 
 @scenario
@@ -563,6 +455,120 @@ def very_narrow_path() -> Traced:
     pair.wait(30_000)
     pair.close()
     return pair
+
+
+@scenario
+def path_is_wide_again() -> Traced:
+    """A narrow path is found, and is wide again: the longest segments are found again ten minutes later, and stay."""
+    pair = Traced(FAST, shown_each=10)
+    pair.a.mtu_probing = True
+    pair.listen()
+    pair.connect()
+    pair.link.set_quality(packet_bytes_max=1200)
+    pair.client.transport.write(bytes(100_000))
+    pair.wait(20_000)
+    pair.link.restore()
+    for _ in range(4):
+        pair.client.transport.write(bytes(100_000))
+        pair.wait(500_000)
+    pair.close()
+    return pair
+
+
+@scenario
+def reading_is_paused_for_nothing() -> Traced:
+    """A program pauses and resumes while nothing comes in: nothing is sent."""
+    pair = Traced(FAST)
+    pair.listen()
+    pair.connect()
+    for recorder in (pair.client, pair.server):
+        recorder.transport.pause_reading()
+        pair.wait(100)
+        recorder.transport.resume_reading()
+        pair.wait(100)
+    pair.server.transport.pause_reading()
+    pair.client.transport.write(bytes(1000))
+    pair.wait(1000)
+    pair.client.transport.close()
+    pair.wait(1000)
+    pair.server.transport.resume_reading()
+    pair.wait(1000)
+    return pair
+
+
+@scenario
+def probing_on_a_wide_path() -> Traced:
+    """Where long packets arrive, probing of the path changes nothing, not even after a loss and a timeout."""
+    pair = Traced(FAST, a={9, 30, 31, 32, 33, 34}, shown_each=10)
+    pair.a.mtu_probing = True
+    pair.upload(60 * MSS, 5000)
+    return pair
+
+
+@scenario
+def early_duplicates() -> Traced:
+    """Segments behind a gap arrive twice."""
+    pair = Traced(LinkQuality(10_000_000, 20 * MS, duplication=0.5), a={5, 11, 20, 21})
+    pair.upload(30 * MSS, 5000)
+    return pair
+
+
+@scenario
+def long_fat_path() -> Traced:
+    """1000 segments at 50 Mbit/s and 200 ms: slow start ends before a loss, and the window of the receiver widens."""
+    pair = Traced(LinkQuality(50_000_000, 100 * MS, queue_bytes_max=1 << 20), shown_each=50)
+    pair.upload(1000 * MSS)
+    return pair
+
+
+@scenario
+def long_fat_path_with_a_short_queue() -> Traced:
+    """600 segments at 10 Mbit/s and 400 ms, with a queue of 60 kB that drops some."""
+    pair = Traced(LinkQuality(10_000_000, 200 * MS, queue_bytes_max=60_000), shown_each=50)
+    pair.upload(600 * MSS, 60_000)
+    return pair
+
+
+def _mixed(seed: int) -> Scenario:
+    def run() -> Traced:
+        random = Random(seed)
+        quality = LinkQuality(
+            random.choice((64_000, 256_000, 1_000_000, 10_000_000)),
+            random.randrange(1, 300) * MS,
+            random.choice((0, 0, 20 * MS)),
+            random.choice((0.0, 0.01, 0.05)),
+            random.choice((0.0, 0.02)),
+            random.choice((0.0, 0.03)),
+            random.choice((8, 64, 256)) * 1024,
+        )
+        pair = Traced(quality, seed=seed, shown_each=20)
+        pair.a.mtu_probing = random.random() < 0.3
+        pair.listen()
+        pair.connect(20_000)
+        up = down = 0
+        for _ in range(12):
+            size = random.choice((10, 1000, 20_000, 100_000))
+            pair.client.transport.write(bytes(size))
+            up += size
+            if random.random() < 0.3:
+                size = random.choice((10, 1000, 20_000))
+                pair.server.transport.write(bytes(size))
+                down += size
+            if random.random() < 0.1:
+                pair.link.cut()
+                pair.wait(random.randrange(5_000))
+                pair.link.mend()
+            pair.wait(random.choice((10, 100, 1_000, 10_000)))
+        pair.wait(600_000)
+        assert (len(pair.server.received), len(pair.client.received)) == (up, down)
+        pair.close(60_000)
+        return pair
+
+    run.__doc__ = f"Random writes in both directions over a random line, with seed {seed}."
+    return run
+
+
+SCENARIOS.update({f"mixed-{seed}": _mixed(seed) for seed in range(1, 13)})
 
 
 def golden(name: str) -> str:
