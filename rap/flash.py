@@ -286,7 +286,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     target = _open_for_reading(arguments.device)
     try:
         with _Bar(record.written_bytes) as progress:
-            found = records.differences(record, target, progress)
+            found = records.differences(record, target, lambda size: progress("reading", size))
     except DeviceError as error:
         raise MachineLacks(str(error)) from error
     finally:
@@ -328,7 +328,7 @@ def _open_for_reading(path: Path) -> BlockDevice:
 
 
 class _Bar:
-    """Progress bar with rate and remaining time on standard error, if that is a terminal."""
+    """A progress bar for each phase, with rate and remaining time, on standard error, if that is a terminal."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
@@ -336,14 +336,22 @@ class _Bar:
             BarColumn,
             DownloadColumn,
             Progress,
+            TaskID,
+            TextColumn,
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
 
         console = Console(stderr=True)
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=total)
+        self._total, self._phases = total, dict[str, TaskID]()
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -352,5 +360,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def __call__(self, size: int) -> None:
-        self._progress.advance(self._task, size)
+    def __call__(self, phase: str, size: int) -> None:
+        if phase not in self._phases:
+            self._phases[phase] = self._progress.add_task(phase, total=self._total)
+        self._progress.advance(self._phases[phase], size)

@@ -21,16 +21,26 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import make_parser
+from tests.support.imaging.first_report import MOCK_REPO
+from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
 from tools import audit_reference, lab_reference, package_diagram
 
+COMMAND_SECONDS_MAX = 580
+"""A guard against hanging, and no measure: building an image takes one or two minutes."""
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>[\w.]+))\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:^(?!\$ ).*\n)*)", re.MULTILINE)
 
 
+TO_A_FLASHED_DISK = ("kickstart", "build-an-image", "flash")
+"""How-tos of which each uses the files of those before."""
+
+
 def console_pages() -> list[Path]:
-    return [page for page in PAGES if BLOCK.search(page.read_text("utf-8"))]
+    """The pages with commands that can be followed alone."""
+    pages = [page for page in PAGES if page.stem not in TO_A_FLASHED_DISK[1:]]
+    return [page for page in pages if BLOCK.search(page.read_text("utf-8"))]
 
 
 @pytest.fixture
@@ -53,6 +63,26 @@ def desk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, desk: Path) -> None:
+    follow(page, desk)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="building and flashing images need root")
+def test_the_how_tos_lead_from_nothing_to_a_flashed_disk(desk: Path) -> None:
+    need_tools()
+    (desk / "build").mkdir()
+    (desk / "build/mock-repo").symlink_to(MOCK_REPO)  # what apt fetched is kept between runs
+    try:
+        for name in TO_A_FLASHED_DISK:
+            follow(ROOT / f"docs/how-to/{name}.md", desk)
+    finally:
+        if (desk / "sdb").is_symlink():
+            subprocess.run(
+                ["losetup", "--detach", (desk / "sdb").resolve()], check=False, capture_output=True
+            )
+
+
+def follow(page: Path, desk: Path) -> None:
+    """Make the files of a page and run its commands, in order."""
     for block in BLOCK.finditer(page.read_text("utf-8")):
         if block["file"]:
             (desk / block["file"]).write_text(block["text"])
@@ -70,7 +100,7 @@ def check(command: str, expected: str, desk: Path) -> None:
         command,
         shell=True,
         check=False,
-        timeout=120,
+        timeout=COMMAND_SECONDS_MAX,
         cwd=desk,
         env=environment,
         text=True,

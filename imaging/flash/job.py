@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from imaging.flash import gpt, identity, record
 from imaging.flash.plan import HEAD_BYTES, FlashPlan, identity_slice, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, FlashTarget, aligned, read
-from imaging.flash.write import ReadbackMismatch, flash
+from imaging.flash.write import FlashProgress, ReadbackMismatch, flash
 from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
 from settings import identity_archive
@@ -58,8 +58,8 @@ class Job:
 
     @property
     def total_bytes(self) -> int:
-        """The number of bytes that `progress` is called with in total: everything is written and read back."""
-        return 2 * self._plan.bulk_bytes
+        """The number of bytes that `progress` is called with in each phase."""
+        return self._plan.bulk_bytes
 
     def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:
         """Make an identity with the site settings for the box, and with a certificate issued from `pki` if given.
@@ -77,7 +77,7 @@ class Job:
         except (SettingsError, identity_archive.IdentityError, OSError) as error:
             raise FlashRefused(str(error)) from error
 
-    def run(self, resume: bool, progress: Callable[[int], None]) -> record.FlashRecord:
+    def run(self, resume: bool, progress: FlashProgress) -> record.FlashRecord:
         """Write the disk; see `imaging.flash.write`. Raises: Interrupted."""
         start = time.monotonic()
         try:

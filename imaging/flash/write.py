@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Literal
 
 from imaging.flash import identifiers
 from imaging.flash.gpt import SECTOR
@@ -33,6 +33,10 @@ IN_FLIGHT: Final = 4
 MARK_OFFSET: Final = 64 * 1024
 MARK: Final = b"RAP-FLASH-UNFINISHED\n"
 """Marks a disk whose flash is not complete; `rap flash list` shows it."""
+
+
+FlashProgress = Callable[[Literal["writing", "reading back"], int], None]
+"""Called with the phase of a flash and the number of bytes that it has completed since the last call."""
 
 
 class ReadbackMismatch(Exception):
@@ -55,12 +59,14 @@ def flash(
     *,
     resume: bool = False,
     in_flight: int = IN_FLIGHT,
-    progress: Callable[[int], None] = lambda _bytes: None,
+    progress: FlashProgress = lambda _phase, _bytes: None,
 ) -> list[WrittenRange]:
     """Write all of `plan`. On return the data is durable and was read back, and the disk starts.
 
-    `progress` is called with numbers of bytes, in total twice `plan.bulk_bytes`. With `resume`, correct data on the
-    disk is not written again. Raises: ImageError, DeviceError, ReadbackMismatch; the disk then does not start.
+    `progress` is called with the phase and numbers of bytes, in each phase `plan.bulk_bytes` in total. With `resume`,
+    correct data on the disk is not written again.
+
+    Raises: ImageError, DeviceError, ReadbackMismatch; the disk then does not start.
     """
     make_unbootable(plan, target, image.path.name)
     verifier = ReadbackVerifier()
@@ -70,14 +76,14 @@ def flash(
             lambda span, into: _write(image, target, plan, span, into, verifier, resume), plan.ranges
         ):
             written.append(span)
-            progress(span.length)
+            progress("writing", span.length)
         for piece in plan.pieces:
             _write_piece(target, piece, verifier)
-            progress(len(piece.data))
+            progress("writing", len(piece.data))
         target.flush()
         bulk = [*written, *(_range(piece) for piece in plan.pieces)]
         for span in workers.each(lambda span, into: _check(target, span, into, verifier), bulk):
-            progress(span.length)
+            progress("reading back", span.length)
     rest = Piece(SECTOR, plan.head[SECTOR:])
     for piece in (plan.tail, rest):
         _put(target, piece, verifier)
