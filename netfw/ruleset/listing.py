@@ -61,7 +61,7 @@ def of_objects(objects: Iterable[Json]) -> Listing:
 
 def mark(objects: Iterable[Json]) -> str:
     """Return the mark of the policy that a listing was made from; "" if it has none."""
-    comments = [str(body.get("comment", "")) for thing in objects for body in thing.values()]
+    comments = [body["comment"] for thing in objects for body in thing.values() if "comment" in body]
     return next((comment for comment in comments if comment.startswith(MARK)), "")
 
 

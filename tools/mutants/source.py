@@ -1,9 +1,9 @@
 """The mutants of one source file: the operators of mutmut, and one that removes calls made as statements.
 
-Not mutated: annotations, decorators, imports, class bases, asserts, the argument `strict` (an assertion, too), slots,
-`__all__`, docstrings, texts with a space (messages), the numeric constants of a module, whose values are decisions,
-and `False` to `None`, which is false, too. mutmut's own selection also leaves out decorated functions and all code
-outside functions; these are mutated here.
+Not mutated: annotations, type aliases, decorators, imports, class bases, asserts, the argument `strict` (an
+assertion, too), slots, `__all__`, docstrings, texts with a space (messages), the numeric constants of a module, whose
+values are decisions, and `False` to `None`, which is false, too. mutmut's own selection also leaves out decorated
+functions and all code outside functions; these are mutated here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
 SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Assert)
+_TYPE_ALIAS: Final = m.AnnAssign(annotation=m.Annotation(m.Name("TypeAlias")))
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class _Places(cst.CSTVisitor):
             self._scope.pop()
 
     def _skips(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, SKIPPED) or _is_strict(node):
+        if isinstance(node, SKIPPED) or _is_strict(node) or m.matches(node, _TYPE_ALIAS):
             return True
         if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
             return True

@@ -147,3 +147,15 @@ def test_a_map_that_cannot_be_used_is_refused_with_its_name(
     sign(raw)
     with pytest.raises(ImageError, match=r"box\.bmap: is not a block map"), open_image(raw, public_key(raw)):
         pass
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_file_is_closed_at_the_end_whatever_happened(raw: Path, *, compressed: bool) -> None:
+    file = sign(raw, compressed=compressed)
+    before = {each.name for each in Path("/proc/self/fd").iterdir()}
+    with open_image(file, public_key(file)):
+        pass
+    os.truncate(file, 600)
+    with pytest.raises(ImageError), open_image(file, public_key(file)):
+        pass
+    assert {each.name for each in Path("/proc/self/fd").iterdir()} == before

@@ -12,8 +12,9 @@ from imaging.flash import gpt as tables
 from imaging.flash.gpt import GptError, Slice
 from imaging.flash.plan import FlashPlan, make_plan
 from imaging.flash.source import open_image
+from imaging.flash.write import flash
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, gpt, public_key, raw_image, sign
+from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
 from tests.support.imaging.gpt_tables import with_checksums, with_field
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB
@@ -164,3 +165,18 @@ def test_the_protective_entry_covers_the_disk_as_far_as_32_bits_allow(
     assert made.tail.offset + len(made.tail.data) == disk_bytes
     assert struct.unpack_from("<QQ", made.head, 512 + 24) == (1, disk_bytes // 512 - 1)
     assert struct.unpack_from("<QQ", made.tail.data, 32 * 512 + 24) == (disk_bytes // 512 - 1, 1)
+
+
+def test_what_lies_just_before_the_copy_of_the_table_is_written_and_the_copy_is_not(tmp_path: Path) -> None:
+    raw = raw_image(tmp_path / "box.raw")
+    end = IMAGE_BYTES - tables.TAIL_BYTES
+    with raw.open("r+b") as file:
+        file.seek(end - 1024)
+        file.write(b"the image's last bytes".ljust(1024, b"."))
+    sign(raw)
+    disk = MemoryDisk(bytes(DISK_BYTES))
+    with open_image(raw, public_key(raw)) as image:
+        flash(make_plan(image, DISK_BYTES, b"identity".ljust(512, b".")), image, disk)
+    assert disk.content[end - 1024 : end] == b"the image's last bytes".ljust(1024, b".")
+    assert not any(disk.content[end : DISK_BYTES - tables.TAIL_BYTES])
+    assert disk.content[2 * MIB : 2 * MIB + 512] == b"identity".ljust(512, b".")

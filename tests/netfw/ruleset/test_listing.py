@@ -293,7 +293,9 @@ def test_a_rule_without_expressions_and_a_comment_that_differs_are_differences()
     [
         ({"set": ["a", "b"]}, {"set": ["a", "c"]}),
         (["new", "related"], ["new"]),
+        ([{"prefix": {"addr": "10.0.0.0", "len": 8}}, 5, "new"], ["new"]),
         ({"set": [{"concat": [1, "a"]}]}, {"set": [{"concat": ["a", 1]}]}),
+        ({"set": [1, "a"]}, {"set": ["a", "1"]}),
     ],
 )
 def test_members_that_differ_and_parts_in_another_order_are_differences(one: Json, other: Json) -> None:
