@@ -1,8 +1,8 @@
-"""What all tests share: examples that repeat, and an end for tests that leave themselves out.
+"""Settings for all tests: repeatable examples, skipped tests, the marker `kernel`, and signals.
 
-Property tests try the same examples in every run; `HYPOTHESIS_PROFILE=explore` tries others. With `NO_SKIPS=1`, as in
-continuous integration, a test that is skipped fails the run: it checked nothing. A test whose reason begins with
-KERNEL_LACKS cannot run on this machine, whatever is installed: it is listed, and does not fail the run.
+Property tests use the same examples in every run; `HYPOTHESIS_PROFILE=explore` uses others. With `NO_SKIPS=1`, as in
+continuous integration, a skipped test fails the run, since it checked nothing. A test whose reason begins with
+KERNEL_LACKS cannot run on this machine, whatever is installed: it is listed and does not fail the run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import pytest
 from hypothesis import settings
 
 from tests.support.hierarchy import Hierarchy
+from tests.support.kernel_marker import KernelMarkerGuard
+from tests.support.signals import do_not_pass_on_ignored_signals
 
 KERNEL_LACKS = "this kernel has no"
 
@@ -25,6 +27,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
     """Certificates of a box, its data center and its instruments, on loopback."""
     return Hierarchy.make(tmp_path_factory.mktemp("pki"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    do_not_pass_on_ignored_signals()
+    guard = KernelMarkerGuard()
+    guard.install()
+    config.pluginmanager.register(guard)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,6 @@ PACKAGES: Final = (
     "tools",
     "bench",
 )
-NAMESPACES: Final = re.compile(r"\b(namespaces?|own_network|box_lab)\(|\"unshare\", \"--net\"")
 LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -71,9 +70,6 @@ def look(path: Path) -> Iterator[str]:
         yield from untidy_lines(path, lines)
     if path.suffix == ".py" and path.parts[0] in PACKAGES:
         yield from module(path, text)
-    is_test = path.parts[0] == "tests" and path.name.startswith("test_")
-    if is_test and NAMESPACES.search(text) and "mark.kernel" not in text:
-        yield f"{path}: makes network namespaces; mark those tests with pytest.mark.kernel"
     if path.suffix == ".md":
         yield from links(path, text)
     if path.parts[0] == "labs" and not tomllib.loads(text)["lab"].get("description"):

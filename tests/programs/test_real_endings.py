@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import sys
@@ -20,8 +21,13 @@ from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
 from wire.tls.context import Identity, client_context
 
 INSTRUMENTS = ("CHEM-0001",)
-ENDS_SECONDS_MAX = 20
-"""Far beyond what the short times of `tests.support.dead_disk` add up to, and far below for ever."""
+ENDS_SECONDS_MAX = 60
+"""Well above the time-outs of the program, which `tests.support.dead_disk` shortens, also on a busy machine."""
+DISK_HANGS = re.compile(r"the disk (has not responded for 0\.5 s|does not respond)")
+"""The first message is printed when closing the spool times out, the other one when the process is ended.
+
+On a busy machine the process may end before it has printed the first one.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +74,7 @@ def test_the_box_ends_on_a_disk_whose_flush_never_returns(site: Path, config: Pa
         answer = connection.request("POST", "/v1/reports", encode(Reports(1, [_alert()])))
         status, said = await ended(box)
         assert status == 3
-        assert "the disk has not responded for 0.5 s" in said
-        assert "the disk does not respond" in said
+        assert DISK_HANGS.search(said) and "did not stop within" not in said, said
         assert isinstance(answer.exception(), Exception)  # never acknowledged
 
     asyncio.run(scenario())
@@ -85,7 +90,7 @@ def test_the_box_ends_on_a_disk_whose_spool_never_opens(config: Path, tmp_path: 
         await eventually(status_socket.exists)
         status, said = await ended(box)
         assert status == 3
-        assert "the disk does not respond" in said
+        assert DISK_HANGS.search(said) and "did not stop within" not in said, said
 
     asyncio.run(scenario())
 

@@ -1,6 +1,6 @@
 """`rap` with a disk on which a call never returns once FILE exists: `python -m tests.support.dead_disk FILE CALL …`.
 
-The times that an end may take are short here, so that a test need not wait for them.
+The time-outs that end the program in this case are shortened, so that tests are fast.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from hal.linux.disk import LinuxDisk
 from rap.__main__ import main
 
 agents.box.buffer.CLOSE_SECONDS_MAX = 0.5  # type: ignore[misc]
-agents.box.main.END_SECONDS_MAX = 2.0  # type: ignore[misc]
 agents.box.main.THREADS_SECONDS_MAX = 0.5  # type: ignore[misc]
 
 
-def dying(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:
+def hanging(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:
+    """A function that does not return once the file `dead` exists, and until then is `call`."""
+
     def until_dead(*arguments: Any) -> Any:
         if dead.exists():
             threading.Event().wait()
@@ -31,7 +32,7 @@ def dying(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:
 
 
 def run(dead: str, call: str, *arguments: str) -> int:
-    setattr(LinuxDisk, call, dying(getattr(LinuxDisk, call), Path(dead)))
+    setattr(LinuxDisk, call, hanging(getattr(LinuxDisk, call), Path(dead)))
     return main(arguments)
 
 

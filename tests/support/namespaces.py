@@ -16,11 +16,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pytest
-
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(kinds: int) -> None:
+    """unshare(2): give the calling thread new namespaces. Raises: OSError."""
+    if _LIBC.unshare(kinds) != 0:
+        raise OSError(ctypes.get_errno(), "unshare; these tests must be run as root")
 
 
 def _enter(fd: int) -> None:
@@ -102,8 +106,7 @@ def namespace() -> Iterator[Namespace]:
     """A new namespace, its loopback up; what is in it goes when it ends."""
 
     def make() -> int:
-        if _LIBC.unshare(CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare; these tests must be run as root")
+        unshare(CLONE_NEWNET)
         return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     made = Namespace(in_thread(make))
@@ -133,8 +136,7 @@ def cable(one: Namespace, name: str, other: Namespace, name_there: str) -> None:
 def own_network() -> Iterator[None]:
     """Put the calling thread into an empty network namespace while the context lasts."""
     with open("/proc/thread-self/ns/net") as outside:  # noqa: PTH123
-        if _LIBC.unshare(CLONE_NEWNET):
-            pytest.skip("needs root for a network namespace of its own")
+        unshare(CLONE_NEWNET)
         try:
             yield
         finally:

@@ -298,7 +298,7 @@ async def stuck_in_a_system_call(lab: KernelLab) -> None:
     waiting = asyncio.get_running_loop().create_task(asyncio.Event().wait(), name="waits-1")
     await asyncio.sleep(0)
     lab.deadline.within(0.2, "making trouble")
-    os.read(os.pipe()[0], 1)  # noqa: ASYNC - a disk that does not answer
+    os.read(os.pipe()[0], 1)  # a disk that does not answer
     await waiting
 
 
