@@ -21,16 +21,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-        self._words: list[str] = []
-        self._words_action: Any = None
+        self.commands: dict[str, Parser] = {}
+        """The parser of each subcommand, by its name."""
+        self._subparsers_action: Any = None
 
     def add_command(self, name: str, summary: str) -> Parser:
         """Add a subcommand (a noun of `rap`, or a verb of a noun) and return its parser."""
-        if self._words_action is None:
-            self._words_action = self.add_subparsers(metavar="COMMAND", title="commands", required=True)
-        self._words.append(name)
-        parser: Parser = self._words_action.add_parser(name, help=summary, description=summary)
-        return parser
+        if self._subparsers_action is None:
+            self._subparsers_action = self.add_subparsers(metavar="COMMAND", title="commands", required=True)
+        self.commands[name] = self._subparsers_action.add_parser(name, help=summary, description=summary)
+        return self.commands[name]
 
     def set_command(self, command: Command) -> None:
         """Set the function that executes this command."""
@@ -47,14 +47,14 @@ class Parser(argparse.ArgumentParser):
         """As in argparse, after checking the next command: argparse makes no suggestions before Python 3.14."""
         given = sys.argv[1:] if args is None else list(args)
         word = next((word for word in given if not word.startswith("-")), None)
-        if self._words and word not in self._words and not {"-h", "--help", "--version"} & set(given):
+        if self.commands and word not in self.commands and not {"-h", "--help", "--version"} & set(given):
             raise WrongInput(self._suggestion(word))
         return super().parse_known_args(given, namespace)  # type: ignore[return-value]
 
     def _suggestion(self, word: str | None) -> str:
-        every = f"one of {', '.join(self._words)}"
+        every = f"one of {', '.join(self.commands)}"
         if word is None:
             return f"`{self.prog}` needs a command: {every}"
-        close = get_close_matches(word, self._words, n=1)
+        close = get_close_matches(word, self.commands, n=1)
         right = f"did you mean `{self.prog} {close[0]}`?" if close else f"use {every}"
         return f"unknown command `{self.prog} {word}`; {right}"

@@ -1,13 +1,12 @@
-"""The documents are true: their commands run and print what they say, and their tables are the code's.
+"""The documents are correct: their commands print what the page shows, and their references match the code.
 
-A fenced block marked `console` is run: each line that begins with `$` is a command, what stands below it must be
-its output (`…` stands for anything), and an exit status other than 0 is said in a comment: `# exit status 2`. A block
-marked with a language and a file's name is that file.
+A fenced block marked `console` is run: each line that begins with `$` is a command, and the lines below it must be
+its output (`…` stands for anything). A comment states an exit status other than 0: `# exit status 2`. A block marked
+with a language and a file name is that file.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
@@ -21,33 +20,34 @@ from pathlib import Path
 import pytest
 
 from rap.__main__ import make_parser
+from rap.parser import Parser
 from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.small_system import need_tools
 from tests.support.paths import ROOT
 from tools import audit_reference, lab_reference, package_diagram
 
 COMMAND_SECONDS_MAX = 580
-"""A guard against hanging, and no measure: building an image takes one or two minutes."""
+"""A guard against commands that hang, not a performance limit: building an image takes one or two minutes."""
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>[\w.]+))\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:^(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 TO_A_FLASHED_DISK = ("kickstart", "build-an-image", "flash")
-"""How-tos of which each uses the files of those before."""
+"""How-tos each of which uses the files of those before it."""
 
 
 def console_pages() -> list[Path]:
-    """The pages with commands that can be followed alone."""
+    """The pages with commands that do not depend on other pages."""
     pages = [page for page in PAGES if page.stem not in TO_A_FLASHED_DISK[1:]]
     return [page for page in pages if BLOCK.search(page.read_text("utf-8"))]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Path]:
+def work_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with the labs and the commands in it, and nothing else.
 
-    What a page leaves running ends with it: the process of each `.pid` file.
+    The processes of its `.pid` files are killed at the end of the test.
     """
     (tmp_path / "labs").symlink_to(ROOT / "labs")
     for command, module in (("rap", "-m rap"), ("pytest", "-m pytest"), ("python", "")):
@@ -62,37 +62,37 @@ def desk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_print_what_it_shows(page: Path, desk: Path) -> None:
-    follow(page, desk)
+def test_the_commands_of_a_page_print_what_it_shows(page: Path, work_folder: Path) -> None:
+    follow(page, work_folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="building and flashing images need root")
-def test_the_how_tos_lead_from_nothing_to_a_flashed_disk(desk: Path) -> None:
+def test_the_how_tos_in_sequence_produce_a_flashed_disk(work_folder: Path) -> None:
     need_tools()
-    (desk / "build").mkdir()
-    (desk / "build/mock-repo").symlink_to(MOCK_REPO)  # what apt fetched is kept between runs
+    (work_folder / "build").mkdir()
+    (work_folder / "build/mock-repo").symlink_to(MOCK_REPO)  # what apt fetched is kept between runs
     try:
         for name in TO_A_FLASHED_DISK:
-            follow(ROOT / f"docs/how-to/{name}.md", desk)
+            follow(ROOT / f"docs/how-to/{name}.md", work_folder)
     finally:
-        if (desk / "sdb").is_symlink():
+        if (work_folder / "sdb").is_symlink():
             subprocess.run(
-                ["losetup", "--detach", (desk / "sdb").resolve()], check=False, capture_output=True
+                ["losetup", "--detach", (work_folder / "sdb").resolve()], check=False, capture_output=True
             )
 
 
-def follow(page: Path, desk: Path) -> None:
+def follow(page: Path, work_folder: Path) -> None:
     """Make the files of a page and run its commands, in order."""
     for block in BLOCK.finditer(page.read_text("utf-8")):
         if block["file"]:
-            (desk / block["file"]).write_text(block["text"])
+            (work_folder / block["file"]).write_text(block["text"])
             continue
         for step in STEP.finditer(block["text"]):
-            check(step["command"], step["output"].strip(), desk)
+            check(step["command"], step["output"].strip(), work_folder)
 
 
-def check(command: str, expected: str, desk: Path) -> None:
-    path = os.pathsep.join((str(desk / ".bin"), os.environ["PATH"]))
+def check(command: str, expected: str, work_folder: Path) -> None:
+    path = os.pathsep.join((str(work_folder / ".bin"), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     if not entry_points(group="pytest11", name="rap-lab"):  # a checkout that is not installed
         environment["PYTEST_PLUGINS"] = "sim.pytest_plugin"
@@ -101,7 +101,7 @@ def check(command: str, expected: str, desk: Path) -> None:
         shell=True,
         check=False,
         timeout=COMMAND_SECONDS_MAX,
-        cwd=desk,
+        cwd=work_folder,
         env=environment,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -121,26 +121,25 @@ def test_the_reference_of_lab_files_matches_the_code() -> None:
     assert lab_reference.render(page) == page, "run `make golden`"
 
 
-def test_the_reference_of_audit_events_is_the_codes() -> None:
+def test_the_reference_of_audit_events_matches_the_code() -> None:
     page = (ROOT / audit_reference.PAGE).read_text("utf-8")
     assert audit_reference.render() == page, "run `make golden`"
 
 
-def test_the_package_diagram_is_that_of_the_imports() -> None:
+def test_the_package_diagram_matches_the_imports() -> None:
     page = (ROOT / package_diagram.PAGE).read_text("utf-8")
     assert package_diagram.render(page, package_diagram.imports_between_packages(ROOT)) == page, (
         "run `make golden`"
     )
 
 
-def words(parser: argparse.ArgumentParser, so_far: str = "") -> Iterator[str]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, child in action.choices.items():
-                yield f"{so_far}{name}"
-                yield from words(child, f"{so_far}{name} ")
-        elif action.option_strings != ["-h", "--help"]:
-            yield from action.option_strings
+def words(parser: Parser, prefix: str = "") -> Iterator[str]:
+    """The commands below a parser, and the options that its help lists."""
+    for options in re.findall(r"^  (-.*?)(?:  |$)", parser.format_help(), re.MULTILINE):
+        yield from set(re.findall(r"(?<!\S)--?[a-z-]+", options)) - {"-h", "--help"}
+    for name, child in parser.commands.items():
+        yield f"{prefix}{name}"
+        yield from words(child, f"{prefix}{name} ")
 
 
 def test_the_reference_of_the_command_line_is_complete() -> None:

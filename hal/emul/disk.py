@@ -173,6 +173,11 @@ class EmulDiskBackend:
         """Free space for new files, in bytes; never negative."""
         return max(0, self._disk._media.capacity_bytes - self._disk._media.used_bytes())
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the disk refuses changes."""
+        return self._disk._media.is_read_only
+
     def set_read_only(self, is_read_only: bool) -> None:
         """Refuse every change with IO from now on, as a read-only file system does; or end that."""
         self._disk._media.is_read_only = is_read_only

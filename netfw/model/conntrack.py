@@ -13,7 +13,7 @@ SCTP associations, of which only the beginning is detected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from struct import unpack_from
 from typing import Final, NamedTuple, TypeAlias
@@ -97,6 +97,10 @@ class Conntrack:
 
     def __len__(self) -> int:
         return len(self._entries) // 2
+
+    def __iter__(self) -> Iterator[ConntrackEntry]:
+        """Iterate over the tracked connections."""
+        return (entry for tuple_, entry in self._entries.items() if tuple_ == entry.original)
 
     def track(self, packet: Packet, now_ns: int, *, incoming: bool) -> Tracked:
         """Return the tracking of a packet that is received (`incoming`) or sent by the box."""

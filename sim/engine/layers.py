@@ -20,6 +20,11 @@ def nothing_to_end() -> None:
     """The End of what leaves nothing to undo."""
 
 
+def layers_of(part: object) -> dict[str, list[object]]:
+    """The values of all layers on a part of a lab, by the part's name for them: what faults do to it at present."""
+    return {name.lstrip("_"): list(it) for name, it in vars(part).items() if isinstance(it, Layers)}
+
+
 class Layers(Generic[T]):
     """The layers on one thing, oldest first; `changed` is called after each addition and removal."""
 

@@ -71,7 +71,8 @@ class SimulatedInstrument:
         self._updated_ns = self._ready_ns = now_ns
         self._next_inventory_ns = now_ns
         self._on = True
-        self._floods: set[object] = set()
+        self.floods: set[object] = set()
+        """The floods under way: see `flood`."""
         env.process(self._report_forever())
         env.process(self._have_mishaps())
 
@@ -288,15 +289,15 @@ class SimulatedInstrument:
     def flood(self, per_second: int, report: FloodReport) -> Callable[[], None]:
         """A software fault: so many reports a second beside all others, until the result is called."""
         this_flood = object()
-        self._floods.add(this_flood)
+        self.floods.add(this_flood)
         tell = {"status": self._tell_status, "alert": self._tell_waste_full, "random": self._tell_nonsense}[
             report
         ]
         self.env.process(self._flood(SECOND_NS // per_second, this_flood, tell))
-        return lambda: self._floods.discard(this_flood)
+        return lambda: self.floods.discard(this_flood)
 
     def _flood(self, every_ns: int, this_flood: object, tell: Callable[[], None]) -> Process:
-        while this_flood in self._floods:
+        while this_flood in self.floods:
             if self._on:
                 tell()
             yield self.env.timeout(every_ns)

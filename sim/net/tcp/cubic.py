@@ -108,7 +108,7 @@ class Cubic:
         if self._last_max <= self.window:
             self._curve_ms, self._origin = 0, self.window
         else:
-            self._curve_ms = _cube_root(_CUBE_FACTOR * (self._last_max - self.window))
+            self._curve_ms = cube_root(_CUBE_FACTOR * (self._last_max - self.window))
             self._origin = self._last_max
 
     def _follow_curve(self, window: int, now_ms: int) -> None:
@@ -167,7 +167,7 @@ class Cubic:
             self.ssthresh = self.window
 
 
-def _cube_root(value: int) -> int:
+def cube_root(value: int) -> int:
     """The integer cube root, by Newton's method."""
     if not value:
         return 0

@@ -79,8 +79,8 @@ class KernelBox:
     ) -> None:
         self._host, self._lab, self._random, self._trace = host, lab, random, trace
         self._close_ports = close_ports
-        self._disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
-        self._spool = self._disk.folder / "spool"
+        self.disk = LoopDisk("disk", lab.box.spool_bytes_max + DISK_BYTES_BESIDE_SPOOL)
+        self._spool = self.disk.folder / "spool"
         self._spool.mkdir()
         folder.mkdir()
         self._socket = folder / "box.sock"
@@ -119,6 +119,11 @@ class KernelBox:
 
     # -- what it is asked
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        return bool(self._keepers)
+
     async def status(self) -> StatusReport | None:
         """How the program is; None while it does not run or does not answer."""
         try:
@@ -149,8 +154,8 @@ class KernelBox:
     def remaining(self) -> Remains:
         """Cut the power for good; what is on the disk: see `sim.worlds.shared.box.read_disk`."""
         self.hold_power()
-        self._disk.mount()
-        (self._disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room
+        self.disk.mount()
+        (self.disk.folder / "something-else").unlink(missing_ok=True)  # looking takes some room
         disk = LinuxDisk(self._spool)
         try:
             return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
@@ -164,15 +169,15 @@ class KernelBox:
         return self._power_holds.add(None)
 
     def _follow_power(self) -> None:
-        if self._keepers and self._power_holds:
+        if self.is_on and self._power_holds:
             self._lose_power()
-        elif not self._keepers and not self._power_holds:
+        elif not self.is_on and not self._power_holds:
             self.boot()
 
     def boot(self) -> None:
         """Switch on."""
         self._trace.add("box boots")
-        self._disk.mount()
+        self.disk.mount()
         self._take_room()
         delay_s = BOOT_SECONDS if self._lives else 0.0
         program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
@@ -193,7 +198,7 @@ class KernelBox:
             service.kill_now()  # first, as it opens ports
         self._close_ports()  # before the program's end, which instruments must not learn of
         self.kill()
-        self._disk.cut_power()
+        self.disk.cut_power()
 
     def kill(self) -> None:
         """SIGKILL the program; as long as there is power, the system starts it again."""
@@ -210,9 +215,9 @@ class KernelBox:
 
     def _take_room(self) -> None:
         """Let the something else be there, or not, as the layers say; a disk without power waits for it."""
-        if not self._disk.is_mounted:
+        if not self.disk.is_mounted:
             return
-        file = self._disk.folder / "something-else"
+        file = self.disk.folder / "something-else"
         if not self._fillers:
             file.unlink(missing_ok=True)
             return

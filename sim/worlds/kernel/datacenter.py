@@ -43,7 +43,8 @@ class KernelDataCenter:
         self._url = f"sqlite:///{folder / 'reports.db'}"
         self._process: LabProcess | None = None
         self._certificates = Layers[Certificate]()
-        self._presented: Certificate | None = None
+        self.presented: Certificate | None = None
+        """The certificate that the program uses at present; None while it does not run."""
         self._holds = Layers[None]()
         self._presenting = asyncio.Lock()
         folder.mkdir()
@@ -64,8 +65,8 @@ class KernelDataCenter:
         """Run under the certificate that is to be presented now, started anew if it is another one, or not at all."""
         async with self._presenting:
             certificate = None if self._holds else self._certificates.newest or "good"
-            if certificate != self._presented:
-                self._presented = certificate
+            if certificate != self.presented:
+                self.presented = certificate
                 await self._kill()
                 if certificate is not None:
                     await self._start(certificate)

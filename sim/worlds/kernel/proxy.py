@@ -90,13 +90,13 @@ class KernelProxy:
         self._host, self._spec, self._backbone = host, spec, backbone
         self._folder = folder
         self._folder.mkdir(mode=0o755)
-        self._configured = _Configuration()
+        self.configuration = _Configuration()
         self._refusals = Layers[None]()
         self._idle_seconds_max = Layers[int]()
         self._silences = Layers[None]()
         self._changing = asyncio.Lock()
         self._restarting: asyncio.Future[None] | None = None  # for its new names
-        self._process: LabProcess | None = None
+        self.process: LabProcess | None = None
         if spec.kind == "http":
             user = pwd.getpwnam("proxy")
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -123,10 +123,10 @@ class KernelProxy:
 
     def read_names_again(self) -> None:
         """Let the proxy read /etc/hosts again: squid at a signal; dante, which keeps names, by a new start."""
-        if self._process is None:
+        if self.process is None:
             return
         if self._spec.kind == "http":
-            self._process.send_signal(signal.SIGHUP)
+            self.process.send_signal(signal.SIGHUP)
         else:
             self._restarting = asyncio.ensure_future(self._restart_in_turn())
 
@@ -146,34 +146,34 @@ class KernelProxy:
             wanted = _Configuration(
                 bool(self._refusals), min(self._idle_seconds_max, default=None), bool(self._silences)
             )
-            if wanted == self._configured:
+            if wanted == self.configuration:
                 return
-            only_silent = replace(self._configured, silent=True) == wanted
-            self._configured = wanted
+            only_silent = replace(self.configuration, silent=True) == wanted
+            self.configuration = wanted
             await (self._stop() if only_silent else self._restart())
 
     async def _stop(self) -> None:
         """Let it neither take nor send anything; the kernel goes on accepting connections for it."""
-        assert self._process is not None
-        _signal_all(family := _with_children(self._process.pid), signal.SIGSTOP)
+        assert self.process is not None
+        _signal_all(family := _with_children(self.process.pid), signal.SIGSTOP)
         async with asyncio.timeout(START_SECONDS_MAX):
             while not all(map(_is_stopped, family)):  # noqa: ASYNC110 - the kernel has no event for it
                 await asyncio.sleep(0.001)
 
     async def _restart(self) -> None:
         """Start it anew, and silent if it is to be."""
-        if self._process is not None:
-            _signal_all(_with_children(self._process.pid), signal.SIGKILL)
-            await self._process.wait()
+        if self.process is not None:
+            _signal_all(_with_children(self.process.pid), signal.SIGKILL)
+            await self.process.wait()
         (self._folder / "squid.pid").unlink(missing_ok=True)
         command = self._squid() if self._spec.kind == "http" else self._dante()
-        self._process = self._host.spawn(command)
+        self.process = self._host.spawn(command)
         async with asyncio.timeout(START_SECONDS_MAX):
             while not self._listens():
-                if self._process.returncode is not None:
-                    raise RuntimeError(f"the proxy ended at once: {self._process.output()}")
+                if self.process.returncode is not None:
+                    raise RuntimeError(f"the proxy ended at once: {self.process.output()}")
                 await asyncio.sleep(0.02)
-        if self._configured.silent:
+        if self.configuration.silent:
             await self._stop()
 
     def _listens(self) -> bool:
@@ -188,12 +188,12 @@ class KernelProxy:
     def _squid(self) -> list[str]:
         has_login = self._spec.auth != "none"
         digest = self._spec.auth == "digest"
-        password = "no one" if self._configured.refuses else PASSWORD
+        password = "no one" if self.configuration.refuses else PASSWORD
         secret = f"clinic:{_digest_secret(password)}" if digest else _hashed(password)
         (self._folder / "passwords").write_text(f"{USER}:{secret}\n")
         helper = _helper("digest_file_auth" if digest else "basic_ncsa_auth")
         login = (SQUID_DIGEST if digest else SQUID_LOGIN).format(helper=helper, folder=self._folder)
-        idle = self._configured.idle_seconds_max
+        idle = self.configuration.idle_seconds_max
         config = self._folder / "squid.conf"
         config.write_text(
             SQUID.format(
@@ -207,15 +207,15 @@ class KernelProxy:
         return ["squid", "-N", "-f", str(config), "-n", "lab"]
 
     def _dante(self) -> list[str]:
-        idle = self._configured.idle_seconds_max
+        idle = self.configuration.idle_seconds_max
         config = self._folder / "danted.conf"
         has_login = self._spec.auth != "none"
-        _set_password("no one" if self._configured.refuses else PASSWORD)
+        _set_password("no one" if self.configuration.refuses else PASSWORD)
         config.write_text(
             DANTE.format(
                 port=PROXY_PORTS["socks5"],
                 interface=INTERFACE,
-                method="username" if has_login or self._configured.refuses else "none",
+                method="username" if has_login or self.configuration.refuses else "none",
                 patience="" if idle is None else f"timeout.io.tcp: {idle}",
             )
         )

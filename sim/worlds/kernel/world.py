@@ -126,13 +126,13 @@ class KernelWorld:
         self.env.begin()
         self.uplink_meter.began_ns = self.env.began_ns
         self.box.boot()
-        self.analyzers = {spec.port: self._analyzer(spec) for spec in self.lab.instruments}
+        self.analyzers = {spec.port: self.make_analyzer(spec) for spec in self.lab.instruments}
         orders = (self.faults.run_order(order, self.lab.serial(order.target)) for order in self.lab.orders)
         events = map(self.faults.run_event, self.lab.events)
         for work in (self.env.run_forever(), self._sample(), *events, *orders):
             self._tasks.add(self._loop.create_task(work))
 
-    def _analyzer(self, spec: LabInstrument) -> Analyzer:
+    def make_analyzer(self, spec: LabInstrument) -> Analyzer:
         return Analyzer(
             self.env,
             KernelComputer(self.site.instruments[spec.port]),

@@ -71,7 +71,8 @@ class Analyzer:
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
         self._power_holds = Layers[None](self._follow_power)
-        self._programs: dict[_Program, None] = {}
+        self.programs: dict[_Program, None] = {}
+        """Programs of faults beside the agent; they run while there is power."""
         self._attacks = 0
         self.model = SimulatedInstrument(
             load_model(spec.model),
@@ -90,7 +91,7 @@ class Analyzer:
         self._run = self._ledger.begin(self.spec.serial, number)
         self._computer.power_on()
         self._computer.start(self._live(number))
-        for program in self._programs:
+        for program in self.programs:
             program.start()
 
     async def _live(self, number: int) -> None:
@@ -163,12 +164,12 @@ class Analyzer:
     def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         """Run a program on its computer, beside the agent, from each power-on to the end."""
         running = _Program(self._computer, program)
-        self._programs[running] = None
+        self.programs[running] = None
         if self.is_on:
             running.start()
 
         def end() -> None:
-            if self._programs.pop(running, running) is None:
+            if self.programs.pop(running, running) is None:
                 running.end()
 
         return end

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.box import Box, Hardware
+from agents.box.box import Box, BoxStatus, Hardware
 from agents.box.config import (
     BoxCertificates,
     BoxConfig,
@@ -106,10 +106,10 @@ class VirtualBox:
         self.clock = EmulClock(wall_ns)
         self.host.wall_ns = self.clock.now_ns
         self.uplink = EmulEthernetPort("uplink")
-        self._ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
+        self.ports = {n: EmulEthernetPort(f"port{n}", up=False) for n in lab.board.instrument_ports}
         zones = {"uplink": Zone(lab.board.uplink, BOX, self.uplink)} | {
             f"instrument:{n}": Zone(lab.board.instrument_ports[n], box_address(n), port)
-            for n, port in self._ports.items()
+            for n, port in self.ports.items()
         }
         self.firewall = VirtualFirewall(policy, self.host, zones, lambda: loop.env.now)
         self.host.firewall = self.firewall
@@ -130,6 +130,10 @@ class VirtualBox:
     async def backlog(self) -> Mapping[Priority, int] | None:
         """Records that it has not delivered, by priority; None while the program does not run."""
         return await self._box.backlog() if self._box else None
+
+    async def status(self) -> BoxStatus | None:
+        """The program's snapshot of itself; None while it does not run."""
+        return await self._box.status() if self._box else None
 
     @property
     def is_connected(self) -> bool:
@@ -259,7 +263,7 @@ class VirtualBox:
         self._end_life()
         self.host.power_off()
         self.firewall.reboot()
-        for port in self._ports.values():
+        for port in self.ports.values():
             port.set_up(False)
         self._disarm()
         backend = self.disk.backend
@@ -308,7 +312,7 @@ class VirtualBox:
             delay_s = RESTART_SECONDS
 
     def _supervisor(self) -> Supervisor:
-        return Supervisor(self.firewall, self._ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
+        return Supervisor(self.firewall, self.ports, FIREWALL_LOOK_SECONDS, FIREWALL_LOOK_SECONDS)
 
     def _end_life(self) -> None:
         self._traffic, self._box = self.traffic(), None

@@ -43,7 +43,8 @@ class VirtualDataCenter:
         # the simulated machine never loses its power: a file of SQLite's own, of which little leaves the memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)
         self._server: Server | None = None
-        self._presented: Certificate | None = None
+        self.presented: Certificate | None = None
+        """The certificate that the program uses at present; None while it does not run."""
         self._presenting = asyncio.Lock()
         self._certificates = Layers[Certificate]()
         self._holds = Layers[None]()
@@ -72,7 +73,7 @@ class VirtualDataCenter:
         """Kill the program: its connections are reset. It is started again when nobody holds it down any more."""
         remove = self._holds.add(None)
         self.host.kill()
-        self._server = self._presented = None
+        self._server = self.presented = None
 
         async def end() -> None:
             remove()
@@ -108,9 +109,9 @@ class VirtualDataCenter:
         """Listen under the certificate that is to be presented now; if it is another one, connections are ended."""
         async with self._presenting:
             certificate = self._certificates.newest or "good"
-            if self._holds or certificate == self._presented:
+            if self._holds or certificate == self.presented:
                 return
-            self._presented = certificate
+            self.presented = certificate
             if self._server is not None:
                 await self._server.close()
             incarnation = self.host.incarnation

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,7 +179,10 @@ def test_an_endless_loop_at_one_instant_is_found(
         loop.run_for(1)
 
 
-def test_a_world_that_cannot_be_closed_says_what_goes_on() -> None:
+def test_a_world_that_cannot_be_closed_names_the_task_that_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     world = VirtualWorld(lab("1h"))
 
     async def stubborn() -> None:
@@ -190,9 +194,11 @@ def test_a_world_that_cannot_be_closed_says_what_goes_on() -> None:
 
     world.loop.create_task(stubborn())
     world.run_until(10**9)
+    assert list(tmp_path.iterdir()) != []
     with pytest.raises(Stalled, match="stubborn"):
         world.close()
-    assert world.loop.is_closed() and not Path(world._folder.name).exists()
+    assert world.loop.is_closed()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,11 +227,11 @@ def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPat
     loop = SimLoop()
     seconds = iter(range(1000))
     monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: next(seconds) * 60)
-    watchdog = StallWatchdog(seconds_max=120)
-    watchdog.watch(lambda: loop.env.now, loop)
-    for _ in range(20):
-        loop.run_for(1)
-        watchdog._look(0, None)
+    with StallWatchdog(seconds_max=120) as watchdog:
+        watchdog.watch(lambda: loop.env.now, loop)
+        for _ in range(20):
+            loop.run_for(1)
+            signal.raise_signal(signal.SIGALRM)
 
 
 def test_the_command_ends_with_exit_status_1_and_the_reason(tmp_path: Path) -> None:

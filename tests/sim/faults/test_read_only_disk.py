@@ -1,11 +1,11 @@
-"""A box that restarts on a disk that has become read-only, in the virtual world."""
+"""A box restarts on a disk that has become read-only, in the virtual world."""
 
 from __future__ import annotations
 
 from sim.units import MINUTE_NS
 from sim.verdict.ledger import NEVER
 from sim.worlds.virtual.world import VirtualWorld
-from tests.sim.faults.test_faults import lab
+from tests.support.sim.fault_labs import judged_lab
 
 EVENTS = """
 [[event]]
@@ -26,8 +26,8 @@ lasts = "1min"
 """
 
 
-def test_it_delivers_what_waits_refuses_reports_and_takes_them_again() -> None:
-    with VirtualWorld(lab(EVENTS)) as world:
+def test_a_box_on_a_read_only_disk_delivers_and_accepts_reports_when_it_is_writable_again() -> None:
+    with VirtualWorld(judged_lab(EVENTS)) as world:
         world.run_until(90 * MINUTE_NS)
         result = world.finish()
         assert result.verdict == "pass", result.failures

@@ -1,4 +1,4 @@
-"""Hostile programs on an instrument: each attacks as it says, ends with its fault, and does not delay other ports."""
+"""Attacks by programs on an instrument reach a limit of the box, end with their fault, and delay no other port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from agents.box.intake.collector import port_limits
 from sim.verdict.ledger import NEVER
 from sim.worlds.virtual.world import VirtualWorld
-from tests.sim.faults.test_faults_compose import errors, event, make_lab
+from tests.support.sim.fault_labs import combined_lab, event, program_errors
 
 ATTACKS = {
     "instrument-hoards-connections": "connections-over-limit",
@@ -21,22 +21,22 @@ ATTACKS = {
     "instrument-sends-garbage": "reports-refused",
     "instrument-floods": "reports-too-many",
 }
-"""By kind of fault: what the box notes of it; nothing of connections that end by themselves."""
+"""The audit event for each kind of attack; none for connections that the instrument itself ends."""
 LATENCY_NS_MAX = 35 * 10**9
-"""The box lets routine reports wait for others for up to 30 s."""
+"""Routine reports may wait 30 s for others, and 5 s for their delivery."""
 
 
 def connections(world: VirtualWorld) -> list[int]:
-    """Of each port, as the box counts them."""
-    box = world.box._box
-    assert box is not None
-    return [server.connections for _, server in sorted(box._servers.items())]
+    """TCP connections of the instruments at ports 1 and 2 with the box."""
+    incarnation = world.box.host.incarnation
+    assert incarnation is not None
+    return [len(incarnation.flows(world.link(f"instrument:{port}"))) for port in (1, 2)]
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
-def test_an_attack_is_confined_to_its_port_and_ends_with_its_fault(kind: str) -> None:
+def test_an_attack_affects_its_own_port_only_and_ends_with_its_fault(kind: str) -> None:
     parameters = "rate = 1000" if kind == "instrument-floods" else ""
-    lab = make_lab(event(kind, 30, 150, parameters), duration="8min", proxy="")
+    lab = combined_lab(event(kind, 30, 150, parameters), duration="8min", proxy="")
     with VirtualWorld(lab) as world:
         peak = 0
         for second in range(30, 180):
@@ -51,7 +51,7 @@ def test_an_attack_is_confined_to_its_port_and_ends_with_its_fault(kind: str) ->
         assert connections(world) == [1, 1]
         result = world.finish()
         entries = [entry for entry in world.ledger if entry.serial == "HEMA-0002"]
-    assert errors(result) == 0 and result.verdict == "pass", result.failures
+    assert program_errors(result) == 0 and result.verdict == "pass", result.failures
     noted = Counter(note.text.partition(",")[0] for note in result.notes)
     assert not ATTACKS[kind] or noted[ATTACKS[kind]] >= 1, noted
     stored = [entry for entry in entries if entry.stored_ns != NEVER]

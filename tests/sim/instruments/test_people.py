@@ -89,8 +89,11 @@ def test_what_stops_the_instrument_comes_first():
 def test_the_lamp_is_replaced_by_schedule(model):
     room = Room(model)
     life_h = load_model(model).lamp.life_h
-    room.instrument._lamp_ns = int(REPLACE_LAMP_FROM * life_h - 1) * HOUR_NS
-    room.env.run(2 * DAY_NS)
+    left_h = (REPLACE_LAMP_FROM - room.instrument.lamp_share_used()) * life_h
+    assert left_h > 0
+    room.env.run(int(left_h * HOUR_NS))
+    assert room.instrument.lamp_share_used() > 0.9 * REPLACE_LAMP_FROM
+    room.env.run(room.env.now + 2 * DAY_NS)
     assert room.instrument.lamp_share_used() < 0.1
     assert "maintenance" in {fields[0] for _, kind, fields in room.said if kind is Status}
     assert "L0100" not in {fields[0] for _, kind, fields in room.said if kind is Alert}

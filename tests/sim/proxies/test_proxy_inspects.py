@@ -50,8 +50,7 @@ def test_an_inspecting_proxy_is_named_and_told_nothing(kind: str, auth: str) -> 
     with VirtualWorld(lab) as world:
         for minute, name in ((15, "before"), (60, "during"), (100, "after")):
             world.run_until(minute * MINUTE_NS)
-            assert world.box._box is not None
-            seen[name] = world.loop.run_until_complete(world.box._box.status())
+            seen[name] = world.loop.run_until_complete(world.box.status())
         world.run_until(lab.about.duration)
         result = world.finish()
         assert world.proxy is not None

@@ -283,8 +283,8 @@ def test_an_upload_stops_when_connection_tracking_forgets_it() -> None:
 
 def test_connection_tracking_sees_the_end_of_a_connection() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, _, client):
-        entries = world.box.firewall.packet_filter.conntrack._entries.values()
-        (entry,) = {id(entry): entry for entry in entries if SINK in entry.original}.values()
+        conntrack = world.box.firewall.packet_filter.conntrack
+        (entry,) = [entry for entry in conntrack if SINK in entry.original]
         assert entry.tcp is not None
         assert entry.tcp.state is TcpState.ESTABLISHED
         client.transport.abort()
@@ -318,7 +318,7 @@ def test_a_port_that_is_closed_passes_nothing_of_its_connections() -> None:
     with running(lab()) as world:
         world.run_until(60 * SECOND_NS)
         before = acknowledged(world)
-        world.box._ports[1].set_up(False)
+        world.box.ports[1].set_up(False)
         world.run_until(120 * SECOND_NS)
         assert acknowledged(world) == before
 

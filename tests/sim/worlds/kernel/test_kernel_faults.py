@@ -62,16 +62,16 @@ async def start(world: KernelWorld, kind: str) -> ActiveFault:
 
 def state(world: KernelWorld) -> dict[str, Any]:
     proxy, datacenter, box = world.proxy, world.datacenter, world.box
-    assert proxy is not None and proxy._process is not None
+    assert proxy is not None and proxy.process is not None
     return {
         **{name: (link.up, link.forward.quality) for name, link in world.namespaces.links.items()},
-        "box": bool(box._keepers),
-        "disk": (box._disk.folder / "something-else").exists(),
-        "site proxy": (proxy._configured, proxy._process.returncode, stopped(proxy._process.pid)),
-        "datacenter": datacenter._presented,
+        "box": box.is_on,
+        "disk": (box.disk.folder / "something-else").exists(),
+        "site proxy": (proxy.configuration, proxy.process.returncode, stopped(proxy.process.pid)),
+        "datacenter": datacenter.presented,
         "names": Path("/etc/hosts").read_text(),
-        "instrument": (world.analyzers[1].is_on, len(world.analyzers[1]._programs)),
-        "floods": len(world.analyzers[1].model._floods),
+        "instrument": (world.analyzers[1].is_on, len(world.analyzers[1].programs)),
+        "floods": len(world.analyzers[1].model.floods),
         "intruders": list(world.intruders.running),
     }
 

@@ -119,7 +119,7 @@ def test_without_any_ruleset_the_same_intruders_get_through(name: str) -> None:
             box = lab.hosts["box"].netlink
             box.set_interface(box.index(port), state="up")
         lab.hosts["box"].sysctl("net.ipv4.ip_forward", 1)
-        world.analyzers = {spec.port: world._analyzer(spec) for spec in LAB.instruments}
+        world.analyzers = {spec.port: world.make_analyzer(spec) for spec in LAB.instruments}
         await intrude(world)
         return world.intruders.found.reached
 

@@ -1,0 +1,120 @@
+"""Labs with faults: one that is judged by its expectations, and one in which faults are combined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sim.faults import fault_kinds
+from sim.lab.labfile import Lab, parse_lab
+from sim.verdict.result import Result
+
+HTTP = 'proxy = { kind = "http", auth = "basic" }'
+JUDGED_LAB = """
+[lab]
+name = "faulty"
+duration = "90min"
+seed = {seed}
+[box]
+board = "rap-4"
+linger = "10s"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+jitter = "10ms"
+loss = "{loss}"
+proxy = {{ kind = "{proxy}", auth = "{auth}" }}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "{every}"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "{every}"
+{events}
+[expect]
+lost = 0
+duplicates = 0
+dropped = {dropped}
+"""
+COMBINED_LAB = """
+[lab]
+name = "layers"
+duration = "{duration}"
+seed = {seed}
+[box]
+board = "rap-4"
+[uplink]
+rate = "128kbit"
+delay = "40ms"
+{proxy}
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "10s"
+[[instrument]]
+port = 2
+model = "hematology-analyzer"
+report_every = "10s"
+{events}
+"""
+DROPPED_BY_ROT_MAX = 500
+"""A damaged sector loses the records in it; damage in a table loses those of a whole group."""
+PARAMETERS = {
+    "link-degraded": 'loss = "20%"\nduplication = "5%"\nreordering = "5%"\njitter = "100ms"',
+    "link-rate": 'rate = "9600bit"',
+    "mtu-black-hole": 'bytes = "1300B"',
+    "proxy-kills-idle": 'after = "5s"',
+    "proxy-slow": 'delay = "3s"',
+    "datacenter-slow": 'delay = "15s"',
+    "disk-slow": 'flush = "2s"',
+    "disk-flush-fails": "times = 3",
+    "dns-slow": 'delay = "8s"',
+    "disk-rot": "sectors = 3\nbits = 5",
+    "disk-torn": "operation = 2",
+    # before the certificates are valid: the box has to correct its clock before it is trusted
+    "clock-jump": 'by = "30d"\ndirection = "backwards"',
+    "instrument-floods": "rate = 60",
+    "instrument-hoards-connections": 'every = "5s"',
+    "instrument-stalls-handshakes": 'every = "5s"',
+    "instrument-drips-requests": 'every = "5s"',
+    "instrument-ignores-answers": 'every = "5s"\nconnections = 9',
+    "instrument-reconnects": 'every = "5s"',
+}
+"""Parameters in TOML of each kind of fault that needs some."""
+MOMENTARY = ("program-killed", "disk-flush-fails", "disk-rot", "clock-jump", "address-changes")
+"""Kinds of faults without a duration."""
+
+
+def target_of(kind: str) -> str:
+    """A target of that kind of fault in these labs."""
+    target = fault_kinds()[kind].targets[0]
+    return "instrument:1" if target == "instrument" else target
+
+
+def judged_lab(events: str, seed: int = 1, *, loss: str = "0.5%", report_every: str = "10s") -> Lab:
+    """90 minutes of two instruments behind a proxy, which must neither lose nor duplicate a report."""
+    proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
+    dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events else 0
+    text = JUDGED_LAB.format(
+        events=events, seed=seed, proxy=proxy, auth=auth, dropped=dropped, loss=loss, every=report_every
+    )
+    return parse_lab(text, Path("faulty.toml"))
+
+
+def combined_lab(events: str = "", *, duration: str = "30min", seed: int = 1, proxy: str = HTTP) -> Lab:
+    """Two instruments behind an uplink of 128 kbit/s without loss."""
+    text = COMBINED_LAB.format(events=events, duration=duration, seed=seed, proxy=proxy)
+    return parse_lab(text, Path("layers.toml"))
+
+
+def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | None = None) -> str:
+    """An `[[event]]` of a lab file, with the `PARAMETERS` of its kind unless others are given."""
+    lasts = "" if lasts_s is None else f'lasts = "{lasts_s}s"'
+    own = PARAMETERS.get(kind, "") if parameters is None else parameters
+    return f'[[event]]\nat = "{at_s}s"\nfault = "{kind}"\ntarget = "{target_of(kind)}"\n{lasts}\n{own}\n'
+
+
+def program_errors(result: Result) -> float | None:
+    """How many errors of programs the lab has counted."""
+    return {e.name: e.measured for e in result.expectations}["program_errors"]
