@@ -1,9 +1,9 @@
 """The mutants of one source file: the operators of mutmut, and one that removes calls made as statements.
 
 Not mutated: annotations, type aliases, decorators, imports, class bases, asserts, the argument `strict` (an
-assertion, too), slots, `__all__`, docstrings, texts with a space (messages), the numeric constants of a module, whose
-values are decisions, and `False` to `None`, which is false, too. mutmut's own selection also leaves out decorated
-functions and all code outside functions; these are mutated here.
+assertion, too), slots, `__all__`, docstrings, texts with a space (messages), the numeric constants of a module and
+its tables of numbers, whose values are decisions, and `False` to `None`, which is false, too. mutmut's own selection
+also leaves out decorated functions and all code outside functions; these are mutated here.
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ def _is_name_list(node: cst.Assign | cst.AnnAssign) -> bool:
 def _is_number(value: cst.BaseExpression | None) -> bool:
     if isinstance(value, cst.BinaryOperation):
         return _is_number(value.left) and _is_number(value.right)
+    if isinstance(value, cst.Dict):
+        return bool(value.elements) and all(_is_number(element.value) for element in value.elements)
     if isinstance(value, cst.Name):
         return value.value not in ("True", "False", "None")
     return isinstance(value, cst.BaseNumber)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ def disk() -> MemoryDisk:
     return MemoryDisk(bytes(DISK_BYTES))
 
 
+def ignore(_phase: str, _bytes: int) -> None:
+    """Nobody watches the progress."""
+
+
 def job(image: Image, disk: MemoryDisk) -> Job:
     return Job(image, public_key(image.path), DISK, disk)
 
@@ -74,7 +79,7 @@ def flashed(image: Image, disk: MemoryDisk, desk: Path, **more: Any) -> record.F
     """Flash a disk with an identity for RAP-0001."""
     made = job(image, disk)
     made.give_identity("RAP-0001", desk / "site.toml", **({"pki": None, "resume": False} | more))
-    return made.run(more.get("resume", False), lambda _bytes: None)
+    return made.run(more.get("resume", False), ignore)
 
 
 def identity(disk: MemoryDisk) -> dict[str, bytes]:
@@ -87,11 +92,11 @@ def identity(disk: MemoryDisk) -> dict[str, bytes]:
 def test_the_record_names_the_image_the_disk_the_key_and_everything_written(
     image: Image, disk: MemoryDisk, desk: Path
 ) -> None:
-    seen: list[int] = []
+    seen: Counter[str] = Counter()
     made = job(image, disk)
     before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    found = made.run(False, seen.append)
-    assert sum(seen) == made.total_bytes
+    found = made.run(False, lambda phase, count: seen.update({phase: count}))
+    assert seen == dict.fromkeys(("writing", "reading back"), made.total_bytes)
     written_at = datetime.datetime.fromisoformat(found.written_at)
     assert before <= written_at <= datetime.datetime.now(datetime.UTC)
     assert written_at.utcoffset() == datetime.timedelta(0)
@@ -128,7 +133,7 @@ def test_an_identity_has_the_site_for_a_box_and_a_request_for_its_key(
 ) -> None:
     made = job(image, disk)
     made.give_identity("RAP-0001", desk / "site.toml", None, False)
-    made.run(False, lambda _bytes: None)
+    made.run(False, ignore)
     files = identity(disk)
     assert files[archive.SITE].decode() == for_box(load_site(desk / "site.toml"))
     request = x509.load_pem_x509_csr(made.request())
@@ -181,7 +186,7 @@ def test_a_disk_that_fails_interrupts_the_flash_and_its_error_is_the_cause(
     made = job(image, disk)
     disk.gone_after_writes = 3
     with pytest.raises(Interrupted, match="the disk is gone") as caught:
-        made.run(False, lambda _bytes: None)
+        made.run(False, ignore)
     assert isinstance(caught.value.__cause__, DeviceError)
 
 
@@ -317,7 +322,7 @@ def test_a_certificate_chain_that_does_not_fit_the_partition_is_refused(
 def test_a_disk_without_an_identity_says_so(image: Image, disk: MemoryDisk) -> None:
     with pytest.raises(FlashRefused, match="the disk has no GUID partition table"):
         IdentityOnDisk(disk)
-    job(image, disk).run(False, lambda _bytes: None)
+    job(image, disk).run(False, ignore)
     with pytest.raises(FlashRefused, match="none was written, or the box has already imported it"):
         IdentityOnDisk(disk)
 

@@ -1,9 +1,9 @@
 """Planted faults: each is caught by its rule, on its line, with its repair; and every rule catches one.
 
-They are data, in `faults/`, one file for each module of rules. In the box's own kickstart, `old` becomes `new`; then
-exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`. `also` names
-rules that rightly speak as well. `site` and `release` choose another kickstart to plant it in. ksvalidator accepts
-them all but those that are `refused`.
+They are data, in `faults/`, one or two files for each module of rules. In the box's own kickstart, `old` becomes
+`new`; then exactly `rule` must speak, of the line that holds `at` (where that is not there, `new`), and say `says`.
+`also` names rules that rightly speak as well. `site` and `release` choose another kickstart to plant it in.
+ksvalidator accepts them all but those that are `refused`.
 """
 
 from __future__ import annotations
