@@ -1,4 +1,4 @@
-"""Lab files: what is read, and what each mistake is told."""
+"""Lab files: the values that are read, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse(text: str) -> Lab:
     return parse_lab(text, PATH, models=MODELS, faults=FAULTS)
 
 
-def test_what_is_written_is_what_is_read() -> None:
+def test_the_values_of_a_lab_file_are_read() -> None:
     lab = parse(CLINIC)
     assert (lab.name, lab.about.duration, lab.about.start) == ("clinic", 24 * HOUR_NS, 6 * HOUR_NS)
     assert lab.board.name == "rap-4"
@@ -100,7 +100,7 @@ def test_what_is_written_is_what_is_read() -> None:
     assert (lab.expect.lost, lab.expect.duplicates, lab.expect.dropped) == (0, 0, 0)
 
 
-def test_events_are_in_the_order_of_time_with_their_faults_parameters() -> None:
+def test_events_are_in_order_of_time_with_the_parameters_of_their_faults() -> None:
     dim, shake = parse(CLINIC).events
     assert (dim.at, dim.lasts, dim.target, dim.fault) == (
         2 * HOUR_NS, 3 * HOUR_NS, "instrument:3", Dim(every=5_000_000),
@@ -144,16 +144,14 @@ def test_events_are_in_the_order_of_time_with_their_faults_parameters() -> None:
         ("[lab]", "[lab", "is not TOML"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place_and_what_would_be_right(
-    right: str, wrong: str, message: str
-) -> None:
+def test_a_mistake_is_reported_with_its_line_and_a_correction(right: str, wrong: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(CLINIC.replace(right, wrong, 1))
     assert str(caught.value).startswith("clinic.toml:")
     assert message in str(caught.value)
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse(CLINIC.replace("24h", "24").replace("times = 2", "times = 9").replace("10min", "ten"))
     places = [line.split(": ")[1] for line in str(caught.value).splitlines()]
@@ -179,7 +177,7 @@ def test_a_lab_needs_an_instrument() -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"\xff", "UTF-8")])
-def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "lab.toml"
     if content is not None:
         path.write_bytes(content)
@@ -187,7 +185,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, message: str
         load_lab(path)
 
 
-def test_every_fault_of_the_package_is_found_and_documented() -> None:
+def test_every_fault_of_the_package_is_registered_and_documented() -> None:
     kinds = fault_kinds()
     assert list(kinds) == sorted(kinds)
     assert {"link-down", "power-cut", "disk-full"} <= set(kinds)

@@ -1,4 +1,4 @@
-"""Callbacks and SimPy's own events in one queue, in one order."""
+"""Callbacks and SimPy events share one queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simpy.core import EmptySchedule
 from sim.engine.clock import Environment
 
 
-def test_callbacks_and_events_happen_in_the_order_of_time_and_then_of_asking() -> None:
+def test_callbacks_and_events_run_in_the_order_of_time_and_then_of_scheduling() -> None:
     env, seen = Environment(), list[tuple[int, str]]()
 
     def process() -> Iterator[Any]:
@@ -26,7 +26,7 @@ def test_callbacks_and_events_happen_in_the_order_of_time_and_then_of_asking() -
     assert seen == [(5, "first"), (5, "process"), (10, "second"), (10, "process")]
 
 
-def test_stepping_ends_with_the_callback_that_makes_something_ready() -> None:
+def test_stepping_ends_with_the_callback_that_makes_a_result_ready() -> None:
     env, ready = Environment(), list[int]()
     for delay in (3, 1, 2):
         env.after(delay, lambda value: ready.append(value) if value > 1 else None, delay)
@@ -34,7 +34,7 @@ def test_stepping_ends_with_the_callback_that_makes_something_ready() -> None:
     assert (ready, env.now) == ([2], 2)
 
 
-def test_stepping_on_when_nothing_can_happen_is_an_error() -> None:
+def test_stepping_without_a_scheduled_event_is_an_error() -> None:
     env = Environment()
     env.after(1, lambda _: None)
     with pytest.raises(EmptySchedule):

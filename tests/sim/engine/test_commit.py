@@ -1,4 +1,4 @@
-"""The commit in a report is the checkout's own, or none."""
+"""The commit named in a report is that of the checkout."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_checked_out_is_named_and_whether_it_was_changed(checkout: Path) -> None:
+def test_a_commit_is_named_with_a_suffix_for_local_changes(checkout: Path) -> None:
     head = _git(checkout, "rev-parse", "--short=12", "HEAD")
     assert commit(checkout) == head
     (checkout / "file").write_text("two\n")
     assert commit(checkout) == f"{head}-dirty"
 
 
-def test_a_folder_in_somebody_elses_checkout_has_none(checkout: Path) -> None:
+def test_an_untracked_folder_of_a_checkout_has_no_commit(checkout: Path) -> None:
     (checkout / "venv").mkdir()
     assert commit(checkout / "venv") is None
 
 
-def test_without_git_there_is_none(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert commit(checkout) is None
 

@@ -1,4 +1,4 @@
-"""Everything in the virtual world follows from the lab file, the seed and the program."""
+"""The lab file, the seed and the program determine a run of the virtual world completely."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def run(path: Path, seed: int, hash_seed: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_two_processes_with_other_hash_seeds_give_the_same_trace(tmp_path: Path) -> None:
+def test_processes_with_different_hash_seeds_give_the_same_trace(tmp_path: Path) -> None:
     path = tmp_path / "eventful.toml"
     path.write_text(EVENTFUL.format(second=2, third=""))
     first = run(path, 7, "1")
@@ -99,8 +99,8 @@ def made_by_the_first_instrument(text: str) -> list[tuple[int, str, int]]:
         return [(entry.number, entry.kind, entry.made_ns) for entry in entries]
 
 
-def test_another_instrument_does_not_change_what_the_first_one_does() -> None:
+def test_an_additional_instrument_does_not_change_the_reports_of_another() -> None:
     alone = made_by_the_first_instrument(EVENTFUL.format(second=3, third=""))
-    in_company = made_by_the_first_instrument(EVENTFUL.format(second=3, third=THIRD))
+    with_others = made_by_the_first_instrument(EVENTFUL.format(second=3, third=THIRD))
     assert len(alone) > 300
-    assert alone == in_company
+    assert alone == with_others

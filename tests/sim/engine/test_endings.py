@@ -1,4 +1,4 @@
-"""Every run comes to an end: a verdict, or an error that says what the run waits for."""
+"""Every run ends with a verdict, or with an error that names what the run waits for."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def lab(duration: str, events: str = "") -> Lab:
 
 
 @pytest.mark.parametrize("duration", ["1h", "2h", "3601s", "1h1ms"])
-def test_a_lab_ends_while_the_hourly_look_at_the_firewall_is_being_written(duration: str) -> None:
+def test_a_lab_can_end_during_the_hourly_firewall_check(duration: str) -> None:
     assert run_lab(lab(duration, OUTAGE)).verdict == "pass"
 
 
 @pytest.mark.parametrize("flush", ["1s", "40s", "5min", "1d"])
-def test_a_lab_ends_in_the_middle_of_a_flush(flush: str) -> None:
+def test_a_lab_can_end_during_a_flush(flush: str) -> None:
     result = run_lab(lab("17min", SLOW_DISK.format(flush=flush)))
     assert result.reports.lost == 0
     assert {e.name: e.measured for e in result.expectations}["program_errors"] == 0
 
 
 @pytest.mark.parametrize("flush", ["40s", "5min", "1d"])
-def test_the_lab_fixture_ends_in_the_middle_of_a_flush(flush: str) -> None:
+def test_the_lab_fixture_can_end_during_a_flush(flush: str) -> None:
     for judged in (True, False):
         running = LabUnderTest(lab("30d"))
         running.disk.inject("disk-slow", flush=flush)
@@ -82,7 +82,7 @@ def test_the_lab_fixture_ends_in_the_middle_of_a_flush(flush: str) -> None:
         assert running.world.loop.is_closed()
 
 
-def test_a_dead_machine_s_programs_are_over_at_once_whatever_they_await_in_their_finally_blocks() -> None:
+def test_programs_end_with_the_power_of_their_host_even_if_they_await_in_finally_blocks() -> None:
     loop = SimLoop()
     host = SimHost(Network(), "box")
     ended = []
@@ -103,7 +103,7 @@ def test_a_dead_machine_s_programs_are_over_at_once_whatever_they_await_in_their
     assert ended == [1_000] and loop.failures == []
 
 
-def test_a_program_that_outlives_its_machine_is_a_failure_with_its_place() -> None:
+def test_a_program_that_outlives_its_host_is_a_failure_with_its_location() -> None:
     loop = SimLoop()
     host = SimHost(Network(), "box")
 
@@ -123,7 +123,7 @@ def test_a_program_that_outlives_its_machine_is_a_failure_with_its_place() -> No
     )
 
 
-def test_nothing_left_to_happen_names_the_tasks_that_wait() -> None:
+def test_a_lab_without_events_is_reported_with_its_waiting_tasks() -> None:
     loop = SimLoop()
 
     async def for_ever() -> None:
@@ -167,7 +167,7 @@ def busy_events(loop: SimLoop) -> None:
 
 
 @pytest.mark.parametrize("begin", [busy_task, busy_callbacks, busy_process, busy_events])
-def test_an_endless_loop_at_one_instant_is_found(
+def test_an_endless_loop_at_one_instant_is_detected(
     begin: Callable[[SimLoop], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sim.engine.loop.CALLBACKS_AT_ONE_INSTANT_MAX", 1000)
@@ -207,7 +207,7 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
     monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: seconds)
 
     def endless() -> None:
-        """Would go on for long: time passes only here, and fast, so that the timer's signals are sent by hand."""
+        """Run for long: the clock advances only here, so the timer's signals are raised here as well."""
         nonlocal looks, seconds
         while looks < 10 * LOOKS:
             looks, seconds = looks + 1, seconds + 120 / LOOKS
@@ -223,7 +223,7 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
     assert signal.getitimer(signal.ITIMER_REAL)[1] == 0
 
 
-def test_the_watchdog_lets_a_run_pass_that_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_does_not_interrupt_a_run_that_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = SimLoop()
     seconds = iter(range(1000))
     monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: next(seconds) * 60)

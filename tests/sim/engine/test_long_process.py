@@ -1,4 +1,4 @@
-"""A process that runs one lab after another keeps nothing of those that are over."""
+"""A process that runs many labs does not accumulate memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_labs(count: int) -> None:
         assert run_lab(PARSED, seed=seed).reports.lost == 0
 
 
-def test_nothing_stays_of_a_lab_that_is_over() -> None:
+def test_a_finished_lab_leaves_no_objects_in_memory() -> None:
     run_labs(WARM_UP)
     before, everything = counted(), len(gc.get_objects())
     run_labs(LABS)

@@ -1,3 +1,5 @@
+"""The simulated event loop: timers, the executor, and isolation from the real machine."""
+
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +16,7 @@ from sim.net.loop import SimLoop
 from tests.support.sim.network import Pair, Recorder
 
 
-def test_time_passes_only_as_awaited_and_to_the_nanosecond() -> None:
+def test_time_passes_only_while_awaited_and_exact_to_the_nanosecond() -> None:
     loop = SimLoop()
 
     async def sleep() -> list[int]:
@@ -27,7 +29,7 @@ def test_time_passes_only_as_awaited_and_to_the_nanosecond() -> None:
     assert loop.run_until_complete(sleep()) == [500_000_000, 500_000_001, 500_000_001 + 30 * 86400 * 10**9]
 
 
-def test_processes_and_tasks_share_one_order_of_events() -> None:
+def test_processes_and_tasks_share_one_event_queue() -> None:
     loop, seen = SimLoop(), []
 
     def process():
@@ -62,7 +64,7 @@ def test_a_timer_is_never_early_by_a_fraction_of_a_nanosecond() -> None:
     loop.run_until_complete(sleep())
 
 
-def test_many_cancelled_timers_do_not_stop_the_time() -> None:
+def test_many_cancelled_timers_do_not_stop_time() -> None:
     loop = SimLoop()
 
     async def ask_and_cancel() -> int:
@@ -89,13 +91,13 @@ def test_a_timer_that_an_event_sets_is_not_late() -> None:
     assert seen == [1_000_000_005]
 
 
-def test_waiting_for_what_can_never_happen_is_an_error_and_not_a_hang() -> None:
+def test_waiting_for_an_impossible_event_is_an_error() -> None:
     loop = SimLoop()
     with pytest.raises(Stalled, match="no event is scheduled"):
         loop.run_until_complete(loop.create_future())
 
 
-def test_the_executor_runs_in_line_and_takes_the_time_of_the_devices() -> None:
+def test_the_executor_runs_in_the_main_thread_and_takes_the_time_of_the_devices() -> None:
     loop = SimLoop()
     host = SimHost(Network(), "box")
     incarnation = host.power_on()
@@ -111,7 +113,7 @@ def test_the_executor_runs_in_line_and_takes_the_time_of_the_devices() -> None:
     assert loop.run_until_complete(incarnation.run(loop, program())) == ([0, 1, 2, 3], 12_000_000)
 
 
-def test_an_error_in_the_executor_is_the_callers() -> None:
+def test_an_exception_in_the_executor_is_raised_in_the_caller() -> None:
     loop = SimLoop()
 
     async def program() -> None:
@@ -121,7 +123,7 @@ def test_an_error_in_the_executor_is_the_callers() -> None:
         loop.run_until_complete(program())
 
 
-def test_a_machine_without_power_gets_nothing_done_even_in_its_finally_blocks() -> None:
+def test_finally_blocks_do_no_work_on_a_host_without_power() -> None:
     loop, done = SimLoop(), []
     host = SimHost(Network(), "box")
     incarnation = host.power_on()
@@ -140,11 +142,9 @@ def test_a_machine_without_power_gets_nothing_done_even_in_its_finally_blocks() 
     assert done == []
 
 
-def test_no_real_socket_thread_or_sleep_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exchange over the network, with everything real made to fail."""
-
+def test_the_virtual_world_uses_no_real_socket_thread_or_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("the virtual world touched the real one")
+        raise AssertionError("the virtual world used the real machine")
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(threading.Thread, "start", refuse)
@@ -166,7 +166,7 @@ def test_no_real_socket_thread_or_sleep_is_reached(monkeypatch: pytest.MonkeyPat
     assert pair.run(pair.a, client()) == b"hello"
 
 
-def test_a_callback_that_fails_is_noted_and_the_others_run() -> None:
+def test_a_failing_callback_is_recorded_and_the_others_run() -> None:
     loop, seen = SimLoop(), list[str]()
     loop.call_soon([].pop)
     loop.call_later(1, seen.append, "later")

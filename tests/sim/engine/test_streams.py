@@ -1,17 +1,19 @@
+"""Random streams are reproducible and independent of each other."""
+
 from sim.engine.streams import branch, stream
 
 
-def test_the_numbers_of_a_stream_are_forever():
+def test_the_numbers_of_a_stream_never_change():
     # a recorded run must replay on any machine, with any PYTHONHASHSEED
     assert stream(1, "instrument/CH-1").getrandbits(64) == 7968556933733896528
 
 
-def test_seed_and_name_both_matter():
+def test_a_stream_depends_on_its_seed_and_its_name():
     firsts = {stream(seed, name).getrandbits(64) for seed in (0, 1, 12) for name in ("a", "b", "2/a", "")}
     assert len(firsts) == 12
 
 
-def test_a_branch_does_not_notice_its_siblings():
+def test_a_branch_does_not_depend_on_its_siblings():
     one, other = stream(1, "x"), stream(1, "x")
     alone = branch(one)
     beside = branch(other)

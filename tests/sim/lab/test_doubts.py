@@ -43,13 +43,13 @@ def test_the_latency_of_other_ports_needs_an_event_at_a_port_and_another_port(
     assert len(doubts(parse_lab(SMALL_LAB + events + expect, Path("x.toml")))) == problems
 
 
-def test_somebody_must_be_able_to_report() -> None:
+def test_a_lab_without_a_connected_instrument_has_nothing_to_judge() -> None:
     cut = event("instrument:1", "0s"), event("instrument:2", "0s")
     assert len(doubts(parse_lab(SMALL_LAB + "".join(cut), Path("x.toml")))) == 1
     assert doubts(parse_lab(SMALL_LAB + cut[0], Path("x.toml"))) == []
 
 
-def test_the_check_fails_and_says_what_would_be_right(
+def test_lab_check_fails_and_suggests_a_correction(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.toml"
@@ -59,5 +59,5 @@ def test_the_check_fails_and_says_what_would_be_right(
 
 
 @pytest.mark.parametrize("path", [*lab_paths(), *lab_paths(Path("labs/minutes"))], ids=str)
-def test_every_lab_of_the_folder_has_something_to_judge(path: Path) -> None:
+def test_every_lab_of_the_repository_has_something_to_judge(path: Path) -> None:
     assert doubts(load_lab(path)) == []

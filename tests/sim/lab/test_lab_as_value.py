@@ -15,7 +15,7 @@ from tests.support.paths import LABS
 
 
 @pytest.mark.parametrize("path", [*lab_paths(LABS), *lab_paths(LABS / "minutes")], ids=lambda path: path.stem)
-def test_a_lab_that_is_written_reads_the_same(path: Path) -> None:
+def test_a_lab_that_is_written_and_read_is_the_same(path: Path) -> None:
     lab = load_lab(path)
     again = parse_lab(lab.toml(), path)
     assert msgspec.structs.asdict(again) == msgspec.structs.asdict(lab)
@@ -36,7 +36,7 @@ def test_a_failed_run_is_replayed_without_its_file(tmp_path: Path, capfd: pytest
 
 
 @pytest.mark.parametrize("word", ["lab:", "lab:eJw", "lab:AAAA", "lab:é"])
-def test_a_word_that_is_no_packed_lab_is_refused(word: str) -> None:
+def test_a_word_that_is_not_a_packed_lab_is_refused(word: str) -> None:
     with pytest.raises(SettingsError, match="packed lab"):
         load_lab(Path(word))
 

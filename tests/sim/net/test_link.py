@@ -1,4 +1,4 @@
-"""What a link does to packets, each property by itself, in both directions and at its limits."""
+"""Each property of a link, in both directions and at its limits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Line:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_packet_takes_its_length_over_the_rate_and_the_delay(direction: str) -> None:
+def test_a_packet_takes_its_transmission_time_and_the_delay(direction: str) -> None:
     line = Line(FAST, direction)
     line.send(1, 2)
     line.run()
@@ -76,7 +76,7 @@ def test_packets_keep_their_order_under_jitter(direction: str) -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_reordered_packets_are_overtaken_and_all_arrive(direction: str) -> None:
+def test_reordered_packets_are_overtaken_and_still_arrive(direction: str) -> None:
     line = Line(replace(FAST, reordering=0.1), direction)
     line.send(*range(300))
     line.run()
@@ -87,7 +87,7 @@ def test_reordered_packets_are_overtaken_and_all_arrive(direction: str) -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_doubled_packets_arrive_twice_and_take_the_line_once(direction: str) -> None:
+def test_duplicated_packets_arrive_twice_and_use_the_link_once(direction: str) -> None:
     line = Line(replace(FAST, duplication=0.1), direction)
     line.send(*range(300))
     line.run()
@@ -99,7 +99,7 @@ def test_doubled_packets_arrive_twice_and_take_the_line_once(direction: str) -> 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0, 0), (0.1, 10, 60), (1.0, 300, 300)])
-def test_lost_packets_take_the_line_and_never_arrive(
+def test_lost_packets_use_the_link_and_do_not_arrive(
     direction: str, loss: float, least: int, most: int
 ) -> None:
     line = Line(replace(FAST, loss=loss), direction)
@@ -110,7 +110,7 @@ def test_lost_packets_take_the_line_and_never_arrive(
     assert line.pipe.busy_ns == 300 * MS
 
 
-def test_the_queue_takes_a_packet_up_to_exactly_its_maximum() -> None:
+def test_the_queue_accepts_packets_up_to_exactly_its_maximum() -> None:
     for over, taken in ((0, 4), (-1, 3)):
         line = Line(replace(FAST, queue_bytes_max=3 * LENGTH + over))
         line.send(1, 2, 3, 4, 5)  # with 3 packets before it, the fourth finds exactly the maximum
@@ -120,7 +120,7 @@ def test_the_queue_takes_a_packet_up_to_exactly_its_maximum() -> None:
         assert line.pipe.header_bytes == taken * HEADER_BYTES
 
 
-def test_the_options_of_a_syn_are_counted_where_it_was_sent() -> None:
+def test_the_options_of_a_syn_count_only_if_it_is_sent() -> None:
     line = Line(FAST)
     line.send(0, length=HEADER_BYTES, flags=SYN)
     assert (line.pipe.bytes, line.pipe.header_bytes) == (52, 52)
@@ -131,7 +131,7 @@ def test_the_options_of_a_syn_are_counted_where_it_was_sent() -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_packet_of_the_longest_length_passes_and_a_longer_one_vanishes(direction: str) -> None:
+def test_a_packet_of_the_maximum_length_passes_and_a_longer_one_is_lost(direction: str) -> None:
     line = Line(replace(FAST, packet_bytes_max=LENGTH), direction)
     line.send(1)
     line.send(2, length=LENGTH + 1)
@@ -159,7 +159,7 @@ EFFECTS = {
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("kind", IMPAIRMENTS)
-def test_an_impairment_acts_both_ways_and_ends_both_ways(kind: str, direction: str) -> None:
+def test_an_impairment_affects_both_directions_until_it_ends(kind: str, direction: str) -> None:
     line = Line(FAST, direction)
     end = line.link.impair(IMPAIRMENTS[kind])
     line.send(1)
@@ -174,7 +174,7 @@ def test_an_impairment_acts_both_ways_and_ends_both_ways(kind: str, direction: s
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_another_rate_counts_for_what_waits_and_for_the_rest_of_what_is_being_sent(direction: str) -> None:
+def test_a_new_rate_applies_to_queued_packets_and_the_rest_of_the_current_one(direction: str) -> None:
     line = Line(FAST, direction)
     line.send(1, 2, 3)
     line.run(until=MS + MS // 2)  # the second is half sent
@@ -186,7 +186,7 @@ def test_another_rate_counts_for_what_waits_and_for_the_rest_of_what_is_being_se
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_cut_loses_what_is_on_the_way(direction: str) -> None:
+def test_a_cut_loses_the_packets_in_transit(direction: str) -> None:
     line = Line(FAST, direction)
     line.send(1)
     line.run(until=5 * MS)

@@ -1,6 +1,7 @@
-"""Simulated TCP takes the time that Linux takes, and each mechanism that this needs does what it is for.
+"""Simulated TCP takes the time that Linux takes, and each of its mechanisms works by itself.
 
-The seconds are Linux 6.18's with CUBIC and RHEL 9's buffers, over the kernel world's links (`bench/lab/tcp.py`).
+The seconds were measured with Linux 6.18, CUBIC and the buffers of RHEL 9, over links of the kernel world
+(`bench/lab/tcp.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Drop = Callable[[int, TcpSegment], bool]
 
 
 class Watched(Pair):
-    """A pair whose segments are noted, and dropped where `drop(n, segment)` says so of a's n-th with data."""
+    """A pair that records all segments, and drops the n-th of host "a" with data if `drop(n, segment)` is true."""
 
     def __init__(self, quality: LinkQuality = LINE, drop: Drop = lambda *_: False) -> None:
         super().__init__(quality)
@@ -57,7 +58,7 @@ class Watched(Pair):
 
 
 def upload(pair: Pair, size: int) -> float:
-    """Seconds until `size` bytes have gone from a to b and one byte has come back."""
+    """Seconds to send `size` bytes from a to b and to receive a reply of one byte."""
 
     class Server(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -95,7 +96,7 @@ def upload(pair: Pair, size: int) -> float:
         (10_000_000, 100, 5_000_000, 5.32),
     ],
 )
-def test_uploads_without_loss_take_as_long_as_linuxs(
+def test_uploads_without_loss_take_as_long_as_on_linux(
     rate: int, delay: int, size: int, seconds: float
 ) -> None:
     quality = LinkQuality(rate, delay * MS, queue_bytes_max=64 * 1024)
@@ -105,7 +106,7 @@ def test_uploads_without_loss_take_as_long_as_linuxs(
 @pytest.mark.parametrize(
     ("queue", "seconds"), [(56_536, 15.91), (59_536, 15.83), (71_536, 12.30), (74_536, 12.24)]
 )
-def test_what_a_queue_of_a_given_length_drops_costs_as_much_as_with_linux(queue: int, seconds: float) -> None:
+def test_drops_by_a_short_queue_cost_as_much_time_as_on_linux(queue: int, seconds: float) -> None:
     quality = LinkQuality(10_000_000, 300 * MS, queue_bytes_max=queue)
     assert upload(Pair(quality), 5_000_000) == pytest.approx(seconds, rel=0.01)
 
@@ -119,7 +120,7 @@ def test_what_a_queue_of_a_given_length_drops_costs_as_much_as_with_linux(queue:
         (10_000_000, 20, 0.03, 5_000_000, 28.03),
     ],
 )
-def test_uploads_with_loss_take_as_long_as_linuxs(
+def test_uploads_with_loss_take_as_long_as_on_linux(
     rate: int, delay: int, loss: float, size: int, seconds: float
 ) -> None:
     quality = LinkQuality(rate, delay * MS, 0, loss, queue_bytes_max=64 * 1024)
@@ -130,7 +131,7 @@ def test_uploads_with_loss_take_as_long_as_linuxs(
 # -- losses
 
 
-def test_a_lost_segment_is_sent_again_once_and_without_waiting_for_a_timeout() -> None:
+def test_a_lost_segment_is_retransmitted_once_before_the_timeout() -> None:
     pair = Watched(drop=lambda n, _: n == 5)
     upload(pair, 30 * MSS)
     numbers = [segment.seq for _, segment in pair.data()]
@@ -141,20 +142,20 @@ def test_a_lost_segment_is_sent_again_once_and_without_waiting_for_a_timeout() -
     assert pair.link.forward.resent_bytes == MSS
 
 
-def test_many_losses_of_a_window_are_repaired_in_few_round_trips() -> None:
+def test_many_losses_in_one_window_are_repaired_in_few_round_trips() -> None:
     pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: 30 <= n < 90 and n % 3 == 0)
     assert upload(pair, 200 * MSS) < 1.0  # one loss a round trip would take 1.6 s
     assert len(pair.data()) == 220
 
 
-def test_a_lost_tail_is_found_by_a_probe_and_not_by_the_timeout() -> None:
+def test_a_lost_tail_is_detected_by_a_probe_before_the_timeout() -> None:
     pair = Watched(LinkQuality(10_000_000, 100 * MS), lambda n, _: n in (9, 10))
     upload(pair, 10 * MSS)
     first, second, *_ = (at for at, segment in pair.data() if segment.seq == 9 * MSS + 1)
     assert second - first < 0.65  # two round trips behind the last acknowledgement; the timeout has 0.6 s
 
 
-def test_a_lost_retransmission_is_sent_again_without_a_timeout() -> None:
+def test_a_lost_retransmission_is_repeated_before_the_timeout() -> None:
     lost: list[int] = []
 
     def drop(n: int, segment: TcpSegment) -> bool:
@@ -186,7 +187,7 @@ def connected(pair: Pair) -> tuple[Recorder, Recorder]:
     return client, server
 
 
-def test_a_spurious_timeout_sends_one_segment_again_and_keeps_the_window() -> None:
+def test_a_spurious_timeout_retransmits_few_segments_and_keeps_the_window() -> None:
     pair = Watched(LinkQuality(10_000_000, 20 * MS))
     client, server = connected(pair)
     client.transport.write(bytes(100 * MSS))
@@ -201,24 +202,24 @@ def test_a_spurious_timeout_sends_one_segment_again_and_keeps_the_window() -> No
     assert len(pair.data()) - before <= 44
 
 
-def test_reordering_is_no_loss() -> None:
+def test_reordering_is_not_mistaken_for_loss() -> None:
     pair = Watched(LinkQuality(10_000_000, 40 * MS, reordering=0.02, queue_bytes_max=1 << 20))
     upload(pair, 2_000 * MSS)
     assert pair.link.forward.resent_bytes < 40 * MSS
 
 
-# -- paths that swallow long packets
+# -- paths that drop long packets
 
 
-def hole(pair: Pair, longest: int) -> Callable[[], object]:
+def limit_packets(pair: Pair, longest: int) -> Callable[[], object]:
     return pair.link.impair(Impairment(packet_bytes_max=longest))
 
 
-def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds() -> None:
+def test_mtu_probing_shortens_packets_on_a_path_that_drops_long_ones() -> None:
     pair = Watched(LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
     pair.a.mtu_probing = True
     client, server = connected(pair)
-    hole(pair, 1300)
+    limit_packets(pair, 1300)
     client.transport.write(bytes(400_000))
     pair.loop.run_for(3_000 * MS)
     assert not server.received
@@ -226,24 +227,24 @@ def test_a_path_that_swallows_long_packets_gets_shorter_ones_after_some_seconds(
     assert len(server.received) == 400_000
     lengths = [HEADER_BYTES + len(segment.data) for _, segment in pair.data()]
     shortened = lengths[lengths.index(HEADER_BYTES + BASE_MSS) :]
-    assert max(length for length in shortened if length <= 1300) > 1290, "longer ones are tried"
-    assert sum(length > 1300 for length in shortened) < 8, "and not for long"
+    assert max(length for length in shortened if length <= 1300) > 1290, "longer packets are tried again"
+    assert sum(length > 1300 for length in shortened) < 8, "few longer packets are tried"
 
 
-def test_an_even_narrower_path_gets_even_shorter_packets() -> None:
+def test_mtu_probing_shortens_packets_further_on_a_narrower_path() -> None:
     pair = Watched(LinkQuality(1_000_000, 40 * MS, queue_bytes_max=64 * 1024))
     pair.a.mtu_probing = True
     client, server = connected(pair)
-    hole(pair, 600)
+    limit_packets(pair, 600)
     client.transport.write(bytes(50_000))
     pair.loop.run_for(120_000 * MS)
     assert len(server.received) == 50_000
 
 
-def test_without_probing_nothing_long_gets_through_until_the_path_is_mended() -> None:
+def test_without_mtu_probing_long_packets_are_lost_until_the_path_is_restored() -> None:
     pair = Watched(LinkQuality(1_000_000, 40 * MS))
     client, server = connected(pair)
-    end = hole(pair, 1300)
+    end = limit_packets(pair, 1300)
     client.transport.write(bytes(50_000))
     pair.loop.run_for(120_000 * MS)
     assert not server.received
@@ -252,9 +253,9 @@ def test_without_probing_nothing_long_gets_through_until_the_path_is_mended() ->
     assert len(server.received) == 50_000
 
 
-def test_a_path_as_long_as_its_packets_takes_them() -> None:
+def test_a_path_passes_packets_of_exactly_its_mtu() -> None:
     pair = Watched(LinkQuality(1_000_000, 40 * MS))
-    hole(pair, 1500)
+    limit_packets(pair, 1500)
     upload(pair, 100_000)
     assert pair.link.forward.lost == 0
     assert max(len(segment.data) for _, segment in pair.data()) == MSS
@@ -263,7 +264,7 @@ def test_a_path_as_long_as_its_packets_takes_them() -> None:
 # -- the receiver
 
 
-def test_duplicates_and_what_came_early_are_reported_in_selective_acknowledgements() -> None:
+def test_selective_acknowledgements_report_segments_received_out_of_order() -> None:
     pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: n == 3)
     upload(pair, 10 * MSS)
     blocks = [segment.sack for _, segment in pair.of("b") if segment.sack]
@@ -273,7 +274,7 @@ def test_duplicates_and_what_came_early_are_reported_in_selective_acknowledgemen
     assert all(len(segment.sack) <= 4 for _, _, segment in pair.seen)
 
 
-def test_options_take_the_lines_time() -> None:
+def test_tcp_options_count_as_bytes_on_the_link() -> None:
     pair = Watched(LinkQuality(10_000_000, 40 * MS), lambda n, _: n == 3)
     upload(pair, 10 * MSS)
     for name, pipe in (("a", pair.link.forward), ("b", pair.link.backward)):
@@ -286,12 +287,12 @@ def test_options_take_the_lines_time() -> None:
         assert pipe.bytes == headers + data
 
 
-def test_segments_are_acknowledged_singly_at_first_and_while_the_window_grows_else_in_pairs() -> None:
+def test_segments_are_acknowledged_singly_while_the_window_grows_and_otherwise_in_pairs() -> None:
     pair = Watched(LinkQuality(10_000_000, 40 * MS))
     upload(pair, 400 * MSS)
     acknowledgements = [s.ack for _, s in pair.of("b") if not s.data and not s.flags & (SYN | FIN)]
     steps = [(later - earlier) // MSS for earlier, later in pairwise([1, *acknowledgements])]
-    assert steps[:134] == [1] * 22 + [2] * 12 + [1] * 100  # Linux's very numbers
+    assert steps[:134] == [1] * 22 + [2] * 12 + [1] * 100  # the numbers of a trace on Linux
 
 
 def test_the_client_acknowledges_the_handshake_once_and_before_its_first_data() -> None:
@@ -299,10 +300,10 @@ def test_the_client_acknowledges_the_handshake_once_and_before_its_first_data() 
     upload(pair, 3 * MSS)
     sent = [(segment.flags, len(segment.data)) for _, segment in pair.of("a")]
     assert sent[:5] == [(SYN, 0), (ACK, 0), (ACK, MSS), (ACK, MSS), (ACK, MSS)]
-    assert sent[5:] == [(ACK, 0)], "the answer is acknowledged"
+    assert sent[5:] == [(ACK, 0)], "the reply is acknowledged"
 
 
-def test_while_a_loss_probe_is_on_its_way_the_timeout_counts_from_the_first_segment_sent() -> None:
+def test_the_timeout_counts_from_the_first_unacknowledged_segment_during_a_loss_probe() -> None:
     pair = Watched(LinkQuality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
     upload(pair, 100_000)
     first, second = [at for at, segment in pair.data() if segment.seq == MSS + 1][:2]
@@ -312,21 +313,21 @@ def test_while_a_loss_probe_is_on_its_way_the_timeout_counts_from_the_first_segm
     )
 
 
-def test_new_segments_that_test_a_timeout_are_followed_by_lost_ones_once_the_small_queue_is_full() -> None:
+def test_lost_segments_follow_the_new_ones_that_test_a_timeout() -> None:
     pair = Watched(LinkQuality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
     upload(pair, 100_000)
     after = [round((segment.seq - 1) / MSS) for at, segment in pair.data() if at > 0.42]
-    assert after[:3] == [12, 13, 2], "two that are new, and the first that counts as lost"
+    assert after[:3] == [12, 13, 2], "two new segments, and the first one marked as lost"
 
 
-def test_segments_are_pushed_at_the_end_of_each_burst_of_two_and_of_what_was_written() -> None:
+def test_psh_is_set_at_the_end_of_each_burst_of_two_and_of_each_write() -> None:
     pair = Watched()
     upload(pair, 5 * MSS)
     assert [segment.push for _, segment in pair.data()] == [False, True, False, True, True]
 
 
 def receiving() -> tuple[SimLoop, Receiver, list[int]]:
-    """A receiver that has acknowledged a long transfer's beginning, and where its acknowledgements go."""
+    """A receiver after the start of a long transfer, and the list of its acknowledgements."""
     loop, acknowledged = SimLoop(), list[int]()
 
     def acknowledge() -> None:
@@ -348,7 +349,7 @@ def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> Tc
     return segment
 
 
-def test_a_full_segment_is_acknowledged_at_once_if_it_is_pushed_and_else_later() -> None:
+def test_a_full_segment_is_acknowledged_at_once_only_with_psh() -> None:
     for push in (False, True):
         loop, receiver, acknowledged = receiving()
         receiver.receive(next_segment(receiver, push=push))
@@ -357,28 +358,28 @@ def test_a_full_segment_is_acknowledged_at_once_if_it_is_pushed_and_else_later()
         assert len(acknowledged) == 23
 
 
-def test_a_window_is_announced_in_whole_units_and_grows_no_further_while_segments_wait_behind_a_gap() -> None:
+def test_the_announced_window_is_a_multiple_of_its_scale_and_does_not_grow_behind_a_gap() -> None:
     _, receiver, _ = receiving()
     full = receiver.announce()
-    assert full == 81_536, "what 128 KiB of memory hold beside the segment under way"
+    assert full == 81_536, "the room in 128 KiB of memory beside the current segment"
     for skip in range(3, 13):
         receiver.receive(next_segment(receiver, skip=skip))
-    assert receiver.announce() == full, "what was announced stays"
+    assert receiver.announce() == full, "the announced window does not shrink"
     for left in (2, 1):
         receiver.receive(next_segment(receiver))
-        assert receiver.announce() == -(-(full - (3 - left) * MSS) // 128) * 128, "and gets no more"
+        assert receiver.announce() == -(-(full - (3 - left) * MSS) // 128) * 128, "the window does not grow"
     receiver.receive(next_segment(receiver))
     assert receiver.following == receiver.acknowledged == 1 + 35 * MSS
     assert receiver.announce() == full
 
 
-def test_a_lost_window_update_is_asked_for() -> None:
+def test_a_lost_window_update_is_recovered_by_a_window_probe() -> None:
     pair = Pair(LINE)
     client, server = connected(pair)
     server.transport.pause_reading()
     client.transport.write(bytes(300_000))
     pair.loop.run_for(3_600_000 * MS)
-    assert not client.lost, "a closed window is no dead end, however long"
+    assert not client.lost, "a connection with a closed window does not time out"
     pair.link.backward.quality = LinkQuality(1_000_000, loss=1.0)
     server.transport.resume_reading()
     pair.loop.run_for(100 * MS)
@@ -387,7 +388,7 @@ def test_a_lost_window_update_is_asked_for() -> None:
     assert len(server.received) == 300_000
 
 
-# -- the parts
+# -- congestion control and timers
 
 
 def test_the_window_starts_with_ten_segments_and_doubles_each_round_trip() -> None:
@@ -399,7 +400,7 @@ def test_the_window_starts_with_ten_segments_and_doubles_each_round_trip() -> No
     assert rounds == [10, 20, 40]
 
 
-def test_after_an_idle_time_the_window_starts_again() -> None:
+def test_the_window_starts_again_after_an_idle_period() -> None:
     pair = Watched(LinkQuality(100_000_000, 100 * MS, queue_bytes_max=1 << 22))
     client, _ = connected(pair)
     for _ in range(2):
@@ -410,7 +411,7 @@ def test_after_an_idle_time_the_window_starts_again() -> None:
         assert sum(at < began + 0.1 for at, _ in pair.data()) == INITIAL_WINDOW
 
 
-def test_cubic_is_back_at_the_old_window_when_its_curve_says_so() -> None:
+def test_cubic_returns_to_the_old_window_after_the_time_of_its_curve() -> None:
     cubic = Cubic()
     assert (cubic.window, cubic.ssthresh) == (INITIAL_WINDOW, UNLIMITED)
     cubic.window = 100
@@ -425,11 +426,11 @@ def test_cubic_is_back_at_the_old_window_when_its_curve_says_so() -> None:
 
 
 @pytest.mark.parametrize(("rise", "ends"), [(3, False), (6, True)])
-def test_slow_start_ends_when_round_trips_become_longer(rise: int, ends: bool) -> None:
+def test_slow_start_ends_when_the_round_trip_time_rises(rise: int, ends: bool) -> None:
     cubic = Cubic()
     cubic.window = 20
     cubic.measure(40 * MS, 40 * MS, 1, 100)
-    for n in range(10):  # an eighth of the shortest round trip, here 5 ms, is too much
+    for n in range(10):  # a rise by an eighth of the shortest round trip, here 5 ms, ends slow start
         cubic.measure((40 + rise) * MS, (1_000 + 50 * n) * MS, 200, 300)
     assert cubic.in_slow_start is not ends
 
@@ -440,7 +441,7 @@ def test_the_cube_root_is_rounded_down(value: int) -> None:
     assert root**3 <= value < (root + 1) ** 3
 
 
-def test_the_timeout_is_the_round_trip_and_at_least_200_ms_more() -> None:
+def test_the_timeout_exceeds_the_round_trip_time_by_at_least_200_ms() -> None:
     rtt = RttEstimator()
     rtt.measure(50 * MS, 1, 2)
     assert rtt.rto == 250 * MS
@@ -452,7 +453,7 @@ def test_the_timeout_is_the_round_trip_and_at_least_200_ms_more() -> None:
     assert rtt.rto > 600 * MS
 
 
-def test_rack_waits_for_late_segments_once_it_has_seen_reordering() -> None:
+def test_rack_waits_for_late_segments_after_reordering() -> None:
     board = Scoreboard()
     board.sent = [Sent(1 + n * MSS, 1 + (n + 1) * MSS, n * MS) for n in range(6)]
     assert board.select([(1 + 2 * MSS, 1 + 3 * MSS)], 50 * MS, 40 * MS, 0) == 1
@@ -467,7 +468,7 @@ def test_rack_waits_for_late_segments_once_it_has_seen_reordering() -> None:
     assert RecoveryState.OPEN == 0
 
 
-def test_a_segment_knows_its_options() -> None:
+def test_the_length_of_a_segments_options_follows_from_its_flags() -> None:
     assert TcpSegment(1, 2, "b", 0, SYN).option_bytes == 12
     assert TcpSegment(1, 2, "b", 1, ACK).option_bytes == 0
     assert TcpSegment(1, 2, "b", 1, ACK, sack=((5, 6), (8, 9))).option_bytes == 20

@@ -1,4 +1,4 @@
-"""Timers that share events: each expires at its deadline, whatever the others do."""
+"""Timers that share events expire at their own deadlines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sim.net.timers import LazyTimer, LazyTimers
 
 
 class Watched:
-    """Timers of one environment, and when each expired."""
+    """Timers of one environment, and a record of (time, number) of each expiry."""
 
     def __init__(self, count: int) -> None:
         self.env = Environment()
@@ -24,21 +24,21 @@ class Watched:
         return self.expired
 
 
-def test_each_expires_once_at_its_deadline() -> None:
+def test_each_timer_expires_once_at_its_deadline() -> None:
     watched = Watched(3)
     for timer, deadline in zip(watched.timers, (30, 10, 20), strict=True):
         timer.set(deadline)
     assert watched.run() == [(10, 1), (20, 2), (30, 0)]
 
 
-def test_timers_of_one_deadline_expire_in_the_order_in_which_they_were_set() -> None:
+def test_timers_with_the_same_deadline_expire_in_the_order_they_were_set() -> None:
     watched = Watched(3)
     for number in (2, 0, 1):
         watched.timers[number].set(10)
     assert watched.run() == [(10, 2), (10, 0), (10, 1)]
 
 
-def test_a_deadline_moves_to_later_and_to_earlier_and_is_cleared() -> None:
+def test_a_deadline_can_be_moved_later_and_earlier_and_be_cleared() -> None:
     watched = Watched(3)
     later, earlier, cleared = watched.timers
     for timer in watched.timers:
@@ -48,7 +48,7 @@ def test_a_deadline_moves_to_later_and_to_earlier_and_is_cleared() -> None:
     assert watched.run() == [(6, 1), (70, 0)]
 
 
-def test_one_that_expires_may_clear_or_move_those_that_are_due_with_it() -> None:
+def test_an_expiring_timer_can_clear_and_move_others_with_the_same_deadline() -> None:
     watched = Watched(3)
     first, second, third = watched.timers
 
@@ -72,7 +72,7 @@ def test_a_timer_that_expired_or_was_cleared_can_be_set_again() -> None:
     assert watched.run() == [(10, 0), (30, 0), (40, 1)]
 
 
-def test_timers_that_are_set_and_cleared_together_take_one_event() -> None:
+def test_timers_set_and_cleared_together_need_one_event() -> None:
     watched = Watched(8)
     for timer in watched.timers:
         timer.set(10)
@@ -94,7 +94,7 @@ def test_a_timer_can_expire_in_the_first_nanosecond() -> None:
     assert watched.run() == [(1, 0)]
 
 
-def test_a_timer_that_is_set_again_and_again_is_listed_once() -> None:
+def test_a_timer_that_is_set_repeatedly_is_listed_once() -> None:
     watched = Watched(1)
     for deadline in range(10, 20):
         watched.timers[0].set(deadline)

@@ -1,4 +1,4 @@
-"""The simulated loop's TLS layer passes on what asyncio's would, without its buffers."""
+"""The TLS layer of the simulated loop delivers the same data as that of asyncio."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Talk(Pair):
 
 
 @pytest.mark.parametrize("size", [1, RECORD_BYTES_MAX - 1, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, 200_000])
-def test_messages_of_any_length_come_back_whole_and_in_order(identity: Identity, size: int) -> None:
+def test_messages_of_any_length_arrive_complete_and_in_order(identity: Identity, size: int) -> None:
     talk, data = Talk(identity, Recorder(echo=True)), Random(size).randbytes(size)
     for part in (data, b"", data, data[:1]):
         talk.client.transport.write(part)
@@ -56,7 +56,7 @@ def test_messages_of_any_length_come_back_whole_and_in_order(identity: Identity,
     assert talk.client.received == data + data + data[:1]
 
 
-def test_several_pieces_are_one_message(identity: Identity) -> None:
+def test_writelines_sends_its_pieces_as_one_message(identity: Identity) -> None:
     talk, pieces = Talk(identity, Recorder(echo=True)), [b"one", b"", b"x" * RECORD_BYTES_MAX, b"three"]
     talk.client.transport.writelines([])
     talk.client.transport.writelines(pieces)
@@ -64,7 +64,7 @@ def test_several_pieces_are_one_message(identity: Identity) -> None:
     assert talk.client.received == b"".join(pieces)
 
 
-def test_a_program_that_pauses_gets_nothing_until_it_reads_again(identity: Identity) -> None:
+def test_a_paused_program_receives_nothing_until_it_resumes_reading(identity: Identity) -> None:
     talk = Talk(identity, Recorder())
     talk.client.transport.write(b"first")
     talk.loop.run_for(10**9)
@@ -86,7 +86,7 @@ def test_nothing_is_sent_after_closing(identity: Identity) -> None:
     assert (talk.server.received, talk.server.lost, talk.client.lost) == (b"last", [None], [None])
 
 
-def test_an_error_of_the_program_ends_the_connection(identity: Identity) -> None:
+def test_an_exception_in_the_protocol_ends_the_connection(identity: Identity) -> None:
     talk = Talk(identity, Failing())
     talk.client.transport.write(b"hello")
     talk.loop.run_for(10**9)

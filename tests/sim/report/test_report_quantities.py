@@ -29,7 +29,7 @@ S = 10**9
         (-2 * S, "−2 s"),
     ],
 )
-def test_durations(ns, text):
+def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns, text):
     assert quantities.duration(ns) == text
 
 

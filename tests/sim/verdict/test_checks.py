@@ -1,4 +1,4 @@
-"""The checkers themselves: a report that is gone must be seen to be gone."""
+"""The checks of a lab detect lost, dropped, duplicated and late reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CUT = fault_kinds()["power-cut"]()
 
 
 def ledger(*fates: str, kind: str = "status") -> ReportLedger:
-    """A run whose report n was: S stored, B on the box, G gone though acknowledged, U not acknowledged."""
+    """A run whose n-th report is: S stored, B on the box, G acknowledged but missing, U not acknowledged."""
     result = ReportLedger()
     run = result.begin("CHEM-0001", 1)
     for number, fate in enumerate(fates, 1):
@@ -37,52 +37,52 @@ def outcome(book: ReportLedger, *gaps: tuple[int, int], duplicates: int = 0) -> 
     return Outcome(book, sequences, named, duplicates)
 
 
-def test_what_is_stored_or_on_the_box_or_never_acknowledged_is_not_lost() -> None:
+def test_a_report_that_is_stored_or_on_the_box_or_unacknowledged_is_not_lost() -> None:
     result = outcome(ledger(*"SSBBU"))
     assert (result.reports.lost, result.reports.dropped) == (0, 0)
     assert (result.reports.made, result.reports.acknowledged, result.reports.stored) == (5, 4, 2)
     assert result.reports.waiting == 2
 
 
-def test_what_was_acknowledged_is_all_accounted_for() -> None:
+def test_every_acknowledged_report_is_stored_waiting_lost_or_dropped() -> None:
     for fates in ("SSGGSGBSUB", "UUGSB", "S", ""):
         reports = outcome(ledger(*fates), (3, 4)).reports
         assert reports.acknowledged == reports.stored + reports.waiting + reports.lost + reports.dropped
 
 
-def test_what_is_gone_is_lost_and_named_by_number() -> None:
+def test_missing_reports_are_lost_and_identified_by_number() -> None:
     assert [entry.number for entry in outcome(ledger(*"SSGSGS")).lost] == [3, 5]
 
 
-def test_what_is_gone_at_the_very_end_is_lost() -> None:
+def test_a_missing_last_report_is_lost() -> None:
     assert [entry.number for entry in outcome(ledger(*"SSG")).lost] == [3]
 
 
-def test_a_gap_record_excuses_what_it_names_and_nothing_else() -> None:
+def test_a_gap_record_accounts_for_the_reports_it_names_only() -> None:
     result = outcome(ledger(*"SSGGSGS"), (3, 4))
     assert [entry.number for entry in result.dropped] == [3, 4]
     assert [entry.number for entry in result.lost] == [6]
 
 
-def test_a_gap_record_that_names_too_little_excuses_no_more_than_it_names() -> None:
+def test_a_gap_record_that_names_too_few_reports_leaves_the_others_lost() -> None:
     result = outcome(ledger(*"SSGGS"), (3, 3))
     assert [entry.number for entry in result.dropped] == [3]
     assert [entry.number for entry in result.lost] == [4]
 
 
-def test_numbers_that_were_never_used_excuse_nothing() -> None:
+def test_numbers_that_were_never_used_account_for_no_report() -> None:
     book = ledger(*"SGS")
     gap = GapFound(at_ns=0, reason="unused", records=0, ranges=((2, 2),))
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     assert [entry.number for entry in Outcome(book, sequences, [gap], 0).lost] == [2]
 
 
-def test_a_gap_record_that_names_what_is_there_excuses_nothing() -> None:
+def test_a_gap_record_that_names_existing_records_accounts_for_no_report() -> None:
     result = outcome(ledger(*"SSGS"), (1, 2))
     assert [entry.number for entry in result.lost] == [3]
 
 
-def test_every_expectation_can_fail_and_says_why() -> None:
+def test_every_failed_expectation_shows_its_evidence() -> None:
     book = ledger(*"SGSSB")
     expect = limits(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
     events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
@@ -108,16 +108,16 @@ def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
     assert drained.holds
 
 
-def test_an_outage_that_ends_within_another_is_not_over() -> None:
+def test_an_outage_that_ends_within_another_one_is_not_over() -> None:
     events = [Event(0, DOWN, "uplink", 10), Event(5, CUT, "box", 20), Event(40, CUT, "box", None)]
     assert outage_ends(events) == [25, 40]
 
 
-def test_the_latency_is_that_of_stored_reports_and_of_those_that_wait_for_longer_than_the_limit() -> None:
+def test_latency_includes_waiting_reports_only_beyond_the_limit() -> None:
     within = limits(latency_p99=3 * SECOND)
     for fates, end_s, holds, measured in (
         ("SSSS", 1000, True, 2),
-        ("SSSB", 7, True, 2),  # it has waited for as long as the limit
+        ("SSSB", 7, True, 2),  # it has waited exactly as long as the limit
         ("SSSB", 8, False, 4),
         ("SSSU", 1000, True, 2),
     ):
@@ -132,14 +132,14 @@ def test_a_failure_has_the_name_of_its_expectation() -> None:
     assert {failure.expectation for failure in failures} == {"lost", "connections", "latency_p99"}
 
 
-# -- a port's neighbours
+# -- latency of other ports
 
 FLOOD = Event(0, fault_kinds()["instrument-floods"](), "instrument:1", None)
 PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
 
 
 def neighbours(attacked: str, other: str) -> ReportLedger:
-    """As `ledger`, of an instrument at port 1 and one at port 2."""
+    """As `ledger`, for an instrument at port 1 and another one at port 2."""
     result = ledger(*attacked)
     run = result.begin("HEMA-0002", 1)
     for number, fate in enumerate(other, 1):
@@ -157,7 +157,7 @@ def judged(expect: Expect, book: ReportLedger, *events: Event, connections: int 
     return expectations[-1]
 
 
-def test_the_latency_of_other_ports_is_that_of_instruments_without_an_event() -> None:
+def test_the_latency_of_other_ports_excludes_instruments_with_an_event() -> None:
     within = limits(other_ports_latency_p99=SECOND)
     result = judged(within, neighbours("SSSS", "SSS"), FLOOD)
     assert result.holds and result.measured == 0.5 and result.name == "other_ports_latency_p99"
@@ -166,12 +166,12 @@ def test_the_latency_of_other_ports_is_that_of_instruments_without_an_event() ->
     assert not result.holds and result.measured == 2
 
 
-def test_reports_of_other_ports_that_never_arrive_count_even_without_an_acknowledgement() -> None:
+def test_unacknowledged_reports_of_other_ports_count_as_late() -> None:
     result = judged(limits(other_ports_latency_p99=SECOND), neighbours("SSSS", "SSSU"), FLOOD)
     assert not result.holds and result.measured == 996
 
 
-def test_without_other_ports_or_without_an_event_there_is_nothing_to_judge() -> None:
+def test_the_latency_of_other_ports_needs_an_event_and_reports_of_another_port() -> None:
     within = limits(other_ports_latency_p99=SECOND)
     both = (FLOOD, Event(0, FLOOD.fault, "instrument:2", None))
     for book, events in (("SS", ()), ("SS", both), ("UU", (FLOOD,)), ("", (FLOOD,))):
@@ -180,7 +180,7 @@ def test_without_other_ports_or_without_an_event_there_is_nothing_to_judge() -> 
         assert "nothing to judge" in result.explanation
 
 
-def test_connections_are_counted_or_there_is_nothing_to_judge() -> None:
+def test_the_limit_of_connections_needs_a_count() -> None:
     at_most = limits(connections=10)
     assert judged(at_most, neighbours("S", "S"), connections=10).holds
     assert not judged(at_most, neighbours("S", "S"), connections=11).holds

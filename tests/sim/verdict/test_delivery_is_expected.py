@@ -1,4 +1,4 @@
-"""Delivery, content and gaps are judged in every lab, and what cannot be judged does not hold."""
+"""Every lab checks delivery, content and gaps; an expectation with nothing to judge fails."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def one(
     return book
 
 
-def test_what_waits_without_a_cause_is_undelivered() -> None:
+def test_a_report_that_waits_without_a_cause_is_undelivered() -> None:
     assert not judged(one(100, 100, None, waits=True))["undelivered"]
     assert not judged(one(100, 100, 100 + 601))["undelivered"]
     assert judged(one(100, 100, 100 + 600))["undelivered"]
 
 
-def test_an_outage_explains_a_wait_while_it_lasts_and_no_longer() -> None:
+def test_an_outage_explains_a_wait_only_while_it_lasts() -> None:
     outage = Event(90 * S, DOWN, "uplink", HOUR_NS)
     assert judged(one(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
     assert not judged(one(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
@@ -74,21 +74,21 @@ def test_an_outage_explains_a_wait_while_it_lasts_and_no_longer() -> None:
     ]
 
 
-def test_a_slow_line_explains_a_wait_only_as_long_as_there_is_progress() -> None:
+def test_a_slow_link_explains_a_wait_only_while_there_is_progress() -> None:
     slow = Event(0, SLOW, "uplink", None)
     events = [slow]
     assert Causes(events, range(0, 7000 * S, 300 * S), 600 * S).unexplained(100 * S, 7000 * S) == 0
     assert Causes(events, [100 * S], 600 * S).unexplained(100 * S, 7000 * S) == pytest.approx(6300 * S)
 
 
-def test_what_is_never_acknowledged_needs_a_fault_of_its_own_instrument_or_of_the_box() -> None:
+def test_a_missing_acknowledgement_needs_a_fault_of_the_own_instrument() -> None:
     book = one(100, None, None)
     assert not judged(book)["unacknowledged"]
     for target, holds in (("instrument:1", True), ("instrument:2", False), ("uplink", False)):
         assert judged(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
 
 
-def test_an_instrument_that_loses_its_power_takes_its_reports_with_it() -> None:
+def test_reports_lost_with_the_power_of_their_instrument_are_not_unacknowledged() -> None:
     book = one(100, None, None)
     (run,) = book.runs.values()
     run.ended_ns = 200 * S
@@ -97,7 +97,7 @@ def test_an_instrument_that_loses_its_power_takes_its_reports_with_it() -> None:
     assert not judged(book)["unacknowledged"]
 
 
-def test_one_named_number_excuses_one_report_of_all_instruments_together() -> None:
+def test_one_named_number_accounts_for_one_report_of_all_instruments_together() -> None:
     book = ReportLedger()
     a, b = book.begin("A", 1), book.begin("B", 1)
     for run, numbers, first in ((a, 12, 1), (b, 3, 2)):
@@ -111,8 +111,8 @@ def test_one_named_number_excuses_one_report_of_all_instruments_together() -> No
     assert (len(outcome.lost), len(outcome.dropped)) == (10, 1)
 
 
-def test_named_numbers_go_where_they_are_needed() -> None:
-    """Both windows could have 3; only one of them could have 5."""
+def test_named_numbers_are_assigned_where_they_are_needed() -> None:
+    """Number 3 fits both windows, and number 5 only one of them."""
     book = ReportLedger()
     a, b = book.begin("A", 1), book.begin("B", 1)
     for run, first, last in ((a, 1, 6), (b, 2, 4)):
@@ -126,7 +126,7 @@ def test_named_numbers_go_where_they_are_needed() -> None:
     assert (len(outcome.lost), len(outcome.dropped)) == (0, 2)
 
 
-def test_a_report_that_was_altered_or_never_made_is_seen() -> None:
+def test_an_altered_report_and_one_that_was_never_made_fail_the_lab() -> None:
     for found in ([(1, 7)], [(1, 8)], [(1, 7), (3, 7)]):
         book = ReportLedger()
         run = book.begin("CHEM-0001", 1)
@@ -143,7 +143,7 @@ def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
     assert not judged(book)["duplicates"]
 
 
-def test_nothing_to_judge_does_not_hold() -> None:
+def test_an_expectation_with_nothing_to_judge_fails() -> None:
     nothing = judged(ReportLedger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
     assert not any(nothing.values()), nothing
     quiet = judged(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
@@ -155,19 +155,19 @@ def test_nothing_to_judge_does_not_hold() -> None:
     assert not judged(one(100, 100, 100), unneeded, backlog_drained_within=S)["backlog_drained_within"]
 
 
-def test_a_fault_that_never_ends_is_no_ended_outage() -> None:
+def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
     assert outage_ends([Event(5, DOWN, "uplink", None)]) == []
     assert outage_ends([Event(5, DOWN, "uplink", None), Event(1, DOWN, "uplink", 10)]) == []
 
 
-def test_latency_counts_what_is_still_waiting() -> None:
+def test_latency_includes_reports_that_still_wait() -> None:
     assert not judged(one(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
 
 
 # -- whole labs
 
 
-def test_an_instrument_that_is_cut_off_from_the_beginning_is_no_pass() -> None:
+def test_a_lab_whose_instruments_are_always_cut_off_fails() -> None:
     cut = "".join(
         f'[[event]]\nat = "0s"\nfault = "link-down"\ntarget = "instrument:{port}"\n' for port in (1, 2)
     )
@@ -176,7 +176,7 @@ def test_an_instrument_that_is_cut_off_from_the_beginning_is_no_pass() -> None:
     assert failed(result) == {"lost", "duplicates", "dropped", "altered", "undelivered"}
 
 
-def test_a_forwarder_that_stops_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_whose_forwarder_stops_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     async def stands_still(self: Forwarder) -> None:
         await self._carrier_returned.wait()
 
@@ -185,7 +185,7 @@ def test_a_forwarder_that_stops_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> N
     assert failed(run_lab(lab("20min"))) == {"undelivered"}
 
 
-def test_emptied_reports_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def emptying(message: Entry) -> bytes:
         if isinstance(message, Entry) and isinstance(message.body, Status):
             body = message.body
@@ -198,7 +198,7 @@ def test_emptied_reports_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed(run_lab(lab("20min"))) == {"altered"}
 
 
-def test_a_command_is_to_be_done() -> None:
+def test_a_lab_with_a_refused_command_fails() -> None:
     order = '[[command]]\nat = "2min"\ntarget = "{}"\nverb = "send-inventory"\n'
     done = run_lab(lab("20min", order.format("instrument:1")))
     assert done.verdict == "pass"

@@ -29,7 +29,7 @@ Judgement = tuple[Expectation, Failure | None]
 def report(
     run: Run, made_s: float, acknowledged_s: float | None, stored_s: float | None, kind: str = "status"
 ) -> None:
-    """One more report of the run, with its number as its sequence; not stored, it is not on the box either."""
+    """Add a report to the run. Its sequence is its number; unless it is stored, it is missing."""
     run.made(kind, int(made_s * S))
     number = len(run)
     if acknowledged_s is not None:
@@ -39,7 +39,7 @@ def report(
 
 
 def book(*times: tuple[float, float | None, float | None], kind: str = "status") -> ReportLedger:
-    """One instrument's reports: when each was made, acknowledged and stored, in seconds."""
+    """The reports of one instrument by the times they were made, acknowledged and stored, in seconds."""
     made = ReportLedger()
     run = made.begin("CHEM-0001", 1)
     for each in times:
@@ -116,7 +116,7 @@ NAMES = [
     ],
     ids=["nothing made", "nothing acknowledged", "all stored"],
 )
-def test_every_expectation_has_a_name_and_a_sentence_and_can_be_written_and_read(
+def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
     found: Outcome, holds: set[str]
 ) -> None:
     judged = evaluate(EVERYTHING, found, [INTRUDER], end_ns=2 * HOUR_NS, ports={})
@@ -150,7 +150,7 @@ def test_limits_are_shown_with_their_units() -> None:
 @pytest.mark.parametrize(
     "name", ["lost", "dropped", "duplicates", "altered", "undelivered", "unacknowledged"]
 )
-def test_a_lab_may_allow_some_of_each_and_not_one_more(name: str) -> None:
+def test_a_lab_allows_exactly_as_many_as_its_limit(name: str) -> None:
     ledger = book((100, 100, 100), (101, 101, None), (102, 102, None), (103, 103, 103))
     run = ledger.runs["CHEM-0001", 1]
     gaps = []
@@ -170,10 +170,10 @@ def test_a_lab_may_allow_some_of_each_and_not_one_more(name: str) -> None:
         assert (expectation.measured, expectation.limit, expectation.holds) == (2, allowed, holds)
 
 
-# -- what is found that should not be there
+# -- altered and missing reports
 
 
-def test_altered_reports_unmade_ones_and_false_gaps_are_added_and_an_example_is_given() -> None:
+def test_the_altered_reports_include_unmade_ones_and_false_gaps() -> None:
     ledger = book((100, 100, 100), (101, 101, 101), (102, 102, 102))
     ledger.runs["CHEM-0001", 1].altered = {2: S}
     ledger.unmade += ["unmade one", "unmade two"]
@@ -188,7 +188,7 @@ def test_altered_reports_unmade_ones_and_false_gaps_are_added_and_an_example_is_
     assert expectation.holds and "For example" not in expectation.explanation
 
 
-def test_a_report_that_nobody_made_is_altered_even_if_no_other_was_found() -> None:
+def test_a_report_that_was_never_made_counts_as_altered_even_if_no_other_was_found() -> None:
     ledger = book((100, 100, None))
     ledger.unmade.append("unmade one")
     expectation, _ = judge("altered", outcome(ledger), altered=1)
@@ -197,13 +197,13 @@ def test_a_report_that_nobody_made_is_altered_even_if_no_other_was_found() -> No
     assert (expectation.measured, expectation.holds) == (None, False)
 
 
-def test_lost_and_dropped_reports_are_shown_with_the_gap_records_that_name_numbers() -> None:
+def test_lost_and_dropped_reports_are_shown_with_the_first_gap_records() -> None:
     ledger = book((100, 100, 100), *[(101, 101, None)] * 30, (103, 103, 103))
     gaps = [GapFound(at_ns=n, reason="disk-full", records=1, ranges=((n, n),)) for n in range(2, 24)]
     empty = GapFound(at_ns=1, reason="unused", records=0, ranges=((40, 40),))
     for name in ("lost", "dropped"):
         failure = evidence(name, outcome(ledger, empty, *gaps))
-        assert failure.gaps == tuple(gaps[:20]), "only the first, and no empty one"
+        assert failure.gaps == tuple(gaps[:20]), "only the first twenty, and none without numbers"
     assert evidence("unacknowledged", outcome(book((100, None, None)), *gaps)).gaps == ()
 
 
@@ -226,7 +226,7 @@ def test_an_acknowledgement_may_take_as_long_as_the_limit() -> None:
     )
 
 
-def test_a_fault_of_the_own_instrument_explains_a_late_acknowledgement_and_no_other_ports() -> None:
+def test_a_fault_explains_late_acknowledgements_of_its_own_instrument_only() -> None:
     ledger = ReportLedger()
     for serial in ("CHEM-0001", "HEMA-0002"):
         report(ledger.begin(serial, 1), 100, 100 + 3600, 100 + 3601)
@@ -234,10 +234,10 @@ def test_a_fault_of_the_own_instrument_explains_a_late_acknowledgement_and_no_ot
     failure = evidence("unacknowledged", outcome(ledger), event)
     assert [each.instrument for each in failure.reports] == ["CHEM-0001"]
     failure = evidence("unacknowledged", outcome(ledger), event, ports=False)
-    assert failure.reports_total == 2, "without ports no fault explains anything"
+    assert failure.reports_total == 2, "without ports a fault explains nothing"
 
 
-def test_a_slow_instrument_link_explains_waits_only_while_its_reports_get_through() -> None:
+def test_a_slow_instrument_link_explains_waits_only_while_its_reports_are_acknowledged() -> None:
     slow = Event(0, SLOW, "instrument:1", None)
     moving = ReportLedger()
     run = moving.begin("CHEM-0001", 1)
@@ -262,13 +262,13 @@ def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() 
         return judge("unacknowledged", outcome(ledger), *events)[0].holds
 
     assert not given_up(1000)
-    assert not given_up(0), "a lab's beginning explains nothing"
+    assert not given_up(0), "the beginning of the lab explains nothing"
     assert given_up(1000, Event(1100 * S, DISK_FULL, "disk", S))
     assert not given_up(1000, Event(2000 * S, DISK_FULL, "disk", S)), "later than the limit"
-    assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "over long before"
+    assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "it ended long before"
 
 
-def test_reports_after_one_that_the_agent_gave_up_are_judged_as_well() -> None:
+def test_reports_after_one_that_the_agent_gave_up_are_judged_too() -> None:
     ledger = book((1000, None, None), (1001, None, None))
     ledger.runs["CHEM-0001", 1].given_up.add(1, 1)
     failure = evidence("unacknowledged", outcome(ledger))
@@ -278,7 +278,7 @@ def test_reports_after_one_that_the_agent_gave_up_are_judged_as_well() -> None:
 # -- stored in time
 
 
-def test_the_boxs_own_records_are_to_be_delivered_as_well() -> None:
+def test_the_boxs_own_records_must_be_delivered_too() -> None:
     found = outcome(book((100, 100, 100)), own_waiting=[100 * S, 101 * S, 5000 * S])
     expectation, failure = judge("undelivered", found, end_ns=5000 * S)
     assert expectation.measured == 2
@@ -292,7 +292,7 @@ def test_the_boxs_own_records_are_to_be_delivered_as_well() -> None:
 def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
     ledger = book((100, 100, 100), (100, 100, 701), (100, 100, 700), (100, None, None), (100, 100, None))
     expectation, failure = judge("undelivered", outcome(ledger, own_waiting=[100 * S]))
-    assert expectation.measured == 2, "what was not acknowledged, or is lost, is counted elsewhere"
+    assert expectation.measured == 2, "unacknowledged and lost reports are counted elsewhere"
     assert failure is not None
     assert [each.number for each in failure.reports] == [2]
     assert failure.reports_total == 1
@@ -315,7 +315,7 @@ def command(
     return CommandFate(text, 100 * S, NEVER if closed_s is None else int(closed_s * S), outcome)
 
 
-def test_a_command_is_done_within_its_limit_or_its_result_is_awaited_that_long() -> None:
+def test_a_command_must_be_done_within_its_limit() -> None:
     ledger = book((100, 100, 100))
     for fate, end_s, holds in (
         (command(1900), 7200, True),
@@ -361,7 +361,7 @@ def outage(at_s: float, lasts_s: float) -> Event:
     return Event(int(at_s * S), DOWN.fault, "uplink", int(lasts_s * S))
 
 
-def test_a_backlog_counts_from_the_first_end_of_an_outage_at_which_it_waited() -> None:
+def test_a_backlog_is_measured_from_the_first_outage_end_at_which_it_waited() -> None:
     ledger = book((100, 100, 260), (200, 200, 250))
     expectation, failure = drained(ledger, outage(90, 60), outage(190, 30))
     assert expectation.measured == 110, "waited at 150 s, and still at 220 s"
@@ -391,7 +391,7 @@ def test_a_report_that_still_waits_at_the_end_never_drains() -> None:
     assert [each.number for each in failure.reports] == [2]
 
 
-def test_what_is_acknowledged_or_stored_as_the_outage_ends_is_judged_by_that_time() -> None:
+def test_a_report_that_is_stored_at_the_end_of_the_outage_is_no_backlog() -> None:
     for times, waited in (
         ((100, 150, 151), True),
         ((100, 151, 152), False),
@@ -413,7 +413,7 @@ def test_without_an_outage_that_ended_there_is_no_backlog_to_judge() -> None:
 # -- latencies
 
 
-def test_alerts_are_measured_apart_from_other_reports() -> None:
+def test_alerts_are_measured_separately_from_other_reports() -> None:
     ledger = book((100, 100, 150))
     for kind, seconds in (("alert", 2), ("alert", 3), ("result", 90)):
         report(ledger.runs["CHEM-0001", 1], 200, 200, 200 + seconds, kind)
@@ -435,7 +435,7 @@ def test_one_report_in_a_hundred_may_take_longer() -> None:
         assert judge("latency_p99", outcome(ledger), latency_p99=S)[0].holds is holds
 
 
-def test_a_latency_may_be_as_long_as_its_limit_and_counts_acknowledged_reports_alone() -> None:
+def test_a_latency_may_reach_its_limit_and_counts_acknowledged_reports_only() -> None:
     for stored_s, holds in ((160, True), (160.001, False)):
         ledger = book((100, 100, stored_s), (100, None, None))
         assert judge("latency_p99", outcome(ledger), latency_p99=MINUTE_NS)[0].holds is holds
@@ -454,14 +454,14 @@ def test_without_a_stored_report_there_is_no_latency_to_judge() -> None:
 # -- what a lab judges only if it has it
 
 
-def test_what_is_not_expected_is_not_judged() -> None:
+def test_an_expectation_that_a_lab_does_not_have_is_not_judged() -> None:
     expectations, _ = evaluate(
         limits(), outcome(book((1, 1, 1)), connections=3), [DOWN], end_ns=2 * HOUR_NS, ports={}
     )
     assert [each.name for each in expectations] == NAMES[:6]
 
 
-def test_connections_may_be_as_many_as_the_limit() -> None:
+def test_the_number_of_connections_may_reach_the_limit() -> None:
     for most, holds in ((3, True), (4, False)):
         expectation, _ = judge("connections", outcome(book((1, 1, 1)), connections=most), connections=3)
         assert (expectation.limit, expectation.measured, expectation.holds) == (3, most, holds)
@@ -469,7 +469,7 @@ def test_connections_may_be_as_many_as_the_limit() -> None:
     assert (expectation.limit, expectation.measured, expectation.holds) == (3, None, False)
 
 
-def test_an_intruder_must_try_and_reach_nobody() -> None:
+def test_intruders_must_try_and_must_reach_nothing() -> None:
     for tried, reached, allowed, measured, holds in (
         (0, [], 0, None, False),
         (9, [], 0, 0, True),
@@ -508,7 +508,7 @@ def test_a_report_is_shown_with_its_times_and_its_fate() -> None:
     assert dropped.fate == "given up by the box, and named in a gap record"
 
 
-def test_evidence_is_the_first_twenty_reports_by_time() -> None:
+def test_the_evidence_is_the_first_twenty_reports_by_time() -> None:
     ledger = ReportLedger()
     late, early = ledger.begin("CHEM-0001", 1), ledger.begin("HEMA-0002", 1)
     for number in range(15):
@@ -523,7 +523,7 @@ def test_evidence_is_the_first_twenty_reports_by_time() -> None:
     assert failure.reports[-1].made_ns == 1004 * S
 
 
-def test_the_fault_before_is_the_last_one_that_had_begun() -> None:
+def test_the_fault_before_a_report_is_the_last_one_that_had_begun() -> None:
     unrelated = [Event(at * S, SLOW, "instrument:2", None) for at in (50, 100, 150)]
     for made_s, began_s in ((120, 100), (100, 100), (99, 50), (10, 50)):
         failure = evidence("unacknowledged", outcome(book((made_s, None, None))), *unrelated)

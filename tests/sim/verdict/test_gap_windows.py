@@ -1,4 +1,4 @@
-"""Which missing reports the named numbers account for, where windows and ranges overlap."""
+"""Numbers named in gap records account for missing reports, also if windows and ranges overlap."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def numbers(entries: list[LedgerEntry]) -> list[int]:
     return [entry.number for entry in entries]
 
 
-def test_a_number_between_two_windows_excuses_neither() -> None:
+def test_a_number_between_two_windows_accounts_for_neither() -> None:
     lost, dropped = excuse(windows((0, 5, 2), (10, inf, 1)), [5, 10], [gap((3, 3), (7, 9), (11, 12))])
-    assert numbers(lost) == [1, 2], "numbers 1, 2 and 4 may be theirs, and are not named"
+    assert numbers(lost) == [1, 2], "the numbers 1, 2 and 4 may belong to them and are not named"
     assert numbers(dropped) == [3]
 
 
-def test_numbers_named_below_a_window_do_not_account_for_numbers_in_it() -> None:
+def test_named_numbers_below_a_window_do_not_account_for_its_reports() -> None:
     lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((2, 2), (6, 6))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
 
 
-def test_unused_numbers_account_for_numbers_and_excuse_no_report() -> None:
+def test_unused_numbers_account_for_no_report() -> None:
     lost, dropped = excuse(windows((5, 9, 2)), [5, 9], [gap((6, 7), reason=UNUSED), gap((8, 8))])
     assert (numbers(lost), numbers(dropped)) == ([2], [1])
 
 
-def test_the_last_window_reaches_to_the_highest_number_that_is_known() -> None:
+def test_the_last_window_extends_to_the_highest_known_number() -> None:
     for found, lost_expected in (([5], [1]), ([5, 8], [1])):
         lost, dropped = excuse(windows((5, inf, 1)), found, [gap((7, 7))])
         assert (numbers(lost), numbers(dropped)) == (lost_expected, [])
@@ -64,7 +64,7 @@ BOUNDS = st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 2)).map(
 
 
 @given(bounds=st.lists(BOUNDS, max_size=3), named=st.sets(st.integers(1, 10), max_size=4))
-def test_as_many_reports_have_a_number_as_any_assignment_gives_one(
+def test_as_many_reports_are_accounted_for_as_in_the_best_assignment(
     bounds: list[Bounds], named: set[int]
 ) -> None:
     made = windows(*bounds)
@@ -87,7 +87,7 @@ RANGES = st.lists(
 
 
 @given(ranges=RANGES, but=st.sets(st.integers(0, 26)))
-def test_numbers_of_overlapping_ranges_count_once_and_excepted_ones_do_not(
+def test_numbers_of_overlapping_ranges_count_once_and_excluded_ones_do_not_count(
     ranges: list[tuple[int, int]], but: set[int]
 ) -> None:
     numbers = {n for first, last in ranges for n in range(first, last + 1)} - but
@@ -98,24 +98,24 @@ def test_numbers_of_overlapping_ranges_count_once_and_excepted_ones_do_not(
     assert all(a[1] < b[0] for a, b in pairwise(made.ranges)), "in order, and disjoint"
 
 
-def test_a_named_number_that_was_found_all_the_same_excuses_no_report() -> None:
+def test_a_named_number_that_was_found_accounts_for_no_report() -> None:
     lost, dropped = excuse(windows((5, 9, 2)), [5, 6, 7, 8, 9], [gap((6, 8))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
     lost, dropped = excuse(windows((5, 9, 2)), [5, 7, 8, 9], [gap((6, 7))])
     assert (numbers(lost), numbers(dropped)) == ([2], [1])
 
 
-def test_a_window_between_adjacent_numbers_has_no_number_to_excuse_its_reports() -> None:
+def test_a_window_between_adjacent_numbers_has_no_number_for_its_reports() -> None:
     lost, dropped = excuse(windows((5, 6, 2), (5, inf, 1)), [5, 6], [gap((5, 6))])
     assert (numbers(lost), numbers(dropped)) == ([1, 2, 3], [])
 
 
-def test_without_any_number_everything_is_lost() -> None:
+def test_without_named_numbers_all_missing_reports_are_lost() -> None:
     lost, dropped = excuse(windows((0, inf, 2)), [], [])
     assert (numbers(lost), numbers(dropped)) == ([1, 2], [])
 
 
-def test_a_long_range_is_used_up_by_the_windows_that_need_it() -> None:
+def test_a_long_range_serves_every_window_that_it_overlaps() -> None:
     made = windows((0, 10**9, 2), (5 * 10**8, inf, 1), (10**12, inf, 1))
     lost, dropped = excuse(made, [10**9, 10**12], [gap((1, 10**12 + 1))])
     assert (numbers(lost), numbers(dropped)) == ([], [1, 2, 3, 4])

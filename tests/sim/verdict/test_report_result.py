@@ -24,7 +24,7 @@ DOCUMENTED = {
 
 
 @pytest.mark.parametrize("make", [passing, failing, bare])
-def test_the_document_has_what_every_world_must_print(make):
+def test_the_document_has_the_required_keys(make):
     document = json.loads(to_json(make()))
     assert {key: type(document[key]) for key in DOCUMENTED} == DOCUMENTED
     assert set(document["reports"]) == {
@@ -41,26 +41,26 @@ def test_the_document_has_what_every_world_must_print(make):
         assert {"name", "limit", "measured", "holds"} <= set(expectation)
 
 
-def test_faults_are_in_seconds_like_the_run():
+def test_the_times_of_faults_are_in_seconds():
     assert to_document(passing())["faults"] == [
         {"kind": "link-down", "at": 7200.0, "target": "uplink", "lasts": 10_800.0},
         {"kind": "power-cut", "at": 28_800.0, "target": "box", "lasts": None},
     ]
 
 
-def test_one_broken_expectation_is_a_failure():
+def test_one_failed_expectation_fails_the_lab():
     assert passing().verdict == "pass"
     assert failing().verdict == "fail"
     assert to_document(failing())["verdict"] == "fail"
 
 
-def test_the_series_are_printed_only_when_asked_for():
+def test_the_series_are_printed_only_on_request():
     assert "series" not in to_document(passing())
     series = to_document(passing(), with_series=True)["series"]
     assert len(series["bytes_up"]) == len(series["backlog"]["routine"]) == 24 * 60
 
 
-def test_a_result_is_frozen_and_knows_its_fields():
+def test_a_result_is_frozen_and_refuses_unknown_fields():
     with pytest.raises(AttributeError):
         passing().lab = "another"
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
