@@ -169,7 +169,7 @@ async def _serve(
         tls=server_context(identity(config)),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
         now=time.time,
-        check=ClientCheck(revocations, _RefusedClients()),
+        check=ClientCheck(revocations, RefusedClients()),
         limits=Limits(connections_max=raise_descriptor_limit(DESCRIPTORS_MAX) - DESCRIPTORS_RESERVED),
         crowded=lambda _connections, _beyond: bounds.check(),
     )
@@ -205,7 +205,7 @@ async def _follow_certificate(config: Config, server: Server) -> None:
             _log.error("the changed certificate files are not used: %s", error)
 
 
-class _RefusedClients:
+class RefusedClients:
     """Logs refused clients, with a rate limit for each, because a refused box retries forever."""
 
     def __init__(self) -> None:

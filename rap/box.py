@@ -77,11 +77,12 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(status)).decode())
         return OK
-    _print_status(status)
+    print_status(status)
     return OK
 
 
-def _print_status(status: StatusReport) -> None:
+def print_status(status: StatusReport) -> None:
+    """Print a box's status as lines of text."""
     waiting, traffic = status.backlog, status.traffic
     print(f"data center  {'connected, ' + traffic.cipher if status.connected else 'not connected'}")
     if status.trust is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
+from typing import Self
 
 from agents.spool.disk.group import PreparedGroup, Records, measure, prepare_group
 from agents.spool.recovery import RecoveredSpool, recover
@@ -48,7 +49,7 @@ class Spool:
         random: Random,
         encode_gap: Callable[[SpoolGap], bytes],
         snapshot: Callable[[], bytes] = bytes,
-    ) -> Spool:
+    ) -> Self:
         """Open the spool on `disk`, or create one; the files may be damaged in any way.
 
         A spool of up to `verify_bytes_max` bytes is read and verified completely. Of a larger spool, opening reads

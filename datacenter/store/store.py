@@ -100,7 +100,7 @@ class Store:
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
         """Authorize the boxes with these serial numbers, and no others. Raises: StoreError."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             enrol = text(
                 "INSERT INTO boxes (serial, enrolled_at_ms) VALUES (:serial, :now) ON CONFLICT DO NOTHING"
             )
@@ -147,18 +147,19 @@ class Store:
         assert len(body) <= COMMAND_BODY_BYTES_MAX, "callers must limit the body"
         values = {"box": box, "instrument": instrument, "verb": verb, "body": body}
         statement = insert(commands).values(**values, created_at_ms=now_ms, due_at_ms=now_ms)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
                 raise UnknownBoxError(box)
             return int(connection.scalar(statement.returning(commands.c.id)) or 0)
 
     def read(self, statement: Executable) -> Iterator[Any]:
         """The rows of a query in one transaction, fetched in blocks of a thousand. Raises: StoreError."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """Run a transaction that is committed at the end of the block. Raises: StoreError."""
         try:
             with self._engine.begin() as connection:
                 yield connection

@@ -80,7 +80,7 @@ class FirewallLog:
     """Reads the firewall's log in the network namespace of its creation; calls `on_entry` with each entry."""
 
     on_entry: Callable[[RefusedPacket | Lost], None]
-    _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
+    netlink_socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _next: int = 0
 
     def start(self) -> None:
@@ -93,20 +93,21 @@ class FirewallLog:
         )
         try:
             netlink.acknowledged(
-                self._socket, netlink.request(_CONFIG, netlink.F_ACK, 0, commands, LOG_GROUP)
+                self.netlink_socket, netlink.request(_CONFIG, netlink.F_ACK, 0, commands, LOG_GROUP)
             )
         except OSError as error:
-            self._socket.close()
+            self.netlink_socket.close()
             raise _explained(error) from error
-        self._socket.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._socket, self._read_waiting)
+        self.netlink_socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self.netlink_socket, self.read_waiting)
 
     def stop(self) -> None:
         """Stop reading, so that another program can read the group."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
+        asyncio.get_running_loop().remove_reader(self.netlink_socket)
+        self.netlink_socket.close()
 
-    def _read_waiting(self) -> None:
+    def read_waiting(self) -> None:
+        """Read the messages that have arrived."""
         for message in self._messages():
             if message.kind == _PACKET:
                 given = message.attributes()
@@ -116,7 +117,7 @@ class FirewallLog:
     def _messages(self) -> Iterator[netlink.NetlinkMessage]:
         for _ in range(_READS_MAX):
             try:
-                datagram = self._socket.recv(netlink.RECEIVE_BYTES)
+                datagram = self.netlink_socket.recv(netlink.RECEIVE_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -150,7 +151,7 @@ class FirewallLog:
             return ""
         (number,) = unpack("!I", index)
         try:
-            found = ioctl(self._socket, _SIOCGIFNAME, pack("16xi20x", number))
+            found = ioctl(self.netlink_socket, _SIOCGIFNAME, pack("16xi20x", number))
         except OSError:
             return f"#{number}"
         return found[:16].rstrip(b"\0").decode(errors="replace")

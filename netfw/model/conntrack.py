@@ -52,7 +52,7 @@ _ANSWERS: Final = {
     ICMPV6: {128: 129, 129: 128, 139: 140, 140: 139},
 }
 _REQUESTS: Final = {ICMP: frozenset({8, 13, 15, 17}), ICMPV6: frozenset({128, 139})}
-_UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143, 151, 152})
+UNTRACKED_ICMPV6: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143, 151, 152})
 """Neighbour discovery, multicast listeners, multicast router discovery."""
 
 _INVALID: Final = NOT_TRACKED_YET
@@ -200,7 +200,7 @@ class Conntrack:
             return Tracked(_INVALID)
         kind = data[at]
         if packet.family == 6:
-            if kind in _UNTRACKED_ICMPV6:
+            if kind in UNTRACKED_ICMPV6:
                 return Tracked(_UNTRACKED)
             return None if kind >= 128 else self._error(packet, at + 8, now_ns)
         if kind > _ICMP_TYPE_MAX:

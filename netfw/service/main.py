@@ -41,7 +41,7 @@ RETRY_SECONDS: Final = 30.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; exit statuses are as for `rap`."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         if arguments.mode == "once":
             answer_requests(socket.socket(fileno=arguments.descriptor))
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ENDED
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the service's command line."""
     parser = argparse.ArgumentParser(prog="rap-firewall", description="The firewall service of a RAP box.")
     modes = parser.add_subparsers(dest="mode", required=True)
     serve, attached, once = (modes.add_parser(mode) for mode in ("serve", "attached", "once"))

@@ -29,15 +29,15 @@ ASSUMPTIONS: Final = (
 )
 """The assumptions of the proof."""
 
-_NAMES: Final = {
+LEGACY_TABLES: Final = {
     "ip": ("/proc/thread-self/net/ip_tables_names", socket.AF_INET, socket.IPPROTO_IP, 64),
     "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
 }
-"""Legacy iptables: where the kernel lists tables, and the socket option to query one (IPT_SO_GET_INFO)."""
+"""Legacy iptables: where the kernel lists tables, and the socket option to query one (IPT_SOIPT_GETINFO)."""
 _CONNTRACK: Final = Path("/proc/sys/net/netfilter")
 ENTRIES_OF_THE_BOX: Final = 1024
 """Tracked connections that the box itself may need."""
-_GET_INFO: Final = struct.Struct("=32sI5I5III")
+IPT_GETINFO: Final = struct.Struct("=32sI5I5III")
 
 
 def tracked_connections() -> tuple[int, int]:
@@ -120,7 +120,7 @@ class Inspector:
 
 def legacy_tables() -> Iterator[NotCovered]:
     """Yield tables of legacy iptables that have rules. The rules are not read: any of them may redirect packets."""
-    for family, (path, domain, level, option) in _NAMES.items():
+    for family, (path, domain, level, option) in LEGACY_TABLES.items():
         try:
             names = Path(path).read_text("utf-8").split()
         except OSError:
@@ -134,17 +134,17 @@ def legacy_tables() -> Iterator[NotCovered]:
 
 def _has_rules(table: str, domain: int, level: int, option: int) -> bool:
     """Return whether a table has rules; one without has one entry per hook, and one at the end."""
-    asked = table.encode().ljust(_GET_INFO.size, b"\0")
+    asked = table.encode().ljust(IPT_GETINFO.size, b"\0")
     try:
         with socket.socket(domain, socket.SOCK_DGRAM) as sock:
-            answer = _get_info(sock, level, option, asked)
+            answer = getsockopt_with_input(sock, level, option, asked)
     except OSError:
         return True  # it exists, but cannot be inspected
-    _, hooks, *_, entries, _ = _GET_INFO.unpack(answer)
+    _, hooks, *_, entries, _ = IPT_GETINFO.unpack(answer)
     return bool(entries > hooks.bit_count() + 1)
 
 
-def _get_info(sock: socket.socket, level: int, option: int, asked: bytes) -> bytes:
+def getsockopt_with_input(sock: socket.socket, level: int, option: int, asked: bytes) -> bytes:
     """Call getsockopt(2) with an input buffer, which Python's own function does not support."""
     import ctypes  # used only here
 

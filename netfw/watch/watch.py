@@ -75,7 +75,7 @@ class Watch:
     newer: Callable[[str], Policy | None] | None = None
     _known: dict[str, Policy] = field(default_factory=dict)
     _suspended_by: str = ""
-    _socket: socket.socket = field(default_factory=netlink.netfilter_socket)
+    netlink_socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _refill_socket: socket.socket = field(default_factory=netlink.netfilter_socket)
     _transaction: _Transaction = field(default_factory=_Transaction)
 
@@ -84,23 +84,23 @@ class Watch:
 
         Raises: FirewallError (DENIED).
         """
-        self._socket.setblocking(False)
-        self._socket.bind((0, 0))
+        self.netlink_socket.setblocking(False)
+        self.netlink_socket.bind((0, 0))
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+            self.netlink_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
             self._subscribe(True)
         except PermissionError:
             problem = "the kernel does not let this user receive changes of the firewall; be root"
             raise FirewallError(FirewallErrorKind.DENIED, problem) from None
-        asyncio.get_running_loop().add_reader(self._socket, self._read)
+        asyncio.get_running_loop().add_reader(self.netlink_socket, self._read)
         self._known[self.firewall.mark_of(self.policy)] = self.policy
         self.look()
         _settle()
 
     def stop(self) -> None:
         """Stop watching."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
+        asyncio.get_running_loop().remove_reader(self.netlink_socket)
+        self.netlink_socket.close()
         self._refill_socket.close()
 
     def look(self) -> bool:
@@ -136,7 +136,7 @@ class Watch:
         """Yield the changes by other programs in the waiting messages."""
         while True:
             try:
-                datagram = self._socket.recv(netlink.RECEIVE_BYTES)
+                datagram = self.netlink_socket.recv(netlink.RECEIVE_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -159,7 +159,7 @@ class Watch:
         """At the end of a transaction: return an Alarm if another process changed this table."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
-        if not ended.touches_ours or netlink.is_ours(message.port(), self._socket):
+        if not ended.touches_ours or netlink.is_ours(message.port(), self.netlink_socket):
             return None
         pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
         return Alarm(pid, _name(given, _GEN_PROC_NAME))
@@ -230,7 +230,7 @@ class Watch:
 
     def _subscribe(self, wanted: bool) -> None:
         option = _ADD_MEMBERSHIP if wanted else _DROP_MEMBERSHIP
-        self._socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)
+        self.netlink_socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)
 
     def _differences(self) -> Differences:
         found = self.firewall.look(self.policy)

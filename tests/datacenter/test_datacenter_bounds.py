@@ -70,7 +70,7 @@ def test_a_refused_box_that_retries_does_not_fill_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "REFUSED_NAMES_MAX", 3)
-    log = main._RefusedClients()
+    log = main.RefusedClients()
     for _ in range(1000):
         log(PeerProblem.REVOKED, "RAP-0001")
     assert len(caplog.records) == main.REFUSALS_BURST

@@ -181,10 +181,8 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
 
     async def until_renewed(port: int) -> None:
         old = await shown(port)
-        renewed = x509.load_pem_x509_certificate((tmp_path / "dc.crt").read_bytes()).serial_number + 7
-        authority = Authority.make("vendor", authority_key)
-        authority._serial = renewed - 1
-        authority.issue(tmp_path / "new", "dc", hosts=("localhost",), trusts=authority, key=make_key())
+        vendor.issue(tmp_path / "new", "dc", hosts=("localhost",), trusts=vendor, key=make_key())
+        renewed = x509.load_pem_x509_certificate((tmp_path / "new" / "dc.crt").read_bytes()).serial_number
         (tmp_path / "new" / "dc.crt").replace(tmp_path / "dc.crt")
         for _ in range(20):
             assert await shown(port) == old  # half a pair
@@ -194,8 +192,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
                 pass
         assert await shown(port) == renewed
 
-    authority_key = make_key()
-    vendor = Authority.make("vendor", authority_key)
+    vendor = Authority.make("vendor")
     vendor.issue(tmp_path, "dc", hosts=("localhost",), trusts=vendor, key=make_key())
     box = vendor.issue(tmp_path, "RAP-0001", trusts=vendor, key=make_key())
     program = PROGRAM.replace("import sys\n", "import sys\nimport datacenter.main\n", 1).replace(

@@ -15,7 +15,7 @@ from datacenter.ingest import BOX_HEADER
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint
-from tests.agents.box.uplink.test_forwarder import drained, forwarding
+from tests.support.agents.forwarding import drained, forwarding
 from tests.support.datacenter.duplicates import duplicates
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from errno import ENOBUFS
 from ipaddress import IPv4Interface, IPv6Interface
@@ -19,6 +18,7 @@ from hal.emul.ethernet import EmulEthernetPort
 from hal.ethernet import EthernetError, EthernetErrorKind
 from hal.linux import netlink
 from hal.linux.ethernet import LinuxEthernetPort
+from tests.support.eventually import poll_until
 from tests.support.namespaces import own_network
 
 
@@ -39,11 +39,7 @@ def ip(*words: object) -> None:
 
 def wait_until_operational(interface: str) -> None:
     """Wait until ifOperStatus (RFC 2863) is up: it follows the carrier with a short delay."""
-    for _ in range(2500):
-        if netlink.interface_info(interface).operstate == netlink.OPERSTATE_UP:
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"{interface} did not come up")
+    poll_until(lambda: netlink.interface_info(interface).operstate == netlink.OPERSTATE_UP)
 
 
 class VethBench:

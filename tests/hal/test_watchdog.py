@@ -8,6 +8,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +149,9 @@ class DeviceBench:
         return LinuxWatchdog(self._path)
 
     def kill_program(self) -> None:
-        os.close(self.watchdog._fd)  # as the kernel does for a process that ended
+        for fd in Path("/proc/self/fd").iterdir():  # as the kernel does for a process that ended
+            if fd.is_symlink() and fd.readlink().name == Path(self._path).name:
+                os.close(int(fd.name))
 
     def occupy(self) -> None:
         self.driver.opened = True

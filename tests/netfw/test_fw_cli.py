@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
+from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
 
@@ -116,10 +116,7 @@ def test_a_trial_is_reverted_when_a_signal_ends_the_command(here: Namespace, num
     assert in_force(here, CLINIC)
     applying.send_signal(number)
     applying.wait(PATIENCE_SECONDS)
-    over = time.monotonic() + PATIENCE_SECONDS
-    while (left := Firewall(here.run(Nft)).save()) is not None and time.monotonic() < over:
-        time.sleep(0.005)
-    assert left is None
+    poll_until(lambda: Firewall(here.run(Nft)).save() is None, PATIENCE_SECONDS)
 
 
 def test_a_trial_is_reverted_at_its_time_limit(here: Namespace) -> None:

@@ -1,11 +1,31 @@
+"""Waiting for a condition, with a bound."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Final
+
+WAIT_SECONDS_MAX: Final = 20.0
+POLL_SECONDS: Final = 0.002
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Let the loop run until it holds."""
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.001)
+async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Let the event loop run until `holds()` is true. Raises: TimeoutError after WAIT_SECONDS_MAX."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while True:
+            result = holds()
+            if await result if isawaitable(result) else result:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def poll_until(holds: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX) -> None:
+    """Block until `holds()` is true. Raises: TimeoutError after `seconds_max`."""
+    ends_at = time.monotonic() + seconds_max
+    while not holds():
+        if time.monotonic() > ends_at:
+            raise TimeoutError(f"the condition did not become true within {seconds_max:g} s")
+        time.sleep(POLL_SECONDS)

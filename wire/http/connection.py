@@ -56,6 +56,8 @@ class Peer:
     address: str
     hang_up: Callable[[], None]
     """Aborts the connection at once; unsent responses are discarded."""
+    resumed: bool = False
+    """Whether the connection resumed a TLS session."""
     state: dict[str, Any] = field(default_factory=dict)
     is_gone: bool = False
     """Whether the connection is lost."""
@@ -214,9 +216,11 @@ class ServerConnection(_Parsing):
         self._transport = transport
         address = transport.get_extra_info("peername") or ("",)
         certificate = transport.get_extra_info("peercert")
-        self.peer = Peer(common_name(certificate), str(address[0]), transport.abort)
+        tls = transport.get_extra_info("ssl_object")
+        resumed = tls is not None and bool(tls.session_reused)
+        self.peer = Peer(common_name(certificate), str(address[0]), transport.abort, resumed)
         if self._check is not None:
-            self._is_refused = self._check.begin(transport.get_extra_info("ssl_object"), self.peer.name)
+            self._is_refused = self._check.begin(tls, self.peer.name)
         self._idle = self._loop.call_later(IDLE_SECONDS_MAX, self._check_idle)
         self._worker = self._loop.create_task(self._answer())
         if self._is_refused is not None and self._is_refused():

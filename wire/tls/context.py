@@ -55,7 +55,7 @@ class Identity:
 
 def server_context(identity: Identity) -> ssl.SSLContext:
     """Create a server context that requires client certificates. Raises: OSError or ssl.SSLError (unusable files)."""
-    _load_configuration()
+    load_configuration()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     _configure(context, identity)
@@ -71,7 +71,7 @@ def sessions_kept(server: ssl.SSLContext) -> tuple[int, int]:
 
 def client_context(identity: Identity) -> ClientContext:
     """Create a client context for one server. Raises: OSError or ssl.SSLError (unusable files)."""
-    _load_configuration()
+    load_configuration()
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _configure(context, identity)
     return context
@@ -87,7 +87,7 @@ def client_context_ignoring_dates(identity: Identity) -> ClientContext:
 
 def unverified_client_context() -> ssl.SSLContext:
     """Create a client context that verifies nothing and has no certificate, to read a server's certificate."""
-    _load_configuration()
+    load_configuration()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -143,7 +143,7 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
 
 
 @cache
-def _load_configuration() -> None:
+def load_configuration() -> None:
     """Load `wire/tls/openssl.cnf` into the ssl module's OpenSSL, for all contexts created from now on.
 
     Raises: RuntimeError if it has no effect.

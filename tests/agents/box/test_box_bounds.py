@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from itertools import count, islice
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,27 +22,29 @@ from agents.box.firewall import FirewallGuard, FirewallService
 from agents.box.health import bounds as bounds_module
 from agents.box.health.audit import NOTES_BURST, NOTES_PER_SECOND, AuditLog
 from agents.box.health.bounds import SpoolRoom
-from agents.box.intake.collector import Collector, port_limits
+from agents.box.intake.collector import PATH, Collector, port_limits
 from agents.box.intake.high_water_marks import new_marks
 from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
 from agents.box.status import as_status
-from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND, Forwarder
-from agents.box.uplink.stream import Timing
-from agents.spool import Spool, SpoolLimits, SpoolStatus
+from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND
+from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from netfw.events import FirewallState
-from rap.box import _print_status
+from rap.box import print_status
+from sim.net.link import LinkQuality
 from sim.net.loop import SimLoop
 from tests.support.agents.boxes import CLOCK, box_config, connect, disk
 from tests.support.agents.spool_model import encode_gap
 from tests.support.agents.stand_in import stand_in
+from tests.support.agents.uplinked import World
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Audit, Command
+from wire.http.connection import Peer, Request
+from wire.messages import Alert, Audit, Command, Entry, InstrumentReport, Quality, Reports, encode
 from wire.process.bounds import Bound, Bounds, Level
 from wire.tls import context as tls
 from wire.tls.context import client_context, server_context
@@ -80,7 +83,7 @@ def a_buffer() -> Buffer:
     return Buffer(spool)
 
 
-def test_commands() -> None:
+def test_an_alarm_reports_that_many_commands_wait() -> None:
     async def drive(watched: Watched) -> None:
         queues = {"": CommandQueue(), "CHEM-1": CommandQueue()}
         dispatcher = CommandDispatcher(queues, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
@@ -98,7 +101,7 @@ def test_commands() -> None:
     run(drive)
 
 
-def test_report_rate() -> None:
+def test_an_alarm_reports_a_high_report_rate() -> None:
     async def drive(watched: Watched) -> None:
         queue = CommandQueue()
         dispatcher = cast(CommandDispatcher, SimpleNamespace(of=lambda _serial: queue))
@@ -107,10 +110,20 @@ def test_report_rate() -> None:
             a_buffer(), lambda _serial: new_marks(), dispatcher, lambda *_, **__: None, ports
         )
         watched.bounds.add(*collector.bounds())
-        now, near = asyncio.get_running_loop().time, REPORTS_BURST * 4 // 5
-        collector._sources["HEMA-1"].bucket.take(near - 1, now())
+        near = REPORTS_BURST * 4 // 5
+        numbers = count(1)
+
+        async def report(reports: int) -> None:
+            bodies: list[InstrumentReport] = [Quality(n, 0, "glu", 1, 0) for n in islice(numbers, reports)]
+            peer = Peer("HEMA-1", "127.0.0.1", lambda: None)
+            response = await collector.handle(2, Request("POST", PATH, {}, encode(Reports(1, bodies)), peer))
+            assert response.status == 200
+
+        for _ in range(near // 64 - 1):
+            await report(64)
+        await report(63)
         assert watched.alarms() == []
-        collector._sources["HEMA-1"].bucket.take(1, now())
+        await report(1)
         assert watched.alarms() == [True]
         assert watched.reported[0].port == 2
         await asyncio.sleep(0.11 * REPORTS_BURST / REPORTS_PER_SECOND)
@@ -119,7 +132,7 @@ def test_report_rate() -> None:
     run(drive)
 
 
-def test_audit_rate() -> None:
+def test_an_alarm_reports_a_high_rate_of_audit_records() -> None:
     async def drive(watched: Watched) -> None:
         audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
         watched.bounds.add(Bound("audit-rate", audit.fullest))
@@ -137,34 +150,40 @@ def test_audit_rate() -> None:
     run(drive)
 
 
-def test_discarded_records() -> None:
+def test_an_alarm_reports_that_many_records_are_discarded(pki: Hierarchy) -> None:
+    near = -(-4 * DISCARDS_BURST // 5)
+
+    class RejectsAlerts(World):
+        async def live(self) -> None:
+            watched = Watched()
+            watched.bounds.add(Bound("given-up", self.forwarder.discards))
+            self.center.unreadable = lambda _sequence, entry: isinstance(entry.body, Alert)
+            for rejected, alarms in ((near - 1, []), (1, [True])):
+                for number in range(rejected):
+                    body = Alert(number + 1, 0, "E0001", "lamp", "error")
+                    await self.buffer.append(Priority.ALERT, encode(Entry("CHEM-1", 1, body)))
+                while (await self.buffer.status()).records[Priority.ALERT]:
+                    await asyncio.sleep(0.1)
+                assert watched.alarms() == alarms
+            assert self.center.refusals == near
+            await asyncio.sleep(2 / DISCARDS_PER_SECOND)
+            assert watched.alarms() == [False]
+
+    RejectsAlerts(pki, LinkQuality(1_000_000, 20_000_000)).run()
+
+
+def test_an_alarm_reports_many_tracked_connections() -> None:
     async def drive(watched: Watched) -> None:
-        nothing: Any = None
-        forwarder = Forwarder(
-            *(nothing, nothing, nothing),
-            proxy=None,
-            uplink=nothing,
-            audit=nothing,
-            on_commands=nothing,
-            random=Random(1),
-            timing=Timing(),
-            clock=nothing,
-        )
-        watched.bounds.add(Bound("given-up", forwarder.discards))
-        now, near = asyncio.get_running_loop().time, -(-4 * DISCARDS_BURST // 5)
-        forwarder._discard_limit.take(near - 1, now())
-        assert watched.alarms() == []
-        forwarder._discard_limit.take(1, now())
-        assert watched.alarms() == [True]
-        await asyncio.sleep(2 / DISCARDS_PER_SECOND)
-        assert watched.alarms() == [False]
+        followers: list[Callable[[FirewallState], None]] = []
 
-    run(drive)
+        async def follow(on_state: Callable[[FirewallState], None]) -> None:
+            followers.append(on_state)
 
-
-def test_tracked_connections() -> None:
-    async def drive(watched: Watched) -> None:
-        guard = FirewallGuard(cast(FirewallService, None), lambda _light: None, lambda _what: None)
+        service = cast(FirewallService, SimpleNamespace(follow=follow))
+        guard = FirewallGuard(service, lambda _light: None, lambda _what: None)
+        audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
+        guarding = asyncio.ensure_future(guard.guard(audit, asyncio.Event().wait))
+        await eventually(lambda: bool(followers))
         watched.bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
         alarms = []
         for state in (
@@ -174,14 +193,15 @@ def test_tracked_connections() -> None:
             FirewallState(in_force=False, problem="not known"),
             FirewallState(in_force=True, limits={"conntrack": (699, 1000)}),
         ):
-            guard._state = state
+            followers[0](state)
             alarms.append(watched.alarms())
         assert alarms == [[], [], [True], [], [False]]
+        guarding.cancel()
 
     run(drive)
 
 
-def test_the_spool_and_the_file_system_that_it_is_in() -> None:
+def test_an_alarm_reports_a_full_spool_or_file_system() -> None:
     async def drive(watched: Watched) -> None:
         room, limits = SpoolRoom(), SpoolLimits(segment_bytes=MIB, spool_bytes_max=101 * MIB)
         watched.bounds.add(*room.bounds)
@@ -276,7 +296,7 @@ def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
             await center.until(lambda: "memory-near-limit" in center.audits)
             status = await box.status()
             assert status is not None
-            _print_status(as_status(status))
+            print_status(as_status(status))
             assert "near limit   PROBLEM: connections of port 1: 8 of 10\n" in capsys.readouterr().out
             for connection in connections[:2]:
                 connection.close()

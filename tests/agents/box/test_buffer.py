@@ -31,18 +31,18 @@ class InLine(Executor):
         return future
 
 
-def run(test: Callable[[Buffer, EmulDisk], Awaitable[None]], executor: Executor | None = None) -> None:
+def run(test: Callable[[Buffer, EmulDisk, Spool], Awaitable[None]], executor: Executor | None = None) -> None:
     async def main() -> None:
         disk = EmulDisk(1 << 30, Random(1))
         spool = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
-        await test(Buffer(spool, executor), disk)
+        await test(Buffer(spool, executor), disk, spool)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("executor", [None, InLine()], ids=["thread", "in line"])
 def test_append_read_ack_close(executor: Executor | None) -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         assert await buffer.append(ROUTINE, b"one") == range(1, 2)
         after = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
         assert after.read(ROUTINE, 9, 99) == [(1, b"one")], "durable on return"
@@ -59,7 +59,7 @@ def test_append_read_ack_close(executor: Executor | None) -> None:
 
 
 def test_concurrent_appends_share_a_flush() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         await buffer.append(ROUTINE, b"first")
         before = disk.backend.flushes
         waiting = [buffer.append(ROUTINE, b"%d" % n) for n in range(LIMITS.group_records_max * 2)]
@@ -76,9 +76,9 @@ def test_concurrent_appends_share_a_flush() -> None:
 def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: int) -> None:
     """And encoded again if more records join the group."""
 
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         flushing, go_on = threading.Event(), threading.Event()
-        real_flush, real_ready = disk.flush, buffer._spool.prepare_group
+        real_flush, real_ready = disk.flush, spool.prepare_group
         made: list[int] = []
 
         def flush(name: str) -> None:
@@ -90,7 +90,7 @@ def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: in
             made.append(len(records.payloads))
             return real_ready(records)
 
-        disk.flush, buffer._spool.prepare_group = flush, prepare_group  # type: ignore[method-assign]
+        disk.flush, spool.prepare_group = flush, prepare_group  # type: ignore[method-assign]
         first = buffer.append(ROUTINE, b"1")
         await asyncio.to_thread(flushing.wait, 5)
         during = [buffer.append(ROUTINE, b"2"), buffer.append(AUDIT, b"3")]
@@ -109,7 +109,7 @@ def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: in
 
 
 def test_groups_respect_the_limit_of_bytes() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         waiting = [buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max)) for _ in range(5)]
         await asyncio.gather(*waiting)
         assert disk.backend.flushes == 3
@@ -119,16 +119,16 @@ def test_groups_respect_the_limit_of_bytes() -> None:
 
 
 def test_code_after_an_append_runs_before_the_next_group() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         marks: list[int] = []
         seen: list[int] = []
-        spool_append = buffer._spool.append_prepared
+        spool_append = spool.append_prepared
 
         def append(group: PreparedGroup) -> range:
             seen.append(len(marks))
             return spool_append(group)
 
-        buffer._spool.append_prepared = append  # type: ignore[method-assign]
+        spool.append_prepared = append  # type: ignore[method-assign]
 
         async def collector() -> None:
             for _ in range(3):
@@ -146,7 +146,7 @@ def test_code_after_an_append_runs_before_the_next_group() -> None:
 
 
 def test_listeners_are_called_for_durable_records() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         heard: list[tuple[Priority, int]] = []
         stop = buffer.listen(lambda priority, records: heard.append((priority, records)))
         await buffer.append_all((ROUTINE, ALERT, ROUTINE), (b"a", b"b", b"c"))
@@ -161,7 +161,7 @@ def test_listeners_are_called_for_durable_records() -> None:
 
 
 def test_an_error_reaches_all_callers_of_the_group_and_later_appends_succeed() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         await buffer.append(ROUTINE, b"before")
         disk.backend.fail_next_flush(2)
         results = await asyncio.gather(
@@ -176,7 +176,7 @@ def test_an_error_reaches_all_callers_of_the_group_and_later_appends_succeed() -
 
 
 def test_a_cancelled_append_does_not_affect_others() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         gone, stays = buffer.append(ROUTINE, b"a"), buffer.append(ROUTINE, b"b")
         gone.cancel()
         assert await stays == range(2, 3)
@@ -186,7 +186,7 @@ def test_a_cancelled_append_does_not_affect_others() -> None:
 
 
 def test_exceeded_limits_raise_immediately() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         with pytest.raises(ValueError, match="record_bytes_max"):
             buffer.append(ROUTINE, bytes(LIMITS.record_bytes_max + 1))
         with pytest.raises(ValueError, match="group_records_max"):
@@ -199,7 +199,7 @@ def test_exceeded_limits_raise_immediately() -> None:
 
 
 def test_close_waits_for_queued_records() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         waiting = [buffer.append(ROUTINE, b"x") for _ in range(100)]
         await buffer.close()
         assert all(one.done() and not one.exception() for one in waiting)
@@ -208,7 +208,7 @@ def test_close_waits_for_queued_records() -> None:
 
 
 def test_gaps_found_at_start_are_reported_without_other_records() -> None:
-    async def test(buffer: Buffer, disk: EmulDisk) -> None:
+    async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         await buffer.append(ROUTINE, b"x")
         spool = Spool.open(disk.backend.cut_power(), LIMITS, random=Random(1), encode_gap=encode_gap)
         after = Buffer(spool)

@@ -56,9 +56,9 @@ class FakeBox:
         return [report.number for post in self.posts for report in post.reports]
 
     async def handle(self, request: Request) -> Response:
-        await self.opened.wait()
         post = decode(Reports, request.body)
         self.posts.append(post)
+        await self.opened.wait()
         commands, self.commands = self.commands, []
         answer = self.answers.popleft()(post) if self.answers else receipt(post, commands)
         if answer is None:
@@ -105,7 +105,7 @@ def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first
         ):
             box.opened.clear()
             routine(agent, 1)
-            await eventually(lambda: agent.waiting == 1 and not agent._queue._routine)
+            await eventually(lambda: len(box.posts) == 1)
             routine(agent, 100)
             number = alert(agent)
             box.opened.set()

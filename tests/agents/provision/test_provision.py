@@ -26,42 +26,13 @@ from settings.board import load_board
 from settings.problems import SettingsError
 from settings.site import parse_site
 from settings.types import Proxy
-from tests.support.imaging.sites import system_tree, write_site
-
-SITE = """\
-board = "rap-4"
-time_servers = ["ntp.example.com", "192.0.2.123"]
-
-[uplink]
-address = "192.0.2.10/24"
-gateway = "192.0.2.1"
-nameservers = ["192.0.2.53"]
-
-[datacenter]
-host = "ingest.example.com"
-
-[audit]
-host = "audit.example.com"
-
-[[instrument]]
-port = 2
-serial = "CHEM-0002"
-
-[[instrument]]
-port = 2
-serial = "CHEM-0001"
-
-[addresses]
-"ingest.example.com" = ["203.0.113.5", "203.0.113.6"]
-"audit.example.com" = ["203.0.113.7"]
-"ntp.example.com" = ["203.0.113.8"]
-"""
+from tests.support.imaging.sites import PROVISIONED_SITE, system_tree, write_site
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A tree with the package's units, and the site file beside it."""
-    (tmp_path / "site.toml").write_text(SITE)
+    (tmp_path / "site.toml").write_text(PROVISIONED_SITE)
     return system_tree(tmp_path / "root")
 
 
@@ -107,14 +78,14 @@ def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
 def test_a_proxy_with_authentication_is_in_the_boxs_configuration() -> None:
     login = {"user": 'clinic "rap"', "password": "pässwörd 🗝\\1", "domain": "CLINIC", "basic": "never"}
     lines = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in login.items())
-    text = SITE + f'\n[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n{lines}'
+    text = PROVISIONED_SITE + f'\n[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n{lines}'
     site, board = parse_site(text, Path("site.toml"))
     proxy = msgspec.convert(tomllib.loads(box_file(site, board))["proxy"], Proxy)
     assert {key: getattr(proxy, key) for key in login} == login
 
 
 def test_with_a_proxy_the_firewall_permits_only_the_proxy() -> None:
-    text = SITE + '\n[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n'
+    text = PROVISIONED_SITE + '\n[proxy]\nkind = "socks5"\nhost = "192.0.2.3"\nport = 1080\n'
     site, board = parse_site(text, Path("site.toml"))
     assert 'role = "proxy"' in firewall_file(site, board)
     assert 'role = "datacenter"' not in firewall_file(site, board)
@@ -184,7 +155,7 @@ def test_files_that_the_site_no_longer_needs_are_removed(root: Path) -> None:
 
 def test_a_custom_board_file_is_copied(root: Path) -> None:
     site = root.parent / "site.toml"
-    site.write_text(SITE.replace('"rap-4"', '"ours.toml"'))
+    site.write_text(PROVISIONED_SITE.replace('"rap-4"', '"ours.toml"'))
     ports = '[instrument_ports]\n1 = "eth1"\n2 = "eth2"\n'
     (root.parent / "ours.toml").write_text(f'name = "ours"\nuplink = "eth0"\n{ports}')
     provision(site, root)
@@ -242,8 +213,8 @@ def test_a_wrong_site_is_reported_and_changes_nothing(
     site = root.parent / "site.toml"
     provision(site, root)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    assert right in SITE
-    site.write_text(SITE.replace(right, wrong, 1))
+    assert right in PROVISIONED_SITE
+    site.write_text(PROVISIONED_SITE.replace(right, wrong, 1))
     assert main(["--site", str(site), "--root", str(root)]) == 2
     said = capsys.readouterr().err
     assert message in said
@@ -252,13 +223,15 @@ def test_a_wrong_site_is_reported_and_changes_nothing(
 
 
 def test_a_name_without_addresses_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root.parent / "site.toml").write_text(SITE.replace('"audit.example.com" =', '"log.example.com" ='))
+    (root.parent / "site.toml").write_text(
+        PROVISIONED_SITE.replace('"audit.example.com" =', '"log.example.com" =')
+    )
     assert main(["--site", str(root.parent / "site.toml"), "--root", str(root)]) == 0
     assert "audit.host: the firewall needs the addresses of audit.example.com" in capsys.readouterr().err
 
 
 def test_a_tree_without_the_package_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "site.toml").write_text(SITE)
+    (tmp_path / "site.toml").write_text(PROVISIONED_SITE)
     (tmp_path / "root").mkdir()
     assert main(["--site", str(tmp_path / "site.toml"), "--root", str(tmp_path / "root")]) == 3
     assert "install rap-box there" in capsys.readouterr().err
@@ -268,7 +241,7 @@ def test_a_tree_without_the_package_is_reported(tmp_path: Path, capsys: pytest.C
 
 FILES = {
     "serial": b"RAP-0001\n",
-    "site.toml": SITE.encode(),
+    "site.toml": PROVISIONED_SITE.encode(),
     "box.csr": b"request",
     "box.key": b"key",
     "box.crt": b"certificate",
@@ -296,7 +269,7 @@ def test_an_identity_is_moved_to_the_box_and_erased_from_its_partition(root: Pat
     provision(root / "nothing.toml", root, partition)
     assert identity_on(root) == {name: FILES[name] for name in FILES if name != "site.toml"}
     assert {path.stat().st_mode & 0o777 for path in (root / "var/lib/rap/identity").iterdir()} == {0o640}
-    assert (root / "etc/rap/site.toml").read_text() == SITE
+    assert (root / "etc/rap/site.toml").read_text() == PROVISIONED_SITE
     assert partition.read_bytes() == bytes(65536)
     assert (root / STAMP).exists()
     assert provision(root / "etc/rap/site.toml", root, partition) == []

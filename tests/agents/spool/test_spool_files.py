@@ -14,14 +14,15 @@ from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk
 from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk
+from tests.support.agents.open_spool import InspectedSpool
 from tests.support.agents.spool_model import BY_SUMMARIES, LIMITS, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 ROOMY = replace(LIMITS, spool_bytes_max=10 * LIMITS.segment_bytes)
 
 
-def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> Spool:
-    return Spool.open(disk, limits, random=Random(5), encode_gap=encode_gap)
+def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> InspectedSpool:
+    return InspectedSpool.open(disk, limits, random=Random(5), encode_gap=encode_gap)
 
 
 def filled(groups: int = 40) -> tuple[EmulDisk, set[int]]:
@@ -73,7 +74,7 @@ def test_numbers_of_a_damaged_file_are_reported_and_not_reused(
         pass
     there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
     spool.append([], [])
-    reported = {n for first, last in spool._ledger.lost for n in range(first, last + 1)}
+    reported = {n for first, last in spool.ledger.lost for n in range(first, last + 1)}
     assert used <= there | reported
     if how != "unreadable" or limits is LIMITS:
         assert used <= there | named(spool)
@@ -113,10 +114,10 @@ def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
     """A disk after a power cut in this operation of beginning a segment, and the waiting numbers."""
     disk = EmulDisk(1 << 30, Random(1))
     spool, numbers = open_spool(disk, ROOMY), set[int]()
-    while spool._log.generation < 5 or spool._log.room >= 3 * 1024:
+    while spool.log.generation < 5 or spool.log.room >= 3 * 1024:
         group = spool.append([ROUTINE] * 4, [b"x" * 400] * 4)
         numbers.update(group)
-        if acked and spool._log.generation == 4:
+        if acked and spool.log.generation == 4:
             spool.ack(ROUTINE, 40)
     spool.append([AUDIT], [b"x"])  # makes the acknowledgements durable
     disk.backend.cut_power_at(operation)

@@ -205,7 +205,7 @@ def test_a_routine_backlog_takes_no_memory() -> None:
     priorities = bytes([ROUTINE]) * 1024
     spool.append(priorities, payloads)
     for name in disk.names():
-        disk._files[name].reach(limits.segment_bytes)
+        disk.write(name, limits.segment_bytes - 1, b"\0")  # allocates the emulated file
     tracemalloc.start()
     for _ in range(203):
         spool.append(priorities, payloads)
@@ -223,6 +223,6 @@ def test_repeated_closing_takes_no_space() -> None:
         for _ in range(10):
             h.spool.close()
             h.open()
-            assert h.spool.recovery.was_closed or h.spool._log.active is not None
+            assert h.spool.recovery.was_closed or h.spool.log.active is not None
     h.check()
     assert h.spool.status().gaps_reported == 0

@@ -6,10 +6,11 @@ from random import Random
 
 import pytest
 
-from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolErrorKind
+from agents.spool import GapReason, Priority, SpoolError, SpoolErrorKind
 from agents.spool.disk.group import body_bytes
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk
+from tests.support.agents.open_spool import InspectedSpool, flip_first
 from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
@@ -19,8 +20,8 @@ class Killed(BaseException):
     """Simulates a killed process on a machine that keeps running."""
 
 
-def open_spool(disk: Disk, random: Random) -> Spool:
-    return Spool.open(disk, LIMITS, random=random, encode_gap=encode_gap)
+def open_spool(disk: Disk, random: Random) -> InspectedSpool:
+    return InspectedSpool.open(disk, LIMITS, random=random, encode_gap=encode_gap)
 
 
 @pytest.mark.parametrize("group", [1, 2], ids=["first of its segment", "a later one"])
@@ -54,11 +55,11 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
     spool = open_spool(disk, random)
     for _ in range(3):
         spool.append([ROUTINE], [b"x" * 100])
-    name = spool._log.segments[-1].name
-    disk._files[name].data[disk._files[name].data.index(b"x" * 100)] ^= 1
+    name = spool.log.segments[-1].name
+    flip_first(disk, name, b"x" * 100)
     assert [seq for seq, _ in spool.read(ROUTINE, 9, 999)] == [2, 3], "the loss of 1 is known in memory only"
     spool.ack(ROUTINE, 3)
-    spool._log.room = 0
+    spool.begin_segment()
 
     def commit(name: str, offset: int, data: bytes) -> None:
         disk.write(name, offset, data[: body_bytes(data)[1]])

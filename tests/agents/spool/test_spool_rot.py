@@ -7,21 +7,22 @@ from random import Random
 
 import pytest
 
-from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolGap
+from agents.spool import GapReason, Priority, SpoolError, SpoolGap
 from agents.spool.disk.group import Group, GroupKind
 from agents.spool.disk.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
+from tests.support.agents.open_spool import InspectedSpool, flip_bits
 from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 
 
-def open_spool(disk: Disk) -> Spool:
-    return Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
+def open_spool(disk: Disk) -> InspectedSpool:
+    return InspectedSpool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
 
 
-def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
+def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, InspectedSpool]:
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     for number in range(count):
@@ -29,9 +30,9 @@ def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, Spool]:
     return disk, spool
 
 
-def flip(disk: EmulDisk, spool: Spool, offset: int) -> None:
+def flip(disk: EmulDisk, spool: InspectedSpool, offset: int) -> None:
     """Flip one bit of one byte of the newest segment."""
-    disk._files[spool._log.segments[-1].name].data[offset] ^= 4
+    flip_bits(disk, spool.log.segments[-1].name, offset)
 
 
 def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
@@ -39,8 +40,8 @@ def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -
     return {seq for first, last in ranges for seq in range(first, last + 1)}
 
 
-def data_groups(spool: Spool, disk: Disk) -> list:
-    segment = spool._log.segments[-1]
+def data_groups(spool: InspectedSpool, disk: Disk) -> list:
+    segment = spool.log.segments[-1]
     return [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
 
 
@@ -115,9 +116,10 @@ def test_a_damaged_group_before_a_clean_close_is_reported() -> None:
 
 def test_an_unreadable_segment_is_reported() -> None:
     disk, spool = filled(count=40, size=400)
-    segments = spool._log.segments
+    segments = spool.log.segments
     lost = segments[1]
-    disk._files[lost.name].data[:] = bytes(LIMITS.segment_bytes)
+    disk.write(lost.name, 0, bytes(LIMITS.segment_bytes))
+    disk.flush(lost.name)
     again = open_spool(disk)
     assert corrupt(again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
 
@@ -152,7 +154,7 @@ def test_damage_found_while_reading_is_reported() -> None:
 def test_an_unreadable_sector_is_reported_as_corrupt() -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
-    disk.backend.make_unreadable(spool._log.segments[-1].name, second.payload_offset + 600)
+    disk.backend.make_unreadable(spool.log.segments[-1].name, second.payload_offset + 600)
     lost = corrupt(open_spool(disk).recovery.gaps)
     assert 0 < len(lost) <= 6 and lost < set(range(9, 17))
 
@@ -166,39 +168,39 @@ def test_foreign_files_are_not_changed() -> None:
     assert open_spool(disk).read(ROUTINE, 9, 99) == [(1, b"x")]
 
 
-def carried_and_manifest() -> tuple[EmulDisk, Group, Group, bytearray]:
-    """A disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the segment."""
+def carried_and_manifest() -> tuple[EmulDisk, Group, Group, str]:
+    """A disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the file's name."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
     carried = None
     while carried is None:
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
-        segment = spool._log.segments[-1]
+        segment = spool.log.segments[-1]
         found = [
             g
             for g in groups(disk, segment, 0, segment.end)
             if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)
         ]
         carried, manifest = found or (None, None)
-    while spool._log.segments[0].base == 1:  # until their old file is reused
+    while spool.log.segments[0].base == 1:  # until their old file is reused
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
     assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
-    return disk, carried, manifest, disk._files[segment.name].data
+    return disk, carried, manifest, segment.name
 
 
 def test_an_unreadable_carried_group_is_detected_by_its_manifest() -> None:
-    disk, carried, _, data = carried_and_manifest()
-    data[carried.offset + 20] ^= 4
-    data[carried.end - 20] ^= 4
+    disk, carried, _, name = carried_and_manifest()
+    flip_bits(disk, name, carried.offset + 20)
+    flip_bits(disk, name, carried.end - 20)
     assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
 
 
 def test_an_unreadable_carried_record_is_detected_without_its_manifest() -> None:
-    disk, carried, manifest, data = carried_and_manifest()
-    data[carried.payload_offset] ^= 4
-    data[manifest.offset + 20] ^= 4
-    data[manifest.end - 20] ^= 4
+    disk, carried, manifest, name = carried_and_manifest()
+    flip_bits(disk, name, carried.payload_offset)
+    flip_bits(disk, name, manifest.offset + 20)
+    flip_bits(disk, name, manifest.end - 20)
     assert corrupt(open_spool(disk).recovery.gaps) == {1}
 
 
@@ -208,26 +210,26 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     spool.append([ALERT], [b"keeps all this from being acknowledged"])
     spool = open_spool(disk)
     spool.append([], [])
-    first = spool._log.segments[0]
+    first = spool.log.segments[0]
     for _ in range(8):  # into further segments, whose checkpoints contain the gap
         spool.append([AUDIT], [b"y" * 2000])
     for group in groups(disk, first, 0, first.end):
         if group.aux and group.kind is GroupKind.DATA:
-            disk._files[first.name].data[group.payload_offset] ^= 1  # the gap record itself is damaged
+            flip_bits(disk, first.name, group.payload_offset)  # the gap record itself is damaged
     assert 9 not in corrupt(open_spool(disk).recovery.gaps)
 
 
-def full() -> tuple[EmulDisk, Spool]:
+def full() -> tuple[EmulDisk, InspectedSpool]:
     """A spool of routine records in which the next group drops the oldest segment."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
-    while spool._log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
+    while spool.log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
         spool.append([ROUTINE], [b"x" * 600])
-    spool._log.room = 0
+    spool.begin_segment()
     return disk, spool
 
 
-def told(spool: Spool) -> dict[int, GapReason]:
+def reported_losses(spool: InspectedSpool) -> dict[int, GapReason]:
     """The lost numbers according to the gap records, each reported once."""
     gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
     pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
@@ -243,11 +245,11 @@ def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
     """The disk is full, and after `flushes` successful flushes it fails until the process is killed."""
     disk, spool = full()
     for number in rotten:
-        segment = spool._log.segment_of(number)
+        segment = spool.log.segment_of(number)
         assert segment is not None
         found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
         place = next(g.payload_offset for g in found if g.first_seq == number)
-        disk._files[segment.name].data[place] ^= 4
+        flip_bits(disk, segment.name, place)
     appended = set(range(1, spool.status().next_seq))
     spool.read(ROUTINE, 99, 1 << 20)
     spool.ack(ROUTINE, 3)
@@ -266,19 +268,19 @@ def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
     spool.append([], [])
     delivered = {1, 2, 3}.difference(rotten)
     read = {seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)}
-    assert appended <= read | told(spool).keys() | delivered
-    assert all(told(spool).get(number) is GapReason.CORRUPT for number in rotten)
+    assert appended <= read | reported_losses(spool).keys() | delivered
+    assert all(reported_losses(spool).get(number) is GapReason.CORRUPT for number in rotten)
 
 
 def test_an_unreadable_group_is_reported_when_its_segment_is_dropped() -> None:
     disk, spool = full()
-    first = spool._log.segments[0]
+    first = spool.log.segments[0]
     second = [g for g in groups(disk, first, 0, first.end) if g.kind is GroupKind.DATA][1]
     for at in (second.offset + 20, second.end - 20):
-        disk._files[first.name].data[at] ^= 4
+        flip_bits(disk, first.name, at)
     spool.append([ROUTINE], [b"new"])
-    last = spool._log.upper_bound(first) - 1
-    assert told(spool) == {
+    last = spool.log.upper_bound(first) - 1
+    assert reported_losses(spool) == {
         n: GapReason.CORRUPT if n == second.first_seq else GapReason.FULL for n in range(1, last + 1)
     }
 
@@ -286,7 +288,19 @@ def test_an_unreadable_group_is_reported_when_its_segment_is_dropped() -> None:
 def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
     """The group that drops a segment is torn: its header with the moved cursor is readable, its records are not."""
     disk, spool = full()
-    spool._writer._find_room(1)
+    real = disk.commit
+    left = [1]
+
+    def commit(name: str, offset: int, data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt  # killed between the drop and the new record
+        real(name, offset, data)
+
+    disk.commit = commit  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        spool.append([ROUTINE], [b"new"])
+    del disk.commit  # type: ignore[method-assign]
     report = data_groups(spool, disk)[-1]
     assert report.cursors[ROUTINE] > 0 and report.count == 1
     flip(disk, spool, report.payload_offset)
@@ -350,5 +364,5 @@ def test_a_discarded_carried_record_stays_discarded() -> None:
     spool = open_spool(disk)
     spool.discard(ALERT, 1)
     spool.append([], [])
-    assert told(spool)[1] is GapReason.REFUSED
+    assert reported_losses(spool)[1] is GapReason.REFUSED
     assert open_spool(disk).read(ALERT, 9, 999) == []

@@ -150,7 +150,7 @@ class RottingSpoolMachine(SpoolMachine):
     @rule(share=st.floats(0, 1))
     def rot_the_end(self, share: float) -> None:
         """Damage the newest segment from any sector on."""
-        segments = self.h.spool._log.segments
+        segments = self.h.spool.log.segments
         if segments:
             self.h.rot_all_since(segments[-1].generation, int(share * segments[-1].end) // 512 * 512)
         self.h.reboot()

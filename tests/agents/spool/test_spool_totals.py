@@ -44,7 +44,7 @@ def counted() -> Iterator[Steps]:
 
 def fill(segments: int, priorities: list[Priority]) -> Harness:
     h = Harness(limits=ROOMY)
-    while len(h.spool._log.segments) < segments:
+    while len(h.spool.log.segments) < segments:
         assert h.append(priorities, [500] * len(priorities))
     return h
 
@@ -96,12 +96,12 @@ def steps_of_a_new_segment(segments: int) -> int:
     h = fill(segments, [ROUTINE] * 4)
     h.ack(ROUTINE, h.spool.status().next_seq - 1)
     h.append([ROUTINE], [8])
-    newest = h.spool._log.segments[-1]
+    newest = h.spool.log.segments[-1]
     while True:
         with counted() as steps:
             h.append([ROUTINE] * 4, [500] * 4)
-        if h.spool._log.segments[-1] is not newest:
-            assert len(h.spool._log.segments) <= segments + 1
+        if h.spool.log.segments[-1] is not newest:
+            assert len(h.spool.log.segments) <= segments + 1
             return steps.count
 
 

@@ -114,7 +114,7 @@ def test_a_box_that_is_no_longer_authorized_may_not_send_and_its_records_are_kep
 
 
 def test_a_failure_in_the_middle_stores_nothing_of_the_batch(store: Store) -> None:
-    with store._engine.begin() as connection:
+    with store.transaction() as connection:
         connection.execute(text("DROP TABLE commands"))
     with pytest.raises(StoreError):
         store.ingest(BOX, batch(alert(1), alert(2)), 0)
@@ -122,11 +122,11 @@ def test_a_failure_in_the_middle_stores_nothing_of_the_batch(store: Store) -> No
 
 
 def test_a_store_works_again_after_a_failure(store: Store) -> None:
-    with store._engine.begin() as connection:
+    with store.transaction() as connection:
         connection.execute(text("ALTER TABLE records RENAME TO hidden"))
     with pytest.raises(StoreError):
         store.ingest(BOX, batch(alert(1)), 0)
-    with store._engine.begin() as connection:
+    with store.transaction() as connection:
         connection.execute(text("ALTER TABLE hidden RENAME TO records"))
     assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
 
@@ -145,7 +145,7 @@ def test_a_commit_is_flushed_unless_durable_is_false(
     tmp_path: Path, durable: bool, journal: str, synchronous: int
 ) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.db'}", durable=durable)
-    with store._engine.connect() as connection:
+    with store.transaction() as connection:
         assert connection.scalar(text("PRAGMA journal_mode")) == journal
         assert connection.scalar(text("PRAGMA synchronous")) == synchronous
     store.close()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imaging.rpm.contents import RECIPE
+from tests.support.eventually import poll_until
 from tests.support.namespaces import own_network
 
 PROGRAMS = ("firewalld", "firewall-cmd", "dbus-daemon", "nsenter")
@@ -50,9 +50,7 @@ def _instrument() -> Iterator[int]:
     """A network namespace at the other end of a cable: a process that is in it."""
     with _running("unshare", "--net", "sleep", str(10 * PATIENCE_SECONDS)) as there:
         own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
-        over = time.monotonic() + PATIENCE_SECONDS
-        while Path(f"/proc/{there}/ns/net").stat().st_ino == own and time.monotonic() < over:
-            time.sleep(0.001)
+        poll_until(lambda: Path(f"/proc/{there}/ns/net").stat().st_ino != own)
         for words in (
             f"link add port1 type veth peer name eth0 netns {there}",
             f"address add {BOX}/24 dev port1",
@@ -80,13 +78,12 @@ def _firewalld(folder: Path) -> Iterator[None]:
         _running("dbus-daemon", f"--config-file={folder / 'bus.conf'}", "--nofork"),
         _running("firewalld", "--nofork", "--nopid", "--system-config", folder, **environment),
     ):
-        over = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < over:
-            if not subprocess.run(
-                ask, env={**os.environ, **environment}, capture_output=True, check=False
-            ).returncode:
-                break
-            time.sleep(0.005)
+
+        def answers() -> bool:
+            environ = {**os.environ, **environment}
+            return subprocess.run(ask, env=environ, capture_output=True, check=False).returncode == 0
+
+        poll_until(answers, PATIENCE_SECONDS)
         yield
 
 

@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +24,7 @@ from imaging.check.types import Judgement, RuleVerdict, WrongCheck
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
+from tests.support.eventually import poll_until
 
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
 PATIENCE_SECONDS = 20
@@ -291,14 +291,14 @@ def _running(conf: Path) -> Iterator[tuple[str, int]]:
     host, _, port = (conf.parent / "rap-listen.conf").read_text().split()[1].rpartition(":")
     command = [HTTPD, "-D", "FOREGROUND", "-f", str(conf)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
-        over = time.monotonic() + PATIENCE_SECONDS
+
+        def listens() -> bool:
+            assert server.poll() is None, server.communicate()[1]
+            with socket.socket() as probe:
+                return probe.connect_ex((host, int(port))) == 0
+
         try:
-            while time.monotonic() < over:
-                assert server.poll() is None, server.communicate()[1]
-                with socket.socket() as probe:
-                    if probe.connect_ex((host, int(port))) == 0:
-                        break
-                time.sleep(0.005)
+            poll_until(listens, PATIENCE_SECONDS)
             yield host, int(port)
         finally:
             server.terminate()

@@ -9,9 +9,7 @@ ksvalidator accepts them all but those that are `refused`.
 from __future__ import annotations
 
 import re
-import tempfile
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +18,14 @@ from pykickstart.errors import KickstartError
 from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
-from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import releases
 from imaging.kickstart.lint import LintReport, lint
 from imaging.kickstart.rule import all_rules
-from imaging.kickstart.site import load_site
 from imaging.repository.repository import Repository
 from settings.board import load_board
+from tests.support.imaging.kickstarts import SITES, good
 from tests.support.imaging.repositories import BOX, BOX_COMPS, write_repository
-from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH, SITE, write_site
+from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH
 from tests.support.paths import FIXTURES
 
 FAULTS: Final[list[dict[str, Any]]] = [
@@ -36,29 +33,11 @@ FAULTS: Final[list[dict[str, Any]]] = [
     for path in sorted((FIXTURES / "faults").glob("*.toml"))
     for fault in tomllib.loads(path.read_text("utf-8"))["fault"]
 ]
-LUKS: Final = '[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n'
-
-
-SITES: Final = {
-    "": SITE.replace(LUKS, ""),
-    "LUKS": SITE,
-    "nobody": SITE.replace(LUKS, ""),
-}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository.load(write_repository(tmp_path_factory.mktemp("repo"), BOX, BOX_COMPS))
-
-
-@cache
-def good(site: str, release: str) -> str:
-    """The box's own kickstart, with which nothing is wrong; without administrators for the site "nobody"."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = write_site(Path(folder), SITES[site])
-        lines = assemble(load_site(file), file, release).splitlines(True)
-    left_out = ("user ", "sshkey ") if site == "nobody" else ()
-    return "".join(line for line in lines if not line.startswith(left_out))
 
 
 def good_for(fault: dict[str, Any]) -> str:

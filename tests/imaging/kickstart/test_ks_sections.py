@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imaging.kickstart.lint import lint
-from tests.imaging.kickstart.test_ks_faults import good
+from tests.support.imaging.kickstarts import good
 
 SCRIPTS = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
 IMAGES = (

@@ -22,7 +22,7 @@ from imaging.rpm.build import build_rpm, source_date_epoch
 from imaging.rpm.contents import REPOSITORY, load_contents, locked
 from imaging.rpm.tree import PLATFORMS
 from rap.__main__ import main
-from tests.agents.provision.test_provision import SITE
+from tests.support.imaging.sites import PROVISIONED_SITE
 
 PROGRAMS = ("rpmbuild", "rpm", "cc", "createrepo_c", "dnf", "apt-get", "dpkg-deb", "unshare")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -205,7 +205,7 @@ def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None
     def inside(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["chroot", installed, *words], capture_output=True, text=True, check=False)
 
-    (installed / "etc/rap/site.toml").write_text(SITE)
+    (installed / "etc/rap/site.toml").write_text(PROVISIONED_SITE)
     provisioned = inside("/usr/lib/rap/provision", "--site", "/etc/rap/site.toml")
     assert provisioned.returncode == 0, provisioned.stderr
     rendered = inside("/usr/bin/rap", "fw", "render", "/etc/rap/firewall.toml")

@@ -12,7 +12,7 @@ import pytest
 from agents.provision.box import FIREWALL_SOCKET
 from agents.provision.main import NETWORK_AFTER_FIREWALL
 from imaging.rpm.contents import RECIPE
-from netfw.service.main import _parser
+from netfw.service.main import make_parser
 from rap.__main__ import main
 
 UNITS = sorted((RECIPE / "root/usr/lib/systemd/system").glob("*.service"))
@@ -74,7 +74,7 @@ def test_only_the_firewall_service_has_a_higher_priority() -> None:
 def test_the_firewall_unit_starts_with_the_paths_that_other_units_expect() -> None:
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     [start] = re.findall(r"^ExecStart=\S+ (.+)$", unit, re.MULTILINE)
-    arguments = _parser().parse_args(start.split())
+    arguments = make_parser().parse_args(start.split())
     assert f"AssertPathExists={arguments.ready}" in NETWORK_AFTER_FIREWALL
     assert arguments.user == ["rap"]
     assert arguments.policy == Path("/etc/rap/firewall.toml")

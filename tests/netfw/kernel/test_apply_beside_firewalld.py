@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from netfw.proof.prove import prove
 from netfw.watch.surroundings import not_covered
+from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import PATIENCE_SECONDS, POLICIES
 
@@ -71,9 +71,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
             running(here, "dbus-daemon", f"--config-file={tmp_path / 'bus.conf'}", "--nofork", bus=bus),
             running(here, "firewalld", "--nofork", "--nopid", bus=bus),
         ):
-            over = time.monotonic() + PATIENCE_SECONDS
-            while tell("--state") != 0 and time.monotonic() < over:
-                time.sleep(0.005)
+            poll_until(lambda: tell("--state") == 0, PATIENCE_SECONDS)
             assert "table inet firewalld" in tables()
             for order in (
                 "--zone=trusted --add-interface=enp2s0",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import load_policy
+from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.paths import FIXTURES
 
@@ -27,13 +27,6 @@ POLICY = load_policy(FIXTURES / "policies/lease.toml")
 WITHOUT = replace(POLICY, uses_dhcp=False)
 SERVER = {4: "192.0.2.1", 6: "fe80::1"}
 BOX = {4: "192.0.2.50", 6: "fe80::2"}
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 class Place:
@@ -65,7 +58,7 @@ class Place:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
-            scope = (0, self._index(frm)) if family == socket.AF_INET6 else ()
+            scope = (0, self.index(frm)) if family == socket.AF_INET6 else ()
             receiver.settimeout(0.3)
             for _ in range(3):
                 with suppress(PermissionError, ConnectionRefusedError):  # as a packet that was rejected gives
@@ -74,7 +67,7 @@ class Place:
                     return receiver.recv(100) == b"lease"
             return False
 
-    def _index(self, where: Namespace) -> int:
+    def index(self, where: Namespace) -> int:
         name = {self.box.fd: "enp1s0", self.outside.fd: "wan", self.instrument.fd: "eth0"}[where.fd]
         return where.run(lambda: socket.if_nametoindex(name))
 
@@ -102,7 +95,7 @@ def dhcp_server(where: Namespace, interface: str, first: str, last: str, folder:
         "--dhcp-authoritative",
     ]
     with subprocess.Popen(where.words(*words), stderr=subprocess.DEVNULL) as server:
-        eventually((folder / f"{interface}.pid").exists)
+        poll_until((folder / f"{interface}.pid").exists)
         try:
             yield
         finally:
@@ -143,14 +136,14 @@ def test_a_lease_is_obtained_renewed_and_replaced_by_another_address(place: Plac
     place.apply(POLICY)
     with dhcp_client(place, tmp_path) as client:
         with dhcp_server(place.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
-            eventually(lambda: "inet 192.0.2.50/24" in place.addresses())
+            poll_until(lambda: "inet 192.0.2.50/24" in place.addresses())
             client.send_signal(10)  # SIGUSR1: renew, by an ordinary socket to the server
-            eventually(lambda: "renew 192.0.2.50" in events(tmp_path))
+            poll_until(lambda: "renew 192.0.2.50" in events(tmp_path))
         for file in ("wan.leases", "wan.pid"):
             (tmp_path / file).unlink(missing_ok=True)
         with dhcp_server(place.outside, "wan", "192.0.2.60", "192.0.2.60", tmp_path):
             client.send_signal(10)  # which the server, with other addresses, refuses
-            eventually(lambda: "inet 192.0.2.60/24" in place.addresses())
+            poll_until(lambda: "inet 192.0.2.60/24" in place.addresses())
 
 
 def test_broadcasts_and_unsolicited_messages_of_a_server_arrive(place: Place) -> None:
@@ -175,7 +168,7 @@ def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
     with place.box.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
         client.bind(("::", 546))
         with suppress(PermissionError):
-            client.sendto(b"solicit", ("ff02::1:2", 547, 0, place._index(place.box)))
+            client.sendto(b"solicit", ("ff02::1:2", 547, 0, place.index(place.box)))
     assert (place.refused("egress") == before) is allowed
 
 

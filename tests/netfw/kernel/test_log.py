@@ -166,15 +166,15 @@ def test_accepted_packets_are_not_logged(lab: BoxLab) -> None:
 
 @pytest.mark.kernel
 def test_messages_lost_by_a_slow_reader_are_counted(here: Namespace) -> None:
-    """As many as were sent are either told or told to be lost."""
+    """Each packet that was sent is either reported or counted as lost."""
     sent = 2001
 
     def flood(log: FirewallLog) -> None:
-        log._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        log.netlink_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         with closing(here.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
             for _ in range(sent - 1):
                 sender.sendto(b"x", ("127.0.0.1", 9))
-            log._read_waiting()
+            log.read_waiting()
             sender.sendto(b"x", ("127.0.0.1", 9))
 
     def lost(entries: list[RefusedPacket | Lost]) -> int:

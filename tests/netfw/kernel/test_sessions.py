@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from netfw.kernel.sessions import Session, Sessions
 from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
+from tests.support.eventually import poll_until
 from tests.support.namespaces import namespace
 from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab
 
@@ -117,9 +117,7 @@ def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: in
 def test_the_kernel_cuts_established_connections_when_a_session_expires(lab: BoxLab, version: int) -> None:
     lab.sessions.open(session(version), 1)
     with conversation(lab, version) as (client, accepted):
-        over = time.monotonic() + PATIENCE_SECONDS
-        while lab.sessions.list() and time.monotonic() < over:
-            time.sleep(0.005)
+        poll_until(lambda: not lab.sessions.list(), PATIENCE_SECONDS)
         assert_cut(lab, client, accepted)
 
 

@@ -12,7 +12,9 @@ from unittest.mock import patch
 import pytest
 
 from bench.firewall.fuzz import Outcome, compare, compare_here
-from netfw.model import conntrack, fragments
+from netfw.model import conntrack
+from netfw.model.fragments import Reassembly
+from netfw.model.packet import Packet
 from netfw.ruleset.names import CAUSES, CROWDED
 
 pytestmark = pytest.mark.kernel
@@ -34,9 +36,14 @@ def test_random_packets_reach_every_drop_and_every_accept() -> None:
 def _with_a_flaw(where: str) -> Outcome:
     """In a process of its own: compare with a model that is wrong in one place."""
     if where == "neighbours":
-        flaw = patch.object(conntrack, "_UNTRACKED_ICMPV6", frozenset({130, 131, 132, 133, 134, 136, 143}))
+        flaw = patch.object(conntrack, "UNTRACKED_ICMPV6", frozenset({130, 131, 132, 133, 134, 136, 143}))
     else:
-        flaw = patch.object(fragments._Queue, "_insert", lambda *_: "overlaps")
+        put = Reassembly.put
+
+        def loses_fragments(queues: Reassembly, packet: Packet) -> Packet | None:
+            return packet if put(queues, packet) is packet else None
+
+        flaw = patch.object(Reassembly, "put", loses_fragments)
     with flaw:
         return compare_here(600, 105)
 

@@ -18,7 +18,8 @@ from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.names import CONNECTIONS_MAX
 from netfw.ruleset.render import render
-from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, PORT, BoxLab, box_lab
+from tests.support.eventually import eventually
+from tests.support.netfw.boxlab import INSTRUMENT, POLICIES, PORT, BoxLab, box_lab
 
 pytestmark = pytest.mark.kernel
 
@@ -101,9 +102,7 @@ def test_refused_packets_of_one_port_do_not_suppress_the_log_of_another(lab: Box
         try:
             unserved(1, 50 * names.LOG_BURST)
             unserved(2, 1)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not on_event.of[two]:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: bool(on_event.of[two]))
         finally:
             log.stop()
         return on_event.of

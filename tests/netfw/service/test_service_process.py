@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from netfw.events import FirewallState
 from netfw.service.protocol import Hello, Refusal, decoded, framed
 from netfw.service.requests import receive
 from netfw.service.spawn import command, environment
+from tests.support.eventually import poll_until
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.paths import ROOT
 
@@ -41,13 +41,6 @@ number = 1
 addresses = ["10.77.1.1/24"]
 services = ["tcp/443"]
 """
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -150,11 +143,11 @@ def test_the_service_continues_after_its_observer_was_killed(box: Namespace, fol
                 signal.pause()
             finally:
                 os._exit(1)
-        eventually((folder / "ready").exists)
+        poll_until((folder / "ready").exists)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         box.command("nft", "flush ruleset")
-        eventually(lambda: rules(box))
+        poll_until(lambda: rules(box))
         with observe(folder) as observer:  # who comes next is told what has happened meanwhile
             while not (state := state_of(observer)).repairs:
                 pass

@@ -49,9 +49,11 @@ class Observer:
 class Place:
     def __init__(self, path: Path, server: FirewallServer, said: list[str]) -> None:
         self.path, self.server, self.said = path, server, said
+        self.observers: list[Observer] = []
 
     async def connect(self) -> Observer:
-        return Observer(*await asyncio.open_unix_connection(self.path))
+        self.observers.append(Observer(*await asyncio.open_unix_connection(self.path)))
+        return self.observers[-1]
 
     async def observer(self) -> Observer:
         observer = await self.connect()
@@ -67,9 +69,10 @@ async def serving(folder: Path, users: set[int] | None = None) -> AsyncIterator[
     server = FirewallServer({os.geteuid()} if users is None else users, said.append)
     accepting = await asyncio.get_running_loop().create_unix_server(server.connected, sock=listener.socket)
     async with accepting:
-        yield Place(folder / "socket", server, said)
-        for each in list(server.connections):
-            each._transport.abort()
+        place = Place(folder / "socket", server, said)
+        yield place
+        for observer in place.observers:
+            observer.writer.transport.abort()
     listener.close()
 
 

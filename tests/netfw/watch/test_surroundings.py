@@ -198,11 +198,13 @@ def test_legacy_tables_are_reported_if_they_have_rules(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: int, reported: bool
 ) -> None:
     """A table at three hooks has four entries of its own."""
-    names, info = tmp_path / "names", surroundings._GET_INFO
+    names, info = tmp_path / "names", surroundings.IPT_GETINFO
     names.write_text("filter\n")
-    monkeypatch.setattr(surroundings, "_NAMES", {"ip": (str(names), *surroundings._NAMES["ip"][1:])})
+    monkeypatch.setattr(
+        surroundings, "LEGACY_TABLES", {"ip": (str(names), *surroundings.LEGACY_TABLES["ip"][1:])}
+    )
     answer = info.pack(b"filter", 0b01110, *[0] * 10, entries, 0)
-    monkeypatch.setattr(surroundings, "_get_info", lambda *_: answer)
+    monkeypatch.setattr(surroundings, "getsockopt_with_input", lambda *_: answer)
     assert bool(list(legacy_tables())) is reported
 
 
@@ -213,9 +215,11 @@ def test_the_number_of_rules_of_a_legacy_table_is_read_from_the_kernel() -> None
             import socket
 
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                asked = b"filter".ljust(surroundings._GET_INFO.size, b"\0")
+                asked = b"filter".ljust(surroundings.IPT_GETINFO.size, b"\0")
                 try:
-                    surroundings._get_info(sock, socket.IPPROTO_IP, 64, asked)  # which makes the table
+                    surroundings.getsockopt_with_input(
+                        sock, socket.IPPROTO_IP, 64, asked
+                    )  # which makes the table
                 except OSError:
                     pytest.skip("this kernel has no legacy iptables")
             assert "filter" in Path("/proc/thread-self/net/ip_tables_names").read_text()

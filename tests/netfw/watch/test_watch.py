@@ -283,7 +283,7 @@ def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: Place) -
 
         def on_event(event: Alarm | Repair) -> None:
             if isinstance(event, Repair):
-                waiting.append(bool(select([watch._socket], [], [], 0)[0]))
+                waiting.append(bool(select([watch.netlink_socket], [], [], 0)[0]))
             place.reported.put_nowait(event)
 
         watch.on_event = on_event

@@ -8,9 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.spool import Spool, SpoolLimits
+from agents.spool import SpoolLimits
 from hal.disk import Disk
 from hal.linux.disk import LinuxDisk
+from tests.support.agents.open_spool import InspectedSpool
 from tests.support.agents.spool_model import encode_gap
 
 HOLE_BYTES: Final = 4096
@@ -38,8 +39,8 @@ class SparseDisk(LinuxDisk):
             start = stop
 
 
-def open_sparse(disk: Disk, limits: SpoolLimits) -> Spool:
-    return Spool.open(disk, limits, random=Random(1), encode_gap=encode_gap)
+def open_sparse(disk: Disk, limits: SpoolLimits) -> InspectedSpool:
+    return InspectedSpool.open(disk, limits, random=Random(1), encode_gap=encode_gap)
 
 
 def make_sparse_spool(
@@ -50,7 +51,7 @@ def make_sparse_spool(
     try:
         spool = open_sparse(disk, limits)
         for _ in range(segments):
-            spool._log.room = 0  # the next group begins a new segment
+            spool.begin_segment()  # the next group begins a new segment
             for priorities, payloads in groups:
                 spool.append(priorities, payloads)
         spool.close()

@@ -8,8 +8,9 @@ from random import Random
 
 import msgspec
 
-from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolGap, SpoolLimits
+from agents.spool import GapReason, Priority, SpoolError, SpoolGap, SpoolLimits
 from hal.emul.disk import SECTOR_BYTES, EmulDisk
+from tests.support.agents.open_spool import InspectedSpool
 
 LIMITS = SpoolLimits(
     segment_bytes=16 * 1024,
@@ -49,13 +50,15 @@ class Harness:
         self.made = 0
         self.spool = self.open()
 
-    def open(self) -> Spool:
+    def open(self) -> InspectedSpool:
         try:
-            self.spool = Spool.open(self.disk, self.limits, random=self.random, encode_gap=encode_gap)
+            self.spool = InspectedSpool.open(
+                self.disk, self.limits, random=self.random, encode_gap=encode_gap
+            )
         except SpoolError:
             self.disk = self.disk.backend.reboot()
             return self.open()
-        newest = self.spool._log.segments[-1] if self.spool._log.segments else None
+        newest = self.spool.log.segments[-1] if self.spool.log.segments else None
         self.found = (newest.generation, newest.end) if newest else (0, 0)
         for gap in self.spool.recovery.gaps:
             self.explain(gap)
@@ -126,7 +129,7 @@ class Harness:
 
     def rot_all_since(self, generation: int, offset: int) -> None:
         """Damage each sector of the newest segment after `offset`, or all of it if it is newer than `generation`."""
-        segments = self.spool._log.segments
+        segments = self.spool.log.segments
         if segments and self.disk.backend.has_power:
             self.rotten, newest = True, segments[-1]
             start = offset if newest.generation == generation else 0
@@ -155,7 +158,7 @@ class Harness:
 
     def check_totals(self) -> None:
         """Check that the incremental totals equal the sums over all segments."""
-        log, status = self.spool._log, self.spool.status()
+        log, status = self.spool.log, self.spool.status()
         live = [s for s in log.segments if s.routine_records or s.pinned_records]
         dead = list(takewhile(lambda s: s not in live and s is not log.active, log.segments))
         assert status.records[Priority.ROUTINE] == sum(s.routine_records for s in log.segments)

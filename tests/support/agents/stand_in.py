@@ -1,4 +1,4 @@
-"""A data center of fifty lines: keeps each record once, and misbehaves as told."""
+"""A small data center that stores each record once and can misbehave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from time import time
 
 from wire.compression import CompressionError, Decompressor
-from wire.http.connection import Request, Response, Server, serve
+from wire.http.connection import Peer, Request, Response, Server, serve
 from wire.messages import (
     BATCH_BODY_BYTES_MAX,
     BATCH_BYTES_MAX,
@@ -29,11 +29,11 @@ from wire.messages import (
 from wire.tls.context import Identity, server_context
 
 Misbehave = Callable[[Response], Response | None]
-"""What becomes of the next answer; None is none, ever."""
+"""Changes the next response; None means that there is never one."""
 
 
 class StandIn:
-    """`stored` is by (epoch, sequence), in the order of arrival; `misbehaviours` are used up one a batch."""
+    """`stored` is by (epoch, sequence), in the order of arrival; each batch uses up one of `misbehaviours`."""
 
     def __init__(self) -> None:
         self.stored: dict[tuple[int, int], Entry] = {}
@@ -45,11 +45,12 @@ class StandIn:
         self.unreadable: Callable[[int, Entry], bool] = lambda _sequence, _entry: False
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self._changed = asyncio.Event()
+        self._peers: dict[Peer, None] = {}
         self.server: Server
 
     @property
     def reports(self) -> list[tuple[str, int, int]]:
-        """(instrument, run, number) of what instruments said."""
+        """(instrument, run, number) of the instruments' reports."""
         return [
             (entry.instrument, entry.run, entry.body.number)
             for entry in self.stored.values()
@@ -68,29 +69,33 @@ class StandIn:
     def alerts(self) -> list[int]:
         return [entry.body.number for entry in self.stored.values() if isinstance(entry.body, Alert)]
 
+    @property
+    def connected(self) -> list[Peer]:
+        """The open connections on which a batch has arrived, in the order of their first batch."""
+        self._peers = {peer: None for peer in self._peers if not peer.is_gone}
+        return list(self._peers)
+
     def hang_up(self) -> None:
-        """End all connections, as a program does that ends."""
-        for connection in list(self.server._admissions._present):
-            connection.close()
+        """Abort all connections."""
+        for peer in self.connected:
+            peer.hang_up()
 
     def drop_resumed(self) -> int:
-        """Abort the connections that resumed a TLS session; their number."""
-        dropped = 0
-        for connection in list(self.server._admissions._present):
-            transport = getattr(connection._served, "_transport", None)
-            if transport is not None and transport.get_extra_info("ssl_object").session_reused:
-                connection.abort()
-                dropped += 1
-        return dropped
+        """Abort the connections that resumed a TLS session; return their number."""
+        resumed = [peer for peer in self.connected if peer.resumed]
+        for peer in resumed:
+            peer.hang_up()
+        return len(resumed)
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until a batch makes it hold."""
+        """Wait until a batch makes the condition true."""
         async with asyncio.timeout(20):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
 
     async def handle(self, request: Request) -> Response:
+        self._peers[request.peer] = None
         stream = request.peer.state.setdefault("stream", Decompressor())
         try:
             batch = decode(Batch, stream.decompress(request.body, BATCH_BYTES_MAX))
@@ -126,7 +131,7 @@ class StandIn:
 
 @asynccontextmanager
 async def stand_in(identity: Identity) -> AsyncIterator[StandIn]:
-    """A data center on a loopback port, for the time of the context."""
+    """A data center on a loopback port, until the end of the context."""
     center = StandIn()
     center.server = await serve(
         center.handle,

@@ -88,3 +88,34 @@ def system_tree(folder: Path) -> Path:
     for unit in (RECIPE / "root/usr/lib/systemd/system").iterdir():
         (units / unit.name).write_text(unit.read_text())
     return folder
+
+
+PROVISIONED_SITE = """\
+board = "rap-4"
+time_servers = ["ntp.example.com", "192.0.2.123"]
+
+[uplink]
+address = "192.0.2.10/24"
+gateway = "192.0.2.1"
+nameservers = ["192.0.2.53"]
+
+[datacenter]
+host = "ingest.example.com"
+
+[audit]
+host = "audit.example.com"
+
+[[instrument]]
+port = 2
+serial = "CHEM-0002"
+
+[[instrument]]
+port = 2
+serial = "CHEM-0001"
+
+[addresses]
+"ingest.example.com" = ["203.0.113.5", "203.0.113.6"]
+"audit.example.com" = ["203.0.113.7"]
+"ntp.example.com" = ["203.0.113.8"]
+"""
+"""A site file with the resolved addresses that provisioning needs."""

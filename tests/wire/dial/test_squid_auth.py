@@ -16,6 +16,7 @@ import pytest
 
 from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
+from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.dial.proxy import ProxyError, ProxyErrorKind
@@ -82,16 +83,16 @@ async def connect(pki: Hierarchy, folder: Path, login: str, **fields: str) -> No
 
 
 async def listening(process: asyncio.subprocess.Process, port: int) -> None:
-    async with asyncio.timeout(15):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                assert process.returncode is None
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+    async def accepts() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            assert process.returncode is None
+            return False
+        writer.close()
+        return True
+
+    await eventually(accepts)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.http.test_http import Line, echo
+from tests.support.wire.http_line import Line, echo
 from wire.http import heads
 from wire.http.connection import ClientConnection, HttpError, Request, Response, ServerConnection
 from wire.http.heads import Head, whole_request, whole_response
@@ -175,9 +175,18 @@ def test_headers_changed_by_a_handler_do_not_change_the_cache() -> None:
 
 
 def test_the_cache_of_heads_is_bounded() -> None:
-    for number in range(2 * heads.REMEMBERED_MAX):
-        whole_request(b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n" % number)
-    assert heads._request.cache_info().currsize <= heads.REMEMBERED_MAX
+    request = b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+
+    def head(number: int) -> Head:
+        found = whole_request(request % number)
+        assert found is not None
+        return found[0]
+
+    first = head(0)
+    assert [head(number) for number in range(1, heads.REMEMBERED_MAX)]
+    assert head(0) is first, "still cached"
+    assert [head(number) for number in range(1, heads.REMEMBERED_MAX + 1)]
+    assert head(0) is not first, "replaced by newer ones"
     long = b"GET / HTTP/1.1\r\nX: " + b"x" * heads.REMEMBERED_BYTES_MAX + b"\r\nContent-Length: 0\r\n\r\n"
     assert whole_request(long) is None
 

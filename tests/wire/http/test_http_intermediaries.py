@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.wire.http.test_http import BODY_MAX, Line, answered, client_with
+from tests.support.wire.http_line import BODY_MAX, Line, answered, client_with
 from wire.http.connection import (
     CHUNKING_FACTOR,
     HEAD_BYTES_MAX,

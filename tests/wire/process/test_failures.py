@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sim.net.loop import SimLoop
-from wire.http.connection import Peer, Request, ServerConnection
+from tests.support.wire.http_line import Line, settle
+from wire.http.connection import Request, ServerConnection
 from wire.process.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, FailureLog
 
 TIMES = 1000
@@ -81,11 +82,11 @@ def test_a_request_that_repeatedly_triggers_a_bug_is_rate_limited_in_the_log(dep
         fail(depth)
 
     async def main() -> None:
-        connection = ServerConnection(handler, 10, lambda: 0.0, 10.0, lambda: None)
-        peer = Peer("CHEM-1", "10.0.0.1", lambda: None)
         for number in range(TIMES):
-            response = await connection._handle(Request("GET", f"/{number}", {}, b"", peer))
-            assert response.status == 500
+            line = Line(ServerConnection(handler, 10, lambda: 0.0, 10.0, lambda: None))
+            line.protocol.data_received(b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n" % number)
+            await settle()
+            assert line.statuses() == [500]
 
     loop = Reported()
     loop.run_until_complete(main())

@@ -173,10 +173,10 @@ def test_a_configuration_without_effect_is_an_error(
         without.write_text("".join(x for x in text.splitlines(True) if not x.startswith(line)))
         with monkeypatch.context() as patch:
             patch.setattr(tls, "CONFIGURATION", without)
-            tls._load_configuration.cache_clear()
+            tls.load_configuration.cache_clear()
             with pytest.raises(RuntimeError, match=r"has no effect|cannot load"):
                 client_context(certificates.box)
-    tls._load_configuration.cache_clear()
+    tls.load_configuration.cache_clear()
     assert client_context(certificates.box)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import ssl
 from collections.abc import Iterator
 from typing import Any, cast
@@ -17,7 +18,7 @@ READINGS = 20
 
 
 class SessionCount:
-    """How many sessions OpenSSL has made since this was, and not freed."""
+    """Counts the sessions that OpenSSL has created since its construction and not freed."""
 
     def __init__(self) -> None:
         SessionReader()  # declares the functions' arguments
@@ -37,6 +38,7 @@ class SessionCount:
 
 @pytest.fixture
 def count() -> Iterator[SessionCount]:
+    gc.collect()  # frees sessions of earlier tests
     count = SessionCount()
     yield count
     count.end()

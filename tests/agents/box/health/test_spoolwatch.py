@@ -13,14 +13,15 @@ from agents.spool import GapReason, Priority, Spool
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.net.loop import SimLoop
+from tests.support.agents.open_spool import InspectedSpool, flip_first
 from tests.support.agents.spool_model import BY_SUMMARIES, decode_gap, encode_gap
 from wire.messages import Audit, Entry, decode
 
 ALERT, AUDIT, ROUTINE = Priority
 
 
-def open_spool(disk: EmulDisk) -> Spool:
-    return Spool.open(disk, BY_SUMMARIES, random=Random(1), encode_gap=encode_gap)
+def open_spool(disk: EmulDisk) -> InspectedSpool:
+    return InspectedSpool.open(disk, BY_SUMMARIES, random=Random(1), encode_gap=encode_gap)
 
 
 def watch(spool: Spool, groups: list[int]) -> list[bytes]:
@@ -56,8 +57,8 @@ def test_losses_of_a_large_spool_are_reported_by_background_verification() -> No
     spool = open_spool(disk)
     for _ in range(9):
         spool.append([ROUTINE] * 4, [b"x" * 900] * 4)
-    first = spool._log.segments[0].name
-    disk._files[first].data[disk._files[first].data.index(b"x" * 900)] ^= 1
+    first = spool.log.segments[0].name
+    flip_first(disk, first, b"x" * 900)
     spool = open_spool(disk)
     assert not [gap for gap in spool.recovery.gaps if gap.reason is GapReason.CORRUPT], "not read at opening"
     gaps = [gap for payload in watch(spool, [1]) if (gap := decode_gap(payload))]

@@ -12,8 +12,8 @@ from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS
 from agents.box.uplink.batching import SLOW_SECONDS
 from agents.spool import Priority
 from datacenter.store import queries
-from tests.agents.box.uplink.test_gateway_timeout import Impatient, best_seconds
-from tests.agents.box.uplink.test_slow_datacenter import Slow
+from tests.support.agents.intermediary import Impatient, best_seconds
+from tests.support.agents.slow_datacenter import Slow
 from tests.support.hierarchy import Hierarchy
 from wire import messages
 
@@ -33,6 +33,10 @@ class Alerted(Slow):
         self.alert_seconds: list[float] = []
         self.bypassed = 0
 
+    @property
+    def has_second_connection(self) -> bool:
+        return len(self.center.connected) > 1
+
     async def work(self) -> None:
         if any(isinstance(entry.body, messages.Quality) for entry in self.center.batches[-1]):
             await asyncio.sleep(next(self.delays))
@@ -45,7 +49,7 @@ class Alerted(Slow):
             while self.buffer.delivered[Priority.ALERT] < sequence:
                 await asyncio.sleep(0.1)
         self.alert_seconds.append(self.loop.time() - raised_at)
-        self.bypassed += self.forwarder._lane.is_up
+        self.bypassed += self.has_second_connection
 
     async def live(self) -> None:
         await asyncio.sleep(10)
@@ -78,7 +82,7 @@ class Separated(Alerted):
         for number in range(1, self.alerts + 1):
             await self.alert(number)
             await asyncio.sleep(self.every_s)
-            self.up += self.forwarder._lane.is_up
+            self.up += self.has_second_connection
 
 
 def test_the_second_connection_ends_when_it_is_idle_and_comes_back(pki: Hierarchy) -> None:
@@ -96,7 +100,7 @@ class Recovering(Alerted):
 
     async def live(self) -> None:
         await super().live()
-        self.was_up = self.forwarder._lane.is_up
+        self.was_up = self.has_second_connection
 
 
 def test_it_ends_when_the_data_center_is_quick_again(pki: Hierarchy) -> None:
@@ -120,7 +124,8 @@ class Broken(Alerted):
     async def abort_often(self) -> None:
         while True:
             await asyncio.sleep(self.every_break_s)
-            self.forwarder._lane.abort()
+            if self.has_second_connection:
+                self.center.connected[-1].hang_up()
 
 
 @pytest.mark.parametrize("every_break_s", [3.1, 5.03, 7.37, 11.0])

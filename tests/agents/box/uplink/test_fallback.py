@@ -2,93 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
-from typing import Final, NamedTuple
-
 import pytest
 
 from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
-from agents.spool import Priority
-from datacenter.ingest import make_ingest
-from datacenter.store import queries
-from datacenter.store.queue import StoreQueue
-from datacenter.store.store import Store
-from sim.net.link import LinkQuality
-from tests.support.agents.uplinked import World
-from tests.support.datacenter.duplicates import duplicates
+from tests.support.agents.intermediary import HOUR, Spread
 from tests.support.hierarchy import Hierarchy
-from wire.compression import BodyKind, body_kind
-from wire.http.connection import Request, Response
-from wire.messages import Entry, encode
-from wire.messages import Quality as QualityReport
-
-LINE = LinkQuality(1_000_000, 20_000_000)
-BOX: Final = "RAP-1"
-HOUR: Final = 3600.0
-REPORTS_EACH: Final = 100
-"""More than a batch needs to be sent without delay."""
-
-
-class Seen(NamedTuple):
-    """A request that arrived at the data center."""
-
-    at: float
-    kind: BodyKind
-    status: int
-
-
-class Spread(World):
-    """An intermediary with `connections` to data centers that share one store; requests take turns on them."""
-
-    def __init__(self, pki: Hierarchy) -> None:
-        super().__init__(pki, LINE)
-        self.store = Store("sqlite://")
-        self.store.authorize([BOX], 0)
-        self.ingest = make_ingest(self.store, lambda: 0, StoreQueue(None))
-        self.connections = 2
-        self.states: list[dict[str, object]] = [{}, {}]
-        self.refusal = 409
-        self.seen: list[Seen] = []
-        self.made = 0
-        self.refuses_all = False
-        self.center.handle = self.handle  # type: ignore[method-assign]
-
-    async def handle(self, request: Request) -> Response:
-        state = self.states[len(self.seen) % self.connections]
-        kind = body_kind(request.body)
-        passed = replace(request, peer=replace(request.peer, state=state))
-        response = Response(409) if self.refuses_all else await self.ingest(passed)
-        if response.status == 409:
-            response.status = self.refusal
-        self.seen.append(Seen(self.loop.time(), kind, response.status))
-        if response.close:
-            state.clear()  # the connection behind the intermediary ends, and its next request opens another
-        return replace(response, close=False)
-
-    async def report(self) -> None:
-        bodies = [QualityReport(self.made + n, 0, "glu", 1, n) for n in range(1, REPORTS_EACH + 1)]
-        self.made += REPORTS_EACH
-        entries = [encode(Entry("CHEM-1", 1, body)) for body in bodies]
-        await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
-
-    async def report_for(self, hours: float) -> None:
-        """Make reports every ten minutes."""
-        ends_at = self.loop.time() + hours * HOUR
-        while self.loop.time() < ends_at:
-            await self.report()
-            await asyncio.sleep(600)
-
-    async def drained(self) -> None:
-        while any((await self.buffer.status()).records.values()):
-            await asyncio.sleep(1)
-
-    def check_stored_once(self) -> None:
-        assert queries.counts(self.store)[BOX, "CHEM-1"] == self.made > 0
-        assert duplicates(self.store) == []
-
-    def refusals(self) -> list[Seen]:
-        return [seen for seen in self.seen if seen.status != 200]
+from wire.compression import BodyKind
 
 
 def episodes(world: Spread) -> list[float]:

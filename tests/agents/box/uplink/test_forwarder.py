@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from random import Random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,15 +13,14 @@ import pytest
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import wire.dial.backoff
-from agents.box.buffer import Buffer
-from agents.box.health.audit import AuditLog, encode_gap
-from agents.box.uplink.forwarder import DISCARDS_BURST, Forwarder
-from agents.box.uplink.stream import Timing
-from agents.spool import Priority, Spool, SpoolLimits
-from hal.emul.ethernet import EmulEthernetPort
+from agents.box.uplink.forwarder import CARRIER_LOSS_SECONDS_MAX, DISCARDS_BURST
+from agents.box.uplink.stream import LINGER_SECONDS
+from agents.spool import Priority
 from settings.types import Endpoint, Proxy
-from tests.support.agents.boxes import CLOCK, disk
+from sim.net.link import LinkQuality
+from tests.support.agents.forwarding import Bench, drained, forwarding
 from tests.support.agents.stand_in import Misbehave, StandIn, stand_in
+from tests.support.agents.uplinked import World
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, dial
@@ -40,68 +38,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-class Bench:
-    """A buffer with a forwarder on it."""
-
-    def __init__(self, pki: Hierarchy, port: int, proxy: Proxy | None, timing: Timing) -> None:
-        spool = Spool.open(
-            disk(), SpoolLimits(), random=Random(1), encode_gap=lambda gap: encode_gap(gap, CLOCK)
-        )
-        self.buffer = Buffer(spool)
-        self.uplink = EmulEthernetPort("uplink")
-        self.commands: list[Command] = []
-        self.tls = client_context(pki.box)
-        self.audit = AuditLog(self.buffer, CLOCK)
-        self.forwarder = Forwarder(
-            self.buffer,
-            Endpoint("127.0.0.1", port),
-            self.tls,
-            proxy=proxy,
-            uplink=self.uplink,
-            audit=self.audit,
-            on_commands=self._commanded,
-            random=Random(2),
-            timing=timing,
-            clock=CLOCK,
-        )
-        self.made = 0
-
-    def _commanded(self, commands: list[Command]) -> None:
-        self.commands += commands
-
-    async def routine(self, count: int) -> None:
-        entries = [
-            encode(Entry("CHEM-1", 1, Quality(self.made + n, 0, "glu", 1, n))) for n in range(1, count + 1)
-        ]
-        self.made += count
-        for first in range(0, count, 1000):
-            part = entries[first : first + 1000]
-            await self.buffer.append_all([Priority.ROUTINE] * len(part), part)
-
-    async def alert(self, number: int) -> None:
-        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
-        await self.buffer.append(Priority.ALERT, encode(entry))
-
-    async def waiting(self) -> int:
-        return sum((await self.buffer.status()).records.values())
-
-
-@asynccontextmanager
-async def forwarding(
-    pki: Hierarchy, port: int, *, proxy: Proxy | None = None, backlog: int = 0, **timing: float
-) -> AsyncIterator[Bench]:
-    bench = Bench(pki, port, proxy, Timing(**timing))
-    await bench.routine(backlog)
-    task = asyncio.ensure_future(bench.forwarder.run())
-    try:
-        yield bench
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await bench.buffer.close()
-
-
 Scenario = Callable[[StandIn, Bench], Awaitable[None]]
 
 
@@ -114,12 +50,6 @@ def with_a_forwarder(pki: Hierarchy, scenario: Scenario, **options: Any) -> None
             await scenario(center, bench)
 
     asyncio.run(run())
-
-
-async def drained(bench: Bench) -> None:
-    async with asyncio.timeout(20):
-        while await bench.waiting():
-            await asyncio.sleep(0.001)
 
 
 def test_a_backlog_arrives_whole_and_in_order_with_aes_128(pki: Hierarchy) -> None:
@@ -294,20 +224,34 @@ def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, backlog=9000)
 
 
-def test_few_routine_records_wait_for_a_fuller_batch_or_an_alert(pki: Hierarchy) -> None:
-    async def scenario(center: StandIn, bench: Bench) -> None:
-        await eventually(lambda: bench.forwarder.is_connected)
-        await bench.routine(63)
-        await asyncio.sleep(0.01)
-        assert center.reports == []
-        await bench.alert(100)
-        await center.until(lambda: len(center.reports) == 64)
-        batch = next(batch for batch in center.batches if any(isinstance(e.body, Alert) for e in batch))
-        assert len(batch) >= 64
-        await bench.routine(64)
-        await center.until(lambda: len(center.reports) == 128)
+def in_virtual_time(pki: Hierarchy, scenario: Callable[[World], Awaitable[None]]) -> None:
+    class Scenario(World):
+        async def live(self) -> None:
+            await scenario(self)
 
-    with_a_forwarder(pki, scenario)
+    Scenario(pki, LinkQuality(1_000_000, 20_000_000)).run()
+
+
+async def append_routine(world: World, numbers: range) -> None:
+    entries = [encode(Entry("CHEM-1", 1, Quality(n, 0, "glu", 1, n))) for n in numbers]
+    await world.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
+
+
+def test_few_routine_records_wait_for_a_fuller_batch_or_an_alert(pki: Hierarchy) -> None:
+    async def scenario(world: World) -> None:
+        await eventually(lambda: world.forwarder.is_connected)
+        await append_routine(world, range(1, 64))
+        await asyncio.sleep(0.9 * LINGER_SECONDS)
+        assert world.center.reports == []
+        alert = Entry("CHEM-1", 1, Alert(100, 0, "E0001", "lamp", "error"))
+        await world.buffer.append(Priority.ALERT, encode(alert))
+        await eventually(lambda: len(world.center.reports) == 64)
+        batch = next(batch for batch in world.center.batches if any(isinstance(e.body, Alert) for e in batch))
+        assert len(batch) >= 64
+        await append_routine(world, range(101, 165))
+        await eventually(lambda: len(world.center.reports) == 128)
+
+    in_virtual_time(pki, scenario)
 
 
 def test_lingering_ends(pki: Hierarchy) -> None:
@@ -330,34 +274,31 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
 
 
 def test_without_a_carrier_nothing_is_dialed_and_its_return_triggers_a_dial(pki: Hierarchy) -> None:
-    async def scenario(center: StandIn, bench: Bench) -> None:
-        await eventually(lambda: bench.forwarder.is_connected)
-        bench.uplink.backend.unplug()
-        center.hang_up()
-        await eventually(lambda: not bench.forwarder.is_connected)
-        await asyncio.sleep(0.02)
-        assert bench.forwarder.traffic.connections == 1
-        bench.uplink.backend.plug()
-        await eventually(lambda: bench.forwarder.traffic.connections == 2)
+    async def scenario(world: World) -> None:
+        await append_routine(world, range(1, 100))
+        await eventually(lambda: len(world.center.reports) == 99)
+        world.uplink.backend.unplug()
+        world.center.hang_up()
+        await eventually(lambda: not world.forwarder.is_connected)
+        await asyncio.sleep(3600)
+        assert world.forwarder.traffic.connections == 1
+        world.uplink.backend.plug()
+        await eventually(lambda: world.forwarder.traffic.connections == 2)
 
-    with_a_forwarder(pki, scenario)
+    in_virtual_time(pki, scenario)
 
 
-def test_a_connection_is_aborted_after_a_long_loss_of_carrier(
-    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(_center: StandIn, bench: Bench) -> None:
-        await eventually(lambda: bench.forwarder.is_connected)
-        bench.uplink.backend.unplug()
-        bench.uplink.backend.plug()
-        await asyncio.sleep(0.01)
-        assert bench.forwarder.traffic.connections == 1
-        monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_LOSS_SECONDS_MAX", -1.0)
-        bench.uplink.backend.unplug()
-        bench.uplink.backend.plug()
-        await eventually(lambda: bench.forwarder.traffic.connections == 2)
+def test_a_connection_is_aborted_after_a_long_loss_of_carrier(pki: Hierarchy) -> None:
+    async def scenario(world: World) -> None:
+        await eventually(lambda: world.forwarder.is_connected)
+        for seconds, connections in ((0.9, 1), (1.1, 2)):
+            world.uplink.backend.unplug()
+            await asyncio.sleep(seconds * CARRIER_LOSS_SECONDS_MAX)
+            world.uplink.backend.plug()
+            await asyncio.sleep(10)
+            assert world.forwarder.traffic.connections == connections
 
-    with_a_forwarder(pki, scenario)
+    in_virtual_time(pki, scenario)
 
 
 def test_the_return_of_the_carrier_aborts_a_hanging_dial(

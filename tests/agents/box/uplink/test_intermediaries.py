@@ -13,7 +13,7 @@ import pytest
 
 import agents.box.uplink.forwarder
 import wire.dial.backoff
-from tests.agents.box.uplink.test_forwarder import drained, forwarding
+from tests.support.agents.forwarding import drained, forwarding
 from tests.support.agents.stand_in import StandIn
 from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy

@@ -1,0 +1,92 @@
+"""A buffer with a forwarder on it, on loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+from agents.box.buffer import Buffer
+from agents.box.health.audit import AuditLog, encode_gap
+from agents.box.uplink.forwarder import Forwarder
+from agents.box.uplink.stream import Timing
+from agents.spool import Priority, Spool, SpoolLimits
+from hal.emul.ethernet import EmulEthernetPort
+from settings.types import Endpoint, Proxy
+from tests.support.agents.boxes import CLOCK, disk
+from tests.support.eventually import eventually
+from tests.support.hierarchy import Hierarchy
+from wire.messages import Alert, Command, Entry, Quality, encode
+from wire.tls.context import client_context
+
+
+class Bench:
+    """A buffer with a forwarder on it."""
+
+    def __init__(self, pki: Hierarchy, port: int, proxy: Proxy | None, timing: Timing) -> None:
+        spool = Spool.open(
+            disk(), SpoolLimits(), random=Random(1), encode_gap=lambda gap: encode_gap(gap, CLOCK)
+        )
+        self.buffer = Buffer(spool)
+        self.uplink = EmulEthernetPort("uplink")
+        self.commands: list[Command] = []
+        self.tls = client_context(pki.box)
+        self.audit = AuditLog(self.buffer, CLOCK)
+        self.forwarder = Forwarder(
+            self.buffer,
+            Endpoint("127.0.0.1", port),
+            self.tls,
+            proxy=proxy,
+            uplink=self.uplink,
+            audit=self.audit,
+            on_commands=self._commanded,
+            random=Random(2),
+            timing=timing,
+            clock=CLOCK,
+        )
+        self.made = 0
+
+    def _commanded(self, commands: list[Command]) -> None:
+        self.commands += commands
+
+    async def routine(self, count: int) -> None:
+        entries = [
+            encode(Entry("CHEM-1", 1, Quality(self.made + n, 0, "glu", 1, n))) for n in range(1, count + 1)
+        ]
+        self.made += count
+        for first in range(0, count, 1000):
+            part = entries[first : first + 1000]
+            await self.buffer.append_all([Priority.ROUTINE] * len(part), part)
+
+    async def alert(self, number: int) -> None:
+        entry = Entry("CHEM-1", 1, Alert(number, 0, "E0001", "lamp", "error"))
+        await self.buffer.append(Priority.ALERT, encode(entry))
+
+    async def waiting(self) -> int:
+        return sum((await self.buffer.status()).records.values())
+
+
+@asynccontextmanager
+async def forwarding(
+    pki: Hierarchy, port: int, *, proxy: Proxy | None = None, backlog: int = 0, **timing: float
+) -> AsyncIterator[Bench]:
+    bench = Bench(pki, port, proxy, Timing(**timing))
+    await bench.routine(backlog)
+    task = asyncio.ensure_future(bench.forwarder.run())
+    try:
+        yield bench
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await bench.buffer.close()
+
+
+async def drained(bench: Bench) -> None:
+    """Wait until nothing waits in the buffer."""
+
+    async def is_empty() -> bool:
+        return not await bench.waiting()
+
+    await eventually(is_empty)
