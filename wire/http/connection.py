@@ -25,7 +25,7 @@ from typing import Any, Final, TypeAlias
 import httptools
 
 from wire.http.admission import Admissions, Crowded, Limits
-from wire.http.fields import date_text, uncompressed
+from wire.http.fields import date_text, status_line, uncompressed
 from wire.http.heads import whole_request, whole_response
 from wire.tls.peer import ClientCheck
 
@@ -163,14 +163,6 @@ def _status(error: Exception) -> HTTPStatus:
         return HTTPStatus.NOT_IMPLEMENTED
     refused = error if isinstance(error, _Refused) else error.__context__
     return refused.status if isinstance(refused, _Refused) else HTTPStatus.BAD_REQUEST
-
-
-_STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-
-
-def _unregistered_status_line(status: int) -> str:
-    """Return the status line of an unregistered status; the reason phrase may be empty (RFC 9112, 4)."""
-    return f"HTTP/1.1 {status} \r\n"
 
 
 @lru_cache(maxsize=64)
@@ -342,7 +334,7 @@ class ServerConnection(_Parsing):
     def _head(self, response: Response) -> bytes:
         extra = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         return (
-            f"{_STATUS_LINES.get(response.status) or _unregistered_status_line(response.status)}"
+            f"{status_line(response.status)}"
             f"Date: {date_text(int(self._now()))}\r\nContent-Length: {len(response.body)}\r\n{extra}\r\n"
         ).encode("latin-1")
 

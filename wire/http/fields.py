@@ -1,4 +1,4 @@
-"""HTTP field values: dates, and removal of gzip content coding."""
+"""Status lines, dates in HTTP fields, and removal of gzip content coding."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import zlib
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
+_STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+
+def status_line(status: int) -> str:
+    """Return the status line; without a reason phrase for an unregistered status (RFC 9112, 4)."""
+    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
 
 
 def date_text(second: int) -> str:
