@@ -20,13 +20,11 @@ class GapLedger:
         self.lost = RangeSet()
         self.unreported: dict[GapReason, RangeSet] = {}
 
-    def mark_lost(self, first: int, last: int, reason: GapReason) -> bool:
-        """Mark `first` to `last` as lost; return whether any of these was not marked before."""
-        newly_lost = RangeSet([(first, last)]).difference(self.lost)
-        for range_first, range_last in newly_lost:
+    def mark_lost(self, first: int, last: int, reason: GapReason) -> None:
+        """Mark `first` to `last` as lost, unless they are already."""
+        for range_first, range_last in RangeSet([(first, last)]).difference(self.lost):
             self.lost.add(range_first, range_last)
             self.unreported.setdefault(reason, RangeSet()).add(range_first, range_last)
-        return len(newly_lost) > 0
 
     def pending(self, ranges_max: int) -> list[SpoolGap]:
         """The unreported gaps, each with at most `ranges_max` ranges, sorted by their first numbers."""

@@ -47,8 +47,6 @@ class Cubic:
         self._last_max = self._last_window = self._last_ms = self._epoch_ms = 0
         self._origin = self._curve_ms = self._delay_min_ns = 0
         self._found = False
-        self._samples = 0
-        self._round_rtt_ns = UNLIMITED * _MS
 
     @property
     def in_slow_start(self) -> bool:

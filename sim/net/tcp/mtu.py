@@ -21,11 +21,10 @@ _INTERVAL_NS: Final = 600_000_000_000
 class PathMtu:
     """What one connection knows of the segments that its path takes."""
 
-    __slots__ = ("_high", "_low", "_searched_ns", "end", "mss", "size", "start")
+    __slots__ = ("_high", "_searched_ns", "end", "low", "size", "start")
 
     def __init__(self) -> None:
-        self.mss = MSS
-        self._low, self._high = BASE_MSS, MSS
+        self.low, self._high = BASE_MSS, MSS
         self._searched_ns = -1
         self.start = self.end = 0
         """The probe under way; `end` is 0 if there is none."""
@@ -39,19 +38,19 @@ class PathMtu:
     def shorten(self, now: int) -> None:
         """Nothing gets through: shorten segments, more each time."""
         if self.is_suspect:
-            self._low = max(min(self._low // 2, BASE_MSS), FLOOR_MSS)
+            self.low = max(min(self.low // 2, BASE_MSS), FLOOR_MSS)
         self._searched_ns = now
-        self.mss, self.end = self._low, 0
+        self.end = 0
 
     def next_size(self, now: int) -> int:
         """The length to be tried next; 0 for none."""
-        if self._high - self._low < _THRESHOLD_BYTES:
+        if self._high - self.low < _THRESHOLD_BYTES:
             if now - self._searched_ns < _INTERVAL_NS:
                 return 0
             self._high, self._searched_ns = MSS, now
-            if self._high - self._low < _THRESHOLD_BYTES:
+            if self._high - self.low < _THRESHOLD_BYTES:
                 return 0
-        return (self._low + self._high) // 2
+        return (self.low + self._high) // 2
 
     def sent(self, start: int, size: int) -> None:
         """A probe was sent."""
@@ -59,7 +58,7 @@ class PathMtu:
 
     def succeeded(self) -> None:
         """The probe has arrived."""
-        self._low = self.mss = self.size
+        self.low = self.size
         self.end = 0
 
     def failed(self) -> None:

@@ -64,7 +64,7 @@ class Sender:
     __slots__ = (
         "_board", "_buffer", "_cubic", "_edge", "_env", "_fin_wanted", "_last_sent_ns", "_limited", "_limited_until",
         "_most_out", "_on_acknowledged", "_output", "_path", "_probe_end", "_probe_resent", "_purpose", "_recovery",
-        "_retransmissions", "_retrying_since", "_started", "_timer", "_window_probes", "fin_sent", "following", "mss",
+        "_retrying_since", "_started", "_timed_out", "_timer", "_window_probes", "fin_sent", "following", "mss",
         "rtt", "una",
     )  # fmt: skip
 
@@ -98,7 +98,8 @@ class Sender:
         # the timer
         self._timer = LazyTimer(timers, self._on_timer)
         self._purpose = _NONE
-        self._retransmissions = 0
+        self._timed_out = False
+        """Whether the first segment was sent again by a timeout."""
         self._retrying_since = -1
         self._window_probes = 0
         # the loss probe under way: where the data ended then, and whether it was sent before
@@ -125,7 +126,6 @@ class Sender:
             self.rtt.rto = RTO_UNMEASURED_NS
         if syns_resent > 1:
             self._cubic.window = 1
-        self._cubic.begin_round(self._env._now, 1)
 
     def stop(self) -> None:
         """Send nothing any more."""
@@ -225,7 +225,7 @@ class Sender:
         if self.una >= path.end:
             cubic.window = max(cubic.window * self.mss // path.size, 1)
             path.succeeded()
-            self.mss = path.mss
+            self.mss = path.low
         elif self.una == path.start and self._board.sent[0].lost:
             path.failed()
             self._recovery.forgive(self.following)
@@ -324,7 +324,7 @@ class Sender:
     def _acknowledged(self, ack: int) -> None:
         del self._buffer[: ack - self.una]
         self.una = ack
-        self._retransmissions, self._retrying_since = 0, -1
+        self._timed_out, self._retrying_since = False, -1
 
     def _is_limited(self) -> bool:
         """tcp_is_cwnd_limited."""
@@ -509,12 +509,12 @@ class Sender:
             return
         if self._path is not None:
             self._path.end = 0
-            if self._retransmissions and now - self._retrying_since >= BLACK_HOLE_NS:
+            if self._timed_out and now - self._retrying_since >= BLACK_HOLE_NS:
                 self._path.shorten(now)
-                self.mss = self._path.mss
-        self._recovery.time_out(now, self.una, self.following, again=self._retransmissions > 0)
+                self.mss = self._path.low
+        self._recovery.time_out(now, self.una, self.following, again=self._timed_out)
         self._probe_end = 0
-        self._retransmissions += 1
+        self._timed_out = True
         self._resend(0)
         rtt.back_off()
         self._arm(_RETRANSMIT, now + rtt.rto)

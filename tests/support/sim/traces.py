@@ -72,8 +72,8 @@ def handshake_is_lost() -> Traced:
     pair = Traced(a={1, 2, 5, 6}, b={1, 2})
     pair.listen()
     pair.connect(16_000)
-    pair.client.transport.write(bytes(100))
-    pair.wait(3000)
+    pair.client.transport.write(bytes(6 * MSS))
+    pair.wait(5000)
     pair.close()
     return pair
 
@@ -529,16 +529,18 @@ def long_fat_path_with_a_short_queue() -> Traced:
     return pair
 
 
-def _mixed(seed: int) -> Scenario:
+def _mixed(seed: int, rough: float) -> Scenario:
+    """Losses and reordering are `rough` times as frequent as on a normal line."""
+
     def run() -> Traced:
         random = Random(seed)
         quality = LinkQuality(
             random.choice((64_000, 256_000, 1_000_000, 10_000_000)),
             random.randrange(1, 300) * MS,
             random.choice((0, 0, 20 * MS)),
-            random.choice((0.0, 0.01, 0.05)),
-            random.choice((0.0, 0.02)),
-            random.choice((0.0, 0.03)),
+            random.choice((0.0, 0.01, 0.05)) * rough,
+            random.choice((0.0, 0.02)) * rough,
+            random.choice((0.0, 0.03)) * rough,
             random.choice((8, 64, 256)) * 1024,
         )
         pair = Traced(quality, seed=seed, shown_each=20)
@@ -559,16 +561,19 @@ def _mixed(seed: int) -> Scenario:
                 pair.wait(random.randrange(5_000))
                 pair.link.mend()
             pair.wait(random.choice((10, 100, 1_000, 10_000)))
-        pair.wait(600_000)
+        pair.wait(3_600_000)
         assert (len(pair.server.received), len(pair.client.received)) == (up, down)
         pair.close(60_000)
         return pair
 
-    run.__doc__ = f"Random writes in both directions over a random line, with seed {seed}."
+    run.__doc__ = (
+        f"Random writes in both directions over a random line, with seed {seed}, {rough} times as rough."
+    )
     return run
 
 
-SCENARIOS.update({f"mixed-{seed}": _mixed(seed) for seed in range(1, 13)})
+SCENARIOS.update({f"mixed-{seed}": _mixed(seed, 1.0) for seed in range(1, 13)})
+SCENARIOS.update({f"rough-{seed}": _mixed(seed, 3.0) for seed in range(21, 33)})
 
 
 def golden(name: str) -> str:
