@@ -11,6 +11,7 @@ from threading import Event
 
 import pytest
 
+from tools.mutants.modules import Coverage
 from tools.mutants.source import mutants_of
 from tools.mutants.trial import forked
 
@@ -182,3 +183,26 @@ def test_the_listed_tests_exist() -> None:
         names = test.partition("[")[0].split("::") if test else []
         text = (ROOT / file).read_text("utf-8")
         assert all(name in text or name == "runTest" for name in names), node
+
+
+def test_tables_of_numbers_and_type_aliases_are_not_mutated() -> None:
+    code = 'A: TypeAlias = dict[str, int]\nB: Final = {"x": 1, "y": -2 * 3}\nC: Final = {}\n'
+    code += 'D: Final = {"x": 1, "y": "z"}\n'
+    assert {was for _, was, _ in changes(code)} == {"C: Final = {}", 'D: Final = {"x": 1, "y": "z"}'}
+
+
+def test_tests_that_execute_what_few_others_do_come_first() -> None:
+    all_of_them = [f"t.py::{name}" for name in ("usual", "other", "slow", "returns_1")]
+    lines = {
+        "1": all_of_them,
+        "2": all_of_them,
+        "3": all_of_them[3:],
+        "4": all_of_them[:3],
+        "40": all_of_them[:1],
+    }
+    seconds = dict(zip(all_of_them, (0.01, 0.02, 0.3, 0.02), strict=True))
+    covered = Coverage({"a.py": lines}, seconds)
+    (at_2,) = [
+        m for m in mutants_of("a.py", "def f(a, b):\n    if not a:\n        pass\n") if m.lines[1] == "if a:"
+    ]
+    assert covered.tests_of(at_2) == ["t.py::" + name for name in ("returns_1", "usual", "other", "slow")]

@@ -16,6 +16,7 @@ from tools.mutants.trial import NOT_IMPORTED, baseline, forked, preload, trial
 
 BASELINE_SECONDS_MAX: Final = 300
 OTHERS_SECONDS_MAX: Final = 3
+NEAR_LINES: Final = 8
 NO_TESTS: Final = 5
 """pytest's exit status."""
 
@@ -83,7 +84,7 @@ class Score:
 
 @dataclass
 class Coverage:
-    """Which tests execute a line, fastest first, and how long they take."""
+    """Which tests execute a line, the most promising first, and how long they take."""
 
     lines: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
@@ -99,8 +100,18 @@ class Coverage:
                 for nodeid in self.seconds
                 if everything or nodeid in contexts or f"{nodeid.partition('::')[0]}::" in contexts
             ),
-            key=lambda nodeid: self.seconds[nodeid],
+            key=lambda nodeid: self._expected_seconds(nodeid, mutant),
         )
+
+    def _expected_seconds(self, nodeid: str, mutant: Mutant) -> float:
+        """Estimate of the time until the test finds the mutant.
+
+        A test that executes lines near it that few others do is likelier to find it.
+        """
+        lines = self.lines.get(mutant.file, {})
+        near = (lines.get(str(mutant.line + away), []) for away in range(-NEAR_LINES, NEAR_LINES + 1))
+        company = min((len(found) for found in near if nodeid in found), default=len(self.seconds))
+        return self.seconds[nodeid] * company
 
 
 def measure(modules: Modules, module: Module, only: str, size: int | None, seed: int) -> Score:

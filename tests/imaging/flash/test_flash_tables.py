@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -180,3 +181,66 @@ def test_what_lies_just_before_the_copy_of_the_table_is_written_and_the_copy_is_
     assert disk.content[end - 1024 : end] == b"the image's last bytes".ljust(1024, b".")
     assert not any(disk.content[end : DISK_BYTES - tables.TAIL_BYTES])
     assert disk.content[2 * MIB : 2 * MIB + 512] == b"identity".ljust(512, b".")
+
+
+def with_attribute(bit: int, entry: int) -> Change:
+    """An entry of the table has this attribute."""
+
+    def change(front: bytes) -> bytes:
+        at = 1024 + entry * 128 + 48
+        return with_checksums(front[:at] + struct.pack("<Q", 1 << bit) + front[at + 8 :])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("bit", "entry", "disk_bytes", "var_bytes"),
+    [
+        (59, 3, DISK_BYTES, 4 * MIB),  # to the last whole MiB before the copy of the table
+        (59, 3, 10 * MIB + tables.TAIL_BYTES, 4 * MIB),
+        (59, 3, 10 * MIB + tables.TAIL_BYTES - 512, 3 * MIB),
+        (59, 3, IMAGE_BYTES, MIB),
+        (58, 3, DISK_BYTES, MIB),
+        (60, 3, DISK_BYTES, MIB),
+        (59, 2, DISK_BYTES, MIB),  # root-a, behind which there is another
+    ],
+)
+def test_the_last_partition_grows_to_the_disk_if_its_attribute_says_so(
+    tmp_path: Path, bit: int, entry: int, disk_bytes: int, var_bytes: int
+) -> None:
+    made = plan(tmp_path, with_attribute(bit, entry), disk_bytes)
+    assert made.slices == (*SLICES[:3], Slice("var", 6 * MIB, var_bytes))
+    assert tables.slices(made.head) == list(made.slices)
+    assert made.head[1024 : 1024 + 128 * 128] == made.tail.data[: 128 * 128]
+
+
+def test_where_a_partition_ends_that_grew_nothing_of_an_earlier_system_is_left(tmp_path: Path) -> None:
+    change = with_attribute(59, 3)
+    made = plan(tmp_path, change)
+    disk = MemoryDisk(b"\xff" * DISK_BYTES)
+    raw = tmp_path / "box.raw"
+    with open_image(raw, public_key(raw)) as image:
+        flash(made, image, disk)
+    assert not any(disk.content[9 * MIB : 10 * MIB]), "RAID metadata can be at the end"
+    assert not any(disk.content[6 * MIB : 7 * MIB]), "LUKS headers are at the beginning"
+    assert disk.content[8 * MIB : 9 * MIB] == b"\xff" * MIB
+
+
+def test_each_disk_and_partition_gets_a_random_identifier(tmp_path: Path) -> None:
+    one, other = plan(tmp_path).head, make_plan_again(tmp_path)
+    drawn = [guid for head in (one, other) for guid in guids_of(head)]
+    assert len(set(drawn)) == 10
+    for guid in drawn:
+        made = UUID(bytes_le=guid)
+        assert (made.version, made.variant) == (4, RFC_4122)
+
+
+def make_plan_again(folder: Path) -> bytes:
+    raw = folder / "box.raw"
+    with open_image(raw, public_key(raw)) as image:
+        return make_plan(image, DISK_BYTES).head
+
+
+def guids_of(head: bytes) -> list[bytes]:
+    """The GUID of the disk, and of its four partitions."""
+    return [head[512 + 56 : 512 + 72], *(head[at + 16 : at + 32] for at in range(1024, 1024 + 4 * 128, 128))]
