@@ -1,7 +1,7 @@
-"""The units of lab files: what people write ("1h30m", "128kbit", "64MiB"), in integers.
+"""Quantities with units in lab files ("1h30m", "128kbit", "64MiB"), parsed to integers and formatted.
 
-Durations are nanoseconds, rates bits a second (decimal prefixes, as `tc` has them), sizes bytes, percentages
-fractions of one. Whatever is written is read exactly or not at all: "0.3ns" is an error, and so is a bare number.
+Durations are nanoseconds, rates bits per second (decimal prefixes, as in tc(8)), sizes bytes, percentages fractions
+of 1. A text is parsed exactly or rejected: "0.3ns" is an error, and so is a number without a unit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 60 * MINUTE_NS
 DAY_NS: Final = 24 * HOUR_NS
 
-# Largest first: formatting goes down this list.
+# largest first, the order in which durations are formatted
 _DURATIONS: Final = {
     "d": DAY_NS,
     "h": HOUR_NS,
@@ -46,14 +46,14 @@ _PERCENTAGE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 
 class UnitError(ValueError):
-    """Not a quantity of the kind wanted; the message says what was given and what would be right."""
+    """A text is not a valid quantity; the message names the text and gives valid examples."""
 
     def __init__(self, given: object, kind: str, right: str) -> None:
         super().__init__(f"{given!r} is not {kind}: write it like {right}")
 
 
 def duration_ns(given: object) -> int:
-    """Nanoseconds in "24h", "90s", "40ms" or "1h30m". Raises UnitError."""
+    """Parse a duration such as "24h", "90s", "40ms" or "1h30m"; in nanoseconds. Raises: UnitError."""
     if not isinstance(given, str) or not _DURATION.fullmatch(given):
         raise UnitError(given, "a duration", '"90s", "40ms" or "1h30m"')
     parts = _QUANTITY.findall(given)
@@ -61,17 +61,17 @@ def duration_ns(given: object) -> int:
 
 
 def rate_bits(given: object) -> int:
-    """Bits a second in "128kbit" or "100mbit". Raises UnitError."""
+    """Parse a rate such as "128kbit" or "100mbit"; in bits per second. Raises: UnitError."""
     return _single(given, "a rate", '"128kbit" or "100mbit"', _RATES)
 
 
 def size_bytes(given: object) -> int:
-    """Bytes in "64MiB" or "4GB". Raises UnitError."""
+    """Parse a size such as "64MiB" or "4GB"; in bytes. Raises: UnitError."""
     return _single(given, "a size", '"64MiB" or "4GB"', _SIZES)
 
 
 def fraction(given: object) -> float:
-    """The fraction, from 0.0 to 1.0, in "0.5%". Raises UnitError."""
+    """Parse a percentage such as "0.5%"; as a fraction from 0.0 to 1.0. Raises: UnitError."""
     match = _PERCENTAGE.fullmatch(given) if isinstance(given, str) else None
     if match is None or Decimal(match[1]) > 100:
         raise UnitError(given, "a percentage", '"0.5%", from "0%" to "100%"')
@@ -79,7 +79,7 @@ def fraction(given: object) -> float:
 
 
 def format_duration(ns: int) -> str:
-    """What `duration_ns` reads as `ns` (at least 0) again: "1h30min"."""
+    """Format nanoseconds (at least 0) so that `duration_ns` parses them to the same value: "1h30min"."""
     text = ""
     for unit, size in _DURATIONS.items():
         count, ns = divmod(ns, size)
@@ -89,17 +89,17 @@ def format_duration(ns: int) -> str:
 
 
 def format_rate(bits: int) -> str:
-    """What `rate_bits` reads as that rate (at least 0) again, in its shortest form: "128kbit"."""
+    """Format bits per second (at least 0) in the shortest form that `rate_bits` parses: "128kbit"."""
     return _shortest(bits, _WRITTEN_RATES)
 
 
 def format_size(size: int) -> str:
-    """What `size_bytes` reads as that size (at least 0) again, in its shortest form: "64MiB"."""
+    """Format bytes (at least 0) in the shortest form that `size_bytes` parses: "64MiB"."""
     return _shortest(size, _SIZES)
 
 
 def format_fraction(share: float) -> str:
-    """What `fraction` reads as that share again: "0.5%"."""
+    """Format a fraction so that `fraction` parses it to the same value: "0.5%"."""
     return f"{(Decimal(repr(share)) * 100).normalize():f}%"
 
 

@@ -1,12 +1,12 @@
-"""What a value in a lab file may be: its unit, its bounds, and how to say what would be right.
+"""Forms of the values in a lab file: unit, bounds, and the text that describes a valid value.
 
-A key's type carries this with it, so that reading, checking and the reference page all have one source:
+A form is part of a key's type, so that parsing, validation and the reference page have one source:
 
     delay: Nanoseconds = 0                                    # "40ms"; up to 30 days
     linger: Annotated[int, duration("1ms", "1min")] = ...     # tighter bounds
 
-Every `read` takes what the TOML file gave and returns the value in the unit of its type, or raises ValueError
-with what would be right.
+Each `read` takes a value of the TOML file and returns it in the unit of its type. Raises: ValueError, whose message
+describes a valid value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sim.units import MINUTE_NS
 
 @dataclass(frozen=True, slots=True)
 class Quantity(Form):
-    """A number with its unit, in a string. `least` and `most` are allowed."""
+    """A number with a unit, in a string. `least` and `most` are inclusive bounds, written with their units."""
 
     noun: str
     parse: Callable[[object], float]
@@ -37,11 +37,11 @@ class Quantity(Form):
 
     @property
     def rule(self) -> str:
-        """Bounds as they would be written."""
+        """The kind and bounds, for the reference page."""
         return f"{self.noun}, {self.least} to {self.most}"
 
     def read(self, given: object) -> float:
-        """In the base unit of the quantity."""
+        """Parse a string; returns the base unit of the quantity. Raises: ValueError."""
         try:
             value = self.parse(given)
         except units.UnitError as error:
@@ -51,24 +51,24 @@ class Quantity(Form):
         return value
 
     def write(self, value: Any) -> object:
-        """With its unit."""
+        """Format a value with its unit."""
         return self.format(value)
 
 
 @dataclass(frozen=True, slots=True)
 class CountForm(Form):
-    """A whole number."""
+    """An integer with inclusive bounds."""
 
     least: int
     most: int
 
     @property
     def rule(self) -> str:
-        """Bounds."""
+        """The kind and bounds, for the reference page."""
         return f"whole number, {self.least} to {self.most}"
 
     def read(self, given: object) -> int:
-        """As given; TOML's true is not a number."""
+        """Check an integer; a TOML boolean is rejected. Raises: ValueError."""
         if not isinstance(given, int) or isinstance(given, bool):
             raise ValueError(f"give a whole number from {self.least} to {self.most}, without quotation marks")
         if not self.least <= given <= self.most:
@@ -78,18 +78,18 @@ class CountForm(Form):
 
 @dataclass(frozen=True, slots=True)
 class TextForm(Form):
-    """A string that matches `pattern` whole; `noun` describes it."""
+    """A string that matches all of `pattern`; `noun` describes it in messages."""
 
     noun: str
     pattern: str
 
     @property
     def rule(self) -> str:
-        """In words."""
+        """The description, for the reference page."""
         return self.noun
 
     def read(self, given: object) -> str:
-        """As given."""
+        """Check a string. Raises: ValueError."""
         if not isinstance(given, str) or not re.fullmatch(self.pattern, given):
             raise ValueError(f"give {self.noun}")
         return given
@@ -97,43 +97,43 @@ class TextForm(Form):
 
 @dataclass(frozen=True, slots=True)
 class TimeOfDay(Form):
-    """A time such as "06:00"; as nanoseconds since midnight."""
+    """A time of day such as "06:00", in nanoseconds since midnight."""
 
     @property
     def rule(self) -> str:
-        """Bounds."""
+        """The kind and bounds, for the reference page."""
         return 'time of day, "00:00" to "23:59"'
 
     def read(self, given: object) -> int:
-        """Hours and minutes."""
+        """Parse "HH:MM"; returns nanoseconds since midnight. Raises: ValueError."""
         match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", given) if isinstance(given, str) else None
         if match is None:
             raise ValueError('give a time of day from "00:00" to "23:59", such as "06:00"')
         return (int(match[1]) * 60 + int(match[2])) * MINUTE_NS
 
     def write(self, value: Any) -> object:
-        """Hours and minutes."""
+        """Format nanoseconds since midnight as "HH:MM"."""
         hours, minutes = divmod(value // MINUTE_NS, 60)
         return f"{hours:02}:{minutes:02}"
 
 
 def duration(least: str = "0s", most: str = "30d") -> Quantity:
-    """A duration, in nanoseconds."""
+    """The form of a duration, in nanoseconds."""
     return Quantity("a duration", units.duration_ns, units.format_duration, least, most)
 
 
 def rate(least: str = "1kbit", most: str = "10gbit") -> Quantity:
-    """A rate, in bits a second."""
+    """The form of a rate, in bits per second."""
     return Quantity("a rate", units.rate_bits, units.format_rate, least, most)
 
 
 def size(least: str, most: str) -> Quantity:
-    """An amount of data, in bytes."""
+    """The form of an amount of data, in bytes."""
     return Quantity("a size", units.size_bytes, units.format_size, least, most)
 
 
 def percentage(least: str = "0%", most: str = "100%") -> Quantity:
-    """A share, as a fraction of 1."""
+    """The form of a percentage, as a fraction of 1."""
     return Quantity("a percentage", units.fraction, units.format_fraction, least, most)
 
 

@@ -1,8 +1,8 @@
 """The virtual world's clock: SimPy time as an integer number of nanoseconds since the start of the lab.
 
-Most of what happens in a lab is a callback at a time: a segment arrives, a timer ends. Such a callback stands in
-SimPy's own queue among the events of processes, in the one order of all, but is no event that anything could wait
-for: that would cost twice as much. SimPy's entries are (time, priority, number, event); ours have a fifth element.
+Most events of a lab are plain callbacks at a time: a segment arrives, a timer expires. Such a callback is stored in
+SimPy's own queue, so that callbacks and SimPy events share one order, but it is not a `simpy.Event`, which would take
+twice the time. SimPy's queue entries are (time, priority, number, event); entries of callbacks have a fifth element.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from simpy.core import EmptySchedule
 from simpy.events import NORMAL
 
 EVENTS_AT_ONE_INSTANT_MAX: Final = 1 << 20
-"""So many events in a row at one time are taken for an endless loop of SimPy processes."""
+"""This many events at one instant are treated as an endless loop of SimPy processes."""
 _STEPS: Final = range(EVENTS_AT_ONE_INSTANT_MAX)
 
 
-class TimeStands(Exception):
-    """Events follow one another without end at one instant."""
+class TimeStalled(Exception):
+    """EVENTS_AT_ONE_INSTANT_MAX events were processed and simulated time did not advance."""
 
 
 class Environment(simpy.Environment):
-    """A SimPy environment in nanoseconds."""
+    """A SimPy environment whose time is an integer number of nanoseconds."""
 
     __slots__ = ("_now",)
     _now: int
@@ -44,7 +44,7 @@ class Environment(simpy.Environment):
         heappush(self._queue, entry)
 
     def step(self) -> None:
-        """Let the next thing happen. Raises EmptySchedule when there is none."""
+        """Process the next event or callback. Raises: EmptySchedule if there is none."""
         queue: Any = self._queue
         if queue and len(queue[0]) == 5:
             self._now, _, _, callback, value = heappop(queue)
@@ -53,9 +53,9 @@ class Environment(simpy.Environment):
             super().step()
 
     def step_until(self, ready: Sized) -> None:
-        """Step until `ready` is not empty any more.
+        """Process events until `ready` is not empty.
 
-        Raises EmptySchedule when nothing can happen before, TimeStands when time does not get on.
+        Raises: EmptySchedule if no event is left; TimeStalled if simulated time does not advance.
         """
         queue: Any = self._queue
         while not ready:
@@ -71,8 +71,8 @@ class Environment(simpy.Environment):
                 if ready:
                     return
             if self._now == began_ns:
-                raise TimeStands(f"{EVENTS_AT_ONE_INSTANT_MAX:,} events happened and no lab time passed")
+                raise TimeStalled(f"{EVENTS_AT_ONE_INSTANT_MAX:,} events happened and no lab time passed")
 
 
-# The slot itself instead of the property, whose call would be paid for thirty times for each report.
+# Expose the slot itself instead of the property: `now` is read about thirty times for each report.
 Environment.now = vars(Environment)["_now"]  # type: ignore[method-assign]

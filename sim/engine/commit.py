@@ -1,4 +1,4 @@
-"""Which commit of the program runs: beside lab and seed, what a failure's replay depends on."""
+"""The commit of the running program. With the lab and the seed, it determines a run in the virtual world."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _DESCRIBE: Final = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude
 
 
 def commit(checkout: Path = _CHECKOUT) -> str | None:
-    """The commit that is checked out, with "-dirty" if files differ from it; None where git does not say."""
-    only_here = (f"--git-dir={checkout / '.git'}", f"--work-tree={checkout}")  # and in no folder above
+    """The checked-out commit, with "-dirty" if files differ from it; None without git or outside a checkout."""
+    repository = (f"--git-dir={checkout / '.git'}", f"--work-tree={checkout}")  # search no parent folder
     try:
-        said = subprocess.run(("git", *only_here, *_DESCRIBE), capture_output=True, text=True, check=True)
+        done = subprocess.run(("git", *repository, *_DESCRIBE), capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return said.stdout.strip()
+    return done.stdout.strip()

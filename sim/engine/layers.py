@@ -1,8 +1,8 @@
-"""Effects that are in force at the same time, each of which ends by itself and takes nothing else with it.
+"""Overlapping effects on one part of a lab. Each effect can be ended independently of the others.
 
-Whatever a fault does to a part of a lab is a layer on it. What the part does then follows from all layers that are
-there, by a rule that the part states, never from the last one that came or went: a link with two delays has their
-sum, and a box from which two faults keep the power is on again when both have ended.
+Each effect of a fault on a part is one layer. The part's behavior follows from all present layers by a rule of the
+part, whatever the order in which they were added and removed: a link with two delays has their sum, and a box
+without power because of two faults is on again when both have ended.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 
 End: TypeAlias = Callable[[], "Awaitable[None] | None"]
-"""Ends one effect; await what it returns, if anything. Calling it again does nothing."""
+"""A function that ends one effect; await its result unless that is None. Further calls do nothing."""
 
 
 def nothing_to_end() -> None:
-    """The End of what leaves nothing to undo."""
+    """Do nothing: the `End` of an effect that has nothing to undo."""
 
 
 def layers_of(part: object) -> dict[str, list[object]]:
@@ -26,14 +26,14 @@ def layers_of(part: object) -> dict[str, list[object]]:
 
 
 class Layers(Generic[T]):
-    """The layers on one thing, oldest first; `changed` is called after each addition and removal."""
+    """The layers on one part, oldest first; `changed` is called after each addition and removal."""
 
     def __init__(self, changed: Callable[[], object] = nothing_to_end) -> None:
         self._values: dict[object, T] = {}
         self._changed = changed
 
     def add(self, value: T) -> Callable[[], None]:
-        """Add a layer; the result removes it."""
+        """Add a layer; returns a function that removes it."""
         key = object()
         self._values[key] = value
         self._changed()
@@ -46,7 +46,7 @@ class Layers(Generic[T]):
         return end
 
     async def add_settled(self, value: T, settle: Callable[[], Awaitable[object]]) -> End:
-        """Add a layer whose effect takes time: await `settle` after the addition, and after the removal."""
+        """Add a layer whose effect takes time: `settle` is awaited after the addition and after the removal."""
         remove = self.add(value)
         await settle()
 
@@ -64,5 +64,5 @@ class Layers(Generic[T]):
 
     @property
     def newest(self) -> T | None:
-        """The layer that came last of those that are there; None if there is none."""
+        """The layer of those present that was added last; None if there is none."""
         return next(reversed(self._values.values()), None)

@@ -1,14 +1,13 @@
 """An asyncio event loop whose clock is a SimPy environment.
 
-An ordinary loop waits for sockets and timers. This one steps the environment until a step has made some callback
-ready; a timer is a SimPy event like any other. Code that awaits and SimPy processes that yield therefore share one
-order of events, only simulated time passes, and simulating a day takes as long as processing its events.
+An ordinary loop waits for sockets and timers. This one processes events of the environment until a callback is
+ready; timers are events of the environment too. Coroutines and SimPy processes therefore share one order of events,
+only simulated time passes, and simulating a day takes as long as processing its events.
 
 Simulated time is an integer number of nanoseconds since the start of the lab. asyncio's own times are floats in
 seconds, which resolve single nanoseconds up to 52 days.
 
-The loop owns no socket, no selector and no thread. `sim.net.loop.SimLoop` adds connections over the simulated
-network.
+The loop has no socket, selector or thread. `sim.net.loop.SimLoop` adds connections over the simulated network.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from typing import Any, Final
 
 from simpy.core import EmptySchedule
 
-from sim.engine.clock import Environment, TimeStands
+from sim.engine.clock import Environment, TimeStalled
 from sim.engine.stalls import Stalled, stalled
 from sim.units import format_duration
 
 NS: Final = 1_000_000_000
 CALLBACKS_AT_ONE_INSTANT_MAX: Final = 1 << 20
-"""So many callbacks without any lab time passing are taken for an endless loop; a busy lab has a few hundred."""
+"""This many callbacks at one instant are treated as an endless loop; a busy lab has a few hundred."""
 CANCELLATIONS_MAX: Final = 50
-"""A task is cancelled so often before it counts as one that refuses to end."""
+"""How many times a task is cancelled before it is reported as one that does not end."""
 
 
 class _Timer(asyncio.TimerHandle):
-    """A callback that is due, without what asyncio keeps for debugging: there are ten of them for each report."""
+    """A callback's handle without asyncio's debugging data; about ten are created for each report."""
 
     __slots__ = ()
 
@@ -52,9 +51,9 @@ class _Timer(asyncio.TimerHandle):
 
 
 class VirtualTimeLoop(base_events.BaseEventLoop):
-    """An event loop in simulated time; `env` is its clock, `failures` the errors that no task handled."""
+    """An event loop in simulated time. `env` is its clock; `failures` describes exceptions that were not handled."""
 
-    # The names under which asyncio's base class stores these
+    # private attributes of asyncio's base class
     _ready: deque[_Timer]
     _stopping: bool
 
@@ -66,7 +65,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
         self.set_exception_handler(_note_failure)
 
     def create_future(self) -> asyncio.Future[Any]:
-        """As in any loop, without asking each time whether it is being debugged."""
+        """As in asyncio, without its check for debug mode."""
         return asyncio.Future(loop=self)
 
     def time(self) -> float:
@@ -76,13 +75,13 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in any loop."""
+        """As in asyncio."""
         return self.call_at(self.env._now / NS + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in any loop; on the next whole nanosecond, so that the time then is never before `when`."""
+        """As in asyncio; rounded up to a whole nanosecond, so that `time()` is never before `when` then."""
         at_ns = ceil(when * NS)
         while at_ns / NS < when:
             at_ns += 1
@@ -97,13 +96,13 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """As in any loop."""
+        """As in asyncio."""
         handle = _Timer(0.0, callback, args, context)
         self._ready.append(handle)
         return handle
 
     def _run_once(self) -> None:
-        """Step until something is ready, and run it, in turn, until the loop is stopped. Raises Stalled."""
+        """Process events and run ready callbacks until the loop is stopped. Raises: Stalled."""
         while not self._stopping:
             began_ns = self.env.now
             self._run_callbacks(CALLBACKS_AT_ONE_INSTANT_MAX)
@@ -124,7 +123,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
                     step_until(ready)
                 except EmptySchedule:
                     raise self._stalled("no event is scheduled, and no timer is set") from None
-                except TimeStands as error:
+                except TimeStalled as error:
                     raise self._stalled(str(error)) from None
             handle = ready.popleft()
             if handle._cancelled:
@@ -137,10 +136,10 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
                 self.call_exception_handler({"message": "callback failed", "exception": error})
 
     async def end_tasks(self, tasks: Callable[[], Sequence[asyncio.Task[Any]]]) -> None:
-        """Cancel `tasks()` until none is left, before any lab time passes.
+        """Cancel `tasks()` repeatedly until all are done, before any lab time passes.
 
-        One cancellation is not enough for a task that awaits something in a `finally` block. Raises Stalled, naming
-        the tasks that do not end.
+        One cancellation is not enough for a task that awaits something in a `finally` block. Raises: Stalled, naming
+        the tasks that are not done after CANCELLATIONS_MAX cancellations.
         """
         for _ in range(CANCELLATIONS_MAX):
             left = [task for task in tasks() if not task.done()]
@@ -149,12 +148,12 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)
-            await asyncio.sleep(0)  # a task that waits for another one learns of its end a turn later
+            await asyncio.sleep(0)  # a task that awaits another one is resumed one iteration later
         raise stalled(f"tasks were cancelled {CANCELLATIONS_MAX} times and did not end", tasks())
 
     def end_tasks_soon(self, tasks: Callable[[], Sequence[asyncio.Task[Any]]]) -> None:
-        """`end_tasks` when it is the loop's turn; tasks that do not end are among the `failures`."""
-        # not by the task factory, which would count it among the tasks of the machine whose end this is
+        """Schedule `end_tasks`; tasks that do not end are added to `failures`."""
+        # bypass the task factory, which would add this task to those of the machine that ends
         ending: asyncio.Task[None] = asyncio.Task(self.end_tasks(tasks), loop=self)
         self._endings[ending] = None
         ending.add_done_callback(self._ended)
@@ -165,10 +164,10 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
             self.failures.append(str(error))
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps in a system call here."""
+        """Do nothing: the loop never waits in a system call that would have to be interrupted."""
 
     def run_for(self, delay_ns: int) -> None:
-        """Let simulated time pass."""
+        """Run the loop for `delay_ns` nanoseconds of simulated time."""
         self.run_until_complete(asyncio.sleep(delay_ns / NS))
 
 

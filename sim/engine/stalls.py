@@ -1,4 +1,4 @@
-"""What a run that does not end is waiting for, and the exception that says so."""
+"""The exception for a run that cannot end, with a description of the tasks that are waiting."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from types import CodeType
 from typing import Any, Final
 
 TASKS_NAMED_MAX: Final = 10
-"""Of the tasks that wait, so many are listed."""
+"""The most waiting tasks listed in a message."""
 
 
 class Stalled(Exception):
-    """The run cannot reach its end. The message says why, and which tasks wait where."""
+    """The run cannot end. The message says why, and where in the code each task waits."""
 
 
 def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
-    """The exception for a run that stopped because of `why` while `tasks` were not done."""
+    """Create the exception for a run that stopped because of `why` while `tasks` were not done."""
     waiting = sorted(tasks, key=lambda task: int(task.get_name().rpartition("-")[2] or 0))
     lines = [f"  {describe(task)}" for task in waiting[:TASKS_NAMED_MAX]]
     if len(waiting) > TASKS_NAMED_MAX:
@@ -26,13 +26,13 @@ def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
 
 
 def describe(task: asyncio.Task[Any]) -> str:
-    """A task's program and what it waits in: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
+    """A task's chain of awaited coroutines: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
     places = [_place(coroutine) for coroutine in _chain(task.get_coro())]
     return " → ".join(places) or task.get_name()
 
 
 def _chain(coroutine: Any) -> Iterator[Any]:
-    """A coroutine and what it awaits, as far as it is Python code."""
+    """A coroutine and the Python coroutines and generators that it awaits, outermost first."""
     while _code(coroutine) is not None:
         yield coroutine
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

@@ -1,8 +1,8 @@
-"""Random streams by name: one seed, and as many independent streams as there are names.
+"""Independent random streams, each derived from the lab's seed and a name.
 
-A link, an instrument or a fault draws from a stream of its own, so that adding one does not shift the numbers
-of another. The stream depends on nothing but the seed and the name: not on PYTHONHASHSEED, not on
-the order in which streams are made.
+Each link, instrument and fault draws from a stream of its own, so that adding one does not change the numbers that
+another draws. A stream depends only on the seed and the name, not on PYTHONHASHSEED or on the order in which streams
+are created.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from random import Random
 
 
 def stream(seed: int, name: str) -> Random:
-    """The stream of that name, from its beginning; `name` reads like a path ("instrument/CH-1")."""
+    """A new generator at the start of the stream `name`, which is written like a path ("instrument/CH-1")."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return Random(int.from_bytes(digest, "big"))
 
 
 def branch(random: Random) -> Random:
-    """A stream of its own for one part of what `random` belongs to.
+    """A new generator, seeded by one draw from `random`, for one part of the object that `random` belongs to.
 
-    What a part draws then depends on nothing that its siblings do.
+    The numbers that one part draws do not depend on how many the other parts draw.
     """
     return Random(random.getrandbits(128))

@@ -1,8 +1,7 @@
 """The canonical event log of a run, and its hash.
 
-Whatever matters to the outcome is one line: a time in nanoseconds and words that do not depend on anything but
-the lab, the seed and the program. No keys, no ciphertext, no memory addresses. Two runs that are the same have the
-same hash.
+Each event that affects the outcome is one line: a time in nanoseconds and a text that depends only on the lab, the
+seed and the program. Lines contain no keys, ciphertext or memory addresses, so equal runs have equal hashes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _LINES_HELD_MAX: Final = 4096
 
 
 class Trace:
-    """An event log that is hashed as it grows."""
+    """An event log of which only the hash is kept."""
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
@@ -23,7 +22,7 @@ class Trace:
         self._lines: list[str] = []
 
     def add(self, event: str) -> None:
-        """Note that `event` happened now."""
+        """Add a line with the present time and `event`."""
         self._lines.append(f"{self._now_ns()} {event}\n")
         if len(self._lines) >= _LINES_HELD_MAX:
             self._flush()
@@ -33,6 +32,6 @@ class Trace:
         self._lines.clear()
 
     def close(self) -> str:
-        """End the log; the SHA-256 of all of it, in hexadecimal."""
+        """End the log; returns the SHA-256 of all lines, in hexadecimal."""
         self._flush()
         return self._hash.hexdigest()

@@ -1,12 +1,11 @@
-"""A watchdog for runs in this process: a run that gets nowhere ends with a reason instead of never.
+"""A watchdog that ends a run whose lab time no longer advances, with a message that says where it is stuck.
 
-The event loop itself finds out that nothing is left to happen, or that callbacks follow one another without end at
-one instant (`sim.net.loop`). What is left is code that does not return to the loop. The watchdog looks with
-a timer
-signal, whose handler runs between two instructions of whatever the main thread executes, and raises there. What does
-not return to Python at all is ended by `faulthandler`, which prints where it stood.
+The event loop detects that no event is left, and that callbacks follow one another endlessly at one instant
+(`sim.engine.loop`). The watchdog detects code that does not return to the loop. It checks the time on a timer signal,
+whose handler runs between two instructions of the main thread, and raises an exception there. Code that does not
+return to the interpreter at all is ended by `faulthandler`, which prints the stack of each thread and exits.
 
-    with Watchdog() as watchdog, VirtualWorld(lab) as world:
+    with StallWatchdog() as watchdog, VirtualWorld(lab) as world:
         watchdog.watch(lambda: world.env.now, world.loop)
         world.run()
 """
@@ -26,17 +25,20 @@ from sim.engine.stalls import Stalled, stalled
 from sim.units import format_duration
 
 SECONDS_MAX: Final = 120.0
-"""How long lab time may stand still. What takes longest, reading a full disk at the end, takes a few seconds."""
-LOOKS: Final = 8
-"""So many looks in that time."""
+"""How long lab time may stand still. The longest legitimate pause, reading a full disk at the end, takes seconds."""
+CHECKS: Final = 8
+"""How many times lab time is checked in that time."""
 
 
 class _Interrupt(KeyboardInterrupt):
-    """Like Ctrl-C: the exception that asyncio and `except Exception` let through."""
+    """Raised by the signal handler. As a KeyboardInterrupt, it passes through asyncio and `except Exception`."""
 
 
 class StallWatchdog:
-    """Raises Stalled when lab time has not passed for `seconds_max` of real time; in the main thread only."""
+    """Context manager that raises Stalled if lab time does not advance for `seconds_max` seconds of real time.
+
+    It does nothing outside of the main thread, which alone receives signals.
+    """
 
     def __init__(self, seconds_max: float = SECONDS_MAX) -> None:
         self._seconds_max = seconds_max
@@ -46,14 +48,14 @@ class StallWatchdog:
         self._why: Stalled | None = None
 
     def watch(self, now_ns: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
-        """From now on `now_ns()` must rise; `loop` has the tasks that the message names."""
+        """Start to watch that `now_ns()` rises; the message of Stalled lists the tasks of `loop`."""
         self._now_ns, self._loop = now_ns, loop
 
     def __enter__(self) -> StallWatchdog:
         self._active = threading.current_thread() is threading.main_thread()
         if self._active:
-            self._handler = signal.signal(signal.SIGALRM, self._look)
-            every = self._seconds_max / LOOKS
+            self._handler = signal.signal(signal.SIGALRM, self._check)
+            every = self._seconds_max / CHECKS
             signal.setitimer(signal.ITIMER_REAL, every, every)
             self._postpone()
         return self
@@ -71,7 +73,7 @@ class StallWatchdog:
     def _postpone(self) -> None:
         faulthandler.dump_traceback_later(2 * self._seconds_max, exit=True)
 
-    def _look(self, _signal: int, frame: FrameType | None) -> None:
+    def _check(self, _signal: int, frame: FrameType | None) -> None:
         self._postpone()
         now_ns = self._now_ns() if self._now_ns is not None else 0
         seen_ns, since = self._seen
@@ -83,7 +85,7 @@ class StallWatchdog:
             raise _Interrupt
 
     def _explain(self, now_ns: int, passed: float, frame: FrameType | None) -> Stalled:
-        why = f"the lab stands at {format_duration(now_ns)} of lab time since {passed:.0f} s of real time"
+        why = f"lab time has stood at {format_duration(now_ns)} for {passed:.0f} s of real time"
         if frame is not None:
             why += f", in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
         return stalled(why, asyncio.all_tasks(self._loop) if self._loop is not None else ())

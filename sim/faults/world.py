@@ -163,11 +163,11 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
 class NameServicePart(Protocol):
     """The site's name service."""
 
-    def fall_silent(self) -> End:
+    def stop_answering(self) -> End:
         """Do not answer."""
         ...
 
-    def lie(self) -> End:
+    def answer_wrongly(self) -> End:
         """Answer every query with an unused address."""
         ...
 

@@ -1,8 +1,8 @@
-"""Hostile programs on an instrument's computer: each attacks the box's port in one way, until it is cancelled.
+"""Hostile programs on an instrument's computer. Each attacks the instrument's port on the box until it is cancelled.
 
-They use the instrument's own certificate, as any software on it could, and nothing but asyncio, so that they run in
-every world. Each is an `Attack`, which its fault (`sim/faults/instrument/*.py`) starts beside the agent. What the box
-does to their connections does not end them.
+The programs use the instrument's own certificate, as any software on that computer could, and only asyncio, so that
+they run in every world. Each is an `Attack`, which its fault (`sim/faults/instrument/*.py`) starts beside the agent.
+A program continues when the box refuses or closes its connections.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wire.tls.context import ClientContext
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a hostile program has: the box's address, the instrument's certificate, and random numbers."""
+    """What a hostile program uses: the box's address, the instrument's TLS context, and a random number generator."""
 
     box: Endpoint
     tls: ClientContext
@@ -26,4 +26,4 @@ class Access:
 
 
 Attack: TypeAlias = Callable[[Access], Coroutine[Any, Any, None]]
-"""Attacks until it is cancelled, and ends its connections then."""
+"""A coroutine function that attacks until it is cancelled, and then closes its connections."""

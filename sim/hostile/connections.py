@@ -1,4 +1,4 @@
-"""Attacks on the number of connections and on the time that they take before anything is asked."""
+"""Attacks that exhaust connections: idle connections, unfinished TLS handshakes, rapid reconnection."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ import asyncio
 from itertools import count
 
 from sim.hostile import Access
-from sim.hostile.lines import connect, lines
+from sim.hostile.client import connect, connection_pool
 from wire.tls.context import client_hello
 
 
 async def hoard(access: Access, every_s: float, connections: int) -> None:
-    """Open one more connection `every_s`, up to so many, and ask nothing over them."""
-    with lines() as held:
+    """Open a connection every `every_s` seconds, keep up to `connections` open, and send no request."""
+    with connection_pool() as held:
         while True:
-            if len(held) < connections and (line := await connect(access)):
-                held.add(line)
+            if len(held) < connections and (connection := await connect(access)):
+                held.add(connection)
             await asyncio.sleep(every_s)
 
 
 async def stall_handshakes(access: Access, every_s: float, connections: int) -> None:
-    """As `hoard`, and of each TLS handshake send nothing, or the first half of the first message, or all of it."""
+    """Open connections as `hoard` does, without finishing a TLS handshake.
+
+    The connections send nothing, the first half of the ClientHello, or all of it, in turn.
+    """
     hello = client_hello(access.tls)
     beginnings = (b"", hello[: len(hello) // 2], hello)
-    with lines() as held:
+    with connection_pool() as held:
         for turn in count():
-            if len(held) < connections and (line := await connect(access, secured=False)):
-                line.write(beginnings[turn % len(beginnings)])
-                held.add(line)
+            if len(held) < connections and (connection := await connect(access, secured=False)):
+                connection.write(beginnings[turn % len(beginnings)])
+                held.add(connection)
             await asyncio.sleep(every_s)
 
 
 async def reconnect(access: Access, every_s: float) -> None:
-    """Make a connection, handshake included, and end it: by a reset, or without waiting for the handshake."""
+    """Connect every `every_s` seconds and reset the connection at once.
+
+    In turn, the connection is reset after the TLS handshake, or after sending the ClientHello.
+    """
     hello = client_hello(access.tls)
     for turn in count():
-        if line := await connect(access, secured=turn % 2 == 0):
-            line.write(hello if turn % 2 else b"")
-            line.abort()
+        if connection := await connect(access, secured=turn % 2 == 0):
+            connection.write(hello if turn % 2 else b"")
+            connection.abort()
         await asyncio.sleep(every_s)

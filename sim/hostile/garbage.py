@@ -1,4 +1,4 @@
-"""Attacks that are no protocol at all, or not the right one."""
+"""Attacks by invalid data: not TLS, not HTTP, not reports, or too large."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ REPLY_BYTES_MAX: Final = 1 << 20
 
 
 async def send_garbage(access: Access, every_s: float) -> None:
-    """Send garbage `every_s`, each time of another kind: see GARBAGE."""
+    """Send invalid data every `every_s` seconds, cycling through the kinds in GARBAGE."""
     for kind in cycle(GARBAGE):
-        with suppress(OSError, HttpError):  # the box hangs up, as it should
+        with suppress(OSError, HttpError):  # the box is expected to close the connection
             await kind(access)
         await asyncio.sleep(every_s)
 

@@ -1,4 +1,4 @@
-"""Attacks by requests: they come a byte at a time, their answers are never read, or they have no end."""
+"""Attacks by HTTP requests: sent a byte at a time, without reading responses, or of unlimited size."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from itertools import chain, count, cycle, repeat
 from typing import Final
 
 from sim.hostile import Access
-from sim.hostile.lines import Line, connect, lines
+from sim.hostile.client import HostileConnection, connect, connection_pool
 from wire.messages import READINGS_PER_REPORT_MAX, REPORTS_BODY_BYTES_MAX
 from wire.tls.context import client_hello
 
 POST: Final = b"POST /v1/reports HTTP/1.1\r\nHost: rap-box\r\n"
 BURST_REQUESTS: Final = 8
-"""As many as a server usually takes before it has answered the first."""
+"""A usual limit of pipelined requests that a server reads before it has answered the first."""
 CHUNK: Final = 16 * 1024
 ENDLESS_BYTES: Final = 4 << 20
-"""Of something without an end so much is sent at most; it is far beyond every limit of the box."""
+"""The most bytes sent of an oversize message; far beyond every limit of the box."""
 
 
 # -- a byte at a time
 
 
 async def drip(access: Access, every_s: float, connections: int) -> None:
-    """Send one byte `every_s` over each of so many connections: of a TLS handshake, a head, and a body in turn."""
+    """Send one byte every `every_s` seconds over each of up to `connections` connections (a slow-request attack).
+
+    The connections send a TLS handshake, a request's header section, or a request's body, in turn.
+    """
     hello = client_hello(access.tls)
     turns = count()
-    with lines() as held:
-        bytes_of: dict[Line, Iterator[bytes]] = {}
+    with connection_pool() as held:
+        bytes_of: dict[HostileConnection, Iterator[bytes]] = {}
         while True:
             if len(held) < connections:
                 turn = next(turns) % 3
-                if line := await connect(access, secured=turn != 0):
-                    held.add(line)
-                    bytes_of[line] = _singly((hello, _slow_head(), _slow_body())[turn])
-                    line.write((b"", b"", _slow_body_head())[turn])
-            bytes_of = {line: bytes_of[line] for line in held}
-            for line, left in bytes_of.items():
-                line.write(next(left, b""))
+                if connection := await connect(access, secured=turn != 0):
+                    held.add(connection)
+                    bytes_of[connection] = _singly((hello, _slow_head(), _slow_body())[turn])
+                    connection.write((b"", b"", _slow_body_head())[turn])
+            bytes_of = {connection: bytes_of[connection] for connection in held}
+            for connection, left in bytes_of.items():
+                connection.write(next(left, b""))
             await asyncio.sleep(every_s)
 
 
@@ -58,46 +61,46 @@ def _slow_body() -> bytes:
     return bytes(REPORTS_BODY_BYTES_MAX)
 
 
-# -- answers that nobody reads
+# -- responses that are not read
 
 
 async def ignore_answers(access: Access, every_s: float, connections: int) -> None:
-    """Send bursts of requests `every_s` over each of so many connections, and read no answer."""
+    """Send a burst of requests every `every_s` seconds over up to `connections` connections, reading no response."""
     burst = b"GET /nothing HTTP/1.1\r\nHost: rap-box\r\n\r\n" * BURST_REQUESTS
-    with lines() as held:
+    with connection_pool() as held:
         while True:
-            if len(held) < connections and (line := await connect(access)):
-                line.stop_reading()
-                held.add(line)
-            for line in held:
-                line.write(burst)
+            if len(held) < connections and (connection := await connect(access)):
+                connection.stop_reading()
+                held.add(connection)
+            for connection in held:
+                connection.write(burst)
             await asyncio.sleep(every_s)
 
 
-# -- no end
+# -- too large
 
 
 async def oversize(access: Access, every_s: float) -> None:
-    """Send something that is too large, each time another: see ENDLESS."""
+    """Send an oversize message every `every_s` seconds, cycling through the kinds in ENDLESS."""
     for secured, beginning, rest in cycle(ENDLESS):
-        if line := await connect(access, secured=secured):
+        if connection := await connect(access, secured=secured):
             try:
-                await _send_all(line, chain([beginning], repeat(rest)))
+                await _send_all(connection, chain([beginning], repeat(rest)))
             finally:
-                line.abort()
+                connection.abort()
         await asyncio.sleep(every_s)
 
 
-async def _send_all(line: Line, parts: Iterator[bytes]) -> None:
+async def _send_all(connection: HostileConnection, parts: Iterator[bytes]) -> None:
     sent = 0
-    while line.is_open and sent < ENDLESS_BYTES:
+    while connection.is_open and sent < ENDLESS_BYTES:
         part = next(parts)
         sent += len(part)
-        await line.send(part)
+        await connection.send(part)
 
 
 def _too_many_readings() -> bytes:
-    """Reports as large as a body may be, each beyond what one may hold (MessagePack)."""
+    """A MessagePack body of the largest size allowed, whose reports have more readings than allowed."""
     readings = b"\xde" + (READINGS_PER_REPORT_MAX * 8).to_bytes(2, "big")
     readings += b"".join(b"\xa6r%05d\xcf" % n + bytes(8) for n in range(READINGS_PER_REPORT_MAX * 8))
     report = b"\x96\xa6status\x01\x00\xa4idle\x00" + readings
@@ -119,5 +122,7 @@ ENDLESS: Final = (
     (True, b"", b"\r\n" * (CHUNK // 2)),
     (False, b"", b"\x16\x03\x01\x40\x00" + b"\x01\xff\xff\xff" + bytes(CHUNK - 4)),
 )
-"""Whether under TLS, the beginning, and what is repeated: bodies, chunks, one header field, many, a target, reports
-with too many readings, empty lines, a TLS handshake message."""
+"""(whether over TLS, the first bytes, the bytes repeated after them) of each kind: a body, chunks, one long header
+field, many header fields, a long request target, reports with too many readings, empty lines, and a TLS handshake
+message.
+"""

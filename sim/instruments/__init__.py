@@ -1,4 +1,4 @@
-"""Models of laboratory analyzers. A new one is one file in `sim/instruments/models/`, and no other change."""
+"""Simulated laboratory analyzers. A new model is one file in `sim/instruments/models/`, without other changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Emit", "InstrumentModel", "ModelError", "SimulatedInstrument", "load
 
 
 class ModelError(ValueError):
-    """There is no such model; the message says which there are."""
+    """The instrument model does not exist; the message lists those that do."""
 
 
 @cache
@@ -25,12 +25,12 @@ def _models() -> dict[str, InstrumentModel]:
 
 
 def model_names() -> list[str]:
-    """The models there are, sorted."""
+    """The names of all models, sorted."""
     return sorted(_models())
 
 
 def load_model(name: str) -> InstrumentModel:
-    """The model of that name, as lab files spell it ("chemistry-analyzer"). Raises ModelError."""
+    """The model with the name used in lab files ("chemistry-analyzer"). Raises: ModelError."""
     if name not in _models():
         raise ModelError(f"there is no instrument model {name!r}; there are {', '.join(model_names())}")
     return _models()[name]

@@ -1,7 +1,7 @@
-"""Quality assurance on an analyzer: the runs of controls and the calibrations, spread over minutes as they are.
+"""Quality assurance on an analyzer: calibrations and quality control runs, each of which takes minutes.
 
-A rejected control is a trouble that only an accepted calibration ends; controls follow each calibration. A
-calibration in a power cut is lost, and so are the controls that would have been measured meanwhile.
+A rejected control is a trouble that only an accepted calibration ends; each accepted calibration is followed by
+controls. A power cut ends a calibration without a result, and controls are not measured while the power is off.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Process = Generator[simpy.Event, object, None]
 
 
 class Emit(Protocol):
-    """Where reports go: the instrument's agent, which adds number and time."""
+    """The function that submits a report to the instrument's agent, which adds number and time."""
 
     def __call__(self, kind: type[Report], /, *fields: Any) -> None:
-        """A report of `kind`, with the fields that `kind` has beyond those of `Report`."""
+        """Submit a report of type `kind`; `fields` are the fields that `kind` adds to those of `Report`."""
         ...
 
 
 class Assurance:
-    """The calibrations and controls of one analyzer."""
+    """The calibrations and quality controls of one analyzer."""
 
     def __init__(
         self,
@@ -53,30 +53,30 @@ class Assurance:
 
     @property
     def calibrating(self) -> bool:
-        """Whether a calibration is under way."""
+        """Whether a calibration is in progress."""
         return bool(self._calibrating)
 
     def change_lot(self, assay: Assay) -> None:
-        """A reagent of another lot was put in; nothing happens to what has no controls."""
+        """Shift the bias of an assay after a change of its reagent lot; does nothing for assays without controls."""
         if assay in self._controls:
             self._controls[assay].change_lot()
 
     def check_ages(self) -> None:
-        """Ask for a calibration of whatever was not calibrated for too long."""
+        """Alert for each assay whose calibration has expired."""
         for assay, controls in self._controls.items():
             age_ns = controls.age_ns(int(self._env.now))
             if age_ns >= self._model.calibration_valid_ns:
                 self._troubles.begin(self._catalogue.assay[assay].due, age_ns // DAY_NS)
 
     def calibrate(self, assay: Assay) -> None:
-        """Start a calibration, with controls after it; no news if one is under way."""
+        """Start a calibration, followed by controls; does nothing if one is in progress."""
         self._troubles.end(self._catalogue.assay[assay].refused.code)
         if assay not in self._calibrating:
             self._calibrating.add(assay)
             self._env.process(self._calibrate(assay))
 
     def control_all(self) -> None:
-        """Start the controls of all assays; no news if they are under way."""
+        """Start the controls of all assays; does nothing if they are in progress."""
         if not self._controlling:
             self._env.process(self._control_all())
 

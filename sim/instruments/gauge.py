@@ -1,12 +1,12 @@
-"""A regulated quantity: a temperature under its thermostat, a vacuum under its pump.
+"""The readings of a regulated quantity, such as a temperature with a thermostat or a vacuum with a pump.
 
-What the instrument shows is quantised, and it wanders slowly around its setpoint. Both at once is the Ehrenfest
-urn, the discrete Ornstein–Uhlenbeck process: at exponential moments the reading moves one step, towards the
-setpoint the more probably the further it is away (stationary: binomial, a standard deviation of
-√(span/2) steps). Between two moves nothing has to be computed, and a reading that stays the same costs
-next to nothing on a slow uplink.
+Readings are quantized and fluctuate slowly around the setpoint. This is modelled by an Ehrenfest urn, the discrete
+Ornstein–Uhlenbeck process: after exponentially distributed times the reading moves by one step, towards the setpoint
+with a probability that grows with its distance (stationary distribution: binomial, with a standard deviation of
+√(span/2) steps). Nothing has to be computed between two moves, and an unchanged reading compresses to almost nothing
+on a slow uplink.
 
-On top of that: a cold start, which relaxes to the setpoint, and a drift, a straight line until somebody resets it.
+Added to this are a cold start, which decays exponentially to the setpoint, and a linear drift until it is reset.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sim.units import HOUR_NS, MINUTE_NS
 
 RELAX_NS: Final = 3 * MINUTE_NS
 DRIFT_MAX: Final = 6
-"""A drift ends at this many times the distance from setpoint to limit: a heater has only so much power."""
+"""A drift stops at this multiple of the distance from setpoint to limit, since a heater's power is limited."""
 
 
 class Gauge:
-    """One sensor's reading over time."""
+    """The reading of one sensor over time."""
 
     def __init__(self, sensor: Sensor, random: Random, now_ns: int) -> None:
         self.sensor, self.low, self.high = sensor, sensor.low, sensor.high
@@ -37,7 +37,7 @@ class Gauge:
         self._drift_per_hour = 0.0
 
     def read(self, now_ns: int) -> int:
-        """The reading, in the unit of the sensor's channel; `now_ns` never goes back."""
+        """The reading at `now_ns`, in the unit of the sensor's channel; `now_ns` must not decrease between calls."""
         while now_ns >= self._next_hop_ns:
             self._hop()
         if self._cold_ns is None and self._drift_ns is None:
@@ -45,16 +45,16 @@ class Gauge:
         return self._value + self._disturbance(now_ns)
 
     def start_cold(self, now_ns: int) -> None:
-        """Start from the temperature of the room, after a power cut."""
+        """Start from the sensor's cold value, after a power cut."""
         if self.sensor.cold is not None:
             self._cold_ns = now_ns
 
     def drift(self, now_ns: int, per_hour: float) -> None:
-        """Drift from now on, by so much in an hour."""
+        """Drift from now on, by `per_hour` units of the channel per hour."""
         self._drift_ns, self._drift_per_hour = now_ns, per_hour
 
     def reset(self) -> None:
-        """End a drift: the part was readjusted or replaced."""
+        """End a drift, after the part was readjusted or replaced."""
         self._drift_ns = None
 
     def _gap_ns(self) -> int:

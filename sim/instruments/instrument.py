@@ -1,9 +1,9 @@
-"""An analyzer at work: one process that reports, and state that is brought up to date only when it does.
+"""A simulated analyzer: a process that reports periodically, and state that is updated only at each report.
 
-Three doors. What it says goes out through `emit`; the hooks for people are what an operator can do standing
-before it; the hooks for faults are what a lab file can do to it. Everything random comes from one stream, with a
-branch for each part, so that for instance the samples that arrive depend neither on how often it reports nor on
-what its operator does.
+It has three interfaces: reports are submitted through `emit`; the methods for people are what an operator can do at
+the instrument; the methods for faults are what a lab file can do to it. All random numbers come from one stream, with
+a branch for each part, so that the arrival of samples, for example, depends neither on the report interval nor on the
+actions of the operator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CARRIES_FILE: Final[frozenset[Verb]] = frozenset({"help-file", "assay-configura
 
 
 class SimulatedInstrument:
-    """One analyzer. Times are `env.now`, in nanoseconds; `start_of_day_ns` is any one midnight."""
+    """One analyzer. Times are those of `env.now`, in nanoseconds; `start_of_day_ns` is the time of any midnight."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class SimulatedInstrument:
         now_ns = int(env.now)
         self.model, self.env, self.serial = model, env, serial
         self.files: dict[Verb, bytes] = {}
-        """What commands brought, the latest of each verb."""
+        """The files sent with commands: the latest of each verb."""
         self._emit = emit
         self._report_every_ns = report_every_ns
         self._random = branch(random)
@@ -79,10 +79,10 @@ class SimulatedInstrument:
     def _now(self) -> int:
         return int(self.env.now)
 
-    # ---- what it says
+    # ---- reports
 
     def _report_forever(self) -> Process:
-        # instruments are not switched on in the same instant: their reports must not coincide for ever
+        # start at a random offset, so that the reports of several instruments do not always coincide
         yield self.env.timeout(self._random.randrange(self._report_every_ns) + 1)
         while True:
             self._update()
@@ -110,7 +110,7 @@ class SimulatedInstrument:
         self._emit(Status, self._state(), self._workload.samples, readings)
 
     def _readings(self) -> dict[Channel, int]:
-        """Those that change often first, and next to each other: a batch compresses better."""
+        """The readings by channel; those that change often come first and adjacent, which compresses better."""
         now_ns, model = self._now(), self.model
         readings: dict[Channel, int] = {model.counter: self._workload.cycles, "queue-n": self._workload.queue}
         for channel, gauge in self._gauges.items():
@@ -147,7 +147,7 @@ class SimulatedInstrument:
 
     def _begun(self, trouble: Trouble, value: int | None) -> None:
         if not self._on:
-            return  # found out at power-on
+            return  # reported at power-on
         self._emit(Alert, trouble.code, trouble.component, trouble.severity, value)
         for watcher in self._watchers:
             watcher(trouble)
@@ -156,7 +156,7 @@ class SimulatedInstrument:
         catalogue = self._catalogue
         self._troubles.begin((catalogue.low if left else catalogue.out)[assay], left)
 
-    # ---- what it does by itself
+    # ---- mishaps and drifts
 
     def _have_mishaps(self) -> Process:
         happen: list[Callable[[], None]] = [partial(self._mishap, m) for m in self.model.mishaps]
@@ -180,54 +180,54 @@ class SimulatedInstrument:
     # ---- for people
 
     def watch(self, begun: Callable[[Trouble], None]) -> None:
-        """Call `begun(trouble)` at each alert from now on."""
+        """Call `begun(trouble)` when a trouble begins, from now on."""
         self._watchers.append(begun)
 
-    def stands(self, trouble: Trouble) -> bool:
-        """Whether it was reported and not put right yet."""
-        return self._troubles.stands(trouble.code)
+    def is_active(self, trouble: Trouble) -> bool:
+        """Whether a trouble was reported and is not resolved yet."""
+        return self._troubles.is_active(trouble.code)
 
     def share_left(self, assay: Assay) -> float:
-        """How much of a reagent is on board, 0.0 to 1.0."""
+        """The fill level of a reagent, 0.0 to 1.0."""
         return self._shelf.share_left(assay)
 
     def waste_pct(self) -> int:
-        """How full the waste container is."""
+        """The fill level of the waste container, in percent."""
         samples = self._workload.samples - self._waste_from
         return min(100, 100 * samples // self.model.waste_samples)
 
     def lamp_share_used(self) -> float:
-        """How much of the lamp's life is over: 1.0 when it should be replaced; 0.0 without a lamp."""
+        """The used share of the lamp's life: 1.0 when it should be replaced; 0.0 without a lamp."""
         return self._lamp_ns / (self.model.lamp.life_h * HOUR_NS) if self.model.lamp else 0.0
 
     def reload(self, assay: Assay) -> None:
-        """Put new reagent in."""
+        """Load a new reagent pack."""
         if self._shelf.reload(assay):
             self._assurance.change_lot(assay)
         self._troubles.end(self._catalogue.low[assay].code, self._catalogue.out[assay].code)
         self._take_stock()
 
     def empty_waste(self) -> None:
-        """Change the waste container."""
+        """Empty the waste container."""
         self._waste_from = self._workload.samples
         self._troubles.end(WASTE_NEARLY_FULL.code, WASTE_FULL.code)
 
     def replace_lamp(self) -> None:
-        """Put a new lamp in; it has to settle before samples are processed again."""
+        """Replace the lamp, which has to warm up before samples are processed again."""
         self._lamp_ns = 0
         self._ready_ns = self._now() + self.model.warm_up_ns
         self._troubles.end(LAMP_OLD.code)
 
     def recalibrate(self, assay: Assay) -> None:
-        """Start a calibration, with controls after it; no news if one is under way."""
+        """Start a calibration, followed by controls; does nothing if one is in progress."""
         self._assurance.calibrate(assay)
 
     def control_quality(self) -> None:
-        """Start the controls of all assays; no news if they are under way."""
+        """Start the controls of all assays; does nothing if they are in progress."""
         self._assurance.control_all()
 
     def clear(self, code: str) -> None:
-        """Confirm on the screen that a trouble was put right by hand; a sensor is readjusted."""
+        """Confirm that a trouble was resolved by hand; a sensor's drift is reset."""
         for channel, trouble in self._catalogue.range.items():
             if trouble.code == code:
                 self._gauges[channel].reset()
@@ -236,7 +236,7 @@ class SimulatedInstrument:
     # ---- for commands
 
     def execute(self, command: Command) -> Outcome:
-        """Do what the data center asks. A command that should carry a file and does not is refused."""
+        """Execute a command of the data center. A command without the file that its verb requires is refused."""
         if not self._on:
             return "failed"
         if command.verb in _CARRIES_FILE and not command.body:
@@ -249,13 +249,13 @@ class SimulatedInstrument:
 
     # ---- for faults
 
-    def unpowered(self) -> None:
-        """Lose power: not a word from now on, and samples pile up before it."""
+    def power_off(self) -> None:
+        """Lose power: no reports from now on, while samples keep arriving."""
         self._update()
         self._on = self._assurance.powered = False
 
-    def powered(self) -> None:
-        """Get power back: warm up, count anew, report anew whatever is still wrong."""
+    def power_on(self) -> None:
+        """Get power back: warm up, reset the counters, and report remaining troubles again."""
         self._update()
         self._on = self._assurance.powered = True
         now_ns = self._next_inventory_ns = self._now()
@@ -268,26 +268,26 @@ class SimulatedInstrument:
         self._shelf.check()
 
     def drift(self, channel: Channel, per_hour: float) -> None:
-        """Let a sensor's quantity drift, by so much of its unit in an hour, until somebody clears its alert."""
+        """Let a sensor drift by `per_hour` of its unit per hour, until its alert is cleared. Raises: ValueError."""
         if channel not in self._gauges:
             raise ValueError(f"{self.model.name} regulates {', '.join(self._gauges)}, not {channel!r}")
         self._gauges[channel].drift(self._now(), per_hour)
 
     def exhaust(self, assay: Assay) -> None:
-        """Lose a reagent."""
+        """Lose all of a reagent. Raises: ValueError if the model does not use it."""
         if assay not in self._shelf.tests_left:
             raise ValueError(f"{self.model.name} holds {', '.join(self._shelf.tests_left)}, not {assay!r}")
         self._shelf.exhaust(assay)
 
     def mishap(self, code: str) -> None:
-        """Have one of the model's mishaps now."""
+        """Cause one of the model's mishaps now. Raises: ValueError if the model has none with that code."""
         known = {mishap.code: mishap for mishap in self.model.mishaps}
         if code not in known:
             raise ValueError(f"{self.model.name} has the mishaps {', '.join(known)}, not {code!r}")
         self._mishap(known[code])
 
     def flood(self, per_second: int, report: FloodReport) -> Callable[[], None]:
-        """A software fault: so many reports a second beside all others, until the result is called."""
+        """Send `per_second` additional reports per second (a software fault), until the result is called."""
         this_flood = object()
         self.floods.add(this_flood)
         tell = {"status": self._tell_status, "alert": self._tell_waste_full, "random": self._tell_nonsense}[
@@ -303,10 +303,10 @@ class SimulatedInstrument:
             yield self.env.timeout(every_ns)
 
     def _tell_waste_full(self) -> None:
-        """An alert again and again, although nothing has changed."""
+        """Report the same alert although nothing has changed."""
         self._emit(Alert, WASTE_FULL.code, WASTE_FULL.component, WASTE_FULL.severity, None)
 
     def _tell_nonsense(self) -> None:
-        """A status with a random reading of each channel: valid, and nothing in it can be compressed."""
+        """Report a status with a random reading of each channel: valid, and incompressible."""
         readings = {channel: self._random.randint(-INT_MAX, INT_MAX) for channel in get_args(Channel)}
         self._emit(Status, self._state(), self._random.randint(0, INT_MAX), readings)

@@ -1,8 +1,8 @@
-"""What a model of analyzer is: data. `sim.instruments.instrument` makes one of them live.
+"""The data of an instrument model, which `sim.instruments.instrument` simulates.
 
-Counts of an analyzer are per **cycle** (the pipetting period that bounds its throughput) and per **sample**; a
-sample asks for a panel, and a panel takes cycles and reagents. Error codes are positions: a letter for the
-kind and the place in its tuple here, so these tuples only ever grow at their ends.
+An analyzer counts **cycles** (the pipetting period that limits its throughput) and **samples**. For each sample a
+panel is ordered, which takes cycles and reagents. Error codes contain the index of their subject in one of the tuples
+here, so new entries must be appended at the end.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from wire.vocabulary import Assay, Channel, Component, Severity
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What a sample may ask for: how often (relative to the others), and what one takes."""
+    """A set of tests ordered for one sample; `weight` is its relative frequency."""
 
     weight: float
     cycles: int
     uses: tuple[Assay, ...]
-    """One test of each is taken from the shelf."""
+    """The reagents of which one test each is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reagent:
-    """A place on the shelf: how many tests it holds, and at how many left a person is asked for."""
+    """A reagent on board: the number of tests in a full pack, and the number left at which a warning is sent."""
 
     assay: Assay
     capacity: int
     low: int
     essential: bool = False
-    """Without it nothing runs; without another only its own tests are left out."""
+    """Whether no sample can be processed without it; otherwise only its own tests are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A regulated quantity as the instrument shows it, in the unit of its channel.
+    """A regulated quantity, in the unit of its channel.
 
-    It wanders around `setpoint` by at most `span` steps of `step`, moving about once in `hop_ns`. Outside of
-    `low` … `high` the instrument alerts.
+    Its readings fluctuate around `setpoint` by at most `span` steps of `step`, with one step per `hop_ns` on average.
+    The instrument sends an alert if a reading is outside of `low` to `high`.
     """
 
     channel: Channel
@@ -51,14 +51,14 @@ class Sensor:
     span: int = 2
     hop_ns: int = 3 * MINUTE_NS
     cold: int | None = None
-    """Where it starts from after a power cut; None: at its setpoint at once."""
+    """The value at which it starts after a power cut; None: it starts at its setpoint."""
     drifts_per_day: float = 0.0
-    """How often it starts to drift away by itself."""
+    """How often a spontaneous drift starts, on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """A lamp that ages while it burns; its intensity falls from 100 % to 70 % over its life."""
+    """A lamp that ages while it is on; its intensity falls from 100 % to 70 % over its life."""
 
     hours: Channel
     life_h: int
@@ -67,35 +67,35 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """Something that happens now and then and wants a person: a clot, a run of unreadable barcodes."""
+    """A random problem that an operator must resolve, such as a clot or unreadable barcodes."""
 
     code: str
     component: Component
     severity: Severity
     per_day: float
     value_max: int
-    """Its alert carries how many samples it concerns: 1 to this many."""
+    """The largest number of affected samples, which the alert contains."""
     stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InstrumentModel:
-    """One model of analyzer."""
+    """One model of analyzer. Counts are per instrument."""
 
     name: str
     summary: str
     cycles_per_hour: int
     samples_per_day: int
-    """What an average laboratory brings it."""
+    """The number of samples that an average laboratory processes on it."""
     queue_max: int
-    """Samples its track holds; what comes beyond that is taken to another analyzer."""
+    """The number of samples that its track holds; further ones are taken to another analyzer."""
     counter: Channel
     """The channel that counts its cycles since power-on."""
     panels: tuple[Panel, ...]
     reagents: tuple[Reagent, ...]
     sensors: tuple[Sensor, ...]
     controls: tuple[Assay, ...]
-    """What has calibrations and quality controls."""
+    """The assays that have calibrations and quality controls."""
     control_levels: int
     waste_samples: int
     """Samples until the waste container is full."""
@@ -104,5 +104,5 @@ class InstrumentModel:
     calibration_ns: int = 12 * MINUTE_NS
     calibration_valid_ns: int = 28 * DAY_NS
     control_every_ns: int = MINUTE_NS
-    """From one quality-control result to the next."""
+    """The time from one quality-control result to the next."""
     warm_up_ns: int = 20 * MINUTE_NS

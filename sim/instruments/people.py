@@ -1,11 +1,11 @@
-"""The people of a laboratory, as far as an instrument notices them: the operator on its bench.
+"""The operators of a laboratory: what they do at one instrument, and how long it takes until they do it.
 
-One process a bench: it takes the most urgent job, walks over, does it by hand, and looks what is next. Alerts
-make jobs; so does the beginning of each shift, with the quality controls and a look at reagents, waste and
-lamp. At night fewer people look after more benches, so it takes longer until somebody comes.
+One process for each instrument takes the most urgent job, walks to the instrument, does the job, and continues with
+the next. Jobs arise from alerts and at the start of each shift, which has quality controls and a check of reagents,
+waste and lamp. At night fewer operators look after more instruments, so it takes longer until one comes.
 
-A bench has its own stream and its own operator: an instrument more in the laboratory does not change what
-happens at this one.
+Each instrument has its own operator and random stream: adding an instrument to a lab does not change what happens at
+another one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.vocabulary import Assay, Severity
 
 TOP_UP_BELOW: Final = 0.3
-"""At the beginning of a shift, reagents are filled up that are less full than this."""
+"""At the start of a shift, reagents below this fill level are reloaded."""
 EMPTY_WASTE_FROM_PCT: Final = 60
 REPLACE_LAMP_FROM: Final = 0.95
-"""By schedule, before the lamp has reached its hours."""
+"""The used share of the lamp's life at which it is replaced at the start of a shift."""
 WALK_SIGMA: Final = 0.6
-"""Of the logarithm of the walking time: one walk in twenty takes 2.7 times the median."""
+"""The standard deviation of the logarithm of the walking time: 5 % of walks take over 2.7 times the median."""
 
 _URGENCY: Final[dict[Severity, int]] = {"critical": 0, "error": 1, "warning": 2, "info": 3}
 _ROUTINE: Final = 4
@@ -39,7 +39,7 @@ _ROUTINE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """When it begins, and how long it typically takes until somebody is at the bench."""
+    """The hour at which a shift starts, and the median time until an operator is at the instrument."""
 
     begins_hour: int
     walk_median_ns: int
@@ -64,7 +64,7 @@ _HANDS_ON_NS: Final[dict[Remedy, int]] = {
 class _Job:
     urgency: int
     number: int
-    """Of equally urgent ones the oldest is next."""
+    """Jobs of equal urgency are done in the order of their numbers."""
     takes_ns: int
     do: Callable[[], None]
     needed: Callable[[], bool]
@@ -91,7 +91,7 @@ class Bench:
         env.process(self._begin_shifts())
 
     def _answer(self, trouble: Trouble) -> None:
-        needed = partial(self._instrument.stands, trouble)
+        needed = partial(self._instrument.is_active, trouble)
         do = partial(self._apply, trouble)
         self._add(_URGENCY[trouble.severity], _HANDS_ON_NS[trouble.remedy], do, needed)
 
@@ -144,7 +144,7 @@ class Bench:
         while True:
             job = yield self._jobs.get()
             assert isinstance(job, _Job)
-            if self._env.now != left_ns:  # otherwise the operator is still standing there
+            if self._env.now != left_ns:  # otherwise the operator is still at the instrument
                 yield self._env.timeout(self._walk_ns())
             if job.needed():
                 yield self._env.timeout(job.takes_ns)

@@ -1,9 +1,9 @@
 """Calibration and quality control of one assay.
 
-A control is a sample whose result is known: its deviation from target, in standard deviations of the method, is the
-assay's bias plus one standard normal draw. The bias drifts from a calibration on, jumps with a reagent lot, and is
-taken back by the next calibration. A run is rejected by two of Westgard's rules: 1-3s (one result beyond 3 SD)
-and 2-2s (two consecutive results beyond 2 SD on the same side).
+A control is a sample with a known value. The deviation of its result from that value, in standard deviations of the
+method (SD), is the assay's bias plus a standard normal random number. The bias drifts after a calibration, changes
+with the reagent lot, and is removed by the next calibration. A run is rejected by two of Westgard's rules: 1-3s (one
+result beyond 3 SD) and 2-2s (two consecutive results beyond 2 SD on the same side).
 
 Source: Westgard et al., Clin Chem 27 (1981) 493–501.
 """
@@ -21,13 +21,13 @@ LOT_SHIFT_SD: Final = 0.5
 CALIBRATED_BIAS_SD: Final = 0.15
 REFUSED_PROBABILITY: Final = 0.03
 DEVIATION_STEP_MSD: Final = 50
-"""A control result has three significant digits: some twenty steps to a standard deviation."""
+"""The resolution of a control result, in thousandths of a standard deviation: 20 steps per SD."""
 NOMINAL_PPM: Final = 1_000_000
 SLOPE_STEP_PPM: Final = 500
 
 
 def rejects(previous_msd: int, deviation_msd: int) -> bool:
-    """Whether this control result, after the previous one, rejects the run (1-3s or 2-2s)."""
+    """Whether a control result and its predecessor reject the run (1-3s or 2-2s), in thousandths of an SD."""
     if abs(deviation_msd) > 3000:
         return True
     return min(previous_msd, deviation_msd) > 2000 or max(previous_msd, deviation_msd) < -2000
@@ -35,7 +35,7 @@ def rejects(previous_msd: int, deviation_msd: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The outcome of a calibration: slope (nominal 1,000,000) and offset in ppm, and whether it stands."""
+    """The result of a calibration: slope (nominally 1,000,000 ppm) and offset in ppm, and whether it is accepted."""
 
     slope_ppm: int
     offset_ppm: int
@@ -43,7 +43,7 @@ class Curve:
 
 
 class Controls:
-    """One assay: how far off it is, and since when."""
+    """The bias of one assay, and the results of its controls and calibrations."""
 
     def __init__(self, random: Random, now_ns: int, valid_ns: int) -> None:
         self._random = random
@@ -53,11 +53,11 @@ class Controls:
         self._previous_msd = 0
 
     def age_ns(self, now_ns: int) -> int:
-        """Since the last calibration that stood."""
+        """The time since the last accepted calibration, in nanoseconds."""
         return now_ns - self._calibrated_ns
 
     def measure(self, now_ns: int) -> tuple[int, bool]:
-        """Run one control: its deviation in thousandths of a standard deviation, and whether that rejects."""
+        """Measure one control; returns (deviation in thousandths of an SD, whether it rejects the run)."""
         drifted = self._drift_sd_per_day * self.age_ns(now_ns) / DAY_NS
         deviation_sd = self._random.gauss(self._bias_sd + drifted, 1.0)
         deviation_msd = round(deviation_sd * 1000 / DEVIATION_STEP_MSD) * DEVIATION_STEP_MSD
@@ -66,11 +66,11 @@ class Controls:
         return deviation_msd, rejected
 
     def change_lot(self) -> None:
-        """A pack of another lot was opened."""
+        """Shift the bias, because a reagent pack of another lot was opened."""
         self._bias_sd += self._random.gauss(0.0, LOT_SHIFT_SD)
 
     def calibrate(self, now_ns: int) -> Curve:
-        """Calibrate; a curve that does not stand leaves everything as it was."""
+        """Calibrate; a rejected calibration changes nothing."""
         accepted = self._random.random() >= REFUSED_PROBABILITY
         spread_ppm = 6_000 if accepted else 80_000
         slope = round(self._random.gauss(0.0, spread_ppm) / SLOPE_STEP_PPM) * SLOPE_STEP_PPM

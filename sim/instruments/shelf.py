@@ -1,4 +1,4 @@
-"""Reagents on board: they run down test by test, and a person puts new ones in."""
+"""The reagents on board of an analyzer, which are used up test by test and reloaded by an operator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sim.instruments.model import Reagent
 from wire.vocabulary import Assay
 
 NEW_LOT_PROBABILITY: Final = 0.1
-"""A delivery holds some ten packs of one lot."""
+"""The probability that a new pack is of another lot: a delivery has about ten packs of one lot."""
 
 
 class ReagentShelf:
-    """The tests left, by assay; `marked(assay, left)` is called when one reaches its low mark or its end."""
+    """The tests left, by assay. `marked(assay, left)` is called when a reagent reaches its low mark or is used up."""
 
     def __init__(
         self, reagents: tuple[Reagent, ...], random: Random, marked: Callable[[Assay, int], None]
@@ -25,7 +25,7 @@ class ReagentShelf:
         self.tests_left = {r.assay: int(r.capacity * random.uniform(0.5, 1.0)) for r in reagents}
 
     def take(self, uses: tuple[Assay, ...]) -> None:
-        """Use one test of each; an assay without reagent is left out."""
+        """Use one test of each reagent in `uses`; those that are used up are left out."""
         tests_left = self.tests_left
         for assay in uses:
             left = tests_left[assay] - 1
@@ -36,21 +36,21 @@ class ReagentShelf:
                 self._marked(assay, left)
 
     def share_left(self, assay: Assay) -> float:
-        """How full its place is, 0.0 to 1.0."""
+        """The fill level of a reagent, 0.0 to 1.0."""
         return self.tests_left[assay] / self._reagents[assay].capacity
 
     def exhaust(self, assay: Assay) -> None:
-        """Lose all that is left of it: a leak, a pack past its date."""
+        """Lose all of a reagent, as after a leak."""
         self.tests_left[assay] = 0
         self._marked(assay, 0)
 
     def reload(self, assay: Assay) -> bool:
-        """Fill its place; whether the new pack is of another lot."""
+        """Load a full pack; returns whether it is of another lot."""
         self.tests_left[assay] = self._reagents[assay].capacity
         return self._random.random() < NEW_LOT_PROBABILITY
 
     def check(self) -> None:
-        """Mark again whatever is at or below its low mark: a self-test after power-on."""
+        """Call `marked` for each reagent at or below its low mark, as in a self-test after power-on."""
         for assay, left in self.tests_left.items():
             if left <= self._reagents[assay].low:
                 self._marked(assay, left)

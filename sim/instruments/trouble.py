@@ -1,11 +1,10 @@
-"""What is wrong with an instrument, from the alert until somebody has put it right.
+"""The troubles of an instrument, from the alert until an operator has resolved them.
 
-An alert is reported once, when its trouble begins. The trouble then stands until a person
-(`sim.instruments.people`) has
-done what it takes; if the cause is still there, it begins anew, with a new alert. So a reading that hovers at
-its limit does not become a flood.
+An alert is reported once, when its trouble begins. The trouble stays active until an operator
+(`sim.instruments.people`) has resolved it; if the cause remains, it begins again with a new alert. A reading that
+hovers at its limit therefore does not flood the data center with alerts.
 
-A code is a letter for the kind, a digit for the variant, and the place of its subject in the model's tuple.
+A code consists of a letter for the kind, a variant, and the index of its subject in the model's tuple.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from sim.instruments.model import InstrumentModel, Mishap, Reagent
 from wire.vocabulary import Assay, Channel, Component, Severity
 
 Remedy = Literal["reload", "recalibrate", "empty-waste", "replace-lamp", "readjust"]
-"""What a person has to do; "readjust" covers what is done by hand and then confirmed on the screen."""
+"""The action that resolves a trouble; "readjust" is any manual action that is confirmed on the screen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that can be wrong; `code` is what the instrument's alert shows."""
+    """A kind of trouble; `code` is the code of its alert."""
 
     code: str
     component: Component
     severity: Severity
     remedy: Remedy
     assay: Assay | None = None
-    """The assay to reload or to recalibrate."""
+    """The assay to reload or recalibrate."""
     stops: bool = False
-    """No sample is processed while it stands."""
+    """Whether no sample is processed while it is active."""
 
 
 class Troubles:
-    """Those that stand; `begun(trouble, value)` is called for each one that begins."""
+    """The active troubles of an instrument; `begun(trouble, value)` is called when one begins."""
 
     def __init__(self, begun: Callable[[Trouble, int | None], None]) -> None:
         self._begun = begun
@@ -44,7 +43,7 @@ class Troubles:
         self.stopped = False
 
     def begin(self, trouble: Trouble, value: int | None = None) -> None:
-        """It is so now, because of that reading; no news if it stands already."""
+        """Begin a trouble, caused by the reading `value`; does nothing if it is active already."""
         if trouble.code in self._standing:
             return
         self._standing[trouble.code] = trouble
@@ -52,18 +51,18 @@ class Troubles:
         self._begun(trouble, value)
 
     def end(self, *codes: str) -> None:
-        """They were put right; no news about those that did not stand."""
+        """End the troubles with these codes; codes of inactive ones are ignored."""
         for code in codes:
             self._standing.pop(code, None)
         self.stopped = any(trouble.stops for trouble in self._standing.values())
 
     def end_all(self) -> None:
-        """The instrument was restarted."""
+        """End all troubles, at a restart of the instrument."""
         self._standing.clear()
         self.stopped = False
 
-    def stands(self, code: str) -> bool:
-        """Whether it was reported and not put right yet."""
+    def is_active(self, code: str) -> bool:
+        """Whether the trouble with this code was reported and is not resolved yet."""
         return code in self._standing
 
 
@@ -74,7 +73,7 @@ WASTE_FULL: Final = Trouble("W0200", "waste", "critical", "empty-waste", stops=T
 
 @dataclass(frozen=True, slots=True)
 class AssayTroubles:
-    """What can be wrong with one assay's calibration."""
+    """The troubles of one assay: rejected control, refused calibration, calibration due."""
 
     rejected: Trouble
     refused: Trouble
@@ -82,7 +81,7 @@ class AssayTroubles:
 
 
 class Catalogue:
-    """Every trouble that a model of analyzer knows."""
+    """All troubles that a model of analyzer can have, by their subject."""
 
     def __init__(self, model: InstrumentModel) -> None:
         self.low = {r.assay: _low(place, r) for place, r in enumerate(model.reagents)}

@@ -1,12 +1,12 @@
-"""Samples: when they arrive, and how they pass through the analyzer.
+"""The arrival of samples at an analyzer, and their processing.
 
-Arrivals are a Poisson process whose rate follows the hour of day: one large peak when the morning round's blood
-arrives, a long afternoon, and at night what the emergency department sends. The process is drawn by a change of
-time: counted in *expected arrivals* instead of hours, the gaps between arrivals are exponential with mean 1.
-So the number that arrived by any moment is exact whatever the moments at which anybody looks, and a sample
-costs no event.
+Arrivals are a Poisson process whose rate depends on the hour of day: a large peak after the morning blood collection,
+a long afternoon, and at night the samples of the emergency department. The process is drawn by a change of the time
+scale: measured in *expected arrivals* instead of hours, the times between arrivals are exponential with mean 1. The
+number of arrivals up to a time therefore does not depend on how often it is computed, and a sample needs no event.
 
-The analyzer is a budget of cycles: time earns them, a sample's panel spends them, and an idle analyzer saves none.
+The analyzer has a budget of cycles, to which time adds and from which each sample's panel takes; an idle analyzer
+does not accumulate cycles.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SAMPLES_BY_HOUR: Final = (
     *(11.5, 10.5, 9.0, 7.5, 6.0, 5.5, 4.5, 3.5),  # 08–15
     *(2.7, 2.2, 1.9, 1.7, 1.5, 1.4, 1.4, 1.3),  # 16–23
 )
-"""Share of a day's samples by the hour in which they arrive; relative."""
+"""The relative number of samples that arrive in each hour of the day."""
 STAYS_RUNNING_NS: Final = 15 * MINUTE_NS
-"""From a sample's pipetting to its last result: about this long the analyzer does not call itself idle."""
+"""The time from a sample's pipetting to its last result, in which the analyzer does not report itself idle."""
 
 _TOTAL: Final = sum(SAMPLES_BY_HOUR)
 _SHARE: Final = tuple(weight / _TOTAL for weight in SAMPLES_BY_HOUR)
@@ -35,7 +35,7 @@ _BEFORE: Final = (0.0, *accumulate(_SHARE))
 
 
 class Arrivals:
-    """The samples that one analyzer is brought."""
+    """The arrivals of samples at one analyzer."""
 
     def __init__(self, random: Random, samples_per_day: int, start_of_day_ns: int, now_ns: int) -> None:
         self._random = random
@@ -44,7 +44,7 @@ class Arrivals:
         self._next = self._expected(now_ns) + random.expovariate(1.0)
 
     def until(self, now_ns: int) -> int:
-        """How many arrived since the last call."""
+        """The number of samples that arrived since the last call."""
         expected = self._expected(now_ns)
         arrived = 0
         while self._next <= expected:
@@ -59,7 +59,7 @@ class Arrivals:
 
 
 class Workload:
-    """The analyzer's queue and what it has done since power-on."""
+    """The queue of an analyzer, and its counts of samples and cycles since power-on."""
 
     def __init__(
         self, model: InstrumentModel, random: Random, shelf: ReagentShelf, start_of_day_ns: int, now_ns: int
@@ -77,7 +77,7 @@ class Workload:
         self.cycles = 0
 
     def advance(self, now_ns: int, *, may_work: bool) -> None:
-        """Bring it up to now; since the last call the analyzer could work, or it could not."""
+        """Update the state to `now_ns`; `may_work` says whether the analyzer could work since the last call."""
         self.queue = min(self.queue + self._arrivals.until(now_ns), self._model.queue_max)
         if may_work and self.queue:
             self._credit += (now_ns - self._last_ns) * self._model.cycles_per_hour / HOUR_NS
@@ -88,11 +88,11 @@ class Workload:
         self._last_ns = now_ns
 
     def running(self, now_ns: int) -> bool:
-        """Whether samples wait or are still in process."""
+        """Whether samples are waiting or being processed."""
         return self.queue > 0 or now_ns - self._last_sample_ns < STAYS_RUNNING_NS
 
     def restart(self) -> None:
-        """Count anew, after a power cut."""
+        """Reset the counts, after a power cut."""
         self.samples = self.cycles = 0
         self._credit = 0.0
 

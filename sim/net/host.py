@@ -1,11 +1,11 @@
-"""Hosts: machines on the simulated network, each living through one incarnation after another.
+"""Simulated hosts, and the network that joins them. Each period from power-on to power-off is one incarnation.
 
-Whatever code a machine runs, it runs in a context that names the machine's present incarnation. When the power
-goes, that incarnation is dead for good: its disk and its connections no longer do anything, so that no `finally`
-block and no late callback can act for a machine that is off.
+The code of a host runs in a context that holds the host's present incarnation. After a power cut that incarnation
+stays dead: its disk and its connections do nothing, so that no `finally` block and no late callback can act for a
+host that is off.
 
-A host may have a firewall. As with netfilter, it decides on every segment that comes in or leaves. TCP knows nothing
-of it but the error of a segment that it rejected.
+A host may have a firewall, which decides on every segment that arrives or leaves, as netfilter does. TCP learns of
+it only through the errors of rejected segments.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from sim.net.tcp import TcpEndpoint
 from sim.net.transport import SimListener, SimTransport
 
 current: ContextVar[Incarnation] = ContextVar("current")
-"""The incarnation on whose behalf the running code acts."""
+"""The incarnation whose code is running."""
 
 
 class PacketFilter(Protocol):
-    """A host's packet filter, asked about every segment."""
+    """A host's packet filter, which decides on every segment."""
 
     def receive(self, segment: TcpSegment, link: Link) -> Verdict:
-        """The verdict on a segment that came in over `link`."""
+        """The verdict on a segment that arrived over `link`."""
         ...
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
-        """The verdict on a segment of the host's own that is to leave over `link`."""
+        """The verdict on a segment that the host sends over `link`."""
         ...
 
 
 _Flow: TypeAlias = tuple[Link, int, int]
-"""A connection as one machine has it: the link to the other one, the local port, the remote port."""
+"""A connection at one host: the link to the other host, the local port, the remote port."""
 
 
 class Network:
-    """Who can be reached under which address, over which link."""
+    """The hosts by address, and the links between them."""
 
     def __init__(self, wall_ns: Callable[[], int] | None = None) -> None:
-        """`wall_ns` is the hosts' wall clock, in nanoseconds since 1970; None: OpenSSL's own."""
+        """`wall_ns` is the hosts' wall clock, in nanoseconds since 1970; None: OpenSSL uses the real time."""
         self.wall_ns = wall_ns
         self.hosts: dict[str, SimHost] = {}
         self.names = Names()
@@ -60,7 +60,7 @@ class Network:
         link.ends = (one, other)
 
     def route(self, source: SimHost, address: str) -> tuple[SimHost, Link] | None:
-        """Who is next on the way to `address`, and the link there; None when there is no way."""
+        """The next host on the route to `address`, and the link to it; None without a route."""
         target = self.hosts.get(address)
         if target is None or (source, target) not in self._links:
             target = source.gateway
@@ -68,56 +68,57 @@ class Network:
         return (target, link) if target and link else None
 
     def ip(self, address: str) -> str:
-        """The address in numbers, for one that may be a host's name."""
+        """The first IP address of the host named `address`, or `address` itself if it is no host's name."""
         host = self.hosts.get(address)
         return host.addresses[0] if host is not None and address == host.name else address
 
 
 class SimHost:
-    """A machine with one or more addresses, and its name as another."""
+    """A host with one or more IP addresses. Its name can be used as an address too."""
 
     def __init__(self, network: Network, name: str, *addresses: str) -> None:
         self.network = network
         self.name = name
         self.addresses = addresses
         self.gateway: SimHost | None = None
-        """Where it sends what is for hosts that no link leads to. Hosts do not pass on what is not for them."""
+        """The next hop for destinations without a direct link. Hosts do not forward packets of others."""
         self.firewall: PacketFilter | None = None
         self.mtu_probing = False
-        """Whether TCP shortens its segments where long ones vanish: Linux's tcp_mtu_probing."""
+        """Whether TCP shortens its segments where long ones are lost: Linux's tcp_mtu_probing."""
         self.incarnation: Incarnation | None = None
         self.wall_ns = network.wall_ns
-        """Its wall clock, by which it judges certificates."""
+        """The wall clock for the validity of certificates, in nanoseconds since 1970; None: the real time."""
         self._ports = itertools.cycle(range(32768, 61000))
         self._dead_flows: set[_Flow] = set()
-        """Connections with an address that this machine no longer has."""
+        """Connections with an address that this host no longer has."""
         for address in (name, *addresses):
             assert address not in network.hosts, f"address {address} is taken"
             network.hosts[address] = self
 
     def power_on(self) -> Incarnation:
-        """Begin a new incarnation."""
+        """Start a new incarnation of a host that is off."""
         assert self.incarnation is None, f"{self.name} is on already"
         self.incarnation = Incarnation(self)
         return self.incarnation
 
     def power_off(self) -> None:
-        """End the present incarnation without resetting its connections."""
+        """End the present incarnation without resetting its connections, as a power cut does."""
         if self.incarnation is not None:
             incarnation, self.incarnation = self.incarnation, None
-            incarnation.die(silently=True)
+            incarnation.terminate(silently=True)
 
     def kill(self) -> Incarnation:
-        """End every program, as SIGKILL does: the kernel lives on and resets the connections."""
+        """End all programs as SIGKILL does: the kernel keeps running and resets their connections."""
         assert self.incarnation is not None
-        self.incarnation.die(silently=False)
+        self.incarnation.terminate(silently=False)
         self.incarnation = None
         return self.power_on()
 
     def change_address(self, link: Link | None = None) -> None:
-        """Swap the first two addresses, if there are several; connections (over `link`) with the old one are dead.
+        """Replace the host's address: connections over `link` become dead, or with None all of them.
 
-        Their segments are dropped in both directions without notice.
+        Segments of dead connections are dropped silently in both directions. With None, the host's addresses are
+        rotated, so that the second one becomes the first.
         """
         if link is None:
             self.addresses = (*self.addresses[1:], self.addresses[0])
@@ -125,11 +126,11 @@ class SimHost:
             self._dead_flows |= self.incarnation.flows(link)
 
     def next_port(self) -> int:
-        """An ephemeral TCP port."""
+        """The next ephemeral TCP port."""
         return next(self._ports)
 
     def send(self, segment: TcpSegment, link: Link) -> Verdict:
-        """Send a segment of this machine's own if its firewall accepts it; the firewall's verdict."""
+        """Send a segment of this host if its firewall accepts it; returns the firewall's verdict."""
         if self._dead_flows and (link, segment.source_port, segment.target_port) in self._dead_flows:
             return "accept"
         if self.firewall is not None:
@@ -140,7 +141,7 @@ class SimHost:
         return "accept"
 
     def receive(self, segment: TcpSegment, link: Link) -> None:
-        """Take a segment that came in for this machine, if its firewall accepts it."""
+        """Process a segment that arrived, if the firewall accepts it."""
         if self.incarnation is None:
             return
         flow = (link, segment.target_port, segment.source_port)
@@ -156,19 +157,19 @@ class SimHost:
 
 
 def _ignore(task: asyncio.Task[Any]) -> None:
-    """Discard the exception of a task whose host is off."""
+    """Retrieve the exception of a task whose host is off, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()
 
 
 class Incarnation:
-    """One life of a host, from power-on to the end of its programs."""
+    """A host between power-on and power-off (or the killing of its programs): its tasks and connections."""
 
     def __init__(self, host: SimHost) -> None:
         self.host = host
         self.alive = True
         self.busy_until_ns = 0
-        """Until when the devices are busy with what the programs asked of them."""
+        """The time until which the devices are busy with the programs' requests, in nanoseconds of lab time."""
         self.tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
         self.context: Context = copy_context()
         self.context.run(current.set, self)
@@ -176,24 +177,24 @@ class Incarnation:
         self._endpoints: dict[_Flow, TcpEndpoint] = {}
 
     def flows(self, link: Link | None) -> set[_Flow]:
-        """The connections over that link, or all."""
+        """The connections over `link`; with None, all connections."""
         return {flow for flow in self._endpoints if link is None or flow[0] is link}
 
     def run(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a program on this machine."""
+        """Run a coroutine as a program of this host; returns its task."""
         context = self.context.copy()
         return context.run(loop.create_task, coro)
 
     def spend(self, now_ns: int, delay_ns: int) -> None:
-        """The devices are busy for `delay_ns` more."""
+        """Keep the devices busy for another `delay_ns` nanoseconds."""
         self.busy_until_ns = max(now_ns, self.busy_until_ns) + delay_ns
 
-    def die(self, *, silently: bool) -> None:
+    def terminate(self, *, silently: bool) -> None:
         """Stop all programs; unless `silently`, reset their connections."""
         self.alive = False
         self._listeners.clear()
         for endpoint in list(self._endpoints.values()):
-            endpoint.die(reset=not silently)
+            endpoint.terminate(reset=not silently)
         self._endpoints.clear()
         for task in self._tasks():
             task.add_done_callback(_ignore)
@@ -215,7 +216,11 @@ class Incarnation:
         *,
         plain: bool,
     ) -> SimTransport:
-        """Open a connection; `waiter` is resolved when it is made if it is a plain one, failed if it is not."""
+        """Open a TCP connection to `address`:`port`.
+
+        `waiter` gets an exception if the connection fails; it is resolved after the TCP handshake if `plain`, and
+        left to the TLS layer otherwise. Raises: OSError if the host is off or has no route.
+        """
         if not self.alive:
             raise OSError(f"{self.host.name} is off")
         route = self.host.network.route(self.host, address)
@@ -233,7 +238,10 @@ class Incarnation:
     def listen(
         self, loop: VirtualTimeLoop, accept: Callable[[], asyncio.BaseProtocol], address: str, port: int
     ) -> SimListener:
-        """Accept connections at `address`:`port`; the empty address is all of them."""
+        """Listen at `address`:`port`; the empty address means all addresses of the host.
+
+        Raises: OSError if the host is off or the port is in use.
+        """
         if not self.alive:
             raise OSError(f"{self.host.name} is off")
         if (address, port) in self._listeners:
@@ -249,7 +257,7 @@ class Incarnation:
         transport.attach(endpoint, self.context.copy(), lambda: self._endpoints.pop(flow, None))
 
     def receive(self, segment: TcpSegment, flow: _Flow) -> None:
-        """Hand a segment to its connection, to a listener, or answer that there is none."""
+        """Pass a segment to its connection or to a listener; answer with RST if there is neither."""
         endpoint = self._endpoints.get(flow)
         if endpoint is not None:
             endpoint.receive(segment)
@@ -261,7 +269,7 @@ class Incarnation:
     def _accept(self, segment: TcpSegment, flow: _Flow) -> None:
         link, port, _ = flow
         if self.host.network.hosts.get(segment.address) is not self.host:
-            return  # for somebody behind this host, or for nobody
+            return  # not an address of this host, and hosts do not forward
         listener = self._listeners.get((segment.address, port)) or self._listeners.get(("", port))
         if listener is None:
             self.host.send(TcpSegment.reset_for(segment), link)

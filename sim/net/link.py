@@ -1,12 +1,12 @@
-"""Links: two pipes between two hosts, each with a rate, a queue, a delay, and bad luck.
+"""Links between two hosts: one pipe in each direction, with a rate, a queue, a delay, jitter, loss and reordering.
 
-A packet waits until the pipe has sent what was queued before it, takes its length over the rate to be sent,
-then `delay` and a random part of `jitter` to arrive. It can be lost on the way, doubled, or overtake the one
-before it. A queue beyond `queue_bytes_max` refuses packets, as a router's does. Packets keep their order under
-jitter, as on a real line; reordering is a fault of its own.
+A packet waits until all packets queued before it are sent, takes its length divided by the rate to be sent, and
+arrives after `delay` and a random part of `jitter`. It can be lost, duplicated, or overtake the one before it.
+Packets are dropped while the queue exceeds `queue_bytes_max`, as by a router (tail drop). Jitter does not change the
+order of packets, as on a real line; reordering is a separate property.
 
 Lengths are those of the IP packets: a TCP segment has HEADER_BYTES of headers, and options. The box turns TCP
-timestamps off, which at these rates are 12 bytes of every packet for nothing.
+timestamps off, which would add 12 bytes to every packet.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LinkEnd(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkQuality:
-    """How good a link is: bits a second; nanoseconds; probabilities."""
+    """The properties of a link: rates in bits per second, times in nanoseconds, probabilities from 0 to 1."""
 
     rate_bits: int
     delay_ns: int = 0
@@ -55,9 +55,9 @@ class LinkQuality:
     reordering: float = 0.0
     queue_bytes_max: int = 256 * 1024
     packet_bytes_max: int = 65535
-    """Longer packets vanish on the way, and nobody learns of it."""
+    """Longer packets are lost without an ICMP error (a path MTU black hole)."""
     is_steady: bool = field(init=False)
-    """Whether every packet that is not too long arrives once, after the same delay."""
+    """Whether every packet that is not too long arrives exactly once, after a constant delay."""
 
     def __post_init__(self) -> None:
         steady = not (self.jitter_ns or self.loss or self.duplication or self.reordering)
@@ -66,27 +66,27 @@ class LinkQuality:
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """What one fault does to a link, in addition to whatever else is the matter with it."""
+    """The effect of one fault on a link, combined with its other impairments by `impaired`."""
 
     rate_bits: int | None = None
-    """The rate that the link has; None leaves it."""
+    """An upper limit of the rate, in bits per second; None for no limit."""
     delay_ns: int = 0
-    """How much longer each packet takes."""
+    """Delay added to each packet."""
     jitter_ns: int = 0
-    """How much more its delay varies."""
+    """Jitter added to each packet's delay."""
     loss: float = 0.0
-    """The probability that a packet is lost to this; likewise below."""
+    """The probability that this impairment loses a packet; likewise `duplication` and `reordering`."""
     duplication: float = 0.0
     reordering: float = 0.0
     packet_bytes_max: int | None = None
-    """Longer packets vanish; None lets all pass."""
+    """Longer packets are lost; None for no limit."""
 
 
 def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQuality:
-    """A link's quality under all of these.
+    """The quality of a link with all of `impairments`.
 
-    Of several rates the lowest counts, and of several packet lengths the shortest. Delays and jitters add up. What is
-    lost, doubled or reordered is so by each impairment independently of the others, and of the link's own quality.
+    The lowest rate and the shortest packet length apply. Delays and jitters add up. Losses, duplications and
+    reorderings by each impairment are independent of the others and of the link's own.
     """
     rates = [one.rate_bits for one in impairments if one.rate_bits is not None]
     lengths = [one.packet_bytes_max for one in impairments if one.packet_bytes_max is not None]
@@ -103,13 +103,13 @@ def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQua
 
 
 def _either(*probabilities: float) -> float:
-    """The probability that at least one of these independent things happens."""
+    """The probability that at least one of several independent events occurs."""
     some = [probability for probability in probabilities if probability]
     return 1 - prod(1 - one for one in some) if len(some) > 1 else sum(some)
 
 
 class _Waiting:
-    """A packet that waits for others to be sent before it. It is sent anew when the link's quality changes."""
+    """A packet in the queue. It is queued anew when the link's quality changes."""
 
     __slots__ = ("deliver", "duration_ns", "length", "lost", "segment", "start_ns")
 
@@ -122,19 +122,19 @@ class _Waiting:
         self.lost = False
 
     def arrive(self, segment: TcpSegment) -> None:
-        """It has arrived, unless it was sent anew."""
+        """Deliver the packet, unless it was queued anew or the queue was emptied."""
         if self.deliver is not None:
             self.deliver(segment)
 
 
 class Pipe:
-    """One direction of a link, with its account."""
+    """One direction of a link, with counters of what was sent."""
 
     def __init__(self, env: Environment, quality: LinkQuality, random: Random) -> None:
         self._env = env
         self.quality = quality
         self.random = random
-        """What decides on losses, jitter and the rest, one packet after the other."""
+        """The source of the random decisions on losses, jitter and so on, in the order of the packets."""
         self._free_at_ns = 0
         self._last_arrival_ns = 0
         self._waiting: deque[_Waiting] = deque()
@@ -144,12 +144,15 @@ class Pipe:
         self.lost = 0
         self.busy_ns = 0
         self.on_send: Callable[[int, int, int], None] | None = None
-        """Called for each packet that takes the line's time, with (start_ns, duration_ns, bytes)."""
+        """Called for each packet that is sent, with (start_ns, duration_ns, bytes)."""
         self.resent_bytes = 0
-        """Of `bytes`, what was sent before, above TCP/IP."""
+        """The part of `bytes` that is retransmitted TCP payload."""
 
     def send(self, length: int, segment: TcpSegment, deliver: _Deliver, header: int = HEADER_BYTES) -> None:
-        """Take a packet, `header` of whose `length` are headers; `deliver` gets it, later, twice or never."""
+        """Queue a packet of `length` bytes, of which `header` are headers.
+
+        `deliver` is called with `segment` at each arrival: once, or never if it is lost, or twice if duplicated.
+        """
         quality, now, start = self.quality, self._env.now, self._free_at_ns
         if start <= now:
             start = now
@@ -187,7 +190,7 @@ class Pipe:
         packet.lost = not self._propagate(done_in, packet.length, packet.segment, packet.arrive)
 
     def _propagate(self, delay: int, length: int, segment: TcpSegment, deliver: _Deliver) -> bool:
-        """Let a packet that will be sent `delay` from now arrive; False if it is lost on the way."""
+        """Schedule the arrival of a packet that will be sent `delay` ns from now; False if it is lost."""
         quality = self.quality
         if length > quality.packet_bytes_max:
             self.lost += 1
@@ -213,10 +216,10 @@ class Pipe:
         self._env.after(delay, deliver, segment)
 
     def change(self, quality: LinkQuality) -> None:
-        """Have another quality from now on, for what waits too; what has been sent arrives as it would have.
+        """Change the quality from now on, also for queued packets; packets already sent arrive as before.
 
-        Packets keep their order only among those that are sent with the same quality. Behind packets that were sent
-        with a delay of minutes, later ones would otherwise wait as long.
+        Order is kept only among packets sent with the same quality. Otherwise packets would wait behind earlier ones
+        that were sent with a delay of minutes.
         """
         waiting, before, now = self._empty_queue(), self.quality, self._env.now
         self.quality = quality
@@ -236,14 +239,14 @@ class Pipe:
             self._send_waiting(_Waiting(start, duration, packet.length, packet.segment, deliver))
 
     def clear(self) -> None:
-        """Forget what waits to be sent, and the order of what is on the way, which the link lets no longer arrive."""
+        """Discard queued packets, and the order of those in flight, which the link itself discards."""
         now = self._env.now
         self._empty_queue()
         self.busy_ns -= max(0, self._free_at_ns - now)
         self._free_at_ns = self._last_arrival_ns = now
 
     def _empty_queue(self) -> list[_Waiting]:
-        """Take out all packets that wait to be sent, as if they had never been."""
+        """Remove all queued packets and undo their effect on the counters."""
         now = self._env.now
         packets = [packet for packet in self._waiting if packet.start_ns > now]
         self._waiting.clear()
@@ -255,28 +258,28 @@ class Pipe:
 
 
 class Link:
-    """A cable, line or network between two hosts."""
+    """A link between two hosts: a cable, a line, or a network between routers."""
 
     def __init__(self, env: Environment, name: str, quality: LinkQuality, random: Random) -> None:
         self.name = name
         self.up = True
-        # of its own each way, so that the n-th packet one way fares alike whatever comes back
+        # a random stream for each direction, so that traffic one way does not change the losses of the other
         self.forward = Pipe(env, quality, branch(random))
         self.backward = Pipe(env, quality, branch(random))
         self.ends: tuple[LinkEnd, LinkEnd] | None = None
         self.timers = LazyTimers(env)
-        """Those of the connections over it."""
+        """The timers of the connections over this link."""
         self._deliveries: tuple[_Deliver, _Deliver] | None = None
-        """What takes segments at the near end and at the far one, until the carrier changes."""
+        """The functions that deliver segments at the near end and at the far end, until the carrier changes."""
         self.nominal = quality
-        """The quality of the line as the lab has it, without impairments."""
+        """The quality given by the lab, without impairments."""
         self._set_to = quality
         self._impairments = Layers[Impairment](self._requalify)
         self._cut = 0
         self._holds = Layers[None](self._follow_holds)
         self._own_hold: End | None = None
         self.on_change: list[Callable[[bool], None]] = []
-        """Called with the carrier at each change."""
+        """Called at each change of the carrier, with True if the link is up."""
 
     def send(self, source: LinkEnd, segment: TcpSegment) -> None:
         """Send a segment from one end to the other; it is lost while the link is down."""
@@ -300,7 +303,7 @@ class Link:
         return self._deliveries
 
     def _delivery(self, target: LinkEnd) -> _Deliver:
-        """Hands segments to `target` unless the carrier changed while they were on the way."""
+        """A function that delivers segments to `target` unless the carrier has changed since they were sent."""
         cut = self._cut
 
         def deliver(segment: TcpSegment) -> None:
@@ -310,7 +313,7 @@ class Link:
         return deliver
 
     def resent(self, source: LinkEnd, length: int) -> None:
-        """Note that so many bytes of what `source` sends next were sent before."""
+        """Count `length` bytes of payload sent by `source` as retransmitted."""
         assert self.ends is not None
         pipe = self.forward if source is self.ends[0] else self.backward
         pipe.resent_bytes += length
@@ -320,21 +323,21 @@ class Link:
         assert self.ends is not None
         return self.ends[1] if host is self.ends[0] else self.ends[0]
 
-    # -- what happens to it
+    # -- faults and manual changes
 
     def hold_down(self) -> End:
-        """Pull the cable: what is on the way is lost, and both ends lose the carrier.
+        """Take the link down: packets in flight are lost, and both ends lose the carrier.
 
-        It is back when everybody who holds it down has let go.
+        The link is up again when all such effects have ended.
         """
         return self._holds.add(None)
 
     def cut(self) -> None:
-        """Pull the cable by hand, until `mend`."""
+        """Take the link down by hand, until `mend`."""
         self._own_hold = self._own_hold or self.hold_down()
 
     def mend(self) -> None:
-        """Put back the cable that was pulled by hand; a fault may still hold it down."""
+        """End `cut`; a fault may still keep the link down."""
         if self._own_hold is not None:
             self._own_hold()
             self._own_hold = None
@@ -354,16 +357,16 @@ class Link:
             changed(up)
 
     def impair(self, impairment: Impairment) -> End:
-        """Impair the link both ways, beside other impairments: see `impaired`."""
+        """Impair the link in both directions, in addition to other impairments: see `impaired`."""
         return self._impairments.add(impairment)
 
     def set_quality(self, **changes: float) -> None:
-        """Give the line other qualities by hand, until `restore`; impairments come on top."""
+        """Change properties of LinkQuality by hand, until `restore`; impairments apply in addition."""
         self._set_to = replace(self._set_to, **changes)  # type: ignore[arg-type]
         self._requalify()
 
     def restore(self) -> None:
-        """Give the line back its nominal qualities."""
+        """Restore the link's nominal quality."""
         self._set_to = self.nominal
         self._requalify()
 

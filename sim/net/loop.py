@@ -1,7 +1,7 @@
-"""The virtual world's event loop: simulated time, and connections over the simulated network.
+"""The virtual world's asyncio event loop: simulated time, and connections over the simulated network.
 
-Connections go to the network of the host for which the code runs (`sim.net.host.current`). `run_in_executor` runs its
-function immediately; its result becomes available after the time that the host's devices needed for it.
+Connections are made from the host whose code is running (`sim.net.host.current`). `run_in_executor` calls its
+function immediately; the result becomes available after the time that the host's simulated devices need.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class SimLoop(VirtualTimeLoop):
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, func: Callable[..., _T], *args: Any
     ) -> asyncio.Future[_T]:
-        """Call `func` now; its result is there when the host's devices have spent the time it cost."""
+        """Call `func` now; the future is done when the host's devices are no longer busy."""
         future: asyncio.Future[_T] = self.create_future()
         incarnation = current.get(None)
         if incarnation is not None and not incarnation.alive:
             future.set_exception(OSError(f"{incarnation.host.name} is off"))
-            future.exception()  # there may be nobody left to see it
+            future.exception()  # mark as retrieved: nobody may await it
             return future
         try:
             result, error = func(*args), None
-        except Exception as exception:  # it is the future's, as in any executor
+        except Exception as exception:  # set on the future, as by any executor
             result, error = None, exception
         until = incarnation.busy_until_ns if incarnation else 0
 
@@ -68,7 +68,7 @@ class SimLoop(VirtualTimeLoop):
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        """Connect from the current host. Raises OSError as a real loop would."""
+        """Connect from the current host. Raises: OSError, as asyncio's loops do."""
         names = current.get().host.network.names
         address = host if names.is_healthy else await names.resolve(host)
         protocol = protocol_factory()
@@ -114,13 +114,13 @@ class SimLoop(VirtualTimeLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
-        """Continue with `protocol` over TLS. Raises OSError as a real loop would."""
-        made: asyncio.Future[None] = self.create_future()
+        """Upgrade a connection to TLS. Raises: OSError, as asyncio's loops do."""
+        handshake_done: asyncio.Future[None] = self.create_future()
         inner = TlsProtocol(
             self,
             protocol,
             sslcontext,
-            made,
+            handshake_done,
             wall_ns=current.get().host.wall_ns,
             server_side=server_side,
             server_hostname=server_hostname,
@@ -132,7 +132,7 @@ class SimLoop(VirtualTimeLoop):
         inner.connection_made(transport)
         transport.resume_reading()
         try:
-            await made
+            await handshake_done
         except BaseException:
             transport.close()
             raise
@@ -147,7 +147,7 @@ class SimLoop(VirtualTimeLoop):
         ssl: ssl_module.SSLContext | None = None,
         backlog: int = 100,  # noqa: ARG002 - connections are accepted at once
     ) -> SimListener:
-        """Listen on the current host's address `host`. Raises OSError if the address is taken."""
+        """Listen on the current host's address `host`. Raises: OSError if the port is in use."""
         wall_ns = current.get().host.wall_ns
 
         def accept() -> asyncio.BaseProtocol:

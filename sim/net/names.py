@@ -1,7 +1,7 @@
-"""The name service of a simulated network, as a program's resolver sees it.
+"""The DNS service of a simulated network, as seen through the resolver of a program.
 
-A healthy one answers at once and its packets are not counted: a box asks it once a connection. What the resolver does
-with one that does not answer is what glibc's does: it asks twice, waits five seconds each time, and gives up.
+A healthy service answers at once, and its packets are not counted: a box resolves one name for each connection. If
+the service does not answer, the resolver behaves as glibc's does: two attempts of five seconds each.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 from sim.engine.layers import End, Layers
 
 GIVE_UP_SECONDS: Final = 10.0
-"""resolv.conf(5): a timeout of 5 s, two attempts."""
-NOBODY: Final = "198.51.100.99"
-"""An address outside the site that nobody has."""
+"""The defaults of resolv.conf(5): a timeout of 5 s, two attempts."""
+UNUSED_ADDRESS: Final = "198.51.100.99"
+"""An address outside the site that no host has (RFC 5737)."""
 _NS: Final = 1_000_000_000
 
 
 class Names:
-    """The name service. Numeric addresses need none."""
+    """The name service. Numeric addresses are returned unchanged."""
 
     def __init__(self) -> None:
         self._silences = Layers[None](self._follow)
@@ -29,7 +29,7 @@ class Names:
         self.is_healthy = True
 
     async def resolve(self, name: str) -> str:
-        """The address to connect to. Raises socket.gaierror when there is no answer."""
+        """Resolve a name to an address. Raises: socket.gaierror if the service does not answer in time."""
         if self.is_healthy or name.replace(".", "").isdigit():
             return name
         delay_s = sum(self._delays_ns) / _NS
@@ -37,21 +37,21 @@ class Names:
             await asyncio.sleep(GIVE_UP_SECONDS)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         await asyncio.sleep(delay_s)
-        return NOBODY if self._lies else name
+        return UNUSED_ADDRESS if self._lies else name
 
     def _follow(self) -> None:
         self.is_healthy = not (self._silences or self._delays_ns or self._lies)
 
-    # -- what happens to it
+    # -- faults
 
-    def fall_silent(self) -> End:
-        """Answer nothing."""
+    def stop_answering(self) -> End:
+        """Answer no query."""
         return self._silences.add(None)
 
     def delay(self, delay_ns: int) -> End:
-        """Take so long to answer; several times add up."""
+        """Delay each answer by `delay_ns` nanoseconds; several delays add up."""
         return self._delays_ns.add(delay_ns)
 
-    def lie(self) -> End:
-        """Answer with an address that nobody has."""
+    def answer_wrongly(self) -> End:
+        """Answer every query with UNUSED_ADDRESS."""
         return self._lies.add(None)

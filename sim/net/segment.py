@@ -1,4 +1,4 @@
-"""TCP segments, as far as the simulation needs them: no urgent data, no checksums, no wrapped sequence numbers."""
+"""TCP segments (RFC 9293), without urgent data, checksums and the wrapping of sequence numbers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ RST: Final = 0x04
 ACK: Final = 0x10
 
 SYN_OPTION_BYTES: Final = 12
-"""What Linux says in a SYN without timestamps: segment size, window scale, selective acknowledgement permitted."""
+"""The options of a Linux SYN without timestamps: maximum segment size, window scale, SACK permitted."""
 SACK_BLOCKS_MAX: Final = 4
 
 Verdict: TypeAlias = Literal["accept", "drop", "reject"]
-"""A packet filter's decision. The sender of a rejected segment gets an ICMP error, that of a dropped one nothing."""
+"""A packet filter's decision. The sender of a rejected segment gets an error, that of a dropped one nothing."""
 Range: TypeAlias = tuple[int, int]
-"""Sequence numbers from the first to the one behind the last."""
+"""Sequence numbers: the first, and the one after the last."""
 
 
 class TcpSegment:
-    """One TCP segment; `address` is the one it is sent to, `flags` are as on the wire, except for PSH: see `push`."""
+    """One TCP segment. `address` is the destination; `flags` are as on the wire, except for PSH (see `push`)."""
 
     __slots__ = (
         "ack",
@@ -63,24 +63,24 @@ class TcpSegment:
         self.window = window
         self.sack = sack
         self.push = False
-        """The PSH flag, kept apart so that `flags` of an ordinary segment are ACK alone."""
+        """The PSH flag, kept apart so that the `flags` of an ordinary segment equal ACK."""
 
     @property
     def option_bytes(self) -> int:
-        """Length of its TCP options."""
+        """The length of the TCP options, in bytes."""
         if self.flags & SYN:
             return SYN_OPTION_BYTES
         return 4 + 8 * len(self.sack) if self.sack else 0
 
     @classmethod
     def reset_for(cls, segment: TcpSegment) -> TcpSegment:
-        """The answer to a segment that belongs to no connection."""
+        """The RST that answers a segment of no connection."""
         return cls(
             segment.target_port, segment.source_port, segment.address, segment.ack, RST, ack=segment.seq
         )
 
 
 class Unreachable(TcpSegment):
-    """Stands for the ICMP error of a firewall that rejects: "administratively prohibited" (RFC 1812, 5.2.7.1)."""
+    """The ICMP error of a firewall that rejects: "communication administratively prohibited" (RFC 1812, 5.2.7.1)."""
 
     __slots__ = ()

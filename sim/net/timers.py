@@ -1,8 +1,8 @@
-"""Timers whose deadline moves with almost every segment, at the price of a few events for all of a link's.
+"""TCP timers, whose deadlines move with almost every segment; all timers of a link share one event.
 
-An exchange sets a timer or two at each end of its connection, and most of them are cleared before they are due. So
-the timers of all connections over a link share one event, the earliest deadline's. It stays in the queue when
-deadlines are cleared or move to later, and when it comes, what is left is looked at.
+An exchange sets one or two timers at each end of its connection, and most are cleared before they expire. One event,
+at the earliest deadline, therefore serves the timers of all connections over a link. It stays in the queue when
+deadlines are cleared or moved to later; when it is due, the remaining deadlines are checked.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from sim.engine.clock import Environment
 
 
 class LazyTimers:
-    """The timers that share an event."""
+    """A group of timers that share one event."""
 
     __slots__ = ("_env", "event_at", "listed")
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self.event_at = 0
-        """When the timers are looked at next; 0 for never."""
+        """When the timers are checked next; 0 for never."""
         self.listed: list[LazyTimer] = []
-        """Those that were set since they were looked at last, or still have a deadline."""
+        """The timers that were set since the last check or still have a deadline."""
 
     def look_at(self, deadline: int) -> None:
-        """Look at the timers then, and not at the time that was planned before."""
+        """Check the timers at `deadline` instead of the time that was scheduled before."""
         self.event_at = deadline
         self._env.after(deadline - self._env.now, self._look, deadline)
 
     def _look(self, at: int) -> None:
         if at != self.event_at:
-            return  # an earlier event was added since
+            return  # superseded by an earlier event
         self.event_at = 0
         listed, self.listed = self.listed, []
         due = []
@@ -44,13 +44,13 @@ class LazyTimers:
         if self.listed:
             self.look_at(min([timer.deadline for timer in self.listed]))
         for timer in due:
-            if 0 < timer.deadline <= at:  # one that was due before it may have moved or cleared it
+            if 0 < timer.deadline <= at:  # the function of a timer before it may have moved or cleared it
                 timer.deadline = 0
                 timer.expired()
 
 
 class LazyTimer:
-    """Calls `expired` once `deadline` has come; a deadline of 0 is none."""
+    """A timer that calls `expired` at `deadline`, in nanoseconds of lab time; 0 means that it is not set."""
 
     __slots__ = ("_timers", "deadline", "expired", "is_listed")
 
@@ -60,7 +60,7 @@ class LazyTimer:
         self.is_listed = False
 
     def set(self, deadline: int) -> None:
-        """Move the deadline."""
+        """Set the timer, or move its deadline."""
         self.deadline = deadline
         timers = self._timers
         if not self.is_listed:

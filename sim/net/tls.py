@@ -1,10 +1,10 @@
-"""TLS as asyncio does it, with OpenSSL, for programs that exchange one record at a time.
+"""asyncio's TLS protocol (with OpenSSL), with faster paths for programs that exchange one record at a time.
 
-Five things cost asyncio's protocol as much as the cryptography. It makes room for 256 KiB at each read, though a read
-gives no more than one record; it reads until OpenSSL raises that there is nothing more, though an exception costs
-more than asking first; after each read it looks for something to send, and after each write at the limits of its
-buffers; it queues what is written, though OpenSSL takes it at once; and it has the transport copy what came in into a
-buffer, though a simulated segment's bytes are in memory already.
+Five steps of asyncio's protocol take as long as the cryptography, and are avoided here. It allocates 256 KiB for each
+read, although a read returns at most one record. It reads until OpenSSL raises an exception, although checking for
+pending data first is faster. It looks for data to send after each read, and checks its buffer limits after each
+write. It queues written data, although OpenSSL accepts it at once. It lets the transport copy received data into a
+buffer, although a simulated segment's bytes are in memory already.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wire.tls.context import NO_CHECK_TIME, ClientContext
 
 NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024
-"""Plaintext of one record (RFC 8446, 5.1)."""
+"""The most plaintext in one record (RFC 8446, 5.1)."""
 _WRAPPED: Final = sslproto.SSLProtocolState.WRAPPED
 
 
@@ -32,7 +32,7 @@ class TlsProtocol(sslproto.SSLProtocol):
 
     max_size = RECORD_BYTES_MAX
 
-    # The names under which asyncio's class keeps these
+    # private attributes of asyncio's class
     _sslobj: Any
     _incoming: Any
     _outgoing: Any
@@ -56,7 +56,7 @@ class TlsProtocol(sslproto.SSLProtocol):
         wall_ns: Callable[[], int] | None,
         **parameters: Any,
     ) -> None:
-        """`wall_ns` is the clock by which certificates are judged; None leaves that to OpenSSL and the real one."""
+        """`wall_ns` is the clock for the validity of certificates; with None, OpenSSL uses the real time."""
         if isinstance(context, ClientContext) and not context.checks_dates:
             wall_ns = None
         if wall_ns is not None and not context.verify_flags & NO_CHECK_TIME:
@@ -70,13 +70,13 @@ class TlsProtocol(sslproto.SSLProtocol):
         super()._on_handshake_complete(handshake_exc)
 
     def _wakeup_waiter(self, exc: BaseException | None = None) -> None:
-        """Resolve the waiter, unless the transport has done so: the connection was reset during the handshake."""
+        """Resolve the waiter, unless the transport has done so because of a reset during the handshake."""
         if self._waiter is not None and self._waiter.done():
             self._waiter = None
         super()._wakeup_waiter(exc)
 
     def received(self, data: bytes) -> None:
-        """Take bytes from the transport, as through `get_buffer` and `buffer_updated`."""
+        """Process bytes from the transport, as `get_buffer` and `buffer_updated` would."""
         self._incoming.write(data)
         if (
             self._state is not _WRAPPED
@@ -94,15 +94,14 @@ class TlsProtocol(sslproto.SSLProtocol):
             self._fatal_error(error, "Fatal error on SSL protocol")
 
     def _write_appdata(self, list_of_data: Any) -> None:
-        """Encrypt one record without queueing it; asyncio's way for everything else."""
+        """Encrypt one record without queueing it; use asyncio's method for everything else."""
         data = list_of_data[0] if len(list_of_data) == 1 else b""
         if self._state is not _WRAPPED or self._write_backlog or not 0 < len(data) <= RECORD_BYTES_MAX:
             super()._write_appdata(list_of_data)
             return
         try:
-            self._sslobj._sslobj.write(
-                data
-            )  # into memory: the whole record, or an exception while keys change
+            # into a memory BIO: writes the whole record, or raises during a key update
+            self._sslobj._sslobj.write(data)
         except SSLWantReadError:
             super()._write_appdata(list_of_data)
             return
@@ -118,7 +117,7 @@ class TlsProtocol(sslproto.SSLProtocol):
             self._transport.write(self._outgoing.read())
 
     def _do_read__copied(self) -> None:
-        """Read what has come in. A read takes a whole record, so OpenSSL holds none back after it."""
+        """Read the received records. Each read returns a whole record, so OpenSSL keeps no decrypted data."""
         read, incoming = self._sslobj._sslobj.read, self._incoming
         data = chunk = b""
         is_read = False
@@ -132,13 +131,13 @@ class TlsProtocol(sslproto.SSLProtocol):
             pass
         if data:
             self._app_protocol.data_received(data)
-        if is_read and not chunk:  # the other end's close_notify
+        if is_read and not chunk:  # the peer's close_notify
             self._call_eof_received()  # type: ignore[attr-defined]
             self._start_shutdown()
 
 
 def _date_problem(connection: ssl.SSLObject, now_ns: int) -> ssl.SSLCertVerificationError | None:
-    """The error that OpenSSL raises at `now_ns` for the dates of the chain that it has verified otherwise."""
+    """The error that OpenSSL would raise at `now_ns` for the validity dates of the chain; None if they are valid."""
     chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # public from Python 3.13 on
     for encoded in chain:
         certificate = x509.load_der_x509_certificate(encoded.public_bytes(_ssl.ENCODING_DER))
@@ -150,7 +149,7 @@ def _date_problem(connection: ssl.SSLObject, now_ns: int) -> ssl.SSLCertVerifica
 
 
 def _verification_error(code: int, message: str) -> ssl.SSLCertVerificationError:
-    """As the ssl module makes it; the codes are those of X509_verify_cert_error_string(3)."""
+    """An error like the ssl module's; the codes are those of X509_verify_cert_error_string(3)."""
     error = ssl.SSLCertVerificationError(
         ssl.SSL_ERROR_SSL, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}"
     )

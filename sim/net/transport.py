@@ -1,4 +1,4 @@
-"""asyncio transports over simulated connections, and listeners."""
+"""asyncio transports and servers over simulated TCP connections."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ class SimTransport(asyncio.Transport):
         self._context: Context
         self._detach: Callable[[], object]
         self.waiter: tuple[asyncio.Future[None], bool] | None = None
-        self._made = self._closing = self._gone = False
+        self._connected = self._closing = self._lost = False
         self._paused_protocol = False
         self.set_protocol(protocol)
 
     def attach(self, endpoint: TcpEndpoint, context: Context, detach: Callable[[], object]) -> None:
-        """Use `endpoint`; run the protocol in `context`; call `detach` when the connection is over."""
+        """Use `endpoint`; call the protocol in `context`; call `detach` when the connection has ended."""
         self._endpoint, self._context, self._detach = endpoint, context, detach
 
     def app_transport(self) -> asyncio.BaseTransport:
-        """What the program sees: the transport of the TLS layer where there is one."""
+        """The transport to hand to the program: that of the TLS layer if there is one, otherwise this one."""
         if isinstance(self._protocol, TlsProtocol):
             return self._protocol._app_transport
         return self
 
-    # what the endpoint tells
+    # -- callbacks of the endpoint
 
     def on_connected(self) -> None:
-        self._made = True
+        self._connected = True
         self._context.run(self._protocol.connection_made, self)
         if self.waiter is not None and self.waiter[1]:
             self._resolve_waiter(None)
 
     def on_data(self, data: bytes) -> None:
-        if not self._gone:
+        if not self._lost:
             self._context.run(self._take, data)
 
     def on_eof(self) -> None:
-        if self._gone:
+        if self._lost:
             return
         protocol = self._protocol
         assert isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol))
@@ -75,10 +75,10 @@ class SimTransport(asyncio.Transport):
             self._paused_protocol = False
             self._context.run(self._protocol.resume_writing)
 
-    # what the program asks
+    # -- calls by the program
 
     def write(self, data: Any) -> None:
-        if self._closing or self._gone:
+        if self._closing or self._lost:
             return
         if self._endpoint.write(data) > WRITE_HIGH_BYTES and not self._paused_protocol:
             self._paused_protocol = True
@@ -96,15 +96,15 @@ class SimTransport(asyncio.Transport):
     def _force_close(self, error: Exception | None) -> None:
         if not self._closing:
             self._closing = True
-            self._endpoint.die(reset=True)
+            self._endpoint.terminate(reset=True)
             self._detach()
             self._lose(error)
 
     def _lose(self, error: Exception | None) -> None:
         self._closing = True
-        if not self._gone:
-            self._gone = True
-            if self._made:
+        if not self._lost:
+            self._lost = True
+            if self._connected:
                 self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
 
     def _resolve_waiter(self, error: OSError | None) -> None:
@@ -138,7 +138,7 @@ class SimTransport(asyncio.Transport):
 
 
 class _Name:
-    """What is left of a listening socket: its name."""
+    """Stands in for a listening socket, of which only the address is used."""
 
     def __init__(self, address: str, port: int) -> None:
         self._name = (address, port)

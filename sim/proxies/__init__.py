@@ -1,1 +1,1 @@
-"""Proxies as a clinic has them, speaking the real protocols on the simulated network."""
+"""A clinic's HTTP and SOCKS5 proxies for the virtual world, which implement the real protocols."""

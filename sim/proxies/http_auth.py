@@ -1,4 +1,4 @@
-"""What an HTTP proxy checks before it connects a client: nothing, Basic (RFC 7617) or Digest (RFC 7616)."""
+"""Client authentication by an HTTP proxy: none, Basic (RFC 7617) or Digest (RFC 7616)."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from wire.dial.proxy_auth import parse_challenges
 
 REALM: Final = "clinic"
 NONCE: Final = "dcd98b7102dd2f0e8b11d0f600bfb0c093"
-"""The same one always: there are no eavesdroppers in a lab, and runs are to be the same."""
+"""A constant, so that runs are reproducible; a lab has no eavesdropper who could replay it."""
 
 Credentials = tuple[str, str]
-"""User and password."""
+"""(user, password)"""
 
 
-class Open:
-    """Lets everybody through."""
+class AcceptAllVerifier:
+    """Accept every client, with or without credentials."""
 
     challenge = f'Basic realm="{REALM}"'
 
-    def accepts(self, authorization: str, target: str) -> bool:  # noqa: ARG002 - of every scheme
-        """Whether `Proxy-Authorization` of a CONNECT to `target` is right."""
+    def accepts(self, authorization: str, target: str) -> bool:  # noqa: ARG002 - used by subclasses
+        """Whether the `Proxy-Authorization` field of a CONNECT to `target` (host:port) is valid."""
         return True
 
 
-class BasicVerifier(Open):
-    """The password itself."""
+class BasicVerifier(AcceptAllVerifier):
+    """Verify the Basic scheme."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._expected = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
 
     def accepts(self, authorization: str, target: str) -> bool:
-        """As in Open."""
+        """Whether the field has the user and the password."""
         return authorization == self._expected
 
 
-class DigestVerifier(Open):
-    """A hash of the password, the nonce and the request (RFC 7616, 3.4), with SHA-256 and qop=auth."""
+class DigestVerifier(AcceptAllVerifier):
+    """Verify the Digest scheme with SHA-256 and qop=auth (RFC 7616, 3.4)."""
 
     challenge = f'Digest realm="{REALM}", nonce="{NONCE}", algorithm=SHA-256, qop="auth"'
 
@@ -46,7 +46,7 @@ class DigestVerifier(Open):
         self._user, self._password = credentials
 
     def accepts(self, authorization: str, target: str) -> bool:
-        """As in Open."""
+        """Whether the field's response is the hash of the password, the nonce and the request."""
         given = next((c.parameters for c in parse_challenges([authorization]) if c.scheme == "digest"), {})
         secret = _hashed(self._user, REALM, self._password)
         counted = [given.get(name, "") for name in ("nc", "cnonce", "qop")]

@@ -1,15 +1,15 @@
-"""An HTTP proxy that knows one method: CONNECT (RFC 9110, 9.3.6), with or without authentication."""
+"""An HTTP proxy that supports only CONNECT (RFC 9110, 9.3.6), with or without authentication."""
 
 from __future__ import annotations
 
-from sim.proxies.http_auth import Open
+from sim.proxies.http_auth import AcceptAllVerifier
 from sim.proxies.relay import Behavior, ProxyTunnel
 
 
 class HttpConnectProxy(ProxyTunnel):
-    """One client's connection to the proxy; `auth` is what it checks first. It closes each one that it refuses."""
+    """A client's connection to an HTTP proxy, which authenticates it by `auth` and closes it after a refusal."""
 
-    def __init__(self, behavior: Behavior, auth: Open) -> None:
+    def __init__(self, behavior: Behavior, auth: AcceptAllVerifier) -> None:
         super().__init__(behavior)
         self._auth = auth
 

@@ -1,4 +1,4 @@
-"""TLS inspection: the proxy is the server of its clients, under a certificate of its own CA."""
+"""TLS inspection: the proxy terminates its clients' TLS with a certificate of its own CA."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ ANSWER: Final = (
 
 
 def inspecting_context(identity: Identity) -> ssl.SSLContext:
-    """A server's context that asks clients for no certificate."""
+    """A TLS server context with the identity `identity`, which requests no client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity.certificate, identity.key)
     return context
 
 
 class InspectingProxy(asyncio.Protocol):
-    """Inside a client's TLS. It can do nothing for a client that trusts it: the data center wants a certificate."""
+    """The protocol inside a client's TLS connection to an inspecting proxy: answers every request with 502.
 
-    def __init__(self, heard: Callable[[int], object], ended: Callable[[], object]) -> None:
-        """`heard` is called with the number of bytes that the client says, `ended` at the connection's end."""
-        self._heard, self._ended = heard, ended
+    The proxy cannot forward requests, because it has no client certificate for the data center.
+    """
+
+    def __init__(self, on_data: Callable[[int], object], on_end: Callable[[], object]) -> None:
+        """`on_data` is called with the number of bytes received, `on_end` at the end of the connection."""
+        self._on_data, self._on_end = on_data, on_end
         self.transport: asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
-        self._heard(len(data))
+        self._on_data(len(data))
         self.transport.write(ANSWER)
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended()
+        self._on_end()

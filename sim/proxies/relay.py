@@ -1,6 +1,6 @@
-"""What every proxy does once it has understood whom to connect: carry bytes both ways.
+"""The tunnel of a proxy: negotiation with the client, connection to the target, and relaying in both directions.
 
-The ways in which a proxy misbehaves are states of `Behavior`, which the proxy's connections look at.
+Faults of the proxy set the fields of `Behavior`, which all its tunnels use.
 """
 
 from __future__ import annotations
@@ -17,50 +17,53 @@ REQUEST_BYTES_MAX = 16 * 1024
 
 @dataclass
 class Behavior:
-    """How the proxy treats its clients at present."""
+    """The present behavior of a proxy, which faults change, its open tunnels and its counters."""
 
     refuses: bool = False
-    """Authentication fails, whatever the password."""
+    """Whether every request is refused: authentication fails whatever the password."""
     half_open: bool = False
-    """Takes whatever is sent and says nothing more, in either direction."""
+    """Whether received data is discarded in both directions, while connections stay open."""
     idle_s_max: float | None = None
-    """Ends tunnels through which nothing went for so long."""
+    """Tunnels that were idle for this many seconds are closed; None for no limit."""
     inspector: ssl.SSLContext | None = None
-    """Terminates TLS with this context instead of passing it through."""
+    """Terminate the clients' TLS with this context; None: relay it unchanged."""
     inspected_bytes: int = 0
-    """What clients have said to an inspecting proxy under TLS: as much as they trusted it with."""
+    """Bytes of plaintext that clients have sent to the inspecting proxy; 0 if no client trusted it."""
     delay_s: float = 0.0
-    """Holds everything back for so long."""
+    """How long data is delayed in each direction, in seconds."""
     tunnels: dict[ProxyTunnel, None] = field(default_factory=dict)
-    """Those that are open, oldest first."""
+    """The open tunnels, oldest first."""
     requests: int = 0
     refused: int = 0
 
 
 class ProxyTunnel(asyncio.Protocol):
-    """A client's connection: first a negotiation, which subclasses speak, then a tunnel to the target."""
+    """A client's connection to a proxy: a negotiation, implemented by subclasses, then a tunnel to the target."""
 
     def __init__(self, behavior: Behavior) -> None:
         self._behavior = behavior
         self._loop = asyncio.get_running_loop()
         self._client: asyncio.Transport
-        self._far: asyncio.Transport | None = None
+        self._target: asyncio.Transport | None = None
         self._received = bytearray()
         self._opening = False
         self._last_s = 0.0
         self._idle: asyncio.TimerHandle | None = None
-        self._held = (Held(behavior), Held(behavior))
+        self._delayed = (DelayQueue(behavior), DelayQueue(behavior))
 
     def negotiate(self, received: bytearray) -> None:
-        """Take what is complete from `received`; answer with `answer`, end with `open` or `refuse`."""
+        """Process and remove complete messages from `received`.
+
+        Call `answer` to send a reply, and finally `open` or `refuse`.
+        """
         raise NotImplementedError
 
     def established(self) -> bytes:
-        """What tells the client that the tunnel is open."""
+        """The reply that the tunnel is open."""
         raise NotImplementedError
 
     def unreachable(self) -> bytes:
-        """What tells the client that the target cannot be reached."""
+        """The reply that the target cannot be reached."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -72,15 +75,15 @@ class ProxyTunnel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
-        if self._far is not None:
-            self._far.close()
+        if self._target is not None:
+            self._target.close()
 
     def data_received(self, data: bytes) -> None:
         if self._behavior.half_open:
             return
         self._touch()
-        if self._far is not None:
-            self._held[0].carry(self._far, data)
+        if self._target is not None:
+            self._delayed[0].carry(self._target, data)
             return
         self._received += data
         if len(self._received) > REQUEST_BYTES_MAX:
@@ -89,18 +92,18 @@ class ProxyTunnel(asyncio.Protocol):
             self.negotiate(self._received)
 
     def answer(self, data: bytes) -> None:
-        """Say something to the client."""
+        """Send a reply to the client."""
         if not self._behavior.half_open:
             self._client.write(data)
 
     def refuse(self, data: bytes) -> None:
-        """Say why not, and end the connection."""
+        """Send the refusal `data`, and close the connection."""
         self._behavior.refused += 1
         self.answer(data)
         self._client.close()
 
     def open(self, host: str, port: int) -> None:
-        """Connect to the target."""
+        """Connect to the target in a task of its own."""
         self._opening = True
         self._behavior.requests += 1
         self._task = self._loop.create_task(self._open(host, port))
@@ -111,78 +114,78 @@ class ProxyTunnel(asyncio.Protocol):
             return
         try:
             async with asyncio.timeout(30):
-                far, _ = await self._loop.create_connection(lambda: _FarEnd(self), host, port)
+                target, _ = await self._loop.create_connection(lambda: _TargetProtocol(self), host, port)
         except (OSError, TimeoutError):
             self.refuse(self.unreachable())
             return
         if self._client.is_closing():
-            far.close()
+            target.close()
             return
-        self._far = far
+        self._target = target
         self.answer(self.established())
         if self._received:
-            self._held[0].carry(far, bytes(self._received))
+            self._delayed[0].carry(target, bytes(self._received))
 
     async def _inspect(self, tls: ssl.SSLContext) -> None:
-        """Be the server of the client's TLS."""
-        inspector = InspectingProxy(self._overhear, self._forget)
+        """Terminate the client's TLS."""
+        inspector = InspectingProxy(self._count_inspected, self._forget)
         self.answer(self.established())
         try:
             transport = await self._loop.start_tls(self._client, inspector, tls, server_side=True)
         except OSError:
             transport = None
         if transport is None:
-            self._forget()  # the client does not trust it
+            self._forget()  # the client rejected the certificate
         else:
             self._client = inspector.transport = transport
 
-    def _overhear(self, count: int) -> None:
+    def _count_inspected(self, count: int) -> None:
         self._behavior.inspected_bytes += count
 
     def _forget(self) -> None:
         self._behavior.tunnels.pop(self, None)
 
-    def from_far(self, data: bytes) -> None:
-        """Bytes from the target."""
+    def target_data_received(self, data: bytes) -> None:
+        """Relay bytes from the target."""
         if not self._behavior.half_open:
             self._touch()
-            self._held[1].carry(self._client, data)
+            self._delayed[1].carry(self._client, data)
 
     def close(self) -> None:
-        """End the tunnel."""
+        """Close the tunnel."""
         self._client.close()
 
-    def far_lost(self) -> None:
-        """The target has ended the connection."""
+    def target_lost(self) -> None:
+        """Close the tunnel after the loss of the connection to the target."""
         self._client.close()
 
     def pause_writing(self) -> None:
-        if self._far is not None:
-            self._far.pause_reading()
+        if self._target is not None:
+            self._target.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._far is not None:
-            self._far.resume_reading()
+        if self._target is not None:
+            self._target.resume_reading()
 
     def pause_client(self) -> None:
-        """The target takes no more for now."""
+        """Stop reading from the client while the target's send buffer is full."""
         self._client.pause_reading()
 
     def resume_client(self) -> None:
-        """The target takes more again."""
+        """Read from the client again."""
         self._client.resume_reading()
 
-    def behave(self) -> None:
-        """The behavior has changed."""
-        for held in self._held:
-            held.release()
+    def apply_behavior(self) -> None:
+        """Apply a changed `Behavior` to this tunnel."""
+        for queue in self._delayed:
+            queue.release()
         self._watch_idle()
 
     def _touch(self) -> None:
         self._last_s = self._loop.time()
 
     def _watch_idle(self) -> None:
-        """End the tunnel when it has been idle for long enough, if the behavior is such."""
+        """Close the tunnel if it was idle for `idle_s_max`; otherwise schedule the next check."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -196,8 +199,8 @@ class ProxyTunnel(asyncio.Protocol):
             self._idle = self._loop.call_later(left, self._watch_idle)
 
 
-class Held:
-    """What a proxy holds back in one direction of a tunnel; its order is kept whatever the delay becomes."""
+class DelayQueue:
+    """The data that a proxy delays in one direction of a tunnel; changes of the delay keep its order."""
 
     def __init__(self, behavior: Behavior) -> None:
         self._behavior = behavior
@@ -206,7 +209,7 @@ class Held:
         self._timer: asyncio.TimerHandle | None = None
 
     def carry(self, target: asyncio.Transport, data: bytes) -> None:
-        """Pass `data` on, at once or when its time has come."""
+        """Send `data` to `target`, after the present delay."""
         if self._behavior.delay_s or self._waiting:
             self._waiting.append((self._loop.time(), target, data))
             if self._timer is None:
@@ -215,7 +218,7 @@ class Held:
             target.write(data)
 
     def release(self) -> None:
-        """Pass on what has been held long enough, and come back for the rest."""
+        """Send the data whose delay has passed, and schedule the rest."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -228,17 +231,17 @@ class Held:
             target.write(data)
 
 
-class _FarEnd(asyncio.Protocol):
+class _TargetProtocol(asyncio.Protocol):
     """The tunnel's connection to its target."""
 
     def __init__(self, tunnel: ProxyTunnel) -> None:
         self._tunnel = tunnel
 
     def data_received(self, data: bytes) -> None:
-        self._tunnel.from_far(data)
+        self._tunnel.target_data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._tunnel.far_lost()
+        self._tunnel.target_lost()
 
     def pause_writing(self) -> None:
         self._tunnel.pause_client()

@@ -1,4 +1,4 @@
-"""A SOCKS5 proxy that knows one command: CONNECT, with or without a user and password (RFC 1928, RFC 1929)."""
+"""A SOCKS5 proxy that supports only CONNECT, with or without user and password (RFC 1928, RFC 1929)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUCCEEDED, GENERAL_FAILURE, HOST_UNREACHABLE, COMMAND_UNSUPPORTED, ADDRESS_UNSUP
 
 
 class Socks5Proxy(ProxyTunnel):
-    """One client's connection to the proxy; `credentials` are user and password, or None for an open proxy."""
+    """A client's connection to a SOCKS5 proxy; `credentials` are (user, password), None for no authentication."""
 
     def __init__(self, behavior: Behavior, credentials: tuple[str, str] | None) -> None:
         super().__init__(behavior)

@@ -1,6 +1,6 @@
-"""How a run is shown: `write_report` for files, `sim.report.terminal` for a person who is waiting.
+"""Reports about a run: `write_report` writes files, `sim.report.terminal` prints to the terminal.
 
-All of it is rendered from one `sim.verdict.result.Result`, and computes nothing that the result does not say.
+All reports are rendered from one `sim.verdict.result.Result`, and contain nothing that is not in it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ class ReportPaths(NamedTuple):
 
 
 def write_report(result: Result, folder: Path) -> ReportPaths:
-    """Write `report.html`, `junit.xml` and `result.json` (with its series) into `folder`, made if need be.
+    """Write `report.html`, `junit.xml` and `result.json` (with its series) into `folder`, which is created if
+    missing.
 
-    Files of those names are replaced. Raises: OSError.
+    Existing files of those names are replaced. Raises: OSError.
     """
-    from sim.report import junit, page  # here, so that a run which reports nothing loads no plotting library
+    from sim.report import (  # imported here, so that a run without a report loads no plotting library
+        junit,
+        page,
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = ReportPaths(folder / "report.html", folder / "junit.xml", folder / "result.json")

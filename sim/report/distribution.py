@@ -1,4 +1,4 @@
-"""Two charts of the whole run: how long reports took, by priority, and what the uplink's bytes were spent on."""
+"""Two charts of the whole run: the distribution of latency by priority, and the uplink's bytes by protocol layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CAUSES: Final = (
     ("tls", "TLS"),
     ("tcpip", "TCP/IP"),
 )
-"""Fields of `Bytes`, and what people call them."""
+"""The fields of `Bytes`, and their names in the report."""
 
 _ROW_PX: Final = 66
 _GAP_PX: Final = 24
@@ -40,7 +40,7 @@ _TICKS_S: Final = {
 
 
 def latency(result: Result) -> Figure | None:
-    """Latency by priority on one logarithmic axis, a row each; None if nothing was measured."""
+    """The latency histograms on one logarithmic axis, one row per priority; None if nothing was measured."""
     rows = [row for row in result.latencies if row.count and row.counts]
     if not rows:
         return None
@@ -116,7 +116,7 @@ def _quantiles(row: Latency, axis_name: str) -> Trace:
 
 
 def bytes_by_cause(result: Result) -> Figure | None:
-    """A stacked bar for each direction of the uplink; None in a world that cannot tell the causes apart."""
+    """A stacked bar for each direction of the uplink; None for a world that does not measure bytes by layer."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return None

@@ -1,4 +1,4 @@
-"""Why an expectation failed, in lines of plain text, for the terminal and for JUnit's failure text."""
+"""Explanations of failed expectations in plain text, for the terminal and for JUnit's failure text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sim.verdict.quantities import clock, count, fault_in_words
 from sim.verdict.result import ContentComparison, Expectation, Failure, GapFound, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
-"""The most reports named in a text; the page and the JSON document have more of them."""
+"""The most reports listed in a text; the HTML page and the JSON document list more of them."""
 
 
 def explanation(result: Result, expectation: Expectation) -> list[str]:
-    """Lines that say what happened, which fault was before it, and to which reports; none without evidence."""
+    """Lines that describe the failure, the preceding fault and the reports concerned; none without evidence."""
     return [
         line
         for failure in result.failures
@@ -34,14 +34,14 @@ def _lines(failure: Failure) -> list[str]:
 
 
 def contents_in_words(contents: ContentComparison) -> str:
-    """What the comparison of contents came to."""
+    """Describe the comparison of contents."""
     return (
         f"{count(contents.compared)} reports compared with what was made, {count(contents.altered)} altered"
     )
 
 
 def report_in_words(report: TracedReport) -> str:
-    """One report on one line: which, when, and what became of it."""
+    """Describe a report on one line: its identity, times and outcome."""
     known = "never acknowledged"
     if report.acknowledged_ns is not None:
         known = f"acknowledged {clock(report.acknowledged_ns)}"
@@ -50,7 +50,7 @@ def report_in_words(report: TracedReport) -> str:
 
 
 def gap_in_words(gap: GapFound) -> str:
-    """One gap record on one line: "gap record of 08:00:42: 5 records, corrupt, sequence 12–15, 18"."""
+    """Describe a gap record on one line: "gap record of 08:00:42: 5 records, corrupt, sequence 12–15, 18"."""
     ranges = ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in gap.ranges)
     records = "1 record" if gap.records == 1 else f"{count(gap.records)} records"
     return f"gap record of {clock(gap.at_ns)}: {records}, {gap.reason}, sequence {ranges}"

@@ -1,8 +1,8 @@
-"""The parts every chart shares. A figure is the plain dictionary that plotly.js draws; nothing here draws.
+"""Parts of the charts. A figure is a dictionary in the format of plotly.js, which draws it in the browser.
 
-Colors are the names of the page's CSS variables ("--alert"): the page's script puts in what they are in light or
-dark before it hands the figure to plotly.js. Times of the lab go on a date axis, on which every run starts with
-the first day of a year: the day of the year is the day of the run.
+Colors are names of the page's CSS variables ("--alert"); the page's script replaces them by the values for light or
+dark mode before it passes the figure to plotly.js. Lab times are shown on a date axis on which every run starts on
+the first day of a year, so that the day of the year is the day of the run.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 Figure: TypeAlias = dict[str, Any]
-"""`{"data": [trace, …], "layout": {…}}`, as https://plotly.com/javascript/reference/ has it."""
+"""`{"data": [trace, …], "layout": {…}}`, as specified by https://plotly.com/javascript/reference/."""
 Trace: TypeAlias = dict[str, Any]
 
 _START_MS: Final = 978_307_200_000
-"""2001-01-01T00:00:00Z. Counting from 0 would not do: plotly.js takes a number below 10,000 for a year."""
+"""2001-01-01T00:00:00Z. The axis cannot start at 0: plotly.js reads a number below 10,000 as a year."""
 
 
 def at(lab_ns: int) -> float:
-    """A time of the lab as a value of the date axis, in milliseconds."""
+    """Convert a lab time to a value of the date axis, in milliseconds."""
     return _START_MS + lab_ns / 1_000_000
 
 
 def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
-    """Where rows of those pixel heights lie in a plot, the first on top: (bottom, top) of each, from 0 to 1."""
+    """The (bottom, top) of each row of a plot, from 0 to 1, given the rows' heights in pixels, topmost first."""
     total = sum(heights) + gap * (len(heights) - 1)
     top, domains = total, []
     for height in heights:
@@ -33,7 +33,7 @@ def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:
-    """A layout of that height in pixels, quiet and in the page's colors."""
+    """A layout of `height` pixels with the page's colors, updated by `more`."""
     return {
         "height": height,
         "margin": {"l": 46, "r": 12, "t": 22, "b": 26},
@@ -46,12 +46,12 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
 
 
 def axis(**more: Any) -> dict[str, Any]:
-    """An axis with faint grid lines and nothing else."""
+    """An axis with faint grid lines only, updated by `more`."""
     return {"gridcolor": "--grid", "zeroline": False, "linecolor": "--rule", "automargin": False} | more
 
 
 def title(text: str, y: float) -> dict[str, Any]:
-    """A row's heading, at its upper left corner; `text` may hold plotly's markup, so nothing from a lab file."""
+    """A row's heading, at its upper left corner. `text` is plotly.js markup, so text of lab files must be escaped."""
     return {
         "text": text,
         "x": 0,
@@ -66,10 +66,10 @@ def title(text: str, y: float) -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Text from a lab file for use in a figure: plotly.js reads `<b>`, `<a href>` and the like."""
+    """Escape text from a lab file for use in a figure, because plotly.js interprets tags such as `<b>`."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def swatch(name: str, color: str) -> str:
-    """A name with its color before it, for a row's heading: a legend where it is needed."""
+    """A name preceded by a square of its color: a legend in a row's heading."""
     return f'<span style="color:{color}">■</span> {name}'

@@ -1,8 +1,8 @@
-"""JUnit XML, as Jenkins, GitLab and GitHub's actions read it: a test case an expectation, a test suite a lab.
+"""JUnit XML for Jenkins, GitLab and GitHub Actions: each expectation is a test case, each lab a test suite.
 
-The form is the one that the JUnit plugins of those services have in common (the schema of Jenkins' xUnit plugin):
+The format is the subset that the JUnit readers of those services share (the schema of Jenkins' xUnit plugin):
 https://github.com/jenkinsci/xunit-plugin/blob/master/src/main/resources/org/jenkinsci/plugins/xunit/types/model/xsd/junit-10.xsd
-It carries no time stamp, so that equal runs but for `time` give equal files.
+It contains no time stamp, so that the files of equal runs differ only in `time`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sim.verdict.quantities import limit, measured
 from sim.verdict.result import Expectation, Result
 
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no XML 1.0 document may contain (its production 2, Char)."""
+"""The characters that an XML 1.0 document must not contain (production 2, Char)."""
 
 
 def render(result: Result) -> str:
-    """The document as text; it belongs in a UTF-8 file."""
+    """Render the XML document as text, to be written in UTF-8."""
     counts = {
         "name": _clean(result.lab),
         "tests": str(len(result.expectations)),
@@ -52,7 +52,7 @@ def _add_properties(suite: ET.Element, result: Result) -> None:
 
 
 def _add_case(suite: ET.Element, result: Result, expectation: Expectation) -> None:
-    """A case takes no time of its own: all of them are judged at the end of the one run, which has its `time`."""
+    """Add a test case; its time is 0, since all cases are evaluated at the end of one run."""
     place = {"classname": f"labs.{_clean(result.lab)}", "name": _clean(expectation.name), "time": "0"}
     case = ET.SubElement(suite, "testcase", place)
     if expectation.holds:

@@ -1,8 +1,8 @@
-"""One HTML page about one run, that can be mailed, archived and opened anywhere: it asks the network for nothing.
+"""A self-contained HTML page about one run, which can be mailed, archived and opened without a network.
 
-`page.html` holds the words, `page.css` the looks and `page.js` the little that moves; they are put into one file
-together with plotly.js. Jinja2 escapes every value by default, so a lab file cannot put markup into the page; and
-the page's own content security policy forbids it every connection, so that what went wrong there would stay there.
+The template `page.html`, the style sheet `page.css`, the script `page.js` and plotly.js are combined into one file.
+Jinja2 escapes all values, so that a lab file cannot insert markup into the page. The page's content security policy
+forbids all connections, so that inserted markup could not send data anywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sim.verdict.result import Result
 
 
 def render(result: Result) -> str:
-    """The page as text; it belongs in a UTF-8 file whose name ends in `.html`."""
+    """Render the page as text, to be written in UTF-8 to a file with the suffix `.html`."""
     return _template().render(
         result=result,
         figures=_figures(result),
@@ -33,7 +33,7 @@ def render(result: Result) -> str:
 
 
 def _figures(result: Result) -> dict[str, Figure]:
-    """The charts this result has the data for, by the id of their place in the page."""
+    """The charts for which the result has data, by the id of their element in the page."""
     figures = {
         "timeline": timeline.timeline(result),
         "latency": distribution.latency(result),
@@ -46,14 +46,14 @@ def _headline(result: Result) -> str:
     total = len(result.expectations)
     failed = sum(not expectation.holds for expectation in result.expectations)
     if not total:
-        return "Nothing was expected of this run"
+        return "This run had no expectations"
     if failed:
         return f"{failed} of {total} expectations {'does' if failed == 1 else 'do'} not hold"
     return "The one expectation holds" if total == 1 else f"All {total} expectations hold"
 
 
 def _causes(result: Result) -> list[tuple[str, str, int, int]]:
-    """Rows of the table of bytes: field, name, up, down."""
+    """The rows of the table of bytes: (field, name, bytes up, bytes down)."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return []
@@ -82,7 +82,7 @@ def _source(name: str) -> str:
 
 
 def _percent_of(part: int, whole: int) -> str:
-    """A share, rounded down: only the whole is 100 %."""
+    """Format a share in percent, rounded down, so that only the whole is "100 %"."""
     if part == whole:
         return "100 %"
     return f"{1000 * part // whole / 10:.1f} %" if whole else "–"

@@ -1,7 +1,7 @@
-"""What a person at the terminal sees: a progress bar while the lab runs, and the verdict when it has.
+"""Terminal output of a run: a progress bar while the lab runs, and the verdict at its end.
 
-Everything fits 80 columns. Texts from the lab file are `rich.text.Text` and not markup, so that a bracket in a name
-is a bracket on the screen.
+The output fits 80 columns. Texts from the lab file are printed as `rich.text.Text`, not as markup, so that brackets
+in a name are printed literally.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GOOD, _BAD, _QUIET = "bold green", "bold red", "dim"
 
 
 def print_result(result: Result, console: Console) -> None:
-    """The verdict, the expectations, what failed and how to replay it, and the run's figures."""
+    """Print the verdict, the expectations, the failures, the run's figures and the replay command."""
     console.print(verdict(result))
     console.print("\nReplay with")
     # one line whatever the width, so that it can be copied
@@ -34,7 +34,7 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def verdict(result: Result) -> RenderableType:
-    """What `print_result` prints above the replay command."""
+    """The part of the output of `print_result` above the replay command."""
     parts: list[RenderableType] = [_banner(result), "", _expectations(result), "", _figures(result)]
     failed = [expectation for expectation in result.expectations if not expectation.holds]
     for expectation in failed:
@@ -95,13 +95,12 @@ def _failure(result: Result, expectation: Expectation) -> RenderableType:
 
 
 class RunProgress:
-    """A bar of lab time done, with the speed-up and what is stored and waiting; nothing where there is no terminal.
+    """A progress bar with lab time, speed-up, and the records stored and waiting; silent without a terminal.
 
         with RunProgress(console, "01-clinic-128k", duration_ns) as progress:
             progress.update(now_ns, stored=12, backlog=3)     # as often as is convenient
 
-    It draws when updated, ten times a second at most, and has no thread: the world's own loop keeps it going.
-    `get_time` gives seconds of real time.
+    It is drawn in `update`, at most ten times a second, and has no thread. `get_time` returns seconds of real time.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class RunProgress:
         self._progress.stop()
 
     def update(self, now_ns: int, *, stored: int, backlog: int) -> None:
-        """The lab is at `now_ns`; so many records are stored, and so many wait on the box."""
+        """Show the lab time `now_ns` in ns, the number of records stored, and the number waiting on the box."""
         now = self._get_time()
         if self._drawn is not None and now - self._drawn < _REDRAW_S and now_ns < self._duration_ns:
             return

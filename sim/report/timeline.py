@@ -1,7 +1,7 @@
-"""The run over lab time: faults and connection, the uplink's use, the backlog by priority, on one time axis.
+"""A chart of the run over lab time: faults and connection, the uplink's rates, and the backlog by priority.
 
-What a fault did is seen by looking straight down from it: the rows share the axis, the pointer and the zoom, and
-each fault shades all of them.
+All rows share the time axis, the pointer and the zoom, and each fault shades all rows, so that its effects are
+visible directly below it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sim.verdict.result import FaultOccurrence, Result, Series
 
 _DAY_NS: Final = 86_400 * 10**9
 _LABELED_FAULTS_MAX: Final = 12
-"""With more faults than this their labels would only hide each other; the table of faults has them all."""
+"""With more faults than this, labels would overlap and are left out; the table of faults lists all of them."""
 _SHADED_FAULTS_MAX: Final = 100
 _LANE_PX: Final = 26
 _CHARACTER_PX: Final = 7
@@ -26,7 +26,7 @@ _TICKS_MAX: Final = 5
 
 
 def timeline(result: Result) -> Figure | None:
-    """The figure, or None for a run that kept no series."""
+    """Create the chart; None if the result has no series."""
     series = result.series
     if series is None:
         return None
@@ -94,13 +94,13 @@ def _time_axis(run_ns: int) -> dict[str, Any]:
 
 
 def _count_axis(domain: tuple[float, float], counts: tuple[int, ...]) -> dict[str, Any]:
-    """Whole numbers only: there is no half a record."""
+    """An axis for counts, with ticks at integers only."""
     ticks = {"dtick": 1} if max(counts, default=0) < _TICKS_MAX else {"nticks": _TICKS_MAX}
     return axis(domain=domain, rangemode="tozero", fixedrange=True, tickformat="~s", **ticks)
 
 
 def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
-    """Logarithmic: on most lines the everyday traffic is a thousandth of what follows an outage."""
+    """A logarithmic axis: normal traffic is often a thousandth of the traffic after an outage."""
     assert result.series is not None
     bottom = _bottom_decade(result.series)
     busiest = max([*_rates(result.series.bytes_up, result.series), result.uplink.rate_bps or 1])
@@ -117,7 +117,7 @@ def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
 
 
 def _bottom_decade(series: Series) -> int:
-    """The power of ten below everything that was sent; it stands for nothing sent at all."""
+    """The exponent of the power of ten below all rates, at which a rate of 0 is drawn."""
     some = [bps for bps in _rates(series.bytes_up + series.bytes_down, series) if bps]
     return math.floor(math.log10(min(some, default=1))) - 1
 
@@ -127,12 +127,12 @@ def _power_of_ten(exponent: int) -> str:
 
 
 def _rates(counts: tuple[int, ...], series: Series) -> list[int]:
-    """Bytes a bin as bit/s, rounded up, so that something sent is never nothing."""
+    """Convert bytes per bin to bit/s, rounded up, so that only 0 bytes give 0 bit/s."""
     return [math.ceil(number * 8e9 / series.bin_ns) for number in counts]
 
 
 def _lane_axis(lanes: list[str], domain: tuple[float, float]) -> dict[str, Any]:
-    """One lane a target, numbered downwards, so that any name is only ever a label."""
+    """An axis with one lane per target, numbered downwards and labelled with the targets' names."""
     return axis(
         domain=domain,
         range=[len(lanes) - 0.5, -0.5],
@@ -158,7 +158,7 @@ def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
 
 
 def _together(result: Result) -> Iterable[tuple[tuple[str, int], list[FaultOccurrence]]]:
-    """Faults whose labels would be at the same place, which share one."""
+    """Group the faults whose labels would be at the same position, and which share one label."""
     found: dict[tuple[str, int], list[FaultOccurrence]] = {}
     for fault in result.faults:
         found.setdefault((fault.target, _span(fault)[1]), []).append(fault)
@@ -170,7 +170,7 @@ def _span(fault: FaultOccurrence) -> tuple[int, int]:
 
 
 def _bars(intervals: list[tuple[int, int]], lane: int, color: str) -> Trace:
-    """Thick lines, broken between the intervals."""
+    """Draw intervals as thick lines in a lane."""
     xs: list[float | None] = []
     for start, end in intervals:
         xs += [at(start), at(end), None]
@@ -197,7 +197,7 @@ def _moments(faults: list[FaultOccurrence], lane: int) -> Trace:
 
 
 def _label(faults: Sequence[FaultOccurrence], lane: int, result: Result) -> Trace:
-    """The names of faults with the same end beside their mark: after it, or before it near the end of the run."""
+    """The names of faults with the same end, after their mark, or before it near the end of the run."""
     start = min(fault.at_ns for fault in faults)
     _, end = _span(faults[0])
     late = end > result.sim_seconds * 1e9 * 0.75
@@ -240,7 +240,7 @@ def _backlog(series: Series) -> list[Trace]:
 
 
 def _binned(name: str, row: str, values: Sequence[float], series: Series) -> Trace:
-    """A stepped line with one step a bin."""
+    """A stepped line with one step per bin."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -254,7 +254,7 @@ def _binned(name: str, row: str, values: Sequence[float], series: Series) -> Tra
 
 
 def _shades(result: Result) -> list[dict[str, Any]]:
-    """Each fault across all rows: a band while it lasts, a line for a moment."""
+    """Shade each fault across all rows: a band for its duration, or a line if it is momentary."""
     shades = []
     for start, end in map(_span, result.faults[:_SHADED_FAULTS_MAX]):
         place = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "x0": at(start), "x1": at(end)}

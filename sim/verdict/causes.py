@@ -1,9 +1,9 @@
-"""Which faults explain that a report waits, and for how long.
+"""The parts of a report's delay that faults explain.
 
-A fault that *blocks* (a cable that is out, a data center that answers with errors) explains every wait until it has
-ended and things have started again. A fault that only *slows* (loss, a low rate, a busy data center, a restart)
-explains a wait as long as there is progress: reports keep getting through, if slowly. It does not explain a
-forwarder that stands still. What remains of a wait is unexplained, and the lab's limits apply to that.
+A fault that *blocks* (an unplugged cable, a data center that answers with errors) explains all delay until it has
+ended and the box has recovered. A fault that only *slows* (packet loss, a low rate, a busy data center, a restart)
+explains delay as long as there is progress: other reports are still acknowledged or stored. It does not explain that
+the forwarder makes no progress at all. The lab's limits apply to the rest of the delay, which is unexplained.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sim.lab.labfile import Event
 from sim.units import SECOND_NS
 
 START_NS: Final = 20 * SECOND_NS
-"""At a lab's beginning: programs start."""
+"""The time at the start of a lab in which the programs start; it explains any delay."""
 
 Span = tuple[float, float]
 
@@ -37,14 +37,14 @@ def explains_acknowledgement(event: Event, port: int | None) -> bool:
 
 
 def span(event: Event) -> Span:
-    """From when to when the fault was there; to infinity if it never ended."""
+    """The start and end of a fault, in nanoseconds of lab time; the end is infinity if it never ended."""
     if event.lasts is None:
         return event.at, event.at if event.fault.momentary else inf
     return event.at, event.at + event.lasts
 
 
 def outage_ends(events: Iterable[Event]) -> list[int]:
-    """When a fault of the way to the data center ended and no other was still under way."""
+    """The times at which a fault between box and data center ended while no other one was active."""
     spans = [span(event) for event in events if explains_delivery(event)]
     return [
         int(end)
@@ -54,9 +54,13 @@ def outage_ends(events: Iterable[Event]) -> list[int]:
 
 
 class Causes:
-    """When a wait is explained. `progress` are the times at which something got through, in any order."""
+    """The times in which delay is explained by faults."""
 
     def __init__(self, events: Iterable[Event], progress: Iterable[int], stall_ns: float) -> None:
+        """`progress` are the times at which reports got through, in any order, in ns of lab time.
+
+        A fault that slows explains at most `stall_ns` nanoseconds without progress.
+        """
         blocked: list[Span] = [(0, START_NS)]
         slowed: list[Span] = []
         for event in events:
@@ -70,7 +74,7 @@ class Causes:
         self._totals = list(accumulate((end - start for start, end in explained), initial=0.0))
 
     def unexplained(self, since: int, until: int) -> float:
-        """How much of the time between is explained by no fault, in nanoseconds."""
+        """The part of the time from `since` to `until` that no fault explains, in nanoseconds."""
         return until - since - self._explained_to(until) + self._explained_to(since)
 
     def _explained_to(self, now: int) -> float:
@@ -83,7 +87,7 @@ class Causes:
 def _moving(
     slowed: list[Span], progress: Iterable[int], blocked: list[Span], stall_ns: float
 ) -> Iterable[Span]:
-    """The parts of the slowed spans in which the last progress, or the last block's end, is not too long ago."""
+    """The parts of the slowed spans within `stall_ns` of the last progress or of the end of a blocking fault."""
     steps = sorted([0.0, *progress, *(end for _, end in blocked if end < inf)]) if slowed else []
     still = [(a + stall_ns, b) for a, b in pairwise([*steps, inf]) if b - a > stall_ns]
     for start, end in slowed:

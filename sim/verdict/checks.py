@@ -1,11 +1,11 @@
-"""The checkers: whether what became of the reports is what the lab expects.
+"""The checks of a lab's expectations against the outcome of its run.
 
-They look at a world only from outside: at the ledger of what instruments made and what was acknowledged to them, at
-the data center's database, and at the box's disk as it would be found after a power cut at the very end.
+They use only what is visible from outside: the ledger of the reports that instruments made and of their
+acknowledgements, the data center's database, and the box's disk after a power cut at the end.
 
-Delivery is expected of every lab: what instruments make is acknowledged, what is acknowledged is stored, its content
-unchanged, and all of it in time unless a fault explains why not (`sim.verdict.causes`). An expectation with
-nothing to judge does not hold: it proves nothing.
+Delivery is expected of every lab: reports are acknowledged and, once acknowledged, stored with unchanged content, in
+time unless a fault explains the delay (`sim.verdict.causes`). An expectation with nothing to judge does not hold,
+since the run proves nothing about it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Judged = tuple[Expectation, Failure]
 
 @dataclass(frozen=True)
 class _Case:
-    """What there is to judge."""
+    """The input of the checks. Times in nanoseconds of lab time; `ports` maps serial numbers to ports."""
 
     expect: Expect
     outcome: Outcome
@@ -68,13 +68,13 @@ class _Case:
 
     @cached_property
     def stored_late(self) -> Causes:
-        """What explains that an acknowledged report is not stored."""
+        """The causes that explain why acknowledged reports are not stored yet."""
         events = [event for event in self.events if explains_delivery(event)]
         progress = (entry.stored_ns for entry in self.entries if entry.stored_ns != NEVER)
         return Causes(events, progress, self.delivered_within)
 
     def acknowledged_late(self, serial: str) -> Causes:
-        """What explains that a report of the instrument is not acknowledged."""
+        """The causes that explain why reports of an instrument are not acknowledged yet."""
         port = self.ports.get(serial)
         events = [event for event in self.events if explains_acknowledgement(event, port)]
         times = (entry.acknowledged_ns for entry in self.entries if entry.serial == serial)
@@ -92,10 +92,10 @@ _Check = Callable[[_Case], _Judged | None]
 def evaluate(
     expect: Expect, outcome: Outcome, events: Sequence[Event], *, end_ns: int, ports: Mapping[str, int]
 ) -> tuple[tuple[Expectation, ...], tuple[Failure, ...]]:
-    """Each expectation of the lab with what was measured, and evidence for those that do not hold.
+    """Evaluate each expectation; returns (expectations with measurements, evidence for those that do not hold).
 
-    `expect` has every time limit, as `Lab.limits`. `end_ns` is the end of the lab. `ports` gives the port of each
-    serial number; no fault of an instrument without a port explains anything.
+    `expect` has every time limit, as `Lab.limits`. `end_ns` is the end of the lab in ns. `ports` maps serial numbers
+    to ports; for an instrument without a port, no fault of an instrument explains a delay.
     """
     case = _Case(expect, outcome, events, end_ns, ports)
     pairs = [pair for pair in (check(case) for check in _CHECKS) if pair is not None]
@@ -103,7 +103,7 @@ def evaluate(
     return tuple(expectation for expectation, _ in pairs), tuple(failures)
 
 
-# -- reports that must not be there at all
+# -- losses, duplicates and alterations
 
 
 def _lost(case: _Case) -> _Judged:
@@ -141,7 +141,7 @@ def _altered(case: _Case) -> _Judged:
     return _judge(case, "altered", case.expect.altered, measured, what, entries)
 
 
-# -- reports that must get there in time
+# -- reports and commands in time
 
 
 def _unacknowledged(case: _Case) -> _Judged:
@@ -168,7 +168,7 @@ def _late_to_acknowledge(run: Run, causes: Causes, limit: int, end_ns: int) -> I
         until = entry.acknowledged_ns
         if until == NEVER:
             if entry.number in run.given_up:
-                # when is not known: nothing but a fault soon after it was made explains it, and no lab's beginning
+                # dropped at an unknown time: only a fault soon after it was made explains it, not the lab's start
                 if causes.unexplained(entry.made_ns, entry.made_ns + limit) >= limit - START_NS:
                     yield entry
                 continue
@@ -227,7 +227,9 @@ def _drained(case: _Case) -> _Judged | None:
     ends = outage_ends(case.events)
     delays = {
         entry: inf if entry.stored_ns == NEVER else entry.stored_ns - end_ns
-        for end_ns in sorted(ends, reverse=True)  # the first end after which a report waits counts
+        for end_ns in sorted(
+            ends, reverse=True
+        )  # the first end at which a report was waiting overwrites later ones
         for entry in case.entries
         if _waited_at(entry, end_ns)
     }
@@ -240,7 +242,7 @@ def _drained(case: _Case) -> _Judged | None:
 
 
 def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
-    """Acknowledged but not stored at that time; what the box gave up by number does not wait."""
+    """Whether a report was acknowledged but not stored at that time; reports that the box dropped do not wait."""
     acknowledged = NEVER < entry.acknowledged_ns <= now_ns
     return acknowledged and (
         entry.stored_ns > now_ns or (entry.stored_ns == NEVER and entry.sequence != NEVER)
@@ -273,14 +275,14 @@ def _other_ports_latency(case: _Case) -> _Judged | None:
     what = "reports of instruments that no event targets"
     if not targets:
         return _nothing(case, name, limit / SECOND_NS, "No event targeted an instrument.", "s")
-    # unlike for `latency_p99`, what is not acknowledged counts: the other port may be the reason
+    # unlike for `latency_p99`, unacknowledged reports count too: the targeted port may be the reason
     others = [entry for entry in case.entries if case.ports.get(entry.serial) not in targets]
     return _of_latency(case, name, limit, what, others)
 
 
 def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[LedgerEntry]) -> _Judged:
     ages = [(_age(entry, case.end_ns), entry) for entry in entries]
-    # what is still waiting counts once it has waited for longer than the limit
+    # a report that still waits counts once it has waited longer than the limit
     judged = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
     late = [entry for age, entry in judged if age > limit]
     what = f"99 % of the {kind} are stored within this of being made."
@@ -357,7 +359,7 @@ def _judge(
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
 ) -> _Judged:
-    """At most `limit` of something that is said of acknowledged reports; without any there is nothing to judge."""
+    """Expect a `count` of at most `limit`; there is nothing to judge if no report was acknowledged."""
     if not count and not case.outcome.acknowledged:
         return _nothing(case, name, limit, "No report was acknowledged.")
     return _form(name, limit, count, what, case.events, entries, condition)
@@ -384,7 +386,7 @@ def _form(
 
 
 def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Judged:
-    """There is nothing to judge, and so the expectation does not hold."""
+    """An expectation that does not hold because there is nothing to judge."""
     what = f"{why} There is nothing to judge, so this run proves nothing about it."
     expectation = Expectation(name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=what)
     return expectation, failure(name, what, (), case.events)
@@ -395,7 +397,7 @@ def _within(limit: int) -> str:
 
 
 def _time(case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], what: str) -> _Judged:
-    """At most `limit` ns; `measured` is infinite if it never happened."""
+    """Expect a time of at most `limit` ns; `measured` is infinite if the event never occurred."""
     expectation = Expectation(
         name=name,
         limit=limit / SECOND_NS,

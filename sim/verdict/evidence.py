@@ -1,4 +1,4 @@
-"""The evidence shown for an expectation that does not hold: reports, their fates, the fault before."""
+"""The evidence for an expectation that does not hold: the reports concerned and the preceding fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, Tra
 
 
 def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
-    """Evidence from the reports concerned, the first of them in detail."""
+    """The evidence for the expectation `name`: the first reports concerned, and the fault before the first one.
+
+    `what` explains the expectation in a sentence.
+    """
     shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
     return Failure(
         expectation=name,
@@ -23,7 +26,7 @@ def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequen
 
 
 def as_fault(event: Event) -> FaultOccurrence:
-    """An event of the lab, as results show it."""
+    """Convert an event of the lab to its form in a result."""
     return FaultOccurrence(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
 
 
@@ -55,6 +58,6 @@ def _seconds(ns: int) -> str:
 
 
 def _last_fault(events: Sequence[Event], before_ns: int | None) -> FaultOccurrence | None:
-    """The last fault that began before the time at which the report was made; the first one if none did."""
+    """The last fault that began before `before_ns`; the first fault if there is none."""
     earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
     return as_fault(earlier[-1]) if earlier else None

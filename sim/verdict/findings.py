@@ -1,7 +1,7 @@
-"""What is found at the end of a lab, at the data center and on the box's disk, and entered in the ledger.
+"""Reading of the data center's database and the box's disk at the end of a lab, into the ledger.
 
-Each report's content comes from where it is kept: from the store's own database, and from the records on the disk. A
-store or a box that alters a report is found out by the ledger's digest of what the instrument made.
+The content of each report is read from the database or from the records on the disk, so that the ledger's digest
+detects a store or a box that alters a report.
 """
 
 from __future__ import annotations
@@ -25,35 +25,40 @@ from wire.messages import Alert, Audit, Entry, Gap, Message, MessageError, decod
 
 _KINDS: Final[dict[str, type[Message]]] = {"alert": Alert, "audit": Audit, "gap": Gap}
 _EPOCH_BITS: Final = 53
-"""A sequence number has no more; epochs of one spool are told apart above them."""
+"""The width of a sequence number; the bits above it number the epochs of the spool."""
 _SHOWN_MAX: Final = 1000
 
 
 class Remains(NamedTuple):
-    """A box's disk, as it is found after its power was cut for good."""
+    """The content of a box's spool after the final power cut."""
 
     epoch: int
     records: list[spool.Record]
-    """Those that are not acknowledged by the data center."""
+    """The records that the data center has not acknowledged."""
     gaps: tuple[spool.SpoolGap, ...]
-    """What the spool knows is missing and has not reported."""
+    """The gaps that the spool has detected and not yet reported."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """All that was found, beside what is in the ledger."""
+    """Everything found that is not in the ledger."""
 
     sequences: list[int] = field(default_factory=list)
-    """Of every record, sorted; a later epoch's are above those of all earlier ones."""
+    """The sequence numbers of all records, sorted; those of later epochs are above those of earlier ones."""
     gaps: list[result.GapFound] = field(default_factory=list)
     false_gaps: list[str] = field(default_factory=list)
+    """Descriptions of records that arrived after a gap record had named them as lost."""
     notes: list[AuditNote] = field(default_factory=list)
     own_waiting: list[int] = field(default_factory=list)
+    """The times of the box's own records still on its disk, in nanoseconds of lab time."""
     commands: list[CommandFate] = field(default_factory=list)
 
 
 def find(store: Store, remains: Remains, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> Findings:
-    """Read both, and enter each report in the ledger. `epoch_ms` is the lab's beginning, since 1970."""
+    """Read the database and the disk, and enter each report in the ledger.
+
+    `epoch_ms` is the start of the lab in milliseconds since 1970, `end_ns` its end in nanoseconds of lab time.
+    """
     return _Reader(store, ledger, epoch_ms, end_ns).read(remains)
 
 
@@ -62,9 +67,7 @@ class _Reader:
         self._store, self._ledger, self._epoch_ms, self._end_ns = store, ledger, epoch_ms, end_ns
         self._found = Findings()
         self._arrivals: list[tuple[int, float]] = []  # (sequence, when it was stored; inf on the disk)
-        self._named: list[
-            tuple[tuple[int, int], float]
-        ] = []  # ranges of gap records, and when those were stored
+        self._named: list[tuple[tuple[int, int], float]] = []  # (range of a gap record, when it was stored)
         self._epochs: Mapping[int, int] = {}
 
     def read(self, remains: Remains) -> Findings:
@@ -140,12 +143,12 @@ class _Reader:
         self._found.gaps.append(result.GapFound(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
 
     def _false_gaps(self) -> list[str]:
-        """Records that arrived after a gap record had named them: the box had not lost them."""
+        """Descriptions of records that arrived after a gap record had named them as lost."""
         sequences = self._found.sequences
         false = []
-        for (first, last), told_ns in self._named:
+        for (first, last), named_ns in self._named:
             for at in range(bisect_left(sequences, first), bisect_right(sequences, last)):
-                if self._arrivals[at][1] > told_ns:
+                if self._arrivals[at][1] > named_ns:
                     false.append(f"sequence {sequences[at]} arrived, which a gap record had named as lost")
         return false[:_SHOWN_MAX]
 

@@ -1,13 +1,13 @@
-"""Which missing reports the gap records account for: each named number accounts for one report at most.
+"""Matching of missing reports with gap records: each sequence number in a gap record accounts for one report at most.
 
-A gap record names sequence numbers of the box, the ledger names reports of instruments. What joins them is order: the
-reports of one run and one lane get rising sequence numbers, so the number of a missing report lies in a *window*
-between those of its neighbours that were found. Numbers are assigned to windows by the rule that is optimal for
-intervals: each number, in rising order, goes to the open window that closes first (Glover, 1967). No report is
-excused twice, and no number excuses two.
+Gap records name sequence numbers of the box, the ledger has reports of instruments. They are matched by order: the
+reports of one run and one priority get rising sequence numbers, so the number of a missing report lies in a *window*
+between the numbers of its neighbors that were found. Numbers are assigned to windows by the optimal rule for
+intervals: each number, in rising order, is assigned to the open window that closes first (Glover, 1967). No report is
+excused twice, and no number excuses two reports.
 
-Numbers in a window that nothing accounts for (not found, not named) may be those of the window's reports, so they
-count against them: the verdict never assumes the better case.
+Numbers in a window that are neither found nor named may belong to the window's reports, and count against them: the
+verdict assumes the worse case.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from sim.verdict.ledger import LedgerEntry
 from sim.verdict.result import GapFound
 
 UNUSED: Final = "unused"
-"""The reason of a gap whose numbers were never given to a record, and excuse none."""
+"""The reason of a gap whose numbers were never assigned to a record, and so excuse no report."""
 
 
 @dataclass(slots=True)
 class Window:
-    """Acknowledged reports of one run and lane that were not found, and the found numbers around theirs."""
+    """Consecutive reports of one run and priority, acknowledged but not found, and the found numbers around them."""
 
     before: int
     after: float
-    """`inf` if no later report of the lane was found."""
+    """`inf` if no later report of the run and priority was found."""
     entries: list[LedgerEntry] = field(default_factory=list)
     named: int = 0
-    """How many named numbers were assigned to it."""
+    """The number of sequence numbers in gap records that were assigned to it."""
 
 
 class NumberSet:
-    """Sequence numbers as sorted, disjoint ranges that can be counted between two bounds."""
+    """A set of sequence numbers, stored as sorted, disjoint ranges, that can be counted up to a bound."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]], but: Sequence[int] = ()) -> None:
-        """All of `ranges`, which may overlap, but not the numbers in the sorted `but`."""
+        """The set of all numbers in `ranges`, which may overlap, without those in the sorted `but`."""
         self.ranges: list[tuple[int, int]] = []
         last_end = -1
         for first, last in sorted(ranges):
@@ -61,7 +61,7 @@ class NumberSet:
             self.ranges.append((first, last))
 
     def count_to(self, number: int) -> int:
-        """How many are at most `number`."""
+        """The count of numbers that are at most `number`."""
         at = bisect_left(self._lasts, number)
         if at == len(self.ranges):
             return self._totals[at]
@@ -76,7 +76,10 @@ class NumberSet:
 def excuse(
     windows: list[Window], found: Sequence[int], gaps: Sequence[GapFound]
 ) -> tuple[list[LedgerEntry], list[LedgerEntry]]:
-    """The reports of the windows as (lost, dropped). `found` are the sorted numbers of all found records."""
+    """Divide the reports of the windows into (lost, dropped): those without and with a gap record.
+
+    `found` are the sorted sequence numbers of all records found.
+    """
     named = NumberSet((r for gap in gaps for r in gap.ranges), found)
     used = NumberSet((r for gap in gaps if gap.reason != UNUSED for r in gap.ranges), found)
     _assign(windows, used.ranges)
@@ -91,10 +94,10 @@ def excuse(
 
 
 def _assign(windows: list[Window], ranges: Iterable[tuple[int, int]]) -> None:
-    """Give each number of the sorted `ranges` to at most one window, and no window more than it has reports."""
+    """Assign each number of the sorted `ranges` to at most one window, at most one per report of the window."""
     coming = [(window.before, at) for at, window in enumerate(windows) if window.entries]
     heapify(coming)
-    opened: list[tuple[float, int]] = []  # (after, index) of the windows whose reports could have the number
+    opened: list[tuple[float, int]] = []  # (after, index) of the windows that the number lies in
     for first, last in ranges:
         number = first
         while number <= last:
@@ -117,7 +120,7 @@ def _is_full(window: Window) -> bool:
 
 
 def _unaccounted(window: Window, found: Sequence[int], named: NumberSet) -> int:
-    """How many numbers in the window are neither found nor named."""
+    """The count of numbers in the window that are neither found nor named in a gap record."""
     first = window.before + 1
     end = max(found[-1] if found else 0, named.highest) + 1 if window.after == inf else int(window.after)
     if end <= first:

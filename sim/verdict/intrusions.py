@@ -1,4 +1,4 @@
-"""What intruders tried in a lab, and whom they reached."""
+"""The connection attempts of a lab's intruders, and those that were not blocked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Intrusions:
-    """A count of all attempts, and a line for each that got through."""
+    """The number of attempts, and a description of each one that reached its target."""
 
     tried: int = 0
     reached: list[str] = field(default_factory=list)

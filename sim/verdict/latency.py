@@ -1,7 +1,7 @@
-"""Latencies of a run, kept small: exact quantiles, and a histogram in bins of equal ratios.
+"""A summary of a run's latencies: exact quantiles, and a histogram with logarithmic bins.
 
-From an instrument to the data center takes milliseconds on a good day and hours during an outage. Bins of equal
-width would show one of the two; bins of equal ratio, ten a decade, show both.
+A report takes milliseconds from the instrument to the data center in normal operation, and hours during an outage.
+Logarithmic bins, ten per decade, show both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sim.verdict.result import Latency, Priority
 
 BINS_PER_DECADE: Final = 10
 SHORTEST_NS: Final = 10**5
-"""0.1 ms: below it nothing on a network is worth telling apart."""
+"""The first edge, 0.1 ms; shorter latencies are in the first bin."""
 
 
 def summarize(priority: Priority, samples_ns: Iterable[int]) -> Latency:
-    """The latency of one priority from every sample of it, in nanoseconds, in any order; there may be none."""
+    """Summarize the latencies of one priority: any number of samples in nanoseconds, in any order."""
     ordered = sorted(samples_ns)
     if not ordered:
         return Latency(priority=priority, count=0, p50_ns=0, p90_ns=0, p99_ns=0, max_ns=0)
@@ -37,12 +37,12 @@ def summarize(priority: Priority, samples_ns: Iterable[int]) -> Latency:
 
 
 def quantile(ordered: list[int], percent: int) -> int:
-    """The smallest sample that at least `percent` of the samples do not exceed (nearest rank)."""
+    """The smallest sample that at least `percent` % of the samples do not exceed (nearest-rank method)."""
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
 def _histogram(ordered: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Edges and counts of the bins from the shortest sample's to the longest's."""
+    """The edges and counts of the bins, from that of the shortest sample to that of the longest."""
     first, last = _bin(ordered[0]), _bin(ordered[-1])
     edges = [_edge(i) for i in range(first, last + 2)]
     counts = [0] * (last - first + 1)
@@ -56,9 +56,9 @@ def _edge(index: int) -> int:
 
 
 def _bin(sample_ns: int) -> int:
-    """Which bin a sample belongs to; the first takes everything shorter as well."""
+    """The index of a sample's bin; shorter samples than the first edge are in bin 0."""
     index = max(0, math.floor(math.log10(max(sample_ns, SHORTEST_NS) / SHORTEST_NS) * BINS_PER_DECADE))
-    while _edge(index + 1) <= sample_ns:  # the logarithm may fall just short of an edge
+    while _edge(index + 1) <= sample_ns:  # the logarithm may be rounded across an edge
         index += 1
     while index and _edge(index) > sample_ns:
         index -= 1

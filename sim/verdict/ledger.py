@@ -1,8 +1,8 @@
-"""The record of each report of a lab: when it was made, acknowledged and stored, its sequence, and its content.
+"""The ledger of a lab's reports: when each was made, acknowledged and stored, its sequence number and its digest.
 
-The ledger is kept beside the simulated world and never consulted by it. A report costs 41 bytes of it, so that a lab
-of half a million reports still fits. The content is a 64-bit digest of what the instrument made, taken in the moment
-it was made and compared with what is found at the end.
+The ledger is filled from outside the programs, which never read it. A report takes 41 bytes, so that a lab of half a
+million reports fits into memory. The digest has 64 bits; it is taken when the instrument makes the report, and
+compared with the content found at the end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sim.verdict.result import Priority
 
 NEVER: Final = -1
 UNKNOWN: Final = -1
-"""A digest that was not taken, which differs from none. `digest_of` never gives it: no Python hash is -1."""
+"""Stands for a digest that was not taken, and matches any. `digest_of` never returns it: no Python hash is -1."""
 KINDS: Final = ("status", "inventory", "quality", "calibration", "alert", "result")
 PRIORITIES: Final[dict[str, Priority]] = {"alert": "alert", "result": "audit"}
 
 
 class LedgerEntry(NamedTuple):
-    """One report; times in nanoseconds of lab time, NEVER where it did not come to that."""
+    """One report; times in nanoseconds of lab time, NEVER if the event did not occur."""
 
     serial: str
     run: int
@@ -34,7 +34,7 @@ class LedgerEntry(NamedTuple):
     acknowledged_ns: int
     stored_ns: int
     sequence: int
-    """Its sequence on the box as the data center stored it, or as it is on the box's disk; NEVER if in neither."""
+    """Its sequence number in the box's spool, as found at the data center or on the disk; NEVER if not found."""
 
     @property
     def priority(self) -> Priority:
@@ -43,9 +43,9 @@ class LedgerEntry(NamedTuple):
 
 
 def digest_of(kind: str, at_ms: int, body: bytes) -> int:
-    """64 bits of a report's content: its kind and time as the store's columns have them, and its encoded body.
+    """A 64-bit digest of a report's content: its kind, its time in ms since 1970, and its encoded body.
 
-    Equal content has an equal digest within one process; the digest is of no use outside of it.
+    Equal content has an equal digest within one process; digests of different processes cannot be compared.
     """
     return hash((kind, at_ms, body))
 
@@ -62,19 +62,19 @@ class Run:
         self._sequence = array("q")
         self._digest = array("q")
         self.altered: dict[int, int] = {}
-        """Numbers of the reports that were found with another content, each with the time at which it was stored."""
+        """The reports found with different content: by number, the time at which each was stored."""
         self.copies = 0
-        """How often a report was found at the data center that had been found there before."""
+        """The number of duplicates found at the data center."""
         self.ended_ns: int | None = None
-        """When the agent's life ended, with all that it had not delivered."""
+        """When the agent ended, and with it the reports that it had not delivered."""
         self.given_up = RangeSet()
-        """Numbers of the reports that the agent itself gave up."""
+        """The numbers of the reports that the agent itself dropped."""
 
     def __len__(self) -> int:
         return len(self._made)
 
     def made(self, kind: str, now_ns: int, digest: int = UNKNOWN) -> None:
-        """The next report was made."""
+        """Enter the next report, made now."""
         self._kind.append(KINDS.index(kind))
         self._made.append(now_ns)
         self._digest.append(digest)
@@ -83,22 +83,22 @@ class Run:
 
     @property
     def found_count(self) -> int:
-        """How many of them were found, at the data center or on the box's disk."""
+        """The number of reports found at the data center or on the box's disk."""
         return len(self) - self._sequence.count(NEVER)
 
     @property
     def acknowledgements(self) -> int:
-        """How many of them the box has acknowledged."""
+        """The number of reports that the box has acknowledged."""
         return len(self) - self._acknowledged.count(NEVER)
 
     def acknowledged(self, number: int, now_ns: int) -> None:
-        """The box has acknowledged this report."""
+        """Enter that the box has acknowledged a report."""
         self._acknowledged[number - 1] = now_ns
 
     def found(self, number: int, sequence: int, stored_ns: int = NEVER, digest: int = UNKNOWN) -> bool:
-        """The report was found at the data center, or with no `stored_ns` on the box's disk.
+        """Enter that a report was found at the data center or, without `stored_ns`, on the box's disk.
 
-        False if no such report was made.
+        Returns False if no such report was made.
         """
         at = number - 1
         if not 0 <= at < len(self._made):
@@ -117,34 +117,32 @@ class Run:
         names = (repeat(self.serial), repeat(self.run), count(1), kinds)
         times = (self._made, self._acknowledged, self._stored, self._sequence)
         fields = zip(*names, *times, strict=False)  # the first two never end
-        return map(
-            partial(tuple.__new__, LedgerEntry), fields
-        )  # what `LedgerEntry._make` does, in half the time
+        return map(partial(tuple.__new__, LedgerEntry), fields)  # a faster `LedgerEntry._make`
 
 
 class ReportLedger:
-    """All runs of all instruments."""
+    """The reports of all runs of all instruments."""
 
     def __init__(self) -> None:
         self.runs: dict[tuple[str, int], Run] = {}
         self._continued: dict[tuple[str, int], Run] = {}
         self.unmade: list[str] = []
-        """What was found and no instrument had made, in words."""
+        """Descriptions of the reports found that no instrument had made."""
 
     def begin(self, serial: str, run: int) -> Run:
-        """A new run of an instrument's agent."""
+        """Start a new run of an instrument's agent."""
         assert (serial, run) not in self.runs
         self.runs[serial, run] = Run(serial, run)
         return self.runs[serial, run]
 
     def continues(self, run: Run, number: int) -> None:
-        """The agent goes on with its reports under another run number, which the box demanded."""
+        """Enter that the agent continues `run` under another run number, which the box demanded."""
         self._continued[run.serial, number] = run
 
     def found(
         self, serial: str, run: int, number: int, sequence: int, stored_ns: int = NEVER, digest: int = UNKNOWN
     ) -> None:
-        """A report was found: see `Run.found`."""
+        """Enter that a report was found: see `Run.found`."""
         key = (serial, run)
         made = self.runs.get(key) or self._continued.get(key)
         if made is None or not made.found(number, sequence, stored_ns, digest):

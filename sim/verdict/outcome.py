@@ -1,4 +1,4 @@
-"""What became of every report of a lab's run: stored, waiting on the box, dropped by number, or lost.
+"""The outcome of a lab's run for every report: stored, waiting on the box, dropped with a gap record, or lost.
 
 An acknowledged report that was found neither at the data center nor on the box's disk was **dropped** if a gap
 record of the box accounts for it (`sim.verdict.gaps`), and is **lost** if not.
@@ -22,21 +22,21 @@ _LANES: Final = ("alert", "audit", "routine")
 
 @dataclass
 class Outcome:
-    """What became of the reports of one run of a lab."""
+    """The outcome for the reports of one run of a lab, which the checks are applied to."""
 
     ledger: ReportLedger
     stored_sequences: Sequence[int]
-    """Of every record at the data center and on the box's disk, sorted."""
+    """The sequence numbers of all records at the data center and on the box's disk, sorted."""
     gaps: Sequence[GapFound]
     duplicates: int
     intrusions: Intrusions = field(default_factory=Intrusions)
     false_gaps: Sequence[str] = ()
-    """Records that came after a gap record which named them, in words."""
+    """Descriptions of records that arrived after a gap record had named them as lost."""
     own_waiting: Sequence[int] = ()
-    """When the box made each of its own records that are on its disk and not stored."""
+    """The times of the box's own records that are on its disk and not stored, in nanoseconds of lab time."""
     commands: Sequence[CommandFate] = ()
     connections: int | None = None
-    """The most connections with instruments that were open on the box at once; None if nobody counted them."""
+    """The most connections with instruments that were open on the box at once; None if they were not counted."""
     lost: list[LedgerEntry] = field(default_factory=list)
     dropped: list[LedgerEntry] = field(default_factory=list)
     stored: int = 0
@@ -49,7 +49,7 @@ class Outcome:
         self.lost, self.dropped = excuse(windows, self.stored_sequences, self.gaps)
 
     def _count(self, run: Run) -> list[Window]:
-        """Count the reports of a run; the windows of those that are missing."""
+        """Count the reports of a run; returns the windows of those that are missing."""
         entries = list(run)
         self.made += len(entries)
         missing = 0
@@ -66,17 +66,17 @@ class Outcome:
 
     @cached_property
     def altered(self) -> int:
-        """Reports that were found with another content than the instrument gave them."""
+        """The number of reports found with different content than the instrument gave them."""
         return sum(len(run.altered) for run in self.ledger.runs.values())
 
     @property
     def compared(self) -> int:
-        """Reports that were found, each of which was compared with what the instrument made."""
+        """The number of reports found, each of which was compared with what the instrument made."""
         return sum(run.found_count for run in self.ledger.runs.values())
 
     @property
     def reports(self) -> ReportCounts:
-        """The counts."""
+        """The counts for the result."""
         return ReportCounts(
             made=self.made,
             acknowledged=self.acknowledged,
@@ -89,23 +89,23 @@ class Outcome:
 
     @property
     def contents(self) -> ContentComparison:
-        """How the contents were compared."""
+        """The comparison of contents for the result."""
         return ContentComparison(compared=self.compared, altered=self.altered, unmade=len(self.ledger.unmade))
 
 
 @dataclass(frozen=True, slots=True)
 class CommandFate:
-    """A command that was queued at the data center, and what became of it."""
+    """A command that was queued at the data center, and its outcome."""
 
     text: str
     queued_ns: int
     closed_ns: int
-    """NEVER while no result has come."""
+    """When its result arrived, in nanoseconds of lab time; NEVER if none has."""
     outcome: str | None
 
 
 def _windows(entries: list[LedgerEntry]) -> list[Window]:
-    """The missing reports of one run, between the reports of their lane that were found."""
+    """The windows of the missing reports of one run, between the found reports of the same priority."""
     windows = []
     for lane in _LANES:
         window = Window(0, inf)

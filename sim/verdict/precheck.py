@@ -1,4 +1,4 @@
-"""What can be said of a lab before it runs: which of its expectations cannot hold, for want of anything to judge."""
+"""Checks of a lab before it runs: expectations that cannot hold because the lab leaves nothing to judge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sim.verdict.causes import outage_ends
 
 
 def doubts(lab: Lab) -> list[str]:
-    """Expectations of the lab for which its own events leave nothing to judge, so that they cannot hold."""
+    """Messages about expectations that cannot hold, because the lab's events leave nothing to judge."""
     lines = []
     if lab.expect.backlog_drained_within is not None and not outage_ends(lab.events):
         lines.append(

@@ -1,6 +1,6 @@
-"""Numbers as people read them: durations, times of the lab, sizes, and the quantities of an expectation.
+"""Formatting of durations, lab times, sizes, rates and the quantities of an expectation for reports.
 
-Three significant digits are enough to judge by; the JSON document has them all.
+Numbers have three significant digits; the JSON document has all digits.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _SIGNS = {"at most": "≤", "at least": "≥", "exactly": "="}
 
 
 def duration(ns: int | float) -> str:
-    """A length of time in its largest two units: "3 h", "10 min 20 s", "340 ms"."""
+    """Format a duration in its largest two units: "3 h", "10 min 20 s", "340 ms"."""
     if ns < 0:
         return "−" + duration(-ns)
     if ns < 10 * _SECOND:
         return _short_duration(ns)
     seconds = round(ns / _SECOND)
     for i, (name, size) in enumerate(_LARGE_UNITS):
-        if seconds < (2 * _DAY_S if name == "d" else size):  # a lab of a day is one of "24 h"
+        if seconds < (2 * _DAY_S if name == "d" else size):  # one day is written as "24 h"
             continue
         whole, rest = divmod(seconds, size)
         if rest == 0 or i + 1 == len(_LARGE_UNITS):
@@ -45,29 +45,29 @@ def _short_duration(ns: int | float) -> str:
 
 
 def clock(ns: int) -> str:
-    """A time of the lab, counted from its start: "02:00:00", and from the second day on "day 2 02:00:00"."""
+    """Format a lab time, counted from the lab's start: "02:00:00", from the second day on "day 2 02:00:00"."""
     days, seconds = divmod(ns // _SECOND, _DAY_S)
     text = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return f"day {days + 1} {text}" if days else text
 
 
 def size(count: int | float) -> str:
-    """Bytes in decimal multiples: "512 B", "1.23 MB"."""
+    """Format bytes with decimal prefixes: "512 B", "1.23 MB"."""
     return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
 
 
 def rate(bits_per_second: int | float) -> str:
-    """A rate in decimal multiples, as links are sold: "128 kbit/s"."""
+    """Format a rate with decimal prefixes: "128 kbit/s"."""
     return _scaled(bits_per_second, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"))
 
 
 def count(number: int) -> str:
-    """A whole number with its thousands apart: "12 960" (a thin space)."""
+    """Format an integer with thin spaces between thousands: "12 960"."""
     return f"{number:,}".replace(",", "\u2009")
 
 
 def quantity(value: Quantity, unit: Unit = "") -> str:
-    """A limit or a measurement with its unit; "never" where there was nothing to measure."""
+    """Format a limit or a measurement with its unit; None is "never"."""
     if value is None:
         return "never"
     if isinstance(value, bool):
@@ -85,19 +85,19 @@ def quantity(value: Quantity, unit: Unit = "") -> str:
 
 
 def limit(expectation: Expectation) -> str:
-    """The limit with the sign of its relation: "≤ 10 min", "= 0"."""
+    """Format an expectation's limit with the sign of its relation: "≤ 10 min", "= 0"."""
     return f"{_SIGNS[expectation.relation]} {quantity(expectation.limit, expectation.unit)}"
 
 
 def measured(expectation: Expectation) -> str:
-    """What was measured, as `limit` shows what was asked for; "nothing" where there was nothing to count."""
+    """Format an expectation's measurement; "nothing" if there was nothing to count."""
     if expectation.measured is None and not expectation.unit:
         return "nothing"
     return quantity(expectation.measured, expectation.unit)
 
 
 def fault_in_words(fault: FaultOccurrence) -> str:
-    """A fault as one phrase: "link-down of uplink at 02:00:00, for 3 h"."""
+    """Describe a fault in one phrase: "link-down of uplink at 02:00:00, for 3 h"."""
     lasts = "" if fault.lasts_ns is None else f", for {duration(fault.lasts_ns)}"
     return f"{fault.kind} of {fault.target} at {clock(fault.at_ns)}{lasts}"
 
@@ -111,7 +111,7 @@ def _scaled(number: int | float, units: tuple[str, ...]) -> str:
 
 
 def _significant(number: int | float) -> str:
-    """`number` with three significant digits, and no exponent, trailing zeros or lost whole digits."""
+    """Format with three significant digits, without an exponent or trailing zeros; integer digits are all kept."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g}"
     decimals = max(0, 2 - math.floor(math.log10(abs(number))))

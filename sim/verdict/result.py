@@ -1,12 +1,12 @@
-"""What a lab run ends in: the one value from which every report is rendered.
+"""The result of a lab run, from which every report is rendered.
 
-A world fills a `Result` when its run is over, and knows nothing about how it will be shown; the renderers of
-`sim.report` read it, and know nothing about how it came to be. All of it is frozen data. Times are integer
-nanoseconds of lab time, counted from the start of the run; sizes are bytes on the uplink's wire.
+A world creates a `Result` at the end of its run, and the renderers of `sim.report` read it; neither depends on the
+other. All of it is frozen data. Times are integer nanoseconds of lab time, counted from the start of the run; sizes
+are bytes on the uplink's wire.
 
-Everything that could grow with the length of the run is bounded by whoever fills it: a series has at most
-`sim.worlds.shared.meters.BINS` bins, a latency is kept as quantiles and a histogram, and of failures and notes
-the first few are kept together with how many there were.
+The size of a result does not grow with the length of the run: a series has at most `sim.worlds.shared.meters.BINS`
+bins, a latency consists of quantiles and a histogram, and of failures and notes the first ones and the total are
+kept.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 FAILED_REPORTS_MAX: Final = 20
-"""The most reports shown of one failure."""
+"""The most reports kept of one failure."""
 NOTES_MAX: Final = 500
-"""The most alerts and audit notes of one run."""
+"""The most alerts and audit records kept of one run."""
 
 Verdict: TypeAlias = Literal["pass", "fail"]
 World: TypeAlias = Literal["virtual", "kernel", "image"]
 Priority: TypeAlias = Literal["alert", "audit", "routine"]
 Quantity: TypeAlias = bool | int | float | str | None
-"""A limit or what was measured against it; None where nothing could be measured (it never happened)."""
+"""A limit or a measurement; None if there was nothing to measure."""
 Unit: TypeAlias = Literal["", "s", "B", "bit/s", "%"]
 """The unit of a quantity; empty for a count or a word."""
 Interval: TypeAlias = tuple[int, int]
-"""From and until, in nanoseconds of lab time."""
+"""(start, end) in nanoseconds of lab time."""
 
 
 class ResultPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Common form of everything here: frozen, and every field named where it is made."""
+    """Base class of the parts of a result: frozen, with keyword-only fields."""
 
 
 class Expectation(ResultPart, frozen=True):
-    """One line of the lab's `[expect]`, and whether it holds."""
+    """One expectation of the lab, its measurement, and whether it holds."""
 
     name: str
     limit: Quantity
@@ -45,55 +45,55 @@ class Expectation(ResultPart, frozen=True):
     relation: Literal["at most", "at least", "exactly"] = "at most"
     unit: Unit = ""
     condition: str = ""
-    """Words that complete the name: "within 5 min"."""
+    """A phrase that completes the name: "within 5 min"."""
     explanation: str = ""
-    """What the expectation means, in one sentence for a reader who has not seen the lab file."""
+    """The meaning of the expectation, in a sentence for a reader who has not seen the lab file."""
 
 
 class ReportCounts(ResultPart, frozen=True):
-    """Where the instruments' reports went, counted over the whole run."""
+    """Counts of the instruments' reports over the whole run."""
 
     made: int
     acknowledged: int
-    """The box said it has them: from then on they are its responsibility."""
+    """Acknowledged to the instrument by the box, which is responsible for them from then on."""
     stored: int
-    """Identities at the data center, each counted once."""
+    """Stored at the data center; each identity is counted once."""
     waiting: int
-    """Acknowledged, not stored, and at the end on the box's disk."""
+    """Acknowledged, not stored, and on the box's disk at the end."""
     lost: int
-    """Acknowledged, and at the end neither stored, nor on the box's disk, nor in a gap record."""
+    """Acknowledged, and at the end neither stored, nor on the box's disk, nor named in a gap record."""
     duplicates: int
-    """Stored a second time under the same identity."""
+    """Stored again under the same identity."""
     dropped: int
-    """Given up by the box for want of room, with a gap record that says so."""
+    """Dropped by the box for lack of room or after a disk failure, and named in a gap record."""
 
 
 class ContentComparison(ResultPart, frozen=True):
-    """How the contents of the reports were compared with what the instruments made."""
+    """The comparison of the reports' contents with what the instruments made."""
 
     compared: int
     """Reports found at the data center or on the box's disk, each compared by a digest of its encoded content."""
     altered: int
-    """Those of them that differ; they count as stored or waiting as well."""
+    """Compared reports that differ; they also count as stored or waiting."""
     unmade: int
     """Reports found that no instrument made."""
 
 
 class Bytes(ResultPart, frozen=True):
-    """Bytes of one direction of the uplink by what caused them; they add up to that direction's total."""
+    """Bytes of one direction of the uplink by protocol layer; they add up to that direction's total."""
 
     payload: int
     """Message bodies: the compressed batches and their replies."""
     http: int
     """Request and status lines, header fields, proxy negotiation."""
     tls: int
-    """Handshakes and what records add to what they carry."""
+    """Handshakes, and the overhead of records."""
     tcpip: int
     """Headers, acknowledgements, retransmissions."""
 
 
 class UplinkResult(ResultPart, frozen=True):
-    """What crossed the uplink."""
+    """The traffic on the uplink."""
 
     bytes_up: int
     bytes_down: int
@@ -101,25 +101,25 @@ class UplinkResult(ResultPart, frozen=True):
     """How long the link was sending towards the data center, in seconds of lab time."""
     up: Bytes | None = None
     down: Bytes | None = None
-    """Bytes by cause; None in a world that cannot tell."""
+    """Bytes by protocol layer; None in a world that does not measure them."""
     rate_bps: int | None = None
     """The rate towards the data center, in bit/s; None where the lab sets none."""
     description: str = ""
-    """The link in words: "128 kbit/s, 40 ms ± 10 ms, 0.5 % loss, HTTP proxy"."""
+    """A description of the link: "128 kbit/s, 40ms delay, 0.50% loss, HTTP proxy"."""
 
 
 class FaultOccurrence(ResultPart, frozen=True):
-    """One event of the lab, as it was applied."""
+    """One fault of the lab, as it was injected."""
 
     kind: str
     at_ns: int
     target: str
     lasts_ns: int | None = None
-    """None for a fault that is over at once, such as a power cut."""
+    """None for a fault that ends at once, such as a power cut, or that lasted until the end."""
 
 
 class BacklogDrain(ResultPart, frozen=True):
-    """Records acknowledged but not yet stored, sampled at the end of each bin."""
+    """Records on the box that are not yet stored, by priority, sampled once per bin."""
 
     alert: tuple[int, ...]
     audit: tuple[int, ...]
@@ -127,7 +127,7 @@ class BacklogDrain(ResultPart, frozen=True):
 
 
 class Series(ResultPart, frozen=True):
-    """What is plotted over lab time, in bins of one width; all tuples are as long as the run has bins."""
+    """Measurements over lab time, in bins of equal width; all tuples have one value per bin."""
 
     bin_ns: int
     bytes_up: tuple[int, ...]
@@ -136,13 +136,13 @@ class Series(ResultPart, frozen=True):
     """The share of each bin in which the link was sending towards the data center, 0 to 1."""
     backlog: BacklogDrain
     connected: tuple[Interval, ...] = ()
-    """When the box had a connection to the data center, by rising time, not overlapping."""
+    """The intervals in which the box had a connection to the data center, in order, not overlapping."""
 
 
 class Latency(ResultPart, frozen=True):
-    """From made at the instrument to stored at the data center, for the reports of one priority.
+    """The times from made at the instrument to stored at the data center, for the reports of one priority.
 
-    `sim.verdict.latency.summarize` makes one of a list of samples.
+    `sim.verdict.latency.summarize` computes it from samples.
     """
 
     priority: Priority
@@ -152,12 +152,12 @@ class Latency(ResultPart, frozen=True):
     p99_ns: int
     max_ns: int
     edges_ns: tuple[int, ...] = ()
-    """Edges of the histogram's bins, rising in equal ratios; one more than there are counts."""
+    """The edges of the histogram's bins, in equal ratios; one more than there are counts."""
     counts: tuple[int, ...] = ()
 
 
 class InstrumentResult(ResultPart, frozen=True):
-    """One instrument, and where its reports went."""
+    """One instrument, and the counts of its reports."""
 
     serial: str
     model: str
@@ -171,7 +171,7 @@ class InstrumentResult(ResultPart, frozen=True):
 
 
 class TracedReport(ResultPart, frozen=True):
-    """One report and what became of it."""
+    """One report and its outcome."""
 
     instrument: str
     run: int
@@ -180,22 +180,22 @@ class TracedReport(ResultPart, frozen=True):
     made_ns: int
     acknowledged_ns: int | None
     fate: str
-    """What happened to it, in words."""
+    """A description of its outcome."""
     stored_ns: int | None = None
 
 
 class GapFound(ResultPart, frozen=True):
-    """A gap record of the box: records that it knows it no longer has."""
+    """A gap record of the box, which names records that it no longer has."""
 
     at_ns: int
     reason: str
     records: int
     ranges: tuple[tuple[int, int], ...]
-    """Sequence numbers, first and last of each range."""
+    """Ranges of sequence numbers, each (first, last)."""
 
 
 class Failure(ResultPart, frozen=True):
-    """Why one expectation does not hold, with evidence."""
+    """The evidence for one expectation that does not hold."""
 
     expectation: str
     explanation: str
@@ -203,7 +203,7 @@ class Failure(ResultPart, frozen=True):
     """The first `FAILED_REPORTS_MAX` reports concerned."""
     reports_total: int = 0
     fault_before: FaultOccurrence | None = None
-    """The last fault before it went wrong."""
+    """The last fault before the first report concerned was made."""
     gaps: tuple[GapFound, ...] = ()
 
 
@@ -218,7 +218,7 @@ class AuditNote(ResultPart, frozen=True):
 
 
 class Result(ResultPart, frozen=True):
-    """One run of one lab."""
+    """The result of one run of one lab."""
 
     lab: str
     world: World
@@ -230,37 +230,37 @@ class Result(ResultPart, frozen=True):
     sim_seconds: float
     wall_seconds: float
     trace_sha256: str
-    """Of the canonical event log; equal for equal lab, seed and commit in the virtual world."""
+    """The hash of the canonical event log, equal for equal lab, seed and commit in the virtual world."""
     replay: str
-    """The one command that runs this again."""
+    """The command that repeats this run."""
     description: str = ""
     contents: ContentComparison | None = None
     commit: str | None = None
-    """Of the program, with "-dirty" if its files differ from it; None if it was not run from a checkout."""
+    """The program's commit, with "-dirty" if files differ from it; None if it was not run from a checkout."""
     series: Series | None = None
     latencies: tuple[Latency, ...] = ()
     instruments: tuple[InstrumentResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     notes: tuple[AuditNote, ...] = ()
-    """The first `NOTES_MAX`, by rising time."""
+    """The first `NOTES_MAX` alerts and audit records, in the order of time."""
     notes_total: int = 0
 
     @property
     def verdict(self) -> Verdict:
-        """Pass if every expectation holds."""
+        """ "pass" if every expectation holds."""
         return "pass" if all(expectation.holds for expectation in self.expectations) else "fail"
 
     @property
     def speed_up(self) -> float:
-        """Seconds of lab time a second of real time."""
+        """Seconds of lab time per second of real time."""
         return self.sim_seconds / max(self.wall_seconds, 1e-9)
 
 
 def to_document(result: Result, *, with_series: bool = False) -> dict[str, Any]:
-    """The document of `rap lab run --json`, as plain dicts and lists.
+    """Convert a result to the document of `rap lab run --json`: dicts and lists.
 
-    Times are seconds of lab time: `at` and `lasts` of a fault count like `sim_seconds`. The series, long and
-    of use only to draw with, are left out unless asked for.
+    `at` and `lasts` of a fault are in seconds of lab time. The series, which only charts need, are left out unless
+    `with_series`.
     """
     document = {
         "lab": result.lab,
@@ -276,7 +276,7 @@ def to_document(result: Result, *, with_series: bool = False) -> dict[str, Any]:
 
 
 def to_json(result: Result, *, with_series: bool = False) -> str:
-    """`to_document` as JSON text, indented, ending in a newline."""
+    """Convert a result to indented JSON text that ends in a newline: see `to_document`."""
     encoded = msgspec.json.encode(to_document(result, with_series=with_series))
     return msgspec.json.format(encoded, indent=2).decode() + "\n"
 

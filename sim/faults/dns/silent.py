@@ -11,4 +11,4 @@ class DnsSilent(Fault[World], frozen=True):
     """The site's name service does not answer; open connections are not affected."""
 
     async def start(self, world: World, target: str) -> End:
-        return world.names.fall_silent()
+        return world.names.stop_answering()

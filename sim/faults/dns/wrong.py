@@ -11,4 +11,4 @@ class DnsWrong(Fault[World], frozen=True):
     """The site's name service answers every query with an unused address; open connections are not affected."""
 
     async def start(self, world: World, target: str) -> End:
-        return world.names.lie()
+        return world.names.answer_wrongly()

@@ -1,18 +1,17 @@
-"""TCP like Linux's, as far as it decides how long things take and what they cost.
+"""TCP as implemented by Linux, in the parts that affect timing and the bytes on the wire.
 
-    segment      what goes over a link
-    endpoint     handshake and end; puts the two halves of a connection together
-    sender       what is sent when; loss probes, timeouts, window probes
-    scoreboard   what is in flight: selective acknowledgement, RACK
-    recovery     proportional rate reduction, F-RTO, undo
+    endpoint     one end of a connection: handshake, close, and the two halves of the connection
+    sender       when data is sent; loss probes, timeouts, window probes
+    scoreboard   segments in flight: selective acknowledgement, RACK
+    recovery     loss recovery: proportional rate reduction, F-RTO, undo
     cubic        the congestion window: CUBIC with HyStart
-    mtu          shorter segments where long ones vanish
+    mtu          path MTU probing: shorter segments where long ones are lost
     rtt          round-trip time and retransmission timeout
-    receiver     reassembly, delayed acknowledgements, the window and its growth
+    receiver     reassembly, delayed acknowledgements, the receive window and its growth
 
 Left out: timestamps (the box turns them off), ECN, urgent data, simultaneous open, pacing. Sequence numbers do not
-wrap: SYN is number 0, the first byte is 1. Linux's defaults are those of RHEL 9; docs/design/virtual-world.md has how
-near it comes.
+wrap: SYN is number 0, the first byte is 1. The defaults are those of RHEL 9. docs/design/virtual-world.md compares
+the model with Linux.
 """
 
 from sim.net.segment import ACK, FIN, MSS, RST, SYN, TcpSegment, Unreachable

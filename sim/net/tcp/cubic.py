@@ -1,7 +1,7 @@
 """CUBIC congestion control (RFC 9438) with HyStart (Ha and Rhee, 2011), as Linux computes it in tcp_cubic.c.
 
-The window is counted in segments. All arithmetic is that of the kernel's integers, with a clock of 1 ms, so it is the
-same on every machine.
+The window is counted in segments. All arithmetic uses the kernel's integer formulas and a clock of 1 ms, so that
+results are the same on every machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HYSTART_DELAY_MAX_NS: Final = 16 * _MS
 
 
 class Cubic:
-    """Congestion window and slow start threshold of one connection."""
+    """The congestion window and slow start threshold of one connection, in segments."""
 
     __slots__ = (
         "_ack_count", "_count", "_curve_ms", "_delay_min_ns", "_epoch_ms", "_found", "_friendly_window", "_growth",
@@ -42,7 +42,7 @@ class Cubic:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the curve, as after a retransmission timeout."""
+        """Discard the curve, as after a retransmission timeout."""
         self._count = self._ack_count = self._friendly_window = 0
         self._last_max = self._last_window = self._last_ms = self._epoch_ms = 0
         self._origin = self._curve_ms = self._delay_min_ns = 0
@@ -50,26 +50,26 @@ class Cubic:
 
     @property
     def in_slow_start(self) -> bool:
-        """Whether the window grows by what is acknowledged."""
+        """Whether the window grows by one segment for each segment acknowledged."""
         return self.window < self.ssthresh
 
     def reduced(self) -> int:
-        """The threshold after a loss; the curve begins anew from here."""
+        """Start a new curve after a loss; returns the new slow start threshold."""
         self._epoch_ms = 0
         window = self.window
-        if window < self._last_max:  # fast convergence: another flow may have come
+        if window < self._last_max:  # fast convergence: another flow may have started
             self._last_max = window * (1024 + _BETA) // 2048
         else:
             self._last_max = window
         return max(window * _BETA // 1024, 2)
 
     def idle(self, idle_ns: int) -> None:
-        """Nothing was sent for a while: the curve is moved, so that the time does not count."""
+        """Shift the curve by `idle_ns`, so that time in which nothing was sent does not count."""
         if self._epoch_ms:
             self._epoch_ms += idle_ns // _MS
 
     def grow(self, acked: int, now_ns: int) -> None:
-        """So many segments were delivered while the window was what limited the sender."""
+        """Grow the window after `acked` segments were delivered while the window limited the sender."""
         if self.window < self.ssthresh:
             window = min(self.window + acked, self.ssthresh)
             acked -= window - self.window
@@ -87,7 +87,7 @@ class Cubic:
             self.window += more
 
     def _update(self, acked: int, now_ms: int) -> None:
-        """Set `_count`: how many segments must be delivered for the window to grow by one."""
+        """Set `_count`, the number of segments to be delivered before the window grows by one."""
         window = self.window
         self._ack_count += acked
         if self._last_window == window and now_ms - self._last_ms <= _UPDATE_EVERY_MS:
@@ -119,7 +119,7 @@ class Cubic:
             self._count = 20
 
     def _be_friendly(self, window: int) -> None:
-        """Be no slower than Reno would be."""
+        """Grow at least as fast as Reno (RFC 9438, 4.3)."""
         delta = (window * _FRIENDLY) >> 3
         if self._ack_count > delta:
             more = (self._ack_count - 1) // delta
@@ -128,26 +128,26 @@ class Cubic:
         if self._friendly_window > window:
             self._count = min(self._count, window // (self._friendly_window - window))
 
-    def begin_round(self, now_ns: int, following: int) -> None:
-        """HyStart's round trip begins; it ends when `following` is acknowledged."""
+    def begin_round(self, now_ns: int, next_seq: int) -> None:
+        """Start a round trip of HyStart, which ends when `next_seq` is acknowledged."""
         self._round_start_ns = self._last_ack_ns = now_ns
-        self._round_end = following
+        self._round_end = next_seq
         self._round_rtt_ns = UNLIMITED * _MS
         self._samples = 0
 
-    def measure(self, rtt_ns: int, now_ns: int, una: int, following: int) -> None:
-        """Take a sample of the round-trip time of the segment that was acknowledged last."""
+    def measure(self, rtt_ns: int, now_ns: int, una: int, next_seq: int) -> None:
+        """Add a sample of the round-trip time, of the segment that was acknowledged last."""
         if self._epoch_ms and now_ns // _MS - self._epoch_ms < _SECOND_MS:
-            return  # just after fast recovery
+            return  # Linux discards samples shortly after fast recovery
         if not self._delay_min_ns or rtt_ns < self._delay_min_ns:
             self._delay_min_ns = max(rtt_ns, 1)
         if self.window < self.ssthresh and not self._found:
-            self._hystart(rtt_ns, now_ns, una, following)
+            self._hystart(rtt_ns, now_ns, una, next_seq)
 
-    def _hystart(self, rtt_ns: int, now_ns: int, una: int, following: int) -> None:
-        """End slow start when acknowledgements come in a train as long as the path, or round trips get longer."""
+    def _hystart(self, rtt_ns: int, now_ns: int, una: int, next_seq: int) -> None:
+        """End slow start when an ACK train is as long as half the round trip, or round trips get longer."""
         if una > self._round_end:
-            self.begin_round(now_ns, following)
+            self.begin_round(now_ns, next_seq)
         if self.window < _HYSTART_WINDOW_MIN:
             return
         if now_ns - self._last_ack_ns <= _HYSTART_TRAIN_NS:

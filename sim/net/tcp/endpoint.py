@@ -1,4 +1,4 @@
-"""One end of a connection: its beginning, its end, and the segments between its two halves."""
+"""One end of a TCP connection: handshake, close, reset, and the coordination of its sender and receiver."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ class Node(LinkEnd, Protocol):
 
 
 class Owner(Protocol):
-    """What an endpoint tells the transport above it."""
+    """The callbacks of an endpoint, implemented by the transport above it."""
 
     def on_connected(self) -> None:
-        """The handshake is done."""
+        """Called when the handshake is complete."""
 
     def on_data(self, data: bytes) -> None:
-        """Bytes came in, in order."""
+        """Called with received bytes, in order."""
 
     def on_eof(self) -> None:
-        """The other end will send no more."""
+        """Called when all data before the peer's FIN was received."""
 
     def on_lost(self, error: OSError | None) -> None:
-        """The connection is over."""
+        """Called when the connection has ended; `error` is None after a normal close."""
 
     def on_acknowledged(self) -> None:
-        """Some of what was written has arrived."""
+        """Called when some of the written data was acknowledged."""
 
 
 class TcpEndpoint:
-    """One end of a connection."""
+    """One end of a TCP connection."""
 
     __slots__ = (
         "_address", "_closed", "_env", "_eof", "_established", "_link", "_local", "_owner", "_receiver", "_sender",
@@ -77,7 +77,7 @@ class TcpEndpoint:
         self.alive = True
         self._established = self._closed = self._eof = False
         self._soft_error: OSError | None = None
-        """What an unreachable route reported since the last acknowledgement: the reason if it stays so."""
+        """The error reported since the last acknowledgement; raised if the connection times out."""
         self._syn_at = 0
         self._syns_resent = 0
         rtt = RttEstimator()
@@ -94,40 +94,39 @@ class TcpEndpoint:
     # -- the program's side
 
     def connect(self) -> None:
-        """Begin the handshake."""
+        """Start the handshake by sending SYN."""
         self._send_syn()
 
     def accept(self) -> None:
-        """Answer the other end's SYN."""
-        self._receiver.following = self._receiver.acknowledged = 1
+        """Answer the peer's SYN."""
+        self._receiver.next_seq = self._receiver.acknowledged = 1
         self._send_syn()
 
     def write(self, data: bytes) -> int:
-        """Queue bytes and send what the windows allow; how many are not acknowledged."""
+        """Queue bytes and send what the windows allow; returns the number of unacknowledged bytes."""
         return self._sender.write(data)
 
     def close(self) -> None:
-        """Send what is queued, then FIN; what comes in from now on is refused."""
+        """Send the queued data, then FIN; data that arrives from now on is answered with RST."""
         self._closed = True
         if self._established:
             self._sender.finish()
         else:
-            self.die(reset=False)
+            self.terminate(reset=False)
 
-    def die(self, *, reset: bool) -> None:
-        """End at once; `reset` tells the other end."""
-        if (
-            reset and self.alive and self._receiver.following
-        ):  # unanswered, it ends silently (RFC 9293, 3.10.5)
-            self.transmit(self._sender.following, b"", RST | ACK)
+    def terminate(self, *, reset: bool) -> None:
+        """End the connection at once, sending RST to the peer if `reset`."""
+        # before the peer has answered, no RST is sent (RFC 9293, 3.10.5)
+        if reset and self.alive and self._receiver.next_seq:
+            self.transmit(self._sender.next_seq, b"", RST | ACK)
         self._stop()
 
     def pause(self) -> None:
-        """Keep what comes in, and let the window shrink."""
+        """Keep received data, so that the receive window shrinks."""
         self._receiver.pause()
 
     def resume(self) -> None:
-        """Hand over what was kept; tell the other end of the room."""
+        """Deliver the kept data, and announce the larger window to the peer."""
         data = self._receiver.resume()
         if data and self.alive:
             self._owner.on_data(data)
@@ -137,7 +136,7 @@ class TcpEndpoint:
     # -- sending
 
     def transmit(
-        self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False, push: bool = False
+        self, seq: int, data: bytes, flags: int = ACK, *, is_resend: bool = False, push: bool = False
     ) -> None:
         """See `sim.net.tcp.sender.Output`."""
         receiver = self._receiver
@@ -145,7 +144,7 @@ class TcpEndpoint:
             receiver.note_answer(self._env._now)
         segment = TcpSegment(
             self.local_port, self.remote_port, self._address, seq, flags, data,
-            receiver.following, receiver.announce(),
+            receiver.next_seq, receiver.announce(),
         )  # fmt: skip
         if receiver.blocks or receiver.duplicate:
             segment.sack = receiver.selected()
@@ -153,19 +152,19 @@ class TcpEndpoint:
             segment.push = True
         verdict = self._local.send(segment, self._link)
         if verdict == "accept":
-            if again:
+            if is_resend:
                 self._link.resent(self._local, len(data))
         elif verdict == "reject":
             self._env.after(0, self._rejected)
 
     def _acknowledge(self) -> None:
         if self.alive:
-            self.transmit(self._sender.following, b"")
+            self.transmit(self._sender.next_seq, b"")
 
     def _send_syn(self) -> None:
-        """Send SYN, or the answer to one, and again until the other end answers."""
+        """Send SYN or SYN-ACK, and retransmit it until the peer answers."""
         self._syn_at = self._env.now
-        self.transmit(0, b"", SYN | ACK if self._receiver.following else SYN)
+        self.transmit(0, b"", SYN | ACK if self._receiver.next_seq else SYN)
         self._env.after(RTO_INITIAL_NS << self._syns_resent, self._syn_timer, self._syns_resent)
 
     def _syn_timer(self, resent: int) -> None:
@@ -180,7 +179,7 @@ class TcpEndpoint:
     # -- receiving
 
     def receive(self, segment: TcpSegment) -> None:
-        """A segment of this connection came in."""
+        """Process a segment of this connection."""
         flags = segment.flags
         if (flags != ACK or not self._established) and not self._prepare(segment, flags):
             return
@@ -192,12 +191,12 @@ class TcpEndpoint:
         if segment.data or flags & FIN:
             self._receive_data(segment)
         elif segment.seq < receiver.acknowledged:
-            self._acknowledge()  # a probe of our window
+            self._acknowledge()  # a window probe
         if self._eof and sender.is_done:
             self._end(None)
 
     def _prepare(self, segment: TcpSegment, flags: int) -> bool:
-        """Handle a segment of the handshake or a reset; whether there is more to it."""
+        """Process a handshake, reset or error; returns whether the segment is to be processed further."""
         if isinstance(segment, Unreachable):
             self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the way refused it"))
             return False
@@ -219,13 +218,13 @@ class TcpEndpoint:
 
     def _receive_syn(self, segment: TcpSegment) -> None:
         receiver = self._receiver
-        if receiver.following:  # ours or its acknowledgement was lost
+        if receiver.next_seq:  # the peer's SYN was retransmitted: our answer was lost
             if self._established:
                 self._acknowledge()
             else:
                 self.transmit(0, b"", SYN | ACK)
             return
-        receiver.following = receiver.acknowledged = 1
+        receiver.next_seq = receiver.acknowledged = 1
         self._acknowledge()  # before the program can write anything
         self._establish(segment)
 
@@ -238,7 +237,7 @@ class TcpEndpoint:
 
     def _receive_data(self, segment: TcpSegment) -> None:
         if self._closed and segment.data:
-            self.die(reset=True)
+            self.terminate(reset=True)
             self._owner.on_lost(None)
             return
         data = self._receiver.receive(segment)
@@ -252,7 +251,7 @@ class TcpEndpoint:
             return
         self._eof = True
         if self._sender.fin_sent:
-            self._acknowledge()  # at once: nothing else will take it along
+            self._acknowledge()  # at once: no later segment will carry the acknowledgement
         if self._sender.is_done:
             self._end(None)
         else:
@@ -264,7 +263,7 @@ class TcpEndpoint:
         self._unreachable(OSError(errno.EHOSTUNREACH, "refused by the firewall"))
 
     def _unreachable(self, error: OSError) -> None:
-        """End an attempt to connect; an established connection tries again until it gives up (RFC 1122, 4.2.3.9)."""
+        """End a connection attempt; an established connection keeps retransmitting (RFC 1122, 4.2.3.9)."""
         if self._established:
             self._soft_error = error
         else:

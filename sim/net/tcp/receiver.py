@@ -1,9 +1,10 @@
-"""The receiving half of a connection: reassembly, what is acknowledged when, and the window that is announced.
+"""The receiving half of a connection: reassembly, the time of acknowledgements, and the announced window.
 
 As in net/ipv4/tcp_input.c and tcp_output.c: the first segments, those that make the window grow, and those with PSH
-are acknowledged at once, others every second one; once this end answers (`_interactive`), acknowledgements wait for
-the answers. Out-of-order data is reported in selective acknowledgements (RFC 2018), duplicates too (RFC 2883). The
-window grows with what the program reads in a round trip, which is measured by the time that a window of data takes.
+are acknowledged at once, others every second one. Once this end sends responses (`_interactive`), acknowledgements
+are delayed to be sent with them. Out-of-order data is reported by selective acknowledgements (RFC 2018), and so are
+duplicates (RFC 2883). The window grows with the data that the program reads in a round trip, which is measured as the
+time that a window of data takes.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
     from sim.engine.clock import Environment
 
 WINDOW_FIRST_BYTES: Final = 44 * MSS
-"""What Linux announces in a SYN: 64 KiB in whole segments."""
+"""The window that Linux announces in a SYN: 64 KiB in whole segments."""
 _SEGMENT_MEMORY_BYTES: Final = 2304
-"""Memory that a full segment takes."""
+"""The memory that the kernel uses for a full segment."""
 _SCALING_RATIO: Final = (MSS << 8) // _SEGMENT_MEMORY_BYTES
 _SEGMENT_WINDOW_BYTES: Final = _SEGMENT_MEMORY_BYTES * _SCALING_RATIO >> 8
 WINDOW_UNGROWN_BYTES: Final = 131072 * _SCALING_RATIO >> 8
-"""What tcp_rmem's default of 128 KiB holds (tcp_win_from_space)."""
+"""The window for tcp_rmem's default of 128 KiB (tcp_win_from_space)."""
 WINDOW_MAX_BYTES: Final = 6291456 * _SCALING_RATIO >> 8
 _WINDOW_UNIT_BYTES: Final = 128
-"""Windows are announced in these, by a window scale of 7."""
+"""The unit of announced windows: a window scale of 7."""
 QUICK_ACKS_MAX: Final = 16
 DELAYED_ACK_MIN_NS: Final = 40_000_000
 DELAYED_ACK_MAX_NS: Final = 200_000_000
@@ -39,31 +40,57 @@ _COUNTED_BYTES_MIN: Final = 128
 
 
 class Receiver:
-    """One end's receiving half. `acknowledge` sends an acknowledgement, which takes `announce()` with it."""
+    """The receiving half of one end. `acknowledge` sends an acknowledgement, with the window of `announce()`."""
 
     __slots__ = (
-        "_acknowledge", "_clamp", "_delay_ns", "_early", "_early_bytes", "_edge", "_env", "_held", "_interactive",
-        "_last_ns", "_last_size", "_limit", "_order", "_pushed", "_quick", "_reading", "_round_at", "_round_edge",
-        "_round_ns", "_rtt", "_segment", "_space", "_space_at", "_space_next", "_timer", "acknowledged", "blocks",
-        "duplicate", "fin_at", "following",
+        "_acknowledge",
+        "_clamp",
+        "_delay_ns",
+        "_edge",
+        "_env",
+        "_held",
+        "_interactive",
+        "_last_ns",
+        "_last_size",
+        "_limit",
+        "_order",
+        "_out_of_order",
+        "_out_of_order_bytes",
+        "_pushed",
+        "_quick",
+        "_reading",
+        "_round_at",
+        "_round_edge",
+        "_round_ns",
+        "_rtt",
+        "_segment",
+        "_space",
+        "_space_at",
+        "_space_next",
+        "_timer",
+        "acknowledged",
+        "blocks",
+        "duplicate",
+        "fin_at",
+        "next_seq",
     )  # fmt: skip
 
     def __init__(
         self, env: Environment, timers: LazyTimers, rtt: RttEstimator, acknowledge: Callable[[], object]
     ) -> None:
         self._env, self._rtt, self._acknowledge = env, rtt, acknowledge
-        self.following = 0
-        """The next number that is wanted; 0 before the other end's SYN."""
+        self.next_seq = 0
+        """The next expected sequence number (RCV.NXT); 0 before the peer's SYN."""
         self.acknowledged = 0
-        """`following` as the other end was told it last."""
+        """The last number acknowledged to the peer."""
         self.fin_at = -1
         self.blocks: list[Range] = []
-        """What is here beyond `following`, the latest first."""
-        self._early: dict[int, bytes] = {}
-        self._early_bytes = 0
+        """The ranges received beyond `next_seq`, the most recent first."""
+        self._out_of_order: dict[int, bytes] = {}
+        self._out_of_order_bytes = 0
         self._order: list[int] = []
         self.duplicate: Range | None = None
-        """What came again, until a segment reports it."""
+        """The range that was received twice, until it is reported (D-SACK)."""
         # for the program
         self._reading = True
         self._held = bytearray()
@@ -83,77 +110,77 @@ class Receiver:
         self._round_edge = self._round_at = self._round_ns = 0
         self._space, self._space_next, self._space_at = 10 * MSS, 1, 0
 
-    # -- what segments say of this half
+    # -- fields of segments to be sent
 
     def announce(self) -> int:
-        """The window for a segment that is sent now; it takes the acknowledgement along."""
-        following = self.following
-        self.acknowledged = following
+        """The window for a segment that is sent now, which also carries the acknowledgement of `next_seq`."""
+        next_seq = self.next_seq
+        self.acknowledged = next_seq
         self._timer.deadline = self._pushed = 0
         if self._quick:
             self._quick -= 1
             if not self._quick:
                 self._delay_ns = DELAYED_ACK_MIN_NS
-        window = min(self._limit, self._clamp - len(self._held) - self._early_bytes)
-        if following + window < self._edge:
-            window = self._edge - following  # what was announced stays
+        window = min(self._limit, self._clamp - len(self._held) - self._out_of_order_bytes)
+        if next_seq + window < self._edge:
+            window = self._edge - next_seq  # an announced window must not shrink (RFC 9293, 3.8.6)
         window = -(-window // _WINDOW_UNIT_BYTES) * _WINDOW_UNIT_BYTES
-        self._edge = following + window
+        self._edge = next_seq + window
         return window
 
     def selected(self) -> tuple[Range, ...]:
-        """The blocks of a selective acknowledgement, a duplicate first."""
+        """The blocks of a selective acknowledgement, with a duplicate first."""
         if self.duplicate is None:
             return tuple(self.blocks[:SACK_BLOCKS_MAX])
         duplicate, self.duplicate = self.duplicate, None
         return (duplicate, *self.blocks[: SACK_BLOCKS_MAX - 1])
 
     def note_answer(self, now: int) -> None:
-        """Data is being sent: soon after the other end's, it is an answer."""
+        """Note that data is sent. Soon after received data, it is taken for a response."""
         if now - self._last_ns < self._delay_ns:
             self._interactive = True
 
     # -- segments
 
     def receive(self, segment: TcpSegment) -> bytes:
-        """Take a segment with data or FIN; the bytes for the program that are now in order."""
+        """Process a segment with data or FIN; returns the bytes that are now in order for the program."""
         data, seq = segment.data, segment.seq
         behind = seq + len(data)
         if segment.flags & FIN:
             self.fin_at = behind
             behind += 1
-        following = self.following
-        if behind <= following:
-            self._again((seq, behind))
+        next_seq = self.next_seq
+        if behind <= next_seq:
+            self._receive_duplicate((seq, behind))
             return b""
         if seq >= self._edge and data:
             self._acknowledge()  # beyond the window
             return b""
         if data:
             self._time(len(data), push=segment.push)
-        if seq > following:
-            self._keep(seq, data)
+        if seq > next_seq:
+            self._keep_out_of_order(seq, data)
             return b""
-        return self._take(data[following - seq :] if seq < following else data)
+        return self._receive_in_order(data[next_seq - seq :] if seq < next_seq else data)
 
-    def _again(self, what: Range) -> None:
-        """A segment came that was here before: our acknowledgement was lost, or it was sent again too soon."""
+    def _receive_duplicate(self, what: Range) -> None:
+        """Report a duplicate: our acknowledgement was lost, or the segment was retransmitted too early."""
         self.duplicate = what
         self._be_quick()
         self._acknowledge()
 
-    def _keep(self, seq: int, data: bytes) -> None:
-        """Keep a segment that came before its time."""
+    def _keep_out_of_order(self, seq: int, data: bytes) -> None:
+        """Keep a segment that arrived out of order."""
         behind = seq + len(data)
         if any(first <= seq and behind <= end for first, end in self.blocks):
-            self._again((seq, behind))
+            self._receive_duplicate((seq, behind))
             return
         if data:
-            if seq not in self._early:
+            if seq not in self._out_of_order:
                 insort(self._order, seq)
-            if (more := len(data) - len(self._early.get(seq, b""))) > 0:
-                self._early[seq] = data
-                self._early_bytes += more
+            if (more := len(data) - len(self._out_of_order.get(seq, b""))) > 0:
+                self._out_of_order[seq] = data
+                self._out_of_order_bytes += more
             touching = [block for block in self.blocks if block[0] <= behind and seq <= block[1]]
             first = min(seq, *(block[0] for block in touching)) if touching else seq
             end = max(behind, *(block[1] for block in touching)) if touching else behind
@@ -161,18 +188,18 @@ class Receiver:
             self._widen(len(data))
         self._acknowledge()
 
-    def _take(self, data: bytes) -> bytes:
-        """Take what is in order, and what came early and follows it."""
+    def _receive_in_order(self, data: bytes) -> bytes:
+        """Accept data in order, and the out-of-order data that follows it."""
         filled = bool(self.blocks)
         size = len(data)
-        following = self.following + size
+        next_seq = self.next_seq + size
         if filled:
-            following, data = self._join(following, data)
-        if following == self.fin_at:
-            following += 1
-        self.following = following
+            next_seq, data = self._join(next_seq, data)
+        if next_seq == self.fin_at:
+            next_seq += 1
+        self.next_seq = next_seq
         now = self._env._now
-        if following >= self._round_edge:
+        if next_seq >= self._round_edge:
             self._measure_round(now)
         self._widen(size)
         if not self._reading:
@@ -180,32 +207,32 @@ class Receiver:
             data = b""
         elif self._round_ns and now - self._space_at >= self._round_ns:
             self._adjust(now)
-        unacknowledged = following - self.acknowledged
+        unacknowledged = next_seq - self.acknowledged
         if filled or unacknowledged > self._segment or (self._quick and not self._interactive):
             self._acknowledge()
         elif self._pushed and (self._pushed > 1 or not self._interactive) and data:
-            self._acknowledge()  # the program reads a short segment
+            self._acknowledge()  # the program has read a short segment
         else:
             self._acknowledge_later(now)
         return data
 
-    def _join(self, following: int, data: bytes) -> tuple[int, bytes]:
+    def _join(self, next_seq: int, data: bytes) -> tuple[int, bytes]:
         chunks = [data]
         order = self._order
-        while order and order[0] <= following:
+        while order and order[0] <= next_seq:
             seq = order.pop(0)
-            early = self._early.pop(seq)
-            self._early_bytes -= len(early)
-            more = early[following - seq :]
+            kept = self._out_of_order.pop(seq)
+            self._out_of_order_bytes -= len(kept)
+            more = kept[next_seq - seq :]
             chunks.append(more)
-            following += len(more)
-        self.blocks = [block for block in self.blocks if block[1] > following]
-        return following, b"".join(chunks)
+            next_seq += len(more)
+        self.blocks = [block for block in self.blocks if block[1] > next_seq]
+        return next_seq, b"".join(chunks)
 
     # -- when to acknowledge
 
     def _time(self, size: int, *, push: bool) -> None:
-        """Learn from a segment's size, PSH flag and time how soon to acknowledge."""
+        """Adapt the delay of acknowledgements to a segment's size, PSH flag and time."""
         now = self._env._now
         if size >= self._segment:
             self._segment = size
@@ -230,10 +257,10 @@ class Receiver:
             self._quick = max(self._quick, self._quick_acks())
 
     def _quick_acks(self) -> int:
-        return min(max((self._edge - self.following) // (2 * self._segment), 2), QUICK_ACKS_MAX)
+        return min(max((self._edge - self.next_seq) // (2 * self._segment), 2), QUICK_ACKS_MAX)
 
     def _be_quick(self) -> None:
-        """Acknowledge the next segments at once: the other end is repairing a loss."""
+        """Acknowledge the next segments at once, because the peer is in loss recovery."""
         self._quick = max(self._quick, self._quick_acks())
         self._interactive = False
         self._delay_ns = DELAYED_ACK_MIN_NS
@@ -256,7 +283,7 @@ class Receiver:
     # -- the window
 
     def _measure_round(self, now: int) -> None:
-        """Without timestamps, a receiver takes the time of a window of data for the round trip."""
+        """Measure the round trip without timestamps, as the time in which a window of data arrives."""
         if self._round_edge:
             took = now - self._round_at
             if not self._round_ns or took < self._round_ns:
@@ -264,41 +291,41 @@ class Receiver:
         self._round_edge, self._round_at = self._edge, now
 
     def _adjust(self, now: int) -> None:
-        """Let the window be twice what the program read in a round trip, and more while that grows."""
-        copied = self.following - len(self._held) - self._space_next
+        """Set the window to twice the data that the program read in a round trip, or more while that grows."""
+        copied = self.next_seq - len(self._held) - self._space_next
         if copied > self._space:
             window = 2 * copied
             window += 2 * (window * (copied - self._space) // self._space)
             if self._order:
-                window += self._order[-1] - self.following
+                window += self._order[-1] - self.next_seq
             self._space = copied
             self._clamp = max(self._clamp, min(window, WINDOW_MAX_BYTES))
-        self._space_next, self._space_at = self.following - len(self._held), now
+        self._space_next, self._space_at = self.next_seq - len(self._held), now
 
     def _widen(self, size: int) -> None:
-        """Grow the window, and acknowledge the segment that made it grow at once (tcp_grow_window)."""
+        """Grow the window, and acknowledge at once the segment that made it grow (tcp_grow_window)."""
         room = self._clamp - self._queued() - self._limit
         if room > 0 and size >= _COUNTED_BYTES_MIN:
             self._limit += min(2 * MSS, room)
             self._quick |= 1
 
     def _queued(self) -> int:
-        """Window's worth of memory taken by what the program has not read, with the segment under way."""
-        return len(self._held) + self._early_bytes + _SEGMENT_WINDOW_BYTES
+        """The part of the window taken by data that the program has not read, and by the present segment."""
+        return len(self._held) + self._out_of_order_bytes + _SEGMENT_WINDOW_BYTES
 
     # -- the program
 
     @property
     def at_end(self) -> bool:
-        """Whether the program has everything up to the other end's FIN."""
-        return 0 <= self.fin_at < self.following and not self._held
+        """Whether the program has received everything up to the peer's FIN."""
+        return 0 <= self.fin_at < self.next_seq and not self._held
 
     def pause(self) -> None:
-        """Keep what comes in; the window shrinks."""
+        """Keep received data, so that the window shrinks."""
         self._reading = False
 
     def resume(self) -> bytes:
-        """What was kept; more is handed over as it comes."""
+        """Stop keeping data; returns what was kept."""
         self._reading = True
         data, self._held = bytes(self._held), bytearray()
         return data

@@ -1,12 +1,12 @@
-"""Loss recovery: the states of Linux's tcp_fastretrans_alert (net/ipv4/tcp_input.c), proportional rate reduction, and
-what undoes a reduction that was not called for.
+"""TCP loss recovery: the states of Linux's tcp_fastretrans_alert (net/ipv4/tcp_input.c), proportional rate reduction,
+and the undoing of spurious window reductions.
 
     OPEN ─SACK─▶ DISORDER ─a segment is lost─▶ RECOVERY ─all before `high` acknowledged─▶ OPEN
       └──────────────────── timeout ─────────▶ LOSS ─────────────────────────────────────▶ OPEN
 
-RECOVERY sends at the pace of what is delivered until the window is at the threshold (RFC 6937). LOSS begins with one
-segment and slow start; meanwhile F-RTO (RFC 5682) finds out whether the timeout was spurious. A reduction is undone
-when every retransmission proves to have been a duplicate (RFC 3708), or the originals to have arrived.
+RECOVERY sends in proportion to what is delivered until the window is at the threshold (RFC 6937). LOSS starts with
+one segment and slow start; meanwhile F-RTO (RFC 5682) detects a spurious timeout. A reduction is undone when every
+retransmission was reported as a duplicate (RFC 3708), or the original segments were delivered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sim.net.tcp.scoreboard import REORDERING, Scoreboard
 
 
 class RecoveryState(IntEnum):
-    """What the sender knows of losses."""
+    """The state of loss recovery, as Linux's tcp_ca_state."""
 
     OPEN = 0
     DISORDER = 1
@@ -30,7 +30,7 @@ class RecoveryState(IntEnum):
 
 
 class Resend(IntEnum):
-    """What is to be sent after an acknowledgement, beside what is always allowed."""
+    """What to send after an acknowledgement, before new data within the window."""
 
     NOTHING = 0
     LOST = 1
@@ -38,16 +38,16 @@ class Resend(IntEnum):
 
 
 class AckEvent(NamedTuple):
-    """What an acknowledgement told."""
+    """The contents of an acknowledgement, as far as loss recovery uses them; `now` in nanoseconds of lab time."""
 
     now: int
     una: int
-    following: int
-    """The next number that was never sent."""
+    next_seq: int
+    """The next sequence number to be sent (SND.NXT)."""
     can_send_new: bool
     advanced: bool
     selected: bool
-    """Whether a selective acknowledgement was news."""
+    """Whether it selectively acknowledged a segment for the first time."""
     duplicate: bool
 
 
@@ -55,7 +55,7 @@ _NOT_UNDOABLE: Final = -1
 
 
 class LossRecovery:
-    """One sender's state of loss recovery; it sets the congestion window."""
+    """The loss recovery of one sender, which sets the congestion window."""
 
     __slots__ = (
         "_board", "_cubic", "_frto", "_prior_ssthresh", "_prior_window", "_prr_delivered", "_rtt", "_undo_from",
@@ -66,9 +66,9 @@ class LossRecovery:
         self._board, self._cubic, self._rtt = board, cubic, rtt
         self.state = RecoveryState.OPEN
         self.high = 0
-        """Where the recovery under way, or the last one, ends."""
+        """The sequence number at which the present recovery, or the last one, ends."""
         self.look_in_ns = 0
-        """In how long RACK is to look for losses again; 0 for never."""
+        """The time until RACK's next check for losses, in nanoseconds; 0 if none is due."""
         self.prr_out = 0
         self._prr_delivered = self._prior_window = self._prior_ssthresh = 0
         self._undo_from = self._undo_resent = _NOT_UNDOABLE
@@ -76,13 +76,13 @@ class LossRecovery:
 
     @property
     def in_loss(self) -> bool:
-        """Whether a timeout is being repaired."""
+        """Whether recovery from a retransmission timeout is in progress."""
         return self.state is RecoveryState.LOSS
 
     # -- acknowledgements
 
     def on_ack(self, event: AckEvent) -> Resend:
-        """Judge what an acknowledgement told. `control` sets the window afterwards."""
+        """Update the state for an acknowledgement; call `control` afterwards, which sets the window."""
         self.look_in_ns = 0
         if self.state is RecoveryState.RECOVERY and event.una >= self.high:
             self._leave()
@@ -99,19 +99,19 @@ class LossRecovery:
             self._undo_if_duplicates()
         self._detect(event.now)
         if self._board.lost:
-            self._enter(event.una, event.following)
+            self._enter(event.una, event.next_seq)
             return Resend.LOST
-        self._keep_open(event.following)
+        self._keep_open(event.next_seq)
         return resend
 
     def _on_ack_in_recovery(self, event: AckEvent) -> Resend:
         if self._undo_if_duplicates():
-            self._keep_open(event.following)
+            self._keep_open(event.next_seq)
         self._detect(event.now)
         if self.state is not RecoveryState.RECOVERY:
             if not self._board.lost:
                 return Resend.NOTHING
-            self._enter(event.una, event.following)
+            self._enter(event.una, event.next_seq)
         return Resend.LOST
 
     def _on_ack_in_loss(self, event: AckEvent) -> Resend:
@@ -124,11 +124,11 @@ class LossRecovery:
             if self._board.original_acked:
                 self._undo_loss()
                 return Resend.NOTHING
-            if event.following > self.high:
+            if event.next_seq > self.high:
                 if event.selected or event.duplicate:
                     self._frto = False
             elif event.advanced and not recovered:
-                self.high = event.following
+                self.high = event.next_seq
                 if event.can_send_new:
                     return Resend.NEW
                 self._frto = False
@@ -138,11 +138,11 @@ class LossRecovery:
         return Resend.LOST
 
     def give_up_frto(self) -> None:
-        """There was nothing new to send."""
+        """End F-RTO, because there was no new data to send."""
         self._frto = False
 
     def control(self, event: AckEvent, delivered: int, losses: int, *, limited: bool) -> None:
-        """Set the window after so many segments were delivered and found lost; it is raised only if it limits."""
+        """Set the window after `delivered` and `losses` segments; it grows only if it was `limited` by it."""
         if self.state is RecoveryState.RECOVERY:
             self._reduce(delivered, advanced=event.advanced, lost=losses > 0)
         elif delivered and limited and (event.advanced or self._board.reordering > REORDERING):
@@ -164,7 +164,7 @@ class LossRecovery:
         cubic.window = in_flight + max(more, 0 if self.prr_out else 1)
 
     def _detect(self, now: int) -> None:
-        """Let RACK look for losses, if it has learned something."""
+        """Let RACK check for losses, if segments were delivered since the last check."""
         board, rtt = self._board, self._rtt
         if board.news and board.sent:
             window = board.reordering_window(
@@ -172,30 +172,30 @@ class LossRecovery:
             )
             self.look_in_ns = board.detect_losses(now, window)
 
-    def _keep_open(self, following: int) -> None:
-        """OPEN, or DISORDER while there are holes or retransmissions in flight."""
+    def _keep_open(self, next_seq: int) -> None:
+        """Set the state OPEN, or DISORDER while there are holes or retransmissions in flight."""
         board = self._board
-        open_ = not (board.sacked or board.lost or any(segment.again for segment in board.sent))
+        open_ = not (board.sacked or board.lost or any(segment.ever_resent for segment in board.sent))
         state = RecoveryState.OPEN if open_ else RecoveryState.DISORDER
         if state is not self.state:
-            self.state, self.high = state, following
+            self.state, self.high = state, next_seq
 
-    def _enter(self, una: int, following: int) -> None:
+    def _enter(self, una: int, next_seq: int) -> None:
         self._begin_undo(una)
         self._prior_ssthresh = self.prior_ssthresh()
-        self.begin_reduction(following)
+        self.begin_reduction(next_seq)
         self.state = RecoveryState.RECOVERY
 
-    def begin_reduction(self, following: int) -> None:
+    def begin_reduction(self, next_seq: int) -> None:
         """tcp_init_cwnd_reduction."""
         cubic = self._cubic
-        self.high = following
+        self.high = next_seq
         self._prior_window = cubic.window
         self._prr_delivered = self.prr_out = 0
         cubic.ssthresh = cubic.reduced()
 
     def _leave(self) -> None:
-        """All that was in flight when the loss was found has been acknowledged."""
+        """End a recovery: everything that was in flight when the loss was found is acknowledged."""
         if self._undo_resent == 0:
             self._undo()
         else:
@@ -206,23 +206,27 @@ class LossRecovery:
 
     # -- timers
 
-    def time_out(self, now: int, una: int, following: int, *, again: bool) -> None:
-        """The retransmission timeout is over, `again` for the same segment (tcp_enter_loss)."""
+    def time_out(self, now: int, una: int, next_seq: int, *, repeated: bool) -> None:
+        """Enter LOSS after a retransmission timeout, `repeated` if for the same segment (tcp_enter_loss)."""
         board, cubic, state = self._board, self._cubic, self.state
         board.mark_timed_out(now, una)
-        if state < RecoveryState.RECOVERY or self.high <= una or (state is RecoveryState.LOSS and not again):
+        if (
+            state < RecoveryState.RECOVERY
+            or self.high <= una
+            or (state is RecoveryState.LOSS and not repeated)
+        ):
             self._prior_ssthresh = self.prior_ssthresh()
             self._prior_window = cubic.window
             cubic.ssthresh = cubic.reduced()
             self._begin_undo(una)
         cubic.reset()
-        cubic.begin_round(now, following)
+        cubic.begin_round(now, next_seq)
         cubic.window = board.in_flight + 1
-        self.state, self.high = RecoveryState.LOSS, following
-        self._frto = state < RecoveryState.RECOVERY or again
+        self.state, self.high = RecoveryState.LOSS, next_seq
+        self._frto = state < RecoveryState.RECOVERY or repeated
 
-    def look_again(self, now: int, una: int, following: int) -> bool:
-        """RACK's timer is over; whether something is to be sent again (tcp_rack_reo_timeout)."""
+    def look_again(self, now: int, una: int, next_seq: int) -> bool:
+        """Check for losses after RACK's timer; returns whether to retransmit (tcp_rack_reo_timeout)."""
         in_flight, losses = self._board.in_flight, self._board.losses
         self._board.news = True
         self.look_in_ns = 0
@@ -230,24 +234,24 @@ class LossRecovery:
         if self._board.in_flight == in_flight:
             return False
         if self.state is not RecoveryState.RECOVERY:
-            self._enter(una, following)
+            self._enter(una, next_seq)
             self._reduce(1, advanced=False, lost=self._board.losses > losses)
         return True
 
-    def tail_was_lost(self, following: int) -> None:
-        """A loss probe repaired a loss that nothing else told of: the window is reduced for it."""
-        self.begin_reduction(following)
+    def tail_was_lost(self, next_seq: int) -> None:
+        """Reduce the window for a loss that was repaired by a loss probe alone (RFC 8985, 7.4)."""
+        self.begin_reduction(next_seq)
         self._cubic.window = self._cubic.ssthresh
-        self._keep_open(following)
+        self._keep_open(next_seq)
 
-    def forgive(self, following: int) -> None:
-        """What was lost was a probe of the path: send it again, with the window as it was (tcp_simple_retransmit)."""
+    def forgive(self, next_seq: int) -> None:
+        """Retransmit a lost path MTU probe without reducing the window (tcp_simple_retransmit)."""
         cubic = self._cubic
         if self.state is RecoveryState.RECOVERY:
             cubic.window = self._prior_window
             cubic.ssthresh = self._prior_ssthresh
         cubic.window += 1
-        self.state, self.high = RecoveryState.LOSS, following
+        self.state, self.high = RecoveryState.LOSS, next_seq
         self._undo_from = self._undo_resent = _NOT_UNDOABLE
         self._frto = False
 
@@ -265,12 +269,15 @@ class LossRecovery:
         self._undo_resent = self._board.resent or _NOT_UNDOABLE
 
     def note_resent(self) -> None:
-        """A segment was sent again."""
+        """Count a retransmission."""
         if self._undo_from >= 0:
             self._undo_resent = max(self._undo_resent, 0) + 1
 
     def note_duplicate(self, blocks: tuple[Range, ...], ack: int, probe_end: int) -> int:
-        """How many of the first blocks report a duplicate: one or none (RFC 2883). Of a loss probe it is no news."""
+        """The number of leading blocks that report a duplicate: 1 or 0 (RFC 2883).
+
+        A duplicate of the loss probe that ends at `probe_end` does not widen the reordering window.
+        """
         if not blocks:
             return 0
         first, end = blocks[0]
@@ -284,7 +291,7 @@ class LossRecovery:
         return 1
 
     def _undo_if_duplicates(self) -> bool:
-        """Undo the reduction if every retransmission was a duplicate."""
+        """Undo the reduction if every retransmission was a duplicate; returns whether it was undone."""
         if self._undo_from < 0 or self._undo_resent != 0:
             return False
         self._undo()

@@ -1,7 +1,7 @@
-"""Round-trip time and retransmission timeout: RFC 6298 as Linux has it (net/ipv4/tcp_input.c, tcp_rtt_estimator).
+"""Round-trip time and retransmission timeout: RFC 6298 as in Linux (net/ipv4/tcp_input.c, tcp_rtt_estimator).
 
-What differs from the RFC: the variance has a floor of RTO_MIN_NS, follows its own maximum of each round trip, and is
-damped when the round-trip time falls. So the timeout is never nearer than RTO_MIN_NS behind the smoothed time.
+Differences from the RFC: the variance is at least RTO_MIN_NS, follows its maximum of each round trip, and is damped
+when the round-trip time falls. The timeout is therefore at least RTO_MIN_NS longer than the smoothed round-trip time.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Final
 
 RTO_INITIAL_NS: Final = 1_000_000_000
 RTO_UNMEASURED_NS: Final = 3_000_000_000
-"""When the handshake gave no sample, because a SYN was sent twice (RFC 6298, 5.7)."""
+"""The timeout after a handshake without a sample, because a SYN was retransmitted (RFC 6298, 5.7)."""
 RTO_MIN_NS: Final = 200_000_000
 RTO_MAX_NS: Final = 120_000_000_000
 
 
 class RttEstimator:
-    """One connection's measurements, in nanoseconds."""
+    """The round-trip time and retransmission timeout of one connection, in nanoseconds."""
 
     __slots__ = ("_deviation", "_deviation_max", "_round_end", "_variance", "minimum", "rto", "smoothed")
 
@@ -25,23 +25,23 @@ class RttEstimator:
         self.smoothed = 0
         """0 before the first sample."""
         self.minimum = 0
-        self._deviation = self._deviation_max = self._variance = 0  # four times what they are called
+        self._deviation = self._deviation_max = self._variance = 0  # stored times four, as in Linux
         self._round_end = 0
 
-    def measure(self, rtt: int, una: int, following: int) -> None:
-        """Take a sample; `una` and `following` are the sender's first unacknowledged number and its next one."""
+    def measure(self, rtt: int, una: int, next_seq: int) -> None:
+        """Add a sample. `una` and `next_seq` are the sender's first unacknowledged and next sequence numbers."""
         if not self.minimum or rtt < self.minimum:
             self.minimum = rtt
         if not self.smoothed:
             self.smoothed = rtt
             self._deviation = 2 * rtt
             self._variance = self._deviation_max = max(2 * rtt, RTO_MIN_NS)
-            self._round_end = following
+            self._round_end = next_seq
         else:
-            self._follow(rtt, una, following)
+            self._follow(rtt, una, next_seq)
         self.rto = min(self.smoothed + self._variance, RTO_MAX_NS)
 
-    def _follow(self, rtt: int, una: int, following: int) -> None:
+    def _follow(self, rtt: int, una: int, next_seq: int) -> None:
         error = rtt - self.smoothed
         self.smoothed += error // 8
         change = abs(error) - self._deviation // 4
@@ -55,7 +55,7 @@ class RttEstimator:
         if una > self._round_end:
             if self._deviation_max < self._variance:
                 self._variance -= (self._variance - self._deviation_max) // 4
-            self._round_end = following
+            self._round_end = next_seq
             self._deviation_max = RTO_MIN_NS
 
     def back_off(self) -> None:

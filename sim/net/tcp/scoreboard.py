@@ -1,7 +1,7 @@
-"""What is in flight: segments sent and not acknowledged, with selective acknowledgement and RACK loss detection.
+"""The segments sent and not acknowledged, with selective acknowledgement and RACK loss detection.
 
-RACK (RFC 8985, as in net/ipv4/tcp_recovery.c): a segment is lost when one that was sent later has been delivered, and
-a reordering window has passed since. Counts are in segments: `in_flight` is what is believed to be on the way.
+RACK (RFC 8985, as in net/ipv4/tcp_recovery.c): a segment is lost when one that was sent later has been delivered and
+a reordering window has passed since. Counts are in segments.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sim.net.segment import MSS, Range
 REORDERING: Final = 3
 _REORDERING_MAX: Final = 300
 _DSACK_PERSISTS: Final = 16
-"""Recoveries for which a wider reordering window stays."""
+"""The number of recoveries for which a wider reordering window is kept."""
 _seq = attrgetter("seq")
 
 
 class Sent:
-    """A segment in flight; a FIN counts as one number behind the data."""
+    """A segment sent and not acknowledged. A FIN takes one sequence number after the data."""
 
-    __slots__ = ("again", "end", "lost", "resent", "sacked", "sent_ns", "seq")
+    __slots__ = ("end", "ever_resent", "lost", "resent", "sacked", "sent_ns", "seq")
 
     def __init__(self, seq: int, end: int, sent_ns: int) -> None:
         self.seq = seq
@@ -33,13 +33,13 @@ class Sent:
         self.sacked = False
         self.lost = False
         self.resent = False
-        """Sent again, and that copy not known to be lost."""
-        self.again = False
-        """Ever sent again: an acknowledgement does not tell of which copy."""
+        """Whether it was retransmitted, and the retransmission is not known to be lost."""
+        self.ever_resent = False
+        """Whether it was ever retransmitted, so that an acknowledgement is ambiguous (Karn's algorithm)."""
 
 
 class Scoreboard:
-    """One connection's segments in flight, in the order of their numbers."""
+    """The unacknowledged segments of one connection, in the order of their sequence numbers."""
 
     __slots__ = (
         "_dsack_persists", "_dsack_round", "_dsack_steps", "acked_ns", "delivered", "dsack_seen", "highest_sacked",
@@ -51,38 +51,38 @@ class Scoreboard:
         self.sent: list[Sent] = []
         self.sacked = self.lost = self.resent = 0
         self.highest_sacked = 0
-        """The number behind the highest segment that was selectively acknowledged."""
+        """The end of the highest segment that was selectively acknowledged."""
         self.delivered = 0
-        """Segments of the whole connection that have arrived."""
+        """The number of segments delivered over the whole connection."""
         self.losses = 0
-        """How often one was found lost."""
+        """The number of times a segment was found lost."""
         self.reordering = REORDERING
         self.reordering_seen = False
-        # RACK: of the segments delivered, the one sent last
+        # RACK: of the delivered segments, the one that was sent last
         self.newest_sent_ns = self.newest_end = self.newest_rtt_ns = 0
         self.news = False
-        """Whether RACK learned something since it last looked for losses."""
+        """Whether segments were delivered since RACK last looked for losses."""
         self.dsack_seen = False
         self._dsack_steps, self._dsack_persists, self._dsack_round = 1, 0, 0
-        # of the acknowledgement under way: when the first and the last of its segments were sent, if only once
+        # for the present acknowledgement: when its first and last segments without retransmission were sent
         self.acked_ns: tuple[int, int] | None = None
         self.sacked_ns: tuple[int, int] | None = None
         self.original_acked = self.resent_acked = False
 
     @property
     def in_flight(self) -> int:
-        """Segments on the way."""
+        """The number of segments estimated to be in flight (RFC 8985: not delivered and not lost)."""
         return len(self.sent) - self.sacked - self.lost + self.resent
 
     def begin(self) -> None:
-        """An acknowledgement came that tells of more than segments in order."""
+        """Start to process an acknowledgement, other than one handled by `deliver_in_order`."""
         self.acked_ns = self.sacked_ns = None
         self.original_acked = self.resent_acked = False
 
     def acknowledge(self, una: int, now: int, min_rtt: int, high: int) -> int:
-        """Everything before `una` has arrived; the number of segments of which that is news or that are done with.
+        """Remove the segments before `una`, which are acknowledged; returns their number.
 
-        `high` is the number at which the recovery under way ends.
+        `high` is the sequence number at which the present recovery ends.
         """
         done = 0
         reordered = self.highest_sacked
@@ -92,7 +92,7 @@ class Scoreboard:
                     segment.seq = una
                 break
             done += 1
-            if segment.again:
+            if segment.ever_resent:
                 self.resent_acked = True
             elif not segment.sacked:
                 self.acked_ns = (self.acked_ns or (segment.sent_ns,))[0], segment.sent_ns
@@ -106,7 +106,7 @@ class Scoreboard:
         return done
 
     def _settle(self, segment: Sent, now: int, min_rtt: int) -> None:
-        """Take a segment out of the counts."""
+        """Update the counts for a segment that is removed."""
         if segment.sacked:
             self.sacked -= 1
         else:
@@ -116,7 +116,7 @@ class Scoreboard:
         self.resent -= segment.resent
 
     def select(self, blocks: Iterable[Range], now: int, min_rtt: int, high: int) -> int:
-        """These ranges have arrived too; the number of segments of which that is news."""
+        """Mark the segments in `blocks` as selectively acknowledged; returns how many were not marked before."""
         found = 0
         before = reordered = self.highest_sacked
         for first, behind in blocks:
@@ -127,7 +127,7 @@ class Scoreboard:
                 if segment.sacked:
                     continue
                 found += 1
-                if not segment.again:
+                if not segment.ever_resent:
                     self.sacked_ns = (self.sacked_ns or (segment.sent_ns,))[0], segment.sent_ns
                     if segment.seq < before:
                         reordered = min(reordered, segment.seq)
@@ -150,22 +150,22 @@ class Scoreboard:
         self._advance(segment, now, min_rtt)
 
     def _saw_reordering(self, low: int) -> None:
-        """The segment at `low` arrived behind later ones: remember how far behind."""
+        """Adapt the reordering degree to a segment at `low` that was delivered after later ones."""
         behind = -((low - self.highest_sacked) // MSS)
         self.reordering = min(max(self.reordering, behind), _REORDERING_MAX)
         self.reordering_seen = True
 
     def _advance(self, segment: Sent, now: int, min_rtt: int) -> None:
         rtt = now - segment.sent_ns
-        if segment.again and rtt < min_rtt:
-            return  # too soon for the copy: it was the original
+        if segment.ever_resent and rtt < min_rtt:
+            return  # too early for the retransmission: the original was delivered
         self.news = True
         self.newest_rtt_ns = rtt
         if (segment.sent_ns, segment.end) > (self.newest_sent_ns, self.newest_end):
             self.newest_sent_ns, self.newest_end = segment.sent_ns, segment.end
 
     def deliver_in_order(self, done: int, now: int) -> None:
-        """The first `done` segments have arrived: what `acknowledge` does where nothing but that is known."""
+        """Remove the first `done` segments. A faster `acknowledge` for connections without losses or SACK."""
         last = self.sent[done - 1]
         self.newest_sent_ns, self.newest_end, self.newest_rtt_ns = last.sent_ns, last.end, now - last.sent_ns
         self.delivered += done
@@ -174,7 +174,7 @@ class Scoreboard:
     # losses
 
     def mark_lost(self, segment: Sent) -> None:
-        """A segment, or the copy of it that was sent again, is lost."""
+        """Mark a segment, or its retransmission, as lost."""
         if not segment.lost:
             segment.lost = True
             self.lost += 1
@@ -185,7 +185,7 @@ class Scoreboard:
             self.losses += 1
 
     def mark_timed_out(self, now: int, una: int) -> None:
-        """The retransmission timeout is over: what was not sent within the last round trip is lost."""
+        """Mark as lost what was not sent within the last round trip, after a retransmission timeout."""
         for segment in self.sent:
             if segment.sacked:
                 continue
@@ -194,28 +194,28 @@ class Scoreboard:
             self.mark_lost(segment)
 
     def unmark_lost(self) -> None:
-        """Nothing was lost after all."""
+        """Clear all marks of loss, after a spurious timeout."""
         for segment in self.sent:
             segment.lost = False
         self.lost = 0
 
     def note_resent(self, segment: Sent, now: int) -> None:
-        """A segment was sent again."""
+        """Note that a segment was retransmitted."""
         segment.sent_ns = now
-        segment.again = True
+        segment.ever_resent = True
         if not segment.resent:
             segment.resent = True
             self.resent += 1
 
     def split(self, index: int, size: int) -> None:
-        """Make two of the segment at `index`, the first `size` long."""
+        """Split the segment at `index` in two, the first of `size` bytes."""
         segment = self.sent[index]
         rest = Sent(segment.seq + size, segment.end, segment.sent_ns)
-        rest.sacked, rest.lost, rest.resent, rest.again = (
+        rest.sacked, rest.lost, rest.resent, rest.ever_resent = (
             segment.sacked,
             segment.lost,
             segment.resent,
-            segment.again,
+            segment.ever_resent,
         )
         segment.end = rest.seq
         self.sacked += rest.sacked
@@ -224,7 +224,7 @@ class Scoreboard:
         self.sent.insert(index + 1, rest)
 
     def detect_losses(self, now: int, reordering_window: int) -> int:
-        """Mark what RACK finds lost; nanoseconds until it should look again, 0 for never."""
+        """Mark the segments that RACK finds lost; returns the ns until the next check, 0 if none is due."""
         self.news = False
         again_in = 0
         newest = (self.newest_sent_ns, self.newest_end)
@@ -242,13 +242,13 @@ class Scoreboard:
         return again_in
 
     def reordering_window(self, min_rtt: int, smoothed: int, *, in_recovery: bool) -> int:
-        """How long RACK waits for what may only be late."""
+        """How long RACK waits for segments that may only be reordered, in nanoseconds (RFC 8985, 6.2 step 4)."""
         if not self.reordering_seen and (in_recovery or self.sacked >= self.reordering):
             return 0
         return min(min_rtt // 4 * self._dsack_steps, smoothed)
 
     def adapt_window(self, delivered_before: int) -> None:
-        """Widen the reordering window when duplicates arrived, at most once a round trip (RFC 8985, 6.2 step 4)."""
+        """Widen the reordering window if duplicates were reported, at most once per round trip (RFC 8985, 6.2)."""
         if self.dsack_seen and delivered_before >= self._dsack_round:
             self._dsack_steps = min(255, self._dsack_steps + 1)
             self._dsack_round = self.delivered
@@ -258,5 +258,5 @@ class Scoreboard:
         self.dsack_seen = False
 
     def recovered(self) -> None:
-        """A recovery is over."""
+        """Note that a recovery has ended."""
         self._dsack_persists = max(0, self._dsack_persists - 1)

@@ -1,7 +1,7 @@
-"""The sending half of a connection: what is sent when, and the one timer.
+"""The sending half of a TCP connection: when data is sent and retransmitted, and the timer.
 
-As in net/ipv4/tcp_output.c and tcp_timer.c. The timer serves in turn as loss probe (RFC 8985, section 7), reordering
-timer, retransmission timer and window probe.
+As in net/ipv4/tcp_output.c and tcp_timer.c. One timer serves as loss probe timer (RFC 8985, section 7), reordering
+timer, retransmission timer and window probe timer.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from sim.engine.clock import Environment
 
 RETRIES_NS: Final = 924_600_000_000
-"""For how long it tries: Linux's tcp_retries2 of 15, counted from the shortest timeout (retransmits_timed_out)."""
+"""How long data is retransmitted: Linux's tcp_retries2 of 15, from the shortest timeout (retransmits_timed_out)."""
 WINDOW_PROBES_MAX: Final = 15
-"""That are not answered."""
+"""The most unanswered window probes in a row."""
 _TIMER_MIN_NS: Final = 2_000_000
 _SMALL_QUEUE_SEGMENTS: Final = 2
 
 
 class Purpose(IntEnum):
-    """What the timer is for."""
+    """The present purpose of the timer."""
 
     NONE = 0
     RETRANSMIT = 1
@@ -39,32 +39,32 @@ class Purpose(IntEnum):
     WINDOW = 4
 
 
-# In Python before 3.12, taking a member from its class takes as long as ten local operations.
+# before Python 3.12, reading an enum's member takes as long as ten local operations
 _OPEN, _RECOVERY = RecoveryState.OPEN, RecoveryState.RECOVERY
 _NONE, _RETRANSMIT, _PROBE, _REORDER, _WINDOW = Purpose
 
 
 class Output(Protocol):
-    """What a sender needs of its connection."""
+    """The operations of the connection that a sender uses."""
 
     def transmit(
-        self, seq: int, data: bytes, flags: int = ACK, *, again: bool = False, push: bool = False
+        self, seq: int, data: bytes, flags: int = ACK, *, is_resend: bool = False, push: bool = False
     ) -> None:
-        """Send a segment; `again` if its data was sent before, `push` to set PSH."""
+        """Send a segment; `is_resend` marks a retransmission, `push` sets PSH."""
         ...
 
     def give_up(self) -> None:
-        """The other end does not answer."""
+        """End the connection, because the peer does not answer."""
         ...
 
 
 class Sender:
-    """One end's sending half. `una` is the first number not acknowledged, `following` the next to be sent."""
+    """The sending half of one end. `una` is the first unacknowledged number (SND.UNA), `next_seq` is SND.NXT."""
 
     __slots__ = (
         "_board", "_buffer", "_cubic", "_edge", "_env", "_fin_wanted", "_last_sent_ns", "_limited", "_limited_until",
         "_most_out", "_on_acknowledged", "_output", "_path", "_probe_end", "_probe_resent", "_purpose", "_recovery",
-        "_retrying_since", "_started", "_timed_out", "_timer", "_window_probes", "fin_sent", "following", "mss",
+        "_retrying_since", "_started", "_timed_out", "_timer", "_window_probes", "fin_sent", "mss", "next_seq",
         "rtt", "una",
     )  # fmt: skip
 
@@ -80,19 +80,19 @@ class Sender:
     ) -> None:
         self._env, self._output, self.rtt, self._on_acknowledged = env, output, rtt, on_acknowledged
         self._buffer = bytearray()
-        """What is not acknowledged, from `una` on."""
-        self.una = self.following = 1
+        """The unacknowledged and unsent data, from `una` on."""
+        self.una = self.next_seq = 1
         self.mss = MSS
         self._path = PathMtu() if mtu_probing else None
         self._edge = 0
-        """Up to where the other end's window reaches."""
+        """The end of the peer's window, as a sequence number."""
         self._fin_wanted = self.fin_sent = False
         self._started = False
         self._board = Scoreboard()
         self._cubic = Cubic()
         self._recovery = LossRecovery(self._board, self._cubic, rtt)
         self._last_sent_ns = 0
-        # is the window what limits? (tcp_cwnd_validate)
+        # whether the congestion window limits the sender (tcp_cwnd_validate)
         self._limited = False
         self._limited_until = self._most_out = 0
         # the timer
@@ -102,7 +102,7 @@ class Sender:
         """Whether the first segment was sent again by a timeout."""
         self._retrying_since = -1
         self._window_probes = 0
-        # the loss probe under way: where the data ended then, and whether it was sent before
+        # the loss probe in flight: the end of the data then, and whether it was a retransmission
         self._probe_end = 0
         self._probe_resent = False
 
@@ -113,11 +113,11 @@ class Sender:
 
     @property
     def is_done(self) -> bool:
-        """Whether the other end has everything, FIN included."""
-        return self.fin_sent and self.una == self.following
+        """Whether everything is acknowledged, including FIN."""
+        return self.fin_sent and self.una == self.next_seq
 
     def start(self, window: int, rtt: int, *, syns_resent: int) -> None:
-        """The handshake is done; `rtt` is its round-trip time, if it can be told."""
+        """Start to send after the handshake; `rtt` is its round-trip time in ns, 0 if it is ambiguous."""
         self._started = True
         self._edge = self.una + window
         if rtt:
@@ -128,79 +128,79 @@ class Sender:
             self._cubic.window = 1
 
     def stop(self) -> None:
-        """Send nothing any more."""
+        """Stop sending, and stop the timer."""
         self._started = False
         self._disarm()
 
     def write(self, data: bytes) -> int:
-        """Queue bytes and send what the windows allow; how many are not acknowledged."""
+        """Queue bytes and send what the windows allow; returns the number of unacknowledged bytes."""
         self._buffer += data
         self.push()
         return len(self._buffer)
 
     def finish(self) -> None:
-        """Send FIN behind what is queued."""
+        """Send FIN after the queued data."""
         self._fin_wanted = True
         self.push()
 
     # -- sending
 
     def push(self, most: int = UNLIMITED) -> None:
-        """Send what the windows allow, and at most so many segments."""
+        """Send what the windows allow, at most `most` segments."""
         if not self._started:
             return
         board, buffer, una = self._board, self._buffer, self.una
-        sent, following, mss = board.sent, self.following, self.mss
-        left = una + len(buffer) - following
+        sent, next_seq, mss = board.sent, self.next_seq, self.mss
+        left = una + len(buffer) - next_seq
         if left <= 0 and not (self._fin_wanted and not self.fin_sent):
             return
         now, before = self._env._now, len(sent)
         if not before and self._last_sent_ns:
             self._resume(now)
         if self._path is not None and self._path.is_suspect and self._probe_path(self._path, now, left):
-            following = self.following
-            left = una + len(buffer) - following
+            next_seq = self.next_seq
+            left = una + len(buffer) - next_seq
         quota = min(self._cubic.window - (len(sent) - board.sacked - board.lost + board.resent), most)
         second = False
         while left > 0 and quota > 0:
             size = left if left < mss else mss
-            room = self._edge - following
+            room = self._edge - next_seq
             if size > room:
                 if room <= 0 or sent:
                     break
                 size = room
-            offset = following - una
+            offset = next_seq - una
             left -= size
-            self._output.transmit(following, bytes(buffer[offset : offset + size]), push=second or not left)
+            self._output.transmit(next_seq, bytes(buffer[offset : offset + size]), push=second or not left)
             second = not second
-            sent.append(Sent(following, following + size, now))
-            following += size
+            sent.append(Sent(next_seq, next_seq + size, now))
+            next_seq += size
             quota -= 1
         if not left and self._fin_wanted and not self.fin_sent:
             self.fin_sent = True
-            self._output.transmit(following, b"", ACK | FIN)
-            sent.append(Sent(following, following + 1, now))
-            following += 1
-        self._pushed(following, now, before, quota)
+            self._output.transmit(next_seq, b"", ACK | FIN)
+            sent.append(Sent(next_seq, next_seq + 1, now))
+            next_seq += 1
+        self._pushed(next_seq, now, before, quota)
 
-    def _pushed(self, following: int, now: int, before: int, quota: int) -> None:
-        """Account for what was sent, and arm the timer for it."""
+    def _pushed(self, next_seq: int, now: int, before: int, quota: int) -> None:
+        """Update the state after sending, and set the timer."""
         out = len(self._board.sent)
-        if following > self.following or quota <= 0:
+        if next_seq > self.next_seq or quota <= 0:
             limited = quota <= 0
             if self.una >= self._limited_until or limited or (not self._limited and out > self._most_out):
-                self._limited, self._most_out, self._limited_until = limited, out, following
-        if following > self.following:
+                self._limited, self._most_out, self._limited_until = limited, out, next_seq
+        if next_seq > self.next_seq:
             if self._recovery.state is _RECOVERY:
                 self._recovery.prr_out += out - before
-            self.following = following
+            self.next_seq = next_seq
             self._last_sent_ns = now
             self._arm_for_sent(now, had_some=before > 0)
-        elif not out and self._purpose is not _WINDOW:  # the other end's window is closed
+        elif not out and self._purpose is not _WINDOW:  # the peer's window is closed
             self._arm(_WINDOW, now + self._window_probe_ns())
 
     def _probe_path(self, path: PathMtu, now: int, left: int) -> bool:
-        """Try a longer segment, if there is enough to tell soon what became of it (tcp_mtu_probe)."""
+        """Send a path MTU probe, if there is enough data after it to detect its loss (tcp_mtu_probe)."""
         board, cubic = self._board, self._cubic
         size = path.next_size(now)
         needed = size + (board.reordering + 1) * self.mss
@@ -209,18 +209,18 @@ class Sender:
             or path.end
             or self._recovery.state
             or left < needed
-            or self._edge - self.following < needed
+            or self._edge - self.next_seq < needed
         ):
             return False
         if cubic.window <= INITIAL_WINDOW or board.in_flight + 2 > cubic.window:
             return False
-        path.sent(self.following, size)
+        path.sent(self.next_seq, size)
         self._send_new(size)
         cubic.window -= 1
         return True
 
     def _learn_path(self, path: PathMtu) -> None:
-        """Whether the probe of the path arrived, or was lost while later segments arrived."""
+        """Evaluate the path MTU probe in flight: acknowledged, lost, or still open."""
         cubic = self._cubic
         if self.una >= path.end:
             cubic.window = max(cubic.window * self.mss // path.size, 1)
@@ -228,10 +228,10 @@ class Sender:
             self.mss = path.low
         elif self.una == path.start and self._board.sent[0].lost:
             path.failed()
-            self._recovery.forgive(self.following)
+            self._recovery.forgive(self.next_seq)
 
     def _resume(self, now: int) -> None:
-        """Nothing is in flight. After a timeout's time of that, the window is no longer a proven one (RFC 2861)."""
+        """Reduce the window after an idle time longer than the timeout (RFC 2861)."""
         cubic, idle = self._cubic, now - self._last_sent_ns
         cubic.idle(idle)
         rto = self.rtt.rto
@@ -243,7 +243,7 @@ class Sender:
             cubic.window = max(cubic.window, INITIAL_WINDOW)
 
     def _resend(self, index: int) -> None:
-        """Send the segment at that place of the scoreboard again, in parts if the path has become narrower."""
+        """Retransmit the scoreboard's segment at `index`, split if segments have become shorter."""
         board = self._board
         segment = board.sent[index]
         if segment.end - segment.seq > self.mss:
@@ -253,13 +253,13 @@ class Sender:
         now = self._env._now
         if self._retrying_since < 0:
             self._retrying_since = now
-        self._output.transmit(segment.seq, data, ACK | FIN if has_fin else ACK, again=True)
+        self._output.transmit(segment.seq, data, ACK | FIN if has_fin else ACK, is_resend=True)
         board.note_resent(segment, now)
         self._recovery.note_resent()
         self._last_sent_ns = now
 
     def _resend_lost(self) -> None:
-        """Send lost segments again, as far as the window allows."""
+        """Retransmit lost segments, as far as the window allows."""
         board, recovery, window = self._board, self._recovery, self._cubic.window
         index = 0
         while index < len(board.sent) and board.resent < board.lost and board.in_flight < window:
@@ -275,9 +275,9 @@ class Sender:
     # -- acknowledgements
 
     def receive_ack(self, segment: TcpSegment) -> None:
-        """Take what a segment says of what was sent."""
+        """Process the acknowledgement and window of a segment."""
         ack = segment.ack
-        if ack > self.following:
+        if ack > self.next_seq:
             return
         edge = ack + segment.window
         opened = edge > self._edge
@@ -293,7 +293,7 @@ class Sender:
             self.push()
 
     def _advance(self, ack: int) -> None:
-        """Everything up to `ack` has arrived in order, and nothing is wrong."""
+        """Process an acknowledgement of data in order, without losses, SACK or probes (the fast path)."""
         board, rtt, now = self._board, self.rtt, self._env._now
         sent = board.sent
         done = 0
@@ -307,9 +307,9 @@ class Sender:
             first, last = sent[0], sent[done - 1]
             board.deliver_in_order(done, now)
             self._acknowledged(ack)
-            if not last.again:
-                rtt.measure(now - first.sent_ns, ack, self.following)
-                self._cubic.measure(now - last.sent_ns, now, ack, self.following)
+            if not last.ever_resent:
+                rtt.measure(now - first.sent_ns, ack, self.next_seq)
+                self._cubic.measure(now - last.sent_ns, now, ack, self.next_seq)
             if self._is_limited():
                 self._cubic.grow(done, now)
             self._arm_for_rest(now)
@@ -332,7 +332,7 @@ class Sender:
         return self._limited or (cubic.in_slow_start and cubic.window < 2 * self._most_out)
 
     def _judge(self, segment: TcpSegment, ack: int, *, duplicate: bool) -> None:
-        """Take an acknowledgement while something is missing, late or repeated (tcp_ack)."""
+        """Process an acknowledgement with SACK, in recovery, or with a probe in flight (tcp_ack)."""
         board, recovery, now = self._board, self._recovery, self._env._now
         board.begin()
         una, delivered, losses, minimum = self.una, board.delivered, board.losses, self.rtt.minimum
@@ -345,8 +345,8 @@ class Sender:
         rearm = self._measure(now, ack) if done or selected else False
         board.adapt_window(delivered)
         self._end_probe(ack, duplicated=bool(duplicated), plain=duplicate and not selected)
-        more = len(self._buffer) > self.following - self.una and self._edge > self.following
-        event = AckEvent(now, self.una, self.following, more, advanced, selected > 0, duplicate)
+        more = len(self._buffer) > self.next_seq - self.una and self._edge > self.next_seq
+        event = AckEvent(now, self.una, self.next_seq, more, advanced, selected > 0, duplicate)
         resend = recovery.on_ack(event)
         if recovery.look_in_ns:
             self._arm(_REORDER, now + recovery.look_in_ns + _TIMER_MIN_NS)
@@ -362,20 +362,21 @@ class Sender:
             self._on_acknowledged()
 
     def _continue(self, resend: Resend) -> None:
-        """Send what is lost or, to find out whether anything is, what is new (tcp_xmit_recovery).
+        """Send new data if F-RTO asks for it, then retransmit lost segments (tcp_xmit_recovery).
 
-        Two new segments fill TCP's small queue. When they have left the host, lost segments go first (tcp_tsq_write).
+        Two new segments fill TCP's small queue. After they have left the host, lost segments go first
+        (tcp_tsq_write).
         """
         if resend is Resend.NEW:
             self.push(_SMALL_QUEUE_SEGMENTS)
-            if self.following <= self._recovery.high:
+            if self.next_seq <= self._recovery.high:
                 self._recovery.give_up_frto()
         if resend is not Resend.NOTHING:
             self._resend_lost()
         self.push()
 
     def _measure(self, now: int, ack: int) -> bool:
-        """Take the round-trip time; whether it is of something sent after the first segment was."""
+        """Measure the round-trip time; returns whether the sample is of a later segment than the first in flight."""
         board = self._board
         acked, sacked = board.acked_ns, board.sacked_ns
         sample, latest = -1, -1
@@ -387,19 +388,19 @@ class Sender:
                 sample = sacked[0]
         if sample < 0:
             return False
-        self.rtt.measure(now - sample, ack, self.following)
-        self._cubic.measure(now - latest, now, ack, self.following)
+        self.rtt.measure(now - sample, ack, self.next_seq)
+        self._cubic.measure(now - latest, now, ack, self.next_seq)
         return sacked is not None and bool(board.sent) and board.sent[0].sent_ns < sacked[0]
 
     def _end_probe(self, ack: int, *, duplicated: bool, plain: bool) -> None:
-        """Learn from the answer to a loss probe (tcp_process_tlp_ack)."""
+        """Evaluate the acknowledgement of a loss probe (tcp_process_tlp_ack)."""
         if not self._probe_end or ack < self._probe_end:
             return
         if not self._probe_resent or duplicated or plain:
             self._probe_end = 0
         elif ack > self._probe_end:
             self._probe_end = 0
-            self._recovery.tail_was_lost(self.following)
+            self._recovery.tail_was_lost(self.next_seq)
 
     # -- the timer
 
@@ -412,7 +413,7 @@ class Sender:
         self._timer.deadline = 0
 
     def _arm_for_sent(self, now: int, *, had_some: bool) -> None:
-        """New data was sent (tcp_event_new_data_sent, tcp_schedule_loss_probe)."""
+        """Set the timer after new data was sent (tcp_event_new_data_sent, tcp_schedule_loss_probe)."""
         sent, rto = self._board.sent, self.rtt.rto
         left = sent[0].sent_ns + rto - now
         if self._recovery.state is _OPEN:
@@ -424,7 +425,7 @@ class Sender:
             self._arm(_RETRANSMIT, now + max(left, 1))
 
     def _arm_for_rest(self, now: int) -> None:
-        """Some of what was in flight has arrived (tcp_set_xmit_timer)."""
+        """Set the timer after segments were acknowledged (tcp_set_xmit_timer)."""
         sent, rto = self._board.sent, self.rtt.rto
         if not sent:
             self._disarm()
@@ -457,12 +458,12 @@ class Sender:
         _ON_TIMER[purpose](self)
 
     def _probe(self) -> None:
-        """Send something to learn whether the last segments were lost (tcp_send_loss_probe)."""
+        """Send a loss probe, to detect the loss of the last segments (tcp_send_loss_probe)."""
         now, board = self._env._now, self._board
-        if self._probe_end:  # the last probe is on its way: the timeout counts from what was sent first
+        if self._probe_end:  # a probe is in flight: set the timeout of the first segment
             self._arm(_RETRANSMIT, max(board.sent[0].sent_ns + self.rtt.rto, now + 1))
         else:
-            following = self.following
+            next_seq = self.next_seq
             self._probe_resent = not self._send_one_new()
             if self._probe_resent:
                 last = len(board.sent) - 1
@@ -471,29 +472,29 @@ class Sender:
                     board.split(last, (size - 1) // self.mss * self.mss)
                     last += 1
                 self._resend(last)
-            self._probe_end = max(following, self.following)
+            self._probe_end = max(next_seq, self.next_seq)
             self._arm(_RETRANSMIT, now + self.rtt.rto)
 
     def _send_one_new(self) -> bool:
-        """Send one new segment, whatever the congestion window says."""
-        size = min(self.mss, self.una + len(self._buffer) - self.following)
-        if size <= 0 or self.following + size > self._edge:
+        """Send one new segment regardless of the congestion window; returns whether there was one."""
+        size = min(self.mss, self.una + len(self._buffer) - self.next_seq)
+        if size <= 0 or self.next_seq + size > self._edge:
             return False
         self._send_new(size)
         return True
 
     def _send_new(self, size: int) -> None:
         """Send the next `size` bytes as one segment."""
-        offset, now = self.following - self.una, self._env._now
-        self._output.transmit(self.following, bytes(self._buffer[offset : offset + size]))
-        self._board.sent.append(Sent(self.following, self.following + size, now))
-        self.following += size
+        offset, now = self.next_seq - self.una, self._env._now
+        self._output.transmit(self.next_seq, bytes(self._buffer[offset : offset + size]))
+        self._board.sent.append(Sent(self.next_seq, self.next_seq + size, now))
+        self.next_seq += size
         self._last_sent_ns = now
 
     def _look_again(self) -> None:
-        """RACK's reordering timer."""
+        """Handle the expiry of RACK's reordering timer."""
         now = self._env._now
-        if self._recovery.look_again(now, self.una, self.following):
+        if self._recovery.look_again(now, self.una, self.next_seq):
             self._resend_lost()
         if self._purpose is _NONE and self._recovery.look_in_ns:
             self._arm(_REORDER, now + self._recovery.look_in_ns + _TIMER_MIN_NS)
@@ -502,7 +503,7 @@ class Sender:
             self._arm_retransmission(now)
 
     def _time_out(self) -> None:
-        """The retransmission timer."""
+        """Handle the expiry of the retransmission timer."""
         now, rtt = self._env._now, self.rtt
         if self._retrying_since >= 0 and now - self._retrying_since >= RETRIES_NS:
             self._output.give_up()
@@ -512,7 +513,7 @@ class Sender:
             if self._timed_out and now - self._retrying_since >= BLACK_HOLE_NS:
                 self._path.shorten(now)
                 self.mss = self._path.low
-        self._recovery.time_out(now, self.una, self.following, again=self._timed_out)
+        self._recovery.time_out(now, self.una, self.next_seq, repeated=self._timed_out)
         self._probe_end = 0
         self._timed_out = True
         self._resend(0)
@@ -520,7 +521,7 @@ class Sender:
         self._arm(_RETRANSMIT, now + rtt.rto)
 
     def _probe_window(self) -> None:
-        """Ask whether the other end's window is still closed, by a number that was acknowledged."""
+        """Send a window probe with a sequence number that is acknowledged already (tcp_write_wakeup)."""
         if self._window_probes >= WINDOW_PROBES_MAX:
             self._output.give_up()
             return

@@ -150,11 +150,11 @@ class Analyzer:
         if self._run is not None and self._power_holds:
             self.note_agent()
             self._run.ended_ns = self._env.now
-            self.model.unpowered()
+            self.model.power_off()
             self._computer.power_off()
             self._agent = self._run = None
         elif not self.is_on and not self._power_holds:
-            self.model.powered()
+            self.model.power_on()
             self._start_agent()
 
     def flood(self, per_second: int, report: FloodReport) -> End:

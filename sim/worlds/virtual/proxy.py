@@ -10,7 +10,7 @@ from sim.engine.layers import End, Layers
 from sim.lab import labfile
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
+from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.relay import Behavior, ProxyTunnel
@@ -20,8 +20,8 @@ from sim.worlds.shared.proxy import PASSWORD, USER
 from wire.tls.context import Identity
 
 _CREDENTIALS: Final = (USER, PASSWORD)
-_AUTH: Final[dict[str, Callable[[], Open]]] = {
-    "none": Open,
+_AUTH: Final[dict[str, Callable[[], AcceptAllVerifier]]] = {
+    "none": AcceptAllVerifier,
     "basic": partial(BasicVerifier, _CREDENTIALS),
     "digest": partial(DigestVerifier, _CREDENTIALS),
 }
@@ -101,4 +101,4 @@ class VirtualProxy:
         behavior.idle_s_max = min(self._idle_s_max, default=None)
         behavior.delay_s = sum(self._delays_s)
         for tunnel in list(behavior.tunnels):
-            tunnel.behave()
+            tunnel.apply_behavior()

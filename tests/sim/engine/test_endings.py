@@ -14,7 +14,7 @@ import pytest
 
 from sim.engine.clock import Environment
 from sim.engine.stalls import Stalled
-from sim.engine.watchdog import LOOKS, StallWatchdog
+from sim.engine.watchdog import CHECKS, StallWatchdog
 from sim.lab.labfile import Lab, parse_lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
@@ -209,17 +209,21 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
     def endless() -> None:
         """Run for long: the clock advances only here, so the timer's signals are raised here as well."""
         nonlocal looks, seconds
-        while looks < 10 * LOOKS:
-            looks, seconds = looks + 1, seconds + 120 / LOOKS
+        while looks < 10 * CHECKS:
+            looks, seconds = looks + 1, seconds + 120 / CHECKS
             signal.raise_signal(signal.SIGALRM)
 
     loop.call_soon(endless)
-    with pytest.raises(Stalled, match=r"at 3s of lab time since 120 s .*endless \(.*test_endings\.py:\d+\)"):  # noqa: SIM117
-        with StallWatchdog(seconds_max=120) as watchdog:
-            assert signal.getitimer(signal.ITIMER_REAL)[1] == 120 / LOOKS
-            watchdog.watch(lambda: loop.env.now, loop)
-            loop.run_for(1)
-    assert looks == LOOKS + 1
+    with (
+        pytest.raises(
+            Stalled, match=r"lab time has stood at 3s for 120 s .*endless \(.*test_endings\.py:\d+\)"
+        ),
+        StallWatchdog(seconds_max=120) as watchdog,
+    ):
+        assert signal.getitimer(signal.ITIMER_REAL)[1] == 120 / CHECKS
+        watchdog.watch(lambda: loop.env.now, loop)
+        loop.run_for(1)
+    assert looks == CHECKS + 1
     assert signal.getitimer(signal.ITIMER_REAL)[1] == 0
 
 

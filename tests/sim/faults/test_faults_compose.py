@@ -15,7 +15,7 @@ from sim.faults import fault_kinds
 from sim.lab.labfile import Lab
 from sim.net.link import Impairment, Link, LinkQuality, impaired
 from sim.net.loop import SimLoop
-from sim.proxies.relay import Behavior, Held
+from sim.proxies.relay import Behavior, DelayQueue
 from sim.testing import LabUnderTest
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
@@ -337,7 +337,7 @@ def test_a_proxy_forwards_delayed_data_in_order_when_its_delay_ends() -> None:
     target = RecordingTarget(loop)
 
     async def program() -> None:
-        held = Held(behavior)
+        held = DelayQueue(behavior)
         held.carry(target, b"1")  # type: ignore[arg-type]
         await asyncio.sleep(1)
         behavior.delay_s = 5.0

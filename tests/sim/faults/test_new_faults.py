@@ -11,7 +11,7 @@ import pytest
 
 from hal.emul.disk import EmulDisk
 from sim.net.loop import SimLoop
-from sim.net.names import GIVE_UP_SECONDS, NOBODY, Names
+from sim.net.names import GIVE_UP_SECONDS, UNUSED_ADDRESS, Names
 from sim.verdict.result import Result
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim.fault_labs import HTTP, combined_lab, event, program_errors
@@ -184,10 +184,10 @@ def test_a_resolver_gets_the_answers_delays_and_errors_of_the_faults() -> None:
     assert resolve("datacenter") == ("datacenter", 0)
     two, three = names.delay(2 * 10**9), names.delay(3 * 10**9)
     assert resolve("datacenter") == ("datacenter", 5)
-    lie = names.lie()
+    lie = names.answer_wrongly()
     two()
-    assert resolve("datacenter") == (NOBODY, 3)
-    silence = names.fall_silent()
+    assert resolve("datacenter") == (UNUSED_ADDRESS, 3)
+    silence = names.stop_answering()
     assert resolve("datacenter") == (socket.EAI_AGAIN, GIVE_UP_SECONDS)
     assert resolve("198.51.100.2") == ("198.51.100.2", 0)
     for end in (three, lie, silence):
@@ -228,7 +228,7 @@ def test_the_connecting_host_resolves_the_name() -> None:
 
     with VirtualWorld(combined_lab("", proxy="")) as world:
         world.run_until(MINUTE_NS)
-        world.names.fall_silent()
+        world.names.stop_answering()
         incarnation = world.box.host.incarnation
         assert incarnation is not None
         with pytest.raises(socket.gaierror):

@@ -278,12 +278,12 @@ def test_without_power_it_is_silent_and_then_warms_up_from_cold(model):
     instrument = lab.add(model)
     lab.env.run(9 * HOUR_NS)
     samples = lab.of(Status)[-1][1]
-    instrument.unpowered()
+    instrument.power_off()
     said = len(lab.said["X-1"])
     lab.env.run(10 * HOUR_NS)
     assert len(lab.said["X-1"]) == said
     assert instrument.execute(Command(1, "X-1", "send-inventory")) == "failed"
-    instrument.powered()
+    instrument.power_on()
     lab.env.run(10 * HOUR_NS + 2 * MINUTE_NS)
     state, counted, readings = lab.of(Status)[-1]
     sensor = next(sensor for sensor in load_model(model).sensors if sensor.cold)

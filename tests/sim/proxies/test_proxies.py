@@ -13,7 +13,7 @@ from settings.types import Endpoint, Proxy
 from sim.net.host import Network, SimHost
 from sim.net.link import Link
 from sim.net.loop import SimLoop
-from sim.proxies.http_auth import BasicVerifier, DigestVerifier, Open
+from sim.proxies.http_auth import AcceptAllVerifier, BasicVerifier, DigestVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
@@ -53,7 +53,7 @@ class Site:
             return Response(200, request.body[::-1])
 
         async def listen() -> None:
-            auth = Open() if credentials is None else self.scheme(credentials)
+            auth = AcceptAllVerifier() if credentials is None else self.scheme(credentials)
             await self.loop.create_server(
                 lambda: HttpConnectProxy(self.behavior, auth), "proxy", PORTS["http"]
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sim.engine.layers import End, Layers, nothing_to_end
-from sim.net.names import NOBODY
+from sim.net.names import UNUSED_ADDRESS
 
 SERVER: Final = "192.0.2.53"
 """Of TEST-NET-1 (RFC 5737): nobody has it."""
@@ -38,11 +38,11 @@ class SiteNames:
         self._addresses[name] = address
         self._write()
 
-    def fall_silent(self) -> End:
+    def stop_answering(self) -> End:
         """Answer nothing."""
         return self._silences.add(None)
 
-    def lie(self) -> End:
+    def answer_wrongly(self) -> End:
         """Answer with an address that nobody has."""
         return self._lies.add(None)
 
@@ -50,7 +50,8 @@ class SiteNames:
         lines = ["127.0.0.1 localhost"]
         if not self._silences:
             lines += [
-                f"{NOBODY if self._lies else address} {name}" for name, address in self._addresses.items()
+                f"{UNUSED_ADDRESS if self._lies else address} {name}"
+                for name, address in self._addresses.items()
             ]
         self._hosts.write_text("\n".join(lines) + "\n")
         self.on_change()

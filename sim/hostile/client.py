@@ -1,4 +1,4 @@
-"""Connections of a hostile program: it reads them or not, and writes what it likes."""
+"""TCP and TLS connections of hostile programs, which discard what they receive and send arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sim.hostile import Access
 from wire.process.transports import abort
 
 CONNECT_SECONDS_MAX: Final = 5.0
-"""How long an attempt to connect takes at most: a firewall may drop it."""
+"""The timeout of a connection attempt; a firewall may drop its packets."""
 
 
-class Line(asyncio.Protocol):
-    """One connection. It ignores what it receives; `is_open` until it is lost."""
+class HostileConnection(asyncio.Protocol):
+    """A connection that discards received data. `is_open` is true from connection to loss of the connection."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -41,17 +41,17 @@ class Line(asyncio.Protocol):
         self._changed.set()
 
     def stop_reading(self) -> None:
-        """Take nothing from the connection any more."""
+        """Stop reading, so that the box's send buffer fills."""
         if self._transport is not None and self.is_open:
             self._transport.pause_reading()
 
     def write(self, data: bytes) -> None:
-        """Send data unless the connection is lost, or what was sent before has not left yet."""
+        """Send data; do nothing if the connection is lost or its send buffer is full."""
         if self._transport is not None and self.is_open and self._writable:
             self._transport.write(data)
 
     async def send(self, data: bytes) -> None:
-        """Send data when what was sent before has left, or return when the connection is lost."""
+        """Wait until the send buffer has room, then send data; return at once if the connection is lost."""
         if not self._writable and self.is_open:
             await self._changed.wait()
         self.write(data)
@@ -62,54 +62,54 @@ class Line(asyncio.Protocol):
             abort(self._transport)
 
 
-async def connect(access: Access, *, secured: bool = True) -> Line | None:
-    """A connection to the box, its TLS handshake finished if `secured`; None if there is none to be had."""
+async def connect(access: Access, *, secured: bool = True) -> HostileConnection | None:
+    """Connect to the box, with a TLS handshake if `secured`; None if the connection or the handshake fails."""
     loop, tls = asyncio.get_running_loop(), access.tls if secured else None
-    made: list[Line] = []
+    created: list[HostileConnection] = []
 
-    def make() -> Line:
-        made.append(Line())
-        return made[-1]
+    def create() -> HostileConnection:
+        created.append(HostileConnection())
+        return created[-1]
 
     with suppress(OSError, ssl.SSLError):
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            _, line = await loop.create_connection(
-                make,
+            _, connection = await loop.create_connection(
+                create,
                 access.box.address,
                 access.box.port,
                 ssl=tls,
                 server_hostname=access.box.host if secured else None,
             )
-            return line
-    for line in made:
-        line.abort()
+            return connection
+    for connection in created:
+        connection.abort()
     return None
 
 
-class Lines:
+class ConnectionPool:
     """The open connections of a program, oldest first."""
 
     def __init__(self) -> None:
-        self._lines: list[Line] = []
+        self._connections: list[HostileConnection] = []
 
-    def __iter__(self) -> Iterator[Line]:
-        self._lines = [line for line in self._lines if line.is_open]
-        return iter(self._lines)
+    def __iter__(self) -> Iterator[HostileConnection]:
+        self._connections = [connection for connection in self._connections if connection.is_open]
+        return iter(self._connections)
 
     def __len__(self) -> int:
-        return sum(line.is_open for line in self._lines)
+        return sum(connection.is_open for connection in self._connections)
 
-    def add(self, line: Line) -> None:
-        """Keep a connection."""
-        self._lines.append(line)
+    def add(self, connection: HostileConnection) -> None:
+        """Add a connection."""
+        self._connections.append(connection)
 
 
 @contextmanager
-def lines() -> Iterator[Lines]:
-    """Lines that are all reset at the end."""
-    opened = Lines()
+def connection_pool() -> Iterator[ConnectionPool]:
+    """Yield an empty pool, and reset all connections in it on exit."""
+    pool = ConnectionPool()
     try:
-        yield opened
+        yield pool
     finally:
-        for line in opened:
-            line.abort()
+        for connection in pool:
+            connection.abort()
