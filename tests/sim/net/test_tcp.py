@@ -332,10 +332,10 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
 
     def acknowledge() -> None:
         receiver.announce()
-        acknowledged.append(receiver.following)
+        acknowledged.append(receiver.next_seq)
 
     receiver = Receiver(loop.env, LazyTimers(loop.env), RttEstimator(), acknowledge)
-    receiver.following = receiver.acknowledged = 1
+    receiver.next_seq = receiver.acknowledged = 1
     receiver.announce()
     for _ in range(22):
         receiver.receive(next_segment(receiver))
@@ -344,7 +344,7 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
 
 
 def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> TcpSegment:
-    segment = TcpSegment(1, 2, "far", receiver.following + skip * MSS, ACK, bytes(MSS))
+    segment = TcpSegment(1, 2, "far", receiver.next_seq + skip * MSS, ACK, bytes(MSS))
     segment.push = push
     return segment
 
@@ -369,7 +369,7 @@ def test_the_announced_window_is_a_multiple_of_its_scale_and_does_not_grow_behin
         receiver.receive(next_segment(receiver))
         assert receiver.announce() == -(-(full - (3 - left) * MSS) // 128) * 128, "the window does not grow"
     receiver.receive(next_segment(receiver))
-    assert receiver.following == receiver.acknowledged == 1 + 35 * MSS
+    assert receiver.next_seq == receiver.acknowledged == 1 + 35 * MSS
     assert receiver.announce() == full
 
 
