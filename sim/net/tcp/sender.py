@@ -99,7 +99,7 @@ class Sender:
         self._timer = LazyTimer(timers, self._on_timer)
         self._purpose = _NONE
         self._timed_out = False
-        """Whether the first segment was sent again by a timeout."""
+        """Whether the first segment was retransmitted by a timeout."""
         self._retrying_since = -1
         self._window_probes = 0
         # the loss probe in flight: the end of the data then, and whether it was a retransmission
