@@ -10,202 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import agents.box.uplink.forwarder
-from agents.box.uplink.forwarder import Forwarder
-from agents.spool import Priority
-from sim.net.link import Link, LinkQuality
-from sim.net.segment import SYN, TcpSegment, Verdict
-from tests.support.agents.uplinked import World
+from tests.support.agents.uplink_journal import (
+    Journal,
+    NewConnections,
+    Story,
+    after,
+    hang_up,
+    invalid,
+    last_one,
+    never,
+    status,
+    too_many,
+)
 from tests.support.hierarchy import Hierarchy
 from tests.support.paths import FIXTURES
-from wire.compression import body_kind
-from wire.http.connection import ClientConnection, Request, Response
-from wire.messages import Alert, Audit, BatchReply, CommandResult, Entry, Gap, Quality, encode
+from wire.messages import Quality
+from wire.tls.context import client_context
 
 FOLDER: Final = FIXTURES / "uplink"
-LINE: Final = LinkQuality(1_000_000_000, 100_000, queue_bytes_max=1 << 24)
-KINDS: Final = {Alert: "alerts", Audit: "audits", Gap: "gaps", Quality: "routine", CommandResult: "results"}
-NEVER_SECONDS: Final = 1e6
-Answer = Callable[["Journal", Request], Awaitable[Response]]
-Story = Callable[["Journal"], Awaitable[None]]
-
-
-class NewConnections:
-    """A packet filter that gives this verdict on each segment that begins a connection."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        self._verdict = verdict
-
-    def send(self, _segment: TcpSegment, _link: Link) -> Verdict:
-        return "accept"
-
-    def receive(self, segment: TcpSegment, _link: Link) -> Verdict:
-        return self._verdict if segment.flags & SYN else "accept"
-
-
-class Journal(World):
-    """A box whose uplink is noted. `answers` are used up one a batch; then the data center stores and answers."""
-
-    def __init__(self, pki: Hierarchy) -> None:
-        super().__init__(pki, LINE)
-        self.lines: list[str] = []
-        self.answers: list[Answer] = []
-        self.always: Answer | None = None
-        self.backlog = self.number = 0
-        self.story: Story
-        self._next_peer = 1
-        self._store = self.center.handle
-        self.center.handle = self.handle  # type: ignore[method-assign]
-
-    def note(self, what: str) -> None:
-        self.lines.append(f"{self.loop.time() + 1e-6:9.1f}  {what}")
-
-    async def handle(self, request: Request) -> Response:
-        peer = request.peer.state.setdefault("number", self._next_peer)
-        self._next_peer += peer == self._next_peer
-        self.note(f"#{peer} a batch arrives ({body_kind(request.body).name.lower()})")
-        answer = self.answers.pop(0) if self.answers else self.always
-        before = len(self.center.batches)
-        try:
-            response = await (answer(self, request) if answer else self._store(request))
-        except asyncio.CancelledError:
-            self.note(f"#{peer} {self._of(before)}: closed without an answer")
-            raise
-        self.note(f"#{peer} {self._of(before)}: {response.status}")
-        return response
-
-    def _of(self, before: int) -> str:
-        if len(self.center.batches) == before:
-            return "a batch"
-        entries = self.center.batches[before]
-        count = Counter(KINDS[type(entry.body)] for entry in entries)
-        events = [f"{e.body.event} {e.body.value}" for e in entries if isinstance(e.body, Audit)]
-        return ", ".join([f"{n} {kind}" for kind, n in count.items()]) + "".join(f" [{it}]" for it in events)
-
-    async def fill(self) -> None:
-        await self.routine(self.backlog)
-
-    async def routine(self, records: int) -> None:
-        """Store routine records in the buffer."""
-        entries = []
-        for _ in range(records):
-            self.number += 1
-            entries.append(encode(Entry("CHEM-1", 1, Quality(self.number, 0, "glu", 1, 0))))
-        for start in range(0, records, 1000):
-            some = entries[start : start + 1000]
-            await self.buffer.append_all([Priority.ROUTINE] * len(some), some)
-
-    async def alert(self, records: int = 1) -> None:
-        """Store alerts in the buffer."""
-        for _ in range(records):
-            self.number += 1
-            body = Alert(self.number, 0, "E0001", "lamp", "error")
-            await self.buffer.append(Priority.ALERT, encode(Entry("CHEM-1", 1, body)))
-
-    async def live(self) -> None:
-        await self.story(self)
-
-    def text(self) -> str:
-        """Run; the trace."""
-        dial, empty_line = agents.box.uplink.forwarder.dial, ClientConnection.send_empty_line
-
-        async def noted_dial(*args: Any, **kwargs: Any) -> Any:
-            self.note("dials")
-            try:
-                connection = await dial(*args, **kwargs)
-            except Exception as error:
-                self.note(f"no connection: {type(error).__name__}")
-                raise
-            is_resumed = connection.transport.get_extra_info("ssl_object").session_reused
-            self.note("connected" + ", session resumed" * is_resumed)
-            connection.lost.add_done_callback(lambda _: self.note("connection lost"))
-            return connection
-
-        def noted_empty_line(connection: ClientConnection) -> None:
-            self.note("empty line")
-            empty_line(connection)
-
-        agents.box.uplink.forwarder.dial = noted_dial
-        ClientConnection.send_empty_line = noted_empty_line  # type: ignore[method-assign]
-        try:
-            self.run()
-        finally:
-            agents.box.uplink.forwarder.dial = dial
-            ClientConnection.send_empty_line = empty_line  # type: ignore[method-assign]
-        return "\n".join([*self.lines, *self._summary(self.forwarder)]) + "\n"
-
-    def _summary(self, forwarder: Forwarder) -> list[str]:
-        traffic, stored = forwarder.traffic, self.center.stored
-        waiting = {p.name.lower(): n for p, n in self.left.items() if n}
-        return [
-            f"stored {len(stored)}, repeated {self.center.repeated}, waiting {waiting or 0}",
-            f"traffic: {traffic.connections} connections, {traffic.resumed} resumed, {traffic.batches} batches, "
-            f"{traffic.records} records; discards {forwarder.discards()[0]:.2f}",
-        ]
-
-    async def forward(self) -> None:
-        await super().forward()
-        self.left = (await self.buffer.status()).records
-
-
-def after(seconds: float) -> Answer:
-    """The data center takes its time."""
-
-    async def answer(world: Journal, request: Request) -> Response:
-        response = await world._store(request)
-        await asyncio.sleep(seconds)
-        return response
-
-    return answer
-
-
-def status(number: int, seconds: float = 0.0, *, close: bool = False, **headers: str) -> Answer:
-    """A response with this status, and nothing is stored."""
-
-    async def answer(_world: Journal, _request: Request) -> Response:
-        await asyncio.sleep(seconds)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return Response(number, b"", named, close=close)
-
-    return answer
-
-
-async def never(world: Journal, request: Request) -> Response:
-    """Nothing is answered."""
-    response = await world._store(request)
-    await asyncio.sleep(NEVER_SECONDS)
-    return response
-
-
-async def hang_up(world: Journal, request: Request) -> Response:
-    """The batch is stored, and the connection reset instead of an answer."""
-    response = await world._store(request)
-    request.peer.hang_up()
-    return response
-
-
-async def invalid(world: Journal, request: Request) -> Response:
-    """The reply is not one."""
-    return replace(await world._store(request), body=b"{}")
-
-
-async def too_many(world: Journal, request: Request) -> Response:
-    """The reply says that more records were stored than were sent."""
-    await world._store(request)
-    return Response(200, encode(BatchReply(1_000, [])))
-
-
-async def last_one(world: Journal, request: Request) -> Response:
-    """The answer announces the end of the connection."""
-    return replace(await world._store(request), headers={"connection": "close"}, close=True)
-
-
 SCENARIOS: Final[dict[str, Story]] = {}
 
 
@@ -334,6 +159,48 @@ async def gateway_timeout(world: Journal) -> None:
     await asyncio.sleep(2)
     await world.alert()
     await asyncio.sleep(100)
+
+
+@scenario
+async def failure_on_second_connection(world: Journal) -> None:
+    """Status 500 on the second connection: it stays closed for ten minutes, or for as long as Retry-After says."""
+    world.answers = [after(20.0), status(500), *[after(19.0)] * 60]
+    await world.routine(2000)
+    await asyncio.sleep(1)
+    await world.alert()
+    for _ in range(80):
+        await asyncio.sleep(10)
+        await world.alert()
+    world.answers[:2] = [status(503, retry_after="900")] * 2
+    world.always = after(19.0)
+    await world.routine(2000)
+    for _ in range(120):
+        await asyncio.sleep(10)
+        await world.alert()
+
+
+@scenario
+async def program_ends_beside_a_second_connection(world: Journal) -> None:
+    """When the program ends, both connections do."""
+    world.answers = [after(60.0), after(60.0)]
+    await world.routine(100)
+    await asyncio.sleep(1)
+    await world.alert()
+    await asyncio.sleep(10)
+
+
+@scenario
+async def another_certificate(world: Journal) -> None:
+    """After the box's certificate was replaced, the next connection uses it, and resumes no session."""
+    await world.alert()
+    await asyncio.sleep(60)
+    world.forwarder.use(client_context(world.pki.box))
+    await world.alert()
+    world.center.hang_up()
+    await asyncio.sleep(60)
+    world.center.hang_up()
+    await world.alert()
+    await asyncio.sleep(10)
 
 
 @scenario
@@ -496,10 +363,10 @@ async def everything_is_rejected(world: Journal) -> None:
 
 @scenario
 async def carrier_is_lost(world: Journal) -> None:
-    """After four seconds without a carrier the connection goes on; after six it is given up and opened again."""
+    """After five seconds without a carrier the connection goes on; after six it is given up and opened again."""
     await world.alert()
     await asyncio.sleep(20)
-    for seconds in (4, 6):
+    for seconds in (4, 5, 6):
         world.uplink.backend.unplug()
         await asyncio.sleep(seconds)
         await world.alert()

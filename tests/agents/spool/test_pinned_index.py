@@ -1,0 +1,215 @@
+"""The index of waiting alerts has what a dictionary would have, in bounded memory."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agents.spool.disk.segment import SpoolSegment
+from agents.spool.disk.summary import Carried
+from agents.spool.waiting import pinned
+from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.pinned import PinnedIndex
+from agents.spool.waiting.totals import Totals
+
+RESIDENT_MAX = 12
+
+
+class Indexed:
+    """An index, and the dictionary that it must agree with: places by number, of those that wait."""
+
+    def __init__(self) -> None:
+        self.index = PinnedIndex()
+        self.index.load, self.index.is_kept = self.load, lambda segment: segment is self.segments[-1]
+        self.totals = Totals()
+        self.segments: list[SpoolSegment] = []
+        self.waiting: dict[int, RecordPlace] = {}
+        self.loads = 0
+        self.next = 1
+
+    def segment(self) -> SpoolSegment:
+        segment = SpoolSegment(7, len(self.segments) + 1, self.next, size=1000, totals=self.totals)
+        self.segments.append(segment)
+        return segment
+
+    def place(self, segment: SpoolSegment, seq: int) -> RecordPlace:
+        return RecordPlace(seq, segment.generation, 100 * seq, seq % 7, seq)
+
+    def add(self, segment: SpoolSegment, seq: int) -> None:
+        self.waiting[seq] = self.place(segment, seq)
+        self.index.add(segment, self.waiting[seq])
+
+    def append(self, segment: SpoolSegment, skip: int = 0) -> None:
+        self.next += skip
+        self.add(segment, self.next)
+        self.next += 1
+
+    def of(self, segment: SpoolSegment) -> list[RecordPlace]:
+        found = [place for place in self.waiting.values() if place.generation == segment.generation]
+        return sorted(found, key=lambda place: place.seq)
+
+    def load(self, segment: SpoolSegment) -> None:
+        """Read a segment again, as from the disk."""
+        self.loads += 1
+        self.index.forget(segment)
+        for place in self.of(segment):
+            self.index.add(segment, place)
+
+    def unread(self, segment: SpoolSegment, own: list[int], carried: list[int] = []) -> None:  # noqa: B006
+        """Add a segment as its summary describes it."""
+        counts = []
+        for seqs in (own, carried):
+            count = Carried()
+            for seq in seqs:
+                self.waiting[seq] = self.place(segment, seq)
+                count.add(seq, self.waiting[seq].length)
+            counts.append(count)
+        self.index.add_unread(segment, *counts)
+        self.next = max([self.next, *(seq + 1 for seq in own)])
+
+    def check(self) -> None:
+        places = sorted(self.waiting.values(), key=lambda place: place.seq)
+        assert len(self.index) == len(places) == sum(s.pinned_records for s in self.segments)
+        assert self.index.bytes == sum(place.length for place in places) == self.totals.pinned_bytes
+        for segment in self.segments:
+            its = self.of(segment)
+            assert (segment.pinned_records, segment.pinned_bytes) == (len(its), sum(p.length for p in its))
+            assert segment.is_dead is not bool(its)
+        live = [segment for segment in self.segments if self.of(segment)]
+        assert (self.totals.live_segments, self.totals.live_bytes) == (len(live), 1000 * len(live))
+
+    def in_memory(self) -> int:
+        return sum(self.index.in_memory(seq) > 0 for seq in self.waiting)
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinned, "RESIDENT_RECORDS_MAX", RESIDENT_MAX)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_done_the_index_has_what_a_dictionary_has(seed: int) -> None:
+    random, world = Random(seed), Indexed()
+    segment = world.segment()
+    for _ in range(300):
+        waiting = sorted(world.waiting)
+        chance = random.random()
+        if chance < 0.5 or not waiting:
+            world.append(segment, random.choice((0, 0, 3)))
+        elif chance < 0.6:
+            segment = world.segment()
+            if random.random() < 0.5:  # the oldest one's records are carried to it
+                oldest = next(s for s in world.segments if world.of(s) or s is segment)
+                moved = world.of(oldest) if oldest is not segment else []
+                world.index.forget(oldest)
+                for place in moved:
+                    world.add(segment, place.seq)
+        elif chance < 0.7:
+            seq = random.choice(waiting)
+            place = world.waiting[seq]
+            assert world.index.remove(seq, place.generation) == place
+            del world.waiting[seq]
+        elif chance < 0.8:
+            through = random.choice(waiting[: len(waiting) // 3 + 1])
+            for seq in [seq for seq in waiting if seq <= through]:
+                del world.waiting[seq]
+            world.index.pop_through(through)
+        else:
+            after, most = random.randrange(world.next + 1), random.randrange(1, 9)
+            expected = [world.waiting[seq] for seq in waiting if seq > after][:most]
+            assert world.index.after(after, most) == expected
+            assert world.index.between(after, after + most) == [
+                n for n in waiting if after <= n <= after + most
+            ]
+            assert world.index.find(after) == world.waiting.get(after)
+            it = random.choice(world.segments)
+            assert world.index.of_segment(it.generation) == world.of(it)
+        world.check()
+
+
+def test_a_segment_known_by_its_summary_is_read_when_its_records_are_wanted() -> None:
+    world = Indexed()
+    first, second = world.segment(), world.segment()
+    world.unread(first, [3, 5, 9])
+    world.unread(second, [20, 21], [1, 2])
+    world.segment()
+    world.check()
+    assert world.loads == world.in_memory() == 0
+    assert [place.seq for place in world.index.after(0, 3)] == [1, 2, 3]
+    assert world.loads == 2
+    assert [place.seq for place in world.index.after(3, 9)] == [5, 9, 20, 21]
+    assert world.loads == 2 and world.in_memory() == 7
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("own", "carried"), [([20, 21], []), ([], [1, 2]), ([20, 21], [1, 2]), ([20], [1]), ([], [])]
+)
+def test_records_of_a_summary_are_found_at_both_ends_and_acknowledged(
+    own: list[int], carried: list[int]
+) -> None:
+    for through in (0, 1, 2, 20, 21):
+        world = Indexed()
+        world.unread(world.segment(), own, carried)
+        world.segment()
+        seqs = [*carried, *own]
+        for seq in seqs:
+            found = world.index.find(seq)
+            assert found is not None and found.seq == seq
+        world.index.pop_through(through)
+        world.waiting = {seq: place for seq, place in world.waiting.items() if seq > through}
+        world.check()
+        assert [place.seq for place in world.index.after(0, 9)] == [seq for seq in seqs if seq > through]
+
+
+def test_a_segment_of_which_all_is_acknowledged_is_not_read() -> None:
+    world = Indexed()
+    world.unread(world.segment(), [3, 5, 9])
+    world.index.pop_through(9)
+    world.waiting.clear()
+    world.check()
+    assert world.loads == 0
+
+
+def test_places_in_memory_are_limited_and_those_used_last_stay() -> None:
+    world = Indexed()
+    for _ in range(6):
+        segment = world.segment()
+        for _ in range(5):
+            world.append(segment)
+        assert world.in_memory() <= RESIDENT_MAX + 5, "beside those of the segment being written"
+    world.index.of_segment(1)
+    assert world.loads == 1 and world.in_memory() <= RESIDENT_MAX
+    world.index.of_segment(1)
+    assert world.loads == 1, "it is still in memory"
+    world.index.of_segment(6)
+    assert world.loads == 1, "the segment being written stays in memory"
+    world.check()
+
+
+def test_forgotten_and_acknowledged_places_make_room() -> None:
+    world = Indexed()
+    first, second = world.segment(), world.segment()
+    for segment in (first, second):
+        for _ in range(6):
+            world.append(segment)
+    world.index.forget(first)
+    world.waiting = {seq: place for seq, place in world.waiting.items() if place.generation == 2}
+    third = world.segment()
+    for _ in range(6):
+        world.append(third)
+    world.index.of_segment(2)
+    assert world.loads == 0 and world.in_memory() == RESIDENT_MAX
+    world.index.pop_through(9)
+    for seq in (7, 8, 9):
+        del world.waiting[seq]
+    world.index.remove(10, 2)
+    del world.waiting[10]
+    fourth = world.segment()
+    for _ in range(4):
+        world.append(fourth)
+    world.index.of_segment(2)
+    world.index.of_segment(3)
+    assert world.loads == 0 and world.in_memory() == RESIDENT_MAX
+    world.check()
