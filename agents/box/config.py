@@ -57,33 +57,16 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from agents.box.certificate_files import BoxCertificates
 from agents.box.intake.high_water_marks import INSTRUMENTS_MAX
 from agents.box.uplink.stream import HEARTBEAT_SECONDS, LINGER_SECONDS
 from settings.board import PortNumber
 from settings.problems import Problems
 from settings.toml import load
 from settings.types import Endpoint, Host, Proxy, Serial, Table, address_of, is_unicast
-from wire.tls.context import Identity
 
 MIB: Final = 1024 * 1024
 SPOOL_BYTES_MAX: Final = 1024 * 1024 * MIB
-
-
-class BoxCertificates(Table, frozen=True):
-    """The box's certificate and key, and the CAs it trusts. PEM files."""
-
-    certificate: Path
-    key: Path
-    vendor_authority: Path
-    datacenter_authority: Path
-
-    def server_identity(self) -> Identity:
-        """Certificate, key and trusted CA for TLS connections from instruments."""
-        return Identity(self.certificate, self.key, self.vendor_authority)
-
-    def client_identity(self) -> Identity:
-        """Certificate, key and trusted CA for TLS connections to the data center."""
-        return Identity(self.certificate, self.key, self.datacenter_authority)
 
 
 class Revocation(Table, frozen=True):

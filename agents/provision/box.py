@@ -8,7 +8,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agents.box.config import BoxCertificates, BoxConfig, Clock, FirewallPolicy, InstrumentPort, StatusSocket
+from agents.box.certificate_files import BoxCertificates
+from agents.box.config import BoxConfig, Clock, FirewallPolicy, InstrumentPort, StatusSocket
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.board import Board

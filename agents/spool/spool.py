@@ -14,10 +14,10 @@ from random import Random
 from typing import Self
 
 from agents.spool.disk.group import PreparedGroup, Records, measure, prepare_group
+from agents.spool.holdings import Holdings
 from agents.spool.recovery import RecoveredSpool, recover
 from agents.spool.survey import PINNED, SpoolState
 from agents.spool.types import Priority, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits, SpoolStatus
-from agents.spool.waiting.holdings import Holdings
 from agents.spool.waiting.reclaim import read_place
 from agents.spool.waiting.routine import Record, RoutineReader
 from agents.spool.writer import Writer

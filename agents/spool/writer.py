@@ -28,8 +28,8 @@ from agents.spool.disk.group import (
 )
 from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment
+from agents.spool.holdings import Holdings
 from agents.spool.types import SECTOR_BYTES, GapReason, Priority, SpoolError, SpoolErrorKind, SpoolGap
-from agents.spool.waiting.holdings import Holdings
 from agents.spool.waiting.ledger import GapLedger, chunks, gap_of
 from agents.spool.waiting.reclaim import ReclaimPlan, may_reclaim, plan_reclaim
 from hal.disk import DiskError

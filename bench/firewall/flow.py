@@ -26,8 +26,9 @@ from bench.firewall.session import socket_in, three_namespaces
 from bench.firewall.testbed import with_addresses
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Authorized, Policy, Service
+from netfw.ruleset.sessions import Session
 
 SECONDS: Final = 0.25
 """Duration of each turn."""

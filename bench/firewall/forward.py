@@ -31,12 +31,13 @@ from bench.firewall.sendmmsg import send_all
 from bench.firewall.testbed import POLICY, SESSION_SECONDS, Injector, Testbed, with_addresses, zones
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.model.packet import udp
 from netfw.policy.policy import Policy
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset.nft_json import ACCEPT, DPORT, OIFNAME, PROTOCOL, concat, daddr, named, saddr, state, where
 from netfw.ruleset.render import render
+from netfw.ruleset.sessions import Session
 
 ADDRESSES: Final = 10_000
 LOADS: Final = 7

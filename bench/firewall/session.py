@@ -26,8 +26,9 @@ from bench.figures import Figure, figure, run
 from bench.firewall.namespace import enter_namespace
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Policy, PolicyPort, PolicyTunnel, Service
+from netfw.ruleset.sessions import Session
 from sim.verdict.latency import quantile
 
 T = TypeVar("T")

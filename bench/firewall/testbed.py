@@ -16,8 +16,9 @@ from pyroute2 import IPRoute
 
 from bench.firewall.namespace import BOX_MAC, MARK, PEER_MAC, UPLINK, BoxNamespace
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Policy
+from netfw.ruleset.sessions import Session
 
 POLICY: Final = Path(__file__).with_name("policy.toml")
 BOX: Final = ""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from imaging.kickstart.data import installers, releases
 from imaging.kickstart.document import read, stated_version
-from imaging.kickstart.rule import Case, Check, all_rules
+from imaging.kickstart.rule import Case, Check
+from imaging.kickstart.rules import all_rules
 from imaging.repository.repository import Repository
 from settings.board import Board
 

@@ -13,14 +13,10 @@ not report anything as missing.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import TypeAlias
 
-from imaging.kickstart import rules
 from imaging.kickstart.data import Installer
 from imaging.kickstart.document import Document, Spot
 from imaging.repository.repository import Repository, Resolution
@@ -51,21 +47,14 @@ class LintFault:
 Faults: TypeAlias = Iterator[LintFault]
 Check: TypeAlias = Callable[[Case], Faults]
 
-_checks: dict[str, Check] = {}
+registered: dict[str, Check] = {}
+"""The rules of the modules imported so far; `rules.all_rules` has all of them."""
 
 
 def rule(check: Check) -> Check:
     """Register a function as a rule, named after the function; its docstring gives the reason and the source."""
     name = check.__name__.replace("_", "-")
     assert check.__doc__, f"rule {name} has no docstring"
-    assert name not in _checks, f"rule {name} is registered twice"
-    _checks[name] = check
+    assert name not in registered, f"rule {name} is registered twice"
+    registered[name] = check
     return check
-
-
-@cache
-def all_rules() -> dict[str, Check]:
-    """Every rule, by name."""
-    for module in pkgutil.iter_modules(rules.__path__):
-        import_module(f"{rules.__name__}.{module.name}")
-    return dict(sorted(_checks.items()))

@@ -26,13 +26,14 @@ from netfw.kernel import snapshot
 from netfw.kernel.lockdown import OWNED, drop_everything
 from netfw.kernel.nft import Nft
 from netfw.kernel.refill import REFILLED, holds_exactly, refill_messages, send, update_elements
-from netfw.kernel.sessions import OpenSession, found_sessions, timed_elements, with_sessions
+from netfw.kernel.sessions import found_sessions
 from netfw.kernel.snapshot import TableSnapshot, Unreadable
 from netfw.kernel.snapshot_diff import differing_sets, lines
 from netfw.policy.policy import Policy
 from netfw.ruleset import listing, names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import render
+from netfw.ruleset.sessions import OpenSession, timed_elements, with_sessions
 from netfw.ruleset.transition import removal, replacement, transition
 
 ATTEMPTS_MAX: Final = 3

@@ -7,49 +7,15 @@ it is deleted, and when it times out, even if the box program has died by then. 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import NamedTuple
 
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.flows import TrackedFlow, delete_connections
 from netfw.kernel.nft import Nft
-from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Address, Policy, PolicyPort, Service
-from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
-from netfw.ruleset.nft_json import Json, concat
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A path from one staff address to one service of one instrument."""
-
-    staff: Address
-    port: int
-    instrument: Address
-    desktop: Service
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSession:
-    """A session in the kernel's set, with its interface and remaining time."""
-
-    session: Session
-    interface: str
-    seconds_left: int
-
-    def element(self) -> Json:
-        """Return the set element with its timeout."""
-        value = {"elem": {"val": _key(self.session, self.interface), "timeout": self.seconds_left}}
-        return _element(self.session.staff.version, value)
-
-
-class Found(NamedTuple):
-    """Content of the session sets: sessions that the policy permits, and other elements."""
-
-    open: list[OpenSession]
-    unexpected: list[Json]
+from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Policy, PolicyPort, Service
+from netfw.ruleset.names import SESSIONS
+from netfw.ruleset.nft_json import Json
+from netfw.ruleset.sessions import Found, OpenSession, Session, deletion, session_element
 
 
 class Sessions:
@@ -78,7 +44,7 @@ class Sessions:
                 FirewallErrorKind.UNFIT, f"{SESSIONS_MAX} sessions are open, which is the maximum"
             )
         add = {"add": OpenSession(session, port.interface, seconds).element()}
-        self._nft.run([*([_deletion(session, port.interface)] if before else []), add])
+        self._nft.run([*([deletion(session, port.interface)] if before else []), add])
 
     def close(self, session: Session) -> int:
         """Close the path and end its connections; return their number. Closing a closed path is not an error."""
@@ -87,7 +53,7 @@ class Sessions:
             return 0
         # The timeout may expire before the deletion, which would fail; adding the element first prevents that.
         add = {"add": OpenSession(session, port.interface, 1).element()}
-        self._nft.run([add, _deletion(session, port.interface)])
+        self._nft.run([add, deletion(session, port.interface)])
         return delete_connections(lambda flow: _belongs(flow, session))
 
     def _judge(self, session: Session) -> PolicyPort:
@@ -130,34 +96,11 @@ def found_sessions(policy: Policy, nft: Nft) -> Found:
             timed = _timed(element)
             session = _read(policy, timed["val"])
             if session is None:
-                found.unexpected.append(_element(version, timed["val"]))
+                found.unexpected.append(session_element(version, timed["val"]))
             else:
                 seconds = max(1, int(timed.get("expires", 1)))
                 found.open.append(OpenSession(session, timed["val"]["concat"][1], seconds))
     return found
-
-
-def timed_elements(table: list[Json]) -> Iterator[tuple[str, Json]]:
-    """Yield the elements of the session sets with their remaining time, each with an identifying key."""
-    for name in SESSIONS.values():
-        for element in _elements(table, name):
-            yield json.dumps(element["elem"]["val"]), element
-
-
-def with_sessions(thing: Json, still_open: Mapping[str, Json]) -> Json:
-    """Return a listing's object; a session set gets the sessions that are still open, with their remaining time."""
-    if "set" not in thing or thing["set"]["name"] not in SESSIONS.values():
-        return thing
-    keys = [key for key, _ in timed_elements([thing])]
-    elements = [still_open[key] for key in keys if key in still_open]
-    declared = {key: value for key, value in thing["set"].items() if key != "elem"}
-    return {"set": declared | ({"elem": elements} if elements else {})}
-
-
-def _elements(table: list[Json], name: str) -> Iterator[Json]:
-    for thing in table:
-        if "set" in thing and thing["set"]["name"] == name:
-            yield from thing["set"].get("elem", [])
 
 
 def _timed(element: Json) -> Json:
@@ -181,18 +124,6 @@ def _read(policy: Policy, value: Json) -> Session | None:
     session = Session(ip_address(staff), port.number, ip_address(instrument), service)
     known = any(session.staff in network for network in policy.tunnel.staff)
     return session if known and port.may_have(session.instrument) else None
-
-
-def _key(session: Session, interface: str) -> Json:
-    return concat(str(session.staff), interface, str(session.instrument), *session.desktop)
-
-
-def _deletion(session: Session, interface: str) -> Json:
-    return {"delete": _element(session.staff.version, _key(session, interface))}
-
-
-def _element(version: int, value: Json) -> Json:
-    return {"element": {"family": FAMILY, "table": TABLE, "name": SESSIONS[version], "elem": [value]}}
 
 
 def _belongs(flow: TrackedFlow, session: Session) -> bool:

@@ -14,10 +14,10 @@ import json
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Final
 
-from netfw.kernel.sessions import Found, OpenSession
 from netfw.ruleset import listing, names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import Ruleset
+from netfw.ruleset.sessions import Found, OpenSession
 
 _REMOVABLE: Final = ("set", "map", "counter", "chain")
 """Kinds of objects that can be deleted from a table, referring ones before referred ones."""

@@ -30,9 +30,10 @@ from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
 from netfw.kernel.firewall import Differences, Firewall
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Policy
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
+from netfw.ruleset.sessions import Session
 
 REPAIRS_MAX: Final = 5
 """Consecutive repairs; if another program changes the table more often, that is reported, and repaired later."""

@@ -41,9 +41,10 @@ def add_verbs(parser: Parser) -> None:
     run.set_command(_run)
     for verb in (list_, check, run):
         verb.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    from rap.lab import live as lablive  # imported here because it imports this module
+    from rap.lab import control, live  # imported here because they import this module
 
-    lablive.add_verbs(parser)
+    live.add_verbs(parser)
+    control.add_verbs(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -30,8 +30,6 @@ _JSON_SECONDS: Final = 1.0
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap lab` for running labs."""
-    from rap.lab.control import add_verbs as add_control_verbs
-
     up = parser.add_command("up", "start a lab in the kernel world that runs until `rap lab down`")
     up.add_argument("file", metavar="FILE", type=Path)
     up.add_argument("--name", metavar="NAME", help="name of the running lab; default: that of the lab file")
@@ -47,7 +45,6 @@ def add_verbs(parser: Parser) -> None:
     shell.add_argument("host", metavar="HOST")
     shell.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER, help="default: a shell")
     shell.set_command(_shell)
-    add_control_verbs(parser)
     down = parser.add_command("down", "end a running lab")
     down.add_argument("lab", metavar="NAME", nargs="?", help="required if several labs run")
     down.add_argument("--all", action="store_true", help="end all running labs")

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from agents.box.config import BoxCertificates
+from agents.box.certificate_files import BoxCertificates
 from agents.box.health.audit import AuditLog
 from hal.clock import WallClock
 from hal.indicators import Light

@@ -22,8 +22,8 @@ from operator import attrgetter
 from agents.spool.disk.group import CURSORS, GroupHeading, GroupKind, encode, measure
 from agents.spool.disk.segment import SpoolSegment, segment_name
 from agents.spool.disk.summary import SegmentContents, pack_summary
+from agents.spool.disk.totals import Totals
 from agents.spool.types import SECTOR_BYTES, SpoolError, SpoolErrorKind, SpoolLimits
-from agents.spool.waiting.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _by_base = attrgetter("base")

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 
 from agents.spool.disk.group import HEADER_BYTES, MAGIC, PREFIX, Group, GroupKind, body_bytes, decode
 from agents.spool.disk.summary import SegmentContents, unpack_summary
+from agents.spool.disk.totals import Totals
 from agents.spool.types import SECTOR_BYTES
-from agents.spool.waiting.totals import Totals
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})-([0-9a-f]{8})(?:([-.])([0-9a-f]{16}))?\.seg")

@@ -15,12 +15,12 @@ from agents.spool.disk.checkpoint import pack_runs
 from agents.spool.disk.group import GroupHeading, GroupKind, Records, encode, measure, payload_offset
 from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment, groups, read_salvaging
+from agents.spool.disk.totals import Totals
 from agents.spool.types import Priority, SpoolLimits
 from agents.spool.waiting.index import RecordPlace
 from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import routine_positions
-from agents.spool.waiting.totals import Totals
 from settings.ranges import RangeSet
 
 # Carrying a segment full of alerts frees no space. Without routine records to drop, segments are reclaimed only if at

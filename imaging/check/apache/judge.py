@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imaging.check.apache.httpd import ApacheServer
-from imaging.check.apache.rule import DATA, ApacheRule, all_rules, load_data
+from imaging.check.apache.rule import DATA, ApacheRule, load_data
+from imaging.check.apache.rules import all_rules
 from imaging.check.reasons import by_rule
 from imaging.check.types import Judged, Judgement, RuleVerdict
 

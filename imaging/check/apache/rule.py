@@ -14,15 +14,11 @@ checks that the two together cover both STIGs.
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from imaging.check.apache import rules
 from imaging.check.apache.httpd import ApacheServer
 from imaging.check.reasons import FOLDER, LeftOutGroup, load
 from settings.types import Table
@@ -63,7 +59,8 @@ class ApacheRules(Table, frozen=True):
     left_out: list[LeftOutGroup]
 
 
-_rules: dict[str, ApacheRule] = {}
+registered: dict[str, ApacheRule] = {}
+"""The rules of the modules imported so far; `rules.all_rules` has all of them."""
 
 
 def rule(*ids: str, severity: str = "medium") -> Callable[[Check], Check]:
@@ -72,19 +69,11 @@ def rule(*ids: str, severity: str = "medium") -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
         title = inspect.cleandoc(check.__doc__ or "").partition("\n")[0]
         for id in ids:
-            assert id not in _rules, f"{id} is registered twice"
-            _rules[id] = ApacheRule(id, severity, title, check)
+            assert id not in registered, f"{id} is registered twice"
+            registered[id] = ApacheRule(id, severity, title, check)
         return check
 
     return register
-
-
-@cache
-def all_rules() -> dict[str, ApacheRule]:
-    """Every registered rule, by STIG identifier."""
-    for module in pkgutil.iter_modules(rules.__path__):
-        import_module(f"{rules.__name__}.{module.name}")
-    return dict(sorted(_rules.items()))
 
 
 def load_data(file: Path = DATA) -> ApacheRules:

@@ -18,8 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
-    BoxCertificates,
     BoxConfig,
     FirewallPolicy,
     InstrumentPort,

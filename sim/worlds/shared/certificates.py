@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from agents.box import config
+from agents.box.certificate_files import BoxCertificates
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
 from wire.pki.hierarchy import Authority, Validity, make_key
 from wire.tls.context import Identity
@@ -34,11 +34,11 @@ class LabCertificates:
         self._public = Authority.make("public root", self._key, now)
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
-    def box(self) -> config.BoxCertificates:
+    def box(self) -> BoxCertificates:
         """The box's, for both sides."""
         client_identity = self._issue(BOX_SERIAL, trusts=self._public)
         server_identity = self._issue(f"{BOX_SERIAL}-LAN", trusts=self._vendor)
-        return config.BoxCertificates(
+        return BoxCertificates(
             certificate=client_identity.certificate,
             key=client_identity.key,
             vendor_authority=server_identity.authorities,

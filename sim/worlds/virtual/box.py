@@ -13,8 +13,8 @@ from random import Random
 from typing import Final
 
 from agents.box.box import Box, BoxStatus, Hardware
+from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
-    BoxCertificates,
     BoxConfig,
     Clock,
     FirewallPolicy,

@@ -19,7 +19,8 @@ import pytest
 
 from imaging.check.apache.httpd import MODULES, read_server
 from imaging.check.apache.judge import judge_server
-from imaging.check.apache.rule import all_rules, load_data
+from imaging.check.apache.rule import load_data
+from imaging.check.apache.rules import all_rules
 from imaging.check.types import Judgement, RuleVerdict, WrongCheck
 from imaging.rpm.contents import RECIPE
 from rap.__main__ import main

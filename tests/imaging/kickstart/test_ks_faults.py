@@ -20,7 +20,7 @@ from pykickstart.version import makeVersion
 
 from imaging.kickstart.data import releases
 from imaging.kickstart.lint import LintReport, lint
-from imaging.kickstart.rule import all_rules
+from imaging.kickstart.rules import all_rules
 from imaging.repository.repository import Repository
 from settings.board import load_board
 from tests.support.imaging.kickstarts import SITES, good

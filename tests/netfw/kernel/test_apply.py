@@ -17,13 +17,14 @@ from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.netlink import netfilter_socket
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.kernel.trial import Trial
 from netfw.policy.policy import AUTHORIZED_MAX, Authorized, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import render
+from netfw.ruleset.sessions import Session
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, box_lab
 

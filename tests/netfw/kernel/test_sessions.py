@@ -13,10 +13,11 @@ import pytest
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import SESSION_SECONDS_MAX, SESSIONS_MAX, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
+from netfw.ruleset.sessions import Session
 from tests.support.eventually import poll_until
 from tests.support.namespaces import namespace
 from tests.support.netfw.boxlab import INSTRUMENT, PATIENCE_SECONDS, POLICIES, STAFF, BoxLab, box_lab

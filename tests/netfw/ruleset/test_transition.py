@@ -14,11 +14,12 @@ from bench.firewall.reload import ALLOWED, FORBIDDEN, alone, replaced
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.nft_json import Json
+from netfw.ruleset.sessions import Session
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import POLICIES
 

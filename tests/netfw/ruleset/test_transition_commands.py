@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from netfw.kernel.sessions import Found, OpenSession, Session
 from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import listing
 from netfw.ruleset.render import Ruleset, render
+from netfw.ruleset.sessions import Found, OpenSession, Session
 from netfw.ruleset.transition import removal, transition
 from tests.support.netfw.golden import POLICIES
 from tests.support.netfw.table import Json, Refused, Table

@@ -20,9 +20,10 @@ from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
 from netfw.kernel.firewall import LISTED_MAX, Firewall
 from netfw.kernel.nft import Nft
-from netfw.kernel.sessions import Session, Sessions
+from netfw.kernel.sessions import Sessions
 from netfw.policy.policy import Service
 from netfw.policy.policyfile import load_policy
+from netfw.ruleset.sessions import Session
 from netfw.watch.watch import Watch
 from tests.support.namespaces import Namespace, namespace
 from tests.support.netfw.boxlab import POLICIES

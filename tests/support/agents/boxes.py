@@ -10,7 +10,8 @@ from time import time_ns
 from typing import Any
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxCertificates, BoxConfig, InstrumentPort, Sending
+from agents.box.certificate_files import BoxCertificates
+from agents.box.config import BoxConfig, InstrumentPort, Sending
 from agents.instrument.agent import InstrumentAgent
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk

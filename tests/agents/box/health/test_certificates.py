@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxCertificates, BoxConfig
+from agents.box.certificate_files import BoxCertificates
+from agents.box.config import BoxConfig
 from agents.box.health.alarm import AlarmLed
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
