@@ -186,7 +186,7 @@ def test_the_listed_tests_exist() -> None:
 
 
 def test_tables_of_numbers_and_type_aliases_are_not_mutated() -> None:
-    code = 'A: TypeAlias = dict[str, int]\nB: Final = {"x": 1, "y": -2 * 3}\nC: Final = {}\n'
+    code = 'A: TypeAlias = dict[str, int]\nB: Final = {"x": 1, "y": -2 * 3}\nP, Q = 1, 2\nC: Final = {}\n'
     code += 'D: Final = {"x": 1, "y": "z"}\n'
     assert {was for _, was, _ in changes(code)} == {"C: Final = {}", 'D: Final = {"x": 1, "y": "z"}'}
 

@@ -37,7 +37,7 @@ def transition(
     """
     found = listing.of_objects(outline).declarations
     odd = {thing for thing, text in found.items() if text != wanted.get(thing)}
-    if any(_is_foreign(thing, found[thing], wanted.get(thing, "")) for thing in odd):
+    if any(_is_foreign(thing, found[thing], wanted.get(thing)) for thing in odd):
         counters = [thing["counter"] for thing in outline if "counter" in thing]
         counts = {each["name"]: (each["packets"], each["bytes"]) for each in counters}
         return replacement(ruleset, counts, sessions.open)
@@ -50,7 +50,7 @@ def removal() -> list[Json]:
     return [{"add": table}, {"delete": table}]
 
 
-def _is_foreign(thing: str, found: str, wanted: str) -> bool:
+def _is_foreign(thing: str, found: str, wanted: str | None) -> bool:
     """Return whether an object cannot be changed as required while the table stays."""
     kind, _ = _kind_and_name(thing)
     if kind == "chain" and wanted:

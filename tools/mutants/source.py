@@ -128,6 +128,8 @@ def _is_name_list(node: cst.Assign | cst.AnnAssign) -> bool:
 def _is_number(value: cst.BaseExpression | None) -> bool:
     if isinstance(value, cst.BinaryOperation):
         return _is_number(value.left) and _is_number(value.right)
+    if isinstance(value, cst.Tuple):
+        return bool(value.elements) and all(_is_number(element.value) for element in value.elements)
     if isinstance(value, cst.UnaryOperation) and isinstance(value.operator, cst.Minus):
         return _is_number(value.expression)
     if isinstance(value, cst.Dict):
