@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from agents.spool.waiting.totals import Totals
 
 from agents.spool.disk.segment import SpoolSegment
 from agents.spool.disk.summary import Carried
+from agents.spool.disk.totals import Totals
 from agents.spool.waiting import pinned
 from agents.spool.waiting.index import RecordPlace
 from agents.spool.waiting.pinned import PinnedIndex
