@@ -16,7 +16,7 @@ from agents.spool import Priority
 from settings.types import Endpoint, Proxy
 from sim.net.host import SimHost
 from sim.net.link import Link, LinkQuality
-from sim.proxies.http_auth import Open
+from sim.proxies.http_auth import AcceptAllVerifier
 from sim.proxies.http_connect import HttpConnectProxy
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
@@ -41,7 +41,7 @@ class SlowHttp(HttpConnectProxy):
     """Answers each request after some seconds."""
 
     def __init__(self, behavior: Behavior, seconds: float) -> None:
-        super().__init__(behavior, Open())
+        super().__init__(behavior, AcceptAllVerifier())
         self.seconds = seconds
 
     def answer(self, data: bytes) -> None:
