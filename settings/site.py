@@ -67,6 +67,15 @@ class AuditServer(Table, frozen=True):
     port: TcpPort = 6514
 
 
+class Reporting(Table, frozen=True):
+    """How the box buffers and sends reports, where the site needs other values than the box program's own."""
+
+    linger_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    """How long routine reports wait for others, in seconds."""
+    spool_bytes_max: Annotated[int, Meta(ge=16 * 1024 * 1024, le=1 << 40)] | None = None
+    """The maximum size of the spool on the disk."""
+
+
 class EnrolledInstrument(Table, frozen=True):
     """An instrument that may report, at this port only."""
 
@@ -86,6 +95,7 @@ class SiteForBox(Table, frozen=True):
     """The box has the first host address of the network's n-th /24 on port n."""
     proxy: Proxy | None = None
     instrument: list[EnrolledInstrument] = []
+    reporting: Reporting = Reporting()
     addresses: dict[
         Host, Annotated[list[Address], Meta(min_length=1, max_length=ADDRESSES_PER_NAME_MAX)]
     ] = {}

@@ -9,11 +9,19 @@ from typing import Final
 from msgspec.structs import replace
 
 from agents.box.certificate_files import BoxCertificates
-from agents.box.config import BoxConfig, Clock, FirewallPolicy, InstrumentPort, StatusSocket
+from agents.box.config import (
+    BoxConfig,
+    Clock,
+    FirewallPolicy,
+    InstrumentPort,
+    Sending,
+    SpoolSize,
+    StatusSocket,
+)
 from netfw.policy.policy import Protocol
 from netfw.policy.policyfile import AuthorizedTable, PolicyFile, PortTable, Role, UplinkTable
 from settings.board import Board
-from settings.site import SiteOnBox
+from settings.site import Reporting, SiteOnBox
 from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
@@ -40,6 +48,8 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         ),
         datacenter=center,
         proxy=site.proxy,
+        spool=_spool(site.reporting),
+        sending=_sending(site.reporting),
         port=[
             InstrumentPort(number=number, listen=str(address.ip), instruments=_serials(site, number))
             for number, address in site.ports(board).items()
@@ -49,6 +59,15 @@ def box_file(site: SiteOnBox, board: Board) -> str:
         clock=Clock(service=Path("/run/rap-clock.sock")),
     )
     return dumps(config, comment=WRITTEN_BY)
+
+
+def _spool(reporting: Reporting) -> SpoolSize:
+    wanted = reporting.spool_bytes_max
+    return SpoolSize() if wanted is None else SpoolSize(bytes_max=wanted)
+
+
+def _sending(reporting: Reporting) -> Sending:
+    return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 
 def _serials(site: SiteOnBox, port: int) -> list[str]:

@@ -42,6 +42,7 @@ IMAGE: Final = Suite(
         "flash": "bench.image.flash",
         "stig": "bench.image.stig",
         "boot": "bench.image.boot",
+        "labs": "bench.image.labs",
     },
     Path("bench-results/image.json"),
     missing,

@@ -26,6 +26,10 @@ authority = "audit-ca.pem"             # the CA of its certificate
 port = 1
 serial = "CHEM-0001"
 
+[reporting]                            # only where the box program's own values do not suit the line
+linger_s = 30.0                        # how long routine reports wait for others
+spool_bytes_max = 1_073_741_824        # the reports' part of the disk
+
 [addresses]                            # of all names above: the firewall permits addresses, not names
 "ingest.example.com" = ["203.0.113.5"]
 

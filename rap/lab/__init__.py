@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rap.outcome import FAILED, OK, CommandError, WrongInput
 from rap.parser import Parser
@@ -14,6 +14,7 @@ from rap.parser import Parser
 if TYPE_CHECKING:
     from sim.lab.labfile import Lab
     from sim.verdict.result import Result
+    from sim.worlds.image.world import ImageSettings
 
 SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, capture, watch, down"
 
@@ -30,7 +31,10 @@ def add_verbs(parser: Parser) -> None:
     check.set_command(_check)
     run = parser.add_command("run", "run a lab and check its expectations")
     run.add_argument("file", metavar="FILE", type=Path)
-    run.add_argument("--world", choices=("virtual", "kernel"), default="virtual", help="default: virtual")
+    run.add_argument(
+        "--world", choices=("virtual", "kernel", "image"), default="virtual", help="default: virtual"
+    )
+    add_image_options(run)
     run.add_argument("--seed", type=seed, metavar="N", help="default: the lab file's")
     run.add_argument(
         "--report",
@@ -90,6 +94,47 @@ def _run(arguments: argparse.Namespace) -> int:
     return show_result(result, arguments.report, json=arguments.json)
 
 
+_IMAGE_OPTIONS: Final = ("key", "disk_bytes", "firmware", "start_seconds")
+
+
+def add_image_options(parser: Parser) -> None:
+    """Add the options of the image world to a verb."""
+    image = parser.add_argument_group("with --world image")
+    image.add_argument("--image", metavar="FILE", type=Path, help="signed image: ….raw or ….raw.zst")
+    image.add_argument(
+        "--key",
+        metavar="FILE",
+        type=Path,
+        help="public key that verifies the image's signature; default: /etc/rap/image-signing.pub",
+    )
+    image.add_argument(
+        "--disk-bytes", metavar="N", type=_bytes, help="size of the box's disk; default: that of the image"
+    )
+    image.add_argument("--firmware", choices=("bios", "uefi"), help="of the box's machine; default: bios")
+    image.add_argument(
+        "--start-seconds", metavar="N", type=seconds, help="what a start of the box may take; default: 420"
+    )
+
+
+def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | None:
+    """The settings of the image world, checked; None for another world. Raises: CommandError."""
+    given = {name: getattr(arguments, name) for name in _IMAGE_OPTIONS}
+    if arguments.world != "image":
+        if arguments.image or any(given.values()):
+            raise WrongInput("--image and the options of the image world require --world image")
+        return None
+    if arguments.image is None:
+        raise WrongInput("--world image requires --image FILE: `rap image build --key PRIVATE` makes one")
+    from rap.lab.live import translate_errors
+
+    with translate_errors():
+        from sim.worlds.image import run as image
+
+        return image.image_settings(
+            lab, arguments.image, **{name: value for name, value in given.items() if value}
+        )
+
+
 def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
     from rich.console import Console
 
@@ -98,9 +143,14 @@ def _run_lab(lab: Lab, arguments: argparse.Namespace) -> Result:
     from sim.report.terminal import RunProgress
     from sim.worlds import run_lab
 
-    errors = translate_errors() if arguments.world == "kernel" else nullcontext()
+    settings = image_settings(lab, arguments)
+    errors = nullcontext() if arguments.world == "virtual" else translate_errors()
     with errors, RunProgress(Console(stderr=True), lab.name, lab.about.duration) as progress:
         try:
+            if settings is not None:
+                from sim.worlds.image.run import run_image_lab
+
+                return run_image_lab(lab, settings, arguments.seed, progress.update)
             return run_lab(lab, world=arguments.world, seed=arguments.seed, progress=progress.update)
         except Stalled as error:
             raise CommandError(f"{lab.path}: {error}") from error
@@ -170,6 +220,20 @@ def seed(given: str) -> int:
     """Parse a seed from the command line."""
     if not given.isdecimal() or int(given) >= 2**63:
         raise argparse.ArgumentTypeError(f"{given!r}: give a whole number from 0 to 2^63-1")
+    return int(given)
+
+
+def seconds(given: str) -> float:
+    """Parse a number of seconds from the command line."""
+    with suppress(ValueError):
+        if 0 < float(given) < float("inf"):
+            return float(given)
+    raise argparse.ArgumentTypeError(f"{given!r}: give a number of seconds greater than 0")
+
+
+def _bytes(given: str) -> int:
+    if not given.isdecimal() or not int(given):
+        raise argparse.ArgumentTypeError(f"{given!r}: give a whole number of bytes, such as 32000000000")
     return int(given)
 
 

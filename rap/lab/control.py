@@ -14,8 +14,8 @@ from io import FileIO, RawIOBase
 from socket import SHUT_WR, socket
 from typing import Any, Final
 
-from rap.lab import print_json
-from rap.lab.live import add_lab_option, choose_lab, request, seconds, translate_errors
+from rap.lab import print_json, seconds
+from rap.lab.live import add_lab_option, choose_lab, request, translate_errors
 from rap.outcome import OK, CommandError, WrongInput
 from rap.parser import Parser
 

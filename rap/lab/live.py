@@ -17,7 +17,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rap.lab import load, make_folder, print_json, seed, show_result
+from rap.lab import (
+    add_image_options,
+    image_settings,
+    load,
+    make_folder,
+    print_json,
+    seconds,
+    seed,
+    show_result,
+)
 from rap.outcome import OK, CommandError, MachineLacks, WrongInput
 from rap.parser import Parser
 
@@ -30,8 +39,10 @@ _JSON_SECONDS: Final = 1.0
 
 def add_verbs(parser: Parser) -> None:
     """The verbs of `rap lab` for running labs."""
-    up = parser.add_command("up", "start a lab in the kernel world that runs until `rap lab down`")
+    up = parser.add_command("up", "start a lab that runs in real time until `rap lab down`")
     up.add_argument("file", metavar="FILE", type=Path)
+    up.add_argument("--world", choices=("kernel", "image"), default="kernel", help="default: kernel")
+    add_image_options(up)
     up.add_argument("--name", metavar="NAME", help="name of the running lab; default: that of the lab file")
     up.add_argument("--seed", type=seed, metavar="N", help="default: the lab file's")
     up.add_argument("--no-events", action="store_true", help="without the lab file's events")
@@ -63,23 +74,16 @@ def add_lab_option(parser: Parser) -> Parser:
     return parser
 
 
-def seconds(given: str) -> float:
-    """Parse a number of seconds from the command line."""
-    with suppress(ValueError):
-        if 0 < float(given) < float("inf"):
-            return float(given)
-    raise argparse.ArgumentTypeError(f"{given!r}: give a number of seconds greater than 0")
-
-
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Convert errors of the kernel world to CommandError."""
+    """Convert errors of the kernel world and of the image world to CommandError."""
     if sys.platform != "linux":
-        raise MachineLacks("the kernel world runs on Linux only; use --world virtual here")
+        raise MachineLacks("this world runs on Linux only; use --world virtual here")
     from settings.problems import SettingsError
     from sim.engine.stalls import Stalled
     from sim.worlds.kernel import LabEnded, LabExists, NoSuchLab, RequestRefused
     from sim.worlds.kernel.namespaces.missing import MachineLacksError
+    from sim.worlds.shared.refusals import ImageRefused
 
     try:
         yield
@@ -87,7 +91,7 @@ def translate_errors() -> Iterator[None]:
         raise MachineLacks(str(error)) from error
     except LabExists as error:
         raise WrongInput(f"{error}, or give this one another name with --name") from error
-    except (SettingsError, NoSuchLab, RequestRefused) as error:
+    except (SettingsError, ImageRefused, NoSuchLab, RequestRefused) as error:
         raise WrongInput(str(error)) from error
     except Stalled as error:
         raise CommandError(str(error)) from error
@@ -137,7 +141,13 @@ def _up(arguments: argparse.Namespace) -> int:
             check_name(name)
         except ValueError as error:
             raise WrongInput(f"--name: {error}") from error
-        start_kernel_lab(lab, name, arguments.seed, events=not arguments.no_events)
+        settings, events = image_settings(lab, arguments), not arguments.no_events
+        if settings is None:
+            start_kernel_lab(lab, name, arguments.seed, events=events)
+        else:
+            from sim.worlds.image.run import start_image_lab
+
+            start_image_lab(lab, name, settings, arguments.seed, events=events)
     about = {**request(name, "about"), "start_seconds": round(time.monotonic() - started, 3)}
     if arguments.json:
         print_json(about)
@@ -282,7 +292,15 @@ def _shell(arguments: argparse.Namespace) -> int:
         from sim.worlds.kernel import call_in_host
 
         prompt = f"[{name} {arguments.host}] \\w\\$ " if _bash() else f"[{name} {arguments.host}] # "
-        return call_in_host(name, arguments.host, words or _bash() or ["sh"], {"PATH": path, "PS1": prompt})
+        words = words or _console(name, arguments.host) or _bash() or ["sh"]
+        return call_in_host(name, arguments.host, words, {"PATH": path, "PS1": prompt})
+
+
+def _console(name: str, host: str) -> list[str]:
+    """The command for the serial console of a host that has one."""
+    sockets = request(name, "about")["consoles"]
+    module = "sim.worlds.image.machine.console"
+    return [sys.executable, "-m", module, sockets[host]] if host in sockets else []
 
 
 def _bash() -> list[str]:

@@ -48,7 +48,7 @@ from typing import ClassVar, Final, Generic, Literal, TypeAlias, TypeGuard, Type
 import msgspec
 
 from sim.engine.layers import End as End
-from sim.faults.world import EmulatedWorld, World
+from sim.faults.world import EmulatedWorld, SimulatedDiskWorld, World
 from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "instrument")
@@ -70,7 +70,9 @@ class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknow
     targets: ClassVar[tuple[str, ...]]
     momentary: ClassVar[bool]
     emulated: ClassVar[bool]
-    """Whether only an `EmulatedWorld` can have it: one with emulated hardware and an emulated data center."""
+    """Whether not every `World` can have it, but only one whose parts are emulated."""
+    of_disk: ClassVar[bool]
+    """Whether each `SimulatedDiskWorld` can have it."""
 
     @property
     def effect(self) -> Effect:
@@ -101,21 +103,27 @@ def fault(
 
     def register(cls: FaultClass) -> FaultClass:
         assert kind not in _registered, f"fault {kind!r} is defined twice"
-        cls.kind, cls.targets, cls.momentary, cls.emulated = kind, targets, momentary, _is_emulated(cls)
+        cls.kind, cls.targets, cls.momentary = kind, targets, momentary
+        cls.emulated, cls.of_disk = _world_of(cls) is not World, _world_of(cls) is SimulatedDiskWorld
         _registered[kind] = cls
         return cls
 
     return register
 
 
-def _is_emulated(cls: type[AnyFault]) -> bool:
+def _world_of(cls: type[AnyFault]) -> object:
     (base,) = cls.__orig_bases__  # type: ignore[attr-defined]  # types.get_original_bases, from Python 3.12 on
-    return get_args(base) == (EmulatedWorld,)
+    return (*get_args(base), World)[0]
 
 
 def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
     """Whether every world can have the fault."""
     return not fault.emulated
+
+
+def needs_disk_only(fault: AnyFault) -> TypeGuard[Fault[SimulatedDiskWorld]]:
+    """Whether every world with a simulated disk can have the fault."""
+    return fault.of_disk
 
 
 @cache

@@ -1,8 +1,9 @@
 """The interface between faults and worlds: the parts of a world that faults act on.
 
 Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
-combined. Every world has the parts of `World`. Those of `EmulatedWorld`, which only the virtual world has, are for
-faults that need an emulated disk, clock, data center, proxy or name service.
+combined. Every world has the parts of `World`. The virtual and the image world are also a `SimulatedDiskWorld`, for
+faults of the disk, and only the virtual world is an `EmulatedWorld`, for faults that need an emulated clock, data
+center, proxy or name service.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class BoxPart(Protocol):
         ...
 
 
-class EmulatedBoxPart(BoxPart, Protocol):
-    """The virtual world's box."""
+class SimulatedDiskBoxPart(BoxPart, Protocol):
+    """A box whose disk the simulator controls: that of the virtual world, and that of the image world."""
 
     async def tear(self, operation: int) -> End:
         """Wait for the disk's `operation`-th operation from now on, and cut the power in the middle of it."""
@@ -70,6 +71,10 @@ class EmulatedBoxPart(BoxPart, Protocol):
     def fail_flushes(self, times: int) -> None:
         """Make `times` more flushes fail."""
         ...
+
+
+class EmulatedBoxPart(SimulatedDiskBoxPart, Protocol):
+    """The virtual world's box."""
 
     def rot(self, sectors: int, bits: int) -> None:
         """Flip `bits` bits in each of `sectors` sectors that hold data, if there are any."""
@@ -229,7 +234,16 @@ class World(Protocol):
         ...
 
 
-class EmulatedWorld(World, Protocol):
+class SimulatedDiskWorld(World, Protocol):
+    """A world in which the simulator controls the box's disk."""
+
+    @property
+    def box(self) -> SimulatedDiskBoxPart:
+        """The box."""
+        ...
+
+
+class EmulatedWorld(SimulatedDiskWorld, Protocol):
     """A world with emulated hardware, data center, proxy and name service."""
 
     @property

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from agents.box.certificate_files import BoxCertificates
 from agents.box.config import (
@@ -27,13 +27,15 @@ from agents.box.config import (
     SpoolSize,
     StatusSocket,
 )
-from agents.box.status import NotRunning, StatusReport, read_status
+from agents.box.firewall import FirewallStatus
+from agents.box.status import NotRunning, StatusReport, Waiting, read_status
 from hal.linux.disk import LinuxDisk
 from netfw.service.spawn import environment
 from settings.toml import dumps
 from settings.types import Endpoint, Proxy
 from sim.engine.layers import End, Layers
 from sim.engine.trace import Trace
+from sim.faults.world import BoxPart
 from sim.lab.labfile import Lab
 from sim.units import SECOND_NS
 from sim.verdict.findings import Remains
@@ -49,7 +51,44 @@ from sim.worlds.shared.box import (
     add_traffic,
     read_disk,
 )
+from sim.worlds.shared.conclusion import JudgedBox
 from wire.dial.traffic import Traffic
+
+
+class BoxState(Protocol):
+    """How a running box is: what a lab shows and measures of it."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection to the data center."""
+        ...
+
+    @property
+    def backlog(self) -> Waiting:
+        """Records that the data center has not acknowledged."""
+        ...
+
+    @property
+    def firewall(self) -> FirewallStatus | None:
+        """How its firewall is; None if that is not known."""
+        ...
+
+
+class LabBox(BoxPart, JudgedBox, Protocol):
+    """A box among real programs, whatever it runs on."""
+
+    async def status(self) -> BoxState | None:
+        """How it is; None while it does not run or does not answer."""
+        ...
+
+    def instrument_connections(self) -> int | None:
+        """How many connections with instruments there are; None while it does not run."""
+        ...
+
+    def boot(self) -> None:
+        """Switch on."""
+        ...
+
 
 _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -31,32 +34,57 @@ _GRACE_SECONDS: Final = 60.0
 _NS: Final = 1_000_000_000
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """How a lab is run: what makes its world, what its start may take, and where it may write."""
+
+    make: Callable[[KernelLab], KernelWorld]
+    start_seconds_max: float = START_SECONDS_MAX
+    writable: Sequence[Path] = ()
+    readable: Sequence[Path] = ()
+
+
 def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
     """Run a lab to its end, in real time, and judge it. Raises: SettingsError, MachineLacksError."""
     check(lab)
+    return run_to_the_end(lab, _kernel(lab, seed), progress)
+
+
+def _kernel(lab: Lab, seed: int | None) -> Surroundings:
+    return Surroundings(lambda namespaces: KernelWorld(namespaces, lab, seed))
+
+
+def run_to_the_end(lab: Lab, surroundings: Surroundings, progress: Progress | None) -> Result:
+    """Run a lab in its own supervisor for its duration, and judge it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
     over = threading.Event()
     watcher = threading.Thread(target=_tell, args=(name, progress, over))
     if progress is not None:
         watcher.start()
     try:
-        return run(name, partial(_to_the_end, lab, seed), seconds_max=_seconds_in_all(lab))
+        return run(
+            name,
+            partial(_to_the_end, lab, surroundings),
+            writable=surroundings.writable,
+            readable=surroundings.readable,
+            seconds_max=_seconds_in_all(lab, surroundings),
+        )
     finally:
         over.set()
         if progress is not None:
             watcher.join()
 
 
-async def _to_the_end(lab: Lab, seed: int | None, namespaces: KernelLab) -> Result:
-    world = await _begin(lab, seed, namespaces)
+async def _to_the_end(lab: Lab, surroundings: Surroundings, namespaces: KernelLab) -> Result:
+    world = await _begin(surroundings, namespaces)
     namespaces.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
     await asyncio.sleep(lab.about.duration / _NS)
     return world.finish()
 
 
-def _seconds_in_all(lab: Lab) -> float:
+def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
     """When even the lab's own watch must have ended it."""
-    return START_SECONDS_MAX + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
+    return surroundings.start_seconds_max + lab.about.duration / _NS + JUDGE_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
@@ -65,13 +93,26 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
     Returns when all its programs run. Raises: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
     what cannot be a name.
     """
-    lab = lab if events else msgspec.structs.replace(lab, events=())
     check(lab)
-    up(name, partial(_for_good, lab, seed), seconds_max=START_SECONDS_MAX + _GRACE_SECONDS)
+    start_for_good(lab, name, lambda lab: _kernel(lab, seed), events=events)
 
 
-async def _for_good(lab: Lab, seed: int | None, namespaces: KernelLab) -> None:
-    world = await _begin(lab, seed, namespaces)
+def start_for_good(
+    lab: Lab, name: str, surround: Callable[[Lab], Surroundings], *, events: bool = True
+) -> None:
+    """Start a lab that goes on; see `start_kernel_lab`."""
+    surroundings = surround(lab if events else msgspec.structs.replace(lab, events=()))
+    up(
+        name,
+        partial(_for_good, surroundings),
+        writable=surroundings.writable,
+        readable=surroundings.readable,
+        seconds_max=surroundings.start_seconds_max + _GRACE_SECONDS,
+    )
+
+
+async def _for_good(surroundings: Surroundings, namespaces: KernelLab) -> None:
+    world = await _begin(surroundings, namespaces)
     while await world.box.status() is None:  # noqa: ASYNC110 - the program has no way to tell
         await asyncio.sleep(_START_LOOK_SECONDS)
     namespaces.deadline.cancel()
@@ -79,9 +120,9 @@ async def _for_good(lab: Lab, seed: int | None, namespaces: KernelLab) -> None:
     await asyncio.Event().wait()
 
 
-async def _begin(lab: Lab, seed: int | None, namespaces: KernelLab) -> KernelWorld:
-    namespaces.deadline.within(START_SECONDS_MAX, "starting the lab")
-    world = KernelWorld(namespaces, lab, seed)
+async def _begin(surroundings: Surroundings, namespaces: KernelLab) -> KernelWorld:
+    namespaces.deadline.within(surroundings.start_seconds_max, "starting the lab")
+    world = surroundings.make(namespaces)
     await world.start()
     namespaces.control.handler = Console(world).answer
     return world

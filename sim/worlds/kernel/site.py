@@ -46,7 +46,7 @@ class KernelSite:
         self._namespaces, self._board = namespaces, lab.board
         spec = lab.uplink
         self.names = SiteNames(namespaces.folder, {DATACENTER_NAME: DATACENTER, PROXY_NAME: PROXY})
-        self.box, self.router = self._host("box"), self._host("router")
+        self.box, self.router = self._box_host(), self._host("router")
         self.datacenter = self._host("datacenter")
         for host in (self.box, self.datacenter):  # the machines that we set up; others have Linux's default
             host.sysctl("net.ipv4.tcp_mtu_probing", 1)
@@ -62,8 +62,14 @@ class KernelSite:
         self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
         self.close_ports()
 
+    def _box_host(self) -> NamespaceHost:
+        return self._host("box")
+
     def _host(self, name: str) -> NamespaceHost:
-        host = self._namespaces.host(name)
+        return self._without_ipv6(self._namespaces.host(name))
+
+    @staticmethod
+    def _without_ipv6(host: NamespaceHost) -> NamespaceHost:
         host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would take the line's time
         return host
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
@@ -19,12 +19,13 @@ from settings.types import Endpoint as Address
 from sim.engine.layers import End
 from sim.engine.streams import stream
 from sim.engine.trace import Trace
+from sim.faults import AnyFault
 from sim.lab.labfile import Lab, LabInstrument
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
 from sim.worlds.kernel.analyzer import KernelComputer
-from sim.worlds.kernel.box import KernelBox
+from sim.worlds.kernel.box import KernelBox, LabBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.proxy import KernelProxy
@@ -49,6 +50,9 @@ class KernelWorld:
     """One run of one lab. `start` it, let time pass, `finish` it."""
 
     name: Name = "kernel"
+    replay_options = ""
+    consoles: Mapping[str, str] = {}
+    """The sockets of serial consoles, by host."""
 
     def __init__(self, namespaces: KernelLab, lab: Lab, seed: int | None = None) -> None:
         self.lab, self.namespaces = lab, namespaces
@@ -63,7 +67,7 @@ class KernelWorld:
         self._certificates = certificates = LabCertificates(
             namespaces.folder / "pki", datetime.now(UTC).replace(microsecond=0)
         )
-        self.site = site = KernelSite(namespaces, lab)
+        self.site = site = self._make_site()
         self.datacenter = KernelDataCenter(
             site.datacenter, namespaces.folder / "datacenter", certificates.datacenter()
         )
@@ -72,17 +76,8 @@ class KernelWorld:
             self.proxy = KernelProxy(site.proxy, lab.uplink.proxy, namespaces.folder / "proxy", site.backbone)
         self.env = RealTimeEnvironment()
         self.trace = Trace(lambda: self.env.now)
-        self.faults = FaultRunner(self, lambda: self.env.now, self.trace)
-        self.box = KernelBox(
-            site.box,
-            site.close_ports,
-            lab,
-            certificates.box(),
-            client_settings(lab.uplink.proxy) if lab.uplink.proxy else None,
-            namespaces.folder / "box",
-            self.random,
-            self.trace,
-        )
+        self.faults = self._make_faults()
+        self.box = self._make_box()
         self.uplink, self.names = site.uplink, site.names
         if self.proxy is not None:
             self.names.on_change = self.proxy.read_names_again
@@ -92,6 +87,29 @@ class KernelWorld:
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def why_no_fault(self, kind: type[AnyFault], target: str) -> str:
+        """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
+        del target
+        return "takes emulated parts, which only the virtual world has" if kind.emulated else ""
+
+    def _make_faults(self) -> FaultRunner:
+        return FaultRunner(self, lambda: self.env.now, self.trace)
+
+    def _make_site(self) -> KernelSite:
+        return KernelSite(self.namespaces, self.lab)
+
+    def _make_box(self) -> LabBox:
+        return KernelBox(
+            self.site.box,
+            self.site.close_ports,
+            self.lab,
+            self._certificates.box(),
+            client_settings(self.lab.uplink.proxy) if self.lab.uplink.proxy else None,
+            self.namespaces.folder / "box",
+            self.random,
+            self.trace,
+        )
 
     def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         if where != "uplink":
@@ -123,14 +141,18 @@ class KernelWorld:
     async def start(self) -> None:
         """Start every program; lab time begins when the data center and the proxy can be reached."""
         await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
+        await self._power_on()
         self.env.begin()
         self.uplink_meter.began_ns = self.env.began_ns
-        self.box.boot()
         self.analyzers = {spec.port: self.make_analyzer(spec) for spec in self.lab.instruments}
         orders = (self.faults.run_order(order, self.lab.serial(order.target)) for order in self.lab.orders)
         events = map(self.faults.run_event, self.lab.events)
         for work in (self.env.run_forever(), self._sample(), *events, *orders):
             self._tasks.add(self._loop.create_task(work))
+
+    async def _power_on(self) -> None:
+        """Switch the box on; the lab begins afterwards."""
+        self.box.boot()
 
     def make_analyzer(self, spec: LabInstrument) -> Analyzer:
         return Analyzer(

@@ -11,7 +11,9 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from agents.box.certificate_files import BoxCertificates
 from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, DATACENTER_NAME
@@ -44,6 +46,14 @@ class LabCertificates:
             vendor_authority=server_identity.authorities,
             datacenter_authority=client_identity.authorities,
         )
+
+    def box_of_request(self, request: Path) -> Path:
+        """A certificate for the key of the box's request (PKCS #10, PEM); the key itself is on its disk."""
+        key = x509.load_pem_x509_csr(request.read_bytes()).public_key()
+        assert isinstance(key, RSAPublicKey | EllipticCurvePublicKey)
+        certificate = request.with_suffix(".crt")
+        certificate.write_bytes(self._vendor.certify(BOX_SERIAL, key, hosts=(BOX_NAME,)))
+        return certificate
 
     def instrument(self, serial: str) -> Identity:
         """An instrument's."""

@@ -68,6 +68,8 @@ class ConcludedWorld(Protocol):
     """A world whose lab has come to its end."""
 
     name: result.World
+    replay_options: str
+    """What `rap lab run` needs beside the world and the seed to run this again."""
     lab: Lab
     seed: int
     ledger: ReportLedger
@@ -157,7 +159,8 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
 
 
 def _replay(world: ConcludedWorld, lab: str) -> str:
-    return f"rap lab run {lab} --world {world.name} --seed {world.seed}"
+    command = f"rap lab run {lab} --world {world.name} --seed {world.seed}"
+    return f"{command} {world.replay_options}".rstrip()
 
 
 def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:

@@ -10,8 +10,8 @@ import msgspec
 
 from sim.engine.layers import End
 from sim.engine.trace import Trace
-from sim.faults import AnyFault, is_portable
-from sim.faults.world import EmulatedWorld, World
+from sim.faults import AnyFault, is_portable, needs_disk_only
+from sim.faults.world import EmulatedWorld, SimulatedDiskWorld, World
 from sim.lab.labfile import Event, Order
 
 _NS: Final = 1_000_000_000
@@ -31,9 +31,15 @@ class FaultRunner:
     """Injects faults into `world`, and keeps a list of those that were injected and those that are active."""
 
     def __init__(
-        self, world: World, now_ns: Callable[[], int], trace: Trace, emulated: EmulatedWorld | None = None
+        self,
+        world: World,
+        now_ns: Callable[[], int],
+        trace: Trace,
+        emulated: EmulatedWorld | None = None,
+        with_disk: SimulatedDiskWorld | None = None,
     ) -> None:
-        """`emulated` is the same world if it has emulated parts; `now_ns` returns the lab time in ns."""
+        """`emulated` and `with_disk` are the same world if it has such parts; `now_ns` returns the lab time in ns."""
+        self._with_disk = with_disk or emulated
         self._world, self._emulated, self._now_ns, self._trace = world, emulated, now_ns, trace
         self.injected: list[Event] = []
         """All faults injected so far, oldest first, with the real duration if not as planned."""
@@ -66,6 +72,8 @@ class FaultRunner:
     async def _start(self, fault: AnyFault, target: str) -> End:
         if is_portable(fault):
             return await fault.start(self._world, target)
+        if needs_disk_only(fault) and self._with_disk is not None:
+            return await fault.start(self._with_disk, target)
         assert self._emulated is not None, f"{fault.kind} needs the virtual world's emulated parts"
         return await fault.start(self._emulated, target)
 

@@ -30,8 +30,8 @@ class UplinkMeter:
         start_ns -= self.began_ns
         self._trace.add(f"uplink > {start_ns} {length}")
         first = start_ns // self.bin_ns
-        if first >= len(self.up):
-            return
+        if not 0 <= first < len(self.up):
+            return  # before the lab began, or after its planned end
         self.up[first] += length
         while duration_ns > 0 and first < len(self.up):
             share = min(duration_ns, (first + 1) * self.bin_ns - start_ns)
@@ -42,7 +42,7 @@ class UplinkMeter:
         start_ns -= self.began_ns
         self._trace.add(f"uplink < {start_ns} {length}")
         index = start_ns // self.bin_ns
-        if index < len(self.down):
+        if 0 <= index < len(self.down):
             self.down[index] += length
 
     @property

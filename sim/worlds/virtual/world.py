@@ -59,6 +59,7 @@ class VirtualWorld:
     """One run of one lab; use it in a `with` statement, which cleans up after it."""
 
     name: Name = "virtual"
+    replay_options = ""
 
     def __init__(self, lab: Lab, seed: int | None = None, *, policy: Policy | None = None) -> None:
         """`policy` is the box's instead of the lab's own, to see what a wrong one does."""

@@ -23,6 +23,9 @@ FELT = {
     "clinic-128k-minutes": {"started-after-crash", "uplink-lost", "uplink-restored"},
     "satellite-socks-minutes": {"uplink-restored"},
     "hostile-proxy-minutes": {"proxy-refused-auth", "uplink-lost", "uplink-restored"},
+    "dark-minutes": {"uplink-lost", "uplink-restored"},
+    "intruders-minutes": set(),
+    "power-cut-minutes": {"started-after-crash"},
     "hostile-instruments-minutes": {"connections-near-limit", "connections-over-limit", "reports-refused"},
 }
 """What the box must have noted: a fault that nobody feels proves nothing."""

@@ -104,6 +104,7 @@ class Console:
             "seed": world.seed,
             "hosts": {name: host.addresses for name, host in world.namespaces.hosts.items()},
             "links": list(world.namespaces.links),
+            "consoles": world.consoles,
         }
 
     async def _far(self) -> dict[str, int]:
@@ -170,15 +171,18 @@ class Console:
         fault = read_table(fault_kind, given, (kind,), problems)
         length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), problems)
         problems.refuse_if_any()
+        if why := world.why_no_fault(fault_kind, target):
+            raise RequestRefused(f"{kind} {why}")
         assert isinstance(fault, Fault) and length is not None
         return Event(world.env.now, fault, target, length.lasts)
 
     def _fault_kind(self, kind: str) -> type[AnyFault]:
-        kinds = {name: fault for name, fault in fault_kinds().items() if not fault.emulated}
+        why_not = self._world.why_no_fault
+        kinds = {name: fault for name, fault in fault_kinds().items() if not why_not(fault, "")}
         if kind in kinds:
             return kinds[kind]
         if kind in fault_kinds():
-            raise RequestRefused(f"{kind} takes emulated parts, which only the virtual world has")
+            raise RequestRefused(f"{kind} {why_not(fault_kinds()[kind], '')}")
         raise RequestRefused(f"there is no fault {format_value(kind)}; {nearest(kind, list(kinds))}")
 
     async def _end_fault(self, kind: str, target: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import msgspec
 
 from agents.box.firewall import FirewallStatus
-from agents.box.status import StatusReport, Waiting
+from agents.box.status import Waiting
 from datacenter.store import queries
 from sim.verdict.ledger import ReportLedger
+from sim.worlds.kernel.box import BoxState
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.analyzer import Analyzer
@@ -106,7 +107,7 @@ async def look(world: KernelWorld) -> LabState:
     )
 
 
-def _backlog(world: KernelWorld, status: StatusReport | None) -> Waiting:
+def _backlog(world: KernelWorld, status: BoxState | None) -> Waiting:
     if status is not None:
         return status.backlog
     samples = world.backlog_meter.samples

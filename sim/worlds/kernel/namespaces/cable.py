@@ -39,14 +39,16 @@ class NearEnd:
                     f"{wanted!r} cannot name an interface: use 1 to {INTERFACE_NAME_MAX} characters"
                 )
         self.host, self.interface = host, interface
-        self._netlink = netlink
-        host.netlink.add_interface("veth", interface, peer={"ifname": name, "net_ns_fd": network})
-        host.plain_packets(interface)
-        host.netlink.set_interface(host.netlink.index(interface), state="up")
-        self._index = netlink.index(name)
-        self.set_up(up=True)
-        self.socket = _packet_socket(name)
         self._overrun = 0
+        self._netlink, self._index, self.socket = self._plug(netlink, network, name)
+        host.netlink.set_interface(host.netlink.index(interface), state="up")
+        self.set_up(up=True)
+
+    def _plug(self, netlink: Netlink, network: int, name: str) -> tuple[Netlink, int, socket.socket]:
+        """Make the host's interface; return the end to set up and down, by its network and index, and its socket."""
+        self.host.netlink.add_interface("veth", self.interface, peer={"ifname": name, "net_ns_fd": network})
+        self.host.plain_packets(self.interface)
+        return netlink, netlink.index(name), packet_socket(name)
 
     def set_up(self, *, up: bool) -> None:
         """Give the host's interface its carrier, or take it."""
@@ -60,7 +62,8 @@ class NearEnd:
         return self._overrun
 
 
-def _packet_socket(interface: str) -> socket.socket:
+def packet_socket(interface: str) -> socket.socket:
+    """A socket for all frames from and to an interface of the calling thread's network."""
     frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     frames.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     frames.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)

@@ -34,12 +34,14 @@ _PROGRAM: Final = (Path(sys.prefix), Path(__file__).parents[4])
 _DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
-def furnish_lab(writable: Sequence[Path]) -> None:
-    """Arrange the calling process's new mount namespace; what is in the folders `writable` can be changed."""
+def furnish_lab(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None:
+    """Arrange the calling process's new mount namespace; what is in the folders `writable` can be changed.
+
+    The folders `readable` are there even if the lab has a folder of its own in their place.
+    """
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
-    kept = [(folder.resolve(), False) for folder in _PROGRAM] + [
-        (folder.resolve(), True) for folder in writable
-    ]
+    kept = [(folder.resolve(), False) for folder in (*_PROGRAM, *readable)]
+    kept += [(folder.resolve(), True) for folder in writable]
     opened = [(os.open(folder, os.O_PATH | os.O_DIRECTORY), folder, keep) for folder, keep in kept]
     syscalls.set_writable(Path("/"), writable=False)
     for path, mode in _IN_MEMORY.items():

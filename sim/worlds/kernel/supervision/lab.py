@@ -35,6 +35,7 @@ class KernelLab:
         """Of the links' random streams; to be set before the first link is made."""
         self.hosts: dict[str, NamespaceHost] = {}
         self.links: dict[str, KernelLink] = {}
+        self._near_ends: dict[str, type[NearEnd]] = {}
         self.folder: Path = files.FOLDER
         """In memory, and gone with the lab."""
         self.is_up = is_up
@@ -51,10 +52,15 @@ class KernelLab:
 
     def host(self, name: str) -> NamespaceHost:
         """Make a host. Raises ValueError if there is one of that name."""
-        if name in self.hosts:
-            raise ValueError(f"the lab has a host {name!r} already")
-        self.hosts[name] = NamespaceHost(name)
-        return self.hosts[name]
+        return self.add_host(NamespaceHost(name))
+
+    def add_host(self, host: NamespaceHost, near_end: type[NearEnd] = NearEnd) -> NamespaceHost:
+        """Add a host whose links end in `near_end`. Raises ValueError if there is one of that name."""
+        if host.name in self.hosts:
+            raise ValueError(f"the lab has a host {host.name!r} already")
+        self.hosts[host.name] = host
+        self._near_ends[host.name] = near_end
+        return host
 
     def link(
         self,
@@ -71,7 +77,7 @@ class KernelLab:
             raise ValueError(f"the lab has a link {name!r} already")
         stem = name.replace(":", "")
         near, far = (
-            NearEnd(self._netlink, self._network, f"{stem}-{end}", host, interface)
+            self._near_ends[host.name](self._netlink, self._network, f"{stem}-{end}", host, interface)
             for end, (host, interface) in (("a", one), ("b", other))
         )
         random = stream(self.seed, f"link {name}")

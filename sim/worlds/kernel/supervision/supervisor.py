@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sim.engine.stalls import Stalled
 from sim.worlds.kernel.namespaces import files, syscalls
@@ -34,6 +34,8 @@ from sim.worlds.kernel.supervision.registry import supervisor_of, take_name
 T = TypeVar("T")
 
 
+_Folders: TypeAlias = tuple[Sequence[Path], Sequence[Path]]
+"""The folders of the machine that a lab can write to, and those that it can read in any case."""
 END_SECONDS_MAX: Final = 60.0
 """How long the kernel may take to end a lab's processes. A healthy one takes milliseconds."""
 
@@ -43,18 +45,19 @@ def run(
     main: Callable[[KernelLab], Awaitable[T]],
     *,
     writable: Sequence[Path] = (),
+    readable: Sequence[Path] = (),
     seconds_max: float | None = None,
 ) -> T:
     """Run `main` in a lab of its own; return what it returns, raise what it raises.
 
     What it returns must be picklable. The lab ends with `main`, and with the caller, even if that is killed. Its
-    file system is read-only but for /run and /tmp, which are its own, and the folders `writable`. The caller's
-    thread waits, and so does an event loop that it runs.
+    file system is read-only but for /run and /tmp, which are its own, and the folders `writable`; the folders
+    `readable` are visible even below these. The caller's thread waits, and so does an event loop that it runs.
 
     Raises LabExists, LabEnded, ValueError for what cannot be a name, and Stalled when there is no answer after
     `seconds_max`: the lab is killed then.
     """
-    supervisor, pipe = _start(name, main, writable, stays=False)
+    supervisor, pipe = _start(name, main, (writable, readable), stays=False)
     try:
         result: T = receive(name, pipe, seconds_max)
         return result
@@ -63,13 +66,20 @@ def run(
         _end(supervisor)
 
 
-def up(name: str, main: Callable[[KernelLab], Awaitable[None]], *, seconds_max: float | None = None) -> None:
+def up(
+    name: str,
+    main: Callable[[KernelLab], Awaitable[None]],
+    *,
+    writable: Sequence[Path] = (),
+    readable: Sequence[Path] = (),
+    seconds_max: float | None = None,
+) -> None:
     """Start a lab that stays: return once `main` called `lab.is_up()`; from then on it does without the caller.
 
     What it writes then goes to /run/lab/supervisor.log in the lab. Raises what `main` raises before it is up, and
     what `run` raises.
     """
-    supervisor, pipe = _start(name, main, (), stays=True)
+    supervisor, pipe = _start(name, main, (writable, readable), stays=True)
     try:
         if receive(name, pipe, seconds_max) is not True:
             raise LabEnded(f"the lab {name!r} ended before it was up")
@@ -92,7 +102,7 @@ class _Orders:
 
     name: str
     main: Callable[[KernelLab], Awaitable[Any]]
-    writable: Sequence[Path]
+    folders: _Folders
     holder: socket.socket
     answer: int
     caller: int | None
@@ -100,7 +110,7 @@ class _Orders:
 
 
 def _start(
-    name: str, main: Callable[[KernelLab], Awaitable[Any]], writable: Sequence[Path], *, stays: bool
+    name: str, main: Callable[[KernelLab], Awaitable[Any]], folders: _Folders, *, stays: bool
 ) -> tuple[int, int]:
     """A pidfd of the supervisor, and the pipe through which its answer comes."""
     with take_name(name) as holder:
@@ -111,7 +121,7 @@ def _start(
         try:
             pid = _fork_first_process()
             if pid == 0:
-                _supervise(_Orders(name, main, writable, holder, answer, None if stays else caller))
+                _supervise(_Orders(name, main, folders, holder, answer, None if stays else caller))
             return os.pidfd_open(pid), pipe
         finally:
             os.close(caller)
@@ -172,7 +182,7 @@ def _work(orders: _Orders) -> NoReturn:
     answer = Answer(orders.answer)
     try:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
-        files.furnish_lab(orders.writable)
+        files.furnish_lab(*orders.folders)
         socket.sethostname(orders.name)
         asyncio._set_running_loop(None)  # the caller's, if it called from one
         with asyncio.Runner(loop_factory=HostLoop) as runner:

@@ -1,0 +1,60 @@
+"""The labs of labs/minutes in three worlds: `python -m bench.image.labs [--json]`. Needs root.
+
+Each lab runs in the virtual, the kernel and the image world, one after the other. The verdicts are compared, and the
+time from a report being made to it being stored: its median in the image world against that in the kernel world.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from bench.figures import Figure, figure, run
+from tests.support.imaging.signed_image import signed_image
+from tests.support.paths import ROOT
+
+LABS: Final = sorted((ROOT / "labs/minutes").glob("*.toml"))
+WORLDS: Final = ("virtual", "kernel", "image")
+
+
+def _judge(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
+    words = [sys.executable, "-m", "rap", "lab", "run", str(lab), "--world", world, "--json", *more]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        return {"verdict": f"none: {done.stderr.strip()}", "latencies": [], "wall_seconds": 0.0}
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def _median(document: dict[str, Any]) -> float | None:
+    """The median time from made to stored of routine reports, in seconds."""
+    found = [latency["p50_ns"] / 1e9 for latency in document["latencies"] if latency["priority"] == "routine"]
+    return found[0] if found else None
+
+
+def figures() -> list[Figure]:
+    """All figures; the table of verdicts goes to standard error."""
+    image, key = signed_image()
+    options = {"image": ["--image", str(image), "--key", str(key)]}
+    alike, ratios = 0, []
+    for lab in LABS:
+        judged = {world: _judge(lab, world, options.get(world, [])) for world in WORLDS}
+        verdicts = [document["verdict"] for document in judged.values()]
+        alike += len(set(verdicts)) == 1
+        kernel, real = _median(judged["kernel"]), _median(judged["image"])
+        if kernel and real:
+            ratios.append(100 * (real / kernel - 1))
+        shown = "  ".join(f"{world}: {verdict}" for world, verdict in zip(WORLDS, verdicts, strict=True))
+        print(f"{lab.stem:28} {shown}  median {kernel} s and {real} s", file=sys.stderr)
+    return [
+        figure("labs with the same verdict in three worlds", "", alike, ">= 6"),
+        figure("labs tried", "", len(LABS)),
+        figure("largest difference of transfer times, image against kernel", "%", max(ratios), "<= 5"),
+    ]
+
+
+if __name__ == "__main__":
+    run(figures, __doc__)

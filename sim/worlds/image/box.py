@@ -1,0 +1,295 @@
+"""The box of a lab in the image world: a flashed disk and QEMU, observed from outside.
+
+A power cut is SIGKILL for QEMU, and the loss of what the guest had not flushed (`sim.worlds.image.disk.cache`). When
+the power comes back, the machine starts from what is on the medium. Nothing of the simulator runs in the guest: its
+peers show whether the box is connected and how much waits on it, and at the end the box's own spool reader reads what
+remained on its disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+
+from agents.box.status import Waiting
+from hal.linux.disk import LinuxDisk
+from imaging.flash import gpt
+from sim.engine.layers import End, Layers
+from sim.engine.trace import Trace
+from sim.lab.labfile import Lab
+from sim.verdict.findings import Remains
+from sim.worlds.image.disk.client import GuestDisk
+from sim.worlds.image.machine import qemu
+from sim.worlds.image.machine.guest import GuestHost
+from sim.worlds.image.machine.slots import Slot, card_id, cards, interfaces, slot_of
+from sim.worlds.image.refusals import MIB
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.kernel.namespaces.process import LabProcess
+from sim.worlds.shared.addresses import COLLECTOR_PORT, DATACENTER_PORT, box_address
+from sim.worlds.shared.box import read_disk
+from sim.worlds.shared.refusals import ImageRefused
+from wire.dial.traffic import Traffic
+
+STATE_PARTITION: Final = "rap"
+"""The label of the partition that is mounted at /var/lib/rap (kickstart/layout.toml)."""
+_SPOOL: Final = "spool"
+_CONSOLE_LINES: Final = 25
+_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
+"""Control sequences (ECMA-48), such as a boot menu draws with, and other control characters but line ends."""
+_MONITOR_SECONDS_MAX: Final = 20.0
+_LOOK_SECONDS: Final = 0.2
+_ESTABLISHED: Final = "01"
+
+
+class ImageBoxState(msgspec.Struct, frozen=True):
+    """What is known of the box from outside: the part of `agents.box.status.StatusReport` that the lab uses."""
+
+    connected: bool
+    backlog: Waiting
+    firewall: None = None
+
+
+class ImageBox:
+    """The machine with its disk; `peers` are the hosts of its instruments, by port, and of the data center."""
+
+    def __init__(
+        self,
+        host: GuestHost,
+        lab: Lab,
+        disk: GuestDisk,
+        machine: tuple[str, qemu.Firmware],
+        peers: tuple[Mapping[int, NamespaceHost], NamespaceHost],
+        waiting: Callable[[], Waiting],
+        folder: Path,
+        random: Callable[[str], Random],
+        trace: Trace,
+    ) -> None:
+        self._host, self._lab, self._random, self._trace = host, lab, random, trace
+        self._disk, self._waiting = disk, waiting
+        self._accelerator, self._firmware = machine
+        self._instruments, self._datacenter = peers
+        self.folder = folder
+        self._slots: dict[str, Slot] = {
+            name: slot for name in interfaces(lab.board) if (slot := slot_of(name))
+        }
+        self._cabled = {
+            lab.board.uplink,
+            *(lab.board.instrument_ports[spec.port] for spec in lab.instruments),
+        }
+        self._unplugged: set[str] = set()
+        self._process: LabProcess | None = None
+        self._monitor: qemu.Monitor | None = None
+        self._answered = False
+        self._power_holds = Layers[None](self._follow_power)
+        self._over = False
+        host.on_carrier = self._carrier
+
+    # -- what is seen of it
+
+    async def status(self) -> ImageBoxState | None:
+        """How the box is; None until it has taken a connection since its power came."""
+        if not self._answered:
+            return None
+        connected = bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
+        return ImageBoxState(connected, self._waiting())
+
+    def instrument_connections(self) -> int | None:
+        """How many connections instruments have with it; None while it does not run."""
+        if self._process is None:
+            return None
+        hosts = self._instruments.values()
+        return sum(_connections(host, COLLECTOR_PORT, local=False) for host in hosts)
+
+    def traffic(self) -> Traffic:
+        """Nothing: only the box program could tell its payload from what TLS adds."""
+        return Traffic()
+
+    def refused(self) -> Mapping[str, int]:
+        """Nothing: the counters are in the guest."""
+        return {}
+
+    def last_words(self) -> str:
+        """The last lines of the serial console."""
+        log = qemu.console_log(self.folder)
+        text = log.read_text("utf-8", "replace") if log.exists() else ""
+        plain = _CONTROL.sub("", text)
+        lines = [line.rstrip() for line in plain.splitlines() if line.strip()]
+        return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
+
+    async def answers(self, seconds_max: float) -> None:
+        """Wait until it takes connections from an instrument. Raises: ImageRefused, with the console's last lines."""
+        until = time.monotonic() + seconds_max
+        port, host = next(iter(self._instruments.items()))
+        while not await _accepts(host, box_address(port), COLLECTOR_PORT):
+            process = self._process
+            if process is not None and process.returncode is not None:
+                raise ImageRefused(self._silent(f"QEMU ended: {process.output().strip()}"))
+            if time.monotonic() >= until:
+                raise ImageRefused(self._silent(f"took no connection within {seconds_max:.0f} s"))
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._answered = True
+
+    def _silent(self, how: str) -> str:
+        words = self.last_words()
+        said = (
+            f"the last lines of its serial console:\n{words}" if words else "its serial console said nothing"
+        )
+        hint = "" if words else "; build the image with console=ttyS0 among the arguments of its kernel"
+        return f"the box did not start from the image: it {how}; {said}{hint}"
+
+    # -- what happens to it: see `sim.faults.world`
+
+    def hold_power(self) -> End:
+        """Cut the power, and with it lose what had not reached the medium. It is back when nobody holds it off."""
+        return self._power_holds.add(None)
+
+    def _follow_power(self) -> None:
+        if self._power_holds and self._process is not None:
+            self._lose_power()
+        elif not self._power_holds and self._process is None and not self._over:
+            self.boot()
+
+    def boot(self) -> None:
+        """Switch on."""
+        self._trace.add("box boots")
+        arguments = cards(self._slots, self._cabled)
+        command = qemu.command(self._accelerator, self._firmware, self.folder, self._disk.socket, arguments)
+        self._process = self._host.spawn(command)
+        self._keep(asyncio.get_running_loop().create_task(self._watch(self._process)))
+
+    async def _watch(self, process: LabProcess) -> None:
+        """Connect to QEMU's monitor, and note when the box takes connections again."""
+        until = time.monotonic() + _MONITOR_SECONDS_MAX
+        while process is self._process and time.monotonic() < until:
+            with suppress(OSError):
+                self._monitor = await asyncio.to_thread(qemu.Monitor, self.folder)
+                for interface in self._unplugged:
+                    self._set_link(interface, up=False)
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        if not self._answered:
+            with suppress(ImageRefused):
+                await self.answers(float("inf"))
+
+    _task: asyncio.Task[None] | None = None
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = task
+
+    def _lose_power(self) -> None:
+        self._trace.add("box loses power")
+        process, self._process = self._process, None
+        self._answered = False
+        if self._task is not None:
+            self._task.cancel()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        assert process is not None
+        process.kill_now()
+        kept, lost = self._disk.cut_power()
+        self._trace.add(f"disk keeps {kept} unflushed sectors, loses {lost}")
+
+    def _carrier(self, interface: str, up: bool) -> None:
+        (self._unplugged.discard if up else self._unplugged.add)(interface)
+        self._set_link(interface, up=up)
+
+    def _set_link(self, interface: str, *, up: bool) -> None:
+        if self._monitor is not None:
+            with suppress(OSError):  # QEMU has just ended
+                self._monitor.execute("set_link", name=card_id(interface), up=up)
+
+    async def tear(self, operation: int) -> End:
+        """Wait for the disk's `operation`-th write or flush from now on, and cut the power in the middle of it."""
+        await self._disk.torn(operation)
+        return self.hold_power()
+
+    def slow_disk(self, flush_ns: int) -> End:
+        """Make each flush take `flush_ns` ns; of several times the longest applies."""
+        return self._disk.slow_down(flush_ns)
+
+    def make_disk_read_only(self) -> End:
+        """Make the disk reject every write."""
+        return self._disk.make_read_only()
+
+    def lie_about_flushes(self, holds_ns: int) -> End:
+        """Acknowledge flushes, and keep the data of the last `holds_ns` ns in the cache; the longest applies."""
+        return self._disk.lie_about_flushes(holds_ns)
+
+    def fail_flushes(self, times: int) -> None:
+        """Make `times` more flushes fail."""
+        self._disk.fail_flushes(times)
+
+    def kill(self) -> None:
+        """Not to be done from outside: `sim.worlds.image.refusals` keeps such faults away."""
+        raise AssertionError("a program in the guest cannot be killed from outside")
+
+    def fill_disk(self) -> End:
+        """Not to be done from outside: `sim.worlds.image.refusals` keeps such faults away."""
+        raise AssertionError("a file system in the guest cannot be filled from outside")
+
+    # -- the end
+
+    def remaining(self) -> Remains:
+        """Cut the power for good; what is on the disk: see `sim.worlds.shared.box.read_disk`."""
+        self._over = True
+        self.hold_power()
+        place = _state_partition(self._disk.descriptor)
+        folder = self.folder / "state"
+        folder.mkdir(exist_ok=True)
+        # with the file system's own recovery, as the next start would do it
+        options = f"loop,offset={place.offset},sizelimit={place.length}"
+        mount = ["mount", "-o", options, str(self._disk.file), str(folder)]
+        subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
+        try:
+            disk = LinuxDisk(folder / _SPOOL)
+            try:
+                return read_disk(disk, self._lab.box.spool_bytes_max, self._random("inspection"))
+            finally:
+                disk.close()
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def _state_partition(disk: int) -> gpt.Slice:
+    for place in gpt.slices(os.pread(disk, MIB, 0)):
+        if place.label == STATE_PARTITION:
+            return place
+    raise ImageRefused(f"the image has no partition named {STATE_PARTITION!r} for the box's state")
+
+
+async def _accepts(host: NamespaceHost, address: str, port: int) -> bool:
+    """Whether something takes a TCP connection there within a second."""
+    from sim.worlds.kernel.supervision.real_time import acting
+
+    token = acting.set(host)
+    try:
+        async with asyncio.timeout(1):
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, address, port)
+        transport.abort()
+        return True
+    except OSError:  # also TimeoutError
+        return False
+    finally:
+        acting.reset(token)
+
+
+def _connections(host: NamespaceHost, port: int, *, local: bool) -> int:
+    """Established TCP connections of a host whose own port, or that of the other side, is `port`."""
+    with host.inside():
+        lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+    rows = (line.split() for line in lines)
+    ending = f":{port:04X}"
+    return sum(row[3] == _ESTABLISHED and row[1 if local else 2].endswith(ending) for row in rows)

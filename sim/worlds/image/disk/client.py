@@ -1,0 +1,107 @@
+"""The world's side of the box's disk: the file, the process that serves it, and the orders to that process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from sim.engine.layers import End, Layers
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.kernel.namespaces.process import LabProcess
+
+FOLDER: Final = Path("/var/tmp")  # noqa: S108 - the files there have no name
+"""Where the disk's file is. It takes more room than the lab's folder, which is in memory, should."""
+_ANSWER_SECONDS_MAX: Final = 30.0
+_START_SECONDS_MAX: Final = 30.0
+
+
+def unnamed_file(size: int) -> int:
+    """An empty sparse file of `size` bytes that vanishes with the last process that has it open. Raises: OSError."""
+    fd = os.open(FOLDER, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    os.truncate(fd, size)
+    return fd
+
+
+class GuestDisk:
+    """A disk of `size` bytes; `file` is its medium, for whoever writes or reads it while it is not in use."""
+
+    def __init__(self, host: NamespaceHost, folder: Path, size: int, seed: int) -> None:
+        self._fd = unnamed_file(size)
+        self.file = Path(f"/proc/{os.getpid()}/fd/{self._fd}")
+        self.socket = folder / "disk.sock"
+        self._control = folder / "disk-control.sock"
+        self._host, self._seed = host, seed
+        self._process: LabProcess | None = None
+        self._orders: socket.socket | None = None
+        self._flush_ns = Layers[int](lambda: self._set("flush_ns", max(self._flush_ns, default=0)))
+        self._holds_ns = Layers[int](lambda: self._set("holds_ns", max(self._holds_ns, default=0)))
+        self._read_only = Layers[None](lambda: self._set("is_read_only", bool(self._read_only)))
+
+    @property
+    def descriptor(self) -> int:
+        """The open file."""
+        return self._fd
+
+    async def serve(self) -> None:
+        """Start the process that serves it. Raises: RuntimeError if it does not start."""
+        words = [sys.executable, "-m", "sim.worlds.image.disk.server"]
+        arguments = [str(self.file), str(self.socket), str(self._control), str(self._seed)]
+        self._process = self._host.spawn([*words, *arguments])
+        async with asyncio.timeout(_START_SECONDS_MAX):
+            while not self._control.exists():
+                if self._process.returncode is not None:
+                    raise RuntimeError(f"the disk's process ended at once: {self._process.output()}")
+                await asyncio.sleep(0.02)
+        self._orders = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_ANSWER_SECONDS_MAX)
+        connection.connect(str(self._control))
+        return connection
+
+    def _ask(self, **order: object) -> Any:
+        assert self._orders is not None, "the disk is not served"
+        self._orders.sendall(json.dumps(order).encode() + b"\n")
+        with self._orders.makefile("rb") as answers:
+            return json.loads(answers.readline())
+
+    def _set(self, name: str, value: object) -> None:
+        self._ask(do="set", name=name, value=value)
+
+    def cut_power(self) -> tuple[int, int]:
+        """Lose what was not flushed, or part of it; the numbers of sectors that were kept and lost."""
+        kept, lost = self._ask(do="cut")
+        return kept, lost
+
+    # -- faults: see `sim.faults.world.EmulatedDiskBoxPart`
+
+    def slow_down(self, flush_ns: int) -> End:
+        """Make each flush take `flush_ns`; of several times the longest applies."""
+        return self._flush_ns.add(flush_ns)
+
+    def lie_about_flushes(self, holds_ns: int) -> End:
+        """Acknowledge flushes, and keep what was written in the last `holds_ns` in the cache."""
+        return self._holds_ns.add(holds_ns)
+
+    def make_read_only(self) -> End:
+        """Reject every write."""
+        return self._read_only.add(None)
+
+    def fail_flushes(self, times: int) -> None:
+        """Make `times` more flushes fail."""
+        self._set("failing_flushes", times)
+
+    async def torn(self, operation: int) -> None:
+        """Wait until the power was lost in the middle of the `operation`-th write or flush from now on."""
+        reader, writer = await asyncio.open_unix_connection(str(self._control))
+        try:
+            writer.write(json.dumps({"do": "tear", "operation": operation}).encode() + b"\n")
+            await reader.readline()
+        finally:
+            writer.close()

@@ -1,0 +1,105 @@
+"""The process of the box's disk: `python -m sim.worlds.image.disk.server FILE DISK_SOCKET CONTROL_SOCKET SEED`.
+
+QEMU reads and writes at DISK_SOCKET (NBD). The world sends one JSON object a line to CONTROL_SOCKET, each answered by
+one: `cut`, `set`, and `tear`, whose answer comes when the power was lost in the middle of an operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from sim.engine.streams import stream
+from sim.worlds.image.disk import nbd
+from sim.worlds.image.disk.cache import CachedDisk
+
+SETTINGS: Final = ("holds_ns", "is_read_only", "failing_flushes")
+"""What `set` can change of the disk; `flush_ns` is the server's own."""
+
+
+class _PowerLost(Exception):
+    """The power was lost in the middle of an operation: the client gets no answer."""
+
+
+class DiskServer:
+    """Serves one disk."""
+
+    def __init__(self, disk: CachedDisk, seed: int) -> None:
+        self._disk = disk
+        self._random = stream(seed, "disk")
+        self._client: asyncio.StreamWriter | None = None
+        self.flush_ns = 0
+        """What each flush takes at least."""
+        self._operations_until_cut = 0
+        self._torn = asyncio.Event()
+
+    async def serve_disk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve QEMU until it ends or the power is cut."""
+        self._client = writer
+        try:
+            with suppress(_PowerLost):
+                await nbd.serve(reader, writer, self._disk.size, self._execute)
+        finally:
+            writer.close()
+
+    async def _execute(self, request: nbd.DiskRequest) -> bytes:
+        if request.kind == nbd.READ:
+            return self._disk.read(request.offset, request.length)
+        if self._operations_until_cut:
+            self._operations_until_cut -= 1
+            if not self._operations_until_cut:
+                if request.kind == nbd.WRITE:
+                    self._disk.tear(request.offset, request.data, self._random)
+                self._torn.set()
+                raise _PowerLost
+        if request.kind == nbd.WRITE:
+            self._disk.write(request.offset, request.data, fua=request.fua)
+        else:
+            await asyncio.sleep(self.flush_ns / 1e9)
+            self._disk.flush()
+        return b""
+
+    async def serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the world until it ends."""
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                writer.write(json.dumps(await self.control(json.loads(line))).encode() + b"\n")
+                await writer.drain()
+        writer.close()
+
+    async def control(self, order: Mapping[str, Any]) -> Any:
+        """Execute an order of the world and return its answer."""
+        if order["do"] == "cut":
+            if self._client is not None:
+                self._client.transport.abort()
+            self._operations_until_cut = 0
+            return self._disk.cut_power(self._random)
+        if order["do"] == "tear":
+            self._torn.clear()
+            self._operations_until_cut = order["operation"]
+            await self._torn.wait()
+            return None
+        assert order["do"] == "set" and order["name"] in (*SETTINGS, "flush_ns")
+        setattr(self if order["name"] == "flush_ns" else self._disk, order["name"], order["value"])
+        return None
+
+
+async def _main(file: str, disk_socket: str, control_socket: str, seed: str) -> None:
+    fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    server = DiskServer(CachedDisk(fd, time.monotonic_ns), int(seed))
+    accept: Callable[..., Any] = server.serve_control
+    await asyncio.start_unix_server(server.serve_disk, disk_socket)
+    part = f"{control_socket}.part"
+    await asyncio.start_unix_server(accept, part)
+    os.rename(part, control_socket)  # noqa: PTH104 - whoever sees it can connect to both
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""Flashing of a lab's disk with `rap flash write`, and with `rap flash identity` for its certificate."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from settings.toml import dumps
+from sim.lab.labfile import Lab
+from sim.worlds.image.site import site_of
+from sim.worlds.kernel.namespaces.missing import MachineLacksError
+from sim.worlds.shared.addresses import BOX_SERIAL
+from sim.worlds.shared.certificates import LabCertificates
+from sim.worlds.shared.refusals import ImageRefused
+
+_WRONG_INPUT, _MACHINE_LACKS = 2, 3
+_LOOP_CTL_GET_FREE: Final = 0x4C82
+_LOOP_CONFIGURE: Final = 0x4C0A
+_LO_FLAGS_AUTOCLEAR: Final = 4
+_CONFIG: Final = struct.Struct("=II 52x I 240x")
+"""struct loop_config of <linux/loop.h>: the file, the sector size, and among zeros the flags."""
+_TRIES: Final = 20
+
+
+@contextmanager
+def loop_device(fd: int) -> Iterator[Path]:
+    """A loop device on an open file. The kernel detaches it when the last descriptor of it is closed (loop(4))."""
+    for _ in range(_TRIES):
+        with open("/dev/loop-control", "rb") as control:  # noqa: PTH123
+            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+        path = Path(f"/dev/loop{number}")
+        device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, _LOOP_CONFIGURE, _CONFIG.pack(fd, 512, _LO_FLAGS_AUTOCLEAR))
+            yield path
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # somebody else has taken it meanwhile
+                raise
+        finally:
+            os.close(device)
+    raise MachineLacksError("no loop device is free: `losetup --list` shows who has them")
+
+
+def flash(image: Path, key: Path, disk: int, lab: Lab, certificates: LabCertificates, folder: Path) -> None:
+    """Write the image with the lab's site and the box's identity to the file `disk`; records go to `folder`.
+
+    Raises: ImageRefused, MachineLacksError.
+    """
+    folder.mkdir(exist_ok=True)
+    site = folder / "site.toml"
+    site.write_text(dumps(site_of(lab)))
+    request, record = folder / "box.csr", folder / "flash.json"
+    with loop_device(disk) as device:
+        identity = ("--box", BOX_SERIAL, "--site", site, "--csr", request, "--serial", device.name)
+        _rap_flash("write", image, device, "--key", key, *identity, "--record", record)
+        issued, trusted = certificates.box_of_request(request), certificates.box()
+        authorities = (
+            "--vendor-ca",
+            trusted.vendor_authority,
+            "--datacenter-root",
+            trusted.datacenter_authority,
+        )
+        _rap_flash("identity", device, "--certificate", issued, *authorities)
+
+
+def _rap_flash(*words: str | Path) -> None:
+    command = [sys.executable, "-m", "rap", "flash", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stderr.strip().removeprefix("rap: ")
+    if done.returncode == _WRONG_INPUT:
+        raise ImageRefused(said)
+    if done.returncode == _MACHINE_LACKS:
+        raise MachineLacksError(said)
+    if done.returncode:
+        raise RuntimeError(f"rap flash {words[0]} ended with status {done.returncode}: {said}")

@@ -1,0 +1,66 @@
+"""The guest's place in the lab's network: a host whose interfaces are TAP devices, with QEMU at their other end.
+
+It is a network namespace like that of any host, but the addresses are the guest's own affair. What the relay sends to
+an interface, QEMU's card receives, and the other way round.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from sim.worlds.kernel.namespaces.cable import NearEnd, packet_socket
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.kernel.namespaces.netlink import Netlink
+
+_TUNSETIFF: Final = 0x400454CA
+_TUNSETPERSIST: Final = 0x400454CB
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+
+
+class GuestHost(NamespaceHost):
+    """The host in which QEMU runs."""
+
+    def __init__(self, name: str) -> None:
+        self.on_carrier: Callable[[str, bool], object] = lambda _interface, _up: None
+        """Called when a cable is plugged in or unplugged."""
+        super().__init__(name)
+
+    def attach(self, interface: str) -> None:
+        """Make a TAP device, which lasts as long as the namespace."""
+        request = struct.pack("16sH22x", interface.encode(), _IFF_TAP | _IFF_NO_PI)
+        with self.inside():
+            device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, _TUNSETIFF, request)
+            fcntl.ioctl(device, _TUNSETPERSIST, 1)
+        finally:
+            os.close(device)
+
+    def address(self, interface: str, address: str) -> None:
+        """Note the address that the guest gives itself."""
+        self.addresses[interface] = address
+
+    def route(self, destination: str, via: str) -> None:
+        """Nothing to do: the guest has routes of its own."""
+
+
+class GuestEnd(NearEnd):
+    """The end of a link at a guest: its TAP device is the near end itself."""
+
+    host: GuestHost
+
+    def _plug(self, _netlink: Netlink, _network: int, _name: str) -> tuple[Netlink, int, socket.socket]:
+        self.host.attach(self.interface)
+        with self.host.inside():
+            frames = packet_socket(self.interface)
+        return self.host.netlink, self.host.netlink.index(self.interface), frames
+
+    def set_up(self, *, up: bool) -> None:
+        """Let frames pass or not, and give the guest's card its carrier or take it."""
+        super().set_up(up=up)
+        self.host.on_carrier(self.interface, up)

@@ -1,0 +1,81 @@
+"""What an image and a lab must have for the image world, checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from imaging.flash.source import open_image
+from imaging.media.imagefile import ImageError
+from imaging.signing import SigningError, load_public_key
+from settings.problems import Problem, SettingsError
+from sim.faults import AnyFault
+from sim.lab.labfile import Lab
+from sim.worlds.image.machine import qemu
+from sim.worlds.image.machine.slots import BUSES_MAX, interfaces, slot_of
+from sim.worlds.kernel.namespaces.missing import MachineLacksError, require
+from sim.worlds.kernel.proxy import PROGRAMS
+from sim.worlds.shared.refusals import ImageRefused
+
+KEY: Final = Path("/etc/rap/image-signing.pub")
+"""Where installers' stations have the public key that verifies images."""
+MIB: Final = 1 << 20
+_FROM_OUTSIDE: Final = {
+    "program-killed": "kills a program, which cannot be done from outside of the box",
+    "disk-full": "fills the disk, which cannot be done from outside of the box",
+}
+"""Portable faults that this world has not, with the reason."""
+
+
+def check_lab(lab: Lab, firmware: qemu.Firmware) -> None:
+    """Whether the lab can run in this world, on this machine. Raises: SettingsError, MachineLacksError."""
+    problems = [*_wrong_ports(lab), *_wrong_events(lab)]
+    if problems:
+        raise SettingsError(lab.path, *dict.fromkeys(problems))
+    proxy = lab.uplink.proxy
+    require(PROGRAMS[proxy.kind] if proxy else None)
+    if lacks := qemu.lacking(firmware):
+        raise MachineLacksError(lacks)
+
+
+def _wrong_ports(lab: Lab) -> Iterator[Problem]:
+    for interface in interfaces(lab.board):
+        if slot_of(interface) is None:
+            yield Problem(
+                "box.board",
+                f"{lab.board.name} has the interface {interface}, which QEMU cannot have; "
+                f"it can have eno1 to eno9, and enp1s0 to enp{BUSES_MAX}s0 with functions f0 to f7",
+            )
+
+
+def _wrong_events(lab: Lab) -> Iterator[Problem]:
+    for event in lab.events:
+        if why := why_no_fault(type(event.fault), event.target, lab):
+            yield Problem("event.fault", f"{event.fault.kind} {why}; run it in another world")
+
+
+def why_no_fault(kind: type[AnyFault], target: str, lab: Lab) -> str:
+    """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
+    if kind.emulated and not kind.of_disk:
+        return "takes emulated parts, which only the virtual world has"
+    fixed = {"uplink"} if lab.uplink.proxy else {"uplink", "datacenter"}
+    if kind.kind == "address-changes" and target in fixed:
+        return "changes an address that the site file of a flashed box has fixed"
+    return _FROM_OUTSIDE.get(kind.kind, "")
+
+
+def check_image(image: Path, key: Path, disk_bytes: int) -> int:
+    """Verify the image's signature and map; return the size of the lab's disk. Raises: ImageRefused."""
+    try:
+        with open_image(image, load_public_key(key)) as opened:
+            needed = opened.bmap.image_bytes
+    except (ImageError, SigningError) as error:
+        raise ImageRefused(
+            f"{error}; `rap image build --key PRIVATE` makes signed images, --key names the public key"
+        ) from None
+    if disk_bytes and disk_bytes < needed:
+        raise ImageRefused(
+            f"--disk-bytes {disk_bytes:,}: is too small: the image needs {needed:,} bytes; give at least as many"
+        )
+    return -(-(disk_bytes or needed) // MIB) * MIB

@@ -1,0 +1,60 @@
+"""Running a lab file in the image world: to its end, or until it is taken down."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sim.lab.labfile import Lab
+from sim.verdict.result import Result
+from sim.worlds.image.disk.client import FOLDER
+from sim.worlds.image.machine import qemu
+from sim.worlds.image.refusals import KEY, check_image, check_lab
+from sim.worlds.image.world import ImageSettings, ImageWorld
+from sim.worlds.kernel.run import Surroundings, run_to_the_end, start_for_good
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.shared.progress import Progress
+
+START_SECONDS_MAX: Final = 420.0
+"""From power-on until the box takes connections. A start takes 30 to 60 s without KVM; on a busy machine, 150 s."""
+FLASH_SECONDS_MAX: Final = 300.0
+
+
+def image_settings(
+    lab: Lab,
+    image: Path,
+    *,
+    key: Path = KEY,
+    disk_bytes: int = 0,
+    firmware: qemu.Firmware = "bios",
+    start_seconds: float = START_SECONDS_MAX,
+) -> ImageSettings:
+    """Check what the lab needs, and return its settings. Raises: SettingsError, ImageRefused, MachineLacksError."""
+    check_lab(lab, firmware)
+    size = check_image(image, key, disk_bytes)
+    files = image.resolve(), key.resolve()
+    return ImageSettings(*files, size, firmware, start_seconds, qemu.accelerator())
+
+
+def run_image_lab(lab: Lab, settings: ImageSettings, seed: int | None, progress: Progress | None) -> Result:
+    """Run a lab to its end, in real time, and judge it. Raises: SettingsError, ImageRefused, MachineLacksError."""
+    return run_to_the_end(lab, _surroundings(lab, settings, seed), progress)
+
+
+def start_image_lab(
+    lab: Lab, name: str, settings: ImageSettings, seed: int | None, *, events: bool = True
+) -> None:
+    """Start a lab that goes on, under that name, until `down`; see `sim.worlds.kernel.run.start_kernel_lab`."""
+    start_for_good(lab, name, lambda lab: _surroundings(lab, settings, seed), events=events)
+
+
+def _surroundings(lab: Lab, settings: ImageSettings, seed: int | None) -> Surroundings:
+    make = partial(_make, lab, settings, seed)
+    seconds_max = FLASH_SECONDS_MAX + settings.start_seconds_max
+    folders = {settings.image.parent, settings.key.parent}
+    return Surroundings(make, seconds_max, writable=(FOLDER,), readable=tuple(folders))
+
+
+def _make(lab: Lab, settings: ImageSettings, seed: int | None, namespaces: KernelLab) -> ImageWorld:
+    return ImageWorld(namespaces, lab, settings, seed)

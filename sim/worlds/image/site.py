@@ -1,0 +1,70 @@
+"""The site of a lab in the image world: the kernel world's network with a guest as the box, and its site file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from imaging.kickstart import site as sitefile
+from settings.site import EnrolledInstrument, Reporting, UplinkAddress
+from settings.types import Endpoint
+from sim.lab.labfile import Lab
+from sim.units import SECOND_NS
+from sim.worlds.image.machine.guest import GuestEnd, GuestHost
+from sim.worlds.kernel.namespaces.host import NamespaceHost
+from sim.worlds.kernel.site import KernelSite
+from sim.worlds.shared.addresses import (
+    BOX,
+    BOX_NAME,
+    DATACENTER,
+    DATACENTER_NAME,
+    INSTRUMENTS,
+    PREFIX_BITS,
+    PROXY,
+    PROXY_NAME,
+    ROUTER,
+)
+from sim.worlds.shared.proxy import client_settings
+
+_NO_FILE: Final = Path("none")
+"""For keys of a site file that only an installer needs."""
+_NO_KEY: Final = "ecdsa-sha2-nistp256 AAAA lab"
+
+
+class ImageSite(KernelSite):
+    """Hosts and links of a lab whose box is a guest."""
+
+    box: GuestHost
+
+    def _box_host(self) -> NamespaceHost:
+        host = GuestHost("box")
+        return self._without_ipv6(self._namespaces.add_host(host, GuestEnd))
+
+    def close_ports(self) -> None:
+        """Nothing to do: the ports of a machine without power are closed."""
+
+
+def site_of(lab: Lab) -> sitefile.Site:
+    """The site file of the lab's box. The installer's keys have values that nobody uses."""
+    proxy = client_settings(lab.uplink.proxy) if lab.uplink.proxy else None
+    addresses = {DATACENTER_NAME: [DATACENTER], ROUTER_NAME: [ROUTER]}
+    return sitefile.Site(
+        board=lab.box.board,
+        hostname=BOX_NAME,
+        timezone="Etc/UTC",
+        time_servers=[ROUTER_NAME],
+        audit=sitefile.AuditServerWithAuthority(host=ROUTER_NAME, authority=_NO_FILE),
+        uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
+        instrument_network=INSTRUMENTS,
+        datacenter=Endpoint(DATACENTER_NAME),
+        proxy=proxy,
+        instrument=[EnrolledInstrument(spec.port, spec.serial) for spec in lab.instruments],
+        reporting=Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max),
+        addresses=addresses | ({PROXY_NAME: [PROXY]} if proxy else {}),
+        administrator=[sitefile.Administrator("nobody", [_NO_KEY])],
+        boot=sitefile.Boot(_NO_FILE),
+    )
+
+
+ROUTER_NAME: Final = "router"
+"""The site's time server and audit server, which offers neither: what has no server must not disturb the box."""

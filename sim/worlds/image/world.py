@@ -1,0 +1,103 @@
+"""The image world: the kernel world with a flashed image in QEMU as the box."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from agents.box.status import Waiting
+from datacenter.store import queries
+from sim.faults import AnyFault
+from sim.lab.labfile import Lab
+from sim.verdict.result import World as Name
+from sim.worlds.image.box import ImageBox
+from sim.worlds.image.disk.client import GuestDisk
+from sim.worlds.image.flash import flash
+from sim.worlds.image.machine.qemu import Firmware, console_socket
+from sim.worlds.image.refusals import why_no_fault
+from sim.worlds.image.site import ImageSite
+from sim.worlds.kernel.supervision.lab import KernelLab
+from sim.worlds.kernel.world import KernelWorld
+from sim.worlds.shared.fault_runner import FaultRunner
+
+
+class ImageSettings(NamedTuple):
+    """The image that a lab's box starts from, and its machine."""
+
+    image: Path
+    key: Path
+    disk_bytes: int
+    firmware: Firmware
+    start_seconds_max: float
+    """From power-on until the box must take connections."""
+    accelerator: str
+
+    def options(self) -> str:
+        """The options of `rap lab run` that say the same."""
+        files = f"--image {self.image} --key {self.key}"
+        machine = f"--disk-bytes {self.disk_bytes} --firmware {self.firmware}"
+        return f"{files} {machine} --start-seconds {self.start_seconds_max:g}"
+
+
+class ImageWorld(KernelWorld):
+    """One run of one lab. `start` flashes the image, and the lab begins when the box takes connections."""
+
+    name: Name = "image"
+    box: ImageBox
+    site: ImageSite
+
+    def __init__(
+        self, namespaces: KernelLab, lab: Lab, settings: ImageSettings, seed: int | None = None
+    ) -> None:
+        self._settings = settings
+        super().__init__(namespaces, lab, seed)
+        self.replay_options = settings.options()
+        self.consoles = {"box": str(console_socket(self.box.folder))}
+
+    def why_no_fault(self, kind: type[AnyFault], target: str) -> str:
+        """See `KernelWorld`."""
+        return why_no_fault(kind, target, self.lab)
+
+    def _make_faults(self) -> FaultRunner:
+        return FaultRunner(self, lambda: self.env.now, self.trace, with_disk=self)
+
+    def _make_site(self) -> ImageSite:
+        return ImageSite(self.namespaces, self.lab)
+
+    def _make_box(self) -> ImageBox:
+        folder = self.namespaces.folder / "box"
+        folder.mkdir()
+        self._disk = GuestDisk(self.site.box, folder, self._settings.disk_bytes, self.seed)
+        return ImageBox(
+            self.site.box,
+            self.lab,
+            self._disk,
+            (self._settings.accelerator, self._settings.firmware),
+            (self.site.instruments, self.site.datacenter),
+            self._waiting,
+            folder,
+            self.random,
+            self.trace,
+        )
+
+    async def _power_on(self) -> None:
+        settings, papers = self._settings, self.namespaces.folder / "flash"
+        await asyncio.to_thread(
+            flash,
+            settings.image,
+            settings.key,
+            self._disk.descriptor,
+            self.lab,
+            self._certificates,
+            papers,
+        )
+        await self._disk.serve()
+        self.box.boot()
+        await self.box.answers(self._settings.start_seconds_max)
+
+    def _waiting(self) -> Waiting:
+        """The reports that instruments know to be on the box, and the data center does not have."""
+        acknowledged = sum(run.acknowledgements for run in self.ledger.runs.values())
+        stored = sum(n for (_, serial), n in queries.counts(self.datacenter.store).items() if serial)
+        return Waiting(0, 0, max(0, acknowledged - stored))

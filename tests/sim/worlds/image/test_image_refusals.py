@@ -1,0 +1,188 @@
+"""What the image world refuses: each with what would be right, and with nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from imaging import signing
+from rap.__main__ import main
+from rap.outcome import MACHINE_LACKS, WRONG_INPUT
+from settings.problems import SettingsError
+from sim.lab.labfile import load_lab
+from sim.worlds.image.refusals import check_lab
+from sim.worlds.kernel import running
+from tests.support.imaging.flash_images import IMAGE_BYTES, raw_image, sign
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
+
+NAME = f"small-{os.getpid()}"
+LAB = f"""\
+[lab]
+name = "{NAME}"
+duration = "5s"
+[box]
+board = "rap-4"
+[uplink]
+rate = "1Mbit"
+delay = "10ms"
+[[instrument]]
+port = 1
+model = "chemistry-analyzer"
+report_every = "1s"
+"""
+EVENT = """\
+[[event]]
+at = "1s"
+fault = "{fault}"
+target = "{target}"
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    file = tmp_path / "small.toml"
+    file.write_text(LAB)
+    return file
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return sign(raw_image(tmp_path / "box.raw"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> str:
+    """The message of a `rap lab run` that ends with that status and leaves nothing."""
+    assert main(["lab", "run", *map(str, words)]) == status
+    said = capsys.readouterr()
+    assert not said.out
+    assert not [name for name in running() if name.startswith(NAME)]
+    return said.err
+
+
+def in_image_world(lab: Path, image: Path, *more: object) -> tuple[object, ...]:
+    return (lab, "--world", "image", "--image", image, "--key", image.with_name("key.pub"), *more)
+
+
+def test_the_image_world_needs_an_image(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, WRONG_INPUT, lab, "--world", "image")
+    assert "requires --image FILE" in said and "rap image build" in said
+
+
+@pytest.mark.parametrize("verb", ["run", "up"])
+def test_another_world_takes_no_image(
+    verb: str, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", verb, str(lab), "--image", str(image)]) == WRONG_INPUT
+    assert "require --world image" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_image_is_refused(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = image.with_name("letter.raw")
+    text.write_text("Dear customer")
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, text))
+    assert "letter.manifest.json: cannot be read" in said and "rap image build --key" in said
+    named = image.with_name("letter.txt")
+    assert "must end with .raw or .raw.zst" in refused(capsys, WRONG_INPUT, *in_image_world(lab, named))
+
+
+def test_an_image_that_was_cut_short_is_refused(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.truncate(image, IMAGE_BYTES // 2)
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert f"its map is for {IMAGE_BYTES}" in said
+
+
+def test_an_image_signed_with_another_key_is_refused(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = image.with_name("other.pub")
+    signing.make_key(image.with_name("other.pem"), other)
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--key", other))
+    assert "not by this key" in said
+
+
+@pytest.mark.parametrize("size", [1, IMAGE_BYTES - 1])
+def test_a_disk_smaller_than_the_image_is_refused(
+    size: int, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--disk-bytes", size))
+    assert f"the image needs {IMAGE_BYTES:,} bytes" in said
+
+
+def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
+    read = load_lab(lab)
+    odd = msgspec.structs.replace(read, board=msgspec.structs.replace(read.board, uplink="wan0"))
+    with pytest.raises(SettingsError, match=r"wan0, which QEMU cannot have; .* enp1s0 to enp12s0"):
+        check_lab(odd, "bios")
+    check_lab(read, "bios")
+
+
+@pytest.mark.parametrize(
+    ("fault", "target", "why"),
+    [
+        ("program-killed", "box", "cannot be done from outside"),
+        ("disk-full", "disk", "cannot be done from outside"),
+        ("address-changes", "uplink", "the site file of a flashed box"),
+        ("address-changes", "datacenter", "the site file of a flashed box"),
+        ("disk-rot", "disk", "takes emulated parts"),
+    ],
+)
+def test_a_fault_that_this_world_has_not_is_refused(
+    fault: str, target: str, why: str, lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.write_text(LAB + EVENT.format(fault=fault, target=target))
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert fault in said and why in said and "another world" in said
+
+
+def test_a_machine_without_qemu_is_told_what_to_install(
+    lab: Path,
+    image: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in map(Path, os.environ["PATH"].split(":")):
+        for program in folder.glob("*"):
+            link = programs / program.name
+            if not program.name.startswith("qemu") and not link.exists():
+                link.symlink_to(program)
+    monkeypatch.setenv("PATH", str(programs))
+    said = refused(capsys, MACHINE_LACKS, *in_image_world(lab, image))
+    assert "qemu-system-x86_64 is missing" in said and "make setup-image" in said
+
+
+def test_a_box_that_does_not_start_is_reported_with_its_last_words(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, speaking_image(tmp_path), "--start-seconds", 4))
+    assert "took no connection within 4 s" in said
+    assert "    NO SYSTEM HERE" in said
+
+
+def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
+    lab: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 3))
+    assert "its serial console said nothing" in said and "console=ttyS0" in said
+
+
+def speaking_image(folder: Path) -> Path:
+    """An image whose boot sector writes a line to the first serial port (INT 14h, AH=1) and halts."""
+    words = b"NO SYSTEM HERE\r\n\0"
+    code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3 f4 ebfd")
+    raw = raw_image(folder / "speaks.raw")
+    with raw.open("r+b") as file:
+        file.write((code.ljust(0x1E, b"\x90") + words).ljust(440, b"\0"))
+    assert struct.unpack("<H", raw.read_bytes()[510:512]) == (0xAA55,)
+    return sign(raw)
