@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tools.form_of_tests import check_tests
 from tools.names import Repository, unknown_names
 
 LINES_MAX: Final = 600
@@ -46,6 +47,7 @@ def main() -> int:
     paths = [path for path in map(Path, listed.splitlines()) if path.exists()]
     findings = [finding for path in paths for finding in look(path)]
     findings += changelog(Path("CHANGELOG.md"))
+    findings += check_tests(paths)
     repository = Repository(Path.cwd(), list(map(str, paths)))
     for path in paths:
         if path.suffix in (".md", ".py"):

@@ -12,14 +12,22 @@ WAIT_SECONDS_MAX: Final = 20.0
 POLL_SECONDS: Final = 0.002
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Let the event loop run until `holds()` is true. Raises: TimeoutError after WAIT_SECONDS_MAX."""
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+async def eventually(
+    holds: Callable[[], bool | Awaitable[bool]],
+    seconds_max: float | None = WAIT_SECONDS_MAX,
+    *,
+    every_s: float = POLL_SECONDS,
+) -> None:
+    """Let the event loop run until `holds()` is true, which is checked every `every_s`.
+
+    Raises: TimeoutError after `seconds_max`. Without it, the caller must have a time limit of its own.
+    """
+    async with asyncio.timeout(seconds_max):
         while True:
             result = holds()
             if await result if isawaitable(result) else result:
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(every_s)
 
 
 def poll_until(holds: Callable[[], bool], seconds_max: float = WAIT_SECONDS_MAX) -> None:

@@ -21,6 +21,7 @@ from datacenter.store import queries
 from datacenter.store.store import Store
 from hal.linux.clock import LinuxClock
 from settings.types import Endpoint
+from tests.support.eventually import eventually
 from tests.support.paths import ROOT
 from wire.tls.context import Identity, client_context
 
@@ -157,8 +158,7 @@ class Site:
         """All records of instruments in the database, once there are so many."""
         store = Store(f"sqlite:///{self._folder}/reports.db")
         try:
-            while _reports(store) < reports:
-                await asyncio.sleep(STORED_LOOK_SECONDS)
+            await eventually(lambda: _reports(store) >= reports, None, every_s=STORED_LOOK_SECONDS)
             return [record for record in queries.records(store) if record.instrument]
         finally:
             store.close()

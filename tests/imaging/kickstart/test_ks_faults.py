@@ -19,13 +19,12 @@ from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
 
 from imaging.kickstart.data import releases
-from imaging.kickstart.lint import LintReport, lint
+from imaging.kickstart.lint import lint
 from imaging.kickstart.rules import all_rules
 from imaging.repository.repository import Repository
 from settings.board import load_board
-from tests.support.imaging.kickstarts import SITES, good
+from tests.support.imaging.kickstarts import SITES, check, good, good_for, planted
 from tests.support.imaging.repositories import BOX, BOX_COMPS, write_repository
-from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH
 from tests.support.paths import FIXTURES
 
 FAULTS: Final[list[dict[str, Any]]] = [
@@ -38,27 +37,6 @@ FAULTS: Final[list[dict[str, Any]]] = [
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository.load(write_repository(tmp_path_factory.mktemp("repo"), BOX, BOX_COMPS))
-
-
-def good_for(fault: dict[str, Any]) -> str:
-    return good(fault.get("site", ""), fault.get("release", "almalinux9"))
-
-
-def planted(text: str, fault: dict[str, Any]) -> tuple[str, int]:
-    """The kickstart with the fault in it, and the line that a finding should name."""
-    fill = {"GRUB_HASH": GRUB_HASH, "CRYPT_HASH": CRYPT_HASH}
-    old, new = fault["old"], fault["new"]
-    for word, value in fill.items():
-        old, new = old.replace(word, value), new.replace(word, value)
-    assert old in text
-    wrong = text.replace(old, new)
-    at = fault.get("at", new)
-    assert at in wrong
-    return wrong, wrong[: wrong.index(at) + at.startswith("\n")].count("\n") + 1
-
-
-def check(path: Path, repository: Repository) -> LintReport:
-    return lint(path, "", [repository], load_board("rap-4"), 32_000_000_000)
 
 
 @pytest.mark.parametrize("site", SITES)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from imaging.repository.repository import Repository
-from tests.imaging.kickstart.test_ks_faults import check, good_for, planted
+from tests.support.imaging.kickstarts import check, good_for, planted
 from tests.support.imaging.repositories import BOX, BOX_COMPS, write_repository
 from tests.support.paths import FIXTURES
 

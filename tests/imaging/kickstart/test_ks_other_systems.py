@@ -8,7 +8,7 @@ import pytest
 
 from imaging.kickstart.lint import lint
 from imaging.repository.repository import Repository
-from tests.imaging.kickstart.test_ks_faults import check, good
+from tests.support.imaging.kickstarts import check, good
 from tests.support.imaging.repositories import BOX, BOX_COMPS, Comps, Rpm, write_repository
 
 VENDORS = (

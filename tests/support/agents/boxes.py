@@ -17,6 +17,7 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from settings.types import Endpoint
+from tests.support.eventually import eventually
 from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection
@@ -54,9 +55,8 @@ async def running_box(config: BoxConfig, on: EmulDisk) -> AsyncIterator[Box]:
     box = Box(config, Hardware(on, CLOCK, EmulEthernetPort("uplink")), Random(2))
     task = asyncio.ensure_future(box.run())
     try:
-        while len(box.tcp_ports) < len(config.port):
-            assert not task.done(), task
-            await asyncio.sleep(0.001)
+        await eventually(lambda: task.done() or len(box.tcp_ports) == len(config.port))
+        assert not task.done(), task
         yield box
     finally:
         task.cancel()

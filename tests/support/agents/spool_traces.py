@@ -235,7 +235,7 @@ class Walker:
             self.lines.append(f"{operation.__name__}: {error.kind}")
         if not self.disk.backend.has_power:
             self.reboot("without power")
-        self.lines.append(f"  {self._status()}")
+        self.lines.append(f"  {self.status_line()}")
 
     def _status(self) -> str:
         status = self.spool.status()
@@ -274,7 +274,7 @@ def golden(name: str) -> str:
             walker.step()
         walker.spool.close()
         walker.reboot("closed at the end")
-        walker.lines.append(f"  {walker._status()}")
+        walker.lines.append(f"  {walker.status_line()}")
     return "\n".join([walk.about, "", *walker.lines, ""])
 
 

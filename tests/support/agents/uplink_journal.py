@@ -51,7 +51,7 @@ class Journal(World):
         self.story: Story
         self.connections: list[ClientConnection] = []
         self._next_peer = 1
-        self._store = self.center.handle
+        self.store_batch = self.center.handle
         self.center.handle = self.handle  # type: ignore[method-assign]
 
     def note(self, what: str) -> None:
@@ -64,7 +64,7 @@ class Journal(World):
         answer = self.answers.pop(0) if self.answers else self.always
         before = len(self.center.batches)
         try:
-            response = await (answer(self, request) if answer else self._store(request))
+            response = await (answer(self, request) if answer else self.store_batch(request))
         except asyncio.CancelledError:
             self.note(f"#{peer} {self._of(before)}: closed without an answer")
             raise
@@ -156,7 +156,7 @@ def after(seconds: float) -> Answer:
     """The data center takes its time."""
 
     async def answer(world: Journal, request: Request) -> Response:
-        response = await world._store(request)
+        response = await world.store_batch(request)
         await asyncio.sleep(seconds)
         return response
 
@@ -176,29 +176,29 @@ def status(number: int, seconds: float = 0.0, *, close: bool = False, **headers:
 
 async def never(world: Journal, request: Request) -> Response:
     """Nothing is answered."""
-    response = await world._store(request)
+    response = await world.store_batch(request)
     await asyncio.sleep(NEVER_SECONDS)
     return response
 
 
 async def hang_up(world: Journal, request: Request) -> Response:
     """The batch is stored, and the connection reset instead of an answer."""
-    response = await world._store(request)
+    response = await world.store_batch(request)
     request.peer.hang_up()
     return response
 
 
 async def invalid(world: Journal, request: Request) -> Response:
     """The reply is not one."""
-    return replace(await world._store(request), body=b"{}")
+    return replace(await world.store_batch(request), body=b"{}")
 
 
 async def too_many(world: Journal, request: Request) -> Response:
     """The reply says that more records were stored than were sent."""
-    await world._store(request)
+    await world.store_batch(request)
     return Response(200, encode(BatchReply(1_000, [])))
 
 
 async def last_one(world: Journal, request: Request) -> Response:
     """The answer announces the end of the connection."""
-    return replace(await world._store(request), headers={"connection": "close"}, close=True)
+    return replace(await world.store_batch(request), headers={"connection": "close"}, close=True)

@@ -29,6 +29,7 @@ from imaging.mock_repo.rpms import kept_repository
 from imaging.rpm.build import build_rpm
 from settings import identity_archive
 from settings.types import Endpoint
+from tests.support.eventually import eventually
 from tests.support.imaging.emulated import tap
 from tests.support.imaging.sites import SITE, write_site
 from tests.support.paths import ROOT
@@ -150,8 +151,7 @@ async def first_report(folder: Path, seconds_max: float) -> float:
 
 
 async def _report(folder: Path) -> None:
-    while not await answers(COLLECTOR.address, COLLECTOR.port):
-        await asyncio.sleep(_LOOK_SECONDS)
+    await eventually(lambda: answers(COLLECTOR.address, COLLECTOR.port), None, every_s=_LOOK_SECONDS)
     context = client_context(Identity(*(folder / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt"))))
     agent = InstrumentAgent(COLLECTOR, context, run_number=1, clock=LinuxClock(), random=Random(1))
     agent.submit(Quality, "glu", 1, 17)
@@ -171,8 +171,9 @@ async def answers(host: str, port: int) -> bool:
 async def _stored(folder: Path) -> float:
     store = Store(f"sqlite:///{folder}/reports.db")
     try:
-        while not any(instrument for _, instrument in queries.counts(store)):
-            await asyncio.sleep(_LOOK_SECONDS)
+        await eventually(
+            lambda: any(instrument for _, instrument in queries.counts(store)), None, every_s=_LOOK_SECONDS
+        )
         return time.monotonic()
     finally:
         store.close()

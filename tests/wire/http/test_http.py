@@ -7,7 +7,6 @@ from email.utils import formatdate
 
 import pytest
 
-import wire.http.connection
 from tests.support.wire.http_line import BODY_MAX, Line, answered, client_with, echo, post, settle
 from wire.http.connection import (
     HEAD_BYTES_MAX,
@@ -17,7 +16,6 @@ from wire.http.connection import (
     Request,
     Response,
     ServerConnection,
-    serve,
 )
 
 
@@ -157,22 +155,6 @@ def test_a_connection_lost_with_pending_responses_leaves_no_tasks() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(exchange())
-
-
-def test_a_client_that_never_completes_a_request_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire.http.connection, "IDLE_SECONDS_MAX", 0.005)
-
-    async def exchange() -> bytes:
-        server = await serve(echo, "127.0.0.1", 0, tls=None, body_bytes_max=BODY_MAX, now=lambda: 0.0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"POST / HTTP/1.1\r\nContent-Le")
-        try:
-            return await asyncio.wait_for(reader.read(), 10)
-        finally:
-            writer.close()
-            await server.close()
-
-    assert asyncio.run(exchange()) == b""
 
 
 def test_a_client_matches_responses_to_pipelined_requests() -> None:
