@@ -39,6 +39,7 @@ IMAGE: Final = Suite(
         "disks": "bench.image.disks",
         "cuts": "bench.image.power_cuts",
         "packages": "bench.image.packages",
+        "kickstarts": "bench.image.kickstarts",
         "flash": "bench.image.flash",
         "stig": "bench.image.stig",
         "boot": "bench.image.boot",

@@ -58,6 +58,15 @@ class LayoutPartition(Table, frozen=True):
     encrypted: bool = False
 
 
+class KnownNames(Table, frozen=True):
+    """The content of names.toml: what glibc, X, the console and firewalld have."""
+
+    locales: list[str]
+    layouts: list[str]
+    keymaps: list[str]
+    firewall_services: list[str]
+
+
 class Layout(Table, frozen=True):
     """The content of layout.toml."""
 
@@ -84,6 +93,12 @@ def installers() -> dict[str, Installer]:
 def layout() -> list[LayoutPartition]:
     """The partitions of the box's disk, before a site changes their sizes. Raises: SettingsError."""
     return load(FOLDER / "layout.toml", Layout).partition
+
+
+@cache
+def known_names() -> KnownNames:
+    """The names that the installed system knows. Raises: SettingsError."""
+    return load(FOLDER / "names.toml", KnownNames)
 
 
 @cache

@@ -10,6 +10,7 @@ a here-document, its lines are parsed as commands as well, except for those with
 
 from __future__ import annotations
 
+import codecs
 import copy
 import re
 import shlex
@@ -28,8 +29,12 @@ SCRIPTS: Final = ("%pre", "%pre-install", "%post", "%onerror", "%traceback")
 SECTIONS: Final = (*SCRIPTS, "%packages", "%addon", "%anaconda", "%certificate")
 PYKICKSTART_BUGS: Final = (AttributeError, LookupError, TypeError, ValueError)
 """Errors that pykickstart raises for unexpected lines; Anaconda would stop with a traceback."""
+INSTALLER_FILES: Final = ("/usr/share/anaconda/", "/run/install/", "/run/initramfs/")
+"""Folders of the running installer, and of the medium that it mounts."""
 INCLUDES_MAX: Final = 16
 """The maximum depth of nested includes."""
+BYTE_ORDER_MARK: Final = "byte order mark"
+_BOM: Final = "\ufeff"
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")
 
 
@@ -89,6 +94,8 @@ class Document:
     missing_includes: list[tuple[Spot, str]] = field(default_factory=list)
     packages: Any = None
     open_ended: bool = False
+    carriage_returns: list[Spot] = field(default_factory=list)
+    """The first line and the section headers of files whose lines end in CR LF."""
 
     def named(self, *names: str) -> Iterator[KickstartCommand]:
         """The commands of these names that pykickstart accepted, in order."""
@@ -119,7 +126,7 @@ class KickstartUnreadable(Exception):
 def stated_version(path: Path) -> str:
     """The version in Anaconda's comment `#version=RHEL9`, or ""."""
     for line in _text(path).splitlines():
-        if line.startswith("#version="):
+        if line.lstrip(_BOM).startswith("#version="):
             return line.partition("=")[2].strip()
     return ""
 
@@ -130,15 +137,27 @@ def read(path: Path, version: str) -> Document:
 
 
 def _text(path: Path) -> str:
+    """The text of a kickstart, with its line endings. Raises: KickstartUnreadable."""
     try:
-        text = path.read_text("utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise KickstartUnreadable(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise KickstartUnreadable(f"{path}: is not a kickstart: it is not UTF-8 text") from None
-    if "\0" in text:
-        raise KickstartUnreadable(f"{path}: is not a kickstart: it has NUL bytes")
-    return text
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[:4].count(0) > 1:
+        raise KickstartUnreadable(
+            f"{path}:1: is UTF-16, and Anaconda reads UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
+        )
+    if b"\0" in content:
+        raise KickstartUnreadable(f"{path}:{_line(content, content.index(0))}: has a NUL byte; remove it")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise KickstartUnreadable(
+            f"{path}:{_line(content, error.start)}: is not UTF-8 text; convert it, such as: iconv -f LATIN1 -t UTF-8"
+        ) from None
+
+
+def _line(content: bytes, position: int) -> int:
+    return content.count(b"\n", 0, position) + 1
 
 
 def _first(text: str) -> str:
@@ -171,11 +190,22 @@ class _Reader:
             self._document.missing_includes,
             self._handler.packages if any(self._document.of("%packages")) else None,
             self._open_ended,
+            self._document.carriage_returns,
         )
 
     def _file(self, path: Path, depth: int) -> None:
-        lines = _text(path).splitlines()
+        content = _text(path)
+        windows = "\r\n" in content
+        lines = content.removeprefix(_BOM).splitlines()
         number = 0
+        if content.startswith(_BOM):
+            self._refuse(
+                Spot(1, str(path)),
+                BYTE_ORDER_MARK,
+                "the file begins with a byte order mark, which Anaconda takes for a part of the first word",
+            )
+        if windows:
+            self._document.carriage_returns.append(Spot(1, str(path)))
         while number < len(lines):
             spot = Spot(number + 1, str(path))
             text = lines[number].strip()
@@ -187,6 +217,8 @@ class _Reader:
             elif text.split()[0] == "%end":
                 self._refuse(spot, "%end", "there is no section to end")
             elif text.startswith("%"):
+                if windows:
+                    self._document.carriage_returns.append(spot)
                 number = self._section(spot, text, lines, number)
             else:
                 self._command(spot, text, sure=True)
@@ -235,7 +267,7 @@ class _Reader:
     def _include(self, spot: Spot, text: str, folder: Path, depth: int) -> None:
         words = self._split(spot, text)
         target = words[1] if len(words) > 1 else ""
-        if "://" in target:
+        if "://" in target or target.startswith(INSTALLER_FILES):
             self._open_ended = True
         elif not target or depth >= INCLUDES_MAX:
             self._refuse(
@@ -259,7 +291,8 @@ class _Reader:
         if not writers:
             self._document.missing_includes.append((spot, target))
         for section in writers:
-            found = list(here_document(section, target))
+            changed = [line for line in section.body if target in line and not _HERE.search(line)]
+            found = [] if changed else list(here_document(section, target))
             self._open_ended |= not found
             for place, text in found:
                 self._command(place, text, sure=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imaging.kickstart.data import installers, releases
 from imaging.kickstart.document import read, stated_version
-from imaging.kickstart.rule import Case, Check
+from imaging.kickstart.rule import Case, Check, severity
 from imaging.kickstart.rules import all_rules
 from imaging.repository.repository import Repository
 from settings.board import Board
@@ -21,10 +21,14 @@ from settings.board import Board
 
 @dataclass(frozen=True, slots=True, order=True)
 class LintFinding:
-    """A fault with the name of the rule that found it; `source` is the rule's docstring."""
+    """A fault with the name of the rule that found it.
+
+    `severity` is "error" or "warning"; `source` is the rule's docstring.
+    """
 
     file: str
     line: int
+    severity: str
     rule: str
     problem: str
     repair: str
@@ -67,7 +71,15 @@ def findings(case: Case) -> list[LintFinding]:
     """The findings of all rules without duplicates, sorted by file and line."""
     return sorted(
         {
-            LintFinding(fault.spot.file, fault.spot.line, name, fault.problem, fault.repair, _source(check))
+            LintFinding(
+                fault.spot.file,
+                fault.spot.line,
+                severity(name, fault),
+                name,
+                fault.problem,
+                fault.repair,
+                _source(check),
+            )
             for name, check in all_rules().items()
             for fault in check(case)
         }

@@ -7,6 +7,9 @@ A rule is a function in a module of `rules/`, which is found without being named
         \"\"\"Anaconda takes one device for a mount point. Source: …\"\"\"
         yield LintFault(command.spot, "what is wrong", "what would be right")
 
+`@rule` registers an error: Anaconda refuses or fails, the system does not start, or it is not as the line says.
+`@risk` registers a warning: what is installed works, and is weaker than it should be or depends on the machine.
+
 A rule reports only what is certain: where a %pre script generates commands that cannot be known beforehand, it does
 not report anything as missing.
 """
@@ -37,11 +40,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class LintFault:
-    """A violation of a rule: the place, what is wrong, and the repair."""
+    """A violation of a rule: the place, what is wrong, and the repair.
+
+    `risky` makes it a warning though the rule has errors.
+    """
 
     spot: Spot
     problem: str
     repair: str
+    risky: bool = False
 
 
 Faults: TypeAlias = Iterator[LintFault]
@@ -49,12 +56,29 @@ Check: TypeAlias = Callable[[Case], Faults]
 
 registered: dict[str, Check] = {}
 """The rules of the modules imported so far; `rules.all_rules` has all of them."""
+_risks: set[str] = set()
 
 
 def rule(check: Check) -> Check:
     """Register a function as a rule, named after the function; its docstring gives the reason and the source."""
-    name = check.__name__.replace("_", "-")
+    name = rule_name(check)
     assert check.__doc__, f"rule {name} has no docstring"
     assert name not in registered, f"rule {name} is registered twice"
     registered[name] = check
     return check
+
+
+def risk(check: Check) -> Check:
+    """Register a function as a rule whose findings are warnings."""
+    _risks.add(rule_name(check))
+    return rule(check)
+
+
+def rule_name(check: Check) -> str:
+    """The name of a rule, from that of its function."""
+    return check.__name__.replace("_", "-")
+
+
+def severity(name: str, fault: LintFault) -> str:
+    """ "error" or "warning"."""
+    return "warning" if fault.risky or name in _risks else "error"

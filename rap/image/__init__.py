@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,11 @@ def _add_ks(parser: Parser) -> None:
     )
     ks.add_argument("--board", metavar="NAME", help="with --check: the board of the box")
     ks.add_argument("--disk-bytes", metavar="N", type=_bytes, help="with --check: size of the disk")
+    ks.add_argument(
+        "--errors",
+        action="store_true",
+        help="with --check: only errors; warnings do not change the exit status",
+    )
     ks.add_argument("--json", action="store_true", help="with --check: one JSON document on standard output")
     ks.set_command(_ks)
 
@@ -52,7 +57,7 @@ def _ks(arguments: argparse.Namespace) -> int:
     if (arguments.site is None) == (arguments.check is None):
         raise WrongInput("give either a site file to assemble from, or --check and a kickstart")
     if arguments.check is None:
-        _refuse(arguments, "--check", ("repo", "board", "disk_bytes", "json"))
+        _refuse(arguments, "--check", ("repo", "board", "disk_bytes", "errors", "json"))
         return _assemble(arguments)
     _refuse(arguments, "a site file", ("output",))
     return _check(arguments)
@@ -104,6 +109,8 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     except (SettingsError, KickstartUnreadable, RepositoryError, UnknownVersion) as error:
         raise WrongInput(str(error)) from error
+    if arguments.errors:
+        report = replace(report, findings=[each for each in report.findings if each.severity == "error"])
     if arguments.json:
         print(json.dumps(_as_document(report), indent=2, ensure_ascii=False))
     else:
@@ -122,7 +129,8 @@ def _as_document(report: LintReport) -> dict[str, Any]:
 
 def _print_report(report: LintReport) -> None:
     for finding in report.findings:
-        print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}\n    {finding.repair}")
+        mark = " [warning]" if finding.severity == "warning" else ""
+        print(f"{finding.file}:{finding.line}: {finding.rule}: {finding.problem}{mark}\n    {finding.repair}")
     if not report.findings:
         print(f"{report.path}: OK ({report.version})")
 

@@ -50,19 +50,33 @@ def test_a_finding_names_line_fault_and_correction(
     kickstart.write_text(text)
     line = text.splitlines().index("selinux --permissive") + 1
     assert main(["image", "ks", "--check", str(kickstart)]) == FAILED
-    said = capsys.readouterr().out
-    assert (
-        said
-        == f"{kickstart}:{line}: selinux-off: SELinux is not in enforcing mode\n    write `selinux --enforcing`\n"
-    )
+    place, repair = capsys.readouterr().out.splitlines()
+    assert place == f"{kickstart}:{line}: selinux-off: SELinux is not in enforcing mode [warning]"
+    assert repair == "    write `selinux --enforcing`"
     assert main(["image", "ks", "--check", str(kickstart), "--json"]) == FAILED
     document = json.loads(capsys.readouterr().out)
     assert document["verdict"] == "fail"
     assert document["version"] == "RHEL9"
     (finding,) = document["findings"]
     assert finding["line"] == line
+    assert finding["severity"] == "warning"
     assert finding["rule"] == "selinux-off"
     assert "RHEL-09-431010" in finding["source"]
+
+
+def test_errors_alone_decide_the_exit_status_on_request(
+    kickstart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = kickstart.read_text().replace("selinux --enforcing", "selinux --permissive")
+    kickstart.write_text(text)
+    assert main(["image", "ks", "--check", str(kickstart), "--errors"]) == OK
+    kickstart.write_text(text.replace("zerombr", "zerombr\nlang xx_YY.UTF-8"))
+    capsys.readouterr()
+    assert main(["image", "ks", "--check", str(kickstart), "--errors"]) == FAILED
+    said = capsys.readouterr().out
+    assert "locale-unknown" in said
+    assert "selinux-off" not in said
+    assert "[warning]" not in said
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from imaging.kickstart.document import Section, here_document
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.rules.storage import complete, mount_of, volumes
 
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
@@ -14,7 +14,7 @@ PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
 _REDIRECT: Final = re.compile(r">\s*(\S+\.service(?:\.d/\S+\.conf)?)\s+<<")
 
 
-@rule
+@risk
 def fips_missing(case: Case) -> Faults:
     """FIPS mode is enabled by a kernel argument.
 
@@ -51,7 +51,7 @@ def fips_mode_setup(case: Case) -> Faults:
                 )
 
 
-@rule
+@risk
 def luks_key_derivation(case: Case) -> Faults:
     """FIPS mode has PBKDF2 but not Argon2, the default of LUKS 2.
 
@@ -68,7 +68,7 @@ def luks_key_derivation(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def not_encrypted(case: Case) -> Faults:
     """If one partition is encrypted, all writable ones must be.
 
@@ -90,7 +90,7 @@ def not_encrypted(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def selinux_off(case: Case) -> Faults:
     """SELinux is in enforcing mode.
 
@@ -101,7 +101,7 @@ def selinux_off(case: Case) -> Faults:
         yield LintFault(command.spot, "SELinux is not in enforcing mode", "write `selinux --enforcing`")
 
 
-@rule
+@risk
 def firewall_off(case: Case) -> Faults:
     """firewalld is installed and enabled.
 
@@ -117,7 +117,7 @@ def firewall_off(case: Case) -> Faults:
         yield LintFault(command.spot, "the firewall is off", "write `firewall --enabled`")
 
 
-@rule
+@risk
 def network_before_firewall(case: Case) -> Faults:
     """The firewall must be loaded before the network starts.
 

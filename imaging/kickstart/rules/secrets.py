@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from imaging.kickstart.document import KickstartCommand
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.rules.storage import volumes
 from imaging.kickstart.site import FIPS_KEY_KINDS
 
@@ -29,7 +29,7 @@ SHELL: Final = re.compile(r"\$([A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 """A shell variable, which a %pre script replaces."""
 
 
-@rule
+@risk
 def plaintext_password(case: Case) -> Faults:
     """Kickstarts are stored on servers and media, and a copy stays on the box.
 
@@ -45,7 +45,7 @@ def plaintext_password(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def no_password_hash(case: Case) -> Faults:
     """--iscrypted requires a hash.
 
@@ -65,7 +65,7 @@ def no_password_hash(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def weak_password_hash(case: Case) -> Faults:
     """FIPS mode supports only SHA-2 password hashes.
 
@@ -82,7 +82,7 @@ def weak_password_hash(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def root_password_missing(case: Case) -> Faults:
     """Without `rootpw` an unattended installation stops with a question.
 
@@ -97,7 +97,7 @@ def root_password_missing(case: Case) -> Faults:
         )
 
 
-@rule
+@risk
 def user_without_lock_or_key(case: Case) -> Faults:
     """An account without password or key should be locked.
 
@@ -114,7 +114,7 @@ def user_without_lock_or_key(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def boot_loader_password(case: Case) -> Faults:
     """A person who can edit the kernel's command line bypasses all passwords.
 
@@ -144,7 +144,7 @@ def boot_loader_password(case: Case) -> Faults:
         )
 
 
-@rule
+@risk
 def passphrase_in_file(case: Case) -> Faults:
     """A LUKS passphrase in the kickstart is in each of its copies.
 
@@ -177,7 +177,7 @@ def passphrase_missing(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def ssh_key_form(case: Case) -> Faults:
     """sshd must be able to read the key, and to accept it in FIPS mode.
 
@@ -199,7 +199,7 @@ def ssh_key_form(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def key_without_user(case: Case) -> Faults:
     """A key for a user that the kickstart does not create.
 
@@ -215,7 +215,7 @@ def key_without_user(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def password_in_script(case: Case) -> Faults:
     """A script that sets a password contains it.
 

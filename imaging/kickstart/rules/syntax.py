@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from imaging.kickstart.document import ParseRefusal
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.document import BYTE_ORDER_MARK, ParseRefusal
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 # Red Hat, "Automatically installing RHEL", appendix "Changes in kickstart".
 REPLACED: Final = {
     "auth": "write `authselect select …`",
     "authconfig": "write `authselect select …`",
     "autostep": "leave it out",
+    BYTE_ORDER_MARK: "save the file as UTF-8 without it",
     "clevis": "kickstart has none: call `clevis luks bind` in %post",
     "device": "leave it out",
     "deviceprobe": "leave it out",
@@ -46,7 +47,7 @@ def syntax(case: Case) -> Faults:
             yield LintFault(refusal.spot, refusal.message, _repair(refusal, case.ks.version))
 
 
-@rule
+@risk
 def deprecated(case: Case) -> Faults:
     """Deprecated: without effect now or in the next release.
 
@@ -69,7 +70,7 @@ def missing_include(case: Case) -> Faults:
         )
 
 
-@rule
+@risk
 def unknown_addon(case: Case) -> Faults:
     """Anaconda ignores unknown add-ons.
 

@@ -1,19 +1,31 @@
-"""Services, network ports, time zone and language of the installed system, and its package sources."""
+"""Services, firewall, time and language of the installed system."""
 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
-from typing import Any, Final
+from difflib import get_close_matches
+from typing import Final
 
-from imaging.kickstart.data import time_zones
-from imaging.kickstart.document import Spot
-from imaging.kickstart.rule import Case, Faults, LintFault, rule
+from imaging.kickstart.data import known_names, time_zones
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.limits import HOST_NAME
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
-LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
-KEYMAP: Final = re.compile(r"[a-z]{2,}[A-Za-z0-9_-]*(\s?\([A-Za-z0-9_-]+\))?")
-MAC: Final = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
-BY_KIND: Final = ("link", "bootif", "ibft")
+LOCALE: Final = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.([A-Za-z0-9-]+))?(@[a-z]+)?")
+ENCODINGS: Final = ("utf8", "iso88591", "iso885915", "koi8r", "koi8u", "euckr", "eucjp", "gb18030", "big5")
+KEYMAP: Final = re.compile(r"([A-Za-z]{2,}[A-Za-z0-9_.-]*)(\s?\([A-Za-z0-9_.-]+\))?")
+PORT: Final = re.compile(r"(\d+)(-(\d+))?(:(tcp|udp|sctp|dccp))?")
+SINGLE: Final = (
+    "lang",
+    "keyboard",
+    "timezone",
+    "bootloader",
+    "rootpw",
+    "selinux",
+    "firewall",
+    "firstboot",
+)
+SOURCES: Final = ("cdrom", "url", "nfs", "harddrive", "liveimg", "ostreesetup", "ostreecontainer")
 UNWANTED: Final = {
     "telnet": "RHEL-09-215040",
     "tftp": "RHEL-09-215060",
@@ -24,7 +36,7 @@ UNWANTED: Final = {
 }
 
 
-@rule
+@risk
 def service_on_and_off(case: Case) -> Faults:
     """Services are disabled first, then enabled: one of the two entries is a mistake.
 
@@ -37,7 +49,7 @@ def service_on_and_off(case: Case) -> Faults:
             )
 
 
-@rule
+@risk
 def unwanted_service(case: Case) -> Faults:
     """Services that a STIG requires to be disabled.
 
@@ -52,7 +64,7 @@ def unwanted_service(case: Case) -> Faults:
                 )
 
 
-@rule
+@risk
 def protection_disabled(case: Case) -> Faults:
     """Services that a STIG requires to be enabled.
 
@@ -62,83 +74,6 @@ def protection_disabled(case: Case) -> Faults:
         for name in command.data.disabled:
             if name.partition(".")[0] in ("auditd", "chronyd", "firewalld", "rap-firewall", "rsyslog"):
                 yield LintFault(command.spot, f"service {name} is disabled", "leave it out of --disabled")
-
-
-@rule
-def port_not_on_board(case: Case) -> Faults:
-    """A port that the board does not have gets no address.
-
-    Source: the board's file in settings/boards.
-    """
-    if case.board is None:
-        return
-    ports = [case.board.uplink, *case.board.instrument_ports.values()]
-    for command in case.ks.named("network"):
-        device = command.data.device or ""
-        made = (
-            command.data.bondslaves
-            or command.data.bridgeslaves
-            or command.data.teamslaves
-            or command.data.vlanid
-        )
-        if device and device not in (*ports, *BY_KIND) and not MAC.fullmatch(device) and not made:
-            yield LintFault(
-                command.spot, f"{case.board.name} has no port {device}", f"it has {', '.join(ports)}"
-            )
-
-
-@rule
-def network_form(case: Case) -> Faults:
-    """NetworkManager rejects profiles with a wrong or missing address.
-
-    Source: RHEL's kickstart reference, `network`.
-    """
-    for command in case.ks.named("network"):
-        data = command.data
-        if data.bootProto == "static" and not (data.ip and data.netmask) and not data.ipv6:
-            yield LintFault(
-                command.spot,
-                "--bootproto=static without --ip and --netmask",
-                "add them, or write --bootproto=dhcp",
-            )
-        for option in ("ip", "netmask", "gateway", "ipv6gateway", *(["nameserver"] * bool(data.nameserver))):
-            yield from _not_addresses(command.spot, option, getattr(data, option, ""))
-
-
-@rule
-def address_twice(case: Case) -> Faults:
-    """Each port needs an address of its own.
-
-    Source: RFC 5227.
-    """
-    seen: dict[str, Spot] = {}
-    for command in case.ks.named("network"):
-        address = command.data.ip if command.data.bootProto == "static" else ""
-        if address and address in seen:
-            yield LintFault(
-                command.spot,
-                f"{address} is already defined in line {seen[address].line}",
-                "give each port its own",
-            )
-        seen.setdefault(address, command.spot)
-
-
-@rule
-def defined_twice(case: Case) -> Faults:
-    """Of two users or repositories with the same name, the installer uses one.
-
-    Source: pykickstart warns of it, and ksvalidator accepts it.
-    """
-    seen: dict[tuple[str, str], Spot] = {}
-    for command in case.ks.named("user", "repo"):
-        key = (command.name, command.data.name)
-        if key in seen:
-            yield LintFault(
-                command.spot,
-                f"{command.name} {key[1]} is already defined in line {seen[key].line}",
-                "rename one",
-            )
-        seen.setdefault(key, command.spot)
 
 
 @rule
@@ -173,46 +108,125 @@ def unknown_time_zone(case: Case) -> Faults:
 
 
 @rule
-def locale_form(case: Case) -> Faults:
-    """A locale that glibc cannot load, or an invalid key map.
+def locale_unknown(case: Case) -> Faults:
+    """A locale that glibc does not have leaves the system with the language of C.
 
-    Source: locale(7); localectl(1).
+    Source: glibc, `localedata/SUPPORTED`; locale(7).
     """
+    known = known_names().locales
     for command in case.ks.named("lang"):
         for name in [command.data.lang, *command.data.addsupport]:
-            if name and not LOCALE.fullmatch(name):
-                yield LintFault(command.spot, f"{name!r} is not a locale", "write it like en_US.UTF-8")
-    for command in case.ks.named("keyboard"):
-        given = [command.data.keyboard, command.data.vc_keymap, *command.data.x_layouts]
-        for name in [name for name in given if name and not KEYMAP.fullmatch(name)]:
-            yield LintFault(
-                command.spot, f"{name!r} is not a keyboard layout", "write it like us, de or 'cz (qwerty)'"
-            )
+            match = LOCALE.fullmatch(name or "")
+            base = match[1] if match else ""
+            encoding = (match[4] or "").replace("-", "").lower() if match else ""
+            languages = {each.partition("_")[0] for each in known}
+            exists = base in known or ("_" not in base and base in languages)
+            if name and not (exists and encoding in ("", *ENCODINGS)):
+                close = get_close_matches(base or name, known, 1, 0.5)
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a locale of glibc",
+                    f"write it like {(close or ['en_US'])[0]}.UTF-8",
+                )
 
 
 @rule
-def unprotected_source(case: Case) -> Faults:
-    """Anaconda does not verify package signatures, so that TLS is the only protection.
+def keyboard_unknown(case: Case) -> Faults:
+    """A keyboard layout that neither X nor the console has.
 
-    Source: RHEL-09-214015 holds only afterwards.
+    Source: xkeyboard-config, `rules/base.lst`; kbd's keymaps; localectl(1).
     """
-    for command in case.ks.named("url", "repo", "liveimg"):
-        for option in ("url", "baseurl", "mirrorlist", "metalink"):
-            given = str(getattr(command.data, option, "") or "")
-            if given.startswith(("http://", "ftp://")):
-                yield LintFault(command.spot, f"{given} is neither encrypted nor verified", "write https://")
-        if getattr(command.data, "noverifyssl", False):
-            yield LintFault(
-                command.spot,
-                "--noverifyssl accepts packages from any server",
-                "give --sslcacert=, and leave it out",
-            )
+    names = known_names()
+    for command in case.ks.named("keyboard"):
+        data = command.data
+        for name in [each for each in (data.keyboard, data.vc_keymap, *data.x_layouts) if each]:
+            match = KEYMAP.fullmatch(name)
+            base = match[1] if match else ""
+            console = base in names.keymaps or base.split("-")[0] in names.layouts
+            if not (base in names.layouts or (console and name not in data.x_layouts)):
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a keyboard layout",
+                    "write it like us, de or 'cz (qwerty)'",
+                )
 
 
-def _not_addresses(spot: Spot, option: str, value: Any) -> Faults:
-    for word in str(value or "").split(","):
-        try:
-            if word not in ("", "None"):
-                ip_address(word)
-        except ValueError:
-            yield LintFault(spot, f"--{option}={word} is not an address", "write it like 192.0.2.1")
+@rule
+def firewall_service_unknown(case: Case) -> Faults:
+    """firewall-offline-cmd fails for a service that firewalld does not have.
+
+    Source: firewalld, `config/services`; Anaconda, `network/firewall/installation.py`.
+    """
+    known = known_names().firewall_services
+    for command in case.ks.named("firewall"):
+        for name in (*command.data.services, *command.data.remove_services):
+            file = f"/usr/lib/firewalld/services/{name}.xml"
+            packaged = case.repository is not None and case.repository.files.get(file)
+            if name not in known and not packaged:
+                close = get_close_matches(name, known, 1)
+                right = f"perhaps {close[0]}" if close else "write --port=NUMBER:tcp"
+                yield LintFault(command.spot, f"firewalld has no service {name!r}", right)
+
+
+@rule
+def firewall_port_form(case: Case) -> Faults:
+    """A port is a number or a range, with a protocol.
+
+    Source: firewall-offline-cmd(1), --port; RHEL's kickstart reference, `firewall --port`.
+    """
+    for command in case.ks.named("firewall"):
+        for port in command.data.ports:
+            match = PORT.fullmatch(port)
+            numbers = [int(number) for number in (match[1], match[3]) if number] if match else []
+            if not match or not all(1 <= number <= 65535 for number in numbers) or numbers != sorted(numbers):
+                yield LintFault(
+                    command.spot, f"{port!r} is not a port", "write it like 8443:tcp or 5000-5010:udp"
+                )
+
+
+@rule
+def time_server_form(case: Case) -> Faults:
+    """A time server is one host name or address.
+
+    Source: RHEL's kickstart reference, `timesource`; chrony.conf(5).
+    """
+    for command in case.ks.named("timesource"):
+        for name in (command.data.ntp_server, command.data.ntp_pool):
+            if name and not HOST_NAME.fullmatch(name) and not re.fullmatch(r"[0-9A-Fa-f:.]+", name):
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not one host",
+                    "write one `timesource --ntp-server=HOST` for each",
+                )
+
+
+@risk
+def stated_twice(case: Case) -> Faults:
+    """A setting with one value takes the last of several commands, and one place is the source of packages.
+
+    Source: pykickstart: a later command replaces the earlier one.
+    """
+    for names in (*((name,) for name in SINGLE), SOURCES, ("reboot", "poweroff", "halt", "shutdown")):
+        seen: KickstartCommand | None = None
+        for command in case.ks.named(*names):
+            if seen is not None and (command.name, command.words) != (seen.name, seen.words):
+                yield LintFault(
+                    command.spot,
+                    f"{command.name} replaces {seen.name} in line {seen.spot.line}",
+                    "keep one of them",
+                )
+            seen = command
+
+
+@risk
+def setting_missing(case: Case) -> Faults:
+    """An unattended installation in text mode stops and asks for a time zone; without lang it is in English.
+
+    Source: RHEL's kickstart reference: `keyboard`, `lang` and `timezone` are required.
+    """
+    image = case.ks.has_command("liveimg", "ostreesetup", "ostreecontainer")
+    if case.ks.open_ended or image or not case.ks.has_command("text", "cmdline"):
+        return
+    for name, right in (("lang", "en_US.UTF-8"), ("keyboard", "us"), ("timezone", "Etc/UTC --utc")):
+        if not case.ks.has_command(name):
+            yield LintFault(case.ks.top, f"there is no {name}", f"add `{name} {right}`")

@@ -88,13 +88,41 @@ def test_values_that_a_shell_substitutes_are_unknown(tmp_path: Path, script: str
     assert not {"no-root", "not-separate", "no-packages"} & {finding.rule for finding in lint(path).findings}
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"text\0\n", None])
-def test_a_file_that_is_no_kickstart_is_reported(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfet\0e\0x\0t\0", ":1: is UTF-16, .*iconv -f UTF-16"),
+        ("text\n".encode("utf-16-le"), ":1: is UTF-16"),
+        ("text\n".encode("utf-16-be"), ":1: is UTF-16"),
+        (b"text\nreboot\0\n", ":2: has a NUL byte; remove it"),
+        (b"text\nlang M\xfcnchen\n", ":2: is not UTF-8 text; .*iconv -f LATIN1"),
+        (None, ": cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_is_not_utf_8_text_is_an_error(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     path = tmp_path / "a.ks"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(KickstartUnreadable, match=str(path)):
+    with pytest.raises(KickstartUnreadable, match=str(path) + message):
         read(path, "RHEL9")
+
+
+@pytest.mark.parametrize(
+    "target", ["/usr/share/anaconda/interactive-defaults.ks", "/run/install/repo/disk.ks"]
+)
+def test_files_of_the_running_installer_cannot_be_known(tmp_path: Path, target: str) -> None:
+    ks = read(write(tmp_path, f"%include {target}\n"), "RHEL9")
+    assert ks.open_ended
+    assert ks.missing_includes == []
+
+
+def test_a_file_of_pre_that_is_changed_afterwards_cannot_be_known(tmp_path: Path) -> None:
+    script = "%include /tmp/x\n%pre\ncat > /tmp/x <<EOF\n?certificate\nEOF\nsed -i s/?/%/ /tmp/x\n%end\n"
+    ks = read(write(tmp_path, script), "RHEL9")
+    assert ks.open_ended
+    assert ks.refusals == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Users and groups: names, numbers and shells."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imaging.kickstart.document import Spot
+from imaging.kickstart.limits import ACCOUNT_NAME, RESERVED_USERS
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+
+ID_MOST: Final = 2**32 - 2
+"""The last uid_t is (uid_t) -1, which means none: chown(2)."""
+FIRST_UID: Final = 1000
+
+
+@risk
+def defined_twice(case: Case) -> Faults:
+    """Of two users or repositories with the same name, the installer uses one.
+
+    Source: pykickstart warns of it, and ksvalidator accepts it.
+    """
+    seen: dict[tuple[str, str], Spot] = {}
+    for command in case.ks.named("user", "repo"):
+        key = (command.name, command.data.name)
+        if key in seen:
+            yield LintFault(
+                command.spot,
+                f"{command.name} {key[1]} is already defined in line {seen[key].line}",
+                "rename one",
+            )
+        seen.setdefault(key, command.spot)
+
+
+@rule
+def account_name_form(case: Case) -> Faults:
+    """A user's or group's name that useradd refuses, or that the system has already.
+
+    Source: Anaconda, `core/users.py`, check_username and is_valid_name; useradd(8).
+    """
+    for command in case.ks.named("user", "group"):
+        for name in [command.data.name, *getattr(command.data, "groups", ())]:
+            bare = name.partition("(")[0]  # --groups=NAME(GID)
+            if not ACCOUNT_NAME.fullmatch(bare) or bare.isdigit() or bare in (".", ".."):
+                yield LintFault(
+                    command.spot,
+                    f"{name!r} is not a name of an account",
+                    "use letters, digits and . _ -, at most 32",
+                )
+        if command.name == "user" and command.data.name in RESERVED_USERS:
+            yield LintFault(
+                command.spot,
+                f"user {command.data.name} is reserved for the system",
+                "write `rootpw` for root's password"
+                if command.data.name == "root"
+                else "choose another name",
+            )
+
+
+@rule
+def account_number_taken(case: Case) -> Faults:
+    """useradd and groupadd refuse a number that is taken.
+
+    Source: useradd(8), --uid; groupadd(8), --gid.
+    """
+    seen: dict[tuple[str, int], Spot] = {}
+    for command in case.ks.named("user", "group"):
+        kind = "UID" if command.name == "user" else "GID"
+        number = command.data.uid if command.name == "user" else command.data.gid
+        if number is None or number == "":
+            continue
+        key = (kind, int(number))
+        if key in seen:
+            yield LintFault(
+                command.spot,
+                f"{kind} {number} is already given in line {seen[key].line}",
+                "give another, or none",
+            )
+        seen.setdefault(key, command.spot)
+        if not 0 < int(number) <= ID_MOST:
+            yield LintFault(
+                command.spot, f"{kind} {number} cannot be given", f"use {FIRST_UID} to {ID_MOST}, or none"
+            )
+        elif int(number) < FIRST_UID:
+            yield LintFault(
+                command.spot,
+                f"{kind} {number} is in the range of the system's own accounts",
+                f"use {FIRST_UID} or more",
+                risky=True,
+            )
+
+
+@rule
+def account_path_form(case: Case) -> Faults:
+    """The home folder and the shell are absolute paths, and no field of passwd(5) has a colon.
+
+    Source: useradd(8), --home-dir, --shell and --comment.
+    """
+    for command in case.ks.named("user"):
+        data = command.data
+        for option, example in (("homedir", f"/home/{data.name}"), ("shell", "/bin/bash")):
+            given = getattr(data, option) or ""
+            if given and (not given.startswith("/") or ":" in given or " " in given):
+                yield LintFault(
+                    command.spot, f"--{option}={given} is not an absolute path", f"write it like {example}"
+                )
+        if ":" in (data.gecos or ""):
+            yield LintFault(
+                command.spot, "--gecos has a colon, which separates the fields of passwd(5)", "leave it out"
+            )
+
+
+@risk
+def home_twice(case: Case) -> Faults:
+    """Two users with one home folder.
+
+    Source: passwd(5); the first one owns it.
+    """
+    seen: dict[str, Spot] = {}
+    for command in case.ks.named("user"):
+        home = command.data.homedir or f"/home/{command.data.name}"
+        if home in seen and command.data.homedir:
+            yield LintFault(
+                command.spot, f"{home} is already a home in line {seen[home].line}", "give each its own"
+            )
+        seen.setdefault(home, command.spot)

@@ -1,0 +1,207 @@
+"""Which disks the installer uses, and what it removes from them."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from typing import Final
+
+from pykickstart.constants import CLEARPART_TYPE_ALL, CLEARPART_TYPE_NONE
+
+from imaging.kickstart.data import MIB, RESERVED_MIB
+from imaging.kickstart.document import KickstartCommand
+from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
+from imaging.kickstart.rules.storage import disk_name, mount_of, parts, reuses, size_mib, volumes
+
+PARTITION: Final = re.compile(r"((sd|vd|hd|xvd)[a-z]+\d+|(nvme\d+n\d+|mmcblk\d+)p\d+)")
+_KERNEL_NAME: Final = re.compile(r"[a-z]+\w*")
+DISK_LABELS: Final = ("gpt", "msdos", "dasd", "mac")
+
+
+@rule
+def undefined_partition(case: Case) -> Faults:
+    """--onpart takes a partition that exists; a cleared disk has none.
+
+    Source: RHEL's kickstart reference, `part --onpart`.
+    """
+    clear = case.ks.last("clearpart")
+    if clear is None or clear.data.type != CLEARPART_TYPE_ALL:
+        return
+    drives = [disk_name(name) for name in clear.data.drives]
+    for command in volumes(case):
+        given = getattr(command.data, "onPart", "")
+        on_cleared = not drives or any(disk_name(given).startswith(drive) for drive in drives)
+        if given and on_cleared and "=" not in given:
+            yield LintFault(
+                command.spot,
+                f"--onpart={given}: clearpart leaves no partition on the disk",
+                "write --ondisk and --size",
+            )
+
+
+@rule
+def disk_out_of_bounds(case: Case) -> Faults:
+    """A disk that ignoredisk excludes does not exist for the other commands.
+
+    Source: RHEL's kickstart reference, `ignoredisk`; Anaconda, "given in part command does not exist".
+    """
+    for command in parts(case):
+        if command.data.disk and _is_ignored(case, command.data.disk):
+            yield LintFault(
+                command.spot,
+                f"--ondisk={command.data.disk}, but ignoredisk leaves {_left(case)}",
+                "name the same disk",
+            )
+    for command in case.ks.named("clearpart"):
+        for name in command.data.drives:
+            if _is_ignored(case, name):
+                yield LintFault(
+                    command.spot,
+                    f"--drives={name}, but ignoredisk leaves {_left(case)}",
+                    "name the same disk",
+                )
+
+
+@rule
+def boot_drive_ignored(case: Case) -> Faults:
+    """The boot loader is installed on a disk that the installer uses.
+
+    Source: Anaconda, `bootloader/execution.py`: "Requested boot drive doesn't exist or cannot be used".
+    """
+    command = case.ks.last("bootloader")
+    if command is None or command.data.disabled:
+        return
+    disks = {disk_name(part.data.disk) for part in parts(case) if part.data.disk}
+    comparable = bool(disks) and all(_KERNEL_NAME.fullmatch(disk) for disk in disks)
+    for name in [name for name in (command.data.bootDrive, *command.data.driveorder) if name]:
+        if _is_ignored(case, name):
+            problem, right = (
+                f"boot drive {name}, but ignoredisk leaves {_left(case)}",
+                "name a disk that is used",
+            )
+        elif PARTITION.fullmatch(disk_name(name)):
+            problem, right = f"boot drive {name} is a partition", "name the disk"
+        elif comparable and _KERNEL_NAME.fullmatch(disk_name(name)) and disk_name(name) not in disks:
+            problem, right = (
+                f"boot drive {name}, and no partition is on it",
+                f"write --boot-drive={min(disks)}",
+            )
+        else:
+            continue
+        yield LintFault(command.spot, problem, right)
+
+
+@rule
+def disk_is_partition(case: Case) -> Faults:
+    """--ondisk and --drives take disks, and clearpart's --list takes partitions.
+
+    Source: Anaconda, "Cannot install to unpartitionable device".
+    """
+    for command in (*parts(case), *case.ks.named("clearpart", "ignoredisk")):
+        data = command.data
+        names = (
+            [data.disk]
+            if command.name.startswith("part")
+            else data.drives
+            if command.name == "clearpart"
+            else [*data.onlyuse, *data.ignoredisk]
+        )
+        for name in names:
+            if name and PARTITION.fullmatch(disk_name(name)):
+                yield LintFault(
+                    command.spot, f"{name} is a partition, not a disk", "name the disk, such as sda"
+                )
+
+
+@rule
+def disk_label_unknown(case: Case) -> Faults:
+    """The partition tables that Anaconda makes.
+
+    Source: blivet, `formats/disklabel.py`; Anaconda, "not supported on this platform".
+    """
+    for command in case.ks.named("clearpart"):
+        if command.data.disklabel and command.data.disklabel not in DISK_LABELS:
+            yield LintFault(
+                command.spot, f"there is no --disklabel={command.data.disklabel}", "write --disklabel=gpt"
+            )
+
+
+@risk
+def nothing_is_cleared(case: Case) -> Faults:
+    """Without clearpart and zerombr a used or unreadable disk has no room, and the installation stops.
+
+    Source: RHEL's kickstart reference, `clearpart` (the default is --none) and `zerombr`.
+    """
+    first = next((c for c in (*volumes(case), *case.ks.named("autopart")) if not reuses(c.data)), None)
+    if first is None or case.ks.open_ended or any(reuses(c.data) for c in volumes(case)):
+        return
+    clear = case.ks.last("clearpart")
+    if clear is None or clear.data.type in (None, CLEARPART_TYPE_NONE):
+        yield LintFault(
+            clear.spot if clear else first.spot,
+            "partitions are made, and clearpart removes nothing from a used disk",
+            "add `clearpart --all --initlabel`",
+        )
+    elif not case.ks.has_command("zerombr") and not clear.data.initAll:
+        yield LintFault(
+            clear.spot,
+            "neither zerombr nor clearpart --initlabel: a blank disk stops an unattended installation",
+            "add `zerombr` and --initlabel",
+        )
+
+
+@risk
+def source_hidden(case: Case) -> Faults:
+    """`ignoredisk --only-use` hides a USB stick, on which `cdrom` finds the packages.
+
+    Source: rhbz#1945779; Anaconda's release notes, "ignoredisk and installation sources".
+    """
+    source, ignore = case.ks.last("cdrom"), case.ks.last("ignoredisk")
+    if source is not None and ignore is not None and ignore.data.onlyuse:
+        yield LintFault(
+            ignore.spot,
+            f"it hides the USB stick on which cdrom (line {source.spot.line}) looks for the packages",
+            "leave it out, or write `harddrive --partition=LABEL=… --dir=/` instead of cdrom",
+        )
+
+
+@rule
+def disk_too_small(case: Case) -> Faults:
+    """The partitions' sizes are MiB; a GPT takes two more, and a flashed box's identity one.
+
+    Source: UEFI 2.10, chapter 5.
+    """
+    if case.disk_bytes is None:
+        return
+    needed = (sum(map(size_mib, _on_disk(case))) + RESERVED_MIB) * MIB
+    largest = max(_on_disk(case), key=size_mib, default=None)
+    if largest is not None and needed > case.disk_bytes:
+        problem = f"the partitions need {needed:,} bytes, and the disk has {case.disk_bytes:,}"
+        yield LintFault(
+            largest.spot,
+            problem,
+            f"take {(needed - case.disk_bytes + MIB - 1) // MIB} MiB from partitions such as {mount_of(largest)}",
+        )
+
+
+def _on_disk(case: Case) -> list[KickstartCommand]:
+    return [command for command in parts(case) if command.data.fstype != "tmpfs"]
+
+
+def _is_ignored(case: Case, name: str) -> bool:
+    ignore = case.ks.last("ignoredisk")
+    if ignore is None or "/" in disk_name(name) or "=" in name:  # not a kernel name: cannot be compared
+        return False
+    only = [disk_name(each) for each in ignore.data.onlyuse]
+    left_out = [disk_name(each) for each in ignore.data.ignoredisk]
+    if any("/" in each or "=" in each for each in (*only, *left_out)):
+        return False
+    matches = any(fnmatch(disk_name(name), each) for each in only or left_out)
+    return not matches if only else matches
+
+
+def _left(case: Case) -> str:
+    ignore = case.ks.last("ignoredisk")
+    assert ignore is not None
+    only = ", ".join(ignore.data.onlyuse)
+    return f"only {only}" if only else f"{', '.join(ignore.data.ignoredisk)} alone"
