@@ -1,4 +1,4 @@
-"""Mutation testing of a small tree: what is mutated, and what the command finds."""
+"""Mutation testing of a small source tree."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def run(folder: Path, test: str, extra: str = "") -> subprocess.CompletedProcess
     )
 
 
-def test_a_good_test_finds_every_mutant(tmp_path: Path) -> None:
+def test_a_good_test_kills_every_mutant(tmp_path: Path) -> None:
     done = run(tmp_path, "def test_sum():\n    assert add_all([2, 3]) == 5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100.0%" in done.stdout

@@ -20,20 +20,13 @@ NAMED_ATTRIBUTE: Final = frozenset({"getattr", "setattr", "delattr", "object"})
 SIMULATED_LOOP: Final = "sim.net.loop"
 POLLING: Final = Path("tests/support/eventually.py")
 
-_KERNEL: Final = "real processes and links of the kernel world, which have no event to wait for"
 _PLANTS: Final = "plants a bug inside a class, or switches off one of its caches"
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
-    ("tests/programs/test_real_firewall.py", "sleep"): "polls with a bound of its own",
     ("tests/sim/engine/test_endings.py", "private"): "shortens a loop of the clock that takes a minute",
     ("tests/sim/planted/bugs.py", "private"): _PLANTS,
     ("tests/sim/planted/bugs.py", "sleep"): "runs in the simulated world, which its tests choose",
     ("tests/sim/planted/test_planted_bugs.py", "import"): "the planted bugs are data, beside their only test",
     ("tests/sim/verdict/test_delivery_is_expected.py", "private"): _PLANTS,
-    ("tests/sim/worlds/kernel/test_console.py", "sleep"): _KERNEL,
-    ("tests/sim/worlds/kernel/test_kernel_faults.py", "sleep"): _KERNEL,
-    ("tests/sim/worlds/kernel/test_kernel_firewalled_lab.py", "sleep"): _KERNEL,
-    ("tests/sim/worlds/kernel/test_kernel_link.py", "sleep"): _KERNEL,
-    ("tests/sim/worlds/kernel/test_kernel_supervisor.py", "sleep"): _KERNEL,
     ("tests/sim/worlds/test_firewalled_lab.py", "private"): _PLANTS,
 }
 """(file, kind) to reason; kinds are "private", "sleep" and "import"."""

@@ -1,4 +1,4 @@
-"""`rap box run` with a firewall, as a real process in a network namespace, with real cables in its ports.
+"""`rap box run` with a firewall, as a real process in a network namespace with veth pairs as cables.
 
 dc ── uplink │ box │ port1 ── one
              │     │ port2 ── two
@@ -14,9 +14,10 @@ import signal
 import socket
 import subprocess
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -33,6 +34,7 @@ from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.policy.policyfile import load_policy
 from settings.types import Endpoint
+from tests.support import eventually as polling
 from tests.support.namespaces import Namespace, cable, namespaces
 from tests.support.real import prepare, start
 from wire.messages import Audit, Quality, decode
@@ -40,8 +42,8 @@ from wire.tls.context import Identity, client_context
 
 pytestmark = pytest.mark.kernel
 
-POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 30
+eventually = partial(polling.eventually, seconds_max=PATIENCE_SECONDS, every_s=0.02)
 MEMORY_MB_MAX = 64
 BOX_ON_PORT, SIBLING, DATACENTER = "10.77.1.1", "10.77.2.5", "203.0.113.5"
 
@@ -100,7 +102,7 @@ TUNNEL = '[tunnel]\ninterface = "tun-rap"\nstaff = ["10.99.0.0/16"]\n'
 
 @dataclass
 class Place:
-    """The namespaces, the files, and what can be found out about the box from outside its program."""
+    """The namespaces, the files, and the state of the box as seen from outside its program."""
 
     folder: Path
     box: Namespace
@@ -122,7 +124,7 @@ class Place:
         return self.box.run(lambda: Path("/proc/sys/net", name).read_text().strip())
 
     def sockets(self) -> int:
-        """TCP sockets in the box: listening, connected, or trying to be."""
+        """The number of TCP sockets in the box that listen, connect or are connected."""
         tables = [Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6")]
         return self.box.run(lambda: sum(len(table.read_text().splitlines()) - 1 for table in tables))
 
@@ -130,7 +132,7 @@ class Place:
         return {cause: count.packets for cause, count in Firewall(self.nft).counts().items()}
 
     def handles(self) -> list[str]:
-        """The kernel's numbers for each rule: new ones for a rule that was made anew."""
+        """The handles of all rules; a rule that was made again has a new one."""
         listed = self.box.command("nft", "-a", "list", "table", "inet", "rap", capture_output=True).stdout
         return re.findall(r"# handle \d+", listed)
 
@@ -138,7 +140,7 @@ class Place:
         return read_status(self.folder / "box.sock")
 
     def audits(self) -> list[str]:
-        """What the data center has of the box's audit log."""
+        """The audit events of the box that the data center has stored."""
         store = Store(f"sqlite:///{self.folder}/reports.db")
         try:
             return [
@@ -148,7 +150,7 @@ class Place:
             store.close()
 
     def report(self) -> None:
-        """An instrument in port 1 reports, and the box acknowledges."""
+        """Send a report from an instrument at port 1, and wait for the acknowledgement."""
         self.one.run(lambda: asyncio.run(self._report()))
 
     async def _report(self) -> None:
@@ -166,14 +168,14 @@ class Place:
             await task
 
     def attempt(self, address: str) -> socket.socket:
-        """An instrument in port 1 tries to connect to TCP port 443 there."""
+        """Start a connection from port 1 to TCP port 443 of that address."""
         client = self.one.socket(socket.AF_INET, socket.SOCK_STREAM)
         client.setblocking(False)
         assert client.connect_ex((address, 443)) == errno.EINPROGRESS
         return client
 
     async def _refused_for(self, cause: str, address: str) -> bool:
-        """Whether trying to reach the address is counted as refused for this cause."""
+        """Try to reach the address until that is refused for this cause; return whether there was no answer."""
         before = self.refused()[cause]
         with closing(self.attempt(address)) as client:
             await eventually(lambda: self.refused()[cause] > before)
@@ -181,12 +183,6 @@ class Place:
 
     def refused_for(self, cause: str, address: str) -> bool:
         return asyncio.run(self._refused_for(cause, address))
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not holds():
-            await asyncio.sleep(POLL_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +198,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(folder: Path) -> Iterator[Place]:
-    """All cables in, all ports up, and the box ready to forward between them, as a careless system may leave it."""
+    """All cables plugged, all ports up and forwarding enabled: the most permissive state of a system."""
     with namespaces(4) as (box, outside, one, two):
         cable(box, "uplink", outside, "wan")
         cable(box, "port1", one, "eth0")
@@ -242,18 +238,18 @@ async def running(place: Namespace, *arguments: object) -> AsyncIterator[Process
 
 
 async def said(process: Process, words: str) -> str:
-    """The next line on standard error with these words in it."""
+    """The next line on standard error that contains these words."""
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_SECONDS):
         while line := (await process.stderr.readline()).decode():
             if words in line:
                 return line
-    raise AssertionError(f"it ended without saying {words!r}")
+    raise AssertionError(f"the program ended without printing {words!r}")
 
 
 @contextmanager
-def table_of_somebody_else(place: Namespace) -> Iterator[None]:
-    """The firewall's table belongs to another program, so that the kernel refuses changes; both go together."""
+def table_of_another_program(place: Namespace) -> Iterator[None]:
+    """Let another program own the firewall's table, so that the kernel refuses changes to it."""
     words = place.words("nft", "--interactive")
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin and owner.stdout
@@ -266,7 +262,7 @@ def table_of_somebody_else(place: Namespace) -> Iterator[None]:
 
 
 def memory_mb(process: Process) -> float:
-    """The most that it ever had resident."""
+    """Peak resident memory."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
@@ -276,7 +272,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
         box_run = ("box", "run", "--config", place.folder / "box.toml")
         async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
             await said(dc, "ready")
-            with table_of_somebody_else(place.box):
+            with table_of_another_program(place.box):
                 async with running(place.box, *box_run) as box:
                     line = await said(box, "firewall")
                     assert "not in force, so instrument ports are closed" in line
@@ -294,7 +290,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
             async with running(place.box, *box_run) as box:
                 await said(box, "port 1: listening")
                 assert place.is_open("port1")
-                assert not place.is_open("port2")  # the policy does not have it in use
+                assert not place.is_open("port2")  # not in the policy
                 assert place.setting("ipv4/ip_forward") == "1"
                 assert place.setting("ipv4/conf/all/accept_redirects") == "0"
                 assert place.setting("netfilter/nf_conntrack_tcp_loose") == "0"
@@ -327,7 +323,7 @@ def test_a_box_serves_only_while_its_firewall_is_in_force(place: Place) -> None:
 
 
 def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place) -> None:
-    """Each a process of its own; the box has no right over the network."""
+    """Box and firewall service are separate processes; the box has no network privileges."""
     folder = place.folder
     (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')
     serve = ("fw", "serve", "--socket", folder / "firewall.sock", folder / "firewall.toml")
@@ -339,7 +335,7 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place)
             await said(box, "port 1: listening")
             service.kill()
             await service.wait()
-            async with running(place.box, *serve) as service:  # back in time: nobody notices
+            async with running(place.box, *serve) as service:  # restarted before anyone notices
                 await said(service, "in force")
                 status = await asyncio.to_thread(place.status)
                 assert status.firewall is not None
@@ -363,7 +359,7 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Place)
 
 @asynccontextmanager
 async def unprivileged(place: Namespace, *arguments: object) -> AsyncIterator[Process]:
-    """As `running`, with no capability but the one for low ports."""
+    """As `running`, with CAP_NET_BIND_SERVICE as the only capability."""
     drop = (
         "setpriv",
         "--bounding-set=-all,+net_bind_service",

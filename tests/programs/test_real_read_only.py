@@ -1,4 +1,4 @@
-"""A real box on a real file system that its kernel makes read-only, and writable again."""
+"""A real box on a file system that the kernel makes read-only and writable again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from wire.tls.context import Identity, client_context
 pytestmark = pytest.mark.kernel
 INSTRUMENTS = ("CHEM-0001",)
 WAITING = 30
+SECONDS_MAX = 120
+"""A guard against hanging."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A site whose spool is an ext4 of its own."""
+    """A site whose spool has its own ext4 file system."""
     image, spool = tmp_path / "spool.img", tmp_path / "spool"
     spool.mkdir()
     with image.open("wb") as file:
@@ -65,7 +67,7 @@ async def post(folder: Path, port: int, number: int) -> Response:
 def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers(folder: Path) -> None:
     async def scenario() -> None:
         await prepare(folder, INSTRUMENTS)
-        async with Site(folder, INSTRUMENTS) as site:
+        async with asyncio.timeout(SECONDS_MAX), Site(folder, INSTRUMENTS) as site:
             box, port = await site.start_box(9)  # there is no data center
             site.start_agents(port)
             (agent,) = site.agents

@@ -1,4 +1,4 @@
-"""A box has base dependencies only: its commands run with them, and the others name the extra that they need."""
+"""A box has only the base dependencies: its commands run with them, and the others name the extra they need."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(words: list[str],
     assert ran.stderr.endswith(f", which is not installed: install rap-box[{extra}]\n")
 
 
-def test_a_missing_module_of_no_extra_is_a_bug() -> None:
+def test_a_missing_module_that_belongs_to_no_extra_is_a_bug() -> None:
     assert missing_extra(ModuleNotFoundError(name="msgspec"), "box") is None
     assert missing_extra(ModuleNotFoundError(name="agents.box.nowhere"), "box") is None
 

@@ -1,4 +1,4 @@
-"""The command line: parsing, exit statuses, and messages that say what would be right."""
+"""The command line: parsing, exit statuses, and messages with corrections."""
 
 from __future__ import annotations
 

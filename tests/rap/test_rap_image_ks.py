@@ -1,4 +1,4 @@
-"""`rap image ks`: what it prints, and how it ends."""
+"""The output and exit statuses of `rap image ks`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kickstart(site: Path) -> Path:
     return path
 
 
-def test_it_writes_to_standard_output_or_a_file(
+def test_a_kickstart_is_written_to_standard_output_or_a_file(
     site: Path, kickstart: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["image", "ks", str(site)]) == OK

@@ -1,4 +1,4 @@
-"""The `lab` fixture, used as a tester would."""
+"""The `lab` fixture of the pytest plugin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.paths import LABS
 pytest_plugins = ["pytester"]
 
 
-def test_an_outage(lab: LabUnderTest) -> None:
+def test_the_box_delivers_its_backlog_after_an_outage(lab: LabUnderTest) -> None:
     lab.wait_until(lambda: lab.box.connected, within="10s")
     lab.uplink.down()
     lab.run_for("1h")
@@ -21,7 +21,7 @@ def test_an_outage(lab: LabUnderTest) -> None:
     lab.expect_nothing_lost()
 
 
-def test_a_power_cut_in_the_middle_of_a_drain(lab: LabUnderTest) -> None:
+def test_a_power_cut_during_the_delivery_of_a_backlog_loses_nothing(lab: LabUnderTest) -> None:
     lab.run_for("1min")
     lab.uplink.down()
     lab.run_for("10h")
@@ -34,7 +34,7 @@ def test_a_power_cut_in_the_middle_of_a_drain(lab: LabUnderTest) -> None:
     lab.expect_nothing_lost()
 
 
-def test_any_fault_by_its_name(lab: LabUnderTest) -> None:
+def test_a_fault_is_injected_by_its_kind(lab: LabUnderTest) -> None:
     end = lab.datacenter.inject("datacenter-errors", status=500)
     lab.run_for("10min")
     assert lab.box.backlog > 10
@@ -43,20 +43,20 @@ def test_any_fault_by_its_name(lab: LabUnderTest) -> None:
 
 
 @pytest.mark.lab(str(LABS / "02-satellite-socks.toml"))
-def test_a_lab_file_of_ones_own(lab: LabUnderTest) -> None:
+def test_a_marker_selects_the_lab_file(lab: LabUnderTest) -> None:
     assert lab.world.proxy is not None
     lab.run_for("5min")
     lab.expect_nothing_lost()
 
 
-def test_what_does_not_exist_is_refused_with_what_does(lab: LabUnderTest) -> None:
+def test_an_unknown_fault_or_parameter_is_refused_with_a_suggestion(lab: LabUnderTest) -> None:
     with pytest.raises(ValueError, match="did you mean link-down"):
         lab.uplink.inject("link-dwon")
     with pytest.raises(ValueError, match="loss"):
         lab.uplink.inject("link-degraded", los="5%")
 
 
-def test_a_condition_that_does_not_come_true_fails_and_says_where_the_lab_stands(lab: LabUnderTest) -> None:
+def test_a_condition_that_stays_false_fails_with_the_state_of_the_lab(lab: LabUnderTest) -> None:
     with pytest.raises(
         AssertionError, match=r"within 1min of lab time; at 1min: backlog \d+, connected, seed 1"
     ):

@@ -18,13 +18,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def names(requirements: Sequence[str]) -> set[str]:
-    """The distributions that these requirements name on this machine, without those of their extras."""
+    """The distributions that these requirements need on this machine, without those of their extras."""
     read = [Requirement(one) for one in requirements]
     return {_canonical(one.name) for one in read if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 def base_distributions() -> set[str]:
-    """The base dependencies with all that they need in turn."""
+    """The base dependencies and their dependencies."""
     found, new = set[str](), names(PROJECT["dependencies"])
     while new:
         found |= new
@@ -56,7 +56,7 @@ class Blocker(MetaPathFinder):
 
 
 def block() -> None:
-    """Let this process import base dependencies only, from here on."""
+    """Block all imports but those of base dependencies in this process from now on."""
     blocker = Blocker()
     for name in [name for name in sys.modules if name.partition(".")[0] in blocker.blocked]:
         del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Who appears in the tests of TLS, made once for all of them: RSA keys take their time."""
+"""Certificates for tests of TLS, made once a session, since making RSA keys is slow."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from wire.tls.context import Identity
 
 @dataclass(frozen=True)
 class Certificates:
-    """The vendor's authority for boxes, a public chain for the data center, and who is not what he should be."""
+    """The vendor's CA for boxes, a public chain for the data center, and invalid identities."""
 
     server: Identity
     box: Identity
     expired_box: Identity
     stranger: Identity
-    """Of another vendor, who does believe in our data center."""
+    """An identity of another vendor, which trusts this data center."""
     expired_server: Identity
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """All of them below `folder`, with one key."""
+    """Make all identities in `folder`, with one key."""
     key, hosts, past = make_key(), ("localhost", "127.0.0.1"), Validity.days(-1)
     vendor, other = Authority.make("vendor"), Authority.make("other vendor")
     public = Authority.make("public root").subordinate("public intermediate")

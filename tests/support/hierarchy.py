@@ -1,4 +1,4 @@
-"""The certificates of a test's world, made once a session: all leaves share one key, since keys are what is slow."""
+"""Certificates for tests, made once a session. All leaves share one key, since making keys is slow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LOOPBACK = ("127.0.0.1", "localhost")
 @dataclass(frozen=True)
 class Hierarchy:
     box: Identity
-    """Towards the data center; `box_server` is the same towards instruments."""
+    """The box's identity for the data center; `box_server` is that for instruments."""
     box_server: Identity
     datacenter: Identity
     instrument: Identity
-    """CHEM-1; the others are HEMA-1 and these three, whom nobody should believe or serve."""
+    """CHEM-1. Except for HEMA-1, all following ones are invalid and must be refused."""
     other_instrument: Identity
     stranger: Identity
     expired: Identity

@@ -1,7 +1,7 @@
-"""Network namespaces of the tests' own, removed with the last thing that is in them.
+"""Network namespaces for tests.
 
-`with namespace() as here:` makes one beside the caller's; it has no name, is kept by a file descriptor, and its
-sockets, once made, work from every thread. `with own_network():` moves the calling thread into one.
+`with namespace() as here:` makes a namespace without a name, which a file descriptor keeps; its sockets can be used
+in every thread. `with own_network():` moves the calling thread into a new namespace.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _enter(fd: int) -> None:
 
 
 def in_thread(act: Callable[[], T]) -> T:
-    """The result of `act` in a thread of its own; the caller's namespace is not touched."""
+    """Call `act` in a new thread and return its result; the caller's namespace is unchanged."""
     results: list[T] = []
     failures: list[BaseException] = []
 
@@ -59,11 +59,11 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """For `ip link … netns`; good while this process lives."""
+        """A path for `ip link … netns`, valid during the life of this process."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def run(self, act: Callable[[], T]) -> T:
-        """The result of `act`, done in here."""
+        """Call `act` in this namespace and return its result."""
 
         def inside() -> T:
             _enter(self.fd)
@@ -72,23 +72,23 @@ class Namespace:
         return in_thread(inside)
 
     def words(self, *words: str) -> tuple[str, ...]:
-        """A command that is this one in here."""
+        """The command that runs these words in this namespace."""
         return ("nsenter", f"--net={self.path}", *words)
 
     def command(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in here, to its end."""
+        """Run a command in this namespace."""
         return subprocess.run(self.words(*words), check=True, text=True, **more)
 
     def ip(self, *commands: str) -> None:
-        """Run these commands of ip(8) in here."""
+        """Run these commands of ip(8) in this namespace."""
         self.command("ip", "-batch", "-", input="".join(f"{command}\n" for command in commands))
 
     def enter(self) -> None:
-        """Go in, with this thread, for good."""
+        """Move this thread into the namespace."""
         _enter(self.fd)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket in here."""
+        """A socket in this namespace."""
         return self.run(lambda: socket.socket(family, kind, protocol))
 
     def write(self, setting: str, value: object) -> None:
@@ -103,7 +103,7 @@ class Namespace:
 
 @contextmanager
 def namespace() -> Iterator[Namespace]:
-    """A new namespace, its loopback up; what is in it goes when it ends."""
+    """A new namespace with its loopback interface up; it is removed at the end of the context."""
 
     def make() -> int:
         unshare(CLONE_NEWNET)
@@ -119,13 +119,13 @@ def namespace() -> Iterator[Namespace]:
 
 @contextmanager
 def namespaces(count: int) -> Iterator[list[Namespace]]:
-    """Several at once."""
+    """Several new namespaces."""
     with ExitStack() as stack:
         yield [stack.enter_context(namespace()) for _ in range(count)]
 
 
 def cable(one: Namespace, name: str, other: Namespace, name_there: str) -> None:
-    """A veth pair from one to the other, both ends up, and without duplicate address detection."""
+    """A veth pair between two namespaces, both ends up, without duplicate address detection."""
     one.ip(f"link add {name} type veth peer name {name_there} netns {other.path}")
     for place, end in ((one, name), (other, name_there)):
         place.write(f"ipv6/conf/{end}/accept_dad", 0)

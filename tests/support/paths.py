@@ -1,4 +1,4 @@
-"""Folders that tests read: the repository, its labs, and the tests' own fixtures."""
+"""Folders that tests read: the repository, its labs and the fixtures."""
 
 from __future__ import annotations
 

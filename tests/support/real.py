@@ -1,7 +1,6 @@
 """A site of real processes on loopback: `rap dc serve`, `rap box run`, and the folder with all that they need.
 
-Every TCP port is chosen by the system and read from what the program says on standard error. Whatever happens, no
-process outlives its site.
+The system chooses every TCP port; the programs print them on standard error. All processes end with their site.
 """
 
 from __future__ import annotations
@@ -66,21 +65,21 @@ socket = "box.sock"
 
 
 async def start(*arguments: object, within: Sequence[str] = ()) -> Process:
-    """`rap` with these arguments, in a process of its own; `within` is a command that becomes its last arguments."""
+    """Run `rap` with these arguments in a new process; `within` is a command to run it with."""
     command = (*within, sys.executable, "-m", "rap", *map(str, arguments))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
 
 
 async def rap(*arguments: object) -> tuple[int | None, str]:
-    """A command that ends by itself: its exit status, and what it said on standard error."""
+    """Run `rap` to its end; returns its exit status and standard error."""
     process = await start(*arguments)
     _, said = await process.communicate()
     return process.returncode, said.decode()
 
 
 async def prepare(folder: Path, instruments: Sequence[str]) -> None:
-    """Certificates for a box, these instruments (serial numbers) and a data center; the latter's configuration."""
+    """Write certificates for a box, a data center and these instruments, and the data center's configuration."""
     assert await rap("pki", "init", folder) == (0, "")
     names = {"RAP-0001": "box", "DC": "datacenter", **dict.fromkeys(instruments, "instrument")}
     issued = [
@@ -107,7 +106,7 @@ class Site:
         self._running: list[asyncio.Task[None]] = []
         self.agents: list[InstrumentAgent] = []
         self.said: list[str] = []
-        """What processes said before the line with their TCP port."""
+        """Lines that processes printed before the one with their TCP port."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,11 +120,11 @@ class Site:
             await process.communicate()
 
     async def start_datacenter(self) -> tuple[Process, int]:
-        """The process, and the TCP port for boxes."""
+        """Returns the process and the TCP port for boxes."""
         return await self._start("dc", "serve", "--config", self._folder / "dc.toml")
 
     async def start_box(self, datacenter_port: int) -> tuple[Process, int]:
-        """The process, and the TCP port for instruments."""
+        """Returns the process and the TCP port for instruments."""
         file = write_box_config(self._folder, self._instruments, datacenter_port)
         return await self._start("box", "run", "--config", file)
 
@@ -140,7 +139,7 @@ class Site:
         raise AssertionError("".join(self.said[-20:]))
 
     def start_agents(self, box_port: int) -> None:
-        """An agent for each instrument."""
+        """Start an agent for each instrument."""
         for index, name in enumerate(self._instruments):
             stem = self._folder / name.lower()
             identity = Identity(*(stem.with_suffix(end) for end in (".crt", ".key", ".ca.crt")))
@@ -155,7 +154,7 @@ class Site:
             self._running.append(asyncio.ensure_future(agent.run()))
 
     async def wait_until_stored(self, reports: int) -> list[queries.StoredRecord]:
-        """All records of instruments in the database, once there are so many."""
+        """Wait for that many records of instruments in the database, and return them. The caller limits the time."""
         store = Store(f"sqlite:///{self._folder}/reports.db")
         try:
             await eventually(lambda: _reports(store) >= reports, None, every_s=STORED_LOOK_SECONDS)

@@ -65,8 +65,9 @@ class Intruders:
             await asyncio.sleep(pause_s)
 
     async def _try(self, where: str, address: str, port: int) -> None:
+        answered = await _answers(address, port)
         self.found.tried += 1
-        if await _answers(address, port):
+        if answered:
             self.found.reached.append(f"{where} reached {address}, tcp/{port}")
 
 

@@ -1,4 +1,4 @@
-"""With a limit of the box switched off, a lab with a hostile instrument fails; with all of them on it passes."""
+"""A lab with a hostile instrument passes, and fails if a limit of the box is switched off."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OFF = 1e9
 
 
 def as_limits(**changes: float) -> Callable[[Patch], None]:
-    """Give each port other limits."""
+    """Change the limits of each port."""
 
     def plant(patch: Patch) -> None:
         patch.setattr(
@@ -81,7 +81,7 @@ CASES = {
     "ignores without a limit": (
         "instrument-ignores-answers", 'every = "2s"', AT_BOTH_PORTS, no_connection_limit, "connections",
     ),
-    # fewer connections than the limit, which only the deadline ends
+    # fewer connections than the limit: only the deadline ends them
     "stalls without a deadline": (
         "instrument-stalls-handshakes", 'every = "5s"\nconnections = 7', 5, as_limits(handshake_s=OFF), "connections",
     ),
@@ -102,7 +102,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_lab_shows_that_a_limit_is_off(case: str) -> None:
+def test_a_lab_detects_that_a_limit_is_off(case: str) -> None:
     fault, parameters, connections, plant, expectation = CASES[case]
     lab = parse_lab(
         LAB.format(fault=fault, parameters=parameters, connections=connections), Path("limits.toml")

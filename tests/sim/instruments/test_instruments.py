@@ -1,3 +1,5 @@
+"""Simulated instruments: determinism, plausible reports, faults and commands."""
+
 from collections import Counter
 from itertools import pairwise
 from random import Random
@@ -31,7 +33,7 @@ DAYS = 7
 
 
 class Lab:
-    """Instruments in one environment, and what each of them said: (time, kind, fields)."""
+    """Instruments in one environment. `said` has the reports of each: (time, kind, fields)."""
 
     def __init__(self, seed=1):
         self.env = simpy.Environment(0)
@@ -73,7 +75,7 @@ def model(request):
     return request.param
 
 
-def test_the_models_are_found_by_their_files():
+def test_models_are_found_by_their_file_names():
     assert {"chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"} <= set(model_names())
     with pytest.raises(ModelError, match=r"'toaster'; there are chemistry-analyzer, "):
         load_model("toaster")
@@ -94,12 +96,12 @@ def test_a_model_is_consistent(model):
 # ---- determinism
 
 
-def test_the_same_seed_says_the_same(model):
+def test_the_same_seed_gives_the_same_reports(model):
     assert week(model).said == week(model).said
     assert week(model).said != week(model, seed=2).said
 
 
-def test_another_instrument_changes_nothing_at_this_one(model):
+def test_another_instrument_does_not_change_the_reports_of_this_one(model):
     alone = week(model)
     lab = Lab()
     lab.add("hematology-analyzer", "X-0", staffed=True)
@@ -108,15 +110,15 @@ def test_another_instrument_changes_nothing_at_this_one(model):
     assert lab.said["X-1"] == alone.said["X-1"]
 
 
-def test_samples_arrive_whether_or_not_anybody_looks():
+def test_the_arrivals_of_samples_do_not_depend_on_how_often_they_are_read():
     often, seldom = (Arrivals(Random(7), 500, 0, 0) for _ in range(2))
     assert sum(often.until(t) for t in range(0, DAY_NS + 1, 10 * SECOND_NS)) == seldom.until(DAY_NS)
 
 
-# ---- the wire
+# ---- encoding
 
 
-def test_every_report_passes_the_wire(a_week):
+def test_every_report_can_be_encoded_and_decoded(a_week):
     for number, (at_ns, kind, fields) in enumerate(a_week.said["X-1"], 1):
         entry = Entry("X-1", 1, kind(number, at_ns // 1_000_000, *fields))
         assert decode(Entry, encode(entry)) == entry
@@ -126,7 +128,7 @@ def test_a_status_has_eight_to_ten_readings(a_week):
     assert {len(readings) for _, _, readings in a_week.of(Status)} <= {8, 9, 10}
 
 
-def test_a_status_is_small_on_a_slow_uplink(a_week):
+def test_a_status_takes_less_than_20_bytes_on_the_uplink(a_week):
     statuses = [(at_ns, fields) for at_ns, kind, fields in a_week.said["X-1"] if kind is Status]
     entries = [
         encode(Entry("X-1", 1, Status(number, 1_790_000_000_000 + at_ns // 1_000_000, *fields)))
@@ -142,19 +144,19 @@ def test_a_status_is_small_on_a_slow_uplink(a_week):
 # ---- plausibility of a week
 
 
-def test_a_status_comes_each_minute_and_an_inventory_each_hour(a_week):
+def test_a_status_is_sent_each_minute_and_an_inventory_each_hour(a_week):
     assert len(a_week.of(Status)) == DAYS * 24 * 60
     assert len(a_week.of(Inventory)) >= DAYS * 24
 
 
-def test_reagents_run_down_and_are_never_negative(a_week):
+def test_reagents_are_consumed_and_never_negative(a_week):
     stocks = [stock for (stock,) in a_week.of(Inventory)]
     assert all(left >= 0 for stock in stocks for left in stock.values())
     changes = [after[a] - before[a] for before, after in pairwise(stocks) for a in before]
     assert min(changes) < 0 < max(changes)
 
 
-def test_the_morning_is_the_busiest_time(a_week):
+def test_most_samples_are_processed_in_the_morning(a_week):
     by_hour = Counter()
     before = 0
     for at_ns, kind, fields in a_week.said["X-1"]:
@@ -165,19 +167,19 @@ def test_the_morning_is_the_busiest_time(a_week):
     evening = sum(by_hour[hour] for hour in (19, 20, 21, 22))
     assert max(by_hour, key=by_hour.__getitem__) in (7, 8, 9, 10)
     assert morning > 4 * evening > 0
-    assert min(by_hour.values()) > 0, "emergency samples come at night"
+    assert min(by_hour.values()) > 0, "there are emergency samples at night"
 
 
-def test_it_never_does_more_than_its_throughput(a_week, request):
+def test_an_instrument_never_exceeds_its_throughput(a_week, request):
     it = load_model(request.node.callspec.params["a_week"])
     counts = [readings[it.counter] for _, _, readings in a_week.of(Status)]
-    dearest = max(panel.cycles for panel in it.panels)
+    most_expensive = max(panel.cycles for panel in it.panels)
     hourly = [after - before for before, after in zip(counts, counts[60:], strict=False)]
-    assert max(hourly) <= it.cycles_per_hour + dearest
+    assert max(hourly) <= it.cycles_per_hour + most_expensive
     assert max(hourly) > it.cycles_per_hour / 5
 
 
-def test_controls_are_mostly_within_two_standard_deviations(a_week):
+def test_most_controls_are_within_two_standard_deviations(a_week):
     deviations = [deviation for _, _, deviation in a_week.of(Quality)]
     within = sum(abs(deviation) <= 2000 for deviation in deviations) / len(deviations)
     assert 0.85 < within < 0.99
@@ -190,13 +192,13 @@ def test_controls_run_three_times_a_day(a_week, request):
     assert len(a_week.of(Quality)) >= shifts * per_run
 
 
-def test_alerts_happen_and_are_no_flood(a_week):
+def test_alerts_occur_daily_and_at_most_36_a_day(a_week):
     per_day = Counter(at_ns // DAY_NS for at_ns, kind, _ in a_week.said["X-1"] if kind is Alert)
     assert len(a_week.of(Alert)) >= DAYS
     assert max(per_day.values()) <= 36
 
 
-def test_it_mostly_works(a_week):
+def test_an_instrument_runs_most_of_the_time(a_week):
     states = Counter(state for state, _, _ in a_week.of(Status))
     assert states["running"] > 0.5 * states.total()
     assert states["idle"] > 0
@@ -206,7 +208,7 @@ def test_it_mostly_works(a_week):
 # ---- faults and hooks
 
 
-def test_without_people_it_comes_to_a_stop_and_says_so_once(model):
+def test_without_operators_an_instrument_stops_and_sends_each_alert_once(model):
     lab = Lab()
     lab.add(model)
     lab.env.run(DAYS * DAY_NS)
@@ -217,7 +219,7 @@ def test_without_people_it_comes_to_a_stop_and_says_so_once(model):
     assert len(set(codes)) == len(codes)
 
 
-def test_an_essential_reagent_stops_it_and_another_does_not(model):
+def test_only_an_essential_reagent_stops_the_instrument(model):
     for reagent in load_model(model).reagents:
         lab = Lab()
         instrument = lab.add(model)
@@ -233,7 +235,7 @@ def test_an_essential_reagent_stops_it_and_another_does_not(model):
         assert lab.of(Status)[-1][0] == "running"
 
 
-def test_a_drift_leaves_its_range_alerts_once_and_ends_when_cleared(model):
+def test_a_drift_causes_one_alert_and_ends_when_cleared(model):
     lab = Lab()
     instrument = lab.add(model)
     sensor = load_model(model).sensors[0]
@@ -249,7 +251,7 @@ def test_a_drift_leaves_its_range_alerts_once_and_ends_when_cleared(model):
     assert [fields[0] for fields in lab.of(Alert)].count(code) == 1
 
 
-def test_hooks_refuse_what_the_model_does_not_have():
+def test_hooks_refuse_parts_that_the_model_does_not_have():
     instrument = Lab().add("hematology-analyzer")
     with pytest.raises(ValueError, match=r"regulates bath-temp-mc, .* not 'luminometer-dark-n'"):
         instrument.drift("luminometer-dark-n", 1)
@@ -259,7 +261,7 @@ def test_hooks_refuse_what_the_model_does_not_have():
         instrument.mishap("Z9999")
 
 
-def test_a_flood_comes_as_fast_as_told_and_ends():
+def test_a_flood_has_the_given_rate_until_it_ends():
     lab = Lab()
     instrument = lab.add("chemistry-analyzer")
     lab.env.run(HOUR_NS)
@@ -273,7 +275,7 @@ def test_a_flood_comes_as_fast_as_told_and_ends():
     assert len(lab.of(Status)) - before - flooded <= 61
 
 
-def test_without_power_it_is_silent_and_then_warms_up_from_cold(model):
+def test_an_instrument_sends_nothing_without_power_and_warms_up_afterwards(model):
     lab = Lab()
     instrument = lab.add(model)
     lab.env.run(9 * HOUR_NS)
@@ -296,7 +298,7 @@ def test_without_power_it_is_silent_and_then_warms_up_from_cold(model):
     assert sensor.low < readings[sensor.channel] < sensor.high
 
 
-def test_commands():
+def test_commands_are_executed_or_refused():
     lab = Lab()
     instrument = lab.add("immunoassay-analyzer")
     assert instrument.execute(Command(1, "X-1", "send-inventory")) == "done"
@@ -317,7 +319,7 @@ def test_a_calibration_is_followed_by_controls():
     assert [fields[:2] for fields in lab.of(Quality)] == [("hgb", 1), ("hgb", 2), ("hgb", 3)]
 
 
-# ---- the parts
+# ---- quality control, gauges and arrivals
 
 
 @pytest.mark.parametrize(
@@ -333,11 +335,11 @@ def test_a_calibration_is_followed_by_controls():
         (2900, 2000, False),
     ],
 )
-def test_westgard_rules(previous, deviation, rejected):
+def test_controls_are_rejected_by_the_westgard_rules(previous, deviation, rejected):
     assert rejects(previous, deviation) is rejected
 
 
-def test_a_calibration_takes_a_bias_back():
+def test_a_calibration_removes_the_bias():
     controls = Controls(Random(3), 0, DAY_NS)
     for _ in range(1000):
         controls.change_lot()
@@ -348,7 +350,7 @@ def test_a_calibration_takes_a_bias_back():
     assert abs(mean) < 700
 
 
-def test_a_gauge_wanders_around_its_setpoint_within_its_span():
+def test_a_gauge_varies_around_its_setpoint_within_its_span():
     sensor = Sensor("vacuum-pa", "vacuum", 40_000, 100, 30_000, 50_000, span=8, hop_ns=MINUTE_NS)
     gauge = Gauge(sensor, Random(5), 0)
     values = [gauge.read(t * MINUTE_NS) for t in range(20_000)]
@@ -358,14 +360,14 @@ def test_a_gauge_wanders_around_its_setpoint_within_its_span():
     assert 150 < variance**0.5 < 250, "two steps, the square root of span / 2"
 
 
-def test_a_drift_ends_somewhere():
+def test_a_drift_has_a_limit():
     sensor = Sensor("vacuum-pa", "vacuum", 40_000, 100, 39_000, 41_000)
     gauge = Gauge(sensor, Random(5), 0)
     gauge.drift(0, -1000)
     assert abs(gauge.read(1000 * HOUR_NS) - (40_000 - DRIFT_MAX * 1000)) <= 200
 
 
-def test_a_day_has_the_samples_it_should_at_the_hours_it_should():
+def test_the_samples_of_a_day_follow_the_hourly_distribution():
     arrivals = Arrivals(Random(11), 24_000, 6 * HOUR_NS, 6 * HOUR_NS)
     by_hour = [arrivals.until((6 + hour) * HOUR_NS) for hour in range(1, 25)]
     for count, weight in zip(by_hour, SAMPLES_BY_HOUR, strict=True):

@@ -11,7 +11,7 @@ from wire.messages import Alert, Inventory, Quality, Status
 
 
 class Room:
-    """One instrument with its bench, and what it said: (time, kind, fields)."""
+    """One instrument with its operators. `said` has its reports: (time, kind, fields)."""
 
     def __init__(self, model="chemistry-analyzer", seed=1):
         self.env = simpy.Environment(0)
@@ -30,7 +30,7 @@ class Room:
         return [at_ns for at_ns, its, _ in self.said if its is kind]
 
 
-def test_the_controls_begin_with_each_shift():
+def test_controls_run_at_the_start_of_each_shift():
     room = Room()
     room.env.run(DAY_NS)
     for shift in SHIFTS:
@@ -39,7 +39,7 @@ def test_the_controls_begin_with_each_shift():
     assert min(room.times(Quality)) > SHIFTS[0].begins_hour * HOUR_NS
 
 
-def test_a_missing_reagent_is_replaced_after_a_walk():
+def test_a_missing_reagent_is_replaced_after_a_delay():
     waits = []
     for seed in range(20):
         room = Room(seed=seed)
@@ -53,7 +53,7 @@ def test_a_missing_reagent_is_replaced_after_a_walk():
     assert len(set(waits)) == len(waits)
 
 
-def test_the_night_waits_longer_than_the_morning():
+def test_operators_respond_more_slowly_at_night():
     def mean_wait_ns(hour):
         total_ns = 0
         for seed in range(30):
@@ -68,7 +68,7 @@ def test_the_night_waits_longer_than_the_morning():
     assert mean_wait_ns(3) > 1.5 * mean_wait_ns(9)
 
 
-def test_what_stops_the_instrument_comes_first():
+def test_a_reagent_that_stops_the_instrument_is_replaced_first():
     room = Room()
     room.env.run(12 * HOUR_NS)
     for assay in ("glu", "alb", "wash"):
@@ -86,7 +86,7 @@ def test_what_stops_the_instrument_comes_first():
 
 
 @pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer"])
-def test_the_lamp_is_replaced_by_schedule(model):
+def test_the_lamp_is_replaced_before_the_end_of_its_life(model):
     room = Room(model)
     life_h = load_model(model).lamp.life_h
     left_h = (REPLACE_LAMP_FROM - room.instrument.lamp_share_used()) * life_h

@@ -1,4 +1,4 @@
-"""Bugs, each a small patch of the production code: what a lab must find by itself."""
+"""Planted bugs: small patches of the production code, each of which a lab must detect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wire.messages import Alert, BatchReply, Entry, Inventory, MessageError, Sta
 
 Patch = pytest.MonkeyPatch
 PLANTED: dict[str, tuple[str, str, Callable[[Patch], None]]] = {}
-"""By name: the lab, the expectation that must not hold, and the patch."""
+"""The lab, the expectation that must fail, and the patch, by name of the bug."""
 
 
 def planted(lab: str, expectation: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
@@ -43,7 +43,7 @@ def planted(lab: str, expectation: str) -> Callable[[Callable[[Patch], None]], C
 
 
 def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
-    """Let the box change each entry before it keeps it."""
+    """Let the box change each entry before it stores it."""
 
     def changing(message: Any) -> bytes:
         return encode(change(message) if isinstance(message, Entry) else message)
@@ -52,12 +52,12 @@ def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
 
 
 def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
-    """Let the box keep some of the new reports of a request alone, and acknowledge them all."""
+    """Let the box store only some of the new reports of a request, and acknowledge all of them."""
     right = agents.box.intake.collector._new
     patch.setattr(agents.box.intake.collector, "_new", lambda *given: choose(right(*given)))
 
 
-# -- the box takes reports
+# -- the box accepts reports
 
 
 @planted("crash", "lost")
@@ -79,7 +79,7 @@ def skips_the_flush(patch: Patch) -> None:
 
 
 @planted("crash", "lost")
-def forgets_what_waits_when_it_starts_again(patch: Patch) -> None:
+def forgets_waiting_records_at_a_restart(patch: Patch) -> None:
     right = Spool.open.__func__  # type: ignore[attr-defined]
 
     def forgetting(cls: type[Spool], *given: Any, **more: Any) -> Spool:
@@ -97,7 +97,7 @@ def keeps_all_but_the_last_report_of_a_request(patch: Patch) -> None:
 
 
 @planted("errors", "lost")
-def takes_an_inventory_for_a_repetition(patch: Patch) -> None:
+def mistakes_an_inventory_for_a_repetition(patch: Patch) -> None:
     _new(patch, lambda new: [item for item in new if not isinstance(item[1], Inventory)])
 
 
@@ -193,10 +193,10 @@ def never_moves_its_cursor(patch: Patch) -> None:
 def never_forwards_its_audit_records(patch: Patch) -> None:
     right = Stream._read
 
-    async def deaf(self: Stream, priority: Priority, batch: Any) -> int:
+    async def ignoring(self: Stream, priority: Priority, batch: Any) -> int:
         return 0 if priority == Priority.AUDIT else await right(self, priority, batch)
 
-    patch.setattr(Stream, "_read", deaf)
+    patch.setattr(Stream, "_read", ignoring)
 
 
 @planted("errors", "lost")
@@ -212,15 +212,15 @@ def forgets_a_batch_when_it_is_sent(patch: Patch) -> None:
 
 
 @planted("errors", "lost")
-def takes_any_answer_for_a_success(patch: Patch) -> None:
-    def believing(sent: Any) -> BatchReply:
+def mistakes_any_answer_for_a_success(patch: Patch) -> None:
+    def accepting(sent: Any) -> BatchReply:
         response: Response = sent.answer.result()
         return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
 
     right = agents.box.uplink.stream._parse_reply
 
     def judging(sent: Any, epoch: int, now_s: float) -> BatchReply:
-        return right(sent, epoch, now_s) if sent.answer.exception() else believing(sent)
+        return right(sent, epoch, now_s) if sent.answer.exception() else accepting(sent)
 
     patch.setattr(agents.box.uplink.stream, "_parse_reply", judging)
 
@@ -231,7 +231,7 @@ def treats_alerts_as_routine(patch: Patch) -> None:
 
 
 @planted("alerts", "alert_latency_p99")
-def lets_alerts_wait_for_company(patch: Patch) -> None:
+def sends_alerts_only_with_routine_reports(patch: Patch) -> None:
     right = SendScheduler.choose
 
     def choosing(self: Any, now: float) -> tuple[bool, bool]:
@@ -281,7 +281,7 @@ def never_reports_a_result(patch: Patch) -> None:
 
 
 @planted("errors", "unacknowledged")
-def drops_what_it_could_not_post_at_once(patch: Patch) -> None:
+def drops_reports_that_it_could_not_post_at_once(patch: Patch) -> None:
     right = InstrumentAgent._post
 
     async def dropping(self: InstrumentAgent, connection: Any) -> Response:
@@ -311,7 +311,7 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 
 @planted("errors", "lost")
 def answers_before_it_commits(patch: Patch) -> None:
-    """A batch is committed with the next one; a restart forgets it."""
+    """A batch is committed together with the next one and lost at a restart."""
     right, pending = Store.ingest, []
     killed = VirtualDataCenter.hold_down
 

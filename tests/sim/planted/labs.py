@@ -1,4 +1,4 @@
-"""Short labs whose faults are chosen so that a bug anywhere between instrument and database must show."""
+"""Short labs with faults that reveal a bug anywhere between instrument and database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ report_every = "{every}"
 CRASH = (
     HEAD.format(name="crash", duration="9min", linger="2s", every="2s")
     + """
-# the power goes while the disk is slow and the uplink is away: only what is on the disk survives
+# a power cut while the disk is slow and the uplink is down: only data on the disk survives
 [[event]]
 at = "1min"
 fault = "link-down"

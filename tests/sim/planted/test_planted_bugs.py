@@ -1,4 +1,4 @@
-"""Labs alone find every planted bug, and pass without it."""
+"""Labs detect every planted bug, and pass without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_lab_passes_without_a_bug(name: str) -> None:
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_a_lab_finds_the_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_detects_the_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, expectation, plant = PLANTED[bug]
     plant(monkeypatch)
     result = run_lab(lab(name))

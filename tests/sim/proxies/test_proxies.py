@@ -1,4 +1,4 @@
-"""The simulated proxies, spoken to by the box's own dialling code and by hand."""
+"""The simulated proxies, tested with the box's dialler and with raw requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WITH_PASSWORD = {kind: Proxy(kind, "proxy", port, "box", "secret") for kind, por
 
 
 class Site:
-    """A box, a proxy of either kind, and a far end behind it."""
+    """A box, a proxy host with proxies of both kinds, and a server behind it."""
 
     def __init__(
         self,
@@ -93,20 +93,20 @@ def open_site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("kind", PORTS)
-def test_it_carries_what_is_said_both_ways(site: Site, kind: str) -> None:
+def test_a_proxy_forwards_data_in_both_directions(site: Site, kind: str) -> None:
     content = Random(3).randbytes(300_000)
     assert site.ask(WITH_PASSWORD[kind], body=content) == content[::-1]
     assert site.behavior.requests == 1
 
 
 @pytest.mark.parametrize("kind", PORTS)
-def test_an_open_proxy_wants_no_password(open_site: Site, kind: str) -> None:
+def test_an_open_proxy_requires_no_password(open_site: Site, kind: str) -> None:
     assert open_site.ask(OPEN[kind]) == b"olleh"
 
 
 @pytest.mark.parametrize("kind", PORTS)
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_it_refuses_a_wrong_or_missing_password(site: Site, kind: str, password: str) -> None:
+def test_a_proxy_refuses_a_wrong_or_missing_password(site: Site, kind: str, password: str) -> None:
     proxy = Proxy(kind, "proxy", PORTS[kind], "box" if password else "", password)
     with pytest.raises(ProxyError) as caught:
         site.ask(proxy)
@@ -116,7 +116,7 @@ def test_it_refuses_a_wrong_or_missing_password(site: Site, kind: str, password:
 
 @pytest.mark.parametrize("basic", ["first", "never"])
 @pytest.mark.parametrize("wrong", ["", "user", "password"])
-def test_digest_takes_the_right_user_and_password_only(tmp_path: Path, wrong: str, basic: str) -> None:
+def test_digest_accepts_only_the_right_user_and_password(tmp_path: Path, wrong: str, basic: str) -> None:
     """The proxy closes the connection with each refusal."""
     site = Site(tmp_path, ("box", "secret"), DigestVerifier)
     given = {"user": "box", "password": "secret"} | ({wrong: "other"} if wrong else {})
@@ -130,28 +130,28 @@ def test_digest_takes_the_right_user_and_password_only(tmp_path: Path, wrong: st
 
 
 @pytest.mark.parametrize("kind", PORTS)
-def test_it_refuses_everybody_when_told_to(site: Site, kind: str) -> None:
+def test_a_proxy_refuses_everyone_while_its_fault_lasts(site: Site, kind: str) -> None:
     site.behavior.refuses = True
     with pytest.raises(ProxyError):
         site.ask(WITH_PASSWORD[kind])
 
 
 @pytest.mark.parametrize("kind", PORTS)
-def test_it_says_when_the_target_cannot_be_reached(site: Site, kind: str) -> None:
+def test_a_proxy_reports_an_unreachable_target(site: Site, kind: str) -> None:
     with pytest.raises(ProxyError) as caught:
         site.ask(WITH_PASSWORD[kind], host="nowhere")
     assert caught.value.kind is ProxyErrorKind.REFUSED
 
 
 @pytest.mark.parametrize("kind", PORTS)
-def test_a_half_open_proxy_says_nothing(site: Site, kind: str) -> None:
+def test_a_half_open_proxy_does_not_answer(site: Site, kind: str) -> None:
     site.behavior.half_open = True
     with pytest.raises(ProxyError) as caught:
         site.ask(WITH_PASSWORD[kind])
     assert caught.value.kind is ProxyErrorKind.TIMEOUT
 
 
-def test_it_ends_idle_tunnels_and_only_idle_ones(site: Site) -> None:
+def test_a_proxy_ends_idle_tunnels_only(site: Site) -> None:
     site.behavior.idle_s_max = 60
 
     async def talk() -> list[float]:
@@ -171,7 +171,7 @@ def test_it_ends_idle_tunnels_and_only_idle_ones(site: Site) -> None:
     assert 59 < lost - since < 62
 
 
-def test_a_slow_proxy_holds_back_both_ways(site: Site) -> None:
+def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     before = site.loop.time()
     site.ask(WITH_PASSWORD["http"])
     quick = site.loop.time() - before
@@ -191,7 +191,7 @@ def test_a_slow_proxy_holds_back_both_ways(site: Site) -> None:
         (1080, b"\x05\x01\x02\x01\x03box\x06secret\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x02\x01\x00\x05\x07"),  # noqa: E501
     ],
 )  # fmt: skip
-def test_it_refuses_what_it_does_not_understand(site: Site, port: int, said: bytes, answered: bytes) -> None:
+def test_a_proxy_refuses_invalid_requests(site: Site, port: int, said: bytes, answered: bytes) -> None:
     async def say() -> Recorder:
         transport, recorder = await site.loop.create_connection(Recorder, "proxy", port)
         transport.write(said)

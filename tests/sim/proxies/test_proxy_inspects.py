@@ -1,4 +1,4 @@
-"""A site whose proxy inspects TLS: the box tells it nothing, names it, and delivers everything afterwards."""
+"""A site whose proxy inspects TLS: the box sends it nothing, reports it, and delivers everything afterwards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ISSUER = '"clinic TLS inspection"'
 
 
 @pytest.mark.parametrize(("kind", "auth"), [("http", "none"), ("http", "digest"), ("socks5", "password")])
-def test_an_inspecting_proxy_is_named_and_told_nothing(kind: str, auth: str) -> None:
+def test_an_inspecting_proxy_is_reported_and_receives_no_data(kind: str, auth: str) -> None:
     lab = parse_lab(LAB.format(kind=kind, auth=auth), Path("inspection.toml"))
     seen: dict[str, BoxStatus | None] = {}
     with VirtualWorld(lab) as world:
@@ -54,7 +54,9 @@ def test_an_inspecting_proxy_is_named_and_told_nothing(kind: str, auth: str) -> 
         world.run_until(lab.about.duration)
         result = world.finish()
         assert world.proxy is not None
-        assert world.proxy.behavior.inspected_bytes == 0, "the box says nothing to somebody it does not trust"
+        assert world.proxy.behavior.inspected_bytes == 0, (
+            "the box sends nothing to a server that it does not trust"
+        )
         assert len(world.proxy.behavior.tunnels) <= 1
         audits = [
             decode(Audit, body).event

@@ -1,4 +1,4 @@
-"""JUnit XML: of the shape that CI services read."""
+"""JUnit XML in the form that CI services read."""
 
 import xml.etree.ElementTree as ET
 
@@ -8,8 +8,8 @@ import pytest
 from sim.report import junit
 from tests.support.sim.report_examples import bare, failing, hostile, passing
 
-# Element: the attributes it must have, those it may have, and its children in order (junit-10.xsd, reduced to
-# what services agree on).
+# Element: required attributes, optional attributes, and children in order (junit-10.xsd, reduced to the part
+# that services have in common).
 SHAPE = {
     "testsuites": ({"name", "tests", "failures", "errors", "time"}, set(), ["testsuite"]),
     "testsuite": (
@@ -38,7 +38,7 @@ def assert_shape(element: ET.Element) -> None:
 
 
 @pytest.mark.parametrize("make", [passing, failing, bare, hostile])
-def test_the_document_has_the_shape_of_the_schema(make):
+def test_the_document_conforms_to_the_schema(make):
     result = make()
     root = ET.fromstring(junit.render(result).encode())
     assert root.tag == "testsuites"
@@ -49,7 +49,7 @@ def test_the_document_has_the_shape_of_the_schema(make):
     float(suite.get("time"))
 
 
-def test_a_failure_says_what_was_measured_what_should_be_and_how_to_replay():
+def test_a_failure_states_measurement_limit_and_replay_command():
     root = ET.fromstring(junit.render(failing()).encode())
     lost = root.find(".//testcase[@name='lost']/failure")
     assert lost.get("message") == "lost: measured 3, limit = 0"
@@ -59,7 +59,7 @@ def test_a_failure_says_what_was_measured_what_should_be_and_how_to_replay():
     assert root.find(".//testcase[@name='duplicates']/failure") is None
 
 
-def test_characters_that_xml_cannot_hold_are_replaced():
+def test_characters_that_xml_does_not_allow_are_replaced():
     text = junit.render(msgspec.structs.replace(passing(), lab="a\x00b\x1b[31m\ud800 <&>"))
     assert (
         ET.fromstring(text.encode()).get("name")

@@ -1,4 +1,4 @@
-"""The HTML page: complete, well formed, and deaf and dumb to the network."""
+"""The HTML page is complete and well formed and uses no network."""
 
 import json
 import re
@@ -16,7 +16,7 @@ VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
 class Document(HTMLParser):
-    """What a page holds: its elements and their text; a tag that closes no other is an error."""
+    """The elements and the text of a page. Unbalanced tags are an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Document(HTMLParser):
 
 
 def own_text(text: str) -> str:
-    """The page without the library in it."""
+    """The page without the embedded library."""
     assert get_plotlyjs() in text
     return text.replace(get_plotlyjs(), "")
 
@@ -67,7 +67,7 @@ def test_the_page_is_well_formed(make):
 
 
 @pytest.mark.parametrize("make", [passing, failing, bare])
-def test_the_page_asks_the_network_for_nothing(make):
+def test_the_page_loads_nothing_from_the_network(make):
     text = page.render(make())
     document = Document(text)
     for tag, attributes in document.elements:
@@ -79,7 +79,7 @@ def test_the_page_asks_the_network_for_nothing(make):
     assert "http" not in policy and "connect-src" not in policy
 
 
-def test_a_hostile_lab_file_stays_text():
+def test_markup_in_a_lab_file_is_shown_as_text():
     result = hostile()
     document = Document(page.render(result))
     assert len(document.scripts) == 3  # figures, plotly.js and the page's own
@@ -92,7 +92,7 @@ def test_a_hostile_lab_file_stays_text():
     assert "<" not in label["text"][0]
 
 
-def test_the_library_cannot_end_its_own_script():
+def test_the_embedded_library_does_not_close_its_script_element():
     assert "</script" not in get_plotlyjs().lower()
 
 
@@ -114,7 +114,7 @@ def test_a_passing_run_shows_its_figures():
     assert "What failed" not in words
 
 
-def test_a_failing_run_shows_what_failed_after_which_fault_and_how_to_replay():
+def test_a_failing_run_shows_its_failures_faults_and_replay_command():
     words = " ".join(Document(page.render(failing())).words.split())
     for text in (
         "FAIL",
@@ -128,7 +128,7 @@ def test_a_failing_run_shows_what_failed_after_which_fault_and_how_to_replay():
     assert words.count(failing().replay) == 2
 
 
-def test_charts_stand_where_there_is_something_to_draw():
+def test_charts_are_shown_only_if_there_is_data():
     assert {"timeline", "latency", "bytes", "figures"} == set(Document(page.render(passing())).ids)
     least = Document(page.render(bare()))
     assert least.ids == ["figures"]
@@ -136,7 +136,7 @@ def test_charts_stand_where_there_is_something_to_draw():
     assert least.tables() == 2  # expectations and the uplink's total
 
 
-def test_the_rows_of_the_timeline_share_one_axis_and_every_color_is_the_pages():
+def test_the_rows_of_the_timeline_share_an_axis_and_use_the_colors_of_the_page():
     text = page.render(passing())
     figures = json.loads(Document(text).scripts[0])
     layout = figures["timeline"]["layout"]
@@ -147,7 +147,7 @@ def test_the_rows_of_the_timeline_share_one_axis_and_every_color_is_the_pages():
     assert used <= defined
 
 
-def test_nothing_sent_is_drawn_at_the_bottom_and_said_to_be_nothing():
+def test_a_time_without_traffic_is_drawn_at_zero():
     figures = json.loads(Document(page.render(passing())).scripts[0])
     up = next(trace for trace in figures["timeline"]["data"] if trace.get("name") == "up")
     axis = figures["timeline"]["layout"]["yaxis2"]
@@ -172,7 +172,7 @@ def test_a_run_that_sent_nothing_still_has_a_timeline(bins):
     assert [len(trace["y"]) for trace in timeline["data"] if trace.get("name") == "up"] == [bins]
 
 
-def test_records_that_wait_are_counted_in_whole_numbers():
+def test_the_axis_of_waiting_records_has_whole_numbers():
     result = passing()
     assert result.series is not None
     none, one = (0,) * MINUTES, (0, 1) * (MINUTES // 2)
@@ -182,7 +182,7 @@ def test_records_that_wait_are_counted_in_whole_numbers():
     assert layout["yaxis4"]["dtick"] == 1
 
 
-def test_days_are_named_once_there_is_more_than_one():
+def test_the_time_axis_names_days_if_there_is_more_than_one():
     def tick_formats(days: int) -> str:
         text = page.render(msgspec.structs.replace(passing(), sim_seconds=86_400.0 * days))
         figure = json.loads(Document(text).scripts[0])["timeline"]
@@ -192,7 +192,7 @@ def test_days_are_named_once_there_is_more_than_one():
     assert tick_formats(7) == "%H:%M\nday %-j"
 
 
-def test_many_faults_do_not_bury_the_timeline_in_labels():
+def test_many_faults_are_drawn_without_labels():
     faults = tuple(
         FaultOccurrence(kind="link-flap", at_ns=i * HOUR // 60, target="uplink") for i in range(500)
     )
@@ -202,7 +202,7 @@ def test_many_faults_do_not_bury_the_timeline_in_labels():
     assert len(timeline["layout"]["shapes"]) == 101  # the first hundred, and the link's rate
 
 
-def test_faults_that_begin_together_share_a_label_and_long_targets_have_room():
+def test_simultaneous_faults_share_a_label_and_long_targets_fit_the_margin():
     faults = tuple(
         FaultOccurrence(kind=kind, at_ns=HOUR, target="instrument:10") for kind in ("hoards", "drips")
     )
@@ -213,7 +213,7 @@ def test_faults_that_begin_together_share_a_label_and_long_targets_have_room():
     assert timeline["layout"]["margin"]["l"] >= 7 * len("instrument:10")
 
 
-def test_a_report_is_three_files_in_a_folder_made_for_them(tmp_path):
+def test_a_report_is_written_as_three_files_in_a_new_folder(tmp_path):
     paths = write_report(failing(), tmp_path / "lab" / "01")
     assert sorted(tmp_path.joinpath("lab", "01").iterdir()) == sorted(paths)
     assert [path.name for path in paths] == ["report.html", "junit.xml", "result.json"]

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and latencies kept small."""
+"""Readable quantities, and latencies in bins."""
 
 from itertools import pairwise
 
@@ -42,7 +42,7 @@ def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns, text):
         (30 * 3600 * S, "day 2 06:00:00"),
     ],
 )
-def test_times_of_the_lab_count_days_from_the_second(ns, text):
+def test_times_of_a_lab_have_a_day_from_the_second_day_on(ns, text):
     assert quantities.clock(ns) == text
 
 
@@ -61,11 +61,11 @@ def test_times_of_the_lab_count_days_from_the_second(ns, text):
         (2.0 / 3, "", "0.667"),
     ],
 )
-def test_quantities_have_their_unit(value, unit, text):
+def test_quantities_are_shown_with_their_units(value, unit, text):
     assert quantities.quantity(value, unit) == text
 
 
-def test_a_limit_says_which_side_of_it_is_right():
+def test_a_limit_shows_its_direction():
     expectation = Expectation(
         name="stored", limit=5, measured=4, holds=False, relation="at least", explanation=""
     )
@@ -85,11 +85,11 @@ def test_a_latency_counts_every_sample_in_the_bin_that_holds_it(samples):
         assert len(held) == number
 
 
-def test_quantiles_are_the_samples_of_the_nearest_rank():
+def test_quantiles_are_samples_of_the_nearest_rank():
     latency = summarize("alert", range(100, 0, -1))
     assert (latency.p50_ns, latency.p90_ns, latency.p99_ns, latency.max_ns) == (50, 90, 99, 100)
 
 
-def test_no_samples_make_an_empty_latency():
+def test_a_latency_without_samples_is_empty():
     latency = summarize("audit", [])
     assert (latency.count, latency.counts) == (0, ())

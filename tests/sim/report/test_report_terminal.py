@@ -1,4 +1,4 @@
-"""The terminal: everything within 80 columns, and a bar that moves with the lab."""
+"""The result on the terminal fits 80 columns; a bar shows the progress of the lab."""
 
 import io
 
@@ -30,7 +30,7 @@ def test_every_line_fits_80_columns(make):
     assert max(len(line.rstrip()) for line in lines) <= 80
 
 
-def test_the_replay_command_is_one_line_however_long_it_is():
+def test_a_long_replay_command_is_printed_on_one_line():
     replay = f"rap lab run lab:{'eJw' * 200} --world virtual --seed 1"
     text = printed(msgspec.structs.replace(failing(), replay=replay))
     assert text.splitlines()[-1].strip() == replay
@@ -44,7 +44,7 @@ def test_a_pass_shows_limits_measurements_and_figures():
     assert passing().trace_sha256 in text
 
 
-def test_a_failure_says_which_reports_after_which_fault_and_how_to_replay():
+def test_a_failure_shows_its_reports_fault_and_replay_command():
     text = " ".join(printed(failing()).split())
     assert "FAIL" in text
     assert "✗ lost = 0 3" in text
@@ -53,7 +53,7 @@ def test_a_failure_says_which_reports_after_which_fault_and_how_to_replay():
     assert failing().replay in text
 
 
-def test_of_many_reports_the_first_few_are_named_and_the_rest_counted():
+def test_only_the_first_reports_of_a_failure_are_printed_and_the_others_counted():
     result = failing()
     many = msgspec.structs.replace(
         result.failures[0], reports=result.failures[0].reports * 4, reports_total=99
@@ -63,11 +63,11 @@ def test_of_many_reports_the_first_few_are_named_and_the_rest_counted():
     assert "and 94 more reports" in text
 
 
-def test_a_name_with_brackets_is_printed_as_it_is():
+def test_a_name_with_brackets_is_printed_unchanged():
     assert "[red]lab[/red]" in printed(msgspec.structs.replace(passing(), lab="[red]lab[/red]"))
 
 
-def test_the_bar_says_where_the_lab_is_and_how_fast():
+def test_the_progress_bar_shows_lab_time_and_speed():
     screen, now = console(terminal=True), [0.0]
     with RunProgress(screen, "[b]clinic", 3600 * SECOND, get_time=lambda: now[0]) as progress:
         now[0] = 2.0
@@ -76,7 +76,7 @@ def test_the_bar_says_where_the_lab_is_and_how_fast():
     assert "[b]clinic" in screen.file.getvalue()
 
 
-def test_the_bar_is_drawn_ten_times_a_second_at_most_and_at_the_end():
+def test_the_progress_bar_is_drawn_at_most_ten_times_a_second_and_at_the_end():
     screen, now = console(terminal=True), [0.0]
     with RunProgress(screen, "clinic", 100 * SECOND, get_time=lambda: now[0]) as progress:
         for second in range(1, 100):
@@ -89,7 +89,7 @@ def test_the_bar_is_drawn_ten_times_a_second_at_most_and_at_the_end():
     assert " 100 records stored" in drawn
 
 
-def test_without_a_terminal_there_is_no_bar():
+def test_the_progress_bar_is_shown_only_on_a_terminal():
     screen = console()
     with RunProgress(screen, "clinic", SECOND) as progress:
         progress.update(SECOND, stored=1, backlog=0)

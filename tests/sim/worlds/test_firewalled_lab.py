@@ -1,4 +1,4 @@
-"""A virtual lab's box behind its firewall: what the policy lets pass passes, and a wrong policy fails the lab."""
+"""A virtual box behind its firewall: authorized traffic passes, and a wrong policy fails the lab."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def run(lab: Lab, policy: Policy | None = None) -> Result:
 
 
 def missed(result: Result) -> dict[str, str]:
-    """The expectations that do not hold, with the failures' explanations."""
+    """The explanations of the failed expectations, by name."""
     return {failure.expectation: failure.explanation for failure in result.failures}
 
 
@@ -107,13 +107,13 @@ def with_services(policy: Policy, *services: Service) -> Policy:
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_the_policy_file_says_what_the_policy_says(proxy: str, tmp_path: Path) -> None:
+def test_the_policy_file_of_a_lab_is_read_as_its_policy(proxy: str, tmp_path: Path) -> None:
     file = tmp_path / "firewall.toml"
     file.write_text(policy_file("rap-4", lab_policy(lab(proxy))))
     assert load_policy(file) == lab_policy(lab(proxy))
 
 
-def test_the_way_out_is_the_proxy_where_there_is_one() -> None:
+def test_the_policy_authorizes_the_proxy_if_there_is_one() -> None:
     ways = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
     assert {kind: (way.role, str(way.networks[0]), way.services[0].port) for kind, way in ways.items()} == {
         "none": ("datacenter", f"{DATACENTER}/32", 443),
@@ -123,29 +123,29 @@ def test_the_way_out_is_the_proxy_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_reports_pass_and_the_audit_log_says_what_is_in_force(proxy: str) -> None:
+def test_reports_pass_and_the_audit_log_contains_the_enforcement(proxy: str) -> None:
     result = run(lab(proxy))
     assert result.verdict == "pass", result.failures
     assert "firewall-in-force" in [note.text for note in result.notes]
 
 
-def test_a_policy_that_forgets_the_proxy_fails_the_lab() -> None:
+def test_a_policy_without_the_proxy_fails_the_lab() -> None:
     walled = lab("http")
     result = run(walled, lab_policy(lab("none")))
     assert result.reports.acknowledged > 100
     assert result.reports.stored == 0
     assert " egress" in missed(result)["latency_p99"]
-    assert NOT_IN_FORCE not in missed(result)["latency_p99"]  # that passes by itself, and explains nothing
+    assert NOT_IN_FORCE not in missed(result)["latency_p99"]  # which ends by itself and is not the reason
 
 
-def test_a_policy_that_forgets_the_collector_fails_the_lab() -> None:
+def test_a_policy_without_the_collector_fails_the_lab() -> None:
     result = run(lab(), with_services(lab_policy(lab()), Service("tcp", 80)))
     assert result.reports.made > 100
     assert result.reports.acknowledged == 0
     assert " instrument" in missed(result)["latency_p99"]
 
 
-def test_a_port_that_the_policy_does_not_have_stays_closed() -> None:
+def test_a_port_that_is_not_in_the_policy_stays_closed() -> None:
     policy = lab_policy(lab())
     result = run(lab(), change(policy, ports=policy.ports[:1]))
     acknowledged = {instrument.port: instrument.acknowledged for instrument in result.instruments}
@@ -153,7 +153,7 @@ def test_a_port_that_the_policy_does_not_have_stays_closed() -> None:
     assert acknowledged[3] == 0
 
 
-def test_nothing_passes_a_box_that_has_no_policy_in_force_yet() -> None:
+def test_a_box_passes_nothing_before_its_policy_is_in_force() -> None:
     with running(lab()) as world:
         world.run_until(60 * SECOND_NS)
         assert world.box.refused()[NOT_IN_FORCE] == 0
@@ -177,10 +177,10 @@ def test_a_killed_program_leaves_the_policy_in_force() -> None:
         assert world.box.refused()[NOT_IN_FORCE] == 0
 
 
-# -- each segment is decided on its own
+# -- verdicts for single segments
 
 
-def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatch) -> None:
     events = '[[event]]\nat = "60s"\nfault = "program-killed"\ntarget = "box"\n'
     remembered = run(lab(events=events))
     monkeypatch.setattr(VirtualFirewall, "_remembers", lambda *_: False)
@@ -189,7 +189,7 @@ def test_remembered_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.Monkey
     assert asked.trace_sha256 == remembered.trace_sha256
 
 
-def test_the_ruleset_is_run_only_for_the_beginnings_and_ends_of_connections() -> None:
+def test_the_ruleset_is_evaluated_only_at_the_start_and_end_of_connections() -> None:
     with running(lab()) as world:
         receive = world.box.firewall.packet_filter.receive
         run_for = []
@@ -210,7 +210,7 @@ def with_sink(policy: Policy) -> Policy:
 
 @contextmanager
 def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder]]:
-    """A box that has been uploading to a server beside the proxy for a while: world, server's and client's side."""
+    """A world whose box has been uploading for five seconds to a server on the proxy host, and both protocols."""
     with running(lab(), policy) as world:
         world.run_until(30 * SECOND_NS)
         network, server = world.box.host.network, Recorder()
@@ -234,14 +234,14 @@ def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder
 
 
 def passed(world: VirtualWorld, server: Recorder, seconds: float) -> int:
-    """Bytes that left the box and arrived in that time, after what is on the line now has arrived."""
+    """Bytes that arrive in that time, not counting those that are in transit now."""
     world.run_until(world.env.now + 3 * SECOND_NS)
     before = len(server.received)
     world.run_until(world.env.now + int(seconds * SECOND_NS))
     return len(server.received) - before
 
 
-def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_is_back() -> None:
+def test_an_upload_pauses_while_the_policy_does_not_authorize_it() -> None:
     policy = lab_policy(lab())
     with uploading(with_sink(policy)) as (world, server, client):
         assert passed(world, server, 5) > 200_000
@@ -249,13 +249,13 @@ def test_an_upload_stops_when_its_permission_is_withdrawn_and_continues_when_it_
         world.box.firewall.load(policy)
         assert passed(world, server, 60) == 0
         assert world.box.refused()["egress"] > egress
-        assert not client.lost, "an established connection keeps trying"
+        assert not client.lost, "an established connection keeps retransmitting"
         world.box.firewall.load(with_sink(policy))
         world.run_until(world.env.now + 60 * SECOND_NS)
         assert passed(world, server, 5) > 150_000
 
 
-def test_an_upload_whose_permission_stays_withdrawn_ends_with_the_reason() -> None:
+def test_an_upload_that_is_no_longer_authorized_fails_with_the_reason() -> None:
     policy = lab_policy(lab())
     with uploading(with_sink(policy)) as (world, _, client):
         world.box.firewall.load(policy)
@@ -275,7 +275,7 @@ def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
         assert passed(world, server, 5) == 0
 
 
-def test_an_upload_stops_when_connection_tracking_forgets_it() -> None:
+def test_an_upload_stops_when_its_conntrack_entry_is_deleted() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
         world.box.firewall.packet_filter.conntrack.flush()
         assert passed(world, server, 5) == 0
@@ -298,7 +298,7 @@ def acknowledged(world: VirtualWorld) -> int:
     return sum(run.acknowledgements for (owner, _), run in world.ledger.runs.items() if owner == serial)
 
 
-def test_an_instruments_connection_stops_when_its_service_is_withdrawn() -> None:
+def test_an_instruments_connection_stops_when_its_service_is_removed() -> None:
     policy = lab_policy(lab())
     with running(lab(), policy) as world:
         world.run_until(60 * SECOND_NS)
@@ -314,7 +314,7 @@ def test_an_instruments_connection_stops_when_its_service_is_withdrawn() -> None
         assert acknowledged(world) > before
 
 
-def test_a_port_that_is_closed_passes_nothing_of_its_connections() -> None:
+def test_a_closed_port_passes_nothing_of_its_connections() -> None:
     with running(lab()) as world:
         world.run_until(60 * SECOND_NS)
         before = acknowledged(world)
@@ -323,11 +323,11 @@ def test_a_port_that_is_closed_passes_nothing_of_its_connections() -> None:
         assert acknowledged(world) == before
 
 
-# -- what refusing looks like
+# -- how refused connections fail
 
 
 def connect(world: VirtualWorld, host: str, address: str, port: int) -> BaseException | None:
-    """What becomes of an attempt to connect from that host: an error, or None."""
+    """The error of an attempt to connect from that host, or None."""
 
     async def attempt() -> None:
         async with asyncio.timeout(5):
@@ -340,7 +340,7 @@ def connect(world: VirtualWorld, host: str, address: str, port: int) -> BaseExce
     return world.loop.run_until_complete(asyncio.wait([task])) and task.exception()
 
 
-def test_an_unasked_for_packet_is_dropped_or_rejected_as_the_policy_says() -> None:
+def test_an_unsolicited_packet_is_dropped_or_rejected_by_policy() -> None:
     policy = lab_policy(lab())
     with running(lab(), policy) as world:
         world.run_until(30 * SECOND_NS)
@@ -353,7 +353,7 @@ def test_an_unasked_for_packet_is_dropped_or_rejected_as_the_policy_says() -> No
         assert error.errno == errno.EHOSTUNREACH
 
 
-def test_the_boxs_own_programs_learn_at_once_what_is_not_authorized() -> None:
+def test_an_unauthorized_connection_of_the_box_fails_at_once() -> None:
     with running(lab()) as world:
         world.run_until(30 * SECOND_NS)
         began = world.env.now
@@ -364,7 +364,7 @@ def test_the_boxs_own_programs_learn_at_once_what_is_not_authorized() -> None:
         assert connect(world, "rap-box", "proxy", PROXY_PORTS["http"]) is None
 
 
-def test_a_false_source_is_refused_before_anything_else() -> None:
+def test_a_packet_with_a_spoofed_source_is_refused() -> None:
     with running(lab()) as world:
         world.run_until(30 * SECOND_NS)
         host = world.box.host.network.hosts["instrument1"]
@@ -376,7 +376,7 @@ def test_a_false_source_is_refused_before_anything_else() -> None:
 # -- intruders
 
 
-def test_intruders_reach_nobody_while_reports_pass() -> None:
+def test_intruders_reach_nothing_while_reports_pass() -> None:
     with running(lab(events=INTRUDERS)) as world:
         result = world.run()
         assert result.verdict == "pass", result.failures
@@ -395,7 +395,7 @@ def test_without_the_firewall_intruders_get_through() -> None:
         assert f"instrument:3 reached {box_address(1)}, tcp/443" in world.intruders.found.reached
 
 
-def test_a_service_too_many_is_an_intrusion() -> None:
+def test_an_additional_service_is_an_intrusion() -> None:
     wide = with_services(lab_policy(lab()), Service("tcp", COLLECTOR_PORT), Service("tcp", 22))
     result = run(lab(events=INTRUDERS), wide)
     explanation = missed(result)["intrusions"]
@@ -403,13 +403,13 @@ def test_a_service_too_many_is_an_intrusion() -> None:
     assert set(missed(result)) == {"intrusions"}
 
 
-def test_intruders_who_never_tried_prove_nothing() -> None:
+def test_a_lab_whose_intruders_never_tried_fails() -> None:
     with running(lab(events=INTRUDERS)) as world:
         world.intruders.begin = lambda *_: nothing_to_end  # type: ignore[method-assign]
         assert "proves nothing" in missed(world.run())["intrusions"]
 
 
-def test_the_services_of_a_port_are_nothing_forbidden_to_its_instrument() -> None:
+def test_intruders_do_not_try_the_services_of_their_own_port() -> None:
     within, outside = forbidden(lab(), 3), forbidden(lab(), None)
     assert COLLECTOR_PORT not in within[box_address(3)]
     assert within[box_address(1)] == outside[box_address(3)] == TCP_PORTS
@@ -418,7 +418,7 @@ def test_the_services_of_a_port_are_nothing_forbidden_to_its_instrument() -> Non
     assert {DATACENTER, PROXY}.isdisjoint(outside)
 
 
-def test_an_instrument_has_no_intruder_while_it_is_off() -> None:
+def test_an_instrument_without_power_has_no_intruder() -> None:
     with running(lab()) as world:
         world.run_until(SECOND_NS)
         power = world.instrument("instrument:1").hold_power()
@@ -435,7 +435,7 @@ def test_an_instrument_has_no_intruder_while_it_is_off() -> None:
         assert world.intruders.found.tried == tried
 
 
-def test_the_lab_file_says_how_many_may_get_through() -> None:
+def test_the_lab_file_can_allow_intrusions() -> None:
     tolerant = msgspec.structs.replace(
         lab(events=INTRUDERS), expect=msgspec.structs.replace(lab().expect, intrusions=10_000)
     )

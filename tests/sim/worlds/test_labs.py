@@ -1,4 +1,4 @@
-"""Every lab of the folder keeps its promise: it passes, or fails where it is meant to."""
+"""Every lab of the repository passes, or fails if it is meant to fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORT = [path for path in ALL if load_lab(path).about.duration <= DAY_NS]
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
-def test_a_lab_describes_itself(path: Path) -> None:
+def test_every_lab_has_a_description(path: Path) -> None:
     about = load_lab(path).about
     assert path.stem.endswith(about.name)
     assert about.description

@@ -1,4 +1,4 @@
-"""The two worlds are built alike."""
+"""The two worlds have the same structure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ LAN = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
 
 
 class Pair:
-    """Hosts "a" and "b", both on."""
+    """Hosts "a" and "b", both powered on."""
 
     def __init__(self, quality: LinkQuality = LAN, seed: int = 1) -> None:
         self.loop = SimLoop()
@@ -36,7 +36,7 @@ class Pair:
 
 
 class Recorder(asyncio.Protocol):
-    """Keeps what comes in, and echoes it if asked to."""
+    """A protocol that records received data and events, and can echo the data."""
 
     def __init__(self, *, echo: bool = False) -> None:
         self.received = bytearray()

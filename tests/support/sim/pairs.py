@@ -1,4 +1,4 @@
-"""Two hosts with a link between them, and traffic that goes over it."""
+"""Two hosts of a kernel lab with a link between them, and traffic over it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pair:
         return made
 
     def datagrams(self) -> tuple[socket.socket, socket.socket]:
-        """A socket at each end, connected to the other; they know each other's Ethernet addresses."""
+        """A UDP socket at each end, connected to the other one."""
         near, far = self.socket(self.one), self.socket(self.other)
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
         near.bind(("10.9.0.1", PORT))
@@ -38,7 +38,7 @@ class Pair:
 
 
 def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
-    """10.9.0.1 at eth1 of `one`, 10.9.0.2 at eth2 of `other`; without IPv6, which talks by itself."""
+    """10.9.0.1 at eth1 of `one` and 10.9.0.2 at eth2 of `other`; no IPv6, which sends packets of its own."""
     hosts = lab.host("one"), lab.host("other")
     for host in hosts:
         host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
@@ -50,7 +50,7 @@ def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
 
 
 async def say(sender: socket.socket, receiver: socket.socket, data: bytes = b"hello") -> None:
-    """Send a datagram and see it arrive, perhaps after some that the kernel had kept."""
+    """Send a datagram and wait until it arrives, ignoring earlier ones."""
     sender.send(data)
     while await asyncio.to_thread(receiver.recv, 65536) != data:
         pass
@@ -58,7 +58,7 @@ async def say(sender: socket.socket, receiver: socket.socket, data: bytes = b"he
 
 async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float) -> bool:
     """Whether a datagram sent now arrives within that time."""
-    sender.send(b"anybody?")
+    sender.send(b"probe")
     receiver.settimeout(seconds)
     try:
         return bool(await asyncio.to_thread(receiver.recv, 65536))
@@ -69,7 +69,7 @@ async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float
 
 
 async def transfer(both: Pair, data: bytes) -> float:
-    """Send data by TCP from one to the other; the seconds from the connection's beginning to its end."""
+    """Send data by TCP; returns the seconds from the start to the end of the connection."""
     server, client = both.socket(both.other, socket.SOCK_STREAM), both.socket(both.one, socket.SOCK_STREAM)
     server.bind(("10.9.0.2", PORT))
     server.listen()

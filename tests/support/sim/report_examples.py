@@ -1,4 +1,4 @@
-"""Two runs to render, made up but consistent: a day at a clinic that holds, and the same day that does not.
+"""Results of invented but consistent runs for tests of reports: a day at a clinic that passes, and one that fails.
 
 Three instruments report all day over 128 kbit/s; the uplink is down from 02:00 to 05:00 and the box loses power at
 08:00. Numbers come from a small queue model, so that the charts look as they will in earnest.

@@ -1,4 +1,4 @@
-"""Outcomes of labs for the checkers, without a lab."""
+"""Expectations of a lab for tests of the checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sim.units import MINUTE_NS
 
 
 def limits(**expect: Any) -> Expect:
-    """What a long lab expects, with every time limit, as `Lab.limits` gives it."""
+    """The expectations of a long lab with every time limit, as `Lab.limits` gives them."""
     return Expect(
         **{
             "acknowledged_within": 5 * MINUTE_NS,

@@ -1,4 +1,4 @@
-"""Tests of the kernel world need root, and say so instead of passing without having looked."""
+"""Tests of the kernel world fail on a machine that cannot run them, instead of passing untested."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def _machine() -> None:
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other lab has, whoever tests at the same time."""
+    """A name that no other lab has, also in other test runs at the same time."""
     return f"test-{os.getpid()}-{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""A tester plays with a running lab, which most of these tests share, in a network where no other test's labs are."""
+"""The commands for a running lab. Most tests share one, in a network namespace without labs of other tests."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from sim.worlds.kernel.live.screen import look_at
 from sim.worlds.kernel.live.state import LabState, LinkState
 from sim.worlds.kernel.namespaces import syscalls
 from sim.worlds.kernel.supervision.registry import connect, supervisor_of
+from tests.support.eventually import poll_until
 from tests.support.paths import ROOT
 
 RAP = [sys.executable, "-m", "rap"]
@@ -55,14 +56,14 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[int]:
-    """A network namespace of this module's own: the names of labs are known in theirs."""
+    """A network namespace for this module: labs are found by name within their namespace."""
     holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"], stdin=-1, stdout=-1)
     assert holder.stdout is not None and holder.stdin is not None
     holder.stdout.readline()
     descriptor = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
     yield descriptor
     with syscalls.inside(descriptor):
-        assert main(["lab", "down", "--all"]) == OK  # what a failed test left
+        assert main(["lab", "down", "--all"]) == OK  # left by a failed test
     os.close(descriptor)
     holder.stdin.close()
     holder.stdout.close()
@@ -105,12 +106,15 @@ def rap(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def becomes(holds: Callable[[LabState], bool], name: str = NAME) -> LabState:
-    """The lab's state as soon as it is so."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not holds(state := look_at(name)):
-        assert time.monotonic() < deadline, state
-        time.sleep(0.01)
-    return state
+    """Wait until that holds for the state of a lab, and return the state."""
+    states: list[LabState] = []
+
+    def is_there() -> bool:
+        states[:] = [look_at(name)]
+        return holds(states[0])
+
+    poll_until(is_there, TIMEOUT_SECONDS)
+    return states[0]
 
 
 def line(state: LabState, name: str) -> LinkState:
@@ -118,7 +122,7 @@ def line(state: LabState, name: str) -> LinkState:
 
 
 def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command says that must be refused."""
+    """The message of a command that must be refused."""
     assert main(list(arguments)) == WRONG_INPUT
     out, err = capsys.readouterr()
     assert out == ""
@@ -127,15 +131,15 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.usefixtures("shared")
 class TestTheSharedLab:
-    def test_it_outlives_its_duration_and_reports_are_stored(self) -> None:
+    def test_a_lab_runs_on_after_its_duration_and_stores_reports(self) -> None:
         state = becomes(lambda state: state.now_ns > 1_500_000_000 and state.stored > 10)
         assert state.connected
         assert state.made >= state.acknowledged >= state.stored
         assert [device.serial for device in state.instruments] == ["CHEM-0002"]
-        assert state.faults == []  # its events were left out
+        assert state.faults == []  # started without its events
         assert state.failures == []
 
-    def test_up_says_what_there_is(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_up_prints_the_hosts_and_links(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["lab", "up", str(file), "--name", "another", "--json"]) == OK
         about = json.loads(capsys.readouterr().out)
         try:
@@ -152,7 +156,7 @@ class TestTheSharedLab:
             assert main(["lab", "down", "another"]) == OK
         assert running() == [NAME]
 
-    def test_a_name_that_is_taken_or_cannot_be_is_refused(
+    def test_a_name_that_is_invalid_or_in_use_is_refused(
         self, file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert "`rap lab down small`, or give this one another name with --name" in wrong(
@@ -161,7 +165,7 @@ class TestTheSharedLab:
         assert "cannot name a lab" in wrong(capsys, "lab", "up", str(file), "--name", "a/b")
         assert "no lab named 'big' is running; running: small" in wrong(capsys, "lab", "down", "big")
 
-    def test_a_cable_is_pulled_and_put_back(self) -> None:
+    def test_a_link_can_be_cut_and_restored(self) -> None:
         becomes(lambda state: state.connected)
         assert main(["lab", "link", "uplink", "down"]) == OK
         assert not line(look_at(NAME), "uplink").up
@@ -169,7 +173,7 @@ class TestTheSharedLab:
         assert line(look_at(NAME), "uplink").up
         becomes(lambda state: state.connected)
 
-    def test_a_line_gets_worse_and_is_restored(self) -> None:
+    def test_a_link_can_be_degraded_and_restored(self) -> None:
         assert main(["lab", "link", "uplink", "rate", "64kbit", "delay", "20ms", "loss", "1%"]) == OK
         worse = line(look_at(NAME), "uplink")
         assert (worse.rate_bps, worse.delay_ns, worse.loss) == (64_000, 20_000_000, 0.01)
@@ -206,7 +210,7 @@ class TestTheSharedLab:
             ("down --all --report x", "--all cannot be combined with a name or --report"),
         ],
     )
-    def test_wrong_words_are_told_and_change_nothing(
+    def test_wrong_arguments_are_reported_and_change_nothing(
         self,
         words: str,
         message: str,
@@ -221,7 +225,7 @@ class TestTheSharedLab:
         assert all(line.up and line.is_nominal and not line.captured for line in state.links)
         assert list(tmp_path.iterdir()) == []
 
-    def test_faults_are_started_and_the_last_one_of_a_kind_is_ended_first(self) -> None:
+    def test_of_several_faults_of_a_kind_the_last_one_is_ended_first(self) -> None:
         assert main(["lab", "fault", "link-rate", "uplink", "rate=64kbit"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 64_000
         assert main(["lab", "fault", "link-rate", "uplink", "rate=9600bit"]) == OK
@@ -231,7 +235,7 @@ class TestTheSharedLab:
         assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == OK
         assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
 
-    def test_a_fault_ends_when_its_time_has_come(self) -> None:
+    def test_a_fault_ends_after_its_duration(self) -> None:
         assert main(["lab", "fault", "instrument-unplugged", "instrument:2", "--lasts", "300ms"]) == OK
         assert [(fault.kind, fault.lasts_ns) for fault in look_at(NAME).faults] == [
             ("instrument-unplugged", 300_000_000)
@@ -239,25 +243,27 @@ class TestTheSharedLab:
         assert not look_at(NAME).instruments[0].on
         assert becomes(lambda state: not state.faults).instruments[0].on
 
-    def test_a_fault_that_lasts_no_time_is_over_at_once(self) -> None:
+    def test_a_momentary_fault_is_not_listed_afterwards(self) -> None:
         accepted = becomes(lambda state: state.box_runs and state.connected).stored
         assert main(["lab", "fault", "program-killed", "box"]) == OK
         becomes(lambda state: not state.connected)
         assert becomes(lambda state: state.connected and state.stored > accepted).faults == []
 
-    def test_the_list_of_faults_has_what_can_befall_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_list_of_faults_has_those_of_the_kernel_world(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["lab", "fault", "--list", "--json"]) == OK
         faults = {fault["kind"]: fault for fault in json.loads(capsys.readouterr().out)}
         assert "disk-rot" not in faults
         assert faults["link-rate"]["parameters"] == {"rate": "a rate, 1kbit to 10gbit"}
 
-    def test_a_command_in_a_host_passes_its_status_and_output(self) -> None:
+    def test_the_shell_verb_passes_on_status_and_output_of_a_command(self) -> None:
         ran = rap("lab", "shell", "instrument2", "sh", "-c", "hostname; exit 7")
         assert (ran.returncode, ran.stdout, ran.stderr) == (7, "instrument2\n", "")
         ran = rap("lab", "shell", "box", "--lab", NAME, "ls", "/sys/class/net")
         assert "enp3s0" in ran.stdout.split()
 
-    def test_a_shell_on_a_terminal_has_it_to_itself(self) -> None:
+    def test_a_shell_on_a_terminal_has_a_terminal_of_its_own(self) -> None:
         said = on_terminal(
             [*RAP, "lab", "shell", "box"],
             ("[small box] /# ", "stty size; tty; exit 5\n"),
@@ -265,18 +271,18 @@ class TestTheSharedLab:
         assert "0 0\r\n/dev/pts/" in said
         assert said.endswith("ended: 5")
 
-    def test_a_capture_is_one_that_wireshark_reads(self, tmp_path: Path) -> None:
+    def test_a_capture_is_a_readable_pcapng_file(self, tmp_path: Path) -> None:
         file = tmp_path / "uplink.pcapng"
         assert main(["lab", "capture", "uplink", str(file), "--seconds", "0.5"]) == OK
         assert not line(look_at(NAME), "uplink").captured
-        from scapy.layers import inet, l2  # noqa: F401 - with which it understands what it reads
+        from scapy.layers import inet, l2  # noqa: F401 - needed to decode the packets
         from scapy.utils import rdpcap
 
         packets = rdpcap(str(file))
         assert len(packets) > 3
         assert any(packet.haslayer("TCP") and packet["TCP"].dport == 443 for packet in packets)
 
-    def test_ctrl_c_ends_a_capture_that_goes_through_a_pipe(
+    def test_ctrl_c_ends_a_capture_into_a_pipe(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         command = [*RAP, "lab", "capture", "instrument:2", "-"]
@@ -297,7 +303,7 @@ class TestTheSharedLab:
         blocks = list(pcapng_blocks(seen + rest))
         assert blocks[:2] == [0x0A0D0D0A, 1] and blocks[-1] == 5 and set(blocks[2:-1]) == {6}
 
-    def test_killing_whoever_captures_ends_the_capture(self) -> None:
+    def test_a_capture_ends_when_its_client_is_killed(self) -> None:
         capture = subprocess.Popen([*RAP, "lab", "capture", "uplink", "-"], cwd=ROOT, stdout=-1)
         assert capture.stdout is not None
         capture.stdout.read(1)
@@ -305,41 +311,39 @@ class TestTheSharedLab:
         capture.communicate()
         becomes(lambda state: not line(state, "uplink").captured)
 
-    def test_a_capture_into_a_file_that_cannot_be_written_is_none(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_capture_into_an_unwritable_file_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         said = wrong(capsys, "lab", "capture", "uplink", "/nonexistent/x.pcapng")
         assert "/nonexistent/x.pcapng: No such file or directory" in said
         assert becomes(lambda state: not line(state, "uplink").captured).failures == []
 
-    def test_who_does_not_wait_for_the_answer_does_no_harm(self) -> None:
+    def test_a_client_that_does_not_wait_for_the_answer_does_not_disturb_the_lab(self) -> None:
         for _ in range(5):
             with connect(NAME) as connection:
                 connection.sendall(b'{"verb": "state"}')
         assert look_at(NAME).failures == []
 
-    def test_a_watcher_gets_a_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_watch_prints_one_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["lab", "watch", "--json", "--seconds", "1"]) == OK
         (document,) = map(json.loads, capsys.readouterr().out.splitlines())
         assert document["box_runs"]
         there, back = document["links"][0]["use"]
         assert 0 < there < 1 and 0 < back < 1
 
-    def test_the_live_view_leaves_the_terminal_as_it_was(self) -> None:
+    def test_the_live_view_restores_the_terminal(self) -> None:
         said = on_terminal([*RAP, "lab", "watch"], ("chemistry-analyzer", "\x03"))
         assert said.index("\x1b[?1049h") < said.index("CONNECTED") < said.index("\x1b[?1049l")
         assert said.index("\x1b[?25l") < said.rindex("\x1b[?25h")
         assert said.endswith("ended: 0")
 
     @pytest.mark.parametrize("words", ["watch", "down", "down --all", "link uplink down", "shell box"])
-    def test_who_is_not_root_is_told_what_to_do(self, words: str) -> None:
+    def test_a_user_who_is_not_root_is_told_to_use_sudo(self, words: str) -> None:
         ran = as_nobody("lab", *words.split())
         assert (ran.returncode, ran.stdout) == (MACHINE_LACKS, "")
         assert "not root: needs CAP_NET_ADMIN" in ran.stderr
         assert line(look_at(NAME), "uplink").up
 
 
-def test_a_machine_that_cannot_run_labs_is_told_with_exit_status_3() -> None:
+def test_a_machine_that_cannot_run_labs_gives_exit_status_3() -> None:
     file = "labs/minutes/01-clinic-128k.toml"
     for verb in (["up"], ["run", "--world", "kernel"]):
         ran = as_nobody("lab", *verb, file)
@@ -347,7 +351,7 @@ def test_a_machine_that_cannot_run_labs_is_told_with_exit_status_3() -> None:
         assert "not root: needs CAP_NET_ADMIN" in ran.stderr
 
 
-def test_a_lab_file_that_needs_the_virtual_world_is_told(
+def test_a_lab_file_that_needs_the_virtual_world_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rots = tmp_path / "rots.toml"
@@ -359,13 +363,15 @@ def test_a_lab_file_that_needs_the_virtual_world_is_told(
     assert running() == []
 
 
-def test_without_a_lab_every_verb_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_running_lab_every_verb_explains_how_to_start_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for words in ("watch", "down", "shell box", "link uplink down", "fault power-cut box", "capture a b"):
         assert "no lab is running; start one with `rap lab up FILE`" in wrong(capsys, "lab", *words.split())
     assert main(["lab", "down", "--all"]) == OK
 
 
-def test_down_judges_the_lab_and_writes_the_report(
+def test_down_evaluates_the_lab_and_writes_the_report(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["lab", "up", str(file), "--no-events"]) == OK
@@ -380,7 +386,7 @@ def test_down_judges_the_lab_and_writes_the_report(
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_broken_off_leaves_nothing(file: Path, signalled: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_nothing_behind(file: Path, signalled: signal.Signals) -> None:
     long = file.with_name("long.toml")
     long.write_text(LAB.replace('"1s"', '"10min"'))
     ran = subprocess.Popen([*RAP, "lab", "run", str(long), "--world", "kernel"], cwd=ROOT, stderr=-1)
@@ -388,25 +394,25 @@ def test_a_run_that_is_broken_off_leaves_nothing(file: Path, signalled: signal.S
     ran.send_signal(signalled)
     ran.communicate(timeout=TIMEOUT_SECONDS)
     assert ran.returncode == (130 if signalled == signal.SIGINT else -signalled)
-    assert gone(supervisor)
+    assert has_ended(supervisor)
 
 
-def test_a_lab_whose_supervisor_is_killed_leaves_nothing(
+def test_a_lab_whose_supervisor_is_killed_leaves_nothing_behind(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["lab", "up", str(file), "--name", "victim"]) == OK
     supervisor = supervisor_of("victim")
     processes = pid_namespace(supervisor)
-    assert inhabitants(processes) >= 4
+    assert processes_in(processes) >= 4
     signal.pidfd_send_signal(supervisor, signal.SIGKILL)
     os.waitid(os.P_PIDFD, supervisor, os.WEXITED)
-    assert gone(supervisor)
-    assert inhabitants(processes) == 0
+    assert has_ended(supervisor)
+    assert processes_in(processes) == 0
     capsys.readouterr()
     assert "no lab is running" in wrong(capsys, "lab", "watch")
 
 
-# -- helpers
+# -- processes and terminals
 
 
 def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -421,35 +427,36 @@ def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def supervisor_of_the_only_lab() -> int:
-    """A pidfd of its first process, as soon as there is one whose box runs."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
+    """A pidfd of the supervisor of the only lab, once its box runs."""
+
+    def box_runs() -> bool:
         with suppress(IndexError, NoSuchLab, RequestRefused):
-            if look_at(running()[0]).box_runs:
-                return supervisor_of(running()[0])
-        time.sleep(0.01)
-    raise AssertionError("no lab has begun")
+            return look_at(running()[0]).box_runs
+        return False
+
+    poll_until(box_runs, TIMEOUT_SECONDS)
+    return supervisor_of(running()[0])
 
 
-def gone(supervisor: int) -> bool:
-    """Whether that process ends, and its lab's name with it."""
+def has_ended(supervisor: int) -> bool:
+    """Wait for that process; return whether it has ended and no lab is running."""
     ended = bool(select.select([supervisor], [], [], TIMEOUT_SECONDS)[0])
     os.close(supervisor)
     return ended and not running()
 
 
 def pid_namespace(process: int) -> str:
-    """That of a process, by its pidfd."""
+    """The PID namespace of the process of a pidfd."""
     lines = Path(f"/proc/self/fdinfo/{process}").read_text().splitlines()
     pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
     return str(Path(f"/proc/{pid}/ns/pid").readlink())
 
 
-def inhabitants(namespace: str) -> int:
-    """How many processes are in that PID namespace."""
+def processes_in(namespace: str) -> int:
+    """The number of processes in that PID namespace."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/ns/pid"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended
             count += str(path.readlink()) == namespace
     return count
 
@@ -463,12 +470,11 @@ def pcapng_blocks(data: bytes) -> Iterator[int]:
 
 
 def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
-    """Run a command on a terminal, and at each sign type what belongs to it; all that it said, and its status."""
+    """Run a command on a terminal and type after each expected output. Returns its whole output and its status."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
         os.environ["TERM"] = "xterm"
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored, if the tests run in the background
         os.execv(command[0], command)
     said, seen = "", 0
     deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -478,7 +484,7 @@ def on_terminal(command: list[str], *steps: tuple[str, str]) -> str:
             assert select.select([terminal], [], [], left)[0] and left, f"no {sign!r} in {said!r}"
             try:
                 said += os.read(terminal, 65536).decode(errors="replace")
-            except OSError:  # the last program on it has ended
+            except OSError:  # the last program on the terminal has ended
                 said += f"ended: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
         seen = said.index(sign, seen) + len(sign)
         if typed:

@@ -1,4 +1,4 @@
-"""Hosts: a network, a name and programs of their own."""
+"""Hosts with their own network, name and programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def output(lab: KernelLab, host: str, *argv: str) -> str:
     return program.output()
 
 
-def test_a_program_sees_its_own_host_and_nothing_of_the_others(name: str) -> None:
+def test_a_program_sees_only_its_own_host(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         pair(lab, FAST)
         return [
@@ -41,7 +41,7 @@ def test_a_program_sees_its_own_host_and_nothing_of_the_others(name: str) -> Non
     ]
 
 
-def test_packets_go_through_a_router(name: str) -> None:
+def test_packets_are_forwarded_by_a_router(name: str) -> None:
     async def main(lab: KernelLab) -> bytes:
         both = pair(lab, FAST)
         third = lab.host("third")
@@ -61,7 +61,7 @@ def test_packets_go_through_a_router(name: str) -> None:
     assert run(name, main) == "10.9.1.2"
 
 
-def test_an_ipv6_address_can_be_used_at_once(name: str) -> None:
+def test_an_ipv6_address_is_usable_at_once(name: str) -> None:
     async def main(lab: KernelLab) -> None:
         one, other = lab.host("one"), lab.host("other")
         lab.link("uplink", (one, "eth0"), (other, "eth0"), FAST)
@@ -79,7 +79,7 @@ def test_an_ipv6_address_can_be_used_at_once(name: str) -> None:
     run(name, main)
 
 
-def test_a_program_ends_with_its_status_its_signal_or_not_at_all(name: str) -> None:
+def test_the_return_code_of_a_program_is_its_status_or_signal(name: str) -> None:
     async def main(lab: KernelLab) -> list[object]:
         host = lab.host("box")
         fails = host.spawn(["sh", "-c", "echo $WHAT; exit 3"], env={"WHAT": "no paper"})
@@ -95,7 +95,7 @@ def test_a_program_ends_with_its_status_its_signal_or_not_at_all(name: str) -> N
     assert run(name, main) == [3, "no paper\n", None, -signal.SIGTERM, 127, True]
 
 
-def test_orphans_are_collected(name: str) -> None:
+def test_orphaned_processes_are_reaped(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         shell = lab.host("box").spawn(["sh", "-c", "(true & echo $!; exec sleep 0.02) & wait"])
         await shell.wait()
@@ -105,7 +105,7 @@ def test_orphans_are_collected(name: str) -> None:
     assert sorted(run(name, main)) == ["1", "2"]
 
 
-def test_what_is_not_there_is_named(name: str) -> None:
+def test_an_unknown_interface_and_a_duplicate_host_are_named_in_the_error(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         host = lab.host("box")
         said = []

@@ -1,4 +1,4 @@
-"""Links between real network namespaces do what the virtual world's do, and to the byte."""
+"""Links between network namespaces behave as those of the virtual world, exact to the byte."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sim.faults.link.down import LinkDown
 from sim.faults.link.rate import LinkRate
 from sim.net.link import Impairment, LinkQuality
 from sim.worlds.kernel import KernelLab, KernelLink, run
+from tests.support.eventually import eventually
 from tests.support.sim.pairs import Pair, arrives, pair, say, transfer
 
 pytestmark = pytest.mark.kernel
@@ -25,7 +26,7 @@ HEADERS = 28  # of IP and UDP
 
 
 async def carrier(both: Pair) -> tuple[str, str]:
-    """What the two hosts read of their own interfaces' carriers."""
+    """The carrier of each host's interface, read on that host."""
     looks = (
         both.one.spawn(["cat", "/sys/class/net/eth1/carrier"]),
         both.other.spawn(["cat", "/sys/class/net/eth2/carrier"]),
@@ -35,7 +36,7 @@ async def carrier(both: Pair) -> tuple[str, str]:
     return looks[0].output().strip(), looks[1].output().strip()
 
 
-def test_every_ip_packet_is_counted_with_its_length_and_its_time_on_the_line(name: str) -> None:
+def test_every_ip_packet_counts_with_its_length_and_transmission_time(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[int, int, int, int]:
         both = pair(lab, FAST)
         near, far = both.datagrams()
@@ -49,7 +50,7 @@ def test_every_ip_packet_is_counted_with_its_length_and_its_time_on_the_line(nam
     packets, total, busy_ns, backward = run(name, main)
     expected = 1 + 100 + 1472 + 3 * HEADERS
     assert (packets, total, busy_ns) == (3, expected, expected * 80)
-    assert backward == 0, "the answer to the ARP request is no packet of the line"
+    assert backward == 0, "the reply to the ARP request does not count"
 
 
 def test_tcp_at_128_kbit_takes_the_time_of_its_packets(name: str) -> None:
@@ -68,7 +69,7 @@ def test_tcp_at_128_kbit_takes_the_time_of_its_packets(name: str) -> None:
     assert overrun == 0
 
 
-def test_loss_is_what_the_link_says_it_is(name: str) -> None:
+def test_lost_packets_are_counted(name: str) -> None:
     sent = 2000
 
     async def main(lab: KernelLab) -> tuple[int, int]:
@@ -80,9 +81,7 @@ def test_loss_is_what_the_link_says_it_is(name: str) -> None:
         both.link.set_quality(loss=0.02)
         for _ in range(sent):
             near.send(b"x")
-        async with asyncio.timeout(10):
-            while pipe.packets < met:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: pipe.packets >= met)
         both.link.restore()
         near.send(b"the end")
         received = 0
@@ -95,7 +94,7 @@ def test_loss_is_what_the_link_says_it_is(name: str) -> None:
     assert 10 <= lost <= 90
 
 
-def test_a_queue_that_is_full_refuses_packets(name: str) -> None:
+def test_a_full_queue_drops_packets(name: str) -> None:
     sent, size = 50, 1000
 
     async def main(lab: KernelLab) -> tuple[int, int]:
@@ -111,17 +110,17 @@ def test_a_queue_that_is_full_refuses_packets(name: str) -> None:
 
     carried, lost = run(name, main)
     assert carried + lost == sent
-    assert carried >= 11  # one on the line, and those that fit into the queue
-    assert lost >= 10  # the sender was some fifty times faster than the line
+    assert carried >= 11  # one in transmission, and those that fit into the queue
+    assert lost >= 10  # the sender is about fifty times faster than the link
 
 
-def test_without_a_cable_both_ends_lose_the_carrier_and_keep_addresses_and_routes(name: str) -> None:
+def test_a_cut_link_has_no_carrier_at_either_end_and_keeps_its_addresses_and_routes(name: str) -> None:
     async def main(lab: KernelLab) -> list[object]:
         both = pair(lab, FAST)
         both.one.route("default", "10.9.0.2")
         near, far = both.datagrams()
-        told: list[bool] = []
-        both.link.on_change.append(told.append)
+        changes: list[bool] = []
+        both.link.on_change.append(changes.append)
         await say(near, far)
         before = await carrier(both)
         both.link.cut()
@@ -131,12 +130,12 @@ def test_without_a_cable_both_ends_lose_the_carrier_and_keep_addresses_and_route
         await say(near, far)
         routes = both.one.spawn(["ip", "route"])
         await routes.wait()
-        return [before, during, await carrier(both), told, "default via 10.9.0.2" in routes.output()]
+        return [before, during, await carrier(both), changes, "default via 10.9.0.2" in routes.output()]
 
     assert run(name, main) == [("1", "1"), (("0", "0"), False), ("1", "1"), [False, True], True]
 
 
-def test_what_is_on_the_way_when_the_cable_is_pulled_never_arrives(name: str) -> None:
+def test_packets_in_transit_are_lost_when_the_link_is_cut(name: str) -> None:
     async def main(lab: KernelLab) -> bytes:
         both = pair(lab, FAST)
         near, far = both.datagrams()
@@ -151,7 +150,7 @@ def test_what_is_on_the_way_when_the_cable_is_pulled_never_arrives(name: str) ->
     assert run(name, main) == b"after"
 
 
-def test_the_faults_of_lab_files_act_on_it(name: str) -> None:
+def test_the_link_faults_of_lab_files_work_in_the_kernel_world(name: str) -> None:
     @dataclass
     class World:
         only: KernelLink
@@ -190,18 +189,16 @@ def _ip_packets(file: Path) -> int:
     return sum(IP in packet for packet in rdpcap(str(file)))
 
 
-def test_a_capture_holds_ordinary_packets_with_their_checksums(name: str, tmp_path: Path) -> None:
+def test_a_capture_contains_the_packets_with_valid_checksums(name: str, tmp_path: Path) -> None:
     file = tmp_path / "uplink.pcapng"
 
     async def main(lab: KernelLab) -> None:
         both = pair(lab, FAST)
         both.link.start_capture(file)
         await transfer(both, bytes(200_000))
-        async with asyncio.timeout(
-            10
-        ):  # until the last acknowledgement has come out of the line, and is noted
-            while _ip_packets(file) != both.link.forward.packets + both.link.backward.packets:
-                await asyncio.sleep(0.01)
+        pipes = both.link.forward, both.link.backward
+        # until the last acknowledgement has left the link and is in the file
+        await eventually(lambda: _ip_packets(file) == sum(pipe.packets for pipe in pipes), every_s=0.01)
         both.link.stop_capture()
         near, far = both.datagrams()
         await say(near, far, b"after the end")
@@ -218,7 +215,7 @@ def test_a_capture_holds_ordinary_packets_with_their_checksums(name: str, tmp_pa
         assert Ether(bytes(again)) == Ether(bytes(packet))
 
 
-def test_names_and_ends_that_cannot_be_are_refused(name: str) -> None:
+def test_invalid_names_of_links_and_interfaces_are_refused(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         both = pair(lab, FAST)
         said = []
@@ -236,7 +233,7 @@ def test_names_and_ends_that_cannot_be_are_refused(name: str) -> None:
     assert "''" in empty
 
 
-def test_a_path_that_swallows_long_packets_gets_shorter_ones_where_tcp_probes_it(name: str) -> None:
+def test_mtu_probing_passes_a_path_that_drops_long_packets(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[float, int]:
         both = pair(lab, FAST)
         both.one.sysctl("net.ipv4.tcp_mtu_probing", 1)
@@ -244,5 +241,5 @@ def test_a_path_that_swallows_long_packets_gets_shorter_ones_where_tcp_probes_it
         return await transfer(both, bytes(50_000)), both.link.forward.lost
 
     seconds, lost = run(name, main)
-    assert 2 < seconds < 15  # three timeouts' time
+    assert 2 < seconds < 15  # the time of three timeouts
     assert lost > 3

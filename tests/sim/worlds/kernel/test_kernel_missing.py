@@ -1,4 +1,4 @@
-"""What a machine lacks is told with its remedy."""
+"""What a machine lacks is reported with its remedy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sim.worlds.kernel import missing
 NOBODY = 65534
 
 
-def test_nothing_is_missing_here() -> None:
+def test_this_machine_lacks_nothing() -> None:
     assert missing() == []
 
 
-def test_whoever_is_not_root_is_told_what_to_do() -> None:
+def test_missing_privileges_are_reported_with_their_remedy() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -39,13 +39,15 @@ def test_whoever_is_not_root_is_told_what_to_do() -> None:
     ]
 
 
-def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_program_is_reported_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     [said] = missing({"no-squid": "squid"})[-1:]
     assert said == "the program no-squid is missing; `make setup-kernel` or the package squid gives it"
 
 
-def test_the_firewalls_library_is_named_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     class WithoutLibrary(Helper):
         def ask(self, request: object) -> NoReturn:
             Nft("libno-such-nftables.so.1")

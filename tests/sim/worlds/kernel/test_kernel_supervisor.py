@@ -1,4 +1,4 @@
-"""A lab ends with its supervisor, and leaves nothing behind, whenever and however it is killed."""
+"""A lab ends with its supervisor and leaves nothing behind, whenever and however it is killed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ from sim.worlds.kernel import (
     up,
 )
 from sim.worlds.kernel.supervision.registry import supervisor_of
+from tests.support.eventually import eventually, poll_until
 
 pytestmark = pytest.mark.kernel
 
 KILLS = 20
 SETTLE_SECONDS = 10.0
-STAGES = 5  # how many networks more a lab has when it is killed
+STAGES = 5  # a lab is killed when it has made 0 to 4 networks
 BETWEEN_STAGES_SECONDS = 0.03
 QUALITY = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
 
 
 async def big(lab: KernelLab) -> None:
-    """A lab with some of everything that could be left behind, which never ends by itself."""
+    """A lab with one of each thing that could be left behind. It never ends by itself."""
     box = lab.host("box")
     for number in range(3):
         other = lab.host(f"instrument{number}")
@@ -65,13 +66,13 @@ def networks() -> list[str]:
     """The network namespaces in which there are processes."""
     seen = set()
     for path in Path("/proc").glob("[0-9]*/ns/net"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended
             seen.add(str(path.readlink()))
     return sorted(seen)
 
 
 def census() -> dict[str, object]:
-    """All that a lab could leave on the machine that this process sees."""
+    """Everything that a lab could leave behind and that this process can see."""
     return {
         "processes": [name for name in names("/proc") if name.isdecimal()],
         "mounts": Path("/proc/mounts").read_text(),
@@ -83,19 +84,18 @@ def census() -> dict[str, object]:
 
 
 def loops(name: str) -> list[str]:
-    """The loop devices of this machine that hold a disk of that lab, or of one whose name begins like it."""
+    """The loop devices for disks of that lab, and of labs whose names begin with its name."""
     held = []
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # it is let go this moment
+        with suppress(OSError):  # it is being released
             held.append(file.read_text())
     return [path for path in held if f"ssd-{name}" in path]
 
 
 def settles(before: object, look: Callable[[], object]) -> bool:
-    """Whether it looks as before, soon."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while look() != before and time.monotonic() < deadline:
-        time.sleep(0.005)
+    """Wait until `look()` is as before; return whether it is."""
+    with suppress(TimeoutError):
+        poll_until(lambda: look() == before, SETTLE_SECONDS)
     return look() == before
 
 
@@ -108,17 +108,17 @@ def killed(name: str, networks_more: int, after_seconds: float) -> int:
             run(name, big)
         finally:
             os._exit(1)
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while len(networks()) < wanted and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(after_seconds)
+    with suppress(TimeoutError):
+        poll_until(lambda: len(networks()) >= wanted, SETTLE_SECONDS)
+    moment = time.monotonic() + after_seconds
+    poll_until(lambda: time.monotonic() >= moment)
     seen = len(networks())
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return seen
 
 
-def test_it_gives_back_what_main_returns_and_raises_what_it_raises(name: str) -> None:
+def test_run_returns_the_result_of_main_and_raises_its_exceptions(name: str) -> None:
     async def sums(lab: KernelLab) -> int:
         return len(lab.name) + os.getppid()
 
@@ -139,7 +139,7 @@ def test_it_gives_back_what_main_returns_and_raises_what_it_raises(name: str) ->
         run(name, fails_locally)
 
 
-def test_the_callers_own_namespaces_are_untouched(name: str) -> None:
+def test_the_namespaces_of_the_caller_are_unchanged(name: str) -> None:
     def namespaces() -> list[str]:
         return [str(path.readlink()) for path in sorted(Path("/proc/thread-self/ns").iterdir())]
 
@@ -154,7 +154,7 @@ def test_the_callers_own_namespaces_are_untouched(name: str) -> None:
     subprocess.run(["true"], check=True)
 
 
-def test_a_lab_can_write_nowhere_but_where_it_was_told(name: str, tmp_path: Path) -> None:
+def test_a_lab_can_write_only_to_the_given_folders(name: str, tmp_path: Path) -> None:
     async def main(lab: KernelLab) -> list[str]:
         refused = []
         for folder in ("/", "/etc", "/var", str(Path(__file__).parent)):
@@ -171,7 +171,7 @@ def test_a_lab_can_write_nowhere_but_where_it_was_told(name: str, tmp_path: Path
     assert not Path("/tmp/litter").exists()
 
 
-def test_a_lab_stays_until_it_is_taken_down(name: str) -> None:
+def test_a_lab_runs_until_it_is_taken_down(name: str) -> None:
     assert name not in running()
     up(name, big)
     try:
@@ -218,7 +218,7 @@ def test_a_running_lab_answers_requests(name: str) -> None:
         down(name)
 
 
-def test_a_lab_that_ends_before_it_is_up_says_so(name: str) -> None:
+def test_a_lab_that_ends_before_it_is_up_raises_an_error(name: str) -> None:
     async def ends(lab: KernelLab) -> None:
         pass
 
@@ -233,12 +233,12 @@ def test_a_lab_that_ends_before_it_is_up_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "two words", "a/b", "ü", "x" * 65])
-def test_a_name_that_cannot_be_is_refused(wrong: str) -> None:
+def test_an_invalid_name_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="cannot name a lab"):
         run(wrong, big)
 
 
-def test_two_labs_run_side_by_side_and_do_not_meet(name: str) -> None:
+def test_two_labs_run_independently_at_the_same_time(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         host = lab.host("box")
         with host.inside(), socket.socket() as anywhere:
@@ -252,8 +252,8 @@ def test_two_labs_run_side_by_side_and_do_not_meet(name: str) -> None:
         down(name)
 
 
-def test_killed_at_any_moment_it_leaves_nothing(name: str) -> None:
-    """The machine is a lab itself, so that the census counts nothing of what others do at the same time."""
+def test_a_lab_killed_at_any_moment_leaves_nothing_behind(name: str) -> None:
+    """The labs run in another lab, so that the census does not include other processes of this machine."""
     moments = Random(name.rpartition("-")[2])
 
     async def machine(lab: KernelLab) -> tuple[list[int], dict[str, object], dict[str, object]]:
@@ -269,12 +269,12 @@ def test_killed_at_any_moment_it_leaves_nothing(name: str) -> None:
     stages, before, after = run(name, machine)
     assert after == before
     assert len(stages) == KILLS
-    assert min(stages) < max(stages)  # some died early, some late
+    assert min(stages) < max(stages)  # killed early and late
     assert max(stages) >= STAGES - 1
     assert settles([], partial(loops, name))
 
 
-def test_with_its_supervisor_goes_everything(name: str) -> None:
+def test_the_end_of_its_supervisor_removes_the_lab(name: str) -> None:
     async def machine(lab: KernelLab) -> tuple[dict[str, object], dict[str, object], int, bool]:
         before = census()
         up(f"{name}-inner", big)
@@ -285,8 +285,8 @@ def test_with_its_supervisor_goes_everything(name: str) -> None:
         os.close(supervisor)
         return before, while_up, loops_up, settles(before, census)
 
-    before, while_up, loops_up, gone = run(name, machine)
-    assert gone
+    before, while_up, loops_up, is_clean = run(name, machine)
+    assert is_clean
     assert loops_up == 1
     assert settles([], partial(loops, name))
     assert len(while_up["processes"]) >= len(before["processes"]) + 8
@@ -297,26 +297,27 @@ def test_with_its_supervisor_goes_everything(name: str) -> None:
 async def stuck_in_a_system_call(lab: KernelLab) -> None:
     waiting = asyncio.get_running_loop().create_task(asyncio.Event().wait(), name="waits-1")
     await asyncio.sleep(0)
-    lab.deadline.within(0.2, "making trouble")
+    lab.deadline.within(0.2, "reading from the pipe")
     os.read(os.pipe()[0], 1)  # a disk that does not answer
     await waiting
 
 
-def test_a_lab_that_hangs_in_a_system_call_ends_and_says_where(name: str) -> None:
+def test_a_lab_that_hangs_in_a_system_call_is_ended_with_its_location(name: str) -> None:
     with pytest.raises(Stalled) as caught:
         run(name, stuck_in_a_system_call)
-    story = str(caught.value)
-    assert "making trouble has taken" in story
-    assert "in stuck_in_a_system_call" in story and "os.read(" in story
-    assert "Event.wait (locks.py:" in story
+    message = str(caught.value)
+    assert "reading from the pipe has taken" in message
+    assert "in stuck_in_a_system_call" in message and "os.read(" in message
+    assert "Event.wait (locks.py:" in message
     assert name not in running()
 
 
-def test_a_deadline_that_was_met_does_no_harm(name: str) -> None:
+def test_a_deadline_that_is_met_has_no_effect(name: str) -> None:
     async def main(lab: KernelLab) -> str:
         lab.deadline.within(0.05, "the first step")
         lab.deadline.within(60, "the second step")
-        await asyncio.sleep(0.1)
+        first_is_over = time.monotonic() + 0.1
+        await eventually(lambda: time.monotonic() > first_is_over)
         lab.deadline.cancel()
         return "done"
 
@@ -327,7 +328,7 @@ async def stopped(_lab: KernelLab) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def test_a_lab_that_gives_no_answer_is_killed(name: str) -> None:
+def test_a_lab_that_does_not_respond_is_killed(name: str) -> None:
     with pytest.raises(Stalled, match="gave no answer for 2 s"):
         run(name, stopped, seconds_max=2)
     assert name not in running()
