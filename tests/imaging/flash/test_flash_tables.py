@@ -168,10 +168,17 @@ def test_the_protective_entry_covers_the_disk_as_far_as_32_bits_allow(
     assert struct.unpack_from("<QQ", made.tail.data, 32 * 512 + 24) == (disk_bytes // 512 - 1, 1)
 
 
-def test_what_lies_just_before_the_copy_of_the_table_is_written_and_the_copy_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "image_bytes", [IMAGE_BYTES, IMAGE_BYTES + 512], ids=["within a block", "at its end"]
+)
+def test_what_lies_just_before_the_copy_of_the_table_is_written_and_the_copy_is_not(
+    tmp_path: Path, image_bytes: int
+) -> None:
     raw = raw_image(tmp_path / "box.raw")
-    end = IMAGE_BYTES - tables.TAIL_BYTES
+    end = image_bytes - tables.TAIL_BYTES
     with raw.open("r+b") as file:
+        file.truncate(end)
+        file.truncate(image_bytes)
         file.seek(end - 1024)
         file.write(b"the image's last bytes".ljust(1024, b"."))
     sign(raw)

@@ -290,11 +290,11 @@ def test_the_boxs_own_records_must_be_delivered_too() -> None:
 
 
 def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
-    ledger = book((100, 100, 100), (100, 100, 701), (100, 100, 700), (100, None, None), (100, 100, None))
+    ledger = book((100, 100, 100), (100, None, None), (100, 100, None), (100, 100, 701), (100, 100, 700))
     expectation, failure = judge("undelivered", outcome(ledger, own_waiting=[100 * S]))
     assert expectation.measured == 2, "unacknowledged and lost reports are counted elsewhere"
     assert failure is not None
-    assert [each.number for each in failure.reports] == [2]
+    assert [each.number for each in failure.reports] == [4]
     assert failure.reports_total == 1
 
 
