@@ -237,7 +237,7 @@ class Walker:
             self.reboot("without power")
         self.lines.append(f"  {self.status_line()}")
 
-    def _status(self) -> str:
+    def status_line(self) -> str:
         status = self.spool.status()
         waiting = "+".join(map(str, status.records.values())), "+".join(map(str, status.bytes.values()))
         return (
