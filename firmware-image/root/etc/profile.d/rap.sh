@@ -1,6 +1,6 @@
-# RHEL-09-412035: a shell at which nobody types ends
+# RHEL-09-412035: idle shells end
 declare -xr TMOUT=600
-# RHEL-09-412015: and its screen is locked before
+# RHEL-09-412015: their screens are locked before that
 if [ "$PS1" ]; then
   parent=$(ps -o ppid= -p $$)
   name=$(ps -o comm= -p $parent)
